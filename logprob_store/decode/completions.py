@@ -1,0 +1,133 @@
+"""The legacy completions shape: `{tokens, token_logprobs, top_logprobs: [{text: logprob} | null] | null, text_offset}`.
+
+Together's `{content: null, tokens, token_logprobs, token_ids}` on the chat endpoint is the same shape. Holds how such a value
+is recognised, read and rebuilt, and which tokens of an echoed prompt are the prompt's. Leaves out answers of the
+completions endpoint in the chat shape (`chat`).
+
+A template looks like `{"shape": "tokens", "keys": {"tokens": "list", "token_logprobs": "list", "top_logprobs": "null",
+"text_offset": 0}}`: the keys in their order, and what each holds. `text_offset` is where the first token starts when all
+others follow from the lengths of the tokens in code points, and otherwise the list itself.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final
+
+from logprob_store.decode.rows import Token, make_token
+from logprob_store.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from logprob_store.decode.registry import Reading, Where
+
+NAME: Final = "tokens"
+ORDERED: Final = True
+"""The order of the keys of an alternatives' dict is their rank."""
+
+_COLUMNS: Final = ("token_logprobs", "top_logprobs", "token_ids")
+
+
+def recognises(value: Mapping[str, Any]) -> bool:
+    """Whether a `logprobs` object is of this shape."""
+    return isinstance(value.get("tokens"), list)
+
+
+def read(value: Mapping[str, Any], where: Where) -> Reading:
+    """The template and the tokens, an echoed prompt's apart from those that were generated."""
+    texts = value["tokens"]
+    columns = {key: _column(value, key, len(texts), where) for key in _COLUMNS}
+    tokens = [
+        make_token(
+            text,
+            f"{where.path}.tokens[{n}]",
+            logprob=columns["token_logprobs"][n],
+            token_id=columns["token_ids"][n],
+            alternatives=_alternatives(columns["top_logprobs"][n], f"{where.path}.top_logprobs[{n}]"),
+        )
+        for n, text in enumerate(texts)
+    ]
+    keys = {key: _kind(key, held, tokens) for key, held in value.items() if _kind(key, held, tokens) is not None}
+    cut = _prompt_tokens(value, tokens, where)
+    return {"shape": NAME, "keys": keys}, {"prompt": tokens[:cut], "content": tokens[cut:]}
+
+
+def _column(value: Mapping[str, Any], key: str, length: int, where: Where) -> Sequence[Any]:
+    held = value.get(key)
+    if held is None:
+        return [None] * length
+    if not isinstance(held, list) or len(held) != length:
+        what = f"{len(held)} items" if isinstance(held, list) else type(held).__name__
+        raise DecodeError(f"{where.path}.{key}: expected a list of {length} items, one for each token, got {what}")
+    return held
+
+
+def _alternatives(held: Any, path: str) -> Sequence[Token]:
+    if held is None:
+        return ()
+    if not isinstance(held, dict):
+        raise DecodeError(f"{path}: expected an object, got {type(held).__name__}")
+    return [make_token(text, path, logprob=logprob) for text, logprob in held.items()]
+
+
+def _kind(key: str, held: Any, tokens: Sequence[Token]) -> Any:
+    """What a template says of a key, None for a key that the patch has to keep."""
+    if held is None:
+        return "null"
+    if key == "text_offset":
+        return _start(held, tokens)
+    return "list" if key == "tokens" or key in _COLUMNS else None
+
+
+def _start(offsets: Any, tokens: Sequence[Token]) -> Any:
+    if isinstance(offsets, list) and offsets and type(offsets[0]) is int and offsets == _starts(tokens, offsets[0]):
+        # True == 1 and 1.0 == 1: only integers may be derived.
+        return offsets[0] if all(type(offset) is int for offset in offsets) else offsets
+    return offsets if isinstance(offsets, list) else None
+
+
+def _starts(tokens: Sequence[Token], start: int) -> list[int]:
+    """Where each token starts, in code points: `[0, 2]` for "Hi", " all"."""
+    return list(accumulate((len(token.text) for token in tokens), initial=start))[:-1]
+
+
+def _prompt_tokens(value: Mapping[str, Any], tokens: Sequence[Token], where: Where) -> int:
+    """How many of the first tokens are an echoed prompt's.
+
+    By where tokens start, when one starts right behind the prompt; by the count of prompt tokens when none does, for a
+    server may put a begin-of-text token in front and count its letters too.
+    """
+    if not where.echo:
+        return 0
+    if isinstance(where.prompt, list):
+        return min(len(where.prompt), len(tokens))
+    length = None if where.prompt is None else len(where.prompt)
+    if where.prompt and where.text is not None and not where.text.startswith(where.prompt):
+        return 0  # the server ignored `echo`
+    offsets = value.get("text_offset")
+    if not (isinstance(offsets, list) and len(offsets) == len(tokens) and all(type(o) is int for o in offsets)):
+        offsets = _starts(tokens, 0)
+    ends = [offset - offsets[0] for offset in offsets] + [sum(len(token.text) for token in tokens)]
+    counted = where.prompt_tokens
+    if counted is not None and counted <= len(tokens) and (length is None or length not in ends):
+        return counted
+    return 0 if length is None else sum(end < length for end in ends[:-1])
+
+
+def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token]]) -> dict[str, Any]:
+    """The wire's value, as far as template and tokens say it."""
+    rows = [*tokens.get("prompt", ()), *tokens.get("content", ())]
+    return {key: None if kind == "null" else _rebuild_key(key, kind, rows) for key, kind in template["keys"].items()}
+
+
+def _rebuild_key(key: str, kind: Any, rows: Sequence[Token]) -> list[Any]:
+    if key == "tokens":
+        return [token.text for token in rows]
+    if key == "token_logprobs":
+        return [token.logprob for token in rows]
+    if key == "token_ids":
+        return [token.token_id for token in rows]
+    if key == "top_logprobs":
+        return [{other.text: other.logprob for other in token.alternatives} or None for token in rows]
+    return kind if isinstance(kind, list) else _starts(rows, kind)

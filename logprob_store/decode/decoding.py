@@ -1,0 +1,166 @@
+"""Many answers to the three tables: reads each body, sends its `logprobs` the fast or the exact way, says what failed.
+
+Leaves out every wire format (`registry` lists them) and all I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from logprob_store.decode import wire
+from logprob_store.decode.body import Choice, Reply, known_keys, loads
+from logprob_store.decode.chat_bulk import Slice, read_regular
+from logprob_store.decode.pieces import Pieces
+from logprob_store.decode.registry import READERS, SHAPES, Where
+from logprob_store.decode.summary import completions_table
+from logprob_store.errors import DecodeError
+from logprob_store.schema import completion_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from logprob_store.request import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Rows of many answers, sorted as the contract says, and what was wrong with the others.
+
+    `completions`, `tokens` and `alternatives` are Arrow tables of the schemas in `logprob_store.schema`. A failure is
+    the index of an answer and the error; a failed answer has no rows in any table.
+    """
+
+    completions: Any
+    tokens: Any
+    alternatives: Any
+    failures: list[tuple[int, DecodeError]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A choice on its way to the tables."""
+
+    number: int
+    answer: Answer
+    reply: Reply
+    choice: Choice
+    completion_id: int
+
+
+def decode_answers(answers: Sequence[Answer]) -> Decoded:
+    """Decode raw bodies to tables; a bad one is a failure and costs its neighbours nothing.
+
+    `prompt_tokens` and `completion_tokens` are the whole response's and stand on each of its choices' rows.
+
+    Args:
+        answers: complete 2xx answers, at most one for each (prompt_index, sample_index). Any order will do.
+
+    Raises:
+        ValueError: two answers for one (prompt_index, sample_index), whose rows could not be told apart.
+    """
+    failures: dict[int, DecodeError] = {}
+    jobs = _read_bodies(answers, failures)
+    pieces = Pieces()
+    raw = [job for job in jobs if isinstance(job.choice.logprobs, bytes)]
+    wires = read_regular(
+        [Slice(job.completion_id, job.choice.logprobs, job.choice.reasoning) for job in raw], pieces
+    )
+    for job in jobs:
+        if job.completion_id not in wires:
+            _try(_read_exactly, job, pieces, wires, failures)
+    held = pieces.token_counts()
+    for job in jobs:
+        if job.answer.request.asks_logprobs and not held[job.completion_id]:
+            _try(_check_empty, job, pieces, wires, failures)
+    jobs = [job for job in jobs if job.number not in failures]
+    kept = {job.completion_id for job in jobs}
+    tokens, alternatives = pieces.tables(kept.__contains__)
+    completions = completions_table(jobs, wires, tokens)
+    return Decoded(completions, tokens, alternatives, sorted(failures.items(), key=lambda failure: failure[0]))
+
+
+def _read_bodies(answers: Sequence[Answer], failures: dict[int, DecodeError]) -> list[Job]:
+    """The choices of all answers that can be read, by completion_id."""
+    jobs: list[Job] = []
+    seen: dict[tuple[int, int], int] = {}
+    for number, answer in enumerate(answers):
+        request = answer.request
+        key = (request.prompt_index, request.sample_index)
+        if seen.setdefault(key, number) != number:
+            raise ValueError(f"answers {seen[key]} and {number} are both for prompt_index, sample_index {key}")
+        try:
+            reader = READERS.get(request.endpoint)
+            if reader is None:
+                raise DecodeError(f"no reader for the endpoint {request.endpoint!r}; there are: {', '.join(READERS)}")
+            reply = reader(answer)
+        except DecodeError as error:
+            failures[number] = error
+            continue
+        jobs.extend(Job(number, answer, reply, c, completion_id(*key, c.index)) for c in reply.choices)
+    return sorted(jobs, key=lambda job: job.completion_id)
+
+
+def _try(step: Any, job: Job, pieces: Pieces, wires: dict[int, str], failures: dict[int, DecodeError]) -> None:
+    """Take one step with one choice; if it fails, its whole answer has failed."""
+    if job.number in failures:
+        return
+    try:
+        step(job, pieces, wires)
+    except DecodeError as error:
+        failures[job.number] = error
+    except RecursionError:
+        failures[job.number] = DecodeError(f"{job.choice.path}.logprobs: nested too deeply")
+
+
+def _read_exactly(job: Job, pieces: Pieces, wires: dict[int, str]) -> None:
+    """Read one choice's `logprobs` token by token."""
+    value = job.choice.logprobs
+    path = f"{job.choice.path}.logprobs"
+    if isinstance(value, bytes):
+        value = loads(value)
+    if value is None or value is msgspec.UNSET:
+        wires[job.completion_id] = wire.as_text({"shape": "null" if value is None else "absent"})
+        return
+    if not isinstance(value, dict):
+        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
+    shape = next((shape for shape in SHAPES if shape.recognises(value)), None)
+    if shape is None:
+        if job.answer.request.asks_logprobs:
+            raise DecodeError(f"{path}: no list of tokens in it, only {known_keys(value)}", error_type="no_logprobs")
+        wires[job.completion_id] = wire.seal({"shape": "other"}, None, value)
+        return
+    template, tokens = shape.read(value, _where(job, path))
+    wires[job.completion_id] = wire.seal(template, shape.rebuild(template, tokens), value, ordered=shape.ORDERED)
+    pieces.add_tokens(job.completion_id, tokens)
+
+
+def _where(job: Job, path: str) -> Where:
+    body = job.answer.request.body
+    prompt = body.get("prompt")
+    counted = job.reply.prompt_tokens
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        # Several prompts in one call: their choices follow each other, and usage counts them all.
+        each = body.get("n") if isinstance(body.get("n"), int) else 1
+        counted = counted if len(prompt) == 1 else None
+        prompt = prompt[min(job.choice.index // max(each or 1, 1), len(prompt) - 1)]
+    return Where(
+        path=path,
+        echo=bool(body.get("echo")),
+        prompt=prompt if isinstance(prompt, (str, list)) else None,
+        text=job.choice.text,
+        prompt_tokens=counted,
+    )
+
+
+def _check_empty(job: Job, _: Pieces, __: dict[int, str]) -> None:
+    """Refuse an answer without tokens, unless the model said nothing and the server says so."""
+    choice, path = job.choice, f"{job.choice.path}.logprobs"
+    if choice.logprobs in (None, b"null", msgspec.UNSET):
+        state = "absent" if choice.logprobs is msgspec.UNSET else "null"
+        raise DecodeError(f"{path}: {state}, though asked for", error_type="no_logprobs")
+    single = len(job.reply.choices) == 1
+    if choice.text or choice.refusal or choice.tool_calls or (single and job.reply.completion_tokens):
+        raise DecodeError(f"{path}: no tokens in it, though the answer is not empty", error_type="no_logprobs")

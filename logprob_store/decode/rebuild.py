@@ -1,0 +1,70 @@
+"""The way back: from the tables alone to each choice's `logprobs` as it was on the wire.
+
+It is what makes "lossless" a claim that can be tested. Exact, and slow: for checks and exports, not for analysis.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from logprob_store.decode.registry import SHAPES
+from logprob_store.decode.rows import Token, wire_number
+from logprob_store.decode.wire import apply_patch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_COLUMNS = ("token", "bytes", "token_id", "logprob", "logprob_flag", "logprob_wire")
+
+
+def rebuild_logprobs(
+    completions: pl.DataFrame | pa.Table, tokens: pl.DataFrame | pa.Table, alternatives: pl.DataFrame | pa.Table
+) -> dict[int, Any]:
+    """completion_id to the `logprobs` value of that choice, as `json.loads` gives it from the wire.
+
+    None stands for null and for an absent key alike; the `wire` column still tells them apart. Rows may come in any order,
+    and rows of completions that are not in `completions` are passed over. All rows must be of one run.
+    """
+    rows = _frame(completions).select("completion_id", "wire").rows()
+    asked = {completion_id for completion_id, _ in rows}
+    others: defaultdict[tuple[int, str, int], list[Token]] = defaultdict(list)
+    for completion_id, section, position, *values in _rows(alternatives, ("completion_id", "position", "rank")):
+        if completion_id in asked:
+            others[completion_id, section, position].append(_token(values))
+    found: defaultdict[int, defaultdict[str, list[Token]]] = defaultdict(lambda: defaultdict(list))
+    for completion_id, section, position, *values in _rows(tokens, ("completion_id", "position")):
+        if completion_id in asked:
+            listed = others.get((completion_id, section, position), ())
+            found[completion_id][section].append(_token(values)._replace(alternatives=listed))
+    return {completion_id: _rebuild(wire, found[completion_id]) for completion_id, wire in rows}
+
+
+def _rebuild(wire: str, tokens: dict[str, list[Token]]) -> Any:
+    template = json.loads(wire)
+    shape = next((shape for shape in SHAPES if template["shape"] == shape.NAME), None)
+    rebuilt = None if shape is None else shape.rebuild(template, tokens)
+    return apply_patch(rebuilt, template.get("patch", []))
+
+
+def _token(values: list[Any]) -> Token:
+    text, spelled, token_id, logprob, flag, wire = values
+    return Token(text, spelled, token_id, wire_number(logprob, flag, wire))
+
+
+def _rows(table: pl.DataFrame | pa.Table, order: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    keys = ("completion_id", "section", "position")
+    frame = _frame(table).sort(order, maintain_order=True)
+    return frame.select(*keys, *_COLUMNS).with_columns(pl.col("section", "logprob_flag").cast(pl.String)).rows()
+
+
+def _frame(table: pl.DataFrame | pa.Table) -> pl.DataFrame:
+    if isinstance(table, pl.DataFrame):
+        return table
+    frame = pl.from_arrow(table)
+    if not isinstance(frame, pl.DataFrame):
+        raise TypeError(f"expected a table, got {type(table).__name__}")
+    return frame

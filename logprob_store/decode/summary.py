@@ -1,0 +1,97 @@
+"""The table of completions: one row for each choice, with what its tokens sum up to.
+
+Leaves out reading bodies (`body`) and tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from logprob_store.decode.rows import SECTIONS, enum_array
+from logprob_store.schema import COMPLETIONS, Source, arrow_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from logprob_store.decode.decoding import Job
+
+SCHEMA: Final = arrow_schema(COMPLETIONS)
+_SOURCES: Final[tuple[str, ...]] = tuple(Source.categories)
+_NO_TOKENS: Final = (0, None, None)
+
+
+def completions_table(jobs: Sequence[Job], wires: Mapping[int, str], tokens: Any) -> Any:
+    """The rows of COMPLETIONS for the choices, in their order."""
+    sums = generated_sums(tokens)
+    rows = [_row(job, wires[job.completion_id], sums.get(job.completion_id, _NO_TOKENS)) for job in jobs]
+    columns = []
+    for field in SCHEMA:
+        values = [row[field.name] for row in rows]
+        if field.name == "source":
+            columns.append(enum_array(pa.array([_SOURCES.index(name) for name in values], pa.uint8()), _SOURCES))
+        else:
+            columns.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def generated_sums(tokens: Any) -> dict[int, tuple[int, float | None, float | None]]:
+    """`token_count`, `logprob_sum` and `logprob_min` of each completion, over the tokens that the model wrote.
+
+    Without threads, so that a sum's last bit never depends on what else is in the batch.
+    """
+    prompt = pa.scalar(SECTIONS.index("prompt"), pa.uint8())
+    columns = {"id": [], "logprob": []}  # type: dict[str, list[Any]]
+    for batch in tokens.to_batches():
+        generated = pc.not_equal(batch.column("section").indices, prompt)
+        whole = pc.all(generated, min_count=0).as_py()
+        for name, key in (("id", "completion_id"), ("logprob", "logprob")):
+            column = batch.column(key)
+            columns[name].append(column if whole else column.filter(generated))
+    if not columns["id"]:
+        return {}
+    table = pa.table({name: pa.chunked_array(chunks) for name, chunks in columns.items()})
+    summed = table.group_by("id", use_threads=False).aggregate(
+        [
+            ("logprob", "count", pc.CountOptions(mode="all")),
+            ("logprob", "sum", pc.ScalarAggregateOptions(min_count=1)),
+            ("logprob", "min", pc.ScalarAggregateOptions(min_count=1)),
+        ]
+    )
+    names = ("id", "logprob_count", "logprob_sum", "logprob_min")
+    return {row[0]: row[1:] for row in zip(*(summed.column(n).to_pylist() for n in names), strict=True)}
+
+
+def _row(job: Job, wire: str, sums: tuple[int, float | None, float | None]) -> dict[str, Any]:
+    answer, request, reply, choice = job.answer, job.answer.request, job.reply, job.choice
+    count, logprob_sum, logprob_min = sums
+    return {
+        "completion_id": job.completion_id,
+        "prompt_id": request.prompt_id,
+        "prompt_index": request.prompt_index,
+        "sample_index": request.sample_index,
+        "choice_index": choice.index,
+        "request_key": request.key,
+        "endpoint": request.endpoint,
+        "model": request.model,
+        "response_model": reply.model,
+        "response_id": reply.response_id,
+        "system_fingerprint": reply.system_fingerprint,
+        "created": reply.created,
+        "finish_reason": choice.finish_reason,
+        "text": choice.text,
+        "refusal": choice.refusal,
+        "tool_calls": choice.tool_calls,
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "cost_usd": None,
+        "token_count": count,
+        "logprob_sum": logprob_sum,
+        "logprob_min": logprob_min,
+        "source": answer.source,
+        "attempts": answer.attempts,
+        "latency_s": answer.latency_s,
+        "wire": wire,
+    }

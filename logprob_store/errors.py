@@ -1,0 +1,207 @@
+"""Every error this package raises on purpose.
+
+    LogprobStoreError
+    ├── InputError                 what the user gave is wrong (exit code 2)
+    │   ├── JobError               the job file
+    │   ├── PromptsError           the prompts: files, columns, ids
+    │   ├── TemplateError          a prompt template
+    │   ├── FixtureError           a fixtures file
+    │   ├── CacheError             the cache folder
+    │   └── StoreError             a store
+    │       ├── StoreNotFoundError
+    │       ├── RunNotFoundError
+    │       ├── RunChangedError    the same run name, another job
+    │       ├── RunLockedError     another process writes this run
+    │       └── SchemaVersionError
+    ├── PromptError                one prompt cannot be asked: a failure row
+    ├── CallError                  one call got no usable answer: a failure row
+    │   ├── RetryableError         worth asking again
+    │   └── ReplayMissError        no recording for this request
+    ├── DecodeError                an answer that does not hold what was asked for: a failure row
+    └── StopRunError               asking further would be of no use (exit code 4)
+
+A class's constructor owns its message: what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class LogprobStoreError(Exception):
+    """The root: catch this to catch everything this package raises on purpose."""
+
+
+class InputError(LogprobStoreError):
+    """What the user gave is wrong; the message says what, where, and what to do."""
+
+
+class JobError(InputError):
+    """The job file is wrong."""
+
+
+class PromptsError(InputError):
+    """The prompts cannot be read: a file, a column, an id."""
+
+
+class TemplateError(InputError):
+    """A prompt template is not usable."""
+
+
+class FixtureError(InputError):
+    """A fixtures file is missing, damaged or of another version."""
+
+
+class CacheError(InputError):
+    """The cache cannot be opened, read or written."""
+
+
+class StoreError(InputError):
+    """A store is not what the call expected."""
+
+
+class StoreNotFoundError(StoreError):
+    """There is no store at that path."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"no store at {path}: it has no runs/ folder. `logprobs run JOB.toml` makes one.")
+
+
+class RunNotFoundError(StoreError):
+    """The store has no such run."""
+
+    def __init__(self, run: str, known: list[str]) -> None:
+        listed = ", ".join(known[-8:]) or "none yet"
+        super().__init__(f"no run {run!r} in this store; it has: {listed}")
+
+
+class RunChangedError(StoreError):
+    """The run exists, made by a different job or from different prompts."""
+
+    def __init__(self, run: str, differences: list[str]) -> None:
+        self.differences = differences
+        what = "\n".join(f"  - {line}" for line in differences)
+        super().__init__(
+            f"run {run!r} exists, but the job is not the one that made it:\n{what}\n"
+            "Give this job a run of its own with --run NAME, or undo the change to continue the old run."
+        )
+
+
+class RunLockedError(StoreError):
+    """Another process is writing this run."""
+
+    def __init__(self, run: str, path: object) -> None:
+        super().__init__(
+            f"run {run!r} is being written by another process (lock {path}). "
+            "Wait for it, or give this one another name with --run NAME."
+        )
+
+
+class SchemaVersionError(StoreError):
+    """The store was written with another schema version."""
+
+    def __init__(self, path: object, found: object, expected: int) -> None:
+        super().__init__(
+            f"{path} has schema version {found}, this logprob-store reads version {expected}. "
+            "Install the version that wrote it, or write a new store from the cache with `logprobs run`."
+        )
+
+
+class PromptError(LogprobStoreError):
+    """One prompt cannot be asked; it becomes a failure row and the job goes on."""
+
+    def __init__(self, message: str, *, error_type: str = "bad_prompt") -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+
+class CallError(LogprobStoreError):
+    """One call got no usable answer; it becomes a failure row and the job goes on.
+
+    Args:
+        message: what happened, in the server's words where there are any.
+        error_type: the class of the failure, a column of `failures`.
+        status: the HTTP status, if an answer came.
+        maybe_billed: the request was sent and its answer was lost.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_type: str,
+        status: int | None = None,
+        maybe_billed: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+        self.status = status
+        self.maybe_billed = maybe_billed
+        self.attempts = 1
+
+
+class RetryableError(CallError):
+    """A call that may succeed when asked again.
+
+    Args:
+        message: what happened.
+        error_type: the class of the failure.
+        status: the HTTP status, if an answer came.
+        retry_after_s: seconds the server asked to wait, or None when it did not say.
+        maybe_billed: the request was sent and its answer was lost.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_type: str,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        maybe_billed: bool = False,
+    ) -> None:
+        super().__init__(message, error_type=error_type, status=status, maybe_billed=maybe_billed)
+        self.retry_after_s = retry_after_s
+
+
+class ReplayMissError(CallError):
+    """No recording answers this request; the nearest one and what differs are named."""
+
+    def __init__(self, key: str, fixtures: object, nearest: str | None, differences: list[str]) -> None:
+        self.key = key
+        self.differences = differences
+        if nearest is None:
+            near = "there is none for this endpoint"
+        else:
+            near = f"nearest {nearest[:12]} differs in " + "; ".join(differences)
+        super().__init__(
+            f"no recording for request {key[:12]} in {fixtures}: {near}. "
+            "Record it with `logprobs record JOB.toml --fixtures DIR`.",
+            error_type="replay_miss",
+        )
+
+
+class DecodeError(LogprobStoreError):
+    """An answer does not hold what was asked for; it becomes a failure row, its bytes stay in the cache.
+
+    Args:
+        message: what is wrong, with the JSON path of the place.
+        error_type: `malformed_answer`, `no_logprobs` or `error_body`.
+    """
+
+    def __init__(self, message: str, *, error_type: str = "malformed_answer") -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+
+class StopRunError(LogprobStoreError):
+    """Asking further would be of no use: the run stops, keeps what it has, and can be continued.
+
+    Args:
+        message: why, and what to do.
+        reason: `quota`, `authentication` or `logprobs_refused`.
+        status: the HTTP status that said so.
+    """
+
+    def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = status

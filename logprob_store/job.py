@@ -1,0 +1,236 @@
+"""The job file: what is asked, of whom, and where the answers go.
+
+Holds the validated shape of a job file, and what of it identifies a run. Leaves out reading the environment (an
+API key is the command line's business) and everything that runs.
+
+Paths are relative to the job file, never to the working directory: a scheduler starts jobs anywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from logprob_store.errors import JobError
+from logprob_store.request import provider_of
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+
+RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+_FORBIDDEN_PARAMS = {
+    "model": "set model.name",
+    "messages": "the prompts fill it",
+    "prompt": "the prompts fill it",
+    "input": "the prompts fill it",
+    "stream": "answers are stored whole, so streaming would only cost time",
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PromptsSection(_Section):
+    """Where the prompts are and which columns make them."""
+
+    path: str = Field(min_length=1)
+    id: str | None = None
+    prompt: str | None = None
+    system: str | None = None
+    messages: str | None = None
+    template: str | None = None
+    params: str | None = None
+    keep: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in ("prompt", "messages", "template") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"give exactly one of prompt, messages and template; found {found}")
+        if self.messages is not None and self.system is not None:
+            raise ValueError("system goes with prompt or template; put it into the messages themselves")
+        return self
+
+
+class ModelSection(_Section):
+    """What is asked of which model."""
+
+    endpoint: Literal["chat", "completions"] = "chat"
+    name: str = Field(min_length=1)
+    base_url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
+    api_key_env: str | None = None
+    provider: str | None = Field(default=None, min_length=1)
+    logprobs: bool = True
+    top_logprobs: int = Field(default=5, ge=0)
+    params: dict[str, Any] = Field(default_factory=dict)
+    samples: int = Field(default=1, ge=1, lt=100_000)
+
+    @model_validator(mode="after")
+    def _params_are_parameters(self) -> Self:
+        for name in self.params:
+            if name in _FORBIDDEN_PARAMS:
+                raise ValueError(f"params.{name} cannot be set here: {_FORBIDDEN_PARAMS[name]}")
+        return self
+
+    @property
+    def identity(self) -> str:
+        """What stands for the service in request keys: `provider`, else the base URL without credentials."""
+        return self.provider or provider_of(self.base_url or OPENAI_BASE_URL)
+
+
+class LimitsSection(_Section):
+    """How hard the server may be pressed, and for how long one prompt is tried."""
+
+    concurrency: int = Field(default=64, ge=1, le=10_000)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    attempts: int = Field(default=6, ge=1, le=100)
+    timeout_s: float = Field(default=600.0, gt=0)
+    retry_for_s: float = Field(default=600.0, gt=0)
+
+
+class CacheSection(_Section):
+    """Where raw answers are kept before anything parses them."""
+
+    path: str = ".logprobs/cache"
+    mode: Literal["reuse", "refresh", "off"] = "reuse"
+
+
+class TransportSection(_Section):
+    """How answers are obtained."""
+
+    kind: Literal["live", "replay"] = "live"
+    fixtures: str | None = None
+
+
+class StoreSection(_Section):
+    """Where the tables go."""
+
+    path: str = Field(min_length=1)
+
+
+class Job(_Section):
+    """A whole job file.
+
+    `base` is the folder that relative paths start from: the job file's own.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    prompts: PromptsSection
+    model: ModelSection
+    limits: LimitsSection = LimitsSection()
+    cache: CacheSection = CacheSection()
+    transport: TransportSection = TransportSection()
+    store: StoreSection
+    base: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _replay_needs_fixtures(self) -> Self:
+        if self.transport.kind == "replay" and self.transport.fixtures is None:
+            raise ValueError(
+                'transport.kind = "replay" needs transport.fixtures, a file or folder of recordings'
+            )
+        return self
+
+    def resolve(self, path: str) -> Path:
+        """A path of the job file, seen from the job file's folder."""
+        return Path(os.path.normpath(self.base / Path(path).expanduser()))
+
+    def identity(self) -> dict[str, Any]:
+        """What shapes the rows of a run, flat, so that two jobs can be compared line by line.
+
+        Limits, cache, transport and paths are left out: they change how answers come, not which.
+        """
+        model = self.model.model_dump(mode="json", exclude={"base_url", "api_key_env", "provider"})
+        prompts = self.prompts.model_dump(mode="json", exclude={"path"})
+        flat: dict[str, Any] = {"model.provider": self.model.identity}
+        flat |= {f"model.{name}": value for name, value in model.items() if name != "params"}
+        flat |= {f"model.params.{name}": value for name, value in self.model.params.items()}
+        flat |= {f"prompts.{name}": value for name, value in prompts.items()}
+        return flat
+
+
+def load_job(path: str | Path) -> Job:
+    """Read and check a job file (TOML).
+
+    Raises:
+        JobError: the file is missing, is no TOML, or holds an unknown key or a wrong value; all of them are named.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise JobError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise JobError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise JobError(f"{path}: is not valid TOML: {error}") from error
+    if "base" in table:
+        raise JobError(f"{path}: base: unknown key")
+    try:
+        return Job.model_validate({**table, "base": path.resolve().parent})
+    except ValidationError as error:
+        raise JobError(_explained(path, error)) from error
+
+
+def override(
+    job: Job,
+    *,
+    store: Path | None = None,
+    transport: str | None = None,
+    fixtures: Path | None = None,
+    base_url: str | None = None,
+) -> Job:
+    """The job with some of its settings replaced; paths given here are relative to the working directory.
+
+    Raises:
+        JobError: the result is no valid job.
+    """
+    table = job.model_dump()
+    if store is not None:
+        table["store"]["path"] = str(store.absolute())
+    if transport is not None:
+        table["transport"]["kind"] = transport
+    if fixtures is not None:
+        table["transport"]["fixtures"] = str(fixtures.absolute())
+    if base_url is not None:
+        table["model"]["base_url"] = base_url
+    try:
+        return Job.model_validate({**table, "base": job.base})
+    except ValidationError as error:
+        raise JobError(_explained(Path("command line"), error)) from error
+
+
+def _explained(path: Path, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{path}: {place}: unknown key{_suggestion(problem['loc'])}")
+        elif problem["type"] == "missing":
+            lines.append(f"{path}: {place}: is missing")
+        else:
+            said = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{path}: {place + ': ' if place else ''}{said}")
+    return "\n".join(lines)
+
+
+def _suggestion(loc: tuple[int | str, ...]) -> str:
+    section: type[BaseModel] = Job
+    for part in loc[:-1]:
+        kind = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return ""
+        section = kind
+    known = [name for name in section.model_fields if name != "base"]
+    near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"

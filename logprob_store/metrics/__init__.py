@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from logprob_store.metrics.chosen import chosen_rank, greedy, with_chosen
+from logprob_store.metrics.columns import POSITION, generated
+from logprob_store.metrics.scores import scores
+from logprob_store.metrics.sequence import (
+    confidence,
+    joint_probability,
+    logprob_sum,
+    low_confidence_share,
+    max_surprisal,
+    mean_logprob,
+    mean_surprisal,
+    min_probability,
+    perplexity,
+    scored_tokens,
+    unscored_tokens,
+)
+from logprob_store.metrics.topk import logprob_margin, margin, missing_mass, token_confidence
+from logprob_store.metrics.topk_bounds import entropy_bounds, entropy_lower, entropy_upper
+from logprob_store.metrics.topk_entropy import entropy, negentropy, varentropy
+
+__all__ = [
+    "POSITION",
+    "chosen_rank",
+    "confidence",
+    "entropy",
+    "entropy_bounds",
+    "entropy_lower",
+    "entropy_upper",
+    "generated",
+    "greedy",
+    "joint_probability",
+    "logprob_margin",
+    "logprob_sum",
+    "low_confidence_share",
+    "margin",
+    "max_surprisal",
+    "mean_logprob",
+    "mean_surprisal",
+    "min_probability",
+    "missing_mass",
+    "negentropy",
+    "perplexity",
+    "scored_tokens",
+    "scores",
+    "token_confidence",
+    "unscored_tokens",
+    "varentropy",
+    "with_chosen",
+]

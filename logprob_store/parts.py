@@ -1,0 +1,212 @@
+"""What a run has and the store has not yet: answers and failures on their way into a part.
+
+Holds the buffer between the event loop and the thread that decodes and writes. Leaves out decoding (`decode`) and files
+(`store.writing`). Its size is bounded by bytes: an answer with one token and one with a thousand weigh what they weigh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from logprob_store.decode import decode_answers
+from logprob_store.errors import CallError, DecodeError
+from logprob_store.schema import FAILURES, arrow_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from logprob_store.planning import BadCall, Chunk
+    from logprob_store.request import Answer, Request
+    from logprob_store.run import Progress
+    from logprob_store.store.writing import RunWriter
+
+log = logging.getLogger(__name__)
+
+PART_BYTES: Final = 32 << 20
+"""Bytes of raw answers after which a part is written."""
+
+PART_SECONDS: Final = 60.0
+"""Seconds after which a part is written whatever its size, so that a slow run can be watched."""
+
+_DECODE_BYTES: Final = 8 << 20
+_PROMPT_BYTES: Final = 200
+"""What an answer or prompt row weighs beside its bytes, so that a million tiny ones do not pile up."""
+
+_ANSWER_COUNTS: Final = {"api": "from_api", "cache": "from_cache", "fixture": "from_fixtures"}
+
+
+@dataclass(slots=True)
+class _Pending:
+    answers: list[Answer] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    prompts: list[pa.Table] = field(default_factory=list)
+    prompts_read: int = 0
+    weight: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.answers or self.failures or self.prompts)
+
+
+class PartBuffer:
+    """Collects outcomes and commits them as parts, one after the other, off the event loop."""
+
+    def __init__(self, writer: RunWriter, progress: Progress) -> None:
+        self._writer = writer
+        self._progress = progress
+        self._pending = _Pending()
+        self._turn = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parts")
+        self._since = asyncio.get_running_loop().time()
+
+    def add_prompts(self, chunk: Chunk) -> None:
+        """Note the prompt rows of a chunk; they go with the next part."""
+        if chunk.prompts.num_rows:
+            self._pending.prompts.append(chunk.prompts)
+            self._pending.weight += chunk.prompts.nbytes
+        self._pending.prompts_read = max(self._pending.prompts_read, chunk.prompts_read)
+
+    async def add_answer(self, answer: Answer) -> None:
+        """Add an answer; waits while the buffer is full and the one before is still being written."""
+        self._pending.answers.append(answer)
+        self._pending.weight += len(answer.body) + _PROMPT_BYTES
+        self._progress.settled += 1
+        self._progress.from_cache += answer.source == "cache"
+        self._progress.from_fixtures += answer.source == "fixture"
+        await self._flush_if_full()
+
+    async def add_failure(
+        self, call: Request | BadCall, error: CallError, *, first_at: datetime | None = None
+    ) -> None:
+        """Add a failure; waits like `add_answer`."""
+        self.add_failure_now(call, error, first_at=first_at)
+        await self._flush_if_full()
+
+    def add_failure_now(
+        self, call: Request | BadCall, error: CallError, *, first_at: datetime | None = None
+    ) -> None:
+        """Add a failure without waiting: for a task that is being cancelled."""
+        self._pending.failures.append(_failure_row(call, error, first_at))
+        self._pending.weight += _PROMPT_BYTES
+        self._progress.settled += 1
+        self._progress.failed += 1
+
+    async def flush(self) -> None:
+        """Commit what there is."""
+        async with self._turn:
+            await self._commit_pending()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=True)
+
+    def _is_full(self) -> bool:
+        overdue = asyncio.get_running_loop().time() - self._since > PART_SECONDS
+        return self._pending.weight >= PART_BYTES or overdue
+
+    async def _flush_if_full(self) -> None:
+        if self._is_full():
+            # Those who wait here while a part is written are what keeps memory bounded.
+            async with self._turn:
+                if self._is_full():
+                    await self._commit_pending()
+
+    async def _commit_pending(self) -> None:
+        pending, self._pending = self._pending, _Pending()
+        self._since = asyncio.get_running_loop().time()
+        if pending:
+            loop = asyncio.get_running_loop()
+            self._progress.failed += await loop.run_in_executor(self._thread, _commit, self._writer, pending)
+
+
+def _commit(writer: RunWriter, pending: _Pending) -> int:
+    """Decode and write one part; returns how many answers could not be decoded."""
+    samples = writer.manifest.samples
+    pending.answers.sort(key=lambda answer: (answer.request.prompt_index, answer.request.sample_index))
+    tables: dict[str, list[pa.Table]] = {"completions": [], "tokens": [], "alternatives": []}
+    undecoded = 0
+    for answers in _by_weight(pending.answers):
+        decoded = decode_answers(answers)
+        tables["completions"].append(decoded.completions)
+        tables["tokens"].append(decoded.tokens)
+        tables["alternatives"].append(decoded.alternatives)
+        undecoded += len(decoded.failures)
+        pending.failures += [_undecoded_row(answers[index], error) for index, error in decoded.failures]
+    rows = {name: pa.concat_tables(parts) for name, parts in tables.items() if parts}
+    if pending.prompts:
+        rows["prompts"] = pa.concat_tables(pending.prompts)
+    pending.failures.sort(key=lambda row: (row["prompt_index"], row["sample_index"]))
+    rows["failures"] = pa.Table.from_pylist(pending.failures, schema=arrow_schema(FAILURES))
+    calls = [
+        answer.request.prompt_index * samples + answer.request.sample_index for answer in pending.answers
+    ]
+    calls += [row["prompt_index"] * samples + row["sample_index"] for row in pending.failures]
+    writer.commit(rows, settled=calls, prompts_read=pending.prompts_read, counts=_counts(pending, rows))
+    return undecoded
+
+
+def _by_weight(answers: list[Answer]) -> Iterator[list[Answer]]:
+    group: list[Answer] = []
+    weight = 0
+    for answer in answers:
+        group.append(answer)
+        weight += len(answer.body)
+        if weight >= _DECODE_BYTES:
+            yield group
+            group, weight = [], 0
+    if group:
+        yield group
+
+
+def _counts(pending: _Pending, rows: dict[str, pa.Table]) -> dict[str, int]:
+    counts = {
+        name: rows[name].num_rows
+        for name in ("prompts", "completions", "tokens", "alternatives")
+        if name in rows
+    }
+    counts["flagged"] = sum(
+        rows[name].num_rows - rows[name]["logprob_flag"].null_count
+        for name in ("tokens", "alternatives")
+        if name in rows
+    )
+    for source, name in _ANSWER_COUNTS.items():
+        counts[name] = sum(answer.source == source for answer in pending.answers)
+    counts["calls"] = sum(answer.attempts for answer in pending.answers if answer.source == "api")
+    counts["calls"] += sum(row["attempts"] for row in pending.failures)
+    if "completions" in rows:
+        # Usage is per answer and stands on each of its choices: count it once.
+        first = rows["completions"].filter(pc.equal(rows["completions"]["choice_index"], 0))
+        for name in ("prompt_tokens", "completion_tokens"):
+            counts[name] = pc.sum(first[name]).as_py() or 0
+    return counts
+
+
+def _failure_row(call: Request | BadCall, error: CallError, first_at: datetime | None) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    return {
+        "prompt_id": call.prompt_id,
+        "prompt_index": call.prompt_index,
+        "sample_index": call.sample_index,
+        "request_key": getattr(call, "key", None),
+        "error_type": error.error_type,
+        "status": error.status,
+        "message": str(error),
+        "attempts": error.attempts,
+        "first_at": first_at or now,
+        "last_at": now,
+        "maybe_billed": error.maybe_billed,
+    }
+
+
+def _undecoded_row(answer: Answer, error: DecodeError) -> dict[str, Any]:
+    failure = CallError(str(error), error_type=error.error_type, status=answer.status)
+    failure.attempts = answer.attempts
+    log.warning("prompt %r: %s", answer.request.prompt_id, error)
+    return _failure_row(answer.request, failure, answer.fetched_at)

@@ -1,0 +1,179 @@
+"""What is still to be asked: prompts become requests, minus the calls that have an outcome.
+
+Holds the way from a job to chunks of requests. Leaves out asking and storing. A chunk is a batch of prompt rows, so
+memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from logprob_store.errors import PromptError
+from logprob_store.inputs import find_inputs
+from logprob_store.prompts import Columns, check_ids, kept_schema, read_prompts, rendered
+from logprob_store.request import Request, build_body, make_request
+from logprob_store.schema import PROMPTS, arrow_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Container, Iterator
+
+    from logprob_store.inputs import InputFile
+    from logprob_store.job import Job
+    from logprob_store.prompts import Prompt, PromptBatch
+
+
+@dataclass(frozen=True, slots=True)
+class BadCall:
+    """A call that cannot be made, and why."""
+
+    prompt_index: int
+    prompt_id: str
+    sample_index: int
+    problem: PromptError
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A batch of prompts: the rows that are new to the prompts table, and the calls to make."""
+
+    prompts: pa.Table
+    prompts_read: int
+    requests: list[Request] = field(default_factory=list)
+    bad: list[BadCall] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job's prompts, checked: the files, their columns, the ids.
+
+    Make one with `plan_job`.
+    """
+
+    job: Job
+    inputs: list[InputFile]
+    columns: Columns
+    limit: int | None
+
+    @property
+    def prompt_count(self) -> int:
+        """How many prompts there are, within the limit."""
+        rows = sum(item.rows for item in self.inputs)
+        return rows if self.limit is None else min(rows, self.limit)
+
+    @property
+    def call_count(self) -> int:
+        """How many calls these make: prompts times samples."""
+        return self.prompt_count * self.job.model.samples
+
+    def chunks(
+        self,
+        *,
+        settled: Container[int] = (),
+        again: Collection[int] = (),
+        skip: int = 0,
+        prompts_read: int = 0,
+    ) -> Iterator[Chunk]:
+        """The calls to make, in order.
+
+        Args:
+            settled: calls (prompt_index * samples + sample_index) that have an outcome already.
+            again: those of them to make all the same.
+            skip: prompts known to need nothing; they are passed over without being read.
+            prompts_read: prompts, from the first, that have a row in the prompts table already.
+        """
+        batches = read_prompts(
+            self.inputs, self.columns, endpoint=self.job.model.endpoint, skip=skip, limit=self.limit
+        )
+        for batch in batches:
+            chunk = self._chunk(batch, settled, again, prompts_read)
+            prompts_read = max(prompts_read, chunk.prompts_read)
+            yield chunk
+
+    def _chunk(
+        self, batch: PromptBatch, settled: Container[int], again: Collection[int], prompts_read: int
+    ) -> Chunk:
+        samples = self.job.model.samples
+        last = batch.prompts[-1].index + 1
+        chunk = Chunk(_prompt_rows(batch, prompts_read), last)
+        for prompt in batch.prompts:
+            for sample_index in range(samples):
+                call = prompt.index * samples + sample_index
+                if call in settled and call not in again:
+                    continue
+                try:
+                    chunk.requests.append(self._request(prompt, sample_index))
+                except PromptError as problem:
+                    chunk.bad.append(BadCall(prompt.index, prompt.id, sample_index, problem))
+        return chunk
+
+    def _request(self, prompt: Prompt, sample_index: int) -> Request:
+        if prompt.problem is not None:
+            raise prompt.problem
+        model = self.job.model
+        body = build_body(
+            model.endpoint,
+            model=model.name,
+            prompt=prompt.messages,
+            logprobs=model.logprobs,
+            top_logprobs=model.top_logprobs,
+            params={**model.params, **prompt.params},
+        )
+        return make_request(
+            body,
+            endpoint=model.endpoint,
+            provider=model.identity,
+            prompt_index=prompt.index,
+            prompt_id=prompt.id,
+            sample_index=sample_index,
+        )
+
+
+def plan_job(job: Job, *, limit: int | None = None) -> Plan:
+    """Find a job's prompts and check their columns, before anything is asked; ids are checked by `check_plan`.
+
+    Raises:
+        PromptsError: no file, an unreadable one, a missing or wrong column.
+        TemplateError: the template is not usable.
+    """
+    section = job.prompts
+    columns = Columns(
+        id=section.id,
+        prompt=section.prompt,
+        system=section.system,
+        messages=section.messages,
+        template=section.template,
+        params=section.params,
+        keep=section.keep,
+    )
+    inputs = find_inputs(section.path, base=job.base)
+    kept_schema(inputs, columns)
+    return Plan(job, inputs, columns, limit)
+
+
+def check_plan(plan: Plan) -> None:
+    """Check that ids are unique, which takes a pass over the id column.
+
+    Raises:
+        PromptsError: ids are null or stand twice; they are named.
+    """
+    check_ids(plan.inputs, plan.columns)
+
+
+def _prompt_rows(batch: PromptBatch, prompts_read: int) -> pa.Table:
+    first = batch.prompts[0].index
+    skip = min(max(prompts_read - first, 0), len(batch.prompts))
+    new = batch.prompts[skip:]
+    base = pa.table(
+        [
+            [prompt.id for prompt in new],
+            [prompt.index for prompt in new],
+            [None if prompt.messages is None else rendered(prompt.messages) for prompt in new],
+        ],
+        schema=arrow_schema(PROMPTS),
+    )
+    for name, column in zip(batch.kept.column_names, batch.kept.slice(skip).columns, strict=True):
+        base = base.append_column(name, column)
+    return base

@@ -1,0 +1,70 @@
+"""A pytest plugin: clients that answer from recorded fixtures, chosen by a marker.
+
+    @pytest.mark.logprobs(fixtures="recorded/answers.jsonl")
+    def test_my_code(logprobs_client):
+        assert my_code(client=logprobs_client) == ...
+
+Record once with `pytest --logprobs-record` (or `mode="record"` in the marker); from then on it replays without network
+or key. Paths are relative to the test's file; the default is `fixtures/<test module>.jsonl`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import openai
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--logprobs-record`."""
+    parser.getgroup("logprob-store").addoption(
+        "--logprobs-record",
+        action="store_true",
+        help="ask the API what the fixtures of logprobs_client do not hold yet, and record it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line(
+        "markers",
+        "logprobs(fixtures=None, mode='replay', provider=None, base_url=None): "
+        "what logprobs_client and logprobs_async_client answer from",
+    )
+
+
+@pytest.fixture
+def logprobs_client(request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
+    """An `OpenAI` client that answers from the fixtures the marker names."""
+    from logprob_store.testing import replay_client
+
+    with replay_client(**_settings(request)) as client:
+        yield client
+
+
+@pytest.fixture
+def logprobs_async_client(request: pytest.FixtureRequest) -> openai.AsyncOpenAI:
+    """An `AsyncOpenAI` client that answers from the fixtures the marker names."""
+    from logprob_store.testing import replay_client
+
+    return replay_client(**_settings(request), asynchronous=True)
+
+
+def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    marker = request.node.get_closest_marker("logprobs")
+    given: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
+    if marker is not None and marker.args:
+        given["fixtures"] = marker.args[0]
+    unknown = given.keys() - {"fixtures", "mode", "provider", "base_url"}
+    if unknown:
+        raise pytest.UsageError(f"pytest.mark.logprobs has no {', '.join(sorted(unknown))}")
+    path = request.path
+    given["fixtures"] = path.parent / (given.get("fixtures") or f"fixtures/{path.stem}.jsonl")
+    if request.config.getoption("--logprobs-record"):
+        given["mode"] = "record"
+    return given

@@ -1,0 +1,152 @@
+"""The data contract: the tables of a store as named polars and Arrow schemas.
+
+Holds column names, types, enum values and the schema version, and nothing that reads or writes. The partition
+column `run` is not part of a table's file; `logprob_store.store.reading` adds it. Columns beyond the contract
+in the design (`logprob_wire`, `wire`) exist so that the wire's value can be rebuilt exactly; see
+docs/decisions/0003-lossless-columns.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+
+SCHEMA_VERSION: Final = 1
+"""Stands in every manifest and every Parquet file's metadata; another version is a clear error."""
+
+SCHEMA_VERSION_METADATA: Final = b"logprob_store.schema_version"
+
+KEYS: Final = ("run", "completion_id")
+"""What identifies a completion in a store: group by these."""
+
+SAMPLES_PER_PROMPT: Final = 100_000
+CHOICES_PER_SAMPLE: Final = 1_000
+
+Section: Final = pl.Enum(["prompt", "content", "refusal", "reasoning", "tool"])
+LogprobFlag: Final = pl.Enum(["sentinel", "neg_inf", "positive", "missing"])
+Source: Final = pl.Enum(["api", "cache", "batch", "fixture", "import"])
+
+SENTINEL_AT_MOST: Final = -9999.0
+"""Servers write -9999.0, -1e30 or -3.4e38 for "not computed"; no real log-probability is that low."""
+
+COMPLETIONS: Final = pl.Schema(
+    {
+        "completion_id": pl.Int64(),
+        "prompt_id": pl.String(),
+        "prompt_index": pl.Int64(),
+        "sample_index": pl.Int32(),
+        "choice_index": pl.Int32(),
+        "request_key": pl.String(),
+        "endpoint": pl.String(),
+        "model": pl.String(),
+        "response_model": pl.String(),
+        "response_id": pl.String(),
+        "system_fingerprint": pl.String(),
+        "created": pl.Datetime("us", "UTC"),
+        "finish_reason": pl.String(),
+        "text": pl.String(),
+        "refusal": pl.String(),
+        "tool_calls": pl.String(),
+        "prompt_tokens": pl.Int64(),
+        "completion_tokens": pl.Int64(),
+        "cost_usd": pl.Float64(),
+        "token_count": pl.Int32(),
+        "logprob_sum": pl.Float64(),
+        "logprob_min": pl.Float64(),
+        "source": Source,
+        "attempts": pl.Int32(),
+        "latency_s": pl.Float64(),
+        "wire": pl.String(),
+    }
+)
+
+TOKENS: Final = pl.Schema(
+    {
+        "completion_id": pl.Int64(),
+        "section": Section,
+        "position": pl.Int32(),
+        "token": pl.String(),
+        "bytes": pl.Binary(),
+        "token_id": pl.Int32(),
+        "logprob": pl.Float64(),
+        "logprob_flag": LogprobFlag,
+        "logprob_wire": pl.Float64(),
+    }
+)
+
+ALTERNATIVES: Final = pl.Schema(
+    {
+        "completion_id": pl.Int64(),
+        "section": Section,
+        "position": pl.Int32(),
+        "rank": pl.Int16(),
+        "token": pl.String(),
+        "bytes": pl.Binary(),
+        "token_id": pl.Int32(),
+        "logprob": pl.Float64(),
+        "logprob_flag": LogprobFlag,
+        "logprob_wire": pl.Float64(),
+    }
+)
+
+FAILURES: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "prompt_index": pl.Int64(),
+        "sample_index": pl.Int32(),
+        "request_key": pl.String(),
+        "error_type": pl.String(),
+        "status": pl.Int32(),
+        "message": pl.String(),
+        "attempts": pl.Int32(),
+        "first_at": pl.Datetime("us", "UTC"),
+        "last_at": pl.Datetime("us", "UTC"),
+        "maybe_billed": pl.Boolean(),
+    }
+)
+
+PROMPTS: Final = pl.Schema(
+    {
+        "prompt_id": pl.String(),
+        "prompt_index": pl.Int64(),
+        "messages": pl.String(),
+    }
+)
+"""Without the kept columns, which follow these and have the types of the input."""
+
+TABLES: Final = {
+    "prompts": PROMPTS,
+    "completions": COMPLETIONS,
+    "tokens": TOKENS,
+    "alternatives": ALTERNATIVES,
+    "failures": FAILURES,
+}
+
+
+def arrow_schema(schema: pl.Schema) -> pa.Schema:
+    """The Arrow schema that polars reads back as `schema`, enums included.
+
+    >>> arrow_schema(TOKENS).field("section").type
+    DictionaryType(dictionary<values=large_string, indices=uint8, ordered=1>)
+    """
+    return pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+
+
+def completion_id(prompt_index: int, sample_index: int = 0, choice_index: int = 0) -> int:
+    """The id of a completion: decimal digits that a person can read, and that sort by prompt.
+
+    `prompt_index * 10**8 + sample_index * 10**3 + choice_index`, so it never depends on the order of answers,
+    on how often a run was interrupted, or on how many choices a server sent.
+
+    Raises:
+        ValueError: an index is outside what the digits hold.
+
+    >>> completion_id(12, 3, 1)
+    1200003001
+    """
+    if not (0 <= sample_index < SAMPLES_PER_PROMPT and 0 <= choice_index < CHOICES_PER_SAMPLE):
+        msg = f"sample_index {sample_index} or choice_index {choice_index} is outside 0..{SAMPLES_PER_PROMPT - 1} and 0..{CHOICES_PER_SAMPLE - 1}"
+        raise ValueError(msg)
+    return (prompt_index * SAMPLES_PER_PROMPT + sample_index) * CHOICES_PER_SAMPLE + choice_index

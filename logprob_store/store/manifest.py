@@ -1,0 +1,143 @@
+"""A run's manifest, `runs/run=<run>/run.json`: what is committed, and nothing else is true.
+
+Holds its shape, reading it and replacing it. Leaves out the parts it lists.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime  # noqa: TC003  msgspec reads the annotation at run time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from logprob_store.errors import SchemaVersionError, StoreError
+from logprob_store.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class PartFile(msgspec.Struct, forbid_unknown_fields=True):
+    """One Parquet file of a part; `crc32` is of its bytes."""
+
+    rows: int
+    size: int
+    crc32: int
+
+
+class Part(msgspec.Struct, forbid_unknown_fields=True):
+    """What one commit added: files by table, all named `<name>.parquet`."""
+
+    name: str
+    files: dict[str, PartFile]
+
+
+class Input(msgspec.Struct, forbid_unknown_fields=True):
+    """One prompts file, and what identifies its content."""
+
+    name: str
+    rows: int
+    size: int
+    digest: str
+
+
+class Counts(msgspec.Struct):
+    """What the run did, summed over all its sessions."""
+
+    prompts: int = 0
+    completions: int = 0
+    tokens: int = 0
+    alternatives: int = 0
+    failures: int = 0
+    flagged: int = 0
+    from_api: int = 0
+    from_cache: int = 0
+    from_fixtures: int = 0
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    """A run: which job made it from which prompts, how far it is, and the parts that hold its rows.
+
+    `settled` lists the calls (prompt_index * samples + sample_index) that have an outcome, a completion or a
+    failure row, as half-open intervals; `prompts_read` is how many prompts have a row in the prompts table.
+    """
+
+    run: str
+    run_id: str
+    job_name: str
+    job: dict[str, Any]
+    inputs: list[Input]
+    samples: int
+    created_at: datetime
+    updated_at: datetime
+    software: str
+    schema_version: int = SCHEMA_VERSION
+    state: str = "running"
+    prompts_read: int = 0
+    settled: list[tuple[int, int]] = []
+    parts: list[Part] = []
+    next_part: int = 0
+    counts: Counts = msgspec.field(default_factory=Counts)
+
+
+def run_folder(store: Path, run: str) -> Path:
+    """Where a run's manifest lives."""
+    return store / "runs" / f"run={run}"
+
+
+def manifest_path(store: Path, run: str) -> Path:
+    """The manifest of a run."""
+    return run_folder(store, run) / "run.json"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        SchemaVersionError: it is of another version.
+        StoreError: it is damaged.
+    """
+    raw = path.read_bytes()
+    try:
+        version = msgspec.json.decode(raw, type=_Versioned).schema_version
+        if version != SCHEMA_VERSION:
+            raise SchemaVersionError(path, version, SCHEMA_VERSION)
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"{path} is damaged: {error}. Move the run's folders away and run the job again; "
+            "answers already in the cache are not asked again."
+        ) from error
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Replace a manifest so that a reader or a crash sees the old one or the new one, whole."""
+    replace_file(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, make it durable, then rename it into place."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: Any = None

@@ -1,0 +1,160 @@
+"""Reading a store: the committed rows of all runs, or of some, as polars LazyFrames.
+
+Holds `open_store` and `Store`. Reads what the manifests list and nothing else, so a part that a crash left behind is
+never seen. Leaves out computing anything beyond joining what belongs together: that is `metrics`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from logprob_store.errors import RunNotFoundError, StoreNotFoundError
+from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, PROMPTS, TOKENS
+from logprob_store.store.manifest import Counts, Manifest, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_RUNS: Final = pl.Schema(
+    {
+        "run": pl.String(),
+        "state": pl.String(),
+        "created_at": pl.Datetime("us", "UTC"),
+        "updated_at": pl.Datetime("us", "UTC"),
+        "job": pl.String(),
+        "model": pl.String(),
+        "provider": pl.String(),
+        **dict.fromkeys(Counts.__struct_fields__, pl.Int64()),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The tables of a store, each a LazyFrame whose first column is `run`.
+
+    Make one with `open_store`. The object shows what was committed when it was opened; open again to see more.
+    """
+
+    path: Path
+    manifests: tuple[Manifest, ...]
+
+    @property
+    def run_names(self) -> list[str]:
+        """The runs in this view, oldest first."""
+        return [manifest.run for manifest in self.manifests]
+
+    def only(self, *runs: str) -> Store:
+        """The same store, narrowed to some runs; no other run's files are touched.
+
+        Raises:
+            RunNotFoundError: the store has no such run.
+        """
+        by_name = {manifest.run: manifest for manifest in self.manifests}
+        for run in runs:
+            if run not in by_name:
+                raise RunNotFoundError(run, self.run_names)
+        return Store(self.path, tuple(by_name[run] for run in runs))
+
+    @cached_property
+    def runs(self) -> pl.LazyFrame:
+        """One row per run: how it stands and what it did."""
+        rows = [
+            {
+                "run": manifest.run,
+                "state": manifest.state,
+                "created_at": manifest.created_at,
+                "updated_at": manifest.updated_at,
+                "job": manifest.job_name,
+                "model": manifest.job.get("model.name"),
+                "provider": manifest.job.get("model.provider"),
+                **{name: getattr(manifest.counts, name) for name in Counts.__struct_fields__},
+            }
+            for manifest in self.manifests
+        ]
+        return pl.DataFrame(rows, schema=_RUNS).lazy()
+
+    @cached_property
+    def prompts(self) -> pl.LazyFrame:
+        """One row per prompt that a run has read: its id, its messages as JSON, the kept columns."""
+        return self._scan("prompts", PROMPTS)
+
+    @cached_property
+    def completions(self) -> pl.LazyFrame:
+        """One row per choice."""
+        return self._scan("completions", COMPLETIONS)
+
+    @cached_property
+    def tokens(self) -> pl.LazyFrame:
+        """One row per token."""
+        return self._scan("tokens", TOKENS)
+
+    @cached_property
+    def alternatives(self) -> pl.LazyFrame:
+        """One row per token and rank."""
+        return self._scan("alternatives", ALTERNATIVES)
+
+    @cached_property
+    def failures(self) -> pl.LazyFrame:
+        """One row per call that is still without an answer: one that later succeeded is not here."""
+        keys = ["run", "prompt_index", "sample_index"]
+        rows = self._scan("failures", FAILURES)
+        if not any("failures" in part.files for manifest in self.manifests for part in manifest.parts):
+            return rows
+        return rows.unique(keys, keep="last", maintain_order=True).join(
+            self.completions.select(keys), on=keys, how="anti", maintain_order="left"
+        )
+
+    def scores(self) -> pl.LazyFrame:
+        """One row per completion: perplexity, confidence and the rest; see docs/metrics.md."""
+        from logprob_store.metrics.scores import scores
+
+        return scores(self.tokens, self.alternatives, self.completions)
+
+    def files(self, table: str) -> list[Path]:
+        """The committed Parquet files of a table, in order: for pyarrow, DuckDB or anything else."""
+        return [path for manifest in self.manifests for path in self._files(table, manifest)]
+
+    def _files(self, table: str, manifest: Manifest) -> list[Path]:
+        folder = self.path / table / f"run={manifest.run}"
+        return [folder / f"{part.name}.parquet" for part in manifest.parts if table in part.files]
+
+    def _scan(self, table: str, schema: pl.Schema) -> pl.LazyFrame:
+        # One scan per run with its name as a constant: polars would read hive keys from the folders above the
+        # store too (".../date=2026-11-22/store"), and guess types for run names that look like dates.
+        scans = [
+            pl.scan_parquet(files, hive_partitioning=False, glob=False).select(
+                pl.lit(manifest.run).alias("run"), pl.all()
+            )
+            for manifest in self.manifests
+            if (files := self._files(table, manifest))
+        ]
+        if not scans:
+            return pl.LazyFrame(schema={"run": pl.String(), **schema})
+        # Only prompts differ between runs: each keeps the columns its job asked for.
+        return pl.concat(scans, how="diagonal_relaxed" if table == "prompts" else "vertical")
+
+
+def open_store(path: str | Path, *, runs: Sequence[str] | None = None) -> Store:
+    """Open a store for reading.
+
+    Args:
+        path: the store's folder.
+        runs: only these runs, all when None.
+
+    Raises:
+        StoreNotFoundError: there is none.
+        RunNotFoundError: it has no such run.
+        SchemaVersionError: it was written with another schema version.
+    """
+    path = Path(path)
+    if not (path / "runs").is_dir():
+        raise StoreNotFoundError(path)
+    manifests = [read_manifest(file) for file in path.glob("runs/run=*/run.json")]
+    store = Store(path, tuple(sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.run))))
+    return store if runs is None else store.only(*runs)

@@ -1,0 +1,291 @@
+"""Writing a run: parts that are whole or absent, and the manifest that says which.
+
+Holds the lock on a run, the Parquet settings and the order of a commit: files under temporary names, synced, renamed,
+folders synced, the manifest replaced last. Killed at any instant, a run has a part in all its tables or in none.
+Leaves out where rows come from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import uuid
+import zlib
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from logprob_store.errors import InputError, RunChangedError, RunLockedError, StoreError
+from logprob_store.job import RUN_NAME
+from logprob_store.schema import FAILURES, SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, arrow_schema
+from logprob_store.store.intervals import IntervalSet
+from logprob_store.store.manifest import (
+    Input,
+    Manifest,
+    Part,
+    PartFile,
+    manifest_path,
+    read_manifest,
+    run_folder,
+    sync_folder,
+    write_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+# Chosen for size at reading speed: token texts and ids repeat (dictionary), the high bytes of logprobs do (split).
+_PLAIN_COLUMNS: Final = frozenset({"logprob", "logprob_wire", "logprob_sum", "logprob_min", "latency_s"})
+_ROW_GROUP_ROWS: Final = 1_000_000
+_ZSTD_LEVEL: Final = 3
+
+
+class RunWriter:
+    """The one writer of a run, from `open_run` to `close`; also a context manager.
+
+    `settled` holds the calls that have an outcome, `open_failures` those of them that failed and are to be asked
+    again.
+    """
+
+    def __init__(self, store: Path, manifest: Manifest, lock: int) -> None:
+        self.store = store
+        self.manifest = manifest
+        self.settled = IntervalSet(manifest.settled)
+        self._lock = lock
+        self.open_failures = self._read_open_failures()
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return self.manifest.run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def commit(
+        self,
+        tables: Mapping[str, pa.Table],
+        *,
+        settled: Iterable[int] = (),
+        prompts_read: int = 0,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Add one part; when this returns, its rows are durable and listed.
+
+        Args:
+            tables: rows by table name; empty ones are left out.
+            settled: the calls whose outcome these rows are.
+            prompts_read: how many prompts, from the first, have a row now.
+            counts: what to add to the manifest's counts.
+        """
+        name = f"part-{self.manifest.next_part:05d}"
+        files = {table: rows for table, rows in tables.items() if rows.num_rows}
+        part = Part(name, {table: self._write(table, name, rows) for table, rows in files.items()})
+        for table in files:
+            sync_folder(self._folder(table))
+        self.settled.update(settled)
+        if files:
+            self.manifest.parts.append(part)
+            self.manifest.next_part += 1
+        self.manifest.prompts_read = max(self.manifest.prompts_read, prompts_read)
+        for field, count in (counts or {}).items():
+            setattr(self.manifest.counts, field, getattr(self.manifest.counts, field) + count)
+        self._save()
+
+    def finish(self, state: str) -> None:
+        """Write down how the session ended, and drop failures that have been made good since."""
+        self.manifest.state = state
+        rows, listed = self._failures()
+        if rows.height != listed:
+            self._replace_failures(rows)
+        self.manifest.counts.failures = rows.height
+        self._save()
+
+    def close(self) -> None:
+        """Let go of the run; the lock also goes with the process, however it ends."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _save(self) -> None:
+        self.manifest.settled = self.settled.intervals
+        self.manifest.updated_at = datetime.now(UTC)
+        write_manifest(manifest_path(self.store, self.run), self.manifest)
+
+    def _folder(self, table: str) -> Path:
+        return self.store / table / f"run={self.run}"
+
+    def _write(self, table: str, name: str, rows: pa.Table) -> PartFile:
+        folder = self._folder(table)
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            sync_folder(folder.parent)
+        temporary = folder / f".{name}.parquet.tmp"
+        metadata = {**(rows.schema.metadata or {}), SCHEMA_VERSION_METADATA: str(SCHEMA_VERSION).encode()}
+        plain = [column for column in rows.column_names if column in _PLAIN_COLUMNS]
+        pq.write_table(
+            rows.replace_schema_metadata(metadata),
+            temporary,
+            compression="zstd",
+            compression_level=_ZSTD_LEVEL,
+            row_group_size=_ROW_GROUP_ROWS,
+            use_dictionary=[column for column in rows.column_names if column not in _PLAIN_COLUMNS],
+            column_encoding=dict.fromkeys(plain, "BYTE_STREAM_SPLIT") or None,
+        )
+        written = _durable(temporary, rows.num_rows)
+        temporary.replace(folder / f"{name}.parquet")
+        return written
+
+    def _failures(self) -> tuple[pl.DataFrame, int]:
+        """The failures that are still open, and how many rows are listed now."""
+        listed = [part for part in self.manifest.parts if "failures" in part.files]
+        if not listed:
+            return FAILURES.to_frame(), 0
+        rows = pl.read_parquet(
+            [self._folder("failures") / f"{part.name}.parquet" for part in listed], hive_partitioning=False
+        )
+        answered = [
+            self._folder("completions") / f"{part.name}.parquet"
+            for part in self.manifest.parts
+            if "completions" in part.files
+        ]
+        still_open = rows.unique(["prompt_index", "sample_index"], keep="last", maintain_order=True)
+        if answered:
+            keys = pl.scan_parquet(answered, hive_partitioning=False).select("prompt_index", "sample_index")
+            still_open = (
+                still_open.lazy().join(keys, on=["prompt_index", "sample_index"], how="anti").collect()
+            )
+        return still_open.sort("prompt_index", "sample_index"), rows.height
+
+    def _read_open_failures(self) -> dict[int, str]:
+        rows, _ = self._failures()
+        calls = rows["prompt_index"] * self.manifest.samples + rows["sample_index"].cast(pl.Int64)
+        return dict(zip(calls.to_list(), rows["error_type"].to_list(), strict=True))
+
+    def _replace_failures(self, rows: pl.DataFrame) -> None:
+        old = [part.name for part in self.manifest.parts if "failures" in part.files]
+        for part in self.manifest.parts:
+            part.files.pop("failures", None)
+        self.manifest.parts = [part for part in self.manifest.parts if part.files]
+        if rows.height:
+            name = f"part-{self.manifest.next_part:05d}"
+            arrow = rows.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(arrow_schema(FAILURES))
+            self.manifest.parts.append(Part(name, {"failures": self._write("failures", name, arrow)}))
+            self.manifest.next_part += 1
+            sync_folder(self._folder("failures"))
+        self._save()
+        for name in old:
+            (self._folder("failures") / f"{name}.parquet").unlink(missing_ok=True)
+
+
+def open_run(
+    store: Path,
+    run: str,
+    *,
+    job_name: str,
+    job: Mapping[str, Any],
+    inputs: Sequence[Input],
+    samples: int,
+) -> RunWriter:
+    """Begin a run, or go on with it.
+
+    Whatever an earlier session left behind without listing it in the manifest is removed.
+
+    Raises:
+        InputError: the run's name is not usable.
+        RunLockedError: another process writes this run.
+        RunChangedError: the run was made by another job or from other prompts.
+        StoreError: the store cannot be written.
+    """
+    if not RUN_NAME.fullmatch(run) or run in {".", ".."}:
+        raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them")
+    folder = run_folder(store, run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder / "lock", run)
+    except OSError as error:
+        raise StoreError(f"the store at {store} cannot be written: {error}") from error
+    with contextlib.ExitStack() as on_error:
+        on_error.callback(os.close, lock)
+        path = manifest_path(store, run)
+        if path.exists():
+            manifest = read_manifest(path)
+            _check_unchanged(manifest, job, inputs)
+        else:
+            now = datetime.now(UTC)
+            manifest = Manifest(
+                run=run,
+                run_id=uuid.uuid4().hex,
+                job_name=job_name,
+                job=dict(job),
+                inputs=list(inputs),
+                samples=samples,
+                created_at=now,
+                updated_at=now,
+                software=f"logprob-store {version('logprob-store')}",
+            )
+            write_manifest(path, manifest)
+        _remove_unlisted(store, manifest)
+        writer = RunWriter(store, manifest, lock)
+        on_error.pop_all()
+    return writer
+
+
+def _lock(path: Path, run: str) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RunLockedError(run, path) from None
+    return descriptor
+
+
+def _check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequence[Input]) -> None:
+    differences = []
+    for name in sorted(manifest.job.keys() | job.keys()):
+        was, now = manifest.job.get(name), job.get(name)
+        if was != now:
+            differences.append(f"{name} is {now!r}, was {was!r}")
+    before = {item.name: item for item in manifest.inputs}
+    after = {item.name: item for item in inputs}
+    for name in sorted(before.keys() | after.keys()):
+        if name not in after:
+            differences.append(f"prompts file {name} is gone")
+        elif name not in before:
+            differences.append(f"prompts file {name} is new")
+        elif before[name] != after[name]:
+            differences.append(
+                f"prompts file {name} has other content ({after[name].rows} rows, was {before[name].rows})"
+            )
+    if differences:
+        raise RunChangedError(manifest.run, differences)
+
+
+def _remove_unlisted(store: Path, manifest: Manifest) -> None:
+    for table in TABLES:
+        listed = {f"{part.name}.parquet" for part in manifest.parts if table in part.files}
+        folder = store / table / f"run={manifest.run}"
+        for path in folder.glob("*") if folder.is_dir() else ():
+            leftover = path.name.startswith(".part-") or path.name.startswith("part-")
+            if leftover and path.name not in listed:
+                path.unlink()
+
+
+def _durable(path: Path, rows: int) -> PartFile:
+    crc, size = 0, 0
+    with path.open("rb+") as file:
+        while block := file.read(1 << 20):
+            crc = zlib.crc32(block, crc)
+            size += len(block)
+        os.fsync(file.fileno())
+    return PartFile(rows, size, crc)

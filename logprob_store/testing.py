@@ -1,0 +1,200 @@
+"""A real OpenAI client that answers from recorded fixtures: for testing code that calls the API, offline.
+
+Holds the httpx2 transport under such a client, and `replay_client`, which makes one. Leaves out pytest
+(`pytest_plugin`). The client is the SDK's own, so the code under test sees what it sees in production.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
+
+import httpx2
+import msgspec
+import openai
+
+from logprob_store.errors import FixtureError
+from logprob_store.fixtures import Recordings, fixture_line
+from logprob_store.job import OPENAI_BASE_URL
+from logprob_store.request import PATHS, Answer, canonical_json, make_request, provider_of
+from logprob_store.transport.replay import miss
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from logprob_store.request import Request
+
+Mode = Literal["replay", "record"]
+
+_MODES: Final = ("replay", "record")
+
+
+class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
+    """Answers HTTP requests from recordings; in mode `record`, asks upstream what is not recorded and records it.
+
+    A request matches a recording of the same endpoint with the same whole body. Where several samples of one
+    request were recorded, equal requests get them in turn.
+
+    Args:
+        fixtures: a `.jsonl` file or, for replay, also a folder of them.
+        mode: `replay` or `record`.
+        provider: match recordings of this provider only; with `record`, the name recorded.
+
+    Raises:
+        FixtureError: the mode is misspelt, or the fixtures are missing or damaged.
+    """
+
+    def __init__(self, fixtures: str | Path, *, mode: Mode = "replay", provider: str | None = None) -> None:
+        if mode not in _MODES:
+            raise FixtureError(f"mode {mode!r}: use one of {', '.join(_MODES)}")
+        self._path = Path(fixtures)
+        self._mode = mode
+        self._provider = provider
+        self._samples: defaultdict[tuple[str, bytes], list[str]] = defaultdict(list)
+        self._asked: Counter[tuple[str, bytes]] = Counter()
+        self._new: dict[str, Answer] = {}
+        self._upstream: httpx2.HTTPTransport | None = None
+        self._async_upstream: httpx2.AsyncHTTPTransport | None = None
+        self._recordings = None if mode == "record" and not self._path.exists() else Recordings(fixtures)
+        for fixture in sorted(self._recordings or (), key=lambda fixture: fixture.sample_index):
+            if provider in {None, fixture.provider}:
+                self._samples[fixture.endpoint, canonical_json(fixture.request)].append(fixture.key)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer a synchronous client."""
+        asked = self._request(request, request.read())
+        if (found := self._find(asked)) is not None:
+            return found
+        self._upstream = self._upstream or httpx2.HTTPTransport()
+        response = self._upstream.handle_request(request)
+        response.read()
+        return self._record(asked, response)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer an asynchronous client."""
+        asked = self._request(request, await request.aread())
+        if (found := self._find(asked)) is not None:
+            return found
+        self._async_upstream = self._async_upstream or httpx2.AsyncHTTPTransport()
+        response = await self._async_upstream.handle_async_request(request)
+        await response.aread()
+        return self._record(asked, response)
+
+    def close(self) -> None:
+        """Close the connection upstream, if there was one."""
+        if self._upstream is not None:
+            self._upstream.close()
+
+    async def aclose(self) -> None:
+        """Close the connection upstream, if there was one."""
+        if self._async_upstream is not None:
+            await self._async_upstream.aclose()
+
+    def _request(self, request: httpx2.Request, content: bytes) -> Request:
+        path = request.url.path
+        # The longer path first: "/chat/completions" ends in "/completions" too.
+        by_length = sorted(PATHS.items(), key=lambda item: -len(item[1]))
+        endpoint = next((name for name, suffix in by_length if path.endswith(suffix)), None)
+        if endpoint is None:
+            raise FixtureError(f"{request.method} {path}: recordings are of {', '.join(PATHS.values())} only")
+        body: Mapping[str, Any] = msgspec.json.decode(content)
+        base_url = str(request.url).removesuffix(request.url.query.decode()).rstrip("?")
+        provider = self._provider or provider_of(base_url.removesuffix(PATHS[endpoint]))
+        seen = self._asked[endpoint, canonical_json(body)]
+        return make_request(body, endpoint=endpoint, provider=provider, sample_index=seen)
+
+    def _find(self, asked: Request) -> httpx2.Response | None:
+        call = (asked.endpoint, canonical_json(asked.body))
+        keys = self._samples.get(call, [])
+        number = self._asked[call]
+        if self._mode == "replay" and not keys:
+            assert self._recordings is not None  # noqa: S101  replay cannot start without
+            raise miss(asked, self._recordings)
+        if not keys or (self._mode == "record" and number >= len(keys)):
+            return None
+        self._asked[call] += 1
+        key = keys[number % len(keys)]
+        recorded = self._new.get(key) or (self._recordings and self._recordings.get(key))
+        assert recorded  # noqa: S101  a key is listed with its recording
+        return httpx2.Response(recorded.status, headers=dict(recorded.headers), content=recorded.body)
+
+    def _record(self, asked: Request, response: httpx2.Response) -> httpx2.Response:
+        headers = {name: value for name, value in response.headers.items() if name == "content-type"}
+        if response.is_success:
+            now = datetime.now(UTC)
+            answer = Answer(asked, response.status_code, headers, response.content, "api", fetched_at=now)
+            line = fixture_line(answer)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                file.write(line + b"\n")
+            call = (asked.endpoint, canonical_json(asked.body))
+            self._samples[call].append(asked.key)
+            self._asked[call] += 1
+            self._new[asked.key] = answer
+        return httpx2.Response(response.status_code, headers=headers, content=response.content)
+
+
+@overload
+def replay_client(
+    fixtures: str | Path,
+    *,
+    asynchronous: Literal[False] = False,
+    mode: Mode = "replay",
+    provider: str | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+) -> openai.OpenAI: ...
+
+
+@overload
+def replay_client(
+    fixtures: str | Path,
+    *,
+    asynchronous: Literal[True],
+    mode: Mode = "replay",
+    provider: str | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+) -> openai.AsyncOpenAI: ...
+
+
+def replay_client(
+    fixtures: str | Path,
+    *,
+    asynchronous: bool = False,
+    mode: Mode = "replay",
+    provider: str | None = None,
+    base_url: str | None = None,
+    api_key: str | None = None,
+) -> openai.OpenAI | openai.AsyncOpenAI:
+    """A real `OpenAI` (or `AsyncOpenAI`) client that answers from fixtures: no network, no key.
+
+    Args:
+        fixtures: a `.jsonl` file or a folder of them, as `logprobs record` or mode `record` writes.
+        asynchronous: give an `AsyncOpenAI`.
+        mode: `replay` answers from fixtures only and raises `ReplayMissError` for anything else, naming the
+            nearest recording and what differs; `record` asks the API what is not recorded yet and appends it.
+        provider: match, or record under, this provider name.
+        base_url: where mode `record` asks.
+        api_key: for mode `record`; the SDK's own environment variable when None.
+
+    Raises:
+        FixtureError: the fixtures are missing or damaged, or the mode is misspelt.
+
+    Example:
+        >>> client = replay_client("fixtures/capitals-chat.jsonl")
+        >>> client.max_retries
+        0
+    """
+    transport = FixtureTransport(fixtures, mode=mode, provider=provider)
+    key = api_key if mode == "record" else "replay"
+    base = base_url or OPENAI_BASE_URL
+    if asynchronous:
+        return openai.AsyncOpenAI(
+            api_key=key, base_url=base, max_retries=0, http_client=httpx2.AsyncClient(transport=transport)
+        )
+    return openai.OpenAI(
+        api_key=key, base_url=base, max_retries=0, http_client=httpx2.Client(transport=transport)
+    )

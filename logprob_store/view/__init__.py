@@ -1,0 +1,3 @@
+"""What a person sees: tokens coloured by probability, tables on a terminal."""
+
+from __future__ import annotations

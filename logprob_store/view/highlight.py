@@ -1,0 +1,134 @@
+"""One completion for the terminal: its text coloured by probability, and what it almost said instead.
+
+Holds the way from token rows to coloured spans of whole characters, and their rendering with rich. Leaves out reading
+the store. Text is rebuilt from bytes: an emoji that three tokens share is one span, coloured by their joint
+probability.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from logprob_store.view.plain import printable
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import RenderableType
+
+_COLOURS: Final = ((0.9, "green"), (0.7, "bright_green"), (0.5, "yellow"), (0.3, "bright_yellow"), (0.0, "red"))
+_UNSCORED: Final = "magenta"
+_UNCERTAIN_BELOW: Final = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive tokens that make whole characters; `probability` is their product, None when one is unscored."""
+
+    section: str
+    first: int
+    last: int
+    text: str
+    probability: float | None
+
+
+def spans(tokens: pl.DataFrame) -> list[Span]:
+    """Token rows of one completion as spans of whole characters.
+
+    Args:
+        tokens: columns section, position, token, bytes, logprob; in order.
+
+    >>> import polars as pl
+    >>> rows = pl.DataFrame({"section": ["content"] * 2, "position": [0, 1], "token": ["?", "?"],
+    ...     "bytes": [bytes([0xf0, 0x9f]), bytes([0x92, 0x99])], "logprob": [-0.5, -0.5]})
+    >>> spans(rows)
+    [Span(section='content', first=0, last=1, text='💙', probability=0.36787944117144233)]
+    """
+    found: list[Span] = []
+    for (section,), rows in tokens.group_by("section", maintain_order=True):
+        found += _section_spans(str(section), rows)
+    return found
+
+
+def _section_spans(section: str, rows: pl.DataFrame) -> list[Span]:
+    found = []
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    first, text, total = None, "", 0.0
+    for position, token, raw, logprob in rows.select("position", "token", "bytes", "logprob").iter_rows():
+        first = position if first is None else first
+        text += decoder.decode(token.encode() if raw is None else raw)
+        total += math.nan if logprob is None else logprob
+        if not decoder.getstate()[0]:
+            found.append(Span(section, first, position, text, _probability(total)))
+            first, text, total = None, "", 0.0
+    if first is not None:
+        rest = text + decoder.decode(b"", final=True)
+        found.append(Span(section, first, int(rows["position"][-1]), rest, _probability(total)))
+    return found
+
+
+def _probability(total: float) -> float | None:
+    return None if math.isnan(total) else math.exp(total)
+
+
+def coloured(tokens: pl.DataFrame) -> Text:
+    """The text of one completion, each span in the colour of its probability; other sections are named."""
+    text = Text()
+    section = "content"
+    for span in spans(tokens):
+        if span.section != section:
+            section = span.section
+            text.append(f"\n[{section}] ", style="dim")
+        text.append(printable(span.text, keep="\n"), style=_style(span.probability))
+    return text
+
+
+def _style(probability: float | None) -> str:
+    if probability is None:
+        return _UNSCORED
+    return next(colour for least, colour in _COLOURS if probability >= least)
+
+
+def legend() -> Text:
+    """What the colours mean."""
+    text = Text("probability: ", style="dim")
+    for least, colour in _COLOURS:
+        text.append(f" {least:.1f}+ " if least else " less ", style=colour)
+    text.append(" unscored ", style=_UNSCORED)
+    return text
+
+
+def uncertain(tokens: pl.DataFrame, alternatives: pl.DataFrame, *, below: float = _UNCERTAIN_BELOW) -> RenderableType:
+    """A table of the tokens with a probability under `below`, and what stood beside them."""
+    table = Table(title=f"tokens with p < {below}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("position", "token", "p", "alternatives"):
+        table.add_column(name, justify="right" if name in {"position", "p"} else "left")
+    beside = {
+        (section, position): rows
+        for (section, position), rows in alternatives.group_by("section", "position", maintain_order=True)
+    }
+    for section, position, token, logprob in tokens.select("section", "position", "token", "logprob").iter_rows():
+        if logprob is not None and math.exp(logprob) >= below:
+            continue
+        others = beside.get((section, position))
+        shown = [] if others is None else others.select("token", "logprob").iter_rows()
+        table.add_row(
+            str(position),
+            Text(_quoted(token)),
+            "-" if logprob is None else f"{math.exp(logprob):.3f}",
+            Text("  ".join(f"{_quoted(other)} {_percent(value)}" for other, value in shown)),
+        )
+    return table if table.row_count else Text(f"no token has p < {below}", style="dim")
+
+
+def _quoted(token: str) -> str:
+    return f"'{printable(token)}'"
+
+
+def _percent(logprob: float | None) -> str:
+    return "-" if logprob is None else f"{100 * math.exp(logprob):.1f}%"

@@ -1,0 +1,69 @@
+"""Tables for the terminal: runs, failures, scores.
+
+Holds their columns and the safe rendering of a DataFrame. Leaves out reading the store and writing files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from logprob_store.view.plain import printable
+
+if TYPE_CHECKING:
+    from rich.console import JustifyMethod
+
+    from logprob_store.store.reading import Store
+
+_WIDEST: Final = 60
+_PROSE: Final = frozenset({"text", "example", "message"})
+
+
+def frame_table(frame: pl.DataFrame, *, title: str | None = None) -> Table:
+    """A DataFrame as a table: numbers to the right, text made safe and short."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, kind in frame.schema.items():
+        # Names and numbers are of no use cut short; prose is.
+        prose = name in _PROSE
+        justify: JustifyMethod = "right" if kind.is_numeric() else "left"
+        table.add_column(name, justify=justify, overflow="ellipsis" if prose else "fold", no_wrap=not prose)
+    for row in frame.iter_rows():
+        table.add_row(*(Text(_cell(value)) for value in row))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = printable(str(value))
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
+
+
+def runs_frame(store: Store) -> pl.DataFrame:
+    """One row per run: how it stands, where its answers came from, what it read and wrote."""
+    sources = pl.format("{} / {} / {}", "from_api", "from_cache", "from_fixtures")
+    return store.runs.select(
+        "run",
+        "state",
+        "prompts",
+        "completions",
+        "tokens",
+        "failures",
+        "flagged",
+        sources.alias("api / cache / fixture"),
+    ).collect()
+
+
+def failures_frame(store: Store) -> pl.DataFrame:
+    """Open failures by run and class, with one message each."""
+    return (
+        store.failures.group_by("run", "error_type", maintain_order=True)
+        .agg(prompts=pl.len(), maybe_billed=pl.col("maybe_billed").sum(), example=pl.col("message").first())
+        .collect()
+    )
