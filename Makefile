@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo demo-local test test-fast lint format types clean
+.PHONY: help demo demo-local test test-fast lint format types clean constraints
 
 help:           ## what can be run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -28,7 +28,7 @@ demo: $(VENV)/.run          ## the main job, offline, from the committed fixture
 	$(BIN)/python jobs/demo.py jobs/demo.toml
 
 demo-local: $(VENV)/.local  ## the same job live against a real llama.cpp server and a real model
-	$(BIN)/python jobs/demo.py jobs/local.toml
+	$(BIN)/python jobs/demo.py jobs/local.toml --serve
 
 test: lint types            ## everything: lint, types, doctests, docs, the real server
 	$(BIN)/python -m pytest -q
@@ -49,3 +49,6 @@ format: $(VENV)/.dev        ## let ruff format and fix
 
 clean:                      ## remove what the demos wrote
 	rm -rf out .logprobs
+
+constraints: $(VENV)/.dev   ## pin what is installed now into constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' > constraints.txt

@@ -14,37 +14,219 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from logprob_store.complete import Completion as Completion, complete as complete
-    from logprob_store.errors import LogprobStoreError as LogprobStoreError
-    from logprob_store.job import Job as Job, load_job as load_job
-    from logprob_store.metrics import *  # noqa: F403  their names are in _EXPORTS below
-    from logprob_store.run import RunSummary as RunSummary, run_job as run_job
-    from logprob_store.schema import KEYS as KEYS, SCHEMA_VERSION as SCHEMA_VERSION
-    from logprob_store.store.reading import Store as Store, open_store as open_store
-    from logprob_store.testing import replay_client as replay_client
+    from logprob_store.errors import (
+        LogprobStoreError as LogprobStoreError,
+    )
+    from logprob_store.job import (
+        Job as Job,
+    )
+    from logprob_store.job import (
+        load_job as load_job,
+    )
+    from logprob_store.metrics import (
+        POSITION as POSITION,
+    )
+    from logprob_store.metrics import (
+        chosen_rank as chosen_rank,
+    )
+    from logprob_store.metrics import (
+        confidence as confidence,
+    )
+    from logprob_store.metrics import (
+        entropy as entropy,
+    )
+    from logprob_store.metrics import (
+        entropy_bounds as entropy_bounds,
+    )
+    from logprob_store.metrics import (
+        entropy_lower as entropy_lower,
+    )
+    from logprob_store.metrics import (
+        entropy_upper as entropy_upper,
+    )
+    from logprob_store.metrics import (
+        generated as generated,
+    )
+    from logprob_store.metrics import (
+        greedy as greedy,
+    )
+    from logprob_store.metrics import (
+        joint_probability as joint_probability,
+    )
+    from logprob_store.metrics import (
+        logprob_margin as logprob_margin,
+    )
+    from logprob_store.metrics import (
+        logprob_sum as logprob_sum,
+    )
+    from logprob_store.metrics import (
+        low_confidence_share as low_confidence_share,
+    )
+    from logprob_store.metrics import (
+        margin as margin,
+    )
+    from logprob_store.metrics import (
+        max_surprisal as max_surprisal,
+    )
+    from logprob_store.metrics import (
+        mean_logprob as mean_logprob,
+    )
+    from logprob_store.metrics import (
+        mean_surprisal as mean_surprisal,
+    )
+    from logprob_store.metrics import (
+        min_probability as min_probability,
+    )
+    from logprob_store.metrics import (
+        missing_mass as missing_mass,
+    )
+    from logprob_store.metrics import (
+        negentropy as negentropy,
+    )
+    from logprob_store.metrics import (
+        perplexity as perplexity,
+    )
+    from logprob_store.metrics import (
+        scored_tokens as scored_tokens,
+    )
+    from logprob_store.metrics import (
+        scores as scores,
+    )
+    from logprob_store.metrics import (
+        token_confidence as token_confidence,
+    )
+    from logprob_store.metrics import (
+        unscored_tokens as unscored_tokens,
+    )
+    from logprob_store.metrics import (
+        varentropy as varentropy,
+    )
+    from logprob_store.metrics import (
+        with_chosen as with_chosen,
+    )
+    from logprob_store.one_call import (
+        Completion as Completion,
+    )
+    from logprob_store.one_call import (
+        complete as complete,
+    )
+    from logprob_store.run import (
+        RunSummary as RunSummary,
+    )
+    from logprob_store.run import (
+        run_job as run_job,
+    )
+    from logprob_store.run import (
+        run_job_async as run_job_async,
+    )
+    from logprob_store.schema import (
+        KEYS as KEYS,
+    )
+    from logprob_store.schema import (
+        SCHEMA_VERSION as SCHEMA_VERSION,
+    )
+    from logprob_store.store.reading import (
+        Store as Store,
+    )
+    from logprob_store.store.reading import (
+        open_store as open_store,
+    )
+    from logprob_store.testing import (
+        replay_client as replay_client,
+    )
 
-_EXPORTS = {
-    "Completion": "complete",
+# Where each name lives; kept in step with __all__ by a test.
+_HOMES = {
+    "Completion": "one_call",
     "Job": "job",
     "KEYS": "schema",
     "LogprobStoreError": "errors",
+    "POSITION": "metrics",
     "RunSummary": "run",
     "SCHEMA_VERSION": "schema",
     "Store": "store.reading",
-    "complete": "complete",
+    "chosen_rank": "metrics",
+    "complete": "one_call",
+    "confidence": "metrics",
+    "entropy": "metrics",
+    "entropy_bounds": "metrics",
+    "entropy_lower": "metrics",
+    "entropy_upper": "metrics",
+    "generated": "metrics",
+    "greedy": "metrics",
+    "joint_probability": "metrics",
     "load_job": "job",
+    "logprob_margin": "metrics",
+    "logprob_sum": "metrics",
+    "low_confidence_share": "metrics",
+    "margin": "metrics",
+    "max_surprisal": "metrics",
+    "mean_logprob": "metrics",
+    "mean_surprisal": "metrics",
+    "min_probability": "metrics",
+    "missing_mass": "metrics",
+    "negentropy": "metrics",
     "open_store": "store.reading",
+    "perplexity": "metrics",
     "replay_client": "testing",
     "run_job": "run",
+    "run_job_async": "run",
+    "scored_tokens": "metrics",
+    "scores": "metrics",
+    "token_confidence": "metrics",
+    "unscored_tokens": "metrics",
+    "varentropy": "metrics",
+    "with_chosen": "metrics",
 }
 
-__all__ = sorted(_EXPORTS)
+__all__ = [
+    "KEYS",
+    "POSITION",
+    "SCHEMA_VERSION",
+    "Completion",
+    "Job",
+    "LogprobStoreError",
+    "RunSummary",
+    "Store",
+    "chosen_rank",
+    "complete",
+    "confidence",
+    "entropy",
+    "entropy_bounds",
+    "entropy_lower",
+    "entropy_upper",
+    "generated",
+    "greedy",
+    "joint_probability",
+    "load_job",
+    "logprob_margin",
+    "logprob_sum",
+    "low_confidence_share",
+    "margin",
+    "max_surprisal",
+    "mean_logprob",
+    "mean_surprisal",
+    "min_probability",
+    "missing_mass",
+    "negentropy",
+    "open_store",
+    "perplexity",
+    "replay_client",
+    "run_job",
+    "run_job_async",
+    "scored_tokens",
+    "scores",
+    "token_confidence",
+    "unscored_tokens",
+    "varentropy",
+    "with_chosen",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from logprob_store.errors import CacheError
+from logprob_store.errors import CacheError, CallError
 from logprob_store.retry import ask_until_answered
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Asker:
     """Asks, each key once.
 
     Use as an async context manager. `calls` counts the calls made, `lost` holds the keys whose call was cancelled
-    while it was at the server.
+    while it was at the server, `busy` the tasks that have a call there or its answer on the way to the disk.
 
     Args:
         transport: makes one call.
@@ -56,6 +56,7 @@ class Asker:
     ) -> None:
         self.calls = 0
         self.lost: set[str] = set()
+        self.busy: set[asyncio.Task[object] | None] = set()
         self._transport = transport
         self._slots = slots
         self._cache = cache
@@ -106,6 +107,12 @@ class Asker:
             CallError, StopRunError: see `retry.ask_until_answered`.
             CacheError: the answer could not be kept.
         """
+        try:
+            return await self._ask(request, anew=anew)
+        finally:
+            self.busy.discard(asyncio.current_task())
+
+    async def _ask(self, request: Request, *, anew: bool) -> Answer:
         if self._cache is None:
             return await self._call(request)
         if (first := self._in_flight.get(request.key)) is not None:
@@ -144,10 +151,14 @@ class Asker:
 
     async def _send(self, request: Request) -> Answer:
         self.calls += 1
+        self.busy.add(asyncio.current_task())
         try:
             return await self._transport(request)
         except asyncio.CancelledError:
             self.lost.add(request.key)
+            raise
+        except CallError:
+            self.busy.discard(asyncio.current_task())  # it may sleep now, before it tries again
             raise
 
     def _usable(self, cached: dict[str, CachedAnswer]) -> dict[str, CachedAnswer]:

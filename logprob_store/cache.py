@@ -10,7 +10,6 @@ code). A value that cannot be read is reported and counts as missing, so that it
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_VERSION: Final = 1
 _LARGEST_ANSWER: Final = 2**30
 _MISSING: Final = object()
 
@@ -78,10 +78,8 @@ class _PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no type
             raise TypeError(f"cache keys are text, not {type(key).__name__}")
         return key, True
 
-    def get(self, key: Any, raw: object) -> str:
-        if not (raw and isinstance(key, str)):
-            raise ValueError("a key that is not plain text")
-        return key
+    def get(self, key: Any, raw: object) -> str | None:
+        return key if raw and isinstance(key, str) else None
 
     def store(self, value: Any, read: object, key: object = None) -> tuple[int, int, None, Any]:  # noqa: ARG002
         if not isinstance(value, bytes):
@@ -92,6 +90,9 @@ class _PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no type
         if mode != diskcache.core.MODE_RAW or filename is not None or not isinstance(value, bytes):
             raise ValueError("a value that is not plain bytes")
         return value
+
+    def remove(self, file_path: str) -> None:
+        """Delete nothing: no value has a file, so a row that names one was planted."""
 
 
 class AnswerCache:
@@ -175,13 +176,12 @@ class AnswerCache:
 
     def keys(self) -> Iterable[str]:
         """All request keys, in the order they came."""
-        with contextlib.suppress(ValueError):
-            yield from self._disk.iterkeys()
+        return (key for key in self._disk if key is not None)
 
 
 def _pack(answer: Answer) -> bytes:
     meta = _Meta(
-        1,
+        _VERSION,
         answer.status,
         dict(answer.headers),
         answer.attempts,
@@ -199,4 +199,7 @@ def _unpack(value: bytes) -> CachedAnswer:
         raise ValueError(f"it claims {size} bytes")
     plain = zstandard.ZstdDecompressor().decompress(value)
     line, _, body = plain.partition(b"\n")
-    return CachedAnswer(msgspec.json.decode(line, type=_Meta), body)
+    meta = msgspec.json.decode(line, type=_Meta)
+    if meta.version != _VERSION:
+        raise ValueError(f"it has version {meta.version}, this logprob-store reads {_VERSION}")
+    return CachedAnswer(meta, body)

@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import polars as pl
 
     from logprob_store.job import Job
-    from logprob_store.run import Progress, RunSummary
+    from logprob_store.run import RunSummary
     from logprob_store.store.reading import Store
 
 EXIT_INPUT = 2
 EXIT_FAILURES = 3
 EXIT_LIMIT = 4
 EXIT_INTERRUPTED = 130
+
+_PIPED_WIDTH = 160
 
 app = typer.Typer(
     add_completion=False,
@@ -293,9 +297,7 @@ def _run_with_signals(job: Job, run: str | None, limit: int | None, *, api_key: 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, interrupt)
         with _progress_display() as on_progress:
-            return await run_job_async(
-                job, run=run, limit=limit, api_key=api_key, on_progress=on_progress, stop=stop
-            )
+            return await run_job_async(job, run=run, limit=limit, api_key=api_key, on_progress=on_progress, stop=stop)
 
     try:
         return asyncio.run(session())
@@ -331,22 +333,31 @@ def _summary_dict(summary: RunSummary) -> dict[str, Any]:
 
 
 def _summary_line(summary: RunSummary) -> str:
-    parts = [f"{summary.calls} calls made"]
+    parts = [f"{summary.calls} asked"]
     if summary.from_cache:
         parts.append(f"{summary.from_cache} from the cache")
     if summary.from_fixtures:
         parts.append(f"{summary.from_fixtures} from fixtures")
     if summary.already:
         parts.append(f"{summary.already} already in the store")
-    line = f"run {summary.run}: {summary.state}; {summary.total} calls wanted: {', '.join(parts)}; "
-    line += f"{summary.failures} failed. {summary.completions} completions, {summary.tokens} tokens in {summary.store}"
+    line = (
+        f"run {summary.run} {summary.state} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
+        f"{', '.join(parts)}, {summary.failures} failed. "
+        f"{summary.completions} completions with {summary.tokens} tokens are in {_near(summary.store)}"
+    )
     if summary.already == summary.total and summary.total and not summary.failures:
         line += "\nnothing had to be asked again"
     if summary.reason is not None:
-        line += f"\n{summary.reason}"
+        line += f"\nstopped: {summary.reason}"
     if summary.state != "finished" or summary.failures:
         line += "\nthe same command goes on from here"
     return line
+
+
+def _near(path: Path) -> Path:
+    """The path as a person in this folder would write it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _open(store: Path, run: str | None) -> Store:
@@ -358,7 +369,7 @@ def _open(store: Path, run: str | None) -> Store:
 def _write(frame: pl.DataFrame, path: Path) -> None:
     from logprob_store.errors import InputError
 
-    writers = {
+    writers: dict[str, Callable[[Path], object]] = {
         ".parquet": frame.write_parquet,
         ".csv": frame.write_csv,
         ".json": frame.write_json,
@@ -385,4 +396,5 @@ def _say(what: object) -> None:
 def _show(what: Any) -> None:
     from rich.console import Console
 
-    Console().print(what)
+    # Piped into a file or another program, lines are as long as they need to be.
+    Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(what)

@@ -115,9 +115,7 @@ def unified_schema(inputs: Sequence[InputFile], uses: Mapping[str, str]) -> pa.S
             if name not in present:
                 raise PromptsError(_missing(name, use, file, list(present)))
             if len(own.get_all_field_indices(name)) > 1:
-                raise PromptsError(
-                    f"{file.path} has column {name!r} ({use}) more than once: rename one of them"
-                )
+                raise PromptsError(f"{file.path} has column {name!r} ({use}) more than once: rename one of them")
             here = _bare(present[name])
             first, field = found.get(name, (file, here))
             found[name] = (first, _common(first, field, file, here))

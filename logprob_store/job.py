@@ -111,9 +111,10 @@ class TransportSection(_Section):
 
 
 class StoreSection(_Section):
-    """Where the tables go."""
+    """Where the tables go, and how many bytes of raw answers make a part."""
 
     path: str = Field(min_length=1)
+    part_bytes: int = Field(default=32 << 20, ge=1)
 
 
 class Job(_Section):

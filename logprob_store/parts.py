@@ -21,7 +21,7 @@ from logprob_store.errors import CallError, DecodeError
 from logprob_store.schema import FAILURES, arrow_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from logprob_store.planning import BadCall, Chunk
     from logprob_store.request import Answer, Request
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from logprob_store.store.writing import RunWriter
 
 log = logging.getLogger(__name__)
-
-PART_BYTES: Final = 32 << 20
-"""Bytes of raw answers after which a part is written."""
 
 PART_SECONDS: Final = 60.0
 """Seconds after which a part is written whatever its size, so that a slow run can be watched."""
@@ -58,7 +55,8 @@ class _Pending:
 class PartBuffer:
     """Collects outcomes and commits them as parts, one after the other, off the event loop."""
 
-    def __init__(self, writer: RunWriter, progress: Progress) -> None:
+    def __init__(self, writer: RunWriter, progress: Progress, *, part_bytes: int) -> None:
+        self._part_bytes = part_bytes
         self._writer = writer
         self._progress = progress
         self._pending = _Pending()
@@ -82,16 +80,12 @@ class PartBuffer:
         self._progress.from_fixtures += answer.source == "fixture"
         await self._flush_if_full()
 
-    async def add_failure(
-        self, call: Request | BadCall, error: CallError, *, first_at: datetime | None = None
-    ) -> None:
+    async def add_failure(self, call: Request | BadCall, error: CallError, *, first_at: datetime | None = None) -> None:
         """Add a failure; waits like `add_answer`."""
         self.add_failure_now(call, error, first_at=first_at)
         await self._flush_if_full()
 
-    def add_failure_now(
-        self, call: Request | BadCall, error: CallError, *, first_at: datetime | None = None
-    ) -> None:
+    def add_failure_now(self, call: Request | BadCall, error: CallError, *, first_at: datetime | None = None) -> None:
         """Add a failure without waiting: for a task that is being cancelled."""
         self._pending.failures.append(_failure_row(call, error, first_at))
         self._pending.weight += _PROMPT_BYTES
@@ -109,7 +103,7 @@ class PartBuffer:
 
     def _is_full(self) -> bool:
         overdue = asyncio.get_running_loop().time() - self._since > PART_SECONDS
-        return self._pending.weight >= PART_BYTES or overdue
+        return self._pending.weight >= self._part_bytes or overdue
 
     async def _flush_if_full(self) -> None:
         if self._is_full():
@@ -144,9 +138,7 @@ def _commit(writer: RunWriter, pending: _Pending) -> int:
         rows["prompts"] = pa.concat_tables(pending.prompts)
     pending.failures.sort(key=lambda row: (row["prompt_index"], row["sample_index"]))
     rows["failures"] = pa.Table.from_pylist(pending.failures, schema=arrow_schema(FAILURES))
-    calls = [
-        answer.request.prompt_index * samples + answer.request.sample_index for answer in pending.answers
-    ]
+    calls = [answer.request.prompt_index * samples + answer.request.sample_index for answer in pending.answers]
     calls += [row["prompt_index"] * samples + row["sample_index"] for row in pending.failures]
     writer.commit(rows, settled=calls, prompts_read=pending.prompts_read, counts=_counts(pending, rows))
     return undecoded
@@ -165,12 +157,8 @@ def _by_weight(answers: list[Answer]) -> Iterator[list[Answer]]:
         yield group
 
 
-def _counts(pending: _Pending, rows: dict[str, pa.Table]) -> dict[str, int]:
-    counts = {
-        name: rows[name].num_rows
-        for name in ("prompts", "completions", "tokens", "alternatives")
-        if name in rows
-    }
+def _counts(pending: _Pending, rows: Mapping[str, pa.Table]) -> dict[str, int]:
+    counts = {name: table.num_rows for name, table in rows.items() if name != "failures"}
     counts["flagged"] = sum(
         rows[name].num_rows - rows[name]["logprob_flag"].null_count
         for name in ("tokens", "alternatives")

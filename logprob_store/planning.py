@@ -84,17 +84,13 @@ class Plan:
             skip: prompts known to need nothing; they are passed over without being read.
             prompts_read: prompts, from the first, that have a row in the prompts table already.
         """
-        batches = read_prompts(
-            self.inputs, self.columns, endpoint=self.job.model.endpoint, skip=skip, limit=self.limit
-        )
+        batches = read_prompts(self.inputs, self.columns, endpoint=self.job.model.endpoint, skip=skip, limit=self.limit)
         for batch in batches:
             chunk = self._chunk(batch, settled, again, prompts_read)
             prompts_read = max(prompts_read, chunk.prompts_read)
             yield chunk
 
-    def _chunk(
-        self, batch: PromptBatch, settled: Container[int], again: Collection[int], prompts_read: int
-    ) -> Chunk:
+    def _chunk(self, batch: PromptBatch, settled: Container[int], again: Collection[int], prompts_read: int) -> Chunk:
         samples = self.job.model.samples
         last = batch.prompts[-1].index + 1
         chunk = Chunk(_prompt_rows(batch, prompts_read), last)

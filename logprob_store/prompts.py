@@ -34,6 +34,7 @@ _TAKEN: Final = (*PROMPTS, "run")
 _NO_PARAMS: Final = ("messages", "prompt", "input", "stream")
 _ID_ROWS: Final = 65_536
 _NAMED: Final = 5
+_OTHER_SEED: Final = 1
 _SHOWN: Final = 80
 _NOT_TEXT: Final = object()
 
@@ -69,9 +70,7 @@ class Columns:
                 "{column} in it)"
             )
         if self.messages is not None and self.system is not None:
-            raise PromptsError(
-                "[prompts] has system beside messages: put the system message into the messages"
-            )
+            raise PromptsError("[prompts] has system beside messages: put the system message into the messages")
         for name in self.keep:
             if name in _TAKEN:
                 raise PromptsError(
@@ -165,16 +164,14 @@ def read_prompts(
     ask = _asker(columns, endpoint)
     schema = _checked(inputs, columns.used())
     # Not `yield`, so that the checks above run now and not at the first row.
-    return (
-        _batch(rows, columns, ask)
-        for rows in scan(inputs, schema, skip=skip, limit=limit, batch_rows=batch_rows)
-    )
+    return (_batch(rows, columns, ask) for rows in scan(inputs, schema, skip=skip, limit=limit, batch_rows=batch_rows))
 
 
 def check_ids(inputs: Sequence[InputFile], columns: Columns) -> None:
     """Make sure that no id is null and none occurs twice; without an id column there is nothing to check.
 
-    One pass keeps 8 bytes of hash a row; only rows whose hash repeats are read again and compared as text.
+    One pass keeps 8 bytes of hash a row. Only where a hash repeats, a second pass takes another hash, so that
+    two ids are never blamed for sharing one, and a third reads the few texts that the error names.
 
     Raises:
         PromptsError: names up to five of the ids or rows, and how many there are in all.
@@ -189,16 +186,8 @@ def check_ids(inputs: Sequence[InputFile], columns: Columns) -> None:
         nulls.append(ids.is_null().arg_true().cast(pl.Int64) + rows.index)
     _no_nulls(pl.concat(nulls), columns.id)
     repeated = pl.concat(hashes).is_duplicated()
-    if not repeated.any():
-        return
-    suspects = pl.concat(
-        pl.DataFrame({"id": ids, "row": pl.int_range(rows.index, rows.index + len(ids), eager=True)}).filter(
-            repeated.slice(rows.index, len(ids))
-        )
-        for rows in scan(inputs, schema, batch_rows=_ID_ROWS)
-        for ids in [_id_series(rows, columns.id)]
-    )
-    _no_twins(suspects, columns.id)
+    if repeated.any():
+        _no_twins(inputs, schema, columns.id, repeated.arg_true())
 
 
 def rendered(messages: list[dict[str, Any]] | str) -> str:
@@ -259,9 +248,7 @@ _ROLES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
     "prompt": (is_text, "text: cast it, or write it with template"),
     "system": (is_text, "text: cast it, or write it with template"),
     "messages": (
-        lambda kind: (
-            is_text(kind) or (_is_list(kind) and pa.types.is_struct(kind.value_type) and _is_json(kind))
-        ),
+        lambda kind: is_text(kind) or (_is_list(kind) and pa.types.is_struct(kind.value_type) and _is_json(kind)),
         "a list of structs of JSON values, or JSON text",
     ),
     "params": (
@@ -323,9 +310,7 @@ def _conversation(row: Mapping[str, Any], name: str, *, typed: bool) -> list[dic
     for number, message in enumerate(messages):
         named = isinstance(message, dict) and (message.get("role") or (typed and message.get("type")))
         if not isinstance(named, str):
-            raise PromptError(
-                f"column {name!r}, message {number} is {_short(message)}; expected an object with a role"
-            )
+            raise PromptError(f"column {name!r}, message {number} is {_short(message)}; expected an object with a role")
     return messages
 
 
@@ -386,9 +371,7 @@ def _batch(rows: Rows, columns: Columns, ask: _Ask) -> PromptBatch:
     return PromptBatch(prompts, kept)
 
 
-def _asked(
-    row: Mapping[str, Any], params: str | None, ask: _Ask
-) -> tuple[list[dict[str, Any]] | str, dict[str, Any]]:
+def _asked(row: Mapping[str, Any], params: str | None, ask: _Ask) -> tuple[list[dict[str, Any]] | str, dict[str, Any]]:
     _all_readable(row)
     return ask(row), _params(row, params)
 
@@ -442,17 +425,14 @@ def _id_series(rows: Rows, name: str | None) -> pl.Series:
         return pl.int_range(rows.index, rows.index + rows.batch.num_rows, eager=True).cast(pl.String)
     column = rows.batch.column(name)
     if isinstance(column.type, pa.UuidType):
-        column = pa.array(
-            [None if id_ is None else str(id_) for id_ in column.to_pylist()], pa.large_string()
-        )
+        column = pa.array([None if id_ is None else str(id_) for id_ in column.to_pylist()], pa.large_string())
     text = column.cast(pa.large_string())
     try:
         text.validate(full=True)
     except pa.ArrowInvalid as error:
         last = rows.row + len(text) - 1
         raise PromptsError(
-            f"{rows.file.path}, rows {rows.row} to {last}: id column {name!r} holds bytes that are not "
-            f"UTF-8: {error}"
+            f"{rows.file.path}, rows {rows.row} to {last}: id column {name!r} holds bytes that are not UTF-8: {error}"
         ) from error
     return pl.Series(values=text)
 
@@ -467,21 +447,27 @@ def _no_nulls(rows: pl.Series, name: str) -> None:
         )
 
 
-def _no_twins(suspects: pl.DataFrame, name: str) -> None:
-    """Raise for ids that occur twice among rows whose hashes do; two ids may share a hash."""
-    twins = (
-        suspects.group_by("id", maintain_order=True)
-        .agg(pl.col("row").head(_NAMED).alias("rows"), pl.len().alias("times"))
-        .filter(pl.col("times") > 1)
-    )
+def _no_twins(inputs: Sequence[InputFile], schema: pa.Schema, name: str, suspects: pl.Series) -> None:
+    """Raise for ids that occur twice among the rows whose first hashes do."""
+    second = pl.concat(
+        _id_series(rows, name).hash(_OTHER_SEED) for rows in scan(inputs, schema, batch_rows=_ID_ROWS)
+    ).gather(suspects)
+    twins = pl.DataFrame({"row": suspects, "hash": second}).filter(pl.col("hash").is_duplicated())
     if twins.is_empty():
         return
+    many = twins["hash"].n_unique()
     listed = "; ".join(
-        f"{id_!r} in rows {', '.join(map(str, rows))}{', ...' * (times > _NAMED)}"
-        for id_, rows, times in twins.head(_NAMED).iter_rows()
+        _twin(inputs, schema, name, twins.filter(pl.col("hash") == hash_)["row"])
+        for hash_ in twins["hash"].unique(maintain_order=True).head(_NAMED)
     )
     raise PromptsError(
-        f"id column {name!r} has {len(twins)} ids that occur more than once: "
-        f"{listed}{'; ...' * (len(twins) > _NAMED)}. An id names one prompt: make them unique, or "
-        "leave prompts.id out to use the row index"
+        f"id column {name!r} has {many} ids that occur more than once: {listed}{'; ...' * (many > _NAMED)}. "
+        "An id names one prompt: make them unique, or leave prompts.id out to use the row index"
     )
+
+
+def _twin(inputs: Sequence[InputFile], schema: pa.Schema, name: str, rows: pl.Series) -> str:
+    """An id and the first of its rows, for people."""
+    (found,) = scan(inputs, schema, skip=rows[0], limit=rows[0] + 1)
+    listed = ", ".join(map(str, rows.head(_NAMED)))
+    return f"{_id_series(found, name)[0]!r} in rows {listed}{', ...' * (len(rows) > _NAMED)}"

@@ -97,7 +97,7 @@ def make_request(
     """Build a request with its key.
 
     Raises:
-        PromptError: the body cannot be written as JSON (NaN, infinity, a lone surrogate, nested too deeply).
+        PromptError: the body cannot be written as JSON; see `canonical_json`.
 
     >>> r = make_request({"model": "m", "prompt": "Hi"}, endpoint="completions", provider="http://h:80/v1")
     >>> r.content
@@ -163,7 +163,8 @@ def canonical_json(value: Any) -> bytes:
     writes the fields, so two orders are two different questions.
 
     Raises:
-        PromptError: NaN, infinity, a lone surrogate, a key that is not a string, or nesting deeper than 64.
+        PromptError: NaN, infinity, a lone surrogate, a name that is not text, a value that JSON has no form for,
+            or nesting deeper than 64.
 
     >>> canonical_json({"b": 1.0, "a": [0.5, -0.0, "é"]}).decode()
     '{"a":[0.5,0,"é"],"b":1}'
@@ -174,25 +175,30 @@ def canonical_json(value: Any) -> bytes:
         raise PromptError(
             f"the request holds text that is no valid Unicode (a lone surrogate): {error.reason}"
         ) from error
-    except TypeError as error:
-        raise PromptError(f"the request holds a value that JSON has no form for: {error}") from error
 
 
 def _canonical(value: Any, *, ordered: bool, depth: int) -> Any:
-    if isinstance(value, str) or value is None or isinstance(value, bool):
+    if value is None or isinstance(value, (str, bool)):
         return value
     if depth > _MAX_DEPTH:
         raise PromptError(f"the request is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, float):
         return _one_spelling(value)
     if isinstance(value, dict):
+        for name in value:
+            # msgspec would write 1 and "1" alike, and two different bodies would be one call.
+            if not isinstance(name, str):
+                raise PromptError(f"the request holds a name that is not text: {name!r}")
         names = value if ordered else sorted(value)
         return {
             name: _canonical(value[name], ordered=name == "properties", depth=depth + 1) for name in names
         }
     if isinstance(value, (list, tuple)):
         return [_canonical(item, ordered=False, depth=depth + 1) for item in value]
-    return value
+    if isinstance(value, int):
+        return value
+    # A set has no order, bytes and dates have many spellings: msgspec would choose one without a word.
+    raise PromptError(f"the request holds a value that JSON has no form for: a {type(value).__name__}")
 
 
 def _one_spelling(number: float) -> float | int:

@@ -115,10 +115,14 @@ async def run_job_async(
     on_progress: Callable[[Progress], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> RunSummary:
-    """`run_job` inside a running event loop.
+    """Do what `run_job` does, inside a running event loop.
 
     Args:
-        job, run, limit, api_key, on_progress: as for `run_job`.
+        job: from `load_job`.
+        run: the run's name.
+        limit: only the first so many prompts.
+        api_key: for the live transport.
+        on_progress: called a few times a second.
         stop: set it to interrupt the run: what is under way gets a few seconds to finish, then all is committed.
     """
     started = asyncio.get_running_loop().time()
@@ -162,7 +166,7 @@ class _Session:
         self._again = dict(writer.open_failures)
         self._already = min(len(writer.settled) - len(self._again), plan.call_count)
         self.progress = Progress(total=plan.call_count, settled=self._already)
-        self._buffer = PartBuffer(writer, self.progress)
+        self._buffer = PartBuffer(writer, self.progress, part_bytes=plan.job.store.part_bytes)
 
     async def pump(self, api_key: str | None) -> None:
         """Ask everything that has no outcome yet, until done or told to stop; commit what there is."""
@@ -226,6 +230,9 @@ class _Session:
                 await self._buffer.add_answer(found[request.key])
                 continue
             await room.acquire()
+            if self._stop.is_set():
+                room.release()
+                return
             task = asyncio.create_task(self._ask(request, asker))
             self._tasks.add(task)
             self.progress.in_flight = len(self._tasks)
@@ -250,7 +257,7 @@ class _Session:
             answer = await asker.ask(request, anew=self._ask_anew(request))
         except StopRunError as error:
             if self._stopped_by is None:
-                log.error("stopping: %s", error)
+                log.warning("stopping: %s", error)
             self._stopped_by = self._stopped_by or error
             self._stop.set()
         except CallError as error:
@@ -270,10 +277,13 @@ class _Session:
         self._count_calls(asker)
 
     async def _cancel_when_stopped(self, asker: Asker) -> None:
+        """Once told to stop: no new calls, a few seconds for those at the server, then an end."""
         await self._stop.wait()
-        if self._tasks:
-            log.info("stopping: %d calls under way get %.0f s to finish", len(self._tasks), GRACE_S)
-            await asyncio.wait(self._tasks, timeout=GRACE_S)
+        for task in self._tasks - asker.busy:
+            task.cancel()
+        if under_way := self._tasks & asker.busy:
+            log.info("stopping: %d calls under way get %.0f s to finish", len(under_way), GRACE_S)
+            await asyncio.wait(under_way, timeout=GRACE_S)
         for task in self._tasks:
             task.cancel()
 

@@ -8,10 +8,12 @@ docs/decisions/0003-lossless-columns.md.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
-import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SCHEMA_VERSION: Final = 1
 """Stands in every manifest and every Parquet file's metadata; another version is a clear error."""
@@ -147,6 +149,8 @@ def completion_id(prompt_index: int, sample_index: int = 0, choice_index: int = 
     1200003001
     """
     if not (0 <= sample_index < SAMPLES_PER_PROMPT and 0 <= choice_index < CHOICES_PER_SAMPLE):
-        msg = f"sample_index {sample_index} or choice_index {choice_index} is outside 0..{SAMPLES_PER_PROMPT - 1} and 0..{CHOICES_PER_SAMPLE - 1}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"sample_index {sample_index} is not in 0..{SAMPLES_PER_PROMPT - 1}, "
+            f"or choice_index {choice_index} not in 0..{CHOICES_PER_SAMPLE - 1}"
+        )
     return (prompt_index * SAMPLES_PER_PROMPT + sample_index) * CHOICES_PER_SAMPLE + choice_index

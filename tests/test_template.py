@@ -72,9 +72,7 @@ def test_doubled_braces_are_braces(text: str, rendered: str) -> None:
         ("{a.b}", "rename a column", 2),
     ],
 )
-def test_anything_else_in_braces_is_an_error_that_names_it_and_its_place(
-    text: str, what: str, position: int
-) -> None:
+def test_anything_else_in_braces_is_an_error_that_names_it_and_its_place(text: str, what: str, position: int) -> None:
     """Attribute access, indexing, conversions, formats, positions and stray braces are refused."""
     with pytest.raises(TemplateError, match=f"position {position} .*{what}"):
         Template(text)
@@ -128,17 +126,12 @@ def test_a_missing_column_is_an_error_that_lists_the_others() -> None:
 
 
 @given(st.lists(st.tuples(LITERALS, NAMES, LITERALS | st.integers() | st.floats())), LITERALS)
-def test_rendered_text_is_literals_and_values_and_nothing_else(
-    parts: list[tuple[str, str, object]], last: str
-) -> None:
+def test_rendered_text_is_literals_and_values_and_nothing_else(parts: list[tuple[str, str, object]], last: str) -> None:
     """Whatever the names, literals and values hold, the text is their concatenation."""
     values = {name: value for _, name, value in parts}
     text = "".join(f"{escaped(literal)}{{{name}}}" for literal, name, _ in parts) + escaped(last)
 
-    assert (
-        Template(text).render(values)
-        == "".join(literal + str(values[name]) for literal, name, _ in parts) + last
-    )
+    assert Template(text).render(values) == "".join(literal + str(values[name]) for literal, name, _ in parts) + last
 
 
 @given(LITERALS)

@@ -1,12 +1,12 @@
 """The chat shape: `{content: [E] | null, refusal: [E] | null}` with `E = {token, logprob, bytes, top_logprobs}`.
 
-DeepSeek's `reasoning_content` beside them, llama.cpp's `id` inside them, and keys that a server leaves out are part of the
-shape. Holds how such a value is recognised, read one token at a time, and rebuilt. Leaves out the bulk way
+DeepSeek's `reasoning_content` beside them, llama.cpp's `id` inside them, and keys that a server leaves out are part
+of the shape. Holds how such a value is recognised, read one token at a time, and rebuilt. Leaves out the bulk way
 (`chat_bulk`), which is for the regular ones among them.
 
 A template looks like `{"shape": "chat", "content": "list", "refusal": "null", "token": ["bytes", "logprob", "token",
-"top_logprobs"], "alternative": ["bytes", "logprob", "token"]}`: which keys there are, in the whole, in a token and in an
-alternative. `"top_logprobs": "null"` says that it is null in all tokens.
+"top_logprobs"], "alternative": ["bytes", "logprob", "token"]}`: which keys there are, in the whole, in a token and in
+an alternative. `"top_logprobs": "null"` says that it is null in all tokens.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -33,15 +34,14 @@ from logprob_store.decode.wire import as_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from logprob_store.decode.chat_proof import Held
+    from logprob_store.decode.flat import Nest
     from logprob_store.decode.pieces import Pieces
 
 _SMALL: Final = 200
 """Slices of fewer bytes hold a token or none: reading them one by one is as fast."""
 
-_GROUP_BYTES: Final = 16 << 20
-"""Slices parsed in one call: large enough for all threads, small enough that one bad slice costs little."""
-
-_BLOCK_BYTES: Final = 4 << 20
+_LARGEST_BLOCK: Final = 2**31 - 1
 _WAYS: Final = 16
 _HOPELESS: Final = 16
 
@@ -52,7 +52,8 @@ _FIRST: Final = re.compile(
 )
 """The first token: what stands before its alternatives, its first alternative, what stands behind them."""
 
-_KEY: Final = re.compile(rb'"(token|logprob|bytes|id|top_logprobs)"\s*+:')
+_ANY_STRING: Final = re.compile(_STRING + rb"(\s*+:)?+")
+_LEAST: Final = {"token", "logprob"}
 _SECTION_KEY: Final = re.compile(rb'"(content|refusal|reasoning_content)"\s*+:')
 _TAIL: Final = re.compile(rb'(?:,\s*+"(?:content|refusal|reasoning_content)"\s*+:\s*+null\s*+)++\}$')
 _TAIL_BYTES: Final = 96
@@ -85,11 +86,15 @@ def read_regular(slices: Sequence[Slice], pieces: Pieces) -> dict[int, str]:
             groups[keys].append(one)
     wires: dict[int, str] = {}
     for keys, group in groups.items():
-        for members, table in _parse_group(group, schema_of(keys)):
-            start = 0
-            for batch in table.to_batches():
-                _read_batch(batch, keys, members[start : start + len(batch)], pieces, wires)
-                start += len(batch)
+        parsed = list(_Search(schema_of(keys)).parse(group))
+        if not parsed:
+            continue
+        members = [one for part, _ in parsed for one in part]
+        table = pa.concat_tables([table for _, table in parsed]).combine_chunks()
+        start = 0
+        for batch in table.to_batches():
+            _read_batch(batch, keys, members[start : start + len(batch)], pieces, wires)
+            start += len(batch)
     return wires
 
 
@@ -100,19 +105,28 @@ def guess_keys(one: Slice) -> Keys | None:
     if first is None:
         return None
     before, alternative, behind = first.groups(b"")
-    token = _KEY.findall(before + behind)
+    token = _keys_in(before + behind)
     tail = _TAIL.search(content, len(content) - _TAIL_BYTES)
     sections = _SECTION_KEY.findall(content[: first.start()] + (tail.group() if tail else b""))
     if one.reasoning and b'"reasoning_content":' in content:
         sections.append(b"reasoning_content")
-    other = _KEY.findall(alternative) if alternative else token
-    if not {b"token", b"logprob"} <= set(token) & set(other):
+    other = _keys_in(alternative) if alternative else token - {"top_logprobs"}
+    if not (_LEAST <= token <= {*TOKEN_KEYS} and _LEAST <= other <= {*ALTERNATIVE_KEYS}):
         return None
     return Keys(
         tuple(key for key in SECTION_OF if key.encode() in sections),
-        tuple(key for key in TOKEN_KEYS if key.encode() in token),
-        tuple(key for key in ALTERNATIVE_KEYS if key.encode() in other),
+        tuple(key for key in TOKEN_KEYS if key in token),
+        tuple(key for key in ALTERNATIVE_KEYS if key in other),
     )
+
+
+def _keys_in(text: bytes) -> set[str]:
+    """The keys that stand in a piece of an object: the strings that a colon follows."""
+    return {
+        match.group()[1 : -1 - len(match[1])].decode(errors="replace")
+        for match in _ANY_STRING.finditer(text)
+        if match[1]
+    }
 
 
 @lru_cache(maxsize=64)
@@ -128,21 +142,6 @@ def schema_of(keys: Keys) -> Any:
     kinds["top_logprobs"] = pa.list_(alternative)
     token = pa.struct([(key, kinds[key]) for key in keys.token])
     return pa.schema([(key, pa.list_(token)) for key in keys.sections])
-
-
-def _parse_group(slices: list[Slice], schema: Any) -> Iterator[tuple[list[Slice], Any]]:
-    """The slices that parse, in tables of many."""
-    search = _Search(schema)
-    group: list[Slice] = []
-    size = 0
-    for one in slices:
-        group.append(one)
-        size += len(one.content)
-        if size >= _GROUP_BYTES:
-            yield from search.parse(group)
-            group, size = [], 0
-    if group:
-        yield from search.parse(group)
 
 
 class _Search:
@@ -167,11 +166,12 @@ class _Search:
 
 
 def _parse(slices: list[Slice], schema: Any) -> Any:
-    longest = max(len(one.content) for one in slices)
+    joined = b"\n".join([one.content for one in slices])
     try:
         table = pj.read_json(
-            pa.py_buffer(b"\n".join([one.content for one in slices])),
-            read_options=pj.ReadOptions(block_size=max(_BLOCK_BYTES, longest + 2)),
+            pa.py_buffer(joined),
+            # One block: a caller has as many of these at work as there are threads.
+            read_options=pj.ReadOptions(use_threads=False, block_size=min(len(joined) + 1, _LARGEST_BLOCK)),
             parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
         )
     except pa.ArrowInvalid:
@@ -181,7 +181,7 @@ def _parse(slices: list[Slice], schema: Any) -> Any:
 
 def _read_batch(batch: Any, keys: Keys, slices: Sequence[Slice], pieces: Pieces, wires: dict[int, str]) -> None:
     proof = Proof([one.content for one in slices], keys.token, keys.alternative)
-    ids = pa.array([one.completion_id for one in slices], pa.int64())
+    ids = [one.completion_id for one in slices]
     found = []
     for key in keys.sections:
         tokens = unnest(batch.column(key))
@@ -192,37 +192,38 @@ def _read_batch(batch: Any, keys: Keys, slices: Sequence[Slice], pieces: Pieces,
         found.append((SECTION_OF[key], tokens, others))
     regular = proof.regular()
     for section, tokens, others in found:
-        _add_section(section, tokens, others, ids, regular, pieces)
+        segments = _add_tables(section, tokens, others, ids, pieces)
+        pieces.segments.extend(segment for row, segment in segments if regular[row])
     present = [pc.is_valid(batch.column(key)).to_pylist() for key in keys.sections]
-    for row, one in enumerate(slices):
+    for row, completion_id in enumerate(ids):
         if regular[row]:
             kinds = tuple(column[row] for column in present)
-            wires[one.completion_id] = _wire(keys, kinds, *proof.held(row))
+            wires[completion_id] = _wire(keys, kinds, proof.held(row))
 
 
-def _add_section(section: str, tokens: Any, others: Any, ids: Any, regular: list[bool], pieces: Pieces) -> None:
-    table = token_table(ids, section, tokens)
-    alternatives = None if others is None else alternative_table(table, section, others)
-    piece = pieces.add_tables(table, alternatives)
+def _add_tables(
+    section: str, tokens: Nest, others: Nest | None, ids: list[int], pieces: Pieces
+) -> Iterator[tuple[int, Segment]]:
+    """Make the rows of one section, and say for each slice which of them are its own."""
+    table = token_table(pa.array(ids, pa.int64()), section, tokens)
+    piece = pieces.add_tables(table, None if others is None else alternative_table(table, section, others))
     starts = tokens.starts.to_pylist()
     other_starts = [0] * len(starts) if others is None else others.starts.take(tokens.starts).to_pylist()
     code = SECTIONS.index(section)
-    for row, completion_id in enumerate(ids.to_pylist()):
-        if regular[row] and starts[row] < starts[row + 1]:
-            span = (starts[row], starts[row + 1])
-            pieces.segments.append(
-                Segment(completion_id, code, piece, span, (other_starts[row], other_starts[row + 1]))
-            )
+    spans = zip(ids, pairwise(starts), pairwise(other_starts), strict=True)
+    for row, (completion_id, span, other_span) in enumerate(spans):
+        if span[0] < span[1]:
+            yield row, Segment(completion_id, code, piece, span, other_span)
 
 
 @lru_cache(maxsize=256)
-def _wire(keys: Keys, present: tuple[bool, ...], tokens: int, alternatives: int, null_top: bool) -> str:
+def _wire(keys: Keys, present: tuple[bool, ...], held: Held) -> str:
     kinds = {key: "list" if there else "null" for key, there in zip(keys.sections, present, strict=True)}
     return as_text(
         make_template(
             kinds,
-            keys.token if tokens else None,
-            keys.alternative if alternatives else None,
-            null_top=null_top,
+            keys.token if held.tokens else None,
+            keys.alternative if held.alternatives else None,
+            null_top=held.null_top,
         )
     )

@@ -1,15 +1,17 @@
 """The proof that parsed slices are regular: what `chat_bulk` may keep and what it must leave to the exact way.
 
-Holds one class, which looks at the parsed columns of a batch and, only where these leave a doubt, at the text of the slice.
-Leaves out parsing. See `chat_bulk` for what regular means.
+Holds one class, which looks at the parsed columns of a batch and, only where these leave a doubt, at the text of the
+slice. Leaves out parsing. See `chat_bulk` for what regular means.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from logprob_store.decode.flat import unnest
@@ -18,10 +20,21 @@ from logprob_store.decode.rows import MOST_ALTERNATIVES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_EXACT: Final = 2.0**53
+_EXACT: Final = pa.scalar(2.0**53, pa.float64())
+_ZERO: Final = pa.scalar(0.0, pa.float64())
+_ONE: Final = pa.scalar(1.0, pa.float64())
+_MOST: Final = pa.scalar(MOST_ALTERNATIVES, pa.int32())
 _LARGE_INTEGER: Final = re.compile(rb":\s*+-?[0-9]{16,}+\s*+[,}]")
 _NEGATIVE_ZERO: Final = re.compile(rb":\s*+-0\s*+[,}]")
 _ZERO_SIGNS: Final = (b"-0,", b"-0}", b"-0 ", b"-0\t", b"-0\r")
+
+
+class Held(NamedTuple):
+    """Whether a slice has tokens, has alternatives, and has null in place of every list of alternatives."""
+
+    tokens: bool
+    alternatives: bool
+    null_top: bool
 
 
 class Proof:
@@ -57,7 +70,7 @@ class Proof:
         if len(others.items):
             rows = tokens.parents.take(others.parents)
             self._look_at_items(others.items, rows)
-            self._irregular |= _rows(pc.greater_equal(others.index, MOST_ALTERNATIVES), rows)
+            self._irregular |= _rows(pc.greater_equal(others.index, _MOST), rows)
 
     def _look_at_items(self, items: Any, rows: Any) -> None:
         names = {field.name for field in items.type}
@@ -72,17 +85,17 @@ class Proof:
             self._irregular |= _rows(pc.is_null(spelled.items), rows.take(spelled.parents))
         numbers = items.field("logprob")
         self._large |= _rows(pc.greater_equal(pc.abs(numbers), _EXACT), rows)
-        zero = pc.equal(numbers, 0.0)
+        zero = pc.equal(numbers, _ZERO)
         if pc.any(zero).as_py():
-            self._zero |= _rows(pc.less(pc.divide(1.0, numbers.filter(zero)), 0.0), rows.filter(zero))
+            self._zero |= _rows(pc.less(pc.divide(_ONE, numbers.filter(zero)), _ZERO), rows.filter(zero))
 
     def regular(self) -> list[bool]:
         """For each slice, whether it is proven regular."""
         return [self._is_regular(row, content) for row, content in enumerate(self._contents)]
 
-    def held(self, row: int) -> tuple[bool, bool, bool]:
-        """Whether a slice has tokens, has alternatives, and has null in place of all lists of alternatives."""
-        return self._tokens[row] > 0, self._alternatives[row] > 0, row in self._null_top
+    def held(self, row: int) -> Held:
+        """What a regular slice holds."""
+        return Held(self._tokens[row] > 0, self._alternatives[row] > 0, row in self._null_top)
 
     def _is_regular(self, row: int, content: bytes) -> bool:
         if row in self._irregular:
@@ -107,7 +120,7 @@ class Proof:
 
 def _add_lengths(totals: list[int], starts: Any) -> None:
     bounds = starts.to_pylist()
-    for row, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for row, (start, stop) in enumerate(pairwise(bounds)):
         totals[row] += stop - start
 
 

@@ -1,12 +1,12 @@
 """The legacy completions shape: `{tokens, token_logprobs, top_logprobs: [{text: logprob} | null] | null, text_offset}`.
 
-Together's `{content: null, tokens, token_logprobs, token_ids}` on the chat endpoint is the same shape. Holds how such a value
-is recognised, read and rebuilt, and which tokens of an echoed prompt are the prompt's. Leaves out answers of the
+Together's `{content: null, tokens, token_logprobs, token_ids}` on the chat endpoint is the same shape. Holds how such a
+value is recognised, read and rebuilt, and which tokens of an echoed prompt are the prompt's. Leaves out answers of the
 completions endpoint in the chat shape (`chat`).
 
 A template looks like `{"shape": "tokens", "keys": {"tokens": "list", "token_logprobs": "list", "top_logprobs": "null",
-"text_offset": 0}}`: the keys in their order, and what each holds. `text_offset` is where the first token starts when all
-others follow from the lengths of the tokens in code points, and otherwise the list itself.
+"text_offset": 0}}`: the keys in their order, and what each holds. `text_offset` is where the first token starts when
+all others follow from the lengths of the tokens in code points, and otherwise the list itself.
 """
 
 from __future__ import annotations

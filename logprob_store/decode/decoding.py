@@ -5,10 +5,13 @@ Leaves out every wire format (`registry` lists them) and all I/O.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import pyarrow as pa
 
 from logprob_store.decode import wire
 from logprob_store.decode.body import Choice, Reply, known_keys, loads
@@ -20,9 +23,12 @@ from logprob_store.errors import DecodeError
 from logprob_store.schema import completion_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from logprob_store.request import Answer
+
+_PART_BYTES: Final = 4 << 20
+"""Answers decoded by one thread in one go: large enough for Arrow to be worth it, small enough for the caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,8 @@ class Job:
 def decode_answers(answers: Sequence[Answer]) -> Decoded:
     """Decode raw bodies to tables; a bad one is a failure and costs its neighbours nothing.
 
-    `prompt_tokens` and `completion_tokens` are the whole response's and stand on each of its choices' rows.
+    Runs on as many threads as Arrow does (`pyarrow.set_cpu_count`). `prompt_tokens` and `completion_tokens` are the
+    whole response's and stand on each of its choices' rows.
 
     Args:
         answers: complete 2xx answers, at most one for each (prompt_index, sample_index). Any order will do.
@@ -61,13 +68,53 @@ def decode_answers(answers: Sequence[Answer]) -> Decoded:
     Raises:
         ValueError: two answers for one (prompt_index, sample_index), whose rows could not be told apart.
     """
+    order = _in_order(answers)
+    parts = list(_parts(answers, order))
+    if len(parts) == 1:
+        decoded = [_decode_part(answers, parts[0])]
+    else:
+        with ThreadPoolExecutor(min(pa.cpu_count(), len(parts))) as pool:
+            decoded = list(pool.map(lambda part: _decode_part(answers, part), parts))
+    return Decoded(
+        pa.concat_tables([part.completions for part in decoded]),
+        pa.concat_tables([part.tokens for part in decoded]),
+        pa.concat_tables([part.alternatives for part in decoded]),
+        sorted((failure for part in decoded for failure in part.failures), key=lambda failure: failure[0]),
+    )
+
+
+def _in_order(answers: Sequence[Answer]) -> list[int]:
+    """The numbers of the answers, in the order of their rows."""
+    keys = [(answer.request.prompt_index, answer.request.sample_index) for answer in answers]
+    order = sorted(range(len(answers)), key=keys.__getitem__)
+    for one, other in pairwise(order):
+        if keys[one] == keys[other]:
+            raise ValueError(f"answers {one} and {other} are both for prompt_index, sample_index {keys[one]}")
+    return order
+
+
+def _parts(answers: Sequence[Answer], order: list[int]) -> Iterator[list[int]]:
+    """At least one part, each of `_PART_BYTES` or a bit more."""
+    part: list[int] = []
+    size = 0
+    for number in order:
+        part.append(number)
+        size += len(answers[number].body)
+        if size >= _PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part or not order:
+        yield part
+
+
+def _decode_part(answers: Sequence[Answer], numbers: list[int]) -> Decoded:
+    """Decode the answers with these numbers, which are in the order of their rows."""
     failures: dict[int, DecodeError] = {}
-    jobs = _read_bodies(answers, failures)
+    jobs = _read_bodies(answers, numbers, failures)
     pieces = Pieces()
     raw = [job for job in jobs if isinstance(job.choice.logprobs, bytes)]
-    wires = read_regular(
-        [Slice(job.completion_id, job.choice.logprobs, job.choice.reasoning) for job in raw], pieces
-    )
+    slices = [Slice(job.completion_id, job.choice.logprobs, job.choice.reasoning) for job in raw]
+    wires = read_regular(slices, pieces)
     for job in jobs:
         if job.completion_id not in wires:
             _try(_read_exactly, job, pieces, wires, failures)
@@ -78,29 +125,31 @@ def decode_answers(answers: Sequence[Answer]) -> Decoded:
     jobs = [job for job in jobs if job.number not in failures]
     kept = {job.completion_id for job in jobs}
     tokens, alternatives = pieces.tables(kept.__contains__)
-    completions = completions_table(jobs, wires, tokens)
-    return Decoded(completions, tokens, alternatives, sorted(failures.items(), key=lambda failure: failure[0]))
+    return Decoded(completions_table(jobs, wires, tokens), tokens, alternatives, list(failures.items()))
 
 
-def _read_bodies(answers: Sequence[Answer], failures: dict[int, DecodeError]) -> list[Job]:
-    """The choices of all answers that can be read, by completion_id."""
+def _read_bodies(answers: Sequence[Answer], numbers: list[int], failures: dict[int, DecodeError]) -> list[Job]:
+    """The choices of the answers that can be read."""
     jobs: list[Job] = []
-    seen: dict[tuple[int, int], int] = {}
-    for number, answer in enumerate(answers):
+    for number in numbers:
+        answer = answers[number]
         request = answer.request
-        key = (request.prompt_index, request.sample_index)
-        if seen.setdefault(key, number) != number:
-            raise ValueError(f"answers {seen[key]} and {number} are both for prompt_index, sample_index {key}")
         try:
-            reader = READERS.get(request.endpoint)
-            if reader is None:
-                raise DecodeError(f"no reader for the endpoint {request.endpoint!r}; there are: {', '.join(READERS)}")
-            reply = reader(answer)
+            reply = _reader(request.endpoint)(answer)
         except DecodeError as error:
             failures[number] = error
             continue
-        jobs.extend(Job(number, answer, reply, c, completion_id(*key, c.index)) for c in reply.choices)
-    return sorted(jobs, key=lambda job: job.completion_id)
+        for choice in reply.choices:
+            key = completion_id(request.prompt_index, request.sample_index, choice.index)
+            jobs.append(Job(number, answer, reply, choice, key))
+    return jobs
+
+
+def _reader(endpoint: str) -> Callable[[Answer], Reply]:
+    reader = READERS.get(endpoint)
+    if reader is None:
+        raise DecodeError(f"no reader for the endpoint {endpoint!r}; there are: {', '.join(READERS)}")
+    return reader
 
 
 def _try(step: Any, job: Job, pieces: Pieces, wires: dict[int, str], failures: dict[int, DecodeError]) -> None:

@@ -24,6 +24,12 @@ from logprob_store.schema import SENTINEL_AT_MOST
 _CODE: Final = {flag: pa.scalar(code, pa.uint8()) for code, flag in enumerate(FLAGS)}
 _NO_CODE: Final = pa.scalar(None, pa.uint8())
 _NO_NUMBER: Final = pa.scalar(None, pa.float64())
+# Scalars are made once, with their type: pyarrow looks for an absent module whenever it has to guess one (0.3 ms).
+_NO_LENGTH: Final = pa.scalar(0, pa.int32())
+_FIRST_RANK: Final = pa.scalar(1, pa.int32())
+_ZERO: Final = pa.scalar(0.0, pa.float64())
+_SENTINEL: Final = pa.scalar(SENTINEL_AT_MOST, pa.float64())
+_NEG_INF: Final = pa.scalar(float("-inf"), pa.float64())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ def unnest(lists: Any) -> Nest:
     """
     items = lists.flatten()
     parents = pc.list_parent_indices(lists)
-    ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(lists), 0))
+    ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(lists), _NO_LENGTH))
     starts = pa.concat_arrays([pa.array([0], pa.int32()), ends.cast(pa.int32())])
     index = pc.subtract(pa.arange(0, len(items)).cast(pa.int32()), starts.take(parents))
     return Nest(items, parents, index, starts)
@@ -78,15 +84,15 @@ def flagged(numbers: Any) -> tuple[Any, Any, Any]:
     >>> [column.to_pylist() for column in flagged(pa.array([-0.5, -9999.0]))]
     [[-0.5, None], [None, 'sentinel'], [None, -9999.0]]
     """
-    ordinary = pc.and_(pc.greater(numbers, SENTINEL_AT_MOST), pc.less_equal(numbers, 0))
+    ordinary = pc.and_(pc.greater(numbers, _SENTINEL), pc.less_equal(numbers, _ZERO))
     if pc.all(ordinary, min_count=0).as_py():
         nothing = pa.nulls(len(numbers), pa.uint8())
         return numbers, enum_array(nothing, FLAGS), pa.nulls(len(numbers), pa.float64())
-    low = pc.if_else(pc.equal(numbers, float("-inf")), _CODE["neg_inf"], _CODE["sentinel"])
-    odd = pc.if_else(pc.greater(numbers, 0), _CODE["positive"], low)
+    low = pc.if_else(pc.equal(numbers, _NEG_INF), _CODE["neg_inf"], _CODE["sentinel"])
+    odd = pc.if_else(pc.greater(numbers, _ZERO), _CODE["positive"], low)
     odd = pc.if_else(pc.is_nan(numbers), _CODE["missing"], odd)
     codes = pc.if_else(ordinary, _NO_CODE, odd)
-    plain = pc.or_(ordinary, pc.equal(numbers, float("-inf")))
+    plain = pc.or_(ordinary, pc.equal(numbers, _NEG_INF))
     return (
         pc.if_else(ordinary, numbers, _NO_NUMBER),
         enum_array(codes, FLAGS),
@@ -105,7 +111,7 @@ def alternative_table(tokens: Any, section: str, nest: Nest) -> Any:
     ids = tokens.column("completion_id").combine_chunks().take(nest.parents)
     positions = tokens.column("position").combine_chunks().take(nest.parents)
     # A rank beyond Int16 wraps round: the proof refuses that list, and its neighbours must not suffer.
-    ranks = pc.add(nest.index, pa.scalar(1, pa.int32())).cast(pa.int16(), safe=False)
+    ranks = pc.add(nest.index, _FIRST_RANK).cast(pa.int16(), safe=False)
     keys = [ids, _section(section, len(nest.items)), positions, ranks]
     return pa.Table.from_arrays([*keys, *_columns(nest.items)], schema=ALTERNATIVES_SCHEMA)
 

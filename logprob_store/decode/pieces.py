@@ -1,7 +1,7 @@
 """Rows made in different ways, put together in the order of the contract without sorting a row.
 
-A `Piece` is a pair of tables; a `Segment` says which rows of a piece are one section of one completion. Leaves out how rows are
-made (`rows`, `flat`).
+A piece is a pair of tables; a `Segment` says which rows of a piece are one section of one completion. Leaves out how
+rows are made (`rows`, `flat`).
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ def rebuild_logprobs(
 ) -> dict[int, Any]:
     """completion_id to the `logprobs` value of that choice, as `json.loads` gives it from the wire.
 
-    None stands for null and for an absent key alike; the `wire` column still tells them apart. Rows may come in any order,
-    and rows of completions that are not in `completions` are passed over. All rows must be of one run.
+    None stands for null and for an absent key alike; the `wire` column still tells them apart. Rows may come in any
+    order, and rows of completions that are not in `completions` are passed over. All rows must be of one run.
     """
     rows = _frame(completions).select("completion_id", "wire").rows()
     asked = {completion_id for completion_id, _ in rows}

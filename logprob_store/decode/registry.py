@@ -1,18 +1,21 @@
 """The wire formats, in one table each: who reads an endpoint's body, and who reads a `logprobs` value.
 
-To add a format, write one module with `NAME`, `ORDERED`, `recognises`, `read` and `rebuild` as `completions` has them, and add
-one line to `SHAPES`; if its body is not a list of choices, write a reader as `body.read_choices` and add one line to `READERS`.
+To add a format, write one module with `NAME`, `ORDERED`, `recognises`, `read` and `rebuild` as `completions` has them,
+and add one line to `SHAPES`; if its body is not a list of choices, write a reader as `body.read_choices` and add one
+line to `READERS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from logprob_store.decode import body, chat, completions
 from logprob_store.decode.rows import Token
-from logprob_store.request import Answer
+
+if TYPE_CHECKING:
+    from logprob_store.request import Answer
 
 Tokens = Mapping[str, Sequence[Token]]
 """Section to tokens."""

@@ -71,18 +71,20 @@ def make_token(
     token_id: Any = None,
     alternatives: Sequence[Token] = (),
 ) -> Token:
-    """A token from wire values; what a row cannot hold becomes None, and the patch will keep it.
+    r"""A token from wire values; what a row cannot hold becomes None, and the patch will keep it.
 
     Raises:
         DecodeError: the text is no string, or there are more alternatives than ranks.
 
     >>> make_token("é", "content[0].token", logprob=-1, spelled=[195, 169], token_id=7)
-    Token(text='é', bytes=b'\\xc3\\xa9', token_id=7, logprob=-1.0, alternatives=())
+    Token(text='é', bytes=b'\xc3\xa9', token_id=7, logprob=-1.0, alternatives=())
     """
     if not isinstance(text, str):
         raise DecodeError(f"{path}: expected a string, got {type(text).__name__}")
     if len(alternatives) > MOST_ALTERNATIVES:
-        raise DecodeError(f"{path}: {len(alternatives)} alternatives, more than the {MOST_ALTERNATIVES} ranks there are")
+        raise DecodeError(
+            f"{path}: {len(alternatives)} alternatives, more than the {MOST_ALTERNATIVES} ranks there are"
+        )
     if type(token_id) is not int or not -_INT32 <= token_id < _INT32:
         token_id = None
     return Token(clean_text(text), _as_bytes(spelled), token_id, _as_float(logprob), alternatives)

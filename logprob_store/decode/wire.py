@@ -23,6 +23,8 @@ from logprob_store.errors import DecodeError
 MOST_DEPTH: Final = 64
 """Deeper values in a patch are refused: a reader's recursion must never depend on what a server sent."""
 
+_NUMBERS: Final = (int, float)
+
 
 def as_text(template: dict[str, Any]) -> str:
     """The template as it stands in the column: compact, ASCII (lone surrogates survive as escapes)."""
@@ -59,28 +61,33 @@ def _compare(original: Any, rebuilt: Any, path: list[str | int], patch: list[lis
             return
     elif isinstance(original, list) and isinstance(rebuilt, list):
         if len(original) == len(rebuilt):
+            path.append(0)
             for index, (one, other) in enumerate(zip(original, rebuilt, strict=True)):
-                _compare(one, other, [*path, index], patch, ordered=ordered)
+                path[-1] = index
+                _compare(one, other, path, patch, ordered=ordered)
+            path.pop()
             return
     elif _same(original, rebuilt):
         return
-    patch.append([path, original])
+    patch.append([path.copy(), original])
 
 
 def _compare_dicts(
     original: dict[str, Any], rebuilt: dict[str, Any], path: list[str | int], patch: list[list[Any]], *, ordered: bool
 ) -> None:
+    path.append("")
     for key, value in rebuilt.items():
+        path[-1] = key
         if key in original:
-            _compare(original[key], value, [*path, key], patch, ordered=ordered)
+            _compare(original[key], value, path, patch, ordered=ordered)
         else:
-            patch.append([[*path, key]])
+            patch.append([path.copy()])
+    path.pop()
     patch.extend([[*path, key], value] for key, value in original.items() if key not in rebuilt)
 
 
 def _same(one: Any, other: Any) -> bool:
-    numbers = (int, float)
-    if type(one) in numbers and type(other) in numbers:
+    if type(one) in _NUMBERS and type(other) in _NUMBERS:
         if one != one or other != other:  # noqa: PLR0124 - the one value that differs from itself
             return bool(one != one and other != other)  # noqa: PLR0124
         return bool(one == other and (one != 0 or math.copysign(1, one) == math.copysign(1, other)))

@@ -34,9 +34,7 @@ _FROM_COMPLETIONS: Final = (
 _FROM_ALTERNATIVES: Final = ("mean_entropy", "mean_margin", "mean_missing_mass")
 
 
-def scores(
-    tokens: pl.LazyFrame, alternatives: pl.LazyFrame | None, completions: pl.LazyFrame
-) -> pl.LazyFrame:
+def scores(tokens: pl.LazyFrame, alternatives: pl.LazyFrame | None, completions: pl.LazyFrame) -> pl.LazyFrame:
     """One row per completion: who it is, and how sure the model was of it.
 
     Columns: run, completion_id, prompt_id, prompt_index, sample_index, choice_index, finish_reason, text,
@@ -106,9 +104,7 @@ def _alternative_scores(alternatives: pl.LazyFrame) -> pl.LazyFrame:
         .group_by(POSITION)
         .agg(entropy(form="tail"), margin(rank="rank"), missing_mass())
     )
-    return by_token.group_by(KEYS).agg(
-        pl.col("entropy", "margin", "missing_mass").mean().name.prefix("mean_")
-    )
+    return by_token.group_by(KEYS).agg(pl.col("entropy", "margin", "missing_mass").mean().name.prefix("mean_"))
 
 
 def _narrow_where_enough(narrow: pl.LazyFrame, wide: pl.LazyFrame) -> pl.LazyFrame:
@@ -123,16 +119,15 @@ def _narrow_where_enough(narrow: pl.LazyFrame, wide: pl.LazyFrame) -> pl.LazyFra
     def plan(
         columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
-        needed = set(_FROM_ALTERNATIVES if columns is None else columns)
-        if predicate is not None:
-            needed.update(predicate.meta.root_names())
-        table = narrow if needed <= enough else wide
+        # polars names the predicate's columns among those it asks for
+        table = narrow
         if predicate is not None:
             table = table.filter(predicate)
         if columns is not None:
             table = table.select(columns)
         if n_rows is not None:
             table = table.head(n_rows)
-        yield from table.collect_batches(engine="streaming")
+        # not collect_batches: in polars 2.1 a damaged file ends its batches early, without an error
+        yield table.collect(engine="streaming")
 
     return register_io_source(plan, schema=wide.collect_schema, is_pure=True, explain_name="scores")

@@ -120,7 +120,7 @@ def _places(logprob: pl.Expr, vocabulary_size: int | None) -> pl.Expr:
     if size < 1:
         raise ValueError(f"vocabulary_size {size} is not a number of tokens: it must be at least 1")
     # as a float: polars counts are unsigned, and V - k must not wrap around
-    return (float(size) - logprob.count().cast(pl.Float64)).clip(lower_bound=0.0)
+    return (float(size) - logprob.count()).clip(lower_bound=0.0)
 
 
 def _spread(logprob: pl.Expr, places: pl.Expr) -> pl.Expr:

@@ -31,7 +31,9 @@ class IntervalSet:
         """Sorted, disjoint, not touching: (first, last + 1)."""
         return list(self._intervals)
 
-    def __contains__(self, number: int) -> bool:
+    def __contains__(self, number: object) -> bool:
+        if not isinstance(number, int):
+            return False
         at = bisect_right(self._intervals, (number, float("inf"))) - 1
         return at >= 0 and number < self._intervals[at][1]
 

@@ -25,7 +25,7 @@ _PROSE: Final = frozenset({"text", "example", "message"})
 
 def frame_table(frame: pl.DataFrame, *, title: str | None = None) -> Table:
     """A DataFrame as a table: numbers to the right, text made safe and short."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, kind in frame.schema.items():
         # Names and numbers are of no use cut short; prose is.
         prose = name in _PROSE
@@ -47,16 +47,21 @@ def _cell(value: Any) -> str:
 
 def runs_frame(store: Store) -> pl.DataFrame:
     """One row per run: how it stands, where its answers came from, what it read and wrote."""
-    sources = pl.format("{} / {} / {}", "from_api", "from_cache", "from_fixtures")
+    names = {"from_api": "api", "from_cache": "cache", "from_fixtures": "fixtures"}
+    sources = pl.concat_str(
+        [pl.when(pl.col(column) > 0).then(pl.format("{} {}", column, pl.lit(name))) for column, name in names.items()],
+        separator=", ",
+        ignore_nulls=True,
+    )
     return store.runs.select(
         "run",
         "state",
         "prompts",
-        "completions",
-        "tokens",
-        "failures",
-        "flagged",
-        sources.alias("api / cache / fixture"),
+        answers="completions",
+        tokens="tokens",
+        failed="failures",
+        flagged="flagged",
+        source=sources,
     ).collect()
 
 

@@ -1,4 +1,4 @@
-"""The numbers printed by the OpenAI cookbook's notebook `Using_logprobs.ipynb`, from the logprobs it prints."""
+"""The numbers the OpenAI cookbook's notebook `Using_logprobs.ipynb` prints, from the logprobs it prints."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ AUTOCOMPLETE = {
         ("one", -1.7289681, 17.75),
         ("the", -2.9789681, 5.08),
     ],
-    "My least favorite TV": [("show", -0.57662326, 56.18), ("My", -0.82662326, 43.75), (" show", -8.201623, 0.03)],
-    "My least favorite TV show": [("is", -0.70817715, 49.25), ("My", -0.70817715, 49.25), ("was", -4.833177, 0.8)],
+    "My least favorite TV": [
+        ("show", -0.57662326, 56.18),
+        ("My", -0.82662326, 43.75),
+        (" show", -8.201623, 0.03),
+    ],
+    "My least favorite TV show": [
+        ("is", -0.70817715, 49.25),
+        ("My", -0.70817715, 49.25),
+        ("was", -4.833177, 0.8),
+    ],
     "My least favorite TV show is Breaking Bad": [
         ("because", -0.034502674, 96.61),
         (",", -3.7845027, 2.27),
@@ -68,7 +76,7 @@ def test_autocomplete_probabilities() -> None:
 
 
 def test_autocomplete_above_the_high_threshold() -> None:
-    """p > 0.95 keeps only "... is Breaking Bad" -> because."""
+    """Over 0.95 stays only "... is Breaking Bad" -> because."""
     kept = STEMS.filter(pl.col("logprob").exp() > 0.95)
 
     assert kept.select("stem", "token").rows() == [("My least favorite TV show is Breaking Bad", "because")]
@@ -84,11 +92,14 @@ def test_autocomplete_below_the_low_threshold() -> None:
 
 
 def test_autocomplete_tie_has_no_margin() -> None:
-    """is and My share 49.25 %: the margin is 0, not the distance to the third."""
+    """Two tokens, is and My, share 49.25 %: the margin is 0, not the distance to the third."""
     ranked = STEMS.with_columns(rank=pl.int_range(1, pl.len() + 1).over("stem"))
     tie = ranked.filter(pl.col("stem") == "My least favorite TV show")
     actual = tie.select(
-        ls.margin(), ls.logprob_margin(), by_rank=ls.margin(rank="rank"), logs_by_rank=ls.logprob_margin(rank="rank")
+        ls.margin(),
+        ls.logprob_margin(),
+        by_rank=ls.margin(rank="rank"),
+        logs_by_rank=ls.logprob_margin(rank="rank"),
     )
 
     assert actual.row(0) == (0.0, 0.0, 0.0, 0.0)
@@ -119,7 +130,8 @@ def test_emoji_bytes_joint_probability() -> None:
 
 FIRST = """-0.00 0.00 -0.00 0.00 -0.00 -0.73 -0.00 -0.01 -0.02 -0.00 0.00 -0.02 -0.66 -0.03 -0.62 -0.47 -0.02
 -0.39 -0.01 -0.20 -0.00"""
-SECOND = """-0.02 -0.00 0.00 -0.00 0.00 -0.05 -0.35 -0.01 -0.02 -0.64 -0.43 -0.25 -0.16 -0.51 -0.02 -0.43 -0.08
+SECOND = """-0.02 -0.00 0.00 -0.00 0.00 -0.05 -0.35 -0.01 -0.02 -0.64 -0.43 -0.25 -0.16 -0.51 -0.02 -0.43
+-0.08
 -0.07 -0.97 -0.02 -0.48 -0.00 -0.00 -0.48 -0.01 -0.58 -0.00"""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,11 @@ from logprob_store.transport.replay import replay_transport
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
+    from rich.console import Console
+
     from logprob_store.request import Answer, Request
+
+_WIDTH = 100
 
 _T = TypeVar("_T")
 
@@ -49,12 +54,14 @@ class Completion:
     @property
     def text(self) -> str | None:
         """The text of the first choice, as the server gave it."""
-        return self._first("text")
+        text: str | None = self._first("text")
+        return text
 
     @property
     def finish_reason(self) -> str | None:
         """Why the first choice ended."""
-        return self._first("finish_reason")
+        reason: str | None = self._first("finish_reason")
+        return reason
 
     @property
     def source(self) -> str:
@@ -93,19 +100,19 @@ class Completion:
         """The text coloured by probability, then what it scores."""
         from rich.console import Console
 
-        console = Console(force_terminal=True, color_system="standard", width=100, file=None)
+        console = Console(force_terminal=True, color_system="standard", width=_WIDTH)
         with console.capture() as captured:
-            self.__rich_console_print(console)
+            self._print(console)
         return captured.get().rstrip("\n")
 
     def _repr_html_(self) -> str:
         from rich.console import Console
 
-        console = Console(record=True, width=100, file=_Nowhere())
-        self.__rich_console_print(console)
+        console = Console(record=True, width=_WIDTH, file=io.StringIO())
+        self._print(console)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
-    def __rich_console_print(self, console: Any) -> None:
+    def _print(self, console: Console) -> None:
         from logprob_store.view.highlight import coloured, uncertain
 
         first = pl.col("completion_id") == self._first("completion_id")
@@ -122,16 +129,6 @@ class Completion:
         mine = (pl.col("completion_id") == self._first("completion_id")) & (pl.col("section") != "prompt")
         value: float | None = self.tokens.lazy().filter(mine).select(metric).collect().item()
         return value
-
-
-class _Nowhere:
-    """A file for rich to record beside."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing is kept."""
 
 
 def complete(
@@ -165,7 +162,12 @@ def complete(
         messages: chat messages, or a text: a user's message, or the prompt of the completions endpoint.
         model: the model's name.
         endpoint: `chat` or `completions`.
-        max_tokens, temperature, stop, seed, n, tools: sent when given.
+        max_tokens: tokens to write at most; this and the next five are sent when given.
+        temperature: 0 for the most likely answer.
+        stop: texts that end the answer.
+        seed: for servers that sample repeatably.
+        n: choices.
+        tools: functions the model may call.
         logprobs: whether to ask for logprobs at all.
         top_logprobs: alternatives per token.
         params: further body parameters, sent as they are.
@@ -247,9 +249,7 @@ async def _ask(
         kept = None
         if cache is not None and fixtures is None:
             kept = stack.enter_context(AnswerCache(Path(cache)))
-        asker = await stack.enter_async_context(
-            Asker(transport, slots=Slots(1), cache=kept, attempts=attempts)
-        )
+        asker = await stack.enter_async_context(Asker(transport, slots=Slots(1), cache=kept, attempts=attempts))
         found = await asker.look_up([request])
         return found.get(request.key) or await asker.ask(request)
 

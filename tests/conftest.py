@@ -1,0 +1,113 @@
+"""What all tests share: no network, no keys from the environment, the fault server, and where things are.
+
+A test may connect to loopback if it is marked `live` or asks for a fixture of `LOOPBACK_FIXTURES`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+REPO = Path(__file__).resolve().parents[1]
+RECORDINGS = REPO.parent / "shared" / "recordings"
+
+LOOPBACK_FIXTURES = frozenset({"fault_server", "fault_server_process"})
+
+
+class NetworkBlockedError(RuntimeError):
+    """A test tried to reach the network."""
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    """Import a file of the tests as a module; they are no package."""
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+fault_server_module = _load("fault_server", REPO / "tests" / "faults" / "server.py")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make every attempt to reach the network an error, and the test a failure even if the error was caught."""
+    loopback = "live" in request.keywords or not LOOPBACK_FIXTURES.isdisjoint(request.fixturenames)
+    tried: list[Any] = []
+    really = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex")}
+    look_up = socket.getaddrinfo
+
+    def refuse(address: Any) -> None:
+        tried.append(address)
+        raise NetworkBlockedError(
+            f"a test tried to reach {address!r}; tests have no network. For a loopback server use one of the "
+            f"fixtures {', '.join(sorted(LOOPBACK_FIXTURES))} or mark the test `live`."
+        )
+
+    def connect(self: socket.socket, address: Any) -> Any:
+        if self.family != socket.AF_UNIX and not (loopback and _is_loopback(address[0])):
+            refuse(address)
+        return really["connect"](self, address)
+
+    def connect_ex(self: socket.socket, address: Any) -> Any:
+        if self.family != socket.AF_UNIX and not (loopback and _is_loopback(address[0])):
+            refuse(address)
+        return really["connect_ex"](self, address)
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host is not None and not _is_loopback(host):
+            refuse(host)
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield
+    if tried:
+        pytest.fail(f"the test tried to reach {tried[0]!r}; tests have no network", pytrace=False)
+
+
+def _is_loopback(host: Any) -> bool:
+    text = host.decode() if isinstance(host, bytes) else str(host)
+    try:
+        return ipaddress.ip_address(text.split("%")[0]).is_loopback
+    except ValueError:
+        return text == "localhost"
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the SDK's settings out of the environment, so that tests do not depend on who runs them."""
+    for name in [name for name in os.environ if name.startswith("OPENAI_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def fault_server() -> Iterator[Any]:
+    """A calm fault server (`tests/faults/server.py`); `fault_server.script("429, reset")` lets it misbehave."""
+    with fault_server_module.ServerThread() as server:
+        yield server
+
+
+@pytest.fixture
+def recordings() -> Path:
+    """The folder of raw recorded responses that lies beside the repository, where there is one."""
+    if not RECORDINGS.is_dir():
+        pytest.skip("no recordings beside the repository")
+    return RECORDINGS

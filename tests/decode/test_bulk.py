@@ -1,0 +1,108 @@
+"""Traps of the bulk way: values that a columnar parser would quietly change must go the exact way."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from logprob_store.decode import chat_bulk, decode_answers, decoding, rebuild_logprobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TOKEN = '{"token":"a","logprob":-1.5,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-2.5,"bytes":[98]}]}'
+REGULAR = [
+    f'{{"content":[{TOKEN},{TOKEN}],"refusal":null}}',
+    f'{{"refusal":null,"content":[{TOKEN}]}}',
+    f'{{"content":null,"refusal":[{TOKEN}]}}',
+    f'{{"content":[{TOKEN}]}}',
+    f'{{ "content" : [ {TOKEN.replace(":", " : ")} ] }}',
+    f'{{"content":[\n{TOKEN}\n]}}',
+    TOKEN.join(('{"content":[', '],"refusal":null}')).replace("[98]", "null"),
+    '{"content":[{"token":"a","logprob":-1.5}]}',
+    '{"content":[{"token":"a","logprob":-1.5,"top_logprobs":null}]}',
+    '{"content":[{"token":"a","logprob":-1.5,"bytes":null,"top_logprobs":[]}]}',
+    '{"content":[{"id":5,"token":"a","bytes":[97],"logprob":-1.5,"top_logprobs":[{"id":6,"token":"b","bytes":[],"logprob":0}]}]}',
+    '{"content":[{"token":"{\\"a\\": [{","logprob":-9999.0},{"token":"\\"bytes\\":","logprob":0.5},{"token":":","logprob":-0.0}]}',
+    '{"content":[{"token":"\\ud83d\\ude00\\u0000\\u003a","logprob":-1E-5},{"token":"bytes","logprob":-1e5}]}',
+]
+IRREGULAR = [
+    TOKEN.join(('{"content":[', "]}")).replace('"bytes":[98]', '"extra":1'),
+    f'{{"content":[{TOKEN},{TOKEN.replace(",%s" % chr(34) + "bytes" + chr(34) + ":[97]", "")}]}}',
+    f'{{"content":[{TOKEN},{TOKEN.replace("[98]", "null").replace(chr(34) + "bytes" + chr(34) + ":[97],", "")}]}}',
+    f'{{"content":[{TOKEN}],"tokens":null}}',
+    f'{{"content":[{TOKEN}],"content":[]}}',
+    '{"content":[{"token":"a","logprob":-1.5,"logprob":-2}]}',
+    '{"content":[{"token":"a","logprob":-0}]}',
+    '{"content":[{"token":"a","logprob":-9007199254740993}]}',
+    '{"content":[{"token":"a","logprob":-1e999}]}',
+    '{"content":[{"token":"a","logprob":null}]}',
+    '{"content":[{"token":"a","logprob":-1,"id":4294967296}]}',
+    '{"content":[{"token":"a","logprob":-1,"id":1.0}]}',
+    '{"content":[{"token":"a","logprob":-1,"bytes":[256]}]}',
+    '{"content":[{"token":"a","logprob":-1,"bytes":[null]}]}',
+    '{"content":[{"token":"\\ud83d","logprob":-1}]}',
+    '{"content":[{"token":"a","logprob":-1,"byt\\u0065s":null},{"token":"a","logprob":-1,"bytes":null}]}',
+    '{"content":[{"token":"a","logprob":-1,"bytes":null},{"token":"\\"bytes\\":","logprob":-1}]}',
+    '{"content":[{"token":"a","logprob":-1,"top_logprobs":[]},{"token":"a","logprob":-1,"top_logprobs":null}]}',
+    '{"content":[{"token":"a","logprob":-1,"top_logprobs":null},{"token":"a","logprob":-1}]}',
+]
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The prompt indices of the answers that were read token by token."""
+    monkeypatch.setattr(chat_bulk, "_SMALL", 0)
+    numbers: list[int] = []
+    real = decoding._read_exactly
+    monkeypatch.setattr(decoding, "_read_exactly", lambda job, *rest: (numbers.append(job.number), real(job, *rest)))
+    return numbers
+
+
+def bodies_of(values: list[str]) -> list[bytes]:
+    """Bodies that hold these values."""
+    return [f'{{"choices":[{{"index":0,"logprobs":{value}}}]}}'.encode() for value in values]
+
+
+def assert_rebuilt(decoded: Any, values: list[str]) -> None:
+    """What comes back is what Python's JSON reads from the wire, to the bit."""
+    assert decoded.failures == []
+
+    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    for number, value in enumerate(values):
+        original = json.loads(value, parse_int=lambda digits: float(digits) if len(digits) < 10 else int(digits))
+        back = json.loads(json.dumps(rebuilt[number * 10**8]), parse_int=lambda d: float(d) if len(d) < 10 else int(d))
+
+        assert json.dumps(back, sort_keys=True).replace("-0.0", "0.0") == json.dumps(original, sort_keys=True).replace(
+            "-0.0", "0.0"
+        )
+
+
+def test_regular_values_go_the_fast_way(answer: Callable[..., Any], exact: list[int]) -> None:
+    """Any order of keys, any white space, null bytes, escapes, sentinels: nothing is read token by token."""
+    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies_of(REGULAR))])
+
+    # The fifth has white space before the colons, which the count of keys does not see: it may go either way.
+    assert set(exact) <= {4}
+    assert_rebuilt(decoded, REGULAR)
+
+
+@pytest.mark.parametrize("value", IRREGULAR)
+def test_irregular_values_go_the_exact_way(answer: Callable[..., Any], exact: list[int], value: str) -> None:
+    """Extra, doubled and missing keys, and numbers that floats or columns cannot hold, among regular neighbours."""
+    values = [REGULAR[0], value, REGULAR[0]]
+    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies_of(values))])
+
+    assert exact == [1]
+    assert_rebuilt(decoded, values)
+
+
+def test_minus_zero_is_what_python_reads(answer: Callable[..., Any], exact: list[int]) -> None:
+    """`-0.0` keeps its sign; the integer `-0` has none."""
+    values = [f'{{"content":[{{"token":"a","logprob":{zero}}}]}}' for zero in ("-0.0", "-0", "0.0", "0", "-0e0")]
+    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies_of(values))])
+
+    assert list(map(str, decoded.tokens.column("logprob").to_pylist())) == ["-0.0", "0.0", "0.0", "0.0", "-0.0"]
+    assert exact == [1]

@@ -1,0 +1,222 @@
+"""Bad bodies: each is one failure that says what is wrong and where, and its neighbours are unharmed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from logprob_store.decode import chat_bulk, decode_answers, decoding
+from logprob_store.decode import chat as chat_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GOOD = {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": -1, "bytes": [97], "top_logprobs": []}]}}]}
+
+
+def chosen(**keys: Any) -> dict[str, Any]:
+    """A body of one choice."""
+    return {"choices": [keys]}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", "not JSON: Expecting value at character 0 of 0 bytes: ''"),
+        (
+            b"<html>\x1b[31mBad Gateway",
+            r"not JSON: Expecting value at character 0 of 22 bytes: '<html>\x1b[31mBad Gateway'",
+        ),
+        (b'{"choices": [{"logp', "not JSON: Unterminated string starting at at character 14 of 19 bytes"),
+        (b'{"choices": [\xff]}', "not UTF-8 at byte 13 of 16"),
+        (b'{"choices":[{"logprobs":{"content":[{"token":"\xff","logprob":-1}]}}]}', "not UTF-8 at byte 46"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"choices":' + b"1" * 5000 + b"}", "a number that cannot be read"),
+        (b'{"choices":[{"logprobs":{"content":[{"token":"a\x01","logprob":-1}]}}]}', "Invalid control character"),
+        (b"[]", "the body is list, not an object"),
+        (b"null", "the body is NoneType, not an object"),
+        (b"{}", "choices: missing or null"),
+        (b'{"choices": {}}', "choices: empty"),
+        (b'{"choices": []}', "choices: empty"),
+        (b'{"choices": [7]}', "choices[0]: expected an object, got int"),
+        ({"choices": [{"index": 0}, {"index": 0}]}, "choices[1].index: 0 stands twice"),
+        ({"choices": [{"index": 0}, {}]}, "choices[1].index: expected an integer in 0..999, got 'None'"),
+        ({"choices": [{"index": -1}]}, "choices[0].index: expected an integer"),
+        ({"choices": [{"index": 1000}]}, "choices[0].index: expected an integer"),
+        ({"choices": [{"index": True}]}, "choices[0].index: expected an integer"),
+        (chosen(logprobs=[]), "choices[0].logprobs: expected an object, got list"),
+        (chosen(logprobs={"content": "a"}), "choices[0].logprobs.content: expected a list, got str"),
+        (chosen(logprobs={"content": ["a"]}), "choices[0].logprobs.content[0]: expected an object, got str"),
+        (
+            chosen(logprobs={"refusal": [{"logprob": 0}]}),
+            "choices[0].logprobs.refusal[0].token: expected a string, got NoneType",
+        ),
+        (
+            chosen(logprobs={"content": [{"token": "a", "logprob": 0, "top_logprobs": [{"token": 5}]}]}),
+            "choices[0].logprobs.content[0].top_logprobs[0].token: expected a string, got int",
+        ),
+        (
+            chosen(logprobs={"content": [{"token": "a", "logprob": 0, "top_logprobs": {"a": 0}}]}),
+            "choices[0].logprobs.content[0].top_logprobs: expected a list, got dict",
+        ),
+        (
+            chosen(
+                logprobs={
+                    "content": [{"token": "a", "logprob": 0, "top_logprobs": [{"token": "a", "logprob": 0}] * 32_768}]
+                }
+            ),
+            "32768 alternatives, more than the 32767 ranks there are",
+        ),
+        (chosen(logprobs={"tokens": ["a", 5]}), "choices[0].logprobs.tokens[1]: expected a string, got int"),
+        (
+            chosen(logprobs={"tokens": ["a", "b"], "token_logprobs": [0]}),
+            "choices[0].logprobs.token_logprobs: expected a list of 2 items, one for each token, got 1 items",
+        ),
+        (
+            chosen(logprobs={"tokens": ["a"], "top_logprobs": [[]]}),
+            "choices[0].logprobs.top_logprobs[0]: expected an object, got list",
+        ),
+        (
+            b'{"choices":[{"logprobs":{"content":[],"x":' + b"[" * 70 + b"]" * 70 + b"}}]}",
+            "logprobs are nested deeper than 64 levels",
+        ),
+    ],
+)
+def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]], body: Any, expected: str) -> None:
+    """The message names the JSON path or the byte, and nothing in it can steer a terminal."""
+    error_type, message = failure_of(body)
+
+    assert error_type == "malformed_answer"
+    assert expected in message
+    assert message.isprintable()
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            {"error": {"message": "overloaded\x1b[2J", "code": 5}},
+            r"the server answered with an error: overloaded\x1b[2J",
+        ),
+        ({"error": "no"}, "the server answered with an error: no"),
+        ({"error": {"code": 5}, "choices": []}, "the server answered with an error: {'code': 5}"),
+        ({"object": "error", "message": "no model"}, "the server answered with an error: no model"),
+    ],
+)
+def test_an_error_sent_with_status_200_is_one(
+    failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
+) -> None:
+    """The server's own words are the message, made printable."""
+    assert failure_of(body) == ("error_body", expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (chosen(logprobs=None), "choices[0].logprobs: null, though asked for"),
+        (chosen(text="a"), "choices[0].logprobs: absent, though asked for"),
+        (chosen(logprobs=None, message={"tool_calls": [{}]}), "choices[0].logprobs: null, though asked for"),
+        (chosen(logprobs={}), "choices[0].logprobs: no list of tokens in it, only ''"),
+        (chosen(logprobs={"rank": 1}), "choices[0].logprobs: no list of tokens in it, only 'rank'"),
+        (
+            chosen(logprobs={"content": []}, text="a"),
+            "choices[0].logprobs: no tokens in it, though the answer is not empty",
+        ),
+        (chosen(logprobs={"content": None}, message={"refusal": "a"}), "choices[0].logprobs: no tokens in it"),
+        (
+            {**chosen(logprobs={"content": []}), "usage": {"completion_tokens": 1}},
+            "choices[0].logprobs: no tokens in it",
+        ),
+    ],
+)
+def test_no_logprobs_though_asked_for_is_a_failure(
+    failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
+) -> None:
+    """Never an empty success."""
+    error_type, message = failure_of(body)
+
+    assert error_type == "no_logprobs"
+    assert message.startswith(expected)
+
+
+@pytest.mark.parametrize("value", [{"content": []}, {"content": None, "refusal": None}, {"tokens": []}])
+@pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": 0}])
+def test_an_answer_of_no_tokens_is_a_success(decode_one: Callable[..., Any], value: Any, usage: Any) -> None:
+    """The model said nothing, and the server says so: one completion, no token."""
+    body = {**chosen(logprobs=value, message={"content": ""}), "usage": usage}
+    completions, tokens, _ = decode_one(body)
+
+    assert completions.select("text", "token_count", "logprob_sum").row(0) == ("", 0, None)
+    assert len(tokens) == 0
+
+
+@pytest.mark.parametrize(("choice", "wire"), [({"logprobs": None}, '{"shape":"null"}'), ({}, '{"shape":"absent"}')])
+def test_logprobs_that_were_not_asked_for_may_lack(decode_one: Callable[..., Any], choice: Any, wire: str) -> None:
+    """The completion is a row; what the wire said in place of logprobs is kept."""
+    completions, _, _ = decode_one(chosen(text="a", **choice), logprobs=False)
+
+    assert completions.select("text", "token_count", "wire").row(0) == ("a", 0, wire)
+
+
+def test_one_bad_choice_fails_its_whole_answer(failure_of: Callable[..., tuple[str, str]]) -> None:
+    """Half an answer would look like a whole one."""
+    good = GOOD["choices"][0]
+    error_type, message = failure_of({"choices": [{**good, "index": 0}, {"index": 1, "logprobs": None}]})
+
+    assert (error_type, message) == ("no_logprobs", "choices[1].logprobs: null, though asked for")
+
+
+@pytest.mark.parametrize("bad", [b"{", rb'{"choices":[{"logprobs":{"content":[{"token":"\ud83d","logprob":-1}]}}]}'])
+def test_a_bad_one_among_many_is_isolated(
+    answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, bad: bytes
+) -> None:
+    """Two of 200 are broken or irregular; the other 198 are still read in bulk."""
+    monkeypatch.setattr(chat_bulk, "_SMALL", 0)
+    exact: list[int] = []
+    real = decoding._read_exactly
+    monkeypatch.setattr(decoding, "_read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))
+    bodies = [bad if n in (7, 150) else GOOD for n in range(200)]
+    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)])
+
+    broken = [7, 150] if bad == b"{" else []
+
+    assert [index for index, _ in decoded.failures] == broken
+    assert exact == ([] if broken else [7, 150])
+    assert decoded.tokens.column("completion_id").to_pylist() == [n * 10**8 for n in range(200) if n not in broken]
+
+
+def test_when_all_are_irregular_the_search_gives_up(
+    answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server with an extra key in each token is read exactly, after a few tries and not after one per answer."""
+    monkeypatch.setattr(chat_bulk, "_SMALL", 0)
+    tries: list[int] = []
+    real = chat_bulk._parse
+    monkeypatch.setattr(
+        chat_bulk, "_parse", lambda slices, schema: (tries.append(len(slices)), real(slices, schema))[1]
+    )
+    body = chosen(logprobs={"content": [{"token": "a", "logprob": -1, "extra": 1}]})
+    decoded = decode_answers([answer(body, prompt_index=n) for n in range(2000)])
+
+    assert len(decoded.tokens) == 2000
+    assert len(tries) < 60
+
+
+def test_two_answers_for_one_prompt_are_the_callers_mistake(answer: Callable[..., Any]) -> None:
+    """Their rows could not be told apart."""
+    with pytest.raises(ValueError, match="answers 0 and 1 are both for prompt_index, sample_index"):
+        decode_answers([answer(GOOD), answer(GOOD)])
+
+
+def test_an_endpoint_without_a_reader_is_named(failure_of: Callable[..., tuple[str, str]]) -> None:
+    """Its answers fail; nothing is guessed."""
+    _, message = failure_of(GOOD, endpoint="embeddings")
+
+    assert message.startswith("no reader for the endpoint 'embeddings'; there are: chat, completions")
+
+
+def test_shapes_name_themselves() -> None:
+    """The name stands in stored tables for ever."""
+    assert chat_shape.NAME == "chat"

@@ -1,0 +1,138 @@
+"""The legacy completions shape, its relatives, and echoed prompts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
+    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+
+ECHOED = {
+    "tokens": ["The", " cat", " sat"],
+    "token_logprobs": [None, -2.5, -0.5],
+    "top_logprobs": [None, {" cat": -2.5, " dog": -1.0}, {" sat": -0.5}],
+    "text_offset": [0, 3, 7],
+}
+
+
+def body(logprobs: Any, text: str = "The cat sat", **usage: int) -> dict[str, Any]:
+    """A body of the completions endpoint."""
+    return {"choices": [{"index": 0, "text": text, "logprobs": logprobs}], "usage": usage}
+
+
+def sections(tokens: pl.DataFrame) -> list[tuple[str, int, str]]:
+    """What stands in which section, in the order of the rows."""
+    return tokens.select("section", "position", "token").rows()
+
+
+def test_alternatives_have_the_rank_in_which_they_came(decode_one: Callable[..., Frames]) -> None:
+    """The dict's order is the rank, even where the chosen one is not first or not the best."""
+    _, tokens, alternatives = decode_one(body(ECHOED), endpoint="completions")
+
+    assert tokens["logprob"].to_list() == [None, -2.5, -0.5]
+    assert tokens["logprob_flag"].to_list() == ["missing", None, None]
+    assert alternatives.select("section", "position", "rank", "token", "logprob").rows() == [
+        ("content", 1, 1, " cat", -2.5),
+        ("content", 1, 2, " dog", -1.0),
+        ("content", 2, 1, " sat", -0.5),
+    ]
+
+
+def test_an_echoed_prompt_is_a_section_of_its_own(decode_one: Callable[..., Frames]) -> None:
+    """ "The cat" is 7 letters long, so the token that starts at 7 is the first generated; sums leave the prompt out."""
+    options = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
+    completions, tokens, alternatives = decode_one(body(ECHOED, prompt_tokens=9), **options)
+
+    assert sections(tokens) == [("prompt", 0, "The"), ("prompt", 1, " cat"), ("content", 0, " sat")]
+    assert alternatives.select("section", "position", "rank").rows() == [
+        ("prompt", 1, 1),
+        ("prompt", 1, 2),
+        ("content", 0, 1),
+    ]
+    assert completions.select("token_count", "logprob_sum", "logprob_min").row(0) == (1, -0.5, -0.5)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "offsets", "counted", "expected"),
+    [
+        ("The cat", "The cat sat", [0, 3, 7], 1, 2),  # where tokens start is surer than a count
+        ("The cat", "The cat sat", [10, 13, 17], None, 2),  # relative to the first
+        ("The cat", "The cat sat", None, None, 2),  # 3 + 4 letters
+        ("The", "The cat sat", [3, 6, 10], 2, 1),
+        ("xThe cat", "xThe cat sat", [0, 3, 7], 2, 2),  # none starts at 8: the count decides
+        ("The cat", " cat sat", [0, 3, 7], 2, 0),  # the server did not echo
+        ([5, 6], "The cat sat", [0, 3, 7], None, 2),  # a prompt of token ids
+        (["The cat"], "The cat sat", [0, 3, 7], None, 2),
+        ("The cat sat", "The cat sat", [0, 3, 7], 3, 3),  # max_tokens = 0
+        ("", "The cat sat", [0, 3, 7], None, 0),
+        (None, "The cat sat", [0, 3, 7], 2, 2),
+        (None, "The cat sat", [0, 3, 7], 4, 0),  # a count that cannot be
+    ],
+)
+def test_where_the_prompt_ends(
+    decode_one: Callable[..., Frames],
+    prompt: Any,
+    text: str,
+    offsets: list[int] | None,
+    counted: int | None,
+    expected: int,
+) -> None:
+    """By where tokens start if one starts right behind the prompt, else by the count of prompt tokens."""
+    usage = {} if counted is None else {"prompt_tokens": counted}
+    asked = {} if prompt is None else {"prompt": prompt}
+    value = {**ECHOED, "text_offset": offsets}
+    _, tokens, _ = decode_one(body(value, text, **usage), endpoint="completions", echo=True, **asked)
+
+    assert tokens["section"].to_list() == ["prompt"] * expected + ["content"] * (3 - expected)
+
+
+def test_several_prompts_in_one_call_each_have_their_own(decode_one: Callable[..., Frames]) -> None:
+    """Two prompts, two choices each: choice 2 is the second prompt's first."""
+    choices = [
+        {"index": n, "text": "abc", "logprobs": {"tokens": ["a", "b", "c"], "token_logprobs": [-1, -1, -1]}}
+        for n in range(4)
+    ]
+    asked = {"prompt": ["a", "ab"], "n": 2, "echo": True}
+    _, tokens, _ = decode_one({"choices": choices, "usage": {"prompt_tokens": 3}}, endpoint="completions", **asked)
+    counts = tokens.filter(section="prompt").group_by("completion_id").len().sort("completion_id")
+
+    assert counts.rows() == [(0, 1), (1, 1), (2, 2), (3, 2)]
+
+
+def test_togethers_mixture_on_chat(decode_one: Callable[..., Frames]) -> None:
+    """Lists of tokens beside `content: null`, with token ids and a first logprob above 0."""
+    value = {"content": None, "tokens": ["a", "b"], "token_logprobs": [0.7, -1.0], "token_ids": [5, 6]}
+    _, tokens, _ = decode_one({"choices": [{"logprobs": value}]})
+
+    assert tokens.select("section", "token_id", "logprob", "logprob_flag", "logprob_wire").rows() == [
+        ("content", 5, None, "positive", 0.7),
+        ("content", 6, -1.0, None, None),
+    ]
+
+
+def test_the_chat_shape_on_the_completions_endpoint(decode_one: Callable[..., Frames]) -> None:
+    """llama.cpp and Ollama answer so; the text is the choice's."""
+    completions, tokens, _ = decode_one(
+        body({"content": [{"id": 9, "token": "a", "logprob": -1}]}, "a"), endpoint="completions"
+    )
+
+    assert tokens.select("token", "token_id").rows() == [("a", 9)]
+    assert completions.select("text", "endpoint").row(0) == ("a", "completions")
+
+
+def test_the_wire_column_is_one_constant_for_regular_answers(decode_one: Callable[..., Frames]) -> None:
+    """Offsets that follow from the tokens (in code points, not bytes) are said by where they start."""
+    value = {"tokens": ["é", "b"], "token_logprobs": [-1, -1], "top_logprobs": None, "text_offset": [4, 5]}
+    completions, _, _ = decode_one(body(value), endpoint="completions")
+
+    expected = (
+        '{"shape":"tokens","keys":{"tokens":"list","token_logprobs":"list","top_logprobs":"null","text_offset":4}}'
+    )
+
+    assert completions["wire"].to_list() == [expected]

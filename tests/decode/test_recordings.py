@@ -1,0 +1,83 @@
+"""Real recordings: each row equals the raw JSON, value by value, and the raw JSON comes back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+from logprob_store.decode import decode_answers, rebuild_logprobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
+FILES = sorted(RECORDINGS.glob("chat-*.json")) + sorted(RECORDINGS.glob("completions-*.json"))
+BATCHES = sorted(RECORDINGS.glob("batch-output-*.jsonl"))
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def recording(request: pytest.FixtureRequest) -> tuple[str, bytes]:
+    """Endpoint and body of each recorded answer."""
+    path: Path = request.param
+    return ("chat" if path.name.startswith("chat") else "completions"), path.read_bytes()
+
+
+def expected_rows(value: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Section, position, rank (0 for the token itself), text, bytes and wire logprob of each token and alternative."""
+    rows = []
+    for section in ("content", "refusal"):
+        for position, token in enumerate(value.get(section) or []):
+            for rank, one in enumerate([token, *token.get("top_logprobs", [])]):
+                spelled = one.get("bytes")
+                rows.append(
+                    (section, position, rank, one["token"], None if spelled is None else bytes(spelled), one["logprob"])
+                )
+    tops = value.get("top_logprobs") or [{}] * len(value.get("tokens") or [])
+    for position, text in enumerate(value.get("tokens") or []):
+        pairs = [(text, value["token_logprobs"][position]), *tops[position].items()]
+        rows.extend(("content", position, rank, one, None, logprob) for rank, (one, logprob) in enumerate(pairs))
+    return sorted(rows, key=lambda row: row[:3])
+
+
+def test_rows_are_what_the_raw_json_says(recording: tuple[str, bytes], answer: Callable[..., Any]) -> None:
+    """No value is changed, lost or moved on the way into the tables."""
+    endpoint, body = recording
+    decoded = decode_answers([answer(body, endpoint=endpoint)])
+
+    assert decoded.failures == []
+
+    tokens, alternatives = pl.DataFrame(decoded.tokens), pl.DataFrame(decoded.alternatives)
+    both = pl.concat([tokens.with_columns(rank=pl.lit(0, pl.Int16)), alternatives], how="diagonal")
+    number = pl.coalesce("logprob", "logprob_wire")
+    found = both.select(pl.col("section").cast(pl.String), "position", "rank", "token", "bytes", number).rows()
+
+    [choice] = json.loads(body)["choices"]
+
+    assert sorted(found, key=lambda row: row[:3]) == expected_rows(choice["logprobs"])
+
+
+def test_the_raw_json_comes_back(recording: tuple[str, bytes], answer: Callable[..., Any]) -> None:
+    """Pretty-printed or on one line, from Arrow tables or from polars frames."""
+    endpoint, body = recording
+    raw = json.loads(body)
+    for content in (body, json.dumps(raw, separators=(",", ":")).encode()):
+        decoded = decode_answers([answer(content, endpoint=endpoint)])
+        tables = (decoded.completions, decoded.tokens, decoded.alternatives)
+
+        assert rebuild_logprobs(*tables) == {0: raw["choices"][0]["logprobs"]}
+        assert rebuild_logprobs(*map(pl.DataFrame, tables)) == {0: raw["choices"][0]["logprobs"]}
+
+
+@pytest.mark.skipif(not BATCHES, reason="no recordings beside the repository")
+def test_recorded_batch_bodies_without_logprobs_are_completions(answer: Callable[..., Any]) -> None:
+    """They were made without asking for any."""
+    lines = [json.loads(line) for path in BATCHES for line in path.read_text().splitlines()]
+    bodies = [line["response"]["body"] for line in lines if line.get("response", {}).get("status_code") == 200]
+    decoded = decode_answers([answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)])
+
+    assert decoded.failures == []
+    assert decoded.completions.column("text").to_pylist() == [b["choices"][0]["message"]["content"] for b in bodies]

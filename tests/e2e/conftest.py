@@ -1,0 +1,127 @@
+"""What the end-to-end tests share: the command line as a process, a fault server as a process, stores compared."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+import logprob_store as ls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPO = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).with_name("logprobs")
+
+JOB = """
+name = "job"
+[prompts]
+path = "prompts.parquet"
+id = "id"
+template = "Say {{word}} please"
+keep = ["word"]
+[model]
+name = "m"
+base_url = "{url}"
+provider = "test"
+top_logprobs = 3
+params = {{ temperature = 0, max_tokens = 6 }}
+[limits]
+concurrency = {concurrency}
+attempts = {attempts}
+[cache]
+path = "cache"
+[store]
+path = "store"
+part_bytes = {part_bytes}
+"""
+
+
+class Workplace:
+    """A folder with a job and its prompts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def job(
+        self, url: str, *, prompts: int, concurrency: int = 8, attempts: int = 6, part_bytes: int = 1 << 25
+    ) -> Path:
+        """Write prompts and a job file."""
+        words = pl.DataFrame({"id": [f"p{n}" for n in range(prompts)], "word": [f"word-{n}" for n in range(prompts)]})
+        words.write_parquet(self.folder / "prompts.parquet")
+        path = self.folder / "job.toml"
+        path.write_text(JOB.format(url=url, concurrency=concurrency, attempts=attempts, part_bytes=part_bytes))
+        return path
+
+    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+        """Start `logprobs` with these words."""
+        return subprocess.Popen(
+            [PROGRAM, *words], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run `logprobs` with these words to its end."""
+        return subprocess.run(
+            [PROGRAM, *words], cwd=self.folder, capture_output=True, text=True, check=False, timeout=120
+        )
+
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """All rows of the store in an order of their own, without what a clock writes."""
+        opened = ls.open_store(self.folder / "store")
+        keys = ["run", "completion_id", "section", "position", "rank", "prompt_index", "sample_index"]
+        found = {}
+        for name in ("prompts", "completions", "tokens", "alternatives", "failures"):
+            frame = getattr(opened, name).collect()
+            frame = frame.drop("latency_s", "first_at", "last_at", strict=False)
+            found[name] = frame.sort([key for key in keys if key in frame.columns])
+        return found
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Workplace:
+    """An empty folder to work in."""
+    return Workplace(tmp_path)
+
+
+class FaultServer:
+    """A fault server in its own process, and its ledger."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.ledger = folder / "ledger.jsonl"
+        self.ledger.touch()
+        command = [sys.executable, REPO / "tests" / "faults" / "server.py", "--ledger", self.ledger, *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls so far, with what was done."""
+        return [json.loads(line) for line in self.ledger.read_text(encoding="utf-8").splitlines()]
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Any]:
+    """Start fault servers: `serve("--delay-ms", "5")`."""
+    servers: list[FaultServer] = []
+
+    def start(*options: str) -> FaultServer:
+        servers.append(FaultServer(tmp_path, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()

@@ -1,0 +1,151 @@
+"""A run that is interrupted or killed goes on: the same tables in the end, and nothing answered is asked again."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from logprob_store.cache import AnswerCache
+from logprob_store.request import request_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROMPTS = 300
+
+
+def key_of(call: dict[str, Any]) -> str:
+    return request_key(json.loads(call["body"]), endpoint="chat", provider="test")
+
+
+def cached(folder: Path) -> set[str]:
+    if not (folder / "cache").exists():
+        return set()
+    with AnswerCache(folder / "cache") as cache:
+        return set(cache.keys())
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments(workplace: Any, serve: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Killed with -9 twenty times, the job ends with the tables of a calm run and asks for nothing it had."""
+    server = serve("--delay-ms", "60")
+    calm = type(workplace)(tmp_path_factory.mktemp("calm"))
+    assert calm.run("run", calm.job(server.url, prompts=PROMPTS, part_bytes=60_000), "--run", "r").returncode == 0
+    before = len(server.calls())
+    job = workplace.job(server.url, prompts=PROMPTS, part_bytes=60_000)
+    had: list[tuple[int, set[str]]] = []
+    chance = random.Random(7)  # noqa: S311  no secret
+
+    for _ in range(20):
+        process = workplace.start("run", job, "--run", "r")
+        time.sleep(chance.uniform(0.3, 1.6))
+        process.kill()
+        process.communicate()
+        had.append((len(server.calls()), cached(workplace.folder)))
+    last = workplace.run("run", job, "--run", "r")
+
+    assert last.returncode == 0, last.stderr
+    expected, actual = calm.tables(), workplace.tables()
+    for name, rows in expected.items():
+        assert actual[name].equals(rows), name
+    calls = server.calls()
+    for count, keys in had:
+        assert [call["body"] for call in calls[count:] if key_of(call) in keys] == []
+    # Each kill loses at most the calls that were under way: 8 at once.
+    asked = Counter(call["body"] for call in calls[before:])
+    assert len(asked) == PROMPTS
+    assert sum(asked.values()) <= PROMPTS + 20 * 8
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_interrupt_commits_and_tells_how_to_go_on(workplace: Any, serve: Any, number: signal.Signals) -> None:
+    """An interrupt finishes what is under way, commits it, exits with 130; the same command does the rest."""
+    server = serve("--delay-ms", "100")
+    job = workplace.job(server.url, prompts=200, concurrency=4)
+    process = workplace.start("run", job, "--run", "r")
+    while len(server.calls()) < 20:
+        time.sleep(0.02)
+    process.send_signal(number)
+    started = time.monotonic()
+    out, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert time.monotonic() - started < 15
+    assert "the same command goes on from here" in out
+    stored = workplace.tables()["completions"].height
+    calls = server.calls()
+    assert stored == len(calls)  # whatever was answered is stored
+
+    assert workplace.run("run", job, "--run", "r").returncode == 0
+    assert workplace.tables()["completions"].height == 200
+    assert max(Counter(call["body"] for call in server.calls()).values()) == 1
+
+
+def test_interrupt_of_a_hanging_server_is_maybe_billed(workplace: Any, serve: Any) -> None:
+    """Calls that are still at the server when the grace is over are failures that may have been billed."""
+    server = serve("--script", "hang*3")
+    job = workplace.job(server.url, prompts=3, concurrency=3)
+    process = workplace.start("run", job, "--run", "r")
+    time.sleep(2.5)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    failures = workplace.tables()["failures"]
+    assert failures["error_type"].to_list() == ["interrupted"] * 3
+    assert failures["maybe_billed"].to_list() == [True] * 3
+    assert workplace.run("run", job, "--run", "r").returncode == 0
+    assert workplace.tables()["failures"].height == 0
+
+
+def test_second_run_asks_nothing(workplace: Any, serve: Any) -> None:
+    """A finished run, started again, makes no call and says so; another run takes all from the cache."""
+    server = serve()
+    job = workplace.job(server.url, prompts=20)
+    assert workplace.run("run", job, "--run", "r").returncode == 0
+
+    again = workplace.run("run", job, "--run", "r")
+    other = workplace.run("run", job, "--run", "s")
+
+    assert "nothing had to be asked again" in again.stdout
+    assert "0 asked, 20 from the cache" in other.stdout
+    assert len(server.calls()) == 20
+
+
+def test_faults_become_rows_and_are_asked_again(workplace: Any, serve: Any) -> None:
+    """Prompts that fail are failure rows and exit code 3; the next run asks just those and they are gone."""
+    server = serve("--when", "word-3 =400", "--when", "word-5 =truncated,malformed,empty,400", "--script", "429:retry-after=0")
+    job = workplace.job(server.url, prompts=10)
+    first = workplace.run("run", job, "--run", "r")
+    failures = workplace.tables()["failures"]
+
+    assert first.returncode == 3, first.stderr
+    assert failures["prompt_id"].to_list() == ["p3", "p5"]
+    assert failures["error_type"].to_list() == ["invalid_request", "invalid_request"]
+    assert failures["attempts"].to_list() == [1, 4]
+    before = len(server.calls())
+    assert workplace.run("run", job, "--run", "r").returncode == 0
+    assert len(server.calls()) == before + 2
+    assert workplace.tables()["failures"].height == 0
+    assert workplace.tables()["completions"]["prompt_id"].to_list() == [f"p{n}" for n in range(10)]
+
+
+def test_two_processes_one_run(workplace: Any, serve: Any) -> None:
+    """A second process on the same run is refused at once and harms nothing."""
+    server = serve("--delay-ms", "200")
+    job = workplace.job(server.url, prompts=40, concurrency=4)
+    first = workplace.start("run", job, "--run", "r")
+    while not server.calls():
+        time.sleep(0.02)
+    second = workplace.run("run", job, "--run", "r")
+    first.communicate(timeout=60)
+
+    assert second.returncode == 2
+    assert "being written by another process" in second.stderr
+    assert first.returncode == 0

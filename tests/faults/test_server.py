@@ -1,0 +1,95 @@
+"""The fault server itself: what it answers, what it notes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import fault_server as faults
+import pytest
+
+
+def _post(url: str, body: dict[str, Any]) -> bytes:
+    call = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(call, timeout=5) as response:  # noqa: S310
+        content = response.read()
+    assert isinstance(content, bytes)
+    return content
+
+
+def test_answers_follow_from_the_question() -> None:
+    """The same question gets the same bytes, and another question others."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "logprobs": True, "top_logprobs": 2}
+
+    one = faults.answer_to("/v1/chat/completions", body)
+
+    assert one == faults.answer_to("/v1/chat/completions", dict(reversed(body.items())))
+    assert one != faults.answer_to("/v1/chat/completions", {**body, "temperature": 1})
+
+
+def test_answers_hold_what_was_asked() -> None:
+    """Choices, tokens and alternatives are as many as the request says."""
+    body = {"model": "m", "prompt": "x", "logprobs": 3, "n": 2, "max_tokens": 4}
+
+    choices = json.loads(faults.answer_to("/v1/completions", body))["choices"]
+
+    assert [len(choice["logprobs"]["tokens"]) for choice in choices] == [4, 4]
+    assert {len(at) for choice in choices for at in choice["logprobs"]["top_logprobs"]} == {3}
+    assert all("".join(choice["logprobs"]["tokens"]) == choice["text"] for choice in choices)
+
+
+def test_a_misspelt_step_is_an_error() -> None:
+    """A script that means nothing does not pass for a calm one."""
+    with pytest.raises(ValueError, match="rset"):
+        faults.parse_script("ok, rset")
+
+
+def test_the_ledger_says_what_was_billed(fault_server: Any) -> None:
+    """Each call is noted with what was done; only computed answers are billed."""
+    fault_server.script("429, ok")
+    url = fault_server.url + "/chat/completions"
+
+    with pytest.raises(urllib.error.HTTPError, match="429") as refused:
+        _post(url, {"model": "m", "messages": []})
+    refused.value.close()
+    _post(url, {"model": "m", "messages": []})
+
+    assert [(call.step, call.did, call.billed) for call in fault_server.calls] == [
+        ("429", "answered", False),
+        ("ok", "answered", True),
+    ]
+
+
+def test_faults_by_rate_depend_on_the_seed_alone() -> None:
+    """Which call of which question goes wrong does not depend on the order of arrival."""
+    bodies = [f'{{"prompt":"{number}"}}'.encode() for number in range(40)]
+
+    def outcomes(order: list[bytes]) -> dict[bytes, str]:
+        behaviour = faults.Behaviour(rate=0.5, seed=7)
+        return {body: behaviour._choose(body.decode(), body).name for body in order}
+
+    assert outcomes(bodies) == outcomes(bodies[::-1])
+    assert 5 < sum(name != "ok" for name in outcomes(bodies).values()) < 35
+
+
+def test_it_runs_as_a_script(tmp_path: Path, fault_server: Any) -> None:
+    """Started by another process it prints its URL and leaves a ledger."""
+    ledger = tmp_path / "calls.jsonl"
+    command = [sys.executable, faults.__file__, "--script", "ok", "--ledger", str(ledger)]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        _post(url + "/completions", {"model": "m", "prompt": "x"})
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+
+    (line,) = ledger.read_text("utf-8").splitlines()
+    assert json.loads(json.loads(line)["body"]) == {"model": "m", "prompt": "x"}
+    assert fault_server.calls == []

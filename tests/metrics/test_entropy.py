@@ -1,0 +1,163 @@
+"""Entropies and their bounds: by hand, against slow references, and as laws of distributions cut at k."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import logprob_store.metrics as ls
+
+weights = st.lists(st.floats(1e-6, 1), min_size=3, max_size=60)
+
+
+def entropy_of(probabilities: list[float]) -> float:
+    """H = -sum p ln p in nats, with 0 ln 0 = 0."""
+    return -math.fsum(p * math.log(p) for p in probabilities if p > 0)
+
+
+def lower_of(shown: list[float]) -> float:
+    """Put the missing mass into tokens as large as the smallest shown, one after the other."""
+    left, limit, hidden = max(0.0, 1 - math.fsum(shown)), min(shown), []
+    while left > limit:
+        hidden.append(limit)
+        left -= limit
+    return entropy_of([*shown, *hidden, left])
+
+
+def upper_of(shown: list[float], vocabulary_size: int) -> float:
+    """Give every token that was not shown the same part of the missing mass."""
+    others = vocabulary_size - len(shown)
+    return entropy_of([*shown, *[max(0.0, 1 - math.fsum(shown)) / others] * others])
+
+
+def of(probabilities: list[float], *metrics: pl.Expr) -> tuple[float, ...]:
+    """The metrics of one token whose alternatives have these probabilities."""
+    frame = pl.DataFrame({"logprob": [math.log(p) for p in probabilities]})
+    return frame.select(metric.alias(str(i)) for i, metric in enumerate(metrics)).row(0)
+
+
+def test_forms_by_hand() -> None:
+    """Of p = (1/2, 1/4), ln 2 is shown; m = 1/4 adds 1/4 ln 4; q = (2/3, 1/3) renormalised."""
+    partial, tail, renormalised = of(
+        [0.5, 0.25], ls.entropy(form="partial"), ls.entropy(), ls.entropy(form="renormalised")
+    )
+
+    assert partial == pytest.approx(0.693147, abs=1e-6)
+    assert tail == pytest.approx(1.5 * math.log(2))
+    assert renormalised == pytest.approx(entropy_of([2 / 3, 1 / 3]))
+
+
+def test_bounds_by_hand() -> None:
+    """With p = (1/2, 1/4), V = 4, m is one 1/4 at the least (1.5 bits), two 1/8 at the most (1.75 bits)."""
+    assert of([0.5, 0.25], *ls.entropy_bounds(vocabulary_size=4, base=2)) == pytest.approx((1.5, 1.75))
+
+
+def test_lower_fills_with_copies_and_a_rest() -> None:
+    """With p = (0.4, 0.1), m = 0.5 is at its most concentrated five more tokens of 0.1."""
+    assert of([0.4, 0.1], ls.entropy_lower())[0] == pytest.approx(entropy_of([0.4, *[0.1] * 6]))
+
+
+@pytest.mark.parametrize("form", ["tail", "partial", "renormalised"])
+def test_forms_agree_on_a_whole_distribution(form: Literal["tail", "partial", "renormalised"]) -> None:
+    """Where nothing is missing there is one entropy and one varentropy: 1/2, 1/4, 1/8, 1/8 has 1.75 bits."""
+    actual = of([0.5, 0.25, 0.125, 0.125], ls.entropy(form=form, base=2), ls.varentropy(form=form, base=2))
+
+    # 1/2 x 1 + 1/4 x 4 + 1/4 x 9 - 1.75^2
+    assert actual == pytest.approx((1.75, 0.6875))
+
+
+def test_varentropy_forms_by_hand() -> None:
+    """With p = (1/2, 1/4), in squared bits: 0.5 partial, 0.25 with m as an outcome, 2/9 renormalised."""
+    # 1/2 x 1 + 1/4 x 4 - 1; 1/2 + 1 + 1 - 1.5^2; surprisals one bit apart, q = (2/3, 1/3): 2/3 x 1/3
+    forms = [ls.varentropy(form=form, base=2) for form in ("partial", "tail", "renormalised")]
+
+    assert of([0.5, 0.25], *forms) == pytest.approx((0.5, 0.25, 2 / 9))
+
+
+def test_equal_options_have_no_varentropy_and_no_negentropy() -> None:
+    """Four options of a quarter: all surprisals are equal, and the entropy is the largest possible."""
+    varentropy, negentropy, entropy = of([0.25] * 4, ls.varentropy(), ls.negentropy(), ls.entropy(base=2))
+
+    assert (varentropy, negentropy, entropy) == (0.0, 0.0, 2.0)
+
+
+@given(weights, st.integers(2, 59))
+def test_bounds_enclose_the_true_entropy(raw: list[float], k: int) -> None:
+    """Any distribution cut at any k has its entropy between the bounds; `tail` and `partial` are not above."""
+    total = math.fsum(raw)
+    whole = sorted((x / total for x in raw), reverse=True)
+    shown = whole[: min(k, len(whole))]
+    truth = entropy_of(whole)
+    lower, upper, without_v, tail, partial = of(
+        shown,
+        *ls.entropy_bounds(vocabulary_size=len(whole)),
+        ls.entropy_lower(),
+        ls.entropy(),
+        ls.entropy(form="partial"),
+    )
+    slack = 1e-9
+
+    assert partial - slack <= tail <= without_v + slack
+    assert lower - slack <= truth <= upper + slack
+    assert without_v - slack <= truth
+    assert lower <= upper
+
+
+@given(weights, st.integers(2, 59), st.integers(1, 1000))
+def test_bounds_against_slow_references(raw: list[float], k: int, more: int) -> None:
+    """Filling and spreading token by token gives the same two numbers."""
+    total = math.fsum(raw)
+    whole = sorted((x / total for x in raw), reverse=True)
+    shown = whole[: min(k, len(whole) - 1)]
+    size = len(whole) + more
+
+    assert of(shown, *ls.entropy_bounds(vocabulary_size=size)) == pytest.approx(
+        (lower_of(shown), upper_of(shown, size)), rel=1e-9, abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_vocabulary_no_larger_than_k_has_no_room(size: int) -> None:
+    """With V <= k the mass that rounding leaves is one token, in both bounds."""
+    lower, upper, tail = of([0.5, 0.25, 0.125, 0.1249], *ls.entropy_bounds(vocabulary_size=size), ls.entropy())
+
+    assert lower == upper == tail
+
+
+@pytest.mark.parametrize("smallest", [-800.0, -745.0, -60.0])
+def test_a_limit_the_vocabulary_refutes_is_not_believed(smallest: float) -> None:
+    """A half and a next to nothing in 1000 tokens: the other half is in one token, not in e^60 of them."""
+    frame = pl.DataFrame({"logprob": [math.log(0.5), smallest]})
+    lower, upper, without_v = frame.select(
+        *ls.entropy_bounds(vocabulary_size=1000), ls.entropy_lower().alias("without")
+    ).row(0)
+
+    assert lower == without_v == pytest.approx(math.log(2))
+    assert lower < upper
+
+
+def test_only_the_top_limits_what_was_not_shown() -> None:
+    """With the chosen token (0.01) appended, m = 0.29 may still be one 0.2 and a 0.09."""
+    frame = pl.DataFrame({"logprob": [math.log(p) for p in (0.5, 0.2, 0.01)], "rank": [1, 2, 0]})
+    lower = frame.select(ls.entropy_lower(top=pl.col("rank") > 0)).item()
+
+    assert lower == pytest.approx(entropy_of([0.5, 0.2, 0.01, 0.2, 0.09]))
+
+
+@pytest.mark.parametrize("metric", [ls.entropy, ls.varentropy])
+def test_unknown_form_is_refused(metric: object) -> None:
+    """A misspelt form names the three that exist."""
+    with pytest.raises(ValueError, match="'normalized' is none of tail, partial, renormalised"):
+        metric(form="normalized")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("size", [0, -5])
+def test_vocabulary_must_have_tokens(size: int) -> None:
+    """A vocabulary of nothing is refused with its size."""
+    with pytest.raises(ValueError, match=f"vocabulary_size {size}"):
+        ls.entropy_bounds(vocabulary_size=size)

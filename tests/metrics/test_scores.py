@@ -1,0 +1,194 @@
+"""One row per completion: what it holds, what it leaves out, and what it does not read."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import logprob_store.metrics as ls
+from logprob_store.schema import ALTERNATIVES, COMPLETIONS, KEYS, TOKENS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HALF, QUARTER, EIGHTH = math.log(0.5), math.log(0.25), math.log(0.125)
+
+COLUMNS = [
+    "run",
+    "completion_id",
+    "prompt_id",
+    "prompt_index",
+    "sample_index",
+    "choice_index",
+    "finish_reason",
+    "text",
+    "token_count",
+    "scored_tokens",
+    "unscored_tokens",
+    "logprob_sum",
+    "joint_probability",
+    "mean_logprob",
+    "confidence",
+    "perplexity",
+    "min_probability",
+    "mean_entropy",
+    "mean_margin",
+    "mean_missing_mass",
+]
+
+
+def table(schema: pl.Schema, rows: list[dict[str, Any]]) -> pl.LazyFrame:
+    """Rows of a store's table, of run r."""
+    return pl.DataFrame(rows, schema=schema, orient="row").lazy().with_columns(run=pl.lit("r"))
+
+
+COMPLETION_ROWS = table(
+    COMPLETIONS,
+    [{"completion_id": i, "prompt_id": str(i), "text": f"answer {i}", "token_count": 2} for i in (1, 2, 3)],
+)
+# completion 1: a prompt token, then 1/2, 1/8 and an unscored one; 2: only an unscored one; 3: no rows
+TOKEN_ROWS = table(
+    TOKENS,
+    [
+        {"completion_id": 1, "section": "prompt", "position": 0, "logprob": -20.0},
+        {"completion_id": 1, "section": "content", "position": 0, "logprob": HALF},
+        {"completion_id": 1, "section": "content", "position": 1, "logprob": EIGHTH},
+        {"completion_id": 1, "section": "content", "position": 2, "logprob_flag": "missing"},
+        {"completion_id": 2, "section": "content", "position": 0, "logprob_flag": "sentinel"},
+    ],
+)
+ALTERNATIVE_ROWS = table(
+    ALTERNATIVES,
+    [
+        {"completion_id": 1, "section": section, "position": position, "rank": rank, "logprob": logprob}
+        for section, position, rank, logprob in [
+            ("prompt", 0, 1, HALF),
+            ("prompt", 0, 2, HALF),
+            ("content", 0, 1, HALF),
+            ("content", 0, 2, QUARTER),
+            ("content", 1, 1, EIGHTH),
+            ("content", 1, 2, HALF),
+            ("content", 1, 3, EIGHTH),
+            ("content", 2, 1, HALF),
+        ]
+    ],
+)
+
+
+def scored(alternatives: pl.LazyFrame | None = ALTERNATIVE_ROWS) -> pl.LazyFrame:
+    """The scores of the rows above."""
+    return ls.scores(TOKEN_ROWS, alternatives, COMPLETION_ROWS)
+
+
+def test_columns_are_the_contract() -> None:
+    """The same columns with and without alternatives."""
+    assert scored().collect_schema().names() == COLUMNS
+    assert scored(None).collect_schema() == scored().collect_schema()
+
+
+def test_first_completion_by_hand() -> None:
+    """1/2 and 1/8 make 1/16, a geometric mean of 1/4; the prompt token and the unscored one are left out."""
+    row = scored().filter(completion_id=1).collect().row(0, named=True)
+
+    assert (row["scored_tokens"], row["unscored_tokens"]) == (2, 1)
+    assert row["logprob_sum"] == pytest.approx(-4 * math.log(2))
+    assert row["joint_probability"] == pytest.approx(1 / 16)
+    assert row["mean_logprob"] == pytest.approx(-2 * math.log(2))
+    assert row["confidence"] == pytest.approx(1 / 4)
+    assert row["perplexity"] == pytest.approx(4)
+    assert row["min_probability"] == pytest.approx(1 / 8)
+    # two positions count: (1/2, 1/4 | 1/4) and (1/2, 1/8, 1/8 | 1/4), the third has one alternative
+    assert row["mean_entropy"] == pytest.approx((1.5 + 1.75) / 2 * math.log(2))
+    assert row["mean_margin"] == pytest.approx((1 / 4 + 3 / 8) / 2)
+    assert row["mean_missing_mass"] == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize(("completion", "unscored"), [(2, 1), (3, 0)])
+def test_completion_without_scored_tokens_stays(completion: int, unscored: int) -> None:
+    """An answer with only flagged tokens, or none, keeps its row: counts, and null for every score."""
+    row = scored().filter(completion_id=completion).collect().row(0, named=True)
+
+    assert row["text"] == f"answer {completion}"
+    assert (row["scored_tokens"], row["unscored_tokens"]) == (0, unscored)
+    assert [row[name] for name in COLUMNS[11:]] == [None] * 9
+
+
+@pytest.mark.parametrize("alternatives", [None, ALTERNATIVE_ROWS], ids=["without", "with"])
+def test_both_engines_agree(alternatives: pl.LazyFrame | None) -> None:
+    """Streamed and in memory, the table is the same."""
+    query = scored(alternatives).sort(KEYS)
+
+    assert_frame_equal(query.collect(engine="streaming"), query.collect(engine="in-memory"))
+
+
+def test_empty_store_has_no_rows() -> None:
+    """Three tables without rows give a table without rows, with its columns."""
+    empty = ls.scores(TOKEN_ROWS.clear(), ALTERNATIVE_ROWS.clear(), COMPLETION_ROWS.clear()).collect()
+
+    assert (empty.height, empty.columns) == (0, COLUMNS)
+
+
+def test_token_scores_do_not_read_the_alternatives(tmp_path: Path) -> None:
+    """With the alternatives' file gone, a query of token columns answers, and one of mean_entropy cannot."""
+    path = tmp_path / "alternatives.parquet"
+    ALTERNATIVE_ROWS.sink_parquet(path)
+    query = scored(pl.scan_parquet(path)).filter(pl.col("perplexity") > 2)
+    query.collect_schema()
+    path.unlink()
+
+    assert query.select("completion_id", "perplexity").collect().rows() == [(1, pytest.approx(4))]
+    with pytest.raises(FileNotFoundError):
+        query.select("mean_entropy").collect()
+
+
+@pytest.mark.parametrize("engine", ["streaming", "in-memory"])
+def test_a_filter_on_an_alternatives_column_reads_them(engine: Literal["streaming", "in-memory"]) -> None:
+    """A column that is only filtered by counts as asked for."""
+    query = scored().filter(pl.col("mean_entropy") > 1).select("completion_id")
+
+    assert query.collect(engine=engine).rows() == [(1,)]
+
+
+@pytest.mark.parametrize("engine", ["streaming", "in-memory"])
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, engine: Literal["streaming", "in-memory"]) -> None:
+    """A part damaged after the query was written ends it with an error, not with the rows so far."""
+    for part in ("0", "1"):
+        TOKEN_ROWS.sink_parquet(tmp_path / f"{part}.parquet")
+    query = ls.scores(pl.scan_parquet(tmp_path / "*.parquet"), ALTERNATIVE_ROWS, COMPLETION_ROWS)
+    (tmp_path / "1.parquet").write_bytes(b"damaged")
+
+    with pytest.raises(pl.exceptions.ComputeError):
+        query.collect(engine=engine)
+
+
+def test_rows_can_be_counted_and_cut() -> None:
+    """len, head and a select of nothing but a literal keep polars' meaning."""
+    assert scored().select(pl.len()).collect().item() == 3
+    assert scored().filter(completion_id=3).select(pl.len()).collect().item() == 1
+    assert scored().head(2).collect().height == 2
+    assert scored().sort(KEYS).slice(1, 1).collect()["completion_id"].to_list() == [2]
+
+
+@pytest.mark.parametrize("alternatives", [None, ALTERNATIVE_ROWS], ids=["without", "with"])
+def test_a_filter_on_the_run_reaches_the_files(tmp_path: Path, alternatives: pl.LazyFrame | None) -> None:
+    """A run that is filtered out is not read: its file may be damaged."""
+    for run in ("r", "s"):
+        folder = tmp_path / f"run={run}"
+        folder.mkdir()
+        TOKEN_ROWS.drop("run").sink_parquet(folder / "part-00000.parquet")
+    (tmp_path / "run=s" / "part-00000.parquet").write_bytes(b"damaged")
+    tokens = pl.scan_parquet(tmp_path / "**/*.parquet", hive_partitioning=True)
+    query = ls.scores(tokens, alternatives, COMPLETION_ROWS)
+
+    assert query.filter(pl.col("run") == "r").collect().height == 3
+
+
+def test_sampled_tokens_can_be_given_their_mass() -> None:
+    """`with_chosen` fits in where alternatives are expected."""
+    more = ls.with_chosen(ALTERNATIVE_ROWS, TOKEN_ROWS)
+
+    assert scored(more).collect().height == 3

@@ -1,0 +1,86 @@
+"""The package as a whole: its public surface, and habits that no single module's test can see."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import logprob_store as ls
+
+PACKAGE = Path(ls.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+EXPECTED = """
+KEYS POSITION SCHEMA_VERSION Completion Job LogprobStoreError RunSummary Store chosen_rank complete confidence entropy
+entropy_bounds entropy_lower entropy_upper generated greedy joint_probability load_job logprob_margin logprob_sum
+low_confidence_share margin max_surprisal mean_logprob mean_surprisal min_probability missing_mass negentropy open_store
+perplexity replay_client run_job run_job_async scored_tokens scores token_confidence unscored_tokens varentropy
+with_chosen
+""".split()
+
+
+def test_public_surface() -> None:
+    """The public names are sorted, all there, and change on purpose only."""
+    assert list(ls.__all__) == EXPECTED
+    assert all(getattr(ls, name) is not None for name in ls.__all__)
+    assert set(ls.__all__) == set(ls._HOMES)
+    assert dir(ls) == ls.__all__
+
+
+def test_names_stay_what_they_are() -> None:
+    """A name does not turn into the module of the same name after its first use."""
+    for name in ls.__all__:
+        assert getattr(ls, name) is getattr(ls, name)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    """A name that is not exported is an AttributeError."""
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        ls.nothing  # noqa: B018  the access is the test
+
+
+def test_import_loads_nothing_heavy() -> None:
+    """Importing the package and its command line leaves polars, pyarrow and the SDK alone."""
+    heavy = "polars", "pyarrow", "openai", "httpx2", "pydantic", "diskcache", "rich.console"
+    code = f"import logprob_store, logprob_store.cli, sys; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_habits(path: Path) -> None:
+    """No broad except, no reading of the environment or printing outside the command line, a docstring everywhere."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    broad = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id == "Exception"))
+    ]
+    outside = path.name != "cli.py"
+    environment = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and outside
+    ]
+    prints = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print" and outside
+    ]
+
+    assert (broad, environment, prints) == ([], [], [])
+    assert ast.get_docstring(tree)
+
+
+def test_only_the_package_is_installed() -> None:
+    """No top-level `jobs` or `tests` module comes with the package."""
+    code = "import importlib.util as u; print([m for m in ('jobs', 'fixtures', 'benchmarks') if u.find_spec(m)])"
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
