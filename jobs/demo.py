@@ -7,6 +7,7 @@ python jobs/demo.py jobs/local.toml --serve  live, against a real llama.cpp serv
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,10 +52,10 @@ def main() -> int:
 
 
 def shell(command: list[str]) -> int:
-    """Show a command as a person would type it, and run it with this Python's programs first in the path."""
-    print("$ " + " ".join(Path(part).name if part == sys.executable else part for part in command), flush=True)
-    program = Path(sys.executable).with_name(command[0])
-    return subprocess.run([str(program) if program.exists() else command[0], *command[1:]], check=False).returncode  # noqa: S603
+    """Show a command as a person would type it, and run it; programs installed beside this Python are found first."""
+    print("$ " + " ".join("python" if part == sys.executable else part for part in command), flush=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode  # noqa: S603
 
 
 def judged(store: ls.Store) -> pl.DataFrame:

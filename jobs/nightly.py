@@ -18,22 +18,27 @@ def main(job_file: str | Path) -> int:
     """Run the job, then print the ten answers the model was least sure of."""
     try:
         job = ls.load_job(job_file)
-        # A server whose job names no key gets none: an OpenAI key is nobody else's business.
-        key = os.environ.get(job.model.api_key_env) if job.model.api_key_env else "none"
-        summary = ls.run_job(job, api_key=key)
+        # Another server than OpenAI's gets the key that its job names, or none.
+        name = job.model.api_key_env or ("" if job.model.base_url else "OPENAI_API_KEY")
+        summary = ls.run_job(job, api_key=os.environ.get(name) if name else "none")
     except ls.LogprobStoreError as error:
         print(f"nightly: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     scores = ls.open_store(summary.store, runs=[summary.run]).scores()
-    print(scores.sort("confidence", nulls_last=True).select("prompt_id", "text", "confidence", "perplexity").head(10).collect())
+    print(
+        scores.sort("confidence", nulls_last=True)
+        .select("prompt_id", "text", "confidence", "perplexity")
+        .head(10)
+        .collect()
+    )
     print(f"{summary.run}: {summary.state}, {summary.completions} answers, {summary.failures} failed")
     return 4 if summary.state == "stopped" else 3 if summary.failures else 0
 
 
 if __name__ == "__main__":
-    # Schedulers stop a job with SIGTERM, and start it with SIGINT ignored: let it end as Ctrl-C does, all committed.
+    # Schedulers stop a job with SIGTERM, and start it with SIGINT ignored: let it end as Ctrl-C does.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("nightly.toml")))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003  msgspec reads the annotation at run time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import diskcache

@@ -41,7 +41,7 @@ def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Es
     """
     plan = plan_job(job, limit=limit)
     check_plan(plan)
-    manifest = manifest_path(job.resolve(job.store.path), run or default_run_name(job))
+    manifest = manifest_path(job.resolve(job.store.path), default_run_name(job) if run is None else run)
     settled = IntervalSet(read_manifest(manifest).settled if manifest.exists() else ())
     cached = bad = wanted = 0
     with open_cache(job) as cache:

@@ -129,7 +129,7 @@ async def run_job_async(
     plan = plan_job(job, limit=limit)
     with open_run(
         job.resolve(job.store.path),
-        run or default_run_name(job),
+        default_run_name(job) if run is None else run,
         job_name=job.name,
         job=job.identity(),
         inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from logprob_store.cache import AnswerCache
 from logprob_store.errors import CacheError
@@ -116,7 +117,7 @@ def test_a_later_answer_replaces_an_earlier(tmp_path: Path) -> None:
 
 
 def test_nothing_is_evicted(tmp_path: Path) -> None:
-    """diskcache's default drops the oldest past its size limit; ours keeps them all, inside the database."""
+    """Diskcache's default drops the oldest past its size limit; ours keeps them all, inside the database."""
     noise = random.Random(0)  # noqa: S311
     answers = [_answer(str(number), noise.randbytes(40_000)) for number in range(20)]
     with AnswerCache(tmp_path) as cache:
@@ -141,7 +142,7 @@ def test_keys_come_in_order(tmp_path: Path) -> None:
 
 
 def test_writes_are_synced(tmp_path: Path) -> None:
-    """synchronous = FULL (2): an answer survives a power cut once `put_many` returned."""
+    """Synchronous = FULL (2): an answer survives a power cut once `put_many` returned."""
     with AnswerCache(tmp_path) as cache:
         assert cache._disk._sql("PRAGMA synchronous").fetchone() == (2,)
 
@@ -160,9 +161,7 @@ def test_writes_are_synced(tmp_path: Path) -> None:
     ],
     ids=["cut", "flipped bit", "empty", "other bytes", "no JSON", "wrong type", "other version", "unknown size"],
 )
-def test_a_damaged_value_counts_as_missing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Any
-) -> None:
+def test_a_damaged_value_counts_as_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Any) -> None:
     """It is reported and asked for again, and costs its neighbours nothing."""
     bad, good = _answer("bad"), _answer("good")
     with AnswerCache(tmp_path) as cache:

@@ -22,6 +22,7 @@ PROGRAM = Path(sys.executable).with_name("logprobs")
 
 
 def blocks(language: str) -> list[pytest.param]:
+    """The fenced blocks of a language on all pages, named by page and line."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -68,6 +69,7 @@ def test_toml_blocks_are_job_files(text: str, tmp_path: Path) -> None:
 
 
 def commands() -> list[pytest.param]:
+    """The command lines on all pages that start our program."""
     lines = [line for param in blocks("sh") for line in param.values[0].splitlines()]
     return [pytest.param(line, id=line[:50]) for line in lines if "logprobs " in line.split("#")[0]]
 
@@ -96,7 +98,9 @@ def test_make_targets_exist() -> None:
     """Every `make` target that the pages name is in the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {
-        match for page in PAGES for match in re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)`", page.read_text("utf-8"), re.M)
+        match
+        for page in PAGES
+        for match in re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)`", page.read_text("utf-8"), re.MULTILINE)
     }
 
     assert {first or second for first, second in named} <= targets

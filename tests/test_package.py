@@ -14,13 +14,48 @@ import logprob_store as ls
 PACKAGE = Path(ls.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-EXPECTED = """
-KEYS POSITION SCHEMA_VERSION Completion Job LogprobStoreError RunSummary Store chosen_rank complete confidence entropy
-entropy_bounds entropy_lower entropy_upper generated greedy joint_probability load_job logprob_margin logprob_sum
-low_confidence_share margin max_surprisal mean_logprob mean_surprisal min_probability missing_mass negentropy open_store
-perplexity replay_client run_job run_job_async scored_tokens scores token_confidence unscored_tokens varentropy
-with_chosen
-""".split()
+EXPECTED = [
+    "KEYS",
+    "POSITION",
+    "SCHEMA_VERSION",
+    "Completion",
+    "Job",
+    "LogprobStoreError",
+    "RunSummary",
+    "Store",
+    "chosen_rank",
+    "complete",
+    "confidence",
+    "entropy",
+    "entropy_bounds",
+    "entropy_lower",
+    "entropy_upper",
+    "generated",
+    "greedy",
+    "joint_probability",
+    "load_job",
+    "logprob_margin",
+    "logprob_sum",
+    "low_confidence_share",
+    "margin",
+    "max_surprisal",
+    "mean_logprob",
+    "mean_surprisal",
+    "min_probability",
+    "missing_mass",
+    "negentropy",
+    "open_store",
+    "perplexity",
+    "replay_client",
+    "run_job",
+    "run_job_async",
+    "scored_tokens",
+    "scores",
+    "token_confidence",
+    "unscored_tokens",
+    "varentropy",
+    "with_chosen",
+]
 
 
 def test_public_surface() -> None:
@@ -28,7 +63,7 @@ def test_public_surface() -> None:
     assert list(ls.__all__) == EXPECTED
     assert all(getattr(ls, name) is not None for name in ls.__all__)
     assert set(ls.__all__) == set(ls._HOMES)
-    assert dir(ls) == ls.__all__
+    assert dir(ls) == sorted(ls.__all__)
 
 
 def test_names_stay_what_they_are() -> None:

@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from logprob_store.errors import PromptError
 from logprob_store.request import build_body, canonical_json, make_request, provider_of, request_key
@@ -41,9 +42,7 @@ def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def _reordered(value: Any) -> Any:
     if isinstance(value, dict):
         # What stands under `properties` keeps its order: it is the question's.
-        return {
-            name: value[name] if name == "properties" else _reordered(value[name]) for name in reversed(value)
-        }
+        return {name: value[name] if name == "properties" else _reordered(value[name]) for name in reversed(value)}
     if isinstance(value, list):
         return [_reordered(item) for item in value]
     return value
@@ -91,9 +90,7 @@ def test_key_changes_with_a_new_field(body: dict[str, Any], name: str, value: An
     assert (_key({name: value, **body}) == _key(body)) == expected_same
 
 
-@pytest.mark.parametrize(
-    "changes", [{"endpoint": "completions"}, {"provider": "q"}, {"sample_index": 1}], ids=str
-)
+@pytest.mark.parametrize("changes", [{"endpoint": "completions"}, {"provider": "q"}, {"sample_index": 1}], ids=str)
 def test_key_changes_with_what_stands_beside_the_body(changes: dict[str, Any]) -> None:
     """Endpoint, provider and sample index are part of the call."""
     assert _key({"model": "m"}, **changes) != _key({"model": "m"})
@@ -196,7 +193,8 @@ def test_parameters_win_over_what_the_job_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"), [({"logprobs": True}, True), ({"logprobs": 0}, True), ({"logprobs": False}, False), ({}, False)]
+    ("wanted", "expected"),
+    [({"logprobs": True}, True), ({"logprobs": 0}, True), ({"logprobs": False}, False), ({}, False)],
 )
 def test_asks_logprobs(wanted: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
     """`logprobs: 0` asks for the chosen tokens' logprobs; false and absence ask for none."""

@@ -37,7 +37,7 @@ MOST_ALTERNATIVES: Final = 2**15 - 1
 
 _INT32: Final = 2**31
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_BYTE: Final = 256
+_INTEGERS: Final = frozenset((int,))
 
 
 class Token(NamedTuple):
@@ -59,7 +59,11 @@ def clean_text(text: str) -> str:
     >>> clean_text("a\ud83d") == "a\ufffd"
     True
     """
-    return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _LONE_SURROGATE.sub("\ufffd", text)
+    return text
 
 
 def make_token(
@@ -93,9 +97,12 @@ def make_token(
 def _as_bytes(spelled: Any) -> bytes | None:
     if type(spelled) is not list:
         return None
-    if all(type(byte) is int and 0 <= byte < _BYTE for byte in spelled):
+    if not _INTEGERS.issuperset(map(type, spelled)):
+        return None
+    try:
         return bytes(spelled)
-    return None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _as_float(number: Any) -> float | None:

@@ -23,6 +23,7 @@ from logprob_store.errors import DecodeError
 MOST_DEPTH: Final = 64
 """Deeper values in a patch are refused: a reader's recursion must never depend on what a server sent."""
 
+_PLAIN: Final = frozenset((int, str))
 _NUMBERS: Final = (int, float)
 
 
@@ -60,6 +61,8 @@ def _compare(original: Any, rebuilt: Any, path: list[str | int], patch: list[lis
             _compare_dicts(original, rebuilt, path, patch, ordered=ordered)
             return
     elif isinstance(original, list) and isinstance(rebuilt, list):
+        if original == rebuilt and _PLAIN.issuperset(map(type, original)):
+            return  # most lists are bytes: no need to look at each
         if len(original) == len(rebuilt):
             path.append(0)
             for index, (one, other) in enumerate(zip(original, rebuilt, strict=True)):

@@ -1,3 +1,5 @@
+"""Metrics over stored logprobs: polars expressions for any group_by, over or filter. See docs/metrics.md."""
+
 from __future__ import annotations
 
 from logprob_store.metrics.chosen import chosen_rank, greedy, with_chosen

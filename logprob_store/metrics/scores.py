@@ -120,7 +120,7 @@ def _narrow_where_enough(narrow: pl.LazyFrame, wide: pl.LazyFrame) -> pl.LazyFra
         columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
         # polars names the predicate's columns among those it asks for
-        table = narrow
+        table = wide if columns is None or not enough.issuperset(columns) else narrow
         if predicate is not None:
             table = table.filter(predicate)
         if columns is not None:

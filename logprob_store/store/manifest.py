@@ -6,7 +6,7 @@ Holds its shape, reading it and replacing it. Leaves out the parts it lists.
 from __future__ import annotations
 
 import os
-from datetime import datetime  # noqa: TC003  msgspec reads the annotation at run time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec

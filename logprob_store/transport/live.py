@@ -7,6 +7,7 @@ alternatives each, taking the bytes less than 1 ms.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from contextlib import asynccontextmanager
@@ -30,10 +31,15 @@ if TYPE_CHECKING:
     from logprob_store.transport import Transport
 
 _KEPT_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
-_RETRIED_STATUS: Final = frozenset({408, 409, 429})
+_ERROR_TYPES: Final = {408: "server_error", 409: "server_error", 429: "rate_limit"}
+"""Those below 500 that are worth repeating."""
+
+_CLIENT_ERRORS: Final = 400
+_SERVER_ERRORS: Final = 500
 _CONNECT_TIMEOUT_S: Final = 10.0
 _LONGEST_RETRY_AFTER_S: Final = 24 * 3600.0
 _EXCERPT: Final = 300
+_LONGEST_MESSAGE: Final = 1000
 _SKIP: Final = msgspec.json.Decoder(msgspec.Raw)
 
 _REFUSALS_OF_LOGPROBS: Final = (
@@ -64,8 +70,11 @@ async def live_transport(
             request keys would not know.
         api_key: the key, the SDK's default (its own environment variable) when None.
         concurrency: connections the pool holds; more calls than connections would end as pool timeouts.
-        timeout_s: seconds one call may take.
+        timeout_s: seconds one call may take, from connecting to the last byte.
         run: the id of the run that pays, kept with each answer.
+
+    Raises:
+        JobError: there is no API key, or it is not usable.
     """
     http_client = openai.DefaultAioHttpClient(
         timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
@@ -74,30 +83,45 @@ async def live_transport(
     try:
         client = openai.AsyncOpenAI(
             base_url=base_url or OPENAI_BASE_URL,
-            api_key=api_key, max_retries=0, timeout=timeout_s, http_client=http_client
+            api_key=api_key,
+            max_retries=0,
+            timeout=timeout_s,
+            http_client=http_client,
         )
     except openai.OpenAIError as error:
         await http_client.aclose()
         raise JobError(f"the API client cannot be made: {error}") from error
     async with client:
+        if not (client.api_key.isascii() and client.api_key.isprintable()):
+            raise JobError(
+                "the API key cannot be sent: it holds a line break or another character that no key has. "
+                "Check the environment variable that the job's api_key_env names."
+            )
 
         async def call(request: Request) -> Answer:
-            return await _call(client, request, run=run)
+            return await _call(client, request, run=run, timeout_s=timeout_s)
 
         yield call
 
 
-async def _call(client: openai.AsyncOpenAI, request: Request, *, run: str | None) -> Answer:
+async def _call(client: openai.AsyncOpenAI, request: Request, *, run: str | None, timeout_s: float) -> Answer:
     started = time.perf_counter()
     try:
-        response = await client.post(
-            PATHS[request.endpoint],
-            cast_to=httpx2.Response,
-            content=request.content,
-            options={"headers": {"Content-Type": "application/json"}},
-        )
+        # The client's own timeout starts anew with every byte: a server that drips would hold the call for ever.
+        async with asyncio.timeout(timeout_s):
+            response = await client.post(
+                PATHS[request.endpoint],
+                cast_to=httpx2.Response,
+                content=request.content,
+                # A redirect would carry the prompt to a service that the key of this request does not know.
+                options={"headers": {"Content-Type": "application/json"}, "follow_redirects": False},
+            )
     except openai.APIStatusError as error:
-        raise error_of_status(error.status_code, error.response.headers, error.response.content) from None
+        content = error.response.content.replace(client.api_key.encode(), b"[key]")
+        raise error_of_status(error.status_code, error.response.headers, content) from None
+    except TimeoutError:
+        said = f"the server did not answer within {timeout_s:g} s"
+        raise RetryableError(said, error_type="timeout", maybe_billed=True) from None
     except (openai.APIConnectionError, httpx2.TransportError, httpx2.DecodingError) as error:
         # httpx2's own: where a body breaks off after the status line, the SDK no longer translates.
         raise _lost(error) from error
@@ -117,20 +141,21 @@ async def _call(client: openai.AsyncOpenAI, request: Request, *, run: str | None
 
 
 def _lost(error: Exception) -> RetryableError:
-    """What to make of a call whose answer never came whole, judged by the root cause.
+    """What to make of a call whose answer never came whole, judged by what lies at its root.
 
     The layers between translate coarsely: a server that hangs up after the request was sent reaches the SDK as a
     connect timeout. Only a connection that never came about is surely unbilled.
     """
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    unsent = isinstance(root, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    chain: list[BaseException] = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    root = chain[-1]
+    unsent = any(isinstance(link, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)) for link in chain)
     timed_out = isinstance(root, TimeoutError)
     what = "the server did not answer in time" if timed_out else "the connection failed or broke off"
     detail = f"{type(root).__name__}: {root}".rstrip(": ")
     return RetryableError(
-        f"{what} ({detail})",
+        _one_line(f"{what} ({detail})"),
         error_type="timeout" if timed_out else "connection",
         maybe_billed=not unsent,
     )
@@ -175,8 +200,8 @@ def error_of_status(status: int, headers: Mapping[str, str], body: bytes) -> Log
     """
     said = _error_of(body)
     code = str(said.get("code") or said.get("type") or "")
-    message = str(said.get("message") or _excerpt(body) or "no message")
-    where = f"HTTP {status}{f' {code}' if code else ''}: {message}"
+    message = str(said.get("message") or "") or _excerpt(body) or "no message"
+    where = _one_line(f"HTTP {status}{f' {code}' if code else ''}: {message.rstrip('.')}")
     if refuses_logprobs(said):
         return StopRunError(
             f"the model does not give logprobs, so every prompt would fail alike. {where}. "
@@ -196,14 +221,14 @@ def error_of_status(status: int, headers: Mapping[str, str], body: bytes) -> Log
             reason="authentication",
             status=status,
         )
+    error_type = _ERROR_TYPES.get(status, "server_error" if status >= _SERVER_ERRORS else "invalid_request")
     if _worth_repeating(status, headers):
-        error_type = "rate_limit" if status == 429 else "server_error"  # noqa: PLR2004  the HTTP status
-        return RetryableError(
-            where, error_type=error_type, status=status, retry_after_s=retry_after_s(headers)
-        )
+        return RetryableError(where, error_type=error_type, status=status, retry_after_s=retry_after_s(headers))
     if said.get("code") == "content_filter":
-        return CallError(where, error_type="content_filter", status=status)
-    return CallError(where, error_type="invalid_request", status=status)
+        error_type = "content_filter"
+    if status < _CLIENT_ERRORS:
+        where = f"{where}. The server is elsewhere ({headers.get('location')}): set model.base_url to that"
+    return CallError(where, error_type=error_type, status=status)
 
 
 def refuses_logprobs(said: Mapping[str, Any]) -> bool:
@@ -251,7 +276,7 @@ def _worth_repeating(status: int, headers: Mapping[str, str]) -> bool:
     said = headers.get("x-should-retry")
     if said in {"true", "false"}:
         return said == "true"
-    return status in _RETRIED_STATUS or status >= 500  # noqa: PLR2004  the server's own errors
+    return status in _ERROR_TYPES or status >= _SERVER_ERRORS
 
 
 def _error_of(body: bytes) -> dict[str, Any]:
@@ -269,3 +294,9 @@ def _excerpt(body: bytes) -> str:
     # ascii() keeps terminal escapes and stray bytes out of logs and tables.
     text = body[:_EXCERPT].decode("utf-8", "replace")
     return ascii(text)[1:-1] if text else ""
+
+
+def _one_line(text: str) -> str:
+    # What a server says ends up in logs, tables and terminals: no escapes, no line breaks, no megabytes.
+    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:_LONGEST_MESSAGE])
+    return shown + "..." if len(text) > _LONGEST_MESSAGE else shown

@@ -100,6 +100,6 @@ def _short(value: Any, beside: Any) -> str:
             min(len(value), len(beside)),
         )
         start = max(0, same - 10)
-        return f"...{ascii(value[start : start + _EXCERPT])}..." if start else f"{ascii(value[:_EXCERPT])}..."
+        return f"...{value[start : start + _EXCERPT]!a}..." if start else f"{value[:_EXCERPT]!a}..."
     text = ascii(value)
     return text if len(text) <= 2 * _EXCERPT else text[: 2 * _EXCERPT] + "..."

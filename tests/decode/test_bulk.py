@@ -12,28 +12,36 @@ from logprob_store.decode import chat_bulk, decode_answers, decoding, rebuild_lo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TOKEN = '{"token":"a","logprob":-1.5,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-2.5,"bytes":[98]}]}'
+ONE = '{"token":"a","logprob":-1.5,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-2.5,"bytes":[98]}]}'
+OTHER_BYTES = ',"bytes":[98]'
+EXTRA = ONE.replace(OTHER_BYTES, ',"extra":1')
+WITHOUT = ONE.replace(OTHER_BYTES, "")
+NULL_ELSEWHERE = ONE.replace(OTHER_BYTES, ',"bytes":null').replace(',"bytes":[97]', "")
 REGULAR = [
-    f'{{"content":[{TOKEN},{TOKEN}],"refusal":null}}',
-    f'{{"refusal":null,"content":[{TOKEN}]}}',
-    f'{{"content":null,"refusal":[{TOKEN}]}}',
-    f'{{"content":[{TOKEN}]}}',
-    f'{{ "content" : [ {TOKEN.replace(":", " : ")} ] }}',
-    f'{{"content":[\n{TOKEN}\n]}}',
-    TOKEN.join(('{"content":[', '],"refusal":null}')).replace("[98]", "null"),
+    f'{{"content":[{ONE},{ONE}],"refusal":null}}',
+    f'{{"refusal":null,"content":[{ONE}]}}',
+    f'{{"content":null,"refusal":[{ONE}]}}',
+    f'{{"content":[{ONE}]}}',
+    f'{{ "content" : [ {ONE.replace(":", " : ")} ] }}',
+    f'{{"content":[\n{ONE}\n]}}',
+    ONE.join(('{"content":[', '],"refusal":null}')).replace("[98]", "null"),
     '{"content":[{"token":"a","logprob":-1.5}]}',
     '{"content":[{"token":"a","logprob":-1.5,"top_logprobs":null}]}',
     '{"content":[{"token":"a","logprob":-1.5,"bytes":null,"top_logprobs":[]}]}',
     '{"content":[{"id":5,"token":"a","bytes":[97],"logprob":-1.5,"top_logprobs":[{"id":6,"token":"b","bytes":[],"logprob":0}]}]}',
-    '{"content":[{"token":"{\\"a\\": [{","logprob":-9999.0},{"token":"\\"bytes\\":","logprob":0.5},{"token":":","logprob":-0.0}]}',
+    '{"content":[{"token":"{\\"a\\": [{","logprob":-9999.0},{"token":"\\"bytes\\":","logprob":0.5}]}',
+    '{"content":[{"token":":","logprob":-0.0},{"token":"2-0, ","logprob":0}]}',
     '{"content":[{"token":"\\ud83d\\ude00\\u0000\\u003a","logprob":-1E-5},{"token":"bytes","logprob":-1e5}]}',
 ]
 IRREGULAR = [
-    TOKEN.join(('{"content":[', "]}")).replace('"bytes":[98]', '"extra":1'),
-    f'{{"content":[{TOKEN},{TOKEN.replace(",%s" % chr(34) + "bytes" + chr(34) + ":[97]", "")}]}}',
-    f'{{"content":[{TOKEN},{TOKEN.replace("[98]", "null").replace(chr(34) + "bytes" + chr(34) + ":[97],", "")}]}}',
-    f'{{"content":[{TOKEN}],"tokens":null}}',
-    f'{{"content":[{TOKEN}],"content":[]}}',
+    f'{{"content":[{EXTRA}]}}',
+    f'{{"content":[{ONE},{EXTRA}]}}',
+    f'{{"content":[{ONE},{WITHOUT}]}}',
+    f'{{"content":[{WITHOUT},{ONE}]}}',
+    f'{{"content":[{ONE},{NULL_ELSEWHERE}]}}',
+    f'{{"content":[{ONE}],"extra":null}}',
+    f'{{"content":[{ONE}],"tokens":null}}',
+    f'{{"content":[{ONE}],"content":[]}}',
     '{"content":[{"token":"a","logprob":-1.5,"logprob":-2}]}',
     '{"content":[{"token":"a","logprob":-0}]}',
     '{"content":[{"token":"a","logprob":-9007199254740993}]}',

@@ -6,7 +6,6 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pytest
 
 from logprob_store.decode import decode_answers
@@ -14,6 +13,8 @@ from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import polars as pl
 
     Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 

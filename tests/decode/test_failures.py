@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import chat_bulk, decode_answers, decoding
 from logprob_store.decode import chat as chat_shape
+from logprob_store.decode import chat_bulk, decode_answers, decoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable

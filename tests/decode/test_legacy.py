@@ -45,7 +45,7 @@ def test_alternatives_have_the_rank_in_which_they_came(decode_one: Callable[...,
 
 
 def test_an_echoed_prompt_is_a_section_of_its_own(decode_one: Callable[..., Frames]) -> None:
-    """ "The cat" is 7 letters long, so the token that starts at 7 is the first generated; sums leave the prompt out."""
+    """The prompt "The cat" is 7 letters long, so the token at 7 is the first generated; sums leave the prompt out."""
     options = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
     completions, tokens, alternatives = decode_one(body(ECHOED, prompt_tokens=9), **options)
 
@@ -59,35 +59,31 @@ def test_an_echoed_prompt_is_a_section_of_its_own(decode_one: Callable[..., Fram
 
 
 @pytest.mark.parametrize(
-    ("prompt", "text", "offsets", "counted", "expected"),
+    ("asked", "offsets", "counted", "expected"),
     [
-        ("The cat", "The cat sat", [0, 3, 7], 1, 2),  # where tokens start is surer than a count
-        ("The cat", "The cat sat", [10, 13, 17], None, 2),  # relative to the first
-        ("The cat", "The cat sat", None, None, 2),  # 3 + 4 letters
-        ("The", "The cat sat", [3, 6, 10], 2, 1),
-        ("xThe cat", "xThe cat sat", [0, 3, 7], 2, 2),  # none starts at 8: the count decides
-        ("The cat", " cat sat", [0, 3, 7], 2, 0),  # the server did not echo
-        ([5, 6], "The cat sat", [0, 3, 7], None, 2),  # a prompt of token ids
-        (["The cat"], "The cat sat", [0, 3, 7], None, 2),
-        ("The cat sat", "The cat sat", [0, 3, 7], 3, 3),  # max_tokens = 0
-        ("", "The cat sat", [0, 3, 7], None, 0),
-        (None, "The cat sat", [0, 3, 7], 2, 2),
-        (None, "The cat sat", [0, 3, 7], 4, 0),  # a count that cannot be
+        ("The cat", [0, 3, 7], 1, 2),  # where tokens start is surer than a count
+        ("The cat", [10, 13, 17], None, 2),  # relative to the first
+        ("The cat", None, None, 2),  # 3 + 4 letters
+        ("The", [3, 6, 10], 2, 1),
+        ("The c", [0, 3, 7], 2, 2),  # none starts at 5: the count decides
+        ("The c", [0, 3, 7], None, 2),  # no count: 0 and 3 lie before 5
+        ("A cat", [0, 3, 7], 2, 0),  # the text does not start so: the server did not echo
+        ([5, 6], [0, 3, 7], None, 2),  # a prompt of token ids
+        (["The cat"], [0, 3, 7], None, 2),
+        ("The cat sat", [0, 3, 7], 3, 3),  # max_tokens = 0
+        ("", [0, 3, 7], None, 0),
+        (None, [0, 3, 7], 2, 2),
+        (None, [0, 3, 7], 4, 0),  # a count that cannot be
     ],
 )
 def test_where_the_prompt_ends(
-    decode_one: Callable[..., Frames],
-    prompt: Any,
-    text: str,
-    offsets: list[int] | None,
-    counted: int | None,
-    expected: int,
+    decode_one: Callable[..., Frames], asked: Any, offsets: list[int] | None, counted: int | None, expected: int
 ) -> None:
     """By where tokens start if one starts right behind the prompt, else by the count of prompt tokens."""
     usage = {} if counted is None else {"prompt_tokens": counted}
-    asked = {} if prompt is None else {"prompt": prompt}
+    prompt = {} if asked is None else {"prompt": asked}
     value = {**ECHOED, "text_offset": offsets}
-    _, tokens, _ = decode_one(body(value, text, **usage), endpoint="completions", echo=True, **asked)
+    _, tokens, _ = decode_one(body(value, **usage), endpoint="completions", echo=True, **prompt)
 
     assert tokens["section"].to_list() == ["prompt"] * expected + ["content"] * (3 - expected)
 

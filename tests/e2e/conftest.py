@@ -71,7 +71,6 @@ class Workplace:
             [PROGRAM, *words], cwd=self.folder, capture_output=True, text=True, check=False, timeout=120
         )
 
-
     def tables(self) -> dict[str, pl.DataFrame]:
         """All rows of the store in an order of their own, without what a clock writes."""
         opened = ls.open_store(self.folder / "store")

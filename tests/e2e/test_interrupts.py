@@ -120,7 +120,9 @@ def test_second_run_asks_nothing(workplace: Any, serve: Any) -> None:
 
 def test_faults_become_rows_and_are_asked_again(workplace: Any, serve: Any) -> None:
     """Prompts that fail are failure rows and exit code 3; the next run asks just those and they are gone."""
-    server = serve("--when", "word-3 =400", "--when", "word-5 =truncated,malformed,empty,400", "--script", "429:retry-after=0")
+    server = serve(
+        "--when", "word-3 =400", "--when", "word-5 =truncated,malformed,empty,400", "--script", "429:retry-after=0"
+    )
     job = workplace.job(server.url, prompts=10)
     first = workplace.run("run", job, "--run", "r")
     failures = workplace.tables()["failures"]

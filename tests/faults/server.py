@@ -7,7 +7,7 @@ same question gets the same bytes from any server. The ledger has one line a cal
 whether a real service would have billed it.
 
 A script is a comma-separated list of steps, taken one a call in the order of arrival; then all is calm. A step is a
-word of `STEPS` or an HTTP status, then options after `:`, then `*N` to repeat it:
+word of `STEPS` or an HTTP status, then options after `:` (`;` between them), then `*N` to repeat it:
 
     ok   hang   drip:seconds=0.5   reset   reset_body   short   truncated   malformed   html   empty   null
     error200   quota   content_filter   no_logprobs   redirect:to=/v1/elsewhere   429:retry-after=2   503*3
@@ -91,10 +91,10 @@ def parse_script(text: str) -> list[Step]:
     steps = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         spelled, _, times = part.partition("*")
-        name, *options = spelled.strip().split(":")
+        name, _, options = spelled.strip().partition(":")
         if name not in STEPS and not (name.isdecimal() and 400 <= int(name) < 600):
             raise ValueError(f"step {name!r}: use a status of 400 to 599 or one of {', '.join(sorted(STEPS))}")
-        pairs = dict(option.split("=", 1) for option in options)
+        pairs = dict(option.split("=", 1) for option in options.split(";") if option)
         steps += [Step(name, pairs)] * (int(times) if times else 1)
     return steps
 
@@ -142,6 +142,10 @@ class Behaviour:
     def script(self, text: str) -> None:
         """Add steps for the next calls."""
         self._script.extend(parse_script(text))
+
+    def when(self, text: str, steps: str) -> None:
+        """Add steps for the next calls whose body holds `text`."""
+        self._when.setdefault(text, deque()).extend(parse_script(steps))
 
     def begin(self, path: str, headers: dict[str, str], body: bytes) -> tuple[Call, Step]:
         """Note a call and choose what to do with it."""
@@ -387,6 +391,10 @@ class ServerThread:
     def script(self, text: str) -> None:
         """Add steps for the next calls."""
         self.behaviour.script(text)
+
+    def when(self, text: str, steps: str) -> None:
+        """Add steps for the next calls whose body holds `text`."""
+        self.behaviour.when(text, steps)
 
     def stop(self) -> None:
         """End the server; calling it again does nothing."""

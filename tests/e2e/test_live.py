@@ -1,0 +1,203 @@
+"""Against the real llama.cpp server with a real model: what it sends is what the store holds."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+import logprob_store as ls
+from logprob_store.cache import AnswerCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPO = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.live
+
+
+class LlamaServer:
+    """The real server in a process of its own."""
+
+    def __init__(self, port: int = 0) -> None:
+        command = [sys.executable, REPO / "jobs" / "local_server.py", "--port", str(port)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        self.url = self.process.stderr.readline().strip().rpartition(" ")[2]
+        assert self.url.startswith("http://127.0.0.1:"), self.url
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        self.process.wait(10)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def llama() -> Iterator[LlamaServer]:
+    """One server for the whole file."""
+    pytest.importorskip("xllamacpp", reason="needs the extra `local`")
+    server = LlamaServer()
+    yield server
+    server.kill()
+
+
+def job_file(folder: Path, url: str, *, endpoint: str, limit: int = 8, attempts: int = 6) -> Path:
+    """The demo's job over the first countries, live."""
+    prompts = pl.read_parquet(REPO / "fixtures" / "capitals.parquet").head(limit)
+    prompts.write_parquet(folder / "capitals.parquet")
+    text = (REPO / "jobs" / "local.toml").read_text(encoding="utf-8")
+    text = text.replace("../fixtures/capitals.parquet", "capitals.parquet").replace("../out/", "")
+    text = text.replace("http://127.0.0.1:8080/v1", url).replace('"completions"', f'"{endpoint}"')
+    path = folder / "job.toml"
+    path.write_text(text.replace("concurrency = 4", f"concurrency = 4\nattempts = {attempts}"), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_rows_are_what_the_server_sent(llama: LlamaServer, workplace: Any, endpoint: str) -> None:
+    """Every token, logprob, byte and alternative of the raw answers stands in the tables, in order."""
+    job = job_file(workplace.folder, llama.url, endpoint=endpoint)
+    done = workplace.run("run", job, "--run", "r")
+    assert done.returncode == 0, done.stderr
+    store = ls.open_store(workplace.folder / "local")
+    completions = store.completions.sort("prompt_index").collect()
+    assert completions["source"].to_list() == ["api"] * 8
+
+    with AnswerCache(workplace.folder / "local-cache") as cache:
+        bodies = [json.loads(cache.get(key).body) for key in completions["request_key"]]
+    sent = [body["choices"][0]["logprobs"]["content"] for body in bodies]
+    tokens = store.tokens.sort("completion_id", "position").collect()
+    beside = store.alternatives.sort("completion_id", "position", "rank").collect()
+
+    assert tokens["token"].to_list() == [token["token"] for answer in sent for token in answer]
+    assert tokens["logprob"].to_list() == [token["logprob"] for answer in sent for token in answer]
+    assert tokens["token_id"].to_list() == [token["id"] for answer in sent for token in answer]
+    assert tokens["bytes"].to_list() == [bytes(token["bytes"]) for answer in sent for token in answer]
+    top = [top for answer in sent for token in answer for top in token["top_logprobs"]]
+    assert beside["token"].to_list() == [token["token"] for token in top]
+    assert beside["logprob"].to_list() == [token["logprob"] for token in top]
+    assert completions["prompt_tokens"].to_list() == [body["usage"]["prompt_tokens"] for body in bodies]
+
+
+def test_recorded_answers_are_still_true(llama: LlamaServer, workplace: Any) -> None:
+    """The model says today what the committed fixtures say it said, and is as sure of it."""
+    live = job_file(workplace.folder, llama.url, endpoint="completions", limit=8)
+    assert workplace.run("run", live, "--run", "live").returncode == 0
+    replayed = workplace.run("run", live, "--run", "replayed", "--transport", "replay", "--fixtures",
+                             REPO / "fixtures" / "capitals.jsonl")  # fmt: skip
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+
+    scores = ls.open_store(workplace.folder / "local").scores().sort("run", "prompt_index").collect()
+    now, then = (scores.filter(run=run) for run in ("live", "replayed"))
+
+    assert now["text"].to_list() == then["text"].to_list()
+    # Batches of other sizes round differently on a CPU; the probabilities agree to a few percent.
+    assert ((now["confidence"] - then["confidence"]).abs() < 0.05).all()
+
+
+def test_record_then_replay_gives_the_same_rows(llama: LlamaServer, workplace: Any) -> None:
+    """`record` and then `run --transport replay` store what a live run stored."""
+    job = job_file(workplace.folder, llama.url, endpoint="chat", limit=4)
+    assert workplace.run("run", job, "--run", "live").returncode == 0
+    recorded = workplace.run("record", job, "--fixtures", "fx")
+    assert "4 from the cache" in recorded.stdout
+    assert workplace.run("run", job, "--run", "r", "--transport", "replay", "--fixtures", "fx").returncode == 0
+
+    store = ls.open_store(workplace.folder / "local")
+    for table in ("tokens", "alternatives"):
+        rows = getattr(store, table).collect()
+        live, replayed = (rows.filter(run=run).drop("run") for run in ("live", "r"))
+        assert live.equals(replayed)
+
+
+def test_server_killed_midway(workplace: Any) -> None:
+    """A server that dies leaves failures that say so; with the server back, the same command answers them."""
+    pytest.importorskip("xllamacpp", reason="needs the extra `local`")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = LlamaServer(port)
+    job = job_file(workplace.folder, server.url, endpoint="completions", limit=60, attempts=2)
+    process = workplace.start("run", job, "--run", "r")
+    cache = workplace.folder / "local-cache"
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if cache.exists():
+            with AnswerCache(cache) as opened:
+                if len(opened) >= 5:
+                    break
+        time.sleep(0.05)
+    server.kill()
+    out, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 3, out
+    failures = ls.open_store(workplace.folder / "local").failures.collect()
+    answered = ls.open_store(workplace.folder / "local").completions.collect().height
+    assert answered >= 5
+    assert set(failures["error_type"]) == {"connection"}
+    assert failures.height + answered == 60
+
+    server = LlamaServer(port)
+    try:
+        again = workplace.run("run", job, "--run", "r")
+    finally:
+        server.kill()
+    assert again.returncode == 0, again.stdout + again.stderr
+    store = ls.open_store(workplace.folder / "local")
+    assert store.failures.collect().height == 0
+    assert store.completions.collect()["prompt_index"].sort().to_list() == list(range(60))
+
+
+def test_one_call_from_python(llama: LlamaServer, tmp_path: Path) -> None:
+    """`ls.complete` asks once, shows probabilities, and a second time takes the answer from its cache."""
+    ask = {"model": "gemma-3-270m", "max_tokens": 3, "temperature": 0, "base_url": llama.url, "api_key": "none"}
+
+    first = ls.complete("one, two, three,", cache=tmp_path / "cache", **ask)
+    second = ls.complete("one, two, three,", cache=tmp_path / "cache", **ask)
+
+    assert (first.source, second.source) == ("api", "cache")
+    assert first.text == second.text == " four, five"
+    assert first.tokens.equals(second.tokens)
+    assert 0 < first.confidence <= 1
+    assert first.alternatives.height == 5 * first.tokens.height
+    assert "four" in repr(first)
+
+
+def test_demo_local(workplace: Any) -> None:
+    """The live demo, over a few prompts: serves, runs, runs again and asks nothing."""
+    pytest.importorskip("xllamacpp", reason="needs the extra `local`")
+    job = job_file(workplace.folder, "http://127.0.0.1:1/v1", endpoint="completions", limit=12)
+    done = subprocess.run(
+        [sys.executable, REPO / "jobs" / "demo.py", job, "--serve"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "12 asked" in done.stdout
+    assert "nothing had to be asked again" in done.stdout
+    assert "mean_confidence" in done.stdout
+
+
+def test_ctrl_c_ends_the_server() -> None:
+    """The server ends with its command line, and nothing is left running."""
+    pytest.importorskip("xllamacpp", reason="needs the extra `local`")
+    server = LlamaServer()
+    server.process.send_signal(signal.SIGINT)
+
+    assert server.process.wait(10) == 130
+    assert server.process.stderr is not None
+    server.process.stderr.close()

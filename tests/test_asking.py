@@ -1,0 +1,322 @@
+"""Asking: each key once, durable before it is handed on, and every failure where it belongs."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from logprob_store.asking import Asker
+from logprob_store.cache import AnswerCache
+from logprob_store.errors import CacheError, CallError
+from logprob_store.pacing import Slots
+from logprob_store.request import Answer, Request, make_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+
+def _request(text: str = "Hi", index: int = 0) -> Request:
+    body = {"model": "m", "prompt": text}
+    return make_request(body, endpoint="completions", provider="p", prompt_index=index, prompt_id=str(index))
+
+
+class _Server:
+    """A transport that answers when it is let, and notes what it was asked."""
+
+    def __init__(self, *, run: str | None = None, fail: Callable[[int], Exception | None] | None = None) -> None:
+        self.asked: list[Request] = []
+        self.open = asyncio.Event()
+        self._run = run
+        self._fail = fail or (lambda _: None)
+
+    async def __call__(self, request: Request) -> Answer:
+        self.asked.append(request)
+        number = len(self.asked)
+        await self.open.wait()
+        if (error := self._fail(number)) is not None:
+            raise error
+        return Answer(request, 200, {}, f"answer {number}".encode(), "api", run=self._run)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[AnswerCache]:
+    """An empty cache."""
+    with AnswerCache(tmp_path) as cache:
+        yield cache
+
+
+def _asker(server: _Server, cache: AnswerCache | None, **settings: Any) -> Asker:
+    return Asker(server, slots=Slots(8), cache=cache, **{"attempts": 1, **settings})
+
+
+def test_equal_requests_in_flight_are_sent_once(cache: AnswerCache) -> None:
+    """Twins get the one answer, each under its own prompt."""
+
+    async def main() -> tuple[_Server, Sequence[Answer]]:
+        server = _Server()
+        async with _asker(server, cache) as asker:
+            asks = asyncio.gather(*(asker.ask(_request(index=index)) for index in range(3)))
+            await asyncio.sleep(0)
+            server.open.set()
+            return server, await asks
+
+    server, answers = asyncio.run(main())
+
+    assert len(server.asked) == 1
+    assert [answer.request.prompt_index for answer in answers] == [0, 1, 2]
+    assert {answer.body for answer in answers} == {b"answer 1"}
+
+
+def test_an_equal_request_later_comes_from_the_cache(cache: AnswerCache) -> None:
+    """A twin that arrives after the answer was kept, but after its own look-up, is not sent either."""
+
+    async def main() -> tuple[_Server, Answer, Answer]:
+        server = _Server()
+        server.open.set()
+        async with _asker(server, cache) as asker:
+            assert await asker.look_up([_request(), _request(index=1)]) == {}
+            one = await asker.ask(_request())
+            other = await asker.ask(_request(index=1))
+            return server, one, other
+
+    server, one, other = asyncio.run(main())
+
+    assert len(server.asked) == 1
+    assert (one.source, other.source) == ("api", "cache")
+    assert (one.body, other.body, other.request.prompt_index) == (b"answer 1", b"answer 1", 1)
+
+
+def test_without_a_cache_each_is_asked(cache: AnswerCache) -> None:
+    """Mode `off` means that every prompt gets an answer of its own."""
+    del cache
+
+    async def main() -> list[bytes]:
+        server = _Server()
+        server.open.set()
+        async with _asker(server, None) as asker:
+            assert await asker.look_up([_request()]) == {}
+            answers = await asyncio.gather(asker.ask(_request()), asker.ask(_request(index=1)))
+            return [answer.body for answer in answers]
+
+    assert asyncio.run(main()) == [b"answer 1", b"answer 2"]
+
+
+def test_an_answer_is_durable_before_it_is_handed_on(cache: AnswerCache) -> None:
+    """When `ask` returns the answer is already in the cache, byte for byte."""
+
+    async def main() -> bytes | None:
+        server = _Server()
+        server.open.set()
+        async with _asker(server, cache) as asker:
+            await asker.ask(_request())
+            found = await asyncio.to_thread(cache.get, _request().key)
+            await asyncio.to_thread(cache.close)
+            return None if found is None else found.body
+
+    assert asyncio.run(main()) == b"answer 1"
+
+
+def test_looking_up_gives_what_was_paid_for(cache: AnswerCache) -> None:
+    """Requests found in the cache come back under their own prompt, others not at all."""
+    cache.put_many([Answer(_request(), 200, {}, b"kept", "api")])
+
+    async def main() -> dict[str, Answer]:
+        async with _asker(_Server(), cache) as asker:
+            return await asker.look_up([_request(index=7), _request("other")])
+
+    found = asyncio.run(main())
+
+    assert [(answer.body, answer.source, answer.request.prompt_index) for answer in found.values()] == [
+        (b"kept", "cache", 7)
+    ]
+
+
+@pytest.mark.parametrize(("paid_by", "expected_calls"), [("other", 1), ("mine", 0)])
+def test_refreshing_asks_again_what_others_paid_for(cache: AnswerCache, paid_by: str, expected_calls: int) -> None:
+    """In mode `refresh` only the run's own answers count, so that a restart does not ask twice."""
+    cache.put_many([Answer(_request(), 200, {}, b"old", "api", run=paid_by)])
+
+    async def main() -> int:
+        server = _Server(run="mine")
+        server.open.set()
+        async with _asker(server, cache, fresh_for="mine", run="mine") as asker:
+            if _request().key not in await asker.look_up([_request()]):
+                await asker.ask(_request())
+            return asker.calls
+
+    assert asyncio.run(main()) == expected_calls
+    found = cache.get(_request().key)
+    assert found is not None
+    assert found.body == (b"answer 1" if expected_calls else b"old")
+
+
+def test_asking_anew_does_not_take_the_bad_answer_from_the_cache(cache: AnswerCache) -> None:
+    """An answer that could not be decoded is asked again and replaced."""
+
+    async def main() -> list[bytes]:
+        server = _Server()
+        server.open.set()
+        async with _asker(server, cache) as asker:
+            first = await asker.ask(_request())
+            again = await asker.ask(_request(), anew=True)
+            return [first.body, again.body]
+
+    assert asyncio.run(main()) == [b"answer 1", b"answer 2"]
+    found = cache.get(_request().key)
+    assert found is not None
+    assert found.body == b"answer 2"
+
+
+def test_a_failure_is_shared(cache: AnswerCache) -> None:
+    """Twins of a failed call fail alike, without a call of their own."""
+    failure = CallError("no", error_type="invalid_request", status=400)
+
+    async def main() -> tuple[int, list[Any]]:
+        server = _Server(fail=lambda _: failure)
+        async with _asker(server, cache) as asker:
+            asks = asyncio.gather(*(asker.ask(_request(index=i)) for i in range(3)), return_exceptions=True)
+            await asyncio.sleep(0)
+            server.open.set()
+            return len(server.asked), await asks
+
+    calls, outcomes = asyncio.run(main())
+
+    assert calls == 1
+    assert outcomes == [failure] * 3
+
+
+def test_a_failure_is_not_remembered(cache: AnswerCache) -> None:
+    """The next equal request is asked again."""
+
+    async def main() -> bytes:
+        server = _Server(fail=lambda n: CallError("no", error_type="connection") if n == 1 else None)
+        server.open.set()
+        async with _asker(server, cache) as asker:
+            with pytest.raises(CallError):
+                await asker.ask(_request())
+            return (await asker.ask(_request())).body
+
+    assert asyncio.run(main()) == b"answer 2"
+
+
+def test_a_call_cancelled_at_the_server_is_lost(cache: AnswerCache) -> None:
+    """It may have been charged, so its key is noted; one still waiting for a slot is not."""
+
+    async def main() -> set[str]:
+        asker = Asker(_Server(), slots=Slots(1), cache=cache, attempts=1)
+        async with asker:
+            tasks = [asyncio.create_task(asker.ask(_request(text))) for text in ("sent", "waiting")]
+            await asyncio.sleep(0.05)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert all(task.cancelled() for task in tasks)
+            return asker.lost
+
+    assert asyncio.run(main()) == {_request("sent").key}
+
+
+def test_a_cancelled_twin_does_not_take_the_other_s_call_away(cache: AnswerCache) -> None:
+    """Who only waits for another's call can leave without ending it."""
+
+    async def main() -> bytes:
+        server = _Server()
+        async with _asker(server, cache) as asker:
+            first = asyncio.create_task(asker.ask(_request()))
+            await asyncio.sleep(0)
+            twin = asyncio.create_task(asker.ask(_request(index=1)))
+            await asyncio.sleep(0)
+            twin.cancel()
+            await asyncio.wait([twin])
+            server.open.set()
+            return (await first).body
+
+    assert asyncio.run(main()) == b"answer 1"
+
+
+def test_a_cache_that_cannot_be_written_is_told_to_everybody(
+    cache: AnswerCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that cannot be kept is an error for each who waits for it, never passed over."""
+
+    def full(_: object) -> None:
+        raise CacheError("no room")
+
+    monkeypatch.setattr(cache, "put_many", full)
+
+    async def main() -> list[Any]:
+        server = _Server()
+        server.open.set()
+        async with _asker(server, cache) as asker:
+            asks = [asker.ask(_request(text)) for text in ("a", "a", "b")]
+            return await asyncio.gather(*asks, return_exceptions=True)
+
+    assert [str(outcome) for outcome in asyncio.run(main())] == ["no room"] * 3
+
+
+def test_any_other_error_of_the_cache_reaches_the_caller(cache: AnswerCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in keeping is raised; nobody waits for ever."""
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cache, "put_many", broken)
+
+    async def main() -> None:
+        server = _Server()
+        server.open.set()
+        async with _asker(server, cache) as asker:
+            with pytest.raises(ZeroDivisionError):
+                await asyncio.wait_for(asker.ask(_request()), 2)
+
+    asyncio.run(main())
+
+
+def test_many_answers_share_one_sync(cache: AnswerCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while a batch is being written goes with the next batch, not one by one."""
+    batches: list[int] = []
+    really = cache.put_many
+
+    def counted(answers: Sequence[Answer]) -> None:
+        batches.append(len(answers))
+        really(answers)
+
+    monkeypatch.setattr(cache, "put_many", counted)
+
+    async def main() -> None:
+        server = _Server()
+        async with Asker(server, slots=Slots(100), cache=cache) as asker:
+            asks = asyncio.gather(*(asker.ask(_request(str(number))) for number in range(50)))
+            await asyncio.sleep(0.05)
+            server.open.set()
+            await asks
+
+    asyncio.run(main())
+
+    assert sum(batches) == 50
+    assert len(batches) <= 5
+    assert len(cache) == 50
+
+
+def test_attempts_are_counted_on_the_answer(cache: AnswerCache) -> None:
+    """What the cache holds says how many calls an answer took, and so does what is handed on."""
+    from logprob_store.errors import RetryableError
+
+    def once(number: int) -> Exception | None:
+        return RetryableError("no", error_type="rate_limit", retry_after_s=0.0) if number == 1 else None
+
+    async def main() -> tuple[int, int]:
+        server = _Server(fail=once)
+        server.open.set()
+        async with _asker(server, cache, attempts=3) as asker:
+            return (await asker.ask(_request())).attempts, asker.calls
+
+    assert asyncio.run(main()) == (2, 2)
+    found = cache.get(_request().key)
+    assert found is not None
+    assert found.meta.attempts == 2
+    assert dataclasses.replace(found.answer(_request())).attempts == 2

@@ -1,0 +1,277 @@
+"""The command line: exit codes, what it says, and what it does with wrong input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import logprob_store as ls
+from logprob_store import cli
+
+REPO = Path(__file__).parents[1]
+
+Logprobs = Callable[..., "Result"]
+
+
+class Result:
+    """How a command ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+
+@pytest.fixture
+def logprobs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Logprobs:
+    """Run `logprobs` with words, in this process."""
+
+    def call(*words: object) -> Result:
+        monkeypatch.setattr("sys.argv", ["logprobs", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capfd.readouterr()
+        return Result(int(ended.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's job and fixtures in a folder of their own, run once."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("jobs", "fixtures"):
+        shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".logprobs"))
+    ls.run_job(ls.load_job(folder / "jobs" / "demo.toml"), run="demo")
+    return folder
+
+
+def changed(clone: Path, tmp_path: Path, *changes: tuple[str, str]) -> Path:
+    """The demo's job file with some text replaced, and paths that work from anywhere."""
+    text = (clone / "jobs" / "demo.toml").read_text(encoding="utf-8")
+    text = text.replace("../fixtures", str(clone / "fixtures")).replace("../out/demo", "store")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "job.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_run_and_run_again(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+    """A run stores all answers; started again it has nothing to ask."""
+    job = changed(clone, tmp_path)
+
+    first = logprobs("run", job, "--run", "r")
+    second = logprobs("run", job, "--run", "r")
+
+    assert (first.code, second.code) == (0, 0)
+    assert "243 answers wanted: 0 asked, 243 from fixtures, 0 failed" in first.out
+    assert "nothing had to be asked again" in second.out
+
+
+def test_run_json(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+    """`--json` prints one object for machines."""
+    done = logprobs("run", changed(clone, tmp_path), "--run", "r", "--json", "--limit", "5")
+    summary = json.loads(done.out)
+
+    assert (summary["state"], summary["total"], summary["completions"]) == ("finished", 5, 5)
+
+
+def test_limit_then_all(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+    """A run with a limit goes on without it, and each prompt has one row."""
+    job = changed(clone, tmp_path)
+    assert logprobs("run", job, "--run", "r", "--limit", "5").code == 0
+    assert logprobs("run", job, "--run", "r").code == 0
+    store = ls.open_store(tmp_path / "store")
+
+    assert store.completions.collect()["prompt_index"].sort().to_list() == list(range(243))
+    assert store.prompts.collect()["prompt_index"].sort().to_list() == list(range(243))
+
+
+def test_store_and_fixtures_are_relative_to_the_working_directory(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logprobs: Logprobs
+) -> None:
+    """Paths on the command line start where the user stands; those in the job file at the file."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clone / "fixtures" / "capitals.jsonl", tmp_path / "mine.jsonl")
+    done = logprobs("run", clone / "jobs" / "demo.toml", "--store", "here", "--fixtures", "mine.jsonl", "--limit", "2")
+
+    assert done.code == 0, done.err
+    assert ls.open_store(tmp_path / "here").completions.collect().height == 2
+
+
+def test_replay_miss_is_a_failure_row(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+    """Prompts without a recording fail, name the nearest and what differs, and the exit code is 3."""
+    job = changed(clone, tmp_path, ("temperature = 0", "temperature = 0.7"))
+    done = logprobs("run", job, "--run", "r", "--limit", "2")
+    failures = ls.open_store(tmp_path / "store").failures.collect()
+
+    assert done.code == 3
+    assert "2 failed" in done.out
+    assert failures["error_type"].to_list() == ["replay_miss"] * 2
+    assert "temperature: asked 0.7, recorded 0" in failures["message"][0]
+    status = logprobs("status", tmp_path / "store")
+    assert "replay_miss" in status.out
+
+
+def test_changed_job_under_the_same_name(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+    """Another job cannot go on with a run; what changed is said."""
+    assert logprobs("run", changed(clone, tmp_path), "--run", "r", "--limit", "2").code == 0
+    done = logprobs("run", changed(clone, tmp_path, ("max_tokens = 12", "max_tokens = 9")), "--run", "r")
+
+    assert done.code == 2
+    assert "model.params.max_tokens is 9, was 12" in done.err
+    assert "--run NAME" in done.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([("top_logprobs", "top_logprob")], "model.top_logprob: unknown key; did you mean top_logprobs?"),
+        ([("[prompts]", "[prompt]")], "prompt: unknown key; did you mean prompts?"),
+        ([("{country}\nCapital:", "{contry}\nCapital:")], "contry"),
+        ([("{country}\nCapital:", "{country.__class__}\nCapital:")], "country.__class__"),
+        ([("capitals.parquet", "capital.parquet")], "capital.parquet"),
+        ([('id = "iso"', 'id = "continent"')], "continent"),
+        ([('keep = ["country"', 'keep = ["county"')], "county"),
+        ([("capitals.jsonl", "none.jsonl")], "none.jsonl"),
+        ([('name = "demo"', 'name = "a/b"')], "name"),
+    ],
+)
+def test_wrong_jobs(clone: Path, tmp_path: Path, logprobs: Logprobs, changes: list[tuple[str, str]], said: str) -> None:
+    """A wrong job is exit code 2 and one message that names the place; no traceback, no store."""
+    done = logprobs("run", changed(clone, tmp_path, *changes), "--run", "r")
+
+    assert done.code == 2
+    assert said in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", "a b", "x" * 200])
+def test_wrong_run_names(clone: Path, tmp_path: Path, logprobs: Logprobs, name: str) -> None:
+    """A run's name cannot leave the store."""
+    done = logprobs("run", changed(clone, tmp_path), f"--run={name}")
+
+    assert done.code == 2
+    assert "run name" in done.err
+
+
+def test_missing_job_file(tmp_path: Path, logprobs: Logprobs) -> None:
+    """A job file that is not there is said to be missing."""
+    done = logprobs("run", tmp_path / "no.toml")
+
+    assert (done.code, "cannot be read" in done.err) == (2, True)
+
+
+def test_dry_run_counts_and_writes_nothing(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+    """`--dry-run` says what would be asked and leaves no store."""
+    done = logprobs("run", changed(clone, tmp_path), "--dry-run")
+
+    assert done.code == 0
+    assert "243 prompts, 243 calls: 0 already in the run, 243 in the cache or fixtures" in done.out
+    assert not (tmp_path / "store").exists()
+
+
+def test_no_key(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+    """A live job without a key says which variable to set."""
+    done = logprobs("run", changed(clone, tmp_path), "--transport", "live")
+
+    assert done.code == 2
+    assert "OPENAI_API_KEY is not set" in done.err
+
+
+def test_status_json(clone: Path, logprobs: Logprobs) -> None:
+    """`status --json` has the counts of each run."""
+    runs = json.loads(logprobs("status", clone / "out" / "demo", "--json").out)["runs"]
+
+    assert [(run["run"], run["completions"], run["failures"], run["state"]) for run in runs] == [
+        ("demo", 243, 0, "finished")
+    ]
+
+
+def test_no_store(tmp_path: Path, logprobs: Logprobs) -> None:
+    """A folder that is no store is said to be none, by every command that reads one."""
+    for command in (["status"], ["scores"], ["show"]):
+        words = [*command, tmp_path, *(["1"] if command == ["show"] else [])]
+        done = logprobs(*words)
+        assert (done.code, "no store at" in done.err) == (2, True)
+
+
+def test_unknown_run(clone: Path, logprobs: Logprobs) -> None:
+    """A run that is not there lists those that are."""
+    done = logprobs("scores", clone / "out" / "demo", "--run", "dem")
+
+    assert done.code == 2
+    assert "no run 'dem' in this store; it has: demo" in done.err
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "json", "jsonl"])
+def test_scores_written(clone: Path, tmp_path: Path, logprobs: Logprobs, suffix: str) -> None:
+    """`scores -o` writes every completion in the form its name says."""
+    path = tmp_path / f"scores.{suffix}"
+    assert logprobs("scores", clone / "out" / "demo", "-o", path).code == 0
+    read = {"parquet": pl.read_parquet, "csv": pl.read_csv, "json": pl.read_json, "jsonl": pl.read_ndjson}[suffix]
+
+    assert read(path).height == 243
+
+
+def test_scores_refuses_an_unknown_form(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+    """A file name without a known ending is an error before anything is computed."""
+    done = logprobs("scores", clone / "out" / "demo", "-o", tmp_path / "scores.xlsx")
+
+    assert (done.code, ".parquet" in done.err) == (2, True)
+
+
+def test_scores_sorted(clone: Path, logprobs: Logprobs) -> None:
+    """The least confident come first, or what `--sort` says."""
+    rows = json.loads(logprobs("scores", clone / "out" / "demo", "--json", "-n", "5").out)
+    by_margin = json.loads(logprobs("scores", clone / "out" / "demo", "--json", "--sort", "mean_margin").out)
+
+    assert [row["prompt_id"] for row in rows] == ["PN", "AW", "MH", "IO", "GQ"]
+    margins = [row["mean_margin"] for row in by_margin]
+    assert margins == sorted(margins)
+    assert logprobs("scores", clone / "out" / "demo", "--sort", "nothing").code == 2
+
+
+def test_show_by_prompt_and_by_completion(clone: Path, logprobs: Logprobs) -> None:
+    """`show` takes a prompt's id or a completion_id, and lists what was almost said."""
+    by_prompt = logprobs("show", clone / "out" / "demo", "PN")
+    completion = by_prompt.out.split("completion ")[1].split()[0]
+    by_completion = logprobs("show", clone / "out" / "demo", completion)
+
+    assert by_prompt.out == by_completion.out
+    assert "New Zealand" in by_prompt.out
+    assert "' York'" in by_prompt.out
+    assert logprobs("show", clone / "out" / "demo", "nobody").code == 2
+
+
+def test_show_obeys_no_terminal_codes(tmp_path: Path, logprobs: Logprobs, clone: Path) -> None:
+    """Escape sequences in a model's answer are shown, not obeyed."""
+    line = (clone / "fixtures" / "capitals.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    evil = line.replace('" Kabul"', r'"\u001b[2J\u001b]0;owned\u0007"').replace(
+        "[32,75,97,98,117,108]", "[27,91,50,74]"
+    )
+    assert evil != line
+    (tmp_path / "evil.jsonl").write_text(evil + "\n", encoding="utf-8")
+    job = changed(clone, tmp_path, (str(clone / "fixtures" / "capitals.jsonl"), "evil.jsonl"))
+    assert logprobs("run", job, "--run", "r", "--limit", "1").code == 0
+
+    for words in (["show", tmp_path / "store", "AF"], ["scores", tmp_path / "store"]):
+        shown = logprobs(*words)
+        assert shown.code == 0
+        assert "\x1b" not in shown.out
+        assert "␛[2J" in shown.out
+
+
+def test_help_names_every_command() -> None:
+    """`--help` lists the commands, each with a sentence."""
+    shown = CliRunner().invoke(cli.app, ["--help"]).output
+
+    assert all(command in shown for command in ("run", "record", "status", "scores", "show"))

@@ -1,0 +1,127 @@
+"""The retry policy, apart from any server: how long is waited and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from logprob_store import retry
+from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.pacing import Slots
+from logprob_store.request import Answer, Request, make_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _run(
+    outcome: Callable[[int], Exception | None], monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> tuple[Answer | Exception, int, list[float]]:
+    """Ask once on a clock that only sleeping moves; returns the outcome, the calls and the waits."""
+    request = make_request({"model": "m"}, endpoint="chat", provider="p")
+    calls = 0
+    waits: list[float] = []
+    now = 0.0
+
+    async def transport(request: Request) -> Answer:
+        nonlocal calls
+        calls += 1
+        if (error := outcome(calls)) is not None:
+            raise error
+        return Answer(request, 200, {}, b"{}", "api")
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        waits.append(seconds)
+        now += seconds
+
+    monkeypatch.setattr("tenacity.asyncio._portable_async_sleep", sleep)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    async def main() -> Answer:
+        return await retry.ask_until_answered(request, transport, slots=Slots(1), **settings)
+
+    try:
+        return asyncio.run(main()), calls, waits
+    except (CallError, StopRunError) as error:
+        return error, calls, waits
+
+
+def _again(**settings: Any) -> Callable[[int], Exception]:
+    return lambda _: RetryableError("no", **{"error_type": "server_error", **settings})
+
+
+def test_unsaid_waits_grow_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to 0.5 s, 1 s, 2 s ... 30 s, anywhere below (full jitter), so that those who fail together come apart."""
+    _, calls, waits = _run(_again(), monkeypatch, attempts=12)
+
+    bounds = [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30, 30]
+    assert calls == 12
+    assert all(0 <= wait <= bound for wait, bound in zip(waits, bounds, strict=True))
+    assert len(set(waits)) == len(waits)
+
+
+def test_the_server_s_word_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least as long as it said, and little longer."""
+    _, _, waits = _run(_again(retry_after_s=40.0), monkeypatch, attempts=4)
+
+    assert len(waits) == 3
+    assert all(40 <= wait <= 40.25 for wait in waits)
+
+
+def test_the_time_for_one_prompt_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 40 s between calls and 100 s for all, calls start at 0, 40 and 80 s."""
+    error, calls, _ = _run(_again(retry_after_s=40.0), monkeypatch, attempts=50, retry_for_s=100)
+
+    assert calls == 3
+    assert isinstance(error, RetryableError)
+    assert error.attempts == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [CallError("no", error_type="invalid_request"), StopRunError("no", reason="quota") ],
+    ids=["this prompt's", "the run's"],
+)  # fmt: skip
+def test_what_will_not_pass_is_not_repeated(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """One call, and the error as it was."""
+    outcome, calls, waits = _run(lambda _: error, monkeypatch)
+
+    assert outcome is error
+    assert (calls, waits) == (1, [])
+
+
+def test_each_wait_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Who reads the log sees which attempt got what."""
+    caplog.set_level(logging.INFO, "logprob_store.retry")
+
+    _run(_again(), monkeypatch, attempts=3)
+
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        "attempt 1 got server_error",
+        "attempt 2 got server_error",
+    ]
+
+
+def test_a_cancelled_wait_for_a_start_gives_its_slot_back() -> None:
+    """A rate limit's queue can be left without losing a slot."""
+
+    async def main() -> None:
+        slots = Slots(1, requests_per_minute=1)
+        async with slots:
+            pass
+
+        async def enter() -> None:
+            async with slots:
+                pytest.fail("a minute has not passed")
+
+        task = asyncio.create_task(enter())
+        await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.wait([task])
+        assert not slots._free.locked()
+
+    asyncio.run(main())
