@@ -7,7 +7,6 @@ prompts, 4 stopped by a limit, 130 interrupted; after 3, 4 and 130 the same comm
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -18,9 +17,7 @@ def main(job_file: str | Path) -> int:
     """Run the job, then print the ten answers the model was least sure of."""
     try:
         job = ls.load_job(job_file)
-        # Another server than OpenAI's gets the key that its job names, or none.
-        name = job.model.api_key_env or ("" if job.model.base_url else "OPENAI_API_KEY")
-        summary = ls.run_job(job, api_key=os.environ.get(name) if name else "none")
+        summary = ls.run_job(job, api_key=os.environ.get(job.key_variable or ""))
     except ls.LogprobStoreError as error:
         print(f"nightly: {error}", file=sys.stderr)
         return 2
@@ -34,11 +31,8 @@ def main(job_file: str | Path) -> int:
         .collect()
     )
     print(f"{summary.run}: {summary.state}, {summary.completions} answers, {summary.failures} failed")
-    return 4 if summary.state == "stopped" else 3 if summary.failures else 0
+    return {"interrupted": 130, "stopped": 4}.get(summary.state, 3 if summary.failures else 0)
 
 
 if __name__ == "__main__":
-    # Schedulers stop a job with SIGTERM, and start it with SIGINT ignored: let it end as Ctrl-C does.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("nightly.toml")))

@@ -153,7 +153,7 @@ class Asker:
         self.calls += 1
         self.busy.add(asyncio.current_task())
         try:
-            return await self._transport(request)
+            return dataclasses.replace(await self._transport(request), run=self._run)
         except asyncio.CancelledError:
             self.lost.add(request.key)
             raise

@@ -108,11 +108,14 @@ def run(
     Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit,
     130 interrupted; after 3, 4 and 130 the same command goes on.
     """
+    from logprob_store.run import run_job
+
     job = _job(job_file, store=store, transport=transport, fixtures=fixtures, base_url=base_url)
     if dry_run:
         _dry_run(job, run, limit, as_json=as_json)
         return
-    summary = _run_with_signals(job, run, limit, api_key=_api_key(job))
+    with _progress_display() as on_progress:
+        summary = run_job(job, run=run, limit=limit, api_key=_api_key(job), on_progress=on_progress)
     _say(_summary_dict(summary) if as_json else _summary_line(summary))
     if summary.state == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -259,50 +262,9 @@ def _job(
 
 
 def _api_key(job: Job) -> str | None:
-    """The key a live job uses; an OpenAI key is never sent to another host unless the job names its variable."""
     import os
 
-    from logprob_store.errors import JobError
-
-    if job.transport.kind != "live":
-        return None
-    name = job.model.api_key_env or "OPENAI_API_KEY"
-    if job.model.base_url is not None and job.model.api_key_env is None:
-        return "none"
-    key = os.environ.get(name)
-    if not key:
-        raise JobError(
-            f"{name} is not set. `export {name}=...`, or name another variable with model.api_key_env, "
-            "or set model.base_url to a server that wants no key."
-        )
-    return key
-
-
-def _run_with_signals(job: Job, run: str | None, limit: int | None, *, api_key: str | None) -> RunSummary:
-    import asyncio
-    import signal
-
-    from logprob_store.run import run_job_async
-
-    async def session() -> RunSummary:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        this = asyncio.current_task()
-
-        def interrupt() -> None:
-            if stop.is_set() and this is not None:
-                this.cancel()
-            stop.set()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, interrupt)
-        with _progress_display() as on_progress:
-            return await run_job_async(job, run=run, limit=limit, api_key=api_key, on_progress=on_progress, stop=stop)
-
-    try:
-        return asyncio.run(session())
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+    return None if job.key_variable is None else os.environ.get(job.key_variable)
 
 
 def _progress_display() -> Any:

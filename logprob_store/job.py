@@ -144,6 +144,16 @@ class Job(_Section):
         """A path of the job file, seen from the job file's folder."""
         return Path(os.path.normpath(self.base / Path(path).expanduser()))
 
+    @property
+    def key_variable(self) -> str | None:
+        """The environment variable that holds the API key; None when the job needs none.
+
+        OpenAI's own goes to OpenAI's own address only: a job with a `base_url` names its variable or has none.
+        """
+        if self.transport.kind != "live":
+            return None
+        return self.model.api_key_env or ("OPENAI_API_KEY" if self.model.base_url is None else None)
+
     def identity(self) -> dict[str, Any]:
         """What shapes the rows of a run, flat, so that two jobs can be compared line by line.
 

@@ -173,7 +173,7 @@ def complete(
         params: further body parameters, sent as they are.
         sample_index: asks the same question again under another key.
         base_url: where the API is, OpenAI's own when None.
-        api_key: the SDK's own environment variable when None.
+        api_key: when None, the SDK's own environment variable for OpenAI, and no key for any other server.
         provider: names the service in the key, in place of the base URL.
         cache: a folder; answers are kept there and not asked again.
         fixtures: recordings to answer from; then nothing is asked.
@@ -244,7 +244,13 @@ async def _ask(
             from logprob_store.transport.live import live_transport
 
             transport = await stack.enter_async_context(
-                live_transport(base_url=base_url, api_key=api_key, concurrency=1, timeout_s=timeout_s)
+                # The SDK looks for OpenAI's key in the environment; no other server is to get that one.
+                live_transport(
+                    base_url=base_url,
+                    api_key=api_key or (None if base_url is None else "none"),
+                    concurrency=1,
+                    timeout_s=timeout_s,
+                )
             )
         kept = None
         if cache is not None and fixtures is None:

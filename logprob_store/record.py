@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from logprob_store.errors import CallError
 from logprob_store.fixtures import Recordings, write_fixtures
 from logprob_store.planning import check_plan, plan_job
-from logprob_store.wiring import open_asker, open_cache
+from logprob_store.wiring import open_asker, open_cache, open_transport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ async def record_job(
     if cached_only:
         answers = _from_cache(job, requests, done)
     else:
-        async with open_asker(job, api_key=api_key) as asker:
+        async with open_transport(job, api_key=api_key) as transport, open_asker(job, transport) as asker:
             answers = await _ask(asker, requests, done)
             done.calls = asker.calls
     done.lines = write_fixtures(path, answers, keep=before)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import threading
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
@@ -19,7 +21,7 @@ from logprob_store.parts import PartBuffer
 from logprob_store.planning import BadCall, Chunk, check_plan, plan_job
 from logprob_store.store.manifest import Input
 from logprob_store.store.writing import open_run
-from logprob_store.wiring import open_asker
+from logprob_store.wiring import open_asker, open_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from logprob_store.planning import Plan
     from logprob_store.request import Request
     from logprob_store.store.writing import RunWriter
+    from logprob_store.transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +90,18 @@ def run_job(
 ) -> RunSummary:
     """Run a job to its end, or go on with a run that was begun.
 
+    Ctrl-C or SIGTERM ends it early: calls under way get a few seconds, all answers are committed, and the summary
+    says `interrupted`. A second one ends it at once, with KeyboardInterrupt.
+
     Args:
         job: from `load_job`.
         run: the run's name, `<job>-<date>` when None; the same name goes on with the same run.
         limit: only the first so many prompts.
-        api_key: for the live transport; the SDK's own environment variable when None.
+        api_key: the value of the variable that `job.key_variable` names.
         on_progress: called a few times a second.
 
     Raises:
-        InputError: the job, its prompts, its fixtures or the store are wrong; nothing was asked.
+        InputError: the job, its prompts, its key, its fixtures or the store are wrong; nothing was asked.
 
     Example:
         >>> import logprob_store as ls
@@ -103,7 +109,30 @@ def run_job(
         >>> summary.state  # doctest: +SKIP
         'finished'
     """
-    return asyncio.run(run_job_async(job, run=run, limit=limit, api_key=api_key, on_progress=on_progress))
+
+    async def session() -> RunSummary:
+        stop = asyncio.Event()
+        if threading.current_thread() is threading.main_thread():
+            _stop_on_signals(stop)
+        return await run_job_async(job, run=run, limit=limit, api_key=api_key, on_progress=on_progress, stop=stop)
+
+    try:
+        return asyncio.run(session())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """The first Ctrl-C or SIGTERM stops in order, the second at once."""
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+
+    def interrupt() -> None:
+        if stop.is_set() and this is not None:
+            this.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
 
 
 async def run_job_async(
@@ -127,17 +156,19 @@ async def run_job_async(
     """
     started = asyncio.get_running_loop().time()
     plan = plan_job(job, limit=limit)
-    with open_run(
-        job.resolve(job.store.path),
-        default_run_name(job) if run is None else run,
-        job_name=job.name,
-        job=job.identity(),
-        inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
-        samples=job.model.samples,
-    ) as writer:
-        session = _Session(plan, writer, stop or asyncio.Event(), on_progress)
-        await session.pump(api_key)
-        return session.summary(asyncio.get_running_loop().time() - started)
+    # The transport first: without a key or fixtures there is to be no empty run in the store.
+    async with open_transport(job, api_key=api_key) as transport:
+        with open_run(
+            job.resolve(job.store.path),
+            default_run_name(job) if run is None else run,
+            job_name=job.name,
+            job=job.identity(),
+            inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
+            samples=job.model.samples,
+        ) as writer:
+            session = _Session(plan, writer, stop or asyncio.Event(), on_progress)
+            await session.pump(transport)
+            return session.summary(asyncio.get_running_loop().time() - started)
 
 
 def default_run_name(job: Job) -> str:
@@ -168,7 +199,7 @@ class _Session:
         self.progress = Progress(total=plan.call_count, settled=self._already)
         self._buffer = PartBuffer(writer, self.progress, part_bytes=plan.job.store.part_bytes)
 
-    async def pump(self, api_key: str | None) -> None:
+    async def pump(self, transport: Transport) -> None:
         """Ask everything that has no outcome yet, until done or told to stop; commit what there is."""
         writer, plan = self._writer, self._plan
         chunks = self._chunks()
@@ -176,7 +207,7 @@ class _Session:
         try:
             if chunks is not None:
                 await asyncio.to_thread(check_plan, plan)
-                async with open_asker(plan.job, api_key=api_key, run=writer.manifest.run_id) as asker:
+                async with open_asker(plan.job, transport, run=writer.manifest.run_id) as asker:
                     await self._ask_all(chunks, asker)
                     self._count_calls(asker)
             self._reached_end = True

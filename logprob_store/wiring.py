@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def open_transport(
-    job: Job, *, api_key: str | None = None, run: str | None = None
-) -> AsyncIterator[Transport]:
-    """The transport a job names, for as long as the context lasts."""
+async def open_transport(job: Job, *, api_key: str | None = None) -> AsyncIterator[Transport]:
+    """The transport a job names, for as long as the context lasts.
+
+    Raises:
+        InputError: there is no key, or no usable fixtures.
+    """
     if job.transport.kind == "replay":
         if job.transport.fixtures is None:
             raise JobError("transport replay needs transport.fixtures, a file or folder of recordings")
@@ -34,15 +36,23 @@ async def open_transport(
         return
     from logprob_store.transport.live import live_transport
 
-    limits = job.limits
     async with live_transport(
         base_url=job.model.base_url,
-        api_key=api_key,
-        concurrency=limits.concurrency,
-        timeout_s=limits.timeout_s,
-        run=run,
+        api_key=api_key or _no_key(job),
+        concurrency=job.limits.concurrency,
+        timeout_s=job.limits.timeout_s,
     ) as transport:
         yield transport
+
+
+def _no_key(job: Job) -> str:
+    """What is sent as a key when none was given; the SDK's own look into the environment is not wanted."""
+    if job.key_variable is not None:
+        raise JobError(
+            f"there is no API key: {job.key_variable} is not set. `export {job.key_variable}=...`, name another "
+            "variable with model.api_key_env, or set model.base_url to a server that wants no key."
+        )
+    return "none"
 
 
 @contextlib.contextmanager
@@ -56,21 +66,17 @@ def open_cache(job: Job) -> Iterator[AnswerCache | None]:
 
 
 @contextlib.asynccontextmanager
-async def open_asker(job: Job, *, api_key: str | None = None, run: str | None = None) -> AsyncIterator[Asker]:
-    """Cache, transport and pacing as a job names them, put together."""
+async def open_asker(job: Job, transport: Transport, *, run: str | None = None) -> AsyncIterator[Asker]:
+    """A transport with cache, pacing and retry around it, as a job names them."""
     limits = job.limits
-    slots = Slots(limits.concurrency, limits.requests_per_minute)
     with open_cache(job) as cache:
-        async with (
-            open_transport(job, api_key=api_key, run=run) as transport,
-            Asker(
-                transport,
-                slots=slots,
-                cache=cache,
-                fresh_for=run if job.cache.mode == "refresh" else None,
-                run=run,
-                attempts=limits.attempts,
-                retry_for_s=limits.retry_for_s,
-            ) as asker,
-        ):
+        async with Asker(
+            transport,
+            slots=Slots(limits.concurrency, limits.requests_per_minute),
+            cache=cache,
+            fresh_for=run if job.cache.mode == "refresh" else None,
+            run=run,
+            attempts=limits.attempts,
+            retry_for_s=limits.retry_for_s,
+        ) as asker:
             yield asker

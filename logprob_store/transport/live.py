@@ -61,7 +61,6 @@ async def live_transport(
     api_key: str | None = None,
     concurrency: int = 64,
     timeout_s: float = 600.0,
-    run: str | None = None,
 ) -> AsyncIterator[Transport]:
     """One client for as long as the context lasts.
 
@@ -71,7 +70,6 @@ async def live_transport(
         api_key: the key, the SDK's default (its own environment variable) when None.
         concurrency: connections the pool holds; more calls than connections would end as pool timeouts.
         timeout_s: seconds one call may take, from connecting to the last byte.
-        run: the id of the run that pays, kept with each answer.
 
     Raises:
         JobError: there is no API key, or it is not usable.
@@ -99,12 +97,12 @@ async def live_transport(
             )
 
         async def call(request: Request) -> Answer:
-            return await _call(client, request, run=run, timeout_s=timeout_s)
+            return await _call(client, request, timeout_s=timeout_s)
 
         yield call
 
 
-async def _call(client: openai.AsyncOpenAI, request: Request, *, run: str | None, timeout_s: float) -> Answer:
+async def _call(client: openai.AsyncOpenAI, request: Request, *, timeout_s: float) -> Answer:
     started = time.perf_counter()
     try:
         # The client's own timeout starts anew with every byte: a server that drips would hold the call for ever.
@@ -136,7 +134,6 @@ async def _call(client: openai.AsyncOpenAI, request: Request, *, run: str | None
         "api",
         latency_s=time.perf_counter() - started,
         fetched_at=datetime.now(UTC),
-        run=run,
     )
 
 

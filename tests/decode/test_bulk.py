@@ -97,6 +97,18 @@ def test_regular_values_go_the_fast_way(answer: Callable[..., Any], exact: list[
     assert_rebuilt(decoded, REGULAR)
 
 
+def test_reasoning_beside_content_goes_the_fast_way(answer: Callable[..., Any], exact: list[int]) -> None:
+    """DeepSeek sends both lists; a message with reasoning says so beforehand."""
+    value = f'{{"content":[{ONE}],"reasoning_content":[{ONE},{ONE}]}}'
+    message = '{"content":"a","reasoning_content":"aa"}'
+    body = f'{{"choices":[{{"message":{message},"logprobs":{value}}}]}}'.encode()
+    decoded = decode_answers([answer(body)])
+
+    assert exact == []
+    assert decoded.tokens.column("section").to_pylist() == ["content", "reasoning", "reasoning"]
+    assert_rebuilt(decoded, [value])
+
+
 @pytest.mark.parametrize("value", IRREGULAR)
 def test_irregular_values_go_the_exact_way(answer: Callable[..., Any], exact: list[int], value: str) -> None:
     """Extra, doubled and missing keys, and numbers that floats or columns cannot hold, among regular neighbours."""
