@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from logprob_store.planning import BadCall, Chunk
     from logprob_store.request import Answer, Request
-    from logprob_store.run import Progress
+    from logprob_store.session import Progress
     from logprob_store.store.writing import RunWriter
 
 log = logging.getLogger(__name__)

@@ -35,13 +35,13 @@ _PART_BYTES: Final = 4 << 20
 class Decoded:
     """Rows of many answers, sorted as the contract says, and what was wrong with the others.
 
-    `completions`, `tokens` and `alternatives` are Arrow tables of the schemas in `logprob_store.schema`. A failure is
-    the index of an answer and the error; a failed answer has no rows in any table.
+    The tables have the schemas of `logprob_store.schema`. A failure is the index of an answer and the error; a failed
+    answer has no rows in any table.
     """
 
-    completions: Any
-    tokens: Any
-    alternatives: Any
+    completions: pa.Table
+    tokens: pa.Table
+    alternatives: pa.Table
     failures: list[tuple[int, DecodeError]]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from logprob_store.run import Progress
+    from logprob_store.session import Progress
 
 _LINE_EVERY_S: Final = 10.0
 

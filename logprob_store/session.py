@@ -1,0 +1,214 @@
+"""One session of a run: the pump between requests and rows, and the reason to stop if there is one.
+
+    chunks of requests -> cached? -> else ask, a bounded number at once -> buffer -> decode and commit in a thread
+
+Holds what is under way, in bounded memory. Leaves out opening things and summing up (`run`) and everything that has a
+module of its own: requests (`planning`), answers (`asking`), rows (`parts`, `decode`), files (`store.writing`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from logprob_store.errors import CallError, StopRunError
+from logprob_store.parts import PartBuffer
+from logprob_store.planning import check_plan
+from logprob_store.wiring import open_asker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from logprob_store.asking import Asker
+    from logprob_store.planning import BadCall, Chunk, Plan
+    from logprob_store.request import Request
+    from logprob_store.store.writing import RunWriter
+    from logprob_store.transport import Transport
+
+log = logging.getLogger(__name__)
+
+GRACE_S: Final = 5.0
+"""Seconds that calls under way get to finish once the run is to stop."""
+
+_REPORT_EVERY_S: Final = 0.25
+_ASK_ANEW: Final = frozenset({"malformed_answer", "no_logprobs", "error_body"})
+"""Failures whose bad answer lies in the cache: asking again must not take it from there."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a session is; calls are prompts times samples."""
+
+    total: int = 0
+    settled: int = 0
+    calls: int = 0
+    from_cache: int = 0
+    from_fixtures: int = 0
+    failed: int = 0
+    in_flight: int = 0
+
+
+class Session:
+    """One session of a run: what is under way, and the reason to stop if there is one."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        writer: RunWriter,
+        stop: asyncio.Event,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._plan = plan
+        self.writer = writer
+        self._stop = stop
+        self._on_progress = on_progress
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.stopped_by: StopRunError | None = None
+        self._broken: BaseException | None = None
+        self._reached_end = False
+        self._again = dict(writer.open_failures)
+        self.already = min(len(writer.settled) - len(self._again), plan.call_count)
+        self.progress = Progress(total=plan.call_count, settled=self.already)
+        self._buffer = PartBuffer(writer, self.progress, part_bytes=plan.job.store.part_bytes)
+
+    async def pump(self, transport: Transport) -> None:
+        """Ask everything that has no outcome yet, until done or told to stop; commit what there is."""
+        writer, plan = self.writer, self._plan
+        chunks = self._chunks()
+        reporter = asyncio.create_task(self._report())
+        try:
+            if chunks is not None:
+                await asyncio.to_thread(check_plan, plan)
+                async with open_asker(plan.job, transport, run=writer.manifest.run_id) as asker:
+                    await self._ask_all(chunks, asker)
+                    self._count_calls(asker)
+            self._reached_end = True
+        except StopRunError as error:
+            self.stopped_by = error
+        finally:
+            reporter.cancel()
+            await self._buffer.flush()
+            self._buffer.close()
+            await asyncio.to_thread(writer.finish, self._state())
+        if self._broken is not None:
+            raise self._broken
+        if self._on_progress is not None:
+            self._on_progress(self.progress)
+
+    def _chunks(self) -> Iterator[Chunk] | None:
+        """What is left to do, or None when that is known without reading a prompt."""
+        writer, plan = self.writer, self._plan
+        missing = writer.settled.first_missing()
+        first = min([missing, *(call for call in self._again if call < plan.call_count)])
+        read = writer.manifest.prompts_read
+        skip = min(first // plan.job.model.samples, read)
+        if skip >= plan.prompt_count:
+            return None
+        return plan.chunks(settled=writer.settled, again=self._again, skip=skip, prompts_read=read)
+
+    async def _ask_all(self, chunks: Iterator[Chunk], asker: Asker) -> None:
+        # Sleeping retries hold no slot, so more tasks than slots keep the server busy; this bounds their number.
+        room = asyncio.Semaphore(2 * self._plan.job.limits.concurrency)
+        guard = asyncio.create_task(self._cancel_when_stopped(asker))
+        try:
+            while not self._stop.is_set():
+                chunk = await asyncio.to_thread(next, chunks, None)
+                if chunk is None:
+                    break
+                await self._ask_chunk(chunk, asker, room)
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            guard.cancel()
+
+    async def _ask_chunk(self, chunk: Chunk, asker: Asker, room: asyncio.Semaphore) -> None:
+        self._buffer.add_prompts(chunk)
+        for bad in chunk.bad:
+            await self._buffer.add_failure(bad, _failure_of(bad))
+        found = await asker.look_up([request for request in chunk.requests if not self._ask_anew(request)])
+        for request in chunk.requests:
+            if self._stop.is_set():
+                return
+            if request.key in found and not self._ask_anew(request):
+                await self._buffer.add_answer(found[request.key])
+                continue
+            await room.acquire()
+            if self._stop.is_set():
+                room.release()
+                return
+            task = asyncio.create_task(self._ask(request, asker))
+            self._tasks.add(task)
+            self.progress.in_flight = len(self._tasks)
+            task.add_done_callback(lambda task: self._done(task, room))
+
+    def _ask_anew(self, request: Request) -> bool:
+        call = request.prompt_index * self._plan.job.model.samples + request.sample_index
+        return self._again.get(call) in _ASK_ANEW
+
+    def _done(self, task: asyncio.Task[None], room: asyncio.Semaphore) -> None:
+        self._tasks.discard(task)
+        self.progress.in_flight = len(self._tasks)
+        room.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A full disk, a broken cache, a bug: keep what there is, then say so.
+            self._broken = self._broken or error
+            self._stop.set()
+
+    async def _ask(self, request: Request, asker: Asker) -> None:
+        started = datetime.now(UTC)
+        try:
+            answer = await asker.ask(request, anew=self._ask_anew(request))
+        except StopRunError as error:
+            if self.stopped_by is None:
+                log.warning("stopping: %s", error)
+            self.stopped_by = self.stopped_by or error
+            self._stop.set()
+        except CallError as error:
+            log.warning("prompt %r: %s", request.prompt_id, error)
+            await self._buffer.add_failure(request, error, first_at=started)
+        except asyncio.CancelledError:
+            if request.key in asker.lost:
+                lost = CallError(
+                    "the run was stopped while the server was answering",
+                    error_type="interrupted",
+                    maybe_billed=True,
+                )
+                self._buffer.add_failure_now(request, lost, first_at=started)
+            raise
+        else:
+            await self._buffer.add_answer(answer)
+        self._count_calls(asker)
+
+    async def _cancel_when_stopped(self, asker: Asker) -> None:
+        """Once told to stop: no new calls, a few seconds for those at the server, then an end."""
+        await self._stop.wait()
+        for task in self._tasks - asker.busy:
+            task.cancel()
+        if under_way := self._tasks & asker.busy:
+            log.info("stopping: %d calls under way get %.0f s to finish", len(under_way), GRACE_S)
+            await asyncio.wait(under_way, timeout=GRACE_S)
+        for task in self._tasks:
+            task.cancel()
+
+    def _count_calls(self, asker: Asker) -> None:
+        # A replay asks nobody.
+        self.progress.calls = asker.calls if self._plan.job.transport.kind == "live" else 0
+
+    async def _report(self) -> None:
+        while self._on_progress is not None:
+            self._on_progress(self.progress)
+            await asyncio.sleep(_REPORT_EVERY_S)
+
+    def _state(self) -> str:
+        if self.stopped_by is not None:
+            return "stopped"
+        return "finished" if self._reached_end and not self._stop.is_set() else "interrupted"
+
+
+def _failure_of(bad: BadCall) -> CallError:
+    error = CallError(str(bad.problem), error_type=bad.problem.error_type)
+    error.attempts = 0
+    return error
