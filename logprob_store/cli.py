@@ -157,7 +157,7 @@ def record(
 @app.command()
 def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = False) -> None:
     """Show the runs of a store: how they stand, their counts, and the failures still open."""
-    from logprob_store.view.tables import failures_frame, frame_table, runs_frame
+    from logprob_store.view.tables import anomalies_frame, failures_frame, frame_table, runs_frame
 
     opened = _open(store, run)
     runs, failures = runs_frame(opened), failures_frame(opened)
@@ -165,6 +165,8 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
         _say({"runs": opened.runs.collect().to_dicts(), "failures": failures.to_dicts()})
         return
     _show(frame_table(runs, title=f"{store}: {runs.height} runs"))
+    if (odd := anomalies_frame(opened)).height:
+        _show(frame_table(odd, title="oddities in what the server sent; docs/store.md says what each means"))
     if failures.height:
         _show(frame_table(failures, title="open failures; the same run, started again, asks them again"))
 

@@ -63,10 +63,12 @@ class PromptsSection(_Section):
 class ModelSection(_Section):
     """What is asked of which model."""
 
-    endpoint: Literal["chat", "completions"] = "chat"
+    endpoint: Literal["chat", "completions", "responses"] = "chat"
     name: str = Field(min_length=1)
     base_url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
     api_key_env: str | None = None
+    azure_api_version: str | None = None
+    azure_deployment: str | None = None
     provider: str | None = Field(default=None, min_length=1)
     logprobs: bool = True
     top_logprobs: int = Field(default=5, ge=0)
@@ -80,10 +82,26 @@ class ModelSection(_Section):
                 raise ValueError(f"params.{name} cannot be set here: {_FORBIDDEN_PARAMS[name]}")
         return self
 
+    @model_validator(mode="after")
+    def _azure_is_whole(self) -> Self:
+        if self.azure_api_version is None and self.azure_deployment is not None:
+            raise ValueError("azure_deployment needs azure_api_version")
+        if self.azure_api_version is not None and self.base_url is None:
+            raise ValueError("azure_api_version needs base_url, the resource's address: https://NAME.openai.azure.com")
+        return self
+
+    @property
+    def deployment(self) -> str | None:
+        """The Azure deployment that is asked, the model's name by default; None where the job is not for Azure."""
+        return None if self.azure_api_version is None else self.azure_deployment or self.name
+
     @property
     def identity(self) -> str:
         """What stands for the service in request keys: `provider`, else the base URL without credentials."""
-        return self.provider or provider_of(self.base_url or OPENAI_BASE_URL)
+        if self.provider is not None:
+            return self.provider
+        service = provider_of(self.base_url or OPENAI_BASE_URL)
+        return service if self.deployment is None else f"{service}/openai/deployments/{self.deployment}"
 
 
 class LimitsSection(_Section):
@@ -152,6 +170,8 @@ class Job(_Section):
         """
         if self.transport.kind != "live":
             return None
+        if self.model.azure_api_version is not None:
+            return self.model.api_key_env or "AZURE_OPENAI_API_KEY"
         return self.model.api_key_env or ("OPENAI_API_KEY" if self.model.base_url is None else None)
 
     def identity(self) -> dict[str, Any]:
@@ -159,7 +179,7 @@ class Job(_Section):
 
         Limits, cache, transport and paths are left out: they change how answers come, not which.
         """
-        model = self.model.model_dump(mode="json", exclude={"base_url", "api_key_env", "provider"})
+        model = self.model.model_dump(mode="json", exclude={"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment"})
         prompts = self.prompts.model_dump(mode="json", exclude={"path"})
         flat: dict[str, Any] = {"model.provider": self.model.identity}
         flat |= {f"model.{name}": value for name, value in model.items() if name != "params"}

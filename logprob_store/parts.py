@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from logprob_store.anomalies import count_anomalies
 from logprob_store.decode import decode_answers
 from logprob_store.errors import CallError, DecodeError
 from logprob_store.schema import FAILURES, arrow_schema
@@ -159,16 +160,12 @@ def _by_weight(answers: list[Answer]) -> Iterator[list[Answer]]:
 
 def _counts(pending: _Pending, rows: Mapping[str, pa.Table]) -> dict[str, int]:
     counts = {name: table.num_rows for name, table in rows.items() if name != "failures"}
-    counts["flagged"] = sum(
-        rows[name].num_rows - rows[name]["logprob_flag"].null_count
-        for name in ("tokens", "alternatives")
-        if name in rows
-    )
     for source, name in _ANSWER_COUNTS.items():
         counts[name] = sum(answer.source == source for answer in pending.answers)
     counts["calls"] = sum(answer.attempts for answer in pending.answers if answer.source == "api")
     counts["calls"] += sum(row["attempts"] for row in pending.failures)
     if "completions" in rows:
+        counts |= count_anomalies(rows["completions"], rows["tokens"], rows["alternatives"])
         # Usage is per answer and stands on each of its choices: count it once.
         first = rows["completions"].filter(pc.equal(rows["completions"]["choice_index"], 0))
         for name in ("prompt_tokens", "completion_tokens"):

@@ -32,6 +32,11 @@ PATHS: Final = {
 }
 """Endpoint, as the job file names it, to the path under the base URL."""
 
+RESPONSES_LOGPROBS: Final = "message.output_text.logprobs"
+"""What a Responses request includes to get logprobs."""
+
+_PROMPT_KEYS: Final = {"chat": "messages", "completions": "prompt", "responses": "input"}
+
 _EXACT_INTEGERS: Final = 2**53
 _MAX_DEPTH: Final = 64
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -62,6 +67,8 @@ class Request:
     @property
     def asks_logprobs(self) -> bool:
         """Whether an answer without logprobs is a failure."""
+        if self.endpoint == "responses":
+            return RESPONSES_LOGPROBS in (self.body.get("include") or ())
         wanted = self.body.get("logprobs")
         return wanted is not None and wanted is not False
 
@@ -126,9 +133,11 @@ def build_body(
     >>> build_body("completions", model="m", prompt="Hi", top_logprobs=2, params={"max_tokens": 1})
     {'model': 'm', 'prompt': 'Hi', 'logprobs': 2, 'max_tokens': 1}
     """
-    body: dict[str, Any] = {"model": model, "messages" if endpoint == "chat" else "prompt": prompt}
+    body: dict[str, Any] = {"model": model, _PROMPT_KEYS[endpoint]: prompt}
     if logprobs and endpoint == "chat":
         body |= {"logprobs": True, "top_logprobs": top_logprobs}
+    elif logprobs and endpoint == "responses":
+        body |= {"include": [RESPONSES_LOGPROBS], "top_logprobs": top_logprobs}
     elif logprobs:
         body["logprobs"] = top_logprobs
     return body | dict(params or {})

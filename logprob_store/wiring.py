@@ -38,6 +38,8 @@ async def open_transport(job: Job, *, api_key: str | None = None) -> AsyncIterat
 
     async with live_transport(
         base_url=job.model.base_url,
+        azure_api_version=job.model.azure_api_version,
+        azure_deployment=job.model.deployment,
         api_key=api_key or _no_key(job),
         concurrency=job.limits.concurrency,
         timeout_s=job.limits.timeout_s,

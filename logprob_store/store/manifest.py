@@ -51,6 +51,9 @@ class Counts(msgspec.Struct):
     alternatives: int = 0
     failures: int = 0
     flagged: int = 0
+    chosen_missing: int = 0
+    text_differs: int = 0
+    lossy_bytes: int = 0
     from_api: int = 0
     from_cache: int = 0
     from_fixtures: int = 0

@@ -59,6 +59,8 @@ async def live_transport(
     *,
     base_url: str | None = None,
     api_key: str | None = None,
+    azure_api_version: str | None = None,
+    azure_deployment: str | None = None,
     concurrency: int = 64,
     timeout_s: float = 600.0,
 ) -> AsyncIterator[Transport]:
@@ -68,6 +70,8 @@ async def live_transport(
         base_url: where the API is, OpenAI's own when None. The SDK's environment variable for it is not heeded:
             request keys would not know.
         api_key: the key, the SDK's default (its own environment variable) when None.
+        azure_api_version: `base_url` is an Azure resource; the SDK's own Azure client asks it.
+        azure_deployment: which of its deployments.
         concurrency: connections the pool holds; more calls than connections would end as pool timeouts.
         timeout_s: seconds one call may take, from connecting to the last byte.
 
@@ -79,13 +83,24 @@ async def live_transport(
         limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
     )
     try:
-        client = openai.AsyncOpenAI(
-            base_url=base_url or OPENAI_BASE_URL,
-            api_key=api_key,
-            max_retries=0,
-            timeout=timeout_s,
-            http_client=http_client,
-        )
+        if azure_api_version is None:
+            client = openai.AsyncOpenAI(
+                base_url=base_url or OPENAI_BASE_URL,
+                api_key=api_key,
+                max_retries=0,
+                timeout=timeout_s,
+                http_client=http_client,
+            )
+        else:
+            client = openai.AsyncAzureOpenAI(
+                azure_endpoint=base_url or "",
+                azure_deployment=azure_deployment,
+                api_version=azure_api_version,
+                api_key=api_key,
+                max_retries=0,
+                timeout=timeout_s,
+                http_client=http_client,
+            )
     except openai.OpenAIError as error:
         await http_client.aclose()
         raise JobError(f"the API client cannot be made: {error}") from error

@@ -65,6 +65,12 @@ def runs_frame(store: Store) -> pl.DataFrame:
     ).collect()
 
 
+def anomalies_frame(store: Store) -> pl.DataFrame:
+    """One row per run that has anything odd: how often, by kind; see docs/store.md."""
+    kinds = ("flagged", "chosen_missing", "text_differs", "lossy_bytes")
+    return store.runs.select("run", *kinds).filter(pl.any_horizontal(pl.col(kinds) > 0)).collect()
+
+
 def failures_frame(store: Store) -> pl.DataFrame:
     """Open failures by run and class, with one message each."""
     return (

@@ -1,0 +1,98 @@
+"""What is odd about decoded answers, counted: so that nobody has to find out later why a number looks wrong.
+
+Holds one pass over the tables of a part. Leaves out mending anything: the rows stay what the wire said.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from logprob_store.schema import Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_REPLACEMENT: Final = "\ufffd".encode()
+_POSITION: Final = ("completion_id", "section", "position")
+_TEXTS: Final = {"content": "text", "refusal": "refusal"}
+"""Which column of completions a section's tokens spell."""
+
+
+def count_anomalies(completions: pa.Table, tokens: pa.Table, alternatives: pa.Table) -> dict[str, int]:
+    """Count what is odd in the tables of one part, sorted as the contract says.
+
+    Returns:
+        `flagged`: tokens and alternatives whose wire value is no log-probability; `chosen_missing`: tokens that have
+        alternatives but are not among them; `text_differs`: completions whose tokens spell another text than the
+        server gave; `lossy_bytes`: tokens whose bytes hold U+FFFD, for which the true bytes are lost.
+    """
+    return {
+        "flagged": sum(len(table) - table["logprob_flag"].null_count for table in (tokens, alternatives)),
+        "chosen_missing": _chosen_missing(tokens, alternatives),
+        "text_differs": _text_differs(completions, tokens),
+        "lossy_bytes": _lossy(tokens),
+    }
+
+
+def _chosen_missing(tokens: pa.Table, alternatives: pa.Table) -> int:
+    if not alternatives.num_rows:
+        return 0
+    chosen = _lazy(tokens, *_POSITION, "token").rename({"token": "chosen"})
+    beside = _lazy(alternatives, *_POSITION, "token")
+    listed = (
+        beside.join(chosen, on=_POSITION, how="inner")
+        .group_by(_POSITION)
+        .agg(found=(pl.col("token") == pl.col("chosen")).any())
+    )
+    return int(listed.select((~pl.col("found")).sum()).collect().item())
+
+
+def _lazy(table: pa.Table, *columns: str) -> pl.LazyFrame:
+    return pl.DataFrame(pl.from_arrow(table.select(columns))).lazy()
+
+
+def _text_differs(completions: pa.Table, tokens: pa.Table) -> int:
+    spelled = {(key, section): text for key, section, text in _spelled(tokens)}
+    differs = 0
+    ids = completions["completion_id"].to_pylist()
+    texts = {section: completions[column].to_pylist() for section, column in _TEXTS.items()}
+    for row, key in enumerate(ids):
+        differs += any(
+            (spelled[key, section] != (texts[section][row] or "").encode())
+            for section in _TEXTS
+            if (key, section) in spelled
+        )
+    return differs
+
+
+def _spelled(tokens: pa.Table) -> Iterator[tuple[int, str, bytes]]:
+    """For each section of each completion, what its tokens spell, read off Arrow's own buffers without copying rows."""
+    columns = tokens.select(["completion_id", "section", "token", "bytes"]).combine_chunks()
+    for batch in columns.to_batches():
+        ids, codes = batch.column(0), batch.column(1).indices
+        run = pc.add(pc.multiply(ids, len(Section.categories)), codes.cast(pa.int64()))
+        ends = pc.run_end_encode(run, run_end_type=pa.int64()).run_ends.to_pylist()
+        texts, raw = batch.column(2), batch.column(3)
+        for start, stop in pairwise([0, *ends]):
+            column = texts if raw.slice(start, stop - start).null_count else raw
+            section = Section.categories[codes[start].as_py()]
+            yield ids[start].as_py(), section, _joined(column, start, stop)
+
+
+def _joined(column: Any, start: int, stop: int) -> bytes:
+    """The bytes of neighbouring values: in Arrow they lie one behind the other."""
+    _, offsets, held = column.buffers()
+    if held is None:
+        return b""
+    at = memoryview(offsets).cast("q")
+    return bytes(held[at[column.offset + start] : at[column.offset + stop]])
+
+
+def _lossy(tokens: pa.Table) -> int:
+    found = pc.match_substring(tokens["bytes"], _REPLACEMENT)
+    return int(pc.sum(found).as_py() or 0)
