@@ -13,7 +13,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from logprob_store.errors import CacheError, CallError
+from logprob_store.errors import CallError
 from logprob_store.retry import ask_until_answered
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Asker:
         self._thread.shutdown(wait=True)
 
     async def look_up(self, requests: Sequence[Request]) -> dict[str, Answer]:
-        """Answers already paid for, by key."""
+        """Answers already paid for, by key; equal requests share one, under the prompt of the last of them."""
         if self._cache is None:
             return {}
         self._kept_since_lookup.clear()
@@ -180,10 +180,13 @@ class Asker:
             batch, self._unkept = self._unkept, []
             try:
                 await self._in_thread(self._cache.put_many, [answer for answer, _ in batch])
-            except CacheError as error:
+            except BaseException as error:
+                # Whatever it is, each who waits for this batch is told; nobody waits for ever.
                 for _, done in batch:
                     if not done.done():
                         done.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise
             else:
                 for _, done in batch:
                     if not done.done():

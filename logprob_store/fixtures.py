@@ -9,7 +9,8 @@ byte, so that a fixture and the cache hold the same thing:
     {"fixture":1,"key":"3fa9...","provider":"...","endpoint":"chat","sample_index":0,"request":{...},
      "recorded_at":"...","status":200,"headers":{"content-type":"application/json"},"body":{...}}
 
-An answer that is no JSON on one line stands as text under `body_text`. Files ending in `.zst` are zstd-compressed.
+An answer that is no JSON on one line stands as text under `body_text`, one that is no text under `body_base64`. Files
+ending in `.zst` are zstd-compressed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import zstandard
 
-from logprob_store.errors import FixtureError
+from logprob_store.errors import FixtureError, PromptError
 from logprob_store.request import Answer, Request, request_key
 
 if TYPE_CHECKING:
@@ -34,13 +35,22 @@ FIXTURE_VERSION: Final = 1
 KEPT_HEADERS: Final = ("content-type",)
 """All other headers name a person, an organisation, a machine or a moment."""
 
+# Each needs a boundary before it and a digit in it, or `vendor_registration_number` and "the bearer is responsible"
+# would pass for keys.
 _SECRETS: Final = re.compile(
-    rb"(?:sk|pk|rk|gsk|xai|hf|tgp|fw|or|key)[-_][A-Za-z0-9_-]{20,}"  # API keys of the known services
-    rb"|[Bb]earer\s+[A-Za-z0-9._~+/-]{16,}=*"
+    rb"(?<![A-Za-z0-9])(?:"
+    rb"(?:sk|pk|rk)[-_](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic, OpenRouter and many others
+    rb"|(?:gsk|hf|fw)_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|tgp_v1_[A-Za-z0-9_-]{20,}|key-[0-9a-f]{32}"
+    rb"|[Bb]earer\s+(?=[A-Za-z._~+/-]*[0-9])[A-Za-z0-9._~+/-]{16,}=*"
     rb"|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"  # JSON web tokens
     rb"|AIza[A-Za-z0-9_-]{30,}|AKIA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{30,}"
+    rb")"
 )
 _REDACTED: Final = b"[redacted]"
+
+
+class _Versioned(msgspec.Struct):
+    fixture: int
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
@@ -54,6 +64,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     status: int = 200
     headers: dict[str, str] = {}
     body_text: str | None = None
+    body_base64: bytes | None = None
     body: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -137,7 +148,7 @@ def write_fixtures(path: Path, answers: Iterable[Answer], *, keep: Recordings | 
         How many lines the file has.
 
     Raises:
-        FixtureError: a request holds what looks like an API key; nothing is written.
+        FixtureError: a request holds what looks like an API key, or the file cannot be written; it stays as it was.
     """
     lines = dict(keep._lines) if keep is not None else {}  # noqa: SLF001  the same module's class
     for answer in answers:
@@ -145,10 +156,13 @@ def write_fixtures(path: Path, answers: Iterable[Answer], *, keep: Recordings | 
     raw = b"".join(line.rstrip(b"\n") + b"\n" for line in lines.values())
     if path.suffix == ".zst":
         raw = zstandard.ZstdCompressor(level=15, write_checksum=True).compress(raw)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(raw)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_bytes(raw)
+        temporary.replace(path)
+    except OSError as error:
+        raise FixtureError(f"fixtures file {path} cannot be written: {error}") from error
     return len(lines)
 
 
@@ -176,19 +190,30 @@ def fixture_line(answer: Answer) -> bytes:
         answer.status,
         {name: value for name, value in answer.headers.items() if name in KEPT_HEADERS},
     )
-    if _is_json_line(body):
+    if not _is_text(body):
+        line.body_base64 = body
+    elif _is_json_line(body):
         line.body = msgspec.Raw(body)
     else:
-        line.body_text = body.decode("utf-8", "replace")
+        line.body_text = body.decode()
     return msgspec.json.encode(line)
 
 
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _is_json_line(body: bytes) -> bool:
-    if b"\n" in body or b"\r" in body:
+    # White space around a value belongs to the line, not to the value: it would be lost on reading.
+    if b"\n" in body or b"\r" in body or body != body.strip():
         return False
     try:
         msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True
 
@@ -197,24 +222,35 @@ def _read_lines(file: Path) -> list[bytes]:
     try:
         raw = file.read_bytes()
         if file.suffix == ".zst":
-            raw = zstandard.ZstdDecompressor().decompressobj().decompress(raw)
+            raw = b"".join(_frames(raw))
     except (OSError, zstandard.ZstdError) as error:
         raise FixtureError(f"fixtures file {file} cannot be read: {error}") from error
     return raw.split(b"\n")
 
 
+def _frames(raw: bytes) -> Iterator[bytes]:
+    while raw:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        yield frame.decompress(raw)
+        if not frame.eof:
+            raise zstandard.ZstdError("it is cut off")
+        raw = frame.unused_data
+
+
 def _check(raw: bytes, where: str) -> str:
     try:
+        version = msgspec.json.decode(raw, type=_Versioned).fixture
+        if version != FIXTURE_VERSION:
+            raise FixtureError(
+                f"{where}: has fixture version {version}, this logprob-store reads {FIXTURE_VERSION}; record it again"
+            )
         line = msgspec.json.decode(raw, type=_Line)
-        body = msgspec.json.decode(line.request)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if not bytes(line.body) and line.body_text is None and line.body_base64 is None:
+            raise FixtureError(f"{where}: holds no answer. Was the line edited by hand? Record it again.")
+        body = msgspec.json.decode(line.request, type=dict[str, Any])
+        key = request_key(body, endpoint=line.endpoint, provider=line.provider, sample_index=line.sample_index)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, PromptError) as error:
         raise FixtureError(f"{where}: is no recording: {error}") from error
-    if line.fixture != FIXTURE_VERSION:
-        raise FixtureError(
-            f"{where}: has fixture version {line.fixture}, this logprob-store reads {FIXTURE_VERSION}; "
-            "record it again"
-        )
-    key = request_key(body, endpoint=line.endpoint, provider=line.provider, sample_index=line.sample_index)
     if key != line.key:
         raise FixtureError(
             f"{where}: its key {line.key[:12]} is not that of its request ({key[:12]}). "
@@ -225,7 +261,10 @@ def _check(raw: bytes, where: str) -> str:
 
 def _parse(raw: bytes) -> Fixture:
     line = msgspec.json.decode(raw, type=_Line)
-    body = bytes(line.body) if line.body_text is None else line.body_text.encode()
+    if line.body_base64 is not None:
+        body = line.body_base64
+    else:
+        body = bytes(line.body) if line.body_text is None else line.body_text.encode()
     return Fixture(
         line.key,
         line.provider,

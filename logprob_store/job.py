@@ -24,6 +24,9 @@ OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
+_WHERE_ASKED = {"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment"}
+"""What `identity` sums up as one name, or what is no part of it."""
+
 _FORBIDDEN_PARAMS = {
     "model": "set model.name",
     "messages": "the prompts fill it",
@@ -179,7 +182,7 @@ class Job(_Section):
 
         Limits, cache, transport and paths are left out: they change how answers come, not which.
         """
-        model = self.model.model_dump(mode="json", exclude={"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment"})
+        model = self.model.model_dump(mode="json", exclude=_WHERE_ASKED)
         prompts = self.prompts.model_dump(mode="json", exclude={"path"})
         flat: dict[str, Any] = {"model.provider": self.model.identity}
         flat |= {f"model.{name}": value for name, value in model.items() if name != "params"}

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from logprob_store.errors import PromptError
-from logprob_store.inputs import find_inputs
-from logprob_store.prompts import Columns, check_ids, kept_schema, read_prompts, rendered
+from logprob_store.prompts import Columns, check_ids, find_inputs, kept_schema, read_prompts, rendered
 from logprob_store.request import Request, build_body, make_request
 from logprob_store.schema import PROMPTS, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator
 
-    from logprob_store.inputs import InputFile
     from logprob_store.job import Job
-    from logprob_store.prompts import Prompt, PromptBatch
+    from logprob_store.prompts import InputFile, Prompt, PromptBatch
 
 
 @dataclass(frozen=True, slots=True)

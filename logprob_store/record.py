@@ -7,6 +7,7 @@ run that writes lines instead of tables.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,12 @@ async def record_job(
     if cached_only:
         answers = _from_cache(job, requests, done)
     else:
-        async with open_transport(job, api_key=api_key) as transport, open_asker(job, transport) as asker:
+        # A name that no answer in the cache has: in mode `refresh` none of them counts.
+        recording = uuid.uuid4().hex
+        async with (
+            open_transport(job, api_key=api_key) as transport,
+            open_asker(job, transport, run=recording) as asker,
+        ):
             answers = await _ask(asker, requests, done)
             done.calls = asker.calls
     done.lines = write_fixtures(path, answers, keep=before)
@@ -110,5 +116,12 @@ async def _ask(asker: Asker, requests: list[Request], done: Recorded) -> list[An
             done.problems.append(f"prompt {request.prompt_id!r}: {error}")
             return None
 
-    answers = await asyncio.gather(*(one(request) for request in requests))
+    tasks = [asyncio.create_task(one(request)) for request in requests]
+    try:
+        answers = await asyncio.gather(*tasks)
+    finally:
+        # When the run is to stop no further call is made.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     return [answer for answer in answers if answer is not None]

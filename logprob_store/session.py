@@ -9,6 +9,7 @@ module of its own: requests (`planning`), answers (`asking`), rows (`parts`, `de
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -133,7 +134,8 @@ class Session:
             if self._stop.is_set():
                 return
             if request.key in found and not self._ask_anew(request):
-                await self._buffer.add_answer(found[request.key])
+                # Equal requests share an answer: each gets it under its own prompt.
+                await self._buffer.add_answer(dataclasses.replace(found[request.key], request=request))
                 continue
             await room.acquire()
             if self._stop.is_set():

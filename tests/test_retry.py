@@ -38,7 +38,7 @@ def _run(
         waits.append(seconds)
         now += seconds
 
-    monkeypatch.setattr("tenacity.asyncio._portable_async_sleep", sleep)
+    monkeypatch.setattr("asyncio.sleep", sleep)
     monkeypatch.setattr("time.monotonic", lambda: now)
 
     async def main() -> Answer:

@@ -21,10 +21,12 @@ PROMPTS = 300
 
 
 def key_of(call: dict[str, Any]) -> str:
+    """The request key of a call in the ledger."""
     return request_key(json.loads(call["body"]), endpoint="chat", provider="test")
 
 
 def cached(folder: Path) -> set[str]:
+    """The keys in the workplace's cache."""
     if not (folder / "cache").exists():
         return set()
     with AnswerCache(folder / "cache") as cache:

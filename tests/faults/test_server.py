@@ -8,11 +8,13 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fault_server as faults
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _post(url: str, body: dict[str, Any]) -> bytes:

@@ -1,6 +1,6 @@
 """Prompt templates: text with `{column}` in it, and nothing cleverer.
 
-Holds `Template`. Leaves out where the values come from (`prompts`) and what is sent (`request`).
+Holds `Template`. Leaves out where the values come from (`rows`) and what is sent (`request`).
 
 `str.format` was rejected: `{x.__class__}` and `{x[0]}` reach into objects, and a template may come from
 somebody else than whoever runs the job. Here a field is a column's exact name, and a value is only copied.

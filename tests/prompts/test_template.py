@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logprob_store.errors import PromptError, TemplateError
-from logprob_store.template import Template
+from logprob_store.prompts.template import Template
 
 NAMES = st.text(st.characters(exclude_characters="{}.[]!:", exclude_categories=["Cs"]), min_size=1).filter(
     lambda name: name.strip() and not name.isdecimal()

@@ -1,0 +1,170 @@
+"""Which Parquet files hold the prompts, and what makes each the file it is.
+
+Holds `InputFile` and `find_inputs`. Leaves out the columns (`unifying`, `columns`) and the rows (`scanning`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from logprob_store.errors import PromptsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_READ_BUFFER: Final = 1 << 20
+_LISTED: Final = 20
+_MAGIC: Final = re.compile(r"[*?\[]")
+_PARTITION: Final = re.compile(r"[^=]+=.*")
+_HIVE_NULL: Final = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One Parquet file of prompts.
+
+    `name` is the path below the common root with forward slashes, for manifests; `key=value` folders in it
+    are partition columns. `digest` is the sha256 of the whole file in hexadecimal, not of its footer: see
+    docs/decisions/0006-input-identity.md.
+    """
+
+    path: Path
+    name: str
+    rows: int
+    size: int
+    digest: str
+
+    def partition(self) -> dict[str, str | None]:
+        """The partition columns, from the folders in the name.
+
+        >>> InputFile(Path("x"), "country=C%C3%B4te/day=1/a.parquet", 0, 0, "").partition()
+        {'country': 'Côte', 'day': '1'}
+        """
+        folders = (part.partition("=") for part in PurePosixPath(self.name).parts[:-1])
+        return {
+            unquote(key): None if value == _HIVE_NULL else unquote(value)
+            for key, equals, value in folders
+            if key and equals
+        }
+
+    @contextmanager
+    def open(self) -> Iterator[pq.ParquetFile]:
+        """The open file, read a few pages at a time through a small buffer.
+
+        Arrow's default fetches whole column chunks, and those of a file of one row group are all of its text.
+
+        Raises:
+            PromptsError: the file is damaged, or changed since it was found.
+        """
+        try:
+            with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_READ_BUFFER) as parquet:
+                if parquet.metadata.num_rows != self.rows or self.path.stat().st_size != self.size:
+                    raise PromptsError(
+                        f"{self.path} changed while it was read: it had {self.rows} rows in {self.size} bytes. "
+                        "Start again once nothing writes it."
+                    )
+                yield parquet
+        except (pa.ArrowException, OSError) as error:
+            raise PromptsError(f"{self.path} cannot be read, it may be damaged: {error}") from error
+
+
+def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
+    """The files a pattern means, sorted by name.
+
+    Args:
+        pattern: a file; a folder, which means every `*.parquet` below it; or a glob (`**` is any depth).
+            Hidden names and names that start with `_` are passed over, except `_key=value`.
+        base: the folder a relative pattern starts from.
+
+    Raises:
+        PromptsError: nothing matches, or a file is not whole, readable Parquet.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "country=fr").mkdir()
+    ...     pq.write_table(pa.table({"text": ["Bonjour"]}), Path(folder) / "country=fr/a.parquet")
+    ...     [(found.name, found.rows) for found in find_inputs("**/*.parquet", base=Path(folder))]
+    [('country=fr/a.parquet', 1)]
+    """
+    if not pattern:
+        raise PromptsError("the path of the prompts is empty: name a Parquet file, a folder or a glob")
+    try:
+        root, paths = _matches(Path(pattern), base)
+    except (OSError, ValueError) as error:
+        raise PromptsError(f"prompts {pattern!r} cannot be looked for in {base}: {error}") from error
+    if not paths:
+        raise PromptsError(_nothing_found(pattern, base))
+    return sorted((_inspect(path, root) for path in paths), key=lambda file: file.name)
+
+
+def closest_first(wanted: str, names: list[str]) -> str:
+    """Names as a list for people, the one that was probably meant first.
+
+    >>> closest_first("txt", ["id", "text"])
+    "'text', 'id'"
+    """
+    ranked = difflib.get_close_matches(wanted, names, n=max(len(names), 1), cutoff=0.0)
+    more = f" and {len(ranked) - _LISTED} more" if len(ranked) > _LISTED else ""
+    return ", ".join(map(repr, ranked[:_LISTED])) + more
+
+
+def _matches(pattern: Path, base: Path) -> tuple[Path, set[Path]]:
+    """The common root of what a pattern can mean, and the files it does mean."""
+    whole = base / pattern
+    if whole.is_file():
+        fixed, found = pattern.parts[:-1], [whole]
+    elif whole.is_dir():
+        fixed, found = pattern.parts, [whole]
+    else:
+        fixed = tuple(takewhile(lambda part: not _MAGIC.search(part), pattern.parts))
+        rest = pattern.parts[len(fixed) :]
+        found = list(base.joinpath(*fixed).glob("/".join(rest))) if rest else []
+    top = base.joinpath(*fixed)
+    below = (file for path in found for file in (path.rglob("*.parquet") if path.is_dir() else [path]))
+    files = {
+        file
+        for file in below
+        if file.is_file() and (file == whole or not any(map(_hidden, file.relative_to(top).parts)))
+    }
+    # Partition folders that the pattern spells out are part of the name, so that their columns are known too.
+    root = base.joinpath(*takewhile(lambda part: not _PARTITION.fullmatch(part), fixed))
+    return root, {root / file.relative_to(root) for file in files}
+
+
+def _hidden(part: str) -> bool:
+    return part.startswith(".") or (part.startswith("_") and "=" not in part)
+
+
+def _nothing_found(pattern: str, base: Path) -> str:
+    whole = base / pattern
+    nearest = next(folder for folder in whole.parents if folder.is_dir())
+    wanted = whole.relative_to(nearest).parts[0]
+    listed = islice(nearest.iterdir(), 1000)
+    names = [path.name + "/" * path.is_dir() for path in listed if not _hidden(path.name)]
+    there = closest_first(wanted, names) or "nothing"
+    return f"no prompts: nothing matches {pattern!r} (looked for {whole}); {nearest} holds: {there}"
+
+
+def _inspect(path: Path, root: Path) -> InputFile:
+    try:
+        with pq.ParquetFile(path) as parquet:
+            rows = parquet.metadata.num_rows
+        with path.open("rb") as raw:
+            digest = hashlib.file_digest(raw, "sha256").hexdigest()
+            size = raw.tell()
+    except (pa.ArrowException, OSError) as error:
+        raise PromptsError(
+            f"{path} cannot be read as Parquet: {error} Write it again, or narrow the path of the prompts."
+        ) from error
+    return InputFile(path, path.relative_to(root).as_posix(), rows, size, digest)

@@ -1,0 +1,301 @@
+"""Fixtures: recorded answers come back byte for byte, and hold nothing that identifies or authorises anybody."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from logprob_store.decode import decode_answers, rebuild_logprobs
+from logprob_store.errors import FixtureError
+from logprob_store.fixtures import KEPT_HEADERS, Recordings, fixture_line, write_fixtures
+from logprob_store.request import Answer, make_request
+
+COMMITTED = sorted((Path(__file__).parents[1] / "fixtures").glob("*.jsonl*"))
+
+SECRETS = {
+    "openai": "sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12",
+    "openrouter": "sk-or-v1-" + "0123456789abcdef" * 4,
+    "groq": "gsk_" + "a1B2" * 13,
+    "hugging face": "hf_" + "aB3d" * 9,
+    "google": "AIza" + "Sy9_" * 9,
+    "aws": "AKIA" + "ABCD1234" * 2,
+    "github": "ghp_" + "a1B2" * 9,
+    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w",
+    "bearer": "Bearer abcdef0123456789abcdef",
+}
+
+HARMLESS = [
+    "vendor_registration_number_2024_total",
+    "key_performance_indicator_2024_q1_report",
+    "the task-oriented-programming-course-101",
+    "the bearer responsibilities internationalization",
+    "chatcmpl-Ab12Cd34Ef56Gh78Ij90Kl12Mn34",
+    "sk-learn and risk-averse-investors-of-the-world",
+]
+
+
+def _answer(text: str = "Hi", body: bytes = b'{"choices":[]}', *, sample_index: int = 0, **changes: Any) -> Answer:
+    request = make_request(
+        {"model": "m", "prompt": text}, endpoint="completions", provider="p", sample_index=sample_index
+    )
+    return Answer(request, **{"status": 200, "headers": {}, "body": body, "source": "api", **changes})
+
+
+def _written(path: Path, *answers: Answer) -> Recordings:
+    write_fixtures(path, answers)
+    return Recordings(path)
+
+
+_BODIES = st.binary(max_size=60) | st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+).flatmap(lambda value: st.sampled_from([None, 1]).map(lambda indent: json.dumps(value, indent=indent).encode()))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=_BODIES)
+def test_any_body_comes_back_byte_for_byte(tmp_path: Path, body: bytes) -> None:
+    """JSON, pretty-printed JSON, HTML, nothing at all, and bytes that are no text."""
+    recordings = _written(tmp_path / "f.jsonl", _answer(body=body))
+
+    found = recordings.get(_answer().request.key)
+
+    assert found is not None
+    assert found.body == body
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"a": 1.50, "b": "\\u00e9"}', "body"),
+        (b'{\n  "a": 1\n}', "body_text"),
+        (b' {"a":1}', "body_text"),
+        (b"<html>", "body_text"),
+        (b"", "body_text"),
+        (b'{"a":"\xff"}', "body_base64"),
+    ],
+)
+def test_where_a_body_stands(body: bytes, field: str) -> None:
+    """JSON on one line stands verbatim, so that a person can read it in a diff; each line is JSON by itself."""
+    line = fixture_line(_answer(body=body))
+
+    assert b"\n" not in line
+    assert [name for name in json.loads(line) if name.startswith("body")] == [field]
+    assert field != "body" or body in line
+
+
+def test_what_is_kept_of_a_call() -> None:
+    """Status, time and content type come back; every other header stays out."""
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    headers = {"content-type": "text/plain", "server": "host-17", "x-request-id": "req", "openai-organization": "me"}
+    line = fixture_line(_answer(status=201, headers=headers, fetched_at=at, run="r", latency_s=1.0, attempts=3))
+
+    kept = json.loads(line)
+
+    assert kept["headers"] == {"content-type": "text/plain"}
+    assert (kept["status"], kept["recorded_at"]) == (201, "2026-01-02T03:04:05Z")
+    assert kept.keys() == {
+        "fixture", "key", "provider", "endpoint", "sample_index", "request", "recorded_at", "status", "headers", "body",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_in_an_answer_is_taken_out(name: str) -> None:
+    """What looks like a key does not get into a fixture by way of an answer."""
+    line = fixture_line(_answer(body=json.dumps({"text": f"your key {SECRETS[name]} is wrong"}).encode()))
+
+    assert SECRETS[name].encode() not in line
+    assert b"[redacted]" in line
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_in_a_prompt_is_refused(name: str, tmp_path: Path) -> None:
+    """Taking it out would change the key, so nothing is written, and the error does not say the secret."""
+    with pytest.raises(FixtureError, match="looks like an API key") as caught:
+        write_fixtures(tmp_path / "f.jsonl", [_answer("fine"), _answer(f"my key is {SECRETS[name]}")])
+
+    assert SECRETS[name] not in str(caught.value)
+    assert not (tmp_path / "f.jsonl").exists()
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_ordinary_words_are_no_secrets(text: str) -> None:
+    """Long names and long words stay as they are, in prompts and in answers."""
+    body = json.dumps({"text": text}).encode()
+
+    assert body in fixture_line(_answer(text, body))
+
+
+def test_a_later_line_replaces_an_earlier(tmp_path: Path) -> None:
+    """One key has one recording: the last."""
+    path = tmp_path / "f.jsonl"
+    path.write_bytes(fixture_line(_answer(body=b"1")) + b"\n\n" + fixture_line(_answer(body=b"2")) + b"\n")
+
+    recordings = Recordings(path)
+
+    assert [fixture.body for fixture in recordings] == [b"2"]
+
+
+def test_samples_are_told_apart(tmp_path: Path) -> None:
+    """Two samples of one prompt are two recordings."""
+    recordings = _written(tmp_path / "f.jsonl", _answer(body=b"1"), _answer(body=b"2", sample_index=1))
+
+    assert [fixture.body for fixture in recordings] == [b"1", b"2"]
+
+
+def test_what_is_kept_stays_first_and_verbatim(tmp_path: Path) -> None:
+    """Adding recordings leaves the earlier lines as they were, so that a diff shows what is new."""
+    path = tmp_path / "f.jsonl"
+    before = _written(path, _answer("a", b'{"v":1}'), _answer("b", b'{"v":1}'))
+    old = path.read_bytes().splitlines()
+
+    lines = write_fixtures(path, [_answer("b", b'{"v":2}'), _answer("c")], keep=before)
+
+    new = path.read_bytes().splitlines()
+    assert lines == len(new) == 3
+    assert new[0] == old[0]
+    assert [json.loads(line)["request"]["prompt"] for line in new] == ["a", "b", "c"]
+    assert json.loads(new[1])["body"] == {"v": 2}
+
+
+def test_compressed_fixtures(tmp_path: Path) -> None:
+    """A name that ends in .zst is compressed and read back the same, in several frames too."""
+    path = tmp_path / "f.jsonl.zst"
+    _written(path, _answer("a"))
+    one = path.read_bytes()
+    _written(path, _answer("b"))
+    path.write_bytes(one + path.read_bytes())
+
+    assert one.startswith(b"\x28\xb5\x2f\xfd")
+    assert [fixture.request["prompt"] for fixture in Recordings(path)] == ["a", "b"]
+
+
+def test_a_folder_of_fixtures(tmp_path: Path) -> None:
+    """All recordings of a folder count, compressed or not; other files do not."""
+    _written(tmp_path / "b.jsonl", _answer("b"))
+    _written(tmp_path / "a.jsonl.zst", _answer("a"))
+    (tmp_path / "README.md").write_text("no recording")
+
+    assert [fixture.request["prompt"] for fixture in Recordings(tmp_path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("place", ["missing.jsonl", "empty folder"])
+def test_no_fixtures(tmp_path: Path, place: str) -> None:
+    """A place without recordings is an error that says how to make some."""
+    (tmp_path / "empty folder").mkdir()
+
+    with pytest.raises(FixtureError, match=r"no fixtures at .*logprobs record"):
+        Recordings(tmp_path / place)
+
+
+def _edited(**changes: Any) -> bytes:
+    line = json.loads(fixture_line(_answer()))
+    return json.dumps({name: value for name, value in {**line, **changes}.items() if value is not ...}).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"no JSON", "is no recording"),
+        (b"[1]", "is no recording"),
+        (_edited(endpoint=...), "is no recording"),
+        (_edited(body=...), "holds no answer"),
+        (_edited(request=[1]), "is no recording"),
+        (_edited(request={"prompt": "other"}), "its key .* is not that of its request"),
+        (_edited(provider="other"), "its key .* is not that of its request"),
+        (_edited(sample_index=1), "its key .* is not that of its request"),
+        (b'{"fixture":2,"anything":"else"}', "has fixture version 2, this logprob-store reads 1"),
+        (fixture_line(_answer())[:-20], "is no recording"),
+        (b'{"fixture":1,"request":' + b"[" * 5000, "is no recording"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_a_wrong_line_is_named(tmp_path: Path, line: bytes, said: str) -> None:
+    """File, line number and what is wrong with it."""
+    path = tmp_path / "f.jsonl"
+    path.write_bytes(fixture_line(_answer("good")) + b"\n" + line + b"\n")
+
+    with pytest.raises(FixtureError, match=f"f.jsonl, line 2: {said}"):
+        Recordings(path)
+
+
+def test_a_compressed_file_that_is_cut_off(tmp_path: Path) -> None:
+    """Half a file is an error, not fewer recordings."""
+    path = tmp_path / "f.jsonl.zst"
+    _written(path, *(_answer(str(number)) for number in range(50)))
+    path.write_bytes(path.read_bytes()[:-8])
+
+    with pytest.raises(FixtureError, match=r"f\.jsonl\.zst cannot be read"):
+        Recordings(path)
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """The error names the file."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(FixtureError, match=r"file/f\.jsonl cannot be written"):
+        write_fixtures(tmp_path / "file" / "f.jsonl", [_answer()])
+
+
+def _plain(path: Path) -> bytes:
+    raw = path.read_bytes()
+    return zstandard.ZstdDecompressor().decompressobj().decompress(raw) if path.suffix == ".zst" else raw
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+def test_committed_fixtures_give_nothing_away(path: Path) -> None:
+    """No keys, no tokens, no paths of somebody's home, no host names; only allowed headers."""
+    raw = _plain(path)
+
+    for line in raw.splitlines():
+        parsed = json.loads(line)
+        assert parsed["headers"].keys() <= set(KEPT_HEADERS)
+        assert not re.search(r"https?:", parsed["provider"])
+    assert not re.search(
+        rb"sk-[A-Za-z0-9]{16}|[Bb]earer |eyJ[A-Za-z0-9_-]{10,}\.|hf_[A-Za-z0-9]{20}|AKIA[A-Z0-9]{16}", raw
+    )
+    assert not re.search(
+        rb"(?i)/home/|/users/|/root/|/tmp/|/var/|C:\\\\|localhost|127\.0\.0\.1|@[a-z]+\.(?:com|org)", raw
+    )
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+def test_committed_fixtures_decode_and_can_be_rebuilt(path: Path) -> None:
+    """Every recording decodes, and from the tables alone its logprobs come back as they were."""
+    answers = [
+        fixture.answer(
+            make_request(
+                fixture.request,
+                endpoint=fixture.endpoint,
+                provider=fixture.provider,
+                prompt_index=number,
+                sample_index=fixture.sample_index,
+            )
+        )
+        for number, fixture in enumerate(Recordings(path))
+    ]
+    expected = [
+        choice.get("logprobs")
+        for answer in answers
+        for choice in sorted(json.loads(answer.body)["choices"], key=lambda choice: choice["index"])
+    ]
+
+    decoded = decode_answers(answers)
+    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+
+    assert decoded.failures == []
+    assert [rebuilt[number] for number in sorted(rebuilt)] == expected
+
+
+def test_committed_fixtures_are_small() -> None:
+    """Together under 10 MB, and there are some."""
+    assert COMMITTED
+    assert sum(path.stat().st_size for path in COMMITTED) < 10_000_000

@@ -1,0 +1,175 @@
+"""Recording a job: what is known is not asked again, and what is recorded replays to the same rows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+import logprob_store as ls
+from logprob_store.errors import FixtureError, StopRunError
+from logprob_store.fixtures import Recordings
+from logprob_store.job import override
+from logprob_store.record import Recorded, record_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from logprob_store.job import Job
+
+
+@pytest.fixture
+def job(tmp_path: Path, fault_server: Any) -> Job:
+    """Four prompts, two of them alike, to the fault server."""
+    pl.DataFrame({"text": ["one", "two", "two", "three"]}).write_parquet(tmp_path / "prompts.parquet")
+    (tmp_path / "job.toml").write_text(
+        f"""
+        name = "tried"
+        [prompts]
+        path = "prompts.parquet"
+        prompt = "text"
+        [model]
+        name = "m"
+        base_url = "{fault_server.url}"
+        provider = "p"
+        top_logprobs = 2
+        [limits]
+        attempts = 2
+        [cache]
+        path = "cache"
+        [store]
+        path = "store"
+        """
+    )
+    return ls.load_job(tmp_path / "job.toml")
+
+
+def _record(job: Job, fixtures: Path, **settings: Any) -> Recorded:
+    return asyncio.run(record_job(job, fixtures, api_key="sk-test", **settings))
+
+
+def test_recording_asks_each_question_once(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """Twins share a line; the file holds what the server sent."""
+    done = _record(job, tmp_path / "fixtures")
+
+    assert (done.calls, done.from_cache, done.kept, done.problems) == (3, 0, 0, [])
+    assert len(fault_server.calls) == 3
+    assert done.lines == len(Recordings(tmp_path / "fixtures" / "tried.jsonl")) == 3
+
+
+def test_recording_from_the_cache_calls_nobody(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """Cache and fixtures hold the same bytes, so one fills the other."""
+    _record(job, tmp_path / "first")
+    asked = len(fault_server.calls)
+
+    done = _record(job, tmp_path / "second.jsonl", cached_only=True)
+
+    assert len(fault_server.calls) == asked
+    assert (done.calls, done.from_cache) == (0, 4)
+    assert (tmp_path / "second.jsonl").read_bytes() == (tmp_path / "first" / "tried.jsonl").read_bytes()
+
+
+def test_cached_only_names_what_is_missing(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """A prompt without an answer in the cache is a problem, not a call."""
+    _record(job, tmp_path / "first", limit=1)
+
+    done = _record(job, tmp_path / "second", cached_only=True)
+
+    assert len(fault_server.calls) == 1
+    assert done.lines == 1
+    assert done.problems == [f"prompt '{number}': not in the cache" for number in (1, 2, 3)]
+
+
+def test_what_the_file_has_is_kept(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """Recording again asks only what is new, even without a cache."""
+    without = job.model_copy(update={"cache": job.cache.model_copy(update={"mode": "off"})})
+    _record(without, tmp_path / "fixtures", limit=1)
+
+    done = _record(without, tmp_path / "fixtures")
+
+    assert (done.kept, done.lines) == (1, 3)
+    prompts = [body["messages"][0]["content"] for body in fault_server.bodies]
+    assert prompts[0] == "one"
+    assert "one" not in prompts[1:]
+
+
+def test_refreshing_replaces(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """With the cache in mode `refresh` everything is asked again, and no line stands twice."""
+    _record(job, tmp_path / "fixtures")
+    anew = job.model_copy(update={"cache": job.cache.model_copy(update={"mode": "refresh"})})
+
+    done = _record(anew, tmp_path / "fixtures")
+
+    assert len(fault_server.calls) == 6
+    assert (done.calls, done.kept, done.lines) == (3, 0, 3)
+
+
+def test_a_failed_prompt_is_named_and_the_rest_recorded(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """One bad prompt costs the others nothing."""
+    fault_server.when('"one"', "400")
+
+    done = _record(job, tmp_path / "fixtures")
+
+    assert done.lines == 2
+    (problem,) = done.problems
+    assert problem.startswith("prompt '0': HTTP 400")
+
+
+def test_a_stop_ends_the_calls_and_keeps_what_was_paid_for(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """At used-up quota no further call is made; what was answered lies in the cache."""
+    pl.DataFrame({"text": [str(number) for number in range(30)]}).write_parquet(tmp_path / "prompts.parquet")
+    one_by_one = job.model_copy(update={"limits": job.limits.model_copy(update={"concurrency": 1})})
+    fault_server.script("ok, quota")
+
+    with pytest.raises(StopRunError, match="quota"):
+        _record(one_by_one, tmp_path / "fixtures")
+
+    # One more may have taken the free slot before the stop was heard.
+    assert 2 <= len(fault_server.calls) <= 3
+    assert 1 <= _record(job, tmp_path / "later", cached_only=True).lines <= 2
+
+
+def test_a_damaged_file_is_not_overwritten(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """Recording into a file that cannot be read is an error before anything is asked."""
+    (tmp_path / "mine.jsonl").write_text("my notes\n")
+
+    with pytest.raises(FixtureError, match="line 1"):
+        _record(job, tmp_path / "mine.jsonl")
+
+    assert fault_server.calls == []
+    assert (tmp_path / "mine.jsonl").read_text() == "my notes\n"
+
+
+def test_what_is_recorded_replays_to_the_same_rows(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """The live run's tables and the replayed run's are equal, but for where the answers came from."""
+    _record(job, tmp_path / "fixtures")
+    live = ls.run_job(job, run="live", api_key="sk-test")
+    asked = len(fault_server.calls)
+    replayed = ls.run_job(
+        override(job, transport="replay", fixtures=tmp_path / "fixtures", store=tmp_path / "other"), run="replayed"
+    )
+
+    assert (live.completions, live.from_cache) == (4, 4)
+    assert (replayed.completions, replayed.from_fixtures, replayed.failures) == (4, 4, 0)
+    assert len(fault_server.calls) == asked == 3
+    one, other = ls.open_store(tmp_path / "store"), ls.open_store(tmp_path / "other")
+    for table in ("tokens", "alternatives", "prompts"):
+        rows = [getattr(store, table).drop("run").collect() for store in (one, other)]
+        assert rows[0].height > 0
+        assert rows[0].equals(rows[1])
+    drop = ["run", "source", "attempts", "latency_s"]
+    assert one.completions.drop(drop).collect().equals(other.completions.drop(drop).collect())
+
+
+def test_a_recording_holds_what_the_server_sent(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """Request and answer stand in the line as they went over the wire."""
+    _record(job, tmp_path / "f.jsonl", limit=1)
+
+    line = json.loads((tmp_path / "f.jsonl").read_bytes())
+
+    assert line["request"] == fault_server.bodies[0]
+    assert line["body"]["object"] == "chat.completion"
+    assert (line["provider"], line["endpoint"], line["sample_index"]) == ("p", "chat", 0)
