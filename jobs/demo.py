@@ -44,10 +44,11 @@ def main() -> int:
         return code
     answers = judged(ls.open_store(path))
     print("\n== the ten least confident answers")
-    show(answers.sort("confidence").head(10).drop("fifth"))
+    unsure = answers.sort("confidence").head(10)
+    show(unsure.drop("fifth"))
     print("\n== is the confidence honest? accuracy against confidence")
     show(accuracy(answers))
-    print(f"\nThe store is at {path}. Next: logprobs show {path} {answers['prompt_id'][0]}")
+    print(f"\nThe store is at {path}. Next: logprobs show {path} {unsure['prompt_id'][0]}")
     return 0
 
 
