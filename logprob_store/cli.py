@@ -164,7 +164,7 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
     if as_json:
         _say({"runs": opened.runs.collect().to_dicts(), "failures": failures.to_dicts()})
         return
-    _show(frame_table(runs, title=f"{store}: {runs.height} runs"))
+    _show(frame_table(runs, title=f"{store}: {runs.height} run{'' if runs.height == 1 else 's'}"))
     if (odd := anomalies_frame(opened)).height:
         _show(frame_table(odd, title="oddities in what the server sent; docs/store.md says what each means"))
     if failures.height:

@@ -57,11 +57,10 @@ def runs_frame(store: Store) -> pl.DataFrame:
         "run",
         "state",
         "prompts",
-        answers="completions",
+        completions="completions",
         tokens="tokens",
         failed="failures",
-        flagged="flagged",
-        source=sources,
+        answers=sources,
     ).collect()
 
 
