@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from logprob_store.errors import (
         LogprobStoreError as LogprobStoreError,
     )
+    from logprob_store.importing import (
+        import_responses as import_responses,
+    )
     from logprob_store.job import (
         Job as Job,
     )
@@ -25,6 +28,18 @@ if TYPE_CHECKING:
     )
     from logprob_store.metrics import (
         POSITION as POSITION,
+    )
+    from logprob_store.metrics import (
+        bits_per_byte as bits_per_byte,
+    )
+    from logprob_store.metrics import (
+        byte_perplexity as byte_perplexity,
+    )
+    from logprob_store.metrics import (
+        candidate_scores as candidate_scores,
+    )
+    from logprob_store.metrics import (
+        choices as choices,
     )
     from logprob_store.metrics import (
         chosen_rank as chosen_rank,
@@ -93,6 +108,9 @@ if TYPE_CHECKING:
         scores as scores,
     )
     from logprob_store.metrics import (
+        text_scores as text_scores,
+    )
+    from logprob_store.metrics import (
         token_confidence as token_confidence,
     )
     from logprob_store.metrics import (
@@ -103,6 +121,9 @@ if TYPE_CHECKING:
     )
     from logprob_store.metrics import (
         with_chosen as with_chosen,
+    )
+    from logprob_store.metrics import (
+        word_perplexity as word_perplexity,
     )
     from logprob_store.one_call import (
         Completion as Completion,
@@ -145,6 +166,10 @@ _HOMES = {
     "RunSummary": "run",
     "SCHEMA_VERSION": "schema",
     "Store": "store.reading",
+    "bits_per_byte": "metrics",
+    "byte_perplexity": "metrics",
+    "candidate_scores": "metrics",
+    "choices": "metrics",
     "chosen_rank": "metrics",
     "complete": "one_call",
     "confidence": "metrics",
@@ -154,6 +179,7 @@ _HOMES = {
     "entropy_upper": "metrics",
     "generated": "metrics",
     "greedy": "metrics",
+    "import_responses": "importing",
     "joint_probability": "metrics",
     "load_job": "job",
     "logprob_margin": "metrics",
@@ -173,10 +199,12 @@ _HOMES = {
     "run_job_async": "run",
     "scored_tokens": "metrics",
     "scores": "metrics",
+    "text_scores": "metrics",
     "token_confidence": "metrics",
     "unscored_tokens": "metrics",
     "varentropy": "metrics",
     "with_chosen": "metrics",
+    "word_perplexity": "metrics",
 }
 
 __all__ = [
@@ -188,6 +216,10 @@ __all__ = [
     "LogprobStoreError",
     "RunSummary",
     "Store",
+    "bits_per_byte",
+    "byte_perplexity",
+    "candidate_scores",
+    "choices",
     "chosen_rank",
     "complete",
     "confidence",
@@ -197,6 +229,7 @@ __all__ = [
     "entropy_upper",
     "generated",
     "greedy",
+    "import_responses",
     "joint_probability",
     "load_job",
     "logprob_margin",
@@ -216,10 +249,12 @@ __all__ = [
     "run_job_async",
     "scored_tokens",
     "scores",
+    "text_scores",
     "token_confidence",
     "unscored_tokens",
     "varentropy",
     "with_chosen",
+    "word_perplexity",
 ]
 
 

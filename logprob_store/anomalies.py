@@ -42,12 +42,13 @@ def count_anomalies(completions: pa.Table, tokens: pa.Table, alternatives: pa.Ta
 def _chosen_missing(tokens: pa.Table, alternatives: pa.Table) -> int:
     if not alternatives.num_rows:
         return 0
-    chosen = _lazy(tokens, *_POSITION, "token").rename({"token": "chosen"})
-    beside = _lazy(alternatives, *_POSITION, "token")
+    chosen = _lazy(tokens, *_POSITION, "token", "token_id").rename({"token": "chosen", "token_id": "chosen_id"})
+    beside = _lazy(alternatives, *_POSITION, "token", "token_id")
+    same_id = pl.col("token").is_null() & (pl.col("token_id") == pl.col("chosen_id"))  # some servers send ids alone
     listed = (
         beside.join(chosen, on=_POSITION, how="inner")
         .group_by(_POSITION)
-        .agg(found=(pl.col("token") == pl.col("chosen")).any())
+        .agg(found=((pl.col("token") == pl.col("chosen")).fill_null(value=False) | same_id).any())
     )
     return int(listed.select((~pl.col("found")).sum()).collect().item())
 
@@ -80,6 +81,8 @@ def _spelled(tokens: pa.Table) -> Iterator[tuple[int, str, bytes]]:
         texts, raw = batch.column(2), batch.column(3)
         for start, stop in pairwise([0, *ends]):
             column = texts if raw.slice(start, stop - start).null_count else raw
+            if column.slice(start, stop - start).null_count:
+                continue  # tokens without text spell nothing that could differ
             section = Section.categories[codes[start].as_py()]
             yield ids[start].as_py(), section, _joined(column, start, stop)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from logprob_store.cache import AnswerCache, CachedAnswer
-    from logprob_store.pacing import Slots
+    from logprob_store.pacing import Pacer, Verdict
     from logprob_store.request import Answer, Request
     from logprob_store.transport import Transport
 
@@ -35,7 +35,7 @@ class Asker:
 
     Args:
         transport: makes one call.
-        slots: bounds the calls under way.
+        pacer: lets calls start; for one asker alone.
         cache: where answers are kept, or None to keep none; then equal requests are asked each.
         fresh_for: the id of a run: answers that it did not pay for itself are asked again (mode `refresh`).
         run: the id of the run, so that it knows its own answers after a restart.
@@ -47,7 +47,7 @@ class Asker:
         self,
         transport: Transport,
         *,
-        slots: Slots,
+        pacer: Pacer,
         cache: AnswerCache | None = None,
         fresh_for: str | None = None,
         run: str | None = None,
@@ -58,7 +58,7 @@ class Asker:
         self.lost: set[str] = set()
         self.busy: set[asyncio.Task[object] | None] = set()
         self._transport = transport
-        self._slots = slots
+        self._pacer = pacer
         self._cache = cache
         self._fresh_for = fresh_for
         self._run = run
@@ -71,15 +71,26 @@ class Asker:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
 
     async def __aenter__(self) -> Self:
+        self._pacer.watch.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self._pacer.watch.stop()
         if self._keeper is not None:
             await self._keeper
         # The thread has the database open; it closes its own connection.
         if self._cache is not None:
             await self._in_thread(self._cache.close)
         self._thread.shutdown(wait=True)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What has held calls back so far."""
+        return self._pacer.watch.verdict
+
+    def no_more(self) -> None:
+        """All that is to be asked is being asked: from here on free slots are no sign of a slow machine."""
+        self._pacer.no_more = True
 
     async def look_up(self, requests: Sequence[Request]) -> dict[str, Answer]:
         """Answers already paid for, by key; equal requests share one, under the prompt of the last of them."""
@@ -146,7 +157,7 @@ class Asker:
 
     async def _call(self, request: Request) -> Answer:
         return await ask_until_answered(
-            request, self._send, slots=self._slots, attempts=self._attempts, retry_for_s=self._retry_for_s
+            request, self._send, pacer=self._pacer, attempts=self._attempts, retry_for_s=self._retry_for_s
         )
 
     async def _send(self, request: Request) -> Answer:

@@ -20,7 +20,7 @@ import diskcache
 import msgspec
 import zstandard
 
-from logprob_store.errors import CacheError
+from logprob_store.errors import CacheError, DiskError
 from logprob_store.request import Answer
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class AnswerCache:
         """Keep answers, all in one transaction: when this returns they are on disk.
 
         Raises:
-            CacheError: they could not be written (disk full, read-only, locked for a minute).
+            DiskError: they could not be written (disk full, read-only, locked for a minute).
         """
         values = [(answer.request.key, _pack(answer)) for answer in answers]
         try:
@@ -169,10 +169,7 @@ class AnswerCache:
                 for key, value in values:
                     self._disk.set(key, value)
         except (sqlite3.Error, diskcache.Timeout, OSError) as error:
-            raise CacheError(
-                f"{len(values)} answers could not be written to the cache at {self.path}: {error}. "
-                "Make room or make it writable, then run the same command again."
-            ) from error
+            raise DiskError(f"{len(values)} answers", self.path, error) from error
 
     def keys(self) -> Iterable[str]:
         """All request keys, in the order they came."""

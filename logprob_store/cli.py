@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from logprob_store.importing import ImportSummary
     from logprob_store.job import Job
     from logprob_store.run import RunSummary
     from logprob_store.store.reading import Store
@@ -31,6 +32,7 @@ EXIT_LIMIT = 4
 EXIT_INTERRUPTED = 130
 
 _PIPED_WIDTH = 160
+_LONG_S = 10.0
 
 app = typer.Typer(
     add_completion=False,
@@ -55,13 +57,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machine
 
 def main() -> NoReturn:
     """Run the command line and exit; errors the user can mend are said in one message, without a traceback."""
-    from logprob_store.errors import InputError
+    from logprob_store.errors import DiskError, InputError
 
     try:
         app(standalone_mode=True)
     except InputError as error:
         print(f"logprobs: {error}", file=sys.stderr)  # noqa: T201  the command line's own output
         sys.exit(EXIT_INPUT)
+    except DiskError as error:
+        print(f"logprobs: {error}", file=sys.stderr)  # noqa: T201  the command line's own output
+        sys.exit(EXIT_LIMIT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
@@ -154,6 +159,31 @@ def record(
         raise typer.Exit(EXIT_FAILURES)
 
 
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files, or folders of them.")],
+    *,
+    store: Annotated[Path, typer.Option(help="The store to write.")],
+    run: Annotated[str, typer.Option("--run", help="The run's name; the same name adds to the same run.")] = "import",
+    provider: Annotated[
+        str, typer.Option(help="The service in request keys, where a recording does not name it.")
+    ] = "import",
+    as_json: JsonOption = False,
+) -> None:
+    """Import responses that you already have; importing them again adds nothing.
+
+    Takes raw responses, {request, response} pairs, Batch API output (with its input files, for the requests), recorded
+    streams and fixtures, as JSON or JSON Lines, plain, .gz or .zst. Exit codes: 0 done, 2 nothing that can be imported,
+    3 finished, with lines that are failures.
+    """
+    from logprob_store.importing import import_responses
+
+    summary = import_responses(files, store, run=run, provider=provider)
+    _say(_summary_dict(summary) if as_json else _import_line(summary))
+    if summary.failures:
+        raise typer.Exit(EXIT_FAILURES)
+
+
 @app.command()
 def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = False) -> None:
     """Show the runs of a store: how they stand, their counts, and the failures still open."""
@@ -168,7 +198,7 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
     if (odd := anomalies_frame(opened)).height:
         _show(frame_table(odd, title="oddities in what the server sent; docs/store.md says what each means"))
     if failures.height:
-        _show(frame_table(failures, title="open failures; the same run, started again, asks them again"))
+        _show(frame_table(failures, title="open failures; a job, started again, asks them again"))
 
 
 @app.command()
@@ -179,19 +209,20 @@ def scores(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write all rows to a .parquet, .csv, .json or .jsonl file.")
     ] = None,
-    sort: Annotated[str, typer.Option(help="The column to sort by, lowest first.")] = "confidence",
+    sort: Annotated[str | None, typer.Option(help="The column to sort by, lowest first; default: confidence.")] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to print.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Score each completion: perplexity, confidence, entropy and more; the least confident first."""
-    import polars as pl
+    """Score each completion: perplexity, confidence, entropy and more; the least confident first.
 
+    Of runs that scored given text: each candidate, the likeliest of a prompt first, or each text.
+    """
     from logprob_store.errors import InputError
-    from logprob_store.view.tables import frame_table
+    from logprob_store.view.tables import frame_table, scores_and_columns
 
-    rows = _open(store, run).scores()
+    rows, brief, order = scores_and_columns(_open(store, run))
     columns = rows.collect_schema().names()
-    if sort not in columns:
+    if sort is not None and sort not in columns:
         raise InputError(f"--sort {sort}: there is no such column; there are {', '.join(columns)}")
     if output is not None:
         frame = rows.sort("run", "completion_id").collect(engine="streaming")
@@ -199,13 +230,37 @@ def scores(
         _say(f"{output}: {frame.height} rows")
         return
     if as_json:
-        _say(rows.sort(sort, nulls_last=True).head(limit).collect().to_dicts())
+        _say(rows.sort(sort or order, nulls_last=True).head(limit).collect().to_dicts())
         return
-    shown = rows.sort(sort, nulls_last=True).head(limit).collect()
-    brief = ["completion_id", "prompt_id", "text", "token_count", "confidence", "perplexity"]
+    shown = rows.sort(sort or order, nulls_last=True).head(limit).collect()
     if shown["run"].n_unique() > 1:
         brief = ["run", *brief]
-    _show(frame_table(shown.select(*brief, *([] if sort in brief else [pl.col(sort)]))))
+    _show(frame_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort]))))
+
+
+@app.command()
+def verify(
+    store: StorePath,
+    *,
+    run: RunOption = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Take damaged parts out, so that the job fills them in from the cache.")
+    ] = False,
+) -> None:
+    """Check every file of a store against its manifest: there, whole, readable, sorted."""
+    from logprob_store.store.verifying import repair_store, verify_store
+
+    problems = verify_store(store, runs=None if run is None else [run])
+    for problem in problems:
+        _say(str(problem))
+    if not problems:
+        _say(f"{store}: all is well")
+        return
+    if not repair:
+        _say(f"{len(problems)} problems; `logprobs verify {store} --repair` mends what can be mended")
+        raise typer.Exit(EXIT_INPUT)
+    for line in repair_store(store, problems):
+        _say(line)
 
 
 @app.command()
@@ -290,7 +345,7 @@ def _dry_run(job: Job, run: str | None, limit: int | None, *, as_json: bool) -> 
     )
 
 
-def _summary_dict(summary: RunSummary) -> dict[str, Any]:
+def _summary_dict(summary: RunSummary | ImportSummary) -> dict[str, Any]:
     import dataclasses
 
     return {**dataclasses.asdict(summary), "store": str(summary.store)}
@@ -311,10 +366,27 @@ def _summary_line(summary: RunSummary) -> str:
     )
     if summary.already == summary.total and summary.total and not summary.failures:
         line += "\nnothing had to be asked again"
+    if summary.seconds > _LONG_S and summary.bound_by:
+        line += f"\n{summary.verdict.sentence}"
     if summary.reason is not None:
         line += f"\nstopped: {summary.reason}"
     if summary.state != "finished" or summary.failures:
         line += "\nthe same command goes on from here"
+    return line
+
+
+def _import_line(summary: ImportSummary) -> str:
+    failed = ", ".join(f"{count} {error_type}" for error_type, count in sorted(summary.problems.items()))
+    line = (
+        f"run {summary.run} {summary.size / 1e6:.1f} MB in {summary.files} files after {summary.seconds:.1f} s. "
+        f"{summary.records} answers found: {summary.added} added, {summary.already} there already, "
+        f"{sum(summary.problems.values())} failed{f' ({failed})' if failed else ''}. "
+        f"{summary.completions} completions with {summary.tokens} tokens are in {_near(summary.store)}"
+    )
+    if summary.ambiguous:
+        line += f"\n{summary.ambiguous} answers without their request: the inputs have several under their custom_id"
+    if summary.failures:
+        line += f"\n{summary.failures} failures are open in the run; `logprobs status` lists them"
     return line
 
 

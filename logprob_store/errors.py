@@ -13,6 +13,7 @@
     │       ├── RunChangedError    the same run name, another job
     │       ├── RunLockedError     another process writes this run
     │       └── SchemaVersionError
+    ├── DiskError                  the cache or the store cannot be written now: the run can be continued (exit code 4)
     ├── PromptError                one prompt cannot be asked: a failure row
     ├── CallError                  one call got no usable answer: a failure row
     │   ├── RetryableError         worth asking again
@@ -24,6 +25,11 @@ A class's constructor owns its message: what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logprob_store.pacing import Told
 
 
 class LogprobStoreError(Exception):
@@ -105,6 +111,16 @@ class SchemaVersionError(StoreError):
         )
 
 
+class DiskError(LogprobStoreError):
+    """The disk is full, read-only or failing; what was committed stays whole and the run can be continued."""
+
+    def __init__(self, what: str, path: object, cause: object) -> None:
+        super().__init__(
+            f"{what} could not be written to {path}: {cause}. Make room or make it writable, then run the same command "
+            "again: nothing that was answered is asked again."
+        )
+
+
 class PromptError(LogprobStoreError):
     """One prompt cannot be asked; it becomes a failure row and the job goes on."""
 
@@ -121,6 +137,8 @@ class CallError(LogprobStoreError):
         error_type: the class of the failure, a column of `failures`.
         status: the HTTP status, if an answer came.
         maybe_billed: the request was sent and its answer was lost.
+
+    `attempts` is the number of calls made, `told` what the answer said about the server's limits.
     """
 
     def __init__(
@@ -136,6 +154,7 @@ class CallError(LogprobStoreError):
         self.status = status
         self.maybe_billed = maybe_billed
         self.attempts = 1
+        self.told: Told | None = None
 
 
 class RetryableError(CallError):
@@ -184,7 +203,7 @@ class DecodeError(LogprobStoreError):
 
     Args:
         message: what is wrong, with the JSON path of the place.
-        error_type: `malformed_answer`, `no_logprobs` or `error_body`.
+        error_type: `malformed_answer`, `no_logprobs`, `echo_ignored` or `error_body`.
     """
 
     def __init__(self, message: str, *, error_type: str = "malformed_answer") -> None:
@@ -197,7 +216,7 @@ class StopRunError(LogprobStoreError):
 
     Args:
         message: why, and what to do.
-        reason: `quota`, `authentication` or `logprobs_refused`.
+        reason: the class in `failures`: `quota`, `authentication`, `logprobs_refused`, ...
         status: the HTTP status that said so.
     """
 

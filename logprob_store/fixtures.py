@@ -119,6 +119,16 @@ class Recordings:
         return None if raw is None else _parse(raw)
 
 
+def read_fixture(line: bytes, where: str) -> Fixture:
+    """One line of a fixtures file as a recording; `where` begins the message if it is none.
+
+    Raises:
+        FixtureError: it is damaged, of another version, or edited so that its key is wrong.
+    """
+    _check(line, where)
+    return _parse(line)
+
+
 def fixture_files(path: Path) -> list[Path]:
     """The fixture files at a path, sorted.
 

@@ -49,6 +49,7 @@ class PromptsSection(_Section):
     system: str | None = None
     messages: str | None = None
     template: str | None = None
+    continuations: str | None = None
     params: str | None = None
     keep: tuple[str, ...] = ()
 
@@ -67,6 +68,8 @@ class ModelSection(_Section):
     """What is asked of which model."""
 
     endpoint: Literal["chat", "completions", "responses"] = "chat"
+    mode: Literal["generate", "score"] = "generate"
+    score_by: Literal["echo", "prompt_logprobs"] = "echo"
     name: str = Field(min_length=1)
     base_url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
     api_key_env: str | None = None
@@ -93,6 +96,23 @@ class ModelSection(_Section):
             raise ValueError("azure_api_version needs base_url, the resource's address: https://NAME.openai.azure.com")
         return self
 
+    @model_validator(mode="after")
+    def _score_asks_for_scores(self) -> Self:
+        if self.mode == "generate":
+            if self.score_by != "echo":
+                raise ValueError(f'score_by = "{self.score_by}" needs mode = "score"')
+            return self
+        if self.endpoint != "completions":
+            raise ValueError(
+                f'mode = "score" needs endpoint = "completions", not "{self.endpoint}": '
+                "no other endpoint returns the logprobs of the text that is sent"
+            )
+        if not self.logprobs:
+            raise ValueError('mode = "score" needs logprobs: take logprobs = false out')
+        if self.score_by == "echo" and not self.params.get("echo", True):
+            raise ValueError('params.echo = false contradicts mode = "score": take it out')
+        return self
+
     @property
     def deployment(self) -> str | None:
         """The Azure deployment that is asked, the model's name by default; None where the job is not for Azure."""
@@ -112,6 +132,7 @@ class LimitsSection(_Section):
 
     concurrency: int = Field(default=64, ge=1, le=10_000)
     requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
     attempts: int = Field(default=6, ge=1, le=100)
     timeout_s: float = Field(default=600.0, gt=0)
     retry_for_s: float = Field(default=600.0, gt=0)
@@ -156,9 +177,16 @@ class Job(_Section):
     @model_validator(mode="after")
     def _replay_needs_fixtures(self) -> Self:
         if self.transport.kind == "replay" and self.transport.fixtures is None:
-            raise ValueError(
-                'transport.kind = "replay" needs transport.fixtures, a file or folder of recordings'
-            )
+            raise ValueError('transport.kind = "replay" needs transport.fixtures, a file or folder of recordings')
+        return self
+
+    @model_validator(mode="after")
+    def _continuations_are_scored_once(self) -> Self:
+        if self.prompts.continuations is not None:
+            if self.model.mode != "score":
+                raise ValueError('prompts.continuations needs model.mode = "score"')
+            if self.model.samples != 1:
+                raise ValueError("model.samples must be 1 with prompts.continuations: each of them is a sample")
         return self
 
     def resolve(self, path: str) -> Path:
@@ -188,6 +216,10 @@ class Job(_Section):
         flat |= {f"model.{name}": value for name, value in model.items() if name != "params"}
         flat |= {f"model.params.{name}": value for name, value in self.model.params.items()}
         flat |= {f"prompts.{name}": value for name, value in prompts.items()}
+        if self.model.mode == "generate":
+            # What says nothing is left out, so that runs begun before there was scoring can be continued.
+            for name in ("model.mode", "model.score_by", "prompts.continuations"):
+                del flat[name]
         return flat
 
 

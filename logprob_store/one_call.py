@@ -21,7 +21,7 @@ from logprob_store.decode import decode_answers
 from logprob_store.fixtures import Recordings
 from logprob_store.job import OPENAI_BASE_URL
 from logprob_store.metrics import confidence, logprob_sum, min_probability, perplexity
-from logprob_store.pacing import Slots
+from logprob_store.pacing import Pacer
 from logprob_store.request import build_body, make_request, provider_of
 from logprob_store.transport.replay import replay_transport
 
@@ -255,7 +255,7 @@ async def _ask(
         kept = None
         if cache is not None and fixtures is None:
             kept = stack.enter_context(AnswerCache(Path(cache)))
-        asker = await stack.enter_async_context(Asker(transport, slots=Slots(1), cache=kept, attempts=attempts))
+        asker = await stack.enter_async_context(Asker(transport, pacer=Pacer(1), cache=kept, attempts=attempts))
         found = await asker.look_up([request])
         return found.get(request.key) or await asker.ask(request)
 

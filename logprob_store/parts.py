@@ -20,10 +20,12 @@ from logprob_store.anomalies import count_anomalies
 from logprob_store.decode import decode_answers
 from logprob_store.errors import CallError, DecodeError
 from logprob_store.schema import FAILURES, arrow_schema
+from logprob_store.scoring import FirstLook, without_unscored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from logprob_store.errors import StopRunError
     from logprob_store.planning import BadCall, Chunk
     from logprob_store.request import Answer, Request
     from logprob_store.session import Progress
@@ -42,15 +44,24 @@ _ANSWER_COUNTS: Final = {"api": "from_api", "cache": "from_cache", "fixture": "f
 
 
 @dataclass(slots=True)
-class _Pending:
+class Pending:
+    """Outcomes for one part; `settles` says whether they are calls of a job, which its run counts as settled.
+
+    `bad` are the answers that turn out to be of no use. A chunk's `absent` calls go with its prompts.
+    """
+
     answers: list[Answer] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
     prompts: list[pa.Table] = field(default_factory=list)
+    imports: list[pa.Table] = field(default_factory=list)
+    settles: bool = True
     prompts_read: int = 0
+    absent: list[tuple[int, int]] = field(default_factory=list)
+    bad: list[DecodeError] = field(default_factory=list)
     weight: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.answers or self.failures or self.prompts)
+        return bool(self.answers or self.failures or self.prompts or self.absent)
 
 
 class PartBuffer:
@@ -60,10 +71,17 @@ class PartBuffer:
         self._part_bytes = part_bytes
         self._writer = writer
         self._progress = progress
-        self._pending = _Pending()
+        self._pending = Pending()
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parts")
         self._since = asyncio.get_running_loop().time()
+        self._first_look = FirstLook(writer.manifest)
+        self._broken: BaseException | None = None
+
+    @property
+    def useless(self) -> StopRunError | None:
+        """The reason to stop when the first answers show that no other will do."""
+        return self._first_look.verdict
 
     def add_prompts(self, chunk: Chunk) -> None:
         """Note the prompt rows of a chunk; they go with the next part."""
@@ -71,6 +89,7 @@ class PartBuffer:
             self._pending.prompts.append(chunk.prompts)
             self._pending.weight += chunk.prompts.nbytes
         self._pending.prompts_read = max(self._pending.prompts_read, chunk.prompts_read)
+        self._pending.absent += chunk.absent
 
     async def add_answer(self, answer: Answer) -> None:
         """Add an answer; waits while the buffer is full and the one before is still being written."""
@@ -88,15 +107,16 @@ class PartBuffer:
 
     def add_failure_now(self, call: Request | BadCall, error: CallError, *, first_at: datetime | None = None) -> None:
         """Add a failure without waiting: for a task that is being cancelled."""
-        self._pending.failures.append(_failure_row(call, error, first_at))
+        self._pending.failures.append(failure_row(call, error, first_at))
         self._pending.weight += _PROMPT_BYTES
         self._progress.settled += 1
         self._progress.failed += 1
 
     async def flush(self) -> None:
-        """Commit what there is."""
-        async with self._turn:
-            await self._commit_pending()
+        """Commit what there is; raises what a commit before has raised, which may have had nobody to tell."""
+        await self._flush(anyhow=True)
+        if self._broken is not None:
+            raise self._broken
 
     def close(self) -> None:
         """End the thread."""
@@ -104,45 +124,68 @@ class PartBuffer:
 
     def _is_full(self) -> bool:
         overdue = asyncio.get_running_loop().time() - self._since > PART_SECONDS
-        return self._pending.weight >= self._part_bytes or overdue
+        return self._pending.weight >= self._part_bytes or overdue or self._first_look.due(len(self._pending.answers))
 
     async def _flush_if_full(self) -> None:
         if self._is_full():
-            # Those who wait here while a part is written are what keeps memory bounded.
-            async with self._turn:
-                if self._is_full():
+            # Those who wait here while a part is written are what keeps memory bounded. Shielded, because who waits may
+            # be cancelled when the run is stopped, and must not take along what others have put into the part.
+            flushing = asyncio.ensure_future(self._flush(anyhow=False))
+            flushing.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.shield(flushing)
+
+    async def _flush(self, *, anyhow: bool) -> None:
+        async with self._turn:
+            if anyhow or self._is_full():
+                try:
                     await self._commit_pending()
+                except BaseException as error:
+                    self._broken = self._broken or error
+                    raise
 
     async def _commit_pending(self) -> None:
-        pending, self._pending = self._pending, _Pending()
+        pending, self._pending = self._pending, Pending()
         self._since = asyncio.get_running_loop().time()
         if pending:
             loop = asyncio.get_running_loop()
-            self._progress.failed += await loop.run_in_executor(self._thread, _commit, self._writer, pending)
+            await loop.run_in_executor(self._thread, commit_part, self._writer, pending)
+            self._progress.failed += len(pending.bad)
+            self._first_look.note(pending.bad)
 
 
-def _commit(writer: RunWriter, pending: _Pending) -> int:
-    """Decode and write one part; returns how many answers could not be decoded."""
+def commit_part(writer: RunWriter, pending: Pending) -> None:
+    """Decode and write one part; of answers that could not be decoded `pending` then has the failures."""
     samples = writer.manifest.samples
     pending.answers.sort(key=lambda answer: (answer.request.prompt_index, answer.request.sample_index))
     tables: dict[str, list[pa.Table]] = {"completions": [], "tokens": [], "alternatives": []}
-    undecoded = 0
     for answers in _by_weight(pending.answers):
         decoded = decode_answers(answers)
+        if writer.manifest.job.get("model.mode") == "score":
+            decoded = without_unscored(answers, decoded)
         tables["completions"].append(decoded.completions)
         tables["tokens"].append(decoded.tokens)
         tables["alternatives"].append(decoded.alternatives)
-        undecoded += len(decoded.failures)
-        pending.failures += [_undecoded_row(answers[index], error) for index, error in decoded.failures]
+        for index, error in decoded.failures:
+            # An import reads files that may hold a million bodies without logprobs: its summary counts them.
+            level = logging.WARNING if pending.settles else logging.INFO
+            log.log(level, "prompt %r: %s", answers[index].request.prompt_id, error)
+            pending.failures.append(_undecoded_row(answers[index], error))
+            pending.bad.append(error)
     rows = {name: pa.concat_tables(parts) for name, parts in tables.items() if parts}
-    if pending.prompts:
-        rows["prompts"] = pa.concat_tables(pending.prompts)
+    for name, parts in (("prompts", pending.prompts), ("imports", pending.imports)):
+        if parts:
+            rows[name] = pa.concat_tables(parts)
     pending.failures.sort(key=lambda row: (row["prompt_index"], row["sample_index"]))
     rows["failures"] = pa.Table.from_pylist(pending.failures, schema=arrow_schema(FAILURES))
-    calls = [answer.request.prompt_index * samples + answer.request.sample_index for answer in pending.answers]
-    calls += [row["prompt_index"] * samples + row["sample_index"] for row in pending.failures]
-    writer.commit(rows, settled=calls, prompts_read=pending.prompts_read, counts=_counts(pending, rows))
-    return undecoded
+    settled = [answer.request.prompt_index * samples + answer.request.sample_index for answer in pending.answers]
+    settled += [row["prompt_index"] * samples + row["sample_index"] for row in pending.failures]
+    writer.commit(
+        rows,
+        settled=settled if pending.settles else (),
+        absent=pending.absent,
+        prompts_read=pending.prompts_read,
+        counts=_counts(pending, rows),
+    )
 
 
 def _by_weight(answers: list[Answer]) -> Iterator[list[Answer]]:
@@ -158,8 +201,8 @@ def _by_weight(answers: list[Answer]) -> Iterator[list[Answer]]:
         yield group
 
 
-def _counts(pending: _Pending, rows: Mapping[str, pa.Table]) -> dict[str, int]:
-    counts = {name: table.num_rows for name, table in rows.items() if name != "failures"}
+def _counts(pending: Pending, rows: Mapping[str, pa.Table]) -> dict[str, int]:
+    counts = {name: table.num_rows for name, table in rows.items() if name not in {"failures", "imports"}}
     for source, name in _ANSWER_COUNTS.items():
         counts[name] = sum(answer.source == source for answer in pending.answers)
     counts["calls"] = sum(answer.attempts for answer in pending.answers if answer.source == "api")
@@ -173,7 +216,8 @@ def _counts(pending: _Pending, rows: Mapping[str, pa.Table]) -> dict[str, int]:
     return counts
 
 
-def _failure_row(call: Request | BadCall, error: CallError, first_at: datetime | None) -> dict[str, Any]:
+def failure_row(call: Request | BadCall, error: CallError, first_at: datetime | None) -> dict[str, Any]:
+    """One row of `failures`."""
     now = datetime.now(UTC)
     return {
         "prompt_id": call.prompt_id,
@@ -193,5 +237,4 @@ def _failure_row(call: Request | BadCall, error: CallError, first_at: datetime |
 def _undecoded_row(answer: Answer, error: DecodeError) -> dict[str, Any]:
     failure = CallError(str(error), error_type=error.error_type, status=answer.status)
     failure.attempts = answer.attempts
-    log.warning("prompt %r: %s", answer.request.prompt_id, error)
-    return _failure_row(answer.request, failure, answer.fetched_at)
+    return failure_row(answer.request, failure, answer.fetched_at)

@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from logprob_store.errors import PromptError
-from logprob_store.prompts import Columns, check_ids, find_inputs, kept_schema, read_prompts, rendered
+from logprob_store.prompts import (
+    Columns,
+    candidate_counts,
+    check_ids,
+    find_inputs,
+    kept_schema,
+    read_prompts,
+    rendered,
+)
 from logprob_store.request import Request, build_body, make_request
 from logprob_store.schema import PROMPTS, arrow_schema
+from logprob_store.scoring import check_scoring, scoring_params
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator
+
+    import polars as pl
 
     from logprob_store.job import Job
     from logprob_store.prompts import InputFile, Prompt, PromptBatch
@@ -35,25 +46,34 @@ class BadCall:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A batch of prompts: the rows that are new to the prompts table, and the calls to make."""
+    """A batch of prompts: the rows that are new to the prompts table, and the calls to make.
+
+    `absent` are the numbers, as half-open intervals, of calls that there are not: of a prompt with fewer candidates
+    than the one that has most.
+    """
 
     prompts: pa.Table
     prompts_read: int
     requests: list[Request] = field(default_factory=list)
     bad: list[BadCall] = field(default_factory=list)
+    absent: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A job's prompts, checked: the files, their columns, the ids.
 
-    Make one with `plan_job`.
+    Make one with `plan_job`. `stride` is how far the numbers of two prompts' first calls are apart: a call's number is
+    prompt_index * stride + sample_index. It is the most calls that any prompt has, whatever the limit, so that a number
+    means the same in each session. `counts` are the calls of each prompt, None where all have as many.
     """
 
     job: Job
     inputs: list[InputFile]
     columns: Columns
     limit: int | None
+    stride: int
+    counts: pl.Series | None = None
 
     @property
     def prompt_count(self) -> int:
@@ -63,8 +83,13 @@ class Plan:
 
     @property
     def call_count(self) -> int:
-        """How many calls these make: prompts times samples."""
-        return self.prompt_count * self.job.model.samples
+        """How many calls these make: prompts times samples, or the sum of their candidates."""
+        if self.counts is None:
+            return self.prompt_count * self.stride
+        return int(self.counts.head(self.prompt_count).sum())
+
+    def _calls_of(self, prompt_index: int) -> int:
+        return self.stride if self.counts is None else int(self.counts[prompt_index])
 
     def chunks(
         self,
@@ -77,7 +102,7 @@ class Plan:
         """The calls to make, in order.
 
         Args:
-            settled: calls (prompt_index * samples + sample_index) that have an outcome already.
+            settled: calls (prompt_index * stride + sample_index) that have an outcome already.
             again: those of them to make all the same.
             skip: prompts known to need nothing; they are passed over without being read.
             prompts_read: prompts, from the first, that have a row in the prompts table already.
@@ -89,12 +114,15 @@ class Plan:
             yield chunk
 
     def _chunk(self, batch: PromptBatch, settled: Container[int], again: Collection[int], prompts_read: int) -> Chunk:
-        samples = self.job.model.samples
+        stride = self.stride
         last = batch.prompts[-1].index + 1
         chunk = Chunk(_prompt_rows(batch, prompts_read), last)
         for prompt in batch.prompts:
-            for sample_index in range(samples):
-                call = prompt.index * samples + sample_index
+            calls = self._calls_of(prompt.index)
+            if calls < stride:
+                chunk.absent.append((prompt.index * stride + calls, (prompt.index + 1) * stride))
+            for sample_index in range(calls):
+                call = prompt.index * stride + sample_index
                 if call in settled and call not in again:
                     continue
                 try:
@@ -107,14 +135,19 @@ class Plan:
         if prompt.problem is not None:
             raise prompt.problem
         model = self.job.model
+        text = prompt.messages
+        if prompt.candidates is not None:
+            text = f"{text}{prompt.candidates[sample_index]}"
         body = build_body(
             model.endpoint,
             model=model.name,
-            prompt=prompt.messages,
-            logprobs=model.logprobs,
+            prompt=text,
+            logprobs=model.logprobs and model.score_by == "echo",
             top_logprobs=model.top_logprobs,
-            params={**model.params, **prompt.params},
+            params={**scoring_params(model), **model.params, **prompt.params},
         )
+        if model.mode == "score":
+            check_scoring(body)
         return make_request(
             body,
             endpoint=model.endpoint,
@@ -140,11 +173,14 @@ def plan_job(job: Job, *, limit: int | None = None) -> Plan:
         messages=section.messages,
         template=section.template,
         params=section.params,
+        continuations=section.continuations,
         keep=section.keep,
     )
     inputs = find_inputs(section.path, base=job.base)
     kept_schema(inputs, columns)
-    return Plan(job, inputs, columns, limit)
+    counts = candidate_counts(inputs, columns)
+    stride = job.model.samples if counts is None else max(counts.to_list(), default=1)
+    return Plan(job, inputs, columns, limit, stride, counts)
 
 
 def check_plan(plan: Plan) -> None:
@@ -164,7 +200,7 @@ def _prompt_rows(batch: PromptBatch, prompts_read: int) -> pa.Table:
         [
             [prompt.id for prompt in new],
             [prompt.index for prompt in new],
-            [None if prompt.messages is None else rendered(prompt.messages) for prompt in new],
+            [None if prompt.messages is None else rendered(prompt.messages, prompt.candidates) for prompt in new],
         ],
         schema=arrow_schema(PROMPTS),
     )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from logprob_store.pacing import Told
+
 KEY_VERSION: Final = 1
 
 PATHS: Final = {
@@ -79,6 +81,7 @@ class Answer:
 
     `headers` holds only the few worth keeping, lower case. `latency_s` is the seconds of the attempt that
     succeeded, `attempts` counts all of them, `fetched_at` is UTC. `run` is the id of the run that paid for it.
+    `told` is what a live answer says about limits and usage, for pacing; it is not kept.
     """
 
     request: Request
@@ -90,6 +93,7 @@ class Answer:
     latency_s: float | None = None
     fetched_at: datetime | None = None
     run: str | None = None
+    told: Told | None = field(default=None, repr=False, compare=False)
 
 
 def make_request(
@@ -199,9 +203,7 @@ def _canonical(value: Any, *, ordered: bool, depth: int) -> Any:
             if not isinstance(name, str):
                 raise PromptError(f"the request holds a name that is not text: {name!r}")
         names = value if ordered else sorted(value)
-        return {
-            name: _canonical(value[name], ordered=name == "properties", depth=depth + 1) for name in names
-        }
+        return {name: _canonical(value[name], ordered=name == "properties", depth=depth + 1) for name in names}
     if isinstance(value, (list, tuple)):
         return [_canonical(item, ordered=False, depth=depth + 1) for item in value]
     if isinstance(value, int):

@@ -7,6 +7,7 @@ were meant.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ import tenacity
 from logprob_store.errors import CallError, RetryableError
 
 if TYPE_CHECKING:
-    from logprob_store.pacing import Slots
+    from logprob_store.pacing import Pacer
     from logprob_store.request import Answer, Request
     from logprob_store.transport import Transport
 
@@ -30,71 +31,109 @@ async def ask_until_answered(
     request: Request,
     transport: Transport,
     *,
-    slots: Slots,
+    pacer: Pacer,
     attempts: int = 6,
     retry_for_s: float = 600.0,
 ) -> Answer:
     """Make one call, again where that is worth it, holding a slot only while a call is under way.
 
     Waits as long as the server said, otherwise a random time up to 0.5 s, 1 s, 2 s ... 30 s (full jitter, so that
-    those who failed together do not come back together).
+    those who failed together do not come back together). Calls that the pacer says do not count, during an outage, go
+    back to its queue at once: it knows when to try.
 
     Args:
         request: what to ask.
         transport: makes one call; raises `RetryableError` when another may succeed.
-        slots: bounds the calls under way.
-        attempts: calls at most.
-        retry_for_s: seconds after which no further call is started.
+        pacer: lets the call start.
+        attempts: calls at most, without those of an outage.
+        retry_for_s: seconds after the start of the first call after which no further call is started.
 
     Raises:
         CallError: no usable answer; its `attempts` says how many calls were made and `maybe_billed` whether one
             of them may have been answered and lost.
         StopRunError: no call of this run can succeed.
     """
-    maybe_billed = False
+    tries = _Tries(pacer, attempts, retry_for_s)
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(RetryableError),
-        stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_before_delay(retry_for_s),
-        wait=_wait,
-        before_sleep=_say,
+        stop=tries.are_over,
+        wait=tries.wait_s,
+        before_sleep=tries.say,
+        sleep=tries.sleep,
         reraise=True,
     )
-    made = 0
     try:
         async for attempt in retrying:
             with attempt:
-                made += 1
-                try:
-                    async with slots:
-                        answer = await transport(request)
-                except CallError as error:
-                    maybe_billed = maybe_billed or error.maybe_billed
-                    raise
+                answer = await tries.once(request, transport)
     except CallError as error:
-        error.attempts = made
-        error.maybe_billed = maybe_billed
+        error.attempts = tries.made
+        error.maybe_billed = tries.maybe_billed or error.maybe_billed
         raise
-    return answer if made == 1 else dataclasses.replace(answer, attempts=made)
+    return answer if tries.made == 1 else dataclasses.replace(answer, attempts=tries.made)
+
+
+class _Tries:
+    """What one request has used up: calls, those of them that count, and time."""
+
+    def __init__(self, pacer: Pacer, attempts: int, retry_for_s: float) -> None:
+        self.made = 0
+        self.maybe_billed = False
+        self._pacer = pacer
+        self._left = attempts
+        self._retry_for_s = retry_for_s
+        self._until: float | None = None
+        self._last: RetryableError | None = None
+        self._counted = True
+
+    async def once(self, request: Request, transport: Transport) -> Answer:
+        """Make one call, when the pacer lets it start."""
+        slot = self._pacer.slot(request, again=self._last is not None)
+        try:
+            async with slot:
+                now = asyncio.get_running_loop().time()
+                if self._until is None:
+                    self._until = now + self._retry_for_s
+                elif self._last is not None and now >= self._until:
+                    slot.withdraw()
+                    raise self._last
+                self.made += 1
+                answer = await transport(request)
+                slot.answered(answer.told)
+                return answer
+        except CallError as error:
+            self.maybe_billed = self.maybe_billed or error.maybe_billed
+            self._last = error if isinstance(error, RetryableError) else None
+            self._counted = slot.counts
+            self._left -= slot.counts
+            raise
+
+    def are_over(self, state: tenacity.RetryCallState) -> bool:
+        """Whether no further call is to be made."""
+        now = asyncio.get_running_loop().time()
+        late = self._until is not None and now + state.upcoming_sleep >= self._until
+        return self._left <= 0 or late
+
+    def wait_s(self, state: tenacity.RetryCallState) -> float:
+        """Seconds to the next call."""
+        if self._last is not None and self._last.retry_after_s is not None:
+            # The server's word is the least to wait; a little jitter on top keeps the crowd apart.
+            return self._last.retry_after_s + tenacity.wait_random(0, 0.25)(state)
+        return _jitter(state) if self._counted else 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, and let the pacer know that it is not for lack of work."""
+        self._pacer.resting += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._pacer.resting -= 1
+
+    def say(self, state: tenacity.RetryCallState) -> None:
+        """Log what happened, before the wait."""
+        if (error := self._last) is not None:
+            what = "attempt %d got %s, next in %.2f s: %s"
+            log.info(what, state.attempt_number, error.error_type, state.upcoming_sleep, error)
 
 
 _jitter = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome is not None else None
-    if isinstance(error, RetryableError) and error.retry_after_s is not None:
-        # The server's word is the least to wait; a little jitter on top keeps the crowd apart.
-        return error.retry_after_s + tenacity.wait_random(0, 0.25)(state)
-    return _jitter(state)
-
-
-def _say(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome is not None else None
-    if isinstance(error, CallError):
-        log.info(
-            "attempt %d got %s, next in %.2f s: %s",
-            state.attempt_number,
-            error.error_type,
-            state.upcoming_sleep,
-            error,
-        )

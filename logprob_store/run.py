@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
+from logprob_store.pacing import Verdict
 from logprob_store.planning import plan_job
 from logprob_store.session import Session
 from logprob_store.store.manifest import Input
@@ -31,7 +32,8 @@ class RunSummary:
     """What a session did and how the run stands.
 
     `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped. `calls` counts calls made in
-    this session, `already` the calls that had an outcome before it, `failures` the prompts still open.
+    this session, `already` the calls that had an outcome before it, `failures` the prompts still open. `bound_by` says
+    what took the time: the server's `limit`, the `server`, an `outage` or this `machine`; `verdict` how much of it.
     """
 
     run: str
@@ -47,6 +49,8 @@ class RunSummary:
     completions: int
     tokens: int
     seconds: float
+    bound_by: str = ""
+    verdict: Verdict = field(default_factory=Verdict)
 
 
 def run_job(
@@ -133,7 +137,7 @@ async def run_job_async(
             job_name=job.name,
             job=job.identity(),
             inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
-            samples=job.model.samples,
+            samples=plan.stride,
         ) as writer:
             session = Session(plan, writer, stop or asyncio.Event(), on_progress)
             await session.pump(transport)
@@ -161,4 +165,6 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         completions=manifest.counts.completions,
         tokens=manifest.counts.tokens,
         seconds=seconds,
+        bound_by=session.verdict.bound_by,
+        verdict=session.verdict,
     )

@@ -118,6 +118,22 @@ PROMPTS: Final = pl.Schema(
 )
 """Without the kept columns, which follow these and have the types of the input."""
 
+IMPORTS: Final = pl.Schema(
+    {
+        "prompt_index": pl.Int64(),
+        "sample_index": pl.Int32(),
+        "file": pl.String(),
+        "place": pl.String(),
+        "answer_digest": pl.Binary(),
+        "prompt_digest": pl.Binary(),
+        "request_digest": pl.Binary(),
+    }
+)
+"""Where each imported row came from, and what importing it again is recognised by.
+
+Only runs of imports have this table, so it is not among TABLES; see docs/decisions/0007-import-identity.md.
+"""
+
 TABLES: Final = {
     "prompts": PROMPTS,
     "completions": COMPLETIONS,

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from logprob_store.errors import CallError, StopRunError
+from logprob_store.errors import CallError, DiskError, StopRunError
+from logprob_store.pacing import Verdict
 from logprob_store.parts import PartBuffer
 from logprob_store.planning import check_plan
 from logprob_store.wiring import open_asker
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from logprob_store.asking import Asker
     from logprob_store.planning import BadCall, Chunk, Plan
-    from logprob_store.request import Request
+    from logprob_store.request import Answer, Request
     from logprob_store.store.writing import RunWriter
     from logprob_store.transport import Transport
 
@@ -35,7 +36,7 @@ GRACE_S: Final = 5.0
 """Seconds that calls under way get to finish once the run is to stop."""
 
 _REPORT_EVERY_S: Final = 0.25
-_ASK_ANEW: Final = frozenset({"malformed_answer", "no_logprobs", "error_body"})
+_ASK_ANEW: Final = frozenset({"malformed_answer", "no_logprobs", "error_body", "echo_ignored"})
 """Failures whose bad answer lies in the cache: asking again must not take it from there."""
 
 
@@ -68,10 +69,12 @@ class Session:
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopped_by: StopRunError | None = None
+        self.verdict = Verdict()
         self._broken: BaseException | None = None
         self._reached_end = False
         self._again = dict(writer.open_failures)
-        self.already = min(len(writer.settled) - len(self._again), plan.call_count)
+        settled = len(writer.settled) - writer.manifest.absent
+        self.already = min(settled - len(self._again), plan.call_count)
         self.progress = Progress(total=plan.call_count, settled=self.already)
         self._buffer = PartBuffer(writer, self.progress, part_bytes=plan.job.store.part_bytes)
 
@@ -84,6 +87,7 @@ class Session:
             if chunks is not None:
                 await asyncio.to_thread(check_plan, plan)
                 async with open_asker(plan.job, transport, run=writer.manifest.run_id) as asker:
+                    self.verdict = asker.verdict
                     await self._ask_all(chunks, asker)
                     self._count_calls(asker)
             self._reached_end = True
@@ -91,21 +95,31 @@ class Session:
             self.stopped_by = error
         finally:
             reporter.cancel()
-            await self._buffer.flush()
-            self._buffer.close()
-            await asyncio.to_thread(writer.finish, self._state())
+            await self._end()
         if self._broken is not None:
             raise self._broken
         if self._on_progress is not None:
             self._on_progress(self.progress)
 
+    async def _end(self) -> None:
+        """Commit what there is and write down how the session ended, however it did."""
+        try:
+            await self._buffer.flush()
+        except DiskError:
+            self._reached_end = False
+            raise
+        finally:
+            self._buffer.close()
+            await asyncio.to_thread(self.writer.finish, self._state())
+
     def _chunks(self) -> Iterator[Chunk] | None:
         """What is left to do, or None when that is known without reading a prompt."""
         writer, plan = self.writer, self._plan
         missing = writer.settled.first_missing()
-        first = min([missing, *(call for call in self._again if call < plan.call_count)])
+        end = plan.prompt_count * plan.stride
+        first = min([missing, *(call for call in self._again if call < end)])
         read = writer.manifest.prompts_read
-        skip = min(first // plan.job.model.samples, read)
+        skip = min(first // plan.stride, read)
         if skip >= plan.prompt_count:
             return None
         return plan.chunks(settled=writer.settled, again=self._again, skip=skip, prompts_read=read)
@@ -118,6 +132,7 @@ class Session:
             while not self._stop.is_set():
                 chunk = await asyncio.to_thread(next, chunks, None)
                 if chunk is None:
+                    asker.no_more()
                     break
                 await self._ask_chunk(chunk, asker, room)
             if self._tasks:
@@ -135,7 +150,7 @@ class Session:
                 return
             if request.key in found and not self._ask_anew(request):
                 # Equal requests share an answer: each gets it under its own prompt.
-                await self._buffer.add_answer(dataclasses.replace(found[request.key], request=request))
+                await self._add_answer(dataclasses.replace(found[request.key], request=request))
                 continue
             await room.acquire()
             if self._stop.is_set():
@@ -147,7 +162,7 @@ class Session:
             task.add_done_callback(lambda task: self._done(task, room))
 
     def _ask_anew(self, request: Request) -> bool:
-        call = request.prompt_index * self._plan.job.model.samples + request.sample_index
+        call = request.prompt_index * self._plan.stride + request.sample_index
         return self._again.get(call) in _ASK_ANEW
 
     def _done(self, task: asyncio.Task[None], room: asyncio.Semaphore) -> None:
@@ -164,10 +179,7 @@ class Session:
         try:
             answer = await asker.ask(request, anew=self._ask_anew(request))
         except StopRunError as error:
-            if self.stopped_by is None:
-                log.warning("stopping: %s", error)
-            self.stopped_by = self.stopped_by or error
-            self._stop.set()
+            self._stop_for(error)
         except CallError as error:
             log.warning("prompt %r: %s", request.prompt_id, error)
             await self._buffer.add_failure(request, error, first_at=started)
@@ -181,8 +193,19 @@ class Session:
                 self._buffer.add_failure_now(request, lost, first_at=started)
             raise
         else:
-            await self._buffer.add_answer(answer)
+            await self._add_answer(answer)
         self._count_calls(asker)
+
+    async def _add_answer(self, answer: Answer) -> None:
+        await self._buffer.add_answer(answer)
+        if self._buffer.useless is not None:
+            self._stop_for(self._buffer.useless)
+
+    def _stop_for(self, error: StopRunError) -> None:
+        if self.stopped_by is None:
+            log.warning("stopping: %s", error)
+        self.stopped_by = self.stopped_by or error
+        self._stop.set()
 
     async def _cancel_when_stopped(self, asker: Asker) -> None:
         """Once told to stop: no new calls, a few seconds for those at the server, then an end."""

@@ -50,6 +50,8 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         if mode not in _MODES:
             raise FixtureError(f"mode {mode!r}: use one of {', '.join(_MODES)}")
         self._path = Path(fixtures)
+        if mode == "record" and (self._path.is_dir() or self._path.suffix == ".zst"):
+            raise FixtureError(f"{fixtures}: mode record adds lines to a plain .jsonl file, so name one")
         self._mode = mode
         self._provider = provider
         self._samples: defaultdict[tuple[str, bytes], list[str]] = defaultdict(list)
@@ -111,7 +113,7 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         number = self._asked[call]
         if self._mode == "replay" and not keys:
             assert self._recordings is not None  # noqa: S101  replay cannot start without
-            raise miss(asked, self._recordings)
+            raise miss(asked, self._recordings, any_provider=self._provider is None)
         if not keys or (self._mode == "record" and number >= len(keys)):
             return None
         self._asked[call] += 1
@@ -127,8 +129,10 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             answer = Answer(asked, response.status_code, headers, response.content, "api", fetched_at=now)
             line = fixture_line(answer)
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
-                file.write(line + b"\n")
+            with self._path.open("a+b") as file:
+                file.seek(max(file.tell() - 1, 0))
+                unfinished = file.read() not in {b"", b"\n"}
+                file.write(b"\n" * unfinished + line + b"\n")
             call = (asked.endpoint, canonical_json(asked.body))
             self._samples[call].append(asked.key)
             self._asked[call] += 1
@@ -195,6 +199,4 @@ def replay_client(
         return openai.AsyncOpenAI(
             api_key=key, base_url=base, max_retries=0, http_client=httpx2.AsyncClient(transport=transport)
         )
-    return openai.OpenAI(
-        api_key=key, base_url=base, max_retries=0, http_client=httpx2.Client(transport=transport)
-    )
+    return openai.OpenAI(api_key=key, base_url=base, max_retries=0, http_client=httpx2.Client(transport=transport))

@@ -12,7 +12,7 @@ from logprob_store.asking import Asker
 from logprob_store.cache import AnswerCache
 from logprob_store.errors import JobError
 from logprob_store.fixtures import Recordings
-from logprob_store.pacing import Slots
+from logprob_store.pacing import Pacer
 from logprob_store.transport.replay import replay_transport
 
 if TYPE_CHECKING:
@@ -74,7 +74,12 @@ async def open_asker(job: Job, transport: Transport, *, run: str | None = None) 
     with open_cache(job) as cache:
         async with Asker(
             transport,
-            slots=Slots(limits.concurrency, limits.requests_per_minute),
+            pacer=Pacer(
+                limits.concurrency,
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+                patience_s=limits.retry_for_s,
+            ),
             cache=cache,
             fresh_for=run if job.cache.mode == "refresh" else None,
             run=run,

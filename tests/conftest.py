@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,13 @@ REPO = Path(__file__).resolve().parents[1]
 RECORDINGS = REPO.parent / "shared" / "recordings"
 
 LOOPBACK_FIXTURES = frozenset({"fault_server", "fault_server_process"})
+
+
+# A busy machine is no bug, and a folder that several examples share is meant.
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("tests")
 
 
 class NetworkBlockedError(RuntimeError):
@@ -93,8 +101,8 @@ def _is_loopback(host: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the SDK's settings out of the environment, so that tests do not depend on who runs them."""
-    for name in [name for name in os.environ if name.startswith("OPENAI_")]:
+    """Take keys and proxies out of the environment, so that tests do not depend on who runs them."""
+    for name in [name for name in os.environ if name.startswith("OPENAI_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 
 

@@ -11,7 +11,7 @@ import pytest
 from logprob_store.asking import Asker
 from logprob_store.cache import AnswerCache
 from logprob_store.errors import CacheError, CallError
-from logprob_store.pacing import Slots
+from logprob_store.pacing import Pacer
 from logprob_store.request import Answer, Request, make_request
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def cache(tmp_path: Path) -> Iterator[AnswerCache]:
 
 
 def _asker(server: _Server, cache: AnswerCache | None, **settings: Any) -> Asker:
-    return Asker(server, slots=Slots(8), cache=cache, **{"attempts": 1, **settings})
+    return Asker(server, pacer=Pacer(8), cache=cache, **{"attempts": 1, **settings})
 
 
 def test_equal_requests_in_flight_are_sent_once(cache: AnswerCache) -> None:
@@ -207,7 +207,7 @@ def test_a_call_cancelled_at_the_server_is_lost(cache: AnswerCache) -> None:
     """It may have been charged, so its key is noted; one still waiting for a slot is not."""
 
     async def main() -> set[str]:
-        asker = Asker(_Server(), slots=Slots(1), cache=cache, attempts=1)
+        asker = Asker(_Server(), pacer=Pacer(1), cache=cache, attempts=1)
         async with asker:
             tasks = [asyncio.create_task(asker.ask(_request(text))) for text in ("sent", "waiting")]
             await asyncio.sleep(0.05)
@@ -289,7 +289,7 @@ def test_many_answers_share_one_sync(cache: AnswerCache, monkeypatch: pytest.Mon
 
     async def main() -> None:
         server = _Server()
-        async with Asker(server, slots=Slots(100), cache=cache) as asker:
+        async with Asker(server, pacer=Pacer(100), cache=cache) as asker:
             asks = asyncio.gather(*(asker.ask(_request(str(number))) for number in range(50)))
             await asyncio.sleep(0.05)
             server.open.set()

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logprob_store.cache import AnswerCache
-from logprob_store.errors import CacheError
+from logprob_store.errors import CacheError, DiskError
 from logprob_store.request import Answer, make_request
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _plant(path: Path, key: str, /, **columns: Any) -> None:
     database.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(max_examples=30)
 @given(body=st.binary(max_size=300))
 def test_round_trip(tmp_path: Path, body: bytes) -> None:
     """Any body comes back byte for byte, with all that was noted of its call."""
@@ -258,7 +258,7 @@ def test_put_many_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
         with monkeypatch.context() as patched:
             patched.setattr(cache._disk, "set", full)
-            with pytest.raises(CacheError, match="3 answers could not be written"):
+            with pytest.raises(DiskError, match="3 answers could not be written"):
                 cache.put_many(batch)
 
         assert len(cache) == 0
@@ -267,7 +267,7 @@ def test_put_many_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
-    """An answer that does not fit is a CacheError, never passed over; what was kept stays readable."""
+    """An answer that does not fit is a DiskError, never passed over; what was kept stays readable."""
     noise = random.Random(0)  # noqa: S311
     small = _answer("small")
     with AnswerCache(tmp_path) as cache:
@@ -275,7 +275,7 @@ def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
         (pages,) = cache._disk._sql("PRAGMA page_count").fetchone()
         cache._disk._sql(f"PRAGMA max_page_count = {pages + 5}")
 
-        with pytest.raises(CacheError, match="full"):
+        with pytest.raises(DiskError, match="full"):
             cache.put_many([_answer("large", noise.randbytes(1_000_000))])
 
         assert cache.get(small.request.key) is not None

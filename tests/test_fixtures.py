@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from logprob_store.decode import decode_answers, rebuild_logprobs
@@ -60,7 +60,6 @@ _BODIES = st.binary(max_size=60) | st.recursive(
 ).flatmap(lambda value: st.sampled_from([None, 1]).map(lambda indent: json.dumps(value, indent=indent).encode()))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=_BODIES)
 def test_any_body_comes_back_byte_for_byte(tmp_path: Path, body: bytes) -> None:
     """JSON, pretty-printed JSON, HTML, nothing at all, and bytes that are no text."""

@@ -23,6 +23,10 @@ EXPECTED = [
     "LogprobStoreError",
     "RunSummary",
     "Store",
+    "bits_per_byte",
+    "byte_perplexity",
+    "candidate_scores",
+    "choices",
     "chosen_rank",
     "complete",
     "confidence",
@@ -32,6 +36,7 @@ EXPECTED = [
     "entropy_upper",
     "generated",
     "greedy",
+    "import_responses",
     "joint_probability",
     "load_job",
     "logprob_margin",
@@ -51,10 +56,12 @@ EXPECTED = [
     "run_job_async",
     "scored_tokens",
     "scores",
+    "text_scores",
     "token_confidence",
     "unscored_tokens",
     "varentropy",
     "with_chosen",
+    "word_perplexity",
 ]
 
 

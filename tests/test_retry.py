@@ -10,7 +10,7 @@ import pytest
 
 from logprob_store import retry
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.pacing import Slots
+from logprob_store.pacing import Pacer
 from logprob_store.request import Answer, Request, make_request
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _run(
     monkeypatch.setattr("time.monotonic", lambda: now)
 
     async def main() -> Answer:
-        return await retry.ask_until_answered(request, transport, slots=Slots(1), **settings)
+        return await retry.ask_until_answered(request, transport, pacer=Pacer(1), **settings)
 
     try:
         return asyncio.run(main()), calls, waits
@@ -110,18 +110,19 @@ def test_a_cancelled_wait_for_a_start_gives_its_slot_back() -> None:
     """A rate limit's queue can be left without losing a slot."""
 
     async def main() -> None:
-        slots = Slots(1, requests_per_minute=1)
-        async with slots:
+        request = make_request({"model": "m"}, endpoint="chat", provider="p")
+        pacer = Pacer(1, requests_per_minute=1)
+        async with pacer.slot(request):
             pass
 
         async def enter() -> None:
-            async with slots:
+            async with pacer.slot(request):
                 pytest.fail("a minute has not passed")
 
         task = asyncio.create_task(enter())
         await asyncio.sleep(0.02)
         task.cancel()
         await asyncio.wait([task])
-        assert not slots._free.locked()
+        assert pacer.concurrency.in_use == 0
 
     asyncio.run(main())

@@ -1,19 +1,21 @@
 """The chat shape: `{content: [E] | null, refusal: [E] | null}` with `E = {token, logprob, bytes, top_logprobs}`.
 
-DeepSeek's `reasoning_content` beside them, llama.cpp's `id` inside them, and keys that a server leaves out are part
-of the shape. Holds how such a value is recognised, read one token at a time, and rebuilt. Leaves out the bulk way
-(`chat_bulk`), which is for the regular ones among them.
+DeepSeek's `reasoning_content` beside them, llama.cpp's `id` or Fireworks' `token_id` inside them, and keys that a
+server leaves out are part of the shape. Holds how such a value is recognised, read one token at a time, and rebuilt.
+Leaves out the bulk way (`chat_bulk`), which is for the regular ones among them.
 
 A template looks like `{"shape": "chat", "content": "list", "refusal": "null", "token": ["bytes", "logprob", "token",
 "top_logprobs"], "alternative": ["bytes", "logprob", "token"]}`: which keys there are, in the whole, in a token and in
-an alternative. `"top_logprobs": "null"` says that it is null in all tokens.
+an alternative. `"top_logprobs": "null"` says that it is null in all tokens. `"extra": {"text_offset": [0, 2]}` holds
+what no column is for (Fireworks' `text_offset` and `sampling_logprob`), if all tokens have it: a value for each token,
+content before refusal before reasoning.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.rows import Token, make_token
+from logprob_store.decode.rows import NO_ID, Token, make_token
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ NAME: Final = "chat"
 ORDERED: Final = False
 
 SECTION_OF: Final = {"content": "content", "refusal": "refusal", "reasoning_content": "reasoning"}
-ALTERNATIVE_KEYS: Final = ("bytes", "id", "logprob", "token")
+ALTERNATIVE_KEYS: Final = ("bytes", "id", "logprob", "token", "token_id")
 TOKEN_KEYS: Final = (*ALTERNATIVE_KEYS, "top_logprobs")
 
 
@@ -34,7 +36,7 @@ def recognises(value: Mapping[str, Any]) -> bool:
     return any(key in value for key in SECTION_OF) and not isinstance(value.get("tokens"), list)
 
 
-def read(value: Mapping[str, Any], where: Where) -> Reading:
+def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
     """The template and the tokens of each section."""
     tokens: dict[str, Sequence[Token]] = {}
     kinds: dict[str, str] = {}
@@ -45,8 +47,8 @@ def read(value: Mapping[str, Any], where: Where) -> Reading:
         items = value[key]
         kinds[key] = "null" if items is None else "list"
         if items is not None:
-            path = f"{where.path}.{key}"
-            tokens[section] = [_read_token(item, f"{path}[{n}]") for n, item in enumerate(_list(items, path))]
+            listed = _list(items, f"{where.path}.{key}")
+            tokens[section] = [_read_token(item, where.token(key, n)) for n, item in enumerate(listed)]
             wires.extend(items)
     return _template(kinds, wires), tokens
 
@@ -72,7 +74,15 @@ def make_template(
 def _template(kinds: Mapping[str, str], wires: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first = next((item["top_logprobs"][0] for item in wires if item.get("top_logprobs")), None)
     null_top = bool(wires) and all(item.get("top_logprobs", ()) is None for item in wires)
-    return make_template(kinds, wires[0] if wires else None, first, null_top=null_top)
+    template = make_template(kinds, wires[0] if wires else None, first, null_top=null_top)
+    shared = [key for key in wires[0] if key not in TOKEN_KEYS] if wires else []
+    plain = (key for key in shared if all(_is_plain(item.get(key, ())) for item in wires))
+    extra = {key: [item[key] for item in wires] for key in plain}
+    return {**template, "extra": extra} if extra else template
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float))
 
 
 def _read_token(item: Any, path: str) -> Token:
@@ -90,7 +100,7 @@ def _read_one(item: Any, path: str, alternatives: Sequence[Token] = ()) -> Token
         f"{path}.token",
         logprob=found.get("logprob"),
         spelled=found.get("bytes"),
-        token_id=found.get("id"),
+        token_id=found.get("id", found.get("token_id", NO_ID)),
         alternatives=alternatives,
     )
 
@@ -110,12 +120,17 @@ def _list(value: Any, path: str) -> list[Any]:
 def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token]]) -> dict[str, Any]:
     """The wire's value, as far as template and tokens say it."""
     rebuilt: dict[str, Any] = {}
+    made: list[dict[str, Any]] = []
     for key, section in SECTION_OF.items():
         kind = template.get(key)
         if kind == "list":
             rebuilt[key] = [_rebuild_token(token, template) for token in tokens.get(section, ())]
+            made.extend(rebuilt[key])
         elif kind == "null":
             rebuilt[key] = None
+    for key, column in template.get("extra", {}).items():
+        for item, value in zip(made, column, strict=True):
+            item[key] = value
     return rebuilt
 
 
@@ -133,5 +148,6 @@ def _rebuild_one(token: Token, keys: Sequence[str]) -> dict[str, Any]:
         "logprob": token.logprob,
         "bytes": None if token.bytes is None else list(token.bytes),
         "id": token.token_id,
+        "token_id": token.token_id,
     }
     return {key: values[key] for key in keys if key in values}

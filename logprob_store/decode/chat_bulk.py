@@ -54,6 +54,7 @@ _FIRST: Final = re.compile(
 
 _ANY_STRING: Final = re.compile(_STRING + rb"(\s*+:)?+")
 _LEAST: Final = {"token", "logprob"}
+_IDS: Final = {"id", "token_id"}
 _SECTION_KEY: Final = re.compile(rb'"(content|refusal|reasoning_content)"\s*+:')
 _TAIL: Final = re.compile(rb'(?:,\s*+"(?:content|refusal|reasoning_content)"\s*+:\s*+null\s*+)++\}$')
 _TAIL_BYTES: Final = 96
@@ -113,6 +114,8 @@ def guess_keys(one: Slice) -> Keys | None:
     other = _keys_in(alternative) if alternative else token - {"top_logprobs"}
     if not (_LEAST <= token <= {*TOKEN_KEYS} and _LEAST <= other <= {*ALTERNATIVE_KEYS}):
         return None
+    if token.issuperset(_IDS) or other.issuperset(_IDS):  # there is one column
+        return None
     return Keys(
         tuple(key for key in SECTION_OF if key.encode() in sections),
         tuple(key for key in TOKEN_KEYS if key in token),
@@ -137,6 +140,7 @@ def schema_of(keys: Keys) -> Any:
         "logprob": pa.float64(),
         "bytes": pa.list_(pa.uint8()),
         "id": pa.int32(),
+        "token_id": pa.int32(),
     }
     alternative = pa.struct([(key, kinds[key]) for key in keys.alternative])
     kinds["top_logprobs"] = pa.list_(alternative)

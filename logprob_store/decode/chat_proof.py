@@ -52,7 +52,7 @@ class Proof:
         self._tokens = [0] * len(contents)
         self._alternatives = [0] * len(contents)
         self._irregular: set[int] = set()
-        self._nulls: dict[str, set[int]] = {"bytes": set(), "id": set()}
+        self._nulls: dict[str, set[int]] = {"bytes": set(), "id": set(), "token_id": set()}
         self._null_top: Counter[int] = Counter()
         self._large: set[int] = set()
         self._zero: set[int] = set()
@@ -77,7 +77,7 @@ class Proof:
         for array in (items, items.field("token"), items.field("logprob")):
             if array.null_count:
                 self._irregular |= _rows(pc.is_null(array), rows)
-        for name in names & {"bytes", "id"}:
+        for name in names & self._nulls.keys():
             if items.field(name).null_count:
                 self._nulls[name] |= _rows(pc.is_null(items.field(name)), rows)
         if "bytes" in names and items.field("bytes").values.null_count:

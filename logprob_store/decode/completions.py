@@ -14,7 +14,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.rows import Token, make_token
+from logprob_store.decode.rows import NO_ID, Token, make_token
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def recognises(value: Mapping[str, Any]) -> bool:
     return isinstance(value.get("tokens"), list)
 
 
-def read(value: Mapping[str, Any], where: Where) -> Reading:
+def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
     """The template and the tokens, an echoed prompt's apart from those that were generated."""
     texts = value["tokens"]
     columns = {key: _column(value, key, len(texts), where) for key in _COLUMNS}
@@ -43,7 +43,7 @@ def read(value: Mapping[str, Any], where: Where) -> Reading:
             text,
             f"{where.path}.tokens[{n}]",
             logprob=columns["token_logprobs"][n],
-            token_id=columns["token_ids"][n],
+            token_id=NO_ID if value.get("token_ids") is None else columns["token_ids"][n],
             alternatives=_alternatives(columns["top_logprobs"][n], f"{where.path}.top_logprobs[{n}]"),
         )
         for n, text in enumerate(texts)
@@ -89,7 +89,7 @@ def _start(offsets: Any, tokens: Sequence[Token]) -> Any:
 
 def _starts(tokens: Sequence[Token], start: int) -> list[int]:
     """Where each token starts, in code points: `[0, 2]` for "Hi", " all"."""
-    return list(accumulate((len(token.text) for token in tokens), initial=start))[:-1]
+    return list(accumulate((len(token.text or "") for token in tokens), initial=start))[:-1]
 
 
 def _prompt_tokens(value: Mapping[str, Any], tokens: Sequence[Token], where: Where) -> int:
@@ -108,7 +108,7 @@ def _prompt_tokens(value: Mapping[str, Any], tokens: Sequence[Token], where: Whe
     offsets = value.get("text_offset")
     if not (isinstance(offsets, list) and len(offsets) == len(tokens) and all(type(o) is int for o in offsets)):
         offsets = _starts(tokens, 0)
-    ends = [offset - offsets[0] for offset in offsets] + [sum(len(token.text) for token in tokens)]
+    ends = [offset - offsets[0] for offset in offsets] + [sum(len(token.text or "") for token in tokens)]
     counted = where.prompt_tokens
     if counted is not None and counted <= len(tokens) and (length is None or length not in ends):
         return counted

@@ -1,6 +1,6 @@
 """Many answers to the three tables: reads each body, sends its `logprobs` the fast or the exact way, says what failed.
 
-Leaves out every wire format (`registry` lists them) and all I/O.
+Leaves out every wire format (`registry` lists them), the exact way itself (`exact`), and all I/O.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import pyarrow as pa
 
-from logprob_store.decode import wire
-from logprob_store.decode.body import Choice, Reply, known_keys, loads
 from logprob_store.decode.chat_bulk import Slice, read_regular
+from logprob_store.decode.exact import NOTHING, add_what_is_beside, check_empty, read_exactly
 from logprob_store.decode.pieces import Pieces
-from logprob_store.decode.registry import READERS, SHAPES, Where
+from logprob_store.decode.reading import read_body
 from logprob_store.decode.summary import completions_table
 from logprob_store.errors import DecodeError
 from logprob_store.schema import completion_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from logprob_store.decode.body import Choice, Reply
     from logprob_store.request import Answer
 
 _PART_BYTES: Final = 4 << 20
@@ -112,16 +111,18 @@ def _decode_part(answers: Sequence[Answer], numbers: list[int]) -> Decoded:
     failures: dict[int, DecodeError] = {}
     jobs = _read_bodies(answers, numbers, failures)
     pieces = Pieces()
-    raw = [job for job in jobs if isinstance(job.choice.logprobs, bytes)]
+    raw = [job for job in jobs if isinstance(job.choice.logprobs, bytes) and job.choice.shape is None]
     slices = [Slice(job.completion_id, job.choice.logprobs, job.choice.reasoning) for job in raw]
     wires = read_regular(slices, pieces)
     for job in jobs:
         if job.completion_id not in wires:
-            _try(_read_exactly, job, pieces, wires, failures)
+            _try(read_exactly, job, pieces, wires, failures)
+        if job.choice.layout is not None or job.choice.prompt_logprobs is not None:
+            _try(add_what_is_beside, job, pieces, wires, failures)
     held = pieces.token_counts()
     for job in jobs:
-        if job.answer.request.asks_logprobs and not held[job.completion_id]:
-            _try(_check_empty, job, pieces, wires, failures)
+        if job.answer.request.asks_logprobs and (not held[job.completion_id] or job.choice.logprobs in NOTHING):
+            _try(check_empty, job, pieces, wires, failures)
     jobs = [job for job in jobs if job.number not in failures]
     kept = {job.completion_id for job in jobs}
     tokens, alternatives = pieces.tables(kept.__contains__)
@@ -135,21 +136,17 @@ def _read_bodies(answers: Sequence[Answer], numbers: list[int], failures: dict[i
         answer = answers[number]
         request = answer.request
         try:
-            reply = _reader(request.endpoint)(answer)
+            reply = read_body(answer)
         except DecodeError as error:
             failures[number] = error
+            continue
+        except RecursionError:
+            failures[number] = DecodeError("the answer is nested too deeply")
             continue
         for choice in reply.choices:
             key = completion_id(request.prompt_index, request.sample_index, choice.index)
             jobs.append(Job(number, answer, reply, choice, key))
     return jobs
-
-
-def _reader(endpoint: str) -> Callable[[Answer], Reply]:
-    reader = READERS.get(endpoint)
-    if reader is None:
-        raise DecodeError(f"no reader for the endpoint {endpoint!r}; there are: {', '.join(READERS)}")
-    return reader
 
 
 def _try(step: Any, job: Job, pieces: Pieces, wires: dict[int, str], failures: dict[int, DecodeError]) -> None:
@@ -161,55 +158,4 @@ def _try(step: Any, job: Job, pieces: Pieces, wires: dict[int, str], failures: d
     except DecodeError as error:
         failures[job.number] = error
     except RecursionError:
-        failures[job.number] = DecodeError(f"{job.choice.path}.logprobs: nested too deeply")
-
-
-def _read_exactly(job: Job, pieces: Pieces, wires: dict[int, str]) -> None:
-    """Read one choice's `logprobs` token by token."""
-    value = job.choice.logprobs
-    path = f"{job.choice.path}.logprobs"
-    if isinstance(value, bytes):
-        value = loads(value)
-    if value is None or value is msgspec.UNSET:
-        wires[job.completion_id] = wire.as_text({"shape": "null" if value is None else "absent"})
-        return
-    if not isinstance(value, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
-    shape = next((shape for shape in SHAPES if shape.recognises(value)), None)
-    if shape is None:
-        if job.answer.request.asks_logprobs:
-            raise DecodeError(f"{path}: no list of tokens in it, only {known_keys(value)}", error_type="no_logprobs")
-        wires[job.completion_id] = wire.seal({"shape": "other"}, None, value)
-        return
-    template, tokens = shape.read(value, _where(job, path))
-    wires[job.completion_id] = wire.seal(template, shape.rebuild(template, tokens), value, ordered=shape.ORDERED)
-    pieces.add_tokens(job.completion_id, tokens)
-
-
-def _where(job: Job, path: str) -> Where:
-    body = job.answer.request.body
-    prompt = body.get("prompt")
-    counted = job.reply.prompt_tokens
-    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-        # Several prompts in one call: their choices follow each other, and usage counts them all.
-        each = body.get("n") if isinstance(body.get("n"), int) else 1
-        counted = counted if len(prompt) == 1 else None
-        prompt = prompt[min(job.choice.index // max(each or 1, 1), len(prompt) - 1)]
-    return Where(
-        path=path,
-        echo=bool(body.get("echo")),
-        prompt=prompt if isinstance(prompt, (str, list)) else None,
-        text=job.choice.text,
-        prompt_tokens=counted,
-    )
-
-
-def _check_empty(job: Job, _: Pieces, __: dict[int, str]) -> None:
-    """Refuse an answer without tokens, unless the model said nothing and the server says so."""
-    choice, path = job.choice, f"{job.choice.path}.logprobs"
-    if choice.logprobs in (None, b"null", msgspec.UNSET):
-        state = "absent" if choice.logprobs is msgspec.UNSET else "null"
-        raise DecodeError(f"{path}: {state}, though asked for", error_type="no_logprobs")
-    single = len(job.reply.choices) == 1
-    if choice.text or choice.refusal or choice.tool_calls or (single and job.reply.completion_tokens):
-        raise DecodeError(f"{path}: no tokens in it, though the answer is not empty", error_type="no_logprobs")
+        failures[job.number] = DecodeError(f"{job.choice.path}: nested too deeply")

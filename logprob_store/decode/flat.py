@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 from logprob_store.decode.rows import (
     ALTERNATIVES_SCHEMA,
     FLAGS,
+    ID_MARK,
     SECTIONS,
     TOKENS_SCHEMA,
     enum_array,
+    id_in_text,
 )
 from logprob_store.schema import SENTINEL_AT_MOST
 
@@ -123,5 +125,15 @@ def _section(section: str, length: int) -> Any:
 def _columns(items: Any) -> list[Any]:
     names = {field.name for field in items.type}
     spelled = binary_of(items.field("bytes")) if "bytes" in names else pa.nulls(len(items), pa.large_binary())
-    ids = items.field("id") if "id" in names else pa.nulls(len(items), pa.int32())
-    return [items.field("token"), spelled, ids, *flagged(items.field("logprob"))]
+    texts = items.field("token")
+    named = next((items.field(name) for name in ("id", "token_id") if name in names), None)
+    return [texts, spelled, _ids(named, texts), *flagged(items.field("logprob"))]
+
+
+def _ids(named: Any, texts: Any) -> Any:
+    """The token ids: as they are, or as vLLM writes them in place of texts."""
+    if named is not None:
+        return named
+    if not pc.any(pc.starts_with(texts, ID_MARK), min_count=0).as_py():
+        return pa.nulls(len(texts), pa.int32())
+    return pa.array([None if text is None else id_in_text(text) for text in texts.to_pylist()], pa.int32())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -52,6 +53,12 @@ class Pieces:
         """Append tables and give the number of the piece they are."""
         self._tables.append((tokens, ALTERNATIVES_SCHEMA.empty_table() if alternatives is None else alternatives))
         return len(self._tables)
+
+    def holds(self, completion_id: int, section: str) -> bool:
+        """Whether rows of this section are among those that were added last, which are this completion's."""
+        code = SECTIONS.index(section)
+        own = takewhile(lambda one: one.completion_id == completion_id, reversed(self.segments))
+        return any(one.section == code for one in own)
 
     def token_counts(self) -> Counter[int]:
         """Tokens of each completion, an echoed prompt's included."""

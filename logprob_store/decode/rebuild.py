@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from logprob_store.decode.registry import SHAPES
+from logprob_store.decode.registry import restore, shape_named
 from logprob_store.decode.rows import Token, wire_number
 from logprob_store.decode.wire import apply_patch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pyarrow as pa
 
 _COLUMNS = ("token", "bytes", "token_id", "logprob", "logprob_flag", "logprob_wire")
@@ -24,7 +26,11 @@ _COLUMNS = ("token", "bytes", "token_id", "logprob", "logprob_flag", "logprob_wi
 def rebuild_logprobs(
     completions: pl.DataFrame | pa.Table, tokens: pl.DataFrame | pa.Table, alternatives: pl.DataFrame | pa.Table
 ) -> dict[int, Any]:
-    """completion_id to the `logprobs` value of that choice, as `json.loads` gives it from the wire.
+    """completion_id to the logprobs part of that choice, as `json.loads` gives it from the wire.
+
+    What that part is, each format's module says; mostly it is the value of the choice's `logprobs`. Where vLLM sent
+    `prompt_logprobs` too, it is `{"logprobs": ..., "prompt_logprobs": ...}`. For a stream, it is that of the body which
+    `merge_stream` makes.
 
     None stands for null and for an absent key alike; the `wire` column still tells them apart. Rows may come in any
     order, and rows of completions that are not in `completions` are passed over. All rows must be of one run.
@@ -43,11 +49,21 @@ def rebuild_logprobs(
     return {completion_id: _rebuild(wire, found[completion_id]) for completion_id, wire in rows}
 
 
-def _rebuild(wire: str, tokens: dict[str, list[Token]]) -> Any:
+def _rebuild(wire: str, tokens: Mapping[str, list[Token]]) -> Any:
     template = json.loads(wire)
-    shape = next((shape for shape in SHAPES if template["shape"] == shape.NAME), None)
+    beside = template.get("prompt_logprobs")
+    if beside is None:
+        return _rebuild_one(template, tokens)
+    echoed = beside["shape"] == "other" or "echo" in beside
+    others = tokens if echoed else {**tokens, "prompt": []}
+    return {"logprobs": _rebuild_one(template, others), "prompt_logprobs": _rebuild_one(beside, tokens)}
+
+
+def _rebuild_one(template: Mapping[str, Any], tokens: Mapping[str, list[Token]]) -> Any:
+    shape = shape_named(template["shape"])
     rebuilt = None if shape is None else shape.rebuild(template, tokens)
-    return apply_patch(rebuilt, template.get("patch", []))
+    value = apply_patch(rebuilt, template.get("patch", []))
+    return restore(template["layout"], value) if "layout" in template else value
 
 
 def _token(values: list[Any]) -> Token:

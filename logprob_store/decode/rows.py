@@ -35,18 +35,26 @@ ALTERNATIVES_SCHEMA: Final = arrow_schema(ALTERNATIVES)
 MOST_ALTERNATIVES: Final = 2**15 - 1
 """What an Int16 rank can count."""
 
+NO_ID: Final = object()
+"""The wire names no id, not even null."""
+
+ID_MARK: Final = "token_id:"
+"""What vLLM puts before an id that stands in place of a token's text (`return_tokens_as_token_ids`)."""
+
 _INT32: Final = 2**31
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_ID_TEXT: Final = re.compile(ID_MARK + "([0-9]{1,10})")
 _INTEGERS: Final = frozenset((int,))
 
 
 class Token(NamedTuple):
     """A token or an alternative, holding what its row can hold and nothing else.
 
-    `logprob` is the wire's number (-9999.0, inf and NaN included), None where there was none.
+    `logprob` is the wire's number (-9999.0, inf and NaN included), None where there was none. `text` is None where the
+    wire named the token by its id alone: "" would claim that it spells nothing.
     """
 
-    text: str
+    text: str | None
     bytes: bytes | None = None
     token_id: int | None = None
     logprob: float | None = None
@@ -72,26 +80,43 @@ def make_token(
     *,
     logprob: Any = None,
     spelled: Any = None,
-    token_id: Any = None,
+    token_id: Any = NO_ID,
     alternatives: Sequence[Token] = (),
+    nullable: bool = False,
 ) -> Token:
     r"""A token from wire values; what a row cannot hold becomes None, and the patch will keep it.
 
+    Where the wire names no id (`NO_ID`), one that stands in the text is taken.
+
     Raises:
-        DecodeError: the text is no string, or there are more alternatives than ranks.
+        DecodeError: the text is no string (nor None, if `nullable`), or there are more alternatives than ranks.
 
     >>> make_token("é", "content[0].token", logprob=-1, spelled=[195, 169], token_id=7)
     Token(text='é', bytes=b'\xc3\xa9', token_id=7, logprob=-1.0, alternatives=())
     """
-    if not isinstance(text, str):
+    if not isinstance(text, str) and not (nullable and text is None):
         raise DecodeError(f"{path}: expected a string, got {type(text).__name__}")
     if len(alternatives) > MOST_ALTERNATIVES:
         raise DecodeError(
             f"{path}: {len(alternatives)} alternatives, more than the {MOST_ALTERNATIVES} ranks there are"
         )
+    if token_id is NO_ID and text is not None:
+        token_id = id_in_text(text)
     if type(token_id) is not int or not -_INT32 <= token_id < _INT32:
         token_id = None
-    return Token(clean_text(text), _as_bytes(spelled), token_id, _as_float(logprob), alternatives)
+    clean = None if text is None else clean_text(text)
+    return Token(clean, _as_bytes(spelled), token_id, _as_float(logprob), alternatives)
+
+
+def id_in_text(text: str) -> int | None:
+    """The id in place of a token's text, if there is one.
+
+    >>> id_in_text("token_id:123"), id_in_text("token_id:")
+    (123, None)
+    """
+    match = _ID_TEXT.fullmatch(text)
+    number = None if match is None else int(match[1])
+    return number if number is not None and number < _INT32 else None
 
 
 def _as_bytes(spelled: Any) -> bytes | None:
@@ -154,10 +179,12 @@ class RowBuilder:
         """Rows so far: tokens, alternatives."""
         return len(self._tokens), len(self._alternatives)
 
-    def add(self, completion_id: int, section: str, tokens: Sequence[Token]) -> None:
-        """Append a section of a completion; sections come in the order of `SECTIONS`."""
+    def add(self, completion_id: int, section: str, tokens: Sequence[Token | None]) -> None:
+        """Append a section of a completion, in the order of `SECTIONS`; a None has a position and no row."""
         code = SECTIONS.index(section)
         for position, token in enumerate(tokens):
+            if token is None:
+                continue
             self._tokens.append((completion_id, code, position, *_columns(token)))
             for rank, other in enumerate(token.alternatives, 1):
                 self._alternatives.append((completion_id, code, position, rank, *_columns(other)))
@@ -192,6 +219,6 @@ def enum_array(codes: pa.Array, names: Sequence[str]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(codes, dictionary, ordered=True)
 
 
-def tokens_by_section(tokens: Mapping[str, Sequence[Token]]) -> list[tuple[str, Sequence[Token]]]:
+def tokens_by_section(tokens: Mapping[str, Sequence[Token | None]]) -> list[tuple[str, Sequence[Token | None]]]:
     """The sections that hold tokens, in the order of rows."""
     return [(section, tokens[section]) for section in SECTIONS if tokens.get(section)]

@@ -1,8 +1,9 @@
 r"""The `wire` column: what the rows cannot say about a `logprobs` value, so that it can be rebuilt exactly.
 
 It is a JSON object: `shape` names the format, further keys are that format's template (which keys are present), and
-`patch` lists what template and rows get wrong. For regular answers there is no patch and the column is one constant.
-Leaves out what a template means; each shape's module owns that.
+`patch` lists what template and rows get wrong. `layout` is what a body's reader adds for a value that it put into the
+chat shape, and `prompt_logprobs` another such object for vLLM's second value. For regular answers there is no patch and
+the column is one constant. Leaves out what a template means; each shape's module owns that.
 
 A patch is a list of `[path, value]` (put this there) and `[path]` (remove what is there). The path `[]` is the whole.
 
@@ -16,9 +17,12 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MOST_DEPTH: Final = 64
 """Deeper values in a patch are refused: a reader's recursion must never depend on what a server sent."""
@@ -27,9 +31,18 @@ _PLAIN: Final = frozenset((int, str))
 _NUMBERS: Final = (int, float)
 
 
-def as_text(template: dict[str, Any]) -> str:
+def as_text(template: Mapping[str, Any]) -> str:
     """The template as it stands in the column: compact, ASCII (lone surrogates survive as escapes)."""
     return json.dumps(template, separators=(",", ":"))
+
+
+def join(text: str, key: str, part: str) -> str:
+    """The column's text with another JSON text under a key of its own.
+
+    >>> join('{"shape":"chat"}', "layout", '{"format":"x"}')
+    '{"shape":"chat","layout":{"format":"x"}}'
+    """
+    return f'{text[:-1]},"{key}":{part}}}'
 
 
 def seal(template: dict[str, Any], rebuilt: Any, original: Any, *, ordered: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logprob_store.metrics.candidates import candidate_scores, choices
 from logprob_store.metrics.chosen import chosen_rank, greedy, with_chosen
 from logprob_store.metrics.columns import POSITION, generated
 from logprob_store.metrics.scores import scores
@@ -18,12 +19,17 @@ from logprob_store.metrics.sequence import (
     scored_tokens,
     unscored_tokens,
 )
+from logprob_store.metrics.texts import bits_per_byte, byte_perplexity, text_scores, word_perplexity
 from logprob_store.metrics.topk import logprob_margin, margin, missing_mass, token_confidence
 from logprob_store.metrics.topk_bounds import entropy_bounds, entropy_lower, entropy_upper
 from logprob_store.metrics.topk_entropy import entropy, negentropy, varentropy
 
 __all__ = [
     "POSITION",
+    "bits_per_byte",
+    "byte_perplexity",
+    "candidate_scores",
+    "choices",
     "chosen_rank",
     "confidence",
     "entropy",
@@ -46,8 +52,10 @@ __all__ = [
     "perplexity",
     "scored_tokens",
     "scores",
+    "text_scores",
     "token_confidence",
     "unscored_tokens",
     "varentropy",
     "with_chosen",
+    "word_perplexity",
 ]

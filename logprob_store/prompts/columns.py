@@ -32,6 +32,10 @@ _ROLES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
         lambda kind: is_text(kind) or (is_list(kind) and pa.types.is_struct(kind.value_type) and is_json(kind)),
         "a list of structs of JSON values, or JSON text",
     ),
+    "continuations": (
+        lambda kind: is_text(kind) or (is_list(kind) and is_text(kind.value_type)),
+        "a list of texts, or text",
+    ),
     "params": (
         lambda kind: is_text(kind) or (pa.types.is_struct(kind) and is_json(kind)),
         "a struct of JSON values, or JSON text",
@@ -48,7 +52,8 @@ _ROLES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
 class Columns:
     """What the job file says about the columns: exactly one of `prompt`, `messages` and `template`.
 
-    `system` is the name of a column beside `prompt`, and itself a template beside `template`.
+    `system` is the name of a column beside `prompt`, and itself a template beside `template`. `continuations` names a
+    column of what may follow a plain text, to be scored.
 
     Raises:
         PromptsError: none or several of the three, `system` beside `messages`, or a kept name that is taken.
@@ -64,6 +69,7 @@ class Columns:
     messages: str | None = None
     template: str | None = None
     params: str | None = None
+    continuations: str | None = None
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -90,7 +96,8 @@ class Columns:
         """Every column the job reads, as pairs of its role and its name."""
         system = self.system if self.template is None else None
         named = {"id": self.id, "prompt": self.prompt, "system": system, "messages": self.messages}
-        used = [(role, name) for role, name in (named | {"params": self.params}).items() if name is not None]
+        named |= {"params": self.params, "continuations": self.continuations}
+        used = [(role, name) for role, name in named.items() if name is not None]
         texts = (self.template, self.system) if self.template is not None else ()
         fields = (field for text in texts if text is not None for field in Template(text).fields)
         used += [("template", field) for field in dict.fromkeys(fields)]

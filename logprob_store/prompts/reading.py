@@ -14,7 +14,7 @@ import pyarrow as pa
 from logprob_store.errors import PromptError, PromptsError
 from logprob_store.prompts.columns import checked_schema
 from logprob_store.prompts.ids import id_texts, null_rows, refuse_nulls
-from logprob_store.prompts.rows import Prompt, asked, asker
+from logprob_store.prompts.rows import Prompt, asked, asker, candidates_of
 from logprob_store.prompts.scanning import scan
 from logprob_store.prompts.values import column_values
 
@@ -87,8 +87,10 @@ def _batch(rows: Rows, columns: Columns, ask: Ask) -> PromptBatch:
     prompts = []
     for number, (id_, *row) in enumerate(zip(ids.to_list(), *values, strict=True)):
         try:
-            messages, params = asked(dict(zip(used, row, strict=True)), columns.params, ask)
-            prompt = Prompt(rows.index + number, id_, messages, params, None)
+            named = dict(zip(used, row, strict=True))
+            messages, params = asked(named, columns.params, ask)
+            candidates = candidates_of(named, columns.continuations)
+            prompt = Prompt(rows.index + number, id_, messages, params, None, candidates)
         except PromptError as error:
             where = f"{rows.file.name}, row {rows.row + number}"
             problem = PromptError(f"{where}: {error}", error_type=error.error_type)

@@ -6,7 +6,7 @@ and the body that is sent (`request`). What is wrong with a row is that row's `p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -33,7 +33,8 @@ class Prompt:
     """One row to ask about.
 
     `index` counts rows over all files in order. `messages` is a list of messages for the chat and responses
-    endpoints, text for completions, and None when `problem` says why the row cannot be asked.
+    endpoints, text for completions, and None when `problem` says why the row cannot be asked. `candidates` are the
+    texts that may follow it, each a call of its own; None where what is asked is the text itself.
     """
 
     index: int
@@ -41,6 +42,7 @@ class Prompt:
     messages: Messages | None
     params: dict[str, Any]
     problem: PromptError | None
+    candidates: Sequence[str] | None = None
 
 
 def asker(columns: Columns, endpoint: str) -> Ask:
@@ -49,6 +51,8 @@ def asker(columns: Columns, endpoint: str) -> Ask:
     Raises:
         PromptsError: the columns do not suit the endpoint.
     """
+    if endpoint != "completions" and columns.continuations is not None:
+        raise PromptsError(f"[prompts] continuations go with the completions endpoint, not with {endpoint}")
     if endpoint == "completions" and (columns.messages is not None or columns.system is not None):
         role = "messages" if columns.messages is not None else "system"
         raise PromptsError(
@@ -84,13 +88,37 @@ def asked(row: Row, params: str | None, ask: Ask) -> tuple[Messages, dict[str, A
     return ask(row), {} if params is None or row[params] is None else _params(row[params], params)
 
 
-def rendered(messages: Messages) -> str:
-    """What was asked as JSON text, for the prompts table: a list of messages, or a JSON string.
+def candidates_of(row: Row, name: str | None) -> Sequence[str] | None:
+    """The texts in a row's column of continuations; None without such a column.
 
-    >>> rendered([{"role": "user", "content": "Hé"}]), rendered("Hé")
-    ('[{"role":"user","content":"Hé"}]', '"Hé"')
+    Raises:
+        PromptError: there are none, or one of them is null or empty, so that there is nothing to score.
+
+    >>> candidates_of({"c": [" yes", " no"]}, "c"), candidates_of({"c": " yes"}, "c")
+    ((' yes', ' no'), (' yes',))
     """
-    return msgspec.json.encode(messages).decode()
+    if name is None:
+        return None
+    value = _present(row, name)
+    found = (value,) if isinstance(value, str) else tuple(value)
+    if not found:
+        raise PromptError(f"column {name!r} holds an empty list: give at least one text, or leave the row out")
+    for number, text in enumerate(found):
+        if not text:
+            what = "null" if text is None else "empty"
+            raise PromptError(f"column {name!r}, text {number} is {what}: there is nothing to score")
+    return found
+
+
+def rendered(messages: Messages, candidates: Sequence[str] | None = None) -> str:
+    """What was asked as JSON text, for the prompts table: a list of messages, or a JSON string, or an object.
+
+    >>> rendered([{"role": "user", "content": "Hé"}]), rendered("Hé"), rendered("Hé", ["!"])
+    ('[{"role":"user","content":"Hé"}]', '"Hé"', '{"context":"Hé","continuations":["!"]}')
+    """
+    if candidates is None:
+        return msgspec.json.encode(messages).decode()
+    return msgspec.json.encode({"context": messages, "continuations": candidates}).decode()
 
 
 def _present(row: Row, name: str) -> Any:

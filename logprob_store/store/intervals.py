@@ -45,6 +45,10 @@ class IntervalSet:
         added = ((number, number + 1) for number in sorted(numbers))
         self._intervals = _merged(sorted([*self._intervals, *_merged(added)]))
 
+    def update_intervals(self, intervals: Iterable[tuple[int, int]]) -> None:
+        """Add all numbers of half-open intervals, in any order."""
+        self._intervals = _merged(sorted([*self._intervals, *intervals]))
+
     def first_missing(self) -> int:
         """The smallest number from 0 on that is not in the set."""
         if self._intervals and self._intervals[0][0] == 0:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -66,7 +66,9 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     """A run: which job made it from which prompts, how far it is, and the parts that hold its rows.
 
     `settled` lists the calls (prompt_index * samples + sample_index) that have an outcome, a completion or a
-    failure row, as half-open intervals; `prompts_read` is how many prompts have a row in the prompts table.
+    failure row, as half-open intervals; `prompts_read` is how many prompts have a row in the prompts table. Where
+    prompts have candidates, `samples` is the most that any has, and the numbers that a prompt with fewer leaves free
+    are settled with its row, so that the intervals stay few; `absent` counts them.
     """
 
     run: str
@@ -82,6 +84,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     state: str = "running"
     prompts_read: int = 0
     settled: list[tuple[int, int]] = []
+    absent: int = 0
     parts: list[Part] = []
     next_part: int = 0
     counts: Counts = msgspec.field(default_factory=Counts)
@@ -117,8 +120,17 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
 
 
+PREVIOUS: Final = "run.json.previous"
+"""The manifest before the last commit: it stands in for one that was damaged later."""
+
+
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Replace a manifest so that a reader or a crash sees the old one or the new one, whole."""
+    """Replace a manifest so that a reader or a crash sees the old one or the new one, whole; the old one is kept."""
+    if path.exists():
+        kept = path.with_name(f".{PREVIOUS}.tmp")
+        kept.unlink(missing_ok=True)
+        kept.hardlink_to(path)
+        kept.replace(path.with_name(PREVIOUS))
     replace_file(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
 
 
@@ -140,6 +152,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and make their names durable: a synced file in a lost folder is lost."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 class _Versioned(msgspec.Struct):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from logprob_store.errors import RunNotFoundError, StoreNotFoundError
-from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, PROMPTS, TOKENS
+from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
 from logprob_store.store.manifest import Counts, Manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -110,11 +110,28 @@ class Store:
             self.completions.select(keys), on=keys, how="anti", maintain_order="left"
         )
 
+    @cached_property
+    def imports(self) -> pl.LazyFrame:
+        """One row per imported record: the file and the place in it that it came from."""
+        return self._scan("imports", IMPORTS)
+
     def scores(self) -> pl.LazyFrame:
         """One row per completion: perplexity, confidence and the rest; see docs/metrics.md."""
         from logprob_store.metrics.scores import scores
 
         return scores(self.tokens, self.alternatives, self.completions)
+
+    def candidate_scores(self) -> pl.LazyFrame:
+        """One row per candidate of runs that scored continuations; see docs/scoring.md."""
+        from logprob_store.metrics.candidates import candidate_scores
+
+        return candidate_scores(self.tokens, self.alternatives, self.completions, self.prompts)
+
+    def text_scores(self) -> pl.LazyFrame:
+        """One row per text that was sent and scored: perplexity, bits per byte and more; see docs/scoring.md."""
+        from logprob_store.metrics.texts import text_scores
+
+        return text_scores(self.tokens, self.completions, self.prompts)
 
     def files(self, table: str) -> list[Path]:
         """The committed Parquet files of a table, in order: for pyarrow, DuckDB or anything else."""

@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from logprob_store.errors import InputError, RunChangedError, RunLockedError, StoreError
+from logprob_store.errors import DiskError, InputError, RunChangedError, RunLockedError, StoreError
 from logprob_store.job import RUN_NAME
 from logprob_store.schema import FAILURES, SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, arrow_schema
 from logprob_store.store.intervals import IntervalSet
@@ -29,6 +29,7 @@ from logprob_store.store.manifest import (
     Manifest,
     Part,
     PartFile,
+    make_folder,
     manifest_path,
     read_manifest,
     run_folder,
@@ -37,7 +38,7 @@ from logprob_store.store.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 # Chosen for size at reading speed: token texts and ids repeat (dictionary), the high bytes of logprobs do (split).
@@ -76,6 +77,7 @@ class RunWriter:
         tables: Mapping[str, pa.Table],
         *,
         settled: Iterable[int] = (),
+        absent: Iterable[tuple[int, int]] = (),
         prompts_read: int = 0,
         counts: Mapping[str, int] | None = None,
     ) -> None:
@@ -84,15 +86,26 @@ class RunWriter:
         Args:
             tables: rows by table name; empty ones are left out.
             settled: the calls whose outcome these rows are.
+            absent: intervals of numbers of calls that there are not.
             prompts_read: how many prompts, from the first, have a row now.
             counts: what to add to the manifest's counts.
+
+        Raises:
+            DiskError: it could not be written, and the store is as it was.
         """
         name = f"part-{self.manifest.next_part:05d}"
         files = {table: rows for table, rows in tables.items() if rows.num_rows}
-        part = Part(name, {table: self._write(table, name, rows) for table, rows in files.items()})
-        for table in files:
-            sync_folder(self._folder(table))
+        try:
+            part = Part(name, {table: self._write(table, name, rows) for table, rows in files.items()})
+            for table in files:
+                sync_folder(self._folder(table))
+        except OSError as error:
+            self._remove(name, files)
+            raise DiskError(f"part {name}", self.store, error) from error
         self.settled.update(settled)
+        outcomes = len(self.settled)
+        self.settled.update_intervals(absent)
+        self.manifest.absent += len(self.settled) - outcomes
         if files:
             self.manifest.parts.append(part)
             self.manifest.next_part += 1
@@ -102,11 +115,18 @@ class RunWriter:
         self._save()
 
     def finish(self, state: str) -> None:
-        """Write down how the session ended, and drop failures that have been made good since."""
+        """Write down how the session ended, and drop failures that have been made good since.
+
+        Raises:
+            DiskError: it could not be written, and the store is as it was.
+        """
         self.manifest.state = state
         rows, listed = self._failures()
         if rows.height != listed:
-            self._replace_failures(rows)
+            try:
+                self._replace_failures(rows)
+            except OSError as error:
+                raise DiskError("the open failures", self.store, error) from error
         self.manifest.counts.failures = rows.height
         self._save()
 
@@ -119,16 +139,24 @@ class RunWriter:
     def _save(self) -> None:
         self.manifest.settled = self.settled.intervals
         self.manifest.updated_at = datetime.now(UTC)
-        write_manifest(manifest_path(self.store, self.run), self.manifest)
+        try:
+            write_manifest(manifest_path(self.store, self.run), self.manifest)
+        except OSError as error:
+            raise DiskError("the manifest", self.store, error) from error
+
+    def _remove(self, name: str, tables: Iterable[str]) -> None:
+        """Take back what there is of a part: engines that read folders would see it, and it takes up room."""
+        for table in tables:
+            for file in (f".{name}.parquet.tmp", f"{name}.parquet"):
+                with contextlib.suppress(OSError):
+                    (self._folder(table) / file).unlink(missing_ok=True)
 
     def _folder(self, table: str) -> Path:
         return self.store / table / f"run={self.run}"
 
     def _write(self, table: str, name: str, rows: pa.Table) -> PartFile:
         folder = self._folder(table)
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            sync_folder(folder.parent)
+        make_folder(folder)
         temporary = folder / f".{name}.parquet.tmp"
         metadata = {**(rows.schema.metadata or {}), SCHEMA_VERSION_METADATA: str(SCHEMA_VERSION).encode()}
         plain = [column for column in rows.column_names if column in _PLAIN_COLUMNS]
@@ -195,8 +223,11 @@ def open_run(
     job: Mapping[str, Any],
     inputs: Sequence[Input],
     samples: int,
+    grows: bool = False,
 ) -> RunWriter:
     """Begin a run, or go on with it.
+
+    With `grows`, a run goes on whatever its `inputs` were: the writer adds to those in the manifest.
 
     Whatever an earlier session left behind without listing it in the manifest is removed.
 
@@ -210,7 +241,7 @@ def open_run(
         raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them")
     folder = run_folder(store, run)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = _lock(folder / "lock", run)
     except OSError as error:
         raise StoreError(f"the store at {store} cannot be written: {error}") from error
@@ -219,7 +250,7 @@ def open_run(
         path = manifest_path(store, run)
         if path.exists():
             manifest = read_manifest(path)
-            _check_unchanged(manifest, job, inputs)
+            _check_unchanged(manifest, job, manifest.inputs if grows else inputs)
         else:
             now = datetime.now(UTC)
             manifest = Manifest(
@@ -238,6 +269,20 @@ def open_run(
         writer = RunWriter(store, manifest, lock)
         on_error.pop_all()
     return writer
+
+
+@contextlib.contextmanager
+def locked(store: Path, run: str) -> Iterator[None]:
+    """Hold a run's lock, as its writer does.
+
+    Raises:
+        RunLockedError: another process writes this run.
+    """
+    descriptor = _lock(run_folder(store, run) / "lock", run)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _lock(path: Path, run: str) -> int:
@@ -272,7 +317,7 @@ def _check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequenc
 
 
 def _remove_unlisted(store: Path, manifest: Manifest) -> None:
-    for table in TABLES:
+    for table in (*TABLES, "imports"):
         listed = {f"{part.name}.parquet" for part in manifest.parts if table in part.files}
         folder = store / table / f"run={manifest.run}"
         for path in folder.glob("*") if folder.is_dir() else ():

@@ -1,8 +1,8 @@
 """Live calls over the openai SDK, raw bytes in and raw bytes out.
 
-Holds one client, one call, and the translation of what can go wrong into this package's errors. Leaves out retrying
-(the SDK's own is off) and parsing: letting the SDK build its objects costs 20 ms of CPU for 128 tokens with 20
-alternatives each, taking the bytes less than 1 ms.
+Holds one client, one call, and what to make of an answer that never came whole. Leaves out retrying (the SDK's own is
+off), what a refusal means (`refusals`) and parsing: letting the SDK build its objects costs 20 ms of CPU for 128 tokens
+with 20 alternatives each, taking the bytes less than 1 ms.
 """
 
 from __future__ import annotations
@@ -12,46 +12,57 @@ import json
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import httpx2
 import msgspec
 import openai
 
-from logprob_store.errors import CallError, JobError, LogprobStoreError, RetryableError, StopRunError
+from logprob_store.errors import CallError, JobError, LogprobStoreError, RetryableError
 from logprob_store.job import OPENAI_BASE_URL
+from logprob_store.pacing import Told, read_told
 from logprob_store.request import PATHS, Answer
+from logprob_store.transport.refusals import (
+    error_of_status,
+    error_said,
+    excerpt,
+    one_line,
+    retry_after_s,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from logprob_store.request import Request
     from logprob_store.transport import Transport
 
 _KEPT_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
-_ERROR_TYPES: Final = {408: "server_error", 409: "server_error", 429: "rate_limit"}
-"""Those below 500 that are worth repeating."""
-
-_CLIENT_ERRORS: Final = 400
-_SERVER_ERRORS: Final = 500
 _CONNECT_TIMEOUT_S: Final = 10.0
-_LONGEST_RETRY_AFTER_S: Final = 24 * 3600.0
-_EXCERPT: Final = 300
-_LONGEST_MESSAGE: Final = 1000
-_SKIP: Final = msgspec.json.Decoder(msgspec.Raw)
+_ERRORS: Final = 400
+_MOST_TOKENS: Final = 1e9
 
-_REFUSALS_OF_LOGPROBS: Final = (
-    "not allowed to request logprobs",
-    "does not support the 'logprobs'",
-    "does not support logprobs",
-    "unrecognized request argument supplied: logprobs",
-    "unsupported parameter: 'logprobs'",
-    "unsupported parameter: 'top_logprobs'",
-    "logprobs is not supported",
-    "logprobs are not supported",
-)
+__all__ = ["check_body", "error_of_status", "live_transport", "retry_after_s"]
+
+
+class _Body(msgspec.Struct):
+    """All that is read of a body here; the rest is skipped, and checked to be JSON by that."""
+
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+class _Usage(msgspec.Struct):
+    """Tokens, as chat and completions, and as the Responses endpoint spell them."""
+
+    total_tokens: float | None = None
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+
+
+_BODY: Final = msgspec.json.Decoder(_Body)
+_USAGE: Final = msgspec.json.Decoder(_Usage)
 
 
 @asynccontextmanager
@@ -131,7 +142,7 @@ async def _call(client: openai.AsyncOpenAI, request: Request, *, timeout_s: floa
             )
     except openai.APIStatusError as error:
         content = error.response.content.replace(client.api_key.encode(), b"[key]")
-        raise error_of_status(error.status_code, error.response.headers, content) from None
+        raise _with_told(error_of_status(error.status_code, error.response.headers, content), error.response) from None
     except TimeoutError:
         said = f"the server did not answer within {timeout_s:g} s"
         raise RetryableError(said, error_type="timeout", maybe_billed=True) from None
@@ -139,7 +150,13 @@ async def _call(client: openai.AsyncOpenAI, request: Request, *, timeout_s: floa
         # httpx2's own: where a body breaks off after the status line, the SDK no longer translates.
         raise _lost(error) from error
     body = response.content
-    check_body(body)
+    try:
+        used_tokens = check_body(body)
+    except LogprobStoreError as error:
+        raise _with_told(error, response) from None
+    told = _told(response)
+    if used_tokens is not None:
+        told = Told(used_tokens=used_tokens) if told is None else told._replace(used_tokens=used_tokens)
     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
     return Answer(
         request,
@@ -149,7 +166,22 @@ async def _call(client: openai.AsyncOpenAI, request: Request, *, timeout_s: floa
         "api",
         latency_s=time.perf_counter() - started,
         fetched_at=datetime.now(UTC),
+        told=told,
     )
+
+
+def _told(response: httpx2.Response) -> Told | None:
+    """What the headers say about limits; most servers say nothing, and that is seen on the raw names."""
+    if any(b"ratelimit" in name.lower() for name, _ in response.headers.raw):
+        return read_told(response.headers)
+    return None
+
+
+def _with_told(error: LogprobStoreError, response: httpx2.Response) -> LogprobStoreError:
+    """The error, with what its answer said about limits."""
+    if isinstance(error, CallError):
+        error.told = _told(response)
+    return error
 
 
 def _lost(error: Exception) -> RetryableError:
@@ -167,148 +199,58 @@ def _lost(error: Exception) -> RetryableError:
     what = "the server did not answer in time" if timed_out else "the connection failed or broke off"
     detail = f"{type(root).__name__}: {root}".rstrip(": ")
     return RetryableError(
-        _one_line(f"{what} ({detail})"),
+        one_line(f"{what} ({detail})"),
         error_type="timeout" if timed_out else "connection",
         maybe_billed=not unsent,
     )
 
 
-def check_body(body: bytes) -> None:
+def check_body(body: bytes) -> int | None:
     """Refuse what is no answer before it is cached: no JSON object (empty, broken off, HTML), an error with 200.
 
-    Skipping through the JSON costs some 1.4 ms a megabyte; its rows are made later, many answers at a time.
+    Skipping through the JSON costs some 1.4 ms a megabyte; its rows are made later, many answers at a time. On the
+    way `usage` is picked up: returns how many tokens the call took, None where the server does not say.
 
     Raises:
         CallError: see `error_of_status`; RetryableError for a body that is no JSON object.
+
+    >>> check_body(b'{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5}}')
+    12
     """
-    if not body.lstrip().startswith(b"{") or not _is_json(body):
-        what = f"is no JSON object: {_excerpt(body)}" if body.strip() else "is empty"
+    used = _read(body) if body.lstrip().startswith(b"{") else None
+    if used is None:
+        what = f"is no JSON object: {excerpt(body)}" if body.strip() else "is empty"
         raise RetryableError(f"the answer {what}", error_type="malformed_answer", status=200, maybe_billed=True)
     if b'"error"' in body[:64] and b'"choices"' not in body and b'"output"' not in body:
-        said = _error_of(body)
+        said = error_said(body)
         status = said.get("code") if isinstance(said.get("code"), int) else None
-        raise error_of_status(status or 500, {}, body)
+        raise error_of_status(status if status is not None and status >= _ERRORS else 500, {}, body)
+    return _tokens(used)
 
 
-def _is_json(body: bytes) -> bool:
+def _read(body: bytes) -> bytes | None:
+    """The raw `usage` of a JSON body, empty where it has none; None for what is no JSON."""
     try:
-        _SKIP.decode(body)
+        return bytes(_BODY.decode(body).usage)
     except RecursionError:
-        return False
+        return None
     except msgspec.DecodeError:
         # Strict JSON has no -Infinity, NaN or lone surrogates; servers written in Python send them.
         try:
-            json.loads(body)
-        except (ValueError, RecursionError):
-            return False
-    return True
+            usage = json.loads(body).get("usage")
+        except (ValueError, RecursionError, AttributeError):
+            return None
+        return json.dumps(usage).encode()
 
 
-def error_of_status(status: int, headers: Mapping[str, str], body: bytes) -> LogprobStoreError:
-    """What a 4xx or 5xx answer means, by its structured code first and its status second.
-
-    Returns a `StopRunError` (quota used up, no access, logprobs refused: every other prompt would fail alike), a
-    `RetryableError`, or a plain `CallError` (this prompt's failure).
-    """
-    said = _error_of(body)
-    code = str(said.get("code") or said.get("type") or "")
-    message = str(said.get("message") or "") or _excerpt(body) or "no message"
-    where = _one_line(f"HTTP {status}{f' {code}' if code else ''}: {message.rstrip('.')}")
-    if refuses_logprobs(said):
-        return StopRunError(
-            f"the model does not give logprobs, so every prompt would fail alike. {where}. "
-            "Choose another model, or lower top_logprobs if that is what is refused.",
-            reason="logprobs_refused",
-            status=status,
-        )
-    if said.get("code") == "insufficient_quota":
-        return StopRunError(
-            f"the quota is used up. {where}. Add credit, then run the same command to go on.",
-            reason="quota",
-            status=status,
-        )
-    if status in {401, 403}:
-        return StopRunError(
-            f"the server refuses this key. {where}. Check the key that the job's api_key_env names.",
-            reason="authentication",
-            status=status,
-        )
-    error_type = _ERROR_TYPES.get(status, "server_error" if status >= _SERVER_ERRORS else "invalid_request")
-    if _worth_repeating(status, headers):
-        return RetryableError(where, error_type=error_type, status=status, retry_after_s=retry_after_s(headers))
-    if said.get("code") == "content_filter":
-        error_type = "content_filter"
-    if status < _CLIENT_ERRORS:
-        where = f"{where}. The server is elsewhere ({headers.get('location')}): set model.base_url to that"
-    return CallError(where, error_type=error_type, status=status)
-
-
-def refuses_logprobs(said: Mapping[str, Any]) -> bool:
-    """Whether an error body says that this model gives no logprobs.
-
-    >>> refuses_logprobs({"code": "unsupported_parameter", "param": "logprobs"})
-    True
-    >>> refuses_logprobs({"message": "Unsupported value: temperature"})
-    False
-    """
-    if said.get("code") in {"unsupported_parameter", "unsupported_value"}:
-        return said.get("param") in {"logprobs", "top_logprobs"}
-    message = str(said.get("message") or "").lower()
-    return any(words in message for words in _REFUSALS_OF_LOGPROBS)
-
-
-def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
-    """Seconds the server asks to wait: `retry-after-ms`, `retry-after` in seconds or as a date; None if unsaid.
-
-    >>> retry_after_s({"retry-after-ms": "1500", "retry-after": "9"})
-    1.5
-    >>> retry_after_s({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT"}, now=datetime(2026, 10, 21, 7, 28, tzinfo=UTC))
-    10.0
-    >>> retry_after_s({"retry-after": "soon"}) is None
-    True
-    """
-    for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        try:
-            wait = float(headers.get(name, "")) * unit_s
-        except ValueError:
-            continue
-        if 0 <= wait <= _LONGEST_RETRY_AFTER_S:
-            return wait
+def _tokens(usage: bytes) -> int | None:
     try:
-        date = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+        said = _USAGE.decode(usage or b"{}")
+    except (msgspec.DecodeError, RecursionError):
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    wait = (date - (now or datetime.now(UTC))).total_seconds()
-    return max(0.0, wait) if wait <= _LONGEST_RETRY_AFTER_S else None
-
-
-def _worth_repeating(status: int, headers: Mapping[str, str]) -> bool:
-    said = headers.get("x-should-retry")
-    if said in {"true", "false"}:
-        return said == "true"
-    return status in _ERROR_TYPES or status >= _SERVER_ERRORS
-
-
-def _error_of(body: bytes) -> dict[str, Any]:
-    try:
-        parsed = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
-    if isinstance(error, str):
-        return {"message": error}
-    return error if isinstance(error, dict) else {}
-
-
-def _excerpt(body: bytes) -> str:
-    # ascii() keeps terminal escapes and stray bytes out of logs and tables.
-    text = body[:_EXCERPT].decode("utf-8", "replace")
-    return ascii(text)[1:-1] if text else ""
-
-
-def _one_line(text: str) -> str:
-    # What a server says ends up in logs, tables and terminals: no escapes, no line breaks, no megabytes.
-    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:_LONGEST_MESSAGE])
-    return shown + "..." if len(text) > _LONGEST_MESSAGE else shown
+    total = said.total_tokens
+    if total is None:
+        parts = (said.prompt_tokens, said.completion_tokens, said.input_tokens, said.output_tokens)
+        given = [part for part in parts if part is not None]
+        total = sum(given) if given else None
+    return int(total) if total is not None and 0 <= total < _MOST_TOKENS else None

@@ -38,9 +38,15 @@ def replay_transport(recordings: Recordings) -> Transport:
     return call
 
 
-def miss(request: Request, recordings: Recordings) -> ReplayMissError:
-    """Why nothing answers `request`, with the nearest recording and what differs in it."""
-    found = _nearest(request, recordings)
+def miss(request: Request, recordings: Recordings, *, any_provider: bool = False) -> ReplayMissError:
+    """Why nothing answers `request`, with the nearest recording and what differs in it.
+
+    Args:
+        request: what was asked.
+        recordings: where nothing answers it.
+        any_provider: the body alone was looked for, so provider and sample do not count as differences.
+    """
+    found = _nearest(request, recordings, any_provider=any_provider)
     if found is None:
         return ReplayMissError(request.key, recordings.path, None, [])
     fixture, differences = found
@@ -54,18 +60,22 @@ def miss(request: Request, recordings: Recordings) -> ReplayMissError:
 _Difference = tuple[str, Any, Any]
 
 
-def _nearest(request: Request, recordings: Iterable[Fixture]) -> tuple[Fixture, list[_Difference]] | None:
+def _nearest(
+    request: Request, recordings: Iterable[Fixture], *, any_provider: bool
+) -> tuple[Fixture, list[_Difference]] | None:
     best: tuple[int, float] | None = None
     found = None
     # As sent, so that both sides went through JSON once.
     body = msgspec.json.decode(request.content)
-    asked = {"provider": request.provider, "sample_index": request.sample_index, **body}
+    asked = body if any_provider else {"provider": request.provider, "sample_index": request.sample_index, **body}
     for number, fixture in enumerate(recordings):
         if number >= _COMPARED:
             break
         if fixture.endpoint != request.endpoint:
             continue
-        recorded = {"provider": fixture.provider, "sample_index": fixture.sample_index, **fixture.request}
+        recorded = fixture.request
+        if not any_provider:
+            recorded = {"provider": fixture.provider, "sample_index": fixture.sample_index, **recorded}
         differences = list(_differences(asked, recorded, ""))
         unlike = sum(1 - _likeness(was, now) for _, was, now in differences)
         if best is None or (len(differences), unlike) < best:

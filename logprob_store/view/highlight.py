@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _COLOURS: Final = ((0.9, "green"), (0.7, "bright_green"), (0.5, "yellow"), (0.3, "bright_yellow"), (0.0, "red"))
 _UNSCORED: Final = "magenta"
 _UNCERTAIN_BELOW: Final = 0.7
+_UNSPELLED: Final = "\N{REPLACEMENT CHARACTER}"
+"""Stands for a token that the server named by its id alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ def _section_spans(section: str, rows: pl.DataFrame) -> list[Span]:
     first, text, total = None, "", 0.0
     for position, token, raw, logprob in rows.select("position", "token", "bytes", "logprob").iter_rows():
         first = position if first is None else first
-        text += decoder.decode(token.encode() if raw is None else raw)
+        shown = _UNSPELLED if token is None else token
+        text += decoder.decode(shown.encode() if raw is None else raw)
         total += math.nan if logprob is None else logprob
         if not decoder.getstate()[0]:
             found.append(Span(section, first, position, text, _probability(total)))
@@ -126,8 +129,8 @@ def uncertain(tokens: pl.DataFrame, alternatives: pl.DataFrame, *, below: float 
     return table if table.row_count else Text(f"no token has p < {below}", style="dim")
 
 
-def _quoted(token: str) -> str:
-    return f"'{printable(token)}'"
+def _quoted(token: str | None) -> str:
+    return _UNSPELLED if token is None else f"'{printable(token)}'"
 
 
 def _percent(logprob: float | None) -> str:

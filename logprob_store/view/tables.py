@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from logprob_store.store.reading import Store
 
 _WIDEST: Final = 60
-_PROSE: Final = frozenset({"text", "example", "message"})
+_PROSE: Final = frozenset({"text", "example", "message", "continuation"})
 
 
 def frame_table(frame: pl.DataFrame, *, title: str | None = None) -> Table:
@@ -62,6 +62,19 @@ def runs_frame(store: Store) -> pl.DataFrame:
         failed="failures",
         answers=sources,
     ).collect()
+
+
+def scores_and_columns(store: Store) -> tuple[pl.LazyFrame, list[str], list[str]]:
+    """The scores that suit what the runs did, the columns to show of them, and by which to sort."""
+    jobs = [manifest.job for manifest in store.manifests]
+    if not jobs or any(job.get("model.mode") != "score" for job in jobs):
+        brief = ["completion_id", "prompt_id", "text", "token_count", "confidence", "perplexity"]
+        return store.scores(), brief, ["confidence"]
+    if all(job.get("prompts.continuations") for job in jobs):
+        brief = ["completion_id", "prompt_id", "rank", "continuation", "scored_tokens", "loglikelihood", "greedy"]
+        return store.candidate_scores(), brief, ["run", "prompt_index", "rank", "candidate"]
+    brief = ["completion_id", "prompt_id", "text", "scored_tokens", "perplexity", "bits_per_byte"]
+    return store.text_scores(), brief, ["confidence"]
 
 
 def anomalies_frame(store: Store) -> pl.DataFrame:

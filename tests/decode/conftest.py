@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from logprob_store.decode import Decoded
 
 
+collect_ignore = ["fuzz_atheris.py"]  # a script, whose import needs atheris
+
+
 def make_answer(
     body: Any, *, prompt_index: int = 0, endpoint: str = "chat", source: str = "api", **asked: Any
 ) -> Answer:

@@ -54,6 +54,8 @@ IRREGULAR = [
     '{"content":[{"token":"\\ud83d","logprob":-1}]}',
     '{"content":[{"token":"a","logprob":-1,"byt\\u0065s":null},{"token":"a","logprob":-1,"bytes":null}]}',
     '{"content":[{"token":"a","logprob":-1,"bytes":null},{"token":"\\"bytes\\":","logprob":-1}]}',
+    '{"content":[{"token":"a","logprob":-1,"token_id":null},{"token":"a","logprob":-1}]}',
+    '{"content":[{"token":"a","logprob":-1,"token_id":1,"id":1}]}',
     '{"content":[{"token":"a","logprob":-1,"top_logprobs":[]},{"token":"a","logprob":-1,"top_logprobs":null}]}',
     '{"content":[{"token":"a","logprob":-1,"top_logprobs":null},{"token":"a","logprob":-1}]}',
 ]
@@ -64,8 +66,8 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The prompt indices of the answers that were read token by token."""
     monkeypatch.setattr(chat_bulk, "_SMALL", 0)
     numbers: list[int] = []
-    real = decoding._read_exactly
-    monkeypatch.setattr(decoding, "_read_exactly", lambda job, *rest: (numbers.append(job.number), real(job, *rest)))
+    real = decoding.read_exactly
+    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (numbers.append(job.number), real(job, *rest)))
     return numbers
 
 

@@ -175,8 +175,8 @@ def test_a_bad_one_among_many_is_isolated(
     """Two of 200 are broken or irregular; the other 198 are still read in bulk."""
     monkeypatch.setattr(chat_bulk, "_SMALL", 0)
     exact: list[int] = []
-    real = decoding._read_exactly
-    monkeypatch.setattr(decoding, "_read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))
+    real = decoding.read_exactly
+    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))
     bodies = [bad if n in (7, 150) else GOOD for n in range(200)]
     decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)])
 
@@ -210,11 +210,21 @@ def test_two_answers_for_one_prompt_are_the_callers_mistake(answer: Callable[...
         decode_answers([answer(GOOD), answer(GOOD)])
 
 
-def test_an_endpoint_without_a_reader_is_named(failure_of: Callable[..., tuple[str, str]]) -> None:
-    """Its answers fail; nothing is guessed."""
-    _, message = failure_of(GOOD, endpoint="embeddings")
+def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint(
+    decode_one: Callable[..., Any], failure_of: Callable[..., tuple[str, str]]
+) -> None:
+    """Servers answer an endpoint in the form of another; only a message names the endpoint."""
+    _, tokens, _ = decode_one(GOOD, endpoint="responses")
 
-    assert message.startswith("no reader for the endpoint 'embeddings'; there are: chat, completions")
+    assert tokens["token"].to_list() == ["a"]
+
+    error_type, message = failure_of({"id": 5, "detail": "?"}, endpoint="embeddings")
+
+    assert error_type == "malformed_answer"
+    assert message == (
+        "choices: missing or null, expected a list of at least one choice; "
+        "the embeddings answer has the keys 'id, detail'"
+    )
 
 
 def test_shapes_name_themselves() -> None:

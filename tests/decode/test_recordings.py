@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
-FILES = sorted(RECORDINGS.glob("chat-*.json")) + sorted(RECORDINGS.glob("completions-*.json"))
+FILES = [path for kind in ("chat", "completions", "responses") for path in sorted(RECORDINGS.glob(f"{kind}-*.json"))]
 BATCHES = sorted(RECORDINGS.glob("batch-output-*.jsonl"))
 
 
@@ -23,12 +23,27 @@ BATCHES = sorted(RECORDINGS.glob("batch-output-*.jsonl"))
 def recording(request: pytest.FixtureRequest) -> tuple[str, bytes]:
     """Endpoint and body of each recorded answer."""
     path: Path = request.param
-    return ("chat" if path.name.startswith("chat") else "completions"), path.read_bytes()
+    return path.name.split("-")[0], path.read_bytes()
 
 
-def expected_rows(value: dict[str, Any]) -> list[tuple[Any, ...]]:
+def part_of(body: dict[str, Any]) -> Any:
+    """The logprobs part of a recorded body, which has one choice."""
+    if "output" not in body:
+        [choice] = body["choices"]
+        return choice["logprobs"]
+    return [
+        {"item": i, "part": j, "logprobs": part["logprobs"]}
+        for i, item in enumerate(body["output"])
+        for j, part in enumerate(item.get("content", []))
+        if "logprobs" in part
+    ]
+
+
+def expected_rows(value: Any) -> list[tuple[Any, ...]]:
     """Section, position, rank (0 for the token itself), text, bytes and wire logprob of each token and alternative."""
     rows = []
+    if isinstance(value, list):
+        value = {"content": [token for part in value for token in part["logprobs"]]}
     for section in ("content", "refusal"):
         for position, token in enumerate(value.get(section) or []):
             for rank, one in enumerate([token, *token.get("top_logprobs", [])]):
@@ -55,9 +70,7 @@ def test_rows_are_what_the_raw_json_says(recording: tuple[str, bytes], answer: C
     number = pl.coalesce("logprob", "logprob_wire")
     found = both.select(pl.col("section").cast(pl.String), "position", "rank", "token", "bytes", number).rows()
 
-    [choice] = json.loads(body)["choices"]
-
-    assert sorted(found, key=lambda row: row[:3]) == expected_rows(choice["logprobs"])
+    assert sorted(found, key=lambda row: row[:3]) == expected_rows(part_of(json.loads(body)))
 
 
 def test_the_raw_json_comes_back(recording: tuple[str, bytes], answer: Callable[..., Any]) -> None:
@@ -68,8 +81,8 @@ def test_the_raw_json_comes_back(recording: tuple[str, bytes], answer: Callable[
         decoded = decode_answers([answer(content, endpoint=endpoint)])
         tables = (decoded.completions, decoded.tokens, decoded.alternatives)
 
-        assert rebuild_logprobs(*tables) == {0: raw["choices"][0]["logprobs"]}
-        assert rebuild_logprobs(*map(pl.DataFrame, tables)) == {0: raw["choices"][0]["logprobs"]}
+        assert rebuild_logprobs(*tables) == {0: part_of(raw)}
+        assert rebuild_logprobs(*map(pl.DataFrame, tables)) == {0: part_of(raw)}
 
 
 @pytest.mark.skipif(not BATCHES, reason="no recordings beside the repository")

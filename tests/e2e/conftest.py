@@ -46,6 +46,8 @@ part_bytes = {part_bytes}
 class Workplace:
     """A folder with a job and its prompts."""
 
+    program = PROGRAM
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 

@@ -11,10 +11,15 @@ word of `STEPS` or an HTTP status, then options after `:` (`;` between them), th
 
     ok   hang   drip:seconds=0.5   reset   reset_body   short   truncated   malformed   html   empty   null
     error200   quota   content_filter   no_logprobs   redirect:to=/v1/elsewhere   429:retry-after=2   503*3
+    no_echo (as if nobody had asked for the prompt's logprobs)   zeros (all of them 0.0)
 
 Options are headers of the answer, but for `seconds` and `to`; `retry-after-date=2` is the date two seconds from now.
 `--when 'TEXT=STEPS'` is a script of its own for requests that hold TEXT. `--rate 0.3 --faults '429,500,reset'` lets
 three in ten calls go wrong, by seed, whatever their order.
+
+`--requests-per-minute 600` and `--tokens-per-minute 90000` are limits that the server enforces over any minute, and
+says truthfully in the headers of every answer, as OpenAI does; `--per-second` enforces a sixtieth of the requests over
+any second too, and `--silent` says nothing. What is above a limit gets 429 and stands in the ledger as `limited`.
 
 Standard library only, so that it starts in no time under any Python.
 """
@@ -25,8 +30,10 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import random
+import re
 import signal
 import socket
 import struct
@@ -47,7 +54,7 @@ WORDS = (
 
 STEPS = frozenset({
     "ok", "hang", "drip", "reset", "reset_body", "short", "truncated", "malformed", "html", "empty", "null",
-    "error200", "quota", "content_filter", "no_logprobs", "redirect",
+    "error200", "quota", "content_filter", "no_logprobs", "redirect", "no_echo", "zeros",
 })  # fmt: skip
 
 # Step to status, code, type and message.
@@ -58,9 +65,10 @@ ERRORS = {
     "401": (401, "invalid_api_key", "invalid_request_error", "Incorrect API key provided."),
     "403": (403, "unsupported_country", "request_forbidden", "Country not supported."),
     "429": (429, "rate_limit_exceeded", "requests", "Rate limit reached."),
+    "limited": (429, "rate_limit_exceeded", "requests", "Rate limit reached."),
 }
 
-BILLED = frozenset({"ok", "drip", "reset_body", "short", "truncated", "malformed", "null"})
+BILLED = frozenset({"ok", "drip", "reset_body", "short", "truncated", "malformed", "null", "no_echo", "zeros"})
 """Steps for which a real service computes an answer, whether or not it arrives."""
 
 
@@ -113,6 +121,50 @@ class Call:
     billed: bool = False
 
 
+class Limits:
+    """Limits over any minute, and how they stand."""
+
+    def __init__(
+        self,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        *,
+        per_second: bool = False,
+        silent: bool = False,
+    ) -> None:
+        self._most = {"requests": requests_per_minute, "tokens": tokens_per_minute}
+        self._a_second = max(1.0, requests_per_minute / 60) if per_second and requests_per_minute else None
+        self._silent = silent
+        self._taken: deque[tuple[float, int]] = deque()
+        self._tokens = 0
+
+    def take(self, now: float, tokens: int) -> tuple[bool, dict[str, str]]:
+        """Whether a call is within the limits, and what the headers say after it."""
+        while self._taken and self._taken[0][0] <= now - 60:
+            self._tokens -= self._taken.popleft()[1]
+        spent = {"requests": len(self._taken), "tokens": self._tokens}
+        cost = {"requests": 1, "tokens": tokens}
+        within = all(most is None or spent[name] + cost[name] <= most for name, most in self._most.items())
+        if self._a_second is not None:
+            lately = sum(1 for at, _ in itertools.takewhile(lambda taken: taken[0] > now - 1, reversed(self._taken)))
+            within = within and lately < self._a_second
+        if within:
+            self._taken.append((now, tokens))
+            self._tokens += tokens
+            spent = {name: spent[name] + cost[name] for name in spent}
+        return within, {} if self._silent else self._headers(spent)
+
+    def _headers(self, spent: dict[str, int]) -> dict[str, str]:
+        said = {}
+        for name, most in self._most.items():
+            if most is not None:
+                left = max(0, int(most - spent[name]))
+                reset_s = spent[name] * 60 / most
+                said |= {f"x-ratelimit-limit-{name}": f"{most:.0f}", f"x-ratelimit-remaining-{name}": str(left)}
+                said[f"x-ratelimit-reset-{name}"] = f"{int(reset_s // 60)}m{reset_s % 60:.3f}s"
+        return said
+
+
 class Behaviour:
     """What the server does, and the ledger of what it did; may be changed while it serves."""
 
@@ -126,11 +178,13 @@ class Behaviour:
         seed: int = 0,
         delay_ms: float = 0.0,
         ledger: Path | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.calls: list[Call] = []
         self.in_flight = 0
         self.most_in_flight = 0
         self.delay_ms = delay_ms
+        self.limits = limits
         self._script = deque(parse_script(script))
         self._when = {text: deque(parse_script(steps)) for text, steps in (when or {}).items()}
         self._rate = rate
@@ -150,8 +204,11 @@ class Behaviour:
     def begin(self, path: str, headers: dict[str, str], body: bytes) -> tuple[Call, Step]:
         """Note a call and choose what to do with it."""
         text = body.decode("utf-8", "replace")
-        step = self._choose(text, body)
-        call = Call(len(self.calls), path, text, headers, asyncio.get_running_loop().time(), step.name)
+        now = asyncio.get_running_loop().time()
+        within, said = self._within_limits(now, text)
+        step = self._choose(text, body) if within else Step("limited")
+        step = Step(step.name, {**said, **step.options})
+        call = Call(len(self.calls), path, text, headers, now, step.name)
         self.calls.append(call)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -171,6 +228,16 @@ class Behaviour:
         if self._file is not None:
             self._file.close()
 
+    def _within_limits(self, now: float, text: str) -> tuple[bool, dict[str, str]]:
+        if self.limits is None:
+            return True, {}
+        try:
+            asked = json.loads(text)
+        except ValueError:
+            asked = {}
+        most = int(asked.get("max_tokens") or asked.get("max_completion_tokens") or 5)
+        return self.limits.take(now, len(text) // 4 + most * int(asked.get("n") or 1))
+
     def _choose(self, text: str, body: bytes) -> Step:
         self._seen[body] += 1
         for wanted, steps in self._when.items():
@@ -183,17 +250,22 @@ class Behaviour:
         return chance.choice(self._faults) if chance.random() < self._rate else Step("ok")
 
 
-def answer_to(path: str, body: dict[str, Any], *, null: bool = False) -> bytes:
+def answer_to(path: str, body: dict[str, Any], *, step: str = "ok") -> bytes:
     """The answer to a request: follows from the request alone.
 
-    Chat gets `logprobs.content`, the legacy endpoint `tokens`, `token_logprobs`, `top_logprobs` and `text_offset`.
-    Logprobs fall with the rank; the chosen token is now and then not the first.
+    Chat gets `logprobs.content`, the legacy endpoint `tokens`, `token_logprobs`, `top_logprobs` and `text_offset`, and
+    what is asked for with `echo` and `prompt_logprobs`. Logprobs fall with the rank; the chosen token is now and then
+    not the first.
     """
+    null, asked_echo = step == "null", body.get("echo") and step != "no_echo"
     chat = path.endswith("/chat/completions")
     digest = hashlib.sha256(json.dumps([chat, body], sort_keys=True).encode()).hexdigest()
     asked = body.get("logprobs")
     top = int(body.get("top_logprobs") or 0) if chat else int(asked or 0)
-    length = min(int(body.get("max_tokens") or body.get("max_completion_tokens") or 5), 200)
+    length = body.get("max_tokens") if body.get("max_tokens") is not None else body.get("max_completion_tokens") or 5
+    length = max(min(int(length), 200), step == "no_echo")
+    prompt = "" if chat else str(body.get("prompt"))
+    given = [] if chat else prompt_tokens(prompt, int(body.get("prompt_logprobs") or top), zeros=step == "zeros")
     choices = []
     for index in range(int(body.get("n") or 1)):
         rng = random.Random(f"{digest} {index}")  # noqa: S311  no secret
@@ -201,7 +273,12 @@ def answer_to(path: str, body: dict[str, Any], *, null: bool = False) -> bytes:
         text = "".join(token["token"] for token in tokens)
         wanted = not null and asked is not None and asked is not False
         shaped = {"content": tokens, "refusal": None} if chat else _legacy(tokens)
+        if asked_echo and not chat:
+            tokens, text = given + tokens, prompt + text
+            shaped = _legacy(tokens)
         said = {"message": {"role": "assistant", "content": text, "refusal": None}} if chat else {"text": text}
+        if body.get("prompt_logprobs") is not None and step != "no_echo":
+            said["prompt_logprobs"] = [_vllm(token) for token in given]
         choices.append({"index": index, **said, "logprobs": shaped if wanted else None, "finish_reason": "length"})
     produced = length * len(choices)
     answer = {
@@ -214,6 +291,49 @@ def answer_to(path: str, body: dict[str, Any], *, null: bool = False) -> bytes:
         "usage": {"prompt_tokens": 7, "completion_tokens": produced, "total_tokens": 7 + produced},
     }
     return json.dumps(answer, ensure_ascii=False).encode()
+
+
+def pieces(text: str) -> list[str]:
+    """The tokens of a prompt: up to four letters, with the white space before them."""
+    return re.findall(r"\s*\S{1,4}|\s+\Z", text)
+
+
+def logprob_after(before: str, piece: str) -> float:
+    """What the server holds of a piece after a text: the same wherever and whenever it is asked."""
+    digest = hashlib.sha256(f"{before}|{piece}".encode()).digest()
+    return -round(1 + int.from_bytes(digest[:4]) / 2**30, 6)
+
+
+def prompt_tokens(prompt: str, top: int, *, zeros: bool = False) -> list[dict[str, Any]]:
+    """The tokens of a prompt, each after those before it; the first has no logprob, for nothing is before it."""
+    tokens: list[dict[str, Any]] = []
+    before = ""
+    for piece in pieces(prompt):
+        value = 0.0 if zeros else logprob_after(before, piece)
+        ahead = 2 * (int(value * 1e6) % 2) - 1  # of every two tokens one is the likeliest
+        others = [{"token": word, "logprob": value - n} for n, word in enumerate((" the", " of"), ahead)][:top]
+        likely = sorted([*others, {"token": piece, "logprob": value}], key=lambda token: -token["logprob"])
+        scored = {"token": piece, "logprob": value, "top_logprobs": likely if top else []}
+        tokens.append(scored if before else {"token": piece, "logprob": None, "top_logprobs": None})
+        before += piece
+    return tokens
+
+
+def _vllm(token: dict[str, Any]) -> dict[str, Any] | None:
+    """One position of vLLM's `prompt_logprobs`: the prompt's own token first, by its id."""
+    if token["logprob"] is None:
+        return None
+    own = {"token": token["token"], "logprob": token["logprob"]}
+    ranked = [own, *(other for other in token["top_logprobs"] if other["token"] != own["token"])]
+    order = sorted(ranked, key=lambda other: -other["logprob"])
+    return {
+        str(int.from_bytes(hashlib.sha256(other["token"].encode()).digest()[:3])): {
+            "logprob": other["logprob"],
+            "rank": order.index(other) + 1,
+            "decoded_token": other["token"],
+        }
+        for other in ranked
+    }
 
 
 def _token(rng: random.Random, top: int) -> dict[str, Any]:
@@ -232,7 +352,10 @@ def _legacy(tokens: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "tokens": texts,
         "token_logprobs": [token["logprob"] for token in tokens],
-        "top_logprobs": [{top["token"]: top["logprob"] for top in token["top_logprobs"]} for token in tokens],
+        "top_logprobs": [
+            None if token["top_logprobs"] is None else {top["token"]: top["logprob"] for top in token["top_logprobs"]}
+            for token in tokens
+        ],
         "text_offset": [len("".join(texts[:position])) for position in range(len(texts))],
     }
 
@@ -300,7 +423,7 @@ class Server:
         if method != "POST" or not path.endswith("/completions"):
             return await _send(writer, 404, b'{"error":{"message":"no such path","code":"not_found"}}')
         try:
-            content = answer_to(path, json.loads(body), null=step.name == "null")
+            content = answer_to(path, json.loads(body), step=step.name)
         except ValueError as error:
             said = {"error": {"message": f"not JSON: {error}", "type": "invalid_request_error"}}
             return await _send(writer, 400, json.dumps(said).encode())
@@ -315,7 +438,7 @@ class Server:
             return _reset(writer) if step.name == "reset_body" else _hang_up(writer)
         if step.name == "drip":
             writer.write(_head(200, len(content), {}))
-            pieces = [content[at : at + half // 5 + 1] for at in range(0, len(content), half // 5 + 1)]
+            pieces = [content[at : at + half // 20 + 1] for at in range(0, len(content), half // 20 + 1)]
             for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
@@ -360,9 +483,10 @@ def _hang_up(writer: asyncio.StreamWriter) -> str:
 class ServerThread:
     """The server in a thread of its own, for tests; a context manager."""
 
-    def __init__(self, behaviour: Behaviour | None = None) -> None:
+    def __init__(self, behaviour: Behaviour | None = None, *, port: int = 0) -> None:
         self.behaviour = behaviour or Behaviour()
         self.url = ""
+        self._port = port
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fault-server", daemon=True)
@@ -409,7 +533,7 @@ class ServerThread:
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()
         server = Server(self.behaviour)
-        self.url = await server.start()
+        self.url = await server.start(self._port)
         self._ready.set()
         await self._stopping.wait()
         await server.stop()
@@ -426,6 +550,12 @@ async def _main(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         delay_ms=arguments.delay_ms,
         ledger=arguments.ledger,
+        limits=Limits(
+            arguments.requests_per_minute,
+            arguments.tokens_per_minute,
+            per_second=arguments.per_second,
+            silent=arguments.silent,
+        ),
     )
     server = Server(behaviour)
     stopping = asyncio.Event()
@@ -447,5 +577,11 @@ if __name__ == "__main__":
     parser.add_argument("--faults", default="429,500,reset", help="how they go wrong")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--delay-ms", type=float, default=0.0, help="before each answer")
+    parser.add_argument("--requests-per-minute", type=float, help="above it, 429")
+    parser.add_argument(
+        "--tokens-per-minute", type=float, help="the same; a call counts as a request's bytes / 4 + max_tokens"
+    )
+    parser.add_argument("--per-second", action="store_true", help="enforce a sixtieth of the requests a second, too")
+    parser.add_argument("--silent", action="store_true", help="do not say what the limits are")
     parser.add_argument("--ledger", type=Path, help="a JSON line for each call, as it ends")
     asyncio.run(_main(parser.parse_args()))

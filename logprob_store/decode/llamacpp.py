@@ -1,0 +1,143 @@
+"""llama.cpp's own `/completion` (and `/infill`): one answer, a list of them for several prompts or samples, a stream.
+
+The logprobs part is `completion_probabilities`, a list. It has come in three forms:
+
+- `[{id, token, bytes, logprob, top_logprobs: [{id, token, bytes, logprob}]}]`: the chat shape without its frame, and
+  read as such. A probability of 0 is -3.4e38 there (`sentinel`).
+- with `post_sampling_probs`: `prob` and `top_probs` in their place. Rows hold ln(prob): 0 is flagged `neg_inf`, more
+  than 1 `positive`. See `entries` for the way back.
+- until the end of 2024: `[{content, probs: [{tok_str, prob}]}]`. The chosen token has no number of its own there; its
+  row has that of the one alternative with its text, and none (`missing`) if there is none or more than one.
+
+Holds how such a body is read, and how the two forms with probabilities are rebuilt. A template of theirs looks like
+`{"shape": "llamacpp", "token": ["id", "token", "bytes", "prob", "top_probs"], ...}`: see `entries`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from logprob_store.decode.body import Choice, Reply, text_of
+from logprob_store.decode.entries import PROB, Form, describe, nested, read_list, rebuild_list
+from logprob_store.decode.native import as_list, at, join, numbered, one_or_many, prompt_count, summed
+from logprob_store.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from logprob_store.decode.registry import Reading, Tokens, Where
+    from logprob_store.decode.rows import Token
+    from logprob_store.request import Answer
+
+NAME: Final = "llamacpp"
+ORDERED: Final = False
+LISTS: Final = True
+
+_PART: Final = "completion_probabilities"
+_KEYS: Final = frozenset({_PART, "tokens_predicted", "tokens_evaluated", "generation_settings", "stop_type"})
+_STOPPED: Final = {"stopped_eos": "eos", "stopped_word": "word", "stopped_limit": "limit"}
+_LAYOUT: Final = {"format": NAME}
+_PROBABILITY: Final = frozenset({"prob", "probs", "top_probs", "tok_str", "content"})
+_PROBABILITY_KEY: Final = re.compile(rb'"(?:prob|probs|top_probs|tok_str|content)"\s*+:')
+_FORM: Final = Form(
+    {
+        "id": "token_id",
+        "token": "text",
+        "content": "text",
+        "tok_str": "text",
+        "bytes": "bytes",
+        "logprob": "logprob",
+        "prob": PROB,
+    },
+    tops=("top_logprobs", "top_probs", "probs"),
+)
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Whether a body with these top-level keys is llama.cpp's own."""
+    return "choices" not in keys and not _KEYS.isdisjoint(keys)
+
+
+def read(answer: Answer) -> Reply:
+    """Everything but the tokens."""
+    found = one_or_many(answer, raw=_PART)
+    if len(found) > 1 and any(item.get("stop") is False for _, item in found):
+        found = [("", merge([item for _, item in found]))]
+    for path, item in found:
+        if item.get("stop") is False:
+            raise DecodeError(f"{at(path, 'stop')}: false, as in a stream that was cut off")
+    indices = numbered([item.get("index") for _, item in found], [at(path, "index") for path, _ in found])
+    _, first = found[0]
+    settings = first.get("generation_settings")
+    model = first.get("model", settings.get("model") if isinstance(settings, dict) else None)
+    one_prompt = len({text_of(item.get("prompt")) for _, item in found}) == 1
+    choices = [_choice(item, path, index) for (path, item), index in zip(found, indices, strict=True)]
+    return Reply(
+        response_id=text_of(first.get("id")),
+        model=text_of(model),
+        created=None,
+        system_fingerprint=text_of(first.get("system_fingerprint")),
+        prompt_tokens=prompt_count([item.get("tokens_evaluated") for _, item in found], one_prompt=one_prompt),
+        completion_tokens=summed(item.get("tokens_predicted") for _, item in found),
+        choices=sorted(choices, key=lambda choice: choice.index),
+    )
+
+
+def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One body of the pieces of a stream."""
+    if len({piece.get("index") for piece in pieces if isinstance(piece.get("index"), int)}) > 1:
+        raise DecodeError("index: pieces of several answers in one stream")
+    return join(pieces, texts=("content",), lists=(_PART, "tokens"))
+
+
+def _choice(item: Mapping[str, Any], path: str, index: int) -> Choice:
+    stopped = next((reason for key, reason in _STOPPED.items() if item.get(key) is True), None)
+    part = at(path, _PART)
+    choice: dict[str, Any] = {
+        "index": index,
+        "path": part,
+        "finish_reason": text_of(item.get("stop_type", stopped)),
+        "text": text_of(item.get("content")),
+    }
+    held = item.get(_PART)
+    if held is None or held == b"null":
+        return Choice(**choice, logprobs=None if _PART in item else msgspec.UNSET)
+    if not _like_chat(held):
+        return Choice(**choice, logprobs=held, shape=NAME)
+    framed = b'{"content":' + held + b"}" if isinstance(held, bytes) else {"content": held}
+    return Choice(**choice, logprobs=framed, layout=_LAYOUT, place=lambda _, number: f"{part}[{number}]")
+
+
+def _like_chat(held: Any) -> bool:
+    """Whether it is a list of the chat shape; a doubt counts as no, which is exact too."""
+    if isinstance(held, bytes):
+        return held.startswith(b"[") and not _PROBABILITY_KEY.search(held)
+    return isinstance(held, list) and all(isinstance(i, dict) and _PROBABILITY.isdisjoint(i) for i in held)
+
+
+def restore(_: Mapping[str, Any], value: Any) -> Any:
+    """The list without its frame."""
+    return value["content"]
+
+
+def read_tokens(value: Any, where: Where) -> Reading:
+    """The template and the tokens of a list with probabilities."""
+    items = as_list(value, where.path)
+    tokens = read_list(items, where.path, _FORM)
+    template = {"shape": NAME, **describe(items, nested(items, _FORM), tokens, _FORM)}
+    chosen = zip(items, tokens, strict=True)
+    return template, {"content": [_of_its_text(token) if "content" in item else token for item, token in chosen]}
+
+
+def _of_its_text(token: Token) -> Token:
+    """A token of the oldest form with the number of the alternative that it is, if that is beyond doubt."""
+    alike = [other for other in token.alternatives if other.text == token.text]
+    return token._replace(logprob=alike[0].logprob) if len(alike) == 1 and token.logprob is None else token
+
+
+def rebuild(template: Mapping[str, Any], tokens: Tokens) -> list[dict[str, Any]]:
+    """The wire's value, as far as template and tokens say it."""
+    return rebuild_list(template, tokens.get("content", ()), _FORM)

@@ -1,0 +1,150 @@
+"""What servers' native bodies have in common: one answer, a list of them or pieces of one, and plain fields.
+
+Leaves out how tokens are spelled (`entries`) and every format (`llamacpp`, `ollama`, `sglang`, `tgi`, `gemini`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from logprob_store.decode.body import check_index, count_of, error_said, loads, raw_object, without_bom
+from logprob_store.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from logprob_store.request import Answer
+
+
+def one_or_many(answer: Answer, *, raw: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of a body with their paths: itself, or the items of a list (several samples, several prompts).
+
+    Args:
+        answer: whose body it is.
+        raw: a key whose value may stay JSON (bytes), for the fast way.
+
+    Raises:
+        DecodeError: it is not JSON, or anything else, or one of the objects reports an error and nothing more.
+    """
+    content = without_bom(answer.body)
+    held = None if raw is None else raw_object(content)
+    if held is not None:
+        return [("", {key: bytes(value) if key == raw else loads(bytes(value)) for key, value in held.items()})]
+    value = loads(content)
+    if not isinstance(value, list):
+        return [("", as_object(value, "the body"))]
+    if not value:
+        raise DecodeError("the body: expected at least one answer, got an empty list")
+    found = [(f"[{n}]", as_object(item, f"[{n}]")) for n, item in enumerate(value)]
+    for _, item in found:
+        if item.keys() == {"error"}:
+            raise error_said(item["error"])
+    return found
+
+
+def as_object(value: Any, path: str) -> dict[str, Any]:
+    """The value, which has to be an object."""
+    if not isinstance(value, dict):
+        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
+    return value
+
+
+def as_list(value: Any, path: str) -> list[Any]:
+    """The value, which has to be a list."""
+    if not isinstance(value, list):
+        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
+    return value
+
+
+def beside(value: Any, path: str, tokens: int) -> list[Any]:
+    """The lists of alternatives that stand beside a list of tokens, with None for the last tokens if they are fewer.
+
+    More of them are refused: nobody can tell which of them belongs to which token.
+    """
+    listed = [] if value is None else as_list(value, path)
+    if len(listed) > tokens:
+        raise DecodeError(f"{path}: {len(listed)} lists of alternatives, more than the {tokens} tokens there are")
+    return listed + [None] * (tokens - len(listed))
+
+
+def at(path: str, key: str) -> str:
+    """The path of a key.
+
+    >>> at("", "a"), at("[0]", "a")
+    ('a', '[0].a')
+    """
+    return f"{path}.{key}" if path else key
+
+
+def join(pieces: Iterable[Mapping[str, Any]], *, texts: Collection[str], lists: Collection[str]) -> dict[str, Any]:
+    """One object of the pieces of a stream: texts and lists under these keys joined, of all else the last value.
+
+    Raises:
+        DecodeError: a piece reports an error, or holds no list where others do.
+
+    >>> join([{"a": "x", "b": [1], "c": 1}, {"a": "y", "b": [2]}], texts=["a"], lists=["b"])
+    {'a': 'xy', 'b': [1, 2], 'c': 1}
+    """
+    joined: dict[str, Any] = {}
+    for n, piece in enumerate(pieces):
+        if piece.get("error"):
+            raise error_said(piece["error"])
+        for key, value in piece.items():
+            if key in lists and value is not None:
+                held = joined.get(key)
+                joined[key] = [] if held is None else held
+                joined[key] += as_list(value, f"chunk {n}: {key}")
+            elif key in texts and isinstance(value, str):
+                held = joined.get(key)
+                joined[key] = held + value if isinstance(held, str) else value
+            elif value is not None or key not in joined:
+                joined[key] = value
+    return joined
+
+
+def numbered(indices: Sequence[Any], paths: Sequence[str]) -> list[int]:
+    """The indices of choices, their places in the list for those that say none.
+
+    Raises:
+        DecodeError: an index is none, or stands twice.
+    """
+    known = [n if index is None else index for n, index in enumerate(indices)]
+    for n, (index, path) in enumerate(zip(known, paths, strict=True)):
+        check_index(index, path)
+        if index in known[:n]:
+            raise DecodeError(f"{path}: {index} stands twice")
+    return known
+
+
+def summed(counts: Iterable[Any]) -> int | None:
+    """Counts of tokens added up, None if one is none."""
+    known = [count_of(count) for count in counts]
+    return None if None in known else count_of(sum(count or 0 for count in known))
+
+
+def prompt_count(counts: Sequence[Any], *, one_prompt: bool = True) -> int | None:
+    """The tokens of the one prompt of several samples, or of all prompts.
+
+    Several prompts are told by their numbers of tokens where nothing else tells: two of one length count as one.
+
+    >>> prompt_count([5, 5]), prompt_count([5, 5], one_prompt=False), prompt_count([5, 7]), prompt_count([5, None])
+    (5, 10, 12, None)
+    """
+    known = [count_of(count) for count in counts]
+    return known[0] if one_prompt and len(set(known)) == 1 else summed(known)
+
+
+def iso_time(value: Any) -> datetime | None:
+    """A date and time in text, with any number of digits behind the second.
+
+    >>> iso_time("2025-12-16T12:38:48.457821123+01:00")
+    datetime.datetime(2025, 12, 16, 11, 38, 48, 457821, tzinfo=datetime.timezone.utc)
+    """
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,88 @@
+"""Ollama's own `/api/generate` and `/api/chat`, whole or as the pieces of a stream.
+
+The logprobs part is the top-level `logprobs`: `[{token, logprob, bytes, top_logprobs: [{token, logprob, bytes}]}]`, the
+chat shape without its frame, and read as such. Lists that are empty are left out (the first releases with logprobs have
+no `bytes`), and so is the whole when nothing was asked for. Tokens of the model's thinking stand in the list like any
+other and nothing says where they end, so that their section is `content`, too.
+
+`bytes` are those of the token's text: where a token ends inside a character they are U+FFFD's, and the true ones are
+lost before they are sent. Holds how such a body is read and made of its pieces; `chat` does the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from logprob_store.decode.body import Choice, Reply, compact_json, count_of, loads, text_of
+from logprob_store.decode.native import as_list, iso_time, join, one_or_many
+from logprob_store.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from logprob_store.request import Answer
+
+NAME: Final = "ollama"
+
+_PART: Final = "logprobs"
+_LAYOUT: Final = {"format": NAME}
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Whether a body with these top-level keys is Ollama's own."""
+    return "done" in keys and "choices" not in keys and ("response" in keys or "message" in keys)
+
+
+def read(answer: Answer) -> Reply:
+    """Everything but the tokens."""
+    (path, item), *more = one_or_many(answer, raw=_PART)
+    if path or more:
+        raise DecodeError("the body: expected an object, got a list")
+    if item["done"] is False:
+        raise DecodeError("done: false, as in a stream that was cut off")
+    return Reply(
+        response_id=None,
+        model=text_of(item.get("model")),
+        created=iso_time(item.get("created_at")),
+        system_fingerprint=None,
+        prompt_tokens=count_of(item.get("prompt_eval_count")),
+        completion_tokens=count_of(item.get("eval_count")),
+        choices=[_choice(item)],
+    )
+
+
+def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One body of the pieces of a stream."""
+    body = join(pieces, texts=("response", "thinking"), lists=(_PART, "tool_calls"))
+    messages = [piece["message"] for piece in pieces if isinstance(piece.get("message"), dict)]
+    if messages:
+        body["message"] = join(messages, texts=("content", "thinking"), lists=("tool_calls",))
+    return body
+
+
+def _choice(item: Mapping[str, Any]) -> Choice:
+    held = item.get("message")
+    message: Mapping[str, Any] = held if isinstance(held, dict) else {}
+    calls = message.get("tool_calls", item.get("tool_calls"))
+    choice: dict[str, Any] = {
+        "index": 0,
+        "path": _PART,
+        "finish_reason": text_of(item.get("done_reason")),
+        "text": text_of(message.get("content", item.get("response"))),
+        "tool_calls": compact_json(calls, "message.tool_calls"),
+        "reasoning": bool(message.get("thinking", item.get("thinking"))),
+    }
+    logprobs = item.get(_PART)
+    if logprobs is None or logprobs == b"null":
+        return Choice(**choice, logprobs=None if _PART in item else msgspec.UNSET)
+    if not (isinstance(logprobs, bytes) and logprobs.startswith(b"[")):
+        as_list(loads(logprobs) if isinstance(logprobs, bytes) else logprobs, _PART)
+    framed = b'{"content":' + logprobs + b"}" if isinstance(logprobs, bytes) else {"content": logprobs}
+    return Choice(**choice, logprobs=framed, layout=_LAYOUT, place=lambda _, number: f"{_PART}[{number}]")
+
+
+def restore(_: Mapping[str, Any], value: Any) -> Any:
+    """The list without its frame."""
+    return value["content"]

@@ -1,0 +1,116 @@
+"""vLLM's `prompt_logprobs`: `[null, {"<token id>": {logprob, rank, decoded_token}, ...}, ...]`, an item a prompt token.
+
+Each object becomes a token of section `prompt`, at its place in the list: the first token of a prompt has no
+log-probability, its item is null, and so positions start at 1. The object's first key is the prompt's own token (vLLM
+puts it first, then what the model would rather have read, by rank); all its keys, that one included, are alternatives
+in their order. Leaves out an echoed prompt in the legacy shape (`completions`).
+
+A template looks like `{"shape": "prompt_logprobs", "nulls": [0], "keys": ["logprob", "rank", "decoded_token"], "ranks":
+[1, 17]}`: which items are null, the keys of the first object's first value, and the ranks of the prompt's own tokens
+when these do not follow from the log-probabilities listed. The others' ranks count from 1 and pass over that one.
+`"echo": true` says that the legacy shape beside it echoed the same prompt, and that the rows are of both: the echo
+gives the first token, which stands at position 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from logprob_store.decode.rows import make_token
+from logprob_store.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from logprob_store.decode.registry import Reading, Tokens, Where
+    from logprob_store.decode.rows import Token
+
+NAME: Final = "prompt_logprobs"
+ORDERED: Final = True
+
+_MOST_DIGITS: Final = 10
+_KEYS: Final = ("logprob", "rank", "decoded_token")
+
+
+def read_tokens(value: Any, where: Where) -> Reading:
+    """The template and the tokens; None in place of a token whose item is null or empty."""
+    if not isinstance(value, list):
+        raise DecodeError(f"{where.path}: expected a list, got {type(value).__name__}")
+    tokens = [_read_item(item, f"{where.path}[{n}]") for n, item in enumerate(value)]
+    template: dict[str, Any] = {"shape": NAME, "nulls": [n for n, token in enumerate(tokens) if token is None]}
+    first: Mapping[str, Any] = next((one for item in value if item for one in item.values()), {})
+    template["keys"] = [key for key in _KEYS if key in first]
+    chosen = [(next(iter(item.values())), token) for item, token in zip(value, tokens, strict=True) if token]
+    ranks = [one.get("rank") for one, _ in chosen]
+    derived = [_derived_rank(token.alternatives) for _, token in chosen]
+    if ranks != derived and all(type(rank) is int for rank in ranks):
+        template["ranks"] = ranks
+    return template, {"prompt": tokens}
+
+
+def _read_item(item: Any, path: str) -> Token | None:
+    if item is None or item == {}:
+        return None
+    if not isinstance(item, dict):
+        raise DecodeError(f"{path}: expected an object, got {type(item).__name__}")
+    listed = [_read_one(key, one, f"{path}.{key}") for key, one in item.items()]
+    return listed[0]._replace(alternatives=listed)
+
+
+def _read_one(key: str, one: Any, path: str) -> Token:
+    if not isinstance(one, dict):
+        raise DecodeError(f"{_printable(path)}: expected an object, got {type(one).__name__}")
+    return make_token(
+        one.get("decoded_token"),
+        f"{_printable(path)}.decoded_token",
+        logprob=one.get("logprob"),
+        token_id=int(key) if _is_id(key) else None,
+        nullable=True,
+    )
+
+
+def _is_id(key: str) -> bool:
+    return key.isascii() and key.isdigit() and len(key) <= _MOST_DIGITS
+
+
+def _printable(path: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in path[:120])
+
+
+def _derived_rank(listed: Sequence[Token]) -> int:
+    """The rank of the first, if no token that is not listed is likelier."""
+    own = listed[0].logprob
+    return 1 + sum(own is not None and one.logprob is not None and one.logprob > own for one in listed)
+
+
+def agree(listed: Sequence[Token | None], echoed: Sequence[Token]) -> bool:
+    """Whether an echoed prompt has the same tokens with the same log-probabilities."""
+    return len(listed) == len(echoed) and all(
+        one is None or (one.text, one.logprob) == (echo.text, echo.logprob)
+        for one, echo in zip(listed, echoed, strict=True)
+    )
+
+
+def rebuild(template: Mapping[str, Any], tokens: Tokens) -> list[Any]:
+    """The wire's value, as far as template and tokens say it."""
+    rows = [token for token in tokens.get("prompt", ()) if token is not None]
+    if "echo" in template:
+        rows = [token for position, token in enumerate(rows) if position not in template["nulls"]]
+    ranks = template.get("ranks") or [_derived_rank(token.alternatives or [token]) for token in rows]
+    keys = template["keys"]
+    rebuilt: list[Any] = [_rebuild_item(token, rank, keys) for token, rank in zip(rows, ranks, strict=True)]
+    for position in template["nulls"]:
+        rebuilt.insert(position, None)
+    return rebuilt
+
+
+def _rebuild_item(token: Token, own_rank: int, keys: Sequence[str]) -> dict[str, Any]:
+    item: dict[str, Any] = {}
+    rank = 0
+    for n, other in enumerate(token.alternatives):
+        if n:
+            rank += 1
+            rank += rank == own_rank
+        values = {"logprob": other.logprob, "rank": rank if n else own_rank, "decoded_token": other.text}
+        item[str(other.token_id)] = {key: values[key] for key in keys}
+    return item

@@ -1,0 +1,171 @@
+"""Bodies of the Responses API: several output items with several content parts, one reply.
+
+The logprobs part of such a body is a list with one object for each content part that has the key `logprobs`, in the
+body's order: `[{"item": 0, "part": 0, "logprobs": [E]}]` stands for `output[0].content[0].logprobs`. Parts of a
+reasoning item are section `reasoning`, refusal parts `refusal`, all others `content`.
+
+Leaves out how the lists of the parts are joined (`responses_parts`), tokens (`chat`) and streams (`responses_stream`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from logprob_store.decode.body import (
+    Choice,
+    Reply,
+    compact_json,
+    count_of,
+    error_said,
+    loads_object,
+    text_of,
+    time_of,
+    without_bom,
+)
+from logprob_store.decode.responses_parts import Part, join, layout_of, place, restore
+from logprob_store.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from logprob_store.request import Answer
+
+__all__ = ["NAME", "read", "recognises", "restore"]
+
+NAME: Final = "responses"
+
+_UNFINISHED: Final = ("queued", "in_progress")
+
+
+class _Body(msgspec.Struct):
+    output: Any
+    id: Any = None
+    model: Any = None
+    created_at: Any = None
+    status: Any = None
+    incomplete_details: Any = None
+    error: Any = None
+    usage: Any = None
+
+
+class _RawBody(_Body):
+    output: list[msgspec.Raw]
+
+
+class _RawPart(msgspec.Struct):
+    type: Any = None
+    text: Any = None
+    refusal: Any = None
+    logprobs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _RawItem(msgspec.Struct):
+    type: Any = None
+    content: list[_RawPart] | None = None
+
+
+_BODY: Final = msgspec.json.Decoder(_RawBody)
+_ITEM: Final = msgspec.json.Decoder(_RawItem)
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Whether a body with these top-level keys is a response."""
+    return "output" in keys
+
+
+def read(answer: Answer) -> Reply:
+    """Read a body of the Responses API.
+
+    Raises:
+        DecodeError: it is damaged, reports an error, or is not finished.
+    """
+    body, parts, calls = _parse(without_bom(answer.body))
+    if body.error is not None or body.status == "failed":
+        raise error_said("status: failed" if body.error is None else body.error)
+    if body.status in _UNFINISHED and not parts and not calls:
+        raise DecodeError(f"status: {body.status}, the response holds no output yet")
+    usage = body.usage if isinstance(body.usage, dict) else {}
+    return Reply(
+        text_of(body.id),
+        text_of(body.model),
+        time_of(body.created_at),
+        None,
+        count_of(usage.get("input_tokens")),
+        count_of(usage.get("output_tokens")),
+        [_choice(body, parts, calls)],
+    )
+
+
+def _parse(content: bytes) -> tuple[_Body, list[Part], list[Any]]:
+    """The body, its content parts, and the items that are neither message nor reasoning: calls of tools."""
+    try:
+        if not content.isascii():
+            content.decode()
+        raw = _BODY.decode(content)
+        return raw, *_take_apart(raw.output)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    value = loads_object(content)  # NaN, odd types, lone surrogates
+    body = _Body(**{key: value.get(key) for key in _Body.__struct_fields__})
+    if not isinstance(body.output, list):
+        raise DecodeError(f"output: expected a list, got {type(body.output).__name__}")
+    return body, *_take_apart_leniently(body.output)
+
+
+def _take_apart(output: Sequence[msgspec.Raw]) -> tuple[list[Part], list[Any]]:
+    parts: list[Part] = []
+    calls: list[Any] = []
+    for i, raw in enumerate(output):
+        item = _ITEM.decode(raw)
+        if item.content is None and item.type not in ("message", "reasoning"):
+            calls.append(msgspec.json.decode(raw))
+            continue
+        for j, part in enumerate(item.content or ()):
+            logprobs = bytes(part.logprobs) if isinstance(part.logprobs, msgspec.Raw) else part.logprobs
+            parts.append(_part(i, j, item.type, (part.type, part.text, part.refusal), logprobs))
+    return parts, calls
+
+
+def _take_apart_leniently(output: Sequence[Any]) -> tuple[list[Part], list[Any]]:
+    parts: list[Part] = []
+    calls: list[Any] = []
+    for i, item in enumerate(output):
+        if not isinstance(item, dict):
+            raise DecodeError(f"output[{i}]: expected an object, got {type(item).__name__}")
+        content, kind = item.get("content"), item.get("type")
+        if content is None and kind not in ("message", "reasoning"):
+            calls.append(item)
+        if isinstance(content, str):
+            parts.append(_part(i, 0, kind, (None, content, None), msgspec.UNSET))
+        for j, part in enumerate(content if isinstance(content, list) else ()):
+            if isinstance(part, dict):
+                said = (part.get("type"), part.get("text"), part.get("refusal"))
+                parts.append(_part(i, j, kind, said, part.get("logprobs", msgspec.UNSET)))
+    return parts, calls
+
+
+def _part(item: int, part: int, item_kind: Any, said: tuple[Any, Any, Any], logprobs: Any) -> Part:
+    kind, text, refusal = said
+    return Part(item, part, kind, text_of(text), text_of(refusal), logprobs, item_kind == "reasoning")
+
+
+def _choice(body: _Body, parts: Sequence[Part], calls: list[Any]) -> Choice:
+    texts = [part.text for part in parts if part.key == "content" and part.text is not None]
+    refusals = [part.refusal for part in parts if part.refusal is not None]
+    details = body.incomplete_details if isinstance(body.incomplete_details, dict) else {}
+    logprobs, spans = join(parts)
+    return Choice(
+        index=0,
+        path="output[].content[].logprobs",
+        finish_reason=text_of(details.get("reason")) or text_of(body.status),
+        text="".join(texts) if texts else None,
+        refusal="".join(refusals) if refusals else None,
+        tool_calls=compact_json(calls, "output"),
+        reasoning=any(span.key == "reasoning_content" for span in spans),
+        logprobs=logprobs,
+        layout=layout_of(spans),
+        place=partial(place, spans),
+    )

@@ -1,0 +1,128 @@
+"""The content parts of a response: many lists of tokens as one value of the chat shape, and back.
+
+The lists of one section are joined into one, so that positions run on over parts and items. A layout looks like
+`{"format": "responses", "parts": [[0, 0, "content", 12], [1, 0, "content"], [2, 0, null]]}`: item, part, the chat
+value's key (null for `logprobs: null`) and how many tokens; the last part of a key takes all that are left, so that
+most answers have the same layout. Leaves out the body (`responses`) and the tokens (`chat`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from logprob_store.decode.body import loads
+from logprob_store.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Part(NamedTuple):
+    """A content part and where it stands. `logprobs` is raw, or read, or UNSET when the key is absent."""
+
+    item: int
+    part: int
+    kind: Any
+    text: str | None
+    refusal: str | None
+    logprobs: Any
+    in_reasoning: bool
+
+    @property
+    def key(self) -> str:
+        """Where its tokens go in a chat value."""
+        if self.in_reasoning:
+            return "reasoning_content"
+        return "refusal" if self.kind == "refusal" else "content"
+
+    @property
+    def path(self) -> str:
+        """Where its logprobs stand in the body."""
+        return f"output[{self.item}].content[{self.part}].logprobs"
+
+
+class Span(NamedTuple):
+    """Tokens of a chat value's key that are one part's; `key` is None for `logprobs: null`."""
+
+    item: int
+    part: int
+    key: str | None
+    length: int = -1
+
+
+def join(parts: Sequence[Part]) -> tuple[Any, list[Span]]:
+    """One value of the chat shape for the lists of all parts, raw if they are, and which tokens are whose."""
+    held = [part for part in parts if part.logprobs is not msgspec.UNSET]
+    lists = [part for part in held if part.logprobs is not None and part.logprobs != b"null"]
+    if not lists:
+        spans = [Span(part.item, part.part, None) for part in held]
+        return (None if held else msgspec.UNSET), spans
+    joined: dict[str, list[Any]] = {}
+    spans = []
+    for part in held:
+        if part.logprobs is None or part.logprobs == b"null":
+            spans.append(Span(part.item, part.part, None))
+            continue
+        _check_list(part)
+        joined.setdefault(part.key, []).append(part.logprobs)
+        length = -1 if len(lists) == 1 else _length(part.logprobs)
+        spans.append(Span(part.item, part.part, part.key, length))
+    if not isinstance(lists[0].logprobs, bytes):
+        return {key: [token for listed in found for token in listed] for key, found in joined.items()}, spans
+    return b"{" + b",".join(b'"%b":%b' % (key.encode(), _concatenate(raw)) for key, raw in joined.items()) + b"}", spans
+
+
+def _check_list(part: Part) -> None:
+    value = part.logprobs
+    if not (value.startswith(b"[") if isinstance(value, bytes) else isinstance(value, list)):
+        kind = type(loads(value) if isinstance(value, bytes) else value).__name__
+        raise DecodeError(f"{part.path}: expected a list, got {kind}")
+
+
+def _length(listed: Any) -> int:
+    return len(_LIST.decode(listed) if isinstance(listed, bytes) else listed)
+
+
+def _concatenate(lists: Sequence[bytes]) -> bytes:
+    """Raw lists as one raw list."""
+    if len(lists) == 1:
+        return lists[0]
+    insides = [listed[1:-1].strip() for listed in lists]
+    return b"[" + b",".join(inside for inside in insides if inside) + b"]"
+
+
+def layout_of(spans: Sequence[Span]) -> dict[str, Any]:
+    """What `restore` needs to know."""
+    last = {span.key: n for n, span in enumerate(spans)}
+    counted = [
+        [span.item, span.part, span.key] if last[span.key] == n or span.key is None else list(span)
+        for n, span in enumerate(spans)
+    ]
+    return {"format": "responses", "parts": counted}
+
+
+def place(spans: Sequence[Span], key: str, number: int) -> str:
+    """The JSON path of a token, by its place in the joined list."""
+    for span in spans:
+        if span.key == key:
+            if number < span.length or span.length < 0:
+                return f"output[{span.item}].content[{span.part}].logprobs[{number}]"
+            number -= span.length
+    raise AssertionError(f"no part holds token {number} of {key}")
+
+
+def restore(layout: Mapping[str, Any], value: Any) -> list[dict[str, Any]]:
+    """The lists of all parts, each with its item and part."""
+    left = {key: list(listed) for key, listed in value.items()} if value is not None else {}
+    restored: list[dict[str, Any]] = []
+    for item, part, key, *length in layout["parts"]:
+        stop = length[0] if length else None
+        listed = None if key is None else left[key][:stop]
+        if key is not None:
+            left[key] = [] if stop is None else left[key][stop:]
+        restored.append({"item": item, "part": part, "logprobs": listed})
+    return restored

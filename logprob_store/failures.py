@@ -1,0 +1,195 @@
+"""The classes of failure: what each means, and what follows from it, in one table.
+
+Holds `FAILURES`, and `classify`, which finds the class of an HTTP answer: by its structured code first, by its status
+second, by its words only where servers have no code for it. Leaves out the doing: `retry` repeats, `session` stops,
+`pacing` waits and cuts. `docs/reliability.md` shows this table, and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureClass:
+    """One class of failure.
+
+    Args:
+        name: the `error_type` of failure rows, the `reason` of a stop.
+        means: what happened.
+        then: `again` (repeated, then a failure row), `row` (a failure row at once) or `stop` (the run stops, and can be
+            continued).
+        pace: `limit`: wait as long as the server says, else cut concurrency. `outage`: no growth, and in a row they
+            open the breaker. Empty: the server is alive.
+        billed: whether the call may have cost: `no`, `maybe`, `yes`.
+        statuses: HTTP statuses that mean it.
+        codes: structured codes (`error.code`) that mean it, whatever the status.
+    """
+
+    name: str
+    means: str
+    then: Literal["again", "row", "stop"]
+    pace: Literal["", "limit", "outage"] = ""
+    billed: Literal["no", "maybe", "yes"] = "no"
+    statuses: frozenset[int] = frozenset()
+    codes: frozenset[str] = frozenset()
+
+
+_CLASSES: Final = (
+    FailureClass(
+        name="rate_limit",
+        means="too many requests or tokens for now",
+        then="again",
+        pace="limit",
+        statuses=frozenset({429}),
+        codes=frozenset({"rate_limit_exceeded", "slow_down"}),
+    ),
+    FailureClass(
+        name="server_error",
+        means="the server failed or was overloaded",
+        then="again",
+        pace="outage",
+        statuses=frozenset({408, 409, *range(500, 600)}),
+    ),
+    FailureClass(
+        name="connection", means="no connection, or it broke off", then="again", pace="outage", billed="maybe"
+    ),
+    FailureClass(
+        name="timeout", means="no whole answer within `limits.timeout_s`", then="again", pace="outage", billed="maybe"
+    ),
+    FailureClass(
+        name="malformed_answer",
+        means="a 2xx answer that is no JSON object, is broken off, or holds no choices",
+        then="again",
+        billed="maybe",
+    ),
+    FailureClass(
+        name="quota",
+        means="the account has no credit left",
+        then="stop",
+        statuses=frozenset({402}),
+        codes=frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}),
+    ),
+    FailureClass(name="authentication", means="the key is refused", then="stop", statuses=frozenset({401, 403})),
+    FailureClass(name="logprobs_refused", means="the model gives no logprobs", then="stop"),
+    FailureClass(
+        name="limit_closed",
+        means="the server says three times in a row to wait longer than `limits.retry_for_s`",
+        then="stop",
+        pace="limit",
+    ),
+    FailureClass(
+        name="over_limit",
+        means="the request alone is larger than the whole limit of tokens per minute; found before it is sent, where "
+        "the limit is known",
+        then="row",
+        codes=frozenset({"request_too_large", "tokens_limit_reached"}),
+    ),
+    FailureClass(
+        name="content_filter",
+        means="the server refuses this prompt's content",
+        then="row",
+        codes=frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}),
+    ),
+    FailureClass(name="invalid_request", means="the server refuses this request: any other status", then="row"),
+    FailureClass(name="no_logprobs", means="an answer without the logprobs asked for", then="row", billed="yes"),
+    FailureClass(name="error_body", means="an answer that reports an error in place of a reply", then="row"),
+    FailureClass(
+        name="interrupted", means="the run was stopped while the server was answering", then="row", billed="maybe"
+    ),
+    FailureClass(name="null_prompt", means="a column that the prompt needs is null", then="row"),
+    FailureClass(name="bad_prompt", means="the row cannot be made a request", then="row"),
+    FailureClass(name="replay_miss", means="no recording answers it", then="row"),
+)
+
+FAILURES: Final[Mapping[str, FailureClass]] = {kind.name: kind for kind in _CLASSES}
+"""The classes by name."""
+
+_BY_CODE: Final = {code: kind for kind in _CLASSES for code in kind.codes}
+_BY_STATUS: Final = {status: kind for kind in _CLASSES for status in kind.statuses}
+
+_TOO_LARGE: Final = 413
+_RATE_LIMIT: Final = 429
+_REFUSALS_OF_LOGPROBS: Final = (
+    "not allowed to request logprobs",
+    "does not support the 'logprobs'",
+    "does not support logprobs",
+    "unrecognized request argument supplied: logprobs",
+    "unsupported parameter: 'logprobs'",
+    "unsupported parameter: 'top_logprobs'",
+    "logprobs is not supported",
+    "logprobs are not supported",
+)
+
+
+def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
+    """The class of an answer with an error.
+
+    Words decide nothing that a code can: one service says "insufficient_quota" of a limit that passes.
+
+    Args:
+        status: the HTTP status.
+        said: the body's `error`.
+
+    >>> classify(429, {"code": "insufficient_quota"}).name, classify(429, {"type": "insufficient_quota"}).name
+    ('quota', 'rate_limit')
+    >>> classify(418, {}).name
+    'invalid_request'
+    """
+    if refuses_logprobs(said):
+        return FAILURES["logprobs_refused"]
+    if _is_too_large(status, said):
+        return FAILURES["over_limit"]
+    code = said.get("code")
+    by_code = _BY_CODE.get(code) if isinstance(code, str) else None
+    return by_code or _BY_STATUS.get(status) or FAILURES["invalid_request"]
+
+
+def _is_too_large(status: int, said: Mapping[str, Any]) -> bool:
+    """Refused like a rate limit, but waiting would not help: the one request is above the whole limit."""
+    if status == _TOO_LARGE:
+        return said.get("code") == "rate_limit_exceeded"
+    return status == _RATE_LIMIT and str(said.get("message") or "").lower().startswith("request too large")
+
+
+def refuses_logprobs(said: Mapping[str, Any]) -> bool:
+    """Whether an error body says that this model gives no logprobs.
+
+    >>> refuses_logprobs({"code": "unsupported_parameter", "param": "logprobs"})
+    True
+    >>> refuses_logprobs({"message": "Unsupported value: temperature"})
+    False
+    """
+    if said.get("code") in ("unsupported_parameter", "unsupported_value"):
+        return said.get("param") in ("logprobs", "top_logprobs")
+    message = str(said.get("message") or "").lower()
+    return any(words in message for words in _REFUSALS_OF_LOGPROBS)
+
+
+_THEN: Final = {
+    "again": "tried again, then a failure row",
+    "row": "a failure row at once",
+    "stop": "the run stops (exit code 4) and can be continued",
+}
+_PACE: Final = {
+    "": "",
+    "limit": "all calls wait as long as the server says; if it says nothing, fewer at once",
+    "outage": "no growth; many in a row: one call at a time until one succeeds",
+}
+
+
+def failures_table() -> str:
+    """The classes as a Markdown table."""
+    lines = ["| class | what happened | then | the other calls | billed |", "|---|---|---|---|---|"]
+    for kind in _CLASSES:
+        known = [str(status) for status in sorted(kind.statuses) if status < 500] + [  # noqa: PLR2004  the rest is one word
+            *(["5xx"] if 500 in kind.statuses else []),  # noqa: PLR2004
+            *(f"`{code}`" for code in sorted(kind.codes)),
+        ]
+        means = f"{kind.means} ({', '.join(known)})" if known else kind.means
+        lines.append(f"| `{kind.name}` | {means} | {_THEN[kind.then]} | {_PACE[kind.pace]} | {kind.billed} |")
+    return "\n".join(lines) + "\n"

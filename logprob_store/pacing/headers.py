@@ -1,0 +1,160 @@
+"""What a server says about its limits in the headers of an answer, read.
+
+Holds the spellings: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` and Anthropic's
+`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`. Leaves out what follows from them (`budget`).
+
+A header that is missing, of another suffix or not readable counts as unsaid and never costs the others.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LONGEST_RESET_S: Final = 32 * 86400.0
+_EPOCH_S: Final = 1e9
+"""A bare number from here on is a time since the epoch (9 September 2001 and later), below it is seconds to wait."""
+_EPOCH_MS: Final = 1e11
+
+_UNITS_S: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_PIECE: Final = r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)"
+_PIECES: Final = re.compile(_PIECE)
+_DURATION: Final = re.compile(rf"(?:{_PIECE})+")
+
+
+class Level(NamedTuple):
+    """How a limit stands: how much there is, how much of it is left, seconds until it is whole again; None: unsaid."""
+
+    limit: float | None = None
+    remaining: float | None = None
+    reset_s: float | None = None
+
+
+class Told(NamedTuple):
+    """What an answer says about the limits, and how many tokens the call really took; None: unsaid."""
+
+    requests: Level | None = None
+    tokens: Level | None = None
+    used_tokens: int | None = None
+
+
+_PLACES: Final = {
+    name: (dimension, kind)
+    for dimension in ("requests", "tokens")
+    for kind in ("limit", "remaining", "reset")
+    for name in (f"x-ratelimit-{kind}-{dimension}", f"anthropic-ratelimit-{dimension}-{kind}")
+}
+
+
+def read_told(headers: Mapping[str, str], *, now: datetime | None = None) -> Told | None:
+    """What the headers of an answer say about limits, None where they say nothing; names may be in any case.
+
+    Times of day are judged against the answer's own `Date`, so that a server whose clock is far off is understood.
+
+    Args:
+        headers: of any answer, good or bad.
+        now: the local time, for servers that send no `Date`.
+
+    >>> read_told({"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59",
+    ...            "x-ratelimit-reset-requests": "1s"}).requests
+    Level(limit=60.0, remaining=59.0, reset_s=1.0)
+    >>> read_told({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-furlongs": "9"}).tokens
+    Level(limit=None, remaining=0.0, reset_s=None)
+    """
+    found: dict[str, dict[str, str]] = {}
+    date = None
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower in _PLACES:
+            dimension, kind = _PLACES[lower]
+            found.setdefault(dimension, {})[kind] = value
+        elif lower == "date":
+            date = value
+    if not found:
+        return None
+    return Told(_level(found.get("requests"), date, now), _level(found.get("tokens"), date, now))
+
+
+def _level(said: dict[str, str] | None, date: str | None, now: datetime | None) -> Level | None:
+    if said is None:
+        return None
+    limit, remaining = _amount(said.get("limit")), _amount(said.get("remaining"))
+    if limit == 0:
+        return None  # some servers say 0 of 0 where there is no limit
+    reset_s = seconds_until(said["reset"], date=date, now=now) if "reset" in said else None
+    if limit is remaining is reset_s is None:
+        return None
+    return Level(limit, remaining, reset_s)
+
+
+def _amount(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return max(0.0, value) if math.isfinite(value) else None
+
+
+def seconds_until(text: str, *, date: str | None = None, now: datetime | None = None) -> float | None:
+    """Seconds until a reset: a duration, bare seconds, an epoch in s or ms, an ISO or HTTP date; None if none of these.
+
+    Args:
+        text: the header's value.
+        date: the answer's `Date` header.
+        now: the local time.
+
+    >>> [seconds_until(text) for text in ("1s", "6m0s", "20ms", "1h2m3.5s", "90", "0.5")]
+    [1.0, 360.0, 0.02, 3723.5, 90.0, 0.5]
+    >>> seconds_until("2040-01-01T00:00:30Z", date="Sun, 01 Jan 2040 00:00:00 GMT")
+    30.0
+    """
+    text = text.strip().lower()
+    if (duration := _duration(text)) is not None:
+        return duration
+    if (at := _moment(text)) is None:
+        return None
+    ways = [at - base for base in (_http_date(date), (now or datetime.now(UTC)).timestamp()) if base is not None]
+    # The first that makes sense; a server whose Date is not of the clock of its limits is judged by ours.
+    sane = next((wait for wait in ways if 0 <= wait <= _LONGEST_RESET_S), None)
+    return 0.0 if sane is None and ways[-1] < 0 else sane
+
+
+@lru_cache(maxsize=1024)
+def _duration(text: str) -> float | None:
+    if _DURATION.fullmatch(text):
+        seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _PIECES.findall(text))
+    else:
+        amount = _amount(text)
+        if amount is None or amount >= _EPOCH_S:
+            return None
+        seconds = amount
+    return seconds if seconds <= _LONGEST_RESET_S else None
+
+
+def _moment(text: str) -> float | None:
+    """A point in time as seconds since the epoch."""
+    if (amount := _amount(text)) is not None:
+        if amount < _EPOCH_S:
+            return None
+        return amount / 1000 if amount >= _EPOCH_MS else amount
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError:
+        return _http_date(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@lru_cache(maxsize=16)
+def _http_date(text: str | None) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,136 @@
+"""Scoring given text: what is asked for it, and whether an answer scores anything.
+
+Holds the parameters that ask for the logprobs of the text that is sent, and the check that they came. Leaves out
+reading them (`decode`, where they are the section `prompt`) and what is made of them (`metrics.candidates`,
+`metrics.texts`).
+
+Servers ignore `echo` without a word, or answer with zeros, and whoever trusts that finds all candidates equally likely.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from logprob_store.errors import DecodeError, PromptError, StopRunError
+from logprob_store.schema import CHOICES_PER_SAMPLE, completion_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from logprob_store.decode.decoding import Decoded
+    from logprob_store.job import ModelSection
+    from logprob_store.request import Answer
+    from logprob_store.store.manifest import Manifest
+
+ECHO_IGNORED: Final = "echo_ignored"
+
+LOOKED_AT_FIRST: Final = 20
+"""Answers that are looked at before a run goes on: if none of them scores the text, no other will."""
+
+_WAY_OUT: Final = (
+    "Use a server that scores prompts, such as vLLM, or ask it the other way: model.score_by is "
+    '"echo" or "prompt_logprobs"'
+)
+_NO_PROMPT: Final = (
+    f"the answer holds no logprobs of the text that was sent: the server ignores what asks for them, as llama.cpp and "
+    f"Ollama do. {_WAY_OUT}"
+)
+_ALL_ZERO: Final = (
+    f"every token of the text that was sent has a logprob of exactly 0.0: the server does not compute them. {_WAY_OUT}"
+)
+
+
+def scoring_params(model: ModelSection) -> dict[str, Any]:
+    """What a request for scores holds beside the text and `logprobs`; the job's own params go over it."""
+    if model.mode == "generate":
+        return {}
+    if model.score_by == "echo":
+        return {"echo": True, "max_tokens": 0}
+    # vLLM generates at least one token; it is no part of the score.
+    return {"prompt_logprobs": model.top_logprobs, "max_tokens": 1}
+
+
+def check_scoring(body: Mapping[str, Any]) -> None:
+    """Refuse a request whose answer would score the text several times or not at all.
+
+    Raises:
+        PromptError: which parameter is wrong.
+    """
+    for name in ("n", "best_of"):
+        if body.get(name) not in {None, 1}:
+            raise PromptError(f'params.{name} is {body[name]!r}; with model.mode = "score" it must be 1')
+    if not body.get("echo") and body.get("prompt_logprobs") is None:
+        raise PromptError('params turn off what model.mode = "score" asks with: take echo and prompt_logprobs out')
+
+
+def without_unscored(answers: Sequence[Answer], decoded: Decoded) -> Decoded:
+    """The tables without the answers that do not score the text sent; those are failures `echo_ignored`."""
+    numbers = {
+        completion_id(answer.request.prompt_index, answer.request.sample_index) // CHOICES_PER_SAMPLE: number
+        for number, answer in enumerate(answers)
+    }
+    found = dict.fromkeys(_calls(decoded.completions).to_pylist(), _NO_PROMPT)
+    for call, all_zero in _prompt_tokens(decoded.tokens).iter_rows():
+        del found[call]
+        if all_zero:
+            found[call] = _ALL_ZERO
+    failures = [(number, _as_ignored(error)) for number, error in decoded.failures]
+    failures += [(numbers[call], DecodeError(message, error_type=ECHO_IGNORED)) for call, message in found.items()]
+    tables = {name: _without(getattr(decoded, name), found) for name in ("completions", "tokens", "alternatives")}
+    return dataclasses.replace(decoded, **tables, failures=sorted(failures, key=lambda failure: failure[0]))
+
+
+class FirstLook:
+    """A look at the first answers of a run that scores, before many more are asked for.
+
+    `verdict` is the reason to stop once `LOOKED_AT_FIRST` answers came and none of the run scored its text.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.verdict: StopRunError | None = None
+        self._manifest = manifest
+        self._scores = manifest.job.get("model.mode") == "score"
+        self._ignored = 0
+
+    def due(self, answers: int) -> bool:
+        """Whether so many answers are enough to be looked at now."""
+        return self._scores and not self._manifest.counts.completions and answers >= LOOKED_AT_FIRST
+
+    def note(self, bad: Sequence[DecodeError]) -> None:
+        """Take in what was wrong with the answers of a part that is now committed."""
+        ignored = [error for error in bad if error.error_type == ECHO_IGNORED]
+        self._ignored += len(ignored)
+        if ignored and self._ignored >= LOOKED_AT_FIRST and not self._manifest.counts.completions:
+            said = f"none of the first {self._ignored} answers scores its text: {ignored[0]}"
+            self.verdict = StopRunError(said, reason=ECHO_IGNORED)
+
+
+def _prompt_tokens(tokens: pa.Table) -> pl.DataFrame:
+    """The calls with tokens of the prompt, and whether all that have a logprob have 0.0 (false where none has)."""
+    rows = pl.DataFrame(pl.from_arrow(tokens.select(["completion_id", "section", "logprob"])))
+    logprob = pl.col("logprob")
+    return (
+        rows.filter(pl.col("section") == "prompt")
+        .group_by(pl.col("completion_id") // CHOICES_PER_SAMPLE)
+        .agg((logprob == 0.0).all() & (logprob.count() > 0))
+    )
+
+
+def _as_ignored(error: DecodeError) -> DecodeError:
+    """A server that ignores `echo` and generates nothing has no logprobs at all."""
+    return DecodeError(_NO_PROMPT, error_type=ECHO_IGNORED) if error.error_type == "no_logprobs" else error
+
+
+def _without(table: pa.Table, calls: Mapping[int, str]) -> pa.Table:
+    if not calls:
+        return table
+    return table.filter(pc.invert(pc.is_in(_calls(table), value_set=pa.array(list(calls), pa.int64()))))
+
+
+def _calls(table: pa.Table) -> pa.ChunkedArray:
+    return pc.divide(table["completion_id"], CHOICES_PER_SAMPLE)

@@ -1,0 +1,221 @@
+"""Checking a store against its manifests, and mending it from what remains.
+
+Holds the check of every listed file (there, whole, readable, its rows in order) and the repair: a damaged part is taken
+out of the manifest in all its tables, and what it answered counts as unanswered again, so that the next run of the job
+fills it in from the cache without asking. Leaves out the cache.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from logprob_store.errors import StoreError, StoreNotFoundError
+from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA
+from logprob_store.store.intervals import IntervalSet
+from logprob_store.store.manifest import (
+    PREVIOUS,
+    Manifest,
+    Part,
+    PartFile,
+    manifest_path,
+    read_manifest,
+    run_folder,
+    write_manifest,
+)
+from logprob_store.store.writing import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_ORDER: Final = {
+    "completions": ["completion_id"],
+    "tokens": ["completion_id", "section", "position"],
+    "alternatives": ["completion_id", "section", "position", "rank"],
+}
+_BLOCK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a store: `part` is None where a whole run is concerned."""
+
+    run: str
+    part: str | None
+    path: Path
+    what: str
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return f"{self.path}: {self.what}"
+
+
+def verify_store(store: Path, *, runs: list[str] | None = None) -> list[Problem]:
+    """Check every committed file of a store: an empty list means that all is well.
+
+    Reads every byte once for its checksum, and the keys for their order.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+    """
+    if not (store / "runs").is_dir():
+        raise StoreNotFoundError(store)
+    names = sorted(path.parent.name.removeprefix("run=") for path in store.glob("runs/run=*/run.json"))
+    return [problem for run in names if runs is None or run in runs for problem in _check_run(store, run)]
+
+
+def repair_store(store: Path, problems: list[Problem]) -> list[str]:
+    """Mend what `verify_store` found, and say what was done.
+
+    A damaged manifest is replaced by the one before it. A damaged part is dropped whole; the rows it held come back
+    when the job runs again, from the cache.
+
+    Raises:
+        RunLockedError: a run with a problem is being written.
+    """
+    done = []
+    for run in dict.fromkeys(problem.run for problem in problems):
+        with locked(store, run):
+            mine = [problem for problem in problems if problem.run == run]
+            if any(problem.part is None for problem in mine):
+                done.append(_restore_manifest(store, run))
+                mine = [problem for problem in _check_run(store, run) if problem.part is not None]
+            if mine:
+                done.append(_drop_parts(store, run, mine))
+    return done
+
+
+def _check_run(store: Path, run: str) -> Iterator[Problem]:
+    path = manifest_path(store, run)
+    try:
+        manifest = read_manifest(path)
+    except StoreError as error:
+        yield Problem(run, None, path, str(error))
+        return
+    for part in manifest.parts:
+        for table, listed in part.files.items():
+            file = store / table / f"run={run}" / f"{part.name}.parquet"
+            if (what := _check_file(file, table, listed)) is not None:
+                yield Problem(run, part.name, file, what)
+
+
+def _check_file(path: Path, table: str, listed: PartFile) -> str | None:
+    if not path.is_file():
+        return "is missing"
+    crc, size = _checksum(path)
+    if size != listed.size:
+        return f"has {size} bytes, the manifest says {listed.size}"
+    if crc != listed.crc32:
+        return f"has changed: its checksum is {crc:08x}, the manifest says {listed.crc32:08x}"
+    return _check_rows(path, table, listed)
+
+
+def _check_rows(path: Path, table: str, listed: PartFile) -> str | None:
+    try:
+        metadata = pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        return f"is no readable Parquet: {error}"
+    if metadata.num_rows != listed.rows:
+        return f"has {metadata.num_rows} rows, the manifest says {listed.rows}"
+    version = (metadata.metadata or {}).get(SCHEMA_VERSION_METADATA)
+    if version != str(SCHEMA_VERSION).encode():
+        return f"has schema version {version!r}, expected {SCHEMA_VERSION}"
+    return _check_order(path, table)
+
+
+def _check_order(path: Path, table: str) -> str | None:
+    columns = _ORDER.get(table)
+    if columns is None:
+        return None
+    keys = pl.read_parquet(path, columns=columns, hive_partitioning=False).select(
+        pl.col(name).to_physical() if name == "section" else pl.col(name) for name in columns
+    )
+    return None if keys.equals(keys.sort(columns)) else f"is not sorted by {', '.join(columns)}"
+
+
+def _checksum(path: Path) -> tuple[int, int]:
+    crc, size = 0, 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            crc = zlib.crc32(block, crc)
+            size += len(block)
+    return crc, size
+
+
+def _restore_manifest(store: Path, run: str) -> str:
+    path = manifest_path(store, run)
+    previous = run_folder(store, run) / PREVIOUS
+    try:
+        manifest = read_manifest(previous)
+    except (StoreError, OSError) as error:
+        raise StoreError(
+            f"{path} is damaged and {previous} cannot stand in for it ({error}). Delete the folders run={run} of this "
+            "store and run the job again: answers in the cache are not asked again."
+        ) from error
+    write_manifest(path, manifest)
+    return f"run {run}: the manifest was replaced by the one before it; run the job again to add what came after"
+
+
+def _drop_parts(store: Path, run: str, problems: list[Problem]) -> str:
+    path = manifest_path(store, run)
+    manifest = read_manifest(path)
+    damaged = {problem.part for problem in problems}
+    before = len(IntervalSet(manifest.settled)) - manifest.absent
+    files = {file for part in manifest.parts for file in _files(store, run, part)}
+    _keep_whole_prompts(
+        manifest, {problem.part for problem in problems if problem.path.parent.parent.name == "prompts"}
+    )
+    manifest.parts = [_prompts_only(part) if part.name in damaged else part for part in manifest.parts]
+    manifest.parts = [part for part in manifest.parts if part.files]
+    manifest.settled = _settled(store, manifest).intervals
+    manifest.absent = 0
+    manifest.state = "interrupted"
+    write_manifest(path, manifest)
+    for file in files - {file for part in manifest.parts for file in _files(store, run, part)}:
+        file.unlink(missing_ok=True)
+    lost = before - len(IntervalSet(manifest.settled))
+    return (
+        f"run {run}: damaged parts taken out: {len(damaged)}; answers to fill in: {lost}. "
+        "Run the job again: answers that are in the cache are not asked again"
+    )
+
+
+def _keep_whole_prompts(manifest: Manifest, damaged: set[str | None]) -> None:
+    """Prompt rows are written in the order of their indexes: from the first damaged file on they are written anew."""
+    whole = True
+    rows = 0
+    for part in manifest.parts:
+        whole = whole and part.name not in damaged
+        if not whole:
+            part.files.pop("prompts", None)
+        elif "prompts" in part.files:
+            rows += part.files["prompts"].rows
+    if not whole:
+        manifest.prompts_read = rows
+
+
+def _prompts_only(part: Part) -> Part:
+    return Part(part.name, {table: file for table, file in part.files.items() if table == "prompts"})
+
+
+def _files(store: Path, run: str, part: Part) -> set[Path]:
+    return {store / table / f"run={run}" / f"{part.name}.parquet" for table in part.files}
+
+
+def _settled(store: Path, manifest: Manifest) -> IntervalSet:
+    """The calls that have an outcome in the parts that are left."""
+    settled = IntervalSet()
+    for table in ("completions", "failures"):
+        for part in manifest.parts:
+            if table in part.files:
+                path = store / table / f"run={manifest.run}" / f"{part.name}.parquet"
+                rows = pl.read_parquet(path, columns=["prompt_index", "sample_index"], hive_partitioning=False)
+                calls = rows["prompt_index"] * manifest.samples + rows["sample_index"].cast(pl.Int64)
+                settled.update(calls.unique().to_list())
+    return settled

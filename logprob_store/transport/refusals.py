@@ -1,0 +1,125 @@
+"""What a server's refusal means: a 4xx or 5xx answer, or an error that comes with 200.
+
+Holds the way from an answer's status, headers and body to one of this package's errors, and the harmless showing of
+what servers say. Leaves out the classes themselves and what follows from them (`failures`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.failures import classify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from logprob_store.errors import LogprobStoreError
+    from logprob_store.failures import FailureClass
+
+_CLIENT_ERRORS: Final = 400
+_LONGEST_RETRY_AFTER_S: Final = 24 * 3600.0
+_EXCERPT: Final = 300
+_LONGEST_MESSAGE: Final = 1000
+
+_STOPS: Final = {
+    "logprobs_refused": "the model does not give logprobs, so every prompt would fail alike. {where}. "
+    "Choose another model, or lower top_logprobs if that is what is refused.",
+    "quota": "the quota is used up. {where}. Add credit, then run the same command to go on.",
+    "authentication": "the server refuses this key. {where}. Check the key that the job's api_key_env names.",
+}
+
+
+def error_of_status(status: int, headers: Mapping[str, str], body: bytes) -> LogprobStoreError:
+    """What a 4xx or 5xx answer means, by its structured code first and its status second.
+
+    Returns a `StopRunError` (quota used up, no access, logprobs refused: every other prompt would fail alike), a
+    `RetryableError`, or a plain `CallError` (this prompt's failure), as `failures` says.
+    """
+    said = error_said(body)
+    code = str(said.get("code") or said.get("type") or "")
+    message = str(said.get("message") or "") or excerpt(body) or "no message"
+    where = one_line(f"HTTP {status}{f' {code}' if code else ''}: {message.rstrip('.')}")
+    kind = _with_word_on_retrying(classify(status, said), headers)
+    if kind.then == "stop":
+        return StopRunError(_STOPS[kind.name].format(where=where), reason=kind.name, status=status)
+    if kind.then == "again":
+        return RetryableError(where, error_type=kind.name, status=status, retry_after_s=retry_after_s(headers))
+    if status < _CLIENT_ERRORS:
+        where = f"{where}. The server is elsewhere ({headers.get('location')}): set model.base_url to that"
+    return CallError(where, error_type=kind.name, status=status)
+
+
+def _with_word_on_retrying(kind: FailureClass, headers: Mapping[str, str]) -> FailureClass:
+    """The class, with the server's own word (`x-should-retry`) on whether to ask again."""
+    said = headers.get("x-should-retry")
+    if said not in {"true", "false"} or kind.then == "stop":
+        return kind
+    return dataclasses.replace(kind, then="again" if said == "true" else "row")
+
+
+def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
+    """Seconds the server asks to wait: `retry-after-ms`, `retry-after` in seconds or as a date; None if unsaid.
+
+    >>> retry_after_s({"retry-after-ms": "1500", "retry-after": "9"})
+    1.5
+    >>> retry_after_s({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT"}, now=datetime(2026, 10, 21, 7, 28, tzinfo=UTC))
+    10.0
+    >>> retry_after_s({"retry-after": "soon"}) is None
+    True
+    """
+    for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            wait = float(headers.get(name, "")) * unit_s
+        except ValueError:
+            continue
+        if 0 <= wait <= _LONGEST_RETRY_AFTER_S:
+            return wait
+    return _until(headers.get("retry-after", ""), headers.get("date", ""), now or datetime.now(UTC))
+
+
+def _until(text: str, date: str, now: datetime) -> float | None:
+    """Seconds until a date, by the clock of the server that said it, if that makes sense, else by ours."""
+    if (then := _date(text)) is None:
+        return None
+    theirs = _date(date)
+    waits = [(then - base).total_seconds() for base in (theirs, now) if base is not None]
+    sane = next((wait for wait in waits if 0 <= wait <= _LONGEST_RETRY_AFTER_S), None)
+    return 0.0 if sane is None and waits[-1] < 0 else sane
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+
+
+def error_said(body: bytes) -> dict[str, Any]:
+    """The `error` of a body, however it is spelt; empty where there is none."""
+    try:
+        parsed = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
+    if isinstance(error, str):
+        return {"message": error}
+    return error if isinstance(error, dict) else {}
+
+
+def excerpt(body: bytes) -> str:
+    """The start of a body; no terminal escape and no stray byte reaches logs and tables."""
+    text = body[:_EXCERPT].decode("utf-8", "replace")
+    return ascii(text)[1:-1] if text else ""
+
+
+def one_line(text: str) -> str:
+    """What a server says, fit for logs, tables and terminals: no escapes, no line breaks, no megabytes."""
+    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:_LONGEST_MESSAGE])
+    return shown + "..." if len(text) > _LONGEST_MESSAGE else shown

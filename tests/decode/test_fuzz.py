@@ -1,0 +1,93 @@
+"""Damaged bodies of every format: rows that can be turned back or a failure that says where, and never a crash."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from logprob_store.decode import chat_bulk
+
+
+def _neighbour(name: str) -> Any:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"decode_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+shared, seeds = _neighbour("conftest"), _neighbour("seeds")
+law = settings(
+    deadline=2000, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture(autouse=True, params=[0, 200], ids=["fast", "exact"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small slices the fast way, and the exact way as they go outside of tests."""
+    monkeypatch.setattr(chat_bulk, "_SMALL", request.param)
+
+
+def picker(data: st.DataObject) -> Any:
+    """Choices made by hypothesis."""
+    return lambda count: data.draw(st.integers(0, count - 1))
+
+
+@pytest.mark.parametrize("name", seeds.contents())
+@pytest.mark.parametrize("asked", [True, False])
+def test_undamaged_bodies_are_decoded(name: str, asked: bool) -> None:  # noqa: FBT001
+    """So that damage starts from what is whole."""
+    content = seeds.contents()[name]
+    decoded = shared.decode_answers([shared.make_answer(content, logprobs=asked)])
+
+    assert decoded.failures == []
+    assert len(decoded.tokens) > 0
+
+    seeds.check(content, shared.make_answer, asked=asked)
+
+
+@law
+@given(st.sampled_from(sorted(seeds.BODIES)), st.data(), st.integers(1, 4), st.booleans())
+def test_damaged_structure(name: str, data: st.DataObject, times: int, asked: bool) -> None:  # noqa: FBT001
+    """Values of other types, missing and doubled keys, parts in the wrong place."""
+    body = seeds.BODIES[name]
+    for _ in range(times):
+        body = seeds.damage_structure(body, picker(data))
+
+    seeds.check(json.dumps(body).encode(), shared.make_answer, asked=asked)
+
+
+@law
+@given(st.sampled_from(sorted(seeds.contents())), st.data(), st.integers(1, 4), st.booleans())
+def test_damaged_bytes(name: str, data: st.DataObject, times: int, asked: bool) -> None:  # noqa: FBT001
+    """Cut, doubled, and changed in places."""
+    content = seeds.contents()[name]
+    for _ in range(times):
+        content = seeds.damage_bytes(content, picker(data))
+
+    seeds.check(content, shared.make_answer, asked=asked)
+
+
+@law
+@given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode), st.booleans())
+def test_noise(content: bytes, asked: bool) -> None:  # noqa: FBT001
+    """Whatever bytes."""
+    seeds.check(content, shared.make_answer, asked=asked)
+
+
+@pytest.mark.parametrize(
+    "opening", ['{"a":', "[", '{"choices":[{"logprobs":', '{"output":[', "data: [", '[{"choices":']
+)
+@pytest.mark.parametrize("depth", [100, 2_000, 200_000])
+def test_deep_nesting_is_a_failure(opening: str, depth: int) -> None:
+    """Never a crash of the interpreter, closed or not."""
+    for content in (opening + "[" * depth, opening + "[" * depth + "]" * depth + "}"):
+        seeds.check(content.encode(), shared.make_answer, asked=True)

@@ -1,0 +1,231 @@
+"""Bodies of the Responses API: several items and parts, one completion."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from logprob_store.decode import chat_bulk, decode_answers, decoding, rebuild_logprobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
+    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+
+ASKED = {"endpoint": "responses", "include": ["message.output_text.logprobs"]}
+
+
+def entry(text: str, logprob: float = -1.0, *others: str) -> dict[str, Any]:
+    """A token with its alternatives."""
+    top = [{"token": other, "logprob": -2.0, "bytes": list(other.encode())} for other in others]
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": top}
+
+
+def said(text: str, *tokens: dict[str, Any], **keys: Any) -> dict[str, Any]:
+    """A content part of type output_text."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(tokens), **keys}
+
+
+def message(*parts: Any, **keys: Any) -> dict[str, Any]:
+    """An output item of type message."""
+    return {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": parts, **keys}
+
+
+def response(*output: Any, **keys: Any) -> dict[str, Any]:
+    """A body of the Responses API."""
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1700000000,
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "model": "m-1",
+        "output": output,
+        "usage": {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10},
+        **keys,
+    }
+
+
+CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": '{"a":1}'}
+REASONING = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+TWO_PARTS = response(
+    REASONING, message(said("ab", entry("a", -1.0, "x"), entry("b"))), message(said("c", entry("c", -3.0, "y"))), CALL
+)
+
+
+def test_a_response_becomes_one_completion(decode_one: Callable[..., Frames]) -> None:
+    """The API's own words for why it ended, its own names for the usage; calls of tools as JSON."""
+    completions, _, _ = decode_one(TWO_PARTS, **ASKED)
+    row = completions.row(0, named=True)
+
+    expected = {
+        "completion_id": 0,
+        "endpoint": "responses",
+        "response_id": "resp_1",
+        "response_model": "m-1",
+        "created": datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC),  # date -ud @1700000000
+        "finish_reason": "completed",
+        "text": "abc",
+        "refusal": None,
+        "tool_calls": json.dumps([CALL], separators=(",", ":")),
+        "prompt_tokens": 7,
+        "completion_tokens": 3,
+        "token_count": 3,
+        "logprob_sum": -5.0,  # -1 -1 -3
+    }
+
+    assert {key: row[key] for key in expected} == expected
+
+
+def test_positions_run_on_over_parts_and_items(decode_one: Callable[..., Frames]) -> None:
+    """The second message's first token is the third of the section; alternatives follow their token."""
+    _, tokens, alternatives = decode_one(TWO_PARTS, **ASKED)
+
+    assert tokens.select("section", "position", "token", "bytes", "logprob").rows() == [
+        ("content", 0, "a", b"a", -1.0),
+        ("content", 1, "b", b"b", -1.0),
+        ("content", 2, "c", b"c", -3.0),
+    ]
+    assert alternatives.select("position", "rank", "token").rows() == [(0, 1, "x"), (2, 1, "y")]
+
+
+def test_what_is_rebuilt_is_a_list_for_each_part(answer: Callable[..., Any]) -> None:
+    """With the numbers of its item and its part; parts without the key are not there, null is null."""
+    parts = [said("a", entry("a"), entry("b")), {"type": "output_text", "text": ""}, said("", logprobs=None), said("")]
+    decoded = decode_answers([answer(response(REASONING, message(*parts), message(said("c", entry("c")))), **ASKED)])
+
+    assert decoded.failures == []
+    assert rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives) == {
+        0: [
+            {"item": 1, "part": 0, "logprobs": [entry("a"), entry("b")]},
+            {"item": 1, "part": 2, "logprobs": None},
+            {"item": 1, "part": 3, "logprobs": []},
+            {"item": 2, "part": 0, "logprobs": [entry("c")]},
+        ]
+    }
+    assert json.loads(decoded.completions.column("wire")[0].as_py())["layout"] == {
+        "format": "responses",
+        "parts": [[1, 0, "content", 2], [1, 2, None], [1, 3, "content", 0], [2, 0, "content"]],
+    }
+
+
+def test_regular_responses_share_one_wire_text(decode_one: Callable[..., Frames]) -> None:
+    """One part takes all tokens, so that their number is not part of the text."""
+    wires = {decode_one(response(message(said("a", *[entry("a")] * n))), **ASKED)[0]["wire"].item() for n in (1, 2, 30)}
+
+    assert wires == {
+        (
+            '{"shape":"chat","content":"list","token":["bytes","logprob","token","top_logprobs"],'
+            '"layout":{"format":"responses","parts":[[0,0,"content"]]}}'
+        )
+    }
+
+
+def test_responses_go_the_fast_way(answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One part or several, on one line or over many: nothing is read token by token."""
+    monkeypatch.setattr(chat_bulk, "_SMALL", 0)
+    exact: list[int] = []
+    real = decoding.read_exactly
+    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))
+    one = response(message(said("a", entry("a", -1.0, "b"))))
+    bodies = [json.dumps(body, indent=indent).encode() for body in (one, TWO_PARTS) for indent in (None, 1)]
+    decoded = decode_answers([answer(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)])
+
+    assert exact == []
+    assert decoded.tokens.column("token").to_pylist() == ["a", "a", "a", "b", "c", "a", "b", "c"]
+
+
+def test_reasoning_and_refusals_with_logprobs_are_sections(decode_one: Callable[..., Frames]) -> None:
+    """By the item that holds the part, then by the part's type."""
+    reasoning = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "r", "logprobs": [entry("r")]}]}
+    refusal = {"type": "refusal", "refusal": "no", "logprobs": [entry("no")]}
+    completions, tokens, _ = decode_one(response(reasoning, message(said("c", entry("c")), refusal)), **ASKED)
+
+    assert tokens.select("section", "position", "token").rows() == [
+        ("content", 0, "c"),
+        ("refusal", 0, "no"),
+        ("reasoning", 0, "r"),
+    ]
+    assert completions.select("text", "refusal").row(0) == ("c", "no")
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "max_output_tokens"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, "content_filter"),
+        ({"status": "incomplete", "incomplete_details": "?"}, "incomplete"),
+        ({"status": None}, None),
+    ],
+)
+def test_why_a_response_ended(decode_one: Callable[..., Frames], keys: Any, expected: str | None) -> None:
+    """The reason where there is one, else the status."""
+    completions, _, _ = decode_one(response(message(said("a", entry("a"))), **keys), **ASKED)
+
+    assert completions["finish_reason"].to_list() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("body", "error_type", "expected"),
+    [
+        (
+            response(status="failed", error={"code": "server_error", "message": "sorry"}),
+            "error_body",
+            "the server answered with an error: sorry",
+        ),
+        (response(status="failed"), "error_body", "the server answered with an error: status: failed"),
+        (response(status="queued"), "malformed_answer", "status: queued, the response holds no output yet"),
+        (response(message(said("a"))), "no_logprobs", "output[].content[].logprobs: no tokens in it"),
+        (response(message(said("a", logprobs=None))), "no_logprobs", "output[].content[].logprobs: null, though asked"),
+        (response(CALL), "no_logprobs", "output[].content[].logprobs: absent, though asked for"),
+        (response(output=5), "malformed_answer", "output: expected a list, got int"),
+        (response(7), "malformed_answer", "output[0]: expected an object, got int"),
+        (
+            response(CALL, message(said("a", logprobs={}))),
+            "malformed_answer",
+            "output[1].content[0].logprobs: expected a list, got dict",
+        ),
+        (
+            response(message(said("a", entry("a"))), message(said("b"), said("c", entry("c"), {"token": 5}))),
+            "malformed_answer",
+            "output[1].content[1].logprobs[1].token: expected a string, got int",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(
+    failure_of: Callable[..., tuple[str, str]], body: Any, error_type: str, expected: str
+) -> None:
+    """In the body's own terms, however its lists were joined."""
+    found_type, found = failure_of(body, **ASKED)
+
+    assert (found_type, found[: len(expected)]) == (error_type, expected)
+
+
+def test_bytes_that_are_no_text_are_refused_in_what_stays_raw(failure_of: Callable[..., tuple[str, str]]) -> None:
+    """The bulk way would not look."""
+    body = json.dumps(response(message(said("a", entry("a" * 300))))).encode().replace(b"aaa", b"a\xffa", 1)
+    _, found = failure_of(body, **ASKED)
+
+    assert found.startswith("the answer is not UTF-8 at byte")
+
+
+def test_oddities_of_other_servers_cost_nothing(decode_one: Callable[..., Frames]) -> None:
+    """Content that is plain text, parts that are none, half characters, NaN."""
+    body = response(message(said("a", entry("a", float("nan")))), message(), usage=[], created_at="now", id=5)
+    body["output"] = [*body["output"], {"type": "message", "content": "\ud83d b"}]
+    body["output"][1]["content"] = ["what?"]
+    completions, tokens, _ = decode_one(body, **ASKED)
+
+    assert completions.select("text", "prompt_tokens", "created", "response_id").row(0) == (
+        "a\ufffd b",
+        None,
+        None,
+        None,
+    )
+    assert tokens["logprob_flag"].to_list() == ["missing"]

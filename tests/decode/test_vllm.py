@@ -1,0 +1,266 @@
+"""vLLM's own: log-probabilities of the prompt, and token ids in place of texts. And what others put into a token."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from logprob_store.decode import chat_bulk, decode_answers, decoding, rebuild_logprobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
+    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+
+
+def one(logprob: float, rank: Any, text: str | None) -> dict[str, Any]:
+    """A value of an entry."""
+    return {"logprob": logprob, "rank": rank, "decoded_token": text}
+
+
+PROMPT = [
+    None,
+    {"17": one(-2.5, 3, " cat"), "9": one(-0.5, 1, " dog"), "4": one(-1.0, 2, " ox")},
+    {"30": one(-0.25, 1, " sat"), "31": one(-9999.0, 2, " ran")},
+]
+CHAT = {"content": [{"token": "!", "logprob": -1.0, "bytes": [33], "top_logprobs": []}]}
+
+
+def rebuilt(body: Any, **options: Any) -> tuple[dict[int, Any], list[str]]:
+    """What comes back of a body, and the `wire` column."""
+    from_conftest = options.pop("answer")
+    decoded = decode_answers([from_conftest(body, **options)])
+    assert decoded.failures == []
+    value = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    return value, decoded.completions.column("wire").to_pylist()
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+def test_the_prompt_is_a_section_whose_positions_are_the_prompts(
+    decode_one: Callable[..., Frames], endpoint: str
+) -> None:
+    """Its first token has no log-probability and no row, so positions start at 1; sums leave the prompt out."""
+    choice = {"index": 0, "text": "!", "message": {"content": "!"}, "logprobs": CHAT}
+    if endpoint == "chat":
+        body = {"choices": [{**choice}], "prompt_logprobs": PROMPT}
+    else:
+        body = {"choices": [{**choice, "prompt_logprobs": PROMPT}]}
+    completions, tokens, alternatives = decode_one(body, endpoint=endpoint)
+
+    assert tokens.select("section", "position", "token", "token_id", "logprob", "logprob_flag").rows() == [
+        ("prompt", 1, " cat", 17, -2.5, None),
+        ("prompt", 2, " sat", 30, -0.25, None),
+        ("content", 0, "!", None, -1.0, None),
+    ]
+    assert alternatives.select(
+        "section", "position", "rank", "token", "token_id", "logprob", "logprob_flag"
+    ).rows() == [
+        ("prompt", 1, 1, " cat", 17, -2.5, None),
+        ("prompt", 1, 2, " dog", 9, -0.5, None),
+        ("prompt", 1, 3, " ox", 4, -1.0, None),
+        ("prompt", 2, 1, " sat", 30, -0.25, None),
+        ("prompt", 2, 2, " ran", 31, None, "sentinel"),
+    ]
+    assert completions.select("token_count", "logprob_sum").row(0) == (1, -1.0)
+
+
+def test_both_values_come_back(answer: Callable[..., Any]) -> None:
+    """Ranks that follow are not stored: -2.5 is third of those listed, so its rank is 3, and the others are 1 and 2."""
+    value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": PROMPT}, answer=answer)
+
+    assert value == {0: {"logprobs": CHAT, "prompt_logprobs": PROMPT}}
+    assert [list(entry) for entry in value[0]["prompt_logprobs"][1:]] == [["17", "9", "4"], ["30", "31"]]
+    assert json.loads(wire)["prompt_logprobs"] == {
+        "shape": "prompt_logprobs",
+        "nulls": [0],
+        "keys": ["logprob", "rank", "decoded_token"],
+    }
+
+
+def test_a_rank_beyond_those_listed_is_in_the_template(answer: Callable[..., Any]) -> None:
+    """The prompt's own token was 1234th: nothing else tells."""
+    prompt = [None, {"17": one(-9.5, 1234, "x"), "9": one(-0.5, 1, "y")}, {"9": one(-0.5, 1, "y")}]
+    value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": prompt}, answer=answer)
+
+    assert value[0]["prompt_logprobs"] == prompt
+    assert json.loads(wire)["prompt_logprobs"]["ranks"] == [1234, 1]
+    assert "patch" not in wire
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        [],
+        [None],
+        [None, None, {}],
+        [{"5": one(-1.0, 1, "a")}, None, {"6": one(-1.0, 1, "b")}],
+        [None, {"5": one(-1.0, None, "a")}],
+        [None, {"5": one(-1.0, 1, None)}],
+        [None, {"5": {"logprob": -1.0}}, {"5": {"logprob": -1.0, "rank": 1, "extra": [1]}}],
+        [None, {"x": one(-1.0, 1, "a"), "007": one(-1, 2, "b"), "99999999999": one(-1, 3, "b")}],
+        [None, {"5": {**one(float("-inf"), 1, "a"), "rank": True}, "6": one(0.5, 7, "\ud83d")}],
+        [None, {"5": one(-2.0, 1, "a"), "6": one(-1.0, 2, "b")}],
+    ],
+)
+def test_odd_values_come_back_too(answer: Callable[..., Any], prompt: Any) -> None:
+    """Empty, without an id, without text, with ranks that contradict: nothing is lost."""
+    value, _ = rebuilt({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]}, answer=answer)
+
+    assert repr(value[0]["prompt_logprobs"]) == repr(prompt)
+
+
+def test_prompt_logprobs_of_a_chat_belong_to_the_first_choice(answer: Callable[..., Any]) -> None:
+    """There is one prompt, however many choices; null is as good as absent."""
+    choices = [{"index": n, "logprobs": CHAT} for n in (1, 0)]
+    value, _ = rebuilt({"choices": choices, "prompt_logprobs": PROMPT}, answer=answer)
+
+    assert value == {0: {"logprobs": CHAT, "prompt_logprobs": PROMPT}, 1: CHAT}
+
+    value, _ = rebuilt({"choices": choices, "prompt_logprobs": None}, answer=answer)
+
+    assert value == {0: CHAT, 1: CHAT}
+
+
+def test_an_echoed_prompt_that_differs_has_its_rows_from_the_echo(answer: Callable[..., Any]) -> None:
+    """Asked to echo, vLLM sends both; they are of one length in what it sends. Both come back."""
+    echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25]}
+    body = {"choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
+    asked = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
+    decoded = decode_answers([answer(body, **asked)])
+
+    assert decoded.tokens.column("section").to_pylist() == ["prompt", "prompt", "content"]
+
+    value, _ = rebuilt(body, answer=answer, **asked)
+
+    assert value == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
+
+
+@pytest.mark.parametrize("change", [{"tokens": ["The", " dog", " sat"]}, {"token_logprobs": [None, -2.25, -0.25]}])
+def test_an_echoed_prompt_that_contradicts_keeps_its_own_rows(answer: Callable[..., Any], change: Any) -> None:
+    """Of one length, but not the same: the rows are the echo's, and both values come back."""
+    echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25], **change}
+    body = {"choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
+    asked = {"endpoint": "completions", "echo": True, "prompt": "The cat sat"}
+    decoded = decode_answers([answer(body, **asked)])
+
+    assert decoded.tokens.column("token").to_pylist() == echoed["tokens"]
+    assert decoded.tokens.column("logprob").to_pylist() == echoed["token_logprobs"]
+    assert decoded.tokens.column("token_id").to_pylist() == [None, None, None]
+    assert rebuilt(body, answer=answer, **asked)[0] == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
+
+
+def test_an_echo_and_prompt_logprobs_that_agree_share_their_rows(answer: Callable[..., Any]) -> None:
+    """The first token from the echo, ids from the other one, and neither is stored twice."""
+    echoed = {
+        "tokens": ["The", " cat", " sat", "!"],
+        "token_logprobs": [None, -2.5, -0.25, -1.0],
+        "top_logprobs": [
+            None,
+            {" cat": -2.5, " dog": -0.5, " ox": -1.0},
+            {" sat": -0.25, " ran": -9999.0},
+            {"!": -1.0},
+        ],
+        "text_offset": [0, 3, 7, 11],
+    }
+    body = {"choices": [{"text": "The cat sat!", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
+    asked = {"endpoint": "completions", "echo": True, "prompt": "The cat sat"}
+    decoded = decode_answers([answer(body, **asked)])
+    tokens = decoded.tokens
+
+    assert tokens.column("section").to_pylist() == ["prompt", "prompt", "prompt", "content"]
+    assert tokens.column("position").to_pylist() == [0, 1, 2, 0]
+    assert tokens.column("token_id").to_pylist() == [None, 17, 30, None]
+
+    value, [wire] = rebuilt(body, answer=answer, **asked)
+
+    assert value == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
+    assert "patch" not in wire
+
+
+def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt(failure_of: Callable[..., Any]) -> None:
+    """The prompt's tokens do not stand in for those that lack."""
+    body = {"choices": [{"text": "a", "logprobs": None, "prompt_logprobs": PROMPT}]}
+
+    assert failure_of(body) == ("no_logprobs", "choices[0].logprobs: null, though asked for")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ({}, "choices[0].prompt_logprobs: expected a list, got dict"),
+        ([None, []], "choices[0].prompt_logprobs[1]: expected an object, got list"),
+        ([{"5": 1}], "choices[0].prompt_logprobs[0].5: expected an object, got int"),
+        ([{"5": {"decoded_token": 1}}], "choices[0].prompt_logprobs[0].5.decoded_token: expected a string, got int"),
+    ],
+)
+def test_a_damaged_prompt_says_where(failure_of: Callable[..., Any], prompt: Any, expected: str) -> None:
+    """With the path into the list."""
+    assert failure_of({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]}) == ("malformed_answer", expected)
+
+
+def listed(**keys: Any) -> dict[str, Any]:
+    """A body whose tokens have these keys beside text and logprob, and so have their alternatives."""
+    made = {"token": "a" * 99, "logprob": -1.0, **keys}
+    return {"choices": [{"logprobs": {"content": [{**made, "top_logprobs": [made]}] * 2}}]}
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The prompt indices of the answers that were read token by token."""
+    monkeypatch.setattr(chat_bulk, "_SMALL", 0)
+    numbers: list[int] = []
+    real = decoding.read_exactly
+    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (numbers.append(job.number), real(job, *rest)))
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"token": "token_id:123"}, 123),
+        ({"token": "token_id:2147483648"}, None),
+        ({"token": "token_id:"}, None),
+        ({"token": " token_id:1"}, None),
+        ({"token": "token_id:5", "id": 7}, 7),
+        ({"token": "token_id:5", "id": None}, None),
+        ({"token_id": 8}, 8),
+    ],
+)
+def test_token_ids_have_their_column(
+    decode_one: Callable[..., Frames], answer: Callable[..., Any], exact: list[int], keys: Any, expected: int | None
+) -> None:
+    """Out of the text where the wire names none; the text stays as it came. The fast way and the exact way alike."""
+    irregular = listed(**keys)
+    irregular["choices"][0]["logprobs"]["extra"] = None
+    for body, ways in ((listed(**keys), []), (irregular, [0])):
+        exact.clear()
+        _, tokens, alternatives = decode_one(body)
+
+        assert exact == ways
+        assert tokens["token_id"].to_list() == alternatives["token_id"].to_list() == [expected] * 2
+        assert tokens["token"][0] == keys.get("token", "a" * 99)
+        assert rebuilt(body, answer=answer)[0] == {0: body["choices"][0]["logprobs"]}
+
+
+def test_token_ids_stand_in_the_legacy_shape_too(decode_one: Callable[..., Frames]) -> None:
+    """In the keys of a dict as well."""
+    value = {"tokens": ["token_id:5"], "token_logprobs": [-1.0], "top_logprobs": [{"token_id:6": -2.0}]}
+    _, tokens, alternatives = decode_one({"choices": [{"logprobs": value}]}, endpoint="completions")
+
+    assert (tokens["token_id"].to_list(), alternatives["token_id"].to_list()) == ([5], [6])
+
+
+def test_what_no_column_is_for_is_a_list_in_the_template(answer: Callable[..., Any]) -> None:
+    """Fireworks' `text_offset` and `sampling_logprob`: a value a token, not a line of a patch a token."""
+    tokens = [
+        {"token": "a", "logprob": -1.0, "sampling_logprob": -0.5, "text_offset": n, "top_logprobs": []} for n in (0, 1)
+    ]
+    value, [wire] = rebuilt({"choices": [{"logprobs": {"content": tokens}}]}, answer=answer)
+
+    assert value == {0: {"content": tokens}}
+    assert json.loads(wire)["extra"] == {"sampling_logprob": [-0.5, -0.5], "text_offset": [0, 1]}
+    assert "patch" not in wire

@@ -1,0 +1,151 @@
+"""Scoring end to end: killed and gone on with, on the command line, and against a real server that ignores `echo`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import logprob_store as ls
+from logprob_store.store.manifest import manifest_path, read_manifest
+
+REPO = Path(__file__).parents[2]
+PROMPTS = 120
+
+
+def job_file(folder: Path, url: str) -> Path:
+    """A quiz whose prompts have between one and four candidates."""
+    pl.DataFrame(
+        {
+            "id": [f"p{n}" for n in range(PROMPTS)],
+            "question": [f"Question {n}:" for n in range(PROMPTS)],
+            "answers": [[f" answer-{n}-{m}" for m in range(n % 4 + 1)] for n in range(PROMPTS)],
+        }
+    ).write_parquet(folder / "quiz.parquet")
+    path = folder / "job.toml"
+    path.write_text(f"""
+name = "quiz"
+[prompts]
+path = "quiz.parquet"
+id = "id"
+prompt = "question"
+continuations = "answers"
+[model]
+mode = "score"
+endpoint = "completions"
+name = "m"
+base_url = "{url}"
+provider = "test"
+[limits]
+concurrency = 8
+[cache]
+path = "cache"
+[store]
+path = "store"
+part_bytes = 40000
+""")
+    return path
+
+
+@pytest.mark.slow
+def test_killed_and_gone_on_with(workplace: Any, serve: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Killed with -9 four times, a run has the tables of a calm one, one interval of calls, and asked little twice."""
+    server = serve("--delay-ms", "40")
+    calm = type(workplace)(tmp_path_factory.mktemp("calm"))
+    assert calm.run("run", job_file(calm.folder, server.url), "--run", "r").returncode == 0
+    before = len(server.calls())
+    job = job_file(workplace.folder, server.url)
+
+    for _ in range(4):
+        process = workplace.start("run", job, "--run", "r")
+        asked = len(server.calls())
+        while len(server.calls()) < asked + 40 and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+        process.communicate()
+    last = workplace.run("run", job, "--run", "r", "--json")
+    again = workplace.run("run", job, "--run", "r")
+
+    assert last.returncode == 0, last.stderr
+    summary = json.loads(last.stdout)
+    assert (summary["total"], summary["completions"]) == (300, 300)
+    assert "nothing had to be asked again" in again.stdout
+    expected, actual = calm.tables(), workplace.tables()
+    for name, rows in expected.items():
+        assert actual[name].drop("source", strict=False).equals(rows.drop("source", strict=False)), name
+    manifest = read_manifest(manifest_path(workplace.folder / "store", "r"))
+    assert (manifest.settled, manifest.samples, manifest.absent) == ([(0, 480)], 4, 180)
+    asked_twice = Counter(call["body"] for call in server.calls()[before:])
+    assert len(asked_twice) == 300
+    # A kill loses at most the 8 calls under way and the answers of as many that are on their way to the disk.
+    assert sum(asked_twice.values()) <= 300 + 4 * 16
+
+
+def test_scores_on_the_command_line(workplace: Any, serve: Any) -> None:
+    """`scores` lists candidates, the likeliest of a prompt first; `--dry-run` counts them; `-o` writes all."""
+    job = job_file(workplace.folder, serve().url)
+    dry = workplace.run("run", job, "--dry-run")
+    assert workplace.run("run", job, "--run", "r", "--limit", "4").returncode == 0
+
+    listed = workplace.run("scores", "store", "--json")
+    shown = workplace.run("scores", "store")
+    written = workplace.run("scores", "store", "-o", "scores.parquet", "--sort", "loglikelihood")
+
+    assert "300 calls" in dry.stdout
+    rows = json.loads(listed.stdout)
+    assert [row["rank"] for row in rows] == [1, 1, 2, 1, 2, 3, 1, 2, 3, 4]
+    assert "loglikelihood" in shown.stdout
+    assert written.returncode == 0
+    assert pl.read_parquet(workplace.folder / "scores.parquet").height == 10
+
+
+def test_a_part_taken_out_is_filled_in(workplace: Any, serve: Any) -> None:
+    """After a repair the run knows how much it lost, fills it in from the cache, and is whole."""
+    server = serve()
+    job = job_file(workplace.folder, server.url)
+    assert workplace.run("run", job, "--run", "r").returncode == 0
+    whole = workplace.tables()
+    parts = sorted((workplace.folder / "store" / "tokens" / "run=r").glob("*.parquet"))
+    assert len(parts) > 2
+    parts[1].write_bytes(b"damaged")
+    mended = workplace.run("verify", "store", "--repair")
+    lost = int(mended.stdout.split("answers to fill in: ")[1].split(".")[0])
+    filled = json.loads(workplace.run("run", job, "--run", "r", "--json").stdout)
+
+    assert 0 < lost < 300
+    assert (filled["total"], filled["already"], filled["calls"], filled["state"]) == (300, 300 - lost, 0, "finished")
+    for name, rows in whole.items():
+        assert workplace.tables()[name].drop("source", strict=False).equals(rows.drop("source", strict=False)), name
+    manifest = read_manifest(manifest_path(workplace.folder / "store", "r"))
+    assert manifest.settled == [(0, 480)]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("score_by", ["echo", "prompt_logprobs"])
+def test_llama_cpp_does_not_score(workplace: Any, score_by: str) -> None:
+    """The real server ignores both ways to ask; the run stops with a message that says so, and stores no score."""
+    pytest.importorskip("xllamacpp", reason="needs the extra `local`")
+    command = [sys.executable, REPO / "jobs" / "local_server.py", "--port", "0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        job = job_file(workplace.folder, server.stderr.readline().strip().rpartition(" ")[2])
+        job.write_text(job.read_text().replace('mode = "score"', f'mode = "score"\nscore_by = "{score_by}"'))
+        done = workplace.run("run", job, "--run", "r")
+    finally:
+        server.kill()
+        server.communicate()
+
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "scores its text: the answer holds no logprobs of the text that was sent" in done.stdout
+    store = ls.open_store(workplace.folder / "store")
+    # What a slow server has not answered a few seconds later is interrupted.
+    assert "echo_ignored" in set(store.failures.collect()["error_type"]) <= {"echo_ignored", "interrupted"}
+    assert store.completions.collect().is_empty()

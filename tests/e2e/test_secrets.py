@@ -1,0 +1,74 @@
+"""A key is used and never kept: no artifact of a run made with a known key holds it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from logprob_store.cache import AnswerCache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "sk-proj-Zq8vN3xT7rK1mW5yB9cD2fG4hJ6kL0pS"
+
+
+def texts_of(folder: Path) -> dict[str, str]:
+    """Every file's content below a folder as text, Parquet and the cache unpacked."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name.startswith("ledger"):
+            continue
+        found[str(path)] = path.read_bytes().decode("latin-1")
+        if path.suffix == ".parquet":
+            found[f"{path} rows"] = str(pl.read_parquet(path, hive_partitioning=False).to_dicts())
+    with AnswerCache(folder / "cache") as cache:
+        for key in list(cache.keys()):
+            held = cache.get(key)
+            assert held is not None
+            found[f"cache {key}"] = f"{held.meta} {held.body!r}"
+    return found
+
+
+def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
+    """Store, manifest, cache, fixtures, and all that was printed or logged, through success, retry and refusal."""
+    server = serve("--when", "word-3 =500,ok", "--when", "word-5 =400", "--when", "word-7 =reset,ok")
+    job = workplace.job(server.url, prompts=12)
+    job.write_text(job.read_text().replace("[model]", '[model]\napi_key_env = "MY_KEY"'))
+    said = []
+    for words in (
+        ["-v", "run", job, "--run", "r"],
+        ["-v", "run", job, "--run", "r", "--json"],
+        ["record", job, "--fixtures", "fx"],
+        ["status", "store", "--json"],
+        ["scores", "store", "-o", "scores.jsonl"],
+    ):
+        done = subprocess.run(
+            [str(workplace.program), *map(str, words)],
+            cwd=workplace.folder,
+            env={**os.environ, "MY_KEY": KEY},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said.append(done.stdout + done.stderr)
+    refused = serve("--script", "401*50")
+    job.write_text(job.read_text().replace(server.url, refused.url))
+    done = subprocess.run(
+        [str(workplace.program), "-v", "run", str(job), "--run", "refused"],
+        cwd=workplace.folder,
+        env={**os.environ, "MY_KEY": KEY},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said.append(done.stdout + done.stderr)
+
+    assert any(f"Bearer {KEY}" in str(call["headers"]) for call in server.calls())  # it was used
+    assert (workplace.folder / "fx" / "job.jsonl").exists()
+    assert done.returncode in {0, 4}
+    assert [text for text in said if KEY in text] == []
+    assert [name for name, text in texts_of(workplace.folder).items() if KEY in text] == []

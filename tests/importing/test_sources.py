@@ -1,0 +1,314 @@
+"""Every kind of file that can be imported, each seen from its content, and what is wrong named by file and line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import secrets
+from typing import Any
+
+import pytest
+import zstandard
+
+from logprob_store.errors import InputError, RunChangedError
+
+
+def test_lines_of_raw_responses(importing: Any, make: Any) -> None:
+    """JSON Lines of responses: the prompt's id is the response's, and what was asked is not known."""
+    done = importing.text(make.jsonl(make.body(0), "", make.body(1)))
+    rows = importing.frames()
+
+    assert (done.records, done.added, done.failures) == (2, 2, 0)
+    assert importing.texts == ["n0!", "n1!"]
+    assert rows["prompts"]["prompt_id"].to_list() == ["chatcmpl-0", "chatcmpl-1"]
+    assert rows["prompts"]["messages"].to_list() == [None, None]
+    assert rows["completions"]["source"].to_list() == ["import", "import"]
+    assert rows["completions"]["endpoint"].to_list() == ["chat", "chat"]
+    assert rows["imports"].select("file", "place").rows() == [("answers.jsonl", "1"), ("answers.jsonl", "3")]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_response_a_file(importing: Any, make: Any, indent: int | None) -> None:
+    """A file with one response, on one line or printed over many."""
+    importing.text(json.dumps(make.body(7), indent=indent), "seven.json")
+
+    assert importing.texts == ["n7!"]
+
+
+def test_printed_responses_after_each_other(importing: Any, make: Any) -> None:
+    """Several printed responses in one file, as jq writes them; places are the lines on which they begin."""
+    printed = json.dumps(make.body(0), indent=1)
+    importing.text(f"{printed}\n\n{json.dumps(make.body(1), indent=1)}\n", "many.json")
+    lines = printed.count("\n") + 1
+
+    assert importing.texts == ["n0!", "n1!"]
+    assert importing.frames()["imports"]["place"].to_list() == ["1", str(lines + 2)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_list_of_responses(importing: Any, make: Any, indent: int | None) -> None:
+    """A JSON list of responses is as many answers; places count its elements from 0."""
+    importing.text(json.dumps([make.body(0), make.body(1)], indent=indent), "list.json")
+
+    assert importing.texts == ["n0!", "n1!"]
+    assert importing.frames()["imports"]["place"].to_list() == ["1[0]", "1[1]"]
+
+
+def test_pairs(importing: Any, make: Any) -> None:
+    """A pair's request gives the messages and the key that a run with that provider would have."""
+    from logprob_store.request import request_key
+
+    pair = {"request": make.request(3), "response": make.body(3)}
+    importing.text(make.jsonl(pair), provider="p")
+    rows = importing.frames()
+
+    assert rows["completions"]["request_key"].to_list() == [request_key(make.request(3), endpoint="chat", provider="p")]
+    assert json.loads(rows["prompts"]["messages"][0]) == make.request(3)["messages"]
+    assert rows["completions"]["model"].to_list() == ["m"]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda request, body: {"request": request, "response": {"status_code": 200, "body": body}},
+        lambda request, body: {"request": {"body": request}, "response": {"status": 200, "body": json.dumps(body)}},
+        lambda request, body: {"request": json.dumps(request), "response": json.dumps(body), "error": None},
+        lambda request, body: {
+            "request": {"method": "POST", "url": "https://h/v1/chat/completions", "body": request},
+            "response": body,
+        },
+    ],
+)
+def test_pairs_in_envelopes(importing: Any, make: Any, wrap: Any) -> None:
+    """Requests and responses in envelopes, or as text, are the same answers."""
+    importing.text(make.jsonl({"id": 5, **wrap(make.request(3), make.body(3))}))
+    rows = importing.frames()
+
+    assert importing.texts == ["n3!"]
+    assert rows["prompts"]["prompt_id"].to_list() == ["5"]
+    assert json.loads(rows["prompts"]["messages"][0]) == make.request(3)["messages"]
+
+
+def test_samples_of_one_request(importing: Any, make: Any) -> None:
+    """Different answers to one request are samples of one prompt, with the keys that a run would give them."""
+    from logprob_store.request import request_key
+
+    importing.text(make.jsonl(*({"request": make.request(0), "response": make.body(n)} for n in range(3))))
+    rows = importing.frames()["completions"].sort("completion_id")
+
+    assert rows.select("prompt_index", "sample_index").rows() == [(0, 0), (0, 1), (0, 2)]
+    assert rows["prompt_id"].n_unique() == 1
+    assert rows["request_key"].to_list() == [
+        request_key(make.request(0), endpoint="chat", provider="import", sample_index=sample) for sample in range(3)
+    ]
+
+
+def sse(pieces: list[Any]) -> str:
+    """Server-sent events."""
+    return "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + "data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda pieces: "".join(map(sse, pieces)),
+        lambda pieces: ": a comment\n\n" + "".join(map(sse, pieces)).removesuffix("data: [DONE]\n\n"),
+        lambda pieces: "".join(json.dumps(piece) + "\n" for stream in pieces for piece in stream),
+        lambda pieces: "".join(json.dumps(stream) + "\n" for stream in pieces),
+        lambda pieces: json.dumps([piece for stream in pieces for piece in stream], indent=2),
+        lambda pieces: "".join(json.dumps({"request": {}, "response": sse(stream)}) + "\n" for stream in pieces),
+    ],
+    ids=["events", "events without an end", "a chunk a line", "a list a line", "one printed list", "text in a pair"],
+)
+def test_streams(importing: Any, make: Any, write: Any) -> None:
+    """Recorded streams, two in a file, give the token rows of the whole answers."""
+    importing.text(write([make.chunks(0), make.chunks(1)]), "stream.txt")
+    streamed = importing.frames()
+    importing.text(make.jsonl(make.body(0), make.body(1)), run="whole")
+    whole = importing.frames("whole")
+
+    assert importing.texts == ["n0!", "n1!"]
+    assert streamed["tokens"].drop("run").equals(whole["tokens"].drop("run"))
+    assert streamed["alternatives"].drop("run").equals(whole["alternatives"].drop("run"))
+
+
+def test_streams_that_mark_their_end(importing: Any, make: Any) -> None:
+    """Ollama's pieces are one answer up to the one that is done, and whole answers beside them stay whole."""
+
+    def piece(text: str, *, done: bool) -> dict[str, Any]:
+        logprobs = [{"token": text, "logprob": -0.5}] if text else []
+        return {
+            "model": "m",
+            "created_at": "2026-01-01T00:00:00Z",
+            "response": text,
+            "done": done,
+            "logprobs": logprobs,
+        }
+
+    stream = [piece("a", done=False), piece("b", done=False), piece("", done=True)]
+    importing.text(make.jsonl(*stream, piece("whole", done=True), *stream, make.body(0)))
+
+    assert importing.texts == ["ab", "whole", "ab", "n0!"]
+    assert importing.frames()["completions"]["endpoint"].to_list() == ["ollama", "ollama", "ollama", "chat"]
+
+
+def test_events_of_a_response(importing: Any, make: Any) -> None:
+    """The events of the Responses API, one a line, are one answer, the one that the last event holds."""
+    token = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+    content = [{"type": "output_text", "text": "a", "logprobs": [token]}]
+    whole = {"id": "resp_1", "object": "response", "status": "completed", "model": "m"}
+    whole["output"] = [{"type": "message", "content": content}]
+    events = [
+        {"type": "response.created", "response": {"id": "resp_1", "object": "response", "output": []}},
+        {"type": "response.completed", "response": whole},
+    ]
+    importing.text(make.jsonl(*events))
+
+    assert importing.texts == ["a"]
+    assert importing.frames()["completions"]["endpoint"].to_list() == ["responses"]
+
+
+def test_azure_begins_a_stream_without_choices(importing: Any, make: Any) -> None:
+    """The first chunk, which has no choices and no name, belongs to the stream that follows it."""
+    first = {"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": []}
+    importing.text(make.jsonl(first, *make.chunks(0), first, *make.chunks(1)))
+
+    assert importing.texts == ["n0!", "n1!"]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_folders_are_searched_to_the_bottom(importing: Any, make: Any, suffix: str) -> None:
+    """A folder gives the files with the known endings, sorted by path, packed or not, and no hidden ones."""
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}[suffix]
+    for number, name in enumerate(["a.json", "b/c.jsonl", "b/d.ndjson", "e.txt"]):
+        importing.file(f"in/{name}{suffix}", pack(json.dumps(make.body(number)).encode()))
+    importing.file("in/.hidden.json", json.dumps(make.body(8)))
+    importing.file("in/readme.md", "# not to be read")
+    done = importing(importing.folder / "in")
+
+    assert (done.files, done.failures) == (4, 0)
+    assert importing.texts == ["n0!", "n1!", "n2!", "n3!"]
+    assert importing.frames()["imports"]["file"].to_list()[1] == f"in/b/c.jsonl{suffix}"
+
+
+def test_packed_whatever_its_name(importing: Any, make: Any) -> None:
+    """Compression is seen from the content, too."""
+    importing.text(gzip.compress(make.jsonl(make.body(0)).encode()), "answers.jsonl")
+
+    assert importing.texts == ["n0!"]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_marks_and_line_ends(importing: Any, make: Any, ending: str) -> None:
+    """A byte order mark and Windows line ends change nothing."""
+    text = ending.join(json.dumps(make.body(number)) for number in range(2))
+    importing.text(b"\xef\xbb\xbf" + text.encode())
+
+    assert importing.texts == ["n0!", "n1!"]
+
+
+def test_bad_lines_are_failures_and_the_rest_goes_on(importing: Any, make: Any) -> None:
+    """Each bad line is a row that names file, line and what is wrong; answers around it are imported."""
+    lines = make.jsonl('{"id": "chatcmpl-9", "cho', make.body(0), "oops", make.body(1), "null", '{"a": 1}', '"x"')
+    done = importing.text(lines)
+    failures = importing.frames()["failures"].sort("prompt_index")
+
+    assert importing.texts == ["n0!", "n1!"]
+    assert importing.open_failures == [
+        ("answers.jsonl:1", "bad_line"),
+        ("answers.jsonl:3", "bad_line"),
+        ("answers.jsonl:5", "bad_line"),
+        ("answers.jsonl:6", "malformed_answer"),
+        ("answers.jsonl:7", "bad_line"),
+    ]
+    assert "line 3: is no JSON object: 'oops'" in failures["message"][1]
+    assert failures["attempts"].to_list() == [0] * 5
+    assert (done.records, done.added, done.failures) == (7, 2, 5)
+
+
+def test_numbers_that_are_no_json(importing: Any, make: Any) -> None:
+    """NaN and -Infinity, which servers written in Python send, cost nobody an answer, in pairs neither."""
+    bare = json.dumps(make.body(0)).replace("-0.001", "-Infinity")
+    pair = json.dumps({"request": make.request(1), "response": make.body(1)}).replace("-0.002", "-Infinity")
+    importing.text(make.jsonl(bare, pair))
+
+    assert importing.texts == ["n0!", "n1!"]
+    assert importing.frames()["tokens"]["logprob_flag"].to_list() == ["neg_inf", None, "neg_inf", None]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
+def test_a_file_cut_short_keeps_what_it_has(importing: Any, make: Any, pack: Any) -> None:
+    """What a broken compressed file still gives is imported, and its end is a failure row."""
+    content = "".join(make.jsonl({**make.body(number), "noise": secrets.token_hex(300)}) for number in range(2000))
+    packed = pack(content.encode())
+    done = importing.text(packed[: len(packed) // 2], "cut.jsonl.gz")
+    [(place, error_type)] = importing.open_failures
+
+    assert error_type == "bad_line"
+    assert place.startswith("cut.jsonl.gz:")
+    assert "the file is damaged" in importing.frames()["failures"]["message"][0]
+    assert 100 < done.added < 2000
+
+
+def test_frames_after_each_other(importing: Any, make: Any) -> None:
+    """Compressed files may be put one behind the other, as appending writers do."""
+    for number, pack in enumerate([gzip.compress, zstandard.ZstdCompressor().compress]):
+        importing.text(b"".join(pack(make.jsonl(make.body(2 * number + n)).encode()) for n in range(2)))
+
+    assert importing.texts == ["n0!", "n1!", "n2!", "n3!"]
+
+
+def test_an_unknown_file_among_others_is_a_failure(importing: Any, make: Any) -> None:
+    """A stray text costs one row, however many lines it has."""
+    importing(importing.file("a.txt", "name,score\nx,1\n"), importing.file("b.jsonl", make.jsonl(make.body(0))))
+
+    assert importing.open_failures == [("a.txt:1", "unknown_format")]
+    assert importing.texts == ["n0!"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "name,score\nx,1\n", "a.csv: line 1: is no JSON and no stream of events: 'name,score"),
+        ("a.png", b"\x89PNG\r\n\x1a\n\x00\x00", "a.png: line 1: is no JSON"),
+        ("in.jsonl", '{"custom_id": "1", "method": "POST", "url": "/v1/x", "body": {}}', "only Batch API input files"),
+    ],
+)
+def test_nothing_to_import_is_an_error(importing: Any, name: str, content: str | bytes, said: str) -> None:
+    """Where no file holds anything, that is said, and no run is made."""
+    with pytest.raises(InputError, match=f"^.*{said.split(':', maxsplit=1)[0]}") as error:
+        importing.text(content, name)
+
+    assert said in str(error.value)
+    assert not importing.store.exists()
+
+
+def test_paths_that_are_not_there(importing: Any) -> None:
+    """A missing file, an empty folder and no path at all are errors."""
+    with pytest.raises(InputError, match="is not there"):
+        importing(importing.folder / "no.json")
+    with pytest.raises(InputError, match="holds nothing to import"):
+        importing(importing.folder)
+    with pytest.raises(InputError, match="name a file or a folder"):
+        importing()
+
+
+def test_a_run_of_a_job_is_not_imported_into(importing: Any, make: Any) -> None:
+    """The name of a run that a job made is refused."""
+    from logprob_store.store.writing import open_run
+
+    open_run(importing.store, "r", job_name="j", job={"model.name": "m"}, inputs=[], samples=1).close()
+
+    with pytest.raises(RunChangedError, match="import is True"):
+        importing.text(make.jsonl(make.body(0)), run="r")
+
+
+def test_answers_without_logprobs_are_failures(importing: Any, make: Any) -> None:
+    """Without logprobs an answer is of no use, unless its request is known not to ask for them."""
+    unasked = {"request": make.request(1, logprobs=False), "response": make.body(1, logprobs=False)}
+    asked = {"request": make.request(2), "response": make.body(2, logprobs=False)}
+    done = importing.text(make.jsonl(make.body(0, logprobs=False), unasked, asked))
+
+    assert [error_type for _, error_type in importing.open_failures] == ["no_logprobs"] * 2
+    assert importing.texts == ["n1!"]
+    assert dict(done.problems) == {"no_logprobs": 2}

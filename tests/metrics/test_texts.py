@@ -1,0 +1,137 @@
+"""Perplexity of given text, by token, byte and word."""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+import polars as pl
+import pytest
+
+import logprob_store as ls
+from logprob_store.metrics.aligning import asked_texts, token_sizes
+
+
+def scored(text: str, pieces: list[tuple[str | None, float | None]], *, first: int = 0) -> dict[str, Any]:
+    """The scores of one text from the tokens that the server sent for it."""
+    tokens = pl.LazyFrame(
+        {
+            "run": "r",
+            "completion_id": 0,
+            "section": "prompt",
+            "position": range(first, first + len(pieces)),
+            "token": [token for token, _ in pieces],
+            "bytes": pl.Series([None] * len(pieces), dtype=pl.Binary),
+            "logprob": pl.Series([logprob for _, logprob in pieces], dtype=pl.Float64),
+        }
+    )
+    done = {"run": "r", "completion_id": [0], "prompt_id": "a", "prompt_index": 0, "sample_index": 0, "choice_index": 0}
+    prompts = pl.LazyFrame({"run": "r", "prompt_index": [0], "messages": f'"{text}"'})
+    return ls.text_scores(tokens, pl.LazyFrame(done), prompts).collect().row(0, named=True)
+
+
+def test_by_token_byte_and_word() -> None:
+    """2 + 4 bits over " you" and " all": 3 bits a token, 6 / 8 a byte, 3 a word."""
+    row = scored("Hi you all", [("Hi", None), (" you", log(1 / 4)), (" all", log(1 / 16))])
+
+    assert (row["scored_tokens"], row["scored_bytes"], row["scored_words"]) == (2, 8, 2)
+    assert row["perplexity"] == pytest.approx(8)
+    assert row["bits_per_byte"] == pytest.approx(6 / 8)
+    assert row["byte_perplexity"] == pytest.approx(2 ** (6 / 8))
+    assert row["word_perplexity"] == pytest.approx(8)
+
+
+def test_a_begin_of_text_token_is_neither_scored_nor_measured() -> None:
+    """With it, the text's own first token has a logprob, and all its bytes count."""
+    row = scored("Hi you", [("<s>", None), ("Hi", log(1 / 4)), (" you", log(1 / 4))])
+
+    assert (row["scored_tokens"], row["unscored_tokens"], row["scored_bytes"], row["scored_words"]) == (2, 0, 6, 2)
+
+
+def test_a_first_token_without_a_row_is_unscored_all_the_same() -> None:
+    """Servers such as vLLM leave it out; the counts are those of a server that sends it with null."""
+    echoed = scored("Hi you", [("Hi", None), (" you", log(1 / 4))])
+    left_out = scored("Hi you", [(" you", log(1 / 4))], first=1)
+
+    assert left_out == echoed
+    assert left_out["unscored_tokens"] == 1
+
+
+def test_bytes_are_bytes() -> None:
+    """é has three bytes, two characters and is one word."""
+    row = scored("a é", [("a", None), (" é", log(1 / 8))])
+
+    assert (row["scored_bytes"], row["scored_words"]) == (3, 1)
+    assert row["bits_per_byte"] == pytest.approx(1)
+
+
+def test_tokens_that_spell_something_else_have_no_length() -> None:
+    """Perplexity by token is known, what is by byte or word is not."""
+    row = scored("Hi you", [("token_id:1", None), ("token_id:2", log(1 / 4))])
+
+    assert row["perplexity"] == pytest.approx(4)
+    assert (row["scored_bytes"], row["scored_words"], row["bits_per_byte"], row["word_perplexity"]) == (None,) * 4
+
+
+def test_nothing_scored_is_null() -> None:
+    """A text of one token has no score, and that is no perplexity of 1."""
+    row = scored("Hi", [("Hi", None)])
+
+    assert (row["scored_tokens"], row["unscored_tokens"]) == (0, 1)
+    assert [row[name] for name in ("logprob_sum", "perplexity", "bits_per_byte", "word_perplexity")] == [None] * 4
+
+
+def test_a_corpus_is_a_ratio_of_sums() -> None:
+    """1 bit for 1 byte and 1 bit for 7 bytes: 2 / 8, not the mean of 1 and 1 / 7; rows without lengths are left out."""
+    rows = pl.DataFrame(
+        {"logprob_sum": [-log(2), -log(2), -99.0], "scored_bytes": [1, 7, None], "scored_words": [1, 1, 9]}
+    )
+    found = rows.select(ls.bits_per_byte(), ls.byte_perplexity()).row(0)
+
+    assert found == pytest.approx((0.25, 2**0.25))
+
+
+def test_no_bytes_are_null() -> None:
+    """Nothing divided by nothing is no number."""
+    rows = pl.DataFrame(
+        {"logprob_sum": [None, 0.0], "scored_bytes": [3, 0]}, schema_overrides={"logprob_sum": pl.Float64}
+    )
+
+    assert rows.select(ls.bits_per_byte()).item() is None
+
+
+def test_chats_and_strange_messages_are_left_out() -> None:
+    """Only a text or a text with continuations was scored; what an import holds is not looked into."""
+    messages = ['[{"role":"user","content":"Hi"}]', '{"contents":[]}', None, '"a\\u00e9\\n"', "7"]
+
+    assert asked_texts(pl.LazyFrame({"messages": messages})).select("context").collect().rows() == [("aé\n",)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "sizes"),
+    [
+        (["a", "b"], "ab", [1, 1]),
+        (["<s>", "a"], "a", [3, 1]),
+        (["\ufffd", "\ufffd"], "💙", [0, 4]),
+        (["a", "\ufffd", None, "b"], "a💙b", [1, 0, 4, 1]),
+        (["\ufffd", "", "\ufffd", "x"], "💙x", [0, 0, 4, 1]),
+        (["x", "bytes: \\xe6\\x9d", "bytes:\\xb1"], "x 東", [1, 3, 1]),
+        (["a"], "b", [None]),
+        (["b"], "ab", [None]),
+        ([], "", []),
+    ],
+)
+def test_sizes_of_tokens(tokens: list[str | None], text: str, sizes: list[int | None]) -> None:
+    """What is known is as long as it is; what is not has what is left, in its last token."""
+    assert token_sizes(tokens, [None] * len(tokens), text) == sizes
+
+
+def test_bytes_of_the_wire_come_first() -> None:
+    """A token's string may lie; its bytes do not."""
+    assert token_sizes(["\ufffd", "\ufffd"], [b"\xf0\x9f", b"\x92\x99"], "💙") == [2, 2]
+
+
+def test_a_missing_first_token() -> None:
+    """Only who says that it is missing may leave it out, and not where the next one's length is not known."""
+    assert token_sizes(["b"], [None], "ab", cut=True) == [1]
+    assert token_sizes(["\ufffd", "b"], [None] * 2, "a💙b", cut=True) == [None, None]

@@ -1,0 +1,104 @@
+"""An outage: when it is declared, how the server is probed, when waiting ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from logprob_store.pacing.breaker import Breaker
+
+
+def _fail(
+    breaker: Breaker, number: int, *, prompts: int | None = None, under_way: int = 4, at: float = 0.0
+) -> list[bool]:
+    return [
+        breaker.failed(f"prompt {index % (prompts or number)}", under_way=under_way, now=at) for index in range(number)
+    ]
+
+
+def test_it_opens_after_eight_prompts_failed_in_a_row() -> None:
+    """And the one that opened it does not count any more."""
+    breaker = Breaker(600)
+
+    assert _fail(breaker, 8) == [True] * 7 + [False]
+    assert breaker.is_open
+
+
+def test_with_many_under_way_it_takes_as_many() -> None:
+    """Those that were sent when the trouble began may all fail without it being an outage."""
+    breaker = Breaker(600)
+
+    _fail(breaker, 63, under_way=64)
+    assert not breaker.is_open
+    _fail(breaker, 1, under_way=64)
+    assert breaker.is_open
+
+
+def test_a_few_prompts_that_break_the_server_are_no_outage() -> None:
+    """Seven prompts may fail as often as they like."""
+    breaker = Breaker(600)
+
+    assert all(_fail(breaker, 100, prompts=7))
+    assert not breaker.is_open
+
+
+def test_any_sign_of_life_starts_the_count_anew() -> None:
+    """In a row means in a row."""
+    breaker = Breaker(600)
+    _fail(breaker, 7)
+    breaker.answered()
+    _fail(breaker, 7)
+
+    assert not breaker.is_open
+
+
+def test_probes_grow_rarer_up_to_ten_seconds() -> None:
+    """One call at a time, after 0.25 s, 0.5 s, 1 s ... 10 s, none of which counts."""
+    breaker = Breaker(600)
+    _fail(breaker, 8)
+    now, waits = 0.0, []
+    for _ in range(8):
+        waits.append(breaker.hold_s(now))
+        now += waits[-1]
+        breaker.started(now)
+        assert breaker.hold_s(now + 1) == 29  # the next waits for this one, but not for ever
+        assert breaker.failed("probe", under_way=1, now=now, probe=True) is False
+
+    assert waits == [0.25, 0.5, 1, 2, 4, 8, 10, 10]
+
+
+def test_it_closes_at_the_first_answer() -> None:
+    """All may start at once."""
+    breaker = Breaker(600)
+    _fail(breaker, 8)
+
+    breaker.answered()
+
+    assert not breaker.is_open
+    assert breaker.hold_s(0.0) == 0
+
+
+def test_waiting_ends() -> None:
+    """After its patience calls go through and count, until one succeeds; then it may open again."""
+    breaker = Breaker(10)
+    _fail(breaker, 8)
+
+    assert breaker.hold_s(10.0) == 0
+    assert all(_fail(breaker, 50, at=11.0))
+    assert not breaker.is_open
+
+    breaker.answered()
+    _fail(breaker, 8)
+    assert breaker.is_open
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_a_probe_that_ended_without_an_outcome_does_not_hold_up_the_next(probe: bool) -> None:  # noqa: FBT001
+    """It was cancelled, say; nothing was learned."""
+    breaker = Breaker(600)
+    _fail(breaker, 8)
+    if probe:
+        breaker.started(0.25)
+
+    breaker.withdrawn(0.3)
+
+    assert breaker.hold_s(0.3) < 0.26

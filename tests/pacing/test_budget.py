@@ -1,0 +1,185 @@
+"""Requests and tokens per minute, on a clock that is an argument."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logprob_store.pacing import Level, Told
+from logprob_store.pacing.budget import Budget, Window
+
+
+def _starts(window: Window, costs: list[float], begin: float = 0.0) -> list[float]:
+    """When calls of these costs start, one as soon as it may after the other."""
+    now, starts = begin, []
+    for cost in costs:
+        while (wait := window.wait_s(now, cost)) > 1e-9:
+            now += wait
+        window.take(now, cost)
+        starts.append(now)
+    return starts
+
+
+def test_starts_are_spread_evenly() -> None:
+    """600 a minute at 99 % is one every 101 ms, from the first on."""
+    starts = _starts(Window(600), [1] * 50)
+
+    gaps = [after - before for before, after in pairwise(starts)]
+    assert min(gaps[1:]) == pytest.approx(0.10101, abs=1e-4)
+    assert max(gaps) == pytest.approx(0.10101, abs=1e-4)
+
+
+def test_no_burst_after_a_lull() -> None:
+    """What was not used is gone: after 30 s without a call, one second still holds a second's worth."""
+    window = Window(6000)
+    window.take(0.0, 1)
+
+    starts = _starts(window, [1] * 300, begin=30.0)
+
+    assert sum(1 for at in starts if at < 31.0) <= 105
+
+
+@given(
+    st.lists(st.floats(1, 900), min_size=1, max_size=120),
+    st.lists(st.floats(0, 1), min_size=120, max_size=120),
+    st.floats(0, 100),
+)
+def test_no_minute_holds_more_than_the_limit(costs: list[float], shares: list[float], begin: float) -> None:
+    """However uneven the calls and whatever is given back later, the sum of any minute stays within the limit."""
+    window, limit = Window(1000), 1000.0
+    starts: list[tuple[float, float]] = []
+    pending: deque[tuple[float, float, float]] = deque()
+    now = begin
+    for cost, share in zip(costs, shares, strict=False):
+        while (wait := window.wait_s(now, cost)) > 1e-9:
+            now += wait
+        while pending and pending[0][0] <= now:
+            _, taken_at, change = pending.popleft()
+            window.settle(taken_at, change, now)
+        if window.wait_s(now, cost) > 1e-9:
+            continue
+        window.take(now, cost)
+        starts.append((now, cost * share))
+        pending.append((now + 2.0, now, cost * share - cost))
+
+    for at, _ in starts:
+        assert sum(used for start, used in starts if at - 60 < start <= at) <= limit * (1 + 1e-9)
+
+
+def test_what_is_given_back_is_used() -> None:
+    """A call that reserved 100 and used 10 delays the next by 10's worth: 0.606 s at 1000 a minute."""
+    window = Window(1000)
+    window.take(0.0, 100)
+
+    window.settle(0.0, -90, 0.1)
+
+    assert window.wait_s(0.1, 100) == pytest.approx(10 * 60 / 990 - 0.05 - 0.1)
+
+
+def test_more_than_was_reserved_is_charged() -> None:
+    """A call that took more than thought delays the next."""
+    window = Window(1000)
+    window.take(0.0, 10)
+
+    window.settle(0.0, 90, 0.0)
+
+    assert window.wait_s(0.0, 1) == pytest.approx(100 * 60 / 990 - 0.05)
+
+
+def test_starts_before_the_limit_was_known_count() -> None:
+    """30 calls in the first second, then told 31 a minute: none more until they are a minute old."""
+    window = Window()
+    for _ in range(30):
+        window.take(0.5, 1)
+
+    window.heard(Level(31, 1, 1.0), 1.0)
+
+    assert 59.5 < window.wait_s(1.0, 1) <= 60
+
+
+def test_the_smaller_limit_holds() -> None:
+    """The job's own, or the server's."""
+    window = Window(500)
+
+    window.heard(Level(30_000, 29_000, 2.0), 0.0)
+    assert window.limit == 500
+    window.heard(Level(60, 59, 1.0), 0.0)
+    assert window.limit == 60
+
+
+def test_a_limit_for_a_day_is_no_limit_per_minute() -> None:
+    """Groq says 14400 requests and means a day: with 14370 left it takes 3 minutes to be whole, no minute's does."""
+    window = Window()
+
+    window.heard(Level(14_400, 14_370, 179.56), 0.0)
+    assert window.limit is None
+    window.heard(Level(14_400, 14_390, 59.9), 1.0)
+    assert window.limit is None
+    assert window.most == 14_400
+
+
+def test_an_exhausted_minute_is_still_a_minute() -> None:
+    """A reset beyond the minute with nothing left is a debt, not a longer window."""
+    window = Window()
+
+    window.heard(Level(60, 0, 75.0), 0.0)
+
+    assert window.limit == 60
+
+
+@pytest.mark.parametrize(
+    ("requests", "tokens", "pause_s"),
+    [
+        (Level(60, 0, 2.0), Level(1000, 0, 5.0), 5.0),
+        (Level(60, 0, 5.0), Level(1000, 900, 2.0), 5.0),
+        (Level(60, 0, 2.0), Level(1000, 900, 5.0), 5.0),
+        (Level(60, 3, 9.0), Level(1000, 900, 5.0), 0.0),
+        (Level(14_400, 14_000, 7200.0), Level(1000, 0, 5.0), 5.0),  # a day's limit with some left
+        (Level(60, 0, None), None, 0.0),
+        (None, Level(None, 0, 3.0), 3.0),
+        (Level(14_400, 0, 7200.0), None, 0.0),  # longer than our patience: the next refusal tells
+    ],
+)
+def test_a_pause_until_the_later_reset(requests: Level | None, tokens: Level | None, pause_s: float) -> None:
+    """Once one limit has nothing left, nothing starts until both are whole."""
+    budget = Budget(patience_s=600)
+
+    budget.heard(Told(requests, tokens), 100.0)
+
+    assert max(0.0, budget.paused_until - 100.0) == pause_s
+
+
+def test_a_later_answer_does_not_cut_a_pause_short() -> None:
+    """Answers overtake one another: one that still saw some left says nothing new."""
+    budget = Budget()
+    budget.heard(Told(Level(60, 0, 9.0)), 0.0)
+
+    budget.heard(Told(Level(60, 5, 1.0)), 1.0)
+
+    assert budget.paused_until == 9.0
+
+
+def test_less_than_one_a_minute() -> None:
+    """One every two minutes is no limit that nothing ever fits."""
+    starts = _starts(Window(0.5), [1, 1, 1])
+
+    assert [round(after - before) for before, after in pairwise(starts)] == [121, 121]
+
+
+def test_refusals_within_the_limit_make_bursts_smaller_for_a_while() -> None:
+    """Limits enforced per second: fewer start together, until a minute has been calm."""
+    budget = Budget(6000)
+    for at in (1.0, 2.0, 3.0, 4.0):
+        budget.refused(at, at)
+    assert budget.requests.burst_s == budget.tokens.burst_s == 0.01
+
+    budget.take(70.0, 1)
+    budget.take(140.0, 1)
+    assert budget.requests.burst_s == 0.04
+    budget.take(210.0, 1)
+
+    assert budget.requests.burst_s == 0.05

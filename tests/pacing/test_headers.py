@@ -1,0 +1,129 @@
+"""What servers say about their limits, in all the ways they say it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logprob_store.pacing import Level, read_told
+from logprob_store.pacing.headers import seconds_until
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+DATE = "Sun, 01 Mar 2026 12:00:00 GMT"
+FAR_OFF = "Thu, 01 Jan 1998 00:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1s", 1.0),
+        ("6m0s", 360.0),
+        ("20ms", 0.02),
+        ("1h2m3.5s", 3723.5),
+        ("1d", 86400.0),
+        ("350us", 0.00035),
+        ("2m59.56s", 179.56),
+        ("0", 0.0),
+        ("90", 90.0),
+        (" 0.5 ", 0.5),
+        ("1772366430", 30.0),  # 2026-03-01T12:00:30Z
+        ("1772366430500", 30.5),
+        ("2026-03-01T12:00:30Z", 30.0),
+        ("2026-03-01T13:00:30+01:00", 30.0),
+        ("Sun, 01 Mar 2026 12:00:30 GMT", 30.0),
+        ("2026-03-01T11:00:00Z", 0.0),  # gone by
+        ("", None),
+        ("soon", None),
+        ("-1", 0.0),
+        ("1s2", None),
+        ("5 s", None),
+        ("nan", None),
+        ("inf", None),
+        ("999d", None),
+        ("9" * 400, None),
+        ("2126-03-01T12:00:30Z", None),
+    ],
+)
+def test_a_reset(text: str, expected: float | None) -> None:
+    """A duration, seconds, or a point in time; anything else counts as unsaid."""
+    assert seconds_until(text, now=NOW) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("reset", ["883612830", "883612830000", "1998-01-01T00:00:30Z"])
+def test_a_clock_that_is_far_off(reset: str) -> None:
+    """A point in time is judged by the clock of the answer that says it: 30 s after its own date."""
+    reset = {"883612830": "1000000030", "883612830000": "1000000030000"}.get(reset, reset)
+    date = FAR_OFF if reset.startswith("1998") else "Sun, 09 Sep 2001 01:46:40 GMT"  # 1e9 s after the epoch
+
+    assert seconds_until(reset, date=date, now=NOW) == 30.0
+
+
+def test_a_date_that_is_not_of_the_clock_of_the_limits() -> None:
+    """Where the answer's own date makes no sense of a reset, ours is asked."""
+    assert seconds_until("2026-03-01T12:00:30Z", date=FAR_OFF, now=NOW) == 30.0
+    assert seconds_until("2026-03-01T12:00:30Z", date="nonsense", now=NOW) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "requests", "tokens"),
+    [
+        (
+            {
+                "x-ratelimit-limit-requests": "60",
+                "x-ratelimit-remaining-requests": "59",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-limit-tokens": "150000",
+                "x-ratelimit-remaining-tokens": "149984",
+                "x-ratelimit-reset-tokens": "6m0s",
+            },
+            Level(60, 59, 1.0),
+            Level(150000, 149984, 360.0),
+        ),
+        ({"X-RateLimit-Remaining-Requests": "7"}, Level(remaining=7), None),
+        ({"x-ratelimit-limit-tokens": "10"}, None, Level(limit=10)),
+        ({"x-ratelimit-remaining-requests": "-3"}, Level(remaining=0), None),
+        ({"x-ratelimit-limit-requests": "many", "x-ratelimit-remaining-requests": "1"}, Level(remaining=1), None),
+        ({"x-ratelimit-limit-requests": "0", "x-ratelimit-remaining-requests": "0"}, None, None),
+        (
+            {
+                "anthropic-ratelimit-requests-limit": "50",
+                "anthropic-ratelimit-requests-remaining": "49",
+                "anthropic-ratelimit-requests-reset": "2026-03-01T12:00:01Z",
+                "date": DATE,
+            },
+            Level(50, 49, 1.0),
+            None,
+        ),
+    ],
+)
+def test_levels(headers: dict[str, str], requests: Level | None, tokens: Level | None) -> None:
+    """What is said is taken, what is missing or unreadable is not, and neither costs the other."""
+    told = read_told(headers, now=NOW)
+
+    assert told is not None
+    assert (told.requests, told.tokens) == (requests, tokens)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"x-ratelimit-limit-images": "5", "x-ratelimit-limit": "3", "date": DATE, "ratelimit-reset": "1"}],
+    ids=["none", "unknown suffixes"],
+)
+def test_nothing_is_told(headers: dict[str, str]) -> None:
+    """Most servers say nothing, and some say what concerns others."""
+    assert read_told(headers) is None
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_no_header_is_an_error(value: str, date: str) -> None:
+    """Whatever a server sends, a reset is unsaid or a time that can be waited for."""
+    told = read_told(
+        {f"x-ratelimit-{kind}-requests": value for kind in ("limit", "remaining", "reset")} | {"date": date}
+    )
+
+    level = None if told is None else told.requests
+    if level is not None:
+        assert all(amount is None or 0 <= amount < float("inf") for amount in level)

@@ -1,0 +1,371 @@
+"""The pacer as a whole, on a virtual clock: who may call, when, and what each outcome leads to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from simulation import Fickle, LimitedServer, ask_all, ask_for, request, run
+
+from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.pacing import Level, Pacer, Told
+
+if TYPE_CHECKING:
+    from logprob_store.request import Request
+
+
+def _refusal(retry_after_s: float | None = None, told: Told | None = None) -> RetryableError:
+    error = RetryableError("too many", error_type="rate_limit", status=429, retry_after_s=retry_after_s)
+    error.told = told
+    return error
+
+
+def _trouble(error_type: str = "connection") -> RetryableError:
+    return RetryableError("no", error_type=error_type, maybe_billed=error_type == "timeout")
+
+
+@pytest.mark.parametrize(
+    ("limit", "at_once", "seconds"), [(60, 64, 3600), (600, 64, 600), (6000, 400, 120)], ids=["1 h", "10 min", "2 min"]
+)
+def test_the_server_s_limit_is_used_and_never_passed(limit: int, at_once: int, seconds: int) -> None:
+    """Learned from its headers: at 95 % or more of it, never above it in any minute, and no call is refused."""
+    server = LimitedServer(limit)
+
+    failed = run(ask_for(server, Pacer(at_once), seconds=seconds, at_once=2 * at_once))
+
+    assert (failed, server.refused) == ([], 0)
+    assert server.most_in_a_minute() <= limit
+    assert len(server.arrivals) >= 0.95 * limit * seconds / 60
+
+
+@pytest.mark.slow
+def test_an_hour_at_ten_a_second() -> None:
+    """The same over 36,000 calls."""
+    server = LimitedServer(600)
+
+    assert run(ask_for(server, Pacer(64), seconds=3600, at_once=128)) == []
+    assert server.refused == 0
+    assert server.most_in_a_minute() <= 600
+    assert len(server.arrivals) >= 0.98 * 36_000
+
+
+def test_a_limit_of_tokens() -> None:
+    """90 reserved and some for the prompt, 100 used: 600 calls a minute, that is, with nothing refused."""
+    server = LimitedServer(None, 60_000, used_tokens=lambda _: 100)
+
+    assert run(ask_for(server, Pacer(64), seconds=600, at_once=128, max_tokens=90)) == []
+    assert server.refused == 0
+    assert server.most_in_a_minute(1) <= 60_000
+    assert sum(used for _, used in server.arrivals) >= 0.95 * 600_000
+
+
+def test_a_limit_of_the_job_holds_though_the_server_says_nothing() -> None:
+    """From the first call on."""
+    server = LimitedServer(120, tells=False)
+
+    assert run(ask_for(server, Pacer(64, requests_per_minute=120), seconds=600, at_once=128)) == []
+    assert server.refused == 0
+    assert len(server.arrivals) >= 0.95 * 1200
+
+
+def test_a_limit_enforced_per_second() -> None:
+    """Only the first calls, made before anything was said, may be refused."""
+    server = LimitedServer(600, per_second=True)
+
+    assert run(ask_for(server, Pacer(64), seconds=300, at_once=128)) == []
+    assert server.refused <= 32
+    assert all(at < 1 for at, _ in server.arrivals[: server.refused])
+    assert len(server.arrivals) >= 0.95 * 3000
+
+
+def test_a_limit_that_nobody_says() -> None:
+    """Found by refusals alone: nearly its full rate, some refused, and no prompt fails for it."""
+    server = LimitedServer(600, tells=False)
+
+    failed = run(ask_for(server, Pacer(64), seconds=900, at_once=128))
+
+    accepted = len(server.arrivals) - server.refused
+    assert failed == []
+    assert accepted >= 0.9 * 9000
+    assert server.refused <= 0.25 * accepted
+
+
+def test_concurrency_rises_to_what_the_limit_needs() -> None:
+    """3000 a minute at 2 s an answer take 100 at once: more than the 32 of the start, less than the ceiling."""
+    server = LimitedServer(3000, latency_s=2.0)
+
+    run(ask_for(server, Pacer(1000), seconds=60, at_once=1500))
+
+    assert 98 <= server.most_in_flight <= 110
+
+
+def test_a_refusal_with_a_time_holds_up_all_and_cuts_nothing() -> None:
+    """Until then nobody starts; then as many as before."""
+    pacer = Pacer(4)
+    server = Fickle(lambda _, number, __: _refusal(retry_after_s=7.0) if number == 4 else None)
+
+    outcomes = run(ask_all(server, pacer, [request(number) for number in range(20)]))
+
+    starts = [at for at, _ in server.calls]
+    assert not any(isinstance(outcome, Exception) for outcome in outcomes)
+    assert starts[:4] == [0.0] * 4
+    assert starts[4] == 7.0
+    assert pacer.concurrency.limit == 4
+
+
+def test_a_refusal_with_nothing_left_waits_for_the_reset() -> None:
+    """The headers say when: that is a time, too."""
+    pacer = Pacer(2)
+    told = Told(Level(60, 0, 3.0), Level(1000, 900, 5.0))
+    server = Fickle(lambda _, number, __: _refusal(told=told) if number == 1 else None)
+
+    run(ask_all(server, pacer, [request(0)]))
+
+    assert [at for at, _ in server.calls] == [0.0, 5.0]
+    assert pacer.concurrency.limit == 2
+
+
+def test_a_refusal_without_a_time_cuts_once() -> None:
+    """Ten refusals of one wave are one cut: 32 to 25."""
+    pacer = Pacer(32)
+    server = Fickle(lambda _, number, __: _refusal() if number <= 10 else None, refusal_s=0.01)
+
+    outcomes = run(ask_all(server, pacer, [request(number) for number in range(32)]))
+
+    assert not any(isinstance(outcome, Exception) for outcome in outcomes)
+    assert pacer.concurrency.limit == 25
+
+
+def test_a_sleeping_retry_holds_no_slot() -> None:
+    """With one slot, a hundred others are answered while one waits 50 s to be asked again."""
+    server = Fickle(
+        lambda asked, number, _: (
+            RetryableError("no", error_type="server_error", retry_after_s=50.0)
+            if asked.body["prompt"] == "0" and number < 50
+            else None
+        )
+    )
+
+    run(ask_all(server, Pacer(1), [request(number) for number in range(100)]))
+
+    assert len(server.calls) == 101
+    assert server.most_in_flight == 1
+    assert server.calls[99][0] < 11
+    assert server.calls[100][0] >= 50
+
+
+def test_those_tried_again_go_first() -> None:
+    """They are older, and their time is bounded."""
+    server = Fickle(
+        lambda _, number, __: RetryableError("no", error_type="x", retry_after_s=0.01) if number == 1 else None
+    )
+
+    run(ask_all(server, Pacer(1), [request(number) for number in range(20)]))
+
+    prompts = [asked.body["prompt"] for _, asked in server.calls]
+    assert prompts.index("0", 1) < 6  # within 0.26 s, at 0.1 s a call
+
+
+def test_an_outage_costs_no_prompt_an_attempt() -> None:
+    """Down for five minutes: one call at a time, then all go on at once, none failed though three attempts are few."""
+    pacer = Pacer(16)
+    server = Fickle(lambda _, __, now: _trouble() if 1 < now < 300 else None)
+
+    outcomes = run(ask_all(server, pacer, [request(number) for number in range(400)], attempts=3))
+
+    during = [at for at, _ in server.calls if 1.5 < at < 300]
+    assert not any(isinstance(outcome, Exception) for outcome in outcomes)
+    assert len(during) < 40
+    assert max(at for at, _ in server.calls) < 315
+    assert not pacer.breaker.is_open
+
+
+def test_an_outage_that_lasts_too_long_ends() -> None:
+    """After retry_for_s of waiting calls fail as they did before, and the end comes."""
+    pacer = Pacer(8, patience_s=60)
+    server = Fickle(lambda _, __, ___: _trouble("timeout"))
+
+    async def main() -> tuple[list[Any], float]:
+        outcomes = await ask_all(server, pacer, [request(number) for number in range(40)], attempts=3, retry_for_s=60)
+        return outcomes, asyncio.get_running_loop().time()
+
+    outcomes, took = run(main())
+
+    assert all(isinstance(outcome, RetryableError) for outcome in outcomes)
+    assert all(outcome.attempts >= 1 and outcome.maybe_billed for outcome in outcomes)
+    assert 60 <= took < 200
+
+
+def test_no_call_is_started_for_a_prompt_whose_time_is_up() -> None:
+    """It waited for its turn too long: it fails with what happened last, and its turn goes to another."""
+    pacer = Pacer(1)
+    server = Fickle(
+        lambda asked, _, __: (
+            RetryableError("first", error_type="server_error", retry_after_s=1.0)
+            if asked.body["prompt"] == "0"
+            else None
+        ),
+        latency_s=50.0,
+    )
+
+    first, second = run(ask_all(server, pacer, [request(0), request(1)], retry_for_s=20))
+
+    assert isinstance(first, RetryableError)
+    assert (first.attempts, str(first)) == (1, "first")
+    assert not isinstance(second, Exception)
+    assert pacer.concurrency.in_use == 0
+
+
+@pytest.mark.parametrize("known_from", ["the job", "the server"])
+def test_a_request_above_the_whole_limit_is_an_error_at_once(known_from: str) -> None:
+    """It would wait for ever. Others go on; it was not sent."""
+    pacer = Pacer(4, tokens_per_minute=1000 if known_from == "the job" else None)
+    server = LimitedServer(None, 1000)
+
+    async def main() -> list[Any]:
+        first = await ask_all(server, pacer, [request(1, max_tokens=10)])
+        return first + await ask_all(server, pacer, [request(2, max_tokens=2000), request(3, max_tokens=10)])
+
+    small, large, after = run(main())
+
+    assert isinstance(large, CallError)
+    assert not isinstance(large, RetryableError)
+    assert (large.error_type, large.attempts, large.maybe_billed) == ("over_limit", 0, False)
+    assert "about 2" in str(large)
+    assert not isinstance(small, Exception)
+    assert not isinstance(after, Exception)
+    assert len(server.arrivals) == 2
+
+
+def test_a_waiting_request_learns_that_it_is_too_large() -> None:
+    """The limit became known while it waited."""
+    pacer = Pacer(1)
+    server = LimitedServer(None, 1000)
+
+    _, large = run(ask_all(server, pacer, [request(1, max_tokens=10), request(2, max_tokens=2000)]))
+
+    assert isinstance(large, CallError)
+    assert large.error_type == "over_limit"
+
+
+def test_a_limit_that_is_closed_for_hours_stops_the_run() -> None:
+    """Three times in a row: longer than anybody is to wait. The prompts not asked stay open for the next run."""
+    pacer = Pacer(2, patience_s=600)
+    server = Fickle(lambda _, __, ___: _refusal(retry_after_s=7 * 3600.0))
+
+    outcomes = run(ask_all(server, pacer, [request(number) for number in range(50)]))
+
+    stopped = [outcome for outcome in outcomes if isinstance(outcome, StopRunError)]
+    assert len(server.calls) <= 4
+    assert len(stopped) == 50 - len(server.calls)
+    assert {error.reason for error in stopped} == {"limit_closed"}
+    assert "7.0 hours" in str(stopped[0])
+
+
+def test_one_absurd_time_stops_nobody() -> None:
+    """That prompt fails; the others go on at once."""
+    server = Fickle(lambda _, number, __: _refusal(retry_after_s=80_000.0) if number == 3 else None)
+
+    outcomes = run(ask_all(server, Pacer(4), [request(number) for number in range(20)]))
+
+    assert [isinstance(outcome, Exception) for outcome in outcomes].count(True) == 1
+    assert server.calls[-1][0] < 2
+
+
+def test_a_turn_that_is_cancelled_is_given_back() -> None:
+    """Whether it was waiting, or had just been let in."""
+    pacer = Pacer(1, requests_per_minute=600)
+
+    async def main() -> tuple[int, float]:
+        loop = asyncio.get_running_loop()
+        async with pacer.slot(request(0)):
+            waiting = [asyncio.create_task(_enter(pacer, request(number))) for number in range(1, 6)]
+            await asyncio.sleep(1)
+            waiting[0].cancel()
+        await asyncio.sleep(0)
+        waiting[1].cancel()  # let in by the end of the first, not yet running
+        await asyncio.wait(waiting)
+        return pacer.concurrency.in_use, loop.time()
+
+    in_use, took = run(main())
+
+    assert in_use == 0
+    assert took < 2
+
+
+async def _enter(pacer: Pacer, asked: Request) -> None:
+    async with pacer.slot(asked):
+        await asyncio.sleep(0.01)
+
+
+def test_reservations_come_back_with_the_answer() -> None:
+    """900 reserved for each, 10 used: in two minutes there are far more than the four that reservations would allow."""
+    server = LimitedServer(None, 2000, used_tokens=lambda _: 10, latency_s=0.5)
+
+    run(ask_for(server, Pacer(8, tokens_per_minute=2000), seconds=120, at_once=16, max_tokens=900))
+
+    assert len(server.arrivals) > 100
+
+
+def test_a_lost_answer_s_tokens_stay_spent() -> None:
+    """It may have been computed; one that was refused was not."""
+    pacer = Pacer(8, tokens_per_minute=1000)
+
+    async def main() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        spent = []
+        for error in (_refusal(told=None), _trouble("timeout")):
+            with pytest.raises(RetryableError):
+                async with pacer.slot(request(1, max_tokens=400)):
+                    raise error
+            spent.append(pacer.budget.tokens.wait_s(loop.time(), 800))
+        return spent[0], spent[1]
+
+    after_refusal, after_loss = run(main())
+
+    assert after_refusal == 0
+    assert after_loss > 20
+
+
+@pytest.mark.parametrize(
+    ("setting", "bound_by"),
+    [
+        ({"limit": 60, "latency_s": 1.0, "ceiling": 64, "at_once": 64}, "limit"),
+        ({"limit": None, "latency_s": 5.0, "ceiling": 4, "at_once": 64}, "server"),
+        ({"limit": None, "latency_s": 1.0, "ceiling": 64, "at_once": 3}, "machine"),
+    ],
+    ids=["limit", "server", "machine"],
+)
+def test_the_verdict(setting: dict[str, Any], bound_by: str) -> None:
+    """What held calls back most of the time, with the seconds of each."""
+    pacer = Pacer(setting["ceiling"])
+    server = LimitedServer(setting["limit"], latency_s=setting["latency_s"])
+
+    async def main() -> None:
+        pacer.watch.start()
+        await ask_for(server, pacer, seconds=60, at_once=setting["at_once"])
+        pacer.watch.stop()
+
+    run(main())
+
+    verdict = pacer.watch.verdict
+    assert verdict.bound_by == bound_by
+    assert 58 < verdict.limit_s + verdict.server_s + verdict.machine_s + verdict.outage_s <= 60
+    assert verdict.sentence.startswith("bound by ")
+
+
+def test_the_verdict_on_an_outage() -> None:
+    """Most of the time the server was not there."""
+    pacer = Pacer(16)
+    server = Fickle(lambda _, __, now: _trouble() if now < 100 else None)
+
+    async def main() -> None:
+        pacer.watch.start()
+        await ask_all(server, pacer, [request(number) for number in range(100)])
+        pacer.watch.stop()
+
+    run(main())
+
+    assert pacer.watch.verdict.bound_by == "outage"
+    assert pacer.watch.verdict.sentence == "bound by an outage: 99% of the time the server did not answer"

@@ -1,0 +1,172 @@
+"""Reading a store: what the manifests list, by this library and by plain pyarrow, DuckDB and polars."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import duckdb
+import fault_server as faults
+import polars as pl
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from logprob_store.decode import decode_answers
+from logprob_store.errors import RunNotFoundError, StoreNotFoundError
+from logprob_store.request import Answer, make_request
+from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS
+from logprob_store.store.reading import open_store
+from logprob_store.store.writing import open_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from logprob_store.decode import Decoded
+
+
+def _decoded(*numbers: int) -> Decoded:
+    answers = []
+    for number in numbers:
+        body = {
+            "model": "m",
+            "messages": [{"role": "user", "content": str(number)}],
+            "logprobs": True,
+            "top_logprobs": 2,
+            "max_tokens": 4,
+        }
+        request = make_request(body, endpoint="chat", provider="p", prompt_index=number, prompt_id=str(number))
+        answers.append(Answer(request, 200, {}, faults.answer_to("/v1/chat/completions", body), "api"))
+    return decode_answers(answers)
+
+
+def _run(store: Path, run: str, *parts: list[int]) -> None:
+    with open_run(store, run, job_name="tried", job={"model.name": "m"}, inputs=[], samples=1) as writer:
+        for numbers in parts:
+            found = _decoded(*numbers)
+            tables = {"completions": found.completions, "tokens": found.tokens, "alternatives": found.alternatives}
+            writer.commit(tables, settled=numbers)
+        writer.finish("finished")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Two runs, one of two parts."""
+    _run(tmp_path, "first", [0, 1], [2])
+    _run(tmp_path, "second", [0])
+    return tmp_path
+
+
+def test_tables_have_the_contract_s_columns(store: Path) -> None:
+    """The run's name, then the columns of the schema, in order and type."""
+    opened = open_store(store)
+
+    for table, schema in (("completions", COMPLETIONS), ("tokens", TOKENS), ("alternatives", ALTERNATIVES)):
+        found = getattr(opened, table).collect_schema()
+        assert found == pl.Schema({"run": pl.String(), **schema})
+
+
+def test_rows_come_in_order(store: Path) -> None:
+    """By run as they were made, then by completion, section, position and rank."""
+    rows = open_store(store).alternatives.collect()
+
+    assert rows["run"].unique(maintain_order=True).to_list() == ["first", "second"]
+    keys = rows.with_columns(pl.col("section").to_physical(), order=pl.col("run") == "second")
+    assert keys.equals(keys.sort("order", "completion_id", "section", "position", "rank"))
+    assert rows.height == 4 * 4 * 2  # completions, tokens, alternatives
+
+
+def test_other_engines_read_the_files(store: Path) -> None:
+    """pyarrow, DuckDB and polars find the same rows by a glob, with the run from the folder's name."""
+    expected = open_store(store).tokens.select("run", "completion_id", "token", "logprob").collect()
+    columns = expected.columns
+    glob = str(store / "tokens" / "**" / "*.parquet")
+
+    by_polars = pl.scan_parquet(glob, hive_partitioning=True).select(columns).collect()
+    by_duckdb = duckdb.sql(f"SELECT {', '.join(columns)} FROM read_parquet('{glob}', hive_partitioning = true)").pl()  # noqa: S608
+    by_pyarrow = pl.DataFrame(
+        ds.dataset(store / "tokens", partitioning="hive").to_table(columns=columns).cast(expected.to_arrow().schema)
+    )
+
+    for found in (by_polars, by_duckdb, by_pyarrow):
+        order = ["run", "completion_id", "token", "logprob"]
+        assert found.with_columns(pl.col("run").cast(pl.String)).sort(order).equals(expected.sort(order))
+
+
+def test_one_file_needs_nothing_but_pyarrow(store: Path) -> None:
+    """Enums come as dictionaries of text, bytes as binary."""
+    table = pq.read_table(store / "tokens" / "run=first" / "part-00000.parquet", partitioning=None)
+
+    assert table.column_names == list(TOKENS)
+    assert set(table["section"].to_pylist()) == {"content"}
+    assert all(bytes(row["bytes"]).decode() == row["token"] for row in table.to_pylist())
+
+
+def test_only_what_the_manifest_lists_is_seen(store: Path) -> None:
+    """A part that a crash left behind does not show, nor does a file somebody put there."""
+    before = open_store(store).tokens.collect()
+    folder = store / "tokens" / "run=first"
+    (folder / "part-00002.parquet").write_bytes((folder / "part-00000.parquet").read_bytes())
+    (folder / ".part-00003.parquet.tmp").write_bytes(b"half")
+
+    assert open_store(store).tokens.collect().equals(before)
+
+
+@pytest.mark.parametrize("run", ["2026-01-01", "123", "1e5", "true", "null", "demo-2026-11-22", "-", "1.0"])
+def test_run_names_stay_text(tmp_path: Path, run: str) -> None:
+    """Names that look like dates, numbers or nothing are names."""
+    _run(tmp_path, run, [0])
+
+    opened = open_store(tmp_path)
+
+    for table in (opened.tokens, opened.completions, opened.alternatives, opened.runs):
+        assert table.collect()["run"].unique().to_list() == [run]
+
+
+def test_a_store_below_a_folder_that_looks_like_a_partition(tmp_path: Path) -> None:
+    """`date=2026-01-01/store` adds no column, and run and filters work."""
+    path = tmp_path / "date=2026-01-01" / "run=9" / "store"
+    _run(path, "a", [0])
+    _run(path, "b", [1])
+
+    tokens = open_store(path).tokens
+
+    assert "date" not in tokens.collect_schema()
+    assert tokens.filter(pl.col("run") == "b").collect()["run"].unique().to_list() == ["b"]
+    assert set(tokens.collect()["run"]) == {"a", "b"}
+
+
+def test_narrowing_to_runs(store: Path) -> None:
+    """Some runs only; an unknown one is an error that lists the known."""
+    assert open_store(store, runs=["second"]).completions.collect().height == 1
+    assert open_store(store).only("first").run_names == ["first"]
+    with pytest.raises(RunNotFoundError, match=r"no run 'third'.*first, second"):
+        open_store(store, runs=["third"])
+
+
+def test_an_empty_run_has_empty_tables(tmp_path: Path) -> None:
+    """A run without a part yet can be read."""
+    _run(tmp_path, "r")
+
+    opened = open_store(tmp_path)
+
+    for table in ("prompts", "completions", "tokens", "alternatives", "failures"):
+        assert getattr(opened, table).collect().height == 0
+    assert opened.runs.collect().height == 1
+
+
+@pytest.mark.parametrize("place", ["missing", ""])
+def test_no_store(tmp_path: Path, place: str) -> None:
+    """A folder that holds none is an error that says how to make one."""
+    with pytest.raises(StoreNotFoundError, match="logprobs run"):
+        open_store(tmp_path / place)
+
+
+def test_files_are_listed_for_other_tools(store: Path) -> None:
+    """In order, all runs."""
+    found = [str(path.relative_to(store)) for path in open_store(store).files("tokens")]
+
+    assert found == [
+        "tokens/run=first/part-00000.parquet",
+        "tokens/run=first/part-00001.parquet",
+        "tokens/run=second/part-00000.parquet",
+    ]

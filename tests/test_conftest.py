@@ -1,0 +1,65 @@
+"""The tests' own guard: no network, whatever is tried."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest_plugins = "pytester"
+
+GUARDED = """
+    import socket
+    import pytest
+
+    def test_refused():
+        with pytest.raises(RuntimeError, match="tests have no network"):
+            {attempt}
+"""
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        'socket.create_connection(("127.0.0.1", 9))',
+        'socket.socket().connect_ex(("93.184.216.34", 80))',
+        'socket.getaddrinfo("example.com", 443)',
+    ],
+)
+def test_attempts_are_refused_and_fail_the_test(pytester: pytest.Pytester, attempt: str) -> None:
+    """Even where the error is caught, as here, the test that tried has failed at its end."""
+    pytester.makeconftest((Path(__file__).parent / "conftest.py").read_text().replace("__file__", repr(__file__)))
+    pytester.makepyfile(GUARDED.format(attempt=attempt))
+
+    result = pytester.runpytest_subprocess()
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*the test tried to reach*"])
+
+
+def test_loopback_is_open_to_those_who_ask_for_the_server(fault_server: Any) -> None:
+    """With a fixture of the fault server a test may reach it."""
+    port = int(fault_server.url.split(":")[2].split("/")[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=5):
+        pass
+
+
+def test_asyncio_works() -> None:
+    """An event loop's own socket pair is no network."""
+
+    async def main() -> int:
+        left, right = socket.socketpair()
+        left.close()
+        right.close()
+        return 1
+
+    assert asyncio.run(main()) == 1
+
+
+def test_keys_are_out_of_the_environment() -> None:
+    """No test sees the key of whoever runs it."""
+    assert not [name for name in os.environ if name.startswith("OPENAI_")]

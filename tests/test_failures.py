@@ -1,0 +1,84 @@
+"""The table of failures: complete, and the same in the code and in the docs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.failures import FAILURES, classify, failures_table
+from logprob_store.transport.refusals import error_of_status
+
+REPO = Path(__file__).parents[1]
+
+
+def test_the_docs_show_the_table() -> None:
+    """`docs/reliability.md` holds it as it is in the code; print `failures_table()` to renew it."""
+    assert failures_table() in (REPO / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+def test_every_class_that_the_package_names_is_in_the_table() -> None:
+    """No error_type or reason is made up on the spot; those of imported lines are of another kind."""
+    sources = [path for path in (REPO / "logprob_store").rglob("*.py") if "importing" not in path.parts]
+    named = {
+        name
+        for path in sources
+        for name in re.findall(r'\b(?:error_type|reason)(?:: str)?\s*=\s*"(\w+)"', path.read_text(encoding="utf-8"))
+    }
+
+    assert named <= FAILURES.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "expected"),
+    [
+        (429, {"code": "rate_limit_exceeded"}, "rate_limit"),
+        (429, {}, "rate_limit"),
+        (429, {"code": "insufficient_quota", "type": "insufficient_quota"}, "quota"),
+        (429, {"type": "insufficient_quota", "message": "insufficient_quota, slow down"}, "rate_limit"),
+        (400, {"code": "billing_hard_limit_reached"}, "quota"),
+        (402, {}, "quota"),
+        (401, {"code": "invalid_api_key"}, "authentication"),
+        (403, {}, "authentication"),
+        (403, {"message": "You are not allowed to request logprobs from this model."}, "logprobs_refused"),
+        (400, {"code": "unsupported_parameter", "param": "top_logprobs"}, "logprobs_refused"),
+        (400, {"code": "content_filter"}, "content_filter"),
+        (403, {"code": "content_policy_violation"}, "content_filter"),
+        (429, {"code": "rate_limit_exceeded", "message": "Request too large: Limit 1, Requested 2"}, "over_limit"),
+        (413, {"code": "rate_limit_exceeded", "type": "tokens"}, "over_limit"),
+        (413, {}, "invalid_request"),
+        (400, {"code": ["odd"], "message": 5}, "invalid_request"),
+        (404, {"code": "model_not_found"}, "invalid_request"),
+        (307, {}, "invalid_request"),
+        (408, {}, "server_error"),
+        (409, {}, "server_error"),
+        (500, {}, "server_error"),
+        (503, {"code": "slow_down"}, "rate_limit"),
+        (529, {"type": "overloaded_error"}, "server_error"),
+        (599, {}, "server_error"),
+    ],
+)  # fmt: skip
+def test_classify(status: int, said: dict[str, Any], expected: str) -> None:
+    """By the structured code, then by the status."""
+    assert classify(status, said).name == expected
+
+
+@pytest.mark.parametrize("name", [name for name, kind in FAILURES.items() if kind.codes or kind.statuses])
+def test_what_follows_is_what_the_table_says(name: str) -> None:
+    """Each class with a code or a status of its own becomes the error that its policy asks for."""
+    kind = FAILURES[name]
+    status = min(kind.statuses, default=400)
+    code = min(kind.codes, default=None)
+
+    error = error_of_status(status, {}, f'{{"error":{{"code":"{code}"}}}}'.encode() if code else b"")
+
+    if kind.then == "stop":
+        assert isinstance(error, StopRunError)
+        assert error.reason == name
+    else:
+        assert isinstance(error, CallError)
+        assert isinstance(error, RetryableError) == (kind.then == "again")
+        assert error.error_type == name

@@ -1,0 +1,241 @@
+"""The job file: what is wrong is said at once and all together, and what identifies a run is what shapes its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from logprob_store.errors import JobError
+from logprob_store.job import Job, load_job, override
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REPO = Path(__file__).parents[1]
+JOB_FILES = sorted([*REPO.glob("jobs/**/*.toml"), *REPO.glob("fixtures/*.toml")])
+
+SMALL = {
+    "name": '"tried"',
+    "prompts.path": '"p.parquet"',
+    "prompts.prompt": '"text"',
+    "model.name": '"m"',
+    "store.path": '"out"',
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write a job file: the smallest one, with some settings changed, added (as TOML) or left out (None)."""
+
+    def write(changes: dict[str, str | None] | None = None) -> Path:
+        settings = {name: value for name, value in {**SMALL, **(changes or {})}.items() if value is not None}
+        path = tmp_path / "job.toml"
+        path.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()), encoding="utf-8")
+        return path
+
+    return write
+
+
+def _problems(path: Path) -> list[str]:
+    with pytest.raises(JobError) as caught:
+        load_job(path)
+    return [line.removeprefix(f"{path}: ") for line in str(caught.value).splitlines()]
+
+
+@pytest.mark.parametrize("path", JOB_FILES, ids=lambda path: str(path.relative_to(REPO)))
+def test_every_job_file_of_the_repository_parses(path: Path) -> None:
+    """And names prompts or fixtures that are there, where they are committed."""
+    job = load_job(path)
+
+    assert job.name
+    if "fixtures/" in job.prompts.path or path.parent.name == "fixtures":
+        assert job.resolve(job.prompts.path).exists()
+
+
+def test_there_are_job_files() -> None:
+    """The two that the demos run are among them."""
+    assert {"demo.toml", "local.toml"} <= {path.name for path in JOB_FILES}
+
+
+def test_the_defaults(write: Callable[..., Path]) -> None:
+    """The smallest job asks chat at OpenAI for five alternatives, once, and keeps the answers."""
+    job = load_job(write())
+
+    assert (job.model.endpoint, job.model.top_logprobs, job.model.samples) == ("chat", 5, 1)
+    assert job.model.identity == "https://api.openai.com:443/v1"
+    assert (job.cache.mode, job.transport.kind, job.limits.concurrency) == ("reuse", "live", 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model.top_logprob": "1"}, "model.top_logprob: unknown key; did you mean top_logprobs?"),
+        ({"promts.path": '"x"'}, "promts: unknown key; did you mean prompts?"),
+        ({"limits.xyz": "1"}, ("limits.xyz: unknown key; known here: concurrency, requests_per_minute, attempts, "
+                              "timeout_s, retry_for_s")),
+        ({"base": '"/"'}, "base: unknown key"),
+        ({"model.name": None, "model.samples": "1"}, "model.name: is missing"),
+        ({"model.params.stream": "true"}, ("model: params.stream cannot be set here: answers are stored whole, "
+                                          "so streaming would only cost time")),
+        ({"model.params.messages": "[]"}, "model: params.messages cannot be set here: the prompts fill it"),
+        ({"prompts.prompt": None}, "prompts: give exactly one of prompt, messages and template; found none"),
+        ({"prompts.template": '"x"'}, ("prompts: give exactly one of prompt, messages and template; "
+                                      "found prompt and template")),
+        ({"transport.kind": '"replay"'}, ('transport.kind = "replay" needs transport.fixtures, a file or folder of '
+                                         "recordings")),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_what_is_wrong_is_named(write: Callable[..., Path], changes: dict[str, str | None], expected: str) -> None:
+    """File, place, and what to do; an unknown key with the known one that is near."""
+    assert _problems(write(changes)) == [expected]
+
+
+def test_all_problems_at_once(write: Callable[..., Path]) -> None:
+    """Nobody mends a job file one error at a time."""
+    changes = {
+        "model.topp": "1",
+        "limits.attempts": "0",
+        "cache.mode": '"always"',
+        "store.path": None,
+        "store.part_bytes": "1",
+    }
+
+    problems = _problems(write(changes))
+
+    assert [problem.split(":")[0] for problem in problems] == [
+        "model.topp",
+        "limits.attempts",
+        "cache.mode",
+        "store.path",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("name", '"a/b"'), ("name", '""'), ("limits.concurrency", "0"), ("limits.requests_per_minute", "0"),
+        ("limits.timeout_s", "-1"), ("model.samples", "0"), ("model.top_logprobs", "-1"), ("model.endpoint", '"embed"'),
+        ("model.base_url", '"ftp://host"'), ("model.base_url", '"localhost:8080"'), ("prompts.path", '""'),
+    ],
+)  # fmt: skip
+def test_values_out_of_range(write: Callable[..., Path], name: str, value: str) -> None:
+    """A number that would hang or a name that leads elsewhere is refused before anything runs."""
+    (problem,) = _problems(write({name: value}))
+
+    assert problem.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read"),
+        (b"\xff", "is not UTF-8 text"),
+        (b"name = ", "is not valid TOML"),
+        (b"a = 1\na = 2", "TOML"),
+    ],
+)
+def test_a_file_that_is_no_job(tmp_path: Path, content: bytes | None, said: str) -> None:
+    """Missing, binary, or no TOML: the error names the file."""
+    path = tmp_path / "job.toml"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(JobError, match=said) as caught:
+        load_job(path)
+
+    assert str(path) in str(caught.value)
+
+
+def test_paths_are_relative_to_the_file(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Schedulers start jobs anywhere; `~` is the home folder, an absolute path stays."""
+    path = write()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("HOME", "/home/me")
+
+    job = load_job(Path("..") / path.name)
+
+    assert job.resolve("out") == tmp_path / "out"
+    assert job.resolve("../x/./y") == tmp_path.parent / "x" / "y"
+    assert job.resolve("~/out") == Path("/home/me/out")
+    assert job.resolve("/abs") == Path("/abs")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"limits.concurrency": "1", "limits.attempts": "2", "limits.timeout_s": "1"},
+        {"cache.mode": '"off"'},
+        {"transport.kind": '"replay"', "transport.fixtures": '"f.jsonl"'},
+        {"store.path": '"elsewhere"'},
+        {"prompts.path": '"moved/p.parquet"'},
+        {"model.base_url": '"https://api.openai.com:443/v1/"'},
+        {"model.api_key_env": '"OTHER_KEY"'},
+        {"name": '"renamed"'},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_does_not_identify_a_run(write: Callable[..., Path], changes: dict[str, str]) -> None:
+    """How answers come, and where things lie, may change while a run goes on."""
+    before = load_job(write()).identity()
+
+    assert load_job(write(changes)).identity() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"model.name": '"n"'}, "model.name"),
+        ({"model.params.temperature": "1"}, "model.params.temperature"),
+        ({"model.top_logprobs": "3"}, "model.top_logprobs"),
+        ({"model.samples": "2"}, "model.samples"),
+        ({"model.base_url": '"http://127.0.0.1:1/v1"'}, "model.provider"),
+        ({"prompts.system": '"Be brief."'}, "prompts.system"),
+        ({"prompts.keep": '["a"]'}, "prompts.keep"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_identifies_a_run(write: Callable[..., Path], changes: dict[str, str], name: str) -> None:
+    """What shapes the rows does, each under the name it has in the file."""
+    before, after = load_job(write()).identity(), load_job(write(changes)).identity()
+
+    assert [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)] == [name]
+
+
+def test_a_provider_stands_for_any_url(write: Callable[..., Path]) -> None:
+    """A local server on a changing port is one provider."""
+    one, other = (
+        load_job(write({"model.provider": '"llama.cpp/x"', "model.base_url": f'"http://127.0.0.1:{port}/v1"'}))
+        for port in (1, 2)
+    )
+
+    assert one.model.identity == other.model.identity == "llama.cpp/x"
+    assert one.identity() == other.identity()
+
+
+def test_credentials_in_a_base_url_stay_out(write: Callable[..., Path]) -> None:
+    """What stands in keys and manifests holds no password."""
+    job = load_job(write({"model.base_url": '"https://me:secret@host/v1?token=secret"'}))
+
+    assert "secret" not in str(job.identity())
+
+
+def test_overriding_from_the_command_line(write: Callable[..., Path], tmp_path: Path, monkeypatch: Any) -> None:
+    """Paths given there are relative to the working directory; what results must be a valid job."""
+    monkeypatch.chdir(tmp_path)
+    job = load_job(write())
+
+    changed = override(job, store=Path("s"), transport="replay", fixtures=Path("f"))
+
+    assert isinstance(changed, Job)
+    assert (changed.store.path, changed.transport.fixtures) == (str(tmp_path / "s"), str(tmp_path / "f"))
+    assert changed.identity() == job.identity()
+    with pytest.raises(JobError, match=r"transport\.fixtures"):
+        override(job, transport="replay")
+    with pytest.raises(JobError, match=r"transport\.kind"):
+        override(job, transport="telepathy")

@@ -1,0 +1,79 @@
+"""The buffer between answers and parts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from logprob_store import parts
+from logprob_store.errors import CallError
+from logprob_store.parts import PartBuffer, Pending
+from logprob_store.planning import BadCall, PromptError
+from logprob_store.session import Progress
+from logprob_store.store.writing import open_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def failing(number: int) -> tuple[BadCall, CallError]:
+    """An outcome that needs no server."""
+    return BadCall(number, str(number), 0, PromptError("bad")), CallError("bad", error_type="bad_prompt")
+
+
+async def fill(tmp_path: Path, count: int) -> tuple[PartBuffer, list[asyncio.Task[None]]]:
+    """A buffer that is full after each outcome, and the tasks that wait for it."""
+    writer = open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1)
+    buffer = PartBuffer(writer, Progress(), part_bytes=1)
+    tasks = [asyncio.create_task(buffer.add_failure(*failing(number))) for number in range(count)]
+    await asyncio.sleep(0.02)
+    return buffer, tasks
+
+
+def test_a_cancelled_task_takes_nothing_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a part when the run is stopped may go; the part, and those behind it, are written."""
+    committed: list[int] = []
+
+    def slowly(_: Any, pending: Pending) -> None:
+        time.sleep(0.05)
+        committed.extend(row["prompt_index"] for row in pending.failures)
+
+    async def session() -> None:
+        buffer, tasks = await fill(tmp_path, 5)
+        tasks[0].cancel()
+        await asyncio.sleep(0.01)
+        more = asyncio.create_task(buffer.add_failure(*failing(5)))
+        await asyncio.sleep(0.01)
+        for task in [*tasks, more]:
+            task.cancel()
+        await asyncio.gather(*tasks, more, return_exceptions=True)
+        await buffer.flush()
+        buffer.close()
+
+    monkeypatch.setattr(parts, "commit_part", slowly)
+    asyncio.run(session())
+
+    assert sorted(committed) == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_error_without_a_listener_is_raised_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all who waited are gone, the last flush says that a part could not be written."""
+
+    def broken(*_: Any) -> None:
+        time.sleep(0.05)
+        raise OSError("disk full")
+
+    async def session() -> None:
+        buffer, tasks = await fill(tmp_path, 1)
+        tasks[0].cancel()
+        try:
+            await buffer.flush()
+        finally:
+            buffer.close()
+
+    monkeypatch.setattr(parts, "commit_part", broken)
+    with pytest.raises(OSError, match="disk full"):
+        asyncio.run(session())
