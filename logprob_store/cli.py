@@ -194,11 +194,14 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
     if as_json:
         _say({"runs": opened.runs.collect().to_dicts(), "failures": failures.to_dicts()})
         return
-    _show(frame_table(runs, title=f"{store}: {runs.height} run{'' if runs.height == 1 else 's'}"))
+    _say(f"{store}: {runs.height} run{'' if runs.height == 1 else 's'}")
+    _show(frame_table(runs))
     if (odd := anomalies_frame(opened)).height:
-        _show(frame_table(odd, title="oddities in what the server sent; docs/store.md says what each means"))
+        _say("oddities in what the server sent; docs/store.md says what each means")
+        _show(frame_table(odd))
     if failures.height:
-        _show(frame_table(failures, title="open failures; a job, started again, asks them again"))
+        _say("open failures; a job, started again, asks them again")
+        _show(frame_table(failures))
 
 
 @app.command()

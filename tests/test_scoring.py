@@ -335,11 +335,23 @@ def test_the_run_goes_on_where_the_server_has_learnt_to_score(quiz: Quiz, fault_
 def test_a_few_bad_answers_are_failures_and_no_more(quiz: Quiz, fault_server: Any) -> None:
     """Once an answer was scored, others that are not do not stop the run."""
     quiz.put(many(100))
+    job = quiz.write()
+    job.write_text(job.read_text() + "part_bytes = 4000\n[limits]\nconcurrency = 4")
     for n in range(60, 90):
         fault_server.when(f"Question {n}:", "no_echo" if n % 2 else "zeros")
     summary = quiz.run()
 
     assert (summary.state, summary.failures, summary.completions) == ("finished", 30, 70)
+
+
+def test_a_text_of_one_token_is_no_zero(quiz: Quiz) -> None:
+    """Its only token has no logprob, which is the server's right: an answer, if one without a score."""
+    quiz.put({"id": ["a"], "question": ["Hi"]})
+    quiz.write(continuations="")
+    summary = quiz.run()
+
+    assert (summary.failures, summary.completions) == (0, 1)
+    assert quiz.store.text_scores().collect()["perplexity"].to_list() == [None]
 
 
 def test_no_logprobs_at_all_is_the_same(quiz: Quiz, fault_server: Any) -> None:

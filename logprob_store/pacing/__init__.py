@@ -8,9 +8,9 @@ how the call ended and what the server said about its limits:
     budget       requests and tokens per minute, spread evenly
     concurrency  how many calls at once: grows while it helps, is cut when the server refuses
     breaker      an outage is sat out
-    verdict      at the end: what bound the run
-    outcomes     how calls ended, and what that means for these three
+    outcomes     how calls ended, and what that means for the three above
     slot, pacer  a call's place, and the queue
+    verdict      at the end: what bound the run
 
 Leaves out repeating a call (`retry`) and what an error means (`failures`).
 """

@@ -23,9 +23,9 @@ _WIDEST: Final = 60
 _PROSE: Final = frozenset({"text", "example", "message", "continuation"})
 
 
-def frame_table(frame: pl.DataFrame, *, title: str | None = None) -> Table:
+def frame_table(frame: pl.DataFrame) -> Table:
     """A DataFrame as a table: numbers to the right, text made safe and short."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, kind in frame.schema.items():
         # Names and numbers are of no use cut short; prose is.
         prose = name in _PROSE

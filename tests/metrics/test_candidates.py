@@ -83,9 +83,10 @@ def test_a_token_across_the_beginning_counts_whole() -> None:
     assert (row["loglikelihood"], row["straddles"], row["scored_tokens"]) == (-3.0, True, 2)
 
 
-def test_a_begin_of_text_token_is_not_the_texts() -> None:
+@pytest.mark.parametrize("token", ["<s>", ""])
+def test_a_begin_of_text_token_is_not_the_texts(token: str) -> None:
     """It is in front of an empty context, and has no logprob; the continuation has all of its own."""
-    row = scored("", ("ab", [("<s>", None), ("a", -1.0), ("b", -2.0)])).row(0, named=True)
+    row = scored("", ("ab", [(token, None), ("a", -1.0), ("b", -2.0)])).row(0, named=True)
 
     assert (row["loglikelihood"], row["unscored_tokens"]) == (-3.0, 0)
 
@@ -116,10 +117,12 @@ def test_rows_without_an_answer_stay() -> None:
 
 
 def test_tokens_that_spell_something_else_have_no_score() -> None:
-    """Nobody knows where the continuation begins among token ids."""
+    """Nobody knows where the continuation begins among token ids, or what a server saw that cut the context."""
     row = scored("Q:", (" a", [("token_id:5", None), ("token_id:9", -1.0)])).row(0, named=True)
+    cut = scored("A long context", (" a", [(" context", None), (" a", -1.0)])).row(0, named=True)
 
     assert (row["completion_id"], row["scored_tokens"], row["loglikelihood"]) == (0, None, None)
+    assert (cut["completion_id"], cut["scored_tokens"], cut["loglikelihood"]) == (0, None, None)
 
 
 @pytest.mark.parametrize(

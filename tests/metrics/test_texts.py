@@ -114,6 +114,7 @@ def test_chats_and_strange_messages_are_left_out() -> None:
         (["<s>", "a"], "a", [3, 1]),
         (["\ufffd", "\ufffd"], "💙", [0, 4]),
         (["a", "\ufffd", None, "b"], "a💙b", [1, 0, 4, 1]),
+        (["💙", "\ufffd", "\ufffd"], "💙💙", [4, 0, 4]),
         (["\ufffd", "", "\ufffd", "x"], "💙x", [0, 0, 4, 1]),
         (["x", "bytes: \\xe6\\x9d", "bytes:\\xb1"], "x 東", [1, 3, 1]),
         (["a"], "b", [None]),

@@ -1,0 +1,227 @@
+"""Pacing against a real server over HTTP: its limits, its storms, its outages."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import fault_server as faults
+import pytest
+
+from logprob_store.asking import Asker
+from logprob_store.cache import AnswerCache
+from logprob_store.errors import CallError, RetryableError
+from logprob_store.pacing import Level, Pacer, Told
+from logprob_store.request import Answer, Request, make_request
+from logprob_store.retry import ask_until_answered
+from logprob_store.transport.live import check_body, live_transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def _request(number: int, **more: Any) -> Request:
+    body = {"model": "m", "messages": [{"role": "user", "content": f"prompt {number}"}], "max_tokens": 5, **more}
+    return make_request(body, endpoint="chat", provider="p")
+
+
+def _ask_all(url: str, pacer: Pacer, number: int, *, concurrency: int = 64, **settings: Any) -> list[Any]:
+    async def main() -> list[Any]:
+        async with live_transport(base_url=url, api_key="k", concurrency=concurrency, timeout_s=5) as transport:
+            asks = (ask_until_answered(_request(n), transport, pacer=pacer, **settings) for n in range(number))
+            return await asyncio.gather(*asks, return_exceptions=True)
+
+    return asyncio.run(main())
+
+
+def _all_answered(outcomes: list[Any]) -> bool:
+    return all(isinstance(outcome, Answer) for outcome in outcomes)
+
+
+def _limited(**limits: Any) -> Any:
+    return faults.Limits(**limits)
+
+
+def test_the_headers_of_a_good_answer_are_heard(fault_server: Any) -> None:
+    """Limits and usage reach the pacer, not the cache."""
+    fault_server.behaviour.limits = _limited(requests_per_minute=600, tokens_per_minute=60_000)
+    pacer = Pacer(4)
+
+    (answer,) = _ask_all(fault_server.url, pacer, 1)
+
+    assert answer.told.requests == Level(600, 599, 0.1)
+    assert answer.told.tokens.limit == 60_000
+    assert answer.told.used_tokens == 12  # 7 of the prompt, 5 of the answer
+    assert not any("ratelimit" in name for name in answer.headers)
+    assert (pacer.budget.requests.limit, pacer.budget.tokens.limit) == (600, 60_000)
+
+
+@pytest.mark.parametrize("step", ["429", "500", "400", "truncated"])
+def test_the_headers_of_a_bad_answer_are_heard(fault_server: Any, step: str) -> None:
+    """Failed requests count against a limit, and say how it stands."""
+    fault_server.script(f"{step}:x-ratelimit-limit-requests=90;x-ratelimit-remaining-requests=80")
+    pacer = Pacer(4)
+
+    (error,) = _ask_all(fault_server.url, pacer, 1, attempts=1)
+
+    assert isinstance(error, CallError)
+    assert error.told == Told(Level(90, 80))
+    assert pacer.budget.requests.limit == 90
+
+
+def test_an_enforced_limit_is_met_without_a_refusal(fault_server: Any) -> None:
+    """1800 a minute and 30 a second: 32 start at once and teach it, the rest are spread, and none is refused twice."""
+    fault_server.behaviour.limits = _limited(requests_per_minute=1800, per_second=True)
+
+    outcomes = _ask_all(fault_server.url, Pacer(64), 100)
+
+    calls = fault_server.calls
+    limited = [call for call in calls if call.step == "limited"]
+    assert _all_answered(outcomes)
+    assert all(call.number < 33 for call in limited)
+    assert 1.8 < calls[-1].at - calls[0].at < 4.5
+
+
+def test_a_limit_of_the_job_is_never_refused(fault_server: Any) -> None:
+    """From the first call on, also by a server that enforces it by the second."""
+    fault_server.behaviour.limits = _limited(requests_per_minute=3000, per_second=True, silent=True)
+
+    outcomes = _ask_all(fault_server.url, Pacer(64, requests_per_minute=3000), 100)
+
+    assert _all_answered(outcomes)
+    assert {call.step for call in fault_server.calls} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    "headers", ["", ":retry-after-ms=60", ":x-ratelimit-remaining-requests=0;x-ratelimit-reset-requests=60ms"]
+)
+def test_a_storm_of_refusals(fault_server: Any, headers: str) -> None:
+    """With a time or without one all are answered, soon, and with no more attempts than a few each."""
+    fault_server.script(f"ok*10, 429{headers}*60")
+    started = time.monotonic()
+
+    outcomes = _ask_all(fault_server.url, Pacer(32), 150, attempts=8)
+
+    assert _all_answered(outcomes)
+    assert len(fault_server.calls) == 210
+    assert time.monotonic() - started < 8
+
+
+def test_a_sleeping_retry_holds_no_slot_over_http(fault_server: Any) -> None:
+    """With one slot the others are answered while one sleeps."""
+    fault_server.when("prompt 0", "503:retry-after=1")
+
+    assert _all_answered(_ask_all(fault_server.url, Pacer(1), 10, concurrency=1))
+
+    at = {call.number: call.at for call in fault_server.calls}
+    assert at[9] - at[0] < 0.9
+    assert at[10] - at[0] >= 1.0
+
+
+def test_a_clock_that_is_far_off_does_not_matter(fault_server: Any) -> None:
+    """A reset at a time of day, and retry-after as a date, by a server that thinks it is 1998."""
+    date = "Thu, 01 Jan 1998 00:00:00 GMT"
+    fault_server.script(
+        f"429:date={date.replace(',', '')};retry-after={date.replace(',', '').replace('00 GMT', '01 GMT')},"
+        f"429:date={date.replace(',', '')};x-ratelimit-remaining-tokens=0;x-ratelimit-reset-tokens=1998-01-01T00:00:01Z"
+    )
+
+    assert _all_answered(_ask_all(fault_server.url, Pacer(1), 1))
+
+    first, second, third = (call.at for call in fault_server.calls)
+    assert 1.0 <= second - first < 2
+    assert 1.0 <= third - second < 2.6
+
+
+@pytest.fixture
+def port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+        return number
+
+
+@pytest.fixture
+def late_server(port: int, fault_server: Any) -> Iterator[Any]:
+    """A server that comes up two seconds after it was first needed."""
+    del fault_server  # lets tests reach loopback
+    server = faults.ServerThread(port=port)
+    timer = threading.Timer(2.0, server.__enter__)
+    timer.start()
+    yield server
+    timer.join()
+    server.stop()
+
+
+def test_an_outage_is_sat_out(late_server: Any, port: int) -> None:
+    """Down for 2 s: no prompt fails though each has two attempts, and the server is asked a few times, not hundreds."""
+    started = time.monotonic()
+
+    outcomes = _ask_all(f"http://127.0.0.1:{port}/v1", pacer := Pacer(16), 200, attempts=2)
+
+    assert _all_answered(outcomes)
+    assert len(late_server.calls) == 200
+    assert 2 <= time.monotonic() - started < 6
+    assert sum(outcome.attempts for outcome in outcomes) - 200 < 60
+    assert not pacer.breaker.is_open
+
+
+def test_an_outage_without_a_breaker_would_fail_prompts(port: int, fault_server: Any) -> None:
+    """The same attempts are used up at once where fewer than eight prompts fail: that is no outage."""
+    del fault_server
+
+    outcomes = _ask_all(f"http://127.0.0.1:{port}/v1", Pacer(4), 7, attempts=2)
+
+    assert [outcome.attempts for outcome in outcomes] == [2] * 7
+
+
+def test_the_asker_has_the_verdict(fault_server: Any, tmp_path: Path) -> None:
+    """A run at the job's own limit was bound by it."""
+
+    async def main() -> Any:
+        with AnswerCache(tmp_path) as cache:
+            async with live_transport(base_url=fault_server.url, api_key="k") as transport:
+                async with Asker(transport, pacer=Pacer(8, requests_per_minute=600), cache=cache) as asker:
+                    await asyncio.gather(*(asker.ask(_request(number)) for number in range(15)))
+                    asker.no_more()
+                    return asker.verdict
+
+    verdict = asyncio.run(main())
+
+    assert verdict.bound_by == "limit"
+    assert re.match(r"bound by the server's limits, or the job's own: \d+% of the time", verdict.sentence)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"usage":{"total_tokens":12},"choices":[]}', 12),
+        (b'{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5}}', 12),
+        (b'{"output":[],"usage":{"input_tokens":7,"output_tokens":5}}', 12),
+        (b'{"choices":[{"logprob":-Infinity}],"usage":{"total_tokens":12}}', 12),
+        (b'{"choices":[{"usage":{"total_tokens":1}}]}', None),
+        (b'{"choices":[],"usage":null}', None),
+        (b'{"choices":[],"usage":"many"}', None),
+        (b'{"choices":[],"usage":{"total_tokens":"12"}}', None),
+        (b'{"choices":[],"usage":{"total_tokens":-5}}', None),
+        (b'{"choices":[],"usage":{"total_tokens":1e300}}', None),
+        (b'{"choices":[],"usage":{}}', None),
+        (b'{"choices":[],"usage":[[[]]]}', None),
+    ],
+)
+def test_usage_is_picked_up_on_the_way(body: bytes, expected: int | None) -> None:
+    """However it is spelt; what is unusable costs nothing but the settling."""
+    assert check_body(body) == expected
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b"[]", b"null", b'"x"', b'{"a":1', b'{"a":1}}', b"{" + b'"a":{' * 5000])
+def test_what_is_no_answer_is_still_refused(body: bytes) -> None:
+    """Reading the usage has not made the check laxer."""
+    with pytest.raises(RetryableError, match="no JSON object|empty"):
+        check_body(body)
