@@ -97,6 +97,12 @@ _CLASSES: Final = (
     ),
     FailureClass(name="invalid_request", means="the server refuses this request: any other status", then="row"),
     FailureClass(name="no_logprobs", means="an answer without the logprobs asked for", then="row", billed="yes"),
+    FailureClass(
+        name="echo_ignored",
+        means="a text was to be scored and the server did not; so for each of the first answers, the run stops",
+        then="row",
+        billed="yes",
+    ),
     FailureClass(name="error_body", means="an answer that reports an error in place of a reply", then="row"),
     FailureClass(
         name="interrupted", means="the run was stopped while the server was answering", then="row", billed="maybe"

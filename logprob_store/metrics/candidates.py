@@ -49,10 +49,11 @@ def candidate_scores(
 
     Nulls: a candidate that was not answered has no completion_id and no scores. One whose tokens do not spell what was
     sent has a completion_id and no counts. One with a token without a logprob (as the first of a text without context)
-    has neither loglikelihood nor greedy: a sum without its least likely token would be the best of all. `greedy` is also
-    null where a token has fewer than two alternatives. Needs: the four tables of a run with `mode = "score"`; None for alternatives costs
-    `greedy`. Source: Brown et al. 2020 (arXiv:2005.14165), section 2.4; per byte, Gao 2021, "Multiple Choice
-    Normalization in LM Evaluation".
+    has neither loglikelihood nor greedy: a sum without its least likely token would be the best of all. `greedy` is
+    also null where a token has fewer than two alternatives.
+
+    Needs: the four tables of a run with `mode = "score"`; None for alternatives costs `greedy`. Source: Brown et al.
+    2020 (arXiv:2005.14165), section 2.4; per byte, Gao 2021, "Multiple Choice Normalization in LM Evaluation".
 
     "Is" is context; " yes" is one token of 1/2, " no" two of 1/2 and 1/4:
 

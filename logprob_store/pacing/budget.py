@@ -3,7 +3,7 @@
 Holds `Window`, one limit, and `Budget`, both of them and the pauses that the server's headers ask for. Time is an
 argument everywhere, so that a test can drive hours in a moment. Leaves out how many calls run at once (`concurrency`).
 
-A limit is kept in two ways at once. Starts are *spread* evenly at 99 % of it, at most 50 ms worth of them together, as
+A limit is kept in two ways at once. Starts are *spread* evenly at 98.5 % of it, at most 20 ms worth of them together, as
 limits are often enforced per second; and a *ledger* of the last minute never lets its sum pass the limit, however
 uneven the calls and whatever was started before the limit was known. From 20 on it keeps one back: a server that has
 none left asks for a pause, and some ask for a whole minute.
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from logprob_store.pacing.headers import Level, Told
 
-_SHARE: Final = 0.99
+_SHARE: Final = 0.985
 _MINUTE_S: Final = 60.0
 _BUCKETS_A_SECOND: Final = 4
 _MINUTE_AT_MOST_S: Final = 61.0
-_BURST_S: Final = 0.05
-_LEAST_BURST_S: Final = 0.01
+_BURST_S: Final = 0.02
+_LEAST_BURST_S: Final = 0.005
 _CALM_S: Final = 60.0
 _CREDIT_S: Final = 0.9
 _KEEPS_ONE: Final = 20

@@ -306,11 +306,11 @@ def test_concurrency_is_never_exceeded(fault_server: Any) -> None:
 
 
 def test_calls_are_spaced(fault_server: Any) -> None:
-    """1200 a minute is one every 50 ms; 50 ms worth may start together, so 6 calls take at least 4 spaces."""
+    """1200 a minute is one every 50 ms; 6 calls take 5 spaces, less the 20 ms that the first two may be closer."""
     _many(fault_server.url, Pacer(6, requests_per_minute=1200), list("abcdef"), 6)
 
     starts = sorted(call.at for call in fault_server.calls)
-    assert starts[-1] - starts[0] >= 0.18
+    assert starts[-1] - starts[0] >= 0.22
 
 
 def test_only_whole_good_answers_are_cached(fault_server: Any, tmp_path: Path) -> None:
