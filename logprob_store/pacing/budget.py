@@ -3,8 +3,8 @@
 Holds `Window`, one limit, and `Budget`, both of them and the pauses that the server's headers ask for. Time is an
 argument everywhere, so that a test can drive hours in a moment. Leaves out how many calls run at once (`concurrency`).
 
-A limit is kept in two ways at once. Starts are *spread* evenly at 98.5 % of it, at most 20 ms worth of them together, as
-limits are often enforced per second; and a *ledger* of the last minute never lets its sum pass the limit, however
+A limit is kept in two ways at once. Starts are *spread* evenly at 98.5 % of it, at most 20 ms worth of them together,
+as limits are often enforced per second; and a *ledger* of the last minute never lets its sum pass the limit, however
 uneven the calls and whatever was started before the limit was known. From 20 on it keeps one back: a server that has
 none left asks for a pause, and some ask for a whole minute.
 """
@@ -24,6 +24,8 @@ _BURST_S: Final = 0.02
 _LEAST_BURST_S: Final = 0.005
 _CALM_S: Final = 60.0
 _CREDIT_S: Final = 0.9
+_LATE_S: Final = 0.75
+_FASTER: Final = 1 / 4
 _KEEPS_ONE: Final = 20
 
 
@@ -51,6 +53,7 @@ class Window:
         self._longer = False
         self._next = 0.0
         self._credit_s = 0.0
+        self._late_s = 0.0
         self._ledger: dict[int, float] = {}
         self._sum = 0.0
 
@@ -69,8 +72,12 @@ class Window:
                     return max(wait, (bucket + 1) / _BUCKETS_A_SECOND + _MINUTE_S - now)
         return wait
 
-    def take(self, now: float, cost: float) -> None:
-        """Note a start."""
+    def take(self, now: float, cost: float, *, waited: bool = False) -> None:
+        """Note a start.
+
+        A start that waited and comes late, because this machine was busy, leaves time that was not used; up to 0.75 s
+        of it are made good by the next starts, a third faster than else. After a lull there is nothing to make good.
+        """
         bucket = int(now * _BUCKETS_A_SECOND)
         ledger = self._ledger
         if bucket in ledger:
@@ -80,7 +87,12 @@ class Window:
             ledger[bucket] = cost
         self._sum += cost
         if self.limit is not None:
-            self._next = max(self._next, now) + cost * _MINUTE_S / (self.limit * _SHARE) - self._credit_s
+            step_s = cost * _MINUTE_S / (self.limit * _SHARE)
+            if waited and self._next and self.burst_s == _BURST_S:
+                self._late_s = min(_LATE_S, self._late_s + max(0.0, now - self._next))
+            faster_s = min(self._late_s, step_s * _FASTER)
+            self._late_s -= faster_s
+            self._next = max(self._next, now) + step_s - faster_s - self._credit_s
             self._credit_s = 0.0
 
     def settle(self, taken_at: float, change: float, now: float) -> None:
@@ -113,6 +125,11 @@ class Window:
             behind = max(0.0, self._next - now) * (self.limit or 0.0)
             self._next = now + behind / per_minute if per_minute else 0.0
             self.limit = per_minute
+
+    def tighten(self, burst_s: float) -> None:
+        """Let so many seconds' worth start together, and below the usual make nothing good."""
+        self.burst_s = min(_BURST_S, max(_LEAST_BURST_S, burst_s))
+        self._late_s = 0.0
 
     def is_longer(self) -> bool:
         """Whether the server's limit is for longer than a minute."""
@@ -153,10 +170,10 @@ class Budget:
         """Seconds until a call with so many tokens may start."""
         return max(self.paused_until - now, self.requests.wait_s(now, 1), self.tokens.wait_s(now, tokens), 0.0)
 
-    def take(self, now: float, tokens: float) -> None:
+    def take(self, now: float, tokens: float, *, waited: bool = False) -> None:
         """Reserve a request and its tokens."""
-        self.requests.take(now, 1)
-        self.tokens.take(now, tokens)
+        self.requests.take(now, 1, waited=waited)
+        self.tokens.take(now, tokens, waited=waited)
         if self.requests.burst_s < _BURST_S and now - self._tightened_at > _CALM_S:
             self._burst(self.requests.burst_s * 2, now)
 
@@ -195,7 +212,8 @@ class Budget:
 
     def _burst(self, seconds: float, now: float) -> None:
         self._tightened_at = now
-        self.requests.burst_s = self.tokens.burst_s = min(_BURST_S, max(_LEAST_BURST_S, seconds))
+        self.requests.tighten(seconds)
+        self.tokens.tighten(seconds)
 
 
 def _least(one: float | None, other: float | None) -> float | None:

@@ -114,12 +114,12 @@ class Pacer:
             return math.inf
         return self.budget.wait_s(now, tokens)
 
-    def _start(self, slot: Slot, now: float) -> None:
+    def _start(self, slot: Slot, now: float, *, waited: bool = False) -> None:
         slot.started_at = now
         slot.probe = self.breaker.is_open
         self.breaker.started(now)
         self.concurrency.started()
-        self.budget.take(now, slot.estimate)
+        self.budget.take(now, slot.estimate, waited=waited)
 
     def _let_in(self) -> None:
         """Start all that may start, and wake again when the next may."""
@@ -133,7 +133,7 @@ class Pacer:
                 if wait_s > _AT_ONCE_S:
                     self._wake_at(loop, now + wait_s)
                     return
-                self._start(slot, now)
+                self._start(slot, now, waited=True)
             self._waiting[slot.again].popleft()
             if problem is None:
                 turn.set_result(None)

@@ -197,7 +197,7 @@ def parts_of(body: Any) -> list[Any]:
             found += [{key: one[key] for key in keys if key in one} or None for one in item["candidates"]]
         elif "meta_info" in item:
             found.append({key: value for key, value in item["meta_info"].items() if key.endswith("_logprobs")} or None)
-        elif "generated_text" in item:
+        elif "generated_text" in item or "details" in item:
             details = item.get("details") or {}
             for one in [details, *(details.get("best_of_sequences") or [])]:
                 found.append({key: one[key] for key in ("tokens", "prefill", "top_tokens") if key in one} or None)
