@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import selectors
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,7 +47,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine on a virtual clock that starts at 0."""
+    """Run a coroutine on a virtual clock that starts at 0, with the same jitter every time."""
+    random.seed(0)
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work)
 

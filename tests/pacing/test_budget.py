@@ -80,6 +80,49 @@ def test_what_is_given_back_is_used() -> None:
     assert window.wait_s(0.1, 100) == pytest.approx(10 * 60 / 985 - 0.02 - 0.1)
 
 
+def _gap_after(window: Window, now: float, *, waited: bool) -> float:
+    """Seconds between a start at `now` and the next that is allowed."""
+    window.take(now, 1, waited=waited)
+    return window.wait_s(now, 1)
+
+
+def test_a_stall_is_made_good() -> None:
+    """A start that is 0.5 s late: the next come 25 % sooner, until the half second is used up."""
+    window = Window(600)
+    window.take(0.0, 1)
+    step_s = 60 / 600 / 0.985
+    now = step_s + 0.5
+    gaps = []
+    for _ in range(30):
+        gaps.append(_gap_after(window, now, waited=True))
+        now += gaps[-1]
+
+    assert gaps[1] == pytest.approx(0.75 * step_s)
+    assert gaps[-1] == pytest.approx(step_s)
+    assert now == pytest.approx(31 * step_s, abs=0.021)
+
+
+def test_a_lull_is_not_made_good() -> None:
+    """Nobody waited, so nothing was missed."""
+    window = Window(600)
+    window.take(0.0, 1)
+
+    _gap_after(window, 20.0, waited=False)
+
+    assert _gap_after(window, 20.1016, waited=True) == pytest.approx(60 / 600 / 0.985 - 0.02, abs=1e-3)
+
+
+def test_a_stall_of_a_server_that_counts_by_the_second_is_not_made_good() -> None:
+    """After a refusal within the limit, evenness is worth more."""
+    budget = Budget(600)
+    budget.take(0.0, 1)
+    budget.refused(0.0, 0.1)
+
+    budget.take(1.0, 1, waited=True)
+
+    assert budget.requests.wait_s(1.0, 1) == pytest.approx(60 / 600 / 0.985 - 0.01)
+
+
 def test_more_than_was_reserved_is_charged() -> None:
     """A call that took more than thought delays the next."""
     window = Window(1000)
