@@ -293,6 +293,28 @@ def answer_to(path: str, body: dict[str, Any], *, step: str = "ok") -> bytes:
     return json.dumps(answer, ensure_ascii=False).encode()
 
 
+def responses_answer_to(path: str, body: dict[str, Any], *, step: str = "ok") -> bytes:
+    """The answer to a Responses request: the same tokens, in that API's shape."""
+    wanted = "message.output_text.logprobs" in body.get("include", [])
+    asked = {**body, "logprobs": wanted, "max_tokens": body.get("max_output_tokens")}
+    chat = json.loads(answer_to("/v1/chat/completions", asked, step=step))
+    choice, usage = chat["choices"][0], chat["usage"]
+    part = {"type": "output_text", "text": choice["message"]["content"], "annotations": []}
+    part["logprobs"] = choice["logprobs"]["content"] if choice["logprobs"] else []
+    message = {"id": "msg_fault", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+    answer = {
+        "id": chat["id"].replace("chatcmpl", "resp"),
+        "object": "response",
+        "created_at": chat["created"],
+        "status": "incomplete",
+        "incomplete_details": {"reason": "max_output_tokens"},
+        "model": chat["model"],
+        "output": [message],
+        "usage": {"input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"]},
+    }
+    return json.dumps(answer, ensure_ascii=False).encode()
+
+
 def pieces(text: str) -> list[str]:
     """The tokens of a prompt: up to four letters, with the white space before them."""
     return re.findall(r"\s*\S{1,4}|\s+\Z", text)
@@ -420,10 +442,12 @@ class Server:
             status, code, kind, message = ERRORS.get(step.name) or (int(step.name), None, "server_error", "unwell")
             said = {"error": {"message": message, "type": kind, "code": code, "param": None}}
             return await _send(writer, status, json.dumps(said).encode(), step.headers)
-        if method != "POST" or not path.endswith("/completions"):
+        path = path.partition("?")[0]
+        if method != "POST" or not path.endswith(("/completions", "/responses")):
             return await _send(writer, 404, b'{"error":{"message":"no such path","code":"not_found"}}')
         try:
-            content = answer_to(path, json.loads(body), step=step.name)
+            answer = responses_answer_to if path.endswith("/responses") else answer_to
+            content = answer(path, json.loads(body), step=step.name)
         except ValueError as error:
             said = {"error": {"message": f"not JSON: {error}", "type": "invalid_request_error"}}
             return await _send(writer, 400, json.dumps(said).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -181,6 +182,16 @@ def test_an_outage_costs_no_prompt_an_attempt() -> None:
     assert not pacer.breaker.is_open
 
 
+def test_probes_are_never_short_of_a_prompt() -> None:
+    """Those that probed in vain do not sleep: with eight prompts in all there is a probe every ten seconds."""
+    server = Fickle(lambda _, __, now: _trouble() if now < 300 else None)
+
+    run(ask_all(server, Pacer(8), [request(number) for number in range(8)], attempts=3))
+
+    probes = [at for at, _ in server.calls if 20 < at]
+    assert max(after - before for before, after in pairwise(probes)) < 10.01
+
+
 def test_an_outage_that_lasts_too_long_ends() -> None:
     """After retry_for_s of waiting calls fail as they did before, and the end comes."""
     pacer = Pacer(8, patience_s=60)
@@ -273,6 +284,16 @@ def test_one_absurd_time_stops_nobody() -> None:
     assert server.calls[-1][0] < 2
 
 
+def test_absurd_times_now_and_then_stop_nobody() -> None:
+    """Three in a row means without an answer between them."""
+    server = Fickle(lambda _, number, __: _refusal(retry_after_s=80_000.0) if number % 4 == 0 else None)
+
+    outcomes = run(ask_all(server, Pacer(1), [request(number) for number in range(40)]))
+
+    assert not any(isinstance(outcome, StopRunError) for outcome in outcomes)
+    assert len(server.calls) == 40
+
+
 def test_a_turn_that_is_cancelled_is_given_back() -> None:
     """Whether it was waiting, or had just been let in."""
     pacer = Pacer(1, requests_per_minute=600)
@@ -283,7 +304,6 @@ def test_a_turn_that_is_cancelled_is_given_back() -> None:
             waiting = [asyncio.create_task(_enter(pacer, request(number))) for number in range(1, 6)]
             await asyncio.sleep(1)
             waiting[0].cancel()
-        await asyncio.sleep(0)
         waiting[1].cancel()  # let in by the end of the first, not yet running
         await asyncio.wait(waiting)
         return pacer.concurrency.in_use, loop.time()
@@ -292,6 +312,23 @@ def test_a_turn_that_is_cancelled_is_given_back() -> None:
 
     assert in_use == 0
     assert took < 2
+
+
+def test_who_leaves_the_queue_s_head_makes_way() -> None:
+    """A large call waits for its tokens; once it is cancelled the small one behind it starts at once."""
+    pacer = Pacer(4, tokens_per_minute=1000)
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        await _enter(pacer, request(0, max_tokens=100))
+        large = asyncio.create_task(_enter(pacer, request(1, max_tokens=950)))
+        small = asyncio.create_task(_enter(pacer, request(2, max_tokens=1)))
+        await asyncio.sleep(10)
+        large.cancel()
+        await small
+        return loop.time()
+
+    assert 10 < run(main()) < 10.1
 
 
 async def _enter(pacer: Pacer, asked: Request) -> None:

@@ -1,0 +1,89 @@
+"""Endpoints and services beside plain chat: the Responses API, and Azure through the SDK's own client."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import logprob_store as ls
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_responses(workplace: Any, serve: Any) -> None:
+    """A job with endpoint "responses" asks for logprobs in that API's words and stores what comes."""
+    server = serve()
+    job = workplace.job(server.url, prompts=3)
+    text = job.read_text().replace("[model]", '[model]\nendpoint = "responses"')
+    job.write_text(text.replace("max_tokens = 6", "max_output_tokens = 6"))
+
+    done = workplace.run("run", job, "--run", "r")
+    assert done.returncode == 0, done.stderr
+    call = server.calls()[0]
+    tables = workplace.tables()
+
+    asked = json.loads(call["body"])
+    assert call["path"] == "/v1/responses"
+    assert asked["include"] == ["message.output_text.logprobs"]
+    assert asked["top_logprobs"] == 3
+    assert asked["input"] == [{"role": "user", "content": "Say word-0 please"}]
+    assert tables["tokens"].height == 18
+    assert tables["alternatives"].height == 54
+    assert tables["completions"]["finish_reason"].to_list() == ["max_output_tokens"] * 3
+    assert tables["completions"]["completion_tokens"].to_list() == [6] * 3
+
+
+def test_responses_without_logprobs_are_failures(workplace: Any, serve: Any) -> None:
+    """A server that answers with empty lists whatever was asked gives `no_logprobs`, not empty successes."""
+    server = serve("--script", "null*2")
+    job = workplace.job(server.url, prompts=2)
+    text = job.read_text().replace("[model]", '[model]\nendpoint = "responses"')
+    job.write_text(text.replace("max_tokens = 6", "max_output_tokens = 6"))
+
+    assert workplace.run("run", job, "--run", "r").returncode == 3
+    assert workplace.tables()["failures"]["error_type"].to_list() == ["no_logprobs"] * 2
+
+
+def azure(folder: Path, url: str, text: str) -> str:
+    """The job for an Azure resource at the test's server."""
+    resource = url.removesuffix("/v1")
+    text = text.replace(f'base_url = "{url}"', f'base_url = "{resource}"\nazure_api_version = "2026-01-01"')
+    return text.replace('provider = "test"\n', 'azure_deployment = "mine"\n')
+
+
+def test_azure(workplace: Any, serve: Any) -> None:
+    """An Azure job asks the deployment's own path with the API version and Azure's header for the key."""
+    server = serve()
+    job = workplace.job(server.url, prompts=2)
+    job.write_text(azure(workplace.folder, server.url, job.read_text()))
+    done = subprocess.run(
+        [str(workplace.program), "run", str(job), "--run", "r"],
+        cwd=workplace.folder,
+        env={**os.environ, "AZURE_OPENAI_API_KEY": "azure-key"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    call = server.calls()[0]
+    assert call["path"] == "/openai/deployments/mine/chat/completions?api-version=2026-01-01"
+    assert call["headers"]["api-key"] == "azure-key"
+    manifest = json.loads((workplace.folder / "store" / "runs" / "run=r" / "run.json").read_text())
+    assert manifest["job"]["model.provider"].endswith("/openai/deployments/mine")
+    assert ls.open_store(workplace.folder / "store").completions.collect().height == 2
+
+
+def test_azure_without_a_key(workplace: Any, serve: Any) -> None:
+    """Without its key an Azure job says which variable to set."""
+    server = serve()
+    job = workplace.job(server.url, prompts=1)
+    job.write_text(azure(workplace.folder, server.url, job.read_text()))
+    done = workplace.run("run", job, "--run", "r")
+
+    assert done.returncode == 2
+    assert "AZURE_OPENAI_API_KEY is not set" in done.stderr
+    assert server.calls() == []
