@@ -13,9 +13,7 @@ from logprob_store.request import Answer, make_request
 def token(text: str, logprob: float, *beside: tuple[str, float], spelled: list[int] | None = None) -> dict[str, Any]:
     """One entry of a chat answer."""
     entry: dict[str, Any] = {"token": text, "logprob": logprob, "bytes": spelled or list(text.encode())}
-    return entry | {
-        "top_logprobs": [{"token": t, "logprob": value, "bytes": list(t.encode())} for t, value in beside]
-    }
+    return entry | {"top_logprobs": [{"token": t, "logprob": value, "bytes": list(t.encode())} for t, value in beside]}
 
 
 def counts(*answers: tuple[str | None, list[dict[str, Any]]]) -> dict[str, int]:

@@ -41,7 +41,7 @@ class Window:
 
     >>> window = Window(60)
     >>> window.take(0.0, 1); round(window.wait_s(0.0, 1), 2), round(window.wait_s(1.0, 1), 2)
-    (0.96, 0.0)
+    (1.0, 0.0)
     """
 
     def __init__(self, per_minute: float | None = None) -> None:

@@ -189,9 +189,7 @@ class RunWriter:
         still_open = rows.unique(["prompt_index", "sample_index"], keep="last", maintain_order=True)
         if answered:
             keys = pl.scan_parquet(answered, hive_partitioning=False).select("prompt_index", "sample_index")
-            still_open = (
-                still_open.lazy().join(keys, on=["prompt_index", "sample_index"], how="anti").collect()
-            )
+            still_open = still_open.lazy().join(keys, on=["prompt_index", "sample_index"], how="anti").collect()
         return still_open.sort("prompt_index", "sample_index"), rows.height
 
     def _read_open_failures(self) -> dict[int, str]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import logprob_store as ls
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_responses(workplace: Any, serve: Any) -> None:
@@ -47,7 +44,7 @@ def test_responses_without_logprobs_are_failures(workplace: Any, serve: Any) -> 
     assert workplace.tables()["failures"]["error_type"].to_list() == ["no_logprobs"] * 2
 
 
-def azure(folder: Path, url: str, text: str) -> str:
+def azure(url: str, text: str) -> str:
     """The job for an Azure resource at the test's server."""
     resource = url.removesuffix("/v1")
     text = text.replace(f'base_url = "{url}"', f'base_url = "{resource}"\nazure_api_version = "2026-01-01"')
@@ -58,7 +55,7 @@ def test_azure(workplace: Any, serve: Any) -> None:
     """An Azure job asks the deployment's own path with the API version and Azure's header for the key."""
     server = serve()
     job = workplace.job(server.url, prompts=2)
-    job.write_text(azure(workplace.folder, server.url, job.read_text()))
+    job.write_text(azure(server.url, job.read_text()))
     done = subprocess.run(
         [str(workplace.program), "run", str(job), "--run", "r"],
         cwd=workplace.folder,
@@ -81,7 +78,7 @@ def test_azure_without_a_key(workplace: Any, serve: Any) -> None:
     """Without its key an Azure job says which variable to set."""
     server = serve()
     job = workplace.job(server.url, prompts=1)
-    job.write_text(azure(workplace.folder, server.url, job.read_text()))
+    job.write_text(azure(server.url, job.read_text()))
     done = workplace.run("run", job, "--run", "r")
 
     assert done.returncode == 2

@@ -293,7 +293,7 @@ def answer_to(path: str, body: dict[str, Any], *, step: str = "ok") -> bytes:
     return json.dumps(answer, ensure_ascii=False).encode()
 
 
-def responses_answer_to(path: str, body: dict[str, Any], *, step: str = "ok") -> bytes:
+def responses_answer_to(_path: str, body: dict[str, Any], *, step: str = "ok") -> bytes:
     """The answer to a Responses request: the same tokens, in that API's shape."""
     wanted = "message.output_text.logprobs" in body.get("include", [])
     asked = {**body, "logprobs": wanted, "max_tokens": body.get("max_output_tokens")}

@@ -182,14 +182,17 @@ def test_an_outage_costs_no_prompt_an_attempt() -> None:
     assert not pacer.breaker.is_open
 
 
-def test_probes_are_never_short_of_a_prompt() -> None:
-    """Those that probed in vain do not sleep: with eight prompts in all there is a probe every ten seconds."""
-    server = Fickle(lambda _, __, now: _trouble() if now < 300 else None)
+def test_those_that_probed_in_vain_do_not_sleep() -> None:
+    """They wait in the queue, so that all eight go on at once when the server is back."""
+    pacer = Pacer(8, patience_s=5000)
+    server = Fickle(lambda _, __, now: _trouble() if now < 1200 else None)
 
-    run(ask_all(server, Pacer(8), [request(number) for number in range(8)], attempts=3))
+    run(ask_all(server, pacer, [request(number) for number in range(8)], attempts=3, retry_for_s=5000))
 
-    probes = [at for at, _ in server.calls if 20 < at]
-    assert max(after - before for before, after in pairwise(probes)) < 10.01
+    probes = [at for at, _ in server.calls if 20 < at < 1200]
+    after = [at for at, _ in server.calls if at >= 1200]
+    assert max(late - early for early, late in pairwise(probes)) < 10.01
+    assert after[-1] - after[0] < 0.2
 
 
 def test_an_outage_that_lasts_too_long_ends() -> None:
