@@ -1,0 +1,37 @@
+"""What bound a run, as it is said at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from logprob_store.cli import _summary_line
+from logprob_store.pacing import Verdict
+from logprob_store.run import RunSummary
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict", "said"),
+    [
+        (11.0, Verdict(limit_s=9.0, server_s=1.0), True),
+        (9.0, Verdict(limit_s=9.0), False),
+        (11.0, Verdict(), False),
+    ],
+    ids=["long", "short", "nothing seen"],
+)
+def test_a_long_run_says_what_bound_it(seconds: float, verdict: Verdict, said: bool) -> None:  # noqa: FBT001
+    """One line, and only where it took long enough to ask."""
+    summary = RunSummary(
+        run="r", store=Path("s"), state="finished", reason=None, total=5, already=0, calls=5, from_cache=0,
+        from_fixtures=0, failures=0, completions=5, tokens=9, seconds=seconds, bound_by=verdict.bound_by,
+        verdict=verdict,
+    )  # fmt: skip
+
+    line = "bound by the server's limits, or the job's own: 90% of the time calls waited for them"
+    assert (line in _summary_line(summary)) is said
+
+
+def test_nothing_seen_is_no_verdict() -> None:
+    """A run that asked nobody, or ended at once."""
+    assert (Verdict().bound_by, Verdict().sentence) == ("", "")
