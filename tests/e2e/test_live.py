@@ -52,7 +52,9 @@ def llama() -> Iterator[LlamaServer]:
     server.kill()
 
 
-def job_file(folder: Path, url: str, *, endpoint: str, limit: int = 8, attempts: int = 6) -> Path:
+def job_file(
+    folder: Path, url: str, *, endpoint: str, limit: int = 8, attempts: int = 6, retry_for_s: int = 60
+) -> Path:
     """The demo's job over the first countries, live."""
     prompts = pl.read_parquet(REPO / "fixtures" / "capitals.parquet").head(limit)
     prompts.write_parquet(folder / "capitals.parquet")
@@ -60,7 +62,8 @@ def job_file(folder: Path, url: str, *, endpoint: str, limit: int = 8, attempts:
     text = text.replace("../fixtures/capitals.parquet", "capitals.parquet").replace("../out/", "")
     text = text.replace("http://127.0.0.1:8080/v1", url).replace('"completions"', f'"{endpoint}"')
     path = folder / "job.toml"
-    path.write_text(text.replace("concurrency = 4", f"concurrency = 4\nattempts = {attempts}"), encoding="utf-8")
+    limits = f"concurrency = 4\nattempts = {attempts}\nretry_for_s = {retry_for_s}"
+    path.write_text(text.replace("concurrency = 4", limits), encoding="utf-8")
     return path
 
 
@@ -123,13 +126,13 @@ def test_record_then_replay_gives_the_same_rows(llama: LlamaServer, workplace: A
 
 
 def test_server_killed_midway(workplace: Any) -> None:
-    """A server that dies leaves failures that say so; with the server back, the same command answers them."""
+    """A server that stays dead leaves failures that say so; with it back, the same command answers them."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = LlamaServer(port)
-    job = job_file(workplace.folder, server.url, endpoint="completions", limit=60, attempts=2)
+    job = job_file(workplace.folder, server.url, endpoint="completions", limit=60, attempts=2, retry_for_s=8)
     process = workplace.start("run", job, "--run", "r")
     cache = workplace.folder / "local-cache"
     until = time.monotonic() + 60
@@ -140,7 +143,10 @@ def test_server_killed_midway(workplace: Any) -> None:
                     break
         time.sleep(0.05)
     server.kill()
-    out, _ = process.communicate(timeout=60)
+    try:
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
 
     assert process.returncode == 3, out
     failures = ls.open_store(workplace.folder / "local").failures.collect()

@@ -402,6 +402,8 @@ class Server:
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0)  # a transport closes in the loop's next turn; the loop ends after this
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -413,6 +415,8 @@ class Server:
                     pass
         finally:
             self._connections.discard(task)
+            if task.cancelling():
+                writer.transport.abort()
             writer.close()
 
     async def _one_call(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
