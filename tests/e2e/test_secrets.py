@@ -13,7 +13,7 @@ from logprob_store.cache import AnswerCache
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEY = "-".join(["sk", "proj", "Zq8vN3xT7rK1mW5yB9cD2fG4hJ6kL0pS"])
+KEY = "-".join(["sk", "proj", "Zq8vN3xT7rK1mW5yB9cD2fG4hJ6kL0pS"])  # noqa: FLY002  in one piece, scanners take it for a key
 
 
 def texts_of(folder: Path) -> dict[str, str]:
