@@ -204,7 +204,7 @@ def test_ctrl_c_ends_the_server() -> None:
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
     server = LlamaServer()
     server.process.send_signal(signal.SIGINT)
-
-    assert server.process.wait(10) == 130
-    assert server.process.stderr is not None
-    server.process.stderr.close()
+    try:
+        assert server.process.wait(30) == 130
+    finally:
+        server.kill()
