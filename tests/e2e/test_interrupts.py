@@ -94,7 +94,9 @@ def test_interrupt_of_a_hanging_server_is_maybe_billed(workplace: Any, serve: An
     server = serve("--script", "hang*3")
     job = workplace.job(server.url, prompts=3, concurrency=3)
     process = workplace.start("run", job, "--run", "r")
-    time.sleep(2.5)
+    while not (workplace.folder / "store" / "runs" / "run=r" / "run.json").exists():
+        time.sleep(0.02)
+    time.sleep(2)  # a hanging call is in no ledger yet
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
 
@@ -143,13 +145,15 @@ def test_faults_become_rows_and_are_asked_again(workplace: Any, serve: Any) -> N
 def test_two_processes_one_run(workplace: Any, serve: Any) -> None:
     """A second process on the same run is refused at once and harms nothing."""
     server = serve("--delay-ms", "200")
-    job = workplace.job(server.url, prompts=40, concurrency=4)
+    job = workplace.job(server.url, prompts=2000, concurrency=4)
     first = workplace.start("run", job, "--run", "r")
     while not server.calls():
         time.sleep(0.02)
     second = workplace.run("run", job, "--run", "r")
+    first.send_signal(signal.SIGTERM)
     first.communicate(timeout=60)
 
     assert second.returncode == 2
     assert "being written by another process" in second.stderr
-    assert first.returncode == 0
+    assert first.returncode == 130
+    assert workplace.tables()["completions"].height == len(server.calls())
