@@ -399,6 +399,7 @@ class Server:
         """Hang up on everybody."""
         assert self._server is not None
         self._server.close()
+        await asyncio.sleep(0.02)  # one that was just accepted gets its task, or nobody would close it
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
