@@ -398,8 +398,8 @@ class Server:
     async def stop(self) -> None:
         """Hang up on everybody."""
         assert self._server is not None
+        await asyncio.sleep(0.02)  # asyncio loses a connection that it accepts while its server closes
         self._server.close()
-        await asyncio.sleep(0.02)  # one that was just accepted gets its task, or nobody would close it
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
