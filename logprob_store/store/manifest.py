@@ -6,8 +6,9 @@ Holds its shape, reading it and replacing it. Leaves out the parts it lists.
 from __future__ import annotations
 
 import os
+import zlib
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 
@@ -152,6 +153,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def checksum(file: BinaryIO) -> tuple[int, int]:
+    """CRC-32 and size of a file's bytes, as `PartFile` has them."""
+    crc, size = 0, 0
+    while block := file.read(1 << 20):
+        crc = zlib.crc32(block, crc)
+        size += len(block)
+    return crc, size
 
 
 def make_folder(folder: Path) -> None:

@@ -7,7 +7,6 @@ fills it in from the cache without asking. Leaves out the cache.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +22,7 @@ from logprob_store.store.manifest import (
     Manifest,
     Part,
     PartFile,
+    checksum,
     manifest_path,
     read_manifest,
     run_folder,
@@ -39,7 +39,6 @@ _ORDER: Final = {
     "tokens": ["completion_id", "section", "position"],
     "alternatives": ["completion_id", "section", "position", "rank"],
 }
-_BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +139,8 @@ def _check_order(path: Path, table: str) -> str | None:
 
 
 def _checksum(path: Path) -> tuple[int, int]:
-    crc, size = 0, 0
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            crc = zlib.crc32(block, crc)
-            size += len(block)
-    return crc, size
+        return checksum(file)
 
 
 def _restore_manifest(store: Path, run: str) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import os
 import uuid
-import zlib
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -29,6 +28,7 @@ from logprob_store.store.manifest import (
     Manifest,
     Part,
     PartFile,
+    checksum,
     make_folder,
     manifest_path,
     read_manifest,
@@ -325,10 +325,7 @@ def _remove_unlisted(store: Path, manifest: Manifest) -> None:
 
 
 def _durable(path: Path, rows: int) -> PartFile:
-    crc, size = 0, 0
     with path.open("rb+") as file:
-        while block := file.read(1 << 20):
-            crc = zlib.crc32(block, crc)
-            size += len(block)
+        crc, size = checksum(file)
         os.fsync(file.fileno())
     return PartFile(rows, size, crc)
