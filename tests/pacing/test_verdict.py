@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from logprob_store.cli import _summary_line
+from logprob_store.cli.running import summary_line
 from logprob_store.pacing import Verdict
 from logprob_store.run import RunSummary
 
@@ -29,7 +29,7 @@ def test_a_long_run_says_what_bound_it(seconds: float, verdict: Verdict, said: b
     )  # fmt: skip
 
     line = "bound by the server's limits, or the job's own: 90% of the time calls waited for them"
-    assert (line in _summary_line(summary)) is said
+    assert (line in summary_line(summary)) is said
 
 
 def test_nothing_seen_is_no_verdict() -> None:

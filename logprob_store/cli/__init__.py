@@ -1,0 +1,87 @@
+"""The command line, `logprobs`.
+
+Holds the program itself: its commands and their order, logging, and which error ends with which exit code. Each command
+is a few lines over the library, in a module of its kind:
+
+    running    run, record
+    stores     import, status, verify
+    analysing  scores
+    showing    show
+    options    words that several commands share, and the exit codes
+    output     lines, JSON, tables and files
+
+Leaves out everything that can be called from Python. Nothing outside this package reads argv or the environment.
+
+Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit and can
+be continued, 130 interrupted and can be continued.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from logprob_store.cli.analysing import scores
+from logprob_store.cli.options import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT
+from logprob_store.cli.running import record, run
+from logprob_store.cli.showing import show
+from logprob_store.cli.stores import import_, status, verify
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Ask a model about every prompt, keep every token's log-probability and every alternative, in Parquet.",
+)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit; errors the user can mend are said in one message, without a traceback."""
+    from logprob_store.errors import DiskError, InputError
+
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        print(f"logprobs: {error}", file=sys.stderr)  # noqa: T201  the command line's own output
+        sys.exit(EXIT_INPUT)
+    except DiskError as error:
+        print(f"logprobs: {error}", file=sys.stderr)  # noqa: T201  the command line's own output
+        sys.exit(EXIT_LIMIT)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`); Python would complain again while shutting down.
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(0)
+
+
+@app.callback()
+def _logging(
+    *,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every retry and commit.")] = False,
+) -> None:
+    import logging
+
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    # The HTTP libraries log each request at INFO, and the SDK its headers at DEBUG.
+    for noisy in ("httpx2", "httpcore2", "openai"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+# The order here is the order in `--help`.
+app.command(rich_help_panel="Ask")(run)
+app.command(rich_help_panel="Ask")(record)
+app.command("import", rich_help_panel="Ask")(import_)
+app.command(rich_help_panel="Look")(status)
+app.command(rich_help_panel="Look")(scores)
+app.command(rich_help_panel="Look")(show)
+app.command(rich_help_panel="Keep")(verify)

@@ -1,0 +1,48 @@
+"""The command that shows single completions: `show`.
+
+Holds which completion is meant. Leaves out how tokens look (`logprob_store.view`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from logprob_store.cli.options import RunOption, StorePath
+from logprob_store.cli.output import open_runs, say, show_rich
+
+
+def show(
+    store: StorePath,
+    completion: Annotated[str, typer.Argument(help="A completion_id, or the id of a prompt.")],
+    *,
+    run: RunOption = None,
+    below: Annotated[float, typer.Option(help="List alternatives of tokens less likely than this.")] = 0.7,
+) -> None:
+    """Show completions with each token coloured by its probability, and what was almost written."""
+    import polars as pl
+
+    from logprob_store.errors import InputError
+    from logprob_store.schema import KEYS
+    from logprob_store.view.highlight import coloured, legend, uncertain
+    from logprob_store.view.plain import printable
+
+    opened = open_runs(store, run)
+    wanted = pl.col("prompt_id") == completion
+    if completion.isascii() and completion.isdigit() and len(completion) < 19:  # noqa: PLR2004  digits of an Int64
+        wanted = wanted | (pl.col("completion_id") == int(completion))
+    rows = opened.completions.filter(wanted).sort(*KEYS).collect()
+    if not rows.height:
+        raise InputError(f"no completion or prompt {completion!r} in {store}; `logprobs scores {store}` lists them")
+    for row in rows.iter_rows(named=True):
+        mine = (pl.col("run") == row["run"]) & (pl.col("completion_id") == row["completion_id"])
+        tokens = opened.only(row["run"]).tokens.filter(mine).collect()
+        beside = opened.only(row["run"]).alternatives.filter(mine).collect()
+        say(
+            f"run {row['run']}  completion {row['completion_id']}  prompt {printable(row['prompt_id'])}  "
+            f"model {printable(row['response_model'] or row['model'] or '?')}"
+        )
+        show_rich(coloured(tokens))
+        show_rich(legend())
+        show_rich(uncertain(tokens, beside, below=below))

@@ -1,0 +1,100 @@
+"""The commands about a store as a whole: `import`, `status` and `verify`.
+
+Holds what they print. Leaves out the reading of foreign files (`logprob_store.importing`) and of stores
+(`logprob_store.store`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from logprob_store.cli.options import EXIT_FAILURES, EXIT_INPUT, JsonOption, RunOption, StorePath
+from logprob_store.cli.output import near, open_runs, say, show_rich, summary_dict
+
+if TYPE_CHECKING:
+    from logprob_store.importing import ImportSummary
+
+
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files, or folders of them.")],
+    *,
+    store: Annotated[Path, typer.Option(help="The store to write.")],
+    run: Annotated[str, typer.Option("--run", help="The run's name; the same name adds to the same run.")] = "import",
+    provider: Annotated[
+        str, typer.Option(help="The service in request keys, where a recording does not name it.")
+    ] = "import",
+    as_json: JsonOption = False,
+) -> None:
+    """Import responses that you already have; importing them again adds nothing.
+
+    Takes raw responses, {request, response} pairs, Batch API output (with its input files, for the requests), recorded
+    streams and fixtures, as JSON or JSON Lines, plain, .gz or .zst. Exit codes: 0 done, 2 nothing that can be imported,
+    3 finished, with lines that are failures.
+    """
+    from logprob_store.importing import import_responses
+
+    summary = import_responses(files, store, run=run, provider=provider)
+    say(summary_dict(summary) if as_json else _import_line(summary))
+    if summary.failures:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = False) -> None:
+    """Show the runs of a store: how they stand, their counts, and the failures still open."""
+    from logprob_store.view.tables import anomalies_frame, failures_frame, frame_table, runs_frame
+
+    opened = open_runs(store, run)
+    runs, failures = runs_frame(opened), failures_frame(opened)
+    if as_json:
+        say({"runs": opened.runs.collect().to_dicts(), "failures": failures.to_dicts()})
+        return
+    say(f"{store}: {runs.height} run{'' if runs.height == 1 else 's'}")
+    show_rich(frame_table(runs))
+    if (odd := anomalies_frame(opened)).height:
+        say("oddities in what the server sent; docs/store.md says what each means")
+        show_rich(frame_table(odd))
+    if failures.height:
+        say("open failures; a job, started again, asks them again")
+        show_rich(frame_table(failures))
+
+
+def verify(
+    store: StorePath,
+    *,
+    run: RunOption = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Take damaged parts out, so that the job fills them in from the cache.")
+    ] = False,
+) -> None:
+    """Check every file of a store against its manifest: there, whole, readable, sorted."""
+    from logprob_store.store.verifying import repair_store, verify_store
+
+    problems = verify_store(store, runs=None if run is None else [run])
+    for problem in problems:
+        say(str(problem))
+    if not problems:
+        say(f"{store}: all is well")
+        return
+    if not repair:
+        say(f"{len(problems)} problems; `logprobs verify {store} --repair` mends what can be mended")
+        raise typer.Exit(EXIT_INPUT)
+    for line in repair_store(store, problems):
+        say(line)
+
+
+def _import_line(summary: ImportSummary) -> str:
+    failed = ", ".join(f"{count} {error_type}" for error_type, count in sorted(summary.problems.items()))
+    line = (
+        f"run {summary.run} {summary.size / 1e6:.1f} MB in {summary.files} files after {summary.seconds:.1f} s. "
+        f"{summary.records} answers found: {summary.added} added, {summary.already} there already, "
+        f"{sum(summary.problems.values())} failed{f' ({failed})' if failed else ''}. "
+        f"{summary.completions} completions with {summary.tokens} tokens are in {near(summary.store)}"
+    )
+    if summary.ambiguous:
+        line += f"\n{summary.ambiguous} answers without their request: the inputs have several under their custom_id"
+    if summary.failures:
+        line += f"\n{summary.failures} failures are open in the run; `logprobs status` lists them"
+    return line
