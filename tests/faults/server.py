@@ -12,10 +12,14 @@ word of `STEPS` or an HTTP status, then options after `:` (`;` between them), th
     ok   hang   drip:seconds=0.5   reset   reset_body   short   truncated   malformed   html   empty   null
     error200   quota   content_filter   no_logprobs   redirect:to=/v1/elsewhere   429:retry-after=2   503*3
     no_echo (as if nobody had asked for the prompt's logprobs)   zeros (all of them 0.0)
+    utf16   latin1 (a byte in the text that is no UTF-8)
 
-Options are headers of the answer, but for `seconds` and `to`; `retry-after-date=2` is the date two seconds from now.
+Options are headers of the answer, but for `seconds`, `to` and these: `retry-after-date=2` is the date two seconds from
+now, `clock-off=3600` sends a `Date` of a clock that is an hour ahead (and says `retry-after-date` by that clock), and
+`billed=yes` notes a call as billed though the step is not one that computes an answer (`reset:billed=yes`).
 `--when 'TEXT=STEPS'` is a script of its own for requests that hold TEXT. `--rate 0.3 --faults '429,500,reset'` lets
-three in ten calls go wrong, by seed, whatever their order.
+three in ten calls go wrong, by seed, whatever their order; `--burst 60:5:0.3` lets three in ten go wrong for 5 s in
+each 60 s, from the first call on.
 
 `--requests-per-minute 600` and `--tokens-per-minute 90000` are limits that the server enforces over any minute, and
 says truthfully in the headers of every answer, as OpenAI does; `--per-second` enforces a sixtieth of the requests over
@@ -41,7 +45,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -54,7 +58,7 @@ WORDS = (
 
 STEPS = frozenset({
     "ok", "hang", "drip", "reset", "reset_body", "short", "truncated", "malformed", "html", "empty", "null",
-    "error200", "quota", "content_filter", "no_logprobs", "redirect", "no_echo", "zeros",
+    "error200", "quota", "content_filter", "no_logprobs", "redirect", "no_echo", "zeros", "utf16", "latin1",
 })  # fmt: skip
 
 # Step to status, code, type and message.
@@ -68,7 +72,16 @@ ERRORS = {
     "limited": (429, "rate_limit_exceeded", "requests", "Rate limit reached."),
 }
 
-BILLED = frozenset({"ok", "drip", "reset_body", "short", "truncated", "malformed", "null", "no_echo", "zeros"})
+SPOILT = {
+    "malformed": b'{"choices": [nonsense]}',
+    "html": b"<!doctype html><html><body>Bad gateway</body></html>",
+    "empty": b"",
+    "error200": b'{"error":{"message":"upstream failed","type":"server_error","code":502}}',
+}
+
+BILLED = frozenset(
+    {"ok", "drip", "reset_body", "short", "truncated", "malformed", "null", "no_echo", "zeros", "utf16", "latin1"}
+)
 """Steps for which a real service computes an answer, whether or not it arrives."""
 
 
@@ -87,11 +100,20 @@ class Step:
     @property
     def headers(self) -> dict[str, str]:
         """The options that are headers of the answer."""
-        headers = {name: value for name, value in self.options.items() if name not in {"seconds", "to"}}
-        if (ahead_s := headers.pop("retry-after-date", None)) is not None:
-            date = datetime.now(UTC) + timedelta(seconds=float(ahead_s))
-            headers["retry-after"] = format_datetime(date, usegmt=True)
+        headers = {name: value for name, value in self.options.items() if name not in {"seconds", "to", "billed"}}
+        ahead_s, off_s = headers.pop("retry-after-date", None), headers.pop("clock-off", None)
+        now = datetime.now(UTC) + timedelta(seconds=float(off_s or 0))
+        if off_s is not None:
+            headers["date"] = format_datetime(now, usegmt=True)
+        if ahead_s is not None:
+            headers["retry-after"] = format_datetime(now + timedelta(seconds=float(ahead_s)), usegmt=True)
         return headers
+
+    @property
+    def billed(self) -> bool:
+        """Whether a real service would charge for this call."""
+        said = self.options.get("billed")
+        return self.name in BILLED if said is None else said == "yes"
 
 
 def parse_script(text: str) -> list[Step]:
@@ -109,7 +131,10 @@ def parse_script(text: str) -> list[Step]:
 
 @dataclass
 class Call:
-    """One line of the ledger. `did` is None while the call is under way, `gone` when the client left first."""
+    """One line of the ledger. `did` is None while the call is under way, `gone` when the client left first.
+
+    `at` and `ended` are seconds of the machine's monotonic clock, the same for every process on it.
+    """
 
     number: int
     path: str
@@ -119,6 +144,25 @@ class Call:
     step: str = "ok"
     did: str | None = None
     billed: bool = False
+    ended: float | None = None
+
+
+@dataclass
+class Burst:
+    """A time of faults: for `lasting_s` in each `every_s`, from the first call on, a share of the calls goes wrong."""
+
+    every_s: float
+    lasting_s: float
+    rate: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `every:lasting:rate`; the first burst comes at the end of the first `every`."""
+        return cls(*map(float, text.split(":")))
+
+    def is_on(self, since_s: float) -> bool:
+        """Whether it is on so many seconds after the first call."""
+        return since_s >= self.every_s and since_s % self.every_s < self.lasting_s
 
 
 class Limits:
@@ -179,8 +223,11 @@ class Behaviour:
         delay_ms: float = 0.0,
         ledger: Path | None = None,
         limits: Limits | None = None,
+        burst: Burst | None = None,
+        keep: bool = True,
     ) -> None:
         self.calls: list[Call] = []
+        self.count = 0
         self.in_flight = 0
         self.most_in_flight = 0
         self.delay_ms = delay_ms
@@ -189,6 +236,9 @@ class Behaviour:
         self._when = {text: deque(parse_script(steps)) for text, steps in (when or {}).items()}
         self._rate = rate
         self._faults = parse_script(faults)
+        self._burst = burst
+        self._keep = keep
+        self._first_at: float | None = None
         self._seed = seed
         self._seen: Counter[bytes] = Counter()
         self._file = ledger.open("a", encoding="utf-8") if ledger is not None else None
@@ -205,11 +255,14 @@ class Behaviour:
         """Note a call and choose what to do with it."""
         text = body.decode("utf-8", "replace")
         now = asyncio.get_running_loop().time()
+        self._first_at = now if self._first_at is None else self._first_at
         within, said = self._within_limits(now, text)
-        step = self._choose(text, body) if within else Step("limited")
+        step = self._choose(text, body, since_s=now - self._first_at) if within else Step("limited")
         step = Step(step.name, {**said, **step.options})
-        call = Call(len(self.calls), path, text, headers, now, step.name)
-        self.calls.append(call)
+        call = Call(self.count, path, text, headers, now, step.name, billed=step.billed)
+        self.count += 1
+        if self._keep:
+            self.calls.append(call)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         return call, step
@@ -217,10 +270,10 @@ class Behaviour:
     def end(self, call: Call, did: str) -> None:
         """Note what was done."""
         call.did = did
-        call.billed = call.step in BILLED
+        call.ended = asyncio.get_running_loop().time()
         self.in_flight -= 1
         if self._file is not None:
-            self._file.write(json.dumps(asdict(call), ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(call.__dict__, ensure_ascii=False) + "\n")
             self._file.flush()
 
     def close(self) -> None:
@@ -238,16 +291,19 @@ class Behaviour:
         most = int(asked.get("max_tokens") or asked.get("max_completion_tokens") or 5)
         return self.limits.take(now, len(text) // 4 + most * int(asked.get("n") or 1))
 
-    def _choose(self, text: str, body: bytes) -> Step:
+    def _choose(self, text: str, body: bytes, *, since_s: float = 0.0) -> Step:
         self._seen[body] += 1
         for wanted, steps in self._when.items():
             if wanted in text and steps:
                 return steps.popleft()
         if self._script:
             return self._script.popleft()
+        rate = self._burst.rate if self._burst is not None and self._burst.is_on(since_s) else self._rate
+        if not rate:
+            return Step("ok")
         # By what is asked and how often, not by when: the same whatever the order of arrival.
         chance = random.Random(f"{self._seed} {self._seen[body]} {text}")  # noqa: S311  no secret
-        return chance.choice(self._faults) if chance.random() < self._rate else Step("ok")
+        return chance.choice(self._faults) if chance.random() < rate else Step("ok")
 
 
 def answer_to(path: str, body: dict[str, Any], *, step: str = "ok") -> bytes:
@@ -473,14 +529,18 @@ class Server:
                 await writer.drain()
                 await asyncio.sleep(step.seconds / len(pieces))
             return "answered"
-        bodies = {
-            "truncated": content[:half],
-            "malformed": b'{"choices": [nonsense]}',
-            "html": b"<!doctype html><html><body>Bad gateway</body></html>",
-            "empty": b"",
-            "error200": b'{"error":{"message":"upstream failed","type":"server_error","code":502}}',
-        }
-        return await _send(writer, 200, bodies.get(step.name, content), step.headers)
+        return await _send(writer, 200, _spoilt(step.name, content), step.headers)
+
+
+def _spoilt(name: str, content: bytes) -> bytes:
+    """What is sent in place of an answer; the answer itself where the step changes nothing."""
+    if name == "truncated":
+        return content[: len(content) // 2]
+    if name == "utf16":
+        return content.decode().encode("utf-16")
+    if name == "latin1":
+        return re.sub(rb'"(content|text)": "', rb'"\1": "' + b"\xe9", content, count=1)
+    return SPOILT.get(name, content)
 
 
 async def _send(
@@ -585,6 +645,8 @@ async def _main(arguments: argparse.Namespace) -> None:
             per_second=arguments.per_second,
             silent=arguments.silent,
         ),
+        burst=arguments.burst,
+        keep=False,
     )
     server = Server(behaviour)
     stopping = asyncio.Event()
@@ -604,6 +666,7 @@ if __name__ == "__main__":
     parser.add_argument("--when", action="append", default=[], metavar="TEXT=STEPS")
     parser.add_argument("--rate", type=float, default=0.0, help="share of the other calls that go wrong")
     parser.add_argument("--faults", default="429,500,reset", help="how they go wrong")
+    parser.add_argument("--burst", type=Burst.parse, metavar="EVERY:LASTING:RATE", help="seconds, seconds, share")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--delay-ms", type=float, default=0.0, help="before each answer")
     parser.add_argument("--requests-per-minute", type=float, help="above it, 429")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import fault_server as faults
@@ -95,3 +97,30 @@ def test_it_runs_as_a_script(tmp_path: Path, fault_server: Any) -> None:
     (line,) = ledger.read_text("utf-8").splitlines()
     assert json.loads(json.loads(line)["body"]) == {"model": "m", "prompt": "x"}
     assert fault_server.calls == []
+
+
+def test_a_burst_comes_and_goes() -> None:
+    """Faults of a burst begin after the first interval, last as long as said, and come again."""
+    burst = faults.Burst.parse("60:5:0.3")
+
+    at = [0, 4, 59, 60, 64.9, 65, 119, 120]
+
+    assert [second for second in at if burst.is_on(second)] == [60, 64.9, 120]
+
+
+def test_a_date_by_a_clock_that_is_off() -> None:
+    """`retry-after` as a date is by the clock that the answer's `Date` shows."""
+    (step,) = faults.parse_script("429:retry-after-date=2;clock-off=-86400")
+
+    then, now = (parsedate_to_datetime(step.headers[name]) for name in ("retry-after", "date"))
+
+    assert (then - now).total_seconds() == 2
+    assert (datetime.now(UTC) - now).total_seconds() == pytest.approx(86400, abs=5)
+
+
+@pytest.mark.parametrize(("script", "billed"), [("reset", False), ("reset:billed=yes", True), ("ok:billed=no", False)])
+def test_a_script_may_say_what_is_billed(script: str, billed: bool) -> None:  # noqa: FBT001
+    """The option outdoes the step's own meaning, and is no header."""
+    (step,) = faults.parse_script(script)
+
+    assert (step.billed, step.headers) == (billed, {})
