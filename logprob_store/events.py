@@ -1,0 +1,159 @@
+"""What a run says while it goes: events, each with a name and fields, and their form as JSON lines.
+
+Holds the list of events, the one way to log one, and the formatter that writes a line of JSON for each. Leaves out
+where they come from, and the configuring of logging, which only the command line does. Events are ordinary records of
+`logging`, below the logger `logprob_store`: a record's `event` is the name and its `fields` a dict.
+
+No event holds a prompt, an answer or a key. A message may quote the start of what a server said about an error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from logprob_store.errors import CallError
+    from logprob_store.planning import BadCall
+    from logprob_store.request import Request
+
+
+class Event(NamedTuple):
+    """What an event means: its level, the names of its fields, and when it is logged."""
+
+    level: int
+    fields: tuple[str, ...]
+    when: str
+
+
+_INFO, _WARNING, _ERROR = logging.INFO, logging.WARNING, logging.ERROR
+
+EVENTS: Final = {
+    "run_started": Event(
+        _INFO, ("run", "job", "store", "prompts", "calls", "already"), "the session begins; `already` had an outcome"
+    ),
+    "progress": Event(
+        _INFO,
+        (
+            "settled", "total", "calls", "from_cache", "from_fixtures", "failed", "in_flight", "per_second",
+            "spent_usd", "left_s",
+        ),
+        "every ten seconds, with `--log-json` only; `per_second` over the last ten, null where it cannot be known",
+    ),
+    "attempt_failed": Event(
+        _INFO,
+        ("prompt_id", "request_key", "attempt", "error_type", "status", "wait_s"),
+        "a call failed and is made again after `wait_s`",
+    ),
+    "prompt_failed": Event(
+        _WARNING,
+        ("prompt_id", "error_type", "status", "attempts", "maybe_billed"),
+        "a prompt becomes a row of `failures`",
+    ),
+    "limit_learned": Event(
+        _INFO,
+        ("requests_per_minute", "tokens_per_minute"),
+        "the limits that hold from here on have changed; null: none is known",
+    ),
+    "paused": Event(
+        _INFO, ("seconds", "why"), "nothing starts for a second or more: `retry_after` or `reset`, as the server said"
+    ),
+    "concurrency_cut": Event(
+        _INFO, ("allowed",), "the server refused without a time to wait: so many calls at once are allowed now"
+    ),
+    "outage_began": Event(_WARNING, ("in_a_row",), "so many calls failed in a row: one at a time from here on"),
+    "outage_ended": Event(_WARNING, (), "the server answers again"),
+    "outage_given_up": Event(_WARNING, ("seconds",), "the outage has outlasted `limits.retry_for_s`: calls fail"),
+    "cache_damaged": Event(_WARNING, ("request_key",), "an answer in the cache is damaged and is asked for again"),
+    "part_committed": Event(
+        _INFO, ("run", "part", "rows", "bytes", "seconds"), "a part is durable; `rows` by table, `bytes` of its files"
+    ),
+    "stopped": Event(_WARNING, ("reason", "status"), "no further call is made, and why: a class of failure"),
+    "stopping": Event(_INFO, ("in_flight", "grace_s"), "the run is to end; calls under way get some time to finish"),
+    "run_ended": Event(
+        _INFO,
+        (
+            "run", "store", "state", "reason", "total", "already", "calls", "from_cache", "from_fixtures", "failures",
+            "completions", "tokens", "seconds", "bound_by", "verdict",
+        ),
+        "the session is over: what `--json` prints",
+    ),
+    "error": Event(_ERROR, ("exit_code",), "the command ends with an error; a bug adds its `traceback`"),
+}  # fmt: skip
+"""Every event there is. Names and fields stay; more of both may come."""
+
+
+def emit(log: logging.Logger, event: str, message: str, *args: object, level: int | None = None, **fields: Any) -> None:
+    """Log an event of `EVENTS`.
+
+    Args:
+        log: the logger of the module where it happens.
+        event: its name.
+        message: for people, with `args` in it as `logging` puts them.
+        args: see `message`.
+        level: instead of the event's own.
+        fields: what the event says to machines.
+    """
+    number = EVENTS[event].level if level is None else level
+    if log.isEnabledFor(number):
+        log.log(number, message, *args, extra={"event": event, "fields": fields}, stacklevel=2)
+
+
+def emit_prompt_failed(
+    log: logging.Logger, call: Request | BadCall, error: CallError, *, level: int | None = None
+) -> None:
+    """Log that a prompt becomes a failure row."""
+    emit(
+        log,
+        "prompt_failed",
+        "prompt %r: %s",
+        call.prompt_id,
+        error,
+        level=level,
+        prompt_id=call.prompt_id,
+        error_type=error.error_type,
+        status=error.status,
+        attempts=error.attempts,
+        maybe_billed=error.maybe_billed,
+    )
+
+
+class JsonLines(logging.Formatter):
+    r"""Writes each record as one line of JSON in ASCII: `ts` (UTC), `level`, `event`, `message`, and the fields.
+
+    What others log gets the event `log` and its `logger`. The standard library's encoder, as it escapes everything that
+    a terminal could obey and everything that is no valid Unicode; msgspec leaves C1 controls and bidirectional
+    overrides as they are, and refuses lone surrogates.
+
+    >>> record = logging.LogRecord("x", logging.WARNING, "", 0, "got %s", ("\x1b[31m",), None)
+    >>> record.created = 0.0
+    >>> print(JsonLines().format(record))
+    {"ts": "1970-01-01T00:00:00.000Z", "level": "warning", "event": "log", "message": "got \u001b[31m", "logger": "x"}
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, without its end."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        event = getattr(record, "event", None)
+        line: dict[str, Any] = {
+            "ts": at,
+            "level": record.levelname.lower(),
+            "event": event or "log",
+            "message": record.getMessage(),
+        }
+        line |= {"logger": record.name} if event is None else getattr(record, "fields", {})
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps({name: _plain(value) for name, value in line.items()}, default=str)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinity; what is measured is told to the millisecond or the millionth of a dollar."""
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value

@@ -1,0 +1,85 @@
+"""Events: one list of them, said the same in code and docs, and written as lines of JSON that obey nobody."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import logprob_store as ls
+from logprob_store.events import EVENTS, JsonLines, emit
+
+PACKAGE = Path(ls.__file__).parent
+
+
+def line(message: str, *args: object, **extra: object) -> str:
+    """What the formatter makes of one record."""
+    record = logging.LogRecord("some.logger", logging.WARNING, "", 0, message, args, None)
+    for name, value in extra.items():
+        setattr(record, name, value)
+    return JsonLines().format(record)
+
+
+def emitted() -> list[pytest.param]:
+    """Every call of `emit` in the package: the event's name, and the names of its fields."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "emit":
+                fields = {keyword.arg for keyword in node.keywords if keyword.arg != "level"}
+                event = ast.literal_eval(node.args[1])
+                found.append(pytest.param(event, fields, id=f"{path.stem}:{node.lineno}:{event}"))
+    return found
+
+
+@pytest.mark.parametrize(("event", "fields"), emitted())
+def test_events_have_the_fields_that_are_listed(event: str, fields: set[str | None]) -> None:
+    """Where an event is logged, its fields are those of the list, no more and no fewer."""
+    expected = set(EVENTS[event].fields)
+
+    # `**summary` hands over fields that only running it shows; the test of the command line looks at those.
+    assert fields == expected or None in fields
+
+
+@given(st.text(), st.text())
+def test_a_line_is_ascii_json_with_no_control_character(message: str, prompt_id: str) -> None:
+    """Whatever is in it, a line is one line of printable ASCII that reads back as it was."""
+    text = line("%s", message, event="prompt_failed", fields={"prompt_id": prompt_id})
+    read = json.loads(text)
+
+    assert text.isascii()
+    assert text.isprintable()
+    assert (read["message"], read["prompt_id"]) == (message, prompt_id)
+
+
+def test_lone_surrogates_and_infinity() -> None:
+    """What JSON or Unicode cannot say breaks no line: a lone surrogate is escaped, infinity is null."""
+    read = json.loads(line("\ud800", event="x", fields={"seconds": float("inf"), "rows": {"share": float("nan")}}))
+
+    assert (read["message"], read["seconds"], read["rows"]) == ("\ud800", None, {"share": None})
+
+
+def test_others_records_come_through() -> None:
+    """A library's warning is the event `log`, with its logger."""
+    read = json.loads(line("connection pool is %s", "full"))
+
+    assert (read["event"], read["level"], read["message"], read["logger"]) == (
+        "log", "warning", "connection pool is full", "some.logger",
+    )  # fmt: skip
+
+
+def test_emit_is_ordinary_logging(caplog: pytest.LogCaptureFixture) -> None:
+    """In Python an event is a record with a message, a name and fields, at the level of its kind."""
+    log = logging.getLogger("logprob_store.test")
+    with caplog.at_level(logging.INFO):
+        emit(log, "paused", "nothing starts for %.1f s", 2.0, seconds=2.0, why="reset")
+    record = caplog.records[0]
+
+    assert (record.getMessage(), record.levelno) == ("nothing starts for 2.0 s", logging.INFO)
+    assert (record.event, record.fields) == ("paused", {"seconds": 2.0, "why": "reset"})  # type: ignore[attr-defined]
+    assert record.funcName == "test_emit_is_ordinary_logging"
