@@ -1,0 +1,164 @@
+"""Bootstrap intervals: known spreads, groups, pairs, seeds, undefined resamples, coverage of the truth."""
+
+from __future__ import annotations
+
+import math
+from importlib import import_module
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from scipy.stats import bootstrap as scipy_bootstrap
+
+from logprob_store.metrics.bootstrap import bootstrap, bootstrap_mean
+
+MEAN = pl.col("x").mean()
+
+
+def normal(count: int, *, seed: int = 1) -> pl.DataFrame:
+    """Standard normal numbers."""
+    return pl.DataFrame({"x": np.random.default_rng(seed).normal(size=count)})
+
+
+def test_mean_agrees_with_theory() -> None:
+    """The interval of a mean of 400 standard normals is about 1.96 / 20 to either side."""
+    frame = normal(400)
+    row = bootstrap(frame, MEAN, resamples=4000).row(0, named=True)
+    half = 1.96 * frame["x"].std() / math.sqrt(400)  # type: ignore[operator]
+
+    assert row["low"] == pytest.approx(row["estimate"] - half, abs=0.01)
+    assert row["high"] == pytest.approx(row["estimate"] + half, abs=0.01)
+
+
+def test_both_ways_to_a_mean_agree() -> None:
+    """`bootstrap_mean` is `bootstrap` of a mean, up to the noise of resampling."""
+    frame = normal(300)
+    general = bootstrap(frame, MEAN, resamples=4000).row(0, named=True)
+    special = bootstrap_mean(frame["x"], resamples=4000)
+
+    assert special.estimate == pytest.approx(general["estimate"])
+    assert special.low == pytest.approx(general["low"], abs=0.01)
+    assert special.high == pytest.approx(general["high"], abs=0.01)
+
+
+def test_against_scipy() -> None:
+    """BCa ends of a skewed statistic agree with SciPy's."""
+    x = np.random.default_rng(3).exponential(size=150)
+    theirs = scipy_bootstrap((x,), np.std, n_resamples=9999, method="BCa", rng=0).confidence_interval
+    ours = bootstrap(pl.DataFrame({"x": x}), pl.col("x").std(ddof=0), resamples=9999, method="bca").row(0, named=True)
+
+    assert ours["low"] == pytest.approx(theirs.low, rel=0.02)
+    assert ours["high"] == pytest.approx(theirs.high, rel=0.02)
+
+
+def test_groups_widen() -> None:
+    """Copies of a row add rows and no knowledge: with groups the interval stays as wide as without the copies."""
+    single = normal(100).with_row_index("id")
+    copied = pl.concat([single] * 9)
+    width = lambda row: row["high"] - row["low"]  # noqa: E731
+    honest = width(bootstrap(single, MEAN, resamples=4000).row(0, named=True))
+    grouped = width(bootstrap(copied, MEAN, groups="id", resamples=4000).row(0, named=True))
+    naive = width(bootstrap(copied, MEAN, resamples=4000).row(0, named=True))
+    mean = bootstrap_mean(copied["x"], groups=copied["id"], resamples=4000)
+
+    assert grouped == pytest.approx(honest, rel=0.1)
+    assert naive == pytest.approx(honest / 3, rel=0.1)
+    assert mean.high - mean.low == pytest.approx(honest, rel=0.1)  # type: ignore[operator]
+
+
+def test_groups_are_drawn_whole() -> None:
+    """With groups of unlike sizes, every resample is made of whole groups."""
+    frame = pl.DataFrame({"g": ["a", "b", "b", "c", "c", "c"], "x": [1.0, 2.0, 2.0, 3.0, 3.0, 3.0]})
+    whole = (pl.col("x").sum() - pl.col("x").round().cast(pl.Int64).sum()).alias("whole")
+    sizes = [((pl.col("x") == size).sum() % size).alias(f"part of {size}") for size in (1, 2, 3)]
+    table = bootstrap(frame, [whole, *sizes], groups="g", resamples=200)
+
+    assert table["low"].to_list() == table["high"].to_list() == [0.0] * 4
+
+
+def test_paired_difference() -> None:
+    """Of two columns that differ by a constant, the difference has no spread although each column has."""
+    frame = normal(50).with_columns(y=pl.col("x") + 0.25)
+    table = bootstrap(frame, [MEAN, (pl.col("y").mean() - MEAN).alias("gain")])
+    x, gain = table.rows(named=True)
+
+    assert x["high"] - x["low"] > 0.3
+    assert (gain["low"], gain["high"]) == (pytest.approx(0.25), pytest.approx(0.25))
+
+
+def test_seeded() -> None:
+    """The same seed gives the same numbers, another seed others."""
+    frame = normal(60)
+
+    assert bootstrap(frame, MEAN).equals(bootstrap(frame, MEAN))
+    assert not bootstrap(frame, MEAN).equals(bootstrap(frame, MEAN, seed=1))
+    assert bootstrap_mean(frame["x"]) == bootstrap_mean(frame["x"])
+
+
+def test_undefined_resamples_are_counted() -> None:
+    """A metric that most resamples cannot have gets no interval, and the table says in how many it was defined."""
+    frame = pl.DataFrame({"x": [1.0] + [None] * 9})
+    # a resample of 10 misses the one row with chance 0.9^10 = 0.35
+    often = bootstrap(frame, MEAN, resamples=2000).row(0, named=True)
+    seldom = bootstrap(frame, pl.when(pl.col("x").count() > 3).then(MEAN).alias("x"), resamples=50).row(0)
+
+    assert often["resamples"] / 2000 == pytest.approx(0.651, abs=0.04)
+    assert (often["low"], often["high"]) == (1.0, 1.0)
+    assert seldom[1:4] == (None, None, None)
+
+
+def test_large_frames_are_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many resamples are evaluated together changes nothing."""
+    frame = normal(40)
+    together = bootstrap(frame, MEAN, resamples=50)
+    monkeypatch.setattr(import_module("logprob_store.metrics.bootstrap"), "_ROWS_AT_ONCE", 1)
+
+    assert_frame_equal(bootstrap(frame, MEAN, resamples=50), together, rel_tol=1e-12)
+
+
+def test_covers_the_truth() -> None:
+    """Of 200 intervals at 90 %, about 180 hold the true mean."""
+    held = 0
+    for seed in range(200):
+        interval = bootstrap_mean(normal(80, seed=seed)["x"], resamples=300, level=0.9, seed=seed)
+        held += interval.low <= 0 <= interval.high  # type: ignore[operator]
+
+    # binomial(200, 0.9) has standard deviation 4.2; the percentile bootstrap is a little narrow
+    assert 160 <= held <= 195
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"level": 95}, "level 95 is not between 0 and 1"),
+        ({"resamples": 0}, "resamples 0"),
+        ({"method": "bc"}, "'bc' is none of percentile, bca"),
+        ({"groups": "g"}, "row 1 has no group in g"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
+    """What cannot be right is said at once."""
+    with pytest.raises(ValueError, match=message):
+        bootstrap(pl.DataFrame({"x": [1.0, 2.0], "g": ["a", None]}), MEAN, **arguments)  # type: ignore[arg-type]
+
+
+def test_no_rows() -> None:
+    """Nothing to draw from is an error for a frame, and no interval for a column without values."""
+    with pytest.raises(ValueError, match="no rows to draw from"):
+        bootstrap(pl.DataFrame({"x": []}), MEAN)
+    assert bootstrap_mean(pl.Series([None, None], dtype=pl.Float64)) == (None, None, None)
+
+
+def test_not_finite() -> None:
+    """A NaN in a mean is an error, never a NaN interval."""
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        bootstrap_mean(pl.Series([1.0, math.nan]))
+
+
+def test_one_row() -> None:
+    """One row gives an interval of no width, by both methods."""
+    frame = pl.DataFrame({"x": [0.5]})
+
+    assert bootstrap(frame, MEAN, resamples=5).row(0) == ("x", 0.5, 0.5, 0.5, 5)
+    assert bootstrap(frame, MEAN, resamples=5, method="bca").row(0) == ("x", 0.5, 0.5, 0.5, 5)
