@@ -21,6 +21,7 @@ import msgspec
 import zstandard
 
 from logprob_store.errors import CacheError, DiskError
+from logprob_store.events import emit
 from logprob_store.request import Answer
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class _Meta(msgspec.Struct, omit_defaults=True):
     latency_s: float | None = None
     fetched_at: datetime | None = None
     run: str | None = None
+    maybe_billed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +58,18 @@ class CachedAnswer:
     def answer(self, request: Request, *, run: str | None = None) -> Answer:
         """This answer for `request`; one that `run` itself paid for before a restart counts as the API's."""
         meta = self.meta
-        source = "api" if run is not None and meta.run == run else "cache"
+        own = run is not None and meta.run == run
         return Answer(
             request,
             meta.status,
             meta.headers,
             self.body,
-            source,
+            "api" if own else "cache",
             attempts=meta.attempts,
             latency_s=meta.latency_s,
             fetched_at=meta.fetched_at,
             run=meta.run,
+            maybe_billed=own and meta.maybe_billed,
         )
 
 
@@ -137,13 +140,21 @@ class AnswerCache:
         """Close this thread's connection; those of finished threads are closed by the interpreter."""
         self._disk.close()
 
+    def holds(self, key: str) -> bool:
+        """Whether something stands under `key`, readable or not."""
+        try:
+            return key in self._disk
+        except (sqlite3.Error, diskcache.Timeout) as error:
+            raise CacheError(f"the cache at {self.path} cannot be read: {error}") from error
+
     def get(self, key: str) -> CachedAnswer | None:
         """The answer under `key`, or None when there is none that can be read."""
         try:
             value = self._disk.get(key, default=_MISSING)
             return None if value is _MISSING else _unpack(value)
         except (ValueError, zstandard.ZstdError, msgspec.DecodeError) as error:
-            log.warning("cache value %s is damaged and will be asked for again: %s", key[:12], error)
+            message = "cache value %s is damaged and will be asked for again: %s"
+            emit(log, "cache_damaged", message, key[:12], error, request_key=key)
             return None
         except (sqlite3.Error, diskcache.Timeout) as error:
             raise CacheError(f"the cache at {self.path} cannot be read: {error}") from error
@@ -185,6 +196,7 @@ def _pack(answer: Answer) -> bytes:
         answer.latency_s,
         answer.fetched_at,
         answer.run,
+        answer.maybe_billed,
     )
     plain = msgspec.json.encode(meta) + b"\n" + answer.body
     return zstandard.ZstdCompressor(level=3, write_checksum=True, write_content_size=True).compress(plain)

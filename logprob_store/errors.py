@@ -107,7 +107,8 @@ class SchemaVersionError(StoreError):
     def __init__(self, path: object, found: object, expected: int) -> None:
         super().__init__(
             f"{path} has schema version {found}, this logprob-store reads version {expected}. "
-            "Install the version that wrote it, or write a new store from the cache with `logprobs run`."
+            "Run its job again into a new store (`logprobs run JOB.toml --store NEW --run NAME`): the raw answers are "
+            "in the cache, so nothing is asked again. Or install the version that wrote it."
         )
 
 

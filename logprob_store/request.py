@@ -81,6 +81,7 @@ class Answer:
 
     `headers` holds only the few worth keeping, lower case. `latency_s` is the seconds of the attempt that
     succeeded, `attempts` counts all of them, `fetched_at` is UTC. `run` is the id of the run that paid for it.
+    `maybe_billed` says that an earlier attempt may have cost as well, as its answer was lost.
     `told` is what a live answer says about limits and usage, for pacing; it is not kept.
     """
 
@@ -93,6 +94,7 @@ class Answer:
     latency_s: float | None = None
     fetched_at: datetime | None = None
     run: str | None = None
+    maybe_billed: bool = False
     told: Told | None = field(default=None, repr=False, compare=False)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import tenacity
 
 from logprob_store.errors import CallError, RetryableError
+from logprob_store.events import emit
 
 if TYPE_CHECKING:
     from logprob_store.pacing import Pacer
@@ -53,7 +54,7 @@ async def ask_until_answered(
             of them may have been answered and lost.
         StopRunError: no call of this run can succeed.
     """
-    tries = _Tries(pacer, attempts, retry_for_s)
+    tries = _Tries(request, pacer, attempts, retry_for_s)
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(RetryableError),
         stop=tries.are_over,
@@ -65,20 +66,23 @@ async def ask_until_answered(
     try:
         async for attempt in retrying:
             with attempt:
-                answer = await tries.once(request, transport)
+                answer = await tries.once(transport)
     except CallError as error:
         error.attempts = tries.made
         error.maybe_billed = tries.maybe_billed or error.maybe_billed
         raise
-    return answer if tries.made == 1 else dataclasses.replace(answer, attempts=tries.made)
+    if tries.made == 1:
+        return answer
+    return dataclasses.replace(answer, attempts=tries.made, maybe_billed=tries.maybe_billed)
 
 
 class _Tries:
     """What one request has used up: calls, those of them that count, and time."""
 
-    def __init__(self, pacer: Pacer, attempts: int, retry_for_s: float) -> None:
+    def __init__(self, request: Request, pacer: Pacer, attempts: int, retry_for_s: float) -> None:
         self.made = 0
         self.maybe_billed = False
+        self._request = request
         self._pacer = pacer
         self._left = attempts
         self._retry_for_s = retry_for_s
@@ -86,9 +90,9 @@ class _Tries:
         self._last: RetryableError | None = None
         self._counted = True
 
-    async def once(self, request: Request, transport: Transport) -> Answer:
+    async def once(self, transport: Transport) -> Answer:
         """Make one call, when the pacer lets it start."""
-        slot = self._pacer.slot(request, again=self._last is not None)
+        slot = self._pacer.slot(self._request, again=self._last is not None)
         try:
             async with slot:
                 now = asyncio.get_running_loop().time()
@@ -98,7 +102,7 @@ class _Tries:
                     slot.withdraw()
                     raise self._last
                 self.made += 1
-                answer = await transport(request)
+                answer = await transport(self._request)
                 slot.answered(answer.told)
                 return answer
         except CallError as error:
@@ -132,8 +136,21 @@ class _Tries:
     def say(self, state: tenacity.RetryCallState) -> None:
         """Log what happened, before the wait."""
         if (error := self._last) is not None:
-            what = "attempt %d got %s, next in %.2f s: %s"
-            log.info(what, state.attempt_number, error.error_type, state.upcoming_sleep, error)
+            emit(
+                log,
+                "attempt_failed",
+                "attempt %d got %s, next in %.2f s: %s",
+                state.attempt_number,
+                error.error_type,
+                state.upcoming_sleep,
+                error,
+                prompt_id=self._request.prompt_id,
+                request_key=self._request.key,
+                attempt=state.attempt_number,
+                error_type=error.error_type,
+                status=error.status,
+                wait_s=state.upcoming_sleep,
+            )
 
 
 _jitter = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)

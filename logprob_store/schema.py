@@ -15,7 +15,7 @@ import polars as pl
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Stands in every manifest and every Parquet file's metadata; another version is a clear error."""
 
 SCHEMA_VERSION_METADATA: Final = b"logprob_store.schema_version"
@@ -59,6 +59,7 @@ COMPLETIONS: Final = pl.Schema(
         "logprob_min": pl.Float64(),
         "source": Source,
         "attempts": pl.Int32(),
+        "maybe_billed": pl.Boolean(),
         "latency_s": pl.Float64(),
         "wire": pl.String(),
     }

@@ -80,6 +80,18 @@ def test_round_trip(tmp_path: Path, body: bytes) -> None:
     )
 
 
+@pytest.mark.parametrize(("run", "expected"), [("mine", True), ("other", False), (None, False)])
+def test_maybe_billed_is_kept_for_the_run_that_paid(tmp_path: Path, run: str | None, expected: bool) -> None:  # noqa: FBT001
+    """A crash between answer and commit does not lose the mark; another run's answer cost this one nothing."""
+    answer = _answer("a", run="mine", maybe_billed=True)
+    with AnswerCache(tmp_path) as cache:
+        cache.put_many([answer])
+        found = cache.get(answer.request.key)
+
+    assert found is not None
+    assert found.answer(answer.request, run=run).maybe_billed is expected
+
+
 def test_answers_survive_reopening(tmp_path: Path) -> None:
     """What was kept is there for the next process."""
     with AnswerCache(tmp_path / "made" / "when missing") as cache:

@@ -72,6 +72,17 @@ def test_the_server_s_word_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(40 <= wait <= 40.25 for wait in waits)
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_an_answer_after_a_lost_one_may_be_paid_twice(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:  # noqa: FBT001
+    """Whether an earlier attempt may have been billed stands on the answer that came in the end."""
+    error = RetryableError("no", error_type="timeout", maybe_billed=lost)
+    answer, calls, _ = _run(lambda call: error if call == 1 else None, monkeypatch)
+
+    assert calls == 2
+    assert isinstance(answer, Answer)
+    assert answer.maybe_billed is lost
+
+
 def test_the_time_for_one_prompt_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """With 40 s between calls and 100 s for all, calls start at 0, 40 and 80 s."""
     error, calls, _ = _run(_again(retry_after_s=40.0), monkeypatch, attempts=50, retry_for_s=100)

@@ -92,6 +92,7 @@ def _row(job: Job, wire: str, sums: tuple[int, float | None, float | None]) -> d
         "logprob_min": logprob_min,
         "source": answer.source,
         "attempts": answer.attempts,
+        "maybe_billed": answer.maybe_billed,
         "latency_s": answer.latency_s,
         "wire": wire,
     }

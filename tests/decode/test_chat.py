@@ -103,6 +103,7 @@ def test_a_choice_becomes_a_row_with_sums(decode_one: Callable[..., Frames]) -> 
         "logprob_min": -2.0,
         "source": "fixture",
         "attempts": 1,
+        "maybe_billed": False,
         "latency_s": None,
         "wire": '{"shape":"chat","content":"list","refusal":"null","token":["bytes","logprob","token","top_logprobs"],'
         '"alternative":["bytes","logprob","token"]}',

@@ -238,7 +238,7 @@ def test_parts_carry_their_checksum_and_version(tmp_path: Path) -> None:
         raw = path.read_bytes()
         metadata = pq.read_metadata(path)
         assert (listed.size, listed.crc32, listed.rows) == (len(raw), zlib.crc32(raw), metadata.num_rows)
-        assert metadata.metadata[b"logprob_store.schema_version"] == b"1"
+        assert metadata.metadata[b"logprob_store.schema_version"] == b"2"
 
 
 def test_tables_without_rows_have_no_file(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_run_names_that_are_no_folder_names(tmp_path: Path, run: str) -> None:
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_schema_version(tmp_path: Path, version: object) -> None:
     """Reading or writing a store of another version is an error that names both."""
     _open(tmp_path).close()
@@ -352,11 +352,11 @@ def test_another_schema_version(tmp_path: Path, version: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": version, "new": 1}))
 
     for attempt in (_open, open_store):
-        with pytest.raises(SchemaVersionError, match=f"has schema version {version}, this .* reads version 1"):
+        with pytest.raises(SchemaVersionError, match=f"has schema version {version}, this .* reads version 2"):
             attempt(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"schema_version":1}', b"\xff\xfe"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"schema_version":2}', b"\xff\xfe"])
 def test_a_damaged_manifest(tmp_path: Path, damage: bytes) -> None:
     """The error names the file and says what to do; nothing is removed."""
     with _open(tmp_path) as writer:
