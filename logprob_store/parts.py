@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from logprob_store.anomalies import count_anomalies
 from logprob_store.decode import decode_answers
 from logprob_store.errors import CallError, DecodeError
+from logprob_store.events import emit_prompt_failed
 from logprob_store.schema import FAILURES, arrow_schema
 from logprob_store.scoring import FirstLook, without_unscored
 
@@ -168,8 +169,9 @@ def commit_part(writer: RunWriter, pending: Pending) -> None:
         for index, error in decoded.failures:
             # An import reads files that may hold a million bodies without logprobs: its summary counts them.
             level = logging.WARNING if pending.settles else logging.INFO
-            log.log(level, "prompt %r: %s", answers[index].request.prompt_id, error)
-            pending.failures.append(_undecoded_row(answers[index], error))
+            failure = _undecoded(answers[index], error)
+            emit_prompt_failed(log, answers[index].request, failure, level=level)
+            pending.failures.append(failure_row(answers[index].request, failure, answers[index].fetched_at))
             pending.bad.append(error)
     rows = {name: pa.concat_tables(parts) for name, parts in tables.items() if parts}
     for name, parts in (("prompts", pending.prompts), ("imports", pending.imports)):
@@ -234,7 +236,7 @@ def failure_row(call: Request | BadCall, error: CallError, first_at: datetime | 
     }
 
 
-def _undecoded_row(answer: Answer, error: DecodeError) -> dict[str, Any]:
+def _undecoded(answer: Answer, error: DecodeError) -> CallError:
     failure = CallError(str(error), error_type=error.error_type, status=answer.status)
     failure.attempts = answer.attempts
-    return failure_row(answer.request, failure, answer.fetched_at)
+    return failure

@@ -6,12 +6,15 @@ Holds the opening of a run's store and transport, and its end. Leaves out what h
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import logging
 import signal
 import threading
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from logprob_store.events import emit
 from logprob_store.pacing import Verdict
 from logprob_store.planning import plan_job
 from logprob_store.session import Session
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
     from logprob_store.job import Job
     from logprob_store.session import Progress
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,10 @@ class RunSummary:
     seconds: float
     bound_by: str = ""
     verdict: Verdict = field(default_factory=Verdict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON can say it."""
+        return {**dataclasses.asdict(self), "store": str(self.store)}
 
 
 def run_job(
@@ -140,13 +150,34 @@ async def run_job_async(
             samples=plan.stride,
         ) as writer:
             session = Session(plan, writer, stop or asyncio.Event(), on_progress)
+            _say_started(session, prompts=plan.prompt_count)
             await session.pump(transport)
-            return _summary(session, asyncio.get_running_loop().time() - started)
+            summary = _summary(session, asyncio.get_running_loop().time() - started)
+            emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
+            return summary
 
 
 def default_run_name(job: Job) -> str:
     """`<job>-<date>`: a night's run, the same when started again that day."""
     return f"{job.name}-{date.today().isoformat()}"  # noqa: DTZ011  the night the user lives in
+
+
+def _say_started(session: Session, *, prompts: int) -> None:
+    manifest, calls = session.writer.manifest, session.progress.total
+    emit(
+        log,
+        "run_started",
+        "run %s: %d of %d calls have an outcome",
+        manifest.run,
+        session.already,
+        calls,
+        run=manifest.run,
+        job=manifest.job_name,
+        store=str(session.writer.store),
+        prompts=prompts,
+        calls=calls,
+        already=session.already,
+    )
 
 
 def _summary(session: Session, seconds: float) -> RunSummary:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import CallError, DiskError, StopRunError
+from logprob_store.events import emit, emit_prompt_failed
 from logprob_store.pacing import Verdict
 from logprob_store.parts import PartBuffer
 from logprob_store.planning import check_plan
@@ -51,6 +52,7 @@ class Progress:
     from_fixtures: int = 0
     failed: int = 0
     in_flight: int = 0
+    spent_usd: float | None = None
 
 
 class Session:
@@ -143,7 +145,10 @@ class Session:
     async def _ask_chunk(self, chunk: Chunk, asker: Asker, room: asyncio.Semaphore) -> None:
         self._buffer.add_prompts(chunk)
         for bad in chunk.bad:
-            await self._buffer.add_failure(bad, _failure_of(bad))
+            failure = _failure_of(bad)
+            # A column of nulls may be meant: a line each is for those who asked for all.
+            emit_prompt_failed(log, bad, failure, level=logging.INFO)
+            await self._buffer.add_failure(bad, failure)
         found = await asker.look_up([request for request in chunk.requests if not self._ask_anew(request)])
         for request in chunk.requests:
             if self._stop.is_set():
@@ -181,7 +186,7 @@ class Session:
         except StopRunError as error:
             self._stop_for(error)
         except CallError as error:
-            log.warning("prompt %r: %s", request.prompt_id, error)
+            emit_prompt_failed(log, request, error)
             await self._buffer.add_failure(request, error, first_at=started)
         except asyncio.CancelledError:
             if request.key in asker.lost:
@@ -190,6 +195,7 @@ class Session:
                     error_type="interrupted",
                     maybe_billed=True,
                 )
+                emit_prompt_failed(log, request, lost, level=logging.INFO)
                 self._buffer.add_failure_now(request, lost, first_at=started)
             raise
         else:
@@ -203,7 +209,7 @@ class Session:
 
     def _stop_for(self, error: StopRunError) -> None:
         if self.stopped_by is None:
-            log.warning("stopping: %s", error)
+            emit(log, "stopped", "stopping: %s", error, reason=error.reason, status=error.status)
         self.stopped_by = self.stopped_by or error
         self._stop.set()
 
@@ -213,7 +219,8 @@ class Session:
         for task in self._tasks - asker.busy:
             task.cancel()
         if under_way := self._tasks & asker.busy:
-            log.info("stopping: %d calls under way get %.0f s to finish", len(under_way), GRACE_S)
+            calls, message = len(under_way), "stopping: %d calls under way get %.0f s to finish"
+            emit(log, "stopping", message, calls, GRACE_S, in_flight=calls, grace_s=GRACE_S)
             await asyncio.wait(under_way, timeout=GRACE_S)
         for task in self._tasks:
             task.cancel()

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from logprob_store.importing import ImportSummary
-    from logprob_store.run import RunSummary
     from logprob_store.store.reading import Store
 
 _PIPED_WIDTH = 160
@@ -70,10 +68,3 @@ def near(path: Path) -> Path:
     """The path as a person in this folder would write it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def summary_dict(summary: RunSummary | ImportSummary) -> dict[str, Any]:
-    """How a run ended, for a machine."""
-    import dataclasses
-
-    return {**dataclasses.asdict(summary), "store": str(summary.store)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from logprob_store.cli.options import EXIT_FAILURES, EXIT_INTERRUPTED, EXIT_LIMIT, JobFile, JsonOption, TransportKind
-from logprob_store.cli.output import near, say, summary_dict
+from logprob_store.cli.output import near, say
 
 if TYPE_CHECKING:
     from logprob_store.job import Job
@@ -48,7 +48,7 @@ def run(
         return
     with _progress_display() as on_progress:
         summary = run_job(job, run=run, limit=limit, api_key=_api_key(job), on_progress=on_progress)
-    say(summary_dict(summary) if as_json else summary_line(summary))
+    say(summary.as_dict() if as_json else summary_line(summary))
     if summary.state == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.state == "stopped":

@@ -7,12 +7,12 @@ Holds what they print. Leaves out the reading of foreign files (`logprob_store.i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from logprob_store.cli.options import EXIT_FAILURES, EXIT_INPUT, JsonOption, RunOption, StorePath
-from logprob_store.cli.output import near, open_runs, say, show_rich, summary_dict
+from logprob_store.cli.output import near, open_runs, say, show_rich
 
 if TYPE_CHECKING:
     from logprob_store.importing import ImportSummary
@@ -37,7 +37,7 @@ def import_(
     from logprob_store.importing import import_responses
 
     summary = import_responses(files, store, run=run, provider=provider)
-    say(summary_dict(summary) if as_json else _import_line(summary))
+    say(_summary_dict(summary) if as_json else _import_line(summary))
     if summary.failures:
         raise typer.Exit(EXIT_FAILURES)
 
@@ -83,6 +83,12 @@ def verify(
         raise typer.Exit(EXIT_INPUT)
     for line in repair_store(store, problems):
         say(line)
+
+
+def _summary_dict(summary: ImportSummary) -> dict[str, Any]:
+    import dataclasses
+
+    return {**dataclasses.asdict(summary), "store": str(summary.store)}
 
 
 def _import_line(summary: ImportSummary) -> str:

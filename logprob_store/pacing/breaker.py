@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from logprob_store.events import emit
+
 log = logging.getLogger(__name__)
 
 LEAST_FAILURES: Final = 8
@@ -53,7 +55,9 @@ class Breaker:
         if self._opened_at is None:
             return 0.0
         if now - self._opened_at >= self._patience_s:
-            log.warning("the server has not answered for %.0f s: calls fail from here on", now - self._opened_at)
+            lasted_s = now - self._opened_at
+            message = "the server has not answered for %.0f s: calls fail from here on"
+            emit(log, "outage_given_up", message, lasted_s, seconds=lasted_s)
             self._opened_at, self._given_up = None, True
             return 0.0
         return max(0.0, self._probe_at - now)
@@ -71,7 +75,7 @@ class Breaker:
     def answered(self) -> None:
         """Any sign of life."""
         if self._opened_at is not None:
-            log.warning("the server answers again: going on")
+            emit(log, "outage_ended", "the server answers again: going on")
         if self._in_a_row:
             self._in_a_row = 0
             self._prompts.clear()
@@ -91,7 +95,8 @@ class Breaker:
             self._prompts.add(key)
         if len(self._prompts) < LEAST_FAILURES or self._in_a_row < under_way:
             return True
-        log.warning("%d calls in a row failed: waiting for the server, one call at a time", self._in_a_row)
+        message = "%d calls in a row failed: waiting for the server, one call at a time"
+        emit(log, "outage_began", message, self._in_a_row, in_a_row=self._in_a_row)
         self._opened_at, self._every_s = now, _FIRST_PROBE_S
         self._probe_at = now + self._every_s
         return False

@@ -11,10 +11,15 @@ none left asks for a pause, and some ask for a whole minute.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
+
+from logprob_store.events import emit
 
 if TYPE_CHECKING:
     from logprob_store.pacing.headers import Level, Told
+
+log = logging.getLogger(__name__)
 
 _SHARE: Final = 0.985
 _MINUTE_S: Final = 60.0
@@ -27,6 +32,7 @@ _CREDIT_S: Final = 0.9
 _LATE_S: Final = 0.75
 _FASTER: Final = 1 / 4
 _KEEPS_ONE: Final = 20
+_WORTH_SAYING_S: Final = 1.0
 
 
 class Window:
@@ -184,6 +190,7 @@ class Budget:
         Returns the seconds of that pause, also where it is longer than our patience and not made.
         """
         pause_s, empty = 0.0, False
+        before = self.requests.limit, self.tokens.limit
         for window, level in ((self.requests, told.requests), (self.tokens, told.tokens)):
             if level is None:
                 continue
@@ -191,14 +198,19 @@ class Budget:
             empty = empty or level.remaining == 0
             if level.reset_s is not None and (level.remaining == 0 or not window.is_longer()):
                 pause_s = max(pause_s, level.reset_s)
+        if before != (self.requests.limit, self.tokens.limit):
+            self._say_limits()
         if not empty:
             return 0.0
-        self.pause(pause_s, now)
+        self.pause(pause_s, now, why="reset")
         return pause_s
 
-    def pause(self, seconds: float, now: float) -> None:
+    def pause(self, seconds: float, now: float, *, why: str = "retry_after") -> None:
         """Let nothing start for so long, unless that is longer than our patience."""
         if seconds <= self._patience_s:
+            # All calls under way may be told of the same pause: said is what begins it or adds a second to it.
+            if now + seconds - max(self.paused_until, now) >= _WORTH_SAYING_S:
+                emit(log, "paused", "nothing starts for %.1f s (%s)", seconds, why, seconds=seconds, why=why)
             self.paused_until = max(self.paused_until, now + seconds)
 
     def delay(self, seconds: float, now: float) -> None:
@@ -209,6 +221,18 @@ class Budget:
         """Refused though within the limits: they may be enforced per second, so start fewer together for a while."""
         if started_at > self._tightened_at and self.requests.limit is not None:
             self._burst(self.requests.burst_s / 2, now)
+
+    def _say_limits(self) -> None:
+        requests, tokens = self.requests.limit, self.tokens.limit
+        emit(
+            log,
+            "limit_learned",
+            "the limits are %s requests and %s tokens a minute",
+            requests,
+            tokens,
+            requests_per_minute=requests,
+            tokens_per_minute=tokens,
+        )
 
     def _burst(self, seconds: float, now: float) -> None:
         self._tightened_at = now

@@ -6,9 +6,11 @@ their rules, and who may call next (`pacer`).
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.events import emit
 from logprob_store.failures import FAILURES
 from logprob_store.pacing.estimate import BYTES_PER_TOKEN
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from logprob_store.pacing.budget import Budget
     from logprob_store.pacing.concurrency import Concurrency
     from logprob_store.pacing.slot import Slot
+
+log = logging.getLogger(__name__)
 
 _TOO_LONG_IN_A_ROW: Final = 3
 _NEWEST: Final = 0.05
@@ -97,6 +101,9 @@ class Outcomes:
             latency_s = _FIRST_LATENCY_S if self._latency_s is None else self._latency_s
             cut = self._concurrency.refused(slot.started_at, now)
             self._waves += cut
+            if cut:
+                allowed = self._concurrency.limit
+                emit(log, "concurrency_cut", "refused: %d calls at once from here on", allowed, allowed=allowed)
             waves_s = min(_LONGEST_WAVE_S, latency_s * 2**self._waves) if cut and self._waves > 1 else 0.0
             self._budget.delay(latency_s / self._concurrency.limit + waves_s, now)
 

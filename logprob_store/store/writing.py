@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
+import time
 import uuid
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from logprob_store.errors import DiskError, InputError, RunChangedError, RunLockedError, StoreError
+from logprob_store.events import emit
 from logprob_store.job import RUN_NAME
 from logprob_store.schema import FAILURES, SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, arrow_schema
 from logprob_store.store.intervals import IntervalSet
@@ -40,6 +43,8 @@ from logprob_store.store.manifest import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 # Chosen for size at reading speed: token texts and ids repeat (dictionary), the high bytes of logprobs do (split).
 _PLAIN_COLUMNS: Final = frozenset({"logprob", "logprob_wire", "logprob_sum", "logprob_min", "latency_s"})
@@ -93,6 +98,7 @@ class RunWriter:
         Raises:
             DiskError: it could not be written, and the store is as it was.
         """
+        started = time.monotonic()
         name = f"part-{self.manifest.next_part:05d}"
         files = {table: rows for table, rows in tables.items() if rows.num_rows}
         try:
@@ -113,6 +119,8 @@ class RunWriter:
         for field, count in (counts or {}).items():
             setattr(self.manifest.counts, field, getattr(self.manifest.counts, field) + count)
         self._save()
+        if files:
+            self._say_committed(part, time.monotonic() - started)
 
     def finish(self, state: str) -> None:
         """Write down how the session ended, and drop failures that have been made good since.
@@ -143,6 +151,24 @@ class RunWriter:
             write_manifest(manifest_path(self.store, self.run), self.manifest)
         except OSError as error:
             raise DiskError("the manifest", self.store, error) from error
+
+    def _say_committed(self, part: Part, seconds: float) -> None:
+        rows = {table: file.rows for table, file in part.files.items()}
+        size = sum(file.size for file in part.files.values())
+        emit(
+            log,
+            "part_committed",
+            "%s of run %s: %.1f MB committed in %.2f s",
+            part.name,
+            self.run,
+            size / 1e6,
+            seconds,
+            run=self.run,
+            part=part.name,
+            rows=rows,
+            bytes=size,
+            seconds=seconds,
+        )
 
     def _remove(self, name: str, tables: Iterable[str]) -> None:
         """Take back what there is of a part: engines that read folders would see it, and it takes up room."""
