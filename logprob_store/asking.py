@@ -1,4 +1,4 @@
-"""From a request to a durable answer: cache, single flight, transport with retry, cache again.
+"""From a request to a durable answer: cache, single flight on its key, transport with retry, cache again.
 
 Holds the order of those steps for any number of calls at once. Leaves out which requests there are and what becomes of
 the answers (`run`, `record`, `complete`).
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from logprob_store.claims import Claims
 from logprob_store.errors import CallError
 from logprob_store.retry import ask_until_answered
 
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer, Request
     from logprob_store.transport import Transport
 
+log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
 
 class Asker:
-    """Asks, each key once.
+    """Asks, each key once, also among processes that share the cache.
 
     Use as an async context manager. `calls` counts the calls made, `lost` holds the keys whose call was cancelled
     while it was at the server, `busy` the tasks that have a call there or its answer on the way to the disk.
@@ -37,7 +41,8 @@ class Asker:
         transport: makes one call.
         pacer: lets calls start; for one asker alone.
         cache: where answers are kept, or None to keep none; then equal requests are asked each.
-        fresh_for: the id of a run: answers that it did not pay for itself are asked again (mode `refresh`).
+        fresh_for: the id of a run: answers that it did not pay for itself are asked again (mode `refresh`), and no
+            other process is waited for.
         run: the id of the run, so that it knows its own answers after a restart.
         attempts: calls at most for one request.
         retry_for_s: seconds after which a request is not tried again.
@@ -65,12 +70,15 @@ class Asker:
         self._attempts = attempts
         self._retry_for_s = retry_for_s
         self._in_flight: dict[str, asyncio.Future[Answer]] = {}
-        self._kept_since_lookup: set[str] = set()
+        self._claims: Claims | None = None
+        self._has_waited = False
         self._unkept: list[tuple[Answer, asyncio.Future[None]]] = []
         self._keeper: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
 
     async def __aenter__(self) -> Self:
+        if self._cache is not None:
+            self._claims = Claims(self._cache.path)
         self._pacer.watch.start()
         return self
 
@@ -78,6 +86,8 @@ class Asker:
         self._pacer.watch.stop()
         if self._keeper is not None:
             await self._keeper
+        if self._claims is not None:
+            self._claims.close()
         # The thread has the database open; it closes its own connection.
         if self._cache is not None:
             await self._in_thread(self._cache.close)
@@ -96,7 +106,6 @@ class Asker:
         """Answers already paid for, by key; equal requests share one, under the prompt of the last of them."""
         if self._cache is None:
             return {}
-        self._kept_since_lookup.clear()
         cached = await self._in_thread(self._cache.get_many, {request.key for request in requests})
         usable = self._usable(cached)
         return {
@@ -108,7 +117,8 @@ class Asker:
     async def ask(self, request: Request, *, anew: bool = False) -> Answer:
         """The answer to one request, after `look_up` did not find it; durable when this returns.
 
-        Of equal requests one is sent and all get its answer.
+        Of equal requests one is sent and all get its answer, in other processes too: who finds a key claimed waits for
+        the answer, and asks if there is none in the end.
 
         Args:
             request: what to ask.
@@ -124,23 +134,14 @@ class Asker:
             self.busy.discard(asyncio.current_task())
 
     async def _ask(self, request: Request, *, anew: bool) -> Answer:
-        if self._cache is None:
+        if self._cache is None or self._claims is None:
             return await self._call(request)
         if (first := self._in_flight.get(request.key)) is not None:
             return dataclasses.replace(await asyncio.shield(first), request=request)
-        if request.key in self._kept_since_lookup and not anew:
-            # Its twin was answered between the look-up and now.
-            found = self._usable(await self._in_thread(self._cache.get_many, [request.key]))
-            if request.key in found:
-                return found[request.key].answer(request, run=self._run)
-        return await self._ask_for_all(request)
-
-    async def _ask_for_all(self, request: Request) -> Answer:
         mine: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._in_flight[request.key] = mine
         try:
-            answer = await self._call(request)
-            await self._keep(answer)
+            answer = await self._ask_under_claim(request, self._cache, self._claims, anew=anew)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 mine.cancel()
@@ -149,11 +150,41 @@ class Asker:
                 mine.exception()  # seen: it is raised below, whether or not a twin waits for it
             raise
         else:
-            self._kept_since_lookup.add(request.key)
             mine.set_result(answer)
             return answer
         finally:
             del self._in_flight[request.key]
+
+    async def _ask_under_claim(self, request: Request, cache: AnswerCache, claims: Claims, *, anew: bool) -> Answer:
+        """Ask while nobody else does, unless somebody has since `look_up`."""
+        # Nobody else's answer would do: whoever else asks is not waited for, but may wait for this one.
+        alone = anew or self._fresh_for is not None
+        if not claims.take(request.key) and not alone:
+            await self._wait_for(request.key, claims)
+        try:
+            # Looking here costs 6 us, a way to the thread and back 100.
+            if not anew and cache.holds(request.key):
+                found = self._usable(await self._in_thread(cache.get_many, [request.key]))
+                if request.key in found:
+                    claims.release(request.key)
+                    return found[request.key].answer(request, run=self._run)
+            answer = await self._call(request)
+        except BaseException:
+            claims.release(request.key)
+            raise
+        await self._keep(answer)
+        return answer
+
+    async def _wait_for(self, key: str, claims: Claims) -> None:
+        """Wait, holding no slot, until another process has its answer or gives up; then the claim is ours."""
+        if not self._has_waited:
+            self._has_waited = True
+            log.info("another process asks for some of the same answers: waiting for those that it has begun")
+        self._pacer.resting += 1
+        try:
+            await claims.wait(key)
+        finally:
+            self._pacer.resting -= 1
 
     async def _call(self, request: Request) -> Answer:
         return await ask_until_answered(
@@ -178,7 +209,10 @@ class Asker:
         return {key: value for key, value in cached.items() if value.meta.run == self._fresh_for}
 
     async def _keep(self, answer: Answer) -> None:
-        """Write an answer to the cache, together with all that came meanwhile: one sync for many."""
+        """Write an answer to the cache, together with all that came meanwhile: one sync for many.
+
+        Then its claim is let go of, also where whoever waits for this has been cancelled.
+        """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unkept.append((answer, done))
         if self._keeper is None or self._keeper.done():
@@ -186,7 +220,8 @@ class Asker:
         await done
 
     async def _keep_all(self) -> None:
-        assert self._cache is not None  # noqa: S101  only `_ask_for_all` keeps, and only with a cache
+        assert self._cache is not None  # noqa: S101  only `_ask_under_claim` keeps, and only with a cache
+        assert self._claims is not None  # noqa: S101
         while self._unkept:
             batch, self._unkept = self._unkept, []
             try:
@@ -202,6 +237,9 @@ class Asker:
                 for _, done in batch:
                     if not done.done():
                         done.set_result(None)
+            finally:
+                for answer, _ in batch:
+                    self._claims.release(answer.request.key)
 
     async def _in_thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)

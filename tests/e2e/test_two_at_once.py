@@ -1,0 +1,98 @@
+"""Two processes at once on one cache and one store: each question is answered, and paid for, once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+PROMPTS = 120
+CONCURRENCY = 8
+
+
+def answered(server: Any) -> Counter[str]:
+    """How often each question was answered."""
+    return Counter(call["body"] for call in server.calls() if call["did"] == "answered")
+
+
+def job_with_twins(workplace: Any, url: str) -> Path:
+    """A job where every question is asked by three prompts."""
+    job: Path = workplace.job(url, prompts=0, concurrency=CONCURRENCY)
+    words = [f"word-{n % (PROMPTS // 3)}" for n in range(PROMPTS)]
+    pl.DataFrame({"id": [f"p{n}" for n in range(PROMPTS)], "word": words}).write_parquet(
+        workplace.folder / "prompts.parquet"
+    )
+    return job
+
+
+def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a process that was started with `--json` says at its end."""
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    said: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return said
+
+
+def test_different_runs_on_one_store_share_every_call(workplace: Any, serve: Any) -> None:
+    """Two runs side by side make no call twice, not even for equal prompts within each, and hold the same rows."""
+    server = serve("--delay-ms", "60")
+    job = job_with_twins(workplace, server.url)
+
+    said = [ended(process) for process in [workplace.start("run", job, "--run", run, "--json") for run in "ab"]]
+
+    assert answered(server) == dict.fromkeys(answered(server), 1)
+    assert len(answered(server)) == PROMPTS // 3
+    assert sum(one["calls"] for one in said) == PROMPTS // 3
+    texts = workplace.tables()["completions"].group_by("run").agg(pl.col("text").sort_by("prompt_index"))
+    assert texts["text"].list.len().to_list() == [PROMPTS, PROMPTS]
+    assert texts["text"][0].to_list() == texts["text"][1].to_list()
+
+
+@pytest.mark.slow
+def test_killed_midway_the_other_takes_over(workplace: Any, serve: Any) -> None:
+    """Of two runs one is killed with -9: the other asks what was under way and the rest, and nothing else again."""
+    server = serve("--delay-ms", "150")
+    job = workplace.job(server.url, prompts=PROMPTS, concurrency=CONCURRENCY)
+    first = workplace.start("run", job, "--run", "a")
+    while len(server.calls()) < CONCURRENCY:
+        time.sleep(0.02)
+    second = workplace.start("run", job, "--run", "b", "--json")
+    while len(server.calls()) < PROMPTS // 2:
+        time.sleep(0.02)
+    first.kill()
+    first.communicate()
+    said = ended(second)
+    again = ended(workplace.start("run", job, "--run", "a", "--json"))
+
+    counts = answered(server)
+    assert len(counts) == PROMPTS
+    # When their asker died, at most these were at the server, and as many had come and were not on disk yet.
+    assert sum(counts.values()) <= PROMPTS + 2 * CONCURRENCY
+    assert max(counts.values()) <= 2
+    assert said["from_cache"] > 0
+    assert again["calls"] == 0
+    assert workplace.tables()["completions"]["run"].value_counts()["count"].to_list() == [PROMPTS, PROMPTS]
+
+
+def test_a_refused_call_is_made_by_each(workplace: Any, serve: Any) -> None:
+    """There is no answer to share: the run that waited asks in turn, and gets its own failure or answer."""
+    server = serve("--delay-ms", "100", "--when", "word-1 =400,ok")
+    job = workplace.job(server.url, prompts=4)
+
+    ended_with = []
+    for process in [workplace.start("run", job, "--run", run) for run in "ab"]:
+        process.communicate(timeout=120)
+        ended_with.append(process.returncode)
+
+    assert sorted(ended_with) == [0, 3]
+    assert Counter(call["step"] for call in server.calls()) == {"ok": 4, "400": 1}
+    (failure,) = workplace.tables()["failures"].to_dicts()
+    assert (failure["prompt_id"], failure["error_type"]) == ("p1", "invalid_request")

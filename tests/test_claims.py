@@ -1,0 +1,264 @@
+"""Claims: one asker at a time for a key, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+from logprob_store import claims
+from logprob_store.asking import Asker
+from logprob_store.cache import AnswerCache
+from logprob_store.claims import Claims
+from logprob_store.errors import CacheError, CallError
+from logprob_store.pacing import Pacer
+from logprob_store.request import Answer, Request, make_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
+
+KEY = "ab" * 32
+OTHER = "cd" * 32
+
+_HOLDER = """
+    import sys
+    from pathlib import Path
+    from logprob_store import claims
+    if sys.argv[3] == "posix":
+        claims._OF_OPEN_FILE = None
+    held = claims.Claims(Path(sys.argv[1]))
+    print(held.take(sys.argv[2]), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start processes that claim `KEY` and keep it until they end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(locks: str = "of open files") -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", textwrap.dedent(_HOLDER), str(tmp_path), KEY, locks]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("locks", ["of open files", "posix"])
+def test_a_claim_of_another_process_ends_with_it(
+    tmp_path: Path, holder: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch, locks: str
+) -> None:
+    """Killed with -9 it has let go of its key; other keys were free all the time."""
+    if locks == "posix":
+        monkeypatch.setattr(claims, "_OF_OPEN_FILE", None)
+    process = holder(locks)
+    mine = Claims(tmp_path)
+
+    assert (mine.take(KEY), mine.take(OTHER)) == (False, True)
+    process.kill()
+    process.wait()
+    assert mine.take(KEY)
+    mine.close()
+
+
+def test_two_in_one_process_exclude_each_other(tmp_path: Path) -> None:
+    """A claim belongs to the one who took it, and closing one's own lets go of nobody else's."""
+    one, two, three = Claims(tmp_path), Claims(tmp_path), Claims(tmp_path)
+    assert one.take(KEY)
+
+    assert not two.take(KEY)
+    two.release(KEY)
+    two.close()
+    assert not three.take(KEY)
+    one.release(KEY)
+    assert three.take(KEY)
+    one.close()
+    three.close()
+
+
+def test_waiting_ends_when_the_holder_lets_go(tmp_path: Path) -> None:
+    """Who waits has the claim afterwards."""
+
+    async def main() -> None:
+        waiting = asyncio.create_task(two.wait(KEY))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        one.release(KEY)
+        await asyncio.wait_for(waiting, 5)
+
+    one, two = Claims(tmp_path), Claims(tmp_path)
+    one.take(KEY)
+    asyncio.run(main())
+
+    assert not one.take(KEY)
+    one.close()
+    two.close()
+
+
+def test_without_locks_a_warning_and_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some network file systems have no locks: every claim is granted, and one warning says what that means."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "fcntl", no_locks)
+    mine = Claims(tmp_path)
+
+    assert mine.take(KEY)
+    assert mine.take(OTHER)
+    mine.release(KEY)
+    mine.close()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "No locks available" in said
+    assert "both may ask for the same answers" in said
+
+
+def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
+    """It is the cache's error, with the place."""
+    with pytest.raises(CacheError, match="cannot be shared"):
+        Claims(tmp_path / "nowhere")
+
+
+def _request(text: str = "Hi") -> Request:
+    return make_request({"model": "m", "prompt": text}, endpoint="completions", provider="p")
+
+
+class _Server:
+    """Answers after a moment, or fails; counts."""
+
+    def __init__(self, *, failures: int = 0) -> None:
+        self.calls = 0
+        self.begun = asyncio.Event()
+        self._failures = failures
+
+    async def __call__(self, request: Request) -> Answer:
+        self.calls += 1
+        self.begun.set()
+        await asyncio.sleep(0.05)
+        if self.calls <= self._failures:
+            raise CallError("no", error_type="invalid_request")
+        return Answer(request, 200, {}, f"answer {self.calls}".encode(), "api")
+
+
+def _two(
+    folder: Path, server: _Server, ask: Callable[[Asker, Asker], Coroutine[object, object, None]], **settings: str
+) -> None:
+    """Let two askers, with a cache object each, do something."""
+
+    async def main() -> None:
+        with AnswerCache(folder) as cache, AnswerCache(folder) as again:
+            async with (
+                Asker(server, pacer=Pacer(4), cache=cache, attempts=1, run="a", **settings) as one,
+                Asker(server, pacer=Pacer(4), cache=again, attempts=1, run="b") as two,
+            ):
+                await ask(one, two)
+
+    asyncio.run(main())
+
+
+def test_two_askers_make_one_call(tmp_path: Path) -> None:
+    """The second waits for the first's answer and takes it from the cache."""
+
+    async def ask(one: Asker, two: Asker) -> None:
+        answers.extend(await asyncio.gather(one.ask(_request()), two.ask(_request())))
+
+    server, answers = _Server(), list[Answer]()
+    _two(tmp_path, server, ask)
+
+    assert server.calls == 1
+    assert [answer.body for answer in answers] == [b"answer 1"] * 2
+    assert sorted(answer.source for answer in answers) == ["api", "cache"]
+
+
+def test_an_answer_since_the_look_up_is_found(tmp_path: Path) -> None:
+    """What the other stored after this one looked, and before it asked, is not asked again."""
+
+    async def ask(one: Asker, two: Asker) -> None:
+        assert await two.look_up([_request()]) == {}
+        await one.ask(_request())
+        assert (await two.ask(_request())).source == "cache"
+
+    server = _Server()
+    _two(tmp_path, server, ask)
+
+    assert server.calls == 1
+
+
+def test_a_failure_is_not_shared_between_askers(tmp_path: Path) -> None:
+    """Nothing was answered, so the one who waited asks in turn."""
+
+    async def ask(one: Asker, two: Asker) -> None:
+        results.extend(await asyncio.gather(one.ask(_request()), two.ask(_request()), return_exceptions=True))
+
+    server, results = _Server(failures=1), list[object]()
+    _two(tmp_path, server, ask)
+
+    assert server.calls == 2
+    assert sorted(type(result).__name__ for result in results) == ["Answer", "CallError"]
+
+
+@pytest.mark.parametrize("at", ["the server", "the other's claim"])
+def test_a_cancelled_asker_lets_go(tmp_path: Path, at: str) -> None:
+    """Cancelled at the server or while it waits for another, it blocks nobody."""
+
+    async def ask(one: Asker, two: Asker) -> None:
+        first = asyncio.create_task(one.ask(_request()))
+        await server.begun.wait()
+        second = asyncio.create_task(two.ask(_request()))
+        await asyncio.sleep(0.01)
+        gone, other = (first, second) if at == "the server" else (second, first)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert (await asyncio.wait_for(other, 5)).source == "api"
+
+    server = _Server()
+    _two(tmp_path, server, ask)
+
+    assert server.calls == (2 if at == "the server" else 1)
+
+
+def test_refreshing_waits_for_nobody_and_takes_nobody_s_answer(tmp_path: Path) -> None:
+    """An answer that another run paid for is not fresh, so there is nothing to wait for."""
+
+    async def ask(one: Asker, two: Asker) -> None:
+        other = asyncio.create_task(two.ask(_request()))
+        await server.begun.wait()
+        assert (await one.ask(_request())).source == "api"
+        await other
+
+    server = _Server()
+    _two(tmp_path, server, ask, fresh_for="a")
+
+    assert server.calls == 2
+
+
+def test_a_reusing_asker_takes_what_a_refreshing_one_pays_for(tmp_path: Path) -> None:
+    """The other way round one call is enough."""
+
+    async def ask(one: Asker, two: Asker) -> None:
+        refreshing = asyncio.create_task(one.ask(_request()))
+        await server.begun.wait()
+        assert (await two.ask(_request())).source == "cache"
+        await refreshing
+
+    server = _Server()
+    _two(tmp_path, server, ask, fresh_for="a")
+
+    assert server.calls == 1
