@@ -48,6 +48,9 @@ if TYPE_CHECKING:
         confidence as confidence,
     )
     from logprob_store.metrics import (
+        corpus_perplexity as corpus_perplexity,
+    )
+    from logprob_store.metrics import (
         entropy as entropy,
     )
     from logprob_store.metrics import (
@@ -66,6 +69,9 @@ if TYPE_CHECKING:
         greedy as greedy,
     )
     from logprob_store.metrics import (
+        group_confidence as group_confidence,
+    )
+    from logprob_store.metrics import (
         joint_probability as joint_probability,
     )
     from logprob_store.metrics import (
@@ -73,6 +79,9 @@ if TYPE_CHECKING:
     )
     from logprob_store.metrics import (
         logprob_sum as logprob_sum,
+    )
+    from logprob_store.metrics import (
+        longest_low_confidence_span as longest_low_confidence_span,
     )
     from logprob_store.metrics import (
         low_confidence_share as low_confidence_share,
@@ -88,6 +97,9 @@ if TYPE_CHECKING:
     )
     from logprob_store.metrics import (
         mean_surprisal as mean_surprisal,
+    )
+    from logprob_store.metrics import (
+        min_k_probability as min_k_probability,
     )
     from logprob_store.metrics import (
         min_probability as min_probability,
@@ -108,6 +120,9 @@ if TYPE_CHECKING:
         scores as scores,
     )
     from logprob_store.metrics import (
+        sliding_confidence as sliding_confidence,
+    )
+    from logprob_store.metrics import (
         text_scores as text_scores,
     )
     from logprob_store.metrics import (
@@ -124,6 +139,12 @@ if TYPE_CHECKING:
     )
     from logprob_store.metrics import (
         word_perplexity as word_perplexity,
+    )
+    from logprob_store.metrics import (
+        written_order as written_order,
+    )
+    from logprob_store.metrics import (
+        zlib_ratio as zlib_ratio,
     )
     from logprob_store.one_call import (
         Completion as Completion,
@@ -173,22 +194,26 @@ _HOMES = {
     "chosen_rank": "metrics",
     "complete": "one_call",
     "confidence": "metrics",
+    "corpus_perplexity": "metrics",
     "entropy": "metrics",
     "entropy_bounds": "metrics",
     "entropy_lower": "metrics",
     "entropy_upper": "metrics",
     "generated": "metrics",
     "greedy": "metrics",
+    "group_confidence": "metrics",
     "import_responses": "importing",
     "joint_probability": "metrics",
     "load_job": "job",
     "logprob_margin": "metrics",
     "logprob_sum": "metrics",
+    "longest_low_confidence_span": "metrics",
     "low_confidence_share": "metrics",
     "margin": "metrics",
     "max_surprisal": "metrics",
     "mean_logprob": "metrics",
     "mean_surprisal": "metrics",
+    "min_k_probability": "metrics",
     "min_probability": "metrics",
     "missing_mass": "metrics",
     "negentropy": "metrics",
@@ -199,12 +224,15 @@ _HOMES = {
     "run_job_async": "run",
     "scored_tokens": "metrics",
     "scores": "metrics",
+    "sliding_confidence": "metrics",
     "text_scores": "metrics",
     "token_confidence": "metrics",
     "unscored_tokens": "metrics",
     "varentropy": "metrics",
     "with_chosen": "metrics",
     "word_perplexity": "metrics",
+    "written_order": "metrics",
+    "zlib_ratio": "metrics",
 }
 
 __all__ = [
@@ -223,22 +251,26 @@ __all__ = [
     "chosen_rank",
     "complete",
     "confidence",
+    "corpus_perplexity",
     "entropy",
     "entropy_bounds",
     "entropy_lower",
     "entropy_upper",
     "generated",
     "greedy",
+    "group_confidence",
     "import_responses",
     "joint_probability",
     "load_job",
     "logprob_margin",
     "logprob_sum",
+    "longest_low_confidence_span",
     "low_confidence_share",
     "margin",
     "max_surprisal",
     "mean_logprob",
     "mean_surprisal",
+    "min_k_probability",
     "min_probability",
     "missing_mass",
     "negentropy",
@@ -249,12 +281,15 @@ __all__ = [
     "run_job_async",
     "scored_tokens",
     "scores",
+    "sliding_confidence",
     "text_scores",
     "token_confidence",
     "unscored_tokens",
     "varentropy",
     "with_chosen",
     "word_perplexity",
+    "written_order",
+    "zlib_ratio",
 ]
 
 

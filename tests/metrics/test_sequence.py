@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import zlib
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 import pytest
@@ -204,3 +205,67 @@ def test_underflow_is_zero_and_not_nan() -> None:
     assert joint == 0.0
     assert total == -1500.0
     assert least == 0.0
+
+
+@given(logprobs, st.sampled_from([0.05, 0.2, 0.5, 1.0]))
+def test_min_k_is_the_mean_of_the_lowest(values: list[float | None], k: float) -> None:
+    """Sorted, cut after floor(kT), at least one, averaged."""
+    scored = sorted(value for value in values if value is not None)
+    count = max(1, math.floor(k * len(scored)))
+    expected = sum(scored[:count]) / count if scored else None
+
+    assert score(ls.min_k_probability(k=k), values) == (None if expected is None else pytest.approx(expected))
+
+
+def test_min_k_counts_what_the_formula_counts() -> None:
+    """29 % of 100 tokens are 29, though 0.29 * 100 is a hair less in floating point."""
+    # the 29 lowest are -100..-72, their mean -86
+    assert score(ls.min_k_probability(k=0.29), [-float(i) for i in range(1, 101)]) == pytest.approx(-86)
+
+
+@pytest.mark.parametrize("k", [0, -0.2, 20, math.nan])
+def test_min_k_needs_a_share(k: float) -> None:
+    """A percentage, or nothing, is refused with its value."""
+    with pytest.raises(ValueError, match=f"k {k} is not a share"):
+        ls.min_k_probability(k=k)
+
+
+def test_zlib_ratio_by_hand() -> None:
+    """What repeats itself is small; nulls on either side give null, and an empty text has its 8 bytes of header."""
+    texts = ["é" * 100, "", None, "x"]
+    frame = pl.DataFrame({"mean_logprob": [-1.0, -1.0, -1.0, None], "text": texts})
+    # 200 bytes of "é": 2 literals and one match in 12 bytes, as zlib itself says
+    size = len(zlib.compress(("é" * 100).encode()))
+
+    assert frame.select(ls.zlib_ratio()).to_series().to_list() == [pytest.approx(-1 / size), -0.125, None, None]
+
+
+def test_corpus_perplexity_by_token_is_that_of_all_tokens() -> None:
+    """Summing per answer and then over answers changes nothing."""
+    frame = pl.DataFrame({"run": "r", "completion_id": [1, 1, 2], "logprob": [HALF, EIGHTH, QUARTER]})
+    answers = frame.group_by(KEYS).agg(ls.logprob_sum(), ls.scored_tokens())
+
+    assert answers.select(ls.corpus_perplexity()).item() == pytest.approx(frame.select(ls.perplexity()).item())
+
+
+def test_corpus_perplexity_by_sequence_is_a_geometric_mean() -> None:
+    """Each answer counts once: perplexities 4 and 16 make 8, whatever their lengths."""
+    frame = pl.DataFrame({"logprob_sum": [-10 * math.log(4), -math.log(16)], "scored_tokens": [10, 1]})
+
+    assert frame.select(ls.corpus_perplexity(by="sequence")).item() == pytest.approx(8)
+
+
+@pytest.mark.parametrize("by", ["token", "sequence"])
+@pytest.mark.parametrize("rows", [[], [(None, 0)], [(-1.0, 0), (None, 3)]], ids=["none", "unscored", "unusable"])
+def test_corpus_without_tokens_is_null(rows: list[tuple[float | None, int]], by: Literal["token", "sequence"]) -> None:
+    """No usable row is no perplexity: not NaN, not 1."""
+    schema = {"logprob_sum": pl.Float64, "scored_tokens": pl.UInt32}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+
+    assert frame.select(ls.corpus_perplexity(by=by)).item() is None
+
+
+def test_corpus_perplexity_knows_its_ways() -> None:
+    """The message lists those that there are."""
+    with pytest.raises(ValueError, match="by 'word': it is by token or sequence"):
+        ls.corpus_perplexity(by="word")  # type: ignore[arg-type]
