@@ -23,7 +23,7 @@ from logprob_store.planning import check_plan
 from logprob_store.wiring import open_asker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from logprob_store.asking import Asker
     from logprob_store.planning import BadCall, Chunk, Plan
@@ -43,7 +43,7 @@ _ASK_ANEW: Final = frozenset({"malformed_answer", "no_logprobs", "error_body", "
 
 @dataclass(slots=True)
 class Progress:
-    """How far a session is; calls are prompts times samples."""
+    """How far a session is; calls are prompts times samples, and `in_flight` are those at the server."""
 
     total: int = 0
     settled: int = 0
@@ -70,6 +70,7 @@ class Session:
         self._stop = stop
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
+        self._at_server: Collection[object] = ()
         self.stopped_by: StopRunError | None = None
         self.verdict = Verdict()
         self._broken: BaseException | None = None
@@ -89,7 +90,7 @@ class Session:
             if chunks is not None:
                 await asyncio.to_thread(check_plan, plan)
                 async with open_asker(plan.job, transport, run=writer.manifest.run_id) as asker:
-                    self.verdict = asker.verdict
+                    self.verdict, self._at_server = asker.verdict, asker.busy
                     await self._ask_all(chunks, asker)
                     self._count_calls(asker)
             self._reached_end = True
@@ -100,8 +101,7 @@ class Session:
             await self._end()
         if self._broken is not None:
             raise self._broken
-        if self._on_progress is not None:
-            self._on_progress(self.progress)
+        self._say_progress()
 
     async def _end(self) -> None:
         """Commit what there is and write down how the session ended, however it did."""
@@ -163,7 +163,6 @@ class Session:
                 return
             task = asyncio.create_task(self._ask(request, asker))
             self._tasks.add(task)
-            self.progress.in_flight = len(self._tasks)
             task.add_done_callback(lambda task: self._done(task, room))
 
     def _ask_anew(self, request: Request) -> bool:
@@ -172,7 +171,6 @@ class Session:
 
     def _done(self, task: asyncio.Task[None], room: asyncio.Semaphore) -> None:
         self._tasks.discard(task)
-        self.progress.in_flight = len(self._tasks)
         room.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             # A full disk, a broken cache, a bug: keep what there is, then say so.
@@ -231,8 +229,13 @@ class Session:
 
     async def _report(self) -> None:
         while self._on_progress is not None:
-            self._on_progress(self.progress)
+            self._say_progress()
             await asyncio.sleep(_REPORT_EVERY_S)
+
+    def _say_progress(self) -> None:
+        if self._on_progress is not None:
+            self.progress.in_flight = len(self._at_server)
+            self._on_progress(self.progress)
 
     def _state(self) -> str:
         if self.stopped_by is not None:

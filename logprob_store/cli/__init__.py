@@ -7,6 +7,7 @@ is a few lines over the library, in a module of its kind:
     stores     import, status, verify
     analysing  scores
     showing    show
+    logs       where log records go
     options    words that several commands share, and the exit codes
     output     lines, JSON, tables and files
 
@@ -18,18 +19,25 @@ be continued, 130 interrupted and can be continued.
 
 from __future__ import annotations
 
+import logging
 import sys
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from logprob_store.cli.analysing import scores
-from logprob_store.cli.options import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT
+from logprob_store.cli.logs import log_json, log_lines, logs_json
+from logprob_store.cli.options import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption
 from logprob_store.cli.running import record, run
 from logprob_store.cli.showing import show
 from logprob_store.cli.stores import import_, status, verify
 
+if TYPE_CHECKING:
+    from logprob_store.errors import LogprobStoreError
+
 __all__ = ["app", "main"]
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(
     add_completion=False,
@@ -46,11 +54,9 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except InputError as error:
-        print(f"logprobs: {error}", file=sys.stderr)  # noqa: T201  the command line's own output
-        sys.exit(EXIT_INPUT)
+        _exit(error, EXIT_INPUT)
     except DiskError as error:
-        print(f"logprobs: {error}", file=sys.stderr)  # noqa: T201  the command line's own output
-        sys.exit(EXIT_LIMIT)
+        _exit(error, EXIT_LIMIT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
@@ -60,21 +66,28 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _exit(error: LogprobStoreError, code: int) -> NoReturn:
+    from logprob_store.events import emit
+
+    if logs_json():
+        emit(log, "error", "%s", error, exit_code=code)
+    else:
+        print(f"logprobs: {error}", file=sys.stderr)  # noqa: T201  the command line's own output
+    sys.exit(code)
+
+
 @app.callback()
 def _logging(
     *,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every retry and commit.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log every event: retries, commits, limits.")
+    ] = False,
+    as_json: LogJsonOption = False,
 ) -> None:
-    import logging
-
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
-    # The HTTP libraries log each request at INFO, and the SDK its headers at DEBUG.
-    for noisy in ("httpx2", "httpcore2", "openai"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if as_json:
+        log_json()
+    else:
+        log_lines(verbose=verbose)
 
 
 # The order here is the order in `--help`.

@@ -27,4 +27,5 @@ class TransportKind(StrEnum):
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.")]
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="A store, the folder that `run` wrote.")]
 RunOption = Annotated[str | None, typer.Option("--run", help="Only this run; default: all.")]
+LogJsonOption = Annotated[bool, typer.Option("--log-json", help="Log events as lines of JSON on standard error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from logprob_store.cli.options import EXIT_FAILURES, EXIT_INTERRUPTED, EXIT_LIMIT, JobFile, JsonOption, TransportKind
+from logprob_store.cli.logs import log_json, logs_json
+from logprob_store.cli.options import (
+    EXIT_FAILURES,
+    EXIT_INTERRUPTED,
+    EXIT_LIMIT,
+    JobFile,
+    JsonOption,
+    LogJsonOption,
+    TransportKind,
+)
 from logprob_store.cli.output import near, say
 
 if TYPE_CHECKING:
@@ -34,6 +43,7 @@ def run(
     limit: Annotated[int | None, typer.Option(min=0, help="Only the first so many prompts.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
     as_json: JsonOption = False,
+    as_json_log: LogJsonOption = False,
 ) -> None:
     """Ask the model about every prompt and store every token; go on where an earlier run stopped.
 
@@ -42,6 +52,8 @@ def run(
     """
     from logprob_store.run import run_job
 
+    if as_json_log:
+        log_json()
     job = _job(job_file, store=store, transport=transport, fixtures=fixtures, base_url=base_url)
     if dry_run:
         _dry_run(job, run, limit, as_json=as_json)
@@ -66,12 +78,15 @@ def record(
     cached_only: Annotated[
         bool, typer.Option("--cached-only", help="Take answers from the cache and make no call.")
     ] = False,
+    as_json_log: LogJsonOption = False,
 ) -> None:
     """Write the answers to a job's prompts as fixtures, from the cache where it has them, else by asking."""
     import asyncio
 
     from logprob_store.record import record_job
 
+    if as_json_log:
+        log_json()
     job = _job(job_file, transport=TransportKind.live, base_url=base_url)
     key = None if cached_only else _api_key(job)
     done = asyncio.run(record_job(job, fixtures, limit=limit, api_key=key, cached_only=cached_only))
@@ -111,8 +126,10 @@ def _api_key(job: Job) -> str | None:
 
 
 def _progress_display() -> Any:
-    from logprob_store.view.progress import bar, lines
+    from logprob_store.view.progress import bar, lines, progress_events
 
+    if logs_json():
+        return progress_events()
     return bar() if sys.stderr.isatty() else lines()
 
 

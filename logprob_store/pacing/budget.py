@@ -224,12 +224,13 @@ class Budget:
 
     def _say_limits(self) -> None:
         requests, tokens = self.requests.limit, self.tokens.limit
+        limits = {"requests": requests, "tokens": tokens}
+        message = " and ".join(f"{limit:g} {name}" for name, limit in limits.items() if limit is not None)
         emit(
             log,
             "limit_learned",
-            "the limits are %s requests and %s tokens a minute",
-            requests,
-            tokens,
+            "the limits are now: %s a minute",
+            message or "none",
             requests_per_minute=requests,
             tokens_per_minute=tokens,
         )

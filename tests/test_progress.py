@@ -1,0 +1,124 @@
+"""Progress: what is said of a run under way, how fast it goes, and that it fits where it is shown."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logprob_store.session import Progress
+from logprob_store.view import progress as view
+from logprob_store.view.progress import Pace, fitting, words
+
+
+class Clock:
+    """Time that a test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """The time in seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The module's clock."""
+    clock = Clock()
+    monkeypatch.setattr(view.time, "monotonic", clock)
+    return clock
+
+
+def test_what_was_there_before_counts_for_no_rate() -> None:
+    """A run that goes on with 1000 of 1010 settled has made none yet, and 2 s later two."""
+    pace = Pace()
+    pace.note(0.0, 1000)
+    assert (pace.per_second, pace.left_s(1010)) == (None, None)
+    pace.note(2.0, 1002)
+
+    # 2 in 2 s are 1/s, so the 8 that are left take 8 s.
+    assert (pace.per_second, pace.left_s(1010)) == (1.0, 8.0)
+
+
+def test_an_outage_shows_in_the_rate_and_not_at_once_in_the_time_left() -> None:
+    """Nothing for ten seconds is a rate of 0; the time left is by the last minute, and unknown after that."""
+    pace = Pace()
+    for second in range(31):
+        pace.note(float(second), min(second, 20) * 6)
+    # 120 in 30 s are 4/s, so another 120 take 30 s.
+    assert (pace.per_second, pace.left_s(240)) == (0.0, 30.0)
+
+    for second in range(31, 100):
+        pace.note(float(second), 120)
+
+    assert pace.left_s(240) is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"), [(0.0, "0.0/s"), (0.05, "3.0/min"), (9.94, "9.9/s"), (41.4, "41/s"), (None, None)]
+)
+def test_slow_runs_are_told_by_the_minute(rate: float | None, said: str | None) -> None:
+    """One answer in twenty seconds is 3.0/min, not 0.1/s."""
+    pace = Pace()
+    if rate is not None:
+        pace.note(0.0, 0)
+        pace.note(10.0, rate * 10)  # type: ignore[arg-type]  # what a rate between two counts would need
+
+    assert (said in words(Progress(total=10**6), pace)) is (said is not None)
+
+
+def test_everything_there_is_to_say() -> None:
+    """Rate, time left, failures, in flight, cache hits and what was spent."""
+    pace = Pace()
+    pace.note(0.0, 0)
+    pace.note(10.0, 1000)
+    progress = Progress(
+        total=367_000, settled=1000, from_cache=7, from_fixtures=5, failed=2, in_flight=64, spent_usd=12.5
+    )
+
+    # 366,000 at 100/s are 3660 s.
+    assert words(progress, pace) == [
+        "1000/367000", "100/s", "1:01:00 left", "2 failed", "64 in flight", "7 from cache", "5 from fixtures", "$12.50",
+    ]  # fmt: skip
+
+
+@given(st.lists(st.text("ab ", min_size=1, max_size=20), min_size=1), st.integers(0, 60))
+def test_what_is_shown_fits(said: list[str], width: int) -> None:
+    """A line is never wider than allowed, unless its first word is, and it leaves out from the end."""
+    line = fitting(said, width)
+
+    assert len(line) <= max(width, len(said[0]))
+    assert ", ".join(said).startswith(line)
+
+
+def test_a_line_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal there is a plain line every ten seconds, at four looks a second."""
+    with view.lines() as update:
+        for quarter in range(4 * 25 + 1):
+            clock.now = quarter / 4
+            update(Progress(total=400, settled=quarter * 2, in_flight=3))
+
+    # 8/s; after 10 s 80 are there and 320 left, which take 40 s.
+    assert capsys.readouterr().err.splitlines() == [
+        "80/400, 8.0/s, 0:40 left, 0 failed, 3 in flight",
+        "160/400, 8.0/s, 0:30 left, 0 failed, 3 in flight",
+    ]
+
+
+def test_an_event_every_ten_seconds(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """For machines the same is an event."""
+    with caplog.at_level(logging.INFO), view.progress_events() as update:
+        for second in range(11):
+            clock.now = float(second)
+            update(Progress(total=400, settled=second, calls=second, in_flight=3, spent_usd=0.25))
+    fields = [record.fields for record in caplog.records]  # type: ignore[attr-defined]  # given by `extra`
+
+    assert fields == [
+        {
+            "total": 400, "settled": 10, "calls": 10, "from_cache": 0, "from_fixtures": 0, "failed": 0, "in_flight": 3,
+            "spent_usd": 0.25, "per_second": 1.0, "left_s": 390.0,
+        }
+    ]  # fmt: skip
