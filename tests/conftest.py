@@ -30,6 +30,7 @@ LOOPBACK_FIXTURES = frozenset({"fault_server", "fault_server_process"})
 settings.register_profile(
     "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
+settings.register_profile("soak", settings.get_profile("tests"), max_examples=3000)
 settings.load_profile("tests")
 
 
@@ -51,6 +52,7 @@ def _load(name: str, path: Path) -> ModuleType:
 
 
 fault_server_module = _load("fault_server", REPO / "tests" / "faults" / "server.py")
+_load("fault_accounts", REPO / "tests" / "faults" / "accounts.py")
 
 
 @pytest.fixture(autouse=True)

@@ -107,9 +107,10 @@ class FaultServer:
         return [json.loads(line) for line in self.ledger.read_text(encoding="utf-8").splitlines()]
 
     def stop(self) -> None:
-        """End it."""
-        self.process.terminate()
-        self.process.wait(10)
+        """End it; calling it again does nothing."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(10)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -121,6 +122,20 @@ def serve(tmp_path: Path) -> Iterator[Any]:
 
     def start(*options: str) -> FaultServer:
         servers.append(FaultServer(tmp_path, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def serve_in() -> Iterator[Any]:
+    """Start fault servers whose ledger is in a folder of the test's choice; one that is left over is ended."""
+    servers: list[FaultServer] = []
+
+    def start(folder: Path, *options: str) -> FaultServer:
+        servers.append(FaultServer(folder, *options))
         return servers[-1]
 
     yield start

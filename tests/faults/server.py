@@ -225,6 +225,7 @@ class Behaviour:
         limits: Limits | None = None,
         burst: Burst | None = None,
         keep: bool = True,
+        brief: bool = False,
     ) -> None:
         self.calls: list[Call] = []
         self.count = 0
@@ -238,6 +239,7 @@ class Behaviour:
         self._faults = parse_script(faults)
         self._burst = burst
         self._keep = keep
+        self._brief = brief
         self._first_at: float | None = None
         self._seed = seed
         self._seen: Counter[bytes] = Counter()
@@ -259,7 +261,7 @@ class Behaviour:
         within, said = self._within_limits(now, text)
         step = self._choose(text, body, since_s=now - self._first_at) if within else Step("limited")
         step = Step(step.name, {**said, **step.options})
-        call = Call(self.count, path, text, headers, now, step.name, billed=step.billed)
+        call = Call(self.count, path, text, {} if self._brief else headers, now, step.name, billed=step.billed)
         self.count += 1
         if self._keep:
             self.calls.append(call)
@@ -647,6 +649,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         ),
         burst=arguments.burst,
         keep=False,
+        brief=arguments.brief,
     )
     server = Server(behaviour)
     stopping = asyncio.Event()
@@ -676,4 +679,5 @@ if __name__ == "__main__":
     parser.add_argument("--per-second", action="store_true", help="enforce a sixtieth of the requests a second, too")
     parser.add_argument("--silent", action="store_true", help="do not say what the limits are")
     parser.add_argument("--ledger", type=Path, help="a JSON line for each call, as it ends")
+    parser.add_argument("--brief", action="store_true", help="leave the headers out of the ledger")
     asyncio.run(_main(parser.parse_args()))
