@@ -6,6 +6,7 @@ from logprob_store.metrics.candidates import candidate_scores, choices
 from logprob_store.metrics.chosen import chosen_rank, greedy, with_chosen
 from logprob_store.metrics.columns import POSITION, generated
 from logprob_store.metrics.corpus import corpus_perplexity
+from logprob_store.metrics.fields import field_confidence
 from logprob_store.metrics.scores import scores
 from logprob_store.metrics.sequence import (
     confidence,
@@ -45,6 +46,7 @@ __all__ = [
     "entropy_bounds",
     "entropy_lower",
     "entropy_upper",
+    "field_confidence",
     "generated",
     "greedy",
     "group_confidence",
