@@ -1,0 +1,52 @@
+"""Where OpenTelemetry goes with `--otel`: over OTLP and HTTP, as the `OTEL_` variables of the environment say.
+
+Holds the setting up and the sending of what is left at the end. Leaves out what is measured
+(`logprob_store.telemetry`). The SDK reads the variables itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from logprob_store.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from logprob_store.telemetry import Instrument
+
+
+@contextlib.contextmanager
+def otlp() -> Iterator[Instrument]:
+    """Exporters for as long as the context lasts; at its end they send what they hold.
+
+    Raises:
+        InputError: the extra `otel` is not installed.
+    """
+    from logprob_store.telemetry import opentelemetry
+
+    tracers, meters = _providers()
+    try:
+        yield opentelemetry(tracer_provider=tracers, meter_provider=meters)
+    finally:
+        tracers.shutdown()
+        meters.shutdown()
+
+
+def _providers() -> tuple[Any, Any]:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise InputError("--otel needs an extra: pip install 'logprob-store[otel]'") from error
+    # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say goes before our own name.
+    resource = Resource.create({"service.name": "logprob-store"}).merge(OTELResourceDetector().detect())
+    tracers = TracerProvider(resource=resource)
+    tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return tracers, MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource)
