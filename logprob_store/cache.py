@@ -125,7 +125,9 @@ class AnswerCache:
                 disk_min_file_size=_LARGEST_ANSWER,
             )
         except (OSError, sqlite3.Error) as error:
-            raise CacheError(f"the cache at {path} cannot be opened: {error}") from error
+            raise CacheError(
+                f"the cache at {path} cannot be opened: {error}. See that there is room and that it can be written."
+            ) from error
 
     def __enter__(self) -> Self:
         return self

@@ -260,6 +260,7 @@ def open_run(
         RunLockedError: another process writes this run.
         RunChangedError: the run was made by another job or from other prompts.
         StoreError: the store cannot be written.
+        DiskError: there is no room to begin.
     """
     if not RUN_NAME.fullmatch(run) or run in {".", ".."}:
         raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them")
@@ -288,8 +289,12 @@ def open_run(
                 updated_at=now,
                 software=f"logprob-store {version('logprob-store')}",
             )
-            write_manifest(path, manifest)
-        _remove_unlisted(store, manifest)
+        try:
+            if not path.exists():
+                write_manifest(path, manifest)
+            _remove_unlisted(store, manifest)
+        except OSError as error:
+            raise DiskError(f"run {run}", store, error) from error
         writer = RunWriter(store, manifest, lock)
         on_error.pop_all()
     return writer

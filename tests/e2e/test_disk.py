@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections import Counter
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import logprob_store as ls
 from logprob_store.store.verifying import verify_store
 
 if TYPE_CHECKING:
@@ -61,3 +63,92 @@ def test_disk_full_then_room(workplace: Any, serve: Any, small: Path, full: str)
         # Those under way when the disk filled up were answered and could not be kept.
         assert after.total() - 400 <= 16 + 8
     assert before.total() > 0
+
+
+@pytest.fixture
+def place(workplace: Any) -> Iterator[Path]:
+    """A file system of its own in the workplace's folder, with room."""
+    place = workplace.folder / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=50M", "tmpfs", place], check=False).returncode:
+        pytest.skip("this machine does not allow mounting")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def on_small_disk(job: Path, *names: str) -> Path:
+    """The job with its cache or store, or both, on the small file system."""
+    for name in names:
+        job.write_text(job.read_text().replace(f'path = "{name}"', f'path = "small/{name}"'))
+    return job
+
+
+@pytest.mark.parametrize("what", ["cache", "store"])
+def test_read_only_then_writable(workplace: Any, serve: Any, place: Path, what: str) -> None:
+    """A run whose cache or store has become read-only says so before it asks; made writable, it goes on."""
+    server = serve()
+    job = on_small_disk(workplace.job(server.url, prompts=40), what)
+    assert workplace.run("run", job, "--run", "r", "--limit", "10").returncode == 0
+    subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+
+    refused = workplace.run("run", job, "--run", "r")
+    calls = len(server.calls())
+    subprocess.run(["mount", "-o", "remount,rw", place], check=True)
+    again = workplace.run("run", job, "--run", "r")
+
+    assert refused.returncode in {2, 4}, refused.stderr
+    assert str(place / what) in refused.stderr
+    assert "can be written" in refused.stderr or "ead-only" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert calls == 10
+    assert again.returncode == 0, again.stderr
+    assert verify_store(workplace.folder / ("small/store" if what == "store" else "store")) == []
+    assert Counter(call["body"] for call in server.calls()).total() == 40
+
+
+def test_no_room_from_the_start(workplace: Any, serve: Any, place: Path) -> None:
+    """With cache and store on a disk that is full already, nothing is asked; with room, the same command does it."""
+    server = serve()
+    job = on_small_disk(workplace.job(server.url, prompts=20), "cache", "store")
+    filler = place / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(b"\0" * 4096):
+            pass
+
+    refused = workplace.run("run", job, "--run", "r")
+    calls = len(server.calls())
+    filler.unlink()
+    again = workplace.run("run", job, "--run", "r")
+
+    assert refused.returncode in {2, 4}, refused.stderr
+    assert "o space left" in refused.stderr or "disk is full" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert calls == 0
+    assert again.returncode == 0, again.stderr
+    assert verify_store(place / "store") == []
+    assert len(server.calls()) == 20
+
+
+def test_one_small_disk_for_all(workplace: Any, serve: Any, place: Path) -> None:
+    """Cache and store share a disk that fills up three times: each time a clear end, in the end all is there."""
+    server = serve()
+    job = on_small_disk(workplace.job(server.url, prompts=400, part_bytes=50_000), "cache", "store")
+    codes = []
+    for size in ("200k", "500k", "800k", "50M"):
+        subprocess.run(["mount", "-o", f"remount,size={size}", place], check=True)
+        done = workplace.run("run", job, "--run", "r")
+        codes.append(done.returncode)
+        assert "Traceback" not in done.stderr, done.stderr
+        if (place / "store" / "runs" / "run=r" / "run.json").exists():
+            assert verify_store(place / "store") == []
+
+    assert codes[0] in {2, 4}
+    assert codes[-1] == 0
+    assert workplace_rows(place) == 400
+    # Lost are those that were under way when the disk filled up: 8 at once and as many in the buffer.
+    assert len(server.calls()) - 400 <= 3 * (16 + 8)
+
+
+def workplace_rows(place: Path) -> int:
+    """How many completions the store on the small disk has."""
+    return ls.open_store(place / "store").completions.collect().height
