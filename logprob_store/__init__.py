@@ -30,7 +30,43 @@ if TYPE_CHECKING:
         POSITION as POSITION,
     )
     from logprob_store.metrics import (
+        Conformal as Conformal,
+    )
+    from logprob_store.metrics import (
+        accuracy as accuracy,
+    )
+    from logprob_store.metrics import (
+        accuracy_by_threshold as accuracy_by_threshold,
+    )
+    from logprob_store.metrics import (
+        ace as ace,
+    )
+    from logprob_store.metrics import (
+        augrc as augrc,
+    )
+    from logprob_store.metrics import (
+        auprc as auprc,
+    )
+    from logprob_store.metrics import (
+        aurc as aurc,
+    )
+    from logprob_store.metrics import (
+        auroc as auroc,
+    )
+    from logprob_store.metrics import (
         bits_per_byte as bits_per_byte,
+    )
+    from logprob_store.metrics import (
+        bootstrap as bootstrap,
+    )
+    from logprob_store.metrics import (
+        bootstrap_mean as bootstrap_mean,
+    )
+    from logprob_store.metrics import (
+        brier as brier,
+    )
+    from logprob_store.metrics import (
+        brier_labels as brier_labels,
     )
     from logprob_store.metrics import (
         byte_perplexity as byte_perplexity,
@@ -48,7 +84,16 @@ if TYPE_CHECKING:
         confidence as confidence,
     )
     from logprob_store.metrics import (
+        conformal_threshold as conformal_threshold,
+    )
+    from logprob_store.metrics import (
         corpus_perplexity as corpus_perplexity,
+    )
+    from logprob_store.metrics import (
+        coverage_at_risk as coverage_at_risk,
+    )
+    from logprob_store.metrics import (
+        ece as ece,
     )
     from logprob_store.metrics import (
         entropy as entropy,
@@ -63,6 +108,12 @@ if TYPE_CHECKING:
         entropy_upper as entropy_upper,
     )
     from logprob_store.metrics import (
+        excess_aurc as excess_aurc,
+    )
+    from logprob_store.metrics import (
+        field_confidence as field_confidence,
+    )
+    from logprob_store.metrics import (
         generated as generated,
     )
     from logprob_store.metrics import (
@@ -72,7 +123,13 @@ if TYPE_CHECKING:
         group_confidence as group_confidence,
     )
     from logprob_store.metrics import (
+        guaranteed_threshold as guaranteed_threshold,
+    )
+    from logprob_store.metrics import (
         joint_probability as joint_probability,
+    )
+    from logprob_store.metrics import (
+        judged as judged,
     )
     from logprob_store.metrics import (
         logprob_margin as logprob_margin,
@@ -93,6 +150,9 @@ if TYPE_CHECKING:
         max_surprisal as max_surprisal,
     )
     from logprob_store.metrics import (
+        mce as mce,
+    )
+    from logprob_store.metrics import (
         mean_logprob as mean_logprob,
     )
     from logprob_store.metrics import (
@@ -111,7 +171,16 @@ if TYPE_CHECKING:
         negentropy as negentropy,
     )
     from logprob_store.metrics import (
+        nll as nll,
+    )
+    from logprob_store.metrics import (
         perplexity as perplexity,
+    )
+    from logprob_store.metrics import (
+        reliability_table as reliability_table,
+    )
+    from logprob_store.metrics import (
+        risk_coverage_curve as risk_coverage_curve,
     )
     from logprob_store.metrics import (
         scored_tokens as scored_tokens,
@@ -123,10 +192,19 @@ if TYPE_CHECKING:
         sliding_confidence as sliding_confidence,
     )
     from logprob_store.metrics import (
+        span_surprisal as span_surprisal,
+    )
+    from logprob_store.metrics import (
         text_scores as text_scores,
     )
     from logprob_store.metrics import (
+        threshold_at_risk as threshold_at_risk,
+    )
+    from logprob_store.metrics import (
         token_confidence as token_confidence,
+    )
+    from logprob_store.metrics import (
+        unjudged as unjudged,
     )
     from logprob_store.metrics import (
         unscored_tokens as unscored_tokens,
@@ -173,6 +251,9 @@ if TYPE_CHECKING:
     from logprob_store.store.reading import (
         open_store as open_store,
     )
+    from logprob_store.telemetry import (
+        opentelemetry as opentelemetry,
+    )
     from logprob_store.testing import (
         replay_client as replay_client,
     )
@@ -180,6 +261,7 @@ if TYPE_CHECKING:
 # Where each name lives; kept in step with __all__ by a test.
 _HOMES = {
     "Completion": "one_call",
+    "Conformal": "metrics",
     "Job": "job",
     "KEYS": "schema",
     "LogprobStoreError": "errors",
@@ -187,23 +269,41 @@ _HOMES = {
     "RunSummary": "run",
     "SCHEMA_VERSION": "schema",
     "Store": "store.reading",
+    "accuracy": "metrics",
+    "accuracy_by_threshold": "metrics",
+    "ace": "metrics",
+    "augrc": "metrics",
+    "auprc": "metrics",
+    "aurc": "metrics",
+    "auroc": "metrics",
     "bits_per_byte": "metrics",
+    "bootstrap": "metrics",
+    "bootstrap_mean": "metrics",
+    "brier": "metrics",
+    "brier_labels": "metrics",
     "byte_perplexity": "metrics",
     "candidate_scores": "metrics",
     "choices": "metrics",
     "chosen_rank": "metrics",
     "complete": "one_call",
     "confidence": "metrics",
+    "conformal_threshold": "metrics",
     "corpus_perplexity": "metrics",
+    "coverage_at_risk": "metrics",
+    "ece": "metrics",
     "entropy": "metrics",
     "entropy_bounds": "metrics",
     "entropy_lower": "metrics",
     "entropy_upper": "metrics",
+    "excess_aurc": "metrics",
+    "field_confidence": "metrics",
     "generated": "metrics",
     "greedy": "metrics",
     "group_confidence": "metrics",
+    "guaranteed_threshold": "metrics",
     "import_responses": "importing",
     "joint_probability": "metrics",
+    "judged": "metrics",
     "load_job": "job",
     "logprob_margin": "metrics",
     "logprob_sum": "metrics",
@@ -211,22 +311,30 @@ _HOMES = {
     "low_confidence_share": "metrics",
     "margin": "metrics",
     "max_surprisal": "metrics",
+    "mce": "metrics",
     "mean_logprob": "metrics",
     "mean_surprisal": "metrics",
     "min_k_probability": "metrics",
     "min_probability": "metrics",
     "missing_mass": "metrics",
     "negentropy": "metrics",
+    "nll": "metrics",
     "open_store": "store.reading",
+    "opentelemetry": "telemetry",
     "perplexity": "metrics",
+    "reliability_table": "metrics",
     "replay_client": "testing",
+    "risk_coverage_curve": "metrics",
     "run_job": "run",
     "run_job_async": "run",
     "scored_tokens": "metrics",
     "scores": "metrics",
     "sliding_confidence": "metrics",
+    "span_surprisal": "metrics",
     "text_scores": "metrics",
+    "threshold_at_risk": "metrics",
     "token_confidence": "metrics",
+    "unjudged": "metrics",
     "unscored_tokens": "metrics",
     "varentropy": "metrics",
     "with_chosen": "metrics",
@@ -240,27 +348,46 @@ __all__ = [
     "POSITION",
     "SCHEMA_VERSION",
     "Completion",
+    "Conformal",
     "Job",
     "LogprobStoreError",
     "RunSummary",
     "Store",
+    "accuracy",
+    "accuracy_by_threshold",
+    "ace",
+    "augrc",
+    "auprc",
+    "aurc",
+    "auroc",
     "bits_per_byte",
+    "bootstrap",
+    "bootstrap_mean",
+    "brier",
+    "brier_labels",
     "byte_perplexity",
     "candidate_scores",
     "choices",
     "chosen_rank",
     "complete",
     "confidence",
+    "conformal_threshold",
     "corpus_perplexity",
+    "coverage_at_risk",
+    "ece",
     "entropy",
     "entropy_bounds",
     "entropy_lower",
     "entropy_upper",
+    "excess_aurc",
+    "field_confidence",
     "generated",
     "greedy",
     "group_confidence",
+    "guaranteed_threshold",
     "import_responses",
     "joint_probability",
+    "judged",
     "load_job",
     "logprob_margin",
     "logprob_sum",
@@ -268,22 +395,30 @@ __all__ = [
     "low_confidence_share",
     "margin",
     "max_surprisal",
+    "mce",
     "mean_logprob",
     "mean_surprisal",
     "min_k_probability",
     "min_probability",
     "missing_mass",
     "negentropy",
+    "nll",
     "open_store",
+    "opentelemetry",
     "perplexity",
+    "reliability_table",
     "replay_client",
+    "risk_coverage_curve",
     "run_job",
     "run_job_async",
     "scored_tokens",
     "scores",
     "sliding_confidence",
+    "span_surprisal",
     "text_scores",
+    "threshold_at_risk",
     "token_confidence",
+    "unjudged",
     "unscored_tokens",
     "varentropy",
     "with_chosen",

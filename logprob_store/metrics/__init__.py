@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from logprob_store.metrics.bootstrap import bootstrap, bootstrap_mean
+from logprob_store.metrics.calibration import ace, brier, brier_labels, ece, mce, nll, reliability_table
 from logprob_store.metrics.candidates import candidate_scores, choices
 from logprob_store.metrics.chosen import chosen_rank, greedy, with_chosen
 from logprob_store.metrics.columns import POSITION, generated
+from logprob_store.metrics.conformal import Conformal, conformal_threshold
 from logprob_store.metrics.corpus import corpus_perplexity
 from logprob_store.metrics.fields import field_confidence
+from logprob_store.metrics.guarantee import guaranteed_threshold
+from logprob_store.metrics.judged import accuracy, judged, unjudged
+from logprob_store.metrics.ranking import augrc, auprc, aurc, auroc, excess_aurc
 from logprob_store.metrics.scores import scores
+from logprob_store.metrics.selective import (
+    accuracy_by_threshold,
+    coverage_at_risk,
+    risk_coverage_curve,
+    threshold_at_risk,
+)
 from logprob_store.metrics.sequence import (
     confidence,
     joint_probability,
@@ -21,6 +33,7 @@ from logprob_store.metrics.sequence import (
     scored_tokens,
     unscored_tokens,
 )
+from logprob_store.metrics.spans import span_surprisal
 from logprob_store.metrics.texts import bits_per_byte, byte_perplexity, text_scores, word_perplexity
 from logprob_store.metrics.topk import logprob_margin, margin, missing_mass, token_confidence
 from logprob_store.metrics.topk_bounds import entropy_bounds, entropy_lower, entropy_upper
@@ -35,40 +48,65 @@ from logprob_store.metrics.windows import (
 
 __all__ = [
     "POSITION",
+    "Conformal",
+    "accuracy",
+    "accuracy_by_threshold",
+    "ace",
+    "augrc",
+    "auprc",
+    "aurc",
+    "auroc",
     "bits_per_byte",
+    "bootstrap",
+    "bootstrap_mean",
+    "brier",
+    "brier_labels",
     "byte_perplexity",
     "candidate_scores",
     "choices",
     "chosen_rank",
     "confidence",
+    "conformal_threshold",
     "corpus_perplexity",
+    "coverage_at_risk",
+    "ece",
     "entropy",
     "entropy_bounds",
     "entropy_lower",
     "entropy_upper",
+    "excess_aurc",
     "field_confidence",
     "generated",
     "greedy",
     "group_confidence",
+    "guaranteed_threshold",
     "joint_probability",
+    "judged",
     "logprob_margin",
     "logprob_sum",
     "longest_low_confidence_span",
     "low_confidence_share",
     "margin",
     "max_surprisal",
+    "mce",
     "mean_logprob",
     "mean_surprisal",
     "min_k_probability",
     "min_probability",
     "missing_mass",
     "negentropy",
+    "nll",
     "perplexity",
+    "reliability_table",
+    "risk_coverage_curve",
     "scored_tokens",
     "scores",
     "sliding_confidence",
+    "span_surprisal",
     "text_scores",
+    "threshold_at_risk",
     "token_confidence",
+    "unjudged",
     "unscored_tokens",
     "varentropy",
     "with_chosen",

@@ -1,0 +1,166 @@
+"""Selective prediction: accept what is sure, have the rest reviewed. What does a threshold buy?
+
+Holds the risk-coverage curve, accuracy by threshold, and the coverage and threshold at a target risk. Leaves out the
+areas under the curves (`ranking`) and a threshold with a guarantee (`guarantee`): the figures here are of the rows at
+hand, and picking the best threshold on them flatters it.
+
+A row is accepted where its confidence is at least the threshold. Risk is the error rate of what is accepted, coverage
+the share that is. Rows without a confidence or a truth are counted in `unjudged`; in use, one without a confidence goes
+to review.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from logprob_store.metrics.judged import C, Y, as_list, judged_rows
+from logprob_store.metrics.ranking import accepted_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from logprob_store.metrics.columns import Column
+
+__all__ = ["accuracy_by_threshold", "coverage_at_risk", "risk_coverage_curve", "threshold_at_risk"]
+
+THRESHOLDS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+def coverage_at_risk(confidence: Column = "confidence", correct: Column = "correct", *, risk: float) -> pl.Expr:
+    """The largest share that can be accepted with an error rate of at most `risk`.
+
+    Range [0, 1], up is better; 0 where no threshold does. Needs: confidence, correct. Source: Geifman and El-Yaniv 2017
+    (arXiv:1705.08500). Unjudged rows are left out; none judged gives null.
+
+    Raises:
+        ValueError: `risk` is not in [0, 1].
+
+    The surest two of four have no error, the surest three have one:
+
+    >>> frame = pl.DataFrame({"confidence": [0.9, 0.8, 0.7, 0.6], "correct": [True, True, False, False]})
+    >>> frame.select(coverage_at_risk(risk=0.1), threshold_at_risk(risk=0.1)).row(0)
+    (0.5, 0.8)
+    """
+    errors, accepted, c = accepted_at(confidence, correct)
+    largest = accepted.filter(errors / accepted <= _risk(risk)).max().fill_null(0)
+    return pl.when(c.len() > 0).then(largest / c.len()).alias("coverage_at_risk")
+
+
+def threshold_at_risk(confidence: Column = "confidence", correct: Column = "correct", *, risk: float) -> pl.Expr:
+    """The lowest threshold at which what is accepted has an error rate of at most `risk`: that of `coverage_at_risk`.
+
+    Range [0, 1]; null where no threshold does. It was picked on these rows, so new rows will have a somewhat higher
+    risk; `guaranteed_threshold` allows for that. Needs: confidence, correct. Source: as `coverage_at_risk`, and its
+    example.
+
+    Raises:
+        ValueError: `risk` is not in [0, 1].
+
+    >>> frame = pl.DataFrame({"confidence": [0.9, 0.8], "correct": [False, True]})
+    >>> frame.select(threshold_at_risk(risk=0.5), nothing=threshold_at_risk(risk=0.4)).row(0)
+    (0.8, None)
+    """
+    errors, accepted, c = accepted_at(confidence, correct)
+    return c.filter(errors / accepted <= _risk(risk)).min().alias("threshold_at_risk")
+
+
+def risk_coverage_curve(
+    frame: pl.DataFrame | pl.LazyFrame,
+    confidence: Column = "confidence",
+    correct: Column = "correct",
+    *,
+    by: str | Sequence[str] | None = None,
+) -> pl.LazyFrame:
+    """The risk-coverage curve: one row for each distinct confidence, from the surest on, and per group of `by`.
+
+    Columns: those of `by`; threshold; accepted, how many rows have at least that confidence; coverage, their share;
+    errors among them; risk = errors / accepted; generalised_risk = errors / all judged rows. Unjudged rows are not in
+    it. Source: El-Yaniv and Wiener 2010; generalised risk, Traub et al. 2024 (arXiv:2407.01032).
+
+    >>> frame = pl.DataFrame({"confidence": [0.9, 0.6, 0.6, None], "correct": [True, False, True, True]})
+    >>> curve = risk_coverage_curve(frame).collect()
+    >>> curve.select("threshold", "accepted", pl.col("coverage", "risk").round(4)).rows()
+    [(0.9, 1, 0.3333, 0.0), (0.6, 3, 1.0, 0.3333)]
+    """
+    groups = as_list(by)
+    rows, _ = judged_rows(frame, confidence, correct, groups)
+    kept = rows.select(*groups, threshold=C, errors=(1.0 - pl.col(Y)).cast(pl.Int64))
+    counted = (
+        kept.group_by(*groups, "threshold")
+        .agg(accepted=pl.len().cast(pl.Int64), errors=pl.col("errors").sum())
+        .sort(*groups, "threshold", descending=[False] * len(groups) + [True], nulls_last=True)
+    )
+    sums = pl.col("accepted", "errors").cum_sum()
+    summed = counted.with_columns(sums.over(groups) if groups else sums)
+    total = pl.col("accepted").max()
+    return summed.with_columns(total=total.over(groups) if groups else total).select(
+        *groups,
+        "threshold",
+        "accepted",
+        "errors",
+        coverage=pl.col("accepted") / pl.col("total"),
+        risk=pl.col("errors") / pl.col("accepted"),
+        generalised_risk=pl.col("errors") / pl.col("total"),
+    )
+
+
+def accuracy_by_threshold(
+    frame: pl.DataFrame | pl.LazyFrame,
+    confidence: Column = "confidence",
+    correct: Column = "correct",
+    *,
+    thresholds: Sequence[float] = THRESHOLDS,
+    by: str | Sequence[str] | None = None,
+) -> pl.LazyFrame:
+    """Routing: what each threshold accepts, how right that is, and how right what goes to review is.
+
+    Columns: those of `by`; threshold; accepted and reviewed, counts of judged rows; coverage, the accepted share;
+    accuracy_accepted and accuracy_reviewed, null where there are none; unjudged, rows of the group in no count.
+
+    Raises:
+        ValueError: a threshold is not in [0, 1], or there is none.
+
+    >>> frame = pl.DataFrame({"confidence": [0.9, 0.8, 0.3, None], "correct": [True, False, False, True]})
+    >>> accuracy_by_threshold(frame, thresholds=[0.5]).collect().row(0)
+    (0.5, 2, 1, 0.6666666666666666, 0.5, 0.0, 1)
+    """
+    if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
+        raise ValueError(f"thresholds {list(thresholds)}: give at least one, each in [0, 1]")
+    groups = as_list(by)
+    rows, whole = judged_rows(frame, confidence, correct, groups)
+    limits = pl.Series(sorted({float(threshold) for threshold in thresholds}))
+    # How many thresholds a row is not below says all; what is summed up then is small.
+    passes = pl.lit(limits).search_sorted(pl.col(C), side="right").cast(pl.Int64)
+    counted = rows.group_by(*groups, passes=passes).agg(rows=pl.len().cast(pl.Int64), right=pl.col(Y).sum())
+    grid = whole.join(pl.LazyFrame({"threshold": limits}).with_row_index("place"), how="cross")
+    if groups:
+        beside = grid.join(counted, on=groups, how="left", nulls_equal=True)
+    else:
+        beside = grid.join(counted, left_on=pl.lit(1), right_on=pl.lit(1), how="left")
+    taken = pl.col("passes") > pl.col("place")
+    table = beside.group_by(*groups, "threshold", "unjudged").agg(
+        accepted=pl.col("rows").filter(taken).sum(),
+        reviewed=pl.col("rows").filter(~taken).sum(),
+        right=pl.col("right").filter(taken).sum(),
+        right_reviewed=pl.col("right").filter(~taken).sum(),
+    )
+    return table.sort(*groups, "threshold", nulls_last=True).select(
+        *groups,
+        *("threshold", "accepted", "reviewed"),
+        _share(pl.col("accepted"), pl.col("accepted") + pl.col("reviewed")).alias("coverage"),
+        _share(pl.col("right"), pl.col("accepted")).alias("accuracy_accepted"),
+        _share(pl.col("right_reviewed"), pl.col("reviewed")).alias("accuracy_reviewed"),
+        "unjudged",
+    )
+
+
+def _share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
+    return pl.when(whole > 0).then(part / whole)
+
+
+def _risk(risk: float) -> float:
+    if not 0 <= risk <= 1:
+        raise ValueError(f"risk {risk} is not an error rate in [0, 1]")
+    return risk
