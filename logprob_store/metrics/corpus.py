@@ -46,7 +46,7 @@ def corpus_perplexity(
     match by:
         case "token":
             total = count.filter(usable).sum()
-            mean = pl.when(total > 0).then(nats.filter(usable).sum() / total)
+            mean: pl.Expr = pl.when(total > 0).then(nats.filter(usable).sum() / total)
         case "sequence":
             mean = (nats.filter(usable) / count.filter(usable)).mean()
         case _:

@@ -1,25 +1,31 @@
 """One row of scores per completion, lazily.
 
-Leaves out the formulas (`sequence`, `topk`, `topk_entropy`) and opening a store (`logprob_store.store`).
+Holds which table is read for which score, and how: a run in pieces, each in memory for itself. Leaves out the names
+(`catalogue`), the formulas (`sequence`, `topk` and the others) and opening a store (`logprob_store.store`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from logprob_store.metrics import sequence
-from logprob_store.metrics.columns import POSITION, generated
-from logprob_store.metrics.topk import margin, missing_mass
-from logprob_store.metrics.topk_entropy import entropy
+from logprob_store.metrics import catalogue
+from logprob_store.metrics.chosen import with_chosen
+from logprob_store.metrics.columns import generated
+from logprob_store.metrics.topk import LARGEST_RANK
+from logprob_store.metrics.windows import group_confidence
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["scores"]
+__all__ = ["scores", "scores_in_pieces"]
+
+Tables: TypeAlias = tuple[pl.LazyFrame, pl.LazyFrame | None, pl.LazyFrame]
+"""Tokens, alternatives, completions."""
 
 _FROM_COMPLETIONS: Final = (
     *KEYS,
@@ -31,10 +37,15 @@ _FROM_COMPLETIONS: Final = (
     "text",
     "token_count",
 )
-_FROM_ALTERNATIVES: Final = ("mean_entropy", "mean_margin", "mean_missing_mass")
 
 
-def scores(tokens: pl.LazyFrame, alternatives: pl.LazyFrame | None, completions: pl.LazyFrame) -> pl.LazyFrame:
+def scores(
+    tokens: pl.LazyFrame,
+    alternatives: pl.LazyFrame | None,
+    completions: pl.LazyFrame,
+    *,
+    metrics: Sequence[str | pl.Expr] | None = None,
+) -> pl.LazyFrame:
     """One row per completion: who it is, and how sure the model was of it.
 
     Columns: run, completion_id, prompt_id, prompt_index, sample_index, choice_index, finish_reason, text,
@@ -43,12 +54,18 @@ def scores(tokens: pl.LazyFrame, alternatives: pl.LazyFrame | None, completions:
     nats), mean_margin and mean_missing_mass, means over the tokens that have at least two alternatives with a
     logprob.
 
+    `metrics` chooses by name what follows token_count (docs/metrics.md lists the names), and may hold expressions over
+    the tokens of a completion, such as `ls.sliding_confidence(window=256)`.
+
     A completion without tokens stays, with nulls and scored_tokens 0; without alternatives (or with None for
-    the table) the last three are null. The order of rows is not promised. To count the mass of sampled tokens
+    the table) what is of them is null. The order of rows is not promised. To count the mass of sampled tokens
     the API did not list, give `with_chosen(alternatives, tokens)` as alternatives.
 
     Lazy: a filter on the keys reaches the files, and the alternatives are read only when a column from them
     is asked for. Needs: the three tables. Ranges, directions, sources: as each metric's own function says.
+
+    Raises:
+        InputError: a name that there is not.
 
     Two tokens of 1/2 and 1/8, the second completion without any:
 
@@ -73,61 +90,136 @@ def scores(tokens: pl.LazyFrame, alternatives: pl.LazyFrame | None, completions:
     >>> table.select("prompt_id", "scored_tokens", pl.col("perplexity").round(6)).collect().rows()
     [('a', 2, 4.0), ('b', 0, None)]
     """
-    narrow = completions.select(_FROM_COMPLETIONS).join(_token_scores(tokens), on=KEYS, how="left")
-    narrow = narrow.with_columns(pl.col("scored_tokens", "unscored_tokens").fill_null(0))
-    if alternatives is None:
-        return narrow.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in _FROM_ALTERNATIVES)
-    wide = narrow.join(_alternative_scores(alternatives), on=KEYS, how="left")
-    return _narrow_where_enough(narrow, wide)
+    plan = _Plan.of(metrics, keys=KEYS, measured=False)
+    return plan.read([lambda: (tokens, alternatives, completions)], (tokens, alternatives, completions))
 
 
-def _token_scores(tokens: pl.LazyFrame) -> pl.LazyFrame:
-    return (
-        tokens.filter(generated())
-        .group_by(KEYS)
-        .agg(
-            sequence.scored_tokens(),
-            sequence.unscored_tokens(),
-            sequence.logprob_sum(),
-            sequence.joint_probability(),
-            sequence.mean_logprob(),
-            sequence.confidence(),
-            sequence.perplexity(),
-            sequence.min_probability(),
-        )
-    )
+def scores_in_pieces(
+    pieces: Sequence[Callable[[], Tables]], empty: Tables, *, metrics: Sequence[str | pl.Expr] | None = None
+) -> pl.LazyFrame:
+    """`scores` of several sets of tables, one after another, so that memory holds one at a time.
 
-
-def _alternative_scores(alternatives: pl.LazyFrame) -> pl.LazyFrame:
-    by_token = (
-        alternatives.filter(generated())
-        .group_by(POSITION)
-        .agg(entropy(form="tail"), margin(rank="rank"), missing_mass())
-    )
-    return by_token.group_by(KEYS).agg(pl.col("entropy", "margin", "missing_mass").mean().name.prefix("mean_"))
-
-
-def _narrow_where_enough(narrow: pl.LazyFrame, wide: pl.LazyFrame) -> pl.LazyFrame:
-    """`wide`, planned as `narrow` when the query asks for no other column.
-
-    polars keeps a left join none of whose columns are selected, for it cannot know that keys are unique, and
-    would scan all alternatives for a list of perplexities. A horizontal concat is dropped, but stops filters.
-    So we choose once the query's columns are known, and hand filters on.
+    Args:
+        pieces: each gives the tokens, alternatives and completions of whole completions of one run.
+        empty: tables without rows, for the columns.
+        metrics: as in `scores`.
     """
-    enough = set(narrow.collect_schema())
+    # Of one run, completion_id is enough: to group by a constant run as well takes twice the time.
+    return _Plan.of(metrics, keys=("completion_id",), measured=True).read(pieces, empty)
 
-    def plan(
-        columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        # polars names the predicate's columns among those it asks for
-        table = wide if columns is None or not enough.issuperset(columns) else narrow
-        if predicate is not None:
-            table = table.filter(predicate)
-        if columns is not None:
-            table = table.select(columns)
-        if n_rows is not None:
-            table = table.head(n_rows)
-        # not collect_batches: in polars 2.1 a damaged file ends its batches early, without an error
-        yield table.collect(engine="streaming")
 
-    return register_io_source(plan, schema=wide.collect_schema, is_pure=True, explain_name="scores")
+@dataclass(frozen=True)
+class _Plan:
+    """What is asked for. `measured`: the alternatives are files, whose largest rank is quickly known."""
+
+    names: tuple[str, ...]
+    own: tuple[pl.Expr, ...]
+    keys: tuple[str, ...]
+    measured: bool
+
+    @classmethod
+    def of(cls, metrics: Sequence[str | pl.Expr] | None, *, keys: tuple[str, ...], measured: bool) -> _Plan:
+        listed = catalogue.DEFAULT_METRICS if metrics is None else metrics
+        names = tuple(dict.fromkeys(metric for metric in listed if isinstance(metric, str)))
+        catalogue.check_metrics(names)
+        return cls(names, tuple(metric for metric in listed if isinstance(metric, pl.Expr)), keys, measured)
+
+    @property
+    def of_tokens(self) -> list[str]:
+        return [name for name in self.names if name not in catalogue.OF_ALTERNATIVES]
+
+    @property
+    def of_alternatives(self) -> list[str]:
+        return [name for name in self.names if name in catalogue.OF_ALTERNATIVES]
+
+    def read(self, pieces: Sequence[Callable[[], Tables]], empty: Tables) -> pl.LazyFrame:
+        """A table in pieces, each planned without the alternatives when the query asks for no column of theirs.
+
+        polars keeps a left join none of whose columns are selected, for it cannot know that keys are unique, and
+        would scan all alternatives for a list of perplexities. A horizontal concat is dropped, but stops filters.
+        So we choose once the query's columns are known, and hand filters on.
+        """
+        of_alternatives = set(self.of_alternatives)
+
+        def read(
+            columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
+        ) -> Iterator[pl.DataFrame]:
+            # polars names the predicate's columns among those it asks for
+            narrow = columns is not None and of_alternatives.isdisjoint(columns)
+            for piece in pieces:
+                table = self.narrow(piece()) if narrow else self.wide(piece())
+                if predicate is not None:
+                    table = table.filter(predicate)
+                if columns is not None:
+                    table = table.select(columns)
+                if n_rows is not None:
+                    table = table.head(n_rows)
+                # not collect_batches: in polars 2.1 a damaged file ends its batches early, without an error
+                frame = table.collect(engine="streaming")
+                yield frame
+                if n_rows is not None:
+                    n_rows -= frame.height
+                    if n_rows <= 0:
+                        return
+
+        unmeasured = replace(self, measured=False)
+        return register_io_source(
+            read, schema=lambda: unmeasured.wide(empty).collect_schema(), is_pure=True, explain_name="scores"
+        )
+
+    def narrow(self, tables: Tables) -> pl.LazyFrame:
+        """Without what is of the alternatives."""
+        tokens, _, completions = tables
+        names = self.of_tokens
+        table = completions.select(_FROM_COMPLETIONS).join(self._token_scores(tokens), on=self.keys, how="left")
+        counts = [name for name in ("scored_tokens", "unscored_tokens") if name in {"scored_tokens", *names}]
+        finished = {name: catalogue.FROM_TOTALS[name][1] for name in names if name in catalogue.FROM_TOTALS}
+        finished |= {name: catalogue.FROM_TEXT[name] for name in names if name in catalogue.FROM_TEXT}
+        table = table.with_columns(pl.col(counts).fill_null(0)).with_columns(**finished)
+        return table.select(*_FROM_COMPLETIONS, *names, *self._own_names())
+
+    def wide(self, tables: Tables) -> pl.LazyFrame:
+        """With it; null where there are no alternatives."""
+        tokens, alternatives, _ = tables
+        table = self.narrow(tables)
+        if not self.of_alternatives:
+            return table
+        if alternatives is None:
+            table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in self.of_alternatives)
+        else:
+            table = table.join(self._alternative_scores(tokens, alternatives), on=self.keys, how="left")
+        return table.select(*_FROM_COMPLETIONS, *self.names, *self._own_names())
+
+    def _own_names(self) -> list[str]:
+        return [expr.meta.output_name() for expr in self.own]
+
+    def _token_scores(self, tokens: pl.LazyFrame) -> pl.LazyFrame:
+        totals = {"scored_tokens"}
+        for name in self.of_tokens:
+            totals.update(catalogue.FROM_TOTALS[name][0] if name in catalogue.FROM_TOTALS else ())
+            totals.update(("_sum",) if name in catalogue.FROM_TEXT else ())
+        aggs = {total: catalogue.TOTALS[total] for total in sorted(totals)}
+        aggs |= {name: catalogue.FROM_TOKENS[name] for name in self.names if name in catalogue.FROM_TOKENS}
+        return tokens.filter(generated()).group_by(self.keys).agg(*self.own, **aggs)
+
+    def _alternative_scores(self, tokens: pl.LazyFrame, alternatives: pl.LazyFrame) -> pl.LazyFrame:
+        largest = LARGEST_RANK
+        if self.measured:
+            largest = alternatives.select(pl.col("rank").max()).collect(engine="streaming").item() or 1
+        by_token = {
+            name: catalogue.by_token(name, largest) for name in catalogue.BY_TOKEN if f"mean_{name}" in self.names
+        }
+        means = {f"mean_{name}": pl.col(name).mean() for name in by_token}
+        if "group_confidence" in self.names:
+            by_token["token_confidence"] = catalogue.by_token("token_confidence", largest)
+            means["group_confidence"] = group_confidence(window=catalogue.WINDOW)
+        place = (*self.keys, "section", "position")
+        rows = alternatives.filter(generated())
+        found = []
+        if by_token:
+            found.append(rows.group_by(place).agg(**by_token).group_by(self.keys).agg(**means))
+        if beside := [name for name in self.names if name in catalogue.BY_CHOSEN]:
+            both = with_chosen(rows, tokens.filter(generated())).group_by(place)
+            by_place = both.agg(**{name: catalogue.BY_CHOSEN[name] for name in beside})
+            found.append(by_place.group_by(self.keys).agg(pl.col(beside).mean()))
+        return found[0] if len(found) == 1 else found[0].join(found[1], on=self.keys, how="full", coalesce=True)

@@ -15,11 +15,11 @@ from logprob_store.metrics.columns import Column, as_column
 
 __all__ = ["logprob_margin", "margin", "missing_mass", "token_confidence"]
 
-_RANK_BITS = 15
+LARGEST_RANK = 2**15 - 1
 """`rank` is an Int16 that counts from 0 or 1."""
 
 
-def margin(column: Column = "logprob", *, rank: Column | None = None) -> pl.Expr:
+def margin(column: Column = "logprob", *, rank: Column | None = None, largest_rank: int = LARGEST_RANK) -> pl.Expr:
     """The lead of the most likely alternative over the next, p1 - p2.
 
     Range [0, 1], up is surer; 0 is a tie. Needs: the `logprob` of alternatives, by token. Source: margin
@@ -27,30 +27,34 @@ def margin(column: Column = "logprob", *, rank: Column | None = None) -> pl.Expr
     give null.
 
     `rank="rank"` gives the same numbers several times faster and in far less memory: with a column that tells
-    a token's alternatives apart, 0 to 32767, polars need not gather each group to find its second.
+    a token's alternatives apart, polars need not gather each group to find its second. Where no rank is above
+    `largest_rank` (with 20 alternatives, 20), say so: it is then three times as fast again. A rank above it makes the
+    margin wrong.
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.25), log(0.625)]}).select(margin()).item(), 6)
     0.375
     """
     logprob = as_column(column)
-    return where_two(logprob, logprob.max().exp() - _second(logprob, rank).exp()).alias("margin")
+    return where_two(logprob, logprob.max().exp() - _second(logprob, rank, largest_rank).exp()).alias("margin")
 
 
-def logprob_margin(column: Column = "logprob", *, rank: Column | None = None) -> pl.Expr:
+def logprob_margin(
+    column: Column = "logprob", *, rank: Column | None = None, largest_rank: int = LARGEST_RANK
+) -> pl.Expr:
     """The lead of the most likely alternative over the next, l1 - l2 = ln(p1 / p2).
 
     Range [0, inf), nats, up is surer; 0 is a tie. It does not saturate where p1 is nearly 1, as `margin`
     does; logprobs taken at temperature t are divided by t, and it with them. Needs: the `logprob` of
-    alternatives, by token; `rank` as in `margin`. Source: the log-odds of best against second best. Nulls are
-    left out; fewer than two give null.
+    alternatives, by token; `rank` and `largest_rank` as in `margin`. Source: the log-odds of best against
+    second best. Nulls are left out; fewer than two give null.
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.25), log(0.5)]}).select(logprob_margin()).item(), 6)
     0.693147
     """
     logprob = as_column(column)
-    return where_two(logprob, logprob.max() - _second(logprob, rank)).alias("logprob_margin")
+    return where_two(logprob, logprob.max() - _second(logprob, rank, largest_rank)).alias("logprob_margin")
 
 
 def missing_mass(column: Column = "logprob") -> pl.Expr:
@@ -95,7 +99,7 @@ def hidden_mass(logprob: pl.Expr) -> pl.Expr:
     return (1.0 - logprob.exp().sum()).clip(lower_bound=0.0)
 
 
-def _second(logprob: pl.Expr, rank: Column | None) -> pl.Expr:
+def _second(logprob: pl.Expr, rank: Column | None, largest_rank: int) -> pl.Expr:
     """The second largest logprob of a group; an equal one counts."""
     if rank is None:
         return logprob.sort(descending=True, nulls_last=True).get(1, null_on_oob=True)
@@ -106,7 +110,7 @@ def _second(logprob: pl.Expr, rank: Column | None) -> pl.Expr:
     index = as_column(rank)
     lowest = float("-inf")
     losers = []
-    for bit in range(_RANK_BITS):
+    for bit in range(max(largest_rank.bit_length(), 1)):
         has_bit = (index & (1 << bit)) != 0
         ones = pl.when(has_bit).then(logprob).max().fill_null(lowest)
         zeros = pl.when(has_bit).then(None).otherwise(logprob).max().fill_null(lowest)

@@ -11,14 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import polars as pl
 
 from logprob_store.errors import RunNotFoundError, StoreNotFoundError
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
-from logprob_store.store.manifest import Counts, Manifest, read_manifest
+from logprob_store.store.manifest import Counts, Manifest, Part, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+_PIECE_ROWS: Final = 20_000_000
+"""Tokens and alternatives that scores hold in memory at a time, unless one part has more: under a GB."""
 
 _RUNS: Final = pl.Schema(
     {
@@ -115,11 +119,37 @@ class Store:
         """One row per imported record: the file and the place in it that it came from."""
         return self._scan("imports", IMPORTS)
 
-    def scores(self) -> pl.LazyFrame:
-        """One row per completion: perplexity, confidence and the rest; see docs/metrics.md."""
-        from logprob_store.metrics.scores import scores
+    def scores(self, *, metrics: Sequence[str | pl.Expr] | None = None) -> pl.LazyFrame:
+        """One row per completion: perplexity, confidence and the rest, or the `metrics` named; see docs/metrics.md.
 
-        return scores(self.tokens, self.alternatives, self.completions)
+        Raises:
+            InputError: there is no metric of a name.
+        """
+        from logprob_store.metrics.scores import scores_in_pieces
+
+        pieces = [piece.tables for piece in self._pieces()]
+        return scores_in_pieces(pieces, Store(self.path, ()).tables(), metrics=metrics)
+
+    def tables(self) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
+        """The tokens, the alternatives and the completions: what metrics start from."""
+        return self.tokens, self.alternatives, self.completions
+
+    def _pieces(self) -> Iterator[Store]:
+        """Views of some parts of one run each, of a bounded number of rows; completions are whole in each."""
+        for manifest in self.manifests:
+            parts: list[Part] = []
+            rows = 0
+            for part in manifest.parts:
+                if "completions" not in part.files:
+                    continue
+                size = sum(part.files[table].rows for table in ("tokens", "alternatives") if table in part.files)
+                if parts and rows + size > _PIECE_ROWS:
+                    yield Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
+                    parts, rows = [], 0
+                parts.append(part)
+                rows += size
+            if parts:
+                yield Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
 
     def candidate_scores(self) -> pl.LazyFrame:
         """One row per candidate of runs that scored continuations; see docs/scoring.md."""
@@ -132,6 +162,12 @@ class Store:
         from logprob_store.metrics.texts import text_scores
 
         return text_scores(self.tokens, self.completions, self.prompts)
+
+    def fields(self) -> pl.LazyFrame:
+        """One row per value of each JSON answer, with the scores of its tokens; see docs/metrics.md."""
+        from logprob_store.metrics.fields import field_confidence
+
+        return field_confidence(self.tokens)
 
     def files(self, table: str) -> list[Path]:
         """The committed Parquet files of a table, in order: for pyarrow, DuckDB or anything else."""

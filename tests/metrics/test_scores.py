@@ -10,6 +10,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import logprob_store.metrics as ls
+from logprob_store.errors import InputError
+from logprob_store.metrics import catalogue
+from logprob_store.metrics.scores import scores_in_pieces
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, KEYS, TOKENS
 
 if TYPE_CHECKING:
@@ -181,3 +184,78 @@ def test_sampled_tokens_can_be_given_their_mass() -> None:
     more = ls.with_chosen(ALTERNATIVE_ROWS, TOKEN_ROWS)
 
     assert scored(more).collect().height == 3
+
+
+@pytest.mark.parametrize("name", [*catalogue.FROM_TOTALS, *catalogue.FROM_TOKENS])
+def test_a_score_by_name_is_the_metric_of_that_name(name: str) -> None:
+    """Scores computed from totals are those of the metric's own function, to the last digits."""
+    named = {"tail_confidence": ls.sliding_confidence(window=32, statistic="tail").alias("tail_confidence")}
+    options = {"sliding_confidence": {"window": 32}}
+    metric = named.get(name, getattr(ls, name, None) and getattr(ls, name)(**options.get(name, {})))
+    own = TOKEN_ROWS.filter(ls.generated()).group_by(KEYS).agg(metric.cast(pl.Float64))
+    actual = ls.scores(TOKEN_ROWS, None, COMPLETION_ROWS, metrics=[name]).select(*KEYS, pl.col(name).cast(pl.Float64))
+
+    assert_frame_equal(
+        actual.filter(pl.col("completion_id") < 3).sort(KEYS).collect(), own.sort(KEYS).collect(), check_exact=False
+    )
+
+
+@pytest.mark.parametrize("name", [*catalogue.BY_TOKEN])
+def test_a_mean_by_name_is_the_mean_of_that_metric(name: str) -> None:
+    """mean_<name> is the mean over tokens of the metric's own function."""
+    options = {"margin": {"rank": "rank"}, "logprob_margin": {"rank": "rank"}}
+    metric = getattr(ls, name)(**options.get(name, {}))
+    by_token = ALTERNATIVE_ROWS.filter(ls.generated()).group_by(ls.POSITION).agg(metric)
+    expected = by_token.group_by(KEYS).agg(pl.col(name).mean()).collect().item(0, name)
+    rows = ls.scores(TOKEN_ROWS, ALTERNATIVE_ROWS, COMPLETION_ROWS, metrics=[f"mean_{name}"])
+
+    assert rows.filter(completion_id=1).collect().item(0, f"mean_{name}") == pytest.approx(expected)
+
+
+def test_every_name_gives_its_column() -> None:
+    """All names at once: each is a column, in the order asked for, and Python expressions follow."""
+    asked = [*catalogue.METRIC_NAMES, ls.sliding_confidence(window=2).alias("by_two")]
+    frame = ls.scores(TOKEN_ROWS, ALTERNATIVE_ROWS, COMPLETION_ROWS, metrics=asked).sort(KEYS).collect()
+
+    assert frame.columns == [*COLUMNS[:9], *catalogue.METRIC_NAMES, "by_two"]
+    assert frame.height == 3
+    # 1/2 and 1/8 are one window; the alternatives of the first (1/2, 1/4) and second (1/8, 1/2, 1/8)
+    assert frame.item(0, "by_two") == pytest.approx(1 / 4)
+    # of the chosen 1/2 and 1/8, the first is the likeliest of its place, the second is behind 1/2
+    assert frame.item(0, "greedy_share") == pytest.approx(1 / 2)
+    assert frame.item(0, "mean_chosen_rank") == pytest.approx((1 + 2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("entropy", "did you mean mean_entropy"),
+        ("perplexty", "did you mean perplexity"),
+        ("qqq", "there is no metric 'qqq'; There are scored_tokens, "),
+        ("min-k-plus-plus", "whole vocabulary, which no API gives; min_k_probability"),
+        ("self_certainty", "whole vocabulary"),
+    ],
+)
+def test_a_name_that_there_is_not(name: str, message: str) -> None:
+    """The error names the nearest ones, or says why it cannot be had."""
+    with pytest.raises(InputError, match=message):
+        ls.scores(TOKEN_ROWS, None, COMPLETION_ROWS, metrics=["perplexity", name])
+
+
+def test_pieces_change_nothing() -> None:
+    """One completion a piece gives the rows that all together give, and stops early for a head."""
+    opened = []
+
+    def piece(number: int) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
+        opened.append(number)
+        return tuple(table.filter(completion_id=number) for table in (TOKEN_ROWS, ALTERNATIVE_ROWS, COMPLETION_ROWS))
+
+    empty = (TOKEN_ROWS.clear(), ALTERNATIVE_ROWS.clear(), COMPLETION_ROWS.clear())
+    names = list(catalogue.METRIC_NAMES)
+    whole = ls.scores(TOKEN_ROWS, ALTERNATIVE_ROWS, COMPLETION_ROWS, metrics=names)
+    pieces = scores_in_pieces([lambda i=i: piece(i) for i in (1, 2, 3)], empty, metrics=names)
+
+    assert_frame_equal(pieces.sort(KEYS).collect(), whole.sort(KEYS).collect())
+    opened.clear()
+    assert pieces.head(1).collect().height == 1
+    assert opened == [1]

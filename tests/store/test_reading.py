@@ -170,3 +170,22 @@ def test_files_are_listed_for_other_tools(store: Path) -> None:
         "tokens/run=first/part-00001.parquet",
         "tokens/run=second/part-00000.parquet",
     ]
+
+
+def test_scores_read_a_run_in_pieces(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many parts are read at a time changes nothing."""
+    whole = open_store(store).scores().sort("run", "completion_id").collect()
+    monkeypatch.setattr("logprob_store.store.reading._PIECE_ROWS", 1)
+
+    assert open_store(store).scores().sort("run", "completion_id").collect().equals(whole)
+    assert len(list(open_store(store)._pieces())) == 3
+
+
+def test_scores_of_tokens_leave_the_alternatives_alone(store: Path) -> None:
+    """With the alternatives' files gone, metrics of tokens can be had, by name or by selecting them."""
+    for file in open_store(store).files("alternatives"):
+        file.unlink()
+
+    named = open_store(store).scores(metrics=["perplexity", "min_k_probability"]).collect()
+    selected = open_store(store).scores().select("completion_id", "perplexity").collect()
+    assert named.height == selected.height == 4
