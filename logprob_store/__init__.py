@@ -150,6 +150,9 @@ if TYPE_CHECKING:
         max_surprisal as max_surprisal,
     )
     from logprob_store.metrics import (
+        mc_entropy as mc_entropy,
+    )
+    from logprob_store.metrics import (
         mce as mce,
     )
     from logprob_store.metrics import (
@@ -174,6 +177,9 @@ if TYPE_CHECKING:
         nll as nll,
     )
     from logprob_store.metrics import (
+        normalised_text as normalised_text,
+    )
+    from logprob_store.metrics import (
         perplexity as perplexity,
     )
     from logprob_store.metrics import (
@@ -181,6 +187,9 @@ if TYPE_CHECKING:
     )
     from logprob_store.metrics import (
         risk_coverage_curve as risk_coverage_curve,
+    )
+    from logprob_store.metrics import (
+        sample_scores as sample_scores,
     )
     from logprob_store.metrics import (
         scored_tokens as scored_tokens,
@@ -311,6 +320,7 @@ _HOMES = {
     "low_confidence_share": "metrics",
     "margin": "metrics",
     "max_surprisal": "metrics",
+    "mc_entropy": "metrics",
     "mce": "metrics",
     "mean_logprob": "metrics",
     "mean_surprisal": "metrics",
@@ -319,6 +329,7 @@ _HOMES = {
     "missing_mass": "metrics",
     "negentropy": "metrics",
     "nll": "metrics",
+    "normalised_text": "metrics",
     "open_store": "store.reading",
     "opentelemetry": "telemetry",
     "perplexity": "metrics",
@@ -327,6 +338,7 @@ _HOMES = {
     "risk_coverage_curve": "metrics",
     "run_job": "run",
     "run_job_async": "run",
+    "sample_scores": "metrics",
     "scored_tokens": "metrics",
     "scores": "metrics",
     "sliding_confidence": "metrics",
@@ -395,6 +407,7 @@ __all__ = [
     "low_confidence_share",
     "margin",
     "max_surprisal",
+    "mc_entropy",
     "mce",
     "mean_logprob",
     "mean_surprisal",
@@ -403,6 +416,7 @@ __all__ = [
     "missing_mass",
     "negentropy",
     "nll",
+    "normalised_text",
     "open_store",
     "opentelemetry",
     "perplexity",
@@ -411,6 +425,7 @@ __all__ = [
     "risk_coverage_curve",
     "run_job",
     "run_job_async",
+    "sample_scores",
     "scored_tokens",
     "scores",
     "sliding_confidence",

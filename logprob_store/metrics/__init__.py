@@ -13,6 +13,7 @@ from logprob_store.metrics.fields import field_confidence
 from logprob_store.metrics.guarantee import guaranteed_threshold
 from logprob_store.metrics.judged import accuracy, judged, unjudged
 from logprob_store.metrics.ranking import augrc, auprc, aurc, auroc, excess_aurc
+from logprob_store.metrics.samples import mc_entropy, normalised_text, sample_scores
 from logprob_store.metrics.scores import scores
 from logprob_store.metrics.selective import (
     accuracy_by_threshold,
@@ -88,6 +89,7 @@ __all__ = [
     "low_confidence_share",
     "margin",
     "max_surprisal",
+    "mc_entropy",
     "mce",
     "mean_logprob",
     "mean_surprisal",
@@ -96,9 +98,11 @@ __all__ = [
     "missing_mass",
     "negentropy",
     "nll",
+    "normalised_text",
     "perplexity",
     "reliability_table",
     "risk_coverage_curve",
+    "sample_scores",
     "scored_tokens",
     "scores",
     "sliding_confidence",

@@ -21,6 +21,8 @@ from logprob_store.store.manifest import Counts, Manifest, Part, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from logprob_store.metrics.samples import Clusters
+
 _PIECE_ROWS: Final = 20_000_000
 """Tokens and alternatives that scores hold in memory at a time, unless one part has more: under a GB."""
 
@@ -129,6 +131,14 @@ class Store:
 
         pieces = [piece.tables for piece in self._pieces()]
         return scores_in_pieces(pieces, Store(self.path, ()).tables(), metrics=metrics)
+
+    def sample_scores(
+        self, *, clusters: Clusters | None = None, by: Sequence[str] = ("run", "prompt_id")
+    ) -> pl.LazyFrame:
+        """One row per prompt that has several answers: agreement, semantic entropy and more; see docs/metrics.md."""
+        from logprob_store.metrics.samples import sample_scores
+
+        return sample_scores(self.scores(), clusters=clusters, by=by)
 
     def tables(self) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
         """The tokens, the alternatives and the completions: what metrics start from."""

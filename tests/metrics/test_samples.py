@@ -1,0 +1,161 @@
+"""Several answers to one prompt: by hand, and against a slow and obvious reference."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+import logprob_store.metrics as ls
+
+SCHEMA = {
+    "run": pl.String,
+    "prompt_id": pl.String,
+    "sample_index": pl.Int32,
+    "choice_index": pl.Int32,
+    "text": pl.String,
+    "logprob_sum": pl.Float64,
+    "mean_logprob": pl.Float64,
+    "unscored_tokens": pl.UInt32,
+}
+
+samples = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "c", None]), st.one_of(st.none(), st.floats(-3000, 0))), min_size=1, max_size=8
+)
+
+
+def answers(*rows: tuple[str | None, float | None], run: str = "r", prompt: str | None = "p") -> pl.LazyFrame:
+    """Samples of one prompt; each logprob is of two tokens, None is an answer with an unscored token."""
+    listed = [
+        (run, prompt, i, 0, text, total or 0.0, (total or 0.0) / 2, int(total is None))
+        for i, (text, total) in enumerate(rows)
+    ]
+    return pl.DataFrame(listed, schema=SCHEMA, orient="row").lazy()
+
+
+def scored(rows: pl.LazyFrame, **options: Any) -> dict[str, Any]:
+    """The scores of the one prompt."""
+    return ls.sample_scores(rows, **options).collect().row(0, named=True)
+
+
+def entropy_of(masses: dict[str, float]) -> float | None:
+    """-sum P ln P over shares of positive masses."""
+    total = sum(masses.values())
+    return -sum(m / total * math.log(m / total) for m in masses.values() if m > 0) if masses else None
+
+
+@given(samples, st.integers(0, 9))
+def test_scores_are_those_of_the_definition(rows: list[tuple[str | None, float | None]], seed: int) -> None:
+    """Every column is what the plain loop gives, whatever the order of rows."""
+    frame = answers(*rows).collect().sample(fraction=1, shuffle=True, seed=seed).lazy()
+    row = scored(frame, clusters="text")
+    logprobs = [logprob for _, logprob in rows if logprob is not None]
+    known = [(text, logprob) for text, logprob in rows if text is not None and logprob is not None]
+    votes = Counter(text for text, _ in rows if text is not None)
+    top = max((logprob for _, logprob in known), default=0.0)
+    joint: dict[str, float] = {}
+    for text, logprob in known:
+        joint[text] = joint.get(text, 0.0) + math.exp(logprob - top)
+
+    assert row["samples"] == len(rows)
+    assert row["unscored_samples"] == len(rows) - len(logprobs)
+    assert row["unclustered_samples"] == len(rows) - sum(votes.values())
+    assert row["clusters"] == len(votes)
+    assert row["mc_entropy"] == (pytest.approx(-sum(logprobs) / len(logprobs)) if logprobs else None)
+    assert row["agreement"] == (pytest.approx(max(votes.values()) / sum(votes.values())) if votes else None)
+    assert votes.get(row["majority"], 0) == max(votes.values(), default=0)
+    for name, expected in (("", entropy_of(joint)), ("_discrete", entropy_of({k: float(v) for k, v in votes.items()}))):
+        actual = row[f"semantic_entropy{name}"]
+        assert actual == (None if expected is None else pytest.approx(expected, abs=1e-9))
+        number = len(known) if name == "" else sum(votes.values())
+        negentropy = (
+            None if number < 2 or expected is None else pytest.approx(1 - expected / math.log(number), abs=1e-9)
+        )
+        assert row[f"semantic_negentropy{name}"] == negentropy
+
+
+def test_numbers_by_hand() -> None:
+    """P = 1/2, 1/8, 1/8 in clusters x, x, y: 5/6 and 1/6; by the mean of two tokens sqrt P: 0.793, 0.207."""
+    row = scored(answers(("x", math.log(1 / 2)), ("x", math.log(1 / 8)), ("y", math.log(1 / 8))), clusters="text")
+    roots = {"x": 2**-0.5 + 8**-0.5, "y": 8**-0.5}
+
+    assert row["semantic_entropy"] == pytest.approx(entropy_of({"x": 5, "y": 1}))
+    assert row["semantic_entropy_normalised"] == pytest.approx(entropy_of(roots))
+    # -(ln 1/2 + 2 ln 1/8) / 3 = 7/3 ln 2, and half of it by token
+    assert row["mc_entropy"] == pytest.approx(7 / 3 * math.log(2))
+    assert row["mc_entropy_normalised"] == pytest.approx(7 / 6 * math.log(2))
+
+
+def test_underflowing_probabilities_keep_their_shares() -> None:
+    """E^-2000 and a third of it are 3/4 and 1/4, though both are 0.0 as floats."""
+    row = scored(answers(("x", -2000.0), ("y", -2000.0 - math.log(3))), clusters="text")
+
+    assert row["semantic_entropy"] == pytest.approx(entropy_of({"x": 3, "y": 1}))
+
+
+def test_one_sample_says_nothing_of_agreement_in_meaning() -> None:
+    """Ln 1 is 0: the negentropy of one answer is null; its entropy is 0."""
+    row = scored(answers(("x", -1.0)))
+
+    assert (row["semantic_entropy"], row["semantic_negentropy"], row["semantic_negentropy_discrete"]) == (0, None, None)
+
+
+def test_equal_votes_go_to_the_likelier() -> None:
+    """One vote each: the likelier answer is the majority; of equally likely ones the first."""
+    assert scored(answers(("x", -2.0), ("y", -1.0)))["majority"] == "y"
+    assert scored(answers(("y", -1.0), ("x", -1.0)))["majority"] == "y"
+
+
+def test_texts_alike_but_for_form_are_one_cluster() -> None:
+    """Case, white space and the full stop at the end do not make another answer; the point in a number does."""
+    rows = answers(("Paris", -1.0), (" paris.\n", -1.0), ("PARIS!", -1.0), ("1.5", -1.0), ("15", -1.0))
+
+    assert scored(rows)["clusters"] == 3
+
+
+def test_a_function_judges_each_prompt_once() -> None:
+    """It is given a prompt's texts in order of samples, without nulls, and its clusters are used."""
+    given: list[list[str]] = []
+
+    def first_letters(texts: list[str]) -> list[str]:
+        given.append(texts)
+        return [text[0] for text in texts]
+
+    rows = answers(("ab", -1.0), (None, -1.0), ("ac", -1.0), ("b", -1.0)).sort("sample_index", descending=True)
+    row = scored(rows, clusters=first_letters)
+
+    assert given == [["ab", "ac", "b"]]
+    assert (row["clusters"], row["majority"], row["unclustered_samples"]) == (2, "a", 1)
+
+
+def test_a_function_that_forgets_a_text_is_told() -> None:
+    """Fewer clusters than texts is an error that names the prompt."""
+    with pytest.raises(ValueError, match="1 for 2 texts"):
+        scored(answers(("a", -1.0), ("b", -1.0)), clusters=lambda _: ["x"])
+
+
+def test_repeated_runs_are_samples_of_one_prompt() -> None:
+    """By prompt_id alone, answers of two runs are taken together, each in the cluster it was given."""
+    rows = pl.concat([answers(("a", -1.0), run="r"), answers(("b", -1.0), run="s")])
+    row = scored(rows, by=["prompt_id"], clusters=lambda texts: texts)
+
+    assert (row["samples"], row["clusters"], row["agreement"]) == (2, 2, 0.5)
+
+
+def test_prompts_are_kept_apart_and_lazy() -> None:
+    """Each prompt has its row, one whose id is null too; both engines agree."""
+    rows = pl.concat(
+        [answers(("a", -1.0), ("b", -2.0)), answers(("a", -1.0), prompt="q"), answers(("c", None), prompt=None)]
+    )
+    query = ls.sample_scores(rows).sort("prompt_id")
+
+    assert isinstance(query, pl.LazyFrame)
+    assert query.collect()["samples"].to_list() == [1, 2, 1]
+    assert query.collect()["clusters"].to_list() == [1, 2, 1]
+    assert_frame_equal(query.collect(engine="streaming"), query.collect(engine="in-memory"))
