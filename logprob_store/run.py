@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from logprob_store.job import Job
     from logprob_store.session import Progress
+    from logprob_store.telemetry import Instrument
 
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ def run_job(
     limit: int | None = None,
     api_key: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    instrument: Instrument | None = None,
 ) -> RunSummary:
     """Run a job to its end, or go on with a run that was begun.
 
@@ -82,6 +84,7 @@ def run_job(
         limit: only the first so many prompts.
         api_key: the value of the variable that `job.key_variable` names.
         on_progress: called a few times a second.
+        instrument: goes around each call, such as `ls.opentelemetry()`.
 
     Raises:
         InputError: the job, its prompts, its key, its fixtures or the store are wrong; nothing was asked.
@@ -97,7 +100,9 @@ def run_job(
         stop = asyncio.Event()
         if threading.current_thread() is threading.main_thread():
             _stop_on_signals(stop)
-        return await run_job_async(job, run=run, limit=limit, api_key=api_key, on_progress=on_progress, stop=stop)
+        return await run_job_async(
+            job, run=run, limit=limit, api_key=api_key, on_progress=on_progress, instrument=instrument, stop=stop
+        )
 
     try:
         return asyncio.run(session())
@@ -125,6 +130,7 @@ async def run_job_async(
     limit: int | None = None,
     api_key: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    instrument: Instrument | None = None,
     stop: asyncio.Event | None = None,
 ) -> RunSummary:
     """Do what `run_job` does, inside a running event loop.
@@ -135,12 +141,14 @@ async def run_job_async(
         limit: only the first so many prompts.
         api_key: for the live transport.
         on_progress: called a few times a second.
+        instrument: goes around each call, such as `ls.opentelemetry()`.
         stop: set it to interrupt the run: what is under way gets a few seconds to finish, then all is committed.
     """
     started = asyncio.get_running_loop().time()
     plan = plan_job(job, limit=limit)
     # The transport first: without a key or fixtures there is to be no empty run in the store.
     async with open_transport(job, api_key=api_key) as transport:
+        ask = transport if instrument is None else instrument(transport, job)
         with open_run(
             job.resolve(job.store.path),
             default_run_name(job) if run is None else run,
@@ -151,7 +159,7 @@ async def run_job_async(
         ) as writer:
             session = Session(plan, writer, stop or asyncio.Event(), on_progress)
             _say_started(session, prompts=plan.prompt_count)
-            await session.pump(transport)
+            await session.pump(ask)
             summary = _summary(session, asyncio.get_running_loop().time() - started)
             emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
             return summary

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 
 import polars as pl
 import pytest
@@ -13,6 +16,9 @@ from typer.testing import CliRunner
 
 import logprob_store as ls
 from logprob_store import cli
+from logprob_store.store.liveness import is_being_written
+from logprob_store.store.manifest import manifest_path, run_folder
+from logprob_store.store.writing import locked, open_run
 
 REPO = Path(__file__).parents[1]
 
@@ -275,3 +281,49 @@ def test_help_names_every_command() -> None:
     shown = CliRunner().invoke(cli.app, ["--help"]).output
 
     assert all(command in shown for command in ("run", "record", "status", "scores", "show"))
+
+
+def test_status_tells_a_running_run_from_a_crashed_one(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+    """A manifest that says `running` is believed only while a process holds the run's lock."""
+    store = tmp_path / "store"
+    for name in ("live", "dead", "again"):
+        assert logprobs("run", changed(clone, tmp_path), "--run", name, "--limit", "1").code == 0
+    for name in ("live", "dead"):
+        path = manifest_path(store, name)
+        path.write_text(path.read_text().replace('"finished"', '"running"'))
+    with locked(store, "live"), locked(store, "again"):
+        runs = json.loads(logprobs("status", store, "--json").out)["runs"]
+        shown = logprobs("status", store).out
+
+    rows = [line.split()[:2] for line in shown.splitlines()]
+
+    assert {run["run"]: run["state"] for run in runs} == {"live": "running", "dead": "crashed", "again": "running"}
+    assert all([run["run"], run["state"]] in rows for run in runs)
+
+
+def test_status_of_many_runs_shows_the_newest(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+    """Of a year of nights the newest 20 are shown, and the older ones counted; --json has all."""
+    job, store = changed(clone, tmp_path, ("temperature = 0", "temperature = 0.7")), tmp_path / "store"
+    for night in range(22):
+        ls.run_job(ls.load_job(job), run=f"night-{night:02d}", limit=1)
+    shown = logprobs("status", store).out
+    all_of_them = json.loads(logprobs("status", store, "--json").out)["runs"]
+
+    # Each has one failure: a recording with temperature 0.7 there is not.
+    assert "22 runs\nthe newest 20; 2 older ones, with 2 failures, are left out" in shown
+    assert "night-01" not in shown
+    assert "night-02" in shown
+    assert len(all_of_them) == 22
+
+
+def test_a_look_at_a_run_keeps_no_writer_out(tmp_path: Path) -> None:
+    """Who starts to write just while somebody looks gets the run."""
+    with open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1):
+        pass
+    descriptor = os.open(run_folder(tmp_path, "r") / "lock", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    Timer(0.02, os.close, [descriptor]).start()
+
+    with open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1):
+        assert is_being_written(tmp_path, "r")
+    assert not is_being_written(tmp_path, "r")

@@ -46,6 +46,19 @@ def test_events_have_the_fields_that_are_listed(event: str, fields: set[str | No
     assert fields == expected or None in fields
 
 
+def test_the_page_lists_every_event() -> None:
+    """docs/reliability.md has the same events as the code, with the same level, fields and meaning."""
+    page = (Path(__file__).parents[1] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [
+        f"| `{name}` | {logging.getLevelName(event.level).lower()} | "
+        f"{', '.join(f'`{field}`' for field in event.fields)} | {event.when} |"
+        for name, event in EVENTS.items()
+    ]
+    head = "| event | level | fields | when |\n|---|---|---|---|\n"
+
+    assert head + "\n".join(rows) + "\n\n" in page
+
+
 @given(st.text(), st.text())
 def test_a_line_is_ascii_json_with_no_control_character(message: str, prompt_id: str) -> None:
     """Whatever is in it, a line is one line of printable ASCII that reads back as it was."""

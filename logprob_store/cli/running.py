@@ -5,6 +5,7 @@ Holds what their words mean and what is said at their end. Leaves out running it
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,8 +25,11 @@ from logprob_store.cli.options import (
 from logprob_store.cli.output import near, say
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from logprob_store.job import Job
     from logprob_store.run import RunSummary
+    from logprob_store.telemetry import Instrument
 
 _LONG_S = 10.0
 
@@ -44,6 +48,9 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
     as_json: JsonOption = False,
     as_json_log: LogJsonOption = False,
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Send OpenTelemetry traces and metrics, as the OTEL_ variables say.")
+    ] = False,
 ) -> None:
     """Ask the model about every prompt and store every token; go on where an earlier run stopped.
 
@@ -58,9 +65,13 @@ def run(
     if dry_run:
         _dry_run(job, run, limit, as_json=as_json)
         return
-    with _progress_display() as on_progress:
-        summary = run_job(job, run=run, limit=limit, api_key=_api_key(job), on_progress=on_progress)
-    say(summary.as_dict() if as_json else summary_line(summary))
+    with _instrument(otel=otel) as instrument:
+        with _progress_display() as on_progress:
+            summary = run_job(
+                job, run=run, limit=limit, api_key=_api_key(job), on_progress=on_progress, instrument=instrument
+            )
+        # Before the exporters end: without a collector they keep trying for some seconds.
+        say(summary.as_dict() if as_json else summary_line(summary))
     if summary.state == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.state == "stopped":
@@ -131,6 +142,14 @@ def _progress_display() -> Any:
     if logs_json():
         return progress_events()
     return bar() if sys.stderr.isatty() else lines()
+
+
+def _instrument(*, otel: bool) -> AbstractContextManager[Instrument | None]:
+    if not otel:
+        return contextlib.nullcontext()
+    from logprob_store.cli.exporting import otlp
+
+    return otlp()
 
 
 def _dry_run(job: Job, run: str | None, limit: int | None, *, as_json: bool) -> None:

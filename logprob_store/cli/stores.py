@@ -15,7 +15,12 @@ from logprob_store.cli.options import EXIT_FAILURES, EXIT_INPUT, JsonOption, Run
 from logprob_store.cli.output import near, open_runs, say, show_rich
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from logprob_store.importing import ImportSummary
+    from logprob_store.store.reading import Store
+
+_NEWEST = 20
 
 
 def import_(
@@ -43,16 +48,26 @@ def import_(
 
 
 def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Show the runs of a store: how they stand, their counts, and the failures still open."""
+    """Show the runs of a store: how they stand, their counts, and the failures still open.
+
+    A run is running while a process writes it, then finished, stopped, interrupted
+    or crashed; all but finished ones go on with the same command.
+    Of many runs the newest 20 are shown; --json has all.
+    """
     from logprob_store.view.tables import anomalies_frame, failures_frame, frame_table, runs_frame
 
     opened = open_runs(store, run)
-    runs, failures = runs_frame(opened), failures_frame(opened)
     if as_json:
-        say({"runs": opened.runs.collect().to_dicts(), "failures": failures.to_dicts()})
+        say({"runs": _runs_now(opened).to_dicts(), "failures": failures_frame(opened).to_dicts()})
         return
-    say(f"{store}: {runs.height} run{'' if runs.height == 1 else 's'}")
-    show_rich(frame_table(runs))
+    names = opened.run_names
+    say(f"{store}: {len(names)} run{'' if len(names) == 1 else 's'}")
+    if older := names[:-_NEWEST]:
+        failed = sum(manifest.counts.failures for manifest in opened.manifests[:-_NEWEST])
+        say(f"the newest {_NEWEST}; {len(older)} older ones, with {failed} failures, are left out (--run, --json)")
+        opened = opened.only(*names[-_NEWEST:])
+    show_rich(frame_table(runs_frame(_runs_now(opened))))
+    failures = failures_frame(opened)
     if (odd := anomalies_frame(opened)).height:
         say("oddities in what the server sent; docs/store.md says what each means")
         show_rich(frame_table(odd))
@@ -83,6 +98,15 @@ def verify(
         raise typer.Exit(EXIT_INPUT)
     for line in repair_store(store, problems):
         say(line)
+
+
+def _runs_now(store: Store) -> pl.DataFrame:
+    import polars as pl
+
+    from logprob_store.store.liveness import state_now
+
+    states = [state_now(store.path, manifest.run, manifest.state) for manifest in store.manifests]
+    return store.runs.collect().with_columns(state=pl.Series(states, dtype=pl.String))
 
 
 def _summary_dict(summary: ImportSummary) -> dict[str, Any]:

@@ -51,6 +51,9 @@ _PLAIN_COLUMNS: Final = frozenset({"logprob", "logprob_wire", "logprob_sum", "lo
 _ROW_GROUP_ROWS: Final = 1_000_000
 _ZSTD_LEVEL: Final = 3
 
+_GLANCE_S: Final = 0.05
+"""More than `liveness` holds a lock to look at it: what is still locked then has a writer."""
+
 
 class RunWriter:
     """The one writer of a run, from `open_run` to `close`; also a context manager.
@@ -316,11 +319,16 @@ def locked(store: Path, run: str) -> Iterator[None]:
 
 def _lock(path: Path, run: str) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise RunLockedError(run, path) from None
+    for last in (False, True):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if last:
+                os.close(descriptor)
+                raise RunLockedError(run, path) from None
+            time.sleep(_GLANCE_S)
+        else:
+            break
     return descriptor
 
 

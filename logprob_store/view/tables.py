@@ -45,15 +45,19 @@ def _cell(value: Any) -> str:
     return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
 
 
-def runs_frame(store: Store) -> pl.DataFrame:
-    """One row per run: how it stands, where its answers came from, what it read and wrote."""
+def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
+    """One row per run: how it stands, where its answers came from, what it read and wrote.
+
+    Args:
+        runs: rows of `store.runs`.
+    """
     names = {"from_api": "api", "from_cache": "cache", "from_fixtures": "fixtures"}
     sources = pl.concat_str(
         [pl.when(pl.col(column) > 0).then(pl.format("{} {}", column, pl.lit(name))) for column, name in names.items()],
         separator=", ",
         ignore_nulls=True,
     )
-    return store.runs.select(
+    return runs.select(
         "run",
         "state",
         "prompts",
@@ -61,7 +65,8 @@ def runs_frame(store: Store) -> pl.DataFrame:
         tokens="tokens",
         failed="failures",
         answers=sources,
-    ).collect()
+        **({"spent_usd": "spent_usd"} if runs["spent_usd"].is_not_null().any() else {}),
+    )
 
 
 def scores_and_columns(store: Store) -> tuple[pl.LazyFrame, list[str], list[str]]:
