@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo demo-local test test-fast lint format types clean constraints
+.PHONY: help demo demo-local test test-fast bench lint format types clean constraints
 
 help:           ## what can be run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -24,6 +24,10 @@ $(VENV)/.local: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
 	@touch $@ $(VENV)/.run
 
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@touch $@ $(VENV)/.run
+
 demo: $(VENV)/.run          ## the main job, offline, from the committed fixtures
 	$(BIN)/python jobs/demo.py jobs/demo.toml
 
@@ -35,6 +39,9 @@ test: lint types            ## everything: lint, types, doctests, docs, the real
 
 test-fast: $(VENV)/.dev     ## tests without the real server and the slow ones
 	$(BIN)/python -m pytest -q -m 'not live and not slow'
+
+bench: $(VENV)/.bench       ## how fast it is beside what a user would pick instead: ten minutes on an idle machine
+	$(BIN)/python benchmarks/run.py
 
 lint: $(VENV)/.dev          ## ruff, rules and format
 	$(BIN)/ruff check .
