@@ -90,6 +90,9 @@ _CLASSES: Final = (
         codes=frozenset({"request_too_large", "tokens_limit_reached"}),
     ),
     FailureClass(
+        name="too_large", means="an answer of more than `limits.max_answer_bytes`", then="row", billed="maybe"
+    ),
+    FailureClass(
         name="content_filter",
         means="the server refuses this prompt's content",
         then="row",

@@ -136,6 +136,7 @@ class LimitsSection(_Section):
     attempts: int = Field(default=6, ge=1, le=100)
     timeout_s: float = Field(default=600.0, gt=0)
     retry_for_s: float = Field(default=600.0, gt=0)
+    max_answer_bytes: int = Field(default=1 << 28, ge=1 << 10, lt=1 << 30)
 
 
 class CacheSection(_Section):

@@ -43,6 +43,7 @@ async def open_transport(job: Job, *, api_key: str | None = None) -> AsyncIterat
         api_key=api_key or _no_key(job),
         concurrency=job.limits.concurrency,
         timeout_s=job.limits.timeout_s,
+        max_answer_bytes=job.limits.max_answer_bytes,
     ) as transport:
         yield transport
 

@@ -23,6 +23,7 @@ from logprob_store.errors import CallError, JobError, LogprobStoreError, Retryab
 from logprob_store.job import OPENAI_BASE_URL
 from logprob_store.pacing import Told, read_told
 from logprob_store.request import PATHS, Answer
+from logprob_store.transport.bodies import ACCEPT_ENCODING, MAX_ANSWER_BYTES, BoundedClient
 from logprob_store.transport.refusals import (
     error_of_status,
     error_said,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from logprob_store.transport import Transport
 
 _KEPT_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
+_HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": ACCEPT_ENCODING}
 _CONNECT_TIMEOUT_S: Final = 10.0
 _ERRORS: Final = 400
 _MOST_TOKENS: Final = 1e9
@@ -74,6 +76,7 @@ async def live_transport(
     azure_deployment: str | None = None,
     concurrency: int = 64,
     timeout_s: float = 600.0,
+    max_answer_bytes: int = MAX_ANSWER_BYTES,
 ) -> AsyncIterator[Transport]:
     """One client for as long as the context lasts.
 
@@ -85,11 +88,13 @@ async def live_transport(
         azure_deployment: which of its deployments.
         concurrency: connections the pool holds; more calls than connections would end as pool timeouts.
         timeout_s: seconds one call may take, from connecting to the last byte.
+        max_answer_bytes: what an answer may have at most, as received and when inflated.
 
     Raises:
         JobError: there is no API key, or it is not usable.
     """
-    http_client = openai.DefaultAioHttpClient(
+    http_client = BoundedClient(
+        max_answer_bytes=max_answer_bytes,
         timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
         limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
     )
@@ -138,7 +143,7 @@ async def _call(client: openai.AsyncOpenAI, request: Request, *, timeout_s: floa
                 cast_to=httpx2.Response,
                 content=request.content,
                 # A redirect would carry the prompt to a service that the key of this request does not know.
-                options={"headers": {"Content-Type": "application/json"}, "follow_redirects": False},
+                options={"headers": _HEADERS, "follow_redirects": False},
             )
     except openai.APIStatusError as error:
         content = error.response.content.replace(client.api_key.encode(), b"[key]")
@@ -146,14 +151,16 @@ async def _call(client: openai.AsyncOpenAI, request: Request, *, timeout_s: floa
     except TimeoutError:
         said = f"the server did not answer within {timeout_s:g} s"
         raise RetryableError(said, error_type="timeout", maybe_billed=True) from None
-    except (openai.APIConnectionError, httpx2.TransportError, httpx2.DecodingError) as error:
-        # httpx2's own: where a body breaks off after the status line, the SDK no longer translates.
+    except (openai.APIConnectionError, aiohttp.ClientError) as error:
+        # aiohttp's own: what the layers above do not know, like headers of a megabyte.
         raise _lost(error) from error
     body = response.content
     try:
         used_tokens = check_body(body)
     except LogprobStoreError as error:
-        raise _with_told(error, response) from None
+        refused = _with_told(error.with_traceback(None), response)
+        del response, body  # the error keeps this frame alive, and would keep what is in it
+        raise refused from None
     told = _told(response)
     if used_tokens is not None:
         told = Told(used_tokens=used_tokens) if told is None else told._replace(used_tokens=used_tokens)
@@ -194,6 +201,9 @@ def _lost(error: Exception) -> RetryableError:
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     root = chain[-1]
+    if any(isinstance(link, aiohttp.ClientResponseError) for link in chain):
+        what = f"the answer is no HTTP: {type(root).__name__}: {' '.join(str(root).split())}"
+        return RetryableError(one_line(what), error_type="malformed_answer", maybe_billed=True)
     unsent = any(isinstance(link, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)) for link in chain)
     timed_out = isinstance(root, TimeoutError)
     what = "the server did not answer in time" if timed_out else "the connection failed or broke off"

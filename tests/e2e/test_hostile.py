@@ -1,0 +1,140 @@
+"""A server that attacks: each attack ends as a failure of its own prompt or as an answer, and hurts nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+
+from hostile import ATTACKS, ESCAPES, OUTCOMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOSTILE = Path(__file__).parents[1] / "faults" / "hostile.py"
+
+# What a terminal would obey: C0 and C1 controls but for line breaks and tabs, and what turns the direction of text.
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+JOB = """
+name = "hostile"
+[prompts]
+path = "prompts.parquet"
+id = "id"
+prompt = "text"
+[model]
+name = "m"
+base_url = "{url}"
+provider = "test"
+top_logprobs = 1
+params = {{ max_tokens = 3 }}
+[limits]
+attempts = {attempts}
+timeout_s = 60
+max_answer_bytes = {most}
+[cache]
+path = "cache"
+[store]
+path = "store"
+"""
+
+
+@pytest.fixture
+def hostile() -> Iterator[str]:
+    """The URL of a hostile server in a process of its own."""
+    process = subprocess.Popen([sys.executable, HOSTILE], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+
+
+def ask(workplace: Any, url: str, texts: dict[str, str], *, attempts: int = 2, most: int = 24 << 20) -> Path:
+    """Write a job that asks these texts, by prompt id."""
+    frame = pl.DataFrame({"id": list(texts), "text": list(texts.values())})
+    frame.write_parquet(workplace.folder / "prompts.parquet")
+    job: Path = workplace.folder / "job.toml"
+    job.write_text(JOB.format(url=url, attempts=attempts, most=most))
+    return job
+
+
+def peak_mib(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """Wait for a process; its exit code, and the most memory it ever had, in MiB."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss >> 10
+
+
+def start(workplace: Any, *words: str | Path) -> subprocess.Popen[str]:
+    """Start the program with its output in a file, as nobody reads a pipe while it is waited for."""
+    with (workplace.folder / "said").open("w") as said:
+        return subprocess.Popen([workplace.program, *words], cwd=workplace.folder, stdout=said, stderr=said, text=True)
+
+
+def test_every_attack_has_an_outcome() -> None:
+    """The list of attacks and the list of outcomes are one."""
+    assert set(OUTCOMES) == ATTACKS
+
+
+@pytest.mark.slow
+def test_attacks_hurt_nobody_else(workplace: Any, hostile: str) -> None:
+    """Each ends as its class of failure or as an answer, honest prompts are answered, in bounded time and memory."""
+    texts = {attack: f"<{attack}>" for attack in OUTCOMES} | {f"honest-{n}": f"Say {n}" for n in range(30)}
+    job = ask(workplace, hostile, texts)
+
+    code, most_mib = peak_mib(start(workplace, "-v", "run", job, "--run", "r"))
+
+    said = (workplace.folder / "said").read_text()
+    assert code == 3, said
+    assert OBEYED.findall(said) == []
+    tables = workplace.tables()
+    failed = dict(tables["failures"].select("prompt_id", "error_type").iter_rows())
+    assert failed == {attack: outcome for attack, outcome in OUTCOMES.items() if outcome != "ok"}
+    expected = {attack for attack, outcome in OUTCOMES.items() if outcome == "ok"} | {f"honest-{n}" for n in range(30)}
+    assert set(tables["completions"]["prompt_id"]) == expected
+    billed = dict(tables["failures"].select("prompt_id", "maybe_billed").iter_rows())
+    assert [attack for attack, maybe in billed.items() if not maybe] == ["endless_refusal"]
+    # An idle run has some 250 MiB; 24 MiB may be an answer, and two large ones are read at a time.
+    assert most_mib < 800
+    lengths = {"long_token": 1, "many_tokens": 100_000, "nulls": 2, "surrogates": 3, "escapes": 1}
+    counts = dict(tables["completions"].select("prompt_id", "token_count").iter_rows())
+    assert {attack: counts[attack] for attack in lengths} == lengths
+    (escapes,) = tables["completions"].filter(pl.col("prompt_id") == "escapes")["text"]
+    assert escapes == ESCAPES  # as it came; only what is shown is made harmless
+
+
+def test_hostile_answers_are_shown_harmlessly(workplace: Any, hostile: str) -> None:
+    """Whatever tokens and prompts hold, no command gives it to a terminal as it is."""
+    names = ["escapes", "nulls", "surrogates", "long_token"]
+    texts = {f"{name}\x1b[31m": f"<{name}> \x1b[2J" for name in names} | {f"../../{ESCAPES}": "honest"}
+    job = ask(workplace, hostile, texts)
+    assert workplace.run("run", job, "--run", "r").returncode == 0
+
+    shown = [workplace.run("show", "store", prompt_id) for prompt_id in texts]
+    shown += [workplace.run(*words) for words in (["status", "store"], ["scores", "store"], ["verify", "store"])]
+    shown += [workplace.run("show", "store", "no\x1b[31m such")]
+
+    assert [done.returncode for done in shown] == [0] * (len(texts) + 3) + [2]
+    assert [OBEYED.findall(done.stdout + done.stderr) for done in shown] == [[]] * len(shown)
+    assert not [path for path in workplace.folder.parent.glob("*") if "evil" in path.name]
+
+
+@pytest.mark.slow
+def test_sixty_four_bombs_at_once(workplace: Any, hostile: str) -> None:
+    """Each would be 64 MiB and all together 4 GiB: they are inflated two at a time, up to the limit, and given up."""
+    job = ask(workplace, hostile, {f"b{n}": f"<gzip_bomb> {n}" for n in range(64)}, attempts=1, most=48 << 20)
+
+    code, most_mib = peak_mib(start(workplace, "run", job, "--run", "r"))
+
+    assert code == 3
+    assert workplace.tables()["failures"]["error_type"].to_list() == ["too_large"] * 64
+    # An idle run has some 250 MiB; two inflated bombs of 48 MiB, copied once, and 64 small beginnings of 4 MiB.
+    assert most_mib < 800
