@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
+from fault_accounts import differences
 
 from logprob_store.cache import AnswerCache
 from logprob_store.request import request_key
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from logprob_store.store.verifying import verify_store
 
 PROMPTS = 300
 
@@ -157,3 +159,33 @@ def test_two_processes_one_run(workplace: Any, serve: Any) -> None:
     assert "being written by another process" in second.stderr
     assert first.returncode == 130
     assert workplace.tables()["completions"].height == len(server.calls())
+
+
+@pytest.mark.slow
+def test_killed_at_each_change_of_the_disk(
+    workplace: Any, serve: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Killed before its first change of the disk, its second, its third ...: each time the store is whole."""
+    prompts = 90
+    server = serve("--when", "word-1=400", "--when", "word-2=truncated")
+    job = workplace.job(server.url, prompts=prompts, part_bytes=1, concurrency=1)
+    code, deaths, limit = -signal.SIGKILL, 0, 0
+    while code == -signal.SIGKILL:
+        limit = min(limit + 1, prompts)  # each session has something to ask, to commit and to end
+        deaths += 1
+        command = [sys.executable, Path(__file__).with_name("dying.py"), str(deaths), "run", job, "--run", "r"]
+        done = subprocess.run(
+            [*command, "--limit", str(limit)], cwd=workplace.folder, capture_output=True, text=True, check=False
+        )
+        code = done.returncode
+        if (workplace.folder / "store" / "runs" / "run=r" / "run.json").exists():
+            assert verify_store(workplace.folder / "store") == [], f"killed before change {deaths}"
+    assert code in {0, 3}, done.stderr
+    assert deaths > 25  # a session changes the disk at least as often
+    for _ in range(2):
+        last = workplace.run("run", job, "--run", "r")
+
+    calm = type(workplace)(tmp_path_factory.mktemp("calm"))
+    assert calm.run("run", calm.job(serve().url, prompts=prompts), "--run", "r").returncode == 0
+    assert last.returncode == 0, last.stderr
+    assert differences(workplace.folder / "store", calm.folder / "store") == []
