@@ -111,6 +111,12 @@ if TYPE_CHECKING:
         excess_aurc as excess_aurc,
     )
     from logprob_store.metrics import (
+        expected_score as expected_score,
+    )
+    from logprob_store.metrics import (
+        expected_score_bounds as expected_score_bounds,
+    )
+    from logprob_store.metrics import (
         field_confidence as field_confidence,
     )
     from logprob_store.metrics import (
@@ -130,6 +136,18 @@ if TYPE_CHECKING:
     )
     from logprob_store.metrics import (
         judged as judged,
+    )
+    from logprob_store.metrics import (
+        label_choices as label_choices,
+    )
+    from logprob_store.metrics import (
+        label_coverage as label_coverage,
+    )
+    from logprob_store.metrics import (
+        label_mass as label_mass,
+    )
+    from logprob_store.metrics import (
+        label_probabilities as label_probabilities,
     )
     from logprob_store.metrics import (
         logprob_margin as logprob_margin,
@@ -180,6 +198,9 @@ if TYPE_CHECKING:
         normalised_text as normalised_text,
     )
     from logprob_store.metrics import (
+        p_true as p_true,
+    )
+    from logprob_store.metrics import (
         perplexity as perplexity,
     )
     from logprob_store.metrics import (
@@ -187,6 +208,9 @@ if TYPE_CHECKING:
     )
     from logprob_store.metrics import (
         risk_coverage_curve as risk_coverage_curve,
+    )
+    from logprob_store.metrics import (
+        route as route,
     )
     from logprob_store.metrics import (
         sample_scores as sample_scores,
@@ -305,6 +329,8 @@ _HOMES = {
     "entropy_lower": "metrics",
     "entropy_upper": "metrics",
     "excess_aurc": "metrics",
+    "expected_score": "metrics",
+    "expected_score_bounds": "metrics",
     "field_confidence": "metrics",
     "generated": "metrics",
     "greedy": "metrics",
@@ -313,6 +339,10 @@ _HOMES = {
     "import_responses": "importing",
     "joint_probability": "metrics",
     "judged": "metrics",
+    "label_choices": "metrics",
+    "label_coverage": "metrics",
+    "label_mass": "metrics",
+    "label_probabilities": "metrics",
     "load_job": "job",
     "logprob_margin": "metrics",
     "logprob_sum": "metrics",
@@ -332,10 +362,12 @@ _HOMES = {
     "normalised_text": "metrics",
     "open_store": "store.reading",
     "opentelemetry": "telemetry",
+    "p_true": "metrics",
     "perplexity": "metrics",
     "reliability_table": "metrics",
     "replay_client": "testing",
     "risk_coverage_curve": "metrics",
+    "route": "metrics",
     "run_job": "run",
     "run_job_async": "run",
     "sample_scores": "metrics",
@@ -392,6 +424,8 @@ __all__ = [
     "entropy_lower",
     "entropy_upper",
     "excess_aurc",
+    "expected_score",
+    "expected_score_bounds",
     "field_confidence",
     "generated",
     "greedy",
@@ -400,6 +434,10 @@ __all__ = [
     "import_responses",
     "joint_probability",
     "judged",
+    "label_choices",
+    "label_coverage",
+    "label_mass",
+    "label_probabilities",
     "load_job",
     "logprob_margin",
     "logprob_sum",
@@ -419,10 +457,12 @@ __all__ = [
     "normalised_text",
     "open_store",
     "opentelemetry",
+    "p_true",
     "perplexity",
     "reliability_table",
     "replay_client",
     "risk_coverage_curve",
+    "route",
     "run_job",
     "run_job_async",
     "sample_scores",

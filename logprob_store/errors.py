@@ -7,6 +7,7 @@
     │   ├── TemplateError          a prompt template
     │   ├── FixtureError           a fixtures file
     │   ├── CacheError             the cache folder
+    │   ├── LabelsCollideError     labels that an answer's tokens cannot tell apart
     │   └── StoreError             a store
     │       ├── StoreNotFoundError
     │       ├── RunNotFoundError
@@ -58,6 +59,17 @@ class FixtureError(InputError):
 
 class CacheError(InputError):
     """The cache cannot be opened, read or written."""
+
+
+class LabelsCollideError(InputError):
+    """Labels share a beginning, and the answer did not go that way, so nobody knows whose its probability is."""
+
+    def __init__(self, labels: str, text: str, weight: float, where: str) -> None:
+        super().__init__(
+            f"the labels {labels} collide: {text!r} begins each of them, with probability {weight:.3g}, and {where} "
+            "went on otherwise, so it cannot be told whose that is. Give labels that begin differently; or "
+            "shared='bound', to have it in the bounds; or shared='whole', if a token that spells a label is that label"
+        )
 
 
 class StoreError(InputError):

@@ -12,6 +12,16 @@ from logprob_store.metrics.corpus import corpus_perplexity
 from logprob_store.metrics.fields import field_confidence
 from logprob_store.metrics.guarantee import guaranteed_threshold
 from logprob_store.metrics.judged import accuracy, judged, unjudged
+from logprob_store.metrics.label_scores import (
+    expected_score,
+    expected_score_bounds,
+    label_choices,
+    label_coverage,
+    label_mass,
+    p_true,
+    route,
+)
+from logprob_store.metrics.labels import label_probabilities
 from logprob_store.metrics.ranking import augrc, auprc, aurc, auroc, excess_aurc
 from logprob_store.metrics.samples import mc_entropy, normalised_text, sample_scores
 from logprob_store.metrics.scores import scores
@@ -76,6 +86,8 @@ __all__ = [
     "entropy_lower",
     "entropy_upper",
     "excess_aurc",
+    "expected_score",
+    "expected_score_bounds",
     "field_confidence",
     "generated",
     "greedy",
@@ -83,6 +95,10 @@ __all__ = [
     "guaranteed_threshold",
     "joint_probability",
     "judged",
+    "label_choices",
+    "label_coverage",
+    "label_mass",
+    "label_probabilities",
     "logprob_margin",
     "logprob_sum",
     "longest_low_confidence_span",
@@ -99,9 +115,11 @@ __all__ = [
     "negentropy",
     "nll",
     "normalised_text",
+    "p_true",
     "perplexity",
     "reliability_table",
     "risk_coverage_curve",
+    "route",
     "sample_scores",
     "scored_tokens",
     "scores",

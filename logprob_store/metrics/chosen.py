@@ -39,7 +39,7 @@ def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFram
     keys = list(POSITION)
     chosen = tokens.select(*keys, pl.col(_TOKEN).name.prefix("chosen_"))
     beside = alternatives.select(_ALTERNATIVE).join(chosen, on=keys, how="left")
-    listed = beside.filter(_is_chosen()).select(keys)
+    listed = beside.filter(is_chosen()).select(keys)
     rank_type = alternatives.select("rank").collect_schema()["rank"]
     unlisted = (
         tokens.filter(pl.col("logprob").is_not_null())
@@ -49,7 +49,8 @@ def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFram
     return pl.concat([beside.select(*_ALTERNATIVE, "chosen_logprob"), unlisted])
 
 
-def _is_chosen() -> pl.Expr:
+def is_chosen() -> pl.Expr:
+    """Whether an alternative is the token that was chosen, whose columns stand beside it as `chosen_*`."""
     by_id = pl.col("token_id") == pl.col("chosen_token_id")
     # bytes tell tokens apart that are shown alike; a server that sends them on one side only says nothing
     alike = (pl.col("bytes") == pl.col("chosen_bytes")).fill_null(value=True)

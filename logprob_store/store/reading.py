@@ -21,6 +21,7 @@ from logprob_store.store.manifest import Counts, Manifest, Part, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from logprob_store.metrics.labels import Labels, Shared
     from logprob_store.metrics.samples import Clusters
 
 _PIECE_ROWS: Final = 20_000_000
@@ -172,6 +173,14 @@ class Store:
         from logprob_store.metrics.texts import text_scores
 
         return text_scores(self.tokens, self.completions, self.prompts)
+
+    def labels(
+        self, labels: Labels, *, after: str | None = None, field: str | None = None, shared: Shared = "error"
+    ) -> pl.LazyFrame:
+        """One row per completion and label: how likely the model was to give it; see docs/metrics.md."""
+        from logprob_store.metrics.labels import label_probabilities
+
+        return label_probabilities(self.tokens, self.alternatives, labels, after=after, field=field, shared=shared)
 
     def fields(self) -> pl.LazyFrame:
         """One row per value of each JSON answer, with the scores of its tokens; see docs/metrics.md."""

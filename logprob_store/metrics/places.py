@@ -1,0 +1,53 @@
+"""Where in an answer its label stands: at its beginning, behind a marker, or in a field of its JSON.
+
+Leaves out what stands there (`labels`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from logprob_store.metrics.fields import field_spans
+from logprob_store.metrics.spelled import Spelled, spell
+from logprob_store.schema import KEYS
+
+__all__ = ["places"]
+
+_TEXT: Final = (*KEYS, "section")
+
+
+def places(tokens: pl.LazyFrame, *, after: str | None, field: str | None) -> pl.DataFrame:
+    """One row per section of each completion: KEYS, section, `position` of the token in question, and `lead`.
+
+    `lead` is what that token has in front of the place, as `": "` of `": "Yes`. Both are null where there is no such
+    place.
+    """
+    if after is None and field is None:
+        first = tokens.group_by(_TEXT).agg(pl.col("position").min())
+        return first.with_columns(lead=pl.lit(b"", pl.Binary)).collect(engine="streaming")
+    spelled = spell(tokens)
+    begins = _behind(spelled, after.encode()) if after is not None else _in_field(spelled, field or "")
+    texts = spelled.texts.with_columns(at=begins)
+    inside = texts.filter(pl.col("at").is_not_null() & (pl.col("at") < pl.col("end")) & ~pl.col("lost"))
+    rows = spelled.tokens["reach"].search_sorted(inside["at"], side="right").cast(pl.Int64)
+    token = spelled.tokens[rows]
+    leads = [spelled.raw[begin:at].to_pybytes() for begin, at in zip(token["begin"], inside["at"], strict=True)]
+    found = inside.select("text").with_columns(token["position"], pl.Series("lead", leads, dtype=pl.Binary))
+    return texts.select(*_TEXT, "text").join(found, on="text", how="left").drop("text")
+
+
+def _behind(spelled: Spelled, marker: bytes) -> pl.Series:
+    """The end of the last marker in each text, in the bytes of all texts."""
+    found = [text.rfind(marker) for text in spelled.bytes_of_texts().to_pylist()]
+    at = pl.Series(found, dtype=pl.Int64)
+    ends = spelled.texts["begin"] + at + len(marker)
+    return pl.select(pl.when(at >= 0).then(ends)).to_series()
+
+
+def _in_field(spelled: Spelled, path: str) -> pl.Series:
+    """The beginning of the value at a path; of a key that appears twice, the later."""
+    found = field_spans(spelled).filter(pl.col("path") == path).group_by("text").agg(pl.col("begin").last())
+    texts = spelled.texts.select("text").with_columns(pl.col("text").cast(pl.Int64))
+    return texts.join(found, on="text", how="left", maintain_order="left")["begin"]
