@@ -1,0 +1,113 @@
+"""`logprobs labels` and `logprobs fields`, over an imported chat response whose answer is JSON."""
+
+from __future__ import annotations
+
+import json
+from math import log
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+import logprob_store as ls
+from logprob_store import cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def token(text: str, raw: bytes, logprob: float, others: dict[str, float]) -> dict[str, Any]:
+    """A token as the API gives it."""
+    top = [{"token": name, "bytes": list(name.encode()), "logprob": value} for name, value in others.items()]
+    return {"token": text, "bytes": list(raw), "logprob": logprob, "top_logprobs": top}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One answer: {"mood": "happy", "emoji": "💙"}, happy 1/2 and sad 1/4."""
+    folder = tmp_path_factory.mktemp("answers")
+    content = [
+        token('{"mood":', b'{"mood":', 0.0, {'{"mood":': 0.0}),
+        token(' "', b' "', 0.0, {' "': 0.0}),
+        token("happy", b"happy", log(1 / 2), {"happy": log(1 / 2), "sad": log(1 / 4)}),
+        token('", "emoji": "', b'", "emoji": "', -0.1, {}),
+        token("\\xf0\\x9f", b"\xf0\x9f", log(1 / 4), {}),
+        token("\\x92\\x99", b"\x92\x99", log(1 / 2), {}),
+        token('"}', b'"}', 0.0, {}),
+    ]
+    message = {"role": "assistant", "content": '{"mood": "happy", "emoji": "💙"}', "refusal": None}
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": {"content": content, "refusal": None},
+        "finish_reason": "stop",
+    }
+    body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    (folder / "answers.jsonl").write_text(json.dumps(body) + "\n", encoding="utf-8")
+    ls.import_responses([folder / "answers.jsonl"], folder / "store")
+    return folder / "store"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Run `logprobs` in this process and give its exit code."""
+    monkeypatch.setattr("sys.argv", ["logprobs", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_labels_in_a_field(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The likeliest label of the mood: 1/2 of 3/4; of the last 1/4 nobody knows."""
+    code = run(monkeypatch, "labels", store, "--labels", "happy,sad", "--field", "/mood", "--json")
+    (row,) = json.loads(capsys.readouterr().out)
+
+    assert code == 0
+    assert (row["label"], row["position"]) == ("happy", 2)
+    assert row["label_probability"] == pytest.approx(2 / 3)
+    assert (row["label_lower"], row["label_upper"]) == pytest.approx((1 / 2, 3 / 4))
+    assert row["coverage"] == pytest.approx(3 / 4)
+
+
+def test_labels_each(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row for each label, behind a text, as a table."""
+    code = run(monkeypatch, "labels", store, "--labels", "happy, sad", "--after", '"mood": "', "--each")
+    out = capsys.readouterr().out
+
+    assert code == 0
+    assert out.index("happy") < out.index("sad")
+    assert "0.6667" in out
+
+
+def test_labels_that_collide(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Spelled alike, they are wrong input; so are those that the answer cannot tell apart."""
+    alike = run(monkeypatch, "labels", store, "--labels", "Happy,happy")
+    first = capsys.readouterr().err
+    shared = run(monkeypatch, "labels", store, "--labels", "happy,sadly,sad", "--field", "/mood")
+    second = capsys.readouterr().err
+
+    assert (alike, shared) == (2, 2)
+    assert "--labels 'Happy,happy': labels 'Happy' and 'happy' collide" in first
+    assert "the labels 'sadly' and 'sad' collide" in second
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "json", "jsonl"])
+def test_fields_written(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """All rows, in the form of the file's name; the emoji's two tokens are 1/4 x 1/2."""
+    path = tmp_path / f"fields.{suffix}"
+    read = {"parquet": pl.read_parquet, "csv": pl.read_csv, "json": pl.read_json, "jsonl": pl.read_ndjson}[suffix]
+
+    assert run(monkeypatch, "fields", store, "-o", path) == 0
+    table = read(path)
+    assert table["path"].to_list() == ["/mood", "/emoji"]
+    assert table["value"].to_list() == ['"happy"', '"💙"']
+    assert table["joint_probability"].to_list() == pytest.approx([1 / 2, 1 / 8])
+
+
+def test_fields_at_a_path(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the values at that path, in a table."""
+    code = run(monkeypatch, "fields", store, "--path", "/emoji")
+    out = capsys.readouterr().out
+
+    assert code == 0
+    assert "/emoji" in out
+    assert "/mood" not in out
