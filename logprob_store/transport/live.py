@@ -13,6 +13,7 @@ import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
@@ -91,8 +92,9 @@ async def live_transport(
         max_answer_bytes: what an answer may have at most, as received and when inflated.
 
     Raises:
-        JobError: there is no API key, or it is not usable.
+        JobError: there is no API key, or it is not usable, or the URL holds one.
     """
+    _check_url(base_url)
     http_client = BoundedClient(
         max_answer_bytes=max_answer_bytes,
         timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
@@ -131,6 +133,17 @@ async def live_transport(
             return await _call(client, request, timeout_s=timeout_s)
 
         yield call
+
+
+def _check_url(base_url: str | None) -> None:
+    """Refuse a URL with credentials or a query: neither reaches the server beside a key, and both would be logged."""
+    parts = urlsplit(base_url or "")
+    if parts.username is not None or parts.query or parts.fragment:
+        held = "a user name or password" if parts.username is not None else "a query or fragment"
+        raise JobError(
+            f"model.base_url holds {held}, which cannot be sent along. Leave scheme, host and path in it, and give the "
+            "key through the environment variable that model.api_key_env names."
+        )
 
 
 async def _call(client: openai.AsyncOpenAI, request: Request, *, timeout_s: float) -> Answer:

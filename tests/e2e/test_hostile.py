@@ -138,3 +138,28 @@ def test_sixty_four_bombs_at_once(workplace: Any, hostile: str) -> None:
     assert workplace.tables()["failures"]["error_type"].to_list() == ["too_large"] * 64
     # An idle run has some 250 MiB; two inflated bombs of 48 MiB, copied once, and 64 small beginnings of 4 MiB.
     assert most_mib < 800
+
+
+def test_planted_links_lead_to_no_harm(workplace: Any, serve: Any) -> None:
+    """Files of the store and the cache that are links to somebody's file leave that file as it was."""
+    job = ask(workplace, serve().url, {"a": "one"})
+    victim = workplace.folder / "victim"
+    victim.write_text("precious")
+    planted = ["store/runs/run=r/lock", "store/tokens/run=r/part-00000.parquet", "cache/claims.lock"]
+    for name in planted:
+        (workplace.folder / name).parent.mkdir(parents=True)
+        (workplace.folder / name).symlink_to(victim)
+
+    done = workplace.run("run", job, "--run", "r")
+
+    assert done.returncode == 0, done.stderr
+    assert victim.read_text() == "precious"
+    assert workplace.tables()["tokens"].height == 3
+
+    (workplace.folder / "cache" / "cache.db").unlink()
+    (workplace.folder / "cache" / "cache.db").symlink_to(victim)
+    again = workplace.run("run", job, "--run", "s")
+
+    assert again.returncode == 2
+    assert "cache" in again.stderr
+    assert victim.read_text() == "precious"

@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import pytest
 
 from logprob_store.cache import AnswerCache
 
@@ -71,4 +72,23 @@ def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
     assert (workplace.folder / "fx" / "job.jsonl").exists()
     assert done.returncode in {0, 4}
     assert [text for text in said if KEY in text] == []
+    assert [name for name, text in texts_of(workplace.folder).items() if KEY in text] == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:{key}@{host}/v1", "http://{key}@{host}/v1", "http://{host}/v1?api-key={key}"]
+)
+def test_a_key_in_the_url_is_refused_and_not_repeated(workplace: Any, serve: Any, url: str) -> None:
+    """It is the job's error before anything is asked, whatever command comes across it; the message leaves it out."""
+    server = serve()
+    host = server.url.removeprefix("http://").removesuffix("/v1")
+    job = workplace.job(url.format(key=KEY, host=host), prompts=2)
+
+    done = [workplace.run("-v", "run", job, "--run", "r"), workplace.run("record", job, "--fixtures", "fx")]
+    done.append(workplace.run("run", job, "--dry-run"))
+
+    assert [(one.returncode, "model.base_url holds" in one.stderr) for one in done[:2]] == [(2, True)] * 2
+    assert [one for one in done if KEY in one.stdout + one.stderr] == []
+    assert server.calls() == []
+    job.unlink()
     assert [name for name, text in texts_of(workplace.folder).items() if KEY in text] == []
