@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from logprob_store.claims import Claims
-from logprob_store.errors import CallError
+from logprob_store.errors import CallError, StopRunError
 from logprob_store.retry import ask_until_answered
+from logprob_store.spending import Spending, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ class Asker:
         run: the id of the run, so that it knows its own answers after a restart.
         attempts: calls at most for one request.
         retry_for_s: seconds after which a request is not tried again.
+        spending: the run's ceilings and what it has spent; without one there is no ceiling.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Asker:
         run: str | None = None,
         attempts: int = 6,
         retry_for_s: float = 600.0,
+        spending: Spending | None = None,
     ) -> None:
+        self.spending = Spending() if spending is None else spending
         self.calls = 0
         self.lost: set[str] = set()
         self.busy: set[asyncio.Task[object] | None] = set()
@@ -102,17 +106,27 @@ class Asker:
         """All that is to be asked is being asked: from here on free slots are no sign of a slow machine."""
         self._pacer.no_more = True
 
-    async def look_up(self, requests: Sequence[Request]) -> dict[str, Answer]:
-        """Answers already paid for, by key; equal requests share one, under the prompt of the last of them."""
+    def stop(self, reason: StopRunError) -> None:
+        """Make no further call: who is about to gets this error."""
+        self.spending.close(reason)
+
+    async def look_up(self, requests: Sequence[Request]) -> dict[str, CachedAnswer]:
+        """What is kept already of the answers to these requests, by key; `answer` makes each request's own of it."""
         if self._cache is None:
             return {}
-        cached = await self._in_thread(self._cache.get_many, {request.key for request in requests})
-        usable = self._usable(cached)
-        return {
-            request.key: usable[request.key].answer(request, run=self._run)
-            for request in requests
-            if request.key in usable
-        }
+        return self._usable(await self._in_thread(self._cache.get_many, {request.key for request in requests}))
+
+    def answer(self, kept: CachedAnswer, request: Request) -> Answer:
+        """A kept answer as the answer to a request."""
+        answer = kept.answer(request, run=self._run)
+        maybe_billed = answer.maybe_billed or self.spending.may_have_paid(request.key)
+        if (prices := self.spending.prices) is None:
+            return dataclasses.replace(answer, maybe_billed=True) if maybe_billed else answer
+        cost_usd: float | None = 0.0
+        if answer.source == "api" and kept.was_paid_for(request):
+            usage = usage_of(answer.body)
+            cost_usd = None if usage is None else prices.usd(usage)
+        return dataclasses.replace(answer, maybe_billed=maybe_billed, cost_usd=cost_usd)
 
     async def ask(self, request: Request, *, anew: bool = False) -> Answer:
         """The answer to one request, after `look_up` did not find it; durable when this returns.
@@ -136,8 +150,16 @@ class Asker:
     async def _ask(self, request: Request, *, anew: bool) -> Answer:
         if self._cache is None or self._claims is None:
             return await self._call(request)
-        if (first := self._in_flight.get(request.key)) is not None:
-            return dataclasses.replace(await asyncio.shield(first), request=request)
+        while (first := self._in_flight.get(request.key)) is not None:
+            try:
+                twin = await asyncio.shield(first)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not first.cancelled() or (task is not None and task.cancelling()):
+                    raise
+                # Only the one who asked was called off: another of those who wait for it asks now.
+            else:
+                return dataclasses.replace(twin, request=request, cost_usd=None if twin.cost_usd is None else 0.0)
         mine: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._in_flight[request.key] = mine
         try:
@@ -167,7 +189,7 @@ class Asker:
                 found = self._usable(await self._in_thread(cache.get_many, [request.key]))
                 if request.key in found:
                     claims.release(request.key)
-                    return found[request.key].answer(request, run=self._run)
+                    return self.answer(found[request.key], request)
             answer = await self._call(request)
         except BaseException:
             claims.release(request.key)
@@ -187,15 +209,25 @@ class Asker:
             self._pacer.resting -= 1
 
     async def _call(self, request: Request) -> Answer:
-        return await ask_until_answered(
-            request, self._send, pacer=self._pacer, attempts=self._attempts, retry_for_s=self._retry_for_s
-        )
+        try:
+            return await ask_until_answered(
+                request,
+                self._send,
+                pacer=self._pacer,
+                spending=self.spending,
+                run=self._run,
+                attempts=self._attempts,
+                retry_for_s=self._retry_for_s,
+            )
+        except StopRunError as error:
+            self.stop(error)
+            raise
 
     async def _send(self, request: Request) -> Answer:
         self.calls += 1
         self.busy.add(asyncio.current_task())
         try:
-            return dataclasses.replace(await self._transport(request), run=self._run)
+            return await self._transport(request)
         except asyncio.CancelledError:
             self.lost.add(request.key)
             raise
@@ -225,7 +257,7 @@ class Asker:
         while self._unkept:
             batch, self._unkept = self._unkept, []
             try:
-                await self._in_thread(self._cache.put_many, [answer for answer, _ in batch])
+                await self._put(self._cache, [answer for answer, _ in batch])
             except BaseException as error:
                 # Whatever it is, each who waits for this batch is told; nobody waits for ever.
                 for _, done in batch:
@@ -240,6 +272,11 @@ class Asker:
             finally:
                 for answer, _ in batch:
                     self._claims.release(answer.request.key)
+
+    async def _put(self, cache: AnswerCache, answers: list[Answer]) -> None:
+        await self._in_thread(cache.put_many, answers)
+        for answer in answers:
+            self.spending.durable(answer)
 
     async def _in_thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)

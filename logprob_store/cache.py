@@ -46,6 +46,8 @@ class _Meta(msgspec.Struct, omit_defaults=True):
     fetched_at: datetime | None = None
     run: str | None = None
     maybe_billed: bool = False
+    call: int | None = None
+    paid_for: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,14 @@ class CachedAnswer:
             run=meta.run,
             maybe_billed=own and meta.maybe_billed,
         )
+
+    def was_bought_by(self, run: str, call: int) -> bool:
+        """Whether this answer came from that call of that run."""
+        return self.meta.run == run and self.meta.call == call
+
+    def was_paid_for(self, request: Request) -> bool:
+        """Whether this is the one of its equal requests that the answer was bought under: it has the cost."""
+        return self.meta.paid_for == (request.prompt_index, request.sample_index)
 
 
 class _PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
@@ -199,6 +209,8 @@ def _pack(answer: Answer) -> bytes:
         answer.fetched_at,
         answer.run,
         answer.maybe_billed,
+        answer.call,
+        (answer.request.prompt_index, answer.request.sample_index),
     )
     plain = msgspec.json.encode(meta) + b"\n" + answer.body
     return zstandard.ZstdCompressor(level=3, write_checksum=True, write_content_size=True).compress(plain)

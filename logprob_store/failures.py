@@ -83,6 +83,9 @@ _CLASSES: Final = (
         pace="limit",
     ),
     FailureClass(
+        name="budget", means="the next call could pass a ceiling of the job (`limits.max_cost_usd` ...)", then="stop"
+    ),
+    FailureClass(
         name="over_limit",
         means="the request alone is larger than the whole limit of tokens per minute; found before it is sent, where "
         "the limit is known",

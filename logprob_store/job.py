@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from logprob_store.errors import JobError
 from logprob_store.request import provider_of
+from logprob_store.spending import MAXIMA, Ceilings, Prices, most_output
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
@@ -137,6 +138,41 @@ class LimitsSection(_Section):
     timeout_s: float = Field(default=600.0, gt=0)
     retry_for_s: float = Field(default=600.0, gt=0)
     max_answer_bytes: int = Field(default=1 << 28, ge=1 << 10, lt=1 << 30)
+    max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_requests: int | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, gt=0)
+
+    @property
+    def ceilings(self) -> Ceilings:
+        """What a run may spend at most."""
+        return Ceilings(self.max_cost_usd, self.max_requests, self.max_tokens)
+
+
+class PricesSection(_Section):
+    """What tokens cost, in US dollars per million; both or neither."""
+
+    input_usd_per_million_tokens: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    output_usd_per_million_tokens: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    cached_input_usd_per_million_tokens: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        given = (self.input_usd_per_million_tokens, self.output_usd_per_million_tokens)
+        missing = [name for name, price in zip(("input", "output"), given, strict=True) if price is None]
+        if missing and (len(missing) == 1 or self.cached_input_usd_per_million_tokens is not None):
+            raise ValueError(f"{' and '.join(missing)}_usd_per_million_tokens: is missing")
+        return self
+
+    @property
+    def prices(self) -> Prices | None:
+        """The prices, None where none are given."""
+        if self.input_usd_per_million_tokens is None or self.output_usd_per_million_tokens is None:
+            return None
+        return Prices(
+            self.input_usd_per_million_tokens,
+            self.output_usd_per_million_tokens,
+            self.cached_input_usd_per_million_tokens,
+        )
 
 
 class CacheSection(_Section):
@@ -170,6 +206,7 @@ class Job(_Section):
     prompts: PromptsSection
     model: ModelSection
     limits: LimitsSection = LimitsSection()
+    prices: PricesSection = PricesSection()
     cache: CacheSection = CacheSection()
     transport: TransportSection = TransportSection()
     store: StoreSection
@@ -188,6 +225,23 @@ class Job(_Section):
                 raise ValueError('prompts.continuations needs model.mode = "score"')
             if self.model.samples != 1:
                 raise ValueError("model.samples must be 1 with prompts.continuations: each of them is a sample")
+        return self
+
+    @model_validator(mode="after")
+    def _ceilings_can_be_kept(self) -> Self:
+        limits = self.limits
+        if limits.max_cost_usd is not None and self.prices.prices is None:
+            raise ValueError(
+                "limits.max_cost_usd needs prices.input_usd_per_million_tokens and prices.output_usd_per_million_tokens"
+            )
+        if not limits.ceilings.need_bounds or self.model.mode == "score" or self.prompts.params is not None:
+            return self
+        if most_output(self.model.params, self.model.endpoint) is None:
+            names = " or ".join(f"model.params.{name}" for name in MAXIMA[self.model.endpoint])
+            raise ValueError(
+                f"limits.max_cost_usd and limits.max_tokens need {names}, the most tokens that an answer may have: "
+                "without it nothing bounds what a call can cost"
+            )
         return self
 
     def resolve(self, path: str) -> Path:

@@ -257,7 +257,7 @@ async def _ask(
             kept = stack.enter_context(AnswerCache(Path(cache)))
         asker = await stack.enter_async_context(Asker(transport, pacer=Pacer(1), cache=kept, attempts=attempts))
         found = await asker.look_up([request])
-        return found.get(request.key) or await asker.ask(request)
+        return asker.answer(found[request.key], request) if found else await asker.ask(request)
 
 
 def _wait_for(work: Coroutine[Any, Any, _T]) -> _T:

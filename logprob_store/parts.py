@@ -24,7 +24,7 @@ from logprob_store.schema import FAILURES, arrow_schema
 from logprob_store.scoring import FirstLook, without_unscored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from logprob_store.errors import StopRunError
     from logprob_store.planning import BadCall, Chunk
@@ -68,8 +68,16 @@ class Pending:
 class PartBuffer:
     """Collects outcomes and commits them as parts, one after the other, off the event loop."""
 
-    def __init__(self, writer: RunWriter, progress: Progress, *, part_bytes: int) -> None:
+    def __init__(
+        self,
+        writer: RunWriter,
+        progress: Progress,
+        *,
+        part_bytes: int,
+        on_durable: Callable[[Answer], None] = lambda _: None,
+    ) -> None:
         self._part_bytes = part_bytes
+        self._on_durable = on_durable
         self._writer = writer
         self._progress = progress
         self._pending = Pending()
@@ -150,6 +158,8 @@ class PartBuffer:
         if pending:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._thread, commit_part, self._writer, pending)
+            for answer in pending.answers:
+                self._on_durable(answer)  # without a cache it was not, until now
             self._progress.failed += len(pending.bad)
             self._first_look.note(pending.bad)
 

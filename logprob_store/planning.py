@@ -24,6 +24,7 @@ from logprob_store.prompts import (
 from logprob_store.request import Request, build_body, make_request
 from logprob_store.schema import PROMPTS, arrow_schema
 from logprob_store.scoring import check_scoring, scoring_params
+from logprob_store.spending import check_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator
@@ -148,7 +149,7 @@ class Plan:
         )
         if model.mode == "score":
             check_scoring(body)
-        return make_request(
+        request = make_request(
             body,
             endpoint=model.endpoint,
             provider=model.identity,
@@ -156,6 +157,9 @@ class Plan:
             prompt_id=prompt.id,
             sample_index=sample_index,
         )
+        if self.job.limits.ceilings.need_bounds:
+            check_bounded(request)
+        return request
 
 
 def plan_job(job: Job, *, limit: int | None = None) -> Plan:

@@ -11,9 +11,11 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from logprob_store.errors import CallError
+from logprob_store.errors import CallError, StopRunError
 from logprob_store.fixtures import Recordings, write_fixtures
 from logprob_store.planning import check_plan, plan_job
+from logprob_store.request import Answer
+from logprob_store.session import GRACE_S
 from logprob_store.wiring import open_asker, open_cache, open_transport
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from logprob_store.asking import Asker
     from logprob_store.job import Job
     from logprob_store.planning import Plan
-    from logprob_store.request import Answer, Request
+    from logprob_store.request import Request
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ async def record_job(
 
     Raises:
         InputError: the job, its prompts or the fixtures file are wrong.
-        StopRunError: no call can succeed; what was answered before is in the cache.
+        StopRunError: no further call can succeed, or a ceiling is reached; what was answered is in the file.
     """
     path = fixtures if fixtures.name.endswith((".jsonl", ".jsonl.zst")) else fixtures / f"{job.name}.jsonl"
     before = Recordings(path) if path.exists() else None
@@ -68,6 +70,7 @@ async def record_job(
     done = Recorded(path)
     wanted = [] if before is None or job.cache.mode == "refresh" else [fixture.key for fixture in before]
     requests = _requests(plan, set(wanted), done)
+    stopped = None
     if cached_only:
         answers = _from_cache(job, requests, done)
     else:
@@ -77,9 +80,11 @@ async def record_job(
             open_transport(job, api_key=api_key) as transport,
             open_asker(job, transport, run=recording) as asker,
         ):
-            answers = await _ask(asker, requests, done)
+            answers, stopped = await _ask(asker, requests, done)
             done.calls = asker.calls
     done.lines = write_fixtures(path, answers, keep=before)
+    if stopped is not None:
+        raise stopped
     return done
 
 
@@ -105,23 +110,39 @@ def _from_cache(job: Job, requests: list[Request], done: Recorded) -> list[Answe
     return answers
 
 
-async def _ask(asker: Asker, requests: list[Request], done: Recorded) -> list[Answer]:
+async def _ask(asker: Asker, requests: list[Request], done: Recorded) -> tuple[list[Answer], StopRunError | None]:
+    """The answers that were got, and why there are not more if the recording had to stop."""
     found = await asker.look_up(requests)
     done.from_cache = len(found)
 
     async def one(request: Request) -> Answer | None:
+        if request.key in found:
+            return asker.answer(found[request.key], request)
         try:
-            return found.get(request.key) or await asker.ask(request)
+            return await asker.ask(request)
         except CallError as error:
             done.problems.append(f"prompt {request.prompt_id!r}: {error}")
             return None
 
     tasks = [asyncio.create_task(one(request)) for request in requests]
+    stopped = None
     try:
-        answers = await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks)
+    except StopRunError as error:
+        stopped = error
+        await _let_finish(tasks, asker)
     finally:
-        # When the run is to stop no further call is made.
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    return [answer for answer in answers if answer is not None]
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    return [answer for answer in outcomes if isinstance(answer, Answer)], stopped
+
+
+async def _let_finish(tasks: list[asyncio.Task[Answer | None]], asker: Asker) -> None:
+    """Give calls at the server a few seconds: they are paid for. No other starts."""
+    under_way = [task for task in tasks if task in asker.busy]
+    for task in tasks:
+        if task not in asker.busy:
+            task.cancel()
+    if under_way:
+        await asyncio.wait(under_way, timeout=GRACE_S)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from logprob_store.pacing import Told
+    from logprob_store.spending import Usage
 
 KEY_VERSION: Final = 1
 
@@ -82,7 +83,8 @@ class Answer:
     `headers` holds only the few worth keeping, lower case. `latency_s` is the seconds of the attempt that
     succeeded, `attempts` counts all of them, `fetched_at` is UTC. `run` is the id of the run that paid for it.
     `maybe_billed` says that an earlier attempt may have cost as well, as its answer was lost.
-    `told` is what a live answer says about limits and usage, for pacing; it is not kept.
+    `cost_usd` is what this run paid for it, on one of its equal requests; None where that is not known. `call` is its
+    number among the run's calls, `told` is what a live answer says about limits and usage; neither is kept.
     """
 
     request: Request
@@ -95,7 +97,14 @@ class Answer:
     fetched_at: datetime | None = None
     run: str | None = None
     maybe_billed: bool = False
+    cost_usd: float | None = None
+    call: int | None = field(default=None, repr=False, compare=False)
     told: Told | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens a live answer reports."""
+        return None if self.told is None else self.told.usage
 
 
 def make_request(

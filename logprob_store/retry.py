@@ -16,10 +16,12 @@ import tenacity
 
 from logprob_store.errors import CallError, RetryableError
 from logprob_store.events import emit
+from logprob_store.spending import Spending
 
 if TYPE_CHECKING:
     from logprob_store.pacing import Pacer
     from logprob_store.request import Answer, Request
+    from logprob_store.spending import Hold
     from logprob_store.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ async def ask_until_answered(
     transport: Transport,
     *,
     pacer: Pacer,
+    spending: Spending | None = None,
+    run: str | None = None,
     attempts: int = 6,
     retry_for_s: float = 600.0,
 ) -> Answer:
@@ -46,6 +50,8 @@ async def ask_until_answered(
         request: what to ask.
         transport: makes one call; raises `RetryableError` when another may succeed.
         pacer: lets the call start.
+        spending: lets the call spend, and hears what it took; each call reserves anew.
+        run: the id of the run that pays.
         attempts: calls at most, without those of an outage.
         retry_for_s: seconds after the start of the first call after which no further call is started.
 
@@ -54,7 +60,8 @@ async def ask_until_answered(
             of them may have been answered and lost.
         StopRunError: no call of this run can succeed.
     """
-    tries = _Tries(request, pacer, attempts, retry_for_s)
+    spending = Spending() if spending is None else spending
+    tries = _Tries(request, pacer, spending, attempts, retry_for_s)
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(RetryableError),
         stop=tries.are_over,
@@ -71,19 +78,26 @@ async def ask_until_answered(
         error.attempts = tries.made
         error.maybe_billed = tries.maybe_billed or error.maybe_billed
         raise
-    if tries.made == 1:
-        return answer
-    return dataclasses.replace(answer, attempts=tries.made, maybe_billed=tries.maybe_billed)
+    return dataclasses.replace(
+        answer,
+        attempts=tries.made,
+        run=run,
+        maybe_billed=tries.maybe_billed,
+        cost_usd=spending.cost_usd(answer),
+        call=tries.number,
+    )
 
 
 class _Tries:
-    """What one request has used up: calls, those of them that count, and time."""
+    """What one request has used up: calls, those of them that count, and time; `number` is the last call's."""
 
-    def __init__(self, request: Request, pacer: Pacer, attempts: int, retry_for_s: float) -> None:
+    def __init__(self, request: Request, pacer: Pacer, spending: Spending, attempts: int, retry_for_s: float) -> None:
         self.made = 0
-        self.maybe_billed = False
+        self.number: int | None = None
+        self.maybe_billed = spending.may_have_paid(request.key)
         self._request = request
         self._pacer = pacer
+        self._spending = spending
         self._left = attempts
         self._retry_for_s = retry_for_s
         self._until: float | None = None
@@ -91,7 +105,12 @@ class _Tries:
         self._counted = True
 
     async def once(self, transport: Transport) -> Answer:
-        """Make one call, when the pacer lets it start."""
+        """Make one call, when ceilings and pacer let it start."""
+        # The money before the place, so that who waits for others to settle takes no place from them.
+        with await self._spending.reserve(self._request) as hold:
+            return await self._once(transport, hold)
+
+    async def _once(self, transport: Transport, hold: Hold) -> Answer:
         slot = self._pacer.slot(self._request, again=self._last is not None)
         try:
             async with slot:
@@ -101,9 +120,11 @@ class _Tries:
                 elif self._last is not None and now >= self._until:
                     slot.withdraw()
                     raise self._last
+                self.number = hold.begin()
                 self.made += 1
                 answer = await transport(self._request)
                 slot.answered(answer.told)
+                hold.answered(answer.usage)
                 return answer
         except CallError as error:
             self.maybe_billed = self.maybe_billed or error.maybe_billed

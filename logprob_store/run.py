@@ -20,7 +20,7 @@ from logprob_store.planning import plan_job
 from logprob_store.session import Session
 from logprob_store.store.manifest import Input
 from logprob_store.store.writing import open_run
-from logprob_store.wiring import open_transport
+from logprob_store.wiring import open_spending, open_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,7 @@ class RunSummary:
     `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped. `calls` counts calls made in
     this session, `already` the calls that had an outcome before it, `failures` the prompts still open. `bound_by` says
     what took the time: the server's `limit`, the `server`, an `outage` or this `machine`; `verdict` how much of it.
+    What is spent is the run's, over all its sessions; `spent_usd` is None without prices.
     """
 
     run: str
@@ -58,6 +59,9 @@ class RunSummary:
     seconds: float
     bound_by: str = ""
     verdict: Verdict = field(default_factory=Verdict)
+    spent_usd: float | None = None
+    spent_requests: int = 0
+    spent_tokens: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON can say it."""
@@ -157,9 +161,10 @@ async def run_job_async(
             inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
             samples=plan.stride,
         ) as writer:
-            session = Session(plan, writer, stop or asyncio.Event(), on_progress)
-            _say_started(session, prompts=plan.prompt_count)
-            await session.pump(ask)
+            with open_spending(job, writer) as spending:
+                session = Session(plan, writer, spending, stop or asyncio.Event(), on_progress)
+                _say_started(session, prompts=plan.prompt_count)
+                await session.pump(ask)
             summary = _summary(session, asyncio.get_running_loop().time() - started)
             emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
             return summary
@@ -206,4 +211,7 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         seconds=seconds,
         bound_by=session.verdict.bound_by,
         verdict=session.verdict,
+        spent_usd=manifest.spent.usd,
+        spent_requests=manifest.spent.requests,
+        spent_tokens=manifest.spent.tokens,
     )

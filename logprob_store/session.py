@@ -9,7 +9,6 @@ module of its own: requests (`planning`), answers (`asking`), rows (`parts`, `de
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from logprob_store.asking import Asker
     from logprob_store.planning import BadCall, Chunk, Plan
     from logprob_store.request import Answer, Request
+    from logprob_store.spending import Spending
     from logprob_store.store.writing import RunWriter
     from logprob_store.transport import Transport
 
@@ -62,11 +62,13 @@ class Session:
         self,
         plan: Plan,
         writer: RunWriter,
+        spending: Spending,
         stop: asyncio.Event,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._plan = plan
         self.writer = writer
+        self._spending = spending
         self._stop = stop
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,7 +81,9 @@ class Session:
         settled = len(writer.settled) - writer.manifest.absent
         self.already = min(settled - len(self._again), plan.call_count)
         self.progress = Progress(total=plan.call_count, settled=self.already)
-        self._buffer = PartBuffer(writer, self.progress, part_bytes=plan.job.store.part_bytes)
+        self._buffer = PartBuffer(
+            writer, self.progress, part_bytes=plan.job.store.part_bytes, on_durable=spending.durable
+        )
 
     async def pump(self, transport: Transport) -> None:
         """Ask everything that has no outcome yet, until done or told to stop; commit what there is."""
@@ -89,7 +93,9 @@ class Session:
         try:
             if chunks is not None:
                 await asyncio.to_thread(check_plan, plan)
-                async with open_asker(plan.job, transport, run=writer.manifest.run_id) as asker:
+                async with open_asker(
+                    plan.job, transport, run=writer.manifest.run_id, spending=self._spending
+                ) as asker:
                     self.verdict, self._at_server = asker.verdict, asker.busy
                     await self._ask_all(chunks, asker)
                     self._count_calls(asker)
@@ -155,7 +161,7 @@ class Session:
                 return
             if request.key in found and not self._ask_anew(request):
                 # Equal requests share an answer: each gets it under its own prompt.
-                await self._add_answer(dataclasses.replace(found[request.key], request=request))
+                await self._add_answer(asker.answer(found[request.key], request))
                 continue
             await room.acquire()
             if self._stop.is_set():
@@ -209,6 +215,7 @@ class Session:
         if self.stopped_by is None:
             emit(log, "stopped", "stopping: %s", error, reason=error.reason, status=error.status)
         self.stopped_by = self.stopped_by or error
+        self._spending.close(error)
         self._stop.set()
 
     async def _cancel_when_stopped(self, asker: Asker) -> None:
@@ -235,6 +242,7 @@ class Session:
     def _say_progress(self) -> None:
         if self._on_progress is not None:
             self.progress.in_flight = len(self._at_server)
+            self.progress.spent_usd = self._spending.usd
             self._on_progress(self.progress)
 
     def _state(self) -> str:

@@ -13,12 +13,16 @@ from logprob_store.cache import AnswerCache
 from logprob_store.errors import JobError
 from logprob_store.fixtures import Recordings
 from logprob_store.pacing import Pacer
+from logprob_store.spending import CALL_LOG, Spending, Usage, open_call_log, usage_of
+from logprob_store.store.manifest import Spent, run_folder
 from logprob_store.transport.replay import replay_transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from logprob_store.job import Job
+    from logprob_store.spending import OpenCall
+    from logprob_store.store.writing import RunWriter
     from logprob_store.transport import Transport
 
 
@@ -68,9 +72,55 @@ def open_cache(job: Job) -> Iterator[AnswerCache | None]:
         yield cache
 
 
+@contextlib.contextmanager
+def open_spending(job: Job, writer: RunWriter) -> Iterator[Spending]:
+    """What a run has spent and may spend, remembered beside its manifest; a replay has nothing to spend.
+
+    Raises:
+        DiskError: the calls cannot be written down.
+    """
+    prices = job.prices.prices
+    if job.transport.kind == "replay":
+        yield Spending(prices=prices)
+        return
+    before = writer.manifest.spent
+    calls = open_call_log(
+        run_folder(writer.store, writer.run) / CALL_LOG,
+        find=lambda calls: _answered(job, writer.manifest.run_id, calls),
+        least=(before.requests, Usage(before.prompt_tokens, before.cached_tokens, before.completion_tokens)),
+    )
+    spending = Spending(job.limits.ceilings, prices=prices, calls=calls)
+
+    def spent() -> Spent:
+        calls.sync()
+        return Spent(spending.requests, *spending.usage, spending.usd)
+
+    writer.spent = spent
+    try:
+        yield spending
+    finally:
+        calls.close()
+
+
+def _answered(job: Job, run: str, calls: Sequence[OpenCall]) -> dict[int, Usage]:
+    """Of calls that a dead process had under way, what those took whose answer came into the cache all the same."""
+    with open_cache(job) as cache:
+        kept = {} if cache is None else cache.get_many({call.key for call in calls})
+    return {
+        call.number: usage_of(kept[call.key].body) or call.worst
+        for call in calls
+        if call.key in kept and kept[call.key].was_bought_by(run, call.number)
+    }
+
+
 @contextlib.asynccontextmanager
-async def open_asker(job: Job, transport: Transport, *, run: str | None = None) -> AsyncIterator[Asker]:
-    """A transport with cache, pacing and retry around it, as a job names them."""
+async def open_asker(
+    job: Job, transport: Transport, *, run: str | None = None, spending: Spending | None = None
+) -> AsyncIterator[Asker]:
+    """A transport with cache, pacing and retry around it, as a job names them.
+
+    Without a run's `spending` the job's ceilings hold for this asker alone.
+    """
     limits = job.limits
     with open_cache(job) as cache:
         async with Asker(
@@ -86,5 +136,6 @@ async def open_asker(job: Job, transport: Transport, *, run: str | None = None) 
             run=run,
             attempts=limits.attempts,
             retry_for_s=limits.retry_for_s,
+            spending=spending or Spending(limits.ceilings, prices=job.prices.prices),
         ) as asker:
             yield asker

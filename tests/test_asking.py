@@ -121,17 +121,21 @@ def test_an_answer_is_durable_before_it_is_handed_on(cache: AnswerCache) -> None
 
 
 def test_looking_up_gives_what_was_paid_for(cache: AnswerCache) -> None:
-    """Requests found in the cache come back under their own prompt, others not at all."""
+    """Equal requests in the cache are looked up once and get the answer under their own prompt, others get nothing."""
     cache.put_many([Answer(_request(), 200, {}, b"kept", "api")])
+    twins = [_request(index=7), _request(index=8)]
 
-    async def main() -> dict[str, Answer]:
+    async def main() -> list[Answer]:
         async with _asker(_Server(), cache) as asker:
-            return await asker.look_up([_request(index=7), _request("other")])
+            found = await asker.look_up([*twins, _request("other")])
+            assert list(found) == [twins[0].key]
+            return [asker.answer(found[request.key], request) for request in twins]
 
-    found = asyncio.run(main())
+    answers = asyncio.run(main())
 
-    assert [(answer.body, answer.source, answer.request.prompt_index) for answer in found.values()] == [
-        (b"kept", "cache", 7)
+    assert [(answer.body, answer.source, answer.request) for answer in answers] == [
+        (b"kept", "cache", twins[0]),
+        (b"kept", "cache", twins[1]),
     ]
 
 

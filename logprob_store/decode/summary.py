@@ -86,7 +86,7 @@ def _row(job: Job, wire: str, sums: tuple[int, float | None, float | None]) -> d
         "tool_calls": choice.tool_calls,
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
-        "cost_usd": None,
+        "cost_usd": _cost_usd(job),
         "token_count": count,
         "logprob_sum": logprob_sum,
         "logprob_min": logprob_min,
@@ -96,3 +96,9 @@ def _row(job: Job, wire: str, sums: tuple[int, float | None, float | None]) -> d
         "latency_s": answer.latency_s,
         "wire": wire,
     }
+
+
+def _cost_usd(job: Job) -> float | None:
+    """An answer's cost stands on its first choice, so that the column's sum is what was paid."""
+    cost_usd = job.answer.cost_usd
+    return cost_usd if cost_usd is None or job.choice is job.reply.choices[0] else 0.0

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from logprob_store.spending import Usage
+
 _LONGEST_RESET_S: Final = 32 * 86400.0
 _EPOCH_S: Final = 1e9
 """A bare number from here on is a time since the epoch (9 September 2001 and later), below it is seconds to wait."""
@@ -38,11 +40,12 @@ class Level(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What an answer says about the limits, and how many tokens the call really took; None: unsaid."""
+    """What an answer says about the limits, and the tokens that the call really took, all and by kind; None: unsaid."""
 
     requests: Level | None = None
     tokens: Level | None = None
     used_tokens: int | None = None
+    usage: Usage | None = None
 
 
 _PLACES: Final = {

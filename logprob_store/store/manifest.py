@@ -63,13 +63,32 @@ class Counts(msgspec.Struct):
     completion_tokens: int = 0
 
 
+class Spent(msgspec.Struct):
+    """What the run's calls took over all its sessions, and what that costs at the job's last prices.
+
+    Failed calls and lost answers count too, these at most; `usd` is None without prices.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of prompts and answers."""
+        return self.prompt_tokens + self.completion_tokens
+
+
 class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     """A run: which job made it from which prompts, how far it is, and the parts that hold its rows.
 
     `settled` lists the calls (prompt_index * samples + sample_index) that have an outcome, a completion or a
     failure row, as half-open intervals; `prompts_read` is how many prompts have a row in the prompts table. Where
     prompts have candidates, `samples` is the most that any has, and the numbers that a prompt with fewer leaves free
-    are settled with its row, so that the intervals stay few; `absent` counts them.
+    are settled with its row, so that the intervals stay few; `absent` counts them. `spent` is as of the last commit:
+    `calls.log` beside the manifest knows the calls since.
     """
 
     run: str
@@ -89,6 +108,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     parts: list[Part] = []
     next_part: int = 0
     counts: Counts = msgspec.field(default_factory=Counts)
+    spent: Spent = msgspec.field(default_factory=Spent)
 
 
 def run_folder(store: Path, run: str) -> Path:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import polars as pl
 
-from logprob_store.errors import RunNotFoundError, StoreNotFoundError
+from logprob_store.errors import InputError, RunNotFoundError, StoreNotFoundError
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
 from logprob_store.store.manifest import Counts, Manifest, Part, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from logprob_store.metrics.comparison import Comparison
     from logprob_store.metrics.labels import Labels, Shared
     from logprob_store.metrics.samples import Clusters
 
@@ -37,6 +38,9 @@ _RUNS: Final = pl.Schema(
         "model": pl.String(),
         "provider": pl.String(),
         **dict.fromkeys(Counts.__struct_fields__, pl.Int64()),
+        "spent_requests": pl.Int64(),
+        "spent_tokens": pl.Int64(),
+        "spent_usd": pl.Float64(),
     }
 )
 
@@ -81,6 +85,9 @@ class Store:
                 "model": manifest.job.get("model.name"),
                 "provider": manifest.job.get("model.provider"),
                 **{name: getattr(manifest.counts, name) for name in Counts.__struct_fields__},
+                "spent_requests": manifest.spent.requests,
+                "spent_tokens": manifest.spent.tokens,
+                "spent_usd": manifest.spent.usd,
             }
             for manifest in self.manifests
         ]
@@ -140,6 +147,56 @@ class Store:
         from logprob_store.metrics.samples import sample_scores
 
         return sample_scores(self.scores(), clusters=clusters, by=by)
+
+    def compare(
+        self,
+        run_a: str | None = None,
+        run_b: str | None = None,
+        *,
+        other: Store | None = None,
+        answer: str | pl.Expr = "text",
+    ) -> Comparison:
+        """Two runs of the same prompts beside each other; see docs/comparing.md.
+
+        Args:
+            run_a: the run to compare with. None: the one before `run_b` of the same job, or the newest with `other`.
+            run_b: the run that may have changed; None: the newest.
+            other: the store that `run_b` is in, if not this one.
+            answer: what of a completion is compared, as a column or an expression.
+
+        Raises:
+            InputError: there are no two runs of one job.
+            RunNotFoundError: a store has no such run.
+        """
+        from logprob_store.metrics.comparison import compare
+
+        theirs = self if other is None else other
+        later = theirs.only(run_b or theirs.newest_run())
+        if run_a is None:
+            run_a = self.newest_run() if other is not None else self._run_before(later.manifests[0])
+        return compare(self.only(run_a).tables(), later.tables(), answer=answer)
+
+    def newest_run(self) -> str:
+        """The run that began last.
+
+        Raises:
+            InputError: there is no run.
+        """
+        if not self.manifests:
+            raise InputError(f"{self.path} has no run yet; `logprobs run JOB.toml` makes one")
+        return self.run_names[-1]
+
+    def _run_before(self, later: Manifest) -> str:
+        """The run of the same job that began last before `later`."""
+        names = self.run_names
+        earlier = self.manifests[: names.index(later.run)]
+        for manifest in reversed(earlier):
+            if manifest.job_name == later.job_name:
+                return manifest.run
+        raise InputError(
+            f"run {later.run!r} is the first of job {later.job_name!r} in {self.path}; name the run to compare "
+            f"with, of {', '.join(names[-8:])}"
+        )
 
     def tables(self) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
         """The tokens, the alternatives and the completions: what metrics start from."""

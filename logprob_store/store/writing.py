@@ -31,6 +31,7 @@ from logprob_store.store.manifest import (
     Manifest,
     Part,
     PartFile,
+    Spent,
     checksum,
     make_folder,
     manifest_path,
@@ -41,7 +42,7 @@ from logprob_store.store.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class RunWriter:
     """The one writer of a run, from `open_run` to `close`; also a context manager.
 
     `settled` holds the calls that have an outcome, `open_failures` those of them that failed and are to be asked
-    again.
+    again. `spent`, where it is set, makes durable what the run has spent so far, and tells it for the manifest.
     """
 
     def __init__(self, store: Path, manifest: Manifest, lock: int) -> None:
@@ -68,6 +69,7 @@ class RunWriter:
         self.settled = IntervalSet(manifest.settled)
         self._lock = lock
         self.open_failures = self._read_open_failures()
+        self.spent: Callable[[], Spent] | None = None
 
     @property
     def run(self) -> str:
@@ -150,6 +152,8 @@ class RunWriter:
     def _save(self) -> None:
         self.manifest.settled = self.settled.intervals
         self.manifest.updated_at = datetime.now(UTC)
+        if self.spent is not None:
+            self.manifest.spent = self.spent()
         try:
             write_manifest(manifest_path(self.store, self.run), self.manifest)
         except OSError as error:

@@ -8,7 +8,6 @@ with 20 alternatives each, taking the bytes less than 1 ms.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,13 +16,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
-import msgspec
 import openai
 
 from logprob_store.errors import CallError, JobError, LogprobStoreError, RetryableError
 from logprob_store.job import OPENAI_BASE_URL
 from logprob_store.pacing import Told, read_told
 from logprob_store.request import PATHS, Answer
+from logprob_store.spending import find_usage, read_usage
 from logprob_store.transport.bodies import ACCEPT_ENCODING, MAX_ANSWER_BYTES, BoundedClient
 from logprob_store.transport.refusals import (
     error_of_status,
@@ -37,35 +36,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from logprob_store.request import Request
+    from logprob_store.spending import Usage
     from logprob_store.transport import Transport
 
 _KEPT_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
 _HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": ACCEPT_ENCODING}
 _CONNECT_TIMEOUT_S: Final = 10.0
 _ERRORS: Final = 400
-_MOST_TOKENS: Final = 1e9
 
 __all__ = ["check_body", "error_of_status", "live_transport", "retry_after_s"]
-
-
-class _Body(msgspec.Struct):
-    """All that is read of a body here; the rest is skipped, and checked to be JSON by that."""
-
-    usage: msgspec.Raw = msgspec.Raw()
-
-
-class _Usage(msgspec.Struct):
-    """Tokens, as chat and completions, and as the Responses endpoint spell them."""
-
-    total_tokens: float | None = None
-    prompt_tokens: float | None = None
-    completion_tokens: float | None = None
-    input_tokens: float | None = None
-    output_tokens: float | None = None
-
-
-_BODY: Final = msgspec.json.Decoder(_Body)
-_USAGE: Final = msgspec.json.Decoder(_Usage)
 
 
 @asynccontextmanager
@@ -169,14 +148,15 @@ async def _call(client: openai.AsyncOpenAI, request: Request, *, timeout_s: floa
         raise _lost(error) from error
     body = response.content
     try:
-        used_tokens = check_body(body)
+        usage = check_body(body)
     except LogprobStoreError as error:
         refused = _with_told(error.with_traceback(None), response)
         del response, body  # the error keeps this frame alive, and would keep what is in it
         raise refused from None
     told = _told(response)
-    if used_tokens is not None:
-        told = Told(used_tokens=used_tokens) if told is None else told._replace(used_tokens=used_tokens)
+    if usage is not None:
+        levels = (None, None) if told is None else told[:2]
+        told = Told(*levels, usage.total, usage)
     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
     return Answer(
         request,
@@ -228,19 +208,19 @@ def _lost(error: Exception) -> RetryableError:
     )
 
 
-def check_body(body: bytes) -> int | None:
+def check_body(body: bytes) -> Usage | None:
     """Refuse what is no answer before it is cached: no JSON object (empty, broken off, HTML), an error with 200.
 
     Skipping through the JSON costs some 1.4 ms a megabyte; its rows are made later, many answers at a time. On the
-    way `usage` is picked up: returns how many tokens the call took, None where the server does not say.
+    way `usage` is picked up: returns the tokens that the call took, None where the server does not say.
 
     Raises:
         CallError: see `error_of_status`; RetryableError for a body that is no JSON object.
 
-    >>> check_body(b'{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5}}')
+    >>> check_body(b'{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5}}').total
     12
     """
-    used = _read(body) if body.lstrip().startswith(b"{") else None
+    used = find_usage(body) if body.lstrip().startswith(b"{") else None
     if used is None:
         what = f"is no JSON object: {excerpt(body)}" if body.strip() else "is empty"
         raise RetryableError(f"the answer {what}", error_type="malformed_answer", status=200, maybe_billed=True)
@@ -248,32 +228,4 @@ def check_body(body: bytes) -> int | None:
         said = error_said(body)
         status = said.get("code") if isinstance(said.get("code"), int) else None
         raise error_of_status(status if status is not None and status >= _ERRORS else 500, {}, body)
-    return _tokens(used)
-
-
-def _read(body: bytes) -> bytes | None:
-    """The raw `usage` of a JSON body, empty where it has none; None for what is no JSON."""
-    try:
-        return bytes(_BODY.decode(body).usage)
-    except RecursionError:
-        return None
-    except msgspec.DecodeError:
-        # Strict JSON has no -Infinity, NaN or lone surrogates; servers written in Python send them.
-        try:
-            usage = json.loads(body).get("usage")
-        except (ValueError, RecursionError, AttributeError):
-            return None
-        return json.dumps(usage).encode()
-
-
-def _tokens(usage: bytes) -> int | None:
-    try:
-        said = _USAGE.decode(usage or b"{}")
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    total = said.total_tokens
-    if total is None:
-        parts = (said.prompt_tokens, said.completion_tokens, said.input_tokens, said.output_tokens)
-        given = [part for part in parts if part is not None]
-        total = sum(given) if given else None
-    return int(total) if total is not None and 0 <= total < _MOST_TOKENS else None
+    return read_usage(used)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from logprob_store.store.reading import Store
 
 _WIDEST: Final = 60
-_PROSE: Final = frozenset({"text", "example", "message", "continuation"})
+_PROSE: Final = frozenset({"text", "example", "message", "continuation", "answer_a", "answer_b"})
 
 
 def frame_table(frame: pl.DataFrame) -> Table:

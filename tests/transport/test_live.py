@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logprob_store.request import Answer, Request
+    from logprob_store.transport import Transport
 
 KEY = "-".join(["sk", "test", "0123456789abcdefghijklmnop"])  # noqa: FLY002  in one piece, scanners take it for a key
 
@@ -330,14 +331,15 @@ def test_only_whole_good_answers_are_cached(fault_server: Any, tmp_path: Path) -
     fault_server.script(",".join(steps))
 
     async def main() -> None:
-        async with (
-            live_transport(base_url=fault_server.url, api_key=KEY) as transport,
-            Asker(transport, pacer=Pacer(1), cache=cache, attempts=1) as asker,
-        ):
+        async with live_transport(base_url=fault_server.url, api_key=KEY) as transport:
             for step in steps:
                 with pytest.raises((CallError, StopRunError)):
-                    await asker.ask(_request(step))
-            await asker.ask(_request("good"))
+                    await ask(transport, step)
+            await ask(transport, "good")
+
+    async def ask(transport: Transport, step: str) -> None:
+        async with Asker(transport, pacer=Pacer(1), cache=cache, attempts=1) as asker:
+            await asker.ask(_request(step))
 
     with AnswerCache(tmp_path) as cache:
         asyncio.run(main())

@@ -1,0 +1,238 @@
+"""The file of calls: whatever happens to the process, nothing that may have been paid for is forgotten."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from logprob_store.errors import DiskError
+from logprob_store.spending import CallLog, Usage, open_call_log
+from logprob_store.spending.call_log import RECORD_BYTES, read_call_log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from logprob_store.spending import OpenCall
+
+KEYS = [f"{number:064x}" for number in range(1, 5)]
+WORST = Usage(100, 0, 10)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file is to be."""
+    return tmp_path / "calls.log"
+
+
+def died(log: CallLog) -> None:
+    """End a process without a word: the file is left as it is."""
+    os.close(log._file)
+    log._file = -1
+
+
+def test_what_was_spent_is_there_after_a_restart(path: Path) -> None:
+    """Answered calls count what they took, unbilled ones nothing, lost ones their worst case; all were calls."""
+    log = open_call_log(path)
+    answered, free, lost = (log.begin(key, WORST) for key in KEYS[:3])
+    log.end(answered, Usage(7, 2, 5))
+    log.free(free)
+    log.lose(lost)
+    log.close()
+
+    again = open_call_log(path)
+
+    assert (again.requests, again.spent) == (3, Usage(107, 2, 15))  # 7 + 0 + 100, 2, 5 + 0 + 10
+    assert [again.is_lost(key) for key in KEYS] == [False, False, True, False]
+
+
+def test_a_call_under_way_at_a_kill_is_lost(path: Path) -> None:
+    """It counts at its worst and stays lost through any number of kills, until an answer for its key is durable."""
+    log = open_call_log(path)
+    log.begin(KEYS[0], WORST)
+    died(log)
+
+    for _ in range(3):
+        log = open_call_log(path)
+        assert (log.requests, log.spent, log.is_lost(KEYS[0])) == (1, WORST, True)
+        died(log)
+    log = open_call_log(path)
+    log.end(log.begin(KEYS[0], WORST), Usage(7, 0, 5))
+    died(log)
+
+    log = open_call_log(path)
+    assert (log.requests, log.spent, log.is_lost(KEYS[0])) == (2, Usage(107, 0, 15), False)
+
+
+def test_an_answer_that_was_kept_settles_its_call(path: Path) -> None:
+    """Killed between keeping an answer and noting it, a call counts what the answer took."""
+    log = open_call_log(path)
+    number = log.begin(KEYS[0], WORST)
+    log.begin(KEYS[1], WORST)
+    died(log)
+
+    def find(calls: Sequence[OpenCall]) -> Mapping[int, Usage]:
+        return {call.number: Usage(7, 0, 5) for call in calls if call.number == number and call.key == KEYS[0]}
+
+    log = open_call_log(path, find=find)
+
+    assert (log.spent, log.is_lost(KEYS[0]), log.is_lost(KEYS[1])) == (Usage(107, 0, 15), False, True)
+
+
+@pytest.mark.parametrize("cut", [1, RECORD_BYTES - 1])
+def test_a_torn_end_is_cut(path: Path, cut: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Half a record is left out with a warning, the others count."""
+    log = open_call_log(path)
+    log.begin(KEYS[0], WORST)
+    log.begin(KEYS[1], WORST)
+    died(log)
+    os.truncate(path, path.stat().st_size - cut)
+
+    with caplog.at_level(logging.WARNING):
+        log = open_call_log(path)
+
+    assert (log.requests, log.spent) == (1, WORST)
+    assert "is damaged: 0 records and the" in caplog.text
+    assert path.stat().st_size % RECORD_BYTES == 0
+
+
+def test_a_damaged_record_costs_only_itself(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What follows a record that cannot be read still counts: records have one length."""
+    log = open_call_log(path)
+    log.lose(log.begin(KEYS[0], WORST))
+    log.lose(log.begin(KEYS[1], WORST))
+    died(log)
+    content = bytearray(path.read_bytes())
+    content[2 * RECORD_BYTES + 20] ^= 1  # after the totals and a begin: the first call's end
+    path.write_bytes(content)
+
+    with caplog.at_level(logging.WARNING):
+        log = open_call_log(path)
+
+    assert (log.requests, log.spent) == (2, WORST + WORST)  # the first is open, and so counts at its worst
+    assert "is damaged: 1 records" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["gone", "totals"])
+def test_the_manifest_stands_in_for_a_lost_beginning(path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What the manifest says was spent is the least that counts."""
+    log = open_call_log(path)
+    log.end(log.begin(KEYS[0], WORST), Usage(7, 0, 5))
+    log.close()
+    log = open_call_log(path)
+    died(log)
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"\0" * RECORD_BYTES)
+
+    with caplog.at_level(logging.WARNING):
+        log = open_call_log(path, least=(1, Usage(7, 0, 5)))
+
+    assert (log.requests, log.spent) == (1, Usage(7, 0, 5))
+    assert "taken from its manifest" in caplog.text
+
+
+def test_a_rewritten_file_is_small_and_says_the_same(path: Path) -> None:
+    """Ended calls leave their sum; open and lost ones stay."""
+    log = open_call_log(path)
+    for _ in range(100):
+        log.end(log.begin(KEYS[0], WORST), Usage(7, 0, 5))
+    log.lose(log.begin(KEYS[1], WORST))
+    log.begin(KEYS[2], WORST)
+    before = read_call_log(path.read_bytes())
+
+    log.rewrite()
+
+    after = read_call_log(path.read_bytes())
+    assert path.stat().st_size == 3 * RECORD_BYTES  # totals, one lost, one open
+    assert (after.requests, after.spent, after.open, after.lost) == (
+        before.requests,
+        before.spent,
+        before.open,
+        before.lost,
+    )
+    assert log.begin(KEYS[3], WORST) > max(before.open)
+    assert read_call_log(path.read_bytes()).requests == 103
+
+
+def test_a_call_that_cannot_be_noted_is_not_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk `begin` says so, and leaves no half record behind."""
+    log = open_call_log(path)
+    really = os.write
+
+    def full(file: int, content: bytes) -> int:
+        if len(content) == RECORD_BYTES:
+            really(file, content[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really(file, content)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(DiskError, match="No space left"):
+        log.begin(KEYS[0], WORST)
+    monkeypatch.undo()
+
+    assert log.requests == 0
+    log.begin(KEYS[1], WORST)
+    died(log)
+    state = read_call_log(path.read_bytes())
+    assert (state.requests, state.damaged, state.torn) == (1, 0, 0)
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("begin"), st.integers(0, 3)),
+        st.tuples(st.sampled_from(["end", "free", "lose"]), st.integers(0, 5)),
+        st.tuples(st.sampled_from(["die", "rewrite", "close"]), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=100)
+@given(actions=ACTIONS)
+def test_no_sequence_forgets_a_call(tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, int]]) -> None:
+    """Whatever is begun, ended, killed and rewritten, the file adds up to what a model of it on paper says."""
+    path = tmp_path_factory.mktemp("calls") / "calls.log"
+    log = open_call_log(path)
+    requests, spent = 0, Usage()
+    opened: dict[int, str] = {}
+    lost: set[str] = set()
+    for action, which in [*actions, ("die", 0)]:
+        if action == "begin":
+            opened[log.begin(KEYS[which], WORST)] = KEYS[which]
+            requests += 1
+        elif action in {"end", "free", "lose"} and opened:
+            number = sorted(opened)[which % len(opened)]
+            key = opened.pop(number)
+            if action == "end":
+                log.end(number, Usage(7, 0, 5))
+                spent += Usage(7, 0, 5)
+                lost.discard(key)
+            elif action == "lose":
+                log.lose(number)
+                spent += WORST
+                lost.add(key)
+            else:
+                log.free(number)
+        elif action == "rewrite":
+            log.rewrite()
+        elif action in {"die", "close"}:
+            if action == "die":
+                died(log)
+            else:
+                log.close()
+            log = open_call_log(path)
+            for key in opened.values():
+                spent += WORST
+                lost.add(key)
+            opened.clear()
+
+        assert (log.requests, log.spent, {key for key in KEYS if log.is_lost(key)}) == (requests, spent, lost)
+    died(log)

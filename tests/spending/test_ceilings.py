@@ -1,0 +1,221 @@
+"""Ceilings: reserved before a call, settled after it, never passed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.request import Request, make_request
+from logprob_store.spending import Ceilings, Hold, Prices, Spending, Usage, worst_case
+
+
+def request(text: str = "Hi", *, max_tokens: int = 10) -> Request:
+    """A call of 43 bytes and a text of two letters, at most 10 tokens of output."""
+    body = {"model": "m", "prompt": text, "max_tokens": max_tokens}
+    return make_request(body, endpoint="completions", provider="p")
+
+
+WORST = worst_case(request())
+
+
+async def in_time(spending: Spending) -> Hold | None:
+    """A hold, if there is one without waiting for others."""
+    try:
+        async with asyncio.timeout(0.02):
+            return await spending.reserve(request())
+    except TimeoutError:
+        return None
+
+
+async def fail(spending: Spending, error: BaseException) -> None:
+    """Make a call that ends so."""
+    with await spending.reserve(request()) as hold:
+        hold.begin()
+        raise error
+
+
+def test_the_worst_case_of_the_example() -> None:
+    """`{"model":"m","prompt":"Hi","max_tokens":10}` has 43 bytes, and 10 tokens may be written."""
+    assert Usage(43, 0, 10) == WORST
+
+
+@pytest.mark.parametrize(
+    ("ceilings", "fit"),
+    [
+        (Ceilings(requests=3), 3),
+        (Ceilings(tokens=160), 3),  # 53 each: 159 of 160
+        (Ceilings(tokens=159), 3),
+        (Ceilings(tokens=158), 2),
+        (Ceilings(usd=0.001), 5),  # 43 * 1 + 10 * 15 = 193 millionths each: 965 of 1000
+    ],
+)
+def test_no_more_are_under_way_than_fit(ceilings: Ceilings, fit: int) -> None:
+    """So many worst cases fit, and the next waits; when all have failed unbilled it goes on, or the run stops."""
+
+    async def main() -> tuple[int, list[BaseException | None]]:
+        spending = Spending(ceilings, prices=Prices(1, 15))
+        holds = []
+        while (hold := await in_time(spending)) is not None:
+            holds.append(hold)
+        for hold in holds:
+            hold.begin()
+        waiting = asyncio.create_task(spending.reserve(request()))
+        await asyncio.sleep(0)
+        for hold in holds:
+            hold.failed(CallError("no", error_type="rate_limit"))
+        return len(holds), list(await asyncio.gather(waiting, return_exceptions=True))
+
+    count, (after,) = asyncio.run(main())
+
+    assert count == fit
+    assert isinstance(after, StopRunError) is (
+        ceilings.requests is not None
+    )  # a failed call has been made all the same
+
+
+def test_the_stop_says_all_there_is_to_know() -> None:
+    """Which ceiling, what is spent, what the next call could cost, and what to do."""
+
+    async def main() -> None:
+        spending = Spending(Ceilings(usd=0.0003), prices=Prices(1, 15))
+        hold = await spending.reserve(request())
+        hold.begin()
+        hold.answered(Usage(40, 0, 10))  # 40 * 1 + 10 * 15 = 190 millionths
+        await spending.reserve(request())
+
+    with pytest.raises(StopRunError) as caught:
+        asyncio.run(main())
+
+    assert caught.value.reason == "budget"
+    assert str(caught.value) == (
+        "limits.max_cost_usd = 0.0003 allows no further call: $0.00019 is spent in this run, and the next call could "
+        "cost $0.000193. Raise it and run the same command again: it goes on from here."
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (CallError("no", error_type="invalid_request"), Usage()),
+        (RetryableError("no", error_type="server_error"), Usage()),
+        (RetryableError("no", error_type="connection", maybe_billed=True), WORST),
+        (RetryableError("no", error_type="connection"), Usage()),  # it never came about
+        (StopRunError("no", reason="quota"), Usage()),
+        (asyncio.CancelledError(), WORST),
+    ],
+)
+def test_what_a_failed_call_costs(error: BaseException, expected: Usage) -> None:
+    """Nothing where it was surely not billed, its worst case where the answer may have been lost; always a call."""
+
+    async def main() -> Spending:
+        spending = Spending()
+        with pytest.raises(type(error)):
+            await fail(spending, error)
+        return spending
+
+    spending = asyncio.run(main())
+
+    assert (spending.requests, spending.usage) == (1, expected)
+
+
+def test_a_call_that_was_never_made_costs_nothing() -> None:
+    """Cancelled while it waits for a place, a call gives everything back."""
+
+    async def main() -> Spending:
+        spending = Spending(Ceilings(requests=1))
+        with pytest.raises(asyncio.CancelledError), await spending.reserve(request()):
+            raise asyncio.CancelledError
+        (await spending.reserve(request())).begin()
+        return spending
+
+    spending = asyncio.run(main())
+
+    assert (spending.requests, spending.usage) == (1, Usage())
+
+
+def test_nobody_begins_once_it_is_closed() -> None:
+    """A call that has its place already is not made either."""
+
+    async def main() -> list[Any]:
+        spending = Spending(Ceilings(requests=2))
+        holds = [await spending.reserve(request()) for _ in range(2)]
+        waiting = asyncio.create_task(spending.reserve(request()))
+        await asyncio.sleep(0)
+        reason = StopRunError("no", reason="quota")
+        spending.close(reason)
+        with pytest.raises(StopRunError) as caught:
+            holds[0].begin()
+        return [caught.value is reason, *(await asyncio.gather(waiting, return_exceptions=True)), spending.requests]
+
+    began, waited, requests = asyncio.run(main())
+
+    assert (began, requests) == (True, 0)
+    assert isinstance(waited, StopRunError)
+
+
+def test_a_server_that_counts_more_is_believed() -> None:
+    """What it counts beyond the worst case is reserved for the next calls, and does not add up."""
+
+    async def main() -> list[Usage]:
+        spending = Spending(Ceilings(tokens=10_000))
+        holds = [await spending.reserve(request()) for _ in range(2)]
+        for hold in holds:
+            hold.begin()
+            hold.answered(Usage(50, 0, 12))
+        return [(await spending.reserve(request())).worst]
+
+    assert asyncio.run(main()) == [Usage(50, 0, 12)]
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32),
+    st.builds(
+        Ceilings,
+        usd=st.none() | st.floats(0.0001, 0.01),
+        requests=st.none() | st.integers(1, 40),
+        tokens=st.none() | st.integers(1, 2000),
+    ),
+)
+def test_no_ceiling_is_ever_passed(seed: int, ceilings: Ceilings) -> None:
+    """Fifty calls at once, of random sizes, ends and moments: what is spent never passes a ceiling, and all end."""
+    chance = random.Random(seed)  # noqa: S311  no secret
+    prices = Prices(1, 15, cached_input=0.5)
+
+    async def main() -> None:
+        spending = Spending(ceilings, prices=prices)
+
+        def check() -> None:
+            assert ceilings.requests is None or spending.requests <= ceilings.requests
+            assert ceilings.tokens is None or spending.usage.total <= ceilings.tokens
+            assert ceilings.usd is None or (spending.usd or 0) <= ceilings.usd
+
+        async def one() -> None:
+            asked = request("x" * chance.randrange(200), max_tokens=chance.randrange(50))
+            try:
+                with await spending.reserve(asked) as hold:
+                    await asyncio.sleep(0)
+                    hold.begin()
+                    check()
+                    for _ in range(chance.randrange(4)):
+                        await asyncio.sleep(0)
+                    if (end := chance.random()) < 0.2:
+                        raise RetryableError("no", error_type="server_error")
+                    if end < 0.4:
+                        raise RetryableError("no", error_type="timeout", maybe_billed=True)
+                    worst = hold.worst
+                    hold.answered(Usage(chance.randint(0, worst[0]), 0, chance.randint(0, worst[2])))
+            except (CallError, StopRunError):
+                pass
+            check()
+
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(one() for _ in range(50)))
+
+    asyncio.run(main())
