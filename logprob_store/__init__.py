@@ -14,6 +14,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from logprob_store.calibrators import (
+        Calibrator as Calibrator,
+    )
+    from logprob_store.calibrators import (
+        calibrate as calibrate,
+    )
+    from logprob_store.calibrators import (
+        calibrated_scores as calibrated_scores,
+    )
+    from logprob_store.calibrators import (
+        load_calibrator as load_calibrator,
+    )
+    from logprob_store.calibrators import (
+        save_calibrator as save_calibrator,
+    )
     from logprob_store.errors import (
         LogprobStoreError as LogprobStoreError,
     )
@@ -293,6 +308,7 @@ if TYPE_CHECKING:
 
 # Where each name lives; kept in step with __all__ by a test.
 _HOMES = {
+    "Calibrator": "calibrators",
     "Completion": "one_call",
     "Conformal": "metrics",
     "Job": "job",
@@ -315,6 +331,8 @@ _HOMES = {
     "brier": "metrics",
     "brier_labels": "metrics",
     "byte_perplexity": "metrics",
+    "calibrate": "calibrators",
+    "calibrated_scores": "calibrators",
     "candidate_scores": "metrics",
     "choices": "metrics",
     "chosen_rank": "metrics",
@@ -343,6 +361,7 @@ _HOMES = {
     "label_coverage": "metrics",
     "label_mass": "metrics",
     "label_probabilities": "metrics",
+    "load_calibrator": "calibrators",
     "load_job": "job",
     "logprob_margin": "metrics",
     "logprob_sum": "metrics",
@@ -371,6 +390,7 @@ _HOMES = {
     "run_job": "run",
     "run_job_async": "run",
     "sample_scores": "metrics",
+    "save_calibrator": "calibrators",
     "scored_tokens": "metrics",
     "scores": "metrics",
     "sliding_confidence": "metrics",
@@ -391,6 +411,7 @@ __all__ = [
     "KEYS",
     "POSITION",
     "SCHEMA_VERSION",
+    "Calibrator",
     "Completion",
     "Conformal",
     "Job",
@@ -410,6 +431,8 @@ __all__ = [
     "brier",
     "brier_labels",
     "byte_perplexity",
+    "calibrate",
+    "calibrated_scores",
     "candidate_scores",
     "choices",
     "chosen_rank",
@@ -438,6 +461,7 @@ __all__ = [
     "label_coverage",
     "label_mass",
     "label_probabilities",
+    "load_calibrator",
     "load_job",
     "logprob_margin",
     "logprob_sum",
@@ -466,6 +490,7 @@ __all__ = [
     "run_job",
     "run_job_async",
     "sample_scores",
+    "save_calibrator",
     "scored_tokens",
     "scores",
     "sliding_confidence",

@@ -7,6 +7,7 @@ is a few lines over the library, in a module of its kind:
     stores     import, status, verify
     analysing  scores
     answering  labels, fields
+    calibrating calibrate
     showing    show
     logs       where log records go
     options    words that several commands share, and the exit codes
@@ -28,6 +29,7 @@ import typer
 
 from logprob_store.cli.analysing import scores
 from logprob_store.cli.answering import fields, labels
+from logprob_store.cli.calibrating import calibrate
 from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.options import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption
 from logprob_store.cli.running import record, run
@@ -100,5 +102,6 @@ app.command(rich_help_panel="Look")(status)
 app.command(rich_help_panel="Look")(scores)
 app.command(rich_help_panel="Look")(labels)
 app.command(rich_help_panel="Look")(fields)
+app.command(rich_help_panel="Look")(calibrate)
 app.command(rich_help_panel="Look")(show)
 app.command(rich_help_panel="Keep")(verify)

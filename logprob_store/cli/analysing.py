@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from logprob_store.cli.calibrating import with_saved_calibrator
 from logprob_store.cli.options import JsonOption, RunOption, StorePath
 from logprob_store.cli.output import open_runs, say, show_rich, write_frame
 
@@ -23,6 +24,9 @@ def scores(
     ] = None,
     sort: Annotated[str | None, typer.Option(help="The column to sort by, lowest first; default: confidence.")] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to print.")] = 20,
+    calibrated: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Add the chance of being right, by a saved calibrator.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score each completion: perplexity, confidence, entropy and more; the least confident first.
@@ -32,7 +36,10 @@ def scores(
     from logprob_store.errors import InputError
     from logprob_store.view.tables import frame_table, scores_and_columns
 
-    rows, brief, order = scores_and_columns(open_runs(store, run))
+    opened = open_runs(store, run)
+    rows, brief, order = scores_and_columns(opened)
+    if calibrated is not None:
+        rows, brief = with_saved_calibrator(opened, rows, calibrated), [*brief, "calibrated"]
     columns = rows.collect_schema().names()
     if sort is not None and sort not in columns:
         raise InputError(f"--sort {sort}: there is no such column; there are {', '.join(columns)}")

@@ -1,0 +1,153 @@
+"""What a fitted calibrator is: a few numbers, the expression they make, and on what they were fitted.
+
+Leaves out fitting (`fitting`), files (`saved`), and which runs it is for (`applying`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+import msgspec
+import polars as pl
+
+from logprob_store.metrics.judged import as_probability
+
+if TYPE_CHECKING:
+    from logprob_store.metrics.columns import Column
+
+Method: TypeAlias = Literal["isotonic", "platt", "temperature"]
+METHODS: Final = get_args(Method)
+
+CALIBRATOR_VERSION: Final = 1
+
+CLIP: Final = 1e-6
+"""Confidences are kept in [CLIP, 1 - CLIP] before the logit, which is infinite at 0 and 1."""
+
+
+class FittedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A run whose answers went in: its name, what shaped its answers, and the models that were asked."""
+
+    run: str
+    run_id: str
+    job_name: str
+    settings: dict[str, Any]
+    models: list[str]
+
+
+class FittedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rows a calibrator was fitted on.
+
+    `digest` is the sha256 of their confidences and truths, in an order of their own: the same rows give the same.
+    """
+
+    rows: int
+    right: int
+    unjudged: int
+    confidence: str
+    correct: str
+    groups: list[str]
+    digest: str
+    store: str | None
+    runs: list[FittedRun]
+    fitted_at: datetime | None
+    software: str
+
+
+class Calibrator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A fitted map from a confidence to the chance of being right.
+
+    `parameters` by method, c the confidence and x = ln(c / (1 - c)) its logit, with c kept in [clip, 1 - clip]:
+    `isotonic`: x and y, knots to interpolate between, constant outside; `platt`: 1 / (1 + exp(-(slope x + intercept)));
+    `temperature`: 1 / (1 + exp(-x / temperature)). `before` and `after` are metrics of the confidence as it was and as
+    cross-fitted calibrators make it: each row by one that was fitted without it, in `folds` folds.
+    """
+
+    method: Method
+    parameters: dict[str, float | list[float]]
+    before: dict[str, float | None]
+    after: dict[str, float | None]
+    folds: int
+    seed: int
+    fitted_on: FittedOn
+    calibrator_version: int = CALIBRATOR_VERSION
+
+    def expr(self, column: Column | None = None) -> pl.Expr:
+        """The calibrated probability, in [0, 1], as an expression named `calibrated`; null where the confidence is.
+
+        Args:
+            column: the confidence; by default the column of the name it was fitted with.
+
+        Raises:
+            ValueError: when evaluated, a confidence that is no probability.
+
+        A temperature of 2 halves the logit: ln(0.8 / 0.2) = ln 4 becomes ln 2, which is 2/3:
+
+        >>> fitted_on = FittedOn(0, 0, 0, "confidence", "correct", [], "", None, [], None, "")
+        >>> halved = Calibrator("temperature", {"temperature": 2.0, "clip": 1e-6}, {}, {}, 5, 0, fitted_on)
+        >>> pl.DataFrame({"confidence": [0.8, None]}).select(halved.expr().round(6))["calibrated"].to_list()
+        [0.666667, None]
+        """
+        c = as_probability(self.fitted_on.confidence if column is None else column)
+        numbers = self.parameters
+        match self.method:
+            case "isotonic":
+                mapped = _interpolated(c, _list(numbers["x"]), _list(numbers["y"]))
+            case "platt":
+                mapped = _logistic(_number(numbers["slope"]) * logit(c, numbers) + _number(numbers["intercept"]))
+            case "temperature":
+                mapped = _logistic(logit(c, numbers) / _number(numbers["temperature"]))
+        return mapped.clip(0.0, 1.0).alias("calibrated")
+
+    def describe(self) -> str:
+        """What it is and on what it was fitted, in a few lines."""
+        source = self.fitted_on
+        runs = f", runs {', '.join(run.run for run in source.runs)}" if source.runs else ""
+        where = f"{source.store}{runs}" if source.store else "a frame"
+        when = f" at {source.fitted_at:%Y-%m-%d %H:%M}" if source.fitted_at else ""
+        changes = [f"{name} {_short(value)} -> {_short(self.after.get(name))}" for name, value in self.before.items()]
+        return (
+            f"{self.method} of {source.confidence}, fitted{when} on {source.rows} rows of {where}: "
+            f"{source.right} right, {source.unjudged} unjudged\n"
+            f"cross-fitted in {self.folds} folds: {', '.join(changes)}"
+        )
+
+
+def logit(c: pl.Expr, parameters: dict[str, float | list[float]]) -> pl.Expr:
+    """ln(c / (1 - c)) of the clipped confidence."""
+    clip = _number(parameters["clip"])
+    kept = c.clip(clip, 1.0 - clip)
+    return kept.log() - (1.0 - kept).log()
+
+
+def _logistic(x: pl.Expr) -> pl.Expr:
+    return 1.0 / (1.0 + (-x).exp())
+
+
+def _interpolated(c: pl.Expr, x: list[float], y: list[float]) -> pl.Expr:
+    """Straight lines between the knots, constant outside them."""
+    if len(x) == 1:
+        return c * 0.0 + y[0]
+    inside = c.clip(x[0], x[-1])
+    right = pl.lit(pl.Series(x[1:-1], dtype=pl.Float64)).search_sorted(inside, side="right")
+    widths, rises = ([b - a for a, b in pairwise(knots)] for knots in (x, y))
+    start, width, level, rise = (
+        pl.lit(pl.Series(knots, dtype=pl.Float64)).gather(right) for knots in (x[:-1], widths, y[:-1], rises)
+    )
+    # divided before it is multiplied: a slope overflows between knots that are almost one
+    return level + rise * ((inside - start) / width)
+
+
+def _number(value: float | list[float]) -> float:
+    if isinstance(value, list):
+        raise TypeError(f"{value}: one number was expected")
+    return value
+
+
+def _list(value: float | list[float]) -> list[float]:
+    return value if isinstance(value, list) else [value]
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,200 @@
+"""Fitting a calibrator on answers whose truth is known, with figures before and after that are honest.
+
+Leaves out what a calibrator does (`calibrator`). Needs scikit-learn, the extra `analysis`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import polars as pl
+
+from logprob_store.calibrators.applying import fitted_runs
+from logprob_store.calibrators.calibrator import CLIP, METHODS, Calibrator, FittedOn, Method
+from logprob_store.errors import InputError
+from logprob_store.metrics.calibration import ace, brier, ece, nll
+from logprob_store.metrics.judged import as_list, as_probability, as_truth
+from logprob_store.metrics.needed import needed
+from logprob_store.metrics.ranking import auroc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from logprob_store.store.reading import Store
+
+    Floats = NDArray[np.float64]
+
+FEWEST_ROWS: Final = 20
+_GROUP: Final = "group"
+
+
+def calibrate(
+    frame: pl.DataFrame,
+    *,
+    confidence: str = "confidence",
+    correct: str = "correct",
+    method: Method = "isotonic",
+    groups: str | Sequence[str] | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    store: Store | None = None,
+    fitted_at: datetime | None = None,
+) -> Calibrator:
+    """Fit a map from confidence to the chance of being right.
+
+    `isotonic`: any non-decreasing map (Zadrozny and Elkan 2002); wants about a thousand rows, and its steps make ties.
+    `platt`: a line in the logit of the confidence, with Platt's smoothed targets (Platt 1999); two numbers, for a few
+    hundred rows. `temperature`: one divisor of that logit, by maximum likelihood (Guo et al. 2017, arXiv:1706.04599;
+    they divide the logits of all labels, of a confidence there is but this one); 1/2 stays 1/2.
+
+    `before` and `after` are over the same rows; for `after` each fold's rows are mapped by a calibrator fitted on the
+    other folds. The calibrator that is returned is fitted on all of them.
+
+    Args:
+        frame: one row per answer.
+        confidence: the column of confidences, in [0, 1].
+        correct: the column of truths: Boolean, or 0 and 1. Rows with a null in either are left out, and counted.
+        method: `isotonic`, `platt` or `temperature`.
+        groups: columns that name what belongs together, such as prompt_id: never split between folds.
+        folds: how many; each of right and wrong answers must be at least as many.
+        seed: of the shuffling into folds.
+        store: the store the answers are of: the calibrator notes its path, its runs, and what shaped their answers.
+        fitted_at: the time to note.
+
+    Raises:
+        InputError: fewer than 20 rows, or than `folds` right, wrong or groups; an unknown method; fewer than 2 folds.
+        ValueError: a confidence or truth that is none.
+        ImportError: scikit-learn is not installed; it comes with the extra `analysis`.
+
+    >>> frame = pl.DataFrame({"confidence": [0.9] * 20 + [0.6] * 20, "correct": [1, 1, 1, 0] * 5 + [1, 0, 0, 0] * 5})
+    >>> fitted = calibrate(frame)
+    >>> pl.DataFrame({"confidence": [0.6, 0.75, 0.9]}).select(fitted.expr().round(6))["calibrated"].to_list()
+    [0.25, 0.5, 0.75]
+    """
+    if method not in METHODS:
+        raise InputError(f"calibration method {method!r} is none of {', '.join(METHODS)}")
+    needed("sklearn")
+    rows = _rows(frame, confidence, correct, as_list(groups))
+    _enough(rows, folds, grouped=groups is not None)
+    c, y = rows["c"].to_numpy(), rows["y"].to_numpy()
+    fitted_on = FittedOn(
+        rows=rows.height,
+        right=int(y.sum()),
+        unjudged=frame.height - rows.height,
+        confidence=confidence,
+        correct=correct,
+        groups=as_list(groups),
+        digest=_digest(rows),
+        store=None if store is None else str(store.path),
+        runs=[] if store is None else fitted_runs(store),
+        fitted_at=fitted_at,
+        software=f"logprob-store {version('logprob-store')}, scikit-learn {version('scikit-learn')}",
+    )
+    fitted = Calibrator(method, _parameters(method, c, y), {}, {}, folds, seed, fitted_on)
+    mapped = _cross_fitted(rows, fitted)
+    return msgspec.structs.replace(fitted, before=_figures(mapped, "c"), after=_figures(mapped, "mapped"))
+
+
+def _figures(rows: pl.DataFrame, column: str) -> dict[str, float | None]:
+    measures = {"ece": ece, "ace": ace, "brier": brier, "nll": nll, "auroc": auroc}
+    return rows.select(measure(column, "y").alias(name) for name, measure in measures.items()).row(0, named=True)
+
+
+def _rows(frame: pl.DataFrame, confidence: str, correct: str, groups: list[str]) -> pl.DataFrame:
+    """The judged rows as c, y and group, in an order of their own: that of the frame changes nothing."""
+    group = pl.struct(groups).rank("dense").cast(pl.Int64) if groups else pl.lit(0, pl.Int64)
+    checked = frame.select(as_probability(confidence).alias("c"), as_truth(correct).alias("y"), group.alias(_GROUP))
+    return checked.drop_nulls(["c", "y"]).sort("c", "y", _GROUP)
+
+
+def _enough(rows: pl.DataFrame, folds: int, *, grouped: bool) -> None:
+    if folds < 2:  # noqa: PLR2004  one fold leaves nothing to fit on
+        raise InputError(f"folds {folds}: at least 2 are needed, 5 are usual")
+    right = int(rows["y"].sum())
+    wrong = rows.height - right
+    if rows.height < FEWEST_ROWS or min(right, wrong) < folds:
+        raise InputError(
+            f"{rows.height} rows with a confidence and a truth, {right} right and {wrong} wrong: a calibrator takes at "
+            f"least {FEWEST_ROWS}, with {folds} of each (one for each fold)"
+        )
+    if grouped and rows[_GROUP].n_unique() < folds:
+        raise InputError(f"{rows[_GROUP].n_unique()} groups are fewer than {folds} folds, and are not split")
+
+
+def _digest(rows: pl.DataFrame) -> str:
+    digest = hashlib.sha256()
+    for name in ("c", "y"):
+        digest.update(rows[name].to_numpy().astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+def _cross_fitted(rows: pl.DataFrame, fitted: Calibrator) -> pl.DataFrame:
+    """The rows with `mapped`, by calibrators that did not see them."""
+    selection = needed("sklearn.model_selection")
+    c, y, group = (rows[name].to_numpy() for name in ("c", "y", _GROUP))
+    splitter = selection.StratifiedGroupKFold if fitted.fitted_on.groups else selection.StratifiedKFold
+    of_groups = {"groups": group} if fitted.fitted_on.groups else {}
+    parts: list[pl.DataFrame] = []
+    for train, test in splitter(fitted.folds, shuffle=True, random_state=fitted.seed).split(c, y, **of_groups):
+        if not 0 < y[train].sum() < len(train):
+            raise InputError("one group has all right or all wrong answers: fewer folds, or more rows, are needed")
+        without = msgspec.structs.replace(fitted, parameters=_parameters(fitted.method, c[train], y[train]))
+        parts.append(rows[test].with_columns(mapped=without.expr("c")))
+    return pl.concat(parts)
+
+
+def _parameters(method: Method, c: Floats, y: Floats) -> dict[str, float | list[float]]:
+    match method:
+        case "isotonic":
+            return _isotonic(c, y)
+        case "platt":
+            return _platt(c, y)
+        case "temperature":
+            return _temperature(c, y)
+
+
+def _isotonic(c: Floats, y: Floats) -> dict[str, float | list[float]]:
+    fitted: Any = needed("sklearn.isotonic").IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(c, y)
+    return {"x": fitted.X_thresholds_.tolist(), "y": fitted.y_thresholds_.tolist()}
+
+
+def _logit(c: Floats) -> Floats:
+    import numpy as np
+
+    kept = np.clip(c, CLIP, 1 - CLIP)
+    logit: Floats = np.log(kept) - np.log1p(-kept)
+    return logit
+
+
+def _platt(c: Floats, y: Floats) -> dict[str, float | list[float]]:
+    import numpy as np
+
+    # Platt's targets, (n+ + 1) / (n+ + 2) and 1 / (n- + 2), as weights of both outcomes: no slope is then infinite.
+    right = y.sum()
+    target = np.where(y == 1.0, (right + 1) / (right + 2), 1 / (len(y) - right + 2))
+    regression = needed("sklearn.linear_model").LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
+    x = np.tile(_logit(c), 2).reshape(-1, 1)
+    outcome = np.repeat([1, 0], len(y))
+    regression.fit(x, outcome, sample_weight=np.concatenate([target, 1 - target]))
+    return {"slope": float(regression.coef_[0, 0]), "intercept": float(regression.intercept_[0]), "clip": CLIP}
+
+
+def _temperature(c: Floats, y: Floats) -> dict[str, float | list[float]]:
+    import numpy as np
+
+    # the loss of a row is ln(1 + exp(-x / T)) where it is right, with -x where it is wrong
+    signed = np.where(y == 1.0, 1.0, -1.0) * _logit(c)
+    found = needed("scipy.optimize").minimize_scalar(
+        lambda log_t: np.logaddexp(0.0, -signed / np.exp(log_t)).mean(),
+        bounds=(-5.0, 5.0),
+        method="bounded",
+        options={"xatol": 1e-8},
+    )
+    return {"temperature": float(np.exp(found.x)), "clip": CLIP}

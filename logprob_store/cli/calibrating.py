@@ -1,0 +1,181 @@
+"""The command that holds confidences against the truth, `calibrate`, and what `scores` takes from it.
+
+Leaves out the figures (`logprob_store.metrics`), fitting and files (`logprob_store.calibrators`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from logprob_store.cli.options import JsonOption, RunOption, StorePath
+from logprob_store.cli.output import near, open_runs, say, show_rich, write_frame
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from logprob_store.calibrators import Calibrator
+    from logprob_store.store.reading import Store
+
+
+class CalibrationMethod(StrEnum):
+    """How a calibrator is fitted."""
+
+    isotonic = "isotonic"
+    platt = "platt"
+    temperature = "temperature"
+
+
+def calibrate(
+    store: StorePath,
+    *,
+    run: RunOption = None,
+    expected: Annotated[
+        str | None,
+        typer.Option(help="A column kept with the prompts: what the answer should be, but for case and spaces around."),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="A .parquet, .csv, .json or .jsonl file with prompt_id or completion_id, and --column."),
+    ] = None,
+    column: Annotated[
+        str, typer.Option(help="The column of --truth: true or false, or a text that the answer should be.")
+    ] = "correct",
+    confidence: Annotated[str, typer.Option(help="The score to judge, a probability.")] = "confidence",
+    bins: Annotated[int, typer.Option(min=1, help="Bins of the reliability table.")] = 10,
+    equal_mass: Annotated[bool, typer.Option("--equal-mass", help="Bins of as many answers each.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the intervals and of the folds.")] = 0,
+    method: Annotated[CalibrationMethod | None, typer.Option(help="Fit a calibrator; needs scikit-learn.")] = None,
+    save: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Keep it beside the store, for `scores --calibrated NAME`.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the reliability table to a file.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Is the confidence honest? Hold it against the truth, and fit and save a calibrator.
+
+    Prints accuracy, ECE, ACE, Brier score, AUROC and AURC with 95 % bootstrap intervals over prompts, the reliability
+    table, and what each threshold accepts.
+    """
+    from logprob_store.errors import InputError
+    from logprob_store.metrics.calibration import reliability_table
+    from logprob_store.metrics.selective import accuracy_by_threshold
+
+    if save is not None and method is None:
+        raise InputError("--save wants --method: isotonic (a thousand answers and more), platt, or temperature")
+    opened = open_runs(store, run)
+    rows = _judged(opened, expected, truth, column, confidence)
+    table = reliability_table(rows, confidence, bins=bins, binning="mass" if equal_mass else "width").collect()
+    thresholds = accuracy_by_threshold(rows, confidence).collect()
+    figures = _figures(rows, confidence, seed)
+    fitted, path = None, None
+    if method is not None:
+        fitted = _fitted(opened, rows, confidence, method, seed)
+    if save is not None and fitted is not None:
+        from logprob_store.calibrators import save_calibrator
+
+        path = save_calibrator(fitted, store, save)
+    if output is not None:
+        write_frame(table, output)
+    if as_json:
+        tables = {"figures": figures, "reliability": table, "thresholds": thresholds}
+        say({**{name: frame.to_dicts() for name, frame in tables.items()}, **_as_json(fitted, path)})
+        return
+    _print(rows, figures, table, thresholds)
+    if fitted is not None:
+        say(fitted.describe())
+    if path is not None:
+        say(f"saved in {near(path)}; `logprobs scores {store} --calibrated {save}` applies it")
+    if output is not None:
+        say(f"{output}: the reliability table")
+
+
+def with_saved_calibrator(opened: Store, rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    """The rows with the columns of a saved calibrator; a warning names the runs that it was not fitted for."""
+    from logprob_store.calibrators import differences, load_calibrator
+    from logprob_store.calibrators.applying import with_calibrated
+
+    calibrator = load_calibrator(opened.path, name)
+    for run, unlike in differences(calibrator, opened).items():
+        typer.echo(f"calibrator {name} was fitted on other answers than run {run}: {'; '.join(unlike)}", err=True)
+    return with_calibrated(rows, opened, calibrator)
+
+
+def _judged(opened: Store, expected: str | None, truth: Path | None, column: str, confidence: str) -> pl.DataFrame:
+    """The scores with `correct`, from whichever source was named."""
+    import polars as pl
+
+    from logprob_store.calibrators.truth import with_expected, with_truth_file
+    from logprob_store.errors import InputError
+    from logprob_store.metrics.judged import checked_probabilities, checked_truths
+
+    if (expected is None) == (truth is None):
+        raise InputError("say what is right: --expected COLUMN, kept with the prompts, or --truth FILE")
+    rows = (
+        with_expected(opened, expected) if expected is not None else with_truth_file(opened, Path(truth or ""), column)
+    )
+    if confidence not in rows.columns:
+        floats = [name for name, kind in rows.schema.items() if kind == pl.Float64]
+        raise InputError(f"--confidence {confidence}: there is no such score; there are {', '.join(floats)}")
+    try:
+        checked_probabilities(rows[confidence])
+        checked_truths(rows["correct"])
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if not rows.select(pl.col(confidence).is_not_null() & pl.col("correct").is_not_null()).to_series().any():
+        raise InputError(f"none of {rows.height} answers has both a {confidence} and a truth")
+    return rows
+
+
+def _figures(rows: pl.DataFrame, confidence: str, seed: int) -> pl.DataFrame:
+    """What is true of all answers, with intervals; answers to one prompt are drawn together."""
+    from logprob_store import metrics
+
+    measures = [metrics.ece, metrics.ace, metrics.brier, metrics.auroc, metrics.aurc]
+    exprs = [metrics.accuracy(confidence=confidence), *(measure(confidence) for measure in measures)]
+    several = rows["prompt_id"].is_duplicated().any()
+    return metrics.bootstrap(rows, exprs, groups="prompt_id" if several else None, seed=seed)
+
+
+def _fitted(opened: Store, rows: pl.DataFrame, confidence: str, method: CalibrationMethod, seed: int) -> Calibrator:
+    from datetime import UTC, datetime
+
+    from logprob_store.calibrators import calibrate as fit
+    from logprob_store.errors import InputError
+
+    try:
+        return fit(
+            rows,
+            confidence=confidence,
+            method=method.value,
+            groups="prompt_id",
+            seed=seed,
+            store=opened,
+            fitted_at=datetime.now(UTC),
+        )
+    except ImportError as error:
+        raise InputError(str(error)) from error
+
+
+def _print(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame, thresholds: pl.DataFrame) -> None:
+    from logprob_store.view.tables import frame_table
+
+    unjudged = table["unjudged"][0]
+    judged = rows.height - unjudged
+    say(f"{rows.height} answers: {judged} judged, {unjudged} without a confidence or a truth and left out")
+    show_rich(frame_table(figures.drop("resamples")))
+    say("reliability: gap is mean confidence minus accuracy")
+    show_rich(frame_table(table.filter(table["count"] > 0).drop("bin", "unjudged")))
+    say("accepting from a threshold on, and reviewing the rest")
+    show_rich(frame_table(thresholds.drop("unjudged")))
+
+
+def _as_json(fitted: Calibrator | None, path: Path | None) -> dict[str, Any]:
+    import msgspec
+
+    return {"calibrator": None if fitted is None else msgspec.to_builtins(fitted), "saved": path}

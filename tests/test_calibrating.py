@@ -1,0 +1,192 @@
+"""`logprobs calibrate` and `scores --calibrated`: where the truth comes from, what is printed, kept and refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import logprob_store as ls
+from logprob_store import cli
+from logprob_store.calibrators.truth import same_text
+from logprob_store.job import override
+
+REPO = Path(__file__).resolve().parents[1]
+
+Logprobs = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def logprobs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Logprobs:
+    """Run `logprobs` with words, in this process: the exit code and what it said."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["logprobs", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capfd.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's store."""
+    path = tmp_path_factory.mktemp("demo") / "store"
+    ls.run_job(override(ls.load_job(REPO / "jobs" / "demo.toml"), store=path), run="demo")
+    return path
+
+
+@pytest.fixture(scope="module")
+def judged(demo: Path) -> pl.DataFrame:
+    """The demo's answers and whether they are right."""
+    store = ls.open_store(demo)
+    right = same_text(pl.col("text"), pl.col("capital")).alias("correct")
+    joined = store.scores().join(store.prompts.select("prompt_index", "capital"), on="prompt_index")
+    return joined.with_columns(right).collect()
+
+
+def test_expected_column(demo: Path, judged: pl.DataFrame, logprobs: Logprobs) -> None:
+    """The figures are those of the answers beside the kept column, each with an interval around it."""
+    code, out, _ = logprobs("calibrate", demo, "--expected", "capital", "--json")
+    said = json.loads(out)
+    figures = {row["metric"]: row for row in said["figures"]}
+    ours = judged.select(ls.accuracy(), ls.ece(), ls.ace(), ls.brier(), ls.auroc(), ls.aurc()).row(0, named=True)
+
+    assert code == 0
+    assert {name: row["estimate"] for name, row in figures.items()} == pytest.approx(ours)
+    assert all(row["low"] < row["high"] for row in figures.values())
+    assert sum(row["count"] for row in said["reliability"]) == 243
+    assert said["thresholds"][0]["coverage"] == 1.0
+    assert (said["calibrator"], said["saved"]) == (None, None)
+
+
+def test_text_for_people(demo: Path, logprobs: Logprobs) -> None:
+    """A person sees how many answers were judged, the figures, the table and the thresholds."""
+    code, out, _ = logprobs("calibrate", demo, "--expected", "capital")
+
+    assert code == 0
+    assert "243 answers: 243 judged, 0 without a confidence or a truth" in out
+    for word in ("ece", "auroc", "mean_confidence", "accuracy_accepted"):
+        assert word in out
+
+
+def test_save_and_apply(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None:
+    """A saved calibrator stands beside the store, which stays sound, and gives the scores their column."""
+    code, out, _ = logprobs("calibrate", demo, "--expected", "capital", "--method", "platt", "--save", "capitals")
+    assert code == 0
+    assert "platt of confidence, fitted at " in out
+    assert "scores" in out
+
+    assert logprobs("scores", demo, "--calibrated", "capitals", "-o", tmp_path / "scores.parquet")[0] == 0
+    written = pl.read_parquet(tmp_path / "scores.parquet")
+    fitted = ls.load_calibrator(demo, "capitals")
+    assert fitted.fitted_on.runs[0].run == "demo"
+    assert fitted.fitted_on.fitted_at is not None
+    expected = written.select(fitted.expr())["calibrated"].to_list()
+    assert written["calibrated"].to_list() == pytest.approx(expected)
+    assert written["calibration_fits"].all()
+    assert "calibrated" in logprobs("scores", demo, "--calibrated", "capitals", "-n", 3)[1]
+    assert logprobs("verify", demo)[0] == 0
+
+
+def test_another_job_is_a_warning(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None:
+    """Scores of a run that was asked otherwise are marked, and what differs is said."""
+    store = ls.open_store(demo)
+    answers = store.scores().collect().with_columns(correct=pl.int_range(pl.len()) % 2 == 0)
+    fitted = ls.calibrate(answers, method="platt", store=store)
+    fitted.fitted_on.runs[0].settings["model.name"] = "another"
+    ls.save_calibrator(fitted, demo, "other")
+    code, _, err = logprobs("scores", demo, "--calibrated", "other", "-o", tmp_path / "scores.csv")
+
+    assert code == 0
+    assert "fitted on other answers than run demo: model.name: 'gemma-3-270m', fitted on 'another'" in err
+    assert not pl.read_csv(tmp_path / "scores.csv")["calibration_fits"].any()
+
+
+@pytest.mark.parametrize("name", ["prompt_id.parquet", "prompt_id.csv", "completion_id.csv", "completion_id.jsonl"])
+def test_truth_from_a_file(name: str, demo: Path, judged: pl.DataFrame, logprobs: Logprobs, tmp_path: Path) -> None:
+    """A file of truths by prompt or completion gives the same figures; answers it does not name are left out."""
+    path = tmp_path / name
+    known = judged.head(200).select(path.stem, verdict="correct")
+    {".parquet": known.write_parquet, ".csv": known.write_csv, ".jsonl": known.write_ndjson}[path.suffix](path)
+    code, out, _ = logprobs("calibrate", demo, "--truth", path, "--column", "verdict", "--json")
+    said = json.loads(out)
+
+    assert code == 0
+    assert said["reliability"][0]["unjudged"] == 43
+    assert said["figures"][0]["estimate"] == pytest.approx(judged.head(200)["correct"].mean())
+
+
+def test_truth_as_texts(demo: Path, judged: pl.DataFrame, logprobs: Logprobs, tmp_path: Path) -> None:
+    """A column of texts says what the answer should be, as `--expected` does."""
+    judged.select("prompt_id", "capital").write_parquet(tmp_path / "truth.parquet")
+    _, out, _ = logprobs("calibrate", demo, "--truth", tmp_path / "truth.parquet", "--column", "capital", "--json")
+
+    assert json.loads(out)["figures"][0]["estimate"] == pytest.approx(judged["correct"].mean())
+
+
+def test_table_to_a_file(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None:
+    """-o writes the reliability table, every bin of it."""
+    words = ("--equal-mass", "--bins", 4, "--confidence", "min_probability", "-o", tmp_path / "table.csv")
+    assert logprobs("calibrate", demo, "--expected", "capital", *words)[0] == 0
+    table = pl.read_csv(tmp_path / "table.csv")
+
+    assert table["bin"].to_list() == [0, 1, 2, 3]
+    assert table["count"].sum() == 243
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--expected COLUMN"),
+        (["--expected", "capital", "--truth", "x.csv"], "--expected COLUMN"),
+        (["--expected", "capitol"], "no column 'capitol' was kept with the prompts; there are: country, capital"),
+        (["--expected", "capital", "--save", "x"], "--save wants --method"),
+        (["--expected", "capital", "--confidence", "sureness"], "--confidence sureness: there is no such score"),
+        (["--expected", "capital", "--confidence", "perplexity"], "is not a probability"),
+        (["--expected", "capital", "--method", "platt", "--save", "../x"], "use letters, digits"),
+        (["--truth", "missing.csv"], "missing.csv cannot be read"),
+        (["--truth", "missing.txt"], "must end in one of"),
+        (["--expected", "continent"], None),
+    ],
+)
+def test_wrong_words(words: list[str], message: str | None, demo: Path, logprobs: Logprobs) -> None:
+    """What is wrong with the words is said in one message with exit code 2; nothing right at all is still measured."""
+    code, _, err = logprobs("calibrate", demo, *words)
+
+    assert code == (0 if message is None else 2)
+    assert (message or "") in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"prompt_id": ["FR", "FR"], "correct": [True, False]}, "has prompt_id FR twice"),
+        ({"prompt_id": ["nowhere"], "correct": [True]}, "names none of the answers"),
+        ({"id": ["FR"], "correct": [True]}, "it takes completion_id or prompt_id, and correct"),
+        ({"prompt_id": ["FR"], "correct": [7]}, "is not true or false"),
+    ],
+)
+def test_wrong_truths(
+    rows: dict[str, list[object]], message: str, demo: Path, logprobs: Logprobs, tmp_path: Path
+) -> None:
+    """A file of truths that cannot be meant is refused."""
+    pl.DataFrame(rows).write_parquet(tmp_path / "truth.parquet")
+    code, _, err = logprobs("calibrate", demo, "--truth", tmp_path / "truth.parquet")
+
+    assert code == 2
+    assert message in err
+
+
+def test_no_such_calibrator(demo: Path, logprobs: Logprobs) -> None:
+    """A calibrator that is not there is an error that says how to make one."""
+    code, _, err = logprobs("scores", demo, "--calibrated", "nothing")
+
+    assert code == 2
+    assert "no calibrator 'nothing'" in err
