@@ -77,7 +77,7 @@ EVENTS: Final = {
         _INFO,
         (
             "run", "store", "state", "reason", "total", "already", "calls", "from_cache", "from_fixtures", "failures",
-            "completions", "tokens", "seconds", "bound_by", "verdict",
+            "completions", "tokens", "seconds", "bound_by", "verdict", "spent_usd", "spent_requests", "spent_tokens",
         ),
         "the session is over: what `--json` prints",
     ),
