@@ -45,7 +45,16 @@ if TYPE_CHECKING:
         POSITION as POSITION,
     )
     from logprob_store.metrics import (
+        Comparison as Comparison,
+    )
+    from logprob_store.metrics import (
+        ComparisonSummary as ComparisonSummary,
+    )
+    from logprob_store.metrics import (
         Conformal as Conformal,
+    )
+    from logprob_store.metrics import (
+        Verdict as Verdict,
     )
     from logprob_store.metrics import (
         accuracy as accuracy,
@@ -94,6 +103,9 @@ if TYPE_CHECKING:
     )
     from logprob_store.metrics import (
         chosen_rank as chosen_rank,
+    )
+    from logprob_store.metrics import (
+        compare as compare,
     )
     from logprob_store.metrics import (
         confidence as confidence,
@@ -150,7 +162,13 @@ if TYPE_CHECKING:
         joint_probability as joint_probability,
     )
     from logprob_store.metrics import (
+        js_divergence as js_divergence,
+    )
+    from logprob_store.metrics import (
         judged as judged,
+    )
+    from logprob_store.metrics import (
+        kl_divergence as kl_divergence,
     )
     from logprob_store.metrics import (
         label_choices as label_choices,
@@ -309,6 +327,8 @@ if TYPE_CHECKING:
 # Where each name lives; kept in step with __all__ by a test.
 _HOMES = {
     "Calibrator": "calibrators",
+    "Comparison": "metrics",
+    "ComparisonSummary": "metrics",
     "Completion": "one_call",
     "Conformal": "metrics",
     "Job": "job",
@@ -318,6 +338,7 @@ _HOMES = {
     "RunSummary": "run",
     "SCHEMA_VERSION": "schema",
     "Store": "store.reading",
+    "Verdict": "metrics",
     "accuracy": "metrics",
     "accuracy_by_threshold": "metrics",
     "ace": "metrics",
@@ -336,6 +357,7 @@ _HOMES = {
     "candidate_scores": "metrics",
     "choices": "metrics",
     "chosen_rank": "metrics",
+    "compare": "metrics",
     "complete": "one_call",
     "confidence": "metrics",
     "conformal_threshold": "metrics",
@@ -356,7 +378,9 @@ _HOMES = {
     "guaranteed_threshold": "metrics",
     "import_responses": "importing",
     "joint_probability": "metrics",
+    "js_divergence": "metrics",
     "judged": "metrics",
+    "kl_divergence": "metrics",
     "label_choices": "metrics",
     "label_coverage": "metrics",
     "label_mass": "metrics",
@@ -412,12 +436,15 @@ __all__ = [
     "POSITION",
     "SCHEMA_VERSION",
     "Calibrator",
+    "Comparison",
+    "ComparisonSummary",
     "Completion",
     "Conformal",
     "Job",
     "LogprobStoreError",
     "RunSummary",
     "Store",
+    "Verdict",
     "accuracy",
     "accuracy_by_threshold",
     "ace",
@@ -436,6 +463,7 @@ __all__ = [
     "candidate_scores",
     "choices",
     "chosen_rank",
+    "compare",
     "complete",
     "confidence",
     "conformal_threshold",
@@ -456,7 +484,9 @@ __all__ = [
     "guaranteed_threshold",
     "import_responses",
     "joint_probability",
+    "js_divergence",
     "judged",
+    "kl_divergence",
     "label_choices",
     "label_coverage",
     "label_mass",

@@ -15,6 +15,7 @@ import typer
 
 import logprob_store as ls
 from logprob_store.cli import app
+from logprob_store.job import override
 
 REPO = Path(__file__).parents[1]
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -38,7 +39,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     for name in ("jobs", "fixtures"):
         shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".logprobs"))
-    ls.run_job(ls.load_job(folder / "jobs" / "demo.toml"), run="demo")
+    job = ls.load_job(folder / "jobs" / "demo.toml")
+    ls.run_job(job, run="demo")
+    for night in ("monday", "tuesday"):
+        ls.run_job(override(job, store=folder / "out" / "nights"), run=night, limit=50)
     return folder
 
 

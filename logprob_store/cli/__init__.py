@@ -8,6 +8,7 @@ is a few lines over the library, in a module of its kind:
     analysing  scores
     answering  labels, fields
     calibrating calibrate
+    comparing  compare
     showing    show
     logs       where log records go
     options    words that several commands share, and the exit codes
@@ -16,7 +17,7 @@ is a few lines over the library, in a module of its kind:
 Leaves out everything that can be called from Python. Nothing outside this package reads argv or the environment.
 
 Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit and can
-be continued, 130 interrupted and can be continued.
+be continued, 5 two compared runs differ by more than a limit, 130 interrupted and can be continued.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import typer
 from logprob_store.cli.analysing import scores
 from logprob_store.cli.answering import fields, labels
 from logprob_store.cli.calibrating import calibrate
+from logprob_store.cli.comparing import compare
 from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.options import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption
 from logprob_store.cli.running import record, run
@@ -103,5 +105,6 @@ app.command(rich_help_panel="Look")(scores)
 app.command(rich_help_panel="Look")(labels)
 app.command(rich_help_panel="Look")(fields)
 app.command(rich_help_panel="Look")(calibrate)
+app.command(rich_help_panel="Look")(compare)
 app.command(rich_help_panel="Look")(show)
 app.command(rich_help_panel="Keep")(verify)

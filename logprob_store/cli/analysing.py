@@ -6,13 +6,18 @@ Holds the choice of rows and columns to print or write. Leaves out the formulas 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from logprob_store.cli.calibrating import with_saved_calibrator
 from logprob_store.cli.options import JsonOption, RunOption, StorePath
 from logprob_store.cli.output import open_runs, say, show_rich, write_frame
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from logprob_store.store.reading import Store
 
 
 def scores(
@@ -27,6 +32,9 @@ def scores(
     calibrated: Annotated[
         str | None, typer.Option(metavar="NAME", help="Add the chance of being right, by a saved calibrator.")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="The metrics to compute, by name; docs/metrics.md lists them.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score each completion: perplexity, confidence, entropy and more; the least confident first.
@@ -37,7 +45,7 @@ def scores(
     from logprob_store.view.tables import frame_table, scores_and_columns
 
     opened = open_runs(store, run)
-    rows, brief, order = scores_and_columns(opened)
+    rows, brief, order = scores_and_columns(opened) if metrics is None else _named(opened, metrics)
     if calibrated is not None:
         rows, brief = with_saved_calibrator(opened, rows, calibrated), [*brief, "calibrated"]
     columns = rows.collect_schema().names()
@@ -55,3 +63,19 @@ def scores(
     if shown["run"].n_unique() > 1:
         brief = ["run", *brief]
     show_rich(frame_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort]))))
+
+
+def _named(store: Store, metrics: str) -> tuple[pl.LazyFrame, list[str], list[str]]:
+    """The scores that were asked for, the columns to show, and by which to sort."""
+    from logprob_store.errors import InputError
+
+    names = list(dict.fromkeys(name.strip() for name in metrics.split(",") if name.strip()))
+    if not names:
+        raise InputError("--metrics: name at least one, such as perplexity")
+    if any(manifest.job.get("model.mode") == "score" for manifest in store.manifests):
+        raise InputError(
+            "--metrics is of answers that a model wrote; runs that scored given text have their own columns: leave "
+            "--metrics out, or choose a run with --run"
+        )
+    order = "confidence" if "confidence" in names else names[0]
+    return store.scores(metrics=names), ["completion_id", "prompt_id", "text", *names], [order]

@@ -7,8 +7,10 @@ from logprob_store.metrics.calibration import ace, brier, brier_labels, ece, mce
 from logprob_store.metrics.candidates import candidate_scores, choices
 from logprob_store.metrics.chosen import chosen_rank, greedy, with_chosen
 from logprob_store.metrics.columns import POSITION, generated
+from logprob_store.metrics.comparison import Comparison, ComparisonSummary, Verdict, compare
 from logprob_store.metrics.conformal import Conformal, conformal_threshold
 from logprob_store.metrics.corpus import corpus_perplexity
+from logprob_store.metrics.divergence import js_divergence, kl_divergence
 from logprob_store.metrics.fields import field_confidence
 from logprob_store.metrics.guarantee import guaranteed_threshold
 from logprob_store.metrics.judged import accuracy, judged, unjudged
@@ -59,7 +61,10 @@ from logprob_store.metrics.windows import (
 
 __all__ = [
     "POSITION",
+    "Comparison",
+    "ComparisonSummary",
     "Conformal",
+    "Verdict",
     "accuracy",
     "accuracy_by_threshold",
     "ace",
@@ -76,6 +81,7 @@ __all__ = [
     "candidate_scores",
     "choices",
     "chosen_rank",
+    "compare",
     "confidence",
     "conformal_threshold",
     "corpus_perplexity",
@@ -94,7 +100,9 @@ __all__ = [
     "group_confidence",
     "guaranteed_threshold",
     "joint_probability",
+    "js_divergence",
     "judged",
+    "kl_divergence",
     "label_choices",
     "label_coverage",
     "label_mass",

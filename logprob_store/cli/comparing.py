@@ -1,0 +1,94 @@
+"""The command that holds two runs beside each other: `compare`.
+
+Holds what is printed of a comparison, and the exit code for an alarm. Leaves out the comparison
+(`logprob_store.metrics.comparison`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from logprob_store.cli.options import EXIT_CHANGED, JsonOption, StorePath
+from logprob_store.cli.output import say, show_rich, write_frame
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_BRIEF: Final = ("prompt_id", "answer_a", "answer_b", "first_difference", "delta_confidence", "mean_js")
+
+
+def compare(
+    store: StorePath,
+    run_a: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN_A", help="The run to compare with; default: RUN_B's job's last before it."),
+    ] = None,
+    run_b: Annotated[
+        str | None, typer.Argument(metavar="RUN_B", help="The run that may have changed; default: the newest.")
+    ] = None,
+    *,
+    other: Annotated[Path | None, typer.Option(metavar="STORE2", help="The store of RUN_B, if another.")] = None,
+    normalise: Annotated[
+        bool, typer.Option("--normalise", help="Let case, white space and a full stop at the end make no difference.")
+    ] = False,
+    max_flip_rate: Annotated[float, typer.Option(help="Share of answers that may differ.")] = 0.02,
+    max_perplexity_increase: Annotated[
+        float, typer.Option(help="By what share of itself the perplexity may rise.")
+    ] = 0.05,
+    max_js: Annotated[
+        float | None, typer.Option(help="Mean Jensen-Shannon divergence by token, nats; default: no limit.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the intervals.")] = 1000,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write all pairs to a .parquet, .csv, .json or .jsonl file.")
+    ] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Pairs to print.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two runs of the same prompts; without names, the newest run with the one before it of the same job.
+
+    The most changed answers, then what changed over all with 95 % intervals, then one line that says whether it is
+    within the limits. Exit codes: 0 within them, 2 there is nothing to compare, 5 a limit is passed.
+    """
+    from logprob_store.metrics.samples import normalised_text
+    from logprob_store.store.reading import open_store
+    from logprob_store.view.tables import frame_table
+
+    answer = normalised_text() if normalise else "text"
+    theirs = None if other is None else open_store(other)
+    comparison = open_store(store).compare(run_a, run_b, other=theirs, answer=answer)
+    summary = comparison.summary(resamples=resamples)
+    verdict = summary.verdict(
+        max_flip_rate=max_flip_rate, max_perplexity_increase=max_perplexity_increase, max_js=max_js
+    )
+    if output is not None:
+        write_frame(comparison.prompts.sort("prompt_id", "sample_index", "choice_index").collect(), output)
+    changed = _most_changed(comparison.prompts, limit)
+    if as_json:
+        say(
+            {
+                "verdict": verdict.line,
+                "exceeded": list(verdict.exceeded),
+                **{name: getattr(summary, name) for name in ("run_a", "run_b", "pairs", "only_a", "only_b")},
+                "metrics": summary.metrics.to_dicts(),
+                "prompts": changed.to_dicts(),
+            }
+        )
+    else:
+        show_rich(frame_table(changed.select(_BRIEF)))
+        show_rich(frame_table(summary.metrics.drop("resamples")))
+        say(verdict.line)
+    if not verdict.passed:
+        raise typer.Exit(EXIT_CHANGED)
+
+
+def _most_changed(prompts: pl.LazyFrame, limit: int) -> pl.DataFrame:
+    """The pairs that differ most: those that flipped first, then by divergence and by confidence."""
+    import polars as pl
+
+    order = ["flip", "mean_js", pl.col("delta_confidence").abs(), "prompt_id"]
+    both = prompts.filter(pl.col("flip").is_not_null())
+    return both.sort(order, descending=[True, True, True, False], nulls_last=True).head(limit).collect()

@@ -1,0 +1,258 @@
+"""Two runs beside each other: by hand, divergences against whole distributions, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+import logprob_store.metrics as ls
+from logprob_store.errors import InputError
+from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS
+
+LN2 = math.log(2)
+V = 5
+
+weights = st.lists(st.floats(0.001, 1), min_size=V, max_size=V)
+
+Shown = list[tuple[str, float]]
+Answer = list[tuple[str, float, Shown]]
+
+
+def run(answers: dict[str, Answer], *, name: str, texts: dict[str, str] | None = None) -> tuple[pl.LazyFrame, ...]:
+    """The tables of a run: prompt ids with their tokens, p of each, and the p of what was shown beside it."""
+    completions, tokens, alternatives = [], [], []
+    for number, (prompt, answer) in enumerate(answers.items()):
+        text = (texts or {}).get(prompt, "".join(token for token, *_ in answer))
+        row = {"completion_id": number * 10, "prompt_id": prompt, "sample_index": 0, "choice_index": 0, "text": text}
+        completions.append({**row, "prompt_index": number, "token_count": len(answer)})
+        for position, (token, p, shown) in enumerate(answer):
+            place = {"completion_id": number * 10, "section": "content", "position": position}
+            tokens.append({**place, "token": token, "logprob": math.log(p)})
+            alternatives += [
+                {**place, "rank": rank, "token": other, "logprob": math.log(q)}
+                for rank, (other, q) in enumerate(shown, 1)
+            ]
+    rows = ((TOKENS, tokens), (ALTERNATIVES, alternatives), (COMPLETIONS, completions))
+    return tuple(
+        pl.DataFrame(listed, schema=schema, orient="row").lazy().with_columns(run=pl.lit(name))
+        for schema, listed in rows
+    )
+
+
+BEFORE = run(
+    {
+        "same": [("a", 0.5, [("a", 0.5), ("b", 0.5)])],
+        "parts": [("x", 0.5, [("x", 0.5), ("y", 0.25)]), ("é", 0.5, [("é", 0.5), ("e", 0.25)]), ("!", 1.0, [])],
+        "gone": [("g", 0.5, [])],
+    },
+    name="before",
+)
+AFTER = run(
+    {
+        "parts": [("x", 0.25, [("y", 0.75), ("x", 0.25)]), ("è", 0.5, [("è", 0.5), ("é", 0.5)])],
+        "same": [("a", 0.5, [("a", 0.5), ("b", 0.5)])],
+        "new": [("n", 0.5, [])],
+    },
+    name="after",
+)
+
+
+def prompt(name: str, **options: Any) -> dict[str, Any]:
+    """The row of one prompt."""
+    frame = ls.compare(BEFORE, AFTER, **options).prompts.collect()
+    return frame.row(by_predicate=pl.col("prompt_id") == name, named=True)
+
+
+def test_an_answer_that_parts_by_hand() -> None:
+    """`xé!` against `xè`: one common token, parted at byte 2 (é and è share their first), position 1."""
+    row = prompt("parts")
+
+    assert row["flip"] is True
+    assert (row["first_difference"], row["difference_section"], row["common_tokens"]) == (1, "content", 1)
+    assert row["first_different_byte"] == 2
+    # (1/2)(1/2)(1) against (1/4)(1/2): -2 ln 2 and -3 ln 2; means -2/3 ln 2 and -3/2 ln 2
+    assert row["delta_logprob_sum"] == pytest.approx(-LN2)
+    assert row["delta_mean_logprob"] == pytest.approx(-5 / 6 * LN2)
+    assert row["delta_perplexity"] == pytest.approx(2**1.5 - 2 ** (2 / 3))
+    assert row["delta_confidence"] == pytest.approx(2**-1.5 - 2 ** (-2 / 3))
+    # x: 1/4 - 1/2; at the second token they chose differently
+    assert row["rms_delta_p"] == row["max_abs_delta_p"] == pytest.approx(0.25)
+    # two places have alternatives on both sides: the likeliest are x and y, then é and è (é ties with è: 1/2)
+    assert (row["compared_places"], row["same_top_rate"]) == (2, 0.5)
+
+
+def test_positions_by_hand() -> None:
+    """Both places up to the difference, with the divergence of what was shown there."""
+    frame = ls.compare(BEFORE, AFTER).positions.filter(prompt_id="parts").sort("position").collect()
+    first, second = frame.iter_rows(named=True)
+
+    assert frame.height == 2
+    assert (first["token_a"], first["same_token"], first["delta_p"]) == ("x", True, pytest.approx(-0.25))
+    # x 1/2, y 1/4, hidden 1/4 against x 1/4, y 3/4, hidden 0 (counted as 1e-9)
+    kl = 0.5 * math.log(2) + 0.25 * math.log(1 / 3) + 0.25 * math.log(0.25 / 1e-9)
+    assert first["kl"] == pytest.approx(kl)
+    assert (second["token_a"], second["token_b"], second["delta_p"], second["same_token"]) == ("é", "è", None, False)
+    # é 1/2 and 1/2 on both; a shows e 1/4 and hides 1/4; b shows è 1/2 and hides nothing: s t = 1/8 > m n = 0,
+    # so a's hidden quarter is è, and e has nothing on b's side: (1/4, 0) and (1/4, 1/2)
+    middle = (0.25 * math.log(2) + 0.25 * math.log(0.25 / 0.375) + 0.5 * math.log(0.5 / 0.375)) / 2
+    assert second["js"] == pytest.approx(middle)
+
+
+def test_what_is_the_same_has_no_difference() -> None:
+    """Equal answers have no place of difference, no flip and no divergence."""
+    row = prompt("same")
+
+    assert (row["flip"], row["first_difference"], row["first_different_byte"]) == (False, None, None)
+    assert (row["mean_kl"], row["mean_js"], row["rms_delta_p"], row["delta_logprob_sum"]) == (0, 0, 0, 0)
+
+
+def test_answers_without_a_partner_stay() -> None:
+    """A prompt of one run only has a row, without a flip or a difference."""
+    assert (prompt("gone")["completion_id_b"], prompt("gone")["flip"], prompt("gone")["logprob_sum_a"]) == (
+        None,
+        None,
+        pytest.approx(-LN2),
+    )
+    assert (prompt("new")["completion_id_a"], prompt("new")["flip"]) == (None, None)
+
+
+def test_answers_may_be_compared_in_another_form() -> None:
+    """By their normalised text, answers that differ in case only are no flip."""
+    a, b = ({"p": [(text, 0.5, [])]} for text in ("Paris", "PARIS."))
+    comparison = ls.compare(run(a, name="a"), run(b, name="b"), answer=ls.normalised_text())
+
+    assert comparison.prompts.collect()["flip"].to_list() == [False]
+
+
+def test_an_answer_that_goes_on_differs_where_the_other_ends() -> None:
+    """`ab` against `a`: the difference is at position 1, where one answer has no token."""
+    a = run({"p": [("a", 0.5, []), ("b", 0.5, [])]}, name="a")
+    row = ls.compare(a, run({"p": [("a", 0.5, [])]}, name="b")).prompts.collect().row(0, named=True)
+
+    assert (row["first_difference"], row["common_tokens"], row["first_different_byte"]) == (1, 1, 1)
+
+
+def test_a_null_prompt_id_is_a_partner_like_any_other() -> None:
+    """Null matches null."""
+    tables = [run({"p": [("a", 0.5, [])]}, name=name) for name in "ab"]
+    null = [(*rest, done.with_columns(prompt_id=pl.lit(None, pl.String))) for *rest, done in tables]
+
+    assert ls.compare(*null).summary(resamples=2).pairs == 1
+
+
+def test_order_of_rows_changes_nothing() -> None:
+    """Shuffled tables give the same pairs and places."""
+    shuffled = tuple(table.collect().sample(fraction=1, shuffle=True, seed=3).lazy() for table in AFTER)
+    one, other = ls.compare(BEFORE, AFTER), ls.compare(BEFORE, shuffled)
+
+    assert_frame_equal(one.prompts.sort("prompt_id").collect(), other.prompts.sort("prompt_id").collect())
+
+
+def test_a_run_is_like_itself() -> None:
+    """Nothing flips, nothing diverges, and the verdict is ok."""
+    summary = ls.compare(BEFORE, BEFORE).summary(resamples=10)
+
+    assert [summary.estimate(name) for name in ("flip_rate", "mean_js", "perplexity_increase", "rms_delta_p")] == [
+        0
+    ] * 4
+    assert summary.verdict(max_flip_rate=0, max_perplexity_increase=0, max_js=0).passed
+
+
+def test_summary_by_hand() -> None:
+    """Two pairs of which one flips; all tokens' perplexity is of 4 tokens against 3."""
+    summary = ls.compare(BEFORE, AFTER).summary(resamples=50)
+
+    assert (summary.pairs, summary.only_a, summary.only_b) == (2, 1, 1)
+    assert summary.estimate("flip_rate") == 0.5
+    # (-1 - 2) ln 2 over 4 tokens; (-1 - 3) ln 2 over 3
+    assert summary.estimate("perplexity_a") == pytest.approx(2 ** (3 / 4))
+    assert summary.estimate("perplexity_increase") == pytest.approx(2 ** (4 / 3 - 3 / 4) - 1)
+    # three tokens were chosen by both... "a" and "x": deltas 0 and -1/4
+    assert summary.estimate("rms_delta_p") == pytest.approx(math.sqrt(1 / 16 / 2))
+    assert summary.estimate("abs_delta_p_max") == pytest.approx(0.25)
+    # three places with alternatives on both sides, of which one has another likeliest token
+    assert summary.estimate("same_top_rate") == pytest.approx(2 / 3)
+
+
+def test_verdict_names_what_is_beyond_its_limit() -> None:
+    """The line and the list say what, and a limit of None is none."""
+    summary = ls.compare(BEFORE, AFTER).summary(resamples=10)
+    verdict = summary.verdict()
+
+    assert verdict.exceeded == ("flip_rate", "perplexity_increase")
+    assert not verdict.passed
+    assert verdict.line == (
+        "CHANGED: after against before, 2 pairs: 50.00% of answers differ (above limit 0.02), "
+        f"perplexity {summary.estimate('perplexity_increase'):+.2%} (above limit 0.05), "
+        f"mean JS {summary.estimate('mean_js'):.4f}; 1 only in before, 1 only in after"
+    )
+    assert summary.verdict(max_flip_rate=None, max_perplexity_increase=None).passed
+
+
+def test_same_seed_same_intervals() -> None:
+    """A nightly job's numbers can be had again."""
+    comparison = ls.compare(BEFORE, AFTER)
+
+    assert_frame_equal(comparison.summary(resamples=20).metrics, comparison.summary(resamples=20).metrics)
+
+
+def test_runs_of_other_prompts_are_an_error() -> None:
+    """Nothing in common is no comparison, and the message says what to do."""
+    with pytest.raises(InputError, match="no answer in common"):
+        ls.compare(BEFORE, run({"other": [("a", 0.5, [])]}, name="b")).summary()
+
+
+def kl(p: list[float], q: list[float]) -> float:
+    """The definition."""
+    return sum(x * math.log(x / y) for x, y in zip(p, q, strict=True) if x > 0)
+
+
+def js(p: list[float], q: list[float]) -> float:
+    """The definition."""
+    middle = [(x + y) / 2 for x, y in zip(p, q, strict=True)]
+    return (kl(p, middle) + kl(q, middle)) / 2
+
+
+def bounds(p: list[float], q: list[float], k: int) -> tuple[float, float]:
+    """What we say when each side shows its k likeliest."""
+    shown = [[x if x in sorted(side, reverse=True)[:k] else None for x in side] for side in (p, q)]
+    rows = [(a and math.log(a), b and math.log(b)) for a, b in zip(*shown, strict=True) if a or b]
+    frame = pl.DataFrame(rows, schema={"logprob_a": pl.Float64, "logprob_b": pl.Float64}, orient="row")
+    found: tuple[float, float] = frame.select(ls.kl_divergence(), ls.js_divergence()).row(0)
+    return found
+
+
+@given(weights, weights)
+def test_divergences_are_lower_bounds_that_rise_with_k(first: list[float], second: list[float]) -> None:
+    """Never above the true divergence, never less for more that is shown, and exact where all is."""
+    p, q = ([w / sum(side) for w in side] for side in (first, second))
+    found = [bounds(p, q, k) for k in range(1, V + 1)]
+
+    for (kl_k, js_k), (kl_more, js_more) in pairwise(found):
+        assert 0 <= kl_k <= kl_more + 1e-9
+        assert 0 <= js_k <= js_more + 1e-9
+    assert found[-1] == (pytest.approx(kl(p, q), abs=1e-9), pytest.approx(js(p, q), abs=1e-9))
+
+
+@given(st.floats(0.05, 0.9), st.floats(0.05, 0.9), st.floats(0.02, 0.9), st.floats(0.02, 0.9))
+def test_the_hidden_mass_is_placed_for_the_least(s: float, t: float, m: float, n: float) -> None:
+    """No way to part what was not shown gives less, and some way gives as much."""
+    # normalised: the first showed s of its own and c in common, the second t and d
+    a, b = s + m + 0.1, t + n + 0.1
+    s, m, c, t, n, d = s / a, m / a, 0.1 / a, t / b, n / b, 0.1 / b
+    rows = {"logprob_a": [math.log(c), math.log(s), None], "logprob_b": [math.log(d), None, math.log(t)]}
+    found = pl.DataFrame(rows).select(ls.kl_divergence(), ls.js_divergence()).row(0)
+    steps = [i / 40 for i in range(41)]
+    ways = [([c, s, m * x, m - m * x], [d, n * y, t, n - n * y]) for x in steps for y in steps]
+    usable = [(p, q) for p, q in ways if all(y > 0 or x == 0 for x, y in zip(p, q, strict=True))]
+
+    for actual, least in zip(found, (min(kl(*w) for w in usable), min(js(*w) for w in usable)), strict=True):
+        assert actual <= least + 1e-9
+        assert actual == pytest.approx(least, abs=0.02)

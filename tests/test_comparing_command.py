@@ -1,0 +1,141 @@
+"""`logprobs compare` and `store.compare`: which runs are taken, what is printed, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from logprob_store.cli import app
+from logprob_store.errors import InputError
+from logprob_store.schema import ALTERNATIVES, COMPLETIONS, PROMPTS, TOKENS, arrow_schema, completion_id
+from logprob_store.store.reading import open_store
+from logprob_store.store.writing import open_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(store: Path, run: str, answers: list[str], *, job: str = "nightly", logprob: float = -0.5) -> None:
+    """A run with one answer of one token for each prompt."""
+    ids = [completion_id(number) for number in range(len(answers))]
+    who = {"prompt_id": [f"p{number}" for number in range(len(answers))], "prompt_index": range(len(answers))}
+    place = {"completion_id": ids, "section": ["content"] * len(ids), "position": [0] * len(ids), "token": answers}
+    sums = {
+        "token_count": [1] * len(ids),
+        "text": answers,
+        "sample_index": [0] * len(ids),
+        "choice_index": [0] * len(ids),
+    }
+    tables = {
+        "prompts": (PROMPTS, who),
+        "completions": (COMPLETIONS, {"completion_id": ids, **who, **sums}),
+        "tokens": (TOKENS, {**place, "logprob": [logprob] * len(ids)}),
+        "alternatives": (ALTERNATIVES, {**place, "rank": [1] * len(ids), "logprob": [logprob] * len(ids)}),
+    }
+    rows = {}
+    for name, (schema, columns) in tables.items():
+        given = {column: columns.get(column, [None] * len(ids)) for column in schema}
+        frame = pl.DataFrame(given, schema=schema)
+        rows[name] = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(arrow_schema(schema))
+    with open_run(store, run, job_name=job, job={"model.name": "m"}, inputs=[], samples=1) as writer:
+        writer.commit(rows, settled=range(len(ids)))
+        writer.finish("finished")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Three nights of a job, the last with another answer to one prompt of four, and one run of another job."""
+    write(tmp_path, "mon", ["a", "b", "c", "d"])
+    write(tmp_path, "tue", ["a", "b", "c", "d"])
+    write(tmp_path, "other", ["z"], job="another")
+    write(tmp_path, "wed", ["a", "b", "c", "D"], logprob=-0.6)
+    return tmp_path
+
+
+def call(*words: object) -> tuple[int, str]:
+    """Exit code and output of `logprobs compare`."""
+    done = CliRunner().invoke(app, ["compare", *map(str, words)])
+    if isinstance(done.exception, InputError):
+        raise done.exception
+    return done.exit_code, done.stdout
+
+
+def test_the_newest_run_is_compared_with_the_one_before_of_its_job(store: Path) -> None:
+    """Runs of other jobs in between are passed over."""
+    code, printed = call(store)
+
+    assert code == 5
+    assert "CHANGED: wed against tue, 4 pairs: 25.00% of answers differ (above limit 0.02)" in printed
+
+
+def test_within_the_limits_the_exit_code_is_0(store: Path) -> None:
+    """Equal nights are ok; so is a change that the limits allow."""
+    assert call(store, "mon", "tue")[0] == 0
+    # e^0.6 / e^0.5 - 1 = 10.5 %
+    assert call(store, "--max-flip-rate", "0.25", "--max-perplexity-increase", "0.11")[0] == 0
+    assert call(store, "--normalise", "--max-perplexity-increase", "0.11")[0] == 0
+
+
+def test_json_has_everything(store: Path) -> None:
+    """The verdict, the counts, the statistics and the most changed pairs."""
+    code, printed = call(store, "--json", "-n", "1")
+    found = json.loads(printed)
+
+    assert (code, found["exceeded"], found["pairs"]) == (5, ["flip_rate", "perplexity_increase"], 4)
+    assert [row["prompt_id"] for row in found["prompts"]] == ["p3"]
+    assert found["metrics"][0]["metric"] == "flip_rate"
+
+
+def test_all_pairs_can_be_written(store: Path, tmp_path: Path) -> None:
+    """One row per pair, sorted by prompt."""
+    call(store, "-o", tmp_path / "changes.parquet")
+
+    assert pl.read_parquet(tmp_path / "changes.parquet")["flip"].to_list() == [False, False, False, True]
+
+
+def test_another_store(store: Path, tmp_path: Path) -> None:
+    """RUN_B may be elsewhere; answers that only one side has are told."""
+    write(tmp_path / "there", "thu", ["a", "b", "c"])
+    code, printed = call(store, "--other", tmp_path / "there", "--max-flip-rate", "1")
+
+    assert code == 0
+    assert "ok: thu against wed, 3 pairs" in printed
+    assert "1 only in wed, 0 only in thu" in printed
+
+
+@pytest.mark.parametrize(("words", "message"), [(["zzz"], "no run 'zzz'"), (["mon", "other"], None)])
+def test_what_cannot_be_compared(store: Path, words: list[str], message: str | None) -> None:
+    """A run that there is not is an error; one that shares a prompt is not."""
+    if message is None:
+        assert call(store, *words)[0] == 5
+        return
+    with pytest.raises(InputError, match=message):
+        call(store, *words)
+
+
+def test_the_first_run_of_a_job_has_none_before_it(store: Path) -> None:
+    """The message names the runs there are."""
+    with pytest.raises(InputError, match=r"first of job 'another'.*mon, tue, other"):
+        open_store(store).compare(run_b="other")
+
+
+def test_an_empty_store_has_nothing_to_compare(tmp_path: Path) -> None:
+    """The message says how to make a run."""
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(InputError, match="has no run yet"):
+        open_store(tmp_path).compare()
+
+
+def test_scores_by_name_from_the_command_line(store: Path) -> None:
+    """The columns asked for are shown, after who the answer is."""
+    done = CliRunner().invoke(app, ["scores", str(store), "--run", "mon", "--metrics", "perplexity, min_k_probability"])
+
+    assert done.exit_code == 0
+    assert "min_k_probability" in done.stdout
+    assert "-0.5" in done.stdout
+    failed = CliRunner().invoke(app, ["scores", str(store), "--metrics", "perplexty"])
+    assert "did you mean perplexity" in str(failed.exception)
