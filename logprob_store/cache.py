@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _VERSION: Final = 1
 _LARGEST_ANSWER: Final = 2**30
+_PAGES_HELD: Final = 512
 _MISSING: Final = object()
 
 
@@ -133,6 +134,9 @@ class AnswerCache:
                 statistics=0,
                 sqlite_synchronous=2,  # FULL: an answer survives a power cut; put_many commits many at once
                 disk_min_file_size=_LARGEST_ANSWER,
+                # Each connection would hold 32 MB of pages and map 64 MB of the file, for answers that are read once.
+                sqlite_cache_size=_PAGES_HELD,
+                sqlite_mmap_size=0,
             )
         except (OSError, sqlite3.Error) as error:
             raise CacheError(

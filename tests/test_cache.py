@@ -153,6 +153,18 @@ def test_keys_come_in_order(tmp_path: Path) -> None:
         assert list(cache.keys()) == [answer.request.key for answer in answers]
 
 
+def test_memory_does_not_grow_with_the_cache(tmp_path: Path) -> None:
+    """A connection holds 2 MB of pages, of 4 kB each, and maps nothing; also of a cache from before."""
+    with AnswerCache(tmp_path / "cache") as cache:
+        cache._disk.reset("sqlite_mmap_size", 1 << 26)
+    with AnswerCache(tmp_path / "cache") as cache:
+        held, mapped, page = (
+            cache._disk._sql(f"PRAGMA {name}").fetchone()[0] for name in ("cache_size", "mmap_size", "page_size")
+        )
+
+        assert (held * page, mapped) == (2 << 20, 0)
+
+
 def test_writes_are_synced(tmp_path: Path) -> None:
     """Synchronous = FULL (2): an answer survives a power cut once `put_many` returned."""
     with AnswerCache(tmp_path) as cache:
