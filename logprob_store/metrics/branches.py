@@ -40,7 +40,7 @@ class Branches:
         readings: what each text, by number, is to the labels.
         texts: those texts.
         weights: `path`, `reading`, `weight` (the probability of what led there and of it), `hidden` (what was not shown
-            behind that text), `taken` (the answer ended there).
+            behind that text), `taken` (the answer ended there); what is no label's beginning is left out.
         looked_at: `path`, scored_alternatives, unscored_alternatives.
     """
 
@@ -119,7 +119,8 @@ def follow(
         goes_on = goes_on & (step + 1 < DEEPEST)
         scored = scored.with_columns(goes_on=goes_on)
         ends.append(_hidden(scored, active))
-        over = scored.filter(~pl.col("goes_on"))
+        somebodys = pl.Series([bool(reading.may) for reading in known.readings], dtype=pl.Boolean)
+        over = scored.filter(~pl.col("goes_on") & somebodys[scored["next"]])
         ends.append(
             over.select("path", pl.col("next").alias("reading"), "weight", pl.lit(value=False).alias("hidden"), "taken")
         )

@@ -117,11 +117,11 @@ def label_probabilities(
     if shared not in get_args(Shared):
         raise ValueError(f"shared {shared!r} is none of {', '.join(get_args(Shared))}")
     spelling = Spelling(labels, ignore)
-    own = tokens.filter(pl.col("section").cast(pl.String) == section)
+    own = tokens.filter(pl.col("section") == section)
     if after is None and field is None:
         # What lies further behind is never looked at; long answers are not read.
         own = own.filter(pl.col("position") < 2 * DEEPEST)
-    others = alternatives.filter(pl.col("section").cast(pl.String) == section)
+    others = alternatives.filter(pl.col("section") == section)
     kinds = tokens.collect_schema()
     schema = pl.Schema({**{name: kinds[name] for name in (*KEYS, "section")}, **_COLUMNS})
 
@@ -152,11 +152,11 @@ def _masses(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:
     flags = ("sure", "counts", "possible", "alone")
     schema = {"reading": pl.UInt32, "hidden": pl.Boolean, "label_index": pl.Int32, **dict.fromkeys(flags, pl.Float64)}
     whose = pl.DataFrame(rows, schema=schema, orient="row")
-    unknown = whose.group_by("reading", "hidden").agg((pl.col("possible").max()).alias("unknown"))
-    per_path = branches.weights.group_by("path", "reading", "hidden").agg(pl.col("weight").sum())
-    spread = per_path.join(whose, on=["reading", "hidden"], how="inner")
+    unknown = whose.group_by("reading", "hidden").agg(pl.col("possible").max().alias("unknown"))
+    keys = ["reading", "hidden"]
+    spread = branches.weights.join(whose, on=keys, how="inner")
     by_label = spread.group_by("path", "label_index").agg((pl.col(flags) * pl.col("weight")).sum())
-    total = per_path.join(unknown, on=["reading", "hidden"], how="inner")
+    total = branches.weights.join(unknown, on=keys, how="inner")
     by_path = total.group_by("path").agg(unknown_mass=(pl.col("unknown") * pl.col("weight")).sum())
     return by_path.join(by_label, on="path", how="left")
 

@@ -491,6 +491,8 @@ def test_probabilities_add_up_and_order_changes_nothing(answers: list[dict[str, 
         assert row["coverage"] <= 1
         assert row["mass_lower"] <= row["mass"] + 1e-12
         assert row["mass"] <= row["mass_upper"] + 1e-12
+        if row["coverage"]:
+            assert row["lower"] - 1e-12 <= row["probability"] <= row["upper"] + 1e-12
     sums = table.filter(pl.col("coverage") > 0).group_by("completion_id").agg(pl.col("probability").sum())
     assert sums["probability"].to_list() == pytest.approx([1.0] * sums.height)
 
