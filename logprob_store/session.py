@@ -37,7 +37,7 @@ GRACE_S: Final = 5.0
 """Seconds that calls under way get to finish once the run is to stop."""
 
 _REPORT_EVERY_S: Final = 0.25
-_ASK_ANEW: Final = frozenset({"malformed_answer", "no_logprobs", "error_body", "echo_ignored"})
+ASK_ANEW: Final = frozenset({"malformed_answer", "no_logprobs", "error_body", "echo_ignored"})
 """Failures whose bad answer lies in the cache: asking again must not take it from there."""
 
 
@@ -173,7 +173,7 @@ class Session:
 
     def _ask_anew(self, request: Request) -> bool:
         call = request.prompt_index * self._plan.stride + request.sample_index
-        return self._again.get(call) in _ASK_ANEW
+        return self._again.get(call) in ASK_ANEW
 
     def _done(self, task: asyncio.Task[None], room: asyncio.Semaphore) -> None:
         self._tasks.discard(task)

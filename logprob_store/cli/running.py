@@ -161,10 +161,7 @@ def _dry_run(job: Job, run: str | None, limit: int | None, *, as_json: bool) -> 
     if as_json:
         say(dataclasses.asdict(estimate))
         return
-    say(
-        f"{estimate.prompts} prompts, {estimate.calls} calls: {estimate.settled} already in the run, "
-        f"{estimate.cached} in the cache or fixtures, {estimate.bad} cannot be asked, {estimate.to_ask} to ask"
-    )
+    say(estimate.sentence)
 
 
 def summary_line(summary: RunSummary) -> str:

@@ -35,10 +35,6 @@ def estimate_tokens(request: Request, *, typical_answer: float = 0.0) -> int:
     (136, 136)
     """
     body = request.body
-    size = len(request.content)
-    files = 0
-    if _INLINE in request.content:
-        size, files = _text_and_files(body)
     most, choices = typical_answer, 1
     for name in _MOST_TOKENS:
         if type(given := body.get(name)) is int:
@@ -47,7 +43,15 @@ def estimate_tokens(request: Request, *, typical_answer: float = 0.0) -> int:
     for name in _CHOICES:
         if type(given := body.get(name)) is int:
             choices = max(choices, given)
-    return int(size // BYTES_PER_TOKEN + files * _TOKENS_OF_A_FILE + most * choices)
+    return int(estimate_prompt_tokens(request) + most * choices)
+
+
+def estimate_prompt_tokens(request: Request) -> int:
+    """Tokens of what is sent, without any of an answer."""
+    size, files = len(request.content), 0
+    if _INLINE in request.content:
+        size, files = _text_and_files(request.body)
+    return size // BYTES_PER_TOKEN + files * _TOKENS_OF_A_FILE
 
 
 def _text_and_files(value: Any) -> tuple[int, int]:

@@ -44,18 +44,22 @@ def most_output(body: Mapping[str, Any], endpoint: str) -> int | None:
     >>> most_output({"max_tokens": -1}, "chat") is most_output({"max_tokens": 5}, "responses") is None
     True
     """
-    most, choices = -1, 1
+    most = -1
     for name in MAXIMA[endpoint]:
         if (value := body.get(name)) is not None:
             most = max(most, _count(value))
-    if most < 0:
-        return None
+    return None if most < 0 else min(most * choices(body, endpoint), _MOST)
+
+
+def choices(body: Mapping[str, Any], endpoint: str) -> int:
+    """How many answers a call writes: `n` or `best_of`, for each of its prompts."""
+    count = 1
     for name in _CHOICES:
         if (value := body.get(name)) is not None:
-            choices = max(choices, _count(value))
+            count = max(count, _count(value))
     if endpoint == "completions" and isinstance(prompt := body.get("prompt"), list):
-        choices *= max(1, sum(not isinstance(item, int) for item in prompt))  # several prompts in one call
-    return min(most * choices, _MOST)
+        count *= max(1, sum(not isinstance(item, int) for item in prompt))
+    return count
 
 
 def worst_case(request: Request) -> Usage:

@@ -1,0 +1,146 @@
+"""What `--dry-run` says, worked out by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+from logprob_store.cache import AnswerCache
+from logprob_store.dry_run import dry_run
+from logprob_store.estimate import Estimate
+from logprob_store.job import Job
+from logprob_store.planning import plan_job
+from logprob_store.request import Answer
+from logprob_store.run import run_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from logprob_store.request import Request
+
+PROMPTS = ["aaaa", "b", "aaaa", "c", None]
+PRICES = {"input_usd_per_million_tokens": 10, "output_usd_per_million_tokens": 20}
+
+
+def make(folder: Path, url: str = "http://127.0.0.1:9/v1", **limits: Any) -> Job:
+    """A job over PROMPTS: of five rows two are equal, and one cannot be asked; at most 8 tokens for 2 choices each."""
+    pl.DataFrame({"text": PROMPTS}).write_parquet(folder / "prompts.parquet")
+    return Job.model_validate(
+        {
+            "name": "j",
+            "prompts": {"path": "prompts.parquet", "prompt": "text"},
+            "model": {
+                "endpoint": "completions",
+                "name": "m",
+                "base_url": url,
+                "logprobs": False,
+                "params": {"max_tokens": 8, "n": 2},
+            },
+            "limits": limits,
+            "prices": PRICES,
+            "store": {"path": "store"},
+            "cache": {"path": "cache"},
+            "base": folder,
+        }
+    )
+
+
+def requests_of(job: Job) -> list[Request]:
+    """The calls of a job."""
+    return [request for chunk in plan_job(job).chunks() for request in chunk.requests]
+
+
+def test_the_numbers_of_a_small_job(tmp_path: Path) -> None:
+    """Three different requests of 50, 47 and 47 bytes are to ask: tokens, dollars and time follow from these."""
+    job = make(tmp_path, requests_per_minute=2, tokens_per_minute=1000, max_cost_usd=0.0025)
+    # {"model":"m","prompt":"aaaa","max_tokens":8,"n":2}: 50 bytes; with one letter three less
+    assert [len(request.content) for request in requests_of(job)] == [50, 47, 50, 47]
+
+    estimate = dry_run(job)
+
+    assert estimate == Estimate(
+        prompts=5,
+        calls=5,
+        settled=0,
+        cached=0,
+        bad=1,
+        to_ask=3,
+        shared=1,
+        prompt_tokens=12 + 11 + 11,  # a quarter of the bytes
+        output_tokens=(3 * 2, 3 * 2 * 8),  # one token for each choice, or all eight
+        # 34 * 10 + 6 * 20 = 460 millionths; at most a token a byte: 144 * 10 + 48 * 20 = 2400 millionths
+        cost_usd=(pytest.approx(0.00046), pytest.approx(0.0024)),
+        seconds=90.0,  # three calls at two a minute; 34 + 48 tokens at 1000 a minute would take 5
+        spent_usd=0.0,
+        fits="yes",
+    )
+    first, *rest = estimate.sentence.splitlines()
+    assert first == (
+        "5 prompts, 5 calls: 0 already in the run, 0 in the cache or fixtures, 1 cannot be asked, 3 to ask, "
+        "1 equal to one of these"
+    )
+    assert rest == [
+        "about 34 tokens of prompts, 6 to 48 tokens of answers",
+        "cost: $0.0005 to $0.0024 at most",
+        "time at the job's limits per minute: 90 s",
+        "under the job's ceilings: yes, even at its most (spent so far: 0 calls, 0 tokens, $0.0000)",
+    ]
+    assert not (tmp_path / "store").exists()
+
+
+def test_what_is_cached_costs_nothing(tmp_path: Path) -> None:
+    """With the answer of the two equal requests at hand, two are left to ask."""
+    job = make(tmp_path)
+    with AnswerCache(tmp_path / "cache") as cache:
+        cache.put_many([Answer(requests_of(job)[0], 200, {}, b"{}", "api")])
+
+    estimate = dry_run(job)
+
+    assert (estimate.cached, estimate.to_ask, estimate.shared, estimate.prompt_tokens) == (2, 2, 0, 22)
+    assert (estimate.seconds, estimate.fits) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"max_requests": 2}, "no"),
+        ({"max_requests": 3}, "yes"),
+        ({"max_tokens": 39}, "no"),  # 34 + 6 at least
+        ({"max_tokens": 40}, "maybe"),
+        ({"max_tokens": 192}, "yes"),  # 144 + 48 at most
+        ({"max_cost_usd": 0.0004}, "no"),
+        ({"max_cost_usd": 0.001, "max_requests": 3}, "maybe"),
+    ],
+)
+def test_whether_it_fits(tmp_path: Path, limits: dict[str, Any], expected: str) -> None:
+    """`yes` when the worst case does, `no` when not even the least does."""
+    assert dry_run(make(tmp_path, **limits)).fits == expected
+
+
+def test_without_a_maximum_nobody_knows(tmp_path: Path) -> None:
+    """No maximum of output tokens, no upper end of the cost."""
+    job = make(tmp_path)
+    job = job.model_copy(update={"model": job.model.model_copy(update={"params": {}})})
+
+    estimate = dry_run(job)
+
+    assert estimate.output_tokens == (3, None)
+    assert estimate.cost_usd is not None
+    assert estimate.cost_usd[1] is None
+    assert "nobody knows: set a maximum of output tokens" in estimate.sentence
+
+
+def test_failures_are_to_ask_and_what_was_spent_counts(tmp_path: Path, fault_server: Any) -> None:
+    """After a run with one refused prompt: that one is left, and what the others took is spent."""
+    fault_server.when('"b"', "400")
+    job = make(tmp_path, fault_server.url, max_requests=10)
+    run_job(job, run="r")
+
+    estimate = dry_run(job, run="r")
+
+    # Twins cost once: two answers of 7 + 16 tokens, and three calls.
+    assert (estimate.settled, estimate.to_ask, estimate.bad) == (3, 1, 1)
+    assert (estimate.spent_requests, estimate.spent_tokens, estimate.fits) == (3, 46, "yes")
+    assert estimate.spent_usd == pytest.approx((2 * 7 * 10 + 2 * 16 * 20) / 1e6)
