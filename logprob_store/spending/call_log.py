@@ -260,9 +260,7 @@ def open_call_log(
         content = path.read_bytes() if path.exists() else b""
         state = read_call_log(content)
         _warn(path, state, content, least)
-        state.requests = max(state.requests - len(state.open), least[0]) + len(state.open)
-        state.spent = Usage(*map(max, state.spent, least[1]))
-        calls = CallLog(path, state)
+        calls = CallLog(path, _at_least(state, least))
         left = list(state.open.values())
         kept = find(left) if left else {}
         for call in left:
@@ -271,6 +269,25 @@ def open_call_log(
     except OSError as error:
         raise DiskError("the calls made", path, error) from error
     return calls
+
+
+def restore_call_log(path: Path, state: Read, *, least: tuple[int, Usage]) -> None:
+    """Write what remains of a damaged file anew; calls that are open stay so."""
+    calls = CallLog(path, _at_least(state, least))
+    calls.rewrite()
+    calls.close()
+
+
+def _at_least(state: Read, least: tuple[int, Usage]) -> Read:
+    """Of a damaged or lost file, a state that its manifest's older sums do not contradict.
+
+    A whole file says it all, and better: the manifest may count an answer that the file has as under way.
+    """
+    if state.has_totals and not state.damaged:
+        return state
+    state.requests = max(state.requests, least[0])
+    state.spent = Usage(*map(max, state.spent, least[1]))
+    return state
 
 
 def _warn(path: Path, state: Read, content: bytes, least: tuple[int, Usage]) -> None:

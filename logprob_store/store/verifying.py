@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from logprob_store.errors import StoreError, StoreNotFoundError
 from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA
+from logprob_store.spending import CALL_LOG, Usage, read_call_log, restore_call_log
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import (
     PREVIOUS,
@@ -43,7 +44,7 @@ _ORDER: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a store: `part` is None where a whole run is concerned."""
+    """Something wrong with a store: `part` is None where a whole run is concerned, `CALL_LOG` where its calls are."""
 
     run: str
     part: str | None
@@ -85,6 +86,9 @@ def repair_store(store: Path, problems: list[Problem]) -> list[str]:
             if any(problem.part is None for problem in mine):
                 done.append(_restore_manifest(store, run))
                 mine = [problem for problem in _check_run(store, run) if problem.part is not None]
+            if any(problem.part == CALL_LOG for problem in mine):
+                done.append(_mend_call_log(store, run))
+                mine = [problem for problem in mine if problem.part != CALL_LOG]
             if mine:
                 done.append(_drop_parts(store, run, mine))
     return done
@@ -102,6 +106,30 @@ def _check_run(store: Path, run: str) -> Iterator[Problem]:
             file = store / table / f"run={run}" / f"{part.name}.parquet"
             if (what := _check_file(file, table, listed)) is not None:
                 yield Problem(run, part.name, file, what)
+
+    calls = run_folder(store, run) / CALL_LOG
+    if (what := _check_call_log(calls, manifest)) is not None:
+        yield Problem(run, CALL_LOG, calls, what)
+
+
+def _check_call_log(path: Path, manifest: Manifest) -> str | None:
+    """What is wrong with a run's file of calls; a run that has made none has no such file."""
+    if not path.is_file():
+        return "is missing" if manifest.spent.requests else None
+    state = read_call_log(path.read_bytes())
+    if not state.has_totals:
+        return "has lost its beginning"
+    return f"has {state.damaged} damaged records" if state.damaged else None
+
+
+def _mend_call_log(store: Path, run: str) -> str:
+    """Rewrite a run's file of calls from what remains of it and what the manifest says was spent."""
+    spent = read_manifest(manifest_path(store, run)).spent
+    usage = Usage(spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
+    path = run_folder(store, run) / CALL_LOG
+    state = read_call_log(path.read_bytes() if path.is_file() else b"")
+    restore_call_log(path, state, least=(spent.requests, usage))
+    return f"run {run}: what it spent was put together from what remains of {CALL_LOG} and from the manifest"
 
 
 def _check_file(path: Path, table: str, listed: PartFile) -> str | None:

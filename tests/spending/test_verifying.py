@@ -1,0 +1,53 @@
+"""`verify` and the file of calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+from logprob_store.job import Job
+from logprob_store.run import run_job
+from logprob_store.spending import Usage, open_call_log
+from logprob_store.spending.call_log import RECORD_BYTES
+from logprob_store.store.verifying import repair_store, verify_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [("gone", "is missing"), ("totals", "has lost its beginning"), ("call", "has 1 damaged records")],
+)
+def test_a_damaged_file_of_calls_is_named_and_mended(tmp_path: Path, fault_server: Any, damage: str, said: str) -> None:
+    """The manifest says what was spent, and from then on the file does again."""
+    pl.DataFrame({"text": ["a", "b"]}).write_parquet(tmp_path / "prompts.parquet")
+    sections = {
+        "prompts": {"path": "prompts.parquet", "prompt": "text"},
+        "model": {"name": "m", "base_url": fault_server.url, "params": {"max_tokens": 5}},
+        "store": {"path": "store"},
+        "cache": {"path": "cache"},
+    }
+    summary = run_job(Job.model_validate({"name": "j", **sections, "base": tmp_path}), run="r")
+    store = tmp_path / "store"
+    path = store / "runs" / "run=r" / "calls.log"
+    assert verify_store(store) == []
+    content = bytearray(path.read_bytes())
+    content[10 if damage == "totals" else 2 * RECORD_BYTES + 10] ^= 1
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content)
+
+    problems = verify_store(store)
+    assert [problem.what for problem in problems] == [said]
+    assert "what it spent was put together" in repair_store(store, problems)[0]
+
+    assert verify_store(store) == []
+    calls = open_call_log(path)
+    spent, requests = calls.spent, calls.requests
+    calls.close()
+    assert requests == summary.spent_requests == 2
+    assert spent.total >= summary.spent_tokens == Usage(14, 0, 10).total
