@@ -27,7 +27,7 @@ _PIECES: Final = {
     # A word, or what is between two.
     "word": r"\w+(?:['\u2019.\-]\w+)*|\W+",
     # As little as can be, up to an end with all that closes it and the white space behind, or to a line's end.
-    "sentence": r"(?s).+?(?:[.!?…]+[\"'”’»)\]*_]*(?:\s+|\z)|[。！？]+[」』”’）]*\s*|\s*\n\s*|\z)",  # noqa: RUF001  their own signs
+    "sentence": r"(?s).+?(?:[.!?…।؟]+[\"'”’»)\]*_]*(?:\s+|\z)|[。！？]+[」』”’）]*\s*|\s*\n\s*|\z)",  # noqa: RUF001  their own signs
     "line": r"[^\n\r]*(?:\r\n|\n|\r)|[^\n\r]+",
 }
 """Every byte of a text is in one piece, so that the pieces' lengths say where they stand."""
@@ -51,8 +51,9 @@ def span_surprisal(tokens: pl.LazyFrame, unit: Unit = "word") -> pl.LazyFrame:
 
     Which tokens: each counts once, for the first span that it has a byte of; " Paris." is the word's, space and dot
     included. Tokens between two words count for none. Those between two sentences or lines (white space) count for the
-    one before, so that the sums over sentences or lines are the sum of the answer. A token with bytes of several spans
-    is `straddling` in each; a span that has no token of its own then has null scores.
+    one before, so that sentences, or lines, add up to the answer (but for tokens without bytes, as an end-of-text
+    token). A token with bytes of several spans is `straddling` in each; a span without a token of its own has null
+    scores.
 
     Needs: the tokens table, with bytes (or strings). Prompt tokens are left out, and sections with a token of unknown
     text. Nulls are left out, and counted; a span without a scored token has null scores. Source: surprisal of

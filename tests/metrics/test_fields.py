@@ -6,15 +6,18 @@ import itertools
 import json
 import math
 from math import exp, log
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import logprob_store as ls
 from logprob_store.metrics.json_scan import find_json, scan_json
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 Piece = tuple[bytes | str, float | None]
 
@@ -156,6 +159,22 @@ def test_an_empty_string_is_its_quotes() -> None:
 
     assert (apart["value"], apart["logprob_sum"], apart["straddling_tokens"]) == ('""', -6.0, 0)
     assert (together["logprob_sum"], together["straddling_tokens"]) == (-2.0, 1)
+
+
+def test_a_real_answer(tmp_path: Path) -> None:
+    """A recorded answer of a real model: the tokens of "Paris" in `"city": "Paris"`, end-of-text token aside."""
+    ls.import_responses([FIXTURES / "rich.jsonl"], tmp_path)
+    store = ls.open_store(tmp_path)
+    found = store.fields().filter(pl.col("path").is_not_null()).sort("field_index").collect()
+    city = found.row(0, named=True)
+    tokens = store.tokens.filter(pl.col("completion_id") == city["completion_id"]).sort("position").collect()
+    inside = tokens.filter(pl.col("position").is_between(city["first_position"], city["last_position"]))
+
+    assert found["path"].to_list() == ["/city", "/country", "/population_millions"]
+    assert "Paris" in b"".join(inside["bytes"]).decode()
+    assert city["value"] == '"Paris"'
+    assert city["logprob_sum"] == pytest.approx(inside["logprob"].sum())
+    assert city["scored_tokens"] == inside.height
 
 
 # which values there are
@@ -333,6 +352,7 @@ DOCUMENTS = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(st.data(), DOCUMENTS, st.sampled_from(["", " ", "\n\t"]))
 def test_joint_is_the_product_over_exactly_the_values_bytes(data: Any, value: Any, space: str) -> None:
     """Whatever the document and however it is cut, inside characters too: exp of the sum over tokens with its bytes."""

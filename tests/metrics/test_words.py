@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import logprob_store as ls
@@ -76,6 +76,7 @@ def test_words(text: str, expected: list[str]) -> None:
         ("東京です。大阪です！はい", ["東京です。", "大阪です！", "はい"]),  # noqa: RUF001  the sign is meant
         ("\n\n  Hi.  \n", ["Hi."]),
         ("Dr. Who", ["Dr.", "Who"]),
+        ("टोक्यो है। यहां", ["टोक्यो है।", "यहां"]),
         (" \n ", []),
     ],
 )
@@ -172,6 +173,7 @@ def test_a_misspelt_unit_is_an_error() -> None:
 TEXTS = st.text(st.sampled_from("ab1é💙東。.!?'- \n\r_\""), max_size=25)
 
 
+@settings(max_examples=60)
 @given(st.data(), st.lists(TEXTS, max_size=3), st.sampled_from(["sentence", "line"]))
 def test_sentences_and_lines_add_up(data: Any, written: list[str], unit: str) -> None:
     """However texts are cut, inside characters too, their spans' sums are the sum of their tokens."""
@@ -187,6 +189,7 @@ def test_sentences_and_lines_add_up(data: Any, written: list[str], unit: str) ->
         assert all(text.encode()[row["begin_byte"] : row["end_byte"]].decode() == row["span"] for row in mine)
 
 
+@settings(max_examples=60)
 @given(st.data(), TEXTS)
 def test_words_are_those_of_a_slow_reference(data: Any, text: str) -> None:
     """A token is the first word's that it has a byte of, straddles where it has bytes of two, and is else nobody's."""
