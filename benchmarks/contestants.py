@@ -84,7 +84,7 @@ async def bare_sdk(url: str, size: str, count: int) -> dict[str, float]:
 
 async def litellm(url: str, size: str, count: int) -> dict[str, float]:
     """What litellm's documentation shows."""
-    import litellm
+    import litellm  # type: ignore[import-not-found]  # in an environment of its own
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False

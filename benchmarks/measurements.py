@@ -140,14 +140,11 @@ def growth(folder: Path, *, quick: bool, figures: Figures, full: bool = False) -
         yield Row(f"memory, {large:,} to {small:,} prompts", peaks[1] / peaks[0], "x", 1.15, at_most=True)
 
 
-def memory(folder: Path, *, quick: bool, figures: Figures, full: bool = False) -> Iterator[Row]:  # noqa: ARG001
+def memory(folder: Path, *, quick: bool, figures: Figures, full: bool = False) -> Iterator[Row]:  # noqa: ARG001  all have this form
     """Peak memory of a live job with 69 KB answers, by number of prompts."""
-    counts = FULL_LIVE_MEMORY if full else LIVE_MEMORY
+    counts = FULL_LIVE_MEMORY if full else tuple(count // (4 if quick else 1) for count in LIVE_MEMORY)
     with running_server() as url:
-        peaks = [
-            measure("contestants.py", "job", url, "128 x 5", count // (4 if quick else 1))["peak_mb"]
-            for count in counts
-        ]
+        peaks = [measure("contestants.py", "job", url, "128 x 5", count)["peak_mb"] for count in counts]
     figures["memory"] = dict(zip(map(str, counts), peaks, strict=True))
     yield Row(f"peak memory, 128 x 5, {counts[1]:,} prompts", peaks[1], "MB", 600, at_most=True)
     yield Row(f"the same to {counts[0]:,} prompts", peaks[1] / peaks[0], "x", 1.15, at_most=True)
