@@ -101,7 +101,9 @@ def whole_job(url: str, size: str, count: int) -> dict[str, float]:
     import logprob_store as ls
     import logprob_store.transport.live
 
-    folder = Path(tempfile.mkdtemp(prefix="bench-job-", dir=Path(__file__).parent))
+    disk = Path(__file__).parents[1] / "out"  # /tmp may be memory
+    disk.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="benchmark-job-", dir=disk))
     try:
         job = ls.load_job(write_job(folder, url, size, count))
         clock = _Clock()
