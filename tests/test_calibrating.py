@@ -75,6 +75,14 @@ def test_text_for_people(demo: Path, logprobs: Logprobs) -> None:
         assert word in out
 
 
+def test_documentation_shows_what_is_printed(demo: Path, logprobs: Logprobs) -> None:
+    """The output on the documentation's page is the command's, spaces aside."""
+    page = (REPO / "docs" / "calibration.md").read_text(encoding="utf-8")
+    shown = page.partition("```text\n")[2].partition("```")[0]
+
+    assert shown.split() == logprobs("calibrate", demo, "--expected", "capital")[1].split()
+
+
 def test_save_and_apply(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None:
     """A saved calibrator stands beside the store, which stays sound, and gives the scores their column."""
     code, out, _ = logprobs("calibrate", demo, "--expected", "capital", "--method", "platt", "--save", "capitals")

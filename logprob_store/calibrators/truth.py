@@ -1,7 +1,7 @@
 """Which answers are right: the truth from a file or from a column that the prompts kept, beside the scores.
 
 Leaves out what is made of it (`logprob_store.metrics`), and any judgement finer than equal texts: for that, write a
-file.
+file. Rows are in the order of their keys, so that what is drawn from them by a seed is the same each time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from logprob_store.errors import InputError
+from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,8 @@ def with_expected(store: Store, column: str) -> pl.DataFrame:
         raise InputError(f"no column {column!r} was kept with the prompts; there are: {listed}")
     expected = store.prompts.select("run", "prompt_index", pl.col(column).cast(pl.String).alias("__expected"))
     scores = store.scores().join(expected, on=["run", "prompt_index"], how="left")
-    return scores.with_columns(correct=same_text(pl.col("text"), pl.col("__expected"))).drop("__expected").collect()
+    right = same_text(pl.col("text"), pl.col("__expected"))
+    return scores.with_columns(correct=right).drop("__expected").sort(KEYS).collect()
 
 
 def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
@@ -76,7 +78,7 @@ def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
         raise InputError(
             f"{path} has {', '.join(f'{key} {first[key]}' for key in keys)} twice; give one truth for each"
         )
-    scores = store.scores().collect().join(truths, on=keys, how="left", maintain_order="left")
+    scores = store.scores().sort(KEYS).collect().join(truths, on=keys, how="left", maintain_order="left")
     if scores.height and scores["__truth"].is_null().all():
         raise InputError(f"{path} names none of the answers in {store.path}; is it of another run or job?")
     truth = pl.col("__truth")

@@ -81,7 +81,8 @@ def test_aps_by_hand() -> None:
     )
     fitted = conformal_threshold(known, alpha=0.5, method="aps", row=ROW)
     new = pl.DataFrame({"id": [1] * 3 + [2] * 3, "label": ["a", "b", "c"] * 2, "probability": [0.6, 0.2, 0.2] * 2})
-    sets = Conformal("aps", 0.5, 1, 0.7).sets(new, row=ROW).collect()
+    # both of the tied labels have the score 1.0, as neither is likelier: at 0.9 neither is in
+    sets = Conformal("aps", 0.5, 1, 0.9).sets(new, row=ROW).collect()
 
     assert fitted.threshold == 0.8
     assert sets["in_set"].to_list() == [True, False, False] * 2
