@@ -10,7 +10,7 @@ import pytest
 
 from logprob_store.asking import Asker
 from logprob_store.cache import AnswerCache
-from logprob_store.errors import CacheError, CallError
+from logprob_store.errors import CacheError, CallError, StopRunError
 from logprob_store.pacing import Pacer
 from logprob_store.request import Answer, Request, make_request
 
@@ -240,6 +240,54 @@ def test_a_cancelled_twin_does_not_take_the_other_s_call_away(cache: AnswerCache
             return (await first).body
 
     assert asyncio.run(main()) == b"answer 1"
+
+
+def test_when_the_first_is_called_off_its_twin_asks(cache: AnswerCache) -> None:
+    """Equal requests do not hang on the one that was sent: another asks, and says that the first may have cost."""
+
+    async def main() -> tuple[int, bytes]:
+        server = _Server()
+        async with _asker(server, cache) as asker:
+            first, twin = (asyncio.create_task(asker.ask(_request(index=index))) for index in range(2))
+            await asyncio.sleep(0.05)
+            first.cancel()
+            await asyncio.wait([first])
+            server.open.set()
+            return len(server.asked), (await twin).body
+
+    assert asyncio.run(main()) == (2, b"answer 2")
+
+
+def test_all_of_equal_requests_can_be_called_off(cache: AnswerCache) -> None:
+    """As when a run stops: each just ends, and one call is lost."""
+
+    async def main() -> tuple[int, list[bool]]:
+        server = _Server()
+        async with _asker(server, cache) as asker:
+            tasks = [asyncio.create_task(asker.ask(_request(index=index))) for index in range(3)]
+            await asyncio.sleep(0.05)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert asker.lost == {_request().key}
+            return len(server.asked), [task.cancelled() for task in tasks]
+
+    assert asyncio.run(main()) == (1, [True] * 3)
+
+
+def test_no_call_starts_once_one_said_stop(cache: AnswerCache) -> None:
+    """Who is next in the queue gets the same reason, without a call."""
+    quota = StopRunError("no", reason="quota")
+
+    async def main() -> tuple[int, list[Any]]:
+        server = _Server(fail=lambda _: quota)
+        server.open.set()
+        async with Asker(server, pacer=Pacer(1), cache=cache) as asker:
+            asks = [asker.ask(_request(str(number))) for number in range(5)]
+            outcomes = await asyncio.gather(*asks, return_exceptions=True)
+            return len(server.asked), outcomes
+
+    assert asyncio.run(main()) == (1, [quota] * 5)
 
 
 def test_a_cache_that_cannot_be_written_is_told_to_everybody(

@@ -127,9 +127,35 @@ def test_a_stop_ends_the_calls_and_keeps_what_was_paid_for(job: Job, tmp_path: P
     with pytest.raises(StopRunError, match="quota"):
         _record(one_by_one, tmp_path / "fixtures")
 
-    # One more may have taken the free slot before the stop was heard.
-    assert 2 <= len(fault_server.calls) <= 3
-    assert 1 <= _record(job, tmp_path / "later", cached_only=True).lines <= 2
+    assert len(fault_server.calls) == 2
+    assert _record(job, tmp_path / "later", cached_only=True).lines == 1
+
+
+@pytest.mark.parametrize("mode", ["reuse", "off"])
+def test_a_stop_writes_what_was_got(job: Job, tmp_path: Path, fault_server: Any, mode: str) -> None:
+    """With a cache or without, answers that were paid for before the stop are in the file, and a later one goes on."""
+    changes = {"limits": {"concurrency": 1}, "cache": {"mode": mode}}
+    one_by_one = job.model_copy(
+        update={name: getattr(job, name).model_copy(update=change) for name, change in changes.items()}
+    )
+    fault_server.script("ok*2, quota")
+
+    with pytest.raises(StopRunError, match="quota"):
+        _record(one_by_one, tmp_path / "fixtures")
+    done = _record(one_by_one, tmp_path / "fixtures")
+
+    assert (done.kept, done.lines) == (3, 3)  # of the four prompts two are equal
+    assert len(fault_server.calls) == 4
+
+
+def test_a_recording_keeps_to_the_job_s_ceilings(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """Each recording by itself: it remembers nothing of another."""
+    limits = job.limits.model_copy(update={"max_requests": 2})
+
+    with pytest.raises(StopRunError, match="max_requests = 2 allows no further call"):
+        _record(job.model_copy(update={"limits": limits}), tmp_path / "fixtures")
+
+    assert len(fault_server.calls) == 2
 
 
 def test_a_damaged_file_is_not_overwritten(job: Job, tmp_path: Path, fault_server: Any) -> None:
