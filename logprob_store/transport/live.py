@@ -8,6 +8,7 @@ with 20 alternatives each, taking the bytes less than 1 ms.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -220,7 +221,8 @@ def check_body(body: bytes) -> Usage | None:
     >>> check_body(b'{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5}}').total
     12
     """
-    used = find_usage(body) if body.lstrip().startswith(b"{") else None
+    text = body.removeprefix(codecs.BOM_UTF8)  # no part of JSON, but some put it there, and decoding passes over it
+    used = find_usage(text) if text.lstrip().startswith(b"{") else None
     if used is None:
         what = f"is no JSON object: {excerpt(body)}" if body.strip() else "is empty"
         raise RetryableError(f"the answer {what}", error_type="malformed_answer", status=200, maybe_billed=True)
