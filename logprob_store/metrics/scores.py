@@ -7,7 +7,7 @@ Holds which table is read for which score, and how: a run in pieces, each in mem
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -22,10 +22,13 @@ from logprob_store.schema import KEYS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["scores", "scores_in_pieces"]
+__all__ = ["Piece", "scores", "scores_in_pieces"]
 
 Tables: TypeAlias = tuple[pl.LazyFrame, pl.LazyFrame | None, pl.LazyFrame]
 """Tokens, alternatives, completions."""
+
+_ROWS_AT_ONCE: Final = 20_000_000
+"""Tokens and alternatives that are in memory at a time, about a GB."""
 
 _FROM_COMPLETIONS: Final = (
     *KEYS,
@@ -91,21 +94,41 @@ def scores(
     [('a', 2, 4.0), ('b', 0, None)]
     """
     plan = _Plan.of(metrics, keys=KEYS, measured=False)
-    return plan.read([lambda: (tokens, alternatives, completions)], (tokens, alternatives, completions))
+    tables = (tokens, alternatives, completions)
+    return plan.read([Piece(0, lambda: tables)], tables)
+
+
+class Piece(NamedTuple):
+    """Tables of whole completions of one run, and how many rows of tokens and alternatives they have."""
+
+    rows: int
+    tables: Callable[[], Tables]
 
 
 def scores_in_pieces(
-    pieces: Sequence[Callable[[], Tables]], empty: Tables, *, metrics: Sequence[str | pl.Expr] | None = None
+    pieces: Sequence[Piece], empty: Tables, *, metrics: Sequence[str | pl.Expr] | None = None
 ) -> pl.LazyFrame:
-    """`scores` of several sets of tables, one after another, so that memory holds one at a time.
+    """`scores` of a store in pieces, so that memory holds some at a time: 20 million rows, and at least one piece.
 
     Args:
-        pieces: each gives the tokens, alternatives and completions of whole completions of one run.
+        pieces: the tables of whole completions, of one run each.
         empty: tables without rows, for the columns.
         metrics: as in `scores`.
     """
     # Of one run, completion_id is enough: to group by a constant run as well takes twice the time.
     return _Plan.of(metrics, keys=("completion_id",), measured=True).read(pieces, empty)
+
+
+def _batches(pieces: Sequence[Piece], rows: int) -> Iterator[list[Piece]]:
+    """Pieces to read at the same time: a part is one row group, which polars does not read in parallel."""
+    together: list[Piece] = []
+    for piece in pieces:
+        if together and sum(one.rows for one in together) + piece.rows > rows:
+            yield together
+            together = []
+        together.append(piece)
+    if together:
+        yield together
 
 
 @dataclass(frozen=True)
@@ -132,7 +155,7 @@ class _Plan:
     def of_alternatives(self) -> list[str]:
         return [name for name in self.names if name in catalogue.OF_ALTERNATIVES]
 
-    def read(self, pieces: Sequence[Callable[[], Tables]], empty: Tables) -> pl.LazyFrame:
+    def read(self, pieces: Sequence[Piece], empty: Tables) -> pl.LazyFrame:
         """A table in pieces, each planned without the alternatives when the query asks for no column of theirs.
 
         polars keeps a left join none of whose columns are selected, for it cannot know that keys are unique, and
@@ -146,19 +169,19 @@ class _Plan:
         ) -> Iterator[pl.DataFrame]:
             # polars names the predicate's columns among those it asks for
             narrow = columns is not None and of_alternatives.isdisjoint(columns)
-            for piece in pieces:
-                table = self.narrow(piece()) if narrow else self.wide(piece())
+            for together in _batches(pieces, -1 if n_rows is not None else _ROWS_AT_ONCE):
+                tables = [self.narrow(piece.tables()) if narrow else self.wide(piece.tables()) for piece in together]
                 if predicate is not None:
-                    table = table.filter(predicate)
+                    tables = [table.filter(predicate) for table in tables]
                 if columns is not None:
-                    table = table.select(columns)
+                    tables = [table.select(columns) for table in tables]
                 if n_rows is not None:
-                    table = table.head(n_rows)
+                    tables = [table.head(n_rows) for table in tables]
                 # not collect_batches: in polars 2.1 a damaged file ends its batches early, without an error
-                frame = table.collect(engine="streaming")
-                yield frame
+                found = pl.collect_all(tables, engine="streaming")
+                yield from found
                 if n_rows is not None:
-                    n_rows -= frame.height
+                    n_rows -= sum(frame.height for frame in found)
                     if n_rows <= 0:
                         return
 

@@ -68,9 +68,11 @@ def longest_low_confidence_span(
     logprob, place = as_column(column), _order(order)
     ordered = place.sort()
     low = (logprob < math.log(threshold)).fill_null(value=False).sort_by(place)
-    # Rows of one span share the number of rows that are not low before them, less the gaps.
-    span = ((~low) | (ordered.diff() != 1).fill_null(value=True)).cast(pl.Int64).cum_sum()
-    longest = span.filter(low).unique_counts().max().fill_null(0).cast(pl.UInt32)
+    row = pl.int_range(pl.len(), dtype=pl.Int64)
+    gap = (ordered.diff() != 1).fill_null(value=False)
+    # The last row that is outside of the span: one that is not low, or the one before a gap.
+    outside = pl.when(~low).then(row).when(gap).then(row - 1).otherwise(-1)
+    longest = (row - outside.cum_max()).max().cast(pl.UInt32)
     return pl.when(logprob.count() > 0).then(longest).alias("longest_low_confidence_span")
 
 

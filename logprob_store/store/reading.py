@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from logprob_store.metrics.comparison import Comparison
     from logprob_store.metrics.labels import Labels, Shared
     from logprob_store.metrics.samples import Clusters
+    from logprob_store.metrics.scores import Piece
 
-_PIECE_ROWS: Final = 20_000_000
-"""Tokens and alternatives that scores hold in memory at a time, unless one part has more: under a GB."""
+_LARGE_PART: Final = 250_000
+"""Tokens and alternatives from which on a part is read by itself."""
 
 _RUNS: Final = pl.Schema(
     {
@@ -137,8 +138,7 @@ class Store:
         """
         from logprob_store.metrics.scores import scores_in_pieces
 
-        pieces = [piece.tables for piece in self._pieces()]
-        return scores_in_pieces(pieces, Store(self.path, ()).tables(), metrics=metrics)
+        return scores_in_pieces(list(self._pieces()), Store(self.path, ()).tables(), metrics=metrics)
 
     def sample_scores(
         self, *, clusters: Clusters | None = None, by: Sequence[str] = ("run", "prompt_id")
@@ -202,8 +202,10 @@ class Store:
         """The tokens, the alternatives and the completions: what metrics start from."""
         return self.tokens, self.alternatives, self.completions
 
-    def _pieces(self) -> Iterator[Store]:
-        """Views of some parts of one run each, of a bounded number of rows; completions are whole in each."""
+    def _pieces(self) -> Iterator[Piece]:
+        """All parts with answers: a large one by itself, small ones of a run together."""
+        from logprob_store.metrics.scores import Piece
+
         for manifest in self.manifests:
             parts: list[Part] = []
             rows = 0
@@ -211,13 +213,24 @@ class Store:
                 if "completions" not in part.files:
                     continue
                 size = sum(part.files[table].rows for table in ("tokens", "alternatives") if table in part.files)
-                if parts and rows + size > _PIECE_ROWS:
-                    yield Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
-                    parts, rows = [], 0
+                if size >= _LARGE_PART:
+                    yield Piece(size, self._of_parts(manifest, [part]).sorted_tables)
+                    continue
                 parts.append(part)
                 rows += size
+                if rows >= _LARGE_PART:
+                    yield Piece(rows, self._of_parts(manifest, parts).tables)
+                    parts, rows = [], 0
             if parts:
-                yield Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
+                yield Piece(rows, self._of_parts(manifest, parts).tables)
+
+    def _of_parts(self, manifest: Manifest, parts: list[Part]) -> Store:
+        return Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
+
+    def sorted_tables(self) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
+        """`tables` of a single part, which polars is told are sorted: grouping is then a third faster."""
+        tokens, alternatives, completions = self.tables()
+        return tokens.set_sorted("completion_id"), alternatives, completions
 
     def candidate_scores(self) -> pl.LazyFrame:
         """One row per candidate of runs that scored continuations; see docs/scoring.md."""

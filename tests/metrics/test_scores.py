@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 import logprob_store.metrics as ls
 from logprob_store.errors import InputError
 from logprob_store.metrics import catalogue
-from logprob_store.metrics.scores import scores_in_pieces
+from logprob_store.metrics.scores import Piece, scores_in_pieces
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, KEYS, TOKENS
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def test_pieces_change_nothing() -> None:
     empty = (TOKEN_ROWS.clear(), ALTERNATIVE_ROWS.clear(), COMPLETION_ROWS.clear())
     names = list(catalogue.METRIC_NAMES)
     whole = ls.scores(TOKEN_ROWS, ALTERNATIVE_ROWS, COMPLETION_ROWS, metrics=names)
-    pieces = scores_in_pieces([lambda i=i: piece(i) for i in (1, 2, 3)], empty, metrics=names)
+    pieces = scores_in_pieces([Piece(1, lambda i=i: piece(i)) for i in (1, 2, 3)], empty, metrics=names)
 
     assert_frame_equal(pieces.sort(KEYS).collect(), whole.sort(KEYS).collect())
     opened.clear()
