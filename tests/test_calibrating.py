@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,6 +191,16 @@ def test_wrong_truths(
 
     assert code == 2
     assert message in err
+
+
+def test_fitting_without_scikit_learn(demo: Path, logprobs: Logprobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, figures are there all the same, and --method says what to install."""
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+
+    assert logprobs("calibrate", demo, "--expected", "capital")[0] == 0
+    code, _, err = logprobs("calibrate", demo, "--expected", "capital", "--method", "platt")
+    assert code == 2
+    assert "pip install 'logprob-store[analysis]'" in err
 
 
 def test_no_such_calibrator(demo: Path, logprobs: Logprobs) -> None:

@@ -114,6 +114,14 @@ def test_figures_are_cross_fitted() -> None:
     assert own[1] < 1e-9 < fitted.after["ece"]
 
 
+def test_confidence_that_misleads_is_said() -> None:
+    """Where surer answers are less often right, Platt's line falls, and the description says so."""
+    misled = too_sure(300).with_columns(correct=~pl.col("correct"))
+
+    assert "slope is negative" in ls.calibrate(misled, method="platt").describe()
+    assert "slope is negative" not in ls.calibrate(too_sure(300), method="platt").describe()
+
+
 def test_groups_stay_together() -> None:
     """Copies of a row in several folds would let a calibrator see what it is judged by; with groups they do not."""
     generator = np.random.default_rng(1)

@@ -107,10 +107,13 @@ class Calibrator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         where = f"{source.store}{runs}" if source.store else "a frame"
         when = f" at {source.fitted_at:%Y-%m-%d %H:%M}" if source.fitted_at else ""
         changes = [f"{name} {_short(value)} -> {_short(self.after.get(name))}" for name, value in self.before.items()]
+        slope = self.parameters.get("slope", 1.0)
+        falls = isinstance(slope, float) and slope < 0
         return (
             f"{self.method} of {source.confidence}, fitted{when} on {source.rows} rows of {where}: "
             f"{source.right} right, {source.unjudged} unjudged\n"
             f"cross-fitted in {self.folds} folds: {', '.join(changes)}"
+            + ("\nits slope is negative: here, surer answers are less often right" if falls else "")
         )
 
 
