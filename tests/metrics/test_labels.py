@@ -474,6 +474,49 @@ def test_bounds_enclose_what_all_tokens_say(whole: dict[str, float], k: int) -> 
                 assert row["lower"] - 1e-9 <= own / (own + became[other]) <= row["upper"] + 1e-9
 
 
+def shares(size: int) -> st.SearchStrategy[list[float]]:
+    """That many probabilities, of all there is."""
+    weights = st.lists(st.floats(0.01, 1), min_size=size, max_size=size)
+    return weights.map(lambda drawn: [weight / math.fsum(drawn) for weight in drawn])
+
+
+BRANCHES = {"Techn": ["ology", "ique"], "Tech": ["nology", "nician"], "A": ["rt", "pple"], "Art": [], "x": []}
+
+
+@settings(max_examples=40)
+@given(shares(5), st.lists(shares(2), min_size=3, max_size=3), st.integers(0, 4), st.integers(1, 5), st.integers(1, 2))
+def test_bounds_enclose_labels_of_several_tokens(
+    first: list[float], second: list[list[float]], taken: int, k: int, k2: int
+) -> None:
+    """Of a tree of tokens, of which one path was taken and the top k shown, the true masses are within the bounds."""
+    tops = dict(zip(BRANCHES, first, strict=True))
+    rests = {
+        begun: dict(zip(BRANCHES[begun], shares_, strict=True))
+        for begun, shares_ in zip(("Techn", "Tech", "A"), second, strict=True)
+    }
+    truth = {
+        "Technology": tops["Techn"] * rests["Techn"]["ology"] + tops["Tech"] * rests["Tech"]["nology"],
+        "Art": tops["Art"] + tops["A"] * rests["A"]["rt"],
+    }
+    begun = list(BRANCHES)[taken]
+    answer = [cut(tops, begun, k)]
+    if begun in rests:
+        answer.append(cut(rests[begun], BRANCHES[begun][taken % 2], k2))
+
+    for row in labels(answer, names=["Technology", "Art"]):
+        other = "Art" if row["label"] == "Technology" else "Technology"
+        share = truth[row["label"]] / (truth[row["label"]] + truth[other])
+        assert row["mass_lower"] - 1e-9 <= truth[row["label"]] <= row["mass_upper"] + 1e-9
+        if row["coverage"]:
+            assert row["lower"] - 1e-9 <= share <= row["upper"] + 1e-9
+
+
+def cut(whole: dict[str, float], chosen: str, k: int) -> Step:
+    """A token chosen, and the k likeliest."""
+    likeliest = sorted(whole.items(), key=lambda item: -item[1])[:k]
+    return chosen, log(whole[chosen]), {token: log(p) for token, p in likeliest}
+
+
 @settings(max_examples=20)
 @given(st.lists(distributions(), min_size=1, max_size=3), st.integers(1, len(WORDS)), st.randoms(use_true_random=False))
 def test_probabilities_add_up_and_order_changes_nothing(answers: list[dict[str, float]], k: int, random: Any) -> None:
