@@ -1,6 +1,6 @@
 """Fields of structured output: how sure the model was of each value of a JSON answer.
 
-Leaves out where values stand in a text (`json_scan`) and where tokens do (`spelled`).
+Leaves out where values stand in a text (`json_find`, `json_scan`) and where tokens do (`spelled`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from logprob_store.metrics.in_parts import in_parts
-from logprob_store.metrics.json_scan import Leaf, find_json
+from logprob_store.metrics.json_find import find_json
 from logprob_store.metrics.spelled import SCORES, Spelled, scores_of, spell
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from logprob_store.metrics.json_scan import Leaf
 
 __all__ = ["field_confidence", "field_spans"]
 

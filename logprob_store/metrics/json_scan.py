@@ -1,7 +1,7 @@
-r"""Where the values of a JSON text stand in it, by bytes: an iterative scanner for whole, truncated and wrapped JSON.
+r"""Where the values of a JSON text stand in it, by bytes: an iterative scanner for whole and truncated JSON.
 
-Holds the grammar of RFC 8259 as a few regular expressions, RFC 6901 paths, and the search for JSON in a fence or in
-prose. Parsers give values without places, which is why this is here. Leaves out tokens and logprobs (`fields`).
+Holds the grammar of RFC 8259 as a few regular expressions, and RFC 6901 paths. Parsers give values without places,
+which is why this is here. Leaves out looking for JSON in other text (`json_find`), tokens and logprobs (`fields`).
 
 Nothing recurses, so depth is bounded by memory alone; the time is linear in the text.
 """
@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-__all__ = ["Leaf", "Scan", "find_json", "scan_json"]
+__all__ = ["Leaf", "Scan", "behind_spaces", "scan_json"]
 
 _INNER: Final = rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
 _STRING: Final = rb'"' + _INNER + rb'"'
@@ -38,10 +38,6 @@ _CONTINUED: Final = frozenset({b".", b"e", b"E"})
 _KINDS: Final = ("", "string", "number", "boolean", "null", "object", "array")
 _NUMBER_KIND, _EMPTY_ARRAY, _OPEN_OBJECT = 2, 6, 7
 _WORDS: Final = {b"true": "boolean", b"false": "boolean", b"null": "null"}
-
-_FENCE: Final = re.compile(rb"```[ \t]*(?:json|JSON)[a-zA-Z0-9]*[ \t]*\r?\n?|```[ \t]*\r?\n")
-_FENCE_END: Final = re.compile(_SPACE + rb"(?:```|\Z)")
-_BRACKET: Final = re.compile(rb"[{\[]")
 
 _LONGEST_PATHS: Final = 1 << 24
 """Bytes of all paths of one text together: they are as long as the text is deep, and it may be all depth."""
@@ -149,7 +145,7 @@ class _Scanner:
             self.names[-1] = _name(found[1])
             scan.end = found.end()
             return True
-        scan.end = _spaces(text, scan.end)
+        scan.end = behind_spaces(text, scan.end)
         if _CUT_STRING.match(text, scan.end):
             scan.truncated, scan.end = True, len(text)
             return False
@@ -175,7 +171,7 @@ class _Scanner:
     def no_value(self) -> bool:
         """The text ends within a value, or has none here."""
         scan, text = self.scan, self.text
-        begin = scan.end = _spaces(text, scan.end)
+        begin = scan.end = behind_spaces(text, scan.end)
         rest = text[begin : begin + 5]
         kind = None
         if rest.startswith(b'"'):
@@ -194,7 +190,7 @@ class _Scanner:
     def stop(self, expected: str) -> bool:
         """Neither a value nor its end is here: the text ends, or is no JSON."""
         scan = self.scan
-        scan.end = _spaces(self.text, scan.end)
+        scan.end = behind_spaces(self.text, scan.end)
         if scan.end == len(self.text):
             scan.truncated = True
         else:
@@ -224,54 +220,7 @@ def _name(raw: bytes) -> str:
     return "/" + (key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key)
 
 
-def _spaces(text: bytes, at: int) -> int:
+def behind_spaces(text: bytes, at: int) -> int:
+    """The next place that is no white space."""
     found = _SPACES.match(text, at)
     return at if found is None else found.end()
-
-
-def find_json(text: bytes, *, wrapped: bool = True) -> Scan:
-    r"""The first JSON value of an answer: the whole of it, or what a fence or prose wraps.
-
-    First the whole text; then what a fence (```json) holds; then the first object or array that is complete, or that
-    the text ends within. A scalar counts only where it is the whole text or all that a fence holds. With
-    `wrapped=False`: only the whole text.
-
-    >>> [leaf.path for leaf in find_json(b'Sure! {it} is:\n```json\n{"a": 1}\n```\nDone.').leaves]
-    ['/a']
-    >>> find_json(b"Paris").error
-    'no JSON in the text'
-    """
-    whole = scan_json(text)
-    if whole.refused or (whole.error is None and (whole.truncated or _spaces(text, whole.end) == len(text))):
-        return _said(text, whole)
-    if not wrapped:
-        whole.error = whole.error or f"byte {_spaces(text, whole.end)}: the end of the text was expected"
-        return whole
-    fence = _FENCE.search(text)
-    if fence is not None:
-        fenced = scan_json(text, fence.end())
-        if fenced.error is None and (fenced.truncated or _FENCE_END.match(text, fenced.end)):
-            return _said(text, fenced)
-    found = None if fence is None else _first_container(text, fence.end())
-    found = found or _first_container(text, 0)
-    if found is not None:
-        return found
-    begins = _BRACKET.match(text, _spaces(text, 0))
-    return whole if begins and whole.error else Scan(error="no JSON in the text")
-
-
-def _first_container(text: bytes, at: int) -> Scan | None:
-    while (bracket := _BRACKET.search(text, at)) is not None:
-        scan = scan_json(text, bracket.start())
-        if scan.error is None or scan.refused:
-            return _said(text, scan)
-        # What opened before the error ends at the error, too; looking inside again would take quadratic time.
-        at = max(scan.end, bracket.end())
-    return None
-
-
-def _said(text: bytes, scan: Scan) -> Scan:
-    if not scan.leaves and scan.error is None:
-        blank = _spaces(text, 0) == len(text)
-        scan.error = "no JSON in the text" if blank else "the text ends before the first value"
-    return scan
