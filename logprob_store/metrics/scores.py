@@ -95,12 +95,13 @@ def scores(
     """
     plan = _Plan.of(metrics, keys=KEYS, measured=False)
     tables = (tokens, alternatives, completions)
-    return plan.read([Piece(0, lambda: tables)], tables)
+    return plan.read([Piece(None, 0, lambda: tables)], tables)
 
 
 class Piece(NamedTuple):
-    """Tables of whole completions of one run, and how many rows of tokens and alternatives they have."""
+    """Tables of whole completions of one run (None: of any), and how many rows of tokens and alternatives they have."""
 
+    run: str | None
     rows: int
     tables: Callable[[], Tables]
 
@@ -117,6 +118,21 @@ def scores_in_pieces(
     """
     # Of one run, completion_id is enough: to group by a constant run as well takes twice the time.
     return _Plan.of(metrics, keys=("completion_id",), measured=True).read(pieces, empty)
+
+
+def _may_hold(predicate: pl.Expr, run: str | None) -> bool:
+    """Whether rows of a run can pass a filter: not if a condition on the run alone says no.
+
+    polars does not know that a piece has one run, and would read all its tokens to join them with nothing.
+    """
+    if run is None:
+        return True
+    parts = predicate.meta.pop()
+    if len(parts) == 2 and any((one & other).meta.eq(predicate) for one, other in (parts, parts[::-1])):  # noqa: PLR2004
+        return all(_may_hold(part, run) for part in parts)
+    if set(predicate.meta.root_names()) != {"run"}:
+        return True
+    return pl.DataFrame({"run": [run]}).filter(predicate).height > 0
 
 
 def _batches(pieces: Sequence[Piece], rows: int) -> Iterator[list[Piece]]:
@@ -169,7 +185,8 @@ class _Plan:
         ) -> Iterator[pl.DataFrame]:
             # polars names the predicate's columns among those it asks for
             narrow = columns is not None and of_alternatives.isdisjoint(columns)
-            for together in _batches(pieces, -1 if n_rows is not None else _ROWS_AT_ONCE):
+            possible = [piece for piece in pieces if predicate is None or _may_hold(predicate, piece.run)]
+            for together in _batches(possible, -1 if n_rows is not None else _ROWS_AT_ONCE):
                 tables = [self.narrow(piece.tables()) if narrow else self.wide(piece.tables()) for piece in together]
                 if predicate is not None:
                     tables = [table.filter(predicate) for table in tables]

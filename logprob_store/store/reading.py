@@ -214,15 +214,15 @@ class Store:
                     continue
                 size = sum(part.files[table].rows for table in ("tokens", "alternatives") if table in part.files)
                 if size >= _LARGE_PART:
-                    yield Piece(size, self._of_parts(manifest, [part]).sorted_tables)
+                    yield Piece(manifest.run, size, self._of_parts(manifest, [part]).sorted_tables)
                     continue
                 parts.append(part)
                 rows += size
                 if rows >= _LARGE_PART:
-                    yield Piece(rows, self._of_parts(manifest, parts).tables)
+                    yield Piece(manifest.run, rows, self._of_parts(manifest, parts).tables)
                     parts, rows = [], 0
             if parts:
-                yield Piece(rows, self._of_parts(manifest, parts).tables)
+                yield Piece(manifest.run, rows, self._of_parts(manifest, parts).tables)
 
     def _of_parts(self, manifest: Manifest, parts: list[Part]) -> Store:
         return Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))

@@ -253,7 +253,7 @@ def test_pieces_change_nothing() -> None:
     empty = (TOKEN_ROWS.clear(), ALTERNATIVE_ROWS.clear(), COMPLETION_ROWS.clear())
     names = list(catalogue.METRIC_NAMES)
     whole = ls.scores(TOKEN_ROWS, ALTERNATIVE_ROWS, COMPLETION_ROWS, metrics=names)
-    pieces = scores_in_pieces([Piece(1, lambda i=i: piece(i)) for i in (1, 2, 3)], empty, metrics=names)
+    pieces = scores_in_pieces([Piece("r", 1, lambda i=i: piece(i)) for i in (1, 2, 3)], empty, metrics=names)
 
     assert_frame_equal(pieces.sort(KEYS).collect(), whole.sort(KEYS).collect())
     opened.clear()

@@ -189,3 +189,23 @@ def test_scores_of_tokens_leave_the_alternatives_alone(store: Path) -> None:
     named = open_store(store).scores(metrics=["perplexity", "min_k_probability"]).collect()
     selected = open_store(store).scores().select("completion_id", "perplexity").collect()
     assert named.height == selected.height == 4
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        pl.col("run") == "second",
+        pl.col("run").is_in(["second"]) & (pl.col("perplexity") > 0) & (pl.col("scored_tokens") > 0),
+        (pl.col("perplexity") > 0) & ((pl.col("run") != "first") & (pl.col("prompt_id") == "0")),
+    ],
+)
+def test_scores_of_one_run_leave_the_others_alone(store: Path, condition: pl.Expr) -> None:
+    """A run that is filtered out is not read: its files may be gone."""
+    for file in open_store(store, runs=["first"]).files("tokens"):
+        file.unlink()
+
+    assert open_store(store).scores().filter(condition).select("run", "perplexity").collect()["run"].to_list() == [
+        "second"
+    ]
+    with pytest.raises(FileNotFoundError):
+        open_store(store).scores().filter(pl.col("perplexity") > 0).select("run").collect()
