@@ -74,6 +74,7 @@ class Asker:
         self._attempts = attempts
         self._retry_for_s = retry_for_s
         self._in_flight: dict[str, asyncio.Future[Answer]] = {}
+        self._renewed: set[str] = set()
         self._claims: Claims | None = None
         self._has_waited = False
         self._unkept: list[tuple[Answer, asyncio.Future[None]]] = []
@@ -136,7 +137,8 @@ class Asker:
 
         Args:
             request: what to ask.
-            anew: ask even if an equal request was answered in this session.
+            anew: ask even if there is an answer, as it is of no use; once a session for equal requests. The new one is
+                marked `maybe_billed`.
 
         Raises:
             CallError, StopRunError: see `retry.ask_until_answered`.
@@ -179,6 +181,7 @@ class Asker:
 
     async def _ask_under_claim(self, request: Request, cache: AnswerCache, claims: Claims, *, anew: bool) -> Answer:
         """Ask while nobody else does, unless somebody has since `look_up`."""
+        anew = anew and request.key not in self._renewed  # else a twin has done it
         # Nobody else's answer would do: whoever else asks is not waited for, but may wait for this one.
         alone = anew or self._fresh_for is not None
         if not claims.take(request.key) and not alone:
@@ -194,7 +197,12 @@ class Asker:
         except BaseException:
             claims.release(request.key)
             raise
+        if anew and cache.holds(request.key):
+            # What this answer takes the place of was an answer, too, and of no use.
+            answer = dataclasses.replace(answer, maybe_billed=True)
         await self._keep(answer)
+        if anew:
+            self._renewed.add(request.key)
         return answer
 
     async def _wait_for(self, key: str, claims: Claims) -> None:

@@ -175,6 +175,19 @@ def test_asking_anew_does_not_take_the_bad_answer_from_the_cache(cache: AnswerCa
     assert found.body == b"answer 2"
 
 
+def test_equal_prompts_are_asked_anew_once_and_marked(cache: AnswerCache) -> None:
+    """The answer that replaces a useless one was the second to be paid for; an equal prompt takes it as it is."""
+
+    async def main() -> list[tuple[bytes, bool]]:
+        server = _Server()
+        server.open.set()
+        async with _asker(server, cache, run="r") as asker:
+            answers = [await asker.ask(_request(), anew=anew) for anew in (False, True, True)]
+            return [(answer.body, answer.maybe_billed) for answer in answers]
+
+    assert asyncio.run(main()) == [(b"answer 1", False), (b"answer 2", True), (b"answer 2", True)]
+
+
 def test_a_failure_is_shared(cache: AnswerCache) -> None:
     """Twins of a failed call fail alike, without a call of their own."""
     failure = CallError("no", error_type="invalid_request", status=400)

@@ -31,10 +31,14 @@ HISTORY = ("source", "attempts", "maybe_billed")
 
 @dataclass(frozen=True)
 class Asked:
-    """What a job asks: `calls` are (prompt_index, sample_index), `provider` and `samples` as in the job."""
+    """What a job asks: `calls` are (prompt_index, sample_index), `provider` and `samples` as in the job.
+
+    `runs` are the runs that have been made of it, all with one cache.
+    """
 
     prompts: int
     samples: int = 1
+    runs: tuple[str, ...] = ("r",)
     provider: str = "test"
     endpoint: str = "chat"
 
@@ -69,13 +73,14 @@ def broken_promises(store: Path, cache: Path, calls: list[dict[str, Any]], asked
     opened = ls.open_store(store)
     completions, failures = opened.completions.collect(), opened.failures.collect()
     found = [str(problem) for problem in verify_store(store)]
-    found += _outcomes(completions, failures, asked)
+    for run in asked.runs:
+        found += _outcomes(run, completions.filter(run=run), failures.filter(run=run), asked)
     found += _money(completions, failures, _kept(cache), calls, asked)
     return found
 
 
-def _outcomes(completions: pl.DataFrame, failures: pl.DataFrame, asked: Asked) -> Iterator[str]:
-    """Every call is exactly one completion or one open failure, and nothing else is there."""
+def _outcomes(run: str, completions: pl.DataFrame, failures: pl.DataFrame, asked: Asked) -> Iterator[str]:
+    """Every call of a run is exactly one completion or one open failure, and nothing else is there."""
     counted: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
     for place, frame in enumerate((completions, failures)):
         for call in frame.select("prompt_index", "sample_index").iter_rows():
@@ -83,7 +88,7 @@ def _outcomes(completions: pl.DataFrame, failures: pl.DataFrame, asked: Asked) -
     wanted = asked.calls
     for call in sorted(wanted | counted.keys()):
         if call not in wanted or sorted(counted[call]) != [0, 1]:
-            yield f"call {call} has {counted[call][0]} completions and {counted[call][1]} open failures"
+            yield f"call {call} of run {run} has {counted[call][0]} completions and {counted[call][1]} open failures"
 
 
 def _kept(cache: Path) -> set[str]:
@@ -109,9 +114,9 @@ def _money(
     yield from (f"completion of {key[:12]} is not in the cache" for key in sorted(answered - kept))
 
 
-def tables(store: Path, *, without: Iterable[str] = ()) -> dict[str, pl.DataFrame]:
-    """All rows of a store in an order of their own, without what a clock writes and `without`."""
-    opened = ls.open_store(store)
+def tables(store: Path, *, runs: Iterable[str] = ("r",), without: Iterable[str] = ()) -> dict[str, pl.DataFrame]:
+    """All rows of some runs in an order of their own, without what a clock writes and `without`."""
+    opened = ls.open_store(store, runs=list(runs))
     keys = ["run", "completion_id", "section", "position", "rank", "prompt_index", "sample_index"]
     found = {}
     for name in TABLES:
@@ -120,7 +125,9 @@ def tables(store: Path, *, without: Iterable[str] = ()) -> dict[str, pl.DataFram
     return found
 
 
-def differences(actual: Path, expected: Path) -> list[str]:
-    """The tables in which two stores of the same run differ, but for how and when answers came."""
-    mine, theirs = (tables(store, without=HISTORY) for store in (actual, expected))
-    return [f"{name} differs from a calm run's" for name in TABLES if not mine[name].equals(theirs[name])]
+def differences(actual: Path, expected: Path, *, run: str = "r") -> list[str]:
+    """The tables in which a run differs from a calm store's run "r", but for how and when answers came."""
+    mine, theirs = (
+        tables(store, runs=[name], without=(*HISTORY, "run")) for store, name in ((actual, run), (expected, "r"))
+    )
+    return [f"{name} of run {run} differs from a calm run's" for name in TABLES if not mine[name].equals(theirs[name])]
