@@ -163,15 +163,16 @@ def _paired_tokens(a: Tables, b: Tables, matched: pl.LazyFrame) -> pl.LazyFrame:
 
 def _paired_alternatives(a: Tables, b: Tables, matched: pl.LazyFrame) -> pl.LazyFrame:
     """One row per place and token that either side showed, with the logprob on both sides."""
-    columns = {"completion_id_a": pl.Int64, "place": pl.Int64, "key": pl.Binary}
+    columns = {"completion_id_a": pl.Int64, "place": pl.Int64, "key": pl.UInt64}
     columns |= {"logprob_a": pl.Float64, "logprob_b": pl.Float64}
     shown = [pl.LazyFrame(schema=columns)]
     for (_, alternatives, _), name, other in ((a, "a", "b"), (b, "b", "a")):
         if alternatives is None:
             continue
         rows = _placed(alternatives.filter(pl.col("logprob").is_not_null()), matched, name)
-        # bytes, which tell tokens apart that are shown alike, where the server sends them
-        key = pl.coalesce("bytes", pl.col("token").cast(pl.Binary)).alias("key")
+        # Bytes, which tell tokens apart that are shown alike, where the server sends them; as 64 bits, for the rows of
+        # two runs are many, and of the few tokens of one place no two share them.
+        key = pl.coalesce("bytes", pl.col("token").cast(pl.Binary)).hash().alias("key")
         none = pl.lit(None, pl.Float64).alias(f"logprob_{other}")
         shown.append(rows.with_columns(key, none, pl.col("logprob").alias(f"logprob_{name}")).select(*columns))
     # A union and a group, not a join: it streams, and tokens that are spelled alike come together.
