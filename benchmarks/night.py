@@ -128,7 +128,7 @@ def measured(folder: Path, arguments: argparse.Namespace, code: int, used: resou
     """Everything that the goals are held against."""
     calls = accounts.read_ledger(folder / "ledger.jsonl")
     said = pace(calls, arguments.per_second)
-    asked = accounts.Asked(arguments.prompts)
+    asked = accounts.Asked(arguments.prompts, runs=("night",))
     cpu_s = used.ru_utime + used.ru_stime
     return said | {
         "exit_code": code,
