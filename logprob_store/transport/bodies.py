@@ -1,9 +1,9 @@
 """The bodies of answers, read within bounds: no server can fill this machine's memory.
 
-Holds an HTTP client that counts bytes while they come, and again while they are inflated, and stops at a limit. Leaves
-out what a body says (`live`, `refusals`).
+Holds a reader that counts bytes while they come, and again while they are inflated, and stops at a limit. Leaves out
+what a body says (`live`, `refusals`).
 
-The SDK and httpx2 read whatever comes, and hold it whole, before anybody can look; a gzip bomb is a thousand times its
+HTTP clients read whatever comes, and hold it whole, before anybody can look; a gzip bomb is a thousand times its
 size by then. Here a body is never longer than the limit, and only two at a time may grow beyond 4 MiB: with many calls
 under way that is what bounds their sum.
 """
@@ -13,21 +13,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from typing import TYPE_CHECKING, Any, Final
-
-import httpx2
-import openai
+from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import aiohttp
+
 MAX_ANSWER_BYTES: Final = 1 << 28
 """By default: 100,000 tokens with 20 alternatives each are some 160 MB of JSON."""
 
 ACCEPT_ENCODING: Final = "gzip, deflate"
-"""What is asked for, as it is what can be bounded here; httpx2 would ask for whatever is installed."""
+"""What is asked for, as it is what can be bounded here; a client would ask for whatever is installed."""
 
 _SMALL: Final = 4 << 20
 _LARGE_AT_ONCE: Final = 2
@@ -35,7 +34,6 @@ _MOST_OF_A_REFUSAL: Final = 1 << 20
 _SUCCESS: Final = range(200, 300)
 _DEFLATE: Final = 15
 _WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": _DEFLATE}
-_OF_THE_WIRE: Final = (b"content-encoding", b"content-length", b"transfer-encoding")
 
 
 class TooLargeError(CallError):
@@ -51,48 +49,35 @@ class TooLargeError(CallError):
         )
 
 
-class BoundedClient(openai.DefaultAioHttpClient):
-    """The SDK's client over aiohttp, whose answers have bodies of at most so many bytes.
+class BodyReader:
+    """Reads bodies of at most so many bytes, both as received and inflated.
 
     Of an answer that is no success only the first megabyte is read: enough for what it says.
 
     Args:
-        max_answer_bytes: both as received and inflated.
-        settings: those of `openai.DefaultAioHttpClient`.
+        max_answer_bytes: the limit.
     """
 
-    def __init__(self, *, max_answer_bytes: int, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self, max_answer_bytes: int) -> None:
         self._max_answer_bytes = max_answer_bytes
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
-    async def send(self, request: httpx2.Request, *, stream: bool = False, **how: Any) -> httpx2.Response:  # noqa: ARG002
-        """Send a request and read its answer.
+    async def read(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body of a response that was asked for without inflating it.
 
         Raises:
             TooLargeError: a success that is longer than the limit.
         """
-        response = await super().send(request, stream=True, **how)
-        body = await self._read(response)
-        # A plain copy: what was received is not what `content-encoding` and `content-length` say any more.
-        kept = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
-        return httpx2.Response(
-            response.status_code, headers=kept, content=body, request=request, extensions=response.extensions
-        )
-
-    async def _read(self, response: httpx2.Response) -> bytes:
-        success = response.status_code in _SUCCESS
+        success = response.status in _SUCCESS
         limit = self._max_answer_bytes if success else _MOST_OF_A_REFUSAL
-        declared = response.headers.get("content-length", "")
-        if success and declared.isdecimal() and int(declared) > limit:
-            await response.aclose()
+        if success and (response.content_length or 0) > limit:
             raise TooLargeError(limit)
         window = _WINDOWS.get(response.headers.get("content-encoding", "").strip().lower())
         parts: list[bytes] = []
         size = 0
         try:
-            async with contextlib.AsyncExitStack() as room, contextlib.aclosing(response.aiter_raw()) as raw:
-                async for part in raw:
+            async with contextlib.AsyncExitStack() as room:
+                async for part in response.content.iter_any():
                     if size <= _SMALL < size + len(part):
                         await room.enter_async_context(self._large)
                     size += len(part)

@@ -315,6 +315,7 @@ STARTS = (
     "candidates",
     "a stream of no known format",
     "output",
+    "item ",
 )
 
 

@@ -307,11 +307,14 @@ def test_concurrency_is_never_exceeded(fault_server: Any) -> None:
 
 
 def test_calls_are_spaced(fault_server: Any) -> None:
-    """1200 a minute is one every 50 ms; 6 calls take 5 spaces, less the 20 ms that the first two may be closer."""
-    _many(fault_server.url, Pacer(6, requests_per_minute=1200), list("abcdef"), 6)
+    """1200 a minute is one every 50 ms; 11 calls take 10 spaces, less the 20 ms that the first two may be closer.
+
+    A tenth of a second is for the first to arrive late: it finds no connection, no address, and a busy machine.
+    """
+    _many(fault_server.url, Pacer(6, requests_per_minute=1200), list("abcdefghijk"), 6)
 
     starts = sorted(call.at for call in fault_server.calls)
-    assert starts[-1] - starts[0] >= 0.22
+    assert starts[-1] - starts[0] >= 0.5 - 0.02 - 0.1
 
 
 def test_only_whole_good_answers_are_cached(fault_server: Any, tmp_path: Path) -> None:
