@@ -1,36 +1,53 @@
-"""The documentation runs: every block of README and docs is executed as it stands, over the demo's store."""
+"""The documentation runs: every block of README and docs is executed as it stands, over the demo's store.
+
+Pages of the cookbook are run from top to bottom, each in a folder of its own like a fresh clone, with the very commands
+that it shows: they replay the committed fixtures into its store. A `text` block behind commands or Python is what they
+print.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import polars as pl
 import pytest
 import typer
 
 import logprob_store as ls
-from logprob_store.cli import app
+from logprob_store.cli import app, main
 from logprob_store.job import override
 
 REPO = Path(__file__).parents[1]
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
+COOKBOOK = sorted((REPO / "docs" / "cookbook").glob("*.md"))
+RECIPES = [page for page in COOKBOOK if page.name != "README.md"]
 PROGRAM = Path(sys.executable).with_name("logprobs")
 
 
+def fenced(page: Path) -> list[tuple[int, str, str]]:
+    """The fenced blocks of a page: line, language, what is in them."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(text[: match.start()].count("\n") + 1, match[1], match[2]) for match in found]
+
+
 def blocks(language: str) -> list[pytest.param]:
-    """The fenced blocks of a language on all pages, named by page and line."""
-    found = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            line = text[: match.start()].count("\n") + 1
-            found.append(pytest.param(match[1], id=f"{page.name}:{line}"))
-    return found
+    """The fenced blocks of a language on all pages but the cookbook's, named by page and line."""
+    return [
+        pytest.param(content, id=f"{page.name}:{line}")
+        for page in PAGES
+        for line, name, content in fenced(page)
+        if name == language
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +115,83 @@ def test_commands_run(line: str, demo: Path) -> None:
         assert done.stdout
 
 
+# the cookbook
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a folder like a fresh clone in which nothing has run."""
+    shutil.copytree(REPO / "jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("__pycache__", ".logprobs"))
+    shutil.copytree(REPO / "fixtures" / "cookbook", tmp_path / "fixtures" / "cookbook")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_commands(lines: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run each `logprobs` line of a block in this process; what it takes a live server for is left out.
+
+    A line ends with 0, or as its comment says: `# exit code 5`.
+    """
+    printed = io.StringIO()
+    for line in lines.splitlines():
+        words = shlex.split(line, comments=True)
+        if not words or words[:2] == [".venv/bin/python", "jobs/local_server.py"]:
+            continue
+        assert words[0] == ".venv/bin/logprobs", line
+        monkeypatch.setattr("sys.argv", words)
+        with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
+            main()
+        said = re.search(r"# .*exit code (\d+)", line)
+        assert ended.value.code == (int(said[1]) if said else 0), line
+    return printed.getvalue()
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of an output, without white space at their ends."""
+    return [line.rstrip() for line in text.strip("\n").splitlines()]
+
+
+@pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)
+def test_a_recipe_runs_and_prints_what_it_shows(page: Path, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of the cookbook, pasted block by block into a fresh clone, runs and prints what stands on it."""
+    names: dict[str, Any] = {"__name__": "docs"}
+    printed: str | None = None
+    for line, language, content in fenced(page):
+        where = f"{page.name}:{line}"
+        if language == "sh":
+            printed = run_commands(content, monkeypatch)
+        elif language == "python":
+            out = io.StringIO()
+            with pl.Config(restore_defaults=True), contextlib.redirect_stdout(out):
+                exec(compile(content, where, "exec"), names)  # noqa: S102  running the documentation is the point
+            printed = out.getvalue()
+        elif language == "sql":
+            printed = str(duckdb.sql(content))
+        elif language == "text":
+            assert printed is not None, f"{where}: no code that prints this stands before it"
+            assert lines_of(printed) == lines_of(content), where
+            printed = None
+        else:
+            assert language == "toml", f"{where}: a block is sh, python, sql, toml or, for what they print, text"
+            name = re.search(r'^name = "(.*)"', content, re.MULTILINE)
+            assert name, f"{where}: a job without a name"
+            job = clone / "jobs" / "cookbook" / f"{name[1]}.toml"
+            assert content == job.read_text(encoding="utf-8"), where
+
+
+def test_the_cookbook_lists_its_recipes() -> None:
+    """Every page of the cookbook stands in its table."""
+    index = (REPO / "docs" / "cookbook" / "README.md").read_text(encoding="utf-8")
+
+    assert [page.name for page in RECIPES if f"]({page.name})" not in index] == []
+
+
 def test_make_targets_exist() -> None:
     """Every `make` target that the pages name is in the Makefile."""
     targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {
         match
-        for page in PAGES
+        for page in [*PAGES, *COOKBOOK]
         for match in re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)`", page.read_text("utf-8"), re.MULTILINE)
     }
 
@@ -127,7 +215,7 @@ def test_every_metric_is_documented() -> None:
     assert [name for name in metrics.__all__ if f"`{name}" not in page and f"`ls.{name}" not in page] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *COOKBOOK], ids=lambda page: str(page.relative_to(REPO)))
 def test_links_lead_somewhere(page: Path) -> None:
     """Links between files of the repository lead to files that exist."""
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from logprob_store.errors import FixtureError
 from logprob_store.fixtures import KEPT_HEADERS, Recordings, fixture_line, write_fixtures
 from logprob_store.request import Answer, make_request
 
-COMMITTED = sorted((Path(__file__).parents[1] / "fixtures").glob("*.jsonl*"))
+COMMITTED = sorted((Path(__file__).parents[1] / "fixtures").glob("**/*.jsonl*"))
 
 SECRETS = {
     "openai": "sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12",

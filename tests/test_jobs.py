@@ -30,7 +30,7 @@ JOBS = REPO / "jobs"
 SCHEDULE = JOBS / "schedule"
 FIXTURES = REPO / "fixtures"
 
-JOB_FILES = sorted([*JOBS.glob("*.toml"), *FIXTURES.glob("*.toml")])
+JOB_FILES = sorted([*JOBS.glob("*.toml"), *JOBS.glob("cookbook/*.toml"), *FIXTURES.glob("*.toml")])
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group
 
 
@@ -41,8 +41,10 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  #
 def test_every_job_file_loads_and_finds_its_prompts(path: Path) -> None:
     """A job file that is shipped is valid, and its prompts are there, whatever the working directory."""
     job = load_job(path)
+    # A second job of a recipe asks about the answers of its first, which the page writes to out/.
+    prompts = job.resolve(job.prompts.path)
 
-    assert job.resolve(job.prompts.path).is_file()
+    assert prompts.is_file() or prompts.is_relative_to(REPO / "out")
 
 
 def test_a_nightly_asks_anew() -> None:
