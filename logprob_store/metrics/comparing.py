@@ -163,8 +163,8 @@ def _paired_tokens(a: Tables, b: Tables, matched: pl.LazyFrame) -> pl.LazyFrame:
 
 def _paired_alternatives(a: Tables, b: Tables, matched: pl.LazyFrame) -> pl.LazyFrame:
     """One row per place and token that either side showed, with the logprob on both sides."""
-    columns = {"completion_id_a": pl.Int64, "place": pl.Int64, "key": pl.UInt64}
-    columns |= {"logprob_a": pl.Float64, "logprob_b": pl.Float64}
+    keys = {"completion_id_a": pl.Int64, "place": pl.Int64, "key": pl.UInt64}
+    columns = {**keys, "logprob_a": pl.Float64, "logprob_b": pl.Float64}
     shown = [pl.LazyFrame(schema=columns)]
     for (_, alternatives, _), name, other in ((a, "a", "b"), (b, "b", "a")):
         if alternatives is None:

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from logprob_store.pacing.breaker import Breaker
     from logprob_store.pacing.budget import Budget
     from logprob_store.pacing.concurrency import Concurrency
+    from logprob_store.pacing.headers import Told
     from logprob_store.pacing.slot import Slot
 
 log = logging.getLogger(__name__)
 
 _TOO_LONG_IN_A_ROW: Final = 3
+_NOT_BY_CHANCE: Final = 8
+"""Refusals in a row that are a limit, whatever the headers say: not all limits are in them."""
+
 _NEWEST: Final = 0.05
 _FIRST_LATENCY_S: Final = 0.1
 _ROOM: Final = 1.25
@@ -46,6 +50,7 @@ class Outcomes:
         self._breaker = breaker
         self._patience_s = patience_s
         self._too_long: list[float] = []
+        self._refusals = 0
         self._waves = 0
         self._typical_answer: float | None = None
         self._latency_s: float | None = None
@@ -59,6 +64,7 @@ class Outcomes:
         """The call got its answer."""
         told = slot.told
         self._too_long.clear()
+        self._refusals = 0
         self._waves = 0
         self._breaker.answered()
         self._concurrency.succeeded(slot.started_at, now)
@@ -87,10 +93,13 @@ class Outcomes:
             slot.counts = self._breaker.failed(slot.request.key, under_way=under_way, now=now, probe=slot.probe)
         elif kind is not None and kind.pace == "limit":
             said_s = error.retry_after_s if isinstance(error, RetryableError) else None
-            self._refused(slot, said_s or pause_s, now)
+            self._refused(slot, said_s or pause_s, now, has_room=_has_room(error.told))
 
-    def _refused(self, slot: Slot, wait_s: float, now: float) -> None:
+    def _refused(self, slot: Slot, wait_s: float, now: float, *, has_room: bool) -> None:
         self._budget.refused(slot.started_at, now)
+        self._refusals += 1
+        if has_room and wait_s <= self._patience_s and self._refusals < _NOT_BY_CHANCE:
+            return  # the call itself waits as long as it was told to
         if wait_s:
             if wait_s > self._patience_s:
                 self._too_long.append(now + wait_s)
@@ -125,6 +134,12 @@ class Outcomes:
                 error_type="over_limit",
             )
         return None
+
+
+def _has_room(told: Told | None) -> bool:
+    """Whether a refusal says itself that requests and tokens are left: then it was meant for one call."""
+    levels = [] if told is None else [level for level in (told.requests, told.tokens) if level is not None]
+    return bool(levels) and all(level.remaining is not None and level.remaining > 0 for level in levels)
 
 
 def _average(before: float | None, value: float) -> float:

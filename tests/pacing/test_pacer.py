@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,27 @@ def test_an_hour_at_ten_a_second() -> None:
     assert server.refused == 0
     assert server.most_in_a_minute() <= 600
     assert len(server.arrivals) >= 0.98 * 36_000
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 0.2])
+def test_a_refusal_that_says_there_is_room_holds_one_call(retry_after_s: float | None) -> None:
+    """Three in ten refused by chance, and requests are left: the others go on at the limit."""
+    chance = random.Random(1)  # noqa: S311  no secrets are made here
+    refusal = _refusal(retry_after_s, Told(Level(30_000, 12_000, 60.0)))
+    server = Fickle(lambda *_: refusal if chance.random() < 0.3 else None, latency_s=0.02)
+
+    run(ask_for(server, Pacer(64, requests_per_minute=30_000), seconds=60, at_once=256))
+
+    assert len(server.calls) >= 0.9 * 30_000
+
+
+def test_refusals_in_a_row_are_a_limit_whatever_they_say() -> None:
+    """A server that refuses everything, and says that requests are left, is not asked at the limit's pace."""
+    server = Fickle(lambda *_: _refusal(None, Told(Level(30_000, 12_000, 60.0))))
+
+    run(ask_for(server, Pacer(64, requests_per_minute=30_000), seconds=60, at_once=64))
+
+    assert len(server.calls) < 1000
 
 
 def test_a_limit_of_tokens() -> None:
