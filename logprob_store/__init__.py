@@ -159,6 +159,9 @@ if TYPE_CHECKING:
         guaranteed_threshold as guaranteed_threshold,
     )
     from logprob_store.metrics import (
+        healing_bounds as healing_bounds,
+    )
+    from logprob_store.metrics import (
         joint_probability as joint_probability,
     )
     from logprob_store.metrics import (
@@ -376,6 +379,7 @@ _HOMES = {
     "greedy": "metrics",
     "group_confidence": "metrics",
     "guaranteed_threshold": "metrics",
+    "healing_bounds": "metrics",
     "import_responses": "importing",
     "joint_probability": "metrics",
     "js_divergence": "metrics",
@@ -482,6 +486,7 @@ __all__ = [
     "greedy",
     "group_confidence",
     "guaranteed_threshold",
+    "healing_bounds",
     "import_responses",
     "joint_probability",
     "js_divergence",

@@ -65,6 +65,7 @@ EXPECTED = [
     "greedy",
     "group_confidence",
     "guaranteed_threshold",
+    "healing_bounds",
     "import_responses",
     "joint_probability",
     "js_divergence",

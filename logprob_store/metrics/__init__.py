@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from logprob_store.metrics.bootstrap import bootstrap, bootstrap_mean
+from logprob_store.metrics.boundaries import healing_bounds
 from logprob_store.metrics.calibration import ace, brier, brier_labels, ece, mce, nll, reliability_table
 from logprob_store.metrics.candidates import candidate_scores, choices
 from logprob_store.metrics.chosen import chosen_rank, greedy, with_chosen
@@ -99,6 +100,7 @@ __all__ = [
     "greedy",
     "group_confidence",
     "guaranteed_threshold",
+    "healing_bounds",
     "joint_probability",
     "js_divergence",
     "judged",
