@@ -147,8 +147,8 @@ def run_commands(lines: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of an output, without white space at their ends."""
-    return [line.rstrip() for line in text.strip("\n").splitlines()]
+    """The lines of an output, without white space at their ends and blank lines around."""
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n").splitlines()
 
 
 @pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)
@@ -156,27 +156,27 @@ def test_a_recipe_runs_and_prints_what_it_shows(page: Path, clone: Path, monkeyp
     """A page of the cookbook, pasted block by block into a fresh clone, runs and prints what stands on it."""
     names: dict[str, Any] = {"__name__": "docs"}
     printed: str | None = None
-    for line, language, content in fenced(page):
-        where = f"{page.name}:{line}"
-        if language == "sh":
-            printed = run_commands(content, monkeypatch)
-        elif language == "python":
-            out = io.StringIO()
-            with pl.Config(restore_defaults=True), contextlib.redirect_stdout(out):
-                exec(compile(content, where, "exec"), names)  # noqa: S102  running the documentation is the point
-            printed = out.getvalue()
-        elif language == "sql":
-            printed = str(duckdb.sql(content))
-        elif language == "text":
-            assert printed is not None, f"{where}: no code that prints this stands before it"
-            assert lines_of(printed) == lines_of(content), where
-            printed = None
-        else:
-            assert language == "toml", f"{where}: a block is sh, python, sql, toml or, for what they print, text"
-            name = re.search(r'^name = "(.*)"', content, re.MULTILINE)
-            assert name, f"{where}: a job without a name"
-            job = clone / "jobs" / "cookbook" / f"{name[1]}.toml"
-            assert content == job.read_text(encoding="utf-8"), where
+    with pl.Config(restore_defaults=True):
+        for line, language, content in fenced(page):
+            where = f"{page.name}:{line}"
+            if language == "sh":
+                printed = run_commands(content, monkeypatch)
+            elif language == "python":
+                with contextlib.redirect_stdout(io.StringIO()) as out:
+                    exec(compile(content, where, "exec"), names)  # noqa: S102  running the documentation is the point
+                printed = out.getvalue()
+            elif language == "sql":
+                printed = str(duckdb.sql(content))
+            elif language == "text":
+                assert printed is not None, f"{where}: no code that prints this stands before it"
+                assert lines_of(printed) == lines_of(content), where
+                printed = None
+            else:
+                assert language == "toml", f"{where}: a block is sh, python, sql, toml or, for what they print, text"
+                name = re.search(r'^name = "(.*)"', content, re.MULTILINE)
+                assert name, f"{where}: a job without a name"
+                job = clone / "jobs" / "cookbook" / f"{name[1]}.toml"
+                assert content == job.read_text(encoding="utf-8"), where
 
 
 def test_the_cookbook_lists_its_recipes() -> None:
