@@ -43,14 +43,14 @@ def _chosen_missing(tokens: pa.Table, alternatives: pa.Table) -> int:
     if not alternatives.num_rows:
         return 0
     chosen = _lazy(tokens, *_POSITION, "token", "token_id").rename({"token": "chosen", "token_id": "chosen_id"})
-    beside = _lazy(alternatives, *_POSITION, "token", "token_id")
+    beside = _lazy(alternatives, *_POSITION, "rank", "token", "token_id")
     same_id = pl.col("token").is_null() & (pl.col("token_id") == pl.col("chosen_id"))  # some servers send ids alone
-    listed = (
-        beside.join(chosen, on=_POSITION, how="inner")
-        .group_by(_POSITION)
-        .agg(found=((pl.col("token") == pl.col("chosen")).fill_null(value=False) | same_id).any())
-    )
-    return int(listed.select((~pl.col("found")).sum()).collect().item())
+    same = (pl.col("token") == pl.col("chosen")).fill_null(value=False) | same_id
+    # Most tokens are the first of their alternatives: only for the others all are looked at.
+    firsts = beside.filter(pl.col("rank") == 1).join(chosen, on=_POSITION, how="inner")
+    doubtful = firsts.filter(~same).select(*_POSITION, "chosen", "chosen_id").collect()
+    found = beside.join(doubtful.lazy(), on=_POSITION, how="inner").filter(same).select(*_POSITION).unique()
+    return doubtful.height - int(found.select(pl.len()).collect().item())
 
 
 def _lazy(table: pa.Table, *columns: str) -> pl.LazyFrame:

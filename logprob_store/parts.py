@@ -38,8 +38,8 @@ PART_SECONDS: Final = 60.0
 """Seconds after which a part is written whatever its size, so that a slow run can be watched."""
 
 _DECODE_BYTES: Final = 8 << 20
-_PROMPT_BYTES: Final = 200
-"""What an answer or prompt row weighs beside its bytes, so that a million tiny ones do not pile up."""
+_BESIDE_BYTES: Final = 4000
+"""What an answer or a failure weighs in memory beside its body: its request and the objects around both."""
 
 _ANSWER_COUNTS: Final = {"api": "from_api", "cache": "from_cache", "fixture": "from_fixtures"}
 
@@ -103,7 +103,7 @@ class PartBuffer:
     async def add_answer(self, answer: Answer) -> None:
         """Add an answer; waits while the buffer is full and the one before is still being written."""
         self._pending.answers.append(answer)
-        self._pending.weight += len(answer.body) + _PROMPT_BYTES
+        self._pending.weight += len(answer.body) + _BESIDE_BYTES
         self._progress.settled += 1
         self._progress.from_cache += answer.source == "cache"
         self._progress.from_fixtures += answer.source == "fixture"
@@ -117,7 +117,7 @@ class PartBuffer:
     def add_failure_now(self, call: Request | BadCall, error: CallError, *, first_at: datetime | None = None) -> None:
         """Add a failure without waiting: for a task that is being cancelled."""
         self._pending.failures.append(failure_row(call, error, first_at))
-        self._pending.weight += _PROMPT_BYTES
+        self._pending.weight += _BESIDE_BYTES
         self._progress.settled += 1
         self._progress.failed += 1
 

@@ -73,8 +73,11 @@ def test_the_defaults(write: Callable[..., Path]) -> None:
     [
         ({"model.top_logprob": "1"}, "model.top_logprob: unknown key; did you mean top_logprobs?"),
         ({"promts.path": '"x"'}, "promts: unknown key; did you mean prompts?"),
-        ({"limits.xyz": "1"}, ("limits.xyz: unknown key; known here: concurrency, requests_per_minute, "
-                              "tokens_per_minute, attempts, timeout_s, retry_for_s, max_answer_bytes, max_cost_usd, max_requests, max_tokens")),
+        (
+            {"limits.xyz": "1"},
+            "limits.xyz: unknown key; known here: concurrency, requests_per_minute, tokens_per_minute, attempts, "
+            "timeout_s, retry_for_s, max_answer_bytes, max_cost_usd, max_requests, max_tokens",
+        ),
         ({"base": '"/"'}, "base: unknown key"),
         ({"model.name": None, "model.samples": "1"}, "model.name: is missing"),
         ({"model.params.stream": "true"}, ("model: params.stream cannot be set here: answers are stored whole, "

@@ -39,7 +39,7 @@ def small(workplace: Any, full: str) -> Iterator[Path]:
 def test_disk_full_then_room(workplace: Any, serve: Any, small: Path, full: str) -> None:
     """Whichever runs out of room, the run says so and exits with 4; with room it ends, and pays for no answer twice."""
     server = serve()
-    job = workplace.job(server.url, prompts=400, part_bytes=200_000)
+    job = workplace.job(server.url, prompts=400, part_bytes=800_000)
     job.write_text(job.read_text().replace(f'path = "{full}"', f'path = "small/{full}"'))
 
     first = workplace.run("run", job, "--run", "r")
@@ -132,7 +132,7 @@ def test_no_room_from_the_start(workplace: Any, serve: Any, place: Path) -> None
 def test_one_small_disk_for_all(workplace: Any, serve: Any, place: Path) -> None:
     """Cache and store share a disk that fills up three times: each time a clear end, in the end all is there."""
     server = serve()
-    job = on_small_disk(workplace.job(server.url, prompts=400, part_bytes=50_000), "cache", "store")
+    job = on_small_disk(workplace.job(server.url, prompts=400, part_bytes=200_000), "cache", "store")
     codes = []
     for size in ("200k", "500k", "800k", "50M"):
         subprocess.run(["mount", "-o", f"remount,size={size}", place], check=True)

@@ -116,7 +116,7 @@ SCENARIOS = st.builds(
     samples=st.sampled_from([1, 1, 2, 3]),
     concurrency=st.integers(1, 8),
     attempts=st.integers(1, 4),
-    part_bytes=st.sampled_from([1, 5_000, 30_000, 1 << 25]),
+    part_bytes=st.sampled_from([1, 20_000, 100_000, 1 << 25]),
     delay_ms=st.sampled_from([0, 5, 30]),
     mode=st.sampled_from(["reuse", "reuse", "reuse", "refresh"]),
     beside=st.sampled_from([False, False, True]),
@@ -320,7 +320,7 @@ def kills(number: int, seed: int) -> list[End]:
 def test_a_hundred_kills(tmp_path: Path, serve_in: Any, workplace: Any, fault_server: Any) -> None:
     """Killed with -9 a hundred times in one run, at random moments, under faults: all is there, and accounted for."""
     prompts = 1200
-    scenario = Scenario(words=list(range(prompts)), concurrency=6, attempts=20, part_bytes=20_000)
+    scenario = Scenario(words=list(range(prompts)), concurrency=6, attempts=20, part_bytes=80_000)
     trial = Trial(tmp_path, scenario, workplace.program)
     faults = "429:retry-after-ms=20,500:retry-after-ms=5,503:retry-after-ms=1,529:retry-after-ms=1,reset,truncated"
     bad = serve_in(tmp_path, "--delay-ms", "30", "--rate", "0.1", "--faults", faults, "--seed", "3")
@@ -354,7 +354,7 @@ def test_ten_thousand_prompts_and_three_in_ten_faults(tmp_path: Path, serve_in: 
     for prompts in (2_000, 10_000):
         folder = tmp_path / str(prompts)
         folder.mkdir()
-        scenario = Scenario(words=list(range(prompts)), concurrency=64, part_bytes=400_000)
+        scenario = Scenario(words=list(range(prompts)), concurrency=64, part_bytes=3_000_000)
         trial = Trial(folder, scenario, workplace.program)
         server = serve_in(folder, "--rate", "0.3", "--faults", FAULTS_OF_ALL_KINDS, "--seed", str(prompts), "--brief")
         trial.job(server.url, calm=True, attempts=30)

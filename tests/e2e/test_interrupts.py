@@ -40,9 +40,9 @@ def test_killed_at_twenty_random_moments(workplace: Any, serve: Any, tmp_path_fa
     """Killed with -9 twenty times, the job ends with the tables of a calm run and asks for nothing it had."""
     server = serve("--delay-ms", "60")
     calm = type(workplace)(tmp_path_factory.mktemp("calm"))
-    assert calm.run("run", calm.job(server.url, prompts=PROMPTS, part_bytes=60_000), "--run", "r").returncode == 0
+    assert calm.run("run", calm.job(server.url, prompts=PROMPTS, part_bytes=200_000), "--run", "r").returncode == 0
     before = len(server.calls())
-    job = workplace.job(server.url, prompts=PROMPTS, part_bytes=60_000)
+    job = workplace.job(server.url, prompts=PROMPTS, part_bytes=200_000)
     had: list[tuple[int, set[str]]] = []
     chance = random.Random(7)  # noqa: S311  no secret
 
