@@ -75,8 +75,10 @@ def test_the_defaults(write: Callable[..., Path]) -> None:
         ({"promts.path": '"x"'}, "promts: unknown key; did you mean prompts?"),
         (
             {"limits.xyz": "1"},
-            "limits.xyz: unknown key; known here: concurrency, requests_per_minute, tokens_per_minute, attempts, "
-            "timeout_s, retry_for_s, max_answer_bytes, max_cost_usd, max_requests, max_tokens",
+            (
+                "limits.xyz: unknown key; known here: concurrency, requests_per_minute, tokens_per_minute, attempts, "
+                "timeout_s, retry_for_s, max_answer_bytes, max_cost_usd, max_requests, max_tokens"
+            ),
         ),
         ({"base": '"/"'}, "base: unknown key"),
         ({"model.name": None, "model.samples": "1"}, "model.name: is missing"),
