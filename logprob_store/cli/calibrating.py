@@ -137,7 +137,7 @@ def _figures(rows: pl.DataFrame, confidence: str, seed: int) -> pl.DataFrame:
     from logprob_store import metrics
 
     measures = [metrics.ece, metrics.ace, metrics.brier, metrics.auroc, metrics.aurc]
-    exprs = [metrics.accuracy(confidence=confidence), *(measure(confidence) for measure in measures)]
+    exprs = [metrics.accuracy(confidence), *(measure(confidence) for measure in measures)]
     several = rows["prompt_id"].is_duplicated().any()
     return metrics.bootstrap(rows, exprs, groups="prompt_id" if several else None, seed=seed)
 

@@ -24,7 +24,7 @@ Y: Final = "__correct"
 __all__ = ["accuracy", "judged", "unjudged"]
 
 
-def accuracy(correct: Column = "correct", *, confidence: Column = "confidence") -> pl.Expr:
+def accuracy(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
     """The share of judged answers that are right.
 
     Range [0, 1], up is better. Needs: confidence and correct, of which rows with a null in either are left out, so
