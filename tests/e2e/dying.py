@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HERE = os.getcwd()  # noqa: PTH109  what audit events name are plain strings
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _COUNT = itertools.count(1)
-_DIES_AT = int(sys.argv.pop(1))
+_DIES_AT = int(sys.argv.pop(1)) if __name__ == "__main__" else 0
 made = 0
 
 
