@@ -105,6 +105,18 @@ class Store:
         return self._scan("completions", COMPLETIONS)
 
     @cached_property
+    def answers(self) -> pl.LazyFrame:
+        """`completions`, each row with the columns that the job keeps of its prompt: one row per choice.
+
+        A kept column that is called like one of completions is there as `<name>_of_prompt`.
+        """
+        prompts = self.prompts.drop("prompt_id")
+        taken = set(COMPLETIONS.names())
+        names = prompts.collect_schema().names()
+        kept = prompts.rename({name: f"{name}_of_prompt" for name in names if name in taken - {"prompt_index"}})
+        return self.completions.join(kept, on=["run", "prompt_index"], how="left", maintain_order="left")
+
+    @cached_property
     def tokens(self) -> pl.LazyFrame:
         """One row per token."""
         return self._scan("tokens", TOKENS)

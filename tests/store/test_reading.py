@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import fault_server as faults
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -63,6 +64,22 @@ def test_tables_have_the_contract_s_columns(store: Path) -> None:
     for table, schema in (("completions", COMPLETIONS), ("tokens", TOKENS), ("alternatives", ALTERNATIVES)):
         found = getattr(opened, table).collect_schema()
         assert found == pl.Schema({"run": pl.String(), **schema})
+
+
+def test_answers_have_the_kept_columns_beside_them(tmp_path: Path) -> None:
+    """Each choice with its own prompt's; a kept column called like one of completions gets another name."""
+    found = _decoded(0, 2)
+    prompts = pa.table(
+        {"prompt_id": list("012"), "prompt_index": [0, 1, 2], "messages": list("abc"), "text": list("xyz")}
+    )
+    with open_run(tmp_path, "r", job_name="tried", job={}, inputs=[], samples=1) as writer:
+        writer.commit({"prompts": prompts, "completions": found.completions}, settled=[0, 2], prompts_read=3)
+        writer.finish("finished")
+
+    answers = open_store(tmp_path).answers.collect()
+
+    assert answers.select("prompt_id", "messages", "text_of_prompt").rows() == [("0", "a", "x"), ("2", "c", "z")]
+    assert answers["text"].to_list() == open_store(tmp_path).completions.collect()["text"].to_list()
 
 
 def test_rows_come_in_order(store: Path) -> None:
