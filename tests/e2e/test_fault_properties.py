@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = settings().max_examples // 10
+THOROUGH = settings.get_current_profile_name() == "soak"
+"""Whether there is time: the usual suite does a part of what takes minutes."""
+
+EXAMPLES = 300 if THOROUGH else 5
 """Each starts up to six processes: fewer than of a law about a function."""
 
 SESSION_AT_MOST_S = 60.0
@@ -318,27 +321,31 @@ def kills(number: int, seed: int) -> list[End]:
 
 
 def test_a_hundred_kills(tmp_path: Path, serve_in: Any, workplace: Any, fault_server: Any) -> None:
-    """Killed with -9 a hundred times in one run, at random moments, under faults: all is there, and accounted for."""
-    prompts = 1200
+    """Killed with -9 at random moments of one run, under faults: all is there, and accounted for.
+
+    A hundred times in the profile `soak`; in the usual suite twenty-five, a quarter of the minutes.
+    """
+    number = 100 if THOROUGH else 25
+    prompts = 12 * number
     scenario = Scenario(words=list(range(prompts)), concurrency=6, attempts=20, part_bytes=80_000)
     trial = Trial(tmp_path, scenario, workplace.program)
     faults = "429:retry-after-ms=20,500:retry-after-ms=5,503:retry-after-ms=1,529:retry-after-ms=1,reset,truncated"
     bad = serve_in(tmp_path, "--delay-ms", "30", "--rate", "0.1", "--faults", faults, "--seed", "3")
     trial.job(bad.url, calm=True)
 
-    killed = sum(trial.session(end) == -signal.SIGKILL for end in kills(100, seed=11))
+    killed = sum(trial.session(end) == -signal.SIGKILL for end in kills(number, seed=11))
     before_the_last = trial.answered()
     code = trial.session()
     bad.stop()
 
-    assert killed == 100
-    assert 100 < before_the_last < prompts  # the kills came while there was work
+    assert killed == number
+    assert number < before_the_last < prompts  # the kills came while there was work
     assert code == 0
     assert trial.broken_promises() == []
     assert accounts.differences(tmp_path / "store", trial.calm_store(fault_server.url)) == []
     # Each kill may cost the calls that were under way, and no others: 6 at once.
     asked = Counter(call["body"] for call in trial.ledger if call["billed"])
-    assert asked.total() - prompts <= 100 * 6 + sum(call["step"] == "truncated" for call in trial.ledger)
+    assert asked.total() - prompts <= number * 6 + sum(call["step"] == "truncated" for call in trial.ledger)
 
 
 FAULTS_OF_ALL_KINDS = (
