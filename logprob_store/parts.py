@@ -86,6 +86,7 @@ class PartBuffer:
         self._since = asyncio.get_running_loop().time()
         self._first_look = FirstLook(writer.manifest)
         self._broken: BaseException | None = None
+        self._under_way: set[asyncio.Future[None]] = set()
 
     @property
     def useless(self) -> StopRunError | None:
@@ -136,12 +137,22 @@ class PartBuffer:
         return self._pending.weight >= self._part_bytes or overdue or self._first_look.due(len(self._pending.answers))
 
     async def _flush_if_full(self) -> None:
-        if self._is_full():
-            # Those who wait here while a part is written are what keeps memory bounded. Shielded, because who waits may
-            # be cancelled when the run is stopped, and must not take along what others have put into the part.
-            flushing = asyncio.ensure_future(self._flush(anyhow=False))
-            flushing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self._broken is not None:
+            raise self._broken
+        if not self._is_full():
+            return
+        # One part is written while the next one fills. Those who wait, as both are full, are what keeps memory bounded;
+        # and what the first answers were worth is waited for. Shielded, because who waits may be cancelled when the run
+        # is stopped, and must not take along what others have put into the part.
+        waits = self._turn.locked() or self._first_look.due(len(self._pending.answers))
+        flushing = asyncio.ensure_future(self._flush(anyhow=False))
+        flushing.add_done_callback(self._under_way.discard)
+        flushing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._under_way.add(flushing)
+        if waits:
             await asyncio.shield(flushing)
+        else:
+            await asyncio.sleep(0)  # let it take the part, so that the next answer finds room
 
     async def _flush(self, *, anyhow: bool) -> None:
         async with self._turn:
