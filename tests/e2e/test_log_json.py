@@ -38,10 +38,27 @@ def only(lines: list[dict[str, Any]], event: str) -> dict[str, Any]:
     return line
 
 
+def test_a_refusal_that_names_a_time_pauses_the_run(workplace: Any, serve: Any) -> None:
+    """How long, and why; a refusal that says requests are left would hold its own call only."""
+    server = serve("--when", "word-1 =429:retry-after=1,ok")
+
+    done = workplace.run("run", workplace.job(server.url, prompts=3), "--run", "r", "--log-json")
+
+    paused = only([json.loads(line) for line in done.stderr.splitlines()], "paused")
+    assert (paused["seconds"], paused["why"]) == (1, "retry_after")
+
+
 def test_a_run_with_faults(workplace: Any, serve: Any) -> None:
     """Begin, attempts, failures, pauses, parts and end are there, agree with the summary, and never hold the key."""
     server = serve(
-        *("--when", "word-3 =500,reset,ok", "--when", "word-5 =400", "--when", "word-7 =429:retry-after=1,ok"),
+        *(
+            "--when",
+            "word-3 =500,reset,ok",
+            "--when",
+            "word-5 =400",
+            "--when",
+            "word-7 =429:retry-after=1,ok",
+        ),
         *("--when", "word-8 =malformed,ok"),
         *("--requests-per-minute", "60000"),
     )
@@ -74,7 +91,6 @@ def test_a_run_with_faults(workplace: Any, serve: Any) -> None:
         "error_type": "invalid_request", "status": 400, "attempts": 1, "maybe_billed": False,
     }  # fmt: skip
     assert only(lines, "limit_learned")["requests_per_minute"] == 60000
-    assert (only(lines, "paused")["seconds"], only(lines, "paused")["why"]) == (1, "retry_after")
     part = only(lines, "part_committed")
     # 11 answers of 6 tokens with 3 alternatives each, and a failure.
     assert part["rows"] == {"completions": 11, "tokens": 66, "alternatives": 198, "prompts": 12, "failures": 1}

@@ -29,7 +29,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = tmp_path_factory.mktemp("job")
     shutil.copytree(REPO / "fixtures", folder / "fixtures")
     text = (REPO / "jobs" / "demo.toml").read_text(encoding="utf-8").replace("../", "")
-    (folder / "demo.toml").write_text(text + "part_bytes = 40_000\n", encoding="utf-8")
+    (folder / "demo.toml").write_text(text + "part_bytes = 100_000\n[limits]\nconcurrency = 2\n", encoding="utf-8")
     return ls.load_job(folder / "demo.toml")
 
 
