@@ -96,10 +96,10 @@ class Outcomes:
             self._refused(slot, said_s or pause_s, now, has_room=_has_room(error.told))
 
     def _refused(self, slot: Slot, wait_s: float, now: float, *, has_room: bool) -> None:
-        self._budget.refused(slot.started_at, now)
         self._refusals += 1
         if has_room and wait_s <= self._patience_s and self._refusals < _NOT_BY_CHANCE:
             return  # the call itself waits as long as it was told to
+        self._budget.refused(slot.started_at, now)
         if wait_s:
             if wait_s > self._patience_s:
                 self._too_long.append(now + wait_s)
