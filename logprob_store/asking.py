@@ -9,6 +9,7 @@ The raw answer is on disk before it is handed on, so nothing that happens to it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -186,20 +187,18 @@ class Asker:
         alone = anew or self._fresh_for is not None
         if not claims.take(request.key) and not alone:
             await self._wait_for(request.key, claims)
-        try:
+        with contextlib.ExitStack() as claim:
+            claim.callback(claims.release, request.key)
             # Looking here costs 6 us, a way to the thread and back 100.
             if not anew and cache.holds(request.key):
                 found = self._usable(await self._in_thread(cache.get_many, [request.key]))
                 if request.key in found:
-                    claims.release(request.key)
                     return self.answer(found[request.key], request)
             answer = await self._call(request)
-        except BaseException:
-            claims.release(request.key)
-            raise
-        if anew and cache.holds(request.key):
-            # What this answer takes the place of was an answer, too, and of no use.
-            answer = dataclasses.replace(answer, maybe_billed=True)
+            if anew and cache.holds(request.key):
+                # What this answer takes the place of was an answer, too, and of no use.
+                answer = dataclasses.replace(answer, maybe_billed=True)
+            claim.pop_all()  # it is let go of with the answer on the disk, whoever waits for that
         await self._keep(answer)
         if anew:
             self._renewed.add(request.key)

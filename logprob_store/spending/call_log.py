@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.errors import DiskError
 from logprob_store.spending.usage import Usage
+from logprob_store.store.manifest import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -206,7 +207,7 @@ class CallLog:
                         os.close(file)
             finally:
                 self._since = None
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
 
     def _settle(self, call: OpenCall, usage: Usage | None) -> None:
         """What became of an open call: this usage, or None where its answer is lost."""
@@ -311,11 +312,3 @@ def _record(kind: int, number: int, usage: Usage, key: bytes, requests: int = 0)
 def _write(file: int, content: bytes) -> None:
     while content:
         content = content[os.write(file, content) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

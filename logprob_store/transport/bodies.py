@@ -31,7 +31,7 @@ ACCEPT_ENCODING: Final = "gzip, deflate"
 _SMALL: Final = 4 << 20
 _LARGE_AT_ONCE: Final = 2
 _MOST_OF_A_REFUSAL: Final = 1 << 20
-_SUCCESS: Final = range(200, 300)
+SUCCESS: Final = range(200, 300)
 _DEFLATE: Final = 15
 _WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": _DEFLATE}
 
@@ -68,7 +68,7 @@ class BodyReader:
         Raises:
             TooLargeError: a success that is longer than the limit.
         """
-        success = response.status in _SUCCESS
+        success = response.status in SUCCESS
         limit = self._max_answer_bytes if success else _MOST_OF_A_REFUSAL
         if success and (response.content_length or 0) > limit:
             raise TooLargeError(limit)

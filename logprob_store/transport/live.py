@@ -25,7 +25,7 @@ from logprob_store.pacing import Told, read_told
 from logprob_store.request import Answer
 from logprob_store.spending import find_usage, read_usage
 from logprob_store.transport.addresses import Addresses
-from logprob_store.transport.bodies import ACCEPT_ENCODING, MAX_ANSWER_BYTES, BodyReader
+from logprob_store.transport.bodies import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
 from logprob_store.transport.refusals import (
     error_of_status,
     error_said,
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 _KEPT_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
 _CONNECT_TIMEOUT_S: Final = 10.0
 _ERRORS: Final = 400
-_SUCCESS: Final = range(200, 300)
 
 __all__ = ["check_body", "error_of_status", "live_transport", "retry_after_s"]
 
@@ -123,7 +122,7 @@ async def _call(session: aiohttp.ClientSession, addresses: Addresses, bodies: Bo
         raise _late(error, session.timeout.total) from error
     except (aiohttp.ClientError, OSError) as error:
         raise _lost(error) from error
-    if response.status not in _SUCCESS:
+    if response.status not in SUCCESS:
         content = body.replace(addresses.api_key.encode(), b"[key]")
         raise _with_told(error_of_status(response.status, response.headers, content), response)
     try:
