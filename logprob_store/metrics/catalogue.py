@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import string
+import unicodedata
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -108,12 +110,16 @@ METRIC_NAMES: Final = (
 )
 
 _WHOLE_VOCABULARY: Final = {
-    "min_k_plus_plus": "min_k_probability",
-    "self_certainty": "mean_token_confidence",
-    "renyi_entropy": "mean_entropy",
-    "fisher_rao": "mean_entropy",
+    "mink++": "min_k_probability",
+    "minkplusplus": "min_k_probability",
+    "selfcertainty": "mean_token_confidence",
+    "renyi": "mean_entropy",
+    "tsallis": "mean_entropy",
+    "fisherrao": "mean_entropy",
 }
+"""What each name's letters hold, whatever the signs between them: Min-K%++, rényi_entropy."""
 
+_LETTERS: Final = frozenset(string.ascii_lowercase + "+")
 
 OF_ALTERNATIVES: Final = frozenset([*(f"mean_{name}" for name in BY_TOKEN), "group_confidence", *BY_CHOSEN])
 """The scores that read the alternatives."""
@@ -134,11 +140,13 @@ def check_metrics(names: Sequence[str]) -> None:
 
 def _unknown(name: str) -> str:
     plain = name.strip().lower().replace("-", "_")
-    if plain in _WHOLE_VOCABULARY:
-        return (
-            f"metric {name!r} needs the probabilities of the whole vocabulary, which no API gives; "
-            f"{_WHOLE_VOCABULARY[plain]} is what can be had (docs/metrics.md, 'Not here, and why')"
-        )
+    letters = "".join(sign for sign in unicodedata.normalize("NFKD", plain) if sign in _LETTERS)
+    for refused, instead in _WHOLE_VOCABULARY.items():
+        if refused in letters:
+            return (
+                f"metric {name!r} needs the probabilities of the whole vocabulary, which no API gives; "
+                f"{instead} is what can be had (docs/metrics.md, 'Not here, and why')"
+            )
     near = [known for known in METRIC_NAMES if plain and plain in known] or difflib.get_close_matches(
         plain, METRIC_NAMES, n=3, cutoff=0.5
     )

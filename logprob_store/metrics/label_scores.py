@@ -81,7 +81,8 @@ def label_mass(
     """The probability of a label at one token: the sum of p over the alternatives that spell it.
 
     Range [0, 1], up is likelier. White space around a token and its case do not matter, and a token that begins the
-    label and none of `others` counts, too ("Polit" for Politics). Needs: the alternatives, by token (`POSITION`), with
+    label and none of `others` counts, too ("Polit" for Politics). One that spells the label counts though it begins
+    another, as "1" does of 10: what comes next is not looked at. Needs: the alternatives, by token (`POSITION`), with
     the chosen one (`with_chosen`); `label_probabilities` is for labels of several tokens, for bounds, and for places
     other than an answer's first token. Source: OpenAI cookbook, "Using logprobs", section 1. Nulls are left out; no
     alternative with a logprob gives null, none that fits 0.
@@ -92,7 +93,7 @@ def label_mass(
     0.75
     """
     spelling = Spelling({label: spellings or [label], **{other: [other] for other in others}}, ["space", "case"])
-    known = [spelled for spelled, reading in spelling.known() if reading.may == {0}]
+    known = [spelled for spelled, reading in spelling.known() if reading.whole == 0 or reading.may == {0}]
     plain = as_column(text).str.strip_chars().str.to_lowercase()
     logprob = as_column(column)
     mass = logprob.filter(plain.cast(pl.Binary).is_in(known)).exp().sum()

@@ -75,6 +75,13 @@ def sample_scores(
     a cluster, and semantic_negentropy_discrete; [0, 1], up is surer; null for fewer than two. A sample drawn twice
     counts twice, as published.
 
+    semantic_entropy_monte_carlo: -mean over samples s of ln (sum of P over the cluster of s), nothing divided: (-inf,
+    inf), nats, down is surer; below 0 where likely answers were drawn several times. It is here to be held against
+    figures of LM-Polygraph, whose estimate it is.
+
+    The token that ended an answer is not stored, so no P(s) has its probability in it, and an answer that is another's
+    beginning is favoured.
+
     Args:
         scores: one row per answer, as `store.scores()` gives them: `by`, sample_index, choice_index, text, logprob_sum,
             mean_logprob, unscored_tokens.
@@ -105,6 +112,8 @@ def sample_scores(
     ('paris', 0.666667, 2)
     >>> round(row["semantic_entropy"], 6), round(row["semantic_entropy_discrete"], 6)
     (0.562335, 0.636514)
+    >>> round(row["semantic_entropy_monte_carlo"], 6)  # (2 ln 4/3 + ln 4) / 3
+    0.653886
     """
     by = list(by)
     whole = (pl.col("unscored_tokens") == 0) & pl.col("logprob_sum").is_not_null()
@@ -175,6 +184,9 @@ def _votes(answers: pl.LazyFrame, by: list[str]) -> pl.LazyFrame:
         (pl.col("_count").max() / pl.col("_count").sum()).alias("agreement"),
         pl.len().alias("clusters"),
         _entropy_of_logs("_joint").alias("semantic_entropy"),
+        (0.0 - (pl.col("_joint") * pl.col("_known")).sum() / _or_null(pl.col("_known").sum())).alias(
+            "semantic_entropy_monte_carlo"
+        ),
         _entropy_of_logs("_mean").alias("semantic_entropy_normalised"),
         _entropy_of_logs(pl.col("_count").cast(pl.Float64).log()).alias("semantic_entropy_discrete"),
         pl.col("_known").sum().alias("_scored"),
@@ -201,6 +213,11 @@ def _entropy_of_logs(column: Column) -> pl.Expr:
     total = shifted.exp().sum()
     entropy = total.log() - (shifted.exp() * shifted).sum() / total
     return pl.when(values.count() > 0).then(entropy.clip(lower_bound=0.0))
+
+
+def _or_null(count: pl.Expr) -> pl.Expr:
+    """The count, null where it is 0: something to divide by."""
+    return pl.when(count > 0).then(count)
 
 
 def _negentropy(entropy: pl.Expr, samples: pl.Expr) -> pl.Expr:

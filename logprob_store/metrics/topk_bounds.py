@@ -40,8 +40,8 @@ def entropy_lower(
     rows are the k most likely, when others are among them: `pl.col("rank") > 0` after `with_chosen`. Where
     more copies would be needed than there are tokens (`vocabulary_size`, or 2**31), p_k cannot be the limit
     and m counts as one token, which is a lower bound whatever was shown. Source: entropy is concave, so its
-    least value is at an extreme point. Nulls are left out, their mass is in m; fewer than two alternatives
-    give null.
+    least value is at an extreme point. Nulls are left out, their mass is in m, and as it may be that of one of
+    them, m then counts as one token; fewer than two alternatives give null.
 
     Raises:
         ValueError: a vocabulary_size below 1, or a base not above 1.
@@ -55,11 +55,14 @@ def entropy_lower(
     logprob = as_column(column)
     hidden = hidden_mass(logprob)
     smallest = (logprob if top is None else pl.when(top).then(logprob)).min()
+    unknown = logprob.null_count() if top is None else (top & logprob.is_null()).sum()
     places = _places(logprob, vocabulary_size)
     limit = smallest.exp()
     rest = (hidden - (hidden / limit).floor() * limit).clip(lower_bound=0.0)
     filled = partial_nats(logprob) - (hidden - rest) * smallest - x_ln_x(rest)
-    believable = (limit > 0) & (hidden <= limit * places * _CONTRADICTION)
+    # a top alternative without a logprob may be the likeliest of all: one that rounding took above 1 is
+    limited = (limit > 0) & (unknown == 0)
+    believable = limited & (hidden <= limit * places * _CONTRADICTION)
     # the minimum with the upper bound: rounding alone may put m a hair above V - k copies of p_k
     fits = pl.min_horizontal(filled, _spread(logprob, places))
     nats = pl.when(believable).then(fits).otherwise(partial_nats(logprob) - x_ln_x(hidden))

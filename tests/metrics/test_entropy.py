@@ -149,6 +149,23 @@ def test_only_the_top_limits_what_was_not_shown() -> None:
     assert lower == pytest.approx(entropy_of([0.5, 0.2, 0.01, 0.2, 0.09]))
 
 
+def test_an_alternative_without_a_logprob_limits_nothing() -> None:
+    """One that rounding took above 1 has all but everything: the rest is not e^14 tokens of e^-14."""
+    frame = pl.DataFrame({"logprob": [None, -12.0, -14.0], "rank": [1, 2, 3]})
+    lower, upper, tail = frame.select(*ls.entropy_bounds(vocabulary_size=50_000), ls.entropy()).row(0)
+
+    assert lower == tail
+    assert lower < 0.001 < upper
+
+
+def test_an_unscored_alternative_below_the_top_is_no_matter() -> None:
+    """A chosen token appended as the 3rd is no likelier than the 2nd: m = 0.3 is still one 0.2 and a 0.1."""
+    frame = pl.DataFrame({"logprob": [math.log(0.5), math.log(0.2), None], "rank": [1, 2, 3]})
+    lower = frame.select(ls.entropy_lower(top=pl.col("rank") <= 2)).item()
+
+    assert lower == pytest.approx(entropy_of([0.5, 0.2, 0.2, 0.1]))
+
+
 @pytest.mark.parametrize("metric", [ls.entropy, ls.varentropy])
 def test_unknown_form_is_refused(metric: object) -> None:
     """A misspelt form names the three that exist."""

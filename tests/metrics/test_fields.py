@@ -193,6 +193,8 @@ def test_a_real_answer(tmp_path: Path) -> None:
         ('{"a/b": 1, "m~n": 2, "": 3}', [("/a~1b", "1"), ("/m~0n", "2"), ("/", "3")]),
         ('{"\\u0061\\/": 1}', [("/a~1", "1")]),
         ('{"a": 1, "a": 2}', [("/a", "1"), ("/a", "2")]),
+        # half a surrogate pair has no place in a text; a whole pair is a heart
+        ('{"\\ud83d": 1, "\\ud83d\\udc99": "\\ud83d"}', [("/\ufffd", "1"), ("/💙", '"\\ud83d"')]),
         ('{"é💙": "ü"}', [("/é💙", '"ü"')]),
         ('\t{ "a" :\r\n 1 }  ', [("/a", "1")]),
     ],

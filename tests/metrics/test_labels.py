@@ -435,6 +435,16 @@ def test_label_mass_leaves_shared_beginnings_out() -> None:
     assert frame.select(ls.label_mass("💙💙", ["Science"])).item() == pytest.approx(0.25)
 
 
+def test_label_mass_of_a_label_that_begins_another() -> None:
+    """No is whole though it begins "not sure"; "not" may still become that label only, and 10 is not 1."""
+    frame = pl.DataFrame({"token": ["no", " not", "yes"], "logprob": [log(0.5), log(0.25), log(0.125)]})
+    digits = pl.DataFrame({"token": ["1", "10"], "logprob": [log(0.5), log(0.25)]})
+
+    assert frame.select(ls.label_mass("no", ["not sure"])).item() == pytest.approx(0.5)
+    assert frame.select(ls.label_coverage(["no", "not sure"])).item() == pytest.approx(0.75)
+    assert digits.select(ls.label_mass("1", ["10"]), ls.label_mass("10", ["1"])).row(0) == pytest.approx((0.5, 0.25))
+
+
 def test_route_refuses_what_is_no_threshold() -> None:
     """A percentage is not a probability."""
     with pytest.raises(ValueError, match="threshold 90 is no probability"):

@@ -50,6 +50,11 @@ def entropy_of(masses: dict[str, float]) -> float | None:
     return -sum(m / total * math.log(m / total) for m in masses.values() if m > 0) if masses else None
 
 
+def log_sum_exp(logprobs: list[float]) -> float:
+    """The logarithm of the sum of probabilities that may all underflow."""
+    return max(logprobs) + math.log(sum(math.exp(logprob - max(logprobs)) for logprob in logprobs))
+
+
 @given(samples, st.integers(0, 9))
 def test_scores_are_those_of_the_definition(rows: list[tuple[str | None, float | None]], seed: int) -> None:
     """Every column is what the plain loop gives, whatever the order of rows."""
@@ -70,6 +75,9 @@ def test_scores_are_those_of_the_definition(rows: list[tuple[str | None, float |
     assert row["mc_entropy"] == (pytest.approx(-sum(logprobs) / len(logprobs)) if logprobs else None)
     assert row["agreement"] == (pytest.approx(max(votes.values()) / sum(votes.values())) if votes else None)
     assert votes.get(row["majority"], 0) == max(votes.values(), default=0)
+    drawn = [log_sum_exp([own for other, own in known if other == text]) for text, _ in known]
+    carlo = -sum(drawn) / len(drawn) if drawn else None
+    assert row["semantic_entropy_monte_carlo"] == (None if carlo is None else pytest.approx(carlo, abs=1e-9))
     for name, expected in (("", entropy_of(joint)), ("_discrete", entropy_of({k: float(v) for k, v in votes.items()}))):
         actual = row[f"semantic_entropy{name}"]
         assert actual == (None if expected is None else pytest.approx(expected, abs=1e-9))

@@ -234,6 +234,8 @@ def test_every_name_gives_its_column() -> None:
         ("qqq", "there is no metric 'qqq'; There are scored_tokens, "),
         ("min-k-plus-plus", "whole vocabulary, which no API gives; min_k_probability"),
         ("self_certainty", "whole vocabulary"),
+        ("Min-K%++", "whole vocabulary, which no API gives; min_k_probability"),
+        ("Rényi entropy", "whole vocabulary"),
     ],
 )
 def test_a_name_that_there_is_not(name: str, message: str) -> None:
