@@ -264,6 +264,9 @@ if TYPE_CHECKING:
         span_surprisal as span_surprisal,
     )
     from logprob_store.metrics import (
+        text as text,
+    )
+    from logprob_store.metrics import (
         text_scores as text_scores,
     )
     from logprob_store.metrics import (
@@ -423,6 +426,7 @@ _HOMES = {
     "scores": "metrics",
     "sliding_confidence": "metrics",
     "span_surprisal": "metrics",
+    "text": "metrics",
     "text_scores": "metrics",
     "threshold_at_risk": "metrics",
     "token_confidence": "metrics",
@@ -530,6 +534,7 @@ __all__ = [
     "scores",
     "sliding_confidence",
     "span_surprisal",
+    "text",
     "text_scores",
     "threshold_at_risk",
     "token_confidence",

@@ -109,6 +109,7 @@ EXPECTED = [
     "scores",
     "sliding_confidence",
     "span_surprisal",
+    "text",
     "text_scores",
     "threshold_at_risk",
     "token_confidence",

@@ -26,6 +26,7 @@ from logprob_store.metrics.label_scores import (
 )
 from logprob_store.metrics.labels import label_probabilities
 from logprob_store.metrics.ranking import augrc, auprc, aurc, auroc, excess_aurc
+from logprob_store.metrics.rebuilt_text import text
 from logprob_store.metrics.samples import mc_entropy, normalised_text, sample_scores
 from logprob_store.metrics.scores import scores
 from logprob_store.metrics.selective import (
@@ -135,6 +136,7 @@ __all__ = [
     "scores",
     "sliding_confidence",
     "span_surprisal",
+    "text",
     "text_scores",
     "threshold_at_risk",
     "token_confidence",

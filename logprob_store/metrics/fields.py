@@ -34,6 +34,7 @@ _FIELD: Final = pl.Schema(
     }
 )
 _COUNTS: Final = pl.Schema({"forced_tokens": pl.UInt32(), "straddling_tokens": pl.UInt32()})
+_END: Final = pl.Schema({"end_logprob": pl.Float64()})
 _LOST: Final = "the text of a token is unknown"
 _QUOTES: Final = 2
 
@@ -49,11 +50,17 @@ def field_confidence(
     does; begin_byte and end_byte, of what is scored, in the section's text; first_position and last_position, of its
     tokens; scored_tokens, unscored_tokens, logprob_sum, joint_probability, mean_logprob, confidence, perplexity,
     min_probability, each as the metric of that name over these tokens; forced_tokens, those with l = 0 exactly;
-    straddling_tokens, those that also have bytes outside the value (0, 1 or 2); error.
+    straddling_tokens, those that also have bytes outside the value (0, 1 or 2); end_logprob, l of the token behind the
+    last one, (-inf, 0], nats; error.
 
     What counts: values that hold no other; keys, brackets, commas and the quotes of strings do not. (An empty string is
     nothing but its quotes, and counts them.) A token that straddles an edge counts whole, since its logprob cannot be
     divided. Places are bytes, of the text as written: `\u0041` is six. A key that appears twice gives two rows.
+
+    The end: that 1 is not the beginning of 12 was decided by the token behind it, a comma or a brace, and that a string
+    ends by its quote. exp(logprob_sum + end_logprob) is the probability of the value and of that end, at most that of
+    the value and any end. end_logprob is null where the last token goes on beyond the value (the end is then in its own
+    logprob), where nothing follows, and for what ends with a bracket or with scored quotes.
 
     Forced tokens: constrained decoding reports l = 0 for what the grammar leaves no choice; so do servers for what they
     round to certain. They are in the sums, where they add nothing, and in the means, which they raise:
@@ -79,14 +86,14 @@ def field_confidence(
     >>> tokens = pl.LazyFrame({"position": [0, 1, 2, 3], **rows}).with_columns(
     ...     run=pl.lit("r"), completion_id=pl.lit(0), section=pl.lit("content"), bytes=pl.lit(None, pl.Binary)
     ... )
-    >>> shown = pl.col("joint_probability").round(6), "scored_tokens", "straddling_tokens"
+    >>> shown = pl.col("joint_probability").round(6), "scored_tokens", "straddling_tokens", "end_logprob"
     >>> field_confidence(tokens).select("path", "value", *shown).collect().rows()
-    [('/a', '"Paris"', 0.125, 2, 1)]
+    [('/a', '"Paris"', 0.125, 2, 1, None)]
     """
     chosen = tokens.filter(pl.col("section").cast(pl.String).is_in(list(sections)))
     kinds = tokens.collect_schema()
     where = {name: kinds[name] for name in (*KEYS, "section")}
-    schema = pl.Schema({**where, **_FIELD, **SCORES, **_COUNTS, "error": pl.String()})
+    schema = pl.Schema({**where, **_FIELD, **SCORES, **_COUNTS, **_END, "error": pl.String()})
 
     def compute(part: pl.LazyFrame, _condition: pl.Expr) -> pl.DataFrame:
         spelled = spell(part)
@@ -142,7 +149,22 @@ def _scored(found: pl.DataFrame, spelled: Spelled) -> pl.DataFrame:
     )
     counts = pl.col("scored_tokens", "unscored_tokens", *_COUNTS)
     is_value = pl.col("path").is_not_null()
-    table = found.join(scored, on="span", how="left", maintain_order="left")
+    table = found.with_columns(_end(found, spelled)).join(scored, on="span", how="left", maintain_order="left")
     return table.with_columns(pl.when(is_value).then(counts.fill_null(0))).with_columns(
         pl.col(name).cast(kind) for name, kind in (SCORES | _COUNTS).items()
     )
+
+
+def _end(found: pl.DataFrame, spelled: Spelled) -> pl.Series:
+    """By span: the logprob of the token that begins where the value ends, null where none does."""
+    rows = spelled.tokens["begin"].search_sorted(found["end"].fill_null(0), side="left").cast(pl.Int64)
+    followed = rows < spelled.tokens.height
+    behind = spelled.tokens[rows.filter(followed)].select("text", "begin", "logprob")
+    ends = found.filter(followed).select(
+        "span",
+        own_end=pl.col("type").is_in(["object", "array"]) | (pl.col("value") == '""'),
+        same=(pl.col("text") == behind["text"]) & (pl.col("end") == behind["begin"]),
+        logprob=behind["logprob"],
+    )
+    known = ends.filter(pl.col("same"), ~pl.col("own_end"))
+    return found.join(known, on="span", how="left", maintain_order="left")["logprob"].alias("end_logprob")

@@ -217,7 +217,7 @@ def scan_json(text: bytes, at: int = 0) -> Scan:
 def _name(raw: bytes) -> str:
     """A key as a part of a path; half a surrogate pair, which JSON can escape and no text can hold, is U+FFFD."""
     if b"\\" in raw:
-        key = json.loads(raw).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        key: str = json.loads(raw).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     else:
         key = raw[1:-1].decode("utf-8", "replace")
     return "/" + (key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key)

@@ -21,7 +21,7 @@ import pyarrow as pa
 from logprob_store.metrics import sequence
 from logprob_store.schema import KEYS
 
-__all__ = ["SCORES", "Spelled", "spell"]
+__all__ = ["SCORES", "Spelled", "bytes_of_tokens", "spell"]
 
 _TEXT: Final = (*KEYS, "section")
 _ORDER: Final = (*_TEXT, "position")
@@ -103,7 +103,7 @@ def spell(tokens: pl.LazyFrame) -> Spelled:
     given = tokens.select(*_ORDER, "token", "bytes", "logprob").collect(engine="streaming")
     if not given.select(_in_order()).item():
         given = given.sort(_ORDER)
-    given = given.with_columns(raw=_raw(given)).filter(_is_text())
+    given = given.with_columns(raw=bytes_of_tokens(given)).filter(_is_text())
     size = pl.col("raw").bin.size(unit="b").cast(pl.Int64).fill_null(0)
     lost = pl.col("raw").is_null()
     placed = given.with_columns(
@@ -136,7 +136,8 @@ def _in_order() -> pl.Expr:
     return sorted_.fill_null(value=True).all()
 
 
-def _raw(tokens: pl.DataFrame) -> pl.Series:
+def bytes_of_tokens(tokens: pl.DataFrame) -> pl.Series:
+    """The bytes of each token, by its `bytes` or `token`; null where neither is known."""
     raw = tokens["bytes"].fill_null(tokens["token"].cast(pl.Binary))
     escaped = tokens.select(pl.col("bytes").is_null() & pl.col("token").str.starts_with("bytes:")).to_series()
     if not escaped.any():

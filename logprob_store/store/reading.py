@@ -19,12 +19,13 @@ from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, IMPORTS, P
 from logprob_store.store.manifest import Counts, Manifest, Part, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from logprob_store.metrics.comparison import Comparison
     from logprob_store.metrics.labels import Labels, Shared
     from logprob_store.metrics.samples import Clusters
     from logprob_store.metrics.scores import Piece
+    from logprob_store.metrics.spelling import Difference
 
 _LARGE_PART: Final = 250_000
 """Tokens and alternatives from which on a part is read by itself."""
@@ -257,18 +258,34 @@ class Store:
         return text_scores(self.tokens, self.completions, self.prompts)
 
     def labels(
-        self, labels: Labels, *, after: str | None = None, field: str | None = None, shared: Shared = "error"
+        self,
+        labels: Labels,
+        *,
+        after: str | None = None,
+        field: str | None = None,
+        ignore: Collection[Difference] = ("space", "case", "quotes"),
+        shared: Shared = "error",
+        section: str = "content",
     ) -> pl.LazyFrame:
         """One row per completion and label: how likely the model was to give it; see docs/metrics.md."""
         from logprob_store.metrics.labels import label_probabilities
 
-        return label_probabilities(self.tokens, self.alternatives, labels, after=after, field=field, shared=shared)
+        return label_probabilities(
+            self.tokens,
+            self.alternatives,
+            labels,
+            after=after,
+            field=field,
+            ignore=ignore,
+            shared=shared,
+            section=section,
+        )
 
-    def fields(self) -> pl.LazyFrame:
+    def fields(self, *, sections: Sequence[str] = ("content", "tool"), wrapped: bool = True) -> pl.LazyFrame:
         """One row per value of each JSON answer, with the scores of its tokens; see docs/metrics.md."""
         from logprob_store.metrics.fields import field_confidence
 
-        return field_confidence(self.tokens)
+        return field_confidence(self.tokens, sections=sections, wrapped=wrapped)
 
     def files(self, table: str) -> list[Path]:
         """The committed Parquet files of a table, in order: for pyarrow, DuckDB or anything else."""

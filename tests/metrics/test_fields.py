@@ -153,6 +153,21 @@ def test_nulls_are_left_out_and_counted() -> None:
     assert [none[name] for name in ("logprob_sum", "joint_probability", "confidence", "perplexity")] == [None] * 4
 
 
+def test_where_a_value_ended() -> None:
+    """1 ended by a comma of 1/4, Rome by a quote of 1/2; true} has its end in it, and [] and "" end themselves."""
+    answer = [('{"a": ', -1.0), ("1", -1.0), (",", log(1 / 4)), (' "b": "', -1.0), ("Rome", -1.0), ('"', log(1 / 2))]
+    answer += [(', "c": [', -1.0), ("]", -1.0), (', "d": "', -1.0), ('"', -1.0), (', "e": ', -1.0), ("true}", -1.0)]
+
+    assert [row["end_logprob"] for row in fields(answer)] == [log(1 / 4), log(1 / 2), None, None, None]
+
+
+def test_no_end_where_nothing_follows() -> None:
+    """The token that ended a text is not stored; the next answer's token is no end, nor one without a logprob."""
+    rows = fields([("4", -1.0)], [("[5", -1.0)], [("[6", -1.0), ("]", None)])
+
+    assert [(row["value"], row["end_logprob"]) for row in rows] == [("4", None), ("5", None), ("6", None)]
+
+
 def test_an_empty_string_is_its_quotes() -> None:
     """It is written with nothing else, and `""` in one token with the colon straddles."""
     (apart,) = fields([('{"a":', -1.0), ('"', -2.0), ('"', -4.0), ("}", -1.0)])
