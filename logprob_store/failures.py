@@ -63,7 +63,8 @@ _CLASSES: Final = (
     ),
     FailureClass(
         name="malformed_answer",
-        means="a 2xx answer that is no JSON object, is broken off, or holds no choices",
+        means="a 2xx answer that is no JSON object, or is broken off; one without choices is asked again by the next "
+        "session only",
         then="again",
         billed="maybe",
     ),
@@ -109,7 +110,9 @@ _CLASSES: Final = (
         then="row",
         billed="yes",
     ),
-    FailureClass(name="error_body", means="an answer that reports an error in place of a reply", then="row"),
+    FailureClass(
+        name="error_body", means="an answer that reports an error in place of a reply", then="row", billed="maybe"
+    ),
     FailureClass(
         name="interrupted", means="the run was stopped while the server was answering", then="row", billed="maybe"
     ),
@@ -156,8 +159,9 @@ def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
         return FAILURES["logprobs_refused"]
     if _is_too_large(status, said):
         return FAILURES["over_limit"]
-    code = said.get("code")
-    by_code = _BY_CODE.get(code) if isinstance(code, str) else None
+    within = said.get("innererror")  # where Azure says which of its filters it was
+    codes = [said.get("code"), within.get("code") if isinstance(within, dict) else None]
+    by_code = next((_BY_CODE[code] for code in codes if isinstance(code, str) and code in _BY_CODE), None)
     return by_code or _BY_STATUS.get(status) or FAILURES["invalid_request"]
 
 

@@ -20,6 +20,7 @@ from logprob_store.anomalies import count_anomalies
 from logprob_store.decode import decode_answers
 from logprob_store.errors import CallError, DecodeError
 from logprob_store.events import emit_prompt_failed
+from logprob_store.failures import FAILURES as CLASSES
 from logprob_store.schema import FAILURES, arrow_schema
 from logprob_store.scoring import FirstLook, without_unscored
 
@@ -258,6 +259,9 @@ def failure_row(call: Request | BadCall, error: CallError, first_at: datetime | 
 
 
 def _undecoded(answer: Answer, error: DecodeError) -> CallError:
-    failure = CallError(str(error), error_type=error.error_type, status=answer.status)
+    # Of an earlier call for it the answer may have been lost; and who knows whether a service bills what is no answer.
+    unknown = answer.source == "api" and CLASSES[error.error_type].billed == "maybe"
+    maybe_billed = answer.maybe_billed or unknown
+    failure = CallError(str(error), error_type=error.error_type, status=answer.status, maybe_billed=maybe_billed)
     failure.attempts = answer.attempts
     return failure

@@ -47,6 +47,8 @@ def test_every_class_that_the_package_names_is_in_the_table() -> None:
         (400, {"code": "unsupported_parameter", "param": "top_logprobs"}, "logprobs_refused"),
         (400, {"code": "content_filter"}, "content_filter"),
         (403, {"code": "content_policy_violation"}, "content_filter"),
+        (400, {"code": None, "innererror": {"code": "ResponsibleAIPolicyViolation"}}, "content_filter"),
+        (400, {"innererror": "ResponsibleAIPolicyViolation"}, "invalid_request"),
         (429, {"code": "rate_limit_exceeded", "message": "Request too large: Limit 1, Requested 2"}, "over_limit"),
         (413, {"code": "rate_limit_exceeded", "type": "tokens"}, "over_limit"),
         (413, {}, "invalid_request"),

@@ -26,6 +26,8 @@ from logprob_store.request import Answer
 from logprob_store.spending import find_usage, read_usage
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.bodies import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
+from logprob_store.transport.idle import RequestOverQuiet, StaleConnectionError
+from logprob_store.transport.redacting import Redaction
 from logprob_store.transport.refusals import (
     error_of_status,
     error_said,
@@ -35,7 +37,7 @@ from logprob_store.transport.refusals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from logprob_store.request import Request
     from logprob_store.spending import Usage
@@ -43,7 +45,11 @@ if TYPE_CHECKING:
 
 _KEPT_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
 _CONNECT_TIMEOUT_S: Final = 10.0
-_ERRORS: Final = 400
+_LONGEST_HEADER_BYTES: Final = 1 << 16
+_MOST_HEADERS: Final = 1024
+"""Gateways add cookies and policies by the kilobyte; an answer that was paid for is not to be lost to them."""
+_ERRORS: Final = range(400, 1000)
+_UNSAID: Final = 500
 
 __all__ = ["check_body", "error_of_status", "live_transport", "retry_after_s"]
 
@@ -87,13 +93,22 @@ async def live_transport(
         connector=aiohttp.TCPConnector(limit=concurrency, ssl=trusted),
         timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_TIMEOUT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
+        request_class=RequestOverQuiet,
         auto_decompress=False,
+        max_line_size=_LONGEST_HEADER_BYTES,
+        max_field_size=_LONGEST_HEADER_BYTES,
+        max_headers=_MOST_HEADERS,
         headers={"Accept-Encoding": ACCEPT_ENCODING},
     ) as session:
         bodies = BodyReader(max_answer_bytes)
+        redaction = Redaction(addresses.api_key)
 
         async def call(request: Request) -> Answer:
-            return await _call(session, addresses, bodies, request)
+            while True:
+                try:
+                    return await _call(session, addresses, bodies, redaction, request)
+                except StaleConnectionError:
+                    continue  # it is closed now; in the end there is a new one
 
         yield call
 
@@ -109,7 +124,9 @@ def _check_url(base_url: str | None) -> None:
         )
 
 
-async def _call(session: aiohttp.ClientSession, addresses: Addresses, bodies: BodyReader, request: Request) -> Answer:
+async def _call(
+    session: aiohttp.ClientSession, addresses: Addresses, bodies: BodyReader, redaction: Redaction, request: Request
+) -> Answer:
     address = await addresses.of(request.endpoint)
     started = time.perf_counter()
     try:
@@ -118,13 +135,16 @@ async def _call(session: aiohttp.ClientSession, addresses: Addresses, bodies: Bo
             address.url, data=request.content, headers=address.headers, proxy=address.proxy, allow_redirects=False
         ) as response:
             body = await bodies.read(response)
+    except StaleConnectionError:
+        raise
     except TimeoutError as error:
         raise _late(error, session.timeout.total) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise _lost(error) from error
+        raise _lost(error, redaction.text) from error
     if response.status not in SUCCESS:
-        content = body.replace(addresses.api_key.encode(), b"[key]")
-        raise _with_told(error_of_status(response.status, response.headers, content), response)
+        refusal = error_of_status(response.status, response.headers, redaction.refusal(body), redacted=redaction.text)
+        raise _with_told(refusal, response)
+    body = redaction.answer(body)
     try:
         usage = check_body(body)
     except LogprobStoreError as error:
@@ -138,7 +158,7 @@ async def _call(session: aiohttp.ClientSession, addresses: Addresses, bodies: Bo
     return Answer(
         request,
         response.status,
-        {name: _plain(response.headers[name]) for name in _KEPT_HEADERS if name in response.headers},
+        {name: redaction.text(_plain(response.headers[name])) for name in _KEPT_HEADERS if name in response.headers},
         body,
         "api",
         latency_s=time.perf_counter() - started,
@@ -174,7 +194,7 @@ def _late(error: TimeoutError, timeout_s: float | None) -> RetryableError:
     return RetryableError(said, error_type="timeout", maybe_billed=True)
 
 
-def _lost(error: Exception) -> RetryableError:
+def _lost(error: Exception, redacted: Callable[[str], str] = str) -> RetryableError:
     """What to make of a call whose answer never came whole, judged by what lies at its root.
 
     Only a connection that never came about is surely unbilled.
@@ -185,13 +205,13 @@ def _lost(error: Exception) -> RetryableError:
     root = chain[-1]
     if any(isinstance(link, aiohttp.ClientResponseError) for link in chain):
         what = f"the answer is no HTTP: {type(root).__name__}: {' '.join(str(root).split())}"
-        return RetryableError(one_line(what), error_type="malformed_answer", maybe_billed=True)
+        return RetryableError(one_line(redacted(what)), error_type="malformed_answer", maybe_billed=True)
     unsent = any(isinstance(link, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)) for link in chain)
     timed_out = isinstance(root, TimeoutError)
     what = "the server did not answer in time" if timed_out else "the connection failed or broke off"
     detail = f"{type(root).__name__}: {root}".rstrip(": ")
     return RetryableError(
-        one_line(f"{what} ({detail})"),
+        one_line(redacted(f"{what} ({detail})")),
         error_type="timeout" if timed_out else "connection",
         maybe_billed=not unsent,
     )
@@ -215,7 +235,9 @@ def check_body(body: bytes) -> Usage | None:
         what = f"is no JSON object: {excerpt(body)}" if body.strip() else "is empty"
         raise RetryableError(f"the answer {what}", error_type="malformed_answer", status=200, maybe_billed=True)
     if b'"error"' in body[:64] and b'"choices"' not in body and b'"output"' not in body:
-        said = error_said(body)
-        status = said.get("code") if isinstance(said.get("code"), int) else None
-        raise error_of_status(status if status is not None and status >= _ERRORS else 500, {}, body)
+        code = error_said(body).get("code")
+        error = error_of_status(code if isinstance(code, int) and code in _ERRORS else _UNSAID, {}, body)
+        if isinstance(error, CallError):
+            error.maybe_billed = True  # the service counts it as answered, whatever it says
+        raise error
     return read_usage(used)

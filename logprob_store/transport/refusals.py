@@ -17,13 +17,14 @@ from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.failures import classify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from logprob_store.errors import LogprobStoreError
     from logprob_store.failures import FailureClass
 
-_CLIENT_ERRORS: Final = 400
-_LONGEST_RETRY_AFTER_S: Final = 24 * 3600.0
+_REDIRECTS: Final = range(300, 400)
+_LONGEST_RETRY_AFTER_S: Final = 32 * 24 * 3600.0
+"""A month's quota may be used up; what is beyond is no time to wait."""
 _EXCERPT: Final = 300
 _LONGEST_MESSAGE: Final = 1000
 
@@ -35,23 +36,32 @@ _STOPS: Final = {
 }
 
 
-def error_of_status(status: int, headers: Mapping[str, str], body: bytes) -> LogprobStoreError:
+def error_of_status(
+    status: int, headers: Mapping[str, str], body: bytes, *, redacted: Callable[[str], str] = str
+) -> LogprobStoreError:
     """What a 4xx or 5xx answer means, by its structured code first and its status second.
 
     Returns a `StopRunError` (quota used up, no access, logprobs refused: every other prompt would fail alike), a
     `RetryableError`, or a plain `CallError` (this prompt's failure), as `failures` says.
+
+    Args:
+        status: the HTTP status.
+        headers: of the answer.
+        body: of the answer.
+        redacted: takes out of what the server says what must not be repeated.
     """
     said = error_said(body)
     code = str(said.get("code") or said.get("type") or "")
     message = str(said.get("message") or "") or excerpt(body) or "no message"
-    where = one_line(f"HTTP {status}{f' {code}' if code else ''}: {message.rstrip('.')}")
+    where = one_line(redacted(f"HTTP {status}{f' {code}' if code else ''}: {message.rstrip('.')}"))
     kind = _with_word_on_retrying(classify(status, said), headers)
     if kind.then == "stop":
         return StopRunError(_STOPS[kind.name].format(where=where), reason=kind.name, status=status)
     if kind.then == "again":
         return RetryableError(where, error_type=kind.name, status=status, retry_after_s=retry_after_s(headers))
-    if status < _CLIENT_ERRORS:
-        where = f"{where}. The server is elsewhere ({headers.get('location')}): set model.base_url to that"
+    if status in _REDIRECTS:
+        elsewhere = one_line(redacted(headers.get("location", "it does not say where")))
+        where = f"{where}. The server is elsewhere ({elsewhere}): set model.base_url to that"
     return CallError(where, error_type=kind.name, status=status)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPO = Path(__file__).parents[2]
+HOSTILE = REPO / "tests" / "faults" / "hostile.py"
 PROGRAM = Path(sys.executable).with_name("logprobs")
 
 JOB = """
@@ -141,3 +142,13 @@ def serve_in() -> Iterator[Any]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def hostile() -> Iterator[str]:
+    """The URL of a hostile server in a process of its own."""
+    process = subprocess.Popen([sys.executable, HOSTILE], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.kill()
+    process.communicate()

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pytest
@@ -15,11 +15,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 from hostile import ATTACKS, ESCAPES, OUTCOMES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-HOSTILE = Path(__file__).parents[1] / "faults" / "hostile.py"
 
 # What a terminal would obey: C0 and C1 controls but for line breaks and tabs, and what turns the direction of text.
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -45,16 +40,6 @@ path = "cache"
 [store]
 path = "store"
 """
-
-
-@pytest.fixture
-def hostile() -> Iterator[str]:
-    """The URL of a hostile server in a process of its own."""
-    process = subprocess.Popen([sys.executable, HOSTILE], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    yield process.stdout.readline().strip()
-    process.kill()
-    process.communicate()
 
 
 def ask(workplace: Any, url: str, texts: dict[str, str], *, attempts: int = 2, most: int = 24 << 20) -> Path:
@@ -101,7 +86,8 @@ def test_attacks_hurt_nobody_else(workplace: Any, hostile: str) -> None:
     expected = {attack for attack, outcome in OUTCOMES.items() if outcome == "ok"} | {f"honest-{n}" for n in range(30)}
     assert set(tables["completions"]["prompt_id"]) == expected
     billed = dict(tables["failures"].select("prompt_id", "maybe_billed").iter_rows())
-    assert [attack for attack, maybe in billed.items() if not maybe] == ["endless_refusal"]
+    unpaid = {attack for attack, maybe in billed.items() if not maybe}
+    assert unpaid == {"endless_refusal", "key_in_a_refusal", "key_escaped", "key_in_a_location"}
     # An idle run has some 250 MiB; 24 MiB may be an answer, and two large ones are read at a time.
     assert most_mib < 800
     lengths = {"long_token": 1, "many_tokens": 100_000, "nulls": 2, "surrogates": 3, "escapes": 1}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any
+import sys
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from logprob_store.cache import AnswerCache
 
-if TYPE_CHECKING:
-    from pathlib import Path
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+
+from hostile import ECHOES, OUTCOMES
 
 KEY = "-".join(["sk", "proj", "Zq8vN3xT7rK1mW5yB9cD2fG4hJ6kL0pS"])  # noqa: FLY002  in one piece, scanners take it for a key
 
@@ -73,6 +76,34 @@ def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
     assert done.returncode in {0, 4}
     assert [text for text in said if KEY in text] == []
     assert [name for name, text in texts_of(workplace.folder).items() if KEY in text] == []
+
+
+def test_a_server_that_says_the_key_back_is_quoted_without_it(workplace: Any, hostile: str) -> None:
+    """In answers, headers, refusals, escaped, in what is no HTTP: `[key]` stands in its place, and the job goes on."""
+    job = workplace.job(hostile, prompts=0, attempts=2)
+    pl.DataFrame({"id": list(ECHOES), "word": [f"<{attack}>" for attack in ECHOES]}).write_parquet(
+        workplace.folder / "prompts.parquet"
+    )
+    job.write_text(job.read_text().replace("[model]", '[model]\napi_key_env = "MY_KEY"'))
+    done = subprocess.run(
+        [str(workplace.program), "-v", "run", str(job), "--run", "r"],
+        cwd=workplace.folder,
+        env={**os.environ, "MY_KEY": KEY},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 3, done.stderr
+    assert KEY not in done.stdout + done.stderr
+    assert "the server wrote the API key into an answer" in done.stderr
+    assert [name for name, text in texts_of(workplace.folder).items() if KEY in text] == []
+    tables = workplace.tables()
+    (answer,) = tables["completions"].filter(prompt_id="key_in_the_answer")["text"]
+    assert answer.startswith("[key]")
+    said = dict(tables["failures"].select("prompt_id", "message").iter_rows())
+    assert {attack for attack, message in said.items() if "[key]" not in message} == set()
+    assert {attack for attack, outcome in OUTCOMES.items() if attack in ECHOES and outcome != "ok"} == set(said)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,18 @@ OUTCOMES: Final = {
     "bom": "ok",
     "long_number": "ok",
     "twice": "ok",
+    "no_choices": "malformed_answer",
+    "error_late": "error_body",
+    "error_code": "server_error",
+    "many_headers": "ok",
+    "header_of_a_gateway": "ok",
+    "key_in_the_answer": "ok",
+    "key_in_headers": "ok",
+    "key_in_html": "malformed_answer",
+    "key_in_a_refusal": "invalid_request",
+    "key_escaped": "invalid_request",
+    "key_in_a_location": "invalid_request",
+    "key_in_no_http": "malformed_answer",
     "long_token": "ok",
     "escapes": "ok",
     "nulls": "ok",
@@ -70,6 +82,11 @@ def head(length: int | None = None, *more: str, status: str = "200 OK") -> bytes
 def whole(body: bytes, *more: str) -> bytes:
     """An answer with its true length."""
     return head(len(body), *more) + body
+
+
+def refusal(body: bytes) -> bytes:
+    """A 400 that says this."""
+    return head(len(body), status="400 Bad Request") + body
 
 
 def bomb(window: int) -> bytes:
@@ -102,6 +119,11 @@ BODIES: Final[dict[str, Callable[[bytes], bytes]]] = {
     "deflate_bomb": lambda _: whole(bomb(15), "content-encoding: deflate"),
     "declared": lambda _: head(1 << 40) + b'{"choices": [',
     "long_header": lambda answer: whole(answer, f"x-long: {'x' * (1 << 20)}"),
+    "no_choices": lambda _: whole(b'{"status": "queued"}'),
+    "error_late": lambda _: whole(b'{"id": "' + b"x" * 100 + b'", "error": {"message": "in the end"}}'),
+    "error_code": lambda _: whole(b'{"error": {"code": 1' + b"0" * 30 + b"}}"),
+    "many_headers": lambda answer: whole(answer, *(f"x-{n}: {n}" for n in range(500))),
+    "header_of_a_gateway": lambda answer: whole(answer, f"content-security-policy: {'x' * 20_000}"),
     "no_http": lambda answer: b"220 smtp.example ESMTP\r\n" + answer,
     "length_too_long": lambda answer: head(len(answer) + 10, "connection: close") + answer,
     "length_too_short": lambda answer: head(len(answer) - 10) + answer,
@@ -122,6 +144,17 @@ BODIES: Final[dict[str, Callable[[bytes], bytes]]] = {
     "many_tokens": lambda answer: whole(with_tokens(answer, " many", " words", times=50_000)),
 }
 
+ECHOES: Final[dict[str, Callable[[bytes, bytes], bytes]]] = {
+    "key_in_the_answer": lambda answer, key: whole(answer.replace(b'"content": "', b'"content": "' + key, 1)),
+    "key_in_headers": lambda answer, key: whole(answer, f"x-request-id: {key.decode()}", f"server: {key.decode()}"),
+    "key_in_html": lambda _, key: whole(b"<html>not with " + key),
+    "key_in_a_refusal": lambda _, key: refusal(b'{"error":{"message":"not with ' + key + b'"}}'),
+    "key_escaped": lambda _, key: refusal(b'{"error":"' + b"".join(b"\\u%04x" % sign for sign in key) + b'"}'),
+    "key_in_a_location": lambda _, key: head(0, f"location: http://127.0.0.1/?{key.decode()}", status="307 Elsewhere"),
+    "key_in_no_http": lambda _, key: b"HTTP/1.1 " + key + b"\r\n\r\n",
+}
+"""What says the key of a call back."""
+
 ENDLESS: Final = {
     "endless": (head(None, "connection: close") + b"{", b" " * 65536),
     "endless_chunks": (head(None, "transfer-encoding: chunked") + b"1\r\n{\r\n", b"10000\r\n" + b" " * 65536 + b"\r\n"),
@@ -129,13 +162,13 @@ ENDLESS: Final = {
     "endless_headers": (b"HTTP/1.1 200 OK\r\n", b"x-more: yes\r\n" * 1000),
 }
 
-ATTACKS: Final = {*BODIES, *ENDLESS}
+ATTACKS: Final = {*BODIES, *ECHOES, *ENDLESS}
 
 
 async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """Answer one request; returns whether the connection may go on."""
-    said = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-    length = re.search(r"content-length: (\d+)", said)
+    said = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    length = re.search(r"content-length: (\d+)", said, re.IGNORECASE)
     body = await reader.readexactly(int(length[1]) if length else 0)
     wanted = re.search(r"<(\w+)>", body.decode())
     attack = wanted[1] if wanted else ""
@@ -146,9 +179,13 @@ async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
             writer.write(again)
             await writer.drain()
     honest = answer_to("/v1/chat/completions", json.loads(body))
-    writer.write(BODIES.get(attack, whole)(honest))
+    if attack in ECHOES:
+        key = re.search(r"authorization: bearer (\S+)", said, re.IGNORECASE)
+        writer.write(ECHOES[attack](honest, key[1].encode() if key else b""))
+    else:
+        writer.write(BODIES.get(attack, whole)(honest))
     await writer.drain()
-    return attack not in {"declared", "no_http", "length_too_long", "bad_chunks"}
+    return attack not in {"declared", "no_http", "length_too_long", "bad_chunks", "key_in_no_http"}
 
 
 async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -13,6 +13,7 @@ word of `STEPS` or an HTTP status, then options after `:` (`;` between them), th
     error200   quota   content_filter   no_logprobs   redirect:to=/v1/elsewhere   429:retry-after=2   503*3
     no_echo (as if nobody had asked for the prompt's logprobs)   zeros (all of them 0.0)
     utf16   latin1 (a byte in the text that is no UTF-8)
+    unasked (the answer, and once more 20 ms later)   parting (the answer, and 20 ms later a 408 to nothing)
 
 Options are headers of the answer, but for `seconds`, `to` and these: `retry-after-date=2` is the date two seconds from
 now, `clock-off=3600` sends a `Date` of a clock that is an hour ahead (and says `retry-after-date` by that clock), and
@@ -59,6 +60,7 @@ WORDS = (
 STEPS = frozenset({
     "ok", "hang", "drip", "reset", "reset_body", "short", "truncated", "malformed", "html", "empty", "null",
     "error200", "quota", "content_filter", "no_logprobs", "redirect", "no_echo", "zeros", "utf16", "latin1",
+    "unasked", "parting",
 })  # fmt: skip
 
 # Step to status, code, type and message.
@@ -80,7 +82,21 @@ SPOILT = {
 }
 
 BILLED = frozenset(
-    {"ok", "drip", "reset_body", "short", "truncated", "malformed", "null", "no_echo", "zeros", "utf16", "latin1"}
+    {
+        "ok",
+        "drip",
+        "reset_body",
+        "short",
+        "truncated",
+        "malformed",
+        "null",
+        "no_echo",
+        "zeros",
+        "utf16",
+        "latin1",
+        "unasked",
+        "parting",
+    }
 )
 """Steps for which a real service computes an answer, whether or not it arrives."""
 
@@ -531,7 +547,11 @@ class Server:
                 await writer.drain()
                 await asyncio.sleep(step.seconds / len(pieces))
             return "answered"
-        return await _send(writer, 200, _spoilt(step.name, content), step.headers)
+        answered = await _send(writer, 200, _spoilt(step.name, content), step.headers)
+        if step.name in {"unasked", "parting"}:
+            await asyncio.sleep(0.02)
+            await (_send(writer, 200, content) if step.name == "unasked" else _send(writer, 408, b""))
+        return answered
 
 
 def _spoilt(name: str, content: bytes) -> bytes:

@@ -1,0 +1,33 @@
+"""What a server writes without being asked is nobody's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import fault_server as faults
+import pytest
+
+from logprob_store.request import make_request
+from logprob_store.transport.live import live_transport
+
+
+@pytest.mark.parametrize("step", ["unasked", "parting"])
+def test_what_comes_over_an_idle_connection_is_not_the_next_answer(fault_server: Any, step: str) -> None:
+    """Not an answer that comes twice, nor what a proxy says before it would close a connection that nobody uses."""
+    fault_server.when("first", step)
+    bodies = [{"model": "m", "messages": [{"role": "user", "content": text}]} for text in ("first", "second")]
+
+    async def both() -> list[dict[str, Any]]:
+        async with live_transport(base_url=fault_server.url, api_key="none", concurrency=1) as transport:
+            answers = []
+            for body in bodies:
+                answer = await transport(make_request(body, endpoint="chat", provider="p"))
+                answers.append(json.loads(answer.body))
+                await asyncio.sleep(0.1)
+            return answers
+
+    expected = [json.loads(faults.answer_to("/v1/chat/completions", body)) for body in bodies]
+    assert asyncio.run(both()) == expected
+    assert len(fault_server.calls) == 2
