@@ -111,3 +111,23 @@ def test_fields_at_a_path(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert code == 0
     assert "/emoji" in out
     assert "/mood" not in out
+
+
+def test_fields_at_a_path_that_there_is_not(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path without its slash is an error that lists the paths there are, and not an empty table."""
+    code = run(monkeypatch, "fields", store, "--path", "mood")
+
+    assert code == 2
+    assert "--path 'mood': no answer has a value there; there are '/emoji', '/mood'" in capsys.readouterr().err
+
+
+def test_labels_at_a_path_that_is_none(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A field without its slash is an error, and not a table of nulls."""
+    code = run(monkeypatch, "labels", store, "--labels", "happy,sad", "--field", "mood")
+
+    assert code == 2
+    assert "it begins with a slash, as '/mood'" in capsys.readouterr().err

@@ -36,7 +36,7 @@ _GROUP: Final = "group"
 
 
 def calibrate(
-    frame: pl.DataFrame,
+    frame: pl.DataFrame | pl.LazyFrame,
     *,
     confidence: str = "confidence",
     correct: str = "correct",
@@ -81,6 +81,7 @@ def calibrate(
     if method not in METHODS:
         raise InputError(f"calibration method {method!r} is none of {', '.join(METHODS)}")
     needed("sklearn")
+    frame = frame.lazy().collect()
     rows = _rows(frame, confidence, correct, as_list(groups))
     _enough(rows, folds, grouped=groups is not None)
     c, y = rows["c"].to_numpy(), rows["y"].to_numpy()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write all rows to a .parquet, .csv, .json or .jsonl file.")
 ]
+_PATHS = 10
+"""How many paths a message names."""
+
 LimitOption = Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to print.")]
 
 
@@ -84,10 +87,15 @@ def fields(
     """
     import polars as pl
 
+    from logprob_store.errors import InputError
+
     opened = open_runs(store, run)
     rows = opened.fields()
     if path is not None:
-        rows = rows.filter(pl.col("path") == path)
+        found = rows.filter(pl.col("path") == path).collect(engine="streaming")
+        if not found.height:
+            raise InputError(f"--path {path!r}: no answer has a value there; there are {_paths(rows)}")
+        rows = found.lazy()
     columns = [
         "path",
         "value",
@@ -100,6 +108,16 @@ def fields(
     ]
     order = ["joint_probability", "run", "completion_id", "field_index"]
     _present(_with_prompts(rows, opened.completions), columns, order, output=output, limit=limit, as_json=as_json)
+
+
+def _paths(rows: pl.LazyFrame) -> str:
+    """The paths that most answers have, in words."""
+    import polars as pl
+
+    counted = rows.filter(pl.col("path").is_not_null()).group_by("path").len()
+    names = counted.sort("len", "path", descending=[True, False]).collect(engine="streaming")["path"]
+    more = f" and {len(names) - _PATHS} more" if len(names) > _PATHS else ""
+    return (", ".join(map(repr, names.head(_PATHS))) or "none, as no answer is JSON") + more
 
 
 def _with_prompts(rows: pl.LazyFrame, completions: pl.LazyFrame) -> pl.LazyFrame:

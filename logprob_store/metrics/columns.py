@@ -6,11 +6,14 @@ Leaves out the formulas; they are in `sequence`, `topk` and `topk_entropy`.
 from __future__ import annotations
 
 import math
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import polars as pl
 
-from logprob_store.schema import KEYS
+from logprob_store.schema import KEYS, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Column: TypeAlias = str | pl.Expr
 """A column by name, or any expression of logprobs, such as `pl.col("logprob").filter(ls.generated())`."""
@@ -37,6 +40,19 @@ def generated() -> pl.Expr:
 def as_column(column: Column) -> pl.Expr:
     """The expression a user means by a name or an expression."""
     return pl.col(column) if isinstance(column, str) else column
+
+
+def check_sections(sections: Sequence[str]) -> None:
+    """That there are such sections; another name would find no token, and say nothing.
+
+    Raises:
+        ValueError: there are not.
+    """
+    if isinstance(sections, str):
+        raise ValueError(f"sections {sections!r} is one text; give a list")  # noqa: TRY004  a text is a sequence, too
+    for section in sections:
+        if section not in Section.categories:
+            raise ValueError(f"section {section!r} is none of {', '.join(Section.categories)}")
 
 
 def ln_base(base: float) -> float:

@@ -85,7 +85,7 @@ class Conformal:
 
 
 def conformal_threshold(
-    frame: pl.DataFrame,
+    frame: pl.DataFrame | pl.LazyFrame,
     *,
     alpha: float = 0.1,
     method: ConformalMethod = "lac",
@@ -125,7 +125,7 @@ def conformal_threshold(
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha {alpha} is not between 0 and 1; 0.1 promises 90 %")
-    known = frame.filter(pl.col(truth).is_not_null())
+    known = frame.lazy().filter(pl.col(truth).is_not_null()).collect()
     if known.select(pl.struct(*row, label).is_duplicated().any()).item():
         raise ValueError(f"a {label} stands twice in one row of {', '.join(row)}: add its probabilities up")
     scored = known.with_columns(score=_scores(method, row, probability))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from logprob_store.metrics.columns import check_sections
 from logprob_store.metrics.in_parts import in_parts
 from logprob_store.metrics.json_find import find_json
 from logprob_store.metrics.spelled import SCORES, Spelled, scores_of, spell
@@ -79,6 +80,9 @@ def field_confidence(
         sections: which sections to read; each is a text of its own.
         wrapped: whether to look for JSON inside other text.
 
+    Raises:
+        ValueError: there is no such section.
+
     The value of `"a"` is the second token, of 1/2, and the third, of 1/4, which also has the closing quote:
 
     >>> from math import log
@@ -90,6 +94,7 @@ def field_confidence(
     >>> field_confidence(tokens).select("path", "value", *shown).collect().rows()
     [('/a', '"Paris"', 0.125, 2, 1, None)]
     """
+    check_sections(sections)
     chosen = tokens.filter(pl.col("section").cast(pl.String).is_in(list(sections)))
     kinds = tokens.collect_schema()
     where = {name: kinds[name] for name in (*KEYS, "section")}

@@ -35,7 +35,7 @@ class GuaranteedThreshold(NamedTuple):
 
 
 def guaranteed_threshold(
-    frame: pl.DataFrame,
+    frame: pl.DataFrame | pl.LazyFrame,
     confidence: Column = "confidence",
     correct: Column = "correct",
     *,
@@ -74,7 +74,7 @@ def guaranteed_threshold(
         raise ValueError(f"thresholds {list(thresholds)}: give at least one, each in [0, 1]")
     beta = needed("scipy.stats").beta
     c, y = pairs(confidence, correct)
-    rows = frame.select(c.alias("c"), y.alias("y"))
+    rows = frame.lazy().select(c.alias("c"), y.alias("y")).collect()
     share = failure / len(set(thresholds))
     for threshold in sorted(set(thresholds)):
         taken = rows.filter(pl.col("c") >= threshold)["y"]

@@ -12,8 +12,9 @@ import polars as pl
 
 from logprob_store.errors import LabelsCollideError
 from logprob_store.metrics.branches import DEEPEST, Branches, follow
+from logprob_store.metrics.columns import check_sections
 from logprob_store.metrics.in_parts import in_parts
-from logprob_store.metrics.places import places
+from logprob_store.metrics.places import check_place, places
 from logprob_store.metrics.spelling import ALL_DIFFERENCES, Difference, Labels, Spelling
 from logprob_store.schema import KEYS
 
@@ -96,7 +97,8 @@ def label_probabilities(
         section: the section to look in.
 
     Raises:
-        ValueError: both `after` and `field`, or labels that are none, empty or spelled alike.
+        ValueError: both `after` and `field`, an empty `after`, a `field` that is no path, a section that there is not,
+            or labels that are none, empty or spelled alike.
         LabelsCollideError: when computed; see `shared`.
 
     "True" has 1/2 and " true" 1/8, "False" 1/4; of 1/8 nobody knows:
@@ -112,8 +114,8 @@ def label_probabilities(
     >>> table.select("label", numbers).collect().rows()
     [('True', 0.625, 0.714286, 0.625, 0.75, 0.875, 0.125), ('False', 0.25, 0.285714, 0.25, 0.375, 0.875, 0.125)]
     """
-    if after is not None and field is not None:
-        raise ValueError(f"after {after!r} and field {field!r}: a label is at one place; give one of them")
+    check_place(after, field)
+    check_sections([section])
     if shared not in get_args(Shared):
         raise ValueError(f"shared {shared!r} is none of {', '.join(get_args(Shared))}")
     spelling = Spelling(labels, ignore)

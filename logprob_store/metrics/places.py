@@ -13,9 +13,29 @@ from logprob_store.metrics.fields import field_spans
 from logprob_store.metrics.spelled import Spelled, spell
 from logprob_store.schema import KEYS
 
-__all__ = ["places"]
+__all__ = ["check_place", "places"]
 
 _TEXT: Final = (*KEYS, "section")
+
+
+def check_place(after: str | None, field: str | None) -> None:
+    """That a place can be looked for.
+
+    Raises:
+        ValueError: two places, an empty marker, or a field that is no path.
+
+    >>> check_place(None, "mood")
+    Traceback (most recent call last):
+    ValueError: field 'mood' is no RFC 6901 path: it begins with a slash, as '/mood'; '' is the whole answer
+    """
+    if after is not None and field is not None:
+        raise ValueError(f"after {after!r} and field {field!r}: a label is at one place; give one of them")
+    if after == "":
+        raise ValueError("after '': an empty text is everywhere; leave it out for the answer's beginning")
+    if field and not field.startswith("/"):
+        raise ValueError(
+            f"field {field!r} is no RFC 6901 path: it begins with a slash, as {'/' + field!r}; '' is the whole answer"
+        )
 
 
 def places(tokens: pl.LazyFrame, *, after: str | None, field: str | None) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 import polars as pl
 
 from logprob_store.metrics.columns import Column, as_column
+from logprob_store.metrics.judged import as_list
 from logprob_store.schema import CHOICES_PER_SAMPLE
 
 __all__ = ["Clusters", "mc_entropy", "normalised_text", "sample_scores"]
@@ -115,7 +116,7 @@ def sample_scores(
     >>> round(row["semantic_entropy_monte_carlo"], 6)  # (2 ln 4/3 + ln 4) / 3
     0.653886
     """
-    by = list(by)
+    by, scores = as_list(by), scores.lazy()
     whole = (pl.col("unscored_tokens") == 0) & pl.col("logprob_sum").is_not_null()
     answers = _clustered(scores, clusters, by).with_columns(
         # an answer with a token that nobody scored has no probability: the sum of the rest is too large

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from logprob_store.errors import InputError
 from logprob_store.metrics import catalogue
 from logprob_store.metrics.chosen import with_chosen
 from logprob_store.metrics.columns import generated
@@ -68,7 +69,7 @@ def scores(
     is asked for. Needs: the three tables. Ranges, directions, sources: as each metric's own function says.
 
     Raises:
-        InputError: a name that there is not.
+        InputError: a name that there is not, or one of two columns.
 
     Two tokens of 1/2 and 1/8, the second completion without any:
 
@@ -158,10 +159,18 @@ class _Plan:
 
     @classmethod
     def of(cls, metrics: Sequence[str | pl.Expr] | None, *, keys: tuple[str, ...], measured: bool) -> _Plan:
+        if isinstance(metrics, str):
+            raise InputError(f"metrics {metrics!r} is one text; give a list")
         listed = catalogue.DEFAULT_METRICS if metrics is None else metrics
         names = tuple(dict.fromkeys(metric for metric in listed if isinstance(metric, str)))
         catalogue.check_metrics(names)
-        return cls(names, tuple(metric for metric in listed if isinstance(metric, pl.Expr)), keys, measured)
+        own = tuple(metric for metric in listed if isinstance(metric, pl.Expr))
+        taken = {*_FROM_COMPLETIONS, *names}
+        for name in (expr.meta.output_name() for expr in own):
+            if name in taken:
+                raise InputError(f"two columns of scores are called {name!r}; name the expression with .alias()")
+            taken.add(name)
+        return cls(names, own, keys, measured)
 
     @property
     def of_tokens(self) -> list[str]:

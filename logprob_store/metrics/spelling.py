@@ -56,7 +56,8 @@ class Spelling:
         """Take the labels, or each label's spellings.
 
         Raises:
-            ValueError: no labels, an empty one, two that are spelled alike, or a difference that there is not.
+            ValueError: no labels, an empty one, one without spellings, two that are spelled alike, or a difference that
+                there is not.
         """
         if isinstance(labels, str):
             raise ValueError(f"labels {labels!r} is one text; give a list")  # noqa: TRY004  a text is a sequence, too
@@ -66,6 +67,8 @@ class Spelling:
             raise ValueError(f"ignore {', '.join(sorted(unknown))} is none of {', '.join(ALL_DIFFERENCES)}")
         if not self.names:
             raise ValueError("there are no labels")
+        if isinstance(labels, Mapping):
+            _check_spellings(labels)
         self._forms: dict[bytes, int] = {}
         for number, name in enumerate(self.names):
             for spelled in labels[name] if isinstance(labels, Mapping) else [name]:
@@ -126,3 +129,12 @@ class Spelling:
     def named(self, numbers: Iterable[int]) -> str:
         """Labels in words."""
         return " and ".join(repr(self.names[number]) for number in sorted(numbers))
+
+
+def _check_spellings(labels: Mapping[str, Sequence[str]]) -> None:
+    """That each label has a list of spellings, one at least."""
+    for name, spellings in labels.items():
+        if isinstance(spellings, str):
+            raise ValueError(f"the spellings of label {name!r} are one text, {spellings!r}; give a list")  # noqa: TRY004  a text is a sequence, too
+        if not spellings:
+            raise ValueError(f"label {name!r} has no spelling; name it in its own list")

@@ -318,6 +318,13 @@ def test_sections_are_texts_of_their_own() -> None:
     assert tool.select("value", "logprob_sum").collect().rows() == [("2", -2.0)]
 
 
+@pytest.mark.parametrize("sections", ["content", ["contents"]])
+def test_sections_that_there_are_not(sections: Any) -> None:
+    """A misspelt section is an error, and not an empty table."""
+    with pytest.raises(ValueError, match="section"):
+        ls.field_confidence(table(), sections=sections)
+
+
 def test_a_hundred_thousand_levels() -> None:
     """Depth is no matter, whether it closes, stops or breaks; where the paths would fill the memory it says so."""
     deep = 100_000

@@ -278,6 +278,8 @@ def test_white_space_and_quotes_before_the_label() -> None:
         (["a", " "], "label ' ' has an empty spelling"),
         ([], "there are no labels"),
         ("yes", "labels 'yes' is one text; give a list"),
+        ({"yes": "yes"}, "the spellings of label 'yes' are one text, 'yes'; give a list"),
+        ({"yes": ["yes"], "no": []}, "label 'no' has no spelling"),
     ],
 )
 def test_labels_that_cannot_be(names: Any, message: str) -> None:
@@ -287,9 +289,15 @@ def test_labels_that_cannot_be(names: Any, message: str) -> None:
 
 
 def test_arguments_that_cannot_be() -> None:
-    """Two places, and misspelt words."""
+    """Two places, places that are nowhere, and misspelt words."""
     with pytest.raises(ValueError, match="give one of them"):
         ls.label_probabilities(*tables(), ["a"], after="x", field="/y")
+    with pytest.raises(ValueError, match="an empty text is everywhere"):
+        ls.label_probabilities(*tables(), ["a"], after="")
+    with pytest.raises(ValueError, match="field 'mood' is no RFC 6901 path: it begins with a slash, as '/mood'"):
+        ls.label_probabilities(*tables(), ["a"], field="mood")
+    with pytest.raises(ValueError, match="section 'answer' is none of prompt, content"):
+        ls.label_probabilities(*tables(), ["a"], section="answer")
     with pytest.raises(ValueError, match="'none' is none of error, bound, whole"):
         ls.label_probabilities(*tables(), ["a"], shared="none")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="ignore cases is none of space, case, quotes"):

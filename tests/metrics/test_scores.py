@@ -261,3 +261,17 @@ def test_pieces_change_nothing() -> None:
     opened.clear()
     assert pieces.head(1).collect().height == 1
     assert opened == [1]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ("perplexity", "metrics 'perplexity' is one text; give a list"),
+        (["perplexity", ls.perplexity()], "two columns of scores are called 'perplexity'"),
+        ([ls.perplexity().alias("text")], "two columns of scores are called 'text'"),
+    ],
+)
+def test_metrics_are_a_list_of_different_names(metrics: Any, message: str) -> None:
+    """A text is no list of names, and no column has the name of another."""
+    with pytest.raises(InputError, match=message):
+        ls.scores(pl.LazyFrame(), None, pl.LazyFrame(), metrics=metrics)
