@@ -59,7 +59,7 @@ def compare(
 
     answer = normalised_text() if normalise else "text"
     theirs = None if other is None else open_store(other)
-    comparison = open_store(store).compare(run_a, run_b, other=theirs, answer=answer)
+    comparison = open_store(store).compare(run_a, run_b, other=theirs, answer=answer).collect()
     summary = comparison.summary(resamples=resamples)
     verdict = summary.verdict(
         max_flip_rate=max_flip_rate, max_perplexity_increase=max_perplexity_increase, max_js=max_js

@@ -1,7 +1,8 @@
 """Two runs of the same prompts: which answers changed, from where on, and by how much.
 
-Holds the pairs of answers and the pairs of tokens, lazily. Leaves out what is said of all pairs together
-(`comparison`), the divergences (`divergence`) and opening stores.
+Holds the pairs of answers, and what is compared of some of them, in memory. Leaves out which pairs are compared at a
+time (`pair_batches`), what is said of all pairs together (`comparison`), the divergences (`divergence`) and opening
+stores.
 
 Answers are paired by prompt_id, sample_index and choice_index. Tokens are compared as long as all before them are the
 same: what a model gives after another text is another question.
@@ -9,72 +10,86 @@ same: what a model gives after another text is another question.
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from logprob_store.metrics import sequence
 from logprob_store.metrics.columns import Column, as_column, generated
 from logprob_store.metrics.divergence import js_divergence, kl_divergence
-from logprob_store.metrics.scores import Tables, scores
 from logprob_store.metrics.windows import written_order
-from logprob_store.schema import KEYS
+
+if TYPE_CHECKING:
+    from logprob_store.metrics.scores import Tables
 
 __all__ = ["compared_positions", "compared_prompts", "paired_answers"]
 
 _MATCH: Final = ("prompt_id", "sample_index", "choice_index")
-_SCORES: Final = ("scored_tokens", "unscored_tokens", "logprob_sum", "mean_logprob", "confidence", "perplexity")
+_SCORES: Final = (
+    sequence.scored_tokens(),
+    sequence.unscored_tokens(),
+    sequence.logprob_sum(),
+    sequence.mean_logprob(),
+    sequence.confidence(),
+    sequence.perplexity(),
+)
+_COUNTS: Final = ("scored_tokens", "unscored_tokens")
 _DIFFERENCES: Final = ("mean_logprob", "confidence", "perplexity")
+_PLACES: Final = 2**36
+"""More than `written_order` gives, so that a pair's number and a place are one integer."""
 
 
-def paired_answers(a: Tables, b: Tables, *, answer: Column = "text") -> pl.LazyFrame:
+def paired_answers(a: Tables, b: Tables) -> pl.LazyFrame:
     """Every answer of both runs beside its partner, or alone.
 
-    Columns: prompt_id, sample_index, choice_index; run_a, run_b; completion_id_a, completion_id_b, null where that run
-    has no such answer; answer_a, answer_b, what is compared. Nulls match each other.
+    Columns: prompt_id, sample_index, choice_index; completion_id_a, completion_id_b, null where that run has no such
+    answer. Nulls match each other.
     """
-    sides = []
-    for (_, _, completions), name in ((a, "a"), (b, "b")):
-        columns = {"run": pl.col("run"), "completion_id": pl.col("completion_id"), "answer": as_column(answer)}
-        named = {f"{column}_{name}": expr for column, expr in columns.items()}
-        sides.append(completions.select(*_MATCH, **named))
+    sides = [
+        completions.select(*_MATCH, pl.col("completion_id").alias(f"completion_id_{name}"))
+        for (_, _, completions), name in ((a, "a"), (b, "b"))
+    ]
     return sides[0].join(sides[1], on=list(_MATCH), how="full", coalesce=True, nulls_equal=True)
 
 
-def compared_positions(a: Tables, b: Tables, pairs: pl.LazyFrame) -> pl.LazyFrame:
+def compared_positions(a: Tables, b: Tables, pairs: pl.DataFrame) -> pl.DataFrame:
     """One row per place up to the first difference, of the pairs that have two answers.
 
-    Columns: completion_id_a; section, position; token_a, token_b, logprob_a, logprob_b, null where that answer has
-    ended; same_token; delta_p, p_b - p_a of a token that both chose; kl, js and same_top (the likeliest tokens of both
-    are the same; ties count), null where a side has no alternatives. The place of the first difference is in: both were
-    given the same text there.
+    Columns: pair, the number that `pairs` gives it; prompt_id, sample_index, choice_index, completion_id_a; section,
+    position; token_a, token_b, logprob_a, logprob_b, null where that answer has ended; same_token; kl, js and same_top
+    (the likeliest tokens of both are the same; ties count), null where a side has no alternatives; delta_p, p_b - p_a
+    of a token that both chose. The place of the first difference is in: both were given the same text there.
     """
-    matched = pairs.drop_nulls(["completion_id_a", "completion_id_b"]).select("completion_id_a", "completion_id_b")
+    matched = pairs.drop_nulls(["completion_id_a", "completion_id_b"])
     tokens = _paired_tokens(a, b, matched)
-    ends = tokens.filter(~pl.col("same_token")).group_by("completion_id_a").agg(pl.col("place").min().alias("_end"))
-    within = (pl.col("place") <= pl.col("_end")).fill_null(value=True)
-    shared = tokens.join(ends, on="completion_id_a", how="left").filter(within).drop("_end")
-    shown = _paired_alternatives(a, b, matched).join(ends, on="completion_id_a", how="left").filter(within)
-    divergences = shown.group_by("completion_id_a", "place").agg(
-        kl_divergence().alias("kl"), js_divergence().alias("js"), _same_top().alias("same_top")
-    )
+    ends = tokens.filter(~pl.col("same_token")).group_by("pair").agg(pl.col("place").min().alias("end"))
+    within = (pl.col("place") <= pl.col("end")).fill_null(value=True)
+    # one order, so that means are the same to the last digit however the rows came
+    shared = tokens.join(ends, on="pair", how="left").filter(within).drop("end").sort("place")
+    divergences = _divergences(a, b, matched.join(ends, on="pair", how="left"))
     p = {name: pl.col(f"logprob_{name}").exp() for name in "ab"}
     return (
-        shared.join(divergences, on=["completion_id_a", "place"], how="left")
+        matched.select("pair", *_MATCH, "completion_id_a")
+        .join(shared, on="pair", maintain_order="right")
+        .join(divergences, on="place", how="left", maintain_order="left")
         .with_columns(delta_p=pl.when("same_token").then(p["b"] - p["a"]))
         .drop("place")
     )
 
 
-def compared_prompts(a: Tables, b: Tables, pairs: pl.LazyFrame, positions: pl.LazyFrame) -> pl.LazyFrame:
+def compared_prompts(
+    a: Tables, b: Tables, pairs: pl.DataFrame, positions: pl.DataFrame, *, answer: Column = "text"
+) -> pl.DataFrame:
     """One row per pair: flips, differences of scores, and what its positions say.
 
-    Columns: those of `paired_answers`; flip, whether the answers differ (null where one is missing);
-    first_different_byte, of their UTF-8; first_difference, the position of the first token that differs, and
-    difference_section; common_tokens before it; scores of both sides; delta_logprob_sum (null where a token of either
-    is unscored), delta_mean_logprob, delta_confidence, delta_perplexity, b - a; compared_places, mean_kl, mean_js,
-    max_js, same_top_rate, rms_delta_p, max_abs_delta_p.
+    Columns: those of `paired_answers`; run_a, run_b; answer_a, answer_b, what is compared; flip, whether they differ
+    (null where one is missing); first_different_byte, of their UTF-8; first_difference, the position of the first token
+    that differs, and difference_section; common_tokens before it; scores of both sides; delta_logprob_sum (null where a
+    token of either is unscored), delta_mean_logprob, delta_confidence, delta_perplexity, b - a; compared_places,
+    mean_kl, mean_js, max_js, same_top_rate, rms_delta_p, max_abs_delta_p.
     """
-    by_pair = positions.group_by("completion_id_a").agg(
+    by_pair = positions.group_by("pair", maintain_order=True).agg(
         _where_different("position").alias("first_difference"),
         _where_different("section").alias("difference_section"),
         pl.col("same_token").sum().alias("common_tokens"),
@@ -87,16 +102,32 @@ def compared_prompts(a: Tables, b: Tables, pairs: pl.LazyFrame, positions: pl.La
         pl.col("delta_p").pow(2).mean().sqrt().alias("rms_delta_p"),
         pl.col("delta_p").abs().max().alias("max_abs_delta_p"),
     )
-    table = pairs.with_columns(_flip(), _first_different_byte())
+    table = pairs
     for tables, name in ((a, "a"), (b, "b")):
-        scored = scores(tables[0], None, tables[2], metrics=_SCORES)
-        renamed = scored.select(pl.col("run", "completion_id", *_SCORES).name.suffix(f"_{name}"))
-        table = table.join(renamed, on=[f"{key}_{name}" for key in KEYS], how="left")
+        table = table.join(_answers(tables, pairs, name, answer), on="pair", how="left", maintain_order="left")
+    names = {name: [f"{column}_{name}" for column in ("run", "completion_id", "answer")] for name in "ab"}
+    scored = [f"{score.meta.output_name()}_{name}" for name in "ab" for score in _SCORES]
     whole = (pl.col("unscored_tokens_a") == 0) & (pl.col("unscored_tokens_b") == 0)
     deltas = {name: pl.col(f"{name}_b") - pl.col(f"{name}_a") for name in ("logprob_sum", *_DIFFERENCES)}
     deltas["logprob_sum"] = pl.when(whole).then(deltas["logprob_sum"])
-    return table.with_columns(**{f"delta_{name}": delta for name, delta in deltas.items()}).join(
-        by_pair, on="completion_id_a", how="left"
+    return (
+        table.select("pair", *_MATCH, *names["a"], *names["b"], _flip(), _first_different_byte(), *scored)
+        .with_columns(**{f"delta_{name}": delta for name, delta in deltas.items()})
+        .join(by_pair, on="pair", how="left", maintain_order="left")
+    )
+
+
+def _answers(tables: Tables, pairs: pl.DataFrame, name: str, answer: Column) -> pl.DataFrame:
+    """By pair: run, answer and scores of one side's answers."""
+    tokens, _, completions = tables
+    who = completions.select("completion_id", "run", as_column(answer).alias("answer"))
+    scored = _of_pairs(tokens.filter(generated()), pairs, name).group_by("pair").agg(_SCORES)
+    answers, scores = pl.collect_all([_of_pairs(who, pairs, name), scored], engine="streaming")
+    return (
+        answers.drop("completion_id")
+        .join(scores, on="pair", how="left")
+        .with_columns(pl.col(_COUNTS).fill_null(0))
+        .rename(lambda column: column if column == "pair" else f"{column}_{name}")
     )
 
 
@@ -132,55 +163,71 @@ def _first_difference(first: str | None, second: str | None) -> int | None:
     return low
 
 
-def _placed(rows: pl.LazyFrame, matched: pl.LazyFrame, side: str) -> pl.LazyFrame:
-    """The rows that a model wrote in paired answers, under the first run's completion_id."""
-    own = f"completion_id_{side}"
-    ids = matched if side == "b" else matched.select(own)
-    return rows.filter(generated()).rename({"completion_id": own}).join(ids, on=own).with_columns(place=written_order())
+def _of_pairs(rows: pl.LazyFrame, pairs: pl.DataFrame, name: str) -> pl.LazyFrame:
+    """The rows of one side's answers, with the columns of `pairs` that are not of the other side."""
+    own, other = f"completion_id_{name}", f"completion_id_{'b' if name == 'a' else 'a'}"
+    ids = pairs.drop(*_MATCH, other).rename({own: "completion_id"}).drop_nulls("completion_id")
+    if not ids.height:
+        return rows.clear().join(ids.lazy(), on="completion_id")
+    # the files know between which ids they are, and nothing of a join
+    near = pl.col("completion_id").is_between(ids["completion_id"].min(), ids["completion_id"].max())
+    return rows.filter(near).join(ids.lazy(), on="completion_id")
 
 
-def _paired_tokens(a: Tables, b: Tables, matched: pl.LazyFrame) -> pl.LazyFrame:
-    place = ["completion_id_a", "place"]
-    columns = ("section", "position", "token", "bytes", "logprob")
-    sides = [
-        _placed(tables[0], matched, name).select(*place, pl.col(columns).name.suffix(f"_{name}"))
-        for tables, name in ((a, "a"), (b, "b"))
-    ]
-    there = pl.col("section_a").is_not_null() & pl.col("section_b").is_not_null()
-    # bytes where both have them: the strings of tokens that split a character lie
-    alike = (pl.col("bytes_a") == pl.col("bytes_b")).fill_null(pl.col("token_a").eq_missing(pl.col("token_b")))
-    return (
-        sides[0]
-        .join(sides[1], on=place, how="full", coalesce=True)
-        .select(
-            *place,
-            *(pl.coalesce(f"{name}_a", f"{name}_b").alias(name) for name in ("section", "position")),
-            *("token_a", "token_b", "logprob_a", "logprob_b"),
-            same_token=there & alike,
-        )
+def _placed(rows: pl.LazyFrame, pairs: pl.DataFrame, name: str) -> pl.LazyFrame:
+    """The rows that a model wrote in paired answers, with the number of pair and place."""
+    return _of_pairs(rows.filter(generated()), pairs, name).with_columns(
+        place=pl.col("pair") * _PLACES + written_order()
     )
 
 
-def _paired_alternatives(a: Tables, b: Tables, matched: pl.LazyFrame) -> pl.LazyFrame:
+def _paired_tokens(a: Tables, b: Tables, matched: pl.DataFrame) -> pl.DataFrame:
+    columns = ("section", "position", "token", "bytes", "logprob")
+    queries = [
+        _placed(tables[0], matched, name).select("place", pl.col(columns).name.suffix(f"_{name}"))
+        for tables, name in ((a, "a"), (b, "b"))
+    ]
+    first, second = pl.collect_all(queries, engine="streaming")
+    there = pl.col("section_a").is_not_null() & pl.col("section_b").is_not_null()
+    # bytes where both have them: the strings of tokens that split a character lie
+    alike = (pl.col("bytes_a") == pl.col("bytes_b")).fill_null(pl.col("token_a").eq_missing(pl.col("token_b")))
+    return first.join(second, on="place", how="full", coalesce=True).select(
+        (pl.col("place") // _PLACES).alias("pair"),
+        "place",
+        *(pl.coalesce(f"{name}_a", f"{name}_b").alias(name) for name in ("section", "position")),
+        *("token_a", "token_b", "logprob_a", "logprob_b"),
+        same_token=there & alike,
+    )
+
+
+def _divergences(a: Tables, b: Tables, ends: pl.DataFrame) -> pl.DataFrame:
+    """By place: kl, js and same_top, of the places up to each pair's `end` (null: of all)."""
+    shown = _paired_alternatives(a, b, ends)
+    known = [kl_divergence().alias("kl"), js_divergence().alias("js")]
+    divergences = shown.lazy().group_by("place").agg(known).collect(engine="streaming")
+    # sorted only now: with the flag of a sorted column, polars takes ten times as long for the groups above
+    return divergences.join(_same_top(shown.sort("place")), on="place", how="left")
+
+
+def _paired_alternatives(a: Tables, b: Tables, ends: pl.DataFrame) -> pl.DataFrame:
     """One row per place and token that either side showed, with the logprob on both sides."""
-    keys = {"completion_id_a": pl.Int64, "place": pl.Int64, "key": pl.UInt64}
-    columns = {**keys, "logprob_a": pl.Float64, "logprob_b": pl.Float64}
+    columns = {"place": pl.Int64, "key": pl.UInt64, "logprob_a": pl.Float64, "logprob_b": pl.Float64}
     shown = [pl.LazyFrame(schema=columns)]
     for (_, alternatives, _), name, other in ((a, "a", "b"), (b, "b", "a")):
         if alternatives is None:
             continue
-        rows = _placed(alternatives.filter(pl.col("logprob").is_not_null()), matched, name)
+        rows = _placed(alternatives.filter(pl.col("logprob").is_not_null()), ends, name)
+        within = (pl.col("place") <= pl.col("end")).fill_null(value=True)
         # Bytes, which tell tokens apart that are shown alike, where the server sends them; as 64 bits, for the rows of
         # two runs are many, and of the few tokens of one place no two share them.
         key = pl.coalesce("bytes", pl.col("token").cast(pl.Binary)).hash().alias("key")
         none = pl.lit(None, pl.Float64).alias(f"logprob_{other}")
-        shown.append(rows.with_columns(key, none, pl.col("logprob").alias(f"logprob_{name}")).select(*columns))
+        shown.append(
+            rows.filter(within).with_columns(key, none, pl.col("logprob").alias(f"logprob_{name}")).select(*columns)
+        )
     # A union and a group, not a join: it streams, and tokens that are spelled alike come together.
-    return (
-        pl.concat(shown)
-        .group_by("completion_id_a", "place", "key")
-        .agg(_log_of_sum("logprob_a"), _log_of_sum("logprob_b"))
-    )
+    together = pl.concat(shown).group_by("place", "key").agg(_log_of_sum("logprob_a"), _log_of_sum("logprob_b"))
+    return together.collect(engine="streaming")
 
 
 def _log_of_sum(column: str) -> pl.Expr:
@@ -190,6 +237,21 @@ def _log_of_sum(column: str) -> pl.Expr:
     return pl.when(logprob.count() > 1).then(several).otherwise(logprob.max()).alias(column)
 
 
-def _same_top() -> pl.Expr:
-    a, b = pl.col("logprob_a"), pl.col("logprob_b")
-    return pl.when((a.count() > 0) & (b.count() > 0)).then(((a == a.max()) & (b == b.max())).any())
+def _same_top(shown: pl.DataFrame) -> pl.DataFrame:
+    """By place: whether one token is likeliest on both sides; null where a side showed nothing. `shown` is sorted."""
+    import numpy as np
+
+    # not an expression: to compare with the maximum of a group, polars gathers every group, in eight times the time
+    begins = pl.arg_where(shown["place"].rle_id().diff().fill_null(1) != 0, eager=True).to_numpy()
+    if not begins.size:
+        return shown.select("place", same_top=pl.lit(None, pl.Boolean))
+    sizes = np.diff(begins, append=shown.height)
+    both = np.ones(shown.height, dtype=bool)
+    none = np.zeros(len(begins), dtype=bool)
+    for name in "ab":
+        logprobs = shown[f"logprob_{name}"].fill_null(-math.inf).to_numpy()
+        largest = np.maximum.reduceat(logprobs, begins)
+        both &= logprobs == np.repeat(largest, sizes)
+        none |= largest == -math.inf
+    found = pl.Series("same_top", np.logical_or.reduceat(both, begins))
+    return shown[begins].select("place", same_top=pl.when(~pl.Series(none)).then(found))

@@ -12,16 +12,19 @@ import polars as pl
 
 from logprob_store.errors import InputError
 from logprob_store.metrics.bootstrap import bootstrap
-from logprob_store.metrics.comparing import compared_positions, compared_prompts, paired_answers
 from logprob_store.metrics.corpus import corpus_perplexity
+from logprob_store.metrics.pair_batches import PairedRuns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from logprob_store.metrics.columns import Column
     from logprob_store.metrics.scores import Tables
 
 __all__ = ["Comparison", "ComparisonSummary", "Verdict", "compare"]
 
 _QUANTILES: Final = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+_ORDER: Final = ("prompt_id", "sample_index", "choice_index", "completion_id_a", "completion_id_b")
 _PAIRED: Final = pl.col("completion_id_a").is_not_null() & pl.col("completion_id_b").is_not_null()
 
 
@@ -100,11 +103,26 @@ class ComparisonSummary:
 class Comparison:
     """Two runs beside each other: `prompts`, one row per pair of answers; `positions`, one per compared token.
 
-    Both are lazy; what they hold, `docs/comparing.md` says.
+    Both are lazy; what they hold, `docs/comparing.md` says. Each collects anew, some pairs at a time.
     """
 
     prompts: pl.LazyFrame
     positions: pl.LazyFrame
+    _compared: Callable[[], Iterable[tuple[pl.DataFrame, pl.DataFrame]]]
+
+    def collect(self) -> Comparison:
+        """The same with `prompts` in memory, so that what is asked of them, and `summary`, need no comparing again."""
+        prompts, changes = self._kept(pl.all())
+        return Comparison(prompts.lazy(), self.positions, lambda: [(prompts, changes)])
+
+    def _kept(self, columns: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Some columns of `prompts`, and the delta_p of all positions: what a summary is made of."""
+        kept = [
+            (prompts.select(columns), positions.select("delta_p").drop_nulls())
+            for prompts, positions in self._compared()
+        ]
+        prompts, changes = (pl.concat(frames) for frames in zip(*kept, strict=True))
+        return prompts, changes
 
     def summary(self, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> ComparisonSummary:
         """What changed over all pairs, with paired bootstrap intervals.
@@ -117,8 +135,9 @@ class Comparison:
         quantiles = {
             name: pl.col("delta_p").abs().quantile(share, interpolation="linear") for name, share in _QUANTILES.items()
         }
-        prompts, places = pl.collect_all([self.prompts, self.positions.select(**quantiles)], engine="streaming")
-        pairs = prompts.filter(_PAIRED).sort("prompt_id", "sample_index", "choice_index")
+        prompts, changes = self._kept(pl.exclude("answer_a", "answer_b"))
+        places = changes.select(**quantiles)
+        pairs = prompts.filter(_PAIRED).sort(*_ORDER)
         if not pairs.height:
             raise InputError(
                 f"the runs have no answer in common: of {prompts.height}, none has the same prompt_id, sample and "
@@ -141,17 +160,21 @@ class Comparison:
 def compare(a: Tables, b: Tables, *, answer: Column = "text") -> Comparison:
     """Two runs beside each other.
 
+    Memory: some hundred megabytes, and in a summary the numbers of each pair and 8 bytes a token, however large the
+    runs are.
+
     Args:
         a: tokens, alternatives (or None) and completions of one run, as `store.only(run).tables()` gives them.
         b: the same of the other.
         answer: what of a completion is compared: a column by name, or an expression such as
             `ls.normalised_text("text")`.
     """
-    pairs = paired_answers(a, b, answer=answer)
-    positions = compared_positions(a, b, pairs)
-    prompts = compared_prompts(a, b, pairs, positions)
-    who = pairs.select("prompt_id", "sample_index", "choice_index", "completion_id_a")
-    return Comparison(prompts, who.join(positions, on="completion_id_a"))
+    return compare_in_batches(PairedRuns(a, b, answer))
+
+
+def compare_in_batches(runs: PairedRuns) -> Comparison:
+    """`compare` of runs that say how many of their rows are compared at a time."""
+    return Comparison(runs.prompts(), runs.positions(), runs.compared)
 
 
 def _statistics() -> list[pl.Expr]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import logprob_store.metrics as ls
 from logprob_store.errors import InputError
+from logprob_store.metrics.comparison import compare_in_batches
+from logprob_store.metrics.pair_batches import PairedRuns
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LN2 = math.log(2)
 V = 5
@@ -23,6 +28,10 @@ weights = st.lists(st.floats(0.001, 1), min_size=V, max_size=V)
 
 Shown = list[tuple[str, float]]
 Answer = list[tuple[str, float, Shown]]
+
+shown_beside = st.dictionaries(st.sampled_from("abc"), st.floats(0.01, 0.3), max_size=3).map(lambda p: [*p.items()])
+answers = st.lists(st.tuples(st.sampled_from("ab"), st.floats(0.01, 1), shown_beside), max_size=4)
+runs = st.dictionaries(st.sampled_from("pqrstu"), answers, min_size=1)
 
 
 def run(answers: dict[str, Answer], *, name: str, texts: dict[str, str] | None = None) -> tuple[pl.LazyFrame, ...]:
@@ -153,6 +162,73 @@ def test_order_of_rows_changes_nothing() -> None:
     one, other = ls.compare(BEFORE, AFTER), ls.compare(BEFORE, shuffled)
 
     assert_frame_equal(one.prompts.sort("prompt_id").collect(), other.prompts.sort("prompt_id").collect())
+
+
+@settings(max_examples=15)
+@given(runs, runs, st.integers(1, 12))
+def test_how_many_are_compared_at_a_time_changes_nothing(
+    first: dict[str, Answer], second: dict[str, Answer], rows: int
+) -> None:
+    """A few rows at a time give the pairs, the places and the summary that all together give."""
+    a, b = run(first, name="a"), run(second, name="b")
+    whole, parts = (compare_in_batches(PairedRuns(a, b, rows=size)).collect() for size in (10_000, rows))
+    who, place = ["prompt_id", "completion_id_a", "completion_id_b"], ["completion_id_a", "position"]
+    # sums of a few numbers in another order: the last digit
+    close = {"rel_tol": 1e-12, "abs_tol": 1e-14}
+
+    assert_frame_equal(parts.prompts.sort(who).collect(), whole.prompts.sort(who).collect(), **close)
+    assert_frame_equal(parts.positions.sort(place).collect(), whole.positions.sort(place).collect(), **close)
+    if first.keys() & second.keys():
+        assert_frame_equal(parts.summary(resamples=3).metrics, whole.summary(resamples=3).metrics, **close)
+
+
+def test_some_are_compared_at_a_time() -> None:
+    """A batch ends with the pair that makes it as large as asked for, and answers of the second run alone come last."""
+    # a has 6 alternatives for 5 tokens, 11/5 rows a token, b 10/4: same 11/5 + 10/4, more than 4
+    batches = [batch["prompt_id"].to_list() for batch in list_batches(rows=4)]
+
+    assert batches == [["same"], ["parts"], ["gone"], ["new"]]
+    assert [batch["prompt_id"].to_list() for batch in list_batches(rows=100)] == [["same", "parts", "gone", "new"]]
+
+
+def list_batches(*, rows: int) -> list[pl.DataFrame]:
+    """The pairs of the two runs, as they are compared together."""
+    paired = PairedRuns(BEFORE, AFTER, rows=rows)
+    return list(paired.batches(paired.pairs()))
+
+
+def test_a_filter_on_the_prompt_compares_no_other() -> None:
+    """Ids of a filtered prompt are all that is looked for, and a head ends the reading."""
+    comparison = compare_in_batches(PairedRuns(BEFORE, AFTER, rows=1))
+
+    assert comparison.positions.filter(prompt_id="same").collect()["token_a"].to_list() == ["a"]
+    assert comparison.prompts.head(2).collect()["prompt_id"].to_list() == ["same", "parts"]
+    assert comparison.prompts.filter("flip").select("prompt_id").collect().rows() == [("parts",)]
+
+
+def test_flips_do_not_read_the_alternatives(tmp_path: Path) -> None:
+    """With the alternatives' file gone, what is of answers and tokens can be had, and a divergence cannot."""
+    path = tmp_path / "alternatives.parquet"
+    BEFORE[1].sink_parquet(path)
+    comparison = ls.compare((BEFORE[0], pl.scan_parquet(path), BEFORE[2]), AFTER)
+    comparison.prompts.collect_schema()
+    path.unlink()
+
+    assert comparison.prompts.select(pl.col("flip").sum()).collect().item() == 1
+    assert comparison.positions.select(pl.col("same_token").sum()).collect().item() == 2
+    with pytest.raises(FileNotFoundError):
+        comparison.prompts.select("mean_js").collect()
+
+
+def test_two_answers_of_one_name_are_paired_with_each() -> None:
+    """Prompt ids that are not unique make a pair of each combination, and none's places are mixed with another's."""
+    answers = {"p": [("a", 0.5, [("a", 0.5), ("b", 0.5)])], "q": [("c", 0.5, [("c", 0.5), ("d", 0.5)])]}
+    one, other = ((*rest, done.with_columns(prompt_id=pl.lit("p"))) for *rest, done in (run(answers, name="a"),) * 2)
+    rows = ls.compare(one, other).prompts.sort("completion_id_a", "completion_id_b").collect()
+
+    assert rows["flip"].to_list() == [False, True, True, False]
+    assert rows["common_tokens"].to_list() == [1, 0, 0, 1]
+    assert rows["compared_places"].to_list() == [1, 1, 1, 1]
 
 
 def test_a_run_is_like_itself() -> None:
