@@ -79,7 +79,8 @@ _BY_TOKEN: Final[Mapping[str, Callable[[int], pl.Expr]]] = {
     "entropy": lambda _: topk_entropy.entropy(form="tail"),
     "negentropy": lambda _: topk_entropy.negentropy(),
     "varentropy": lambda _: topk_entropy.varentropy(),
-    "entropy_lower": lambda _: topk_bounds.entropy_lower(),
+    # a server may list the sampled token though it is not among the likeliest; which rows those are nobody knows here
+    "entropy_lower": lambda largest: topk_bounds.entropy_lower(appended=True, rank="rank", largest_rank=largest),
     "margin": lambda largest: topk.margin(rank="rank", largest_rank=largest),
     "logprob_margin": lambda largest: topk.logprob_margin(rank="rank", largest_rank=largest),
     "missing_mass": lambda _: topk.missing_mass(),

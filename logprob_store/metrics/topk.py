@@ -36,7 +36,7 @@ def margin(column: Column = "logprob", *, rank: Column | None = None, largest_ra
     0.375
     """
     logprob = as_column(column)
-    return where_two(logprob, logprob.max().exp() - _second(logprob, rank, largest_rank).exp()).alias("margin")
+    return where_two(logprob, logprob.max().exp() - second_largest(logprob, rank, largest_rank).exp()).alias("margin")
 
 
 def logprob_margin(
@@ -54,7 +54,7 @@ def logprob_margin(
     0.693147
     """
     logprob = as_column(column)
-    return where_two(logprob, logprob.max() - _second(logprob, rank, largest_rank)).alias("logprob_margin")
+    return where_two(logprob, logprob.max() - second_largest(logprob, rank, largest_rank)).alias("logprob_margin")
 
 
 def missing_mass(column: Column = "logprob") -> pl.Expr:
@@ -99,7 +99,7 @@ def hidden_mass(logprob: pl.Expr) -> pl.Expr:
     return (1.0 - logprob.exp().sum()).clip(lower_bound=0.0)
 
 
-def _second(logprob: pl.Expr, rank: Column | None, largest_rank: int) -> pl.Expr:
+def second_largest(logprob: pl.Expr, rank: Column | None, largest_rank: int) -> pl.Expr:
     """The second largest logprob of a group; an equal one counts."""
     if rank is None:
         return logprob.sort(descending=True, nulls_last=True).get(1, null_on_oob=True)

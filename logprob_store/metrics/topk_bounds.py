@@ -12,7 +12,7 @@ import math
 import polars as pl
 
 from logprob_store.metrics.columns import Column, as_column, ln_base
-from logprob_store.metrics.topk import hidden_mass, where_two
+from logprob_store.metrics.topk import LARGEST_RANK, hidden_mass, second_largest, where_two
 from logprob_store.metrics.topk_entropy import partial_nats, x_ln_x
 
 __all__ = ["entropy_bounds", "entropy_lower", "entropy_upper"]
@@ -29,6 +29,9 @@ def entropy_lower(
     *,
     vocabulary_size: int | None = None,
     top: pl.Expr | None = None,
+    appended: bool = False,
+    rank: Column | None = None,
+    largest_rank: int = LARGEST_RANK,
     base: float = math.e,
 ) -> pl.Expr:
     """The least entropy the next token can have had, given what was shown.
@@ -36,12 +39,14 @@ def entropy_lower(
     No token that was not shown is likelier than p_k, the least likely that was, so m is at its most
     concentrated as floor(m / p_k) copies of p_k and the rest r: partial - (m - r) ln p_k - r ln r.
 
-    Range [0, ln V], nats (base=2: bits). Needs: the `logprob` of alternatives, by token. `top` says which
-    rows are the k most likely, when others are among them: `pl.col("rank") > 0` after `with_chosen`. Where
-    more copies would be needed than there are tokens (`vocabulary_size`, or 2**31), p_k cannot be the limit
-    and m counts as one token, which is a lower bound whatever was shown. Source: entropy is concave, so its
-    least value is at an extreme point. Nulls are left out, their mass is in m, and as it may be that of one of
-    them, m then counts as one token; fewer than two alternatives give null.
+    Range [0, ln V], nats (base=2: bits). Needs: the `logprob` of alternatives, by token. `top` says which rows are the k
+    most likely, when others are among them: `pl.col("rank") > 0` after `with_chosen`. Where one of them may be a sampled
+    token that is listed though it is not among the likeliest (legacy completions, vLLM), `appended=True` takes the
+    second least likely for p_k, a somewhat lower bound that holds in any case; `rank` and `largest_rank` make that
+    faster, as in `margin`. Where more copies would be needed than there are tokens (`vocabulary_size`, or 2**31), p_k
+    cannot be the limit and m counts as one token, which is a lower bound whatever was shown. Source: entropy is
+    concave, so its least value is at an extreme point. Nulls are left out, their mass is in m, and as it may be that of
+    one of them, m then counts as one token; fewer than two alternatives give null.
 
     Raises:
         ValueError: a vocabulary_size below 1, or a base not above 1.
@@ -54,7 +59,8 @@ def entropy_lower(
     """
     logprob = as_column(column)
     hidden = hidden_mass(logprob)
-    smallest = (logprob if top is None else pl.when(top).then(logprob)).min()
+    limits = logprob if top is None else pl.when(top).then(logprob)
+    smallest = 0.0 - second_largest(0.0 - limits, rank, largest_rank) if appended else limits.min()
     unknown = logprob.null_count() if top is None else (top & logprob.is_null()).sum()
     places = _places(logprob, vocabulary_size)
     limit = smallest.exp()
@@ -97,6 +103,7 @@ def entropy_bounds(
     *,
     vocabulary_size: int,
     top: pl.Expr | None = None,
+    appended: bool = False,
     base: float = math.e,
 ) -> tuple[pl.Expr, pl.Expr]:
     """`entropy_lower` and `entropy_upper` for one vocabulary: the true entropy is between them.
@@ -112,7 +119,7 @@ def entropy_bounds(
     [1.5, 1.75]
     """
     return (
-        entropy_lower(column, vocabulary_size=vocabulary_size, top=top, base=base),
+        entropy_lower(column, vocabulary_size=vocabulary_size, top=top, appended=appended, base=base),
         entropy_upper(column, vocabulary_size=vocabulary_size, base=base),
     )
 

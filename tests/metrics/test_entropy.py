@@ -35,10 +35,15 @@ def upper_of(shown: list[float], vocabulary_size: int) -> float:
     return entropy_of([*shown, *[max(0.0, 1 - math.fsum(shown)) / others] * others])
 
 
+def alternatives(probabilities: list[float]) -> pl.DataFrame:
+    """One token's alternatives, ranked as given."""
+    frame = pl.DataFrame({"logprob": [math.log(p) for p in probabilities]})
+    return frame.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int16))
+
+
 def of(probabilities: list[float], *metrics: pl.Expr) -> tuple[float, ...]:
     """The metrics of one token whose alternatives have these probabilities."""
-    frame = pl.DataFrame({"logprob": [math.log(p) for p in probabilities]})
-    return frame.select(metric.alias(str(i)) for i, metric in enumerate(metrics)).row(0)
+    return alternatives(probabilities).select(metric.alias(str(i)) for i, metric in enumerate(metrics)).row(0)
 
 
 def test_forms_by_hand() -> None:
@@ -145,6 +150,34 @@ def test_only_the_top_limits_what_was_not_shown() -> None:
     """With the chosen token (0.01) appended, m = 0.29 may still be one 0.2 and a 0.09."""
     frame = pl.DataFrame({"logprob": [math.log(p) for p in (0.5, 0.2, 0.01)], "rank": [1, 2, 0]})
     lower = frame.select(ls.entropy_lower(top=pl.col("rank") > 0)).item()
+
+    assert lower == pytest.approx(entropy_of([0.5, 0.2, 0.01, 0.2, 0.09]))
+
+
+@given(weights, st.integers(2, 20), st.integers(0, 59))
+def test_a_sampled_token_among_the_top_limits_nothing(raw: list[float], k: int, sampled: int) -> None:
+    """Beside the k likeliest, or in the place of the last, a server may list any token: the bounds still hold."""
+    total = math.fsum(raw)
+    whole = sorted((x / total for x in raw), reverse=True)
+    chosen = min(sampled, len(whole) - 1)
+    truth = entropy_of(whole)
+    for shown in (k, k - 1):
+        listed = [p for place, p in enumerate(whole) if place < shown or place == chosen]
+        if len(listed) < 2:
+            continue
+        frame = alternatives(listed)
+        lower, upper, ranked = frame.select(
+            *ls.entropy_bounds(vocabulary_size=len(whole), appended=True),
+            ls.entropy_lower(appended=True, rank="rank", vocabulary_size=len(whole)).alias("ranked"),
+        ).row(0)
+
+        assert lower - 1e-9 <= truth <= upper + 1e-9
+        assert ranked == pytest.approx(lower)
+
+
+def test_a_sampled_token_by_hand() -> None:
+    """Of p = (1/2, 1/5) and a sampled 0.01, m = 0.29 is one 1/5 and 0.09, and not 29 times 0.01."""
+    lower = alternatives([0.5, 0.2, 0.01]).select(ls.entropy_lower(appended=True)).item()
 
     assert lower == pytest.approx(entropy_of([0.5, 0.2, 0.01, 0.2, 0.09]))
 

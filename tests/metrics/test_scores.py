@@ -203,7 +203,7 @@ def test_a_score_by_name_is_the_metric_of_that_name(name: str) -> None:
 @pytest.mark.parametrize("name", [*catalogue.BY_TOKEN])
 def test_a_mean_by_name_is_the_mean_of_that_metric(name: str) -> None:
     """mean_<name> is the mean over tokens of the metric's own function."""
-    options = {"margin": {"rank": "rank"}, "logprob_margin": {"rank": "rank"}}
+    options = {"margin": {"rank": "rank"}, "logprob_margin": {"rank": "rank"}, "entropy_lower": {"appended": True}}
     metric = getattr(ls, name)(**options.get(name, {}))
     by_token = ALTERNATIVE_ROWS.filter(ls.generated()).group_by(ls.POSITION).agg(metric)
     expected = by_token.group_by(KEYS).agg(pl.col(name).mean()).collect().item(0, name)
