@@ -39,14 +39,15 @@ def entropy_lower(
     No token that was not shown is likelier than p_k, the least likely that was, so m is at its most
     concentrated as floor(m / p_k) copies of p_k and the rest r: partial - (m - r) ln p_k - r ln r.
 
-    Range [0, ln V], nats (base=2: bits). Needs: the `logprob` of alternatives, by token. `top` says which rows are the k
-    most likely, when others are among them: `pl.col("rank") > 0` after `with_chosen`. Where one of them may be a sampled
-    token that is listed though it is not among the likeliest (legacy completions, vLLM), `appended=True` takes the
-    second least likely for p_k, a somewhat lower bound that holds in any case; `rank` and `largest_rank` make that
-    faster, as in `margin`. Where more copies would be needed than there are tokens (`vocabulary_size`, or 2**31), p_k
-    cannot be the limit and m counts as one token, which is a lower bound whatever was shown. Source: entropy is
-    concave, so its least value is at an extreme point. Nulls are left out, their mass is in m, and as it may be that of
-    one of them, m then counts as one token; fewer than two alternatives give null.
+    Range [0, ln V], nats (base=2: bits). Needs: the `logprob` of alternatives, by token. `top` says which rows are
+    the k most likely, when others are among them: `pl.col("rank") > 0` after `with_chosen`. Where one of them may
+    be a sampled token that is listed though it is not among the likeliest (legacy completions, vLLM),
+    `appended=True` takes the second least likely for p_k, a somewhat lower bound that holds in any case; `rank` and
+    `largest_rank` make that faster, as in `margin`. Where more copies would be needed than there are tokens
+    (`vocabulary_size`, or 2**31), p_k cannot be the limit and m counts as one token, which is a lower bound
+    whatever was shown. Source: entropy is concave, so its least value is at an extreme point. Nulls are left out,
+    their mass is in m, and as it may be that of one of them, m then counts as one token; fewer than two
+    alternatives give null.
 
     Raises:
         ValueError: a vocabulary_size below 1, or a base not above 1.
