@@ -22,6 +22,7 @@ from logprob_store.spending import Spending, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from logprob_store.cache import AnswerCache, CachedAnswer
     from logprob_store.pacing import Pacer, Verdict
@@ -45,6 +46,8 @@ class Asker:
         cache: where answers are kept, or None to keep none; then equal requests are asked each.
         fresh_for: the id of a run: answers that it did not pay for itself are asked again (mode `refresh`), and no
             other process is waited for.
+        resumed_from: when that run began, if this is not its first session. An answer of another run that came since
+            may have taken the place of one that this run had paid for, and lost.
         run: the id of the run, so that it knows its own answers after a restart.
         attempts: calls at most for one request.
         retry_for_s: seconds after which a request is not tried again.
@@ -58,6 +61,7 @@ class Asker:
         pacer: Pacer,
         cache: AnswerCache | None = None,
         fresh_for: str | None = None,
+        resumed_from: datetime | None = None,
         run: str | None = None,
         attempts: int = 6,
         retry_for_s: float = 600.0,
@@ -71,6 +75,7 @@ class Asker:
         self._pacer = pacer
         self._cache = cache
         self._fresh_for = fresh_for
+        self._resumed_from = resumed_from
         self._run = run
         self._attempts = attempts
         self._retry_for_s = retry_for_s
@@ -195,14 +200,20 @@ class Asker:
                 if request.key in found:
                     return self.answer(found[request.key], request)
             answer = await self._call(request)
-            if anew and cache.holds(request.key):
-                # What this answer takes the place of was an answer, too, and of no use.
+            # What this answer takes the place of was an answer, too: of no use, or in the place of one of ours.
+            if cache.holds(request.key) and (anew or await self._may_have_been_ours(request.key, cache)):
                 answer = dataclasses.replace(answer, maybe_billed=True)
             claim.pop_all()  # it is let go of with the answer on the disk, whoever waits for that
         await self._keep(answer)
         if anew:
             self._renewed.add(request.key)
         return answer
+
+    async def _may_have_been_ours(self, key: str, cache: AnswerCache) -> bool:
+        if self._resumed_from is None:
+            return False
+        kept = (await self._in_thread(cache.get_many, [key])).get(key)
+        return kept is None or kept.meta.fetched_at is None or kept.meta.fetched_at >= self._resumed_from
 
     async def _wait_for(self, key: str, claims: Claims) -> None:
         """Wait, holding no slot, until another process has its answer or gives up; then the claim is ours."""

@@ -9,6 +9,7 @@ module of its own: requests (`planning`), answers (`asking`), rows (`parts`, `de
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from logprob_store.asking import Asker
+    from logprob_store.cache import CachedAnswer
     from logprob_store.planning import BadCall, Chunk, Plan
     from logprob_store.request import Answer, Request
     from logprob_store.spending import Spending
@@ -93,8 +95,13 @@ class Session:
         try:
             if chunks is not None:
                 await asyncio.to_thread(check_plan, plan)
+                manifest = writer.manifest
                 async with open_asker(
-                    plan.job, transport, run=writer.manifest.run_id, spending=self._spending
+                    plan.job,
+                    transport,
+                    run=manifest.run_id,
+                    resumed_from=manifest.created_at if len(manifest.sessions) > 1 else None,
+                    spending=self._spending,
                 ) as asker:
                     self.verdict, self._at_server = asker.verdict, asker.busy
                     await self._ask_all(chunks, asker)
@@ -118,7 +125,17 @@ class Session:
             raise
         finally:
             self._buffer.close()
-            await asyncio.to_thread(self.writer.finish, self._state())
+            await asyncio.to_thread(self._write_down_end)
+
+    def _write_down_end(self) -> None:
+        why = self.stopped_by or self._broken
+        self.writer.finish(
+            self._state(),
+            reason=None if self.stopped_by is None else self.stopped_by.reason,
+            message=None if why is None else str(why),
+            calls=self.progress.calls,
+            verdict={name: round(seconds, 3) for name, seconds in dataclasses.asdict(self.verdict).items()},
+        )
 
     def _chunks(self) -> Iterator[Chunk] | None:
         """What is left to do, or None when that is known without reading a prompt."""
@@ -155,13 +172,14 @@ class Session:
             # A column of nulls may be meant: a line each is for those who asked for all.
             emit_prompt_failed(log, bad, failure, level=logging.INFO)
             await self._buffer.add_failure(bad, failure)
-        found = await asker.look_up([request for request in chunk.requests if not self._ask_anew(request)])
+        found = await asker.look_up(chunk.requests)
         for request in chunk.requests:
             if self._stop.is_set():
                 return
-            if request.key in found and not self._ask_anew(request):
+            kept = found.get(request.key)
+            if kept is not None and not self._is_of_no_use(kept, request):
                 # Equal requests share an answer: each gets it under its own prompt.
-                await self._add_answer(asker.answer(found[request.key], request))
+                await self._add_answer(asker.answer(kept, request))
                 continue
             await room.acquire()
             if self._stop.is_set():
@@ -172,8 +190,17 @@ class Session:
             task.add_done_callback(lambda task: self._done(task, room))
 
     def _ask_anew(self, request: Request) -> bool:
-        call = request.prompt_index * self._plan.stride + request.sample_index
-        return self._again.get(call) in ASK_ANEW
+        return self._again.get(self._number(request)) in ASK_ANEW
+
+    def _is_of_no_use(self, kept: CachedAnswer, request: Request) -> bool:
+        """Whether a kept answer is the one that was of no use; one that came later has not been looked at yet."""
+        if not self._ask_anew(request):
+            return False
+        at = kept.meta.fetched_at
+        return at is None or at <= self.writer.failed_at[self._number(request)]
+
+    def _number(self, request: Request) -> int:
+        return request.prompt_index * self._plan.stride + request.sample_index
 
     def _done(self, task: asyncio.Task[None], room: asyncio.Semaphore) -> None:
         self._tasks.discard(task)

@@ -19,6 +19,7 @@ from logprob_store.transport.replay import replay_transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
+    from datetime import datetime
 
     from logprob_store.job import Job
     from logprob_store.spending import OpenCall
@@ -115,11 +116,17 @@ def _answered(job: Job, run: str, calls: Sequence[OpenCall]) -> dict[int, Usage]
 
 @contextlib.asynccontextmanager
 async def open_asker(
-    job: Job, transport: Transport, *, run: str | None = None, spending: Spending | None = None
+    job: Job,
+    transport: Transport,
+    *,
+    run: str | None = None,
+    resumed_from: datetime | None = None,
+    spending: Spending | None = None,
 ) -> AsyncIterator[Asker]:
     """A transport with cache, pacing and retry around it, as a job names them.
 
-    Without a run's `spending` the job's ceilings hold for this asker alone.
+    `resumed_from` is when the run began, if this is not its first session. Without a run's `spending` the job's
+    ceilings hold for this asker alone.
     """
     limits = job.limits
     with open_cache(job) as cache:
@@ -133,6 +140,7 @@ async def open_asker(
             ),
             cache=cache,
             fresh_for=run if job.cache.mode == "refresh" else None,
+            resumed_from=resumed_from if job.cache.mode == "refresh" else None,
             run=run,
             attempts=limits.attempts,
             retry_for_s=limits.retry_for_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -156,6 +157,33 @@ def test_refreshing_asks_again_what_others_paid_for(cache: AnswerCache, paid_by:
     found = cache.get(_request().key)
     assert found is not None
     assert found.body == (b"answer 1" if expected_calls else b"old")
+
+
+@pytest.mark.parametrize(
+    ("resumed", "expected"),
+    [(False, [1, False]), (True, [1, True])],
+    ids=["first session", "resumed"],
+)
+def test_a_fresh_answer_whose_place_was_taken_is_marked(
+    cache: AnswerCache,
+    resumed: bool,  # noqa: FBT001
+    expected: list[Any],
+) -> None:
+    """Two runs that refresh write over each other: who is asked again after a restart may have been paid for before."""
+    began = datetime.now(UTC)
+
+    async def main() -> list[Any]:
+        server = _Server()
+        server.open.set()
+        for run in ("mine", "other"):
+            async with _asker(server, cache, fresh_for=run, run=run) as asker:
+                await asker.ask(_request())
+        since = began if resumed else None
+        async with _asker(server, cache, fresh_for="mine", run="mine", resumed_from=since) as asker:
+            answer = await asker.ask(_request())
+            return [asker.calls, answer.maybe_billed]
+
+    assert asyncio.run(main()) == expected
 
 
 def test_asking_anew_does_not_take_the_bad_answer_from_the_cache(cache: AnswerCache) -> None:

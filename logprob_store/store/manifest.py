@@ -81,6 +81,27 @@ class Spent(msgspec.Struct):
         return self.prompt_tokens + self.completion_tokens
 
 
+class SessionRecord(msgspec.Struct):
+    """One session of a run: when, and how it ended.
+
+    `state` is `running`, `finished`, `stopped`, `interrupted` or `crashed`; of one that crashed it is known from the
+    next session on. `reason` is the class of failure that stopped it, `message` what was said about it. `calls` were
+    made in it; `verdict` has its seconds by what held it up (`limit_s`, `server_s`, `outage_s`, `machine_s`).
+    """
+
+    started_at: datetime
+    ended_at: datetime | None = None
+    state: str = "running"
+    reason: str | None = None
+    message: str | None = None
+    calls: int = 0
+    verdict: dict[str, float] = {}
+
+
+MOST_SESSIONS: Final = 100
+"""A manifest keeps the records of so many sessions, the newest: it is written anew with each part."""
+
+
 class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     """A run: which job made it from which prompts, how far it is, and the parts that hold its rows.
 
@@ -88,7 +109,8 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     failure row, as half-open intervals; `prompts_read` is how many prompts have a row in the prompts table. Where
     prompts have candidates, `samples` is the most that any has, and the numbers that a prompt with fewer leaves free
     are settled with its row, so that the intervals stay few; `absent` counts them. `spent` is as of the last commit:
-    `calls.log` beside the manifest knows the calls since.
+    `calls.log` beside the manifest knows the calls since. `failed` counts the open failures by class, as of the end of
+    the last session that came to an end.
     """
 
     run: str
@@ -109,6 +131,8 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     next_part: int = 0
     counts: Counts = msgspec.field(default_factory=Counts)
     spent: Spent = msgspec.field(default_factory=Spent)
+    failed: dict[str, int] = {}
+    sessions: list[SessionRecord] = []
 
 
 def run_folder(store: Path, run: str) -> Path:

@@ -13,6 +13,7 @@ import logging
 import os
 import time
 import uuid
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -27,10 +28,12 @@ from logprob_store.job import RUN_NAME
 from logprob_store.schema import FAILURES, SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, arrow_schema
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import (
+    MOST_SESSIONS,
     Input,
     Manifest,
     Part,
     PartFile,
+    SessionRecord,
     Spent,
     checksum,
     make_folder,
@@ -60,7 +63,8 @@ class RunWriter:
     """The one writer of a run, from `open_run` to `close`; also a context manager.
 
     `settled` holds the calls that have an outcome, `open_failures` those of them that failed and are to be asked
-    again. `spent`, where it is set, makes durable what the run has spent so far, and tells it for the manifest.
+    again, `failed_at` when these failed (the row's `first_at`). `spent`, where it is set, makes durable what the run
+    has spent so far, and tells it for the manifest.
     """
 
     def __init__(self, store: Path, manifest: Manifest, lock: int) -> None:
@@ -68,7 +72,9 @@ class RunWriter:
         self.manifest = manifest
         self.settled = IntervalSet(manifest.settled)
         self._lock = lock
-        self.open_failures = self._read_open_failures()
+        self.open_failures: dict[int, str] = {}
+        self.failed_at: dict[int, datetime] = {}
+        self._read_open_failures()
         self.spent: Callable[[], Spent] | None = None
 
     @property
@@ -127,8 +133,23 @@ class RunWriter:
         if files:
             self._say_committed(part, time.monotonic() - started)
 
-    def finish(self, state: str) -> None:
+    def finish(
+        self,
+        state: str,
+        *,
+        reason: str | None = None,
+        message: str | None = None,
+        calls: int = 0,
+        verdict: Mapping[str, float] | None = None,
+    ) -> None:
         """Write down how the session ended, and drop failures that have been made good since.
+
+        Args:
+            state: `finished`, `stopped` or `interrupted`.
+            reason: the class of failure that stopped it.
+            message: what was said about it.
+            calls: made in this session.
+            verdict: seconds by what held it up.
 
         Raises:
             DiskError: it could not be written, and the store is as it was.
@@ -141,6 +162,10 @@ class RunWriter:
             except OSError as error:
                 raise DiskError("the open failures", self.store, error) from error
         self.manifest.counts.failures = rows.height
+        self.manifest.failed = dict(sorted(Counter(rows["error_type"]).items()))
+        session = self.manifest.sessions[-1]
+        session.ended_at, session.state, session.reason, session.message = datetime.now(UTC), state, reason, message
+        session.calls, session.verdict = calls, dict(verdict or {})
         self._save()
 
     def close(self) -> None:
@@ -225,10 +250,11 @@ class RunWriter:
             still_open = still_open.lazy().join(keys, on=["prompt_index", "sample_index"], how="anti").collect()
         return still_open.sort("prompt_index", "sample_index"), rows.height
 
-    def _read_open_failures(self) -> dict[int, str]:
+    def _read_open_failures(self) -> None:
         rows, _ = self._failures()
-        calls = rows["prompt_index"] * self.manifest.samples + rows["sample_index"].cast(pl.Int64)
-        return dict(zip(calls.to_list(), rows["error_type"].to_list(), strict=True))
+        calls = (rows["prompt_index"] * self.manifest.samples + rows["sample_index"].cast(pl.Int64)).to_list()
+        self.open_failures = dict(zip(calls, rows["error_type"].to_list(), strict=True))
+        self.failed_at = dict(zip(calls, rows["first_at"].to_list(), strict=True))
 
     def _replace_failures(self, rows: pl.DataFrame) -> None:
         old = [part.name for part in self.manifest.parts if "failures" in part.files]
@@ -296,6 +322,7 @@ def open_run(
                 updated_at=now,
                 software=f"logprob-store {version('logprob-store')}",
             )
+        _begin_session(manifest)
         try:
             if not path.exists():
                 write_manifest(path, manifest)
@@ -305,6 +332,18 @@ def open_run(
         writer = RunWriter(store, manifest, lock)
         on_error.pop_all()
     return writer
+
+
+def _begin_session(manifest: Manifest) -> None:
+    """Add a record of the session that begins, and say of earlier ones without an end that they crashed.
+
+    It is written with the first part, that of the first session with the manifest.
+    """
+    for session in manifest.sessions:
+        if session.state == "running":
+            session.state = "crashed"
+    begun = SessionRecord(started_at=datetime.now(UTC))
+    manifest.sessions = [*manifest.sessions[1 - MOST_SESSIONS :], begun]
 
 
 @contextlib.contextmanager

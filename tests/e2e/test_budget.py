@@ -71,6 +71,10 @@ def test_a_ceiling_stops_and_raising_it_goes_on(workplace: Any, serve: Any, name
     assert (summary["spent_requests"], summary["spent_tokens"]) == (PROMPTS, PROMPTS * 13)  # 7 + 6 each
     assert summary["spent_usd"] == pytest.approx(PROMPTS * USD)
     assert rows["cost_usd"].sum() == pytest.approx(summary["spent_usd"])
+    first, second = json.loads((workplace.folder / "store/runs/run=r/run.json").read_bytes())["sessions"]
+    assert (first["state"], first["reason"], first["calls"]) == ("stopped", "budget", len(calls))
+    assert f"limits.{name}" in first["message"]
+    assert (second["state"], second["reason"], second["calls"]) == ("finished", None, PROMPTS - len(calls))
 
 
 @pytest.mark.slow

@@ -71,6 +71,30 @@ def test_killed_at_twenty_random_moments(workplace: Any, serve: Any, tmp_path_fa
     assert sum(asked.values()) <= PROMPTS + 20 * 8
 
 
+def test_an_answer_in_place_of_a_useless_one_survives_a_kill(workplace: Any, serve: Any) -> None:
+    """A prompt that is asked anew, and killed before its part is written, is not asked a third time."""
+    server = serve("--when", "word-3 =null,ok", "--when", "word-5 =null,hang,ok")
+    job = workplace.job(server.url, prompts=6)
+    assert workplace.run("run", job, "--run", "r").returncode == 3
+    (key,) = workplace.tables()["failures"].filter(prompt_id="p3")["request_key"]
+    process = workplace.start("run", job, "--run", "r")
+    until, renewed = time.monotonic() + 30, False
+    while not renewed and time.monotonic() < until:
+        with AnswerCache(workplace.folder / "cache") as cache:
+            renewed = cache.get(key).meta.maybe_billed
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+
+    last = workplace.run("run", job, "--run", "r")
+
+    assert renewed
+    assert last.returncode == 0, last.stderr
+    assert sum("word-3 " in call["body"] for call in server.calls()) == 2
+    rows = workplace.tables()["completions"]
+    assert set(rows.filter("maybe_billed")["prompt_id"]) == {"p3", "p5"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_interrupt_commits_and_tells_how_to_go_on(workplace: Any, serve: Any, number: signal.Signals) -> None:
     """An interrupt finishes what is under way, commits it, exits with 130; the same command does the rest."""

@@ -23,7 +23,7 @@ from logprob_store.decode import decode_answers
 from logprob_store.errors import InputError, RunChangedError, RunLockedError, SchemaVersionError, StoreError
 from logprob_store.request import Answer, make_request
 from logprob_store.schema import FAILURES, PROMPTS, TABLES, arrow_schema
-from logprob_store.store.manifest import Input
+from logprob_store.store.manifest import MOST_SESSIONS, Input, SessionRecord, manifest_path, read_manifest
 from logprob_store.store.reading import open_store
 from logprob_store.store.writing import RunWriter, open_run
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 JOB = {"model.name": "m", "model.params.temperature": 0}
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 INPUTS = [Input("prompts.parquet", 10, 1000, "abc")]
 
 
@@ -269,6 +270,57 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
         )
     assert _shown(tmp_path)["failures"] == []
     assert "failures" not in {Path(name).parts[0] for name in _files(tmp_path)}
+
+
+def test_the_manifest_keeps_each_session_and_the_open_failures_by_class(tmp_path: Path) -> None:
+    """How each session ended and why, one without an end as crashed; what is open, not what has been made good."""
+    with _open(tmp_path) as writer:
+        writer.commit({"failures": _failed(1, 2, 3, error_type="timeout")}, settled=[1, 2, 3])
+        writer.commit({"failures": _failed(4, error_type="rate_limit")}, settled=[4])
+    with _open(tmp_path) as writer:
+        writer.commit(_answered(1), settled=[1])
+        writer.finish("stopped", reason="quota", message="no credit", calls=1, verdict={"limit_s": 2.5})
+    with _open(tmp_path) as writer:
+        writer.finish("finished")
+
+    manifest = read_manifest(manifest_path(tmp_path, "r"))
+    crashed, stopped, finished = manifest.sessions
+    assert manifest.failed == {"rate_limit": 1, "timeout": 2}
+    assert (crashed.state, crashed.ended_at) == ("crashed", None)
+    assert (stopped.state, stopped.reason, stopped.message, stopped.calls, stopped.verdict) == (
+        ("stopped", "quota", "no credit", 1, {"limit_s": 2.5})
+    )  # fmt: skip
+    assert (finished.state, finished.reason) == ("finished", None)
+    assert stopped.ended_at is not None
+    assert stopped.started_at <= stopped.ended_at <= finished.started_at
+
+
+def test_a_manifest_without_sessions_can_be_read_and_goes_on(tmp_path: Path) -> None:
+    """Those that were written before sessions were kept have none, and get one."""
+    with _open(tmp_path) as writer:
+        writer.commit(_answered(0), settled=[0])
+        writer.finish("finished")
+    path = manifest_path(tmp_path, "r")
+    older = json.loads(path.read_bytes())
+    del older["sessions"], older["failed"]
+    path.write_text(json.dumps(older))
+
+    with _open(tmp_path) as writer:
+        writer.commit(_answered(1), settled=[1])
+        writer.finish("finished")
+
+    assert [session.state for session in read_manifest(path).sessions] == ["finished"]
+
+
+def test_a_manifest_keeps_the_newest_sessions(tmp_path: Path) -> None:
+    """It is written anew with each part, and a job may be started every minute."""
+    with _open(tmp_path) as writer:
+        writer.manifest.sessions[:] = [SessionRecord(NOW, message=str(n)) for n in range(MOST_SESSIONS)]
+        writer.finish("finished")
+    with _open(tmp_path) as writer:
+        kept = [session.message for session in writer.manifest.sessions]
+
+    assert kept == [*(str(n) for n in range(1, MOST_SESSIONS - 1)), None, None]
 
 
 def test_a_failure_that_fails_again_stands_once(tmp_path: Path) -> None:
