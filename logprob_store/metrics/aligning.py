@@ -118,6 +118,8 @@ def token_sizes(
     [3, 2, 0, 4, 1]
     >>> token_sizes(["bytes: \\xf0\\x9f", "bytes:\\x92\\x99"], [None] * 2, " 💙")
     [3, 2]
+    >>> token_sizes(["<s>", "\ufffd", "\ufffd!"], [None] * 3, "💙!")
+    [3, 0, 5]
     >>> token_sizes(["b"], [None], "a")
     [None]
     """
@@ -132,6 +134,9 @@ def token_sizes(
             continue
         # What is unknown has at least one byte.
         start = whole.rfind(piece, 0, at - (unknown is not None)) if at else 0
+        if start < 0 and unknown is not None and number == 0 and not whole.startswith(piece):
+            # A begin-of-text token in front; what is unknown then begins the text.
+            sizes[unknown], unknown, at, start = at, None, 0, 0
         if start < 0 or (unknown is None and at and start + len(piece) != at):
             return [None] * len(tokens)
         if unknown is not None:
