@@ -125,22 +125,23 @@ def token_sizes(
     """
     whole = text.encode()
     sizes: list[int | None] = [0] * len(tokens)
-    at, unknown = len(whole), None
+    at, unknown, least = len(whole), None, 0
     for number in range(len(tokens) - 1, -1, -1):
         piece = _piece(tokens[number], spelled[number])
         if piece is None:
             unknown = number if unknown is None else unknown
+            # A replaced byte is at least one; what else the string shows is known.
+            least += len((tokens[number] or "?").replace(_REPLACED, "?").encode())
         if not piece:
             continue
-        # What is unknown has at least one byte.
-        start = whole.rfind(piece, 0, at - (unknown is not None)) if at else 0
+        start = whole.rfind(piece, 0, max(at - least, 0)) if at else 0
         if start < 0 and unknown is not None and number == 0 and not whole.startswith(piece):
             # A begin-of-text token in front; what is unknown then begins the text.
-            sizes[unknown], unknown, at, start = at, None, 0, 0
+            sizes[unknown], unknown, least, at, start = at, None, 0, 0, 0
         if start < 0 or (unknown is None and at and start + len(piece) != at):
             return [None] * len(tokens)
         if unknown is not None:
-            sizes[unknown], unknown = at - start - len(piece) if at else 0, None
+            sizes[unknown], unknown, least = at - start - len(piece) if at else 0, None, 0
         sizes[number] = len(piece)
         at = start
     if unknown is not None and not cut:

@@ -136,3 +136,19 @@ def test_a_missing_first_token() -> None:
     """Only who says that it is missing may leave it out, and not where the next one's length is not known."""
     assert token_sizes(["b"], [None], "ab", cut=True) == [1]
     assert token_sizes(["\ufffd", "b"], [None] * 2, "a💙b", cut=True) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "sizes"),
+    [
+        # a begin-of-text token before a heart in two tokens, whose bytes nobody gave
+        (["<s>", "\ufffd", "\ufffd!"], "💙!", [3, 0, 5]),
+        # the last "b" is the third token's, as its string shows
+        (["b", "\ufffd", "\ufffdbb", "!"], "b💙bb!", [1, 0, 6, 1]),
+        # the text begins with the token that would have to be in front of it: nobody knows
+        (["a", "a\ufffd", "\ufffdab"], "aaéaab", [None, None, None]),
+    ],
+)
+def test_lost_bytes_lie_between_their_neighbours(tokens: list[str], text: str, sizes: list[int | None]) -> None:
+    """A token that splits a character has what is left between the tokens that are known."""
+    assert token_sizes(tokens, [None] * len(tokens), text) == sizes
