@@ -8,6 +8,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from logprob_store.decode.body import Choice, Reply
+    from logprob_store.decode.scan import Room
     from logprob_store.request import Answer
 
 _PART_BYTES: Final = 4 << 20
-"""Answers decoded by one thread in one go: large enough for Arrow to be worth it, small enough for the caches."""
+"""Answers decoded by one thread in one go: enough for columns to be worth it, few enough for threads to share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,12 @@ def decode_answers(answers: Sequence[Answer]) -> Decoded:
     """
     order = _in_order(answers)
     parts = list(_parts(answers, order))
+    rooms: SimpleQueue[Room] = SimpleQueue()
     if len(parts) == 1:
-        decoded = [_decode_part(answers, parts[0])]
+        decoded = [_decode_part(answers, parts[0], rooms)]
     else:
         with ThreadPoolExecutor(min(pa.cpu_count(), len(parts))) as pool:
-            decoded = list(pool.map(lambda part: _decode_part(answers, part), parts))
+            decoded = list(pool.map(lambda part: _decode_part(answers, part, rooms), parts))
     return Decoded(
         pa.concat_tables([part.completions for part in decoded]),
         pa.concat_tables([part.tokens for part in decoded]),
@@ -106,14 +109,14 @@ def _parts(answers: Sequence[Answer], order: list[int]) -> Iterator[list[int]]:
         yield part
 
 
-def _decode_part(answers: Sequence[Answer], numbers: list[int]) -> Decoded:
+def _decode_part(answers: Sequence[Answer], numbers: list[int], rooms: SimpleQueue[Room]) -> Decoded:
     """Decode the answers with these numbers, which are in the order of their rows."""
     failures: dict[int, DecodeError] = {}
     jobs = _read_bodies(answers, numbers, failures)
     pieces = Pieces()
     raw = [job for job in jobs if isinstance(job.choice.logprobs, bytes) and job.choice.shape is None]
-    slices = [Slice(job.completion_id, job.choice.logprobs, job.choice.reasoning) for job in raw]
-    wires = read_regular(slices, pieces)
+    slices = [Slice(job.completion_id, job.choice.logprobs) for job in raw]
+    wires = read_regular(slices, pieces, rooms)
     for job in jobs:
         if job.completion_id not in wires:
             _try(read_exactly, job, pieces, wires, failures)

@@ -1,14 +1,13 @@
-"""Nested Arrow lists of tokens to flat columns, without a Python object per token.
+"""Scanned columns to rows of the tables, without a Python object per token.
 
-Holds the geometry (parents, positions, ranks, lists of bytes taken over as binary) and the flags. Leaves out where
-the lists come from and which of their rows may be trusted (`chat_bulk`).
+Holds the columns and the flags. Leaves out where the columns come from and which values are regular (`scan`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,61 +22,68 @@ from logprob_store.decode.rows import (
 )
 from logprob_store.schema import SENTINEL_AT_MOST
 
+if TYPE_CHECKING:
+    from logprob_store.decode.scan import Rows
+
 _CODE: Final = {flag: pa.scalar(code, pa.uint8()) for code, flag in enumerate(FLAGS)}
 _NO_CODE: Final = pa.scalar(None, pa.uint8())
 _NO_NUMBER: Final = pa.scalar(None, pa.float64())
 # Scalars are made once, with their type: pyarrow looks for an absent module whenever it has to guess one (0.3 ms).
-_NO_LENGTH: Final = pa.scalar(0, pa.int32())
-_FIRST_RANK: Final = pa.scalar(1, pa.int32())
 _ZERO: Final = pa.scalar(0.0, pa.float64())
 _SENTINEL: Final = pa.scalar(SENTINEL_AT_MOST, pa.float64())
 _NEG_INF: Final = pa.scalar(float("-inf"), pa.float64())
 
 
-@dataclass(frozen=True, slots=True)
-class Nest:
-    """A list array taken apart: `items` flat, and for each item its `parents` row and its `index` in that row.
+def tables_of(tokens: Rows, alternatives: Rows, completion_ids: Any, section_codes: Any) -> tuple[pa.Table, pa.Table]:
+    """Rows of TOKENS and ALTERNATIVES.
 
-    `starts` has one item more than there are rows: where each row's items start.
+    Args:
+        tokens: scanned; `owner` and `section` are indices of the next two.
+        alternatives: scanned; `owner` is the row of a token.
+        completion_ids: for each value that was scanned.
+        section_codes: for each section key, its index in SECTIONS.
     """
-
-    items: Any
-    parents: Any
-    index: Any
-    starts: Any
-
-
-def unnest(lists: Any) -> Nest:
-    """Take a list array apart; a null list has no items.
-
-    >>> nest = unnest(pa.array([["a", "b"], None, ["c"]]))
-    >>> nest.items.to_pylist(), nest.parents.to_pylist(), nest.index.to_pylist(), nest.starts.to_pylist()
-    (['a', 'b', 'c'], [0, 0, 2], [0, 1, 0], [0, 2, 2, 3])
-    """
-    items = lists.flatten()
-    parents = pc.list_parent_indices(lists)
-    ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(lists), _NO_LENGTH))
-    starts = pa.concat_arrays([pa.array([0], pa.int32()), ends.cast(pa.int32())])
-    index = pc.subtract(pa.arange(0, len(items)).cast(pa.int32()), starts.take(parents))
-    return Nest(items, parents, index, starts)
+    ids, codes = completion_ids[tokens.owner], section_codes[tokens.section]
+    positions = tokens.place.astype(np.int32)
+    keys = [pa.array(ids), _enum_of(codes), pa.array(positions)]
+    of = alternatives.owner
+    ranks = (alternatives.place + 1).astype(np.int16)
+    other_keys = [pa.array(ids[of]), _enum_of(codes[of]), pa.array(positions[of]), pa.array(ranks)]
+    return (
+        pa.Table.from_arrays([*keys, *_columns(tokens)], schema=TOKENS_SCHEMA),
+        pa.Table.from_arrays([*other_keys, *_columns(alternatives)], schema=ALTERNATIVES_SCHEMA),
+    )
 
 
-def binary_of(lists: Any) -> Any:
-    """A list<uint8> array as binary: the same offsets and the same values, seen differently.
+def _enum_of(codes: Any) -> pa.Array:
+    return enum_array(pa.array(codes), SECTIONS)
 
-    >>> binary_of(pa.array([[72, 105], None, []], pa.list_(pa.uint8()))).to_pylist()
-    [b'Hi', None, b'']
-    """
-    if len(lists) == 0:
-        return pa.array([], pa.large_binary())
-    # A slice's validity starts in the middle of a byte; is_valid gives the bits again from the start.
-    valid = pc.is_valid(lists).buffers()[1] if lists.null_count else None
-    offsets = lists.offsets.cast(pa.int64())
-    values = lists.values
-    held = values.buffers()[1]
-    data = pa.py_buffer(b"") if held is None else held.slice(values.offset)
-    start = pa.concat_arrays([offsets]) if offsets.offset else offsets
-    return pa.Array.from_buffers(pa.large_binary(), len(lists), [valid, start.buffers()[1], data], lists.null_count)
+
+def _columns(rows: Rows) -> list[Any]:
+    texts = _run_of(pa.large_string(), rows.texts, rows.text_ends)
+    spelled = _run_of(pa.large_binary(), rows.spelled, rows.spelled_ends, rows.has_bytes)
+    spellings = _run_of(pa.large_string(), rows.numbers, rows.number_ends)
+    ids = pa.array(rows.ids, mask=~rows.has_id) if rows.has_id.any() else pa.nulls(len(texts), pa.int32())
+    if not rows.names_id.all():
+        ids = _with_ids_in(texts, rows.names_id, ids)
+    return [texts, spelled, ids, *flagged(pc.cast(spellings, pa.float64()))]
+
+
+def _run_of(kind: pa.DataType, run: Any, ends: Any, valid: Any = None) -> pa.Array:
+    """Strings or binary values that stand one behind the other."""
+    if valid is not None and not valid.any():
+        return pa.nulls(len(valid), kind)
+    bits = None if valid is None or valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(kind, len(ends) - 1, [bits, pa.py_buffer(ends), pa.py_buffer(run)])
+
+
+def _with_ids_in(texts: Any, named: Any, ids: Any) -> Any:
+    """The ids, and for tokens that name none, what vLLM writes in place of a text."""
+    spelled = pc.starts_with(texts, ID_MARK)
+    if not pc.any(spelled, min_count=0).as_py():
+        return ids
+    spelled = pc.and_not(spelled, pa.array(named))
+    return pc.replace_with_mask(ids, spelled, pa.array(map(id_in_text, texts.filter(spelled).to_pylist()), pa.int32()))
 
 
 def flagged(numbers: Any) -> tuple[Any, Any, Any]:
@@ -100,40 +106,3 @@ def flagged(numbers: Any) -> tuple[Any, Any, Any]:
         enum_array(codes, FLAGS),
         pc.if_else(plain, _NO_NUMBER, numbers),
     )
-
-
-def token_table(completion_ids: Any, section: str, nest: Nest) -> Any:
-    """Rows of TOKENS for unnested tokens of one section; `completion_ids` has one item for each list."""
-    keys = [completion_ids.take(nest.parents), _section(section, len(nest.items)), nest.index]
-    return pa.Table.from_arrays([*keys, *_columns(nest.items)], schema=TOKENS_SCHEMA)
-
-
-def alternative_table(tokens: Any, section: str, nest: Nest) -> Any:
-    """Rows of ALTERNATIVES for unnested alternatives; `tokens` is the table of the tokens that hold them."""
-    ids = tokens.column("completion_id").combine_chunks().take(nest.parents)
-    positions = tokens.column("position").combine_chunks().take(nest.parents)
-    # A rank beyond Int16 wraps round: the proof refuses that list, and its neighbours must not suffer.
-    ranks = pc.add(nest.index, _FIRST_RANK).cast(pa.int16(), safe=False)
-    keys = [ids, _section(section, len(nest.items)), positions, ranks]
-    return pa.Table.from_arrays([*keys, *_columns(nest.items)], schema=ALTERNATIVES_SCHEMA)
-
-
-def _section(section: str, length: int) -> Any:
-    return enum_array(pa.repeat(pa.scalar(SECTIONS.index(section), pa.uint8()), length), SECTIONS)
-
-
-def _columns(items: Any) -> list[Any]:
-    names = {field.name for field in items.type}
-    spelled = binary_of(items.field("bytes")) if "bytes" in names else pa.nulls(len(items), pa.large_binary())
-    texts = items.field("token")
-    named = next((items.field(name) for name in ("id", "token_id") if name in names), None)
-    return [texts, spelled, _ids(named, texts), *flagged(items.field("logprob"))]
-
-
-def _ids(named: Any, texts: Any) -> Any:
-    """The token ids: as they are, or as vLLM writes them in place of texts."""
-    if named is not None:
-        return named
-    if not pc.any(pc.starts_with(texts, ID_MARK), min_count=0).as_py():
-        return pa.nulls(len(texts), pa.int32())
-    return pa.array([None if text is None else id_in_text(text) for text in texts.to_pylist()], pa.int32())

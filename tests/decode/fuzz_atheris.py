@@ -35,13 +35,13 @@ def _neighbour(name: str) -> Any:
 
 seeds, shared = _neighbour("seeds"), _neighbour("conftest")
 NAMES = sorted(seeds.contents())
-LARGEST_SMALL_SLICE = (0, 200)
+WORTH_IT = (0, 1 << 20)
 
 
 def test_one_input(data: bytes) -> None:
     """Decode one body, made or damaged as the bytes say."""
     made = atheris.FuzzedDataProvider(data)
-    chat_bulk._SMALL = LARGEST_SMALL_SLICE[made.ConsumeIntInRange(0, 1)]  # type: ignore[misc]
+    chat_bulk._WORTH_IT = WORTH_IT[made.ConsumeIntInRange(0, 1)]  # type: ignore[misc]
     asked = made.ConsumeBool()
     name = NAMES[made.ConsumeIntInRange(0, len(NAMES) - 1)]
     how = made.ConsumeIntInRange(0, 3)

@@ -30,10 +30,10 @@ law = settings(
 )
 
 
-@pytest.fixture(autouse=True, params=[0, 200], ids=["fast", "exact"])
+@pytest.fixture(autouse=True, params=[0, 1 << 20], ids=["fast", "exact"])
 def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small slices the fast way, and the exact way as they go outside of tests."""
-    monkeypatch.setattr(chat_bulk, "_SMALL", request.param)
+    monkeypatch.setattr(chat_bulk, "_WORTH_IT", request.param)
 
 
 def picker(data: st.DataObject) -> Any:

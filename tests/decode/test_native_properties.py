@@ -220,7 +220,7 @@ law = settings(
 
 @pytest.fixture(autouse=True)
 def _small_slices_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_bulk, "_SMALL", 0)
+    monkeypatch.setattr(chat_bulk, "_WORTH_IT", 0)
 
 
 @pytest.mark.parametrize("name", BODIES)

@@ -129,7 +129,7 @@ def test_regular_responses_share_one_wire_text(decode_one: Callable[..., Frames]
 
 def test_responses_go_the_fast_way(answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """One part or several, on one line or over many: nothing is read token by token."""
-    monkeypatch.setattr(chat_bulk, "_SMALL", 0)
+    monkeypatch.setattr(chat_bulk, "_WORTH_IT", 0)
     exact: list[int] = []
     real = decoding.read_exactly
     monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))

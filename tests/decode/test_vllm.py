@@ -211,7 +211,7 @@ def listed(**keys: Any) -> dict[str, Any]:
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The prompt indices of the answers that were read token by token."""
-    monkeypatch.setattr(chat_bulk, "_SMALL", 0)
+    monkeypatch.setattr(chat_bulk, "_WORTH_IT", 0)
     numbers: list[int] = []
     real = decoding.read_exactly
     monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (numbers.append(job.number), real(job, *rest)))

@@ -1,0 +1,148 @@
+"""The scanner: the raw JSON of many `logprobs` values to flat columns, in one pass over the bytes.
+
+*Regular* is a value whose rows and template say all of it:
+
+- the chat shape: an object of sections, lists of tokens in these, a list of alternatives in each token;
+- in all of its tokens the same keys, in all of its alternatives too, no key twice, no key without a column;
+- nothing that a column would change: an integer -0 or beyond 2**53, a lone surrogate, a byte 256.
+
+The order of keys and white space are free, as they carry no meaning. A value that is not regular is reported and leaves
+no row. Why it is compiled: docs/decisions/0015. Leaves out the loop itself (`scan_loop`), finding the values in an
+answer, reading numbers as floats, and the tables (`chat_bulk`, `flat`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from logprob_store.decode.scan_loop import (
+    ALTERNATIVE_KEYS,
+    COUNT,
+    ENDS,
+    FACTS,
+    HAS_BYTES,
+    HAS_ID,
+    LONGEST_KEY,
+    NAMES_ID,
+    NULL_TOPS,
+    NUMBER,
+    REGULAR,
+    ROW_COLUMNS,
+    SAID_COLUMNS,
+    SECTION_KEYS,
+    SECTIONS,
+    SHORTEST_ROW,
+    SPELLED,
+    TEXT,
+    TOKEN_KEYS,
+    scan_compiled,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_POINTERS: Final = {
+    np.dtype(np.uint8): ctypes.POINTER(ctypes.c_uint8),
+    np.dtype(np.int64): ctypes.POINTER(ctypes.c_int64),
+}
+
+
+class Rows(NamedTuple):
+    """Columns of tokens or of alternatives.
+
+    Of texts, numbers (still as spelled in the JSON) and bytes there is one run of bytes, and where each row starts (n)
+    and ends (n + 1) in it.
+    """
+
+    texts: Any
+    text_ends: Any
+    numbers: Any
+    number_ends: Any
+    spelled: Any
+    spelled_ends: Any
+    has_bytes: Any
+    names_id: Any
+    """Whether there is a key of an id, be it null."""
+    has_id: Any
+    ids: Any
+    owner: Any
+    """Of a token the number of its value, of an alternative the row of its token."""
+    place: Any
+    """Of a token its position, of an alternative its rank less 1."""
+    section: Any
+    """Of a token the number of its section's key; of an alternative, 0."""
+
+
+class Scanned(NamedTuple):
+    """What a scan found. For each value: whether it is regular, and if so what its template says; then all rows."""
+
+    regular: Any
+    sections: Any
+    """Values x section keys: ABSENT, NULL or LISTED."""
+    token_keys: Any
+    """A mask of ITEM_KEYS, 0 where there are no tokens; so `alternative_keys`."""
+    alternative_keys: Any
+    null_tops: Any
+    """Whether null stands in each token in place of a list of alternatives."""
+    tokens: Rows
+    alternatives: Rows
+
+
+class Room:
+    """Memory that scans write to, one after the other: to have the system clear it anew takes as long as the scan."""
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def for_text(self, size: int) -> tuple[Any, Any]:
+        """Runs of bytes and rows, for what so many bytes of JSON can hold at most."""
+        if size > self._size:
+            self._size = size
+            self._runs = np.empty(6 * size, np.uint8)
+            self._rows = np.empty((2, size // SHORTEST_ROW + 2, len(ROW_COLUMNS)), np.int64)
+        return self._runs, self._rows
+
+
+def scan(contents: Sequence[bytes], room: Room) -> Scanned:
+    r"""Scan values, each of them valid JSON in UTF-8. What is found does not stay in the room.
+
+    >>> values = [rb'{"content":[{"token":"\u00e9","logprob":-1.5,"bytes":[195,169]}],"refusal":null}', b"{}"]
+    >>> found = scan(values, Room())
+    >>> found.regular.tolist(), found.sections.tolist()[0]
+    ([True, False], [2, 1, 0])
+    >>> found.tokens.texts.tobytes().decode(), found.tokens.numbers.tobytes(), found.tokens.spelled.tolist()
+    ('é', b'-1.5', [195, 169])
+    """
+    text = np.frombuffer(b"\0".join([*contents, bytes(LONGEST_KEY)]), np.uint8)  # keys are compared beyond the end
+    starts = np.cumsum([0, *(len(content) + 1 for content in contents)])
+    runs, rows = room.for_text(len(text))
+    ends = np.zeros((2, ENDS), np.int64)
+    ends[:, :COUNT] = rows[:, 0, :COUNT] = np.arange(6).reshape(2, 3) * len(text)
+    said = np.zeros((len(contents), len(SAID_COLUMNS)), np.int64)
+    arrays = (runs, rows[0], ends[0], rows[1], ends[1], said)
+    scan_compiled(_pointer(text), _pointer(starts), len(contents), *map(_pointer, arrays))
+    return Scanned(
+        said[:, REGULAR] == 1,
+        said[:, SECTIONS : SECTIONS + len(SECTION_KEYS)],
+        said[:, TOKEN_KEYS],
+        said[:, ALTERNATIVE_KEYS],
+        said[:, NULL_TOPS] > 0,
+        *(_rows_of(runs, rows[kind, : ends[kind, COUNT] + 1]) for kind in range(2)),
+    )
+
+
+def _pointer(array: Any) -> Any:
+    return array.ctypes.data_as(_POINTERS[array.dtype])
+
+
+def _rows_of(runs: Any, table: Any) -> Rows:
+    columns = []
+    for end in (TEXT, NUMBER, SPELLED):
+        ends = table[:, end]
+        columns += [runs[ends[0] : ends[-1]].copy(), ends - ends[0]]
+    facts, ids, owner, place, section = table[:-1, FACTS:].T.copy()
+    flags = [facts & flag > 0 for flag in (HAS_BYTES, NAMES_ID, HAS_ID)]
+    return Rows._make([*columns, *flags, ids.astype(np.int32), owner, place, section])

@@ -1,0 +1,386 @@
+"""The loop of the scanner: one pass over the bytes of JSON, compiled to machine code by numba.
+
+What comes in is valid JSON, each value ended by a byte 0, which JSON never contains: no loop runs beyond it, whatever
+the bytes are. As the JSON is valid, brackets match and commas are where they must be; what has to be found out is
+whether a value is regular (`scan` says what that is). Written as numba likes it: pointers in place of arrays, whose
+references would be counted at every call; few functions, as each takes a third of a second to compile. Runs without
+the interpreter's lock. Leaves out all that needs Python objects (`scan`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+import numba
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+ITEM_KEYS: Final = ("token", "logprob", "bytes", "id", "token_id", "top_logprobs")
+"""Keys of a token; bit n of a mask stands for key n."""
+
+SECTION_KEYS: Final = ("content", "refusal", "reasoning_content")
+ABSENT, NULL, LISTED = range(3)
+"""What stands under a section's key."""
+
+ROW_COLUMNS: Final = ("text_end", "number_end", "spelled_end", "facts", "id", "owner", "place", "section")
+TEXT, NUMBER, SPELLED, FACTS, _IDENTITY, _OWNER, _PLACE, _SECTION = range(8)
+_WIDTH: Final = len(ROW_COLUMNS)
+COUNT: Final = 3  # of `ends`: where the three runs end, the rows so far, and the same before the current value
+ENDS: Final = 8
+_BEFORE: Final = 4
+HAS_BYTES, NAMES_ID, HAS_ID = 1, 2, 4
+
+SAID_COLUMNS: Final = ("regular", *SECTION_KEYS, "token_keys", "alternative_keys", "null_tops")
+REGULAR, SECTIONS, TOKEN_KEYS, ALTERNATIVE_KEYS, NULL_TOPS = 0, 1, 4, 5, 6
+_SAID: Final = len(SAID_COLUMNS)
+
+_KEY_TEXT: Final = np.frombuffer("".join(ITEM_KEYS + SECTION_KEYS).encode(), np.uint8)
+_KEY_STARTS: Final = np.cumsum([0, *map(len, ITEM_KEYS + SECTION_KEYS)])
+LONGEST_KEY: Final = 20
+_TOKEN, _LOGPROB, _BYTES, _ID, _TOKEN_ID, _TOP, _CONTENT = range(7)
+_LEAST: Final = 1 << _TOKEN | 1 << _LOGPROB
+_BOTH_IDS: Final = 1 << _ID | 1 << _TOKEN_ID  # there is one column
+SHORTEST_ROW: Final = len('{"token":"","logprob":0}')
+
+_NO: Final = -1
+_MOST_RANKS: Final = 2**15 - 1
+_LONGEST_NUMBER: Final = 32
+_EXACT_DIGITS: Final = 15
+_MOST_EXPONENT_DIGITS: Final = 2
+_INT32: Final = 2**31
+
+_QUOTE, _BACKSLASH, _COLON, _COMMA, _MINUS, _PLUS, _DOT, _SPACE = b'"\\:,-+. '
+_OPEN, _CLOSE, _OPEN_LIST, _CLOSE_LIST = b"{}[]"
+_0, _9, _A, _SMALL_A, _E, _SMALL_E, _SMALL_N, _SMALL_U = b"09AaEenu"
+_HIGH, _LOW, _BEYOND = 0xD800, 0xDC00, 0xE000  # surrogates: two of them spell a character beyond 2**16
+_ESCAPED: Final = np.frombuffer(b'"\\/bfnrt', np.uint8)
+_MEANT: Final = np.frombuffer(b'"\\/\b\f\n\r\t', np.uint8)
+
+# How deep the scanner is: in the whole object, in a section, a token, a list in it, an alternative, its list of bytes.
+_IN_WHOLE, _IN_SECTION, _IN_TOKEN, _IN_TOP, _IN_ALTERNATIVE = range(1, 6)
+
+
+def _compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Compile together with what calls it."""
+    compiled: Callable[_P, _R] = numba.njit(nogil=True)(function)
+    return compiled
+
+
+def _compiled_entry(function: Callable[..., None], signature: str) -> Any:
+    """Compile now, with all that it calls: seconds. The code is kept beside this file or in the user's cache."""
+    try:
+        return numba.cfunc(signature, cache=True)(function).ctypes
+    except RuntimeError:  # neither folder can be written to: each process compiles anew
+        return numba.cfunc(signature)(function).ctypes
+
+
+@_compiled
+def _is_space(byte: int) -> bool:
+    return byte == _SPACE or 9 <= byte <= 13  # tab to carriage return
+
+
+@_compiled
+def _behind_space(text: Any, at: int) -> int:
+    while _is_space(text[at]):
+        at += 1
+    return at
+
+
+@_compiled
+def _hexadecimal(text: Any, at: int) -> int:
+    """The number that four digits say."""
+    code = 0
+    for n in range(4):
+        digit = text[at + n]
+        if _0 <= digit <= _9:
+            code = code * 16 + digit - _0
+        elif _A <= digit < _A + 6:
+            code = code * 16 + digit - _A + 10
+        elif _SMALL_A <= digit < _SMALL_A + 6:
+            code = code * 16 + digit - _SMALL_A + 10
+        else:
+            return _NO
+    return code
+
+
+@_compiled
+def _copy_character(code: int, out: Any, end: int) -> int:
+    """Write a character as UTF-8; where it ends."""
+    if code < 0x80:
+        out[end] = code
+        return end + 1
+    if code < 0x800:
+        out[end] = 0xC0 | code >> 6
+        out[end + 1] = 0x80 | code & 0x3F
+        return end + 2
+    if code < 0x10000:
+        out[end] = 0xE0 | code >> 12
+        out[end + 1] = 0x80 | code >> 6 & 0x3F
+        out[end + 2] = 0x80 | code & 0x3F
+        return end + 3
+    out[end] = 0xF0 | code >> 18
+    out[end + 1] = 0x80 | code >> 12 & 0x3F
+    out[end + 2] = 0x80 | code >> 6 & 0x3F
+    out[end + 3] = 0x80 | code & 0x3F
+    return end + 4
+
+
+@_compiled
+def _copy_escape(text: Any, at: int, out: Any, end: int) -> tuple[int, int]:
+    """Read what stands behind a backslash."""
+    for n in range(len(_ESCAPED)):
+        if text[at] == _ESCAPED[n]:
+            out[end] = _MEANT[n]
+            return at + 1, end + 1
+    if text[at] != _SMALL_U:
+        return _NO, end
+    code = _hexadecimal(text, at + 1)
+    at += 5
+    if code == _NO or _LOW <= code < _BEYOND:
+        return _NO, end
+    if _HIGH <= code < _LOW:
+        if text[at] != _BACKSLASH or text[at + 1] != _SMALL_U:
+            return _NO, end
+        low = _hexadecimal(text, at + 2)
+        if not _LOW <= low < _BEYOND:
+            return _NO, end
+        code = 0x10000 + ((code - _HIGH) << 10) + (low - _LOW)
+        at += 6
+    return at, _copy_character(code, out, end)
+
+
+@_compiled
+def _copy_string(text: Any, at: int, out: Any, end: int) -> tuple[int, int]:
+    if text[at] != _QUOTE:
+        return _NO, end
+    at += 1
+    while text[at] != _QUOTE:
+        if text[at] < _SPACE:
+            return _NO, end
+        if text[at] == _BACKSLASH:
+            at, end = _copy_escape(text, at + 1, out, end)
+            if at == _NO:
+                return _NO, end
+        else:
+            out[end] = text[at]
+            at += 1
+            end += 1
+    return at + 1, end
+
+
+@_compiled
+def _copy_number(text: Any, at: int, out: Any, end: int) -> tuple[int, int]:
+    """Copy a number that a float holds as Python's JSON would read it."""
+    start = at
+    exponent = 0  # digits of it
+    is_integer, in_exponent = True, False
+    while at - start < _LONGEST_NUMBER:
+        byte = text[at]
+        if _0 <= byte <= _9:
+            exponent += in_exponent
+        elif byte == _E or byte == _SMALL_E:
+            is_integer, in_exponent = False, True
+        elif byte == _DOT:
+            is_integer = False
+        elif byte != _MINUS and byte != _PLUS:
+            break
+        out[end] = byte
+        at += 1
+        end += 1
+    size = at - start
+    if size == 0 or size == _LONGEST_NUMBER or exponent > _MOST_EXPONENT_DIGITS:
+        return _NO, end
+    if is_integer and (size > _EXACT_DIGITS or (text[start] == _MINUS and text[start + 1] == _0)):
+        return _NO, end
+    return at, end
+
+
+@_compiled
+def _read_integer(text: Any, at: int, most: int) -> tuple[int, int]:
+    """Read an integer without a sign."""
+    start = at
+    value = 0
+    while _0 <= text[at] <= _9 and value <= most:
+        value = value * 10 + text[at] - _0
+        at += 1
+    return (_NO if at == start or value > most else at), value
+
+
+@_compiled
+def _find_key(text: Any, at: int) -> tuple[int, int]:
+    """Which key starts here, and where its closing quote is."""
+    for key in range(len(_KEY_STARTS) - 1):
+        start = _KEY_STARTS[key]
+        size = _KEY_STARTS[key + 1] - start
+        if text[at + size] != _QUOTE:
+            continue
+        same = 0
+        while same < size and text[at + same] == _KEY_TEXT[start + same]:
+            same += 1
+        if same == size:
+            return key, at + size
+    return _NO, at
+
+
+@_compiled
+def _open_row(table: Any, row: int, owner: int, place: int, section: int) -> None:
+    at = row * _WIDTH
+    table[at + FACTS] = 0
+    table[at + _IDENTITY] = 0
+    table[at + _OWNER] = owner
+    table[at + _PLACE] = place
+    table[at + _SECTION] = section
+
+
+@_compiled
+def _close_row(table: Any, ends: Any) -> None:
+    ends[COUNT] += 1
+    at = ends[COUNT] * _WIDTH
+    table[at + TEXT] = ends[TEXT]
+    table[at + NUMBER] = ends[NUMBER]
+    table[at + SPELLED] = ends[SPELLED]
+
+
+@_compiled
+def _read_value(text: Any, at: int, key: int, runs: Any, table: Any, ends: Any) -> int:
+    """Read a string or a number into the row that is open; where it ends."""
+    if text[at] == _QUOTE:
+        if key != _TOKEN:
+            return _NO
+        at, ends[TEXT] = _copy_string(text, at, runs, ends[TEXT])
+    elif key == _LOGPROB:
+        at, ends[NUMBER] = _copy_number(text, at, runs, ends[NUMBER])
+    elif key == _BYTES:
+        at, number = _read_integer(text, at, 255)
+        runs[ends[SPELLED]] = number
+        ends[SPELLED] += 1
+    elif key == _ID or key == _TOKEN_ID:
+        sign = -1 if text[at] == _MINUS else 1
+        at, number = _read_integer(text, at + (sign < 0), _INT32 - 1)
+        table[ends[COUNT] * _WIDTH + _IDENTITY] = sign * number
+        table[ends[COUNT] * _WIDTH + FACTS] |= NAMES_ID | HAS_ID
+    else:
+        return _NO
+    return at
+
+
+@_compiled
+def _scan_value(
+    text: Any, at: int, value: int, runs: Any, tokens: Any, token_ends: Any, others: Any, other_ends: Any, said: Any
+) -> bool:
+    """Scan one value; whether it is regular."""
+    depth = 0
+    key, wants_key = _NO, False
+    keys, keys_of_whole, keys_of_token = 0, 0, 0  # masks of an object's keys, and of those that it stands in
+    section, position, rank, in_top = 0, 0, 0, False
+    table, ends, mask = tokens, token_ends, TOKEN_KEYS  # what a row is written to
+    while True:
+        byte = text[at]
+        if byte == _QUOTE and wants_key:
+            key, at = _find_key(text, at + 1)
+            if key == _NO or (key >= _CONTENT) != (depth == _IN_WHOLE) or keys >> key & 1:
+                return False
+            if key == _TOP and depth == _IN_ALTERNATIVE:
+                return False
+            keys |= 1 << key
+            wants_key = False
+        elif byte == _QUOTE or byte == _MINUS or _0 <= byte <= _9:
+            if key == _BYTES and depth & 1 == 1:  # a number in place of a list
+                return False
+            at = _read_value(text, at, key, runs, table, ends)
+            if at == _NO:
+                return False
+            continue
+        elif byte == _COMMA:
+            wants_key = depth & 1 == 1
+        elif byte == _OPEN:
+            if depth == _IN_SECTION:
+                keys_of_whole = keys
+                _open_row(tokens, token_ends[COUNT], value, position, section)
+            elif depth == _IN_TOP and in_top and rank < _MOST_RANKS:
+                table, ends, mask, keys_of_token = others, other_ends, ALTERNATIVE_KEYS, keys
+                _open_row(others, other_ends[COUNT], token_ends[COUNT], rank, 0)
+            elif depth != 0:
+                return False
+            depth += 1
+            wants_key, keys = True, 0
+        elif byte == _CLOSE and depth == _IN_WHOLE:
+            return keys != 0 and text[_behind_space(text, at + 1)] == 0
+        elif byte == _CLOSE:
+            said[value * _SAID + mask] = said[value * _SAID + mask] or keys
+            if said[value * _SAID + mask] != keys or keys & _LEAST != _LEAST or keys & _BOTH_IDS == _BOTH_IDS:
+                return False
+            _close_row(table, ends)
+            if depth == _IN_ALTERNATIVE:
+                table, ends, mask, keys = tokens, token_ends, TOKEN_KEYS, keys_of_token
+                rank += 1
+            else:
+                keys = keys_of_whole
+                position += 1
+            depth -= 1
+            key = _NO
+        elif byte == _OPEN_LIST:
+            if depth == _IN_WHOLE:
+                section, position = key - _CONTENT, 0
+                said[value * _SAID + SECTIONS + section] = LISTED
+            elif depth & 1 == 0:
+                return False
+            elif key == _TOP:
+                in_top, rank = True, 0
+            elif key == _BYTES:
+                table[ends[COUNT] * _WIDTH + FACTS] |= HAS_BYTES
+            else:
+                return False
+            depth += 1
+        elif byte == _CLOSE_LIST:
+            depth -= 1
+            in_top = in_top and depth != _IN_TOKEN
+            key = _NO
+        elif byte == _SMALL_N:
+            if depth == _IN_WHOLE:
+                said[value * _SAID + SECTIONS + key - _CONTENT] = NULL
+            elif depth & 1 == 0 or key == _TOKEN or key == _LOGPROB:
+                return False
+            elif key == _TOP:
+                said[value * _SAID + NULL_TOPS] += 1
+            elif key != _BYTES:
+                table[ends[COUNT] * _WIDTH + FACTS] |= NAMES_ID
+            at += len("ull")
+        elif byte != _COLON and not _is_space(byte):
+            return False
+        at += 1
+
+
+def _scan_all(
+    text: Any,
+    starts: Any,
+    many: int,
+    runs: Any,
+    tokens: Any,
+    token_ends: Any,
+    others: Any,
+    other_ends: Any,
+    said: Any,
+) -> None:
+    """Scan all values; what one that is not regular has written is written over by the next."""
+    for value in range(many):
+        for n in range(_BEFORE):
+            token_ends[_BEFORE + n] = token_ends[n]
+            other_ends[_BEFORE + n] = other_ends[n]
+        regular = _scan_value(text, starts[value], value, runs, tokens, token_ends, others, other_ends, said)
+        nulls = said[value * _SAID + NULL_TOPS]
+        if regular and (nulls == 0 or nulls == token_ends[COUNT] - token_ends[_BEFORE + COUNT]):
+            said[value * _SAID + REGULAR] = 1
+            continue
+        for n in range(_BEFORE):
+            token_ends[n] = token_ends[_BEFORE + n]
+            other_ends[n] = other_ends[_BEFORE + n]
+
+
+_SIGNATURE: Final = "void({0}, {1}, int64, {0}, {1}, {1}, {1}, {1}, {1})".format("CPointer(uint8)", "CPointer(int64)")
+scan_compiled: Final = _compiled_entry(_scan_all, _SIGNATURE)
