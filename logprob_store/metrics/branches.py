@@ -16,10 +16,13 @@ from logprob_store.schema import KEYS
 if TYPE_CHECKING:
     from logprob_store.metrics.spelling import Reading, Spelling
 
-__all__ = ["DEEPEST", "Branches", "follow"]
+__all__ = ["DEEPEST", "NEGLIGIBLE", "Branches", "follow"]
 
 DEEPEST: Final = 16
 """Tokens of one label at most."""
+
+NEGLIGIBLE: Final = 0.01
+"""Below this probability, what cannot be told is left to the bounds without a word."""
 
 _TEXT: Final = (*KEYS, "section")
 _STEP: Final = ("path", "step")
@@ -42,12 +45,15 @@ class Branches:
         weights: `path`, `reading`, `weight` (the probability of what led there and of it), `hidden` (what was not shown
             behind that text), `taken` (the answer ended there); what is no label's beginning is left out.
         looked_at: `path`, scored_alternatives, unscored_alternatives.
+        untold: the paths on which a text of a label has no logprob, and more than NEGLIGIBLE that may be its was not
+            shown.
     """
 
     readings: list[Reading]
     texts: list[bytes]
     weights: pl.DataFrame
     looked_at: pl.DataFrame
+    untold: pl.Series
 
 
 @dataclass(slots=True)
@@ -104,6 +110,7 @@ def follow(
     active = places.select("path", reading=pl.Series(starts, dtype=pl.UInt32), reached=pl.lit(1.0))
     ends: list[pl.DataFrame] = [pl.DataFrame(schema=_WEIGHTS)]
     looked: list[pl.DataFrame] = []
+    untold: list[pl.Series] = [pl.Series("path", [], dtype=pl.UInt32)]
     for step in range(DEEPEST):
         rows = options.filter(pl.col("step") == step).join(active, on="path", how="inner")
         if not rows.height:
@@ -118,15 +125,20 @@ def follow(
         goes_on = pl.col("taken") & undecided[scored["next"]] & (pl.col("length") > step + 1)
         goes_on = goes_on & (step + 1 < DEEPEST)
         scored = scored.with_columns(goes_on=goes_on)
-        ends.append(_hidden(scored, active))
+        hidden = _hidden(scored, active)
+        ends.append(hidden)
+        unscored = rows.filter(pl.col("logprob").is_null()).join(scored, on=["path", "raw"], how="anti")
+        unscored = _read_on(unscored, known)
         somebodys = pl.Series([bool(reading.may) for reading in known.readings], dtype=pl.Boolean)
+        lost = unscored.filter(somebodys[unscored["next"]])["path"]
+        untold.append(hidden.filter(pl.col("path").is_in(lost.implode()), pl.col("weight") > NEGLIGIBLE)["path"])
         over = scored.filter(~pl.col("goes_on") & somebodys[scored["next"]])
         ends.append(
             over.select("path", pl.col("next").alias("reading"), "weight", pl.lit(value=False).alias("hidden"), "taken")
         )
         active = scored.filter("goes_on").select("path", reading="next", reached="weight")
     weights = pl.concat([end.select(pl.col(name).cast(kind) for name, kind in _WEIGHTS.items()) for end in ends])
-    return Branches(known.readings, known.texts, weights, _counted(looked))
+    return Branches(known.readings, known.texts, weights, _counted(looked), pl.concat(untold))
 
 
 def _options(places: pl.DataFrame, tokens: pl.LazyFrame, alternatives: pl.LazyFrame) -> pl.DataFrame:

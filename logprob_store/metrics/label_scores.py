@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from logprob_store.metrics.branches import NEGLIGIBLE
 from logprob_store.metrics.columns import Column, as_column
 from logprob_store.metrics.spelling import Spelling
+from logprob_store.metrics.topk import hidden_mass
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
@@ -85,7 +87,8 @@ def label_mass(
     another, as "1" does of 10: what comes next is not looked at. Needs: the alternatives, by token (`POSITION`), with
     the chosen one (`with_chosen`); `label_probabilities` is for labels of several tokens, for bounds, and for places
     other than an answer's first token. Source: OpenAI cookbook, "Using logprobs", section 1. Nulls are left out; no
-    alternative with a logprob gives null, none that fits 0.
+    alternative with a logprob gives null, none that fits 0. Where a spelling of the label is there without a logprob,
+    and more than 0.01 is missing, which may be all its own, the mass is null.
 
     >>> from math import log
     >>> rows = {"token": ["True", " true", "TR", "False"], "logprob": [log(1 / 2), log(1 / 8), log(1 / 8), log(1 / 4)]}
@@ -95,9 +98,10 @@ def label_mass(
     spelling = Spelling({label: spellings or [label], **{other: [other] for other in others}}, ["space", "case"])
     known = [spelled for spelled, reading in spelling.known() if reading.whole == 0 or reading.may == {0}]
     plain = as_column(text).str.strip_chars().str.to_lowercase()
-    logprob = as_column(column)
-    mass = logprob.filter(plain.cast(pl.Binary).is_in(known)).exp().sum()
-    return pl.when(logprob.count() > 0).then(mass).alias(f"p_{label}")
+    logprob, spells = as_column(column), plain.cast(pl.Binary).is_in(known)
+    mass = logprob.filter(spells).exp().sum()
+    untold = (spells & logprob.is_null()).any() & (hidden_mass(logprob) > NEGLIGIBLE)
+    return pl.when((logprob.count() > 0) & ~untold).then(mass).alias(f"p_{label}")
 
 
 def label_coverage(labels: Sequence[str], *, text: Column = "token", column: Column = "logprob") -> pl.Expr:

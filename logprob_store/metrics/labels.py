@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import polars as pl
 
 from logprob_store.errors import LabelsCollideError
-from logprob_store.metrics.branches import DEEPEST, Branches, follow
+from logprob_store.metrics.branches import DEEPEST, NEGLIGIBLE, Branches, follow
 from logprob_store.metrics.columns import check_sections
 from logprob_store.metrics.in_parts import in_parts
 from logprob_store.metrics.places import check_place, places
@@ -45,8 +45,6 @@ _COLUMNS: Final = pl.Schema(
 _TOKEN_ROWS: Final = 250_000
 _ROUNDED: Final = 1.001
 """Wire logprobs are rounded, and their p may sum to this much and be 1."""
-_NEGLIGIBLE: Final = 0.01
-"""Below this probability, a beginning that several labels share is left to the bounds without a word."""
 
 
 def label_probabilities(
@@ -82,9 +80,12 @@ def label_probabilities(
     bounds, and what spells one counts for it, and in the other's bounds. With `shared="whole"` what spells one is that
     one: right where the tokenizer writes 10 as one token.
 
-    Nulls: no token at the place, or no mass on any label, gives null probabilities. Alternatives without a logprob are
-    in the mass not shown. One alternative is enough, since the bounds say what it hides. Needs: the tokens and
-    alternatives tables. Source: OpenAI cookbook, "Using logprobs", section 1; bounds: the probabilities sum to 1.
+    Nulls: no token at the place, or no mass on any label, gives null probabilities. Alternatives without a logprob
+    are in the mass not shown; where one of them spells or begins a label and that mass is above 0.01, the
+    probabilities are null and the bounds say what can be known, for the label without one may be the likelier (a p
+    that rounding took above 1 is flagged, too). One alternative is enough, since the bounds say what it hides. Needs:
+    the tokens and alternatives tables. Source: OpenAI cookbook, "Using logprobs", section 1; bounds: the
+    probabilities sum to 1.
 
     Args:
         tokens: the tokens table.
@@ -133,7 +134,7 @@ def label_probabilities(
         if shared == "error":
             _refuse_shared(branches, found, spelling)
         masses = _masses(branches, whole_counts=shared == "whole")
-        return _table(found, masses, branches.looked_at, spelling).select(
+        return _table(found, masses, branches, spelling).select(
             pl.col(name).cast(kind) for name, kind in schema.items()
         )
 
@@ -163,7 +164,7 @@ def _masses(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:
     return by_path.join(by_label, on="path", how="left")
 
 
-def _table(found: pl.DataFrame, masses: pl.DataFrame, looked_at: pl.DataFrame, spelling: Spelling) -> pl.DataFrame:
+def _table(found: pl.DataFrame, masses: pl.DataFrame, branches: Branches, spelling: Spelling) -> pl.DataFrame:
     """The columns of the result, from each label's masses."""
     names = (
         pl.DataFrame({"label": spelling.names})
@@ -172,7 +173,7 @@ def _table(found: pl.DataFrame, masses: pl.DataFrame, looked_at: pl.DataFrame, s
     )
     flags = pl.col("sure", "counts", "possible", "alone")
     table = (
-        found.join(looked_at, on="path", how="left")
+        found.join(branches.looked_at, on="path", how="left")
         .join(masses.select("path", "unknown_mass").unique("path"), on="path", how="left")
         .join(names, how="cross")
         .join(masses.drop("unknown_mass"), on=["path", "label_index"], how="left")
@@ -191,7 +192,9 @@ def _table(found: pl.DataFrame, masses: pl.DataFrame, looked_at: pl.DataFrame, s
         mass_lower=_at_most_one(sure),
         mass_upper=(sure + possible).clip(0.0, 1.0),
         coverage=_at_most_one(coverage),
-        probability=pl.when(coverage > 0).then(pl.col("counts") / coverage),
+        probability=pl.when(coverage > 0, ~pl.col("path").is_in(branches.untold.implode())).then(
+            pl.col("counts") / coverage
+        ),
         lower=_share(sure, all_sure - sure + (unknown - pl.col("alone")).clip(0.0)),
         upper=_share(sure + possible, all_sure - sure),
         unknown_mass=_at_most_one(unknown),
@@ -211,7 +214,7 @@ def _refuse_shared(branches: Branches, found: pl.DataFrame, spelling: Spelling) 
     """Raise where mass on a beginning that several labels share cannot be told apart."""
     several = [number for number, reading in enumerate(branches.readings) if len(reading.may) > 1 and not reading.blank]
     cannot = branches.weights.filter(pl.col("reading").is_in(several) & ~pl.col("hidden") & ~pl.col("taken"))
-    worst = cannot.filter(pl.col("weight") > _NEGLIGIBLE).sort("path").head(1)
+    worst = cannot.filter(pl.col("weight") > NEGLIGIBLE).sort("path").head(1)
     for path, reading, weight in worst.select("path", "reading", "weight").iter_rows():
         where = found.row(found["path"].index_of(path) or 0, named=True)
         text = branches.texts[reading].decode("utf-8", "replace")

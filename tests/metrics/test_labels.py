@@ -375,6 +375,31 @@ def test_flagged_alternatives_are_in_the_mass_not_shown() -> None:
     assert (yes["scored_alternatives"], yes["unscored_alternatives"]) == (1, 1)
 
 
+def test_a_label_without_a_logprob_is_not_the_less_likely_one() -> None:
+    """True was surer than certain, and flagged: False with all that is left over is not the answer, nor P(true) 0."""
+    answer: list[Step] = [("True", None, {"True": None, "False": -16.0})]
+    true, false = labels(answer, names=["True", "False"])
+    _, alternatives = tables(answer)
+    found = alternatives.select(ls.p_true(), ls.label_coverage(["True", "False"])).collect().row(0)
+
+    assert (true["probability"], false["probability"]) == (None, None)
+    assert (true["lower"], round(true["upper"], 6)) == (0.0, 1.0)
+    assert ls.label_choices(ls.label_probabilities(*tables(answer), ["True", "False"])).collect()["label"][0] is None
+    assert found == (None, None)
+
+
+def test_a_label_of_no_mass_may_lack_its_logprob() -> None:
+    """-9999 beside 0.995 takes nothing: what is missing is 0.005; nor does a word that is no label."""
+    sentinel: list[Step] = [("True", log(0.995), {"True": log(0.995), "False": None})]
+    other: list[Step] = [("True", log(0.5), {"True": log(0.5), "Maybe": None})]
+    twice: list[Step] = [("True", None, {"True": log(0.5), "False": log(0.25)})]
+
+    for answer, expected in ((sentinel, 1.0), (other, 1.0), (twice, 2 / 3)):
+        assert labels(answer, names=["True", "False"])[0]["probability"] == pytest.approx(expected)
+    for answer in (sentinel, other):
+        assert tables(answer)[1].select(ls.p_true()).collect().item() == 1.0
+
+
 def test_an_unscored_chosen_token_ends_the_path() -> None:
     """Where it leads to is unknown; with nothing else scored all is null."""
     alone: list[Step] = [("Yes", None, {})]
