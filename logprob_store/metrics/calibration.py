@@ -178,7 +178,7 @@ def reliability_table(
     confidence (`mass`); count; mean_confidence; accuracy; accuracy_low and accuracy_high, Wilson's interval of the
     accuracy (Wilson 1927), which holds at 0 and at 1 too; gap = mean_confidence - accuracy, above 0 where the
     confidence is too high; unjudged, how many rows of the group are in no bin. The counts and `unjudged` add up to the
-    rows.
+    rows. Needs: confidence, correct. Source: the reliability diagram, DeGroot and Fienberg 1983, as numbers.
 
     Raises:
         ValueError: bins below 1, an unknown binning, a level not in (0, 1).

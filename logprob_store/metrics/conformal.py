@@ -99,8 +99,9 @@ def conformal_threshold(
     `lac`, 1 - p(y): the smallest sets on average (Sadinle et al. 2019, arXiv:1609.00451). `aps`, the sum of the
     probabilities of the labels at least as likely as y, y included: sets adapt to how hard a row is (Romano et al.
     2020, arXiv:2006.02544, without the randomisation, so somewhat larger). Use other rows than those the model, the
-    prompt or a calibrator was chosen on. Rows without a truth are left out; a true label that is not listed scores
-    infinity.
+    prompt or a calibrator was chosen on. Needs: the labels' probabilities, as `label_probabilities` gives them, with
+    the true label beside each. Rows without a truth are left out; a true label that is not listed, or has a null
+    probability, scores infinity. Source: Vovk et al. 2005, and those above.
 
     Args:
         frame: one row per (row, label), the true label beside each.

@@ -28,7 +28,7 @@ def accuracy(confidence: Column = "confidence", correct: Column = "correct") -> 
     """The share of judged answers that are right.
 
     Range [0, 1], up is better. Needs: confidence and correct, of which rows with a null in either are left out, so
-    that it is of the same rows as the other metrics; no judged row gives null.
+    that it is of the same rows as the other metrics; no judged row gives null. Source: the mean of zeros and ones.
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.8, None], "correct": [True, False, True]})
     >>> frame.select(accuracy()).item()
@@ -40,6 +40,8 @@ def accuracy(confidence: Column = "confidence", correct: Column = "correct") -> 
 def judged(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
     """How many rows have both a confidence and a truth: the n of every metric.
 
+    Range [0, inf), rows. Needs: confidence, correct. Source: a count. Nulls in either are not counted; no rows give 0.
+
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.8, None], "correct": [True, None, True]})
     >>> frame.select(judged(), unjudged()).row(0)
     (1, 2)
@@ -49,6 +51,8 @@ def judged(confidence: Column = "confidence", correct: Column = "correct") -> pl
 
 def unjudged(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
     """How many rows lack the confidence or the truth, and are in no metric. Show it beside each.
+
+    Range [0, inf), rows, down is better. Needs, source, nulls: as `judged`, which counts the others.
 
     >>> pl.DataFrame({"confidence": [0.9, None], "correct": [True, True]}).select(unjudged()).item()
     1

@@ -77,7 +77,8 @@ def risk_coverage_curve(
 
     Columns: those of `by`; threshold; accepted, how many rows have at least that confidence; coverage, their share;
     errors among them; risk = errors / accepted; generalised_risk = errors / all judged rows. Unjudged rows are not in
-    it. Source: El-Yaniv and Wiener 2010; generalised risk, Traub et al. 2024 (arXiv:2407.01032).
+    it. Needs: confidence, correct. Source: El-Yaniv and Wiener 2010; generalised risk, Traub et al. 2024
+    (arXiv:2407.01032).
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.6, 0.6, None], "correct": [True, False, True, True]})
     >>> curve = risk_coverage_curve(frame).collect()
@@ -117,7 +118,8 @@ def accuracy_by_threshold(
     """Routing: what each threshold accepts, how right that is, and how right what goes to review is.
 
     Columns: those of `by`; threshold; accepted and reviewed, counts of judged rows; coverage, the accepted share;
-    accuracy_accepted and accuracy_reviewed, null where there are none; unjudged, rows of the group in no count.
+    accuracy_accepted and accuracy_reviewed, null where there are none; unjudged, rows of the group in no count. Needs:
+    confidence, correct. Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500).
 
     Raises:
         ValueError: a threshold is not in [0, 1], or there is none.
