@@ -195,13 +195,15 @@ class Asker:
         with contextlib.ExitStack() as claim:
             claim.callback(claims.release, request.key)
             # Looking here costs 6 us, a way to the thread and back 100.
-            if not anew and cache.holds(request.key):
-                found = self._usable(await self._in_thread(cache.get_many, [request.key]))
-                if request.key in found:
-                    return self.answer(found[request.key], request)
+            held = cache.holds(request.key)
+            paid_before = held and anew  # for an answer that was of no use
+            if held and not anew:
+                kept = await self._in_thread(cache.get_many, [request.key])
+                if usable := self._usable(kept):
+                    return self.answer(usable[request.key], request)
+                paid_before = self._may_have_been_ours(kept.get(request.key))
             answer = await self._call(request)
-            # What this answer takes the place of was an answer, too: of no use, or in the place of one of ours.
-            if cache.holds(request.key) and (anew or await self._may_have_been_ours(request.key, cache)):
+            if paid_before:
                 answer = dataclasses.replace(answer, maybe_billed=True)
             claim.pop_all()  # it is let go of with the answer on the disk, whoever waits for that
         await self._keep(answer)
@@ -209,11 +211,12 @@ class Asker:
             self._renewed.add(request.key)
         return answer
 
-    async def _may_have_been_ours(self, key: str, cache: AnswerCache) -> bool:
-        if self._resumed_from is None:
-            return False
-        kept = (await self._in_thread(cache.get_many, [key])).get(key)
-        return kept is None or kept.meta.fetched_at is None or kept.meta.fetched_at >= self._resumed_from
+    def _may_have_been_ours(self, kept: CachedAnswer | None) -> bool:
+        """Whether this run may have paid for what stood where this is: it is damaged, or came since the run began."""
+        if kept is None:
+            return True
+        at, began = kept.meta.fetched_at, self._resumed_from
+        return began is not None and (at is None or at >= began)
 
     async def _wait_for(self, key: str, claims: Claims) -> None:
         """Wait, holding no slot, until another process has its answer or gives up; then the claim is ours."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +159,23 @@ def test_refreshing_asks_again_what_others_paid_for(cache: AnswerCache, paid_by:
     found = cache.get(_request().key)
     assert found is not None
     assert found.body == (b"answer 1" if expected_calls else b"old")
+
+
+def test_an_answer_in_place_of_a_damaged_one_is_marked(cache: AnswerCache, tmp_path: Path) -> None:
+    """What cannot be read any more was paid for, and is asked for again."""
+
+    async def main() -> list[Any]:
+        server = _Server()
+        server.open.set()
+        async with _asker(server, cache) as asker:
+            await asker.ask(_request())
+        with contextlib.closing(sqlite3.connect(tmp_path / "cache.db")) as database, database:
+            database.execute("UPDATE Cache SET value = x'00'")
+        async with _asker(server, cache) as asker:
+            answer = await asker.ask(_request())
+            return [answer.body, answer.maybe_billed]
+
+    assert asyncio.run(main()) == [b"answer 2", True]
 
 
 @pytest.mark.parametrize(

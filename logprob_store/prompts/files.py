@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from logprob_store.errors import PromptsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _READ_BUFFER: Final = 1 << 20
 _LISTED: Final = 20
@@ -36,7 +37,8 @@ class InputFile:
 
     `name` is the path below the common root with forward slashes, for manifests; `key=value` folders in it
     are partition columns. `digest` is the sha256 of the whole file in hexadecimal, not of its footer: see
-    docs/decisions/0006-input-identity.md.
+    docs/decisions/0006-input-identity.md. `modified_ns` is when it was last written, 0 where nobody
+    is to look at that.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class InputFile:
     rows: int
     size: int
     digest: str
+    modified_ns: int = 0
 
     def partition(self) -> dict[str, str | None]:
         """The partition columns, from the folders in the name.
@@ -69,14 +72,40 @@ class InputFile:
         """
         try:
             with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_READ_BUFFER) as parquet:
-                if parquet.metadata.num_rows != self.rows or self.path.stat().st_size != self.size:
-                    raise PromptsError(
-                        f"{self.path} changed while it was read: it had {self.rows} rows in {self.size} bytes. "
-                        "Start again once nothing writes it."
-                    )
+                if parquet.metadata.num_rows != self.rows:
+                    raise self.changed()
                 yield parquet
         except (pa.ArrowException, OSError) as error:
-            raise PromptsError(f"{self.path} cannot be read, it may be damaged: {error}") from error
+            raise PromptsError(
+                f"{self.path} cannot be read, it may be damaged: {' '.join(str(error).split())}"
+            ) from error
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], None]]:
+        """A check that the file is still the one that was found: of its size, and not written since.
+
+        It is of the file that has the name now, whatever gets the name later: renaming another into its place is
+        harmless, as who has it open goes on reading it; writing into it is not, and Arrow may see nothing of it.
+
+        Raises:
+            PromptsError: by the check, when it has changed.
+        """
+
+        def check() -> None:
+            now = os.fstat(raw.fileno())
+            if now.st_size != self.size or (self.modified_ns and now.st_mtime_ns != self.modified_ns):
+                raise self.changed()
+
+        with self.path.open("rb") as raw:
+            check()
+            yield check
+
+    def changed(self) -> PromptsError:
+        """The error for a file that is not what it was."""
+        return PromptsError(
+            f"{self.path} changed while it was read: it had {self.rows} rows in {self.size} bytes. Put it back, or give "
+            "what it is now another --run, once nothing writes it."
+        )
 
 
 def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
@@ -161,10 +190,11 @@ def _inspect(path: Path, root: Path) -> InputFile:
         with pq.ParquetFile(path) as parquet:
             rows = parquet.metadata.num_rows
         with path.open("rb") as raw:
+            modified_ns = os.fstat(raw.fileno()).st_mtime_ns
             digest = hashlib.file_digest(raw, "sha256").hexdigest()
             size = raw.tell()
     except (pa.ArrowException, OSError) as error:
         raise PromptsError(
             f"{path} cannot be read as Parquet: {error} Write it again, or narrow the path of the prompts."
         ) from error
-    return InputFile(path, path.relative_to(root).as_posix(), rows, size, digest)
+    return InputFile(path, path.relative_to(root).as_posix(), rows, size, digest, modified_ns)

@@ -69,16 +69,19 @@ def _scan_file(
     file: InputFile, low: int, high: int, schema: pa.Schema, batch_rows: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The rows `low <= row < high` of one file, each batch with the index of its first row."""
-    with file.open() as parquet:
+    with file.open() as parquet, file.watched() as check:
         groups, at = _row_groups(parquet.metadata, low, high)
         own = [name for name in schema.names if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=groups, columns=own):
+            check()
             first, end = max(low - at, 0), min(high - at, batch.num_rows)
             if first < end:
                 yield at + first, _conform(batch.slice(first, end - first), schema, file, at + first)
             at += batch.num_rows
             if at >= high:
                 return
+    # Of a file that was cut off under its hands Arrow reads what is left, and says nothing.
+    raise file.changed()
 
 
 def _row_groups(metadata: pq.FileMetaData, low: int, high: int) -> tuple[list[int], int]:

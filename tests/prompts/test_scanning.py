@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -78,12 +79,14 @@ def test_files_and_row_groups_that_are_skipped_are_not_read(tmp_path: Path, writ
 
 
 def damage(path: Path, group: int) -> None:
-    """Zero the pages of a row group; the size and the footer stay."""
+    """Zero the pages of a row group, as a bad disk does; the size, the footer and the times stay."""
+    before = path.stat()
     column = pq.read_metadata(path).row_group(group).column(0)
     start = column.dictionary_page_offset or column.data_page_offset
     content = bytearray(path.read_bytes())
     content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
     path.write_bytes(bytes(content))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.mark.parametrize("rows", [3, 4])
@@ -98,6 +101,36 @@ def test_a_file_that_changed_since_it_was_found_is_an_error(
 
     with pytest.raises(PromptsError, match=r"a\.parquet changed"):
         list(scan(inputs, schema))
+
+
+@pytest.mark.parametrize("how", ["cut off", "written over", "written over by as much"])
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path, write: Callable[..., Path], how: str) -> None:
+    """Arrow reads on in what is left of a file that was cut off, and says nothing: rows would be missing unnoticed."""
+    path = write(tmp_path / "a.parquet", 2000, row_group_size=10)
+    inputs = find_inputs("*.parquet", base=tmp_path)
+    rows = scan(inputs, unified_schema(inputs, {"n": "n"}), batch_rows=10)
+    next(rows)
+    content = path.read_bytes()
+    if how == "cut off":
+        os.truncate(path, len(content) // 2)
+    elif how == "written over":
+        path.write_bytes(content[:-100] * 2)
+    else:
+        path.write_bytes(content.replace(bytes([1]), bytes([2])))
+
+    with pytest.raises(PromptsError, match=r"a\.parquet (changed while it was read|cannot be read)"):
+        list(rows)
+
+
+def test_a_file_that_is_replaced_is_read_to_its_end(tmp_path: Path, write: Callable[..., Path]) -> None:
+    """Who has a file open reads on in what it was when another gets its name."""
+    write(tmp_path / "a.parquet", 2000, row_group_size=10)
+    inputs = find_inputs("*.parquet", base=tmp_path)
+    rows = scan(inputs, unified_schema(inputs, {"n": "n"}), batch_rows=10)
+    first = next(rows)
+    write(tmp_path / "new.parquet", 3).replace(tmp_path / "a.parquet")
+
+    assert [n for part in (first, *rows) for n in part.batch.column("n").to_pylist()] == list(range(2000))
 
 
 def test_a_value_that_does_not_fit_the_common_type_is_named(
