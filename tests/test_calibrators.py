@@ -148,6 +148,13 @@ def test_order_and_unjudged_rows_change_nothing(method: Any) -> None:
     assert ls.calibrate(frame.head(199), method=method).fitted_on.digest != one.fitted_on.digest
 
 
+def test_lazy_rows_make_the_same_calibrator() -> None:
+    """What `store.scores()` gives, joined with the truth, is a LazyFrame."""
+    rows = too_sure(100)
+
+    assert ls.calibrate(rows.lazy(), method="platt") == ls.calibrate(rows, method="platt")
+
+
 def test_expression_goes_anywhere() -> None:
     """Lazy, streaming, in a filter, over another column and an expression: the same numbers; null stays null."""
     fitted = ls.calibrate(too_sure(500))

@@ -140,6 +140,13 @@ def test_rows_in_another_order() -> None:
         assert one.sets(other, row=ROW).collect().sort("id", "label").equals(one.sets(rows, row=ROW).collect())
 
 
+def test_lazy_rows_make_the_same_threshold() -> None:
+    """What `store.labels()` gives, joined with the truth, is a LazyFrame."""
+    rows = simulated(20, seed=2)
+
+    assert conformal_threshold(rows.lazy(), row=ROW) == conformal_threshold(rows, row=ROW)
+
+
 def test_wrong_input() -> None:
     """Doubled labels, unknown methods, chances and probabilities out of range are errors."""
     rows = simulated(10, seed=0)

@@ -228,6 +228,13 @@ def test_guarantee_holds() -> None:
     assert failures / 300 <= 0.2
 
 
+def test_lazy_rows_have_the_same_guarantee() -> None:
+    """What `store.scores()` gives, joined with the truth, is a LazyFrame."""
+    rows = frame_of([(0.9, True)] * 30 + [(0.4, False)] * 5)
+
+    assert guaranteed_threshold(rows.lazy(), risk=0.2) == guaranteed_threshold(rows, risk=0.2)
+
+
 def test_guarantee_wants_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without SciPy the error names the extra that brings it."""
     monkeypatch.setitem(__import__("sys").modules, "scipy.stats", None)
