@@ -395,6 +395,9 @@ def test_joint_is_the_product_over_exactly_the_values_bytes(data: Any, value: An
         assert row["scored_tokens"] == len(mine)
         assert row["straddling_tokens"] == sum(a < begin or b > end for a, b, _ in mine)
         assert row["joint_probability"] == pytest.approx(exp(sum(logprob for *_, logprob in mine)))
+        behind = [logprob for a, _, logprob in tokens if a == end]
+        own_end = row["type"] in {"object", "array"} or row["value"] == '""'
+        assert row["end_logprob"] == (None if own_end or not behind else behind[0])
 
 
 @given(DOCUMENTS, st.data())
