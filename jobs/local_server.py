@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MODEL = "gemma-3-270m"
+STOP_S = 20
+"""Seconds after which a server that is to end and does not is ended by the kernel."""
 
 
 @contextmanager
@@ -33,7 +35,7 @@ def serving(port: int = 0, *, parallel: int = 4) -> Iterator[str]:
 
     with tempfile.TemporaryDirectory(prefix="gemma-") as folder:
         params = xllamacpp.CommonParams()
-        # The weights come in four packages and are put together once; 240 MB, gone when the server stops.
+        # The weights come in four packages and are put together once, 240 MB.
         params.model.path = str(weights.assemble(Path(folder) / "model.gguf"))
         params.model_alias = {MODEL}
         # A base model continues text and knows no chat format: over the chat endpoint, too, it sees the bare text.
@@ -43,10 +45,14 @@ def serving(port: int = 0, *, parallel: int = 4) -> Iterator[str]:
         params.n_parallel = parallel
         params.n_ctx = 2048 * parallel
         server = xllamacpp.Server(params)
-        try:
-            yield f"{server.listening_address}/v1"
-        finally:
-            del server
+    # It has mapped the file, whose name is not needed any more: a server that is killed leaves nothing behind.
+    try:
+        yield f"{server.listening_address}/v1"
+    finally:
+        # Should one of its threads not end, the process does: a scheduler waits, and nobody presses Ctrl-C twice.
+        signal.alarm(STOP_S)
+        del server
+        signal.alarm(0)
 
 
 def main() -> int:
@@ -76,4 +82,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
+        signal.alarm(STOP_S)
         sys.exit(130)

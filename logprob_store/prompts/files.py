@@ -103,8 +103,8 @@ class InputFile:
     def changed(self) -> PromptsError:
         """The error for a file that is not what it was."""
         return PromptsError(
-            f"{self.path} changed while it was read: it had {self.rows} rows in {self.size} bytes. Put it back, or give "
-            "what it is now another --run, once nothing writes it."
+            f"{self.path} changed while it was read: it had {self.rows} rows in {self.size} bytes. Put it back, or "
+            "give what it is now another --run, once nothing writes it."
         )
 
 

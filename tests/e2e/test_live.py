@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -28,9 +29,10 @@ pytestmark = pytest.mark.live
 class LlamaServer:
     """The real server in a process of its own."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, *, temporary: Path | None = None) -> None:
         command = [sys.executable, REPO / "jobs" / "local_server.py", "--port", str(port)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        env = os.environ if temporary is None else {**os.environ, "TMPDIR": str(temporary)}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
         assert self.process.stderr is not None
         self.url = self.process.stderr.readline().strip().rpartition(" ")[2]
         assert self.url.startswith("http://127.0.0.1:"), self.url
@@ -199,10 +201,11 @@ def test_demo_local(workplace: Any) -> None:
     assert "mean_confidence" in done.stdout
 
 
-def test_ctrl_c_ends_the_server() -> None:
-    """The server ends with its command line, and nothing is left running."""
+def test_ctrl_c_ends_the_server(tmp_path: Path) -> None:
+    """The server ends with its command line; nothing is left running, and no weights lie about, were it killed."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
-    server = LlamaServer()
+    server = LlamaServer(temporary=tmp_path)
+    assert list(tmp_path.iterdir()) == []
     server.process.send_signal(signal.SIGINT)
     try:
         assert server.process.wait(30) == 130
