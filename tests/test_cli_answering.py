@@ -131,3 +131,14 @@ def test_labels_at_a_path_that_is_none(
 
     assert code == 2
     assert "it begins with a slash, as '/mood'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [("--after", "Mood:"), ("--field", "/tone")])
+def test_labels_at_a_place_that_no_answer_has(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: tuple[str, str]
+) -> None:
+    """A marker or path in none of the answers is an error, and not a table of nulls."""
+    code = run(monkeypatch, "labels", store, "--labels", "happy,sad", *place)
+
+    assert code == 2
+    assert f"{place[0]} {place[1]!r}: there is no such place in any of 1 answers" in capsys.readouterr().err

@@ -65,6 +65,8 @@ def labels(
     except ValueError as error:
         raise InputError(f"--labels {names!r}: {error}") from error
     rows = rows if each else label_choices(rows)
+    if after is not None or field is not None:
+        rows = _found_somewhere(rows, f"--after {after!r}" if field is None else f"--field {field!r}")
     columns = ["label", "mass", "probability", "lower", "upper", "coverage"]
     if not each:
         columns = ["label", "label_probability", "label_lower", "label_upper", "margin", "runner_up", "coverage"]
@@ -108,6 +110,20 @@ def fields(
     ]
     order = ["joint_probability", "run", "completion_id", "field_index"]
     _present(_with_prompts(rows, opened.completions), columns, order, output=output, limit=limit, as_json=as_json)
+
+
+def _found_somewhere(rows: pl.LazyFrame, place: str) -> pl.LazyFrame:
+    """The rows.
+
+    Raises:
+        InputError: no answer has the place.
+    """
+    from logprob_store.errors import InputError
+
+    frame = rows.collect(engine="streaming")
+    if frame.height and frame["position"].is_null().all():
+        raise InputError(f"{place}: there is no such place in any of {frame['completion_id'].n_unique()} answers")
+    return frame.lazy()
 
 
 def _paths(rows: pl.LazyFrame) -> str:
