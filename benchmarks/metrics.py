@@ -181,6 +181,7 @@ PLAIN = (
     *("scored_tokens", "unscored_tokens", "logprob_sum", "joint_probability", "mean_logprob", "confidence"),
     *("perplexity", "mean_surprisal", "min_probability", "max_surprisal", "low_confidence_share"),
 )
+OF_TOKENS = (*PLAIN, "longest_low_confidence_span", "sliding_confidence", "tail_confidence", "min_k_probability")
 TOP_K = tuple(f"mean_{name}" for name in catalogue.BY_TOKEN)
 
 MEASURED: dict[str, tuple[Callable[[Path], Callable[[], int]], int]] = {
@@ -188,9 +189,10 @@ MEASURED: dict[str, tuple[Callable[[Path], Callable[[], int]], int]] = {
     "perplexity, ls.perplexity() in a group_by": (perplexity_polars, 3),
     "perplexity, store.scores": (scores_of("tokens", ("perplexity",)), 3),
     f"{len(PLAIN)} metrics of totals, store.scores": (scores_of("tokens", PLAIN), 3),
-    "min_k_probability, store.scores": (scores_of("tokens", ("min_k_probability",)), 1),
-    "sliding_confidence, store.scores": (scores_of("tokens", ("sliding_confidence",)), 1),
-    "longest_low_confidence_span, store.scores": (scores_of("tokens", ("longest_low_confidence_span",)), 1),
+    "min_k_probability, store.scores": (scores_of("tokens", ("min_k_probability",)), 3),
+    "sliding_confidence, store.scores": (scores_of("tokens", ("sliding_confidence",)), 3),
+    "longest_low_confidence_span, store.scores": (scores_of("tokens", ("longest_low_confidence_span",)), 3),
+    f"all {len(OF_TOKENS)} of tokens, store.scores": (scores_of("tokens", OF_TOKENS), 3),
     "a run's summary, from its completions": (summary_polars, 3),
     "the usual set with alternatives, store.scores": (scores_of("topk", catalogue.DEFAULT_METRICS), 1),
     f"{len(TOP_K)} metrics of alternatives, store.scores": (scores_of("topk", TOP_K), 1),

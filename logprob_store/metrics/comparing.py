@@ -21,7 +21,7 @@ from logprob_store.metrics.divergence import js_divergence, kl_divergence
 from logprob_store.metrics.windows import written_order
 
 if TYPE_CHECKING:
-    from logprob_store.metrics.scores import Tables
+    from logprob_store.metrics.pieces import Tables
 
 __all__ = ["compared_positions", "compared_prompts", "paired_answers"]
 

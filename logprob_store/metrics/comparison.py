@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from logprob_store.metrics.columns import Column
-    from logprob_store.metrics.scores import Tables
+    from logprob_store.metrics.pieces import Tables
 
 __all__ = ["Comparison", "ComparisonSummary", "Verdict", "compare"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from logprob_store.metrics.columns import Column
-    from logprob_store.metrics.scores import Tables
+    from logprob_store.metrics.pieces import Tables
 
 __all__ = ["PairedRuns"]
 

@@ -6,8 +6,9 @@ Holds which table is read for which score, and how: a run in pieces, each in mem
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -16,17 +17,16 @@ from logprob_store.errors import InputError
 from logprob_store.metrics import catalogue
 from logprob_store.metrics.chosen import with_chosen
 from logprob_store.metrics.columns import generated
+from logprob_store.metrics.in_order import IN_ORDER, scores_in_order
+from logprob_store.metrics.pieces import Piece, Tables, batches, may_hold
 from logprob_store.metrics.topk import LARGEST_RANK
 from logprob_store.metrics.windows import group_confidence
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Piece", "scores", "scores_in_pieces"]
-
-Tables: TypeAlias = tuple[pl.LazyFrame, pl.LazyFrame | None, pl.LazyFrame]
-"""Tokens, alternatives, completions."""
 
 _ROWS_AT_ONCE: Final = 20_000_000
 """Tokens and alternatives that are in memory at a time, about a GB."""
@@ -99,14 +99,6 @@ def scores(
     return plan.read([Piece(None, 0, lambda: tables)], tables)
 
 
-class Piece(NamedTuple):
-    """Tables of whole completions of one run (None: of any), and how many rows of tokens and alternatives they have."""
-
-    run: str | None
-    rows: int
-    tables: Callable[[], Tables]
-
-
 def scores_in_pieces(
     pieces: Sequence[Piece], empty: Tables, *, metrics: Sequence[str | pl.Expr] | None = None
 ) -> pl.LazyFrame:
@@ -119,33 +111,6 @@ def scores_in_pieces(
     """
     # Of one run, completion_id is enough: to group by a constant run as well takes twice the time.
     return _Plan.of(metrics, keys=("completion_id",), measured=True).read(pieces, empty)
-
-
-def _may_hold(predicate: pl.Expr, run: str | None) -> bool:
-    """Whether rows of a run can pass a filter: not if a condition on the run alone says no.
-
-    polars does not know that a piece has one run, and would read all its tokens to join them with nothing.
-    """
-    if run is None:
-        return True
-    parts = predicate.meta.pop()
-    if len(parts) == 2 and any((one & other).meta.eq(predicate) for one, other in (parts, parts[::-1])):  # noqa: PLR2004
-        return all(_may_hold(part, run) for part in parts)
-    if set(predicate.meta.root_names()) != {"run"}:
-        return True
-    return pl.DataFrame({"run": [run]}).filter(predicate).height > 0
-
-
-def _batches(pieces: Sequence[Piece], rows: int) -> Iterator[list[Piece]]:
-    """Pieces to read at the same time: a part is one row group, which polars does not read in parallel."""
-    together: list[Piece] = []
-    for piece in pieces:
-        if together and sum(one.rows for one in together) + piece.rows > rows:
-            yield together
-            together = []
-        together.append(piece)
-    if together:
-        yield together
 
 
 @dataclass(frozen=True)
@@ -181,22 +146,21 @@ class _Plan:
         return [name for name in self.names if name in catalogue.OF_ALTERNATIVES]
 
     def read(self, pieces: Sequence[Piece], empty: Tables) -> pl.LazyFrame:
-        """A table in pieces, each planned without the alternatives when the query asks for no column of theirs.
+        """A table in pieces, each planned without what the query asks for no column of, such as the alternatives.
 
         polars keeps a left join none of whose columns are selected, for it cannot know that keys are unique, and
         would scan all alternatives for a list of perplexities. A horizontal concat is dropped, but stops filters.
         So we choose once the query's columns are known, and hand filters on.
         """
-        of_alternatives = set(self.of_alternatives)
 
         def read(
             columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
         ) -> Iterator[pl.DataFrame]:
             # polars names the predicate's columns among those it asks for
-            narrow = columns is not None and of_alternatives.isdisjoint(columns)
-            possible = [piece for piece in pieces if predicate is None or _may_hold(predicate, piece.run)]
-            for together in _batches(possible, -1 if n_rows is not None else _ROWS_AT_ONCE):
-                tables = [self.narrow(piece.tables()) if narrow else self.wide(piece.tables()) for piece in together]
+            plan = self if columns is None else self._of(columns)
+            possible = [piece for piece in pieces if predicate is None or may_hold(predicate, piece.run)]
+            for together in batches(possible, -1 if n_rows is not None else _ROWS_AT_ONCE):
+                tables = plan.of_pieces(together, predicate)
                 if predicate is not None:
                     tables = [table.filter(predicate) for table in tables]
                 if columns is not None:
@@ -216,21 +180,49 @@ class _Plan:
             read, schema=lambda: unmeasured.wide(empty).collect_schema(), is_pure=True, explain_name="scores"
         )
 
-    def narrow(self, tables: Tables) -> pl.LazyFrame:
-        """Without what is of the alternatives."""
+    def _of(self, columns: Sequence[str]) -> _Plan:
+        """What of it these columns need."""
+        own = tuple(expr for expr in self.own if expr.meta.output_name() in columns)
+        return replace(self, names=tuple(name for name in self.names if name in columns), own=own)
+
+    def of_pieces(self, pieces: Sequence[Piece], predicate: pl.Expr | None) -> list[pl.LazyFrame]:
+        """The rows of each piece, over arrays where they lie in order."""
+        # a filter on what a completion is may spare most of the tokens' files, which polars knows to leave alone
+        whole = predicate is None or {*_FROM_COMPLETIONS}.isdisjoint({*predicate.meta.root_names()} - {"run"})
+        if self.own or not whole or not IN_ORDER.keys() >= self._token_aggs().keys():
+            return [self.wide(piece.tables()) for piece in pieces]
+        with ThreadPoolExecutor(min(pl.thread_pool_size(), 4)) as pool:
+            found = pool.map(self._scores_in_order, pieces)
+            return [self.wide(piece.tables(), scored) for piece, scored in zip(pieces, found, strict=True)]
+
+    def _scores_in_order(self, piece: Piece) -> pl.LazyFrame | None:
+        names = self._token_aggs()
+        if piece.in_order is None:
+            return None
+        parts = [
+            None if tokens is None else scores_in_order(tokens, names)
+            for tokens in piece.in_order("longest_low_confidence_span" in names)
+        ]
+        known = [part for part in parts if part is not None]
+        return pl.concat(known).lazy() if known and len(known) == len(parts) else None
+
+    def narrow(self, tables: Tables, scored: pl.LazyFrame | None = None) -> pl.LazyFrame:
+        """Without what is of the alternatives; `scored` are the scores of the tokens, if they are known."""
         tokens, _, completions = tables
         names = self.of_tokens
-        table = completions.select(_FROM_COMPLETIONS).join(self._token_scores(tokens), on=self.keys, how="left")
+        if scored is None:
+            scored = tokens.filter(generated()).group_by(self.keys).agg(*self.own, **self._token_aggs())
+        table = completions.select(_FROM_COMPLETIONS).join(scored, on=self.keys, how="left")
         counts = [name for name in ("scored_tokens", "unscored_tokens") if name in {"scored_tokens", *names}]
         finished = {name: catalogue.FROM_TOTALS[name][1] for name in names if name in catalogue.FROM_TOTALS}
         finished |= {name: catalogue.FROM_TEXT[name] for name in names if name in catalogue.FROM_TEXT}
         table = table.with_columns(pl.col(counts).fill_null(0)).with_columns(**finished)
         return table.select(*_FROM_COMPLETIONS, *names, *self._own_names())
 
-    def wide(self, tables: Tables) -> pl.LazyFrame:
+    def wide(self, tables: Tables, scored: pl.LazyFrame | None = None) -> pl.LazyFrame:
         """With it; null where there are no alternatives."""
         tokens, alternatives, _ = tables
-        table = self.narrow(tables)
+        table = self.narrow(tables, scored)
         if not self.of_alternatives:
             return table
         if alternatives is None:
@@ -242,14 +234,14 @@ class _Plan:
     def _own_names(self) -> list[str]:
         return [expr.meta.output_name() for expr in self.own]
 
-    def _token_scores(self, tokens: pl.LazyFrame) -> pl.LazyFrame:
+    def _token_aggs(self) -> dict[str, pl.Expr]:
+        """What is computed of the tokens of a completion: totals, and what is no function of them."""
         totals = {"scored_tokens"}
         for name in self.of_tokens:
             totals.update(catalogue.FROM_TOTALS[name][0] if name in catalogue.FROM_TOTALS else ())
             totals.update(("_sum",) if name in catalogue.FROM_TEXT else ())
         aggs = {total: catalogue.TOTALS[total] for total in sorted(totals)}
-        aggs |= {name: catalogue.FROM_TOKENS[name] for name in self.names if name in catalogue.FROM_TOKENS}
-        return tokens.filter(generated()).group_by(self.keys).agg(*self.own, **aggs)
+        return aggs | {name: catalogue.FROM_TOKENS[name] for name in self.names if name in catalogue.FROM_TOKENS}
 
     def _alternative_scores(self, tokens: pl.LazyFrame, alternatives: pl.LazyFrame) -> pl.LazyFrame:
         largest = LARGEST_RANK

@@ -7,6 +7,7 @@ Polars expressions. Leaves out Min-k%++ and whatever else needs the whole vocabu
 from __future__ import annotations
 
 import zlib
+from typing import Final
 
 import polars as pl
 
@@ -14,11 +15,14 @@ from logprob_store.metrics.columns import Column, as_column
 
 __all__ = ["min_k_probability", "zlib_ratio"]
 
-_EXACT = 1e-9
+LOWEST_SHARE: Final = 0.2
+"""Of the tokens: what `min_k_probability` is of, unless said otherwise."""
+
+EXACT: Final = 1e-9
 """0.29 * 100 is 28.999999999999996 in floating point, and floor(kT) is meant to be 29."""
 
 
-def min_k_probability(column: Column = "logprob", *, k: float = 0.2) -> pl.Expr:
+def min_k_probability(column: Column = "logprob", *, k: float = LOWEST_SHARE) -> pl.Expr:
     """Min-K% Prob: the mean of the lowest floor(kT) logprobs, at least one.
 
     Range (-inf, 0], nats, up speaks for a text that was seen in training: one that was not has a few words of very low
@@ -38,7 +42,7 @@ def min_k_probability(column: Column = "logprob", *, k: float = 0.2) -> pl.Expr:
     if not 0 < k <= 1:
         raise ValueError(f"k {k} is not a share of the tokens above 0 and at most 1: 0.2 is the lowest fifth")
     logprob = as_column(column)
-    lowest = (logprob.count() * k + _EXACT).floor().clip(lower_bound=1.0).cast(pl.UInt32)
+    lowest = (logprob.count() * k + EXACT).floor().clip(lower_bound=1.0).cast(pl.UInt32)
     return logprob.drop_nulls().bottom_k(lowest).mean().alias("min_k_probability")
 
 

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from logprob_store.metrics.comparison import Comparison
+    from logprob_store.metrics.in_order import OrderedTokens
     from logprob_store.metrics.labels import Labels, Shared
+    from logprob_store.metrics.pieces import Piece
     from logprob_store.metrics.samples import Clusters
-    from logprob_store.metrics.scores import Piece
     from logprob_store.metrics.spelling import Difference
 
 _LARGE_PART: Final = 250_000
@@ -217,8 +218,6 @@ class Store:
 
     def _pieces(self) -> Iterator[Piece]:
         """All parts with answers: a large one by itself, small ones of a run together."""
-        from logprob_store.metrics.scores import Piece
-
         for manifest in self.manifests:
             parts: list[Part] = []
             rows = 0
@@ -227,18 +226,28 @@ class Store:
                     continue
                 size = sum(part.files[table].rows for table in ("tokens", "alternatives") if table in part.files)
                 if size >= _LARGE_PART:
-                    yield Piece(manifest.run, size, self._of_parts(manifest, [part]).sorted_tables)
+                    yield self._piece(manifest, [part], size)
                     continue
                 parts.append(part)
                 rows += size
                 if rows >= _LARGE_PART:
-                    yield Piece(manifest.run, rows, self._of_parts(manifest, parts).tables)
+                    yield self._piece(manifest, parts, rows)
                     parts, rows = [], 0
             if parts:
-                yield Piece(manifest.run, rows, self._of_parts(manifest, parts).tables)
+                yield self._piece(manifest, parts, rows)
 
-    def _of_parts(self, manifest: Manifest, parts: list[Part]) -> Store:
-        return Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
+    def _piece(self, manifest: Manifest, parts: list[Part], rows: int) -> Piece:
+        from logprob_store.metrics.pieces import Piece
+
+        of_parts = Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
+        tables = of_parts.sorted_tables if len(parts) == 1 else of_parts.tables
+        return Piece(manifest.run, rows, tables, of_parts.tokens_in_order)
+
+    def tokens_in_order(self, places: bool) -> list[OrderedTokens | None]:  # noqa: FBT001  a Piece calls it
+        """The tokens of each part as arrays, None for a part where they do not lie in the order of writing."""
+        from logprob_store.store.token_arrays import read_in_order
+
+        return [read_in_order(path, places=places) for path in self.files("tokens")]
 
     def sorted_tables(self) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
         """`tables` of a single part, which polars is told are sorted: grouping is then a third faster."""

@@ -1,0 +1,133 @@
+"""A part's tokens as arrays: which rows, in which order, and when not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from polars.testing import assert_frame_equal
+
+import logprob_store.metrics as ls
+from logprob_store.errors import StoreError
+from logprob_store.metrics import catalogue
+from logprob_store.schema import COMPLETIONS, TOKENS, arrow_schema
+from logprob_store.store.reading import open_store
+from logprob_store.store.token_arrays import read_in_order
+from logprob_store.store.writing import open_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OF_TOKENS = [*catalogue.FROM_TOTALS, *catalogue.FROM_TOKENS]
+
+Row = tuple[int, str, int, float | None]
+
+
+def token_table(rows: list[Row]) -> Any:
+    """The tokens table of completion_id, section, position and logprob."""
+    named = ("completion_id", "section", "position", "logprob")
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(named), orient="row").cast({name: TOKENS[name] for name in named})
+    others = (pl.lit(None, kind).alias(name) for name, kind in TOKENS.items() if name not in named)
+    return frame.with_columns(others).select(*TOKENS).to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def read(path: Path, rows: list[Row], *, row_group_size: int | None = None) -> Any:
+    """What `read_in_order` has of a file of these rows."""
+    file = path / "part.parquet"
+    pq.write_table(token_table(rows).cast(arrow_schema(TOKENS)), file, row_group_size=row_group_size)
+    return read_in_order(file, places=True)
+
+
+def test_answers_of_one_section(tmp_path: Path) -> None:
+    """Ids, logprobs, and places that count up; all are scored."""
+    tokens = read(tmp_path, [(1, "content", 0, -1.0), (1, "content", 1, -2.0), (2, "content", 0, -3.0)])
+
+    assert tokens.completion_id.tolist() == [1, 1, 2]
+    assert tokens.logprob.tolist() == [-1.0, -2.0, -3.0]
+    assert tokens.scored is None
+    assert tokens.place.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("row_group_size", [None, 1])
+def test_prompts_are_left_out_and_sections_are_apart(tmp_path: Path, row_group_size: int | None) -> None:
+    """Places of the refusal do not go on where the content ends, whatever the row groups know."""
+    rows: list[Row] = [(1, "prompt", 0, -9.0), (1, "content", 0, None), (1, "refusal", 1, -3.0), (2, "prompt", 0, -9.0)]
+    tokens = read(tmp_path, rows, row_group_size=row_group_size)
+
+    assert tokens.completion_id.tolist() == [1, 1]
+    assert tokens.logprob.tolist()[1:] == [-3.0]
+    assert tokens.scored.tolist() == [False, True]
+    assert tokens.place[1] - tokens.place[0] != 1
+
+
+def test_a_file_of_prompts_has_no_tokens(tmp_path: Path) -> None:
+    """Nothing was written by a model."""
+    assert len(read(tmp_path, [(1, "prompt", 0, -9.0)]).completion_id) == 0
+
+
+def test_reasoning_is_not_in_order(tmp_path: Path) -> None:
+    """The tables have it behind the content that was written after it; alone, it is."""
+    assert read(tmp_path, [(1, "content", 0, -1.0), (1, "reasoning", 0, -2.0)]) is None
+    assert read(tmp_path, [(1, "reasoning", 0, -2.0)]).logprob.tolist() == [-2.0]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A run of three parts: answers; reasoning, a null and a gap; an answer without tokens and one with a prompt."""
+    parts: list[list[Row]] = [
+        [(number, "content", t, -0.1 * (t % 9)) for number in (0, 1) for t in range(40 + number)],
+        [(2, "content", 0, -1.0), (2, "content", 2, None), (2, "content", 3, -3.0), (2, "reasoning", 0, -2.0)],
+        [(4, "prompt", 0, -9.0), (4, "content", 0, -1.0), (4, "refusal", 1, -2.0)],
+    ]
+    with open_run(tmp_path, "run", job_name="j", job={"model.name": "m"}, inputs=[], samples=1) as writer:
+        for rows, numbers in zip(parts, ([0, 1], [2], [3, 4]), strict=True):
+            given = {"completion_id": numbers, "prompt_index": numbers}
+            completions = pl.DataFrame({name: given.get(name, [None] * len(numbers)) for name in COMPLETIONS})
+            arrow = completions.cast(dict(COMPLETIONS)).to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer.commit({"completions": arrow, "tokens": token_table(rows)}, settled=numbers)
+        writer.finish("finished")
+    return tmp_path
+
+
+def test_scores_of_a_store_are_those_of_its_tables(store: Path) -> None:
+    """By name, over arrays where rows lie in order and by expressions where they do not."""
+    opened = open_store(store)
+    expected = ls.scores(*opened.tables(), metrics=OF_TOKENS).sort("completion_id").collect()
+    found = opened.scores(metrics=OF_TOKENS).sort("completion_id").collect()
+
+    assert_frame_equal(found, expected, rel_tol=1e-12)
+    assert found["scored_tokens"].to_list() == [40, 41, 3, 0, 2]
+    # content 0 and 2 are apart, reasoning comes before both: spans of one
+    assert found.filter(completion_id=2)["longest_low_confidence_span"].to_list() == [1]
+
+
+@pytest.mark.parametrize("filtered", [pl.col("perplexity") > 1, pl.col("completion_id") == 4, pl.col("run") == "run"])
+def test_filters_and_columns_choose_from_the_same_scores(store: Path, filtered: pl.Expr) -> None:
+    """A filter on a score, on an id or on the run, with some columns, gives these rows of the whole."""
+    opened = open_store(store)
+    columns = ["completion_id", "mean_logprob"]
+    whole = ls.scores(*opened.tables()).filter(filtered).select(columns).sort("completion_id")
+
+    assert_frame_equal(
+        opened.scores().filter(filtered).select(columns).sort("completion_id").collect(), whole.collect(), rel_tol=1e-12
+    )
+
+
+def test_own_expressions_stand_beside_names(store: Path) -> None:
+    """An expression of the user's is computed with the names, and left out where only names are asked for."""
+    opened = open_store(store)
+    asked = ["perplexity", ls.sliding_confidence(window=2).alias("by_two")]
+    rows = opened.scores(metrics=asked).sort("completion_id")
+
+    assert_frame_equal(rows.collect(), ls.scores(*opened.tables(), metrics=asked).sort("completion_id").collect())
+    assert_frame_equal(rows.select("perplexity").collect(), rows.collect().select("perplexity"))
+
+
+def test_a_damaged_part_is_an_error(store: Path) -> None:
+    """Scores end with an error that names the file, not with the rows of the other parts."""
+    (store / "tokens" / "run=run" / "part-00001.parquet").write_bytes(b"PAR1 no Parquet PAR1")
+
+    with pytest.raises(StoreError, match=r"part-00001\.parquet cannot be read: .*`logprobs verify"):
+        open_store(store).scores(metrics=["perplexity"]).collect()
