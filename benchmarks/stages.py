@@ -26,6 +26,7 @@ from contestants import write_job
 
 import logprob_store as ls
 from logprob_store.cache import AnswerCache
+from logprob_store.decode import Decoder, scan  # noqa: F401  here, so that no measurement holds the imports
 from logprob_store.parts import Pending, commit_part
 from logprob_store.planning import plan_job
 from logprob_store.request import Answer
@@ -82,9 +83,12 @@ def decode(folder: Path) -> dict[str, float]:
     megabytes = sum(len(answer.body) for answer in answers) / 1e6
     parts = [answers[first : first + each] for each in [_per_part(answers)] for first in range(0, len(answers), each)]
     started, cpu = time.perf_counter(), time.process_time()
-    with open_run(folder / "decoded", "bench", job_name="bench", job=job.identity(), inputs=[], samples=1) as writer:
+    with (
+        open_run(folder / "decoded", "bench", job_name="bench", job=job.identity(), inputs=[], samples=1) as writer,
+        Decoder() as decoder,
+    ):
         for part in parts:
-            commit_part(writer, Pending(answers=part))
+            commit_part(writer, Pending(answers=part), decoder)
         writer.finish("finished")
     seconds = time.perf_counter() - started
     cpu_s = time.process_time() - cpu

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from logprob_store.anomalies import count_anomalies
-from logprob_store.decode import decode_answers
+from logprob_store.decode import Decoder
 from logprob_store.errors import CallError, DecodeError
 from logprob_store.events import emit_prompt_failed
 from logprob_store.failures import FAILURES as CLASSES
@@ -84,6 +84,7 @@ class PartBuffer:
         self._pending = Pending()
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parts")
+        self._decoder = Decoder()
         self._since = asyncio.get_running_loop().time()
         self._first_look = FirstLook(writer.manifest)
         self._broken: BaseException | None = None
@@ -130,8 +131,9 @@ class PartBuffer:
             raise self._broken
 
     def close(self) -> None:
-        """End the thread."""
+        """End the threads."""
         self._thread.shutdown(wait=True)
+        self._decoder.close()
 
     def _is_full(self) -> bool:
         overdue = asyncio.get_running_loop().time() - self._since > PART_SECONDS
@@ -169,20 +171,20 @@ class PartBuffer:
         self._since = asyncio.get_running_loop().time()
         if pending:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, commit_part, self._writer, pending)
+            await loop.run_in_executor(self._thread, commit_part, self._writer, pending, self._decoder)
             for answer in pending.answers:
                 self._on_durable(answer)  # without a cache it was not, until now
             self._progress.failed += len(pending.bad)
             self._first_look.note(pending.bad)
 
 
-def commit_part(writer: RunWriter, pending: Pending) -> None:
+def commit_part(writer: RunWriter, pending: Pending, decoder: Decoder) -> None:
     """Decode and write one part; of answers that could not be decoded `pending` then has the failures."""
     samples = writer.manifest.samples
     pending.answers.sort(key=lambda answer: (answer.request.prompt_index, answer.request.sample_index))
     tables: dict[str, list[pa.Table]] = {"completions": [], "tokens": [], "alternatives": []}
     for answers in _by_weight(pending.answers):
-        decoded = decode_answers(answers)
+        decoded = decoder.decode(answers)
         if writer.manifest.job.get("model.mode") == "score":
             decoded = without_unscored(answers, decoded)
         tables["completions"].append(decoded.completions)

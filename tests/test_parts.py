@@ -37,7 +37,7 @@ def test_a_cancelled_task_takes_nothing_along(tmp_path: Path, monkeypatch: pytes
     """Whoever waits for a part when the run is stopped may go; the part, and those behind it, are written."""
     committed: list[int] = []
 
-    def slowly(_: Any, pending: Pending) -> None:
+    def slowly(_: Any, pending: Pending, __: Any) -> None:
         time.sleep(0.05)
         committed.extend(row["prompt_index"] for row in pending.failures)
 

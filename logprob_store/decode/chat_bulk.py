@@ -50,21 +50,21 @@ def read_regular(slices: Sequence[Slice], pieces: Pieces, rooms: SimpleQueue[Roo
     except Empty:
         room = Room()
     found = scan([one.content for one in slices], room)
-    rooms.put(room)
     ids = np.array([one.completion_id for one in slices], np.int64)
     codes = np.array([SECTIONS.index(section) for section in SECTION_OF.values()], np.uint8)
     piece = pieces.add_tables(*tables_of(found.tokens, found.alternatives, ids, codes))
     pieces.segments.extend(_segments(found, ids, codes, piece))
+    rooms.put(room)  # not before: what was found stands in it
+    return _wires(found, slices)
+
+
+def _wires(found: Scanned, slices: Sequence[Slice]) -> dict[int, str]:
+    regular = found.regular
+    columns = (found.sections, found.token_keys, found.alternative_keys, found.null_tops)
+    said = zip(np.flatnonzero(regular).tolist(), *(column[regular].tolist() for column in columns), strict=True)
     return {
-        slices[n].completion_id: _wire(tuple(sections), *masks, null_top=null_top)
-        for n, sections, *masks, null_top in zip(
-            np.flatnonzero(found.regular).tolist(),
-            found.sections[found.regular].tolist(),
-            found.token_keys[found.regular].tolist(),
-            found.alternative_keys[found.regular].tolist(),
-            found.null_tops[found.regular].tolist(),
-            strict=True,
-        )
+        slices[n].completion_id: _wire(tuple(sections), token_keys, alternative_keys, null_top=null_top)
+        for n, sections, token_keys, alternative_keys, null_top in said
     }
 
 

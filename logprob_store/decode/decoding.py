@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
 
@@ -57,11 +57,43 @@ class Job:
     completion_id: int
 
 
+class Decoder:
+    """Decodes many answers one lot after the other, with threads and memory that it uses again.
+
+    As many threads as Arrow has (`pyarrow.set_cpu_count`); none before there is work for two.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(pa.cpu_count(), thread_name_prefix="decode")
+        self._rooms: SimpleQueue[Room] = SimpleQueue()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def decode(self, answers: Sequence[Answer]) -> Decoded:
+        """Decode as `decode_answers` does."""
+        parts = list(_parts(answers, _in_order(answers)))
+        each = map if len(parts) == 1 else self._pool.map
+        decoded = list(each(lambda part: _decode_part(answers, part, self._rooms), parts))
+        return Decoded(
+            pa.concat_tables([part.completions for part in decoded]),
+            pa.concat_tables([part.tokens for part in decoded]),
+            pa.concat_tables([part.alternatives for part in decoded]),
+            sorted((failure for part in decoded for failure in part.failures), key=lambda failure: failure[0]),
+        )
+
+
 def decode_answers(answers: Sequence[Answer]) -> Decoded:
     """Decode raw bodies to tables; a bad one is a failure and costs its neighbours nothing.
 
-    Runs on as many threads as Arrow does (`pyarrow.set_cpu_count`). `prompt_tokens` and `completion_tokens` are the
-    whole response's and stand on each of its choices' rows.
+    `prompt_tokens` and `completion_tokens` are the whole response's and stand on each of its choices' rows.
 
     Args:
         answers: complete 2xx answers, at most one for each (prompt_index, sample_index). Any order will do.
@@ -69,20 +101,8 @@ def decode_answers(answers: Sequence[Answer]) -> Decoded:
     Raises:
         ValueError: two answers for one (prompt_index, sample_index), whose rows could not be told apart.
     """
-    order = _in_order(answers)
-    parts = list(_parts(answers, order))
-    rooms: SimpleQueue[Room] = SimpleQueue()
-    if len(parts) == 1:
-        decoded = [_decode_part(answers, parts[0], rooms)]
-    else:
-        with ThreadPoolExecutor(min(pa.cpu_count(), len(parts))) as pool:
-            decoded = list(pool.map(lambda part: _decode_part(answers, part, rooms), parts))
-    return Decoded(
-        pa.concat_tables([part.completions for part in decoded]),
-        pa.concat_tables([part.tokens for part in decoded]),
-        pa.concat_tables([part.alternatives for part in decoded]),
-        sorted((failure for part in decoded for failure in part.failures), key=lambda failure: failure[0]),
-    )
+    with Decoder() as decoder:
+        return decoder.decode(answers)
 
 
 def _in_order(answers: Sequence[Answer]) -> list[int]:

@@ -35,7 +35,7 @@ _NEG_INF: Final = pa.scalar(float("-inf"), pa.float64())
 
 
 def tables_of(tokens: Rows, alternatives: Rows, completion_ids: Any, section_codes: Any) -> tuple[pa.Table, pa.Table]:
-    """Rows of TOKENS and ALTERNATIVES.
+    """Rows of TOKENS and ALTERNATIVES, in memory of their own.
 
     Args:
         tokens: scanned; `owner` and `section` are indices of the next two.
@@ -43,27 +43,26 @@ def tables_of(tokens: Rows, alternatives: Rows, completion_ids: Any, section_cod
         completion_ids: for each value that was scanned.
         section_codes: for each section key, its index in SECTIONS.
     """
-    ids, codes = completion_ids[tokens.owner], section_codes[tokens.section]
-    positions = tokens.place.astype(np.int32)
-    keys = [pa.array(ids), _enum_of(codes), pa.array(positions)]
-    of = alternatives.owner
-    ranks = (alternatives.place + 1).astype(np.int16)
-    other_keys = [pa.array(ids[of]), _enum_of(codes[of]), pa.array(positions[of]), pa.array(ranks)]
+    ids = pa.array(completion_ids).take(pa.array(tokens.owner))
+    codes = pa.array(section_codes).take(pa.array(tokens.section))
+    positions = _cast(tokens.place, pa.int32())
+    of = pa.array(alternatives.owner)
+    ranks = _cast(alternatives.place + 1, pa.int16())
+    keys = [ids, enum_array(codes, SECTIONS), positions]
+    other_keys = [ids.take(of), enum_array(codes.take(of), SECTIONS), positions.take(of), ranks]
     return (
         pa.Table.from_arrays([*keys, *_columns(tokens)], schema=TOKENS_SCHEMA),
         pa.Table.from_arrays([*other_keys, *_columns(alternatives)], schema=ALTERNATIVES_SCHEMA),
     )
 
 
-def _enum_of(codes: Any) -> pa.Array:
-    return enum_array(pa.array(codes), SECTIONS)
-
-
 def _columns(rows: Rows) -> list[Any]:
     texts = _run_of(pa.large_string(), rows.texts, rows.text_ends)
     spelled = _run_of(pa.large_binary(), rows.spelled, rows.spelled_ends, rows.has_bytes)
     spellings = _run_of(pa.large_string(), rows.numbers, rows.number_ends)
-    ids = pa.array(rows.ids, mask=~rows.has_id) if rows.has_id.any() else pa.nulls(len(texts), pa.int32())
+    ids = pa.nulls(len(texts), pa.int32())
+    if rows.has_id.any():
+        ids = pa.array(rows.ids, pa.int64(), mask=~rows.has_id).cast(pa.int32())
     if not rows.names_id.all():
         ids = _with_ids_in(texts, rows.names_id, ids)
     return [texts, spelled, ids, *flagged(pc.cast(spellings, pa.float64()))]
@@ -73,8 +72,19 @@ def _run_of(kind: pa.DataType, run: Any, ends: Any, valid: Any = None) -> pa.Arr
     """Strings or binary values that stand one behind the other."""
     if valid is not None and not valid.any():
         return pa.nulls(len(valid), kind)
-    bits = None if valid is None or valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
-    return pa.Array.from_buffers(kind, len(ends) - 1, [bits, pa.py_buffer(ends), pa.py_buffer(run)])
+    bits = None if valid is None or valid.all() else _copied(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(kind, len(ends) - 1, [bits, _copied(ends), _copied(run)])
+
+
+def _cast(numbers: Any, kind: pa.DataType) -> pa.Array:
+    return pa.array(numbers).cast(kind)
+
+
+def _copied(array: Any) -> pa.Buffer:
+    """A copy in Arrow's memory, which it uses again; numpy's stays with the thread that asked for it."""
+    buffer = pa.allocate_buffer(array.nbytes)
+    np.frombuffer(buffer, array.dtype)[:] = array
+    return buffer
 
 
 def _with_ids_in(texts: Any, named: Any, ids: Any) -> Any:

@@ -14,6 +14,8 @@ answer, reading numbers as floats, and the tables (`chat_bulk`, `flat`).
 from __future__ import annotations
 
 import ctypes
+import math
+from mmap import mmap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -92,7 +94,10 @@ class Scanned(NamedTuple):
 
 
 class Room:
-    """Memory that scans write to, one after the other: to have the system clear it anew takes as long as the scan."""
+    """Memory that scans write to, one after the other: to have the system clear it anew takes as long as the scan.
+
+    Mapped, so that only what is written to is ever memory: numpy would ask for pages of 2 MB.
+    """
 
     def __init__(self) -> None:
         self._size = 0
@@ -101,13 +106,14 @@ class Room:
         """Runs of bytes and rows, for what so many bytes of JSON can hold at most."""
         if size > self._size:
             self._size = size
-            self._runs = np.empty(6 * size, np.uint8)
-            self._rows = np.empty((2, size // SHORTEST_ROW + 2, len(ROW_COLUMNS)), np.int64)
+            shape = (2, size // SHORTEST_ROW + 2, len(ROW_COLUMNS))
+            self._runs = np.frombuffer(mmap(-1, 6 * size), np.uint8)
+            self._rows = np.frombuffer(mmap(-1, 8 * math.prod(shape)), np.int64).reshape(shape)
         return self._runs, self._rows
 
 
 def scan(contents: Sequence[bytes], room: Room) -> Scanned:
-    r"""Scan values, each of them valid JSON in UTF-8. What is found does not stay in the room.
+    r"""Scan values, each of them valid JSON in UTF-8. What is found stands in the room until the next scan.
 
     >>> values = [rb'{"content":[{"token":"\u00e9","logprob":-1.5,"bytes":[195,169]}],"refusal":null}', b"{}"]
     >>> found = scan(values, Room())
@@ -142,7 +148,7 @@ def _rows_of(runs: Any, table: Any) -> Rows:
     columns = []
     for end in (TEXT, NUMBER, SPELLED):
         ends = table[:, end]
-        columns += [runs[ends[0] : ends[-1]].copy(), ends - ends[0]]
-    facts, ids, owner, place, section = table[:-1, FACTS:].T.copy()
+        columns += [runs[ends[0] : ends[-1]], ends - ends[0]]
+    facts, ids, owner, place, section = table[:-1, FACTS:].T
     flags = [facts & flag > 0 for flag in (HAS_BYTES, NAMES_ID, HAS_ID)]
-    return Rows._make([*columns, *flags, ids.astype(np.int32), owner, place, section])
+    return Rows._make([*columns, *flags, ids, owner, place, section])

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from logprob_store.decode import Decoder
 from logprob_store.errors import PromptError
 from logprob_store.importing.blocks import open_file
 from logprob_store.importing.ledger import Ledger, body_digest
@@ -89,6 +90,7 @@ class ImportSession:
         self._rows = Rows()
         self._writing: Future[list[dict[str, Any]]] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parts")
+        self._decoder = Decoder()
 
     def run(self, sources: Sequence[Source], requests: Collection[Source]) -> None:
         """Import the files, then note what was asked in `requests` and answered nowhere."""
@@ -102,6 +104,7 @@ class ImportSession:
         finally:
             self._await()
             self._thread.shutdown()
+            self._decoder.close()
             self._writer.finish(state)
         counts = self._writer.manifest.counts
         self.summary.added = self.summary.records - self.summary.already - sum(self.summary.problems.values())
@@ -180,7 +183,7 @@ class ImportSession:
         inputs += [read for read in rows.files if read not in inputs]
         pending = rows.pending(prompts_read)
         known = {id(row) for row in pending.failures}
-        commit_part(self._writer, pending)
+        commit_part(self._writer, pending, self._decoder)
         return [row for row in pending.failures if id(row) not in known]
 
     def _await(self) -> None:

@@ -141,6 +141,23 @@ def test_more_alternatives_than_ranks_fail_alone(answer: Callable[..., Any], exa
     assert decoded.alternatives.column("rank").to_pylist() == [1, *range(1, 2**15)]
 
 
+def test_lots_decoded_side_by_side_keep_their_rows(
+    answer: Callable[..., Any], exact: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads scan into memory that is used again: no lot sees what another has found."""
+    monkeypatch.setattr(decoding, "_PART_BYTES", 20_000)
+    values = [f'{{"content":[{",".join([ONE.replace("-1.5", f"-{n}.25")] * (1 + n % 50))}]}}' for n in range(400)]
+    answers = [answer(body, prompt_index=n) for n, body in enumerate(bodies_of(values))]
+    with decoding.Decoder() as decoder:
+        for _ in range(5):
+            decoded = decoder.decode(answers)
+
+            assert decoded.tokens.column("logprob").to_pylist() == [
+                -n - 0.25 for n in range(400) for _ in range(1 + n % 50)
+            ]
+    assert exact == []
+
+
 def test_minus_zero_is_what_python_reads(answer: Callable[..., Any], exact: list[int]) -> None:
     """`-0.0` keeps its sign; the integer `-0` has none."""
     values = [f'{{"content":[{{"token":"a","logprob":{zero}}}]}}' for zero in ("-0.0", "-0", "0.0", "0", "-0e0")]

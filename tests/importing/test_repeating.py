@@ -261,8 +261,8 @@ def test_memory_is_flat(importing: Any, make: Any, monkeypatch: pytest.MonkeyPat
         counted = blocks.Counted(stream, stream.readinto, stream)
         return io.BufferedReader(counted, 10_000), counted
 
-    def commit_and_count(writer: Any, pending: Any) -> int:
-        undecoded = commit_part(writer, pending)
+    def commit_and_count(writer: Any, pending: Any, decoder: Any) -> int:
+        undecoded = commit_part(writer, pending, decoder)
         Endless.committed += sum(len(answer.body) for answer in pending.answers)
         return undecoded
 
