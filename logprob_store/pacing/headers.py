@@ -26,7 +26,7 @@ _EPOCH_S: Final = 1e9
 _EPOCH_MS: Final = 1e11
 
 _UNITS_S: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_PIECE: Final = r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)"
+_PIECE: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|us|µs|ns|d|h|m|s)"
 _PIECES: Final = re.compile(_PIECE)
 _DURATION: Final = re.compile(rf"(?:{_PIECE})+")
 
@@ -89,8 +89,8 @@ def _level(said: dict[str, str] | None, date: str | None, now: datetime | None) 
     if said is None:
         return None
     limit, remaining = _amount(said.get("limit")), _amount(said.get("remaining"))
-    if limit == 0:
-        return None  # some servers say 0 of 0 where there is no limit
+    if limit is not None and limit < 1:
+        return None  # some servers say 0 of 0 where there is no limit, and nobody is to wait for a part of a call
     reset_s = seconds_until(said["reset"], date=date, now=now) if "reset" in said else None
     if limit is remaining is reset_s is None:
         return None
@@ -98,8 +98,10 @@ def _level(said: dict[str, str] | None, date: str | None, now: datetime | None) 
 
 
 def _amount(text: str | None) -> float | None:
+    if text is None or not text.isascii():
+        return None  # to Python, digits of all scripts are numbers
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError:
         return None
     return max(0.0, value) if math.isfinite(value) else None

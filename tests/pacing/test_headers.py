@@ -87,6 +87,8 @@ def test_a_date_that_is_not_of_the_clock_of_the_limits() -> None:
         ({"x-ratelimit-remaining-requests": "-3"}, Level(remaining=0), None),
         ({"x-ratelimit-limit-requests": "many", "x-ratelimit-remaining-requests": "1"}, Level(remaining=1), None),
         ({"x-ratelimit-limit-requests": "0", "x-ratelimit-remaining-requests": "0"}, None, None),
+        ({"x-ratelimit-limit-requests": "0.0001", "x-ratelimit-remaining-requests": "1"}, None, None),
+        ({"x-ratelimit-limit-requests": "\u0661\u0662", "x-ratelimit-reset-requests": "\u0665s"}, None, None),
         (
             {
                 "anthropic-ratelimit-requests-limit": "50",
