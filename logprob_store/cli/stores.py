@@ -66,7 +66,10 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
         failed = sum(manifest.counts.failures for manifest in opened.manifests[:-_NEWEST])
         say(f"the newest {_NEWEST}; {len(older)} older ones, with {failed} failures, are left out (--run, --json)")
         opened = opened.only(*names[-_NEWEST:])
-    show_rich(frame_table(runs_frame(_runs_now(opened))))
+    runs = _runs_now(opened)
+    show_rich(frame_table(runs_frame(runs)))
+    for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():
+        say(f"{name} {state}: {message}")
     failures = failures_frame(opened)
     if (odd := anomalies_frame(opened)).height:
         say("oddities in what the server sent; docs/store.md says what each means")
@@ -106,7 +109,14 @@ def _runs_now(store: Store) -> pl.DataFrame:
     from logprob_store.store.liveness import state_now
 
     states = [state_now(store.path, manifest.run, manifest.state) for manifest in store.manifests]
-    return store.runs.collect().with_columns(state=pl.Series(states, dtype=pl.String))
+    ends = [manifest.sessions[-1] if manifest.sessions else None for manifest in store.manifests]
+    # What ended the last session says nothing of one that is running now, or has crashed since.
+    ends = [end if state in {"stopped", "interrupted"} else None for end, state in zip(ends, states, strict=True)]
+    return store.runs.collect().with_columns(
+        state=pl.Series(states, dtype=pl.String),
+        reason=pl.Series([end and end.reason for end in ends], dtype=pl.String),
+        message=pl.Series([end and end.message for end in ends], dtype=pl.String),
+    )
 
 
 def _summary_dict(summary: ImportSummary) -> dict[str, Any]:

@@ -58,6 +58,7 @@ def test_a_ceiling_stops_and_raising_it_goes_on(workplace: Any, serve: Any, name
     assert 0 < spent(calls)[name] <= ceiling
     assert tables["completions"].height == len(calls) < PROMPTS
     assert tables["failures"].height == 0
+    assert f"r stopped: limits.{name} = {ceiling:g} allows no further call" in workplace.run("status", "store").stdout
 
     job.write_text(job.read_text().replace(f"{name} = {ceiling}", f"{name} = {ceiling * 20}"))
     finished = workplace.run("run", job, "--run", "r", "--json")
@@ -75,6 +76,8 @@ def test_a_ceiling_stops_and_raising_it_goes_on(workplace: Any, serve: Any, name
     assert (first["state"], first["reason"], first["calls"]) == ("stopped", "budget", len(calls))
     assert f"limits.{name}" in first["message"]
     assert (second["state"], second["reason"], second["calls"]) == ("finished", None, PROMPTS - len(calls))
+    (now,) = json.loads(workplace.run("status", "store", "--json").stdout)["runs"]
+    assert (now["state"], now["reason"], now["message"]) == ("finished", None, None)
 
 
 @pytest.mark.slow
@@ -124,6 +127,7 @@ def test_a_kill_is_noted_on_the_answer(workplace: Any, serve: Any) -> None:
     log = workplace.folder / "store" / "runs" / "run=r" / "calls.log"
     while not log.exists() or log.stat().st_size < 4 * 80:  # totals and three begun calls
         time.sleep(0.02)
+    time.sleep(2)  # noted first, then sent; a hanging call is in no ledger yet
     process.kill()
     process.communicate()
 
