@@ -40,20 +40,22 @@ MILLION = 1_000_000
 
 
 def make_store(path: Path, *, millions: int) -> None:
-    """Two runs: `tokens`, of so many million token rows, and `topk`, of so many million alternatives."""
+    """Three runs: `tokens`, of so many million token rows, and `topk` and `again`, of so many million alternatives."""
     make_run(path, "tokens", completions=millions * MILLION // TOKENS_EACH, alternatives=0)
     each = TOKENS_EACH * ALTERNATIVES_EACH
-    make_run(path, "topk", completions=millions * MILLION // each, alternatives=ALTERNATIVES_EACH)
+    for run in ("topk", "again"):
+        make_run(path, run, completions=millions * MILLION // each, alternatives=ALTERNATIVES_EACH)
 
 
 def make_run(path: Path, run: str, *, completions: int, alternatives: int) -> None:
-    """A run whose answers have 100 tokens on average, 1 to 199, most of them sure."""
+    """A run whose answers have 100 tokens on average, 1 to 199, most of them sure; `again` is a drifted one."""
     random = np.random.default_rng(7)
     words = pl.Series("token", [f" word{number}" for number in range(VOCABULARY)])
     with open_run(path, run, job_name="benchmark", job={"model.name": "m"}, inputs=[], samples=1) as writer:
         for first in range(0, completions, COMPLETIONS_A_PART):
             numbers = np.arange(first, min(first + COMPLETIONS_A_PART, completions))
             tables = make_part(random, words, numbers, alternatives)
+            tables = drifted(tables) if run == "again" else tables
             writer.commit(
                 {name: frame.to_arrow(compat_level=pl.CompatLevel.oldest()) for name, frame in tables.items()},
                 settled=numbers.tolist(),
@@ -114,6 +116,25 @@ def make_part(
         )
         for name, frame in tables.items()
     }
+
+
+def drifted(tables: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """Everything a little less likely, and another token at position 50 of every tenth answer."""
+    lower = pl.col("logprob") * 1.05
+    number = pl.col("completion_id") // completion_id(1)
+    other = (number % 10 == 0) & (pl.col("position") == 50)
+    token = pl.when(other).then(pl.lit(" other")).otherwise("token").alias("token")
+    return {
+        "completions": tables["completions"],
+        "tokens": tables["tokens"].with_columns(token, lower),
+        "alternatives": tables["alternatives"].with_columns(lower),
+    }
+
+
+def compared(path: Path) -> Callable[[], int]:
+    """The summary of two runs beside each other."""
+    store = ls.open_store(path)
+    return lambda: store.compare("topk", "again").summary(resamples=100).pairs
 
 
 def perplexity_duckdb(path: Path) -> Callable[[], int]:
@@ -196,6 +217,7 @@ MEASURED: dict[str, tuple[Callable[[Path], Callable[[], int]], int]] = {
     "a run's summary, from its completions": (summary_polars, 3),
     "the usual set with alternatives, store.scores": (scores_of("topk", catalogue.DEFAULT_METRICS), 1),
     f"{len(TOP_K)} metrics of alternatives, store.scores": (scores_of("topk", TOP_K), 1),
+    "two runs compared, their summary": (compared, 1),
     "perplexity, a Python loop over 1 %": (perplexity_loop, 1),
 }
 

@@ -116,9 +116,9 @@ class Comparison:
         return Comparison(prompts.lazy(), self.positions, lambda: [(prompts, changes)])
 
     def _kept(self, columns: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Some columns of `prompts`, and the delta_p of all positions: what a summary is made of."""
+        """Some columns of `prompts`, and the absolute delta_p of all positions: what a summary is made of."""
         kept = [
-            (prompts.select(columns), positions.select("delta_p").drop_nulls())
+            (prompts.select(columns), positions.select(pl.col("delta_p").abs().drop_nulls()))
             for prompts, positions in self._compared()
         ]
         prompts, changes = (pl.concat(frames) for frames in zip(*kept, strict=True))
@@ -132,11 +132,9 @@ class Comparison:
         Raises:
             InputError: no answer has a partner.
         """
-        quantiles = {
-            name: pl.col("delta_p").abs().quantile(share, interpolation="linear") for name, share in _QUANTILES.items()
-        }
-        prompts, changes = self._kept(pl.exclude("answer_a", "answer_b"))
-        places = changes.select(**quantiles)
+        prompts, kept = self._kept(pl.exclude("answer_a", "answer_b"))
+        # sorted once: each quantile of what is not sorted takes a copy
+        changes = kept["delta_p"].sort()
         pairs = prompts.filter(_PAIRED).sort(*_ORDER)
         if not pairs.height:
             raise InputError(
@@ -146,7 +144,10 @@ class Comparison:
         groups = "prompt_id" if pairs["prompt_id"].n_unique() < pairs.height else None
         named = pairs.with_columns(pl.col("prompt_id").fill_null(""))
         table = bootstrap(named, _statistics(), groups=groups, resamples=resamples, level=level, seed=seed)
-        rows = [(f"abs_delta_p_{name}", places[name].item(), None, None, 0) for name in _QUANTILES]
+        rows = [
+            (f"abs_delta_p_{name}", changes.quantile(share, interpolation="linear"), None, None, 0)
+            for name, share in _QUANTILES.items()
+        ]
         return ComparisonSummary(
             run_a=pairs["run_a"][0],
             run_b=pairs["run_b"][0],
