@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["IN_ORDER", "OrderedTokens", "scores_in_order"]
 
 _LOW: Final = math.log(0.5)
+_ROWS: Final = 2**16
+"""Tokens whose windows are summed at a time: half a megabyte."""
 
 
 class OrderedTokens(NamedTuple):
@@ -102,21 +104,45 @@ class _Groups:
         return _rows_in(self.low, self.begins, len(self.tokens.logprob))
 
     @cached_property
-    def window_sums(self) -> Floats:
-        """The sum of each value and those behind it, as many as a window has, whatever completion they are of.
+    def windows(self) -> tuple[Floats, Floats]:
+        """The lowest and the last mean of a window, by completion; the mean of all where they are fewer than a window.
 
-        Added up in pairs, fours and so on: as exact as a sum of each, unlike differences of a running sum.
+        Some completions at a time, so that the sums stay in the processor's cache.
         """
-        powers, size, total, behind = self.values, 1, None, 0
-        while True:
-            if WINDOW & size:
-                shifted = powers[behind:]
-                total = shifted if total is None else total[: len(shifted)] + shifted[: len(total)]
-                behind += size
-            if 2 * size > WINDOW:
-                return total if total is not None else self.values
-            powers = powers[: max(len(powers) - size, 0)] + powers[size:]
-            size *= 2
+        lowest = self.sums / self.value_counts
+        last = lowest.copy()
+        begins, whole = self.value_begins, self.value_counts >= WINDOW
+        parts = np.flatnonzero(np.diff(begins // _ROWS)) + 1
+        for part in np.split(np.arange(len(begins)), parts) if len(begins) else ():
+            long = part[whole[part]]
+            if not len(long):
+                continue
+            sums = _window_sums(self.values[begins[part[0]] : begins[part[-1]] + self.value_counts[part[-1]]])
+            first = begins[long] - begins[part[0]]
+            behind = first + self.value_counts[long] - WINDOW + 1
+            # from the first window to behind the last, and from there to the next completion's, which nobody asked for
+            both = np.stack([first, behind], axis=1).ravel()
+            both = both[:-1] if both[-1] == len(sums) else both
+            lowest[long] = np.minimum.reduceat(sums, both)[::2] / WINDOW
+            last[long] = sums[behind - 1] / WINDOW
+        return lowest, last
+
+
+def _window_sums(values: Floats) -> Floats:
+    """The sum of each value and those behind it, as many as a window has, whatever completion they are of.
+
+    Added up in pairs, fours and so on: as exact as a sum of each, unlike differences of a running sum.
+    """
+    powers, size, total, behind = values, 1, None, 0
+    while True:
+        if WINDOW & size:
+            shifted = powers[behind:]
+            total = shifted if total is None else total[: len(shifted)] + shifted[: len(total)]
+            behind += size
+        if 2 * size > WINDOW:
+            return values if total is None else total
+        powers = powers[: max(len(powers) - size, 0)] + powers[size:]
+        size *= 2
 
 
 def _rows_in(rows: Integers, begins: Integers, end: int) -> Integers:
@@ -148,25 +174,11 @@ def _longest_span(groups: _Groups) -> pl.Series:
 
 
 def _sliding(groups: _Groups) -> pl.Series:
-    means = groups.sums / groups.value_counts
-    whole = groups.value_counts >= WINDOW
-    if whole.any():
-        first = groups.value_begins[whole]
-        behind = first + groups.value_counts[whole] - WINDOW + 1
-        # from the first window to behind the last, and from there to the next completion's, which nobody asked for
-        both = np.stack([first, behind], axis=1).ravel()
-        both = both[:-1] if both[-1] == len(groups.window_sums) else both
-        lowest = np.minimum.reduceat(groups.window_sums, both)[::2]
-        means[whole] = lowest / WINDOW
-    return groups.series(np.exp(np.minimum(means, 0.0)))
+    return groups.series(np.exp(np.minimum(groups.windows[0], 0.0)))
 
 
 def _tail(groups: _Groups) -> pl.Series:
-    means = groups.sums / groups.value_counts
-    whole = groups.value_counts >= WINDOW
-    last = groups.value_begins[whole] + groups.value_counts[whole] - WINDOW
-    means[whole] = groups.window_sums[last] / WINDOW
-    return groups.series(np.exp(np.minimum(means, 0.0)))
+    return groups.series(np.exp(np.minimum(groups.windows[1], 0.0)))
 
 
 def _min_k(groups: _Groups) -> pl.Series:
@@ -174,12 +186,13 @@ def _min_k(groups: _Groups) -> pl.Series:
     counts, begins = groups.value_counts, groups.value_begins
     wanted = np.maximum(np.floor(counts * LOWEST_SHARE + EXACT), 1).astype(np.int64)
     means = np.empty(len(counts))
-    # so that the last completion, too, can be as long as the longest of its matrix: floor(kT) of 1 is the widest
-    values = np.append(groups.values, np.zeros(math.ceil(2 / LOWEST_SHARE)))
     by_wanted = np.argsort(wanted, kind="stable")
     for rows in np.split(by_wanted, np.flatnonzero(np.diff(wanted[by_wanted])) + 1) if len(wanted) else ():
         lowest, shortest, longest = wanted[rows[0]], counts[rows].min(), counts[rows].max()
-        matrix = np.lib.stride_tricks.sliding_window_view(values, longest)[begins[rows]]
+        if begins[rows[-1]] + longest <= len(groups.values):
+            matrix = np.lib.stride_tricks.sliding_window_view(groups.values, longest)[begins[rows]]
+        else:
+            matrix = groups.values.take(begins[rows, None] + np.arange(longest), mode="clip")
         matrix[:, shortest:][np.arange(shortest, longest) >= counts[rows, None]] = math.inf
         matrix.partition(lowest - 1, axis=1)
         means[rows] = np.add.reduce(matrix[:, :lowest], axis=1) / lowest

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from logprob_store.metrics import catalogue
+from logprob_store.metrics import catalogue, in_order
 from logprob_store.metrics.in_order import IN_ORDER, OrderedTokens, scores_in_order
 
 EXPRESSIONS = {**catalogue.TOTALS, **catalogue.FROM_TOKENS}
@@ -57,6 +58,21 @@ def test_each_is_the_expression_of_its_name(rows: list[list[float | None]], gaps
 
     assert found is not None
     assert_frame_equal(found, expected, check_dtypes=bool(rows), rel_tol=1e-12, abs_tol=1e-12)
+
+
+@given(answers, st.integers(1, 99))
+def test_how_many_windows_are_summed_at_a_time_changes_nothing(rows: list[list[float | None]], at_once: int) -> None:
+    """The lowest and the last window are those of all at once."""
+    arrays, _ = ordered(rows, [])
+    names = ["sliding_confidence", "tail_confidence"]
+    whole = scores_in_order(arrays, names)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(in_order, "_ROWS", at_once)
+        parts = scores_in_order(arrays, names)
+
+    assert whole is not None
+    assert parts is not None
+    assert_frame_equal(parts, whole, check_exact=True)
 
 
 def test_names_are_those_of_the_catalogue() -> None:
