@@ -1,14 +1,14 @@
 """Regular chat `logprobs` in bulk: the raw JSON of many to tables, no Python object per token.
 
-Holds what the scanner's findings mean for tables and templates. What is not regular is left to the exact way (`chat`).
-Leaves out the scanner (`scan`) and the columns (`flat`).
+Holds what the scanner's findings mean for tables and templates, and the cutting of them out of bodies: a body that is
+known to be JSON is scanned before anything else reads it, and what is left is small. What is not regular is left to
+the exact way (`chat`). Leaves out the scanner (`scan`) and the columns (`flat`).
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from queue import Empty
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -19,53 +19,107 @@ from logprob_store.decode.rows import SECTIONS
 from logprob_store.decode.wire import as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from queue import SimpleQueue
+    from collections.abc import Iterator, Mapping, Sequence
 
     from logprob_store.decode.pieces import Pieces
     from logprob_store.decode.scan import Room, Scanned
 
-_WORTH_IT: Final = 1 << 20
+WORTH_IT: Final = 1 << 20
 """With fewer bytes than these, loading the scanner takes longer than reading token by token."""
 
 
-class Slice(NamedTuple):
-    """The raw `logprobs` of one choice: valid JSON in UTF-8."""
-
-    completion_id: int
-    content: bytes
+_KEY: Final = b'"logprobs":'
 
 
-def read_regular(slices: Sequence[Slice], pieces: Pieces, rooms: SimpleQueue[Room]) -> dict[int, str]:
-    """Decode the slices that are regular; completion_id to the `wire` column of each that was.
+class Found:
+    """The regular logprobs of many texts: rows that wait to be told whose they are.
 
-    Takes a room for the scan from `rooms`, or makes one, and leaves it there for the next.
+    Args:
+        texts: valid JSON in UTF-8.
+        room: what the rows stand in until `add_to`.
+        starts: where values start, as `scan` has it.
     """
-    if sum(len(one.content) for one in slices) < _WORTH_IT:
-        return {}
-    from logprob_store.decode.scan import Room, scan  # half a second, and the first time ever some more to compile
 
-    try:
-        room = rooms.get_nowait()
-    except Empty:
-        room = Room()
-    found = scan([one.content for one in slices], room)
-    ids = np.array([one.completion_id for one in slices], np.int64)
-    codes = np.array([SECTIONS.index(section) for section in SECTION_OF.values()], np.uint8)
-    piece = pieces.add_tables(*tables_of(found.tokens, found.alternatives, ids, codes))
-    pieces.segments.extend(_segments(found, ids, codes, piece))
-    rooms.put(room)  # not before: what was found stands in it
-    return _wires(found, slices)
+    def __init__(self, texts: Sequence[bytes], room: Room, starts: Sequence[int] | None = None) -> None:
+        from logprob_store.decode.scan import scan  # half a second, and the first time ever some more to compile
+
+        self._scanned = scan(texts, room, starts)
+        self._owners = np.full(len(self._scanned.end), -1, np.int64)
+        self.ends: list[int] = self._scanned.end.tolist()
+        """Where each value ends; 0 for what is not regular."""
+
+    def belongs(self, value: int, completion_id: int) -> None:
+        """Say whose a regular value is; nobody's are left out."""
+        self._owners[value] = completion_id
+
+    def add_to(self, pieces: Pieces) -> dict[int, str]:
+        """Add the rows; completion_id to the `wire` column of each."""
+        scanned, owners = self._scanned, self._owners
+        codes = np.array([SECTIONS.index(section) for section in SECTION_OF.values()], np.uint8)
+        piece = pieces.add_tables(*tables_of(scanned.tokens, scanned.alternatives, owners, codes))
+        pieces.segments.extend(segment for segment in _segments(scanned, owners, codes, piece) if segment[0] >= 0)
+        owned = owners >= 0
+        columns = (owners, scanned.sections, scanned.token_keys, scanned.alternative_keys, scanned.null_tops)
+        said = zip(*(column[owned].tolist() for column in columns), strict=True)
+        return {
+            completion_id: _wire(tuple(sections), token_keys, alternative_keys, null_top=null_top)
+            for completion_id, sections, token_keys, alternative_keys, null_top in said
+        }
 
 
-def _wires(found: Scanned, slices: Sequence[Slice]) -> dict[int, str]:
-    regular = found.regular
-    columns = (found.sections, found.token_keys, found.alternative_keys, found.null_tops)
-    said = zip(np.flatnonzero(regular).tolist(), *(column[regular].tolist() for column in columns), strict=True)
-    return {
-        slices[n].completion_id: _wire(tuple(sections), token_keys, alternative_keys, null_top=null_top)
-        for n, sections, token_keys, alternative_keys, null_top in said
-    }
+def read_regular(slices: Mapping[int, bytes], pieces: Pieces, room: Room) -> dict[int, str]:
+    """Decode the regular ones of raw `logprobs` by completion_id; for each that was, its `wire` column."""
+    found = Found(list(slices.values()), room)
+    for value, completion_id in enumerate(slices):
+        if found.ends[value]:
+            found.belongs(value, completion_id)
+    return found.add_to(pieces)
+
+
+class CutBodies:
+    """Bodies with the number of a value in place of each `logprobs`: what is left of them is read in no time.
+
+    A body is cut only if all that it has under that key is regular. Whether these are the logprobs of its choices is
+    for the reader to see, who finds the numbers.
+
+    Args:
+        bodies: valid JSON, by a number of the caller's.
+        room: as for `Found`.
+    """
+
+    def __init__(self, bodies: Mapping[int, bytes], room: Room) -> None:
+        self._bodies = bodies
+        self._spans: dict[int, list[tuple[int, int]]] = {}  # of each body: value, start
+        starts: list[int] = []
+        self._offsets: dict[int, int] = {}
+        offset = 0
+        for number, body in bodies.items():
+            self._offsets[number] = offset
+            spans = []
+            at = body.find(_KEY)
+            while at >= 0:
+                at += len(_KEY)
+                spans.append((len(starts), at))
+                starts.append(offset + at)
+                at = body.find(_KEY, at)
+            self._spans[number] = spans
+            offset += len(body) + 1
+        self.found = Found(list(bodies.values()), room, starts)
+
+    def values(self, number: int) -> dict[bytes, int]:
+        """The values that stand in a body, by what stands in their place when it is cut; none if it cannot be cut."""
+        values = [value for value, _ in self._spans.get(number, ())]
+        return {b"%d" % value: value for value in values} if all(self.found.ends[value] for value in values) else {}
+
+    def body(self, number: int) -> bytes:
+        """A body, cut."""
+        body = self._bodies[number]
+        parts = []
+        behind = 0
+        for value, start in self._spans[number]:
+            parts += [body[behind:start], b"%d" % value]
+            behind = self.found.ends[value] - self._offsets[number]
+        return b"".join([*parts, body[behind:]])
 
 
 def _segments(found: Scanned, ids: Any, codes: Any, piece: int) -> Iterator[Segment]:

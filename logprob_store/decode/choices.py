@@ -109,6 +109,21 @@ def read_quickly(answer: Answer) -> Reply | None:
     return _reply(body)
 
 
+def read_cut(content: bytes, expected: Collection[bytes]) -> Reply | None:
+    """Read a body whose choices' logprobs were cut out; None unless just these numbers stand in their place.
+
+    Raises:
+        DecodeError: its choices cannot be told apart.
+    """
+    body = _parse(content)
+    if body is None or not body.choices or body.object == CHUNK:
+        return None
+    stand = [bytes(choice.logprobs) for choice in body.choices if choice.logprobs is not msgspec.UNSET]
+    if sorted(stand) != sorted(expected):
+        return None
+    return _reply(body)
+
+
 def is_chunk(keys: Mapping[str, msgspec.Raw]) -> bool:
     """Whether a body, its values still raw, is one piece of a stream."""
     return keys.get("object") == _RAW_CHUNK

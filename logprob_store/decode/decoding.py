@@ -6,14 +6,16 @@ Leaves out every wire format (`registry` lists them), the exact way itself (`exa
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
 
-from logprob_store.decode.chat_bulk import Slice, read_regular
+from logprob_store.decode import choices
+from logprob_store.decode.chat_bulk import WORTH_IT, CutBodies, read_regular
 from logprob_store.decode.exact import NOTHING, add_what_is_beside, check_empty, read_exactly
 from logprob_store.decode.pieces import Pieces
 from logprob_store.decode.reading import read_body
@@ -132,11 +134,18 @@ def _parts(answers: Sequence[Answer], order: list[int]) -> Iterator[list[int]]:
 def _decode_part(answers: Sequence[Answer], numbers: list[int], rooms: SimpleQueue[Room]) -> Decoded:
     """Decode the answers with these numbers, which are in the order of their rows."""
     failures: dict[int, DecodeError] = {}
-    jobs = _read_bodies(answers, numbers, failures)
     pieces = Pieces()
-    raw = [job for job in jobs if isinstance(job.choice.logprobs, bytes) and job.choice.shape is None]
-    slices = [Slice(job.completion_id, job.choice.logprobs) for job in raw]
-    wires = read_regular(slices, pieces, rooms)
+    with _room(rooms, answers, numbers) as room:
+        cut = None if room is None else CutBodies(_known_to_be_json(answers, numbers), room)
+        jobs = _read_bodies(answers, numbers, failures, cut)
+        wires = {} if cut is None else cut.found.add_to(pieces)
+        slices = {
+            job.completion_id: job.choice.logprobs
+            for job in jobs
+            if isinstance(job.choice.logprobs, bytes) and job.choice.shape is None and job.completion_id not in wires
+        }
+        if room is not None and sum(map(len, slices.values())) >= WORTH_IT:
+            wires |= read_regular(slices, pieces, room)
     for job in jobs:
         if job.completion_id not in wires:
             _try(read_exactly, job, pieces, wires, failures)
@@ -152,14 +161,43 @@ def _decode_part(answers: Sequence[Answer], numbers: list[int], rooms: SimpleQue
     return Decoded(completions_table(jobs, wires, tokens), tokens, alternatives, list(failures.items()))
 
 
-def _read_bodies(answers: Sequence[Answer], numbers: list[int], failures: dict[int, DecodeError]) -> list[Job]:
+@contextmanager
+def _room(rooms: SimpleQueue[Room], answers: Sequence[Answer], numbers: list[int]) -> Iterator[Room | None]:
+    """Room for scanning these answers, None if that is not worth it. Nobody else has it meanwhile."""
+    if sum(len(answers[number].body) for number in numbers) < WORTH_IT:
+        yield None
+        return
+    from logprob_store.decode.scan import Room  # half a second, and the first time ever some more to compile
+
+    try:
+        room = rooms.get_nowait()
+    except Empty:
+        room = Room()
+    try:
+        yield room
+    finally:
+        rooms.put(room)
+
+
+def _known_to_be_json(answers: Sequence[Answer], numbers: list[int]) -> dict[int, bytes]:
+    """The bodies that were checked before they went into the cache; of the others nobody has seen the end."""
+    return {number: answers[number].body for number in numbers if answers[number].source in {"api", "cache"}}
+
+
+def _read_bodies(
+    answers: Sequence[Answer], numbers: list[int], failures: dict[int, DecodeError], cut: CutBodies | None
+) -> list[Job]:
     """The choices of the answers that can be read."""
     jobs: list[Job] = []
     for number in numbers:
         answer = answers[number]
         request = answer.request
         try:
-            reply = read_body(answer)
+            values = cut.values(number) if cut is not None else {}
+            reply = choices.read_cut(cut.body(number), values) if cut is not None and values else None
+            if reply is None:
+                values = {}
+                reply = read_body(answer)
         except DecodeError as error:
             failures[number] = error
             continue
@@ -169,6 +207,8 @@ def _read_bodies(answers: Sequence[Answer], numbers: list[int], failures: dict[i
         for choice in reply.choices:
             key = completion_id(request.prompt_index, request.sample_index, choice.index)
             jobs.append(Job(number, answer, reply, choice, key))
+            if cut is not None and values and isinstance(choice.logprobs, bytes):
+                cut.found.belongs(values[choice.logprobs], key)
     return jobs
 
 

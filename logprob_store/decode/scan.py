@@ -23,6 +23,7 @@ import numpy as np
 from logprob_store.decode.scan_loop import (
     ALTERNATIVE_KEYS,
     COUNT,
+    END,
     ENDS,
     FACTS,
     HAS_BYTES,
@@ -31,7 +32,6 @@ from logprob_store.decode.scan_loop import (
     NAMES_ID,
     NULL_TOPS,
     NUMBER,
-    REGULAR,
     ROW_COLUMNS,
     SAID_COLUMNS,
     SECTION_KEYS,
@@ -79,9 +79,10 @@ class Rows(NamedTuple):
 
 
 class Scanned(NamedTuple):
-    """What a scan found. For each value: whether it is regular, and if so what its template says; then all rows."""
+    """What a scan found. For each value: where it ends, if it is regular, and what its template says; then all rows."""
 
-    regular: Any
+    end: Any
+    """Where it ends, as `starts` counts; 0 for what is not regular."""
     sections: Any
     """Values x section keys: ABSENT, NULL or LISTED."""
     token_keys: Any
@@ -112,32 +113,42 @@ class Room:
         return self._runs, self._rows
 
 
-def scan(contents: Sequence[bytes], room: Room) -> Scanned:
-    r"""Scan values, each of them valid JSON in UTF-8. What is found stands in the room until the next scan.
+def scan(texts: Sequence[bytes], room: Room, starts: Sequence[int] | None = None) -> Scanned:
+    r"""Scan values in texts, each of them valid JSON in UTF-8. What is found stands in the room until the next scan.
+
+    Args:
+        texts: JSON that is a value or, with `starts`, has values in it.
+        room: what to write to.
+        starts: where the values start, if the texts stood one behind the other with a byte between them.
 
     >>> values = [rb'{"content":[{"token":"\u00e9","logprob":-1.5,"bytes":[195,169]}],"refusal":null}', b"{}"]
     >>> found = scan(values, Room())
-    >>> found.regular.tolist(), found.sections.tolist()[0]
-    ([True, False], [2, 1, 0])
+    >>> found.end.tolist() == [len(values[0]), 0], found.sections.tolist()[0]
+    (True, [2, 1, 0])
     >>> found.tokens.texts.tobytes().decode(), found.tokens.numbers.tobytes(), found.tokens.spelled.tolist()
     ('é', b'-1.5', [195, 169])
     """
-    text = np.frombuffer(b"\0".join([*contents, bytes(LONGEST_KEY)]), np.uint8)  # keys are compared beyond the end
-    starts = np.cumsum([0, *(len(content) + 1 for content in contents)])
+    text = np.frombuffer(b"\0".join([*texts, bytes(LONGEST_KEY)]), np.uint8)  # keys are compared beyond the end
+    where = starts_of(texts) if starts is None else np.array(starts, np.int64)
     runs, rows = room.for_text(len(text))
     ends = np.zeros((2, ENDS), np.int64)
     ends[:, :COUNT] = rows[:, 0, :COUNT] = np.arange(6).reshape(2, 3) * len(text)
-    said = np.zeros((len(contents), len(SAID_COLUMNS)), np.int64)
+    said = np.zeros((len(where), len(SAID_COLUMNS)), np.int64)
     arrays = (runs, rows[0], ends[0], rows[1], ends[1], said)
-    scan_compiled(_pointer(text), _pointer(starts), len(contents), *map(_pointer, arrays))
+    scan_compiled(_pointer(text), _pointer(where), len(where), *map(_pointer, arrays))
     return Scanned(
-        said[:, REGULAR] == 1,
+        said[:, END],
         said[:, SECTIONS : SECTIONS + len(SECTION_KEYS)],
         said[:, TOKEN_KEYS],
         said[:, ALTERNATIVE_KEYS],
         said[:, NULL_TOPS] > 0,
         *(_rows_of(runs, rows[kind, : ends[kind, COUNT] + 1]) for kind in range(2)),
     )
+
+
+def starts_of(texts: Sequence[bytes]) -> Any:
+    """Where each text starts, if they stand one behind the other with a byte between them."""
+    return np.cumsum([0, *(len(text) + 1 for text in texts)])[: len(texts)]
 
 
 def _pointer(array: Any) -> Any:

@@ -1,6 +1,6 @@
 """The loop of the scanner: one pass over the bytes of JSON, compiled to machine code by numba.
 
-What comes in is valid JSON, each value ended by a byte 0, which JSON never contains: no loop runs beyond it, whatever
+What comes in is valid JSON, each text ended by a byte 0, which JSON never contains: no loop runs beyond it, whatever
 the bytes are. As the JSON is valid, brackets match and commas are where they must be; what has to be found out is
 whether a value is regular (`scan` says what that is). Written as numba likes it: pointers in place of arrays, whose
 references would be counted at every call; few functions, as each takes a third of a second to compile. Runs without
@@ -35,8 +35,8 @@ ENDS: Final = 8
 _BEFORE: Final = 4
 HAS_BYTES, NAMES_ID, HAS_ID = 1, 2, 4
 
-SAID_COLUMNS: Final = ("regular", *SECTION_KEYS, "token_keys", "alternative_keys", "null_tops")
-REGULAR, SECTIONS, TOKEN_KEYS, ALTERNATIVE_KEYS, NULL_TOPS = 0, 1, 4, 5, 6
+SAID_COLUMNS: Final = ("end", *SECTION_KEYS, "token_keys", "alternative_keys", "null_tops")
+END, SECTIONS, TOKEN_KEYS, ALTERNATIVE_KEYS, NULL_TOPS = 0, 1, 4, 5, 6
 _SAID: Final = len(SAID_COLUMNS)
 
 _KEY_TEXT: Final = np.frombuffer("".join(ITEM_KEYS + SECTION_KEYS).encode(), np.uint8)
@@ -272,8 +272,8 @@ def _read_value(text: Any, at: int, key: int, runs: Any, table: Any, ends: Any) 
 @_compiled
 def _scan_value(
     text: Any, at: int, value: int, runs: Any, tokens: Any, token_ends: Any, others: Any, other_ends: Any, said: Any
-) -> bool:
-    """Scan one value; whether it is regular."""
+) -> int:
+    """Scan one value that starts here; where it ends, if it is regular."""
     depth = 0
     key, wants_key = _NO, False
     keys, keys_of_whole, keys_of_token = 0, 0, 0  # masks of an object's keys, and of those that it stands in
@@ -284,17 +284,17 @@ def _scan_value(
         if byte == _QUOTE and wants_key:
             key, at = _find_key(text, at + 1)
             if key == _NO or (key >= _CONTENT) != (depth == _IN_WHOLE) or keys >> key & 1:
-                return False
+                return _NO
             if key == _TOP and depth == _IN_ALTERNATIVE:
-                return False
+                return _NO
             keys |= 1 << key
             wants_key = False
         elif byte == _QUOTE or byte == _MINUS or _0 <= byte <= _9:
             if key == _BYTES and depth & 1 == 1:  # a number in place of a list
-                return False
+                return _NO
             at = _read_value(text, at, key, runs, table, ends)
             if at == _NO:
-                return False
+                return _NO
             continue
         elif byte == _COMMA:
             wants_key = depth & 1 == 1
@@ -306,15 +306,15 @@ def _scan_value(
                 table, ends, mask, keys_of_token = others, other_ends, ALTERNATIVE_KEYS, keys
                 _open_row(others, other_ends[COUNT], token_ends[COUNT], rank, 0)
             elif depth != 0:
-                return False
+                return _NO
             depth += 1
             wants_key, keys = True, 0
         elif byte == _CLOSE and depth == _IN_WHOLE:
-            return keys != 0 and text[_behind_space(text, at + 1)] == 0
+            return at + 1 if keys != 0 else _NO
         elif byte == _CLOSE:
             said[value * _SAID + mask] = said[value * _SAID + mask] or keys
             if said[value * _SAID + mask] != keys or keys & _LEAST != _LEAST or keys & _BOTH_IDS == _BOTH_IDS:
-                return False
+                return _NO
             _close_row(table, ends)
             if depth == _IN_ALTERNATIVE:
                 table, ends, mask, keys = tokens, token_ends, TOKEN_KEYS, keys_of_token
@@ -329,13 +329,13 @@ def _scan_value(
                 section, position = key - _CONTENT, 0
                 said[value * _SAID + SECTIONS + section] = LISTED
             elif depth & 1 == 0:
-                return False
+                return _NO
             elif key == _TOP:
                 in_top, rank = True, 0
             elif key == _BYTES:
                 table[ends[COUNT] * _WIDTH + FACTS] |= HAS_BYTES
             else:
-                return False
+                return _NO
             depth += 1
         elif byte == _CLOSE_LIST:
             depth -= 1
@@ -345,14 +345,14 @@ def _scan_value(
             if depth == _IN_WHOLE:
                 said[value * _SAID + SECTIONS + key - _CONTENT] = NULL
             elif depth & 1 == 0 or key == _TOKEN or key == _LOGPROB:
-                return False
+                return _NO
             elif key == _TOP:
                 said[value * _SAID + NULL_TOPS] += 1
             elif key != _BYTES:
                 table[ends[COUNT] * _WIDTH + FACTS] |= NAMES_ID
             at += len("ull")
         elif byte != _COLON and not _is_space(byte):
-            return False
+            return _NO
         at += 1
 
 
@@ -372,10 +372,10 @@ def _scan_all(
         for n in range(_BEFORE):
             token_ends[_BEFORE + n] = token_ends[n]
             other_ends[_BEFORE + n] = other_ends[n]
-        regular = _scan_value(text, starts[value], value, runs, tokens, token_ends, others, other_ends, said)
+        end = _scan_value(text, starts[value], value, runs, tokens, token_ends, others, other_ends, said)
         nulls = said[value * _SAID + NULL_TOPS]
-        if regular and (nulls == 0 or nulls == token_ends[COUNT] - token_ends[_BEFORE + COUNT]):
-            said[value * _SAID + REGULAR] = 1
+        if end != _NO and (nulls == 0 or nulls == token_ends[COUNT] - token_ends[_BEFORE + COUNT]):
+            said[value * _SAID + END] = end
             continue
         for n in range(_BEFORE):
             token_ends[n] = token_ends[_BEFORE + n]

@@ -20,7 +20,7 @@ import atheris
 
 with atheris.instrument_imports(include=["logprob_store.decode"], enable_loader_override=False):
     import logprob_store.decode
-    from logprob_store.decode import chat_bulk
+    from logprob_store.decode import decoding
 
 
 def _neighbour(name: str) -> Any:
@@ -41,7 +41,7 @@ WORTH_IT = (0, 1 << 20)
 def test_one_input(data: bytes) -> None:
     """Decode one body, made or damaged as the bytes say."""
     made = atheris.FuzzedDataProvider(data)
-    chat_bulk._WORTH_IT = WORTH_IT[made.ConsumeIntInRange(0, 1)]  # type: ignore[misc]
+    decoding.WORTH_IT = WORTH_IT[made.ConsumeIntInRange(0, 1)]  # type: ignore[misc]
     asked = made.ConsumeBool()
     name = NAMES[made.ConsumeIntInRange(0, len(NAMES) - 1)]
     how = made.ConsumeIntInRange(0, 3)

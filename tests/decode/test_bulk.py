@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import chat_bulk, decode_answers, decoding, rebuild_logprobs
+from logprob_store.decode import decode_answers, decoding, rebuild_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ IRREGULAR = [
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The prompt indices of the answers that were read token by token."""
-    monkeypatch.setattr(chat_bulk, "_WORTH_IT", 0)
+    monkeypatch.setattr(decoding, "WORTH_IT", 0)
     numbers: list[int] = []
     real = decoding.read_exactly
     monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (numbers.append(job.number), real(job, *rest)))
@@ -156,6 +156,35 @@ def test_lots_decoded_side_by_side_keep_their_rows(
                 -n - 0.25 for n in range(400) for _ in range(1 + n % 50)
             ]
     assert exact == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"debug":{{"logprobs":{REGULAR[0]}}},"choices":[{{"logprobs":{REGULAR[3]}}}]}}',
+        f'{{"choices":[{{"logprobs":{REGULAR[0]},"seen":{{"logprobs":{REGULAR[3]}}}}}]}}',
+        f'{{"choices":[{{"logprobs":0}},{{"index":1,"logprobs":{REGULAR[0]}}}]}}',
+        f'{{"choices":[{{"logprobs":{REGULAR[0]}}},{{"index":1,"logprobs":null}}]}}',
+        f'{{"choices":[{{"logprobs":{REGULAR[0]}}},{{"index":1}}]}}',
+        f'{{"choices":[{{"message":{{"content":"\\"logprobs\\":{{}}"}},"logprobs":{REGULAR[0]}}}]}}',
+        f'{{"choices":[{{"index":1,"logprobs":{REGULAR[3]}}},{{"index":0,"logprobs":  {REGULAR[0]} }}]}}',
+        f'{{"choices":[{{"logprobs":{REGULAR[0]}}}],"choices":[{{"logprobs":{REGULAR[3]}}}]}}',
+        f'{{"choices":[{{"logprobs":{REGULAR[0]},"logprobs":{REGULAR[3]}}}]}}',
+    ],
+)
+def test_only_the_logprobs_of_choices_are_cut_out(
+    answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    """The key elsewhere, in a text, twice, or beside null: the tables are those of the exact way."""
+    answers = [answer(body.encode(), logprobs=False), answer(bodies_of(REGULAR[:1])[0], prompt_index=1)]
+    monkeypatch.setattr(decoding, "WORTH_IT", 0)
+    fast = decode_answers(answers)
+    monkeypatch.setattr(decoding, "WORTH_IT", 1 << 60)
+    exact = decode_answers(answers)
+
+    for name in ("completions", "tokens", "alternatives"):
+        assert getattr(fast, name).to_pylist() == getattr(exact, name).to_pylist()
+    assert repr(fast.failures) == repr(exact.failures)
 
 
 def test_minus_zero_is_what_python_reads(answer: Callable[..., Any], exact: list[int]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from logprob_store.decode import chat as chat_shape
-from logprob_store.decode import chat_bulk, decode_answers, decoding
+from logprob_store.decode import decode_answers, decoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +173,7 @@ def test_a_bad_one_among_many_is_isolated(
     answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, bad: bytes
 ) -> None:
     """Two of 200 are broken or irregular; the other 198 are still read in bulk."""
-    monkeypatch.setattr(chat_bulk, "_WORTH_IT", 0)
+    monkeypatch.setattr(decoding, "WORTH_IT", 0)
     exact: list[int] = []
     real = decoding.read_exactly
     monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))

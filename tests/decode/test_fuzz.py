@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode import chat_bulk
+from logprob_store.decode import decoding
 
 
 def _neighbour(name: str) -> Any:
@@ -33,7 +33,7 @@ law = settings(
 @pytest.fixture(autouse=True, params=[0, 1 << 20], ids=["fast", "exact"])
 def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small slices the fast way, and the exact way as they go outside of tests."""
-    monkeypatch.setattr(chat_bulk, "_WORTH_IT", request.param)
+    monkeypatch.setattr(decoding, "WORTH_IT", request.param)
 
 
 def picker(data: st.DataObject) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode import chat_bulk, decode_answers
+from logprob_store.decode import decode_answers, decoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,7 +220,7 @@ law = settings(
 
 @pytest.fixture(autouse=True)
 def _small_slices_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_bulk, "_WORTH_IT", 0)
+    monkeypatch.setattr(decoding, "WORTH_IT", 0)
 
 
 @pytest.mark.parametrize("name", BODIES)

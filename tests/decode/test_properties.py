@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode import chat_bulk, decode_answers, decoding
+from logprob_store.decode import decode_answers, decoding
 
 if TYPE_CHECKING:
     from logprob_store.decode import Decoded
@@ -39,14 +39,16 @@ def originals(contents: list[bytes]) -> dict[int, Any]:
     }
 
 
-def decode_all(contents: list[bytes]) -> Decoded:
+def decode_all(contents: list[bytes], source: str = "api") -> Decoded:
     """Decode bodies that hold what was not asked for, so that an empty one is no failure."""
-    return decode_answers([shared.make_answer(c, prompt_index=n, logprobs=False) for n, c in enumerate(contents)])
+    return decode_answers(
+        [shared.make_answer(c, prompt_index=n, logprobs=False, source=source) for n, c in enumerate(contents)]
+    )
 
 
 @pytest.fixture(autouse=True)
 def _small_slices_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_bulk, "_WORTH_IT", 0)
+    monkeypatch.setattr(decoding, "WORTH_IT", 0)
 
 
 law = settings(
@@ -138,14 +140,15 @@ def assert_same_tables(one: Decoded, other: Decoded) -> None:
 
 @law
 @given(st.lists(regular_body | any_body, min_size=1, max_size=5))
-def test_the_fast_way_and_the_exact_way_give_the_same_tables(contents: list[bytes]) -> None:
-    """Whether a slice is parsed in bulk or token by token leaves no trace."""
-    fast = decode_all(contents)
+def test_the_fast_ways_and_the_exact_way_give_the_same_tables(contents: list[bytes]) -> None:
+    """Whether logprobs are cut out of a body, scanned as slices of it, or read token by token leaves no trace."""
+    cut, scanned = decode_all(contents), decode_all(contents, "import")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "read_regular", lambda *_: {})
-        exact = decode_all(contents)
+        patch.setattr(decoding, "WORTH_IT", 1 << 60)
+        exact, imported = decode_all(contents), decode_all(contents, "import")
 
-    assert_same_tables(fast, exact)
+    assert_same_tables(cut, exact)
+    assert_same_tables(scanned, imported)
 
 
 @law

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import chat_bulk, decode_answers, decoding, rebuild_logprobs
+from logprob_store.decode import decode_answers, decoding, rebuild_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +129,7 @@ def test_regular_responses_share_one_wire_text(decode_one: Callable[..., Frames]
 
 def test_responses_go_the_fast_way(answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """One part or several, on one line or over many: nothing is read token by token."""
-    monkeypatch.setattr(chat_bulk, "_WORTH_IT", 0)
+    monkeypatch.setattr(decoding, "WORTH_IT", 0)
     exact: list[int] = []
     real = decoding.read_exactly
     monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import chat_bulk, decode_answers, decoding, rebuild_logprobs
+from logprob_store.decode import decode_answers, decoding, rebuild_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,7 +211,7 @@ def listed(**keys: Any) -> dict[str, Any]:
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The prompt indices of the answers that were read token by token."""
-    monkeypatch.setattr(chat_bulk, "_WORTH_IT", 0)
+    monkeypatch.setattr(decoding, "WORTH_IT", 0)
     numbers: list[int] = []
     real = decoding.read_exactly
     monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (numbers.append(job.number), real(job, *rest)))
