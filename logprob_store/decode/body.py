@@ -110,13 +110,19 @@ def loads_object(content: bytes) -> dict[str, Any]:
     return value
 
 
+def is_utf8(content: bytes) -> bool:
+    """Whether bytes are text; a parser that skips strings does not look."""
+    try:
+        return content.isascii() or bool(content.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 def raw_object(content: bytes) -> dict[str, msgspec.Raw] | None:
     """The values of an object by their keys, each still raw; None where it is no object that msgspec takes."""
     try:
-        if not content.isascii():
-            content.decode()  # a raw slice is not checked by anybody else
-        return _OBJECT.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _OBJECT.decode(content) if is_utf8(content) else None
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

@@ -18,6 +18,7 @@ from logprob_store.decode.body import (
     compact_json,
     count_of,
     error_said,
+    is_utf8,
     loads_object,
     text_of,
     time_of,
@@ -153,10 +154,8 @@ def _reply(body: _Body) -> Reply:
 def _parse(content: bytes) -> _Body | None:
     """The body, None where msgspec refuses it."""
     try:
-        if not content.isascii():
-            content.decode()  # a raw slice is not checked by anybody else
-        return _DECODER.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _DECODER.decode(content) if is_utf8(content) else None
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

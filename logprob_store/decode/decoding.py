@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import pyarrow as pa
 
 from logprob_store.decode import choices
+from logprob_store.decode.body import is_utf8
 from logprob_store.decode.chat_bulk import WORTH_IT, CutBodies, read_regular
 from logprob_store.decode.exact import NOTHING, add_what_is_beside, check_empty, read_exactly
 from logprob_store.decode.pieces import Pieces
@@ -181,7 +182,9 @@ def _room(rooms: SimpleQueue[Room], answers: Sequence[Answer], numbers: list[int
 
 def _known_to_be_json(answers: Sequence[Answer], numbers: list[int]) -> dict[int, bytes]:
     """The bodies that were checked before they went into the cache; of the others nobody has seen the end."""
-    return {number: answers[number].body for number in numbers if answers[number].source in {"api", "cache"}}
+    sources = {"api", "cache"}
+    bodies = {number: answers[number].body for number in numbers if answers[number].source in sources}
+    return {number: body for number, body in bodies.items() if is_utf8(body)}
 
 
 def _read_bodies(

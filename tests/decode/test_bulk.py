@@ -187,6 +187,17 @@ def test_only_the_logprobs_of_choices_are_cut_out(
     assert repr(fast.failures) == repr(exact.failures)
 
 
+def test_what_is_not_utf8_fails_alone(answer: Callable[..., Any], exact: list[int]) -> None:
+    """A parser that skips strings does not see it, and a table must not hold it."""
+    bodies = bodies_of(REGULAR[:3])
+    bodies[1] = bodies[1].replace(b'"token":"a"', b'"token":"\xff"')
+    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)])
+
+    assert [(index, str(error)[:30]) for index, error in decoded.failures] == [(1, "the answer is not UTF-8 at byt")]
+    assert exact == []
+    decoded.tokens.validate(full=True)
+
+
 def test_minus_zero_is_what_python_reads(answer: Callable[..., Any], exact: list[int]) -> None:
     """`-0.0` keeps its sign; the integer `-0` has none."""
     values = [f'{{"content":[{{"token":"a","logprob":{zero}}}]}}' for zero in ("-0.0", "-0", "0.0", "0", "-0e0")]
