@@ -168,9 +168,12 @@ class AnswerCache:
 
     def get(self, key: str) -> CachedAnswer | None:
         """The answer under `key`, or None when there is none that can be read."""
+        return self._get(key, zstandard.ZstdDecompressor())
+
+    def _get(self, key: str, decompressor: zstandard.ZstdDecompressor) -> CachedAnswer | None:
         try:
             value = self._disk.get(key, default=_MISSING)
-            return None if value is _MISSING else _unpack(value)
+            return None if value is _MISSING else _unpack(value, decompressor)
         except (ValueError, zstandard.ZstdError, msgspec.DecodeError) as error:
             message = "cache value %s is damaged and will be asked for again: %s"
             emit(log, "cache_damaged", message, key[:12], error, request_key=key)
@@ -181,8 +184,9 @@ class AnswerCache:
     def get_many(self, keys: Iterable[str]) -> dict[str, CachedAnswer]:
         """Those of `keys` that have a readable answer."""
         found = {}
+        decompressor = zstandard.ZstdDecompressor()
         for key in keys:
-            cached = self.get(key)
+            cached = self._get(key, decompressor)
             if cached is not None:
                 found[key] = cached
         return found
@@ -193,7 +197,9 @@ class AnswerCache:
         Raises:
             DiskError: they could not be written (disk full, read-only, locked for a minute).
         """
-        values = [(answer.request.key, _pack(answer)) for answer in answers]
+        # One for all, as each takes memory of its own; and not kept, as threads must not share it.
+        compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True, write_content_size=True)
+        values = [(answer.request.key, _pack(answer, compressor)) for answer in answers]
         try:
             with self._disk.transact():
                 for key, value in values:
@@ -206,7 +212,7 @@ class AnswerCache:
         return (key for key in self._disk if key is not None)
 
 
-def _pack(answer: Answer) -> bytes:
+def _pack(answer: Answer, compressor: zstandard.ZstdCompressor) -> bytes:
     meta = _Meta(
         _VERSION,
         answer.status,
@@ -220,14 +226,14 @@ def _pack(answer: Answer) -> bytes:
         (answer.request.prompt_index, answer.request.sample_index),
     )
     plain = msgspec.json.encode(meta) + b"\n" + answer.body
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True, write_content_size=True).compress(plain)
+    return compressor.compress(plain)
 
 
-def _unpack(value: bytes) -> CachedAnswer:
+def _unpack(value: bytes, decompressor: zstandard.ZstdDecompressor) -> CachedAnswer:
     size = zstandard.frame_content_size(value)
     if not 0 < size <= _LARGEST_ANSWER:
         raise ValueError(f"it claims {size} bytes")
-    plain = zstandard.ZstdDecompressor().decompress(value)
+    plain = decompressor.decompress(value)
     line, _, body = plain.partition(b"\n")
     meta = msgspec.json.decode(line, type=_Meta)
     if meta.version != _VERSION:

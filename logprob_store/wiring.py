@@ -5,6 +5,7 @@ Holds the only place where the words of a job file choose an implementation. Lea
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,14 @@ from logprob_store.pacing import Pacer
 from logprob_store.spending import CALL_LOG, Spending, Usage, open_call_log, usage_of
 from logprob_store.store.manifest import Spent, run_folder
 from logprob_store.transport.replay import replay_transport
+from logprob_store.transport.service import check_key, check_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from datetime import datetime
 
     from logprob_store.job import Job
+    from logprob_store.request import Answer, Request
     from logprob_store.spending import OpenCall
     from logprob_store.store.writing import RunWriter
     from logprob_store.transport import Transport
@@ -39,18 +42,40 @@ async def open_transport(job: Job, *, api_key: str | None = None) -> AsyncIterat
             raise JobError("transport replay needs transport.fixtures, a file or folder of recordings")
         yield replay_transport(Recordings(job.resolve(job.transport.fixtures)))
         return
+    api_key = api_key or _no_key(job)
+    check_url(job.model.base_url)
+    check_key(api_key)
+    async with contextlib.AsyncExitStack() as opened:
+        yield _opened_with_the_first_call(job, api_key, opened)
+
+
+def _opened_with_the_first_call(job: Job, api_key: str, opened: contextlib.AsyncExitStack) -> Transport:
+    """The live transport; whoever has all answers already need not wait half a second for the SDK to load."""
+    transports: list[Transport] = []
+    turn = asyncio.Lock()
+
+    async def call(request: Request) -> Answer:
+        if not transports:
+            async with turn:
+                if not transports:
+                    transports.append(await opened.enter_async_context(_live(job, api_key)))
+        return await transports[0](request)
+
+    return call
+
+
+def _live(job: Job, api_key: str) -> contextlib.AbstractAsyncContextManager[Transport]:
     from logprob_store.transport.live import live_transport
 
-    async with live_transport(
+    return live_transport(
         base_url=job.model.base_url,
         azure_api_version=job.model.azure_api_version,
         azure_deployment=job.model.deployment,
-        api_key=api_key or _no_key(job),
+        api_key=api_key,
         concurrency=job.limits.concurrency,
         timeout_s=job.limits.timeout_s,
         max_answer_bytes=job.limits.max_answer_bytes,
-    ) as transport:
-        yield transport
+    )
 
 
 def _no_key(job: Job) -> str:

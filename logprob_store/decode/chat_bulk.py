@@ -28,25 +28,20 @@ WORTH_IT: Final = 1 << 20
 """With fewer bytes than these, loading the scanner takes longer than reading token by token."""
 
 
-_KEY: Final = b'"logprobs":'
-
-
 class Found:
     """The regular logprobs of many texts: rows that wait to be told whose they are.
 
     Args:
         texts: valid JSON in UTF-8.
         room: what the rows stand in until `add_to`.
-        starts: where values start, as `scan` has it.
+        within: whether the values stand in the texts, or are these.
     """
 
-    def __init__(self, texts: Sequence[bytes], room: Room, starts: Sequence[int] | None = None) -> None:
+    def __init__(self, texts: Sequence[bytes], room: Room, *, within: bool = False) -> None:
         from logprob_store.decode.scan import scan  # half a second, and the first time ever some more to compile
 
-        self._scanned = scan(texts, room, starts)
-        self._owners = np.full(len(self._scanned.end), -1, np.int64)
-        self.ends: list[int] = self._scanned.end.tolist()
-        """Where each value ends; 0 for what is not regular."""
+        self.scanned = scan(texts, room, within=within)
+        self._owners = np.full(len(self.scanned.end), -1, np.int64)
 
     def belongs(self, value: int, completion_id: int) -> None:
         """Say whose a regular value is; nobody's are left out."""
@@ -54,7 +49,7 @@ class Found:
 
     def add_to(self, pieces: Pieces) -> dict[int, str]:
         """Add the rows; completion_id to the `wire` column of each."""
-        scanned, owners = self._scanned, self._owners
+        scanned, owners = self.scanned, self._owners
         codes = np.array([SECTIONS.index(section) for section in SECTION_OF.values()], np.uint8)
         piece = pieces.add_tables(*tables_of(scanned.tokens, scanned.alternatives, owners, codes))
         pieces.segments.extend(segment for segment in _segments(scanned, owners, codes, piece) if segment[0] >= 0)
@@ -70,8 +65,8 @@ class Found:
 def read_regular(slices: Mapping[int, bytes], pieces: Pieces, room: Room) -> dict[int, str]:
     """Decode the regular ones of raw `logprobs` by completion_id; for each that was, its `wire` column."""
     found = Found(list(slices.values()), room)
-    for value, completion_id in enumerate(slices):
-        if found.ends[value]:
+    for value, (completion_id, end) in enumerate(zip(slices, found.scanned.end.tolist(), strict=True)):
+        if end:
             found.belongs(value, completion_id)
     return found.add_to(pieces)
 
@@ -89,36 +84,28 @@ class CutBodies:
 
     def __init__(self, bodies: Mapping[int, bytes], room: Room) -> None:
         self._bodies = bodies
-        self._spans: dict[int, list[tuple[int, int]]] = {}  # of each body: value, start
-        starts: list[int] = []
-        self._offsets: dict[int, int] = {}
-        offset = 0
-        for number, body in bodies.items():
-            self._offsets[number] = offset
-            spans = []
-            at = body.find(_KEY)
-            while at >= 0:
-                at += len(_KEY)
-                spans.append((len(starts), at))
-                starts.append(offset + at)
-                at = body.find(_KEY, at)
-            self._spans[number] = spans
-            offset += len(body) + 1
-        self.found = Found(list(bodies.values()), room, starts)
+        self.found = Found(list(bodies.values()), room, within=True)
+        scanned = self.found.scanned
+        numbers = list(bodies)
+        self._spans: dict[int, list[tuple[int, int, int]]] = {number: [] for number in numbers[: scanned.done]}
+        spans = zip(scanned.text.tolist(), scanned.start.tolist(), scanned.end.tolist(), strict=True)
+        for value, (text, start, end) in enumerate(spans):
+            if text < scanned.done:
+                self._spans[numbers[text]].append((value, start, end))
 
     def values(self, number: int) -> dict[bytes, int]:
         """The values that stand in a body, by what stands in their place when it is cut; none if it cannot be cut."""
-        values = [value for value, _ in self._spans.get(number, ())]
-        return {b"%d" % value: value for value in values} if all(self.found.ends[value] for value in values) else {}
+        spans = self._spans.get(number, [])
+        return {b"%d" % value: value for value, _, _ in spans} if all(end for _, _, end in spans) else {}
 
     def body(self, number: int) -> bytes:
         """A body, cut."""
         body = self._bodies[number]
         parts = []
         behind = 0
-        for value, start in self._spans[number]:
+        for value, start, end in self._spans[number]:
             parts += [body[behind:start], b"%d" % value]
-            behind = self.found.ends[value] - self._offsets[number]
+            behind = end
         return b"".join([*parts, body[behind:]])
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from logprob_store.decode.scan_loop import (
     ALTERNATIVE_KEYS,
     COUNT,
+    DONE,
     END,
     ENDS,
     FACTS,
@@ -38,8 +39,11 @@ from logprob_store.decode.scan_loop import (
     SECTIONS,
     SHORTEST_ROW,
     SPELLED,
+    START,
     TEXT,
+    TEXT_NUMBER,
     TOKEN_KEYS,
+    VALUES,
     scan_compiled,
 )
 
@@ -50,6 +54,9 @@ _POINTERS: Final = {
     np.dtype(np.uint8): ctypes.POINTER(ctypes.c_uint8),
     np.dtype(np.int64): ctypes.POINTER(ctypes.c_int64),
 }
+
+_MOST_VALUES: Final = 16
+"""In a text, on average: choices of one answer."""
 
 
 class Rows(NamedTuple):
@@ -79,10 +86,16 @@ class Rows(NamedTuple):
 
 
 class Scanned(NamedTuple):
-    """What a scan found. For each value: where it ends, if it is regular, and what its template says; then all rows."""
+    """What a scan found. For each value: where it is, whether it is regular, what its template says; then all rows."""
 
+    done: int
+    """How many texts were scanned to their end: all but those with more values than anybody sends."""
+    text: Any
+    """The number of the text that a value stands in."""
+    start: Any
+    """Where in the text it starts."""
     end: Any
-    """Where it ends, as `starts` counts; 0 for what is not regular."""
+    """Where it ends, if it is regular; else 0."""
     sections: Any
     """Values x section keys: ABSENT, NULL or LISTED."""
     token_keys: Any
@@ -113,42 +126,45 @@ class Room:
         return self._runs, self._rows
 
 
-def scan(texts: Sequence[bytes], room: Room, starts: Sequence[int] | None = None) -> Scanned:
-    r"""Scan values in texts, each of them valid JSON in UTF-8. What is found stands in the room until the next scan.
+def scan(texts: Sequence[bytes], room: Room, *, within: bool = False) -> Scanned:
+    r"""Scan values, valid JSON in UTF-8. What is found stands in the room until the next scan.
 
     Args:
-        texts: JSON that is a value or, with `starts`, has values in it.
+        texts: values or, `within` which they stand under keys `logprobs`, other JSON.
         room: what to write to.
-        starts: where the values start, if the texts stood one behind the other with a byte between them.
+        within: whether the values are to be found in the texts.
 
-    >>> values = [rb'{"content":[{"token":"\u00e9","logprob":-1.5,"bytes":[195,169]}],"refusal":null}', b"{}"]
-    >>> found = scan(values, Room())
-    >>> found.end.tolist() == [len(values[0]), 0], found.sections.tolist()[0]
+    >>> value = rb'{"content":[{"token":"\u00e9","logprob":-1.5,"bytes":[195,169]}],"refusal":null}'
+    >>> found = scan([value, b"{}"], Room())
+    >>> found.end.tolist() == [len(value), 0], found.sections.tolist()[0]
     (True, [2, 1, 0])
     >>> found.tokens.texts.tobytes().decode(), found.tokens.numbers.tobytes(), found.tokens.spelled.tolist()
     ('é', b'-1.5', [195, 169])
+    >>> found = scan([b'{"logprobs":%b}' % value], Room(), within=True)
+    >>> (found.start.tolist(), found.end.tolist()) == ([12], [12 + len(value)])
+    True
     """
     text = np.frombuffer(b"\0".join([*texts, bytes(LONGEST_KEY)]), np.uint8)  # keys are compared beyond the end
-    where = starts_of(texts) if starts is None else np.array(starts, np.int64)
+    starts = np.cumsum([0, *(len(text) + 1 for text in texts)])
     runs, rows = room.for_text(len(text))
     ends = np.zeros((2, ENDS), np.int64)
     ends[:, :COUNT] = rows[:, 0, :COUNT] = np.arange(6).reshape(2, 3) * len(text)
-    said = np.zeros((len(where), len(SAID_COLUMNS)), np.int64)
-    arrays = (runs, rows[0], ends[0], rows[1], ends[1], said)
-    scan_compiled(_pointer(text), _pointer(where), len(where), *map(_pointer, arrays))
+    said = np.zeros(((_MOST_VALUES if within else 1) * len(texts), len(SAID_COLUMNS)), np.int64)
+    counts = np.array([len(texts), within, len(said), 0, 0], np.int64)
+    scan_compiled(*map(_pointer, (text, starts, counts, runs, rows[0], ends[0], rows[1], ends[1], said)))
+    said = said[: counts[VALUES]]
+    offsets = starts[said[:, TEXT_NUMBER]]
     return Scanned(
-        said[:, END],
+        int(counts[DONE]),
+        said[:, TEXT_NUMBER],
+        said[:, START] - offsets,
+        np.where(said[:, END] > 0, said[:, END] - offsets, 0),
         said[:, SECTIONS : SECTIONS + len(SECTION_KEYS)],
         said[:, TOKEN_KEYS],
         said[:, ALTERNATIVE_KEYS],
         said[:, NULL_TOPS] > 0,
         *(_rows_of(runs, rows[kind, : ends[kind, COUNT] + 1]) for kind in range(2)),
     )
-
-
-def starts_of(texts: Sequence[bytes]) -> Any:
-    """Where each text starts, if they stand one behind the other with a byte between them."""
-    return np.cumsum([0, *(len(text) + 1 for text in texts)])[: len(texts)]
 
 
 def _pointer(array: Any) -> Any:

@@ -35,13 +35,15 @@ ENDS: Final = 8
 _BEFORE: Final = 4
 HAS_BYTES, NAMES_ID, HAS_ID = 1, 2, 4
 
-SAID_COLUMNS: Final = ("end", *SECTION_KEYS, "token_keys", "alternative_keys", "null_tops")
-END, SECTIONS, TOKEN_KEYS, ALTERNATIVE_KEYS, NULL_TOPS = 0, 1, 4, 5, 6
+SAID_COLUMNS: Final = ("text_number", "start", "end", *SECTION_KEYS, "token_keys", "alternative_keys", "null_tops")
+TEXT_NUMBER, START, END, SECTIONS, TOKEN_KEYS, ALTERNATIVE_KEYS, NULL_TOPS = 0, 1, 2, 3, 6, 7, 8
+TEXTS, WITHIN, ROOM, DONE, VALUES = range(5)  # of `counts`
 _SAID: Final = len(SAID_COLUMNS)
 
 _KEY_TEXT: Final = np.frombuffer("".join(ITEM_KEYS + SECTION_KEYS).encode(), np.uint8)
 _KEY_STARTS: Final = np.cumsum([0, *map(len, ITEM_KEYS + SECTION_KEYS)])
 LONGEST_KEY: Final = 20
+_LOGPROBS: Final = np.frombuffer(b'"logprobs":', np.uint8)
 _TOKEN, _LOGPROB, _BYTES, _ID, _TOKEN_ID, _TOP, _CONTENT = range(7)
 _LEAST: Final = 1 << _TOKEN | 1 << _LOGPROB
 _BOTH_IDS: Final = 1 << _ID | 1 << _TOKEN_ID  # there is one column
@@ -356,10 +358,23 @@ def _scan_value(
         at += 1
 
 
+@_compiled
+def _behind_logprobs(text: Any, at: int) -> int:
+    """Behind the next key `logprobs` and its colon. Inside a string there is none: its quotes would be escaped."""
+    while text[at] != 0:
+        same = 0
+        while same < len(_LOGPROBS) and text[at + same] == _LOGPROBS[same]:
+            same += 1
+        at += 1
+        if same == len(_LOGPROBS):
+            return at + same - 1
+    return _NO
+
+
 def _scan_all(
     text: Any,
     starts: Any,
-    many: int,
+    counts: Any,
     runs: Any,
     tokens: Any,
     token_ends: Any,
@@ -367,20 +382,39 @@ def _scan_all(
     other_ends: Any,
     said: Any,
 ) -> None:
-    """Scan all values; what one that is not regular has written is written over by the next."""
-    for value in range(many):
-        for n in range(_BEFORE):
-            token_ends[_BEFORE + n] = token_ends[n]
-            other_ends[_BEFORE + n] = other_ends[n]
-        end = _scan_value(text, starts[value], value, runs, tokens, token_ends, others, other_ends, said)
-        nulls = said[value * _SAID + NULL_TOPS]
-        if end != _NO and (nulls == 0 or nulls == token_ends[COUNT] - token_ends[_BEFORE + COUNT]):
-            said[value * _SAID + END] = end
-            continue
-        for n in range(_BEFORE):
-            token_ends[n] = token_ends[_BEFORE + n]
-            other_ends[n] = other_ends[_BEFORE + n]
+    """Scan the values of all texts; what one that is not regular has written is written over by the next.
+
+    `counts`: how many texts there are, whether a text is a value or has values in it, how many values there is room
+    for; then, to be written, how many texts and values were scanned.
+    """
+    for number in range(counts[TEXTS]):
+        at = starts[number]
+        while True:
+            if counts[WITHIN]:
+                at = _behind_logprobs(text, at)
+                if at == _NO:
+                    break
+            value = counts[VALUES]
+            if value == counts[ROOM]:
+                return
+            counts[VALUES] += 1
+            for n in range(_BEFORE):
+                token_ends[_BEFORE + n] = token_ends[n]
+                other_ends[_BEFORE + n] = other_ends[n]
+            said[value * _SAID + TEXT_NUMBER] = number
+            said[value * _SAID + START] = at
+            end = _scan_value(text, at, value, runs, tokens, token_ends, others, other_ends, said)
+            nulls = said[value * _SAID + NULL_TOPS]
+            if end != _NO and (nulls == 0 or nulls == token_ends[COUNT] - token_ends[_BEFORE + COUNT]):
+                said[value * _SAID + END] = at = end
+            else:
+                for n in range(_BEFORE):
+                    token_ends[n] = token_ends[_BEFORE + n]
+                    other_ends[n] = other_ends[_BEFORE + n]
+            if not counts[WITHIN]:
+                break
+        counts[DONE] += 1
 
 
-_SIGNATURE: Final = "void({0}, {1}, int64, {0}, {1}, {1}, {1}, {1}, {1})".format("CPointer(uint8)", "CPointer(int64)")
+_SIGNATURE: Final = "void({0}, {1}, {1}, {0}, {1}, {1}, {1}, {1}, {1})".format("CPointer(uint8)", "CPointer(int64)")
 scan_compiled: Final = _compiled_entry(_scan_all, _SIGNATURE)

@@ -17,6 +17,7 @@ import yarl
 from logprob_store.errors import JobError
 from logprob_store.job import OPENAI_BASE_URL
 from logprob_store.request import PATHS
+from logprob_store.transport.service import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,11 +71,7 @@ class Addresses:
         except openai.OpenAIError as error:
             raise JobError(f"the API client cannot be made: {error}") from error
         self.api_key = self._client.api_key
-        if not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise JobError(
-                "the API key cannot be sent: it holds a line break or another character that no key has. "
-                "Check the environment variable that the job's api_key_env names."
-            )
+        check_key(self.api_key)
         self._made: dict[str, Address] = {}
 
     async def of(self, endpoint: str) -> Address:

@@ -14,12 +14,11 @@ import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2
 
-from logprob_store.errors import CallError, JobError, LogprobStoreError, RetryableError
+from logprob_store.errors import CallError, LogprobStoreError, RetryableError
 from logprob_store.job import OPENAI_BASE_URL
 from logprob_store.pacing import Told, read_told
 from logprob_store.request import Answer
@@ -35,6 +34,7 @@ from logprob_store.transport.refusals import (
     one_line,
     retry_after_s,
 )
+from logprob_store.transport.service import check_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -80,7 +80,7 @@ async def live_transport(
     Raises:
         JobError: there is no API key, or it is not usable, or the URL holds one.
     """
-    _check_url(base_url)
+    check_url(base_url)
     addresses = Addresses(
         base_url=base_url,
         api_key=api_key,
@@ -111,17 +111,6 @@ async def live_transport(
                     continue  # it is closed now; in the end there is a new one
 
         yield call
-
-
-def _check_url(base_url: str | None) -> None:
-    """Refuse a URL with credentials or a query: neither reaches the server beside a key, and both would be logged."""
-    parts = urlsplit(base_url or "")
-    if parts.username is not None or parts.query or parts.fragment:
-        held = "a user name or password" if parts.username is not None else "a query or fragment"
-        raise JobError(
-            f"model.base_url holds {held}, which cannot be sent along. Leave scheme, host and path in it, and give the "
-            "key through the environment variable that model.api_key_env names."
-        )
 
 
 async def _call(
