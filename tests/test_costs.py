@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import random
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -181,6 +182,21 @@ def test_a_cached_answer_costs_few_calls(tmp_path: Path, monkeypatch: pytest.Mon
         return calls_of(lambda: ls.run_job(job, run="r"))
 
     assert per_answer(measure, 200, 800) < CACHED_CALLS
+
+
+def test_a_run_that_asks_nothing_loads_neither_sdk_nor_scanner(tmp_path: Path) -> None:
+    """Each takes half a second to load: who has all answers, or few, does not wait for it."""
+    job_over(tmp_path / "job", 3)
+    program = """
+import sys
+import logprob_store as ls
+summary = ls.run_job(ls.load_job(sys.argv[1]), run="r")
+print(summary.state, summary.completions, [name for name in ("openai", "aiohttp", "numba") if name in sys.modules])
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "job" / "job.toml")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    assert done.stdout.splitlines()[-1] == "finished 3 []"
 
 
 def test_a_live_call_costs_few_calls(fault_server: Any) -> None:
