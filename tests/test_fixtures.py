@@ -35,7 +35,7 @@ SECRETS = {
 HARMLESS = [
     "vendor_registration_number_2024_total",
     "key_performance_indicator_2024_q1_report",
-    "the ta" + "sk-oriented-programming-course-101",  # in two, or it is taken for a key where it stands
+    "the ta{}-oriented-programming-course-101".format("sk"),
     "the bearer responsibilities internationalization",
     "chatcmpl-Ab12Cd34Ef56Gh78Ij90Kl12Mn34",
     "sk-learn and risk-averse-investors-of-the-world",

@@ -37,7 +37,6 @@ class Choice:
         index: 0, 1, ...; unique in the reply.
         path: the JSON path of its logprobs, for messages.
         logprobs: the wire's value: `bytes` while it is raw JSON, msgspec.UNSET when the key is absent.
-        reasoning: whether its message has reasoning, so that tokens of it may follow those of the content.
         shape: the NAME of the shape that reads `logprobs`; None for an object that `registry.SHAPES` recognises.
         layout: for `logprobs` put into the chat shape by the reader of the body: what its `restore` needs to make the
             wire's value of it again. A small JSON object, the same for most answers.
@@ -52,7 +51,6 @@ class Choice:
     text: str | None = None
     refusal: str | None = None
     tool_calls: str | None = None
-    reasoning: bool = False
     logprobs: Any = msgspec.UNSET
     shape: str | None = None
     layout: Mapping[str, Any] | None = None

@@ -49,8 +49,10 @@ class Found:
 
     def add_to(self, pieces: Pieces) -> dict[int, str]:
         """Add the rows; completion_id to the `wire` column of each."""
+        from logprob_store.decode.scan_loop import SECTION_KEYS
+
         scanned, owners = self.scanned, self._owners
-        codes = np.array([SECTIONS.index(section) for section in SECTION_OF.values()], np.uint8)
+        codes = np.array([SECTIONS.index(SECTION_OF[key]) for key in SECTION_KEYS], np.uint8)
         piece = pieces.add_tables(*tables_of(scanned.tokens, scanned.alternatives, owners, codes))
         pieces.segments.extend(segment for segment in _segments(scanned, owners, codes, piece) if segment[0] >= 0)
         owned = owners >= 0

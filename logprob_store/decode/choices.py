@@ -41,7 +41,6 @@ class _Message(msgspec.Struct):
     content: Any = None
     refusal: Any = None
     tool_calls: Any = None
-    reasoning_content: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -208,7 +207,6 @@ def _choice(choice: _Choice, index: int, path: str) -> Choice:
         text=text_of(choice.text) if text is None else text,
         refusal=text_of(message.refusal),
         tool_calls=compact_json(message.tool_calls, f"{path}.message.tool_calls"),
-        reasoning=message.reasoning_content is not None,
         logprobs=_read_or_raw(choice.logprobs),
         prompt_logprobs=_read_or_raw(choice.prompt_logprobs),
         prompt_path=f"{path}.prompt_logprobs",

@@ -113,7 +113,6 @@ def _choice(candidate: Mapping[str, Any], number: int, index: int) -> Choice:
         finish_reason=text_of(_get(candidate, "finishReason", "finish_reason")),
         text=clean_text("".join(texts)) if texts else None,
         tool_calls=compact_json(calls, f"{path}.content.parts"),
-        reasoning=any(part.get("thought") is True for part in said),
         logprobs=logprobs or msgspec.UNSET,
         shape=NAME,
     )

@@ -72,7 +72,6 @@ def _choice(item: Mapping[str, Any]) -> Choice:
         "finish_reason": text_of(item.get("done_reason")),
         "text": text_of(message.get("content", item.get("response"))),
         "tool_calls": compact_json(calls, "message.tool_calls"),
-        "reasoning": bool(message.get("thinking", item.get("thinking"))),
     }
     logprobs = item.get(_PART)
     if logprobs is None or logprobs == b"null":

@@ -164,7 +164,6 @@ def _choice(body: _Body, parts: Sequence[Part], calls: list[Any]) -> Choice:
         text="".join(texts) if texts else None,
         refusal="".join(refusals) if refusals else None,
         tool_calls=compact_json(calls, "output"),
-        reasoning=any(span.key == "reasoning_content" for span in spans),
         logprobs=logprobs,
         layout=layout_of(spans),
         place=partial(place, spans),

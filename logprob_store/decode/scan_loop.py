@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+# What stands elsewhere, too (`chat`, `rows`), stands here again: what was compiled is kept until this file changes.
 ITEM_KEYS: Final = ("token", "logprob", "bytes", "id", "token_id", "top_logprobs")
 """Keys of a token; bit n of a mask stands for key n."""
 

@@ -13,7 +13,7 @@ from polars.io.plugins import register_io_source
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["in_parts"]
 
@@ -46,21 +46,27 @@ def in_parts(
     ) -> Iterator[pl.DataFrame]:
         by_key = predicate is not None and set(KEYS).issuperset(predicate.meta.root_names())
         wanted = tokens.filter(predicate) if by_key and predicate is not None else tokens
-        left = n_rows
-        for condition in _parts(wanted, rows or _ROWS):
-            table = compute(wanted.filter(condition), condition)
-            if predicate is not None:
-                table = table.filter(predicate)
-            if columns is not None:
-                table = table.select(columns)
-            if left is not None:
-                table = table.head(left)
-                left -= table.height
-            yield table
-            if left == 0:
-                return
+        tables = (compute(wanted.filter(condition), condition) for condition in _parts(wanted, rows or _ROWS))
+        return as_asked(tables, columns, predicate, n_rows)
 
     return register_io_source(plan, schema=schema, is_pure=True, explain_name=name)
+
+
+def as_asked(
+    tables: Iterable[pl.DataFrame], columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None
+) -> Iterator[pl.DataFrame]:
+    """Of tables that follow one another, what a query asks a source for; none is made once there are enough rows."""
+    left = n_rows
+    for whole in tables:
+        table = whole if predicate is None else whole.filter(predicate)
+        if columns is not None:
+            table = table.select(columns)
+        if left is not None:
+            table = table.head(left)
+            left -= table.height
+        yield table
+        if left == 0:
+            return
 
 
 def _parts(tokens: pl.LazyFrame, rows: int) -> Iterator[pl.Expr]:

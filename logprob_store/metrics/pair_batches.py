@@ -13,6 +13,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from logprob_store.metrics.comparing import compared_positions, compared_prompts, paired_answers
+from logprob_store.metrics.in_parts import as_asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,19 +80,8 @@ class PairedRuns:
             # polars names the predicate's columns among those it asks for
             narrow = columns is not None and _OF_ALTERNATIVES.isdisjoint(columns)
             runs = self._without_alternatives() if narrow else self
-            left = n_rows
-            for batch in runs.batches(pairs):
-                table = runs.compare(batch)[which]
-                if predicate is not None:
-                    table = table.filter(predicate)
-                if columns is not None:
-                    table = table.select(columns)
-                if left is not None:
-                    table = table.head(left)
-                    left -= table.height
-                yield table
-                if left == 0:
-                    return
+            tables = (runs.compare(batch)[which] for batch in runs.batches(pairs))
+            return as_asked(tables, columns, predicate, n_rows)
 
         name = ("compared_prompts", "compared_positions")[which]
         return register_io_source(read, schema=lambda: self._empty()[which].schema, is_pure=True, explain_name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,10 +69,16 @@ class Workplace:
             [PROGRAM, *words], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run `logprobs` with these words to its end."""
+    def run(self, *words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `logprobs` with these words to its end, with these variables beside those of the environment."""
         return subprocess.run(
-            [PROGRAM, *words], cwd=self.folder, capture_output=True, text=True, check=False, timeout=120
+            [PROGRAM, *words],
+            cwd=self.folder,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
 
     def tables(self) -> dict[str, pl.DataFrame]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,25 +48,11 @@ def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
         ["status", "store", "--json"],
         ["scores", "store", "-o", "scores.jsonl"],
     ):
-        done = subprocess.run(
-            [str(workplace.program), *map(str, words)],
-            cwd=workplace.folder,
-            env={**os.environ, "MY_KEY": KEY},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = workplace.run(*words, MY_KEY=KEY)
         said.append(done.stdout + done.stderr)
     refused = serve("--script", "401*50")
     job.write_text(job.read_text().replace(server.url, refused.url))
-    done = subprocess.run(
-        [str(workplace.program), "-v", "run", str(job), "--run", "refused"],
-        cwd=workplace.folder,
-        env={**os.environ, "MY_KEY": KEY},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = workplace.run("-v", "run", job, "--run", "refused", MY_KEY=KEY)
     said.append(done.stdout + done.stderr)
 
     assert any(f"Bearer {KEY}" in str(call["headers"]) for call in server.calls())  # it was used
@@ -85,14 +69,7 @@ def test_a_server_that_says_the_key_back_is_quoted_without_it(workplace: Any, ho
         workplace.folder / "prompts.parquet"
     )
     job.write_text(job.read_text().replace("[model]", '[model]\napi_key_env = "MY_KEY"'))
-    done = subprocess.run(
-        [str(workplace.program), "-v", "run", str(job), "--run", "r"],
-        cwd=workplace.folder,
-        env={**os.environ, "MY_KEY": KEY},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = workplace.run("-v", "run", job, "--run", "r", MY_KEY=KEY)
 
     assert done.returncode == 3, done.stderr
     assert KEY not in done.stdout + done.stderr
