@@ -16,6 +16,8 @@ import argparse
 import json
 import resource
 import time
+from collections import deque
+from concurrent.futures import Future
 from itertools import count, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,8 +28,8 @@ from contestants import write_job
 
 import logprob_store as ls
 from logprob_store.cache import AnswerCache
-from logprob_store.decode import Decoder, scan  # noqa: F401  here, so that no measurement holds the imports
-from logprob_store.parts import Pending, commit_part
+from logprob_store.committing import AT_ONCE, Committer, Pending
+from logprob_store.decode import scan  # noqa: F401  here, so that no measurement holds the imports
 from logprob_store.planning import plan_job
 from logprob_store.request import Answer
 from logprob_store.run import run_job  # here, so that no measurement holds the imports
@@ -83,12 +85,16 @@ def decode(folder: Path) -> dict[str, float]:
     megabytes = sum(len(answer.body) for answer in answers) / 1e6
     parts = [answers[first : first + each] for each in [_per_part(answers)] for first in range(0, len(answers), each)]
     started, cpu = time.perf_counter(), time.process_time()
-    with (
-        open_run(folder / "decoded", "bench", job_name="bench", job=job.identity(), inputs=[], samples=1) as writer,
-        Decoder() as decoder,
-    ):
+    with open_run(folder / "decoded", "bench", job_name="bench", job=job.identity(), inputs=[], samples=1) as writer:
+        committer = Committer(writer)
+        under_way = deque[Future[None]]()
         for part in parts:
-            commit_part(writer, Pending(answers=part), decoder)
+            if len(under_way) == AT_ONCE:
+                under_way.popleft().result()
+            under_way.append(committer.submit(Pending(answers=part)))
+        for committing in under_way:
+            committing.result()
+        committer.close()
         writer.finish("finished")
     seconds = time.perf_counter() - started
     cpu_s = time.process_time() - cpu

@@ -40,21 +40,24 @@ def count_anomalies(completions: pa.Table, tokens: pa.Table, alternatives: pa.Ta
 
 
 def _chosen_missing(tokens: pa.Table, alternatives: pa.Table) -> int:
-    if not alternatives.num_rows:
+    first = pc.equal(alternatives["rank"], pa.scalar(1, pa.int16()))
+    if pc.sum(first, min_count=0).as_py() == tokens.num_rows:
+        # All tokens have alternatives, and most are the first of them: of the others all have to be looked at.
+        same = pc.equal(tokens["token"], alternatives["token"].filter(first))
+        doubtful = _frame(tokens.filter(pc.invert(pc.fill_null(same, fill_value=False))))
+    else:
+        doubtful = _frame(tokens).join(_frame(alternatives.filter(first)), on=_POSITION, how="semi")
+    if doubtful.is_empty():
         return 0
-    chosen = _lazy(tokens, *_POSITION, "token", "token_id").rename({"token": "chosen", "token_id": "chosen_id"})
-    beside = _lazy(alternatives, *_POSITION, "rank", "token", "token_id")
+    chosen = doubtful.lazy().rename({"token": "chosen", "token_id": "chosen_id"})
     same_id = pl.col("token").is_null() & (pl.col("token_id") == pl.col("chosen_id"))  # some servers send ids alone
-    same = (pl.col("token") == pl.col("chosen")).fill_null(value=False) | same_id
-    # Most tokens are the first of their alternatives: only for the others all are looked at.
-    firsts = beside.filter(pl.col("rank") == 1).join(chosen, on=_POSITION, how="inner")
-    doubtful = firsts.filter(~same).select(*_POSITION, "chosen", "chosen_id").collect()
-    found = beside.join(doubtful.lazy(), on=_POSITION, how="inner").filter(same).select(*_POSITION).unique()
-    return doubtful.height - int(found.select(pl.len()).collect().item())
+    is_chosen = (pl.col("token") == pl.col("chosen")).fill_null(value=False) | same_id
+    listed = _frame(alternatives).lazy().join(chosen, on=_POSITION, how="inner").filter(is_chosen)
+    return doubtful.height - int(listed.select(_POSITION).unique().select(pl.len()).collect().item())
 
 
-def _lazy(table: pa.Table, *columns: str) -> pl.LazyFrame:
-    return pl.DataFrame(pl.from_arrow(table.select(columns))).lazy()
+def _frame(table: pa.Table) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(table.select([*_POSITION, "token", "token_id"])))
 
 
 def _text_differs(completions: pa.Table, tokens: pa.Table) -> int:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store import parts
+from logprob_store import committing
 from logprob_store.errors import CallError
-from logprob_store.parts import PartBuffer, Pending
+from logprob_store.parts import PartBuffer
 from logprob_store.planning import BadCall, PromptError
 from logprob_store.session import Progress
 from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from logprob_store.committing import Pending
 
 
 def failing(number: int) -> tuple[BadCall, CallError]:
@@ -53,7 +55,7 @@ def test_a_cancelled_task_takes_nothing_along(tmp_path: Path, monkeypatch: pytes
         await buffer.flush()
         buffer.close()
 
-    monkeypatch.setattr(parts, "commit_part", slowly)
+    monkeypatch.setattr(committing, "_write_part", slowly)
     asyncio.run(session())
 
     assert sorted(committed) == [0, 1, 2, 3, 4, 5]
@@ -74,6 +76,59 @@ def test_an_error_without_a_listener_is_raised_at_the_end(tmp_path: Path, monkey
         finally:
             buffer.close()
 
-    monkeypatch.setattr(parts, "commit_part", broken)
+    monkeypatch.setattr(committing, "_write_part", broken)
     with pytest.raises(OSError, match="disk full"):
         asyncio.run(session())
+
+
+def test_after_a_part_that_could_not_be_written_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later parts say that all prompts before them have rows: without those of the broken one they must not be."""
+    tried: list[int] = []
+
+    def broken_once(_: Any, pending: Pending, __: Any) -> None:
+        time.sleep(0.05)
+        tried.extend(row["prompt_index"] for row in pending.failures)
+        raise OSError("disk full")
+
+    async def session() -> None:
+        buffer, _ = await fill(tmp_path, 1)
+        try:
+            await buffer.add_failure(*failing(1))
+            await buffer.add_failure(*failing(2))
+            await buffer.flush()
+        finally:
+            buffer.close()
+
+    monkeypatch.setattr(committing, "_write_part", broken_once)
+    with pytest.raises(OSError, match="disk full"):
+        asyncio.run(session())
+
+    assert tried == [0]
+
+
+def test_a_part_is_decoded_while_the_one_before_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two parts are under way at once, not more, and they are written in order."""
+    decoded: list[int] = []
+    seen: list[tuple[int, int]] = []
+    decode_part = committing._decode_part
+
+    def decode(pending: Pending, *args: Any) -> Any:
+        decoded.append(pending.failures[0]["prompt_index"])
+        return decode_part(pending, *args)
+
+    def slowly(_: Any, pending: Pending, __: Any) -> None:
+        time.sleep(0.05)
+        seen.append((pending.failures[0]["prompt_index"], len(decoded)))
+
+    async def session() -> None:
+        buffer, _ = await fill(tmp_path, 1)
+        for number in range(1, 5):
+            await buffer.add_failure(*failing(number))
+        await buffer.flush()
+        buffer.close()
+
+    monkeypatch.setattr(committing, "_decode_part", decode)
+    monkeypatch.setattr(committing, "_write_part", slowly)
+    asyncio.run(session())
+
+    assert seen == [(0, 2), (1, 3), (2, 4), (3, 5), (4, 5)]

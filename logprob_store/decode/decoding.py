@@ -5,6 +5,7 @@ Leaves out every wire format (`registry` lists them), the exact way itself (`exa
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ def _decode_part(answers: Sequence[Answer], numbers: list[int], rooms: SimpleQue
             for job in jobs
             if isinstance(job.choice.logprobs, bytes) and job.choice.shape is None and job.completion_id not in wires
         }
-        if room is not None and sum(map(len, slices.values())) >= WORTH_IT:
+        if room is not None and _is_worth_it(sum(map(len, slices.values()))):
             wires |= read_regular(slices, pieces, room)
     for job in jobs:
         if job.completion_id not in wires:
@@ -165,7 +166,7 @@ def _decode_part(answers: Sequence[Answer], numbers: list[int], rooms: SimpleQue
 @contextmanager
 def _room(rooms: SimpleQueue[Room], answers: Sequence[Answer], numbers: list[int]) -> Iterator[Room | None]:
     """Room for scanning these answers, None if that is not worth it. Nobody else has it meanwhile."""
-    if sum(len(answers[number].body) for number in numbers) < WORTH_IT:
+    if not _is_worth_it(sum(len(answers[number].body) for number in numbers)):
         yield None
         return
     from logprob_store.decode.scan import Room  # half a second, and the first time ever some more to compile
@@ -178,6 +179,11 @@ def _room(rooms: SimpleQueue[Room], answers: Sequence[Answer], numbers: list[int
         yield room
     finally:
         rooms.put(room)
+
+
+def _is_worth_it(size: int) -> bool:
+    """Whether the scanner reads so many bytes sooner; once it is loaded, it is worth it for less."""
+    return size >= (WORTH_IT >> 5 if "logprob_store.decode.scan" in sys.modules else WORTH_IT)
 
 
 def _known_to_be_json(answers: Sequence[Answer], numbers: list[int]) -> dict[int, bytes]:

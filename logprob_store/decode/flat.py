@@ -57,33 +57,41 @@ def tables_of(tokens: Rows, alternatives: Rows, completion_ids: Any, section_cod
 
 
 def _columns(rows: Rows) -> list[Any]:
+    from logprob_store.decode.scan_loop import HAS_BYTES, HAS_ID, NAMES_ID  # loaded by now
+
+    some, every = np.bitwise_or.reduce(rows.facts), np.bitwise_and.reduce(rows.facts)
     texts = _run_of(pa.large_string(), rows.texts, rows.text_ends)
-    spelled = _run_of(pa.large_binary(), rows.spelled, rows.spelled_ends, rows.has_bytes)
+    spelled = pa.nulls(len(texts), pa.large_binary())
+    if some & HAS_BYTES:
+        valid = None if every & HAS_BYTES else rows.facts & HAS_BYTES > 0
+        spelled = _run_of(pa.large_binary(), rows.spelled, rows.spelled_ends, valid)
     spellings = _run_of(pa.large_string(), rows.numbers, rows.number_ends)
     ids = pa.nulls(len(texts), pa.int32())
-    if rows.has_id.any():
-        ids = pa.array(rows.ids, pa.int64(), mask=~rows.has_id).cast(pa.int32())
-    if not rows.names_id.all():
-        ids = _with_ids_in(texts, rows.names_id, ids)
+    if some & HAS_ID:
+        ids = pa.array(rows.ids, pa.int64(), mask=rows.facts & HAS_ID == 0).cast(pa.int32())
+    if not every & NAMES_ID:
+        ids = _with_ids_in(texts, rows.facts & NAMES_ID > 0, ids)
     return [texts, spelled, ids, *flagged(pc.cast(spellings, pa.float64()))]
 
 
 def _run_of(kind: pa.DataType, run: Any, ends: Any, valid: Any = None) -> pa.Array:
     """Strings or binary values that stand one behind the other."""
-    if valid is not None and not valid.any():
-        return pa.nulls(len(valid), kind)
-    bits = None if valid is None or valid.all() else _copied(np.packbits(valid, bitorder="little"))
-    return pa.Array.from_buffers(kind, len(ends) - 1, [bits, _copied(ends), _copied(run)])
+    bits = None if valid is None else _copied(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(kind, len(ends) - 1, [bits, _copied(ends, ends[0]), _copied(run)])
 
 
 def _cast(numbers: Any, kind: pa.DataType) -> pa.Array:
     return pa.array(numbers).cast(kind)
 
 
-def _copied(array: Any) -> pa.Buffer:
+def _copied(array: Any, less: Any = 0) -> pa.Buffer:
     """A copy in Arrow's memory, which it uses again; numpy's stays with the thread that asked for it."""
     buffer = pa.allocate_buffer(array.nbytes)
-    np.frombuffer(buffer, array.dtype)[:] = array
+    copy = np.frombuffer(buffer, array.dtype)
+    if less:
+        np.subtract(array, less, out=copy)
+    else:
+        copy[:] = array
     return buffer
 
 

@@ -27,10 +27,7 @@ from logprob_store.decode.scan_loop import (
     END,
     ENDS,
     FACTS,
-    HAS_BYTES,
-    HAS_ID,
     LONGEST_KEY,
-    NAMES_ID,
     NULL_TOPS,
     NUMBER,
     ROW_COLUMNS,
@@ -40,6 +37,7 @@ from logprob_store.decode.scan_loop import (
     SHORTEST_ROW,
     SPELLED,
     START,
+    STRIDE,
     TEXT,
     TEXT_NUMBER,
     TOKEN_KEYS,
@@ -63,7 +61,7 @@ class Rows(NamedTuple):
     """Columns of tokens or of alternatives.
 
     Of texts, numbers (still as spelled in the JSON) and bytes there is one run of bytes, and where each row starts (n)
-    and ends (n + 1) in it.
+    and ends (n + 1), counted from anywhere: the run starts at end 0.
     """
 
     texts: Any
@@ -72,17 +70,16 @@ class Rows(NamedTuple):
     number_ends: Any
     spelled: Any
     spelled_ends: Any
-    has_bytes: Any
-    names_id: Any
-    """Whether there is a key of an id, be it null."""
-    has_id: Any
+    facts: Any
+    """Masks of HAS_BYTES, NAMES_ID (there is a key of an id, be it null) and HAS_ID."""
     ids: Any
+    """Where there is one; else anything."""
     owner: Any
     """Of a token the number of its value, of an alternative the row of its token."""
     place: Any
     """Of a token its position, of an alternative its rank less 1."""
     section: Any
-    """Of a token the number of its section's key; of an alternative, 0."""
+    """Of a token the number of its section's key; of an alternative, anything."""
 
 
 class Scanned(NamedTuple):
@@ -120,7 +117,7 @@ class Room:
         """Runs of bytes and rows, for what so many bytes of JSON can hold at most."""
         if size > self._size:
             self._size = size
-            shape = (2, size // SHORTEST_ROW + 2, len(ROW_COLUMNS))
+            shape = (2, len(ROW_COLUMNS), size // SHORTEST_ROW + 2)
             self._runs = np.frombuffer(mmap(-1, 6 * size), np.uint8)
             self._rows = np.frombuffer(mmap(-1, 8 * math.prod(shape)), np.int64).reshape(shape)
         return self._runs, self._rows
@@ -148,7 +145,8 @@ def scan(texts: Sequence[bytes], room: Room, *, within: bool = False) -> Scanned
     starts = np.cumsum([0, *(len(text) + 1 for text in texts)])
     runs, rows = room.for_text(len(text))
     ends = np.zeros((2, ENDS), np.int64)
-    ends[:, :COUNT] = rows[:, 0, :COUNT] = np.arange(6).reshape(2, 3) * len(text)
+    ends[:, :COUNT] = rows[:, :COUNT, 0] = np.arange(6).reshape(2, 3) * len(text)
+    ends[:, STRIDE] = rows.shape[2]
     said = np.zeros(((_MOST_VALUES if within else 1) * len(texts), len(SAID_COLUMNS)), np.int64)
     counts = np.array([len(texts), within, len(said), 0, 0], np.int64)
     scan_compiled(*map(_pointer, (text, starts, counts, runs, rows[0], ends[0], rows[1], ends[1], said)))
@@ -163,7 +161,7 @@ def scan(texts: Sequence[bytes], room: Room, *, within: bool = False) -> Scanned
         said[:, TOKEN_KEYS],
         said[:, ALTERNATIVE_KEYS],
         said[:, NULL_TOPS] > 0,
-        *(_rows_of(runs, rows[kind, : ends[kind, COUNT] + 1]) for kind in range(2)),
+        *(_rows_of(runs, rows[kind], ends[kind, COUNT]) for kind in range(2)),
     )
 
 
@@ -171,11 +169,9 @@ def _pointer(array: Any) -> Any:
     return array.ctypes.data_as(_POINTERS[array.dtype])
 
 
-def _rows_of(runs: Any, table: Any) -> Rows:
+def _rows_of(runs: Any, table: Any, count: int) -> Rows:
     columns = []
-    for end in (TEXT, NUMBER, SPELLED):
-        ends = table[:, end]
-        columns += [runs[ends[0] : ends[-1]], ends - ends[0]]
-    facts, ids, owner, place, section = table[:-1, FACTS:].T
-    flags = [facts & flag > 0 for flag in (HAS_BYTES, NAMES_ID, HAS_ID)]
-    return Rows._make([*columns, *flags, ids, owner, place, section])
+    for column in (TEXT, NUMBER, SPELLED):
+        ends = table[column, : count + 1]
+        columns += [runs[ends[0] : ends[-1]], ends]
+    return Rows._make([*columns, *table[FACTS:, :count]])

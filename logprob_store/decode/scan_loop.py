@@ -29,11 +29,9 @@ ABSENT, NULL, LISTED = range(3)
 """What stands under a section's key."""
 
 ROW_COLUMNS: Final = ("text_end", "number_end", "spelled_end", "facts", "id", "owner", "place", "section")
-TEXT, NUMBER, SPELLED, FACTS, _IDENTITY, _OWNER, _PLACE, _SECTION = range(8)
-_WIDTH: Final = len(ROW_COLUMNS)
-COUNT: Final = 3  # of `ends`: where the three runs end, the rows so far, and the same before the current value
-ENDS: Final = 8
-_BEFORE: Final = 4
+TEXT, NUMBER, SPELLED, FACTS, IDENTITY, OWNER, PLACE, SECTION = range(8)
+# Of `ends`: where the three runs end, the rows so far, the same before the current value, the rows there is room for.
+COUNT, _BEFORE, STRIDE, ENDS = 3, 4, 8, 9
 HAS_BYTES, NAMES_ID, HAS_ID = 1, 2, 4
 
 SAID_COLUMNS: Final = ("text_number", "start", "end", *SECTION_KEYS, "token_keys", "alternative_keys", "null_tops")
@@ -64,7 +62,7 @@ _HIGH, _LOW, _BEYOND = 0xD800, 0xDC00, 0xE000  # surrogates: two of them spell a
 _ESCAPED: Final = np.frombuffer(b'"\\/bfnrt', np.uint8)
 _MEANT: Final = np.frombuffer(b'"\\/\b\f\n\r\t', np.uint8)
 
-# How deep the scanner is: in the whole object, in a section, a token, a list in it, an alternative, its list of bytes.
+# How deep the scanner is: in the whole object, in a section, a token, its list of alternatives, one of these.
 _IN_WHOLE, _IN_SECTION, _IN_TOKEN, _IN_TOP, _IN_ALTERNATIVE = range(1, 6)
 
 
@@ -162,45 +160,51 @@ def _copy_string(text: Any, at: int, out: Any, end: int) -> tuple[int, int]:
     if text[at] != _QUOTE:
         return _NO, end
     at += 1
-    while text[at] != _QUOTE:
-        if text[at] < _SPACE:
-            return _NO, end
-        if text[at] == _BACKSLASH:
+    byte = text[at]
+    while byte != _QUOTE:
+        if byte == _BACKSLASH:
             at, end = _copy_escape(text, at + 1, out, end)
             if at == _NO:
                 return _NO, end
+        elif byte < _SPACE:
+            return _NO, end
         else:
-            out[end] = text[at]
+            out[end] = byte
             at += 1
             end += 1
+        byte = text[at]
     return at + 1, end
+
+
+@_compiled
+def _copy_digits(text: Any, at: int, out: Any, end: int) -> int:
+    """Copy a character and the digits behind it; where these end."""
+    start = at
+    while at == start or _0 <= text[at] <= _9:
+        out[end + at - start] = text[at]
+        at += 1
+    return at
 
 
 @_compiled
 def _copy_number(text: Any, at: int, out: Any, end: int) -> tuple[int, int]:
     """Copy a number that a float holds as Python's JSON would read it."""
     start = at
-    exponent = 0  # digits of it
-    is_integer, in_exponent = True, False
-    while at - start < _LONGEST_NUMBER:
-        byte = text[at]
-        if _0 <= byte <= _9:
-            exponent += in_exponent
-        elif byte == _E or byte == _SMALL_E:
-            is_integer, in_exponent = False, True
-        elif byte == _DOT:
-            is_integer = False
-        elif byte != _MINUS and byte != _PLUS:
-            break
-        out[end] = byte
-        at += 1
-        end += 1
-    size = at - start
-    if size == 0 or size == _LONGEST_NUMBER or exponent > _MOST_EXPONENT_DIGITS:
+    if text[at] != _MINUS and not _0 <= text[at] <= _9:
         return _NO, end
-    if is_integer and (size > _EXACT_DIGITS or (text[start] == _MINUS and text[start + 1] == _0)):
-        return _NO, end
-    return at, end
+    at = _copy_digits(text, at, out, end)
+    if text[at] != _DOT and text[at] != _E and text[at] != _SMALL_E:
+        is_zero_below = text[start] == _MINUS and text[start + 1] == _0
+        return (_NO if is_zero_below or at - start > _EXACT_DIGITS else at), end + at - start
+    if text[at] == _DOT:
+        at = _copy_digits(text, at, out, end + at - start)
+    if text[at] == _E or text[at] == _SMALL_E:
+        out[end + at - start] = text[at]
+        digits = at + 1 + (text[at + 1] == _MINUS or text[at + 1] == _PLUS)
+        at = _copy_digits(text, at + 1, out, end + at + 1 - start)
+        if at - digits > _MOST_EXPONENT_DIGITS:
+            return _NO, end
+    return (_NO if at - start >= _LONGEST_NUMBER else at), end + at - start
 
 
 @_compiled
@@ -231,44 +235,61 @@ def _find_key(text: Any, at: int) -> tuple[int, int]:
 
 
 @_compiled
-def _open_row(table: Any, row: int, owner: int, place: int, section: int) -> None:
-    at = row * _WIDTH
-    table[at + FACTS] = 0
-    table[at + _IDENTITY] = 0
-    table[at + _OWNER] = owner
-    table[at + _PLACE] = place
-    table[at + _SECTION] = section
+def _open_row(table: Any, ends: Any, owner: int, place: int) -> None:
+    row, stride = ends[COUNT], ends[STRIDE]
+    table[FACTS * stride + row] = 0
+    table[OWNER * stride + row] = owner
+    table[PLACE * stride + row] = place
 
 
 @_compiled
 def _close_row(table: Any, ends: Any) -> None:
     ends[COUNT] += 1
-    at = ends[COUNT] * _WIDTH
-    table[at + TEXT] = ends[TEXT]
-    table[at + NUMBER] = ends[NUMBER]
-    table[at + SPELLED] = ends[SPELLED]
+    row, stride = ends[COUNT], ends[STRIDE]
+    table[TEXT * stride + row] = ends[TEXT]
+    table[NUMBER * stride + row] = ends[NUMBER]
+    table[SPELLED * stride + row] = ends[SPELLED]
+
+
+@_compiled
+def _read_bytes(text: Any, at: int, out: Any, end: int) -> tuple[int, int]:
+    """Read a list of bytes."""
+    if text[at] != _OPEN_LIST:
+        return _NO, end
+    at = _behind_space(text, at + 1)
+    while text[at] != _CLOSE_LIST:
+        at, out[end] = _read_integer(text, at, 255)
+        if at == _NO:
+            return _NO, end
+        end += 1
+        at = _behind_space(text, at)
+        if text[at] == _COMMA:
+            at = _behind_space(text, at + 1)
+    return at + 1, end
 
 
 @_compiled
 def _read_value(text: Any, at: int, key: int, runs: Any, table: Any, ends: Any) -> int:
-    """Read a string or a number into the row that is open; where it ends."""
-    if text[at] == _QUOTE:
-        if key != _TOKEN:
-            return _NO
+    """Read what stands under a key into the row that is open; where it ends."""
+    if key == _TOKEN:
         at, ends[TEXT] = _copy_string(text, at, runs, ends[TEXT])
-    elif key == _LOGPROB:
+        return at
+    if key == _LOGPROB:
         at, ends[NUMBER] = _copy_number(text, at, runs, ends[NUMBER])
-    elif key == _BYTES:
-        at, number = _read_integer(text, at, 255)
-        runs[ends[SPELLED]] = number
-        ends[SPELLED] += 1
-    elif key == _ID or key == _TOKEN_ID:
-        sign = -1 if text[at] == _MINUS else 1
-        at, number = _read_integer(text, at + (sign < 0), _INT32 - 1)
-        table[ends[COUNT] * _WIDTH + _IDENTITY] = sign * number
-        table[ends[COUNT] * _WIDTH + FACTS] |= NAMES_ID | HAS_ID
-    else:
-        return _NO
+        return at
+    facts, identity = FACTS * ends[STRIDE] + ends[COUNT], IDENTITY * ends[STRIDE] + ends[COUNT]
+    if key != _BYTES:
+        table[facts] |= NAMES_ID
+    if text[at] == _SMALL_N:
+        return at + len("null")
+    if key == _BYTES:
+        table[facts] |= HAS_BYTES
+        at, ends[SPELLED] = _read_bytes(text, at, runs, ends[SPELLED])
+        return at
+    sign = -1 if text[at] == _MINUS else 1
+    at, number = _read_integer(text, at + (sign < 0), _INT32 - 1)
+    table[identity] = sign * number
+    table[facts] |= HAS_ID
     return at
 
 
@@ -280,7 +301,7 @@ def _scan_value(
     depth = 0
     key, wants_key = _NO, False
     keys, keys_of_whole, keys_of_token = 0, 0, 0  # masks of an object's keys, and of those that it stands in
-    section, position, rank, in_top = 0, 0, 0, False
+    section, position, rank = 0, 0, 0
     table, ends, mask = tokens, token_ends, TOKEN_KEYS  # what a row is written to
     while True:
         byte = text[at]
@@ -292,22 +313,22 @@ def _scan_value(
                 return _NO
             keys |= 1 << key
             wants_key = False
-        elif byte == _QUOTE or byte == _MINUS or _0 <= byte <= _9:
-            if key == _BYTES and depth & 1 == 1:  # a number in place of a list
-                return _NO
-            at = _read_value(text, at, key, runs, table, ends)
-            if at == _NO:
-                return _NO
+            at = _behind_space(text, _behind_space(text, at + 1) + 1)  # and the colon
+            if key < _TOP:
+                at = _read_value(text, at, key, runs, table, ends)
+                if at == _NO:
+                    return _NO
             continue
-        elif byte == _COMMA:
+        if byte == _COMMA:
             wants_key = depth & 1 == 1
         elif byte == _OPEN:
             if depth == _IN_SECTION:
                 keys_of_whole = keys
-                _open_row(tokens, token_ends[COUNT], value, position, section)
-            elif depth == _IN_TOP and in_top and rank < _MOST_RANKS:
+                _open_row(tokens, token_ends, value, position)
+                tokens[SECTION * token_ends[STRIDE] + token_ends[COUNT]] = section
+            elif depth == _IN_TOP and rank < _MOST_RANKS:
                 table, ends, mask, keys_of_token = others, other_ends, ALTERNATIVE_KEYS, keys
-                _open_row(others, other_ends[COUNT], token_ends[COUNT], rank, 0)
+                _open_row(others, other_ends, token_ends[COUNT], rank)
             elif depth != 0:
                 return _NO
             depth += 1
@@ -326,35 +347,22 @@ def _scan_value(
                 keys = keys_of_whole
                 position += 1
             depth -= 1
-            key = _NO
-        elif byte == _OPEN_LIST:
-            if depth == _IN_WHOLE:
-                section, position = key - _CONTENT, 0
-                said[value * _SAID + SECTIONS + section] = LISTED
-            elif depth & 1 == 0:
-                return _NO
-            elif key == _TOP:
-                in_top, rank = True, 0
-            elif key == _BYTES:
-                table[ends[COUNT] * _WIDTH + FACTS] |= HAS_BYTES
-            else:
-                return _NO
+        elif byte == _OPEN_LIST and depth == _IN_WHOLE:
+            section, position = key - _CONTENT, 0
+            said[value * _SAID + SECTIONS + section] = LISTED
+            depth += 1
+        elif byte == _OPEN_LIST and depth == _IN_TOKEN:
+            rank = 0
             depth += 1
         elif byte == _CLOSE_LIST:
             depth -= 1
-            in_top = in_top and depth != _IN_TOKEN
-            key = _NO
-        elif byte == _SMALL_N:
-            if depth == _IN_WHOLE:
-                said[value * _SAID + SECTIONS + key - _CONTENT] = NULL
-            elif depth & 1 == 0 or key == _TOKEN or key == _LOGPROB:
-                return _NO
-            elif key == _TOP:
-                said[value * _SAID + NULL_TOPS] += 1
-            elif key != _BYTES:
-                table[ends[COUNT] * _WIDTH + FACTS] |= NAMES_ID
+        elif byte == _SMALL_N and depth == _IN_WHOLE:
+            said[value * _SAID + SECTIONS + key - _CONTENT] = NULL
             at += len("ull")
-        elif byte != _COLON and not _is_space(byte):
+        elif byte == _SMALL_N and depth == _IN_TOKEN:
+            said[value * _SAID + NULL_TOPS] += 1
+            at += len("ull")
+        elif not _is_space(byte):
             return _NO
         at += 1
 

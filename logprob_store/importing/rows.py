@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pyarrow as pa
 
-from logprob_store.parts import Pending, failure_row
+from logprob_store.committing import Pending, failure_row
 from logprob_store.request import Answer, Request, make_request
 from logprob_store.schema import IMPORTS, PROMPTS, arrow_schema
 
@@ -61,7 +61,15 @@ class Rows:
         """All of it, ready to be committed."""
         prompts = pa.Table.from_arrays(_columns(self.prompts, _PROMPTS), schema=_PROMPTS)
         imports = pa.Table.from_arrays(_columns(self.imports, _IMPORTS), schema=_IMPORTS)
-        return Pending(self.answers, self.failures, [prompts], [imports], settles=False, prompts_read=prompts_read)
+        return Pending(
+            self.answers,
+            self.failures,
+            [prompts],
+            [imports],
+            settles=False,
+            prompts_read=prompts_read,
+            files=self.files,
+        )
 
 
 def _columns(rows: list[tuple[Any, ...]], schema: pa.Schema) -> list[pa.Array]:

@@ -1,27 +1,25 @@
 """One session of importing: every record once, in the order of files and lines; parts are written while it reads on.
 
-Holds the way of a record into the ledger and the rows, and the thread that decodes and commits. Leaves out what files
-and records are (`sources`, `records`) and the opening of the run (`importing`).
+Holds the way of a record into the ledger and the rows. Leaves out what files and records are (`sources`, `records`),
+the opening of the run (`importing`), and the threads that decode and commit (`committing`).
 
 A Batch API output line takes its request from the input files by `custom_id`, never by its place. What is read and not
-yet written is bounded by bytes, as in a run: one part being filled, one being written.
+yet written is bounded by bytes, as in a run: one part being filled, one decoded, one written.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from logprob_store.decode import Decoder
+from logprob_store.committing import AT_ONCE, Committer, Pending
 from logprob_store.errors import PromptError
 from logprob_store.importing.blocks import open_file
 from logprob_store.importing.ledger import Ledger, body_digest
 from logprob_store.importing.records import BAD_LINE, Record, problem, read_records
 from logprob_store.importing.rows import Rows
 from logprob_store.importing.sources import items_of
-from logprob_store.parts import commit_part
 from logprob_store.store.manifest import Input
 
 if TYPE_CHECKING:
@@ -88,9 +86,8 @@ class ImportSession:
         self._on_progress = on_progress
         self._ledger = Ledger(writer)
         self._rows = Rows()
-        self._writing: Future[list[dict[str, Any]]] | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parts")
-        self._decoder = Decoder()
+        self._under_way: deque[tuple[Pending, Future[None]]] = deque()
+        self._committer = Committer(writer)
 
     def run(self, sources: Sequence[Source], requests: Collection[Source]) -> None:
         """Import the files, then note what was asked in `requests` and answered nowhere."""
@@ -100,11 +97,11 @@ class ImportSession:
                 self._import_file(source, is_requests=source in requests)
             self._note_unanswered()
             self._flush()
+            while self._under_way:
+                self._await_first()
             state = "finished"
         finally:
-            self._await()
-            self._thread.shutdown()
-            self._decoder.close()
+            self._committer.close()
             self._writer.finish(state)
         counts = self._writer.manifest.counts
         self.summary.added = self.summary.records - self.summary.already - sum(self.summary.problems.values())
@@ -172,26 +169,18 @@ class ImportSession:
                 self._add("", record, Counter())
 
     def _flush(self) -> None:
-        """Hand over what is read to be written, once the part before is."""
+        """Hand over what is read to be decoded and written, once there is room."""
         rows, self._rows = self._rows, Rows()
-        self._await()
-        self._writing = self._thread.submit(self._commit, rows, self._ledger.next_index)
+        while len(self._under_way) >= AT_ONCE:
+            self._await_first()
+        pending = rows.pending(self._ledger.next_index)
+        self._under_way.append((pending, self._committer.submit(pending)))
 
-    def _commit(self, rows: Rows, prompts_read: int) -> list[dict[str, Any]]:
-        """In the thread: decode and write; returns the failures that showed in decoding."""
-        inputs = self._writer.manifest.inputs
-        inputs += [read for read in rows.files if read not in inputs]
-        pending = rows.pending(prompts_read)
-        known = {id(row) for row in pending.failures}
-        commit_part(self._writer, pending, self._decoder)
-        return [row for row in pending.failures if id(row) not in known]
-
-    def _await(self) -> None:
-        """Wait for the part that is being written, and take note of what could not be decoded."""
-        writing, self._writing = self._writing, None
-        if writing is None:
-            return
-        for row in writing.result():
+    def _await_first(self) -> None:
+        """Wait for the first part under way, and take note of what could not be decoded."""
+        pending, committing = self._under_way.popleft()
+        committing.result()
+        for _, row in pending.bad:
             self._ledger.failed(row["prompt_index"], row["sample_index"])
             self._count(row["error_type"])
         if self._on_progress is not None:

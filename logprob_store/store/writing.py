@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 
 # Chosen for size at reading speed: token texts and ids repeat (dictionary), the high bytes of logprobs do (split).
 _PLAIN_COLUMNS: Final = frozenset({"logprob", "logprob_wire", "logprob_sum", "logprob_min", "latency_s"})
+# Of texts in any order, the least and the greatest tell a reader nothing, and finding them takes a fifth of the time.
+_TEXT_COLUMNS: Final = frozenset({"token", "bytes"})
 _ROW_GROUP_ROWS: Final = 1_000_000
 _ZSTD_LEVEL: Final = 3
 
@@ -224,6 +226,7 @@ class RunWriter:
             compression="zstd",
             compression_level=_ZSTD_LEVEL,
             row_group_size=_ROW_GROUP_ROWS,
+            write_statistics=[column for column in rows.column_names if column not in _TEXT_COLUMNS],
             use_dictionary=[column for column in rows.column_names if column not in _PLAIN_COLUMNS],
             column_encoding=dict.fromkeys(plain, "BYTE_STREAM_SPLIT") or None,
         )
