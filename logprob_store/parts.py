@@ -49,7 +49,8 @@ class PartBuffer:
         self._since = asyncio.get_running_loop().time()
         self._first_look = FirstLook(writer.manifest)
         self._broken: BaseException | None = None
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._next: tuple[asyncio.Future[None], asyncio.Task[None]] | None = None
 
     @property
     def useless(self) -> StopRunError | None:
@@ -87,7 +88,7 @@ class PartBuffer:
 
     async def flush(self) -> None:
         """Commit what there is; raises what a commit before has raised, which may have had nobody to tell."""
-        await self._flush(anyhow=True)
+        await self._flush()
         if self._under_way:
             await asyncio.wait(self._under_way)
         if self._broken is not None:
@@ -109,31 +110,35 @@ class PartBuffer:
         # One part is written, one decoded, while the next one fills. Those who wait, as all are full, are what keeps
         # memory bounded; and what the first answers were worth is waited for. Shielded, because who waits may be
         # cancelled when the run is stopped, and must not take along what others have put into the part.
-        waits = self._turns.locked() or self._first_look.due(len(self._pending.answers))
-        flushing = asyncio.ensure_future(self._flush(anyhow=False))
-        flushing.add_done_callback(self._under_way.discard)
-        flushing.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._under_way.add(flushing)
-        if waits:
-            await asyncio.shield(flushing)
-        else:
-            await asyncio.sleep(0)  # let it take the part, so that the next answer finds room
+        looks = self._first_look.due(len(self._pending.answers))
+        if self._next is None:
+            taken = asyncio.get_running_loop().create_future()
+            flushing = asyncio.ensure_future(self._flush())
+            flushing.add_done_callback(self._under_way.discard)
+            flushing.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._under_way.add(flushing)
+            self._next = taken, flushing
+        taken, flushing = self._next
+        await asyncio.shield(flushing if looks else taken)
 
-    async def _flush(self, *, anyhow: bool) -> None:
+    async def _flush(self) -> None:
         async with self._turns:
-            if anyhow or self._is_full():
-                try:
-                    await self._commit_pending()
-                except BaseException as error:
-                    self._broken = self._broken or error
-                    raise
+            following, self._next = self._next, None
+            pending, self._pending = self._pending, Pending()
+            self._since = asyncio.get_running_loop().time()
+            if following is not None:
+                following[0].set_result(None)
+            if not pending:
+                return
+            try:
+                await self._commit(pending)
+            except BaseException as error:
+                self._broken = self._broken or error
+                raise
 
-    async def _commit_pending(self) -> None:
-        pending, self._pending = self._pending, Pending()
-        self._since = asyncio.get_running_loop().time()
-        if pending:
-            await asyncio.wrap_future(self._committer.submit(pending))
-            for answer in pending.answers:
-                self._on_durable(answer)  # without a cache it was not, until now
-            self._progress.failed += len(pending.bad)
-            self._first_look.note([error for error, _ in pending.bad])
+    async def _commit(self, pending: Pending) -> None:
+        await asyncio.wrap_future(self._committer.submit(pending))
+        for answer in pending.answers:
+            self._on_durable(answer)  # without a cache it was not, until now
+        self._progress.failed += len(pending.bad)
+        self._first_look.note([error for error, _ in pending.bad])
