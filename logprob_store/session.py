@@ -9,6 +9,7 @@ module of its own: requests (`planning`), answers (`asking`), rows (`parts`, `de
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from logprob_store.planning import check_plan
 from logprob_store.wiring import open_asker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 
     from logprob_store.asking import Asker
     from logprob_store.cache import CachedAnswer
@@ -39,6 +40,7 @@ GRACE_S: Final = 5.0
 """Seconds that calls under way get to finish once the run is to stop."""
 
 _REPORT_EVERY_S: Final = 0.25
+_LOOKED_UP_AT_ONCE: Final = 64
 ASK_ANEW: Final = frozenset({"malformed_answer", "no_logprobs", "error_body", "echo_ignored"})
 """Failures whose bad answer lies in the cache: asking again must not take it from there."""
 
@@ -172,22 +174,21 @@ class Session:
             # A column of nulls may be meant: a line each is for those who asked for all.
             emit_prompt_failed(log, bad, failure, level=logging.INFO)
             await self._buffer.add_failure(bad, failure)
-        found = await asker.look_up(chunk.requests)
-        for request in chunk.requests:
-            if self._stop.is_set():
-                return
-            kept = found.get(request.key)
-            if kept is not None and not self._is_of_no_use(kept, request):
-                # Equal requests share an answer: each gets it under its own prompt.
-                await self._add_answer(asker.answer(kept, request))
-                continue
-            await room.acquire()
-            if self._stop.is_set():
-                room.release()
-                return
-            task = asyncio.create_task(self._ask(request, asker))
-            self._tasks.add(task)
-            task.add_done_callback(lambda task: self._done(task, room))
+        async with contextlib.aclosing(_looked_up(chunk.requests, asker)) as looked_up:
+            async for request, kept in looked_up:
+                if self._stop.is_set():
+                    return
+                if kept is not None and not self._is_of_no_use(kept, request):
+                    # Equal requests share an answer: each gets it under its own prompt.
+                    await self._add_answer(asker.answer(kept, request))
+                    continue
+                await room.acquire()
+                if self._stop.is_set():
+                    room.release()
+                    return
+                task = asyncio.create_task(self._ask(request, asker))
+                self._tasks.add(task)
+                task.add_done_callback(lambda task: self._done(task, room))
 
     def _ask_anew(self, request: Request) -> bool:
         return self._again.get(self._number(request)) in ASK_ANEW
@@ -276,6 +277,21 @@ class Session:
         if self.stopped_by is not None:
             return "stopped"
         return "finished" if self._reached_end and not self._stop.is_set() else "interrupted"
+
+
+async def _looked_up(requests: Sequence[Request], asker: Asker) -> AsyncGenerator[tuple[Request, CachedAnswer | None]]:
+    """Each request with what is kept of its answer; read a few ahead, as a thousand answers may not fit into memory."""
+    few = [requests[first : first + _LOOKED_UP_AT_ONCE] for first in range(0, len(requests), _LOOKED_UP_AT_ONCE)]
+    ahead: asyncio.Task[dict[str, CachedAnswer]] | None = None
+    try:
+        for mine, following in zip(few, [*few[1:], None], strict=True):
+            found = await (asker.look_up(mine) if ahead is None else ahead)
+            ahead = None if following is None else asyncio.create_task(asker.look_up(following))
+            for request in mine:
+                yield request, found.get(request.key)
+    finally:
+        if ahead is not None:
+            ahead.cancel()
 
 
 def _failure_of(bad: BadCall) -> CallError:
