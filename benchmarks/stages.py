@@ -31,6 +31,7 @@ from logprob_store.cache import AnswerCache
 from logprob_store.committing import AT_ONCE, Committer, Pending
 from logprob_store.decode import scan  # noqa: F401  here, so that no measurement holds the imports
 from logprob_store.planning import plan_job
+from logprob_store.process import set_up_for_a_run
 from logprob_store.request import Answer
 from logprob_store.run import run_job  # here, so that no measurement holds the imports
 from logprob_store.store.writing import open_run
@@ -85,7 +86,10 @@ def decode(folder: Path) -> dict[str, float]:
     megabytes = sum(len(answer.body) for answer in answers) / 1e6
     parts = [answers[first : first + each] for each in [_per_part(answers)] for first in range(0, len(answers), each)]
     started, cpu = time.perf_counter(), time.process_time()
-    with open_run(folder / "decoded", "bench", job_name="bench", job=job.identity(), inputs=[], samples=1) as writer:
+    with (
+        set_up_for_a_run(),
+        open_run(folder / "decoded", "bench", job_name="bench", job=job.identity(), inputs=[], samples=1) as writer,
+    ):
         committer = Committer(writer)
         under_way = deque[Future[None]]()
         for part in parts:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from logprob_store.events import emit
 from logprob_store.pacing import Verdict
 from logprob_store.planning import plan_job
+from logprob_store.process import set_up_for_a_run
 from logprob_store.session import Session
 from logprob_store.store.manifest import Input
 from logprob_store.store.writing import open_run
@@ -164,7 +165,8 @@ async def run_job_async(
             with open_spending(job, writer) as spending:
                 session = Session(plan, writer, spending, stop or asyncio.Event(), on_progress)
                 _say_started(session, prompts=plan.prompt_count)
-                await session.pump(ask)
+                with set_up_for_a_run():
+                    await session.pump(ask)
             summary = _summary(session, asyncio.get_running_loop().time() - started)
             emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
             return summary

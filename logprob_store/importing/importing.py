@@ -17,6 +17,7 @@ from logprob_store.importing.blocks import open_file
 from logprob_store.importing.records import read_records
 from logprob_store.importing.session import ImportSession, ImportSummary
 from logprob_store.importing.sources import UNKNOWN_FORMAT, find_sources, items_of
+from logprob_store.process import set_up_for_a_run
 from logprob_store.schema import SAMPLES_PER_PROMPT
 from logprob_store.store.writing import open_run
 
@@ -66,7 +67,8 @@ def import_responses(
             Path(store), run, job_name="import", job=_JOB, inputs=[], samples=SAMPLES_PER_PROMPT, grows=True
         ) as writer:
             session = ImportSession(writer, inputs, provider, part_bytes, on_progress)
-            session.run(sources, requests)
+            with set_up_for_a_run():
+                session.run(sources, requests)
     summary = session.summary
     summary.seconds = time.monotonic() - started
     return summary
