@@ -77,17 +77,23 @@ def _text_differs(completions: pa.Table, tokens: pa.Table) -> int:
 def _spelled(tokens: pa.Table) -> Iterator[tuple[int, str, bytes]]:
     """For each section of each completion, what its tokens spell, read off Arrow's own buffers without copying rows."""
     columns = tokens.select(["completion_id", "section", "token", "bytes"]).combine_chunks()
+    sections = Section.categories.to_list()
     for batch in columns.to_batches():
         ids, codes = batch.column(0), batch.column(1).indices
-        run = pc.add(pc.multiply(ids, len(Section.categories)), codes.cast(pa.int64()))
-        ends = pc.run_end_encode(run, run_end_type=pa.int64()).run_ends.to_pylist()
+        run = pc.add(pc.multiply(ids, len(sections)), codes.cast(pa.int64()))
+        encoded = pc.run_end_encode(run, run_end_type=pa.int64())
+        spans = pairwise([0, *encoded.run_ends.to_pylist()])
         texts, raw = batch.column(2), batch.column(3)
-        for start, stop in pairwise([0, *ends]):
-            column = texts if raw.slice(start, stop - start).null_count else raw
-            if column.slice(start, stop - start).null_count:
+        for (start, stop), value in zip(spans, encoded.values.to_pylist(), strict=True):
+            column = texts if _has_null(raw, start, stop) else raw
+            if _has_null(column, start, stop):
                 continue  # tokens without text spell nothing that could differ
-            section = Section.categories[codes[start].as_py()]
-            yield ids[start].as_py(), section, _joined(column, start, stop)
+            key, section = divmod(value, len(sections))
+            yield key, sections[section], _joined(column, start, stop)
+
+
+def _has_null(column: pa.Array, start: int, stop: int) -> bool:
+    return bool(column.null_count and column.slice(start, stop - start).null_count)
 
 
 def _joined(column: Any, start: int, stop: int) -> bytes:

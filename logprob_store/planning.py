@@ -115,7 +115,7 @@ class Plan:
             yield chunk
 
     def _chunk(self, batch: PromptBatch, settled: Container[int], again: Collection[int], prompts_read: int) -> Chunk:
-        stride = self.stride
+        stride, provider = self.stride, self.job.model.identity
         last = batch.prompts[-1].index + 1
         chunk = Chunk(_prompt_rows(batch, prompts_read), last)
         for prompt in batch.prompts:
@@ -127,12 +127,12 @@ class Plan:
                 if call in settled and call not in again:
                     continue
                 try:
-                    chunk.requests.append(self._request(prompt, sample_index))
+                    chunk.requests.append(self._request(prompt, sample_index, provider))
                 except PromptError as problem:
                     chunk.bad.append(BadCall(prompt.index, prompt.id, sample_index, problem))
         return chunk
 
-    def _request(self, prompt: Prompt, sample_index: int) -> Request:
+    def _request(self, prompt: Prompt, sample_index: int, provider: str) -> Request:
         if prompt.problem is not None:
             raise prompt.problem
         model = self.job.model
@@ -152,7 +152,7 @@ class Plan:
         request = make_request(
             body,
             endpoint=model.endpoint,
-            provider=model.identity,
+            provider=provider,
             prompt_index=prompt.index,
             prompt_id=prompt.id,
             sample_index=sample_index,

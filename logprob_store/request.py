@@ -42,6 +42,7 @@ _PROMPT_KEYS: Final = {"chat": "messages", "completions": "prompt", "responses":
 
 _EXACT_INTEGERS: Final = 2**53
 _MAX_DEPTH: Final = 64
+_AS_THEY_ARE: Final = frozenset({str, int, bool, type(None)})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -194,15 +195,15 @@ def canonical_json(value: Any) -> bytes:
     '{"a":[0.5,0,"é"],"b":1}'
     """
     try:
-        return msgspec.json.encode(_canonical(value, ordered=False, depth=0))
+        return msgspec.json.encode(_canonical(value))
     except UnicodeEncodeError as error:
         raise PromptError(
             f"the request holds text that is no valid Unicode (a lone surrogate): {error.reason}"
         ) from error
 
 
-def _canonical(value: Any, *, ordered: bool, depth: int) -> Any:
-    if value is None or isinstance(value, (str, bool)):
+def _canonical(value: Any, ordered: bool = False, depth: int = 0) -> Any:  # noqa: FBT001, FBT002  called for each value
+    if type(value) in _AS_THEY_ARE or isinstance(value, str):
         return value
     if depth > _MAX_DEPTH:
         raise PromptError(f"the request is nested deeper than {_MAX_DEPTH} levels")
@@ -214,9 +215,9 @@ def _canonical(value: Any, *, ordered: bool, depth: int) -> Any:
             if not isinstance(name, str):
                 raise PromptError(f"the request holds a name that is not text: {name!r}")
         names = value if ordered else sorted(value)
-        return {name: _canonical(value[name], ordered=name == "properties", depth=depth + 1) for name in names}
+        return {name: _canonical(value[name], name == "properties", depth + 1) for name in names}
     if isinstance(value, (list, tuple)):
-        return [_canonical(item, ordered=False, depth=depth + 1) for item in value]
+        return [_canonical(item, False, depth + 1) for item in value]  # noqa: FBT003
     if isinstance(value, int):
         return value
     # A set has no order, bytes and dates have many spellings: msgspec would choose one without a word.
