@@ -207,17 +207,21 @@ def _canonical(value: Any, ordered: bool = False, depth: int = 0) -> Any:  # noq
         return value
     if depth > _MAX_DEPTH:
         raise PromptError(f"the request is nested deeper than {_MAX_DEPTH} levels")
-    if isinstance(value, float):
-        return _one_spelling(value)
     if isinstance(value, dict):
         for name in value:
             # msgspec would write 1 and "1" alike, and two different bodies would be one call.
             if not isinstance(name, str):
                 raise PromptError(f"the request holds a name that is not text: {name!r}")
-        names = value if ordered else sorted(value)
-        return {name: _canonical(value[name], name == "properties", depth + 1) for name in names}
+        return {
+            name: item
+            if type(item := value[name]) in _AS_THEY_ARE  # most are: spares a call
+            else _canonical(item, name == "properties", depth + 1)
+            for name in (value if ordered else sorted(value))
+        }
     if isinstance(value, (list, tuple)):
         return [_canonical(item, False, depth + 1) for item in value]  # noqa: FBT003
+    if isinstance(value, float):
+        return _one_spelling(value)
     if isinstance(value, int):
         return value
     # A set has no order, bytes and dates have many spellings: msgspec would choose one without a word.

@@ -160,7 +160,9 @@ def compact_json(value: Any, path: str) -> str | None:
 
 def text_of(value: Any) -> str | None:
     """A string as a table can hold it."""
-    return clean_text(value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return value if value.isascii() else clean_text(value)
 
 
 def count_of(value: Any) -> int | None:

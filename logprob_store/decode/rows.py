@@ -68,7 +68,7 @@ def clean_text(text: str) -> str:
     True
     """
     try:
-        text.isascii() or text.encode()
+        text.encode()
     except UnicodeEncodeError:
         return _LONE_SURROGATE.sub("\ufffd", text)
     return text
