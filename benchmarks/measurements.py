@@ -93,14 +93,13 @@ def decoding(folder: Path, *, quick: bool, figures: Figures) -> Iterator[Row]:
         place = folder / size.replace(" ", "")
         prompts = DECODED * (4 if size == "128 x 5" else 1) // (3 if quick else 1)
         raw = measure("stages.py", "fill", place, size, prompts)
-        cached = measure("stages.py", "run", place)
-        rounds: list[dict[str, float]] = []
-        parsed: list[dict[str, float]] = []
+        stages: dict[str, list[dict[str, float]]] = {"run": [], "decode": [], "parse": []}
         for _ in range(1 if quick else ROUNDS):
+            remove(place / "store")
             remove(place / "decoded")
-            rounds.append(measure("stages.py", "decode", place))
-            parsed.append(measure("stages.py", "parse", place))
-        decoded, limit = median_of(rounds), median_of(parsed)
+            for stage, rounds in stages.items():
+                rounds.append(measure("stages.py", stage, place))
+        cached, decoded, limit = map(median_of, stages.values())
         space = measure("stages.py", "size", place)
         figures[f"decoding {size}"] = {"decode": decoded, "simdjson": limit, "cached run": cached, "size": space} | raw
         if size == "128 x 20":
