@@ -14,6 +14,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import CallError, DiskError, StopRunError
@@ -284,7 +285,7 @@ async def _looked_up(requests: Sequence[Request], asker: Asker) -> AsyncGenerato
     few = [requests[first : first + _LOOKED_UP_AT_ONCE] for first in range(0, len(requests), _LOOKED_UP_AT_ONCE)]
     ahead: asyncio.Task[dict[str, CachedAnswer]] | None = None
     try:
-        for mine, following in zip(few, [*few[1:], None], strict=True):
+        for mine, following in zip_longest(few, few[1:]):
             found = await (asker.look_up(mine) if ahead is None else ahead)
             ahead = None if following is None else asyncio.create_task(asker.look_up(following))
             for request in mine:
