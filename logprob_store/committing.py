@@ -24,7 +24,7 @@ from logprob_store.schema import FAILURES, arrow_schema
 from logprob_store.scoring import without_unscored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from concurrent.futures import Future
 
     from logprob_store.planning import BadCall
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 2
 """Parts to hand over before waiting for the first of them: one to decode, one to write."""
-
-_DECODE_BYTES: Final = 8 << 20
 
 _ANSWER_COUNTS: Final = {"api": "from_api", "cache": "from_cache", "fixture": "from_fixtures"}
 
@@ -103,23 +101,19 @@ class Committer:
 def _decode_part(pending: Pending, decoder: Decoder, job: Mapping[str, Any]) -> dict[str, pa.Table]:
     """The tables of a part; of answers that could not be decoded `pending` then has the failures."""
     pending.answers.sort(key=lambda answer: (answer.request.prompt_index, answer.request.sample_index))
-    tables: dict[str, list[pa.Table]] = {"completions": [], "tokens": [], "alternatives": []}
-    for answers in _by_weight(pending.answers):
-        decoded = decoder.decode(answers)
-        if job.get("model.mode") == "score":
-            decoded = without_unscored(answers, decoded)
-        tables["completions"].append(decoded.completions)
-        tables["tokens"].append(decoded.tokens)
-        tables["alternatives"].append(decoded.alternatives)
-        for index, error in decoded.failures:
-            # An import reads files that may hold a million bodies without logprobs: its summary counts them.
-            level = logging.WARNING if pending.settles else logging.INFO
-            failure = _undecoded(answers[index], error)
-            emit_prompt_failed(log, answers[index].request, failure, level=level)
-            row = failure_row(answers[index].request, failure, answers[index].fetched_at)
-            pending.failures.append(row)
-            pending.bad.append((error, row))
-    rows = {name: pa.concat_tables(parts) for name, parts in tables.items() if parts}
+    answers = pending.answers
+    decoded = decoder.decode(answers)
+    if job.get("model.mode") == "score":
+        decoded = without_unscored(answers, decoded)
+    for index, error in decoded.failures:
+        # An import reads files that may hold a million bodies without logprobs: its summary counts them.
+        level = logging.WARNING if pending.settles else logging.INFO
+        failure = _undecoded(answers[index], error)
+        emit_prompt_failed(log, answers[index].request, failure, level=level)
+        row = failure_row(answers[index].request, failure, answers[index].fetched_at)
+        pending.failures.append(row)
+        pending.bad.append((error, row))
+    rows = {"completions": decoded.completions, "tokens": decoded.tokens, "alternatives": decoded.alternatives}
     for name, parts in (("prompts", pending.prompts), ("imports", pending.imports)):
         if parts:
             rows[name] = pa.concat_tables(parts)
@@ -142,31 +136,17 @@ def _write_part(writer: RunWriter, pending: Pending, rows: Mapping[str, pa.Table
     )
 
 
-def _by_weight(answers: list[Answer]) -> Iterator[list[Answer]]:
-    group: list[Answer] = []
-    weight = 0
-    for answer in answers:
-        group.append(answer)
-        weight += len(answer.body)
-        if weight >= _DECODE_BYTES:
-            yield group
-            group, weight = [], 0
-    if group:
-        yield group
-
-
 def _counts(pending: Pending, rows: Mapping[str, pa.Table]) -> dict[str, int]:
     counts = {name: table.num_rows for name, table in rows.items() if name not in {"failures", "imports"}}
     for source, name in _ANSWER_COUNTS.items():
         counts[name] = sum(answer.source == source for answer in pending.answers)
     counts["calls"] = sum(answer.attempts for answer in pending.answers if answer.source == "api")
     counts["calls"] += sum(row["attempts"] for row in pending.failures)
-    if "completions" in rows:
-        counts |= count_anomalies(rows["completions"], rows["tokens"], rows["alternatives"])
-        # Usage is per answer and stands on each of its choices: count it once.
-        first = rows["completions"].filter(pc.equal(rows["completions"]["choice_index"], 0))
-        for name in ("prompt_tokens", "completion_tokens"):
-            counts[name] = pc.sum(first[name]).as_py() or 0
+    counts |= count_anomalies(rows["completions"], rows["tokens"], rows["alternatives"])
+    # Usage is per answer and stands on each of its choices: count it once.
+    first = rows["completions"].filter(pc.equal(rows["completions"]["choice_index"], 0))
+    for name in ("prompt_tokens", "completion_tokens"):
+        counts[name] = pc.sum(first[name]).as_py() or 0
     return counts
 
 
