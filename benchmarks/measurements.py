@@ -40,7 +40,7 @@ GROWTH: Final = (10_000, 100_000)
 FULL_GROWTH: Final = (10_000, 100_000, 1_000_000)
 LIVE_MEMORY: Final = (2_000, 8_000)
 FULL_LIVE_MEMORY: Final = (50_000, 200_000)
-DECODED: Final = 900
+DECODED: Final = 2000
 
 Figures = dict[str, Any]
 

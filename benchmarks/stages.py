@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _URL: Final = "http://127.0.0.1:9/v1"
-_SAMPLE_BYTES: Final = 200 << 20
+_SAMPLE_BYTES: Final = 500 << 20
 
 
 def fill(folder: Path, size: str, prompts: int) -> dict[str, float]:
@@ -128,7 +128,7 @@ def size(folder: Path) -> dict[str, float]:
 
 
 def _answers(folder: Path) -> Iterator[Answer]:
-    """Cached answers with their requests, at most some 200 MB of them."""
+    """Cached answers with their requests, at most some 500 MB of them."""
     job = ls.load_job(folder / "job.toml")
     read = 0
     with AnswerCache(job.resolve(job.cache.path)) as cache:
