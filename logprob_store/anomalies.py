@@ -40,8 +40,10 @@ def count_anomalies(completions: pa.Table, tokens: pa.Table, alternatives: pa.Ta
 
 
 def _chosen_missing(tokens: pa.Table, alternatives: pa.Table) -> int:
+    if not alternatives.num_rows:
+        return 0
     first = pc.equal(alternatives["rank"], pa.scalar(1, pa.int16()))
-    if pc.sum(first, min_count=0).as_py() == tokens.num_rows:
+    if pc.sum(first).as_py() == tokens.num_rows:
         # All tokens have alternatives, and most are the first of them: of the others all have to be looked at.
         same = pc.equal(tokens["token"], alternatives["token"].filter(first))
         doubtful = _frame(tokens.filter(pc.invert(pc.fill_null(same, fill_value=False))))

@@ -55,7 +55,7 @@ _EXACT_DIGITS: Final = 15
 _MOST_EXPONENT_DIGITS: Final = 2
 _INT32: Final = 2**31
 
-_QUOTE, _BACKSLASH, _COLON, _COMMA, _MINUS, _PLUS, _DOT, _SPACE = b'"\\:,-+. '
+_QUOTE, _BACKSLASH, _COMMA, _MINUS, _PLUS, _DOT, _SPACE = b'"\\,-+. '
 _OPEN, _CLOSE, _OPEN_LIST, _CLOSE_LIST = b"{}[]"
 _0, _9, _A, _SMALL_A, _E, _SMALL_E, _SMALL_N, _SMALL_U = b"09AaEenu"
 _HIGH, _LOW, _BEYOND = 0xD800, 0xDC00, 0xE000  # surrogates: two of them spell a character beyond 2**16

@@ -229,7 +229,7 @@ class RunWriter:
             compression_level=_ZSTD_LEVEL,
             row_group_size=_ROW_GROUP_ROWS,
             max_rows_per_page=_PAGE_ROWS,
-            data_page_size=16 * _PAGE_ROWS,
+            data_page_size=16 * _PAGE_ROWS,  # more than a page of numbers takes, so that rows alone end it
             write_statistics=[column for column in rows.column_names if column not in _TEXT_COLUMNS],
             use_dictionary=[column for column in rows.column_names if column not in _PLAIN_COLUMNS],
             column_encoding=dict.fromkeys(plain, "BYTE_STREAM_SPLIT") or None,
