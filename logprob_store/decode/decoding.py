@@ -64,11 +64,12 @@ class Job:
 class Decoder:
     """Decodes many answers one lot after the other, with threads and memory that it uses again.
 
-    As many threads as Arrow has (`pyarrow.set_cpu_count`); none before there is work for two.
+    With one of its `threads` all is done in the caller's.
     """
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(pa.cpu_count(), thread_name_prefix="decode")
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._rooms: SimpleQueue[Room] = SimpleQueue()
 
     def __enter__(self) -> Self:
@@ -84,7 +85,7 @@ class Decoder:
     def decode(self, answers: Sequence[Answer]) -> Decoded:
         """Decode as `decode_answers` does."""
         parts = list(_parts(answers, _in_order(answers)))
-        each = map if len(parts) == 1 else self._pool.map
+        each = map if min(len(parts), self._threads) == 1 else self._pool.map
         decoded = list(each(lambda part: _decode_part(answers, part, self._rooms), parts))
         return Decoded(
             pa.concat_tables([part.completions for part in decoded]),
@@ -100,12 +101,13 @@ def decode_answers(answers: Sequence[Answer]) -> Decoded:
     `prompt_tokens` and `completion_tokens` are the whole response's and stand on each of its choices' rows.
 
     Args:
-        answers: complete 2xx answers, at most one for each (prompt_index, sample_index). Any order will do.
+        answers: complete 2xx answers, at most one for each (prompt_index, sample_index). Any order will do. They are
+            shared among as many threads as Arrow has (`pyarrow.set_cpu_count`).
 
     Raises:
         ValueError: two answers for one (prompt_index, sample_index), whose rows could not be told apart.
     """
-    with Decoder() as decoder:
+    with Decoder(pa.cpu_count()) as decoder:
         return decoder.decode(answers)
 
 

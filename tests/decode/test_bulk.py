@@ -148,7 +148,7 @@ def test_lots_decoded_side_by_side_keep_their_rows(
     monkeypatch.setattr(decoding, "_PART_BYTES", 20_000)
     values = [f'{{"content":[{",".join([ONE.replace("-1.5", f"-{n}.25")] * (1 + n % 50))}]}}' for n in range(400)]
     answers = [answer(body, prompt_index=n) for n, body in enumerate(bodies_of(values))]
-    with decoding.Decoder() as decoder:
+    with decoding.Decoder(2) as decoder:
         for _ in range(5):
             decoded = decoder.decode(answers)
 
