@@ -14,21 +14,22 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import CallError, DiskError, StopRunError
 from logprob_store.events import emit, emit_prompt_failed
+from logprob_store.looking_up import look_up_ahead
 from logprob_store.pacing import Verdict
 from logprob_store.parts import PartBuffer
 from logprob_store.planning import check_plan
 from logprob_store.wiring import open_asker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
 
     from logprob_store.asking import Asker
     from logprob_store.cache import CachedAnswer
+    from logprob_store.looking_up import Few
     from logprob_store.planning import BadCall, Chunk, Plan
     from logprob_store.request import Answer, Request
     from logprob_store.spending import Spending
@@ -41,7 +42,6 @@ GRACE_S: Final = 5.0
 """Seconds that calls under way get to finish once the run is to stop."""
 
 _REPORT_EVERY_S: Final = 0.25
-_LOOKED_UP_AT_ONCE: Final = 64
 ASK_ANEW: Final = frozenset({"malformed_answer", "no_logprobs", "error_body", "echo_ignored"})
 """Failures whose bad answer lies in the cache: asking again must not take it from there."""
 
@@ -157,39 +157,41 @@ class Session:
         room = asyncio.Semaphore(2 * self._plan.job.limits.concurrency)
         guard = asyncio.create_task(self._cancel_when_stopped(asker))
         try:
-            while not self._stop.is_set():
-                chunk = await asyncio.to_thread(next, chunks, None)
-                if chunk is None:
+            async with contextlib.aclosing(look_up_ahead(chunks, asker.look_up)) as slices:
+                async for few in slices:
+                    if self._stop.is_set():
+                        break
+                    await self._ask_few(few, asker, room)
+                else:
                     asker.no_more()
-                    break
-                await self._ask_chunk(chunk, asker, room)
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
             guard.cancel()
 
-    async def _ask_chunk(self, chunk: Chunk, asker: Asker, room: asyncio.Semaphore) -> None:
-        self._buffer.add_prompts(chunk)
-        for bad in chunk.bad:
-            failure = _failure_of(bad)
-            # A column of nulls may be meant: a line each is for those who asked for all.
-            emit_prompt_failed(log, bad, failure, level=logging.INFO)
-            await self._buffer.add_failure(bad, failure)
-        async with contextlib.aclosing(_looked_up(chunk.requests, asker)) as looked_up:
-            async for request, kept in looked_up:
-                if self._stop.is_set():
-                    return
-                if kept is not None and not self._is_of_no_use(kept, request):
-                    # Equal requests share an answer: each gets it under its own prompt.
-                    await self._add_answer(asker.answer(kept, request))
-                    continue
-                await room.acquire()
-                if self._stop.is_set():
-                    room.release()
-                    return
-                task = asyncio.create_task(self._ask(request, asker))
-                self._tasks.add(task)
-                task.add_done_callback(lambda task: self._done(task, room))
+    async def _ask_few(self, few: Few, asker: Asker, room: asyncio.Semaphore) -> None:
+        if few.begins is not None:
+            self._buffer.add_prompts(few.begins)
+            for bad in few.begins.bad:
+                failure = _failure_of(bad)
+                # A column of nulls may be meant: a line each is for those who asked for all.
+                emit_prompt_failed(log, bad, failure, level=logging.INFO)
+                await self._buffer.add_failure(bad, failure)
+        for request in few.requests:
+            if self._stop.is_set():
+                return
+            kept = few.kept.get(request.key)
+            if kept is not None and not self._is_of_no_use(kept, request):
+                # Equal requests share an answer: each gets it under its own prompt.
+                await self._add_answer(asker.answer(kept, request))
+                continue
+            await room.acquire()
+            if self._stop.is_set():
+                room.release()
+                return
+            task = asyncio.create_task(self._ask(request, asker))
+            self._tasks.add(task)
+            task.add_done_callback(lambda task: self._done(task, room))
 
     def _ask_anew(self, request: Request) -> bool:
         return self._again.get(self._number(request)) in ASK_ANEW
@@ -278,21 +280,6 @@ class Session:
         if self.stopped_by is not None:
             return "stopped"
         return "finished" if self._reached_end and not self._stop.is_set() else "interrupted"
-
-
-async def _looked_up(requests: Sequence[Request], asker: Asker) -> AsyncGenerator[tuple[Request, CachedAnswer | None]]:
-    """Each request with what is kept of its answer; read a few ahead, as a thousand answers may not fit into memory."""
-    few = [requests[first : first + _LOOKED_UP_AT_ONCE] for first in range(0, len(requests), _LOOKED_UP_AT_ONCE)]
-    ahead: asyncio.Task[dict[str, CachedAnswer]] | None = None
-    try:
-        for mine, following in zip_longest(few, few[1:]):
-            found = await (asker.look_up(mine) if ahead is None else ahead)
-            ahead = None if following is None else asyncio.create_task(asker.look_up(following))
-            for request in mine:
-                yield request, found.get(request.key)
-    finally:
-        if ahead is not None:
-            ahead.cancel()
 
 
 def _failure_of(bad: BadCall) -> CallError:

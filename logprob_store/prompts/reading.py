@@ -42,7 +42,7 @@ def read_prompts(
     endpoint: str,
     skip: int = 0,
     limit: int | None = None,
-    batch_rows: int = 1000,
+    batch_rows: int = 500,
 ) -> Iterator[PromptBatch]:
     """The prompts with `skip <= index < limit`, at most `batch_rows` at a time.
 

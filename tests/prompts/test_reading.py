@@ -71,7 +71,7 @@ def test_reading_from_the_middle_gives_the_same_prompts(
 
     def pairs(**says: Any) -> list[tuple[Prompt, int]]:
         found = batches(inputs, **says)
-        assert all(len(batch.prompts) == batch.kept.num_rows <= says.get("batch_rows", 1000) for batch in found)
+        assert all(len(batch.prompts) == batch.kept.num_rows <= says.get("batch_rows", 500) for batch in found)
         return [pair for batch in found for pair in zip(batch.prompts, batch.kept["k"].to_pylist(), strict=True)]
 
     assert pairs(skip=skip, limit=limit, batch_rows=batch_rows) == pairs()[:limit][skip:]
@@ -79,14 +79,14 @@ def test_reading_from_the_middle_gives_the_same_prompts(
 
 def test_reading_is_lazy_and_bounded(tmp_path: Path, put: Callable[..., list[InputFile]]) -> None:
     """The first batch comes without the rest being read, and no batch is larger than asked."""
-    rows = 2500
+    rows = 1200
     inputs = put(tmp_path, {"t": ["x"] * rows, "k": range(rows)})
 
     stream = read_prompts(inputs, Columns(prompt="t"), endpoint="chat")
     first = next(stream)
 
-    assert len(first.prompts) == 1000
-    assert [len(batch.prompts) for batch in stream] == [1000, 500]
+    assert len(first.prompts) == 500
+    assert [len(batch.prompts) for batch in stream] == [500, 200]
 
 
 def test_an_empty_file_has_no_prompts(tmp_path: Path, put: Callable[..., list[InputFile]]) -> None:

@@ -1,0 +1,165 @@
+"""Reading ahead: all in order, only so much at once, errors in their turn, and no thread that goes on afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import time
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+
+from logprob_store.cache import AnswerCache
+from logprob_store.errors import CacheError, PromptsError
+from logprob_store.looking_up import AHEAD, AT_ONCE, Few, look_up_ahead
+from logprob_store.planning import Chunk
+from logprob_store.request import Answer, make_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from logprob_store.cache import CachedAnswer
+    from logprob_store.request import Request
+
+
+def _chunk(first: int, count: int) -> Chunk:
+    requests = [
+        make_request({"model": "m", "prompt": str(index)}, endpoint="completions", provider="p", prompt_index=index)
+        for index in range(first, first + count)
+    ]
+    return Chunk(pa.table({"prompt_index": range(first, first + count)}), first + count, requests)
+
+
+async def _nothing(_requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
+    return {}
+
+
+def _prompts(few: Sequence[Few]) -> list[int]:
+    return [request.prompt_index for each in few for request in each.requests]
+
+
+def test_all_come_in_order_with_what_is_kept(tmp_path: Path) -> None:
+    """Each chunk begins once, before its requests; each request is beside its own answer."""
+    chunks = [_chunk(0, 3 * AT_ONCE + 1), _chunk(200, 1), _chunk(300, 0), _chunk(400, AT_ONCE)]
+    kept = [request for chunk in chunks for request in chunk.requests if request.prompt_index % 3]
+
+    async def all_of() -> list[Few]:
+        with AnswerCache(tmp_path) as cache:
+            cache.put_many([Answer(request, 200, {}, str(request.prompt_index).encode(), "api") for request in kept])
+
+            async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
+                return cache.get_many(request.key for request in requests)
+
+            return [few async for few in look_up_ahead(iter(chunks), look_up)]
+
+    found = asyncio.run(all_of())
+
+    assert [few.begins for few in found] == [chunks[0], None, None, None, *chunks[1:]]
+    assert [len(few.requests) for few in found] == [AT_ONCE, AT_ONCE, AT_ONCE, 1, 1, 0, AT_ONCE]
+    assert _prompts(found) == [request.prompt_index for chunk in chunks for request in chunk.requests]
+    bodies = [few.kept[request.key].body for few in found for request in few.requests if request.key in few.kept]
+    assert bodies == [str(request.prompt_index).encode() for request in kept]
+
+
+def test_so_many_are_looked_up_ahead_and_one_chunk_read() -> None:
+    """Who takes one finds the next under way, across chunks; who stops taking does not find the memory full."""
+    read: list[int] = []
+    looked_up: list[int] = []
+
+    def chunks() -> Iterator[Chunk]:
+        for number in range(10):
+            read.append(number)
+            yield _chunk(1000 * number, 2 * AT_ONCE)
+
+    async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
+        looked_up.append(requests[0].prompt_index)
+        return {}
+
+    async def some() -> list[tuple[list[int], list[int]]]:
+        seen = []
+        async with contextlib.aclosing(look_up_ahead(chunks(), look_up)) as slices:
+            async for few in slices:
+                await asyncio.sleep(0.05)  # as one does who decodes
+                seen.append((_prompts([few])[:1], list(looked_up)))
+                if len(seen) == 8:
+                    break
+        return seen
+
+    seen = asyncio.run(some())
+
+    starts = [1000 * number + first for number in range(10) for first in (0, AT_ONCE)]
+    assert [first for first, _ in seen] == [[start] for start in starts[:8]]
+    assert all(done == starts[: len(done)] for _, done in seen)
+    ahead = [len(done) - taken for taken, (_, done) in enumerate(seen, start=1)]
+    assert max(ahead) <= AHEAD
+    assert min(ahead) >= 1
+    assert len(read) <= (len(looked_up) + 1) // 2 + 1
+
+
+def test_an_error_of_the_prompts_comes_after_all_before_it() -> None:
+    """A file that is cut off costs none of the prompts before the cut."""
+
+    def chunks() -> Iterator[Chunk]:
+        yield _chunk(0, 5 * AT_ONCE)
+        yield _chunk(1000, 2)
+        raise PromptsError("p.parquet is cut off")
+
+    found: list[Few] = []
+
+    async def all_of() -> None:
+        async for few in look_up_ahead(chunks(), _nothing):
+            found.append(few)  # noqa: PERF401  those before the error are wanted
+
+    with pytest.raises(PromptsError, match="cut off"):
+        asyncio.run(all_of())
+
+    assert _prompts(found) == [*range(5 * AT_ONCE), 1000, 1001]
+
+
+def test_an_error_of_the_cache_comes_in_its_turn_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Those before are handed out; that those behind failed too is no second error, nor one that nobody has seen."""
+
+    async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
+        if requests[0].prompt_index >= 2 * AT_ONCE:
+            raise CacheError("unreadable")
+        return {}
+
+    found: list[Few] = []
+
+    async def all_of() -> None:
+        async with contextlib.aclosing(look_up_ahead(iter([_chunk(0, 6 * AT_ONCE)]), look_up)) as slices:
+            async for few in slices:
+                found.append(few)  # noqa: PERF401  those before the error are wanted
+
+    with pytest.raises(CacheError, match="unreadable"):
+        asyncio.run(all_of())
+
+    gc.collect()  # a task whose error nobody has seen says so when it goes
+
+    assert _prompts(found) == [*range(2 * AT_ONCE)]
+    assert not caplog.records
+
+
+def test_once_closed_nothing_is_read() -> None:
+    """The thread that reads prompts is waited for: files may then be closed, folders removed."""
+    reads: list[str] = []
+
+    def chunks() -> Iterator[Chunk]:
+        yield _chunk(0, 2)
+        reads.append("begun")
+        time.sleep(0.2)
+        reads.append("done")
+        yield _chunk(2, 2)
+        reads.append("a third")
+
+    async def first() -> list[Few]:
+        async with contextlib.aclosing(look_up_ahead(chunks(), _nothing)) as slices:
+            found = [await anext(slices)]
+        reads.append("closed")
+        return found
+
+    assert _prompts(asyncio.run(first())) == [0, 1]
+    assert reads == ["begun", "done", "closed"]
