@@ -68,8 +68,8 @@ class Committer:
 
     def __init__(self, writer: RunWriter) -> None:
         self._writer = writer
-        # One core is left to the part that is being written: a thread more than there are cores makes both slower, as
-        # it takes the core from whoever has the interpreter's lock (docs/performance.md).
+        # One core is left to the part that is being written: with a thread more than there are cores both are slower
+        # (docs/performance.md).
         self._decoder = Decoder(max(1, pa.cpu_count() - 1))
         self._decoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode-part")
         self._writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write-part")

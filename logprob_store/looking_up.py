@@ -1,8 +1,8 @@
 """The calls of a run, a few at a time, with what the cache has of their answers; read ahead of whoever asks.
 
-Prompts become requests, and kept answers are read and unpacked, while those before are on their way into the store: a
-run whose answers are all kept waits for nothing else. Leaves out prompts and requests (`planning`), the cache itself,
-and what is done with either (`session`).
+Prompts become requests, and kept answers are read and unpacked, while those before are on their way into the store, so
+that it does not wait for them. Leaves out prompts and requests (`planning`), the cache itself, and what is done with
+either (`session`).
 """
 
 from __future__ import annotations
