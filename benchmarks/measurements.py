@@ -118,14 +118,14 @@ def decoding(folder: Path, *, quick: bool, figures: Figures) -> Iterator[Row]:
 def growth(folder: Path, *, quick: bool, figures: Figures, full: bool = False) -> Iterator[Row]:
     """Time and memory by number of prompts, small answers out of the cache, and the rerun when all is done."""
     counts = GROWTH[:1] if quick else FULL_GROWTH if full else GROWTH
-    runs: dict[int, list[dict[str, float]]] = {}
+    runs = {}
     for prompts in counts:
         place = folder / f"prompts-{prompts}"
         measure("stages.py", "fill", place, "1 x 5", prompts)
         first = measure("stages.py", "run", place)
         again = measure("stages.py", "run", place)
         remove(place / "store")
-        runs[prompts] = [first]
+        runs[prompts] = first
         figures[f"growth {prompts}"] = {"first": first, "again": again}
         last = prompts == 1_000_000
         said = f"first {first['seconds']:.1f} s, {1e6 * first['seconds'] / prompts:.0f} us a prompt"
@@ -135,12 +135,13 @@ def growth(folder: Path, *, quick: bool, figures: Figures, full: bool = False) -
     if len(counts) > 1:
         small, large = counts[-2:]
         # The machine's own pace changes within minutes: the smaller is measured before and after the larger.
-        runs[small].append(measure("stages.py", "run", folder / f"prompts-{small}"))
-        figures[f"growth {small}"]["afterwards"] = runs[small][1]
-        each = [fmean(run["seconds"] for run in runs[prompts]) / prompts for prompts in (small, large)]
-        said = " to ".join(f"{1e6 * seconds:.0f}" for seconds in reversed(each)) + " us"
-        yield Row(f"time a prompt, {large:,} to {small:,}", each[1] / each[0], "x", 1.15, at_most=True, note=said)
-        peaks = [runs[prompts][0]["peak_mb"] for prompts in (small, large)]
+        afterwards = measure("stages.py", "run", folder / f"prompts-{small}")
+        figures[f"growth {small}"]["afterwards"] = afterwards
+        few = fmean([runs[small]["seconds"], afterwards["seconds"]]) / small
+        many = runs[large]["seconds"] / large
+        said = f"{1e6 * many:.0f} to {1e6 * few:.0f} us"
+        yield Row(f"time a prompt, {large:,} to {small:,}", many / few, "x", 1.15, at_most=True, note=said)
+        peaks = [runs[prompts]["peak_mb"] for prompts in (small, large)]
         yield Row(f"memory, {large:,} to {small:,} prompts", peaks[1] / peaks[0], "x", 1.15, at_most=True)
 
 

@@ -3,7 +3,8 @@
     chunks of requests -> cached? -> else ask, a bounded number at once -> buffer -> decode and commit in a thread
 
 Holds what is under way, in bounded memory. Leaves out opening things and summing up (`run`) and everything that has a
-module of its own: requests (`planning`), answers (`asking`), rows (`parts`, `decode`), files (`store.writing`).
+module of its own: requests (`planning`), reading ahead (`looking_up`), answers (`asking`), rows (`parts`, `decode`),
+files (`store.writing`).
 """
 
 from __future__ import annotations
