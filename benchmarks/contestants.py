@@ -99,7 +99,7 @@ async def litellm(url: str, size: str, count: int) -> dict[str, float]:
 def whole_job(url: str, size: str, count: int) -> dict[str, float]:
     """Prompts in Parquet to committed tables, with fresh cache and store on a real disk."""
     import logprob_store as ls
-    import logprob_store.decode.scan
+    import logprob_store.decode.bulk.scanner
     import logprob_store.transport.live
 
     disk = Path(__file__).parents[1] / "out"  # /tmp may be memory

@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 import logprob_store as ls
-from logprob_store.metrics import catalogue
+from logprob_store.metrics.engine import catalogue
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS, completion_id
 from logprob_store.store.writing import open_run
 

@@ -27,13 +27,13 @@ from answers import SIZES, make_bodies
 from contestants import write_job
 
 import logprob_store as ls
-from logprob_store.cache import AnswerCache
-from logprob_store.committing import AT_ONCE, Committer, Pending
-from logprob_store.decode import scan  # noqa: F401  here, so that no measurement holds the imports
-from logprob_store.planning import plan_job
-from logprob_store.process import set_up_for_a_run
+from logprob_store.cache.answers import AnswerCache
+from logprob_store.decode.bulk import scanner as scan  # noqa: F401  here, so that no measurement holds the imports
 from logprob_store.request import Answer
-from logprob_store.run import run_job  # here, so that no measurement holds the imports
+from logprob_store.run.api import run_job  # here, so that no measurement holds the imports
+from logprob_store.run.commit import AT_ONCE, Committer, Pending
+from logprob_store.run.memory_settings import set_up_for_a_run
+from logprob_store.run.plan import plan_job
 from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:

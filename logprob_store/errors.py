@@ -30,7 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from logprob_store.pacing import Told
+    from logprob_store.transport.rate_headers import Told
 
 
 class LogprobStoreError(Exception):

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from logprob_store.errors import CallError
-    from logprob_store.planning import BadCall
     from logprob_store.request import Request
+    from logprob_store.run.plan import BadCall
 
 
 class Event(NamedTuple):

@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from logprob_store.errors import JobError
 from logprob_store.request import provider_of
-from logprob_store.spending import MAXIMA, Ceilings, Prices, most_output
+from logprob_store.spending.budget import Ceilings
+from logprob_store.spending.most_tokens import MAXIMA, most_output
+from logprob_store.usage import Prices
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 

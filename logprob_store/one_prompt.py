@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from logprob_store.asking import Asker
-from logprob_store.cache import AnswerCache
-from logprob_store.decode import decode_answers
-from logprob_store.fixtures import Recordings
+from logprob_store.cache.answers import AnswerCache
+from logprob_store.decode.decoder import decode_answers
 from logprob_store.job import OPENAI_BASE_URL
-from logprob_store.metrics import confidence, logprob_sum, min_probability, perplexity
-from logprob_store.pacing import Pacer
+from logprob_store.metrics.tokens.sequence import confidence, logprob_sum, min_probability, perplexity
+from logprob_store.pacing.pacer import Pacer
+from logprob_store.replay.fixtures import Recordings
+from logprob_store.replay.matching import replay_transport
 from logprob_store.request import build_body, make_request, provider_of
-from logprob_store.transport.replay import replay_transport
+from logprob_store.run.asker import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -90,7 +90,7 @@ class Completion:
 
     def scores(self) -> pl.DataFrame:
         """One row per choice with all scores, as `Store.scores` gives."""
-        from logprob_store.metrics.scores import scores
+        from logprob_store.metrics.engine.score_table import scores
 
         run = pl.lit("complete").alias("run")
         frames = (self.tokens, self.alternatives, self.completions)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from logprob_store.pacing import Told
-    from logprob_store.spending import Usage
+    from logprob_store.transport.rate_headers import Told
+    from logprob_store.usage import Usage
 
 KEY_VERSION: Final = 1
 

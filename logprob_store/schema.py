@@ -1,7 +1,7 @@
 """The data contract: the tables of a store as named polars and Arrow schemas.
 
 Holds column names, types, enum values and the schema version, and nothing that reads or writes. The partition
-column `run` is not part of a table's file; `logprob_store.store.reading` adds it. Columns beyond the contract
+column `run` is not part of a table's file; `logprob_store.store.tables` adds it. Columns beyond the contract
 in the design (`logprob_wire`, `wire`) exist so that the wire's value can be rebuilt exactly; see
 docs/decisions/0003-lossless-columns.md.
 """

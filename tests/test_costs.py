@@ -23,10 +23,11 @@ import polars as pl
 import pytest
 
 import logprob_store as ls
-from logprob_store.cache import AnswerCache
-from logprob_store.decode import decode_answers, decoding
-from logprob_store.planning import plan_job
+from logprob_store.cache.answers import AnswerCache
+from logprob_store.decode import decoder as decoding
+from logprob_store.decode.decoder import decode_answers
 from logprob_store.request import Answer, make_request
+from logprob_store.run.plan import plan_job
 from logprob_store.transport.live import live_transport
 
 if TYPE_CHECKING:

@@ -155,7 +155,11 @@ def test_names_that_are_no_text(names: dict[Any, Any]) -> None:
         make_request({"logit_bias": names}, endpoint="chat", provider="p")
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, 1j, b"x", datetime(2026, 1, 1, tzinfo=UTC), Decimal(1)], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1, 2}, 1j, b"x", datetime(2026, 1, 1, tzinfo=UTC), Decimal(1)],
+    ids=lambda value: type(value).__name__,
+)
 def test_values_without_a_json_form(value: Any) -> None:
     """Anything that JSON has no form for is that prompt's failure."""
     with pytest.raises(PromptError):

@@ -1,6 +1,6 @@
 """The tokens of a part as arrays, in the order in which they were written.
 
-Leaves out what is computed of them (`logprob_store.metrics.in_order`).
+Leaves out what is computed of them (`logprob_store.metrics.engine.arrays`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from logprob_store.errors import StoreError
-from logprob_store.metrics.in_order import OrderedTokens
+from logprob_store.metrics.engine.arrays import OrderedTokens
 from logprob_store.schema import Section
 
 if TYPE_CHECKING:

@@ -28,15 +28,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from logprob_store.cli.analysing import scores
-from logprob_store.cli.answering import fields, labels
-from logprob_store.cli.calibrating import calibrate
-from logprob_store.cli.comparing import compare
+from logprob_store.cli.calibrate import calibrate
+from logprob_store.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption
+from logprob_store.cli.compare import compare
+from logprob_store.cli.import_ import import_, status, verify
+from logprob_store.cli.labels import fields, labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
-from logprob_store.cli.options import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption
-from logprob_store.cli.running import record, run
-from logprob_store.cli.showing import show
-from logprob_store.cli.stores import import_, status, verify
+from logprob_store.cli.run import record, run
+from logprob_store.cli.scores import scores
+from logprob_store.cli.show import show
 
 if TYPE_CHECKING:
     from logprob_store.errors import LogprobStoreError

@@ -1,6 +1,6 @@
 """The command that holds confidences against the truth, `calibrate`, and what `scores` takes from it.
 
-Leaves out the figures (`logprob_store.metrics`), fitting and files (`logprob_store.calibrators`).
+Leaves out the figures (`logprob_store.metrics`), fitting and files (`logprob_store.analysis.calibrators`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from logprob_store.cli.options import JsonOption, RunOption, StorePath
+from logprob_store.cli.common import JsonOption, RunOption, StorePath
 from logprob_store.cli.output import near, open_runs, say, show_rich, write_frame
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from logprob_store.calibrators import Calibrator
-    from logprob_store.store.reading import Store
+    from logprob_store.analysis.calibrators.calibrator import Calibrator
+    from logprob_store.store.tables import Store
 
 
 class CalibrationMethod(StrEnum):
@@ -63,8 +63,8 @@ def calibrate(
     table, and what each threshold accepts.
     """
     from logprob_store.errors import InputError
-    from logprob_store.metrics.calibration import reliability_table
-    from logprob_store.metrics.selective import accuracy_by_threshold
+    from logprob_store.metrics.truth.calibration import reliability_table
+    from logprob_store.metrics.truth.selective import accuracy_by_threshold
 
     if save is not None and method is None:
         raise InputError("--save wants --method: isotonic (a thousand answers and more), platt, or temperature")
@@ -77,7 +77,7 @@ def calibrate(
     if method is not None:
         fitted = _fitted(opened, rows, confidence, method, seed)
     if save is not None and fitted is not None:
-        from logprob_store.calibrators import save_calibrator
+        from logprob_store.analysis.calibrators.storage import save_calibrator
 
         path = save_calibrator(fitted, store, save)
     if output is not None:
@@ -97,8 +97,8 @@ def calibrate(
 
 def with_saved_calibrator(opened: Store, rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
     """The rows with the columns of a saved calibrator; a warning names the runs that it was not fitted for."""
-    from logprob_store.calibrators import differences, load_calibrator
-    from logprob_store.calibrators.applying import with_calibrated
+    from logprob_store.analysis.calibrators.apply import differences, with_calibrated
+    from logprob_store.analysis.calibrators.storage import load_calibrator
 
     calibrator = load_calibrator(opened.path, name)
     for run, unlike in differences(calibrator, opened).items():
@@ -110,9 +110,9 @@ def _judged(opened: Store, expected: str | None, truth: Path | None, column: str
     """The scores with `correct`, from whichever source was named."""
     import polars as pl
 
-    from logprob_store.calibrators.truth import with_expected, with_truth_file
+    from logprob_store.analysis.calibrators.expected_answers import with_expected, with_truth_file
     from logprob_store.errors import InputError
-    from logprob_store.metrics.judged import checked_probabilities, checked_truths
+    from logprob_store.metrics.truth.pairs import checked_probabilities, checked_truths
 
     if (expected is None) == (truth is None):
         raise InputError("say what is right: --expected COLUMN, kept with the prompts, or --truth FILE")
@@ -134,18 +134,20 @@ def _judged(opened: Store, expected: str | None, truth: Path | None, column: str
 
 def _figures(rows: pl.DataFrame, confidence: str, seed: int) -> pl.DataFrame:
     """What is true of all answers, with intervals; answers to one prompt are drawn together."""
-    from logprob_store import metrics
+    from logprob_store.metrics.truth.bootstrap import bootstrap
+    from logprob_store.metrics.truth.calibration import ace, brier, ece
+    from logprob_store.metrics.truth.pairs import accuracy
+    from logprob_store.metrics.truth.ranking import aurc, auroc
 
-    measures = [metrics.ece, metrics.ace, metrics.brier, metrics.auroc, metrics.aurc]
-    exprs = [metrics.accuracy(confidence), *(measure(confidence) for measure in measures)]
+    exprs = [measure(confidence) for measure in (accuracy, ece, ace, brier, auroc, aurc)]
     several = rows["prompt_id"].is_duplicated().any()
-    return metrics.bootstrap(rows, exprs, groups="prompt_id" if several else None, seed=seed)
+    return bootstrap(rows, exprs, groups="prompt_id" if several else None, seed=seed)
 
 
 def _fitted(opened: Store, rows: pl.DataFrame, confidence: str, method: CalibrationMethod, seed: int) -> Calibrator:
     from datetime import UTC, datetime
 
-    from logprob_store.calibrators import calibrate as fit
+    from logprob_store.analysis.calibrators.fit import calibrate as fit
     from logprob_store.errors import InputError
 
     try:
@@ -163,7 +165,7 @@ def _fitted(opened: Store, rows: pl.DataFrame, confidence: str, method: Calibrat
 
 
 def _print(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame, thresholds: pl.DataFrame) -> None:
-    from logprob_store.view.tables import frame_table
+    from logprob_store.view.terminal_tables import frame_table
 
     unjudged = table["unjudged"][0]
     judged = rows.height - unjudged

@@ -1,7 +1,7 @@
 """The command that holds two runs beside each other: `compare`.
 
 Holds what is printed of a comparison, and the exit code for an alarm. Leaves out the comparison
-(`logprob_store.metrics.comparison`).
+(`logprob_store.metrics.two_runs.comparison`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from logprob_store.cli.options import EXIT_CHANGED, JsonOption, StorePath
+from logprob_store.cli.common import EXIT_CHANGED, JsonOption, StorePath
 from logprob_store.cli.output import say, show_rich, write_frame
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def compare(
     within the limits. Exit codes: 0 within them, 2 there is nothing to compare, 5 a limit is passed.
     """
     from logprob_store.metrics.samples import normalised_text
-    from logprob_store.store.reading import open_store
-    from logprob_store.view.tables import frame_table
+    from logprob_store.store.tables import open_store
+    from logprob_store.view.terminal_tables import frame_table
 
     answer = normalised_text() if normalise else "text"
     theirs = None if other is None else open_store(other)

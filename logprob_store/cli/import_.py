@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from logprob_store.cli.options import EXIT_FAILURES, EXIT_INPUT, JsonOption, RunOption, StorePath
+from logprob_store.cli.common import EXIT_FAILURES, EXIT_INPUT, JsonOption, RunOption, StorePath
 from logprob_store.cli.output import near, open_runs, say, show_rich
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from logprob_store.importing import ImportSummary
-    from logprob_store.store.reading import Store
+    from logprob_store.importing.importer import ImportSummary
+    from logprob_store.store.tables import Store
 
 _NEWEST = 20
 
@@ -39,7 +39,7 @@ def import_(
     streams and fixtures, as JSON or JSON Lines, plain, .gz or .zst. Exit codes: 0 done, 2 nothing that can be imported,
     3 finished, with lines that are failures.
     """
-    from logprob_store.importing import import_responses
+    from logprob_store.importing.api import import_responses
 
     summary = import_responses(files, store, run=run, provider=provider)
     say(_summary_dict(summary) if as_json else _import_line(summary))
@@ -54,7 +54,7 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
     or crashed; all but finished ones go on with the same command.
     Of many runs the newest 20 are shown; --json has all.
     """
-    from logprob_store.view.tables import anomalies_frame, failures_frame, frame_table, runs_frame
+    from logprob_store.view.terminal_tables import anomalies_frame, failures_frame, frame_table, runs_frame
 
     opened = open_runs(store, run)
     if as_json:
@@ -106,7 +106,7 @@ def verify(
 def _runs_now(store: Store) -> pl.DataFrame:
     import polars as pl
 
-    from logprob_store.store.liveness import state_now
+    from logprob_store.store.lock import state_now
 
     states = [state_now(store.path, manifest.run, manifest.state) for manifest in store.manifests]
     ends = [manifest.sessions[-1] if manifest.sessions else None for manifest in store.manifests]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from logprob_store.cli.options import JsonOption, RunOption, StorePath
+from logprob_store.cli.common import JsonOption, RunOption, StorePath
 from logprob_store.cli.output import open_runs, say, show_rich, write_frame
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def labels(
     The answer's label is at its beginning, behind a text (--after) or in a field of its JSON (--field).
     """
     from logprob_store.errors import InputError
-    from logprob_store.metrics.label_scores import label_choices
+    from logprob_store.metrics.labels.chosen_label import label_choices
 
     opened = open_runs(store, run)
     try:
@@ -148,7 +148,7 @@ def _present(
     rows: pl.LazyFrame, columns: list[str], order: list[str], *, output: Path | None, limit: int, as_json: bool
 ) -> None:
     """Write all rows, or print the first: all columns as JSON, some in a table."""
-    from logprob_store.view.tables import frame_table
+    from logprob_store.view.terminal_tables import frame_table
 
     if output is not None:
         keys = ["run", "completion_id", *(name for name in order if name.endswith("_index"))]

@@ -1,7 +1,7 @@
 """Where OpenTelemetry goes with `--otel`: over OTLP and HTTP, as the `OTEL_` variables of the environment say.
 
 Holds the setting up and the sending of what is left at the end. Leaves out what is measured
-(`logprob_store.telemetry`). The SDK reads the variables itself.
+(`logprob_store.run.telemetry`). The SDK reads the variables itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from logprob_store.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from logprob_store.telemetry import Instrument
+    from logprob_store.run.telemetry import Instrument
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def otlp() -> Iterator[Instrument]:
     Raises:
         InputError: the extra `otel` is not installed.
     """
-    from logprob_store.telemetry import opentelemetry
+    from logprob_store.run.telemetry import opentelemetry
 
     tracers, meters = _providers()
     try:

@@ -1,6 +1,6 @@
 """The commands that ask a model: `run` (with its dry run) and `record`.
 
-Holds what their words mean and what is said at their end. Leaves out running itself (`logprob_store.run`).
+Holds what their words mean and what is said at their end. Leaves out running itself (`logprob_store.run.api`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from logprob_store.cli.logs import log_json, logs_json
-from logprob_store.cli.options import (
+from logprob_store.cli.common import (
     EXIT_FAILURES,
     EXIT_INTERRUPTED,
     EXIT_LIMIT,
@@ -22,14 +21,15 @@ from logprob_store.cli.options import (
     LogJsonOption,
     TransportKind,
 )
+from logprob_store.cli.logs import log_json, logs_json
 from logprob_store.cli.output import near, say
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from logprob_store.job import Job
-    from logprob_store.run import RunSummary
-    from logprob_store.telemetry import Instrument
+    from logprob_store.run.api import RunSummary
+    from logprob_store.run.telemetry import Instrument
 
 _LONG_S = 10.0
 
@@ -57,7 +57,7 @@ def run(
     Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit,
     130 interrupted; after 3, 4 and 130 the same command goes on.
     """
-    from logprob_store.run import run_job
+    from logprob_store.run.api import run_job
 
     if as_json_log:
         log_json()
@@ -94,7 +94,7 @@ def record(
     """Write the answers to a job's prompts as fixtures, from the cache where it has them, else by asking."""
     import asyncio
 
-    from logprob_store.record import record_job
+    from logprob_store.run.record import record_job
 
     if as_json_log:
         log_json()
@@ -147,7 +147,7 @@ def _progress_display() -> Any:
 def _instrument(*, otel: bool) -> AbstractContextManager[Instrument | None]:
     if not otel:
         return contextlib.nullcontext()
-    from logprob_store.cli.exporting import otlp
+    from logprob_store.cli.otel import otlp
 
     return otlp()
 
@@ -155,7 +155,7 @@ def _instrument(*, otel: bool) -> AbstractContextManager[Instrument | None]:
 def _dry_run(job: Job, run: str | None, limit: int | None, *, as_json: bool) -> None:
     import dataclasses
 
-    from logprob_store.dry_run import dry_run
+    from logprob_store.run.dry_run import dry_run
 
     estimate = dry_run(job, run=run, limit=limit)
     if as_json:

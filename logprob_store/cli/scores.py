@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from logprob_store.cli.calibrating import with_saved_calibrator
-from logprob_store.cli.options import JsonOption, RunOption, StorePath
+from logprob_store.cli.calibrate import with_saved_calibrator
+from logprob_store.cli.common import JsonOption, RunOption, StorePath
 from logprob_store.cli.output import open_runs, say, show_rich, write_frame
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from logprob_store.store.reading import Store
+    from logprob_store.store.tables import Store
 
 
 def scores(
@@ -42,7 +42,7 @@ def scores(
     Of runs that scored given text: each candidate, the likeliest of a prompt first, or each text.
     """
     from logprob_store.errors import InputError
-    from logprob_store.view.tables import frame_table, scores_and_columns
+    from logprob_store.view.terminal_tables import frame_table, scores_and_columns
 
     opened = open_runs(store, run)
     rows, brief, order = scores_and_columns(opened) if metrics is None else _named(opened, metrics)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from logprob_store.cli.options import RunOption, StorePath
+from logprob_store.cli.common import RunOption, StorePath
 from logprob_store.cli.output import open_runs, say, show_rich
 
 
@@ -26,7 +26,7 @@ def show(
     from logprob_store.errors import InputError
     from logprob_store.schema import KEYS
     from logprob_store.view.highlight import coloured, legend, uncertain
-    from logprob_store.view.plain import printable
+    from logprob_store.view.safe_text import printable
 
     opened = open_runs(store, run)
     wanted = pl.col("prompt_id") == completion

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from logprob_store.decode.rows import SECTIONS, enum_array
+from logprob_store.decode.token_rows import SECTIONS, enum_array
 from logprob_store.schema import COMPLETIONS, Source, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.decode.decoding import Job
+    from logprob_store.decode.decoder import Job
 
 SCHEMA: Final = arrow_schema(COMPLETIONS)
 _SOURCES: Final[tuple[str, ...]] = tuple(Source.categories)

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import pyarrow as pa
 
-from logprob_store.decode import choices
-from logprob_store.decode.body import is_utf8
-from logprob_store.decode.chat_bulk import WORTH_IT, CutBodies, read_regular
-from logprob_store.decode.exact import NOTHING, add_what_is_beside, check_empty, read_exactly
-from logprob_store.decode.pieces import Pieces
-from logprob_store.decode.reading import read_body
-from logprob_store.decode.summary import completions_table
+from logprob_store.decode.bulk.regular_chat import WORTH_IT, CutBodies, read_regular
+from logprob_store.decode.completions_table import completions_table
+from logprob_store.decode.formats import choices
+from logprob_store.decode.formats.body import is_utf8
+from logprob_store.decode.formats.reader import read_body
+from logprob_store.decode.segments import Pieces
+from logprob_store.decode.token_by_token import NOTHING, add_what_is_beside, check_empty, read_exactly
 from logprob_store.errors import DecodeError
 from logprob_store.schema import completion_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from logprob_store.decode.body import Choice, Reply
-    from logprob_store.decode.scan import Room
+    from logprob_store.decode.bulk.scanner import Room
+    from logprob_store.decode.formats.body import Choice, Reply
     from logprob_store.request import Answer
 
 _PART_BYTES: Final = 4 << 20
@@ -171,7 +171,7 @@ def _room(rooms: SimpleQueue[Room], answers: Sequence[Answer], numbers: list[int
     if not _is_worth_it(sum(len(answers[number].body) for number in numbers)):
         yield None
         return
-    from logprob_store.decode.scan import Room  # half a second, and the first time ever some more to compile
+    from logprob_store.decode.bulk.scanner import Room  # half a second, and the first time ever some more to compile
 
     try:
         room = rooms.get_nowait()
@@ -185,7 +185,7 @@ def _room(rooms: SimpleQueue[Room], answers: Sequence[Answer], numbers: list[int
 
 def _is_worth_it(size: int) -> bool:
     """Whether the scanner reads so many bytes sooner; once it is loaded, it is worth it for less."""
-    return size >= (WORTH_IT >> 5 if "logprob_store.decode.scan" in sys.modules else WORTH_IT)
+    return size >= (WORTH_IT >> 5 if "logprob_store.decode.bulk.scanner" in sys.modules else WORTH_IT)
 
 
 def _known_to_be_json(answers: Sequence[Answer], numbers: list[int]) -> dict[int, bytes]:

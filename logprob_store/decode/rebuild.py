@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from logprob_store.decode.registry import restore, shape_named
-from logprob_store.decode.rows import Token, wire_number
+from logprob_store.decode.formats.registry import restore, shape_named
+from logprob_store.decode.token_rows import Token, wire_number
 from logprob_store.decode.wire import apply_patch
 
 if TYPE_CHECKING:

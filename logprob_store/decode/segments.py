@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from logprob_store.decode.rows import ALTERNATIVES_SCHEMA, SECTIONS, TOKENS_SCHEMA, RowBuilder, tokens_by_section
+from logprob_store.decode.token_rows import (
+    ALTERNATIVES_SCHEMA,
+    SECTIONS,
+    TOKENS_SCHEMA,
+    RowBuilder,
+    tokens_by_section,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from logprob_store.decode.registry import Tokens
+    from logprob_store.decode.formats.registry import Tokens
 
 _MANY_CHUNKS: Final = 64
 

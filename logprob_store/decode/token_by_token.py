@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode import prompt_logprobs, wire
-from logprob_store.decode.body import known_keys, loads
-from logprob_store.decode.registry import Where, shape_named, shape_of
+from logprob_store.decode import wire
+from logprob_store.decode.formats import prompt_logprobs
+from logprob_store.decode.formats.body import known_keys, loads
+from logprob_store.decode.formats.registry import Where, shape_named, shape_of
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from logprob_store.decode.body import Choice
-    from logprob_store.decode.decoding import Job
-    from logprob_store.decode.pieces import Pieces
-    from logprob_store.decode.registry import Tokens
+    from logprob_store.decode.decoder import Job
+    from logprob_store.decode.formats.body import Choice
+    from logprob_store.decode.formats.registry import Tokens
+    from logprob_store.decode.segments import Pieces
 
 NOTHING: Final = (None, b"null", msgspec.UNSET)
 """What stands in place of `logprobs` when there are none, raw or read."""

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pyarrow as pa
 
 from logprob_store.errors import DecodeError
-from logprob_store.schema import (
-    ALTERNATIVES,
-    SENTINEL_AT_MOST,
-    TOKENS,
-    LogprobFlag,
-    Section,
-    arrow_schema,
-)
+from logprob_store.schema import ALTERNATIVES, SENTINEL_AT_MOST, TOKENS, LogprobFlag, Section, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,8 +3,3 @@
 files -> sources: items, one JSON value or stream each -> records: what was asked, what came back
       -> ledger: seen before? which prompt? -> importing: decode and commit, as a run does
 """
-
-from logprob_store.importing.importing import import_responses
-from logprob_store.importing.session import ImportSummary
-
-__all__ = ["ImportSummary", "import_responses"]

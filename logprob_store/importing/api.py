@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import InputError
-from logprob_store.importing.asked import BatchInputs
-from logprob_store.importing.blocks import open_file
+from logprob_store.importing.importer import ImportSession, ImportSummary
+from logprob_store.importing.known_requests import BatchInputs
+from logprob_store.importing.packed_files import open_file
 from logprob_store.importing.records import read_records
-from logprob_store.importing.session import ImportSession, ImportSummary
 from logprob_store.importing.sources import UNKNOWN_FORMAT, find_sources, items_of
-from logprob_store.process import set_up_for_a_run
+from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.schema import SAMPLES_PER_PROMPT
 from logprob_store.store.writing import open_run
 

@@ -13,13 +13,13 @@ from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from logprob_store.committing import AT_ONCE, Committer, Pending
 from logprob_store.errors import PromptError
-from logprob_store.importing.blocks import open_file
 from logprob_store.importing.ledger import Ledger, body_digest
+from logprob_store.importing.packed_files import open_file
+from logprob_store.importing.part_rows import Rows
 from logprob_store.importing.records import BAD_LINE, Record, problem, read_records
-from logprob_store.importing.rows import Rows
 from logprob_store.importing.sources import items_of
+from logprob_store.run.commit import AT_ONCE, Committer, Pending
 from logprob_store.store.manifest import Input
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from logprob_store.importing.asked import BatchInputs
+    from logprob_store.importing.known_requests import BatchInputs
     from logprob_store.importing.sources import Source
     from logprob_store.store.writing import RunWriter
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import polars as pl
 
-from logprob_store.store.reading import Store
+from logprob_store.store.tables import Store
 
 if TYPE_CHECKING:
     from logprob_store.importing.records import Record

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pyarrow as pa
 
-from logprob_store.committing import Pending, failure_row
 from logprob_store.request import Answer, Request, make_request
+from logprob_store.run.commit import Pending, failure_row
 from logprob_store.schema import IMPORTS, PROMPTS, arrow_schema
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.body import loads, raw_object
-from logprob_store.decode.choices import CHUNK, is_chunk
-from logprob_store.decode.registry import BODIES
-from logprob_store.decode.rows import clean_text
+from logprob_store.decode.formats.body import loads, raw_object
+from logprob_store.decode.formats.choices import CHUNK, is_chunk
+from logprob_store.decode.formats.registry import BODIES
+from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:

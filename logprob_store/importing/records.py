@@ -18,11 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.body import excerpt, loads
+from logprob_store.decode.formats.body import excerpt, loads
 from logprob_store.errors import CallError, DecodeError, FixtureError
-from logprob_store.fixtures import read_fixture
-from logprob_store.importing.asked import Asked, read_asked
-from logprob_store.importing.keys import (
+from logprob_store.importing.known_requests import Asked, read_asked
+from logprob_store.importing.raw_json import (
     begins_stream,
     endpoint_of,
     ends_stream,
@@ -34,12 +33,13 @@ from logprob_store.importing.keys import (
     value_of,
 )
 from logprob_store.importing.sources import UNKNOWN_FORMAT, Item
+from logprob_store.replay.fixtures import read_fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from logprob_store.importing.keys import Keys
+    from logprob_store.importing.raw_json import Keys
 
 
 BAD_LINE: Final = "bad_line"

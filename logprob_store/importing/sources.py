@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from logprob_store.decode.body import excerpt, loads
+from logprob_store.decode.formats.body import excerpt, loads
 from logprob_store.errors import DecodeError, InputError
-from logprob_store.importing.blocks import DAMAGED, skip_mark
+from logprob_store.importing.packed_files import DAMAGED, skip_mark
 
 if TYPE_CHECKING:
     import io

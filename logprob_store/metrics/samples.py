@@ -14,8 +14,8 @@ from typing import Final, TypeAlias
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column
-from logprob_store.metrics.judged import as_list
+from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.truth.pairs import as_list
 from logprob_store.schema import CHOICES_PER_SAMPLE
 
 __all__ = ["Clusters", "mc_entropy", "normalised_text", "sample_scores"]

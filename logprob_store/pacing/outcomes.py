@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.events import emit
 from logprob_store.failures import FAILURES
-from logprob_store.pacing.estimate import BYTES_PER_TOKEN
+from logprob_store.spending.likely_tokens import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
     from logprob_store.errors import LogprobStoreError
     from logprob_store.pacing.breaker import Breaker
-    from logprob_store.pacing.budget import Budget
     from logprob_store.pacing.concurrency import Concurrency
-    from logprob_store.pacing.headers import Told
+    from logprob_store.pacing.rates import Budget
     from logprob_store.pacing.slot import Slot
+    from logprob_store.transport.rate_headers import Told
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import CallError
+from logprob_store.pacing.bottleneck import Watch
 from logprob_store.pacing.breaker import Breaker
-from logprob_store.pacing.budget import Budget
 from logprob_store.pacing.concurrency import Concurrency
-from logprob_store.pacing.estimate import estimate_tokens
 from logprob_store.pacing.outcomes import Outcomes
+from logprob_store.pacing.rates import Budget
 from logprob_store.pacing.slot import Slot
-from logprob_store.pacing.verdict import Watch
+from logprob_store.spending.likely_tokens import estimate_tokens
 
 if TYPE_CHECKING:
     from logprob_store.request import Request

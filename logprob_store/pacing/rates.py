@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.events import emit
 
 if TYPE_CHECKING:
-    from logprob_store.pacing.headers import Level, Told
+    from logprob_store.transport.rate_headers import Level, Told
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from logprob_store.pacing.headers import Told
     from logprob_store.pacing.pacer import Pacer
     from logprob_store.request import Request
+    from logprob_store.transport.rate_headers import Told
 
 
 class Slot:

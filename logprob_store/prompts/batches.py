@@ -14,7 +14,7 @@ import pyarrow as pa
 from logprob_store.errors import PromptError, PromptsError
 from logprob_store.prompts.columns import checked_schema
 from logprob_store.prompts.ids import id_texts, null_rows, refuse_nulls
-from logprob_store.prompts.rows import Prompt, asked, asker, candidates_of
+from logprob_store.prompts.prompt import Prompt, asked, asker, candidates_of
 from logprob_store.prompts.scanning import scan
 from logprob_store.prompts.values import column_values
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from logprob_store.prompts.columns import Columns
-    from logprob_store.prompts.files import InputFile
-    from logprob_store.prompts.rows import Ask
+    from logprob_store.prompts.input_files import InputFile
+    from logprob_store.prompts.prompt import Ask
     from logprob_store.prompts.scanning import Rows
 
 
@@ -60,7 +60,8 @@ def read_prompts(
 
     >>> import tempfile, pyarrow.parquet as pq
     >>> from pathlib import Path
-    >>> from logprob_store.prompts import Columns, find_inputs
+    >>> from logprob_store.prompts.columns import Columns
+    >>> from logprob_store.prompts.input_files import find_inputs
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     pq.write_table(pa.table({"country": ["France", None]}), Path(folder) / "a.parquet")
     ...     about = Columns(template="Capital of {country}?")

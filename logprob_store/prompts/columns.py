@@ -20,7 +20,7 @@ from logprob_store.schema import PROMPTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from logprob_store.prompts.files import InputFile
+    from logprob_store.prompts.input_files import InputFile
 
 _TAKEN: Final = (*PROMPTS, "run")
 _TEXT: Final = "text: cast it, or write it with template"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from logprob_store.prompts.columns import Columns
-    from logprob_store.prompts.files import InputFile
+    from logprob_store.prompts.input_files import InputFile
 
 _BATCH_ROWS: Final = 8192
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from logprob_store.prompts.columns import Columns
-    from logprob_store.prompts.files import InputFile
+    from logprob_store.prompts.input_files import InputFile
     from logprob_store.prompts.scanning import Rows
 
 _BATCH_ROWS: Final = 65_536

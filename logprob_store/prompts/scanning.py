@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pyarrow.parquet as pq
 
-    from logprob_store.prompts.files import InputFile
+    from logprob_store.prompts.input_files import InputFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from logprob_store.errors import PromptsError
 from logprob_store.prompts.arrow_types import is_text
-from logprob_store.prompts.files import closest_first
+from logprob_store.prompts.input_files import closest_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.prompts.files import InputFile
+    from logprob_store.prompts.input_files import InputFile
 
 _PLAIN_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 

@@ -16,7 +16,7 @@ from logprob_store.errors import ReplayMissError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from logprob_store.fixtures import Fixture, Recordings
+    from logprob_store.replay.fixtures import Fixture, Recordings
     from logprob_store.request import Answer, Request
     from logprob_store.transport import Transport
 

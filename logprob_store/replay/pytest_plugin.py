@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def logprobs_client(request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
     """An `OpenAI` client that answers from the fixtures the marker names."""
-    from logprob_store.testing import replay_client
+    from logprob_store.replay.client import replay_client
 
     with replay_client(**_settings(request)) as client:
         yield client
@@ -50,7 +50,7 @@ def logprobs_client(request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
 @pytest.fixture
 def logprobs_async_client(request: pytest.FixtureRequest) -> openai.AsyncOpenAI:
     """An `AsyncOpenAI` client that answers from the fixtures the marker names."""
-    from logprob_store.testing import replay_client
+    from logprob_store.replay.client import replay_client
 
     return replay_client(**_settings(request), asynchronous=True)
 

@@ -15,21 +15,21 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from logprob_store.events import emit
-from logprob_store.pacing import Verdict
-from logprob_store.planning import plan_job
-from logprob_store.process import set_up_for_a_run
-from logprob_store.session import Session
+from logprob_store.pacing.bottleneck import Verdict
+from logprob_store.run.memory_settings import set_up_for_a_run
+from logprob_store.run.plan import plan_job
+from logprob_store.run.resources import open_spending, open_transport
+from logprob_store.run.session import Session
 from logprob_store.store.manifest import Input
 from logprob_store.store.writing import open_run
-from logprob_store.wiring import open_spending, open_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from logprob_store.job import Job
-    from logprob_store.session import Progress
-    from logprob_store.telemetry import Instrument
+    from logprob_store.run.session import Progress
+    from logprob_store.run.telemetry import Instrument
 
 
 log = logging.getLogger(__name__)

@@ -15,17 +15,19 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from logprob_store.claims import Claims
+from logprob_store.cache.claims import Claims
 from logprob_store.errors import CallError, StopRunError
-from logprob_store.retry import ask_until_answered
-from logprob_store.spending import Spending, usage_of
+from logprob_store.run.retry import ask_until_answered
+from logprob_store.spending.budget import Spending
+from logprob_store.usage import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from logprob_store.cache import AnswerCache, CachedAnswer
-    from logprob_store.pacing import Pacer, Verdict
+    from logprob_store.cache.answers import AnswerCache, CachedAnswer
+    from logprob_store.pacing.bottleneck import Verdict
+    from logprob_store.pacing.pacer import Pacer
     from logprob_store.request import Answer, Request
     from logprob_store.transport import Transport
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from logprob_store.committing import AT_ONCE, Committer, Pending, failure_row
-from logprob_store.scoring import FirstLook
+from logprob_store.run.commit import AT_ONCE, Committer, Pending, failure_row
+from logprob_store.run.prompt_scoring import FirstLook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from logprob_store.errors import CallError, StopRunError
-    from logprob_store.planning import BadCall, Chunk
     from logprob_store.request import Answer, Request
-    from logprob_store.session import Progress
+    from logprob_store.run.plan import BadCall, Chunk
+    from logprob_store.run.session import Progress
     from logprob_store.store.writing import RunWriter
 
 PART_SECONDS: Final = 60.0

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from logprob_store.anomalies import count_anomalies
-from logprob_store.decode import Decoder
+from logprob_store.decode.anomalies import count_anomalies
+from logprob_store.decode.decoder import Decoder
 from logprob_store.errors import CallError, DecodeError
 from logprob_store.events import emit_prompt_failed
 from logprob_store.failures import FAILURES as CLASSES
+from logprob_store.run.prompt_scoring import without_unscored
 from logprob_store.schema import FAILURES, arrow_schema
-from logprob_store.scoring import without_unscored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from concurrent.futures import Future
 
-    from logprob_store.planning import BadCall
     from logprob_store.request import Answer, Request
+    from logprob_store.run.plan import BadCall
     from logprob_store.store.manifest import Input
     from logprob_store.store.writing import RunWriter
 

@@ -11,25 +11,28 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from logprob_store.estimate import Estimate
-from logprob_store.fixtures import Recordings
-from logprob_store.pacing.estimate import estimate_prompt_tokens
-from logprob_store.planning import check_plan, plan_job
-from logprob_store.run import default_run_name
-from logprob_store.session import ASK_ANEW
-from logprob_store.spending import CALL_LOG, Spending, Usage, choices, most_output, read_call_log, worst_case
+from logprob_store.replay.fixtures import Recordings
+from logprob_store.run.api import default_run_name
+from logprob_store.run.estimate import Estimate
+from logprob_store.run.plan import check_plan, plan_job
+from logprob_store.run.resources import open_cache
+from logprob_store.run.session import ASK_ANEW
+from logprob_store.spending.budget import Spending
+from logprob_store.spending.likely_tokens import estimate_prompt_tokens
+from logprob_store.spending.most_tokens import choices, most_output, worst_case
+from logprob_store.store.call_log import CALL_LOG, read_call_log
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import manifest_path, read_manifest, run_folder
-from logprob_store.store.reading import open_store
-from logprob_store.wiring import open_cache
+from logprob_store.store.tables import open_store
+from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from logprob_store.job import Job
-    from logprob_store.planning import Plan
     from logprob_store.request import Request
+    from logprob_store.run.plan import Plan
     from logprob_store.store.manifest import Manifest
 
 _UNKNOWN: Final = -1

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 
-    from logprob_store.cache import CachedAnswer
-    from logprob_store.planning import Chunk
+    from logprob_store.cache.answers import CachedAnswer
     from logprob_store.request import Request
+    from logprob_store.run.plan import Chunk
 
     LookUp = Callable[[Sequence[Request]], Coroutine[Any, Any, Mapping[str, CachedAnswer]]]
 

@@ -12,19 +12,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from logprob_store.errors import PromptError
-from logprob_store.prompts import (
-    Columns,
-    candidate_counts,
-    check_ids,
-    find_inputs,
-    kept_schema,
-    read_prompts,
-    rendered,
-)
+from logprob_store.prompts.batches import read_prompts
+from logprob_store.prompts.columns import Columns, kept_schema
+from logprob_store.prompts.counting import candidate_counts
+from logprob_store.prompts.ids import check_ids
+from logprob_store.prompts.input_files import find_inputs
+from logprob_store.prompts.prompt import rendered
 from logprob_store.request import Request, build_body, make_request
+from logprob_store.run.prompt_scoring import check_scoring, scoring_params
 from logprob_store.schema import PROMPTS, arrow_schema
-from logprob_store.scoring import check_scoring, scoring_params
-from logprob_store.spending import check_bounded
+from logprob_store.spending.most_tokens import check_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator
@@ -32,7 +29,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from logprob_store.job import Job
-    from logprob_store.prompts import InputFile, Prompt, PromptBatch
+    from logprob_store.prompts.batches import PromptBatch
+    from logprob_store.prompts.input_files import InputFile
+    from logprob_store.prompts.prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)

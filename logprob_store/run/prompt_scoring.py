@@ -22,7 +22,7 @@ from logprob_store.schema import CHOICES_PER_SAMPLE, completion_id
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.decode.decoding import Decoded
+    from logprob_store.decode.decoder import Decoded
     from logprob_store.job import ModelSection
     from logprob_store.request import Answer
     from logprob_store.store.manifest import Manifest

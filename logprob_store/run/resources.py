@@ -9,15 +9,17 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from logprob_store.asking import Asker
-from logprob_store.cache import AnswerCache
+from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import JobError
-from logprob_store.fixtures import Recordings
-from logprob_store.pacing import Pacer
-from logprob_store.spending import CALL_LOG, Spending, Usage, open_call_log, usage_of
+from logprob_store.pacing.pacer import Pacer
+from logprob_store.replay.fixtures import Recordings
+from logprob_store.replay.matching import replay_transport
+from logprob_store.run.asker import Asker
+from logprob_store.spending.budget import Spending
+from logprob_store.store.call_log import CALL_LOG, open_call_log
 from logprob_store.store.manifest import Spent, run_folder
-from logprob_store.transport.replay import replay_transport
-from logprob_store.transport.service import check_key, check_url
+from logprob_store.transport.url_and_key import check_key, check_url
+from logprob_store.usage import Usage, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from logprob_store.job import Job
     from logprob_store.request import Answer, Request
-    from logprob_store.spending import OpenCall
+    from logprob_store.store.call_log import OpenCall
     from logprob_store.store.writing import RunWriter
     from logprob_store.transport import Transport
 

@@ -16,12 +16,12 @@ import tenacity
 
 from logprob_store.errors import CallError, RetryableError
 from logprob_store.events import emit
-from logprob_store.spending import Spending
+from logprob_store.spending.budget import Spending
 
 if TYPE_CHECKING:
-    from logprob_store.pacing import Pacer
+    from logprob_store.pacing.pacer import Pacer
     from logprob_store.request import Answer, Request
-    from logprob_store.spending import Hold
+    from logprob_store.spending.budget import Hold
     from logprob_store.transport import Transport
 
 log = logging.getLogger(__name__)

@@ -19,21 +19,21 @@ from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import CallError, DiskError, StopRunError
 from logprob_store.events import emit, emit_prompt_failed
-from logprob_store.looking_up import look_up_ahead
-from logprob_store.pacing import Verdict
-from logprob_store.parts import PartBuffer
-from logprob_store.planning import check_plan
-from logprob_store.wiring import open_asker
+from logprob_store.pacing.bottleneck import Verdict
+from logprob_store.run.buffer import PartBuffer
+from logprob_store.run.lookahead import look_up_ahead
+from logprob_store.run.plan import check_plan
+from logprob_store.run.resources import open_asker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from logprob_store.asking import Asker
-    from logprob_store.cache import CachedAnswer
-    from logprob_store.looking_up import Few
-    from logprob_store.planning import BadCall, Chunk, Plan
+    from logprob_store.cache.answers import CachedAnswer
     from logprob_store.request import Answer, Request
-    from logprob_store.spending import Spending
+    from logprob_store.run.asker import Asker
+    from logprob_store.run.lookahead import Few
+    from logprob_store.run.plan import BadCall, Chunk, Plan
+    from logprob_store.spending.budget import Spending
     from logprob_store.store.writing import RunWriter
     from logprob_store.transport import Transport
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from logprob_store.errors import CallError, StopRunError
 from logprob_store.failures import FAILURES
-from logprob_store.spending.usage import Usage, usage_of
-from logprob_store.spending.worst_case import worst_case
+from logprob_store.spending.most_tokens import worst_case
+from logprob_store.usage import Usage, usage_of
 
 if TYPE_CHECKING:
     from logprob_store.request import Answer, Request
-    from logprob_store.spending.call_log import CallLog
-    from logprob_store.spending.usage import Prices
+    from logprob_store.store.call_log import CallLog
+    from logprob_store.usage import Prices
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.errors import PromptError
-from logprob_store.spending.usage import Usage
+from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,3 +1,1 @@
-"""The store: one folder per table, one manifest per run. `writing` commits, `reading` shows what is committed."""
-
-from __future__ import annotations
+"""The store: one folder per table, one manifest per run. `writing` commits, `tables` shows what is committed."""

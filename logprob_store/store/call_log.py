@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.errors import DiskError
-from logprob_store.spending.usage import Usage
 from logprob_store.store.manifest import sync_folder
+from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -21,12 +21,12 @@ from logprob_store.store.manifest import Counts, Manifest, Part, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from logprob_store.metrics.comparison import Comparison
-    from logprob_store.metrics.in_order import OrderedTokens
-    from logprob_store.metrics.labels import Labels, Shared
-    from logprob_store.metrics.pieces import Piece
+    from logprob_store.metrics.engine.arrays import OrderedTokens
+    from logprob_store.metrics.engine.part_batches import Piece
+    from logprob_store.metrics.labels.probabilities import Labels, Shared
+    from logprob_store.metrics.labels.spelling import Difference
     from logprob_store.metrics.samples import Clusters
-    from logprob_store.metrics.spelling import Difference
+    from logprob_store.metrics.two_runs.comparison import Comparison
 
 _LARGE_PART: Final = 250_000
 """Tokens and alternatives from which on a part is read by itself."""
@@ -150,7 +150,7 @@ class Store:
         Raises:
             InputError: there is no metric of a name.
         """
-        from logprob_store.metrics.scores import scores_in_pieces
+        from logprob_store.metrics.engine.score_table import scores_in_pieces
 
         return scores_in_pieces(list(self._pieces()), Store(self.path, ()).tables(), metrics=metrics)
 
@@ -182,7 +182,7 @@ class Store:
             InputError: there are no two runs of one job.
             RunNotFoundError: a store has no such run.
         """
-        from logprob_store.metrics.comparison import compare
+        from logprob_store.metrics.two_runs.comparison import compare
 
         theirs = self if other is None else other
         later = theirs.only(run_b or theirs.newest_run())
@@ -237,7 +237,7 @@ class Store:
                 yield self._piece(manifest, parts, rows)
 
     def _piece(self, manifest: Manifest, parts: list[Part], rows: int) -> Piece:
-        from logprob_store.metrics.pieces import Piece
+        from logprob_store.metrics.engine.part_batches import Piece
 
         of_parts = Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
         tables = of_parts.sorted_tables if len(parts) == 1 else of_parts.tables
@@ -245,7 +245,7 @@ class Store:
 
     def tokens_in_order(self, places: bool) -> list[OrderedTokens | None]:  # noqa: FBT001  a Piece calls it
         """The tokens of each part as arrays, None for a part where they do not lie in the order of writing."""
-        from logprob_store.store.token_arrays import read_in_order
+        from logprob_store.analysis.token_arrays import read_in_order
 
         return [read_in_order(path, places=places) for path in self.files("tokens")]
 
@@ -256,13 +256,13 @@ class Store:
 
     def candidate_scores(self) -> pl.LazyFrame:
         """One row per candidate of runs that scored continuations; see docs/scoring.md."""
-        from logprob_store.metrics.candidates import candidate_scores
+        from logprob_store.metrics.given.candidates import candidate_scores
 
         return candidate_scores(self.tokens, self.alternatives, self.completions, self.prompts)
 
     def text_scores(self) -> pl.LazyFrame:
         """One row per text that was sent and scored: perplexity, bits per byte and more; see docs/scoring.md."""
-        from logprob_store.metrics.texts import text_scores
+        from logprob_store.metrics.given.texts import text_scores
 
         return text_scores(self.tokens, self.completions, self.prompts)
 
@@ -277,7 +277,7 @@ class Store:
         section: str = "content",
     ) -> pl.LazyFrame:
         """One row per completion and label: how likely the model was to give it; see docs/metrics.md."""
-        from logprob_store.metrics.labels import label_probabilities
+        from logprob_store.metrics.labels.probabilities import label_probabilities
 
         return label_probabilities(
             self.tokens,
@@ -292,7 +292,7 @@ class Store:
 
     def fields(self, *, sections: Sequence[str] = ("content", "tool"), wrapped: bool = True) -> pl.LazyFrame:
         """One row per value of each JSON answer, with the scores of its tokens; see docs/metrics.md."""
-        from logprob_store.metrics.fields import field_confidence
+        from logprob_store.metrics.spans.fields import field_confidence
 
         return field_confidence(self.tokens, sections=sections, wrapped=wrapped)
 

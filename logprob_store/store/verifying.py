@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from logprob_store.errors import StoreError, StoreNotFoundError
 from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA
-from logprob_store.spending import CALL_LOG, Usage, read_call_log, restore_call_log
+from logprob_store.store.call_log import CALL_LOG, read_call_log, restore_call_log
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import (
     PREVIOUS,
@@ -30,6 +30,7 @@ from logprob_store.store.manifest import (
     write_manifest,
 )
 from logprob_store.store.writing import locked
+from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

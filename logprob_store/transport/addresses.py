@@ -17,7 +17,7 @@ import yarl
 from logprob_store.errors import JobError
 from logprob_store.job import OPENAI_BASE_URL
 from logprob_store.request import PATHS
-from logprob_store.transport.service import check_key
+from logprob_store.transport.url_and_key import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

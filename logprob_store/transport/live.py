@@ -20,28 +20,22 @@ import httpx2
 
 from logprob_store.errors import CallError, LogprobStoreError, RetryableError
 from logprob_store.job import OPENAI_BASE_URL
-from logprob_store.pacing import Told, read_told
 from logprob_store.request import Answer
-from logprob_store.spending import find_usage, read_usage
 from logprob_store.transport.addresses import Addresses
-from logprob_store.transport.bodies import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
-from logprob_store.transport.idle import RequestOverQuiet, StaleConnectionError
-from logprob_store.transport.redacting import Redaction
-from logprob_store.transport.refusals import (
-    error_of_status,
-    error_said,
-    excerpt,
-    one_line,
-    retry_after_s,
-)
-from logprob_store.transport.service import check_url
+from logprob_store.transport.body_reader import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
+from logprob_store.transport.idle_connections import RequestOverQuiet, StaleConnectionError
+from logprob_store.transport.rate_headers import Told, read_told
+from logprob_store.transport.redaction import Redaction
+from logprob_store.transport.refusals import error_of_status, error_said, excerpt, one_line, retry_after_s
+from logprob_store.transport.url_and_key import check_url
+from logprob_store.usage import find_usage, read_usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from logprob_store.request import Request
-    from logprob_store.spending import Usage
     from logprob_store.transport import Transport
+    from logprob_store.usage import Usage
 
 _KEPT_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
 _CONNECT_TIMEOUT_S: Final = 10.0

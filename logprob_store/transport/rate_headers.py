@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from logprob_store.spending import Usage
+    from logprob_store.usage import Usage
 
 _LONGEST_RESET_S: Final = 32 * 86400.0
 _EPOCH_S: Final = 1e9

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 from rich.text import Text
 
-from logprob_store.view.plain import printable
+from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
     import polars as pl

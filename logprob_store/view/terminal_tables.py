@@ -12,12 +12,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from logprob_store.view.plain import printable
+from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
 
-    from logprob_store.store.reading import Store
+    from logprob_store.store.tables import Store
 
 _WIDEST: Final = 60
 _PROSE: Final = frozenset({"text", "example", "message", "continuation", "answer_a", "answer_b"})

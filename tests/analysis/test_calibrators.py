@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 import logprob_store as ls
-from logprob_store.calibrators import FittedOn, calibrator_names, differences
-from logprob_store.calibrators.fitting import _isotonic
+from logprob_store.analysis.calibrators.apply import differences
+from logprob_store.analysis.calibrators.calibrator import FittedOn
+from logprob_store.analysis.calibrators.fit import _isotonic
+from logprob_store.analysis.calibrators.storage import calibrator_names
 from logprob_store.errors import InputError, StoreError
 from logprob_store.job import override
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 METHODS = ["isotonic", "platt", "temperature"]
 ANY_ROWS = FittedOn(20, 10, 0, "confidence", "correct", [], "", None, [], None, "")
 GRID = pl.DataFrame({"confidence": [number / 200 for number in range(201)]})

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-import logprob_store.metrics as ls
+import logprob_store as ls
+from logprob_store.analysis.token_arrays import read_in_order
 from logprob_store.errors import StoreError
-from logprob_store.metrics import catalogue
+from logprob_store.metrics.engine import catalogue
 from logprob_store.schema import COMPLETIONS, TOKENS, arrow_schema
-from logprob_store.store.reading import open_store
-from logprob_store.store.token_arrays import read_in_order
+from logprob_store.store.tables import open_store
 from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:

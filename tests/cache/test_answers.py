@@ -18,7 +18,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logprob_store.cache import AnswerCache
+from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CacheError, DiskError
 from logprob_store.request import Answer, make_request
 
@@ -324,7 +324,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 _WRITER = """
     import sys
     from pathlib import Path
-    from logprob_store.cache import AnswerCache
+    from logprob_store.cache.answers import AnswerCache
     from logprob_store.request import Answer, make_request
 
     def answer(name):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from logprob_store import claims
-from logprob_store.asking import Asker
-from logprob_store.cache import AnswerCache
-from logprob_store.claims import Claims
+from logprob_store.cache import claims
+from logprob_store.cache.answers import AnswerCache
+from logprob_store.cache.claims import Claims
 from logprob_store.errors import CacheError, CallError
-from logprob_store.pacing import Pacer
+from logprob_store.pacing.pacer import Pacer
 from logprob_store.request import Answer, Request, make_request
+from logprob_store.run.asker import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -30,7 +30,7 @@ OTHER = "cd" * 32
 _HOLDER = """
     import sys
     from pathlib import Path
-    from logprob_store import claims
+    from logprob_store.cache import claims
     if sys.argv[3] == "posix":
         claims._OF_OPEN_FILE = None
     held = claims.Claims(Path(sys.argv[1]))

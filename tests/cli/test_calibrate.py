@@ -12,10 +12,10 @@ import pytest
 
 import logprob_store as ls
 from logprob_store import cli
-from logprob_store.calibrators.truth import same_text
+from logprob_store.analysis.calibrators.expected_answers import same_text
 from logprob_store.job import override
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 
 Logprobs = Callable[..., tuple[int, str, str]]
 

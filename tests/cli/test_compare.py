@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from logprob_store.cli import app
 from logprob_store.errors import InputError
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, PROMPTS, TOKENS, arrow_schema, completion_id
-from logprob_store.store.reading import open_store
+from logprob_store.store.tables import open_store
 from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:

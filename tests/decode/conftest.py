@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from logprob_store.decode import decode_answers, rebuild_logprobs
+from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.rebuild import rebuild_logprobs
 from logprob_store.request import Answer, make_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from logprob_store.decode import Decoded
+    from logprob_store.decode.decoder import Decoded
 
 
 collect_ignore = ["fuzz_atheris.py"]  # a script, whose import needs atheris

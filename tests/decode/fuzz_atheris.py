@@ -20,7 +20,7 @@ import atheris
 
 with atheris.instrument_imports(include=["logprob_store.decode"], enable_loader_override=False):
     import logprob_store.decode
-    from logprob_store.decode import decoding
+    from logprob_store.decode import decoder as decoding
 
 
 def _neighbour(name: str) -> Any:

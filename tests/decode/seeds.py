@@ -172,7 +172,8 @@ def damage_bytes(content: bytes, pick: Callable[[int], int]) -> bytes:
 
 def check(content: bytes, make_answer: Callable[..., Any], *, asked: bool) -> None:
     """Rows that can be turned back, or a failure that says what is wrong and where; its neighbours are unharmed."""
-    from logprob_store.decode import decode_answers, rebuild_logprobs
+    from logprob_store.decode.decoder import decode_answers
+    from logprob_store.decode.rebuild import rebuild_logprobs
 
     good = json.dumps(BODIES["chat"]).encode()
     answers = [make_answer(body, prompt_index=n, logprobs=asked) for n, body in enumerate((good, content, good))]

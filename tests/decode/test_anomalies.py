@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from logprob_store.anomalies import count_anomalies
-from logprob_store.decode import decode_answers
+from logprob_store.decode.anomalies import count_anomalies
+from logprob_store.decode.decoder import decode_answers
 from logprob_store.request import Answer, make_request
 
 

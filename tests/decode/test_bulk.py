@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import decode_answers, decoding, rebuild_logprobs
+from logprob_store.decode import decoder as decoding
+from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.rebuild import rebuild_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import decode_answers
+from logprob_store.decode.decoder import decode_answers
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS, arrow_schema
 
 if TYPE_CHECKING:

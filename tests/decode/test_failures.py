@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import chat as chat_shape
-from logprob_store.decode import decode_answers, decoding
+from logprob_store.decode import decoder as decoding
+from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.formats import chat as chat_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode import decoding
+from logprob_store.decode import decoder as decoding
 
 
 def _neighbour(name: str) -> Any:

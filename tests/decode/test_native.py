@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from logprob_store.anomalies import count_anomalies
-from logprob_store.decode import decode_answers, rebuild_logprobs
+from logprob_store.decode.anomalies import count_anomalies
+from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.rebuild import rebuild_logprobs
 from logprob_store.view.highlight import coloured, uncertain
 
 if TYPE_CHECKING:

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode import decode_answers, decoding
+from logprob_store.decode import decoder as decoding
+from logprob_store.decode.decoder import decode_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from logprob_store.decode import Decoded
+    from logprob_store.decode.decoder import Decoded
 
 _spec = importlib.util.spec_from_file_location("decode_conftest", Path(__file__).with_name("conftest.py"))
 assert _spec is not None

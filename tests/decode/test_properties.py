@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode import decode_answers, decoding
+from logprob_store.decode import decoder as decoding
+from logprob_store.decode.decoder import decode_answers
 
 if TYPE_CHECKING:
-    from logprob_store.decode import Decoded
+    from logprob_store.decode.decoder import Decoded
 
 
 def _neighbour(name: str) -> Any:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from logprob_store.decode import decode_answers, rebuild_logprobs
+from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.rebuild import rebuild_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

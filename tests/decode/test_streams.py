@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import merge_stream
+from logprob_store.decode.formats.reader import merge_stream
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:

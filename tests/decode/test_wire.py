@@ -9,9 +9,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from logprob_store.decode import decode_answers, rebuild_logprobs
-from logprob_store.decode.flat import flagged
-from logprob_store.decode.rows import FLAGS, classify, wire_number
+from logprob_store.decode.bulk.scanned_rows import flagged
+from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.rebuild import rebuild_logprobs
+from logprob_store.decode.token_rows import FLAGS, classify, wire_number
 from logprob_store.decode.wire import apply_patch, differences, seal
 
 if TYPE_CHECKING:

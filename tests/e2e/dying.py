@@ -56,7 +56,7 @@ def main() -> None:
     """Run the command line under watch."""
     import pyarrow.parquet as pq
 
-    from logprob_store.cache import AnswerCache
+    from logprob_store.cache.answers import AnswerCache
     from logprob_store.cli import main as logprobs
 
     pq.write_table = watched(pq.write_table)

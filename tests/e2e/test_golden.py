@@ -1,4 +1,4 @@
-"""What a user has on disk from version 0.1.0 still reads, verifies, goes on and is found in the cache (`tests/golden`)."""
+"""What a user has on disk from 0.1.0 still reads, verifies, goes on and is found in the cache (`tests/golden`)."""
 
 from __future__ import annotations
 

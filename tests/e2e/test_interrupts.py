@@ -16,7 +16,7 @@ import pytest
 from fault_accounts import differences
 from hypothesis import settings
 
-from logprob_store.cache import AnswerCache
+from logprob_store.cache.answers import AnswerCache
 from logprob_store.request import request_key
 from logprob_store.store.verifying import verify_store
 

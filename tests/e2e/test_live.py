@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 import logprob_store as ls
-from logprob_store.cache import AnswerCache
+from logprob_store.cache.answers import AnswerCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

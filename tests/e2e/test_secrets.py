@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from logprob_store.cache import AnswerCache
+from logprob_store.cache.answers import AnswerCache
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 

@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 
 import logprob_store as ls
-from logprob_store.importing import ImportSummary, import_responses
+from logprob_store.importing.api import import_responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from logprob_store.importing.importer import ImportSummary
 
 Frames = dict[str, pl.DataFrame]
 

@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 import logprob_store as ls
-from logprob_store import committing
-from logprob_store.importing import blocks, session
+from logprob_store.importing import importer as session
+from logprob_store.importing import packed_files as blocks
 from logprob_store.job import override
+from logprob_store.run import commit as committing
 from logprob_store.store.verifying import repair_store, verify_store
 
 if TYPE_CHECKING:

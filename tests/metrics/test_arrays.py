@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from logprob_store.metrics import catalogue, in_order
-from logprob_store.metrics.in_order import IN_ORDER, OrderedTokens, scores_in_order
+from logprob_store.metrics.engine import arrays as in_order
+from logprob_store.metrics.engine import catalogue
+from logprob_store.metrics.engine.arrays import IN_ORDER, OrderedTokens, scores_in_order
 
 EXPRESSIONS = {**catalogue.TOTALS, **catalogue.FROM_TOKENS}
 NAMES = list(IN_ORDER)

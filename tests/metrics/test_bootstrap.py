@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from logprob_store.metrics.bootstrap import bootstrap, bootstrap_mean
+from logprob_store.metrics.truth.bootstrap import bootstrap, bootstrap_mean
 
 MEAN = pl.col("x").mean()
 
@@ -115,7 +115,7 @@ def test_large_frames_are_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> No
     """How many resamples are evaluated together changes nothing."""
     frame = normal(40)
     together = bootstrap(frame, MEAN, resamples=50)
-    monkeypatch.setattr(import_module("logprob_store.metrics.bootstrap"), "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(import_module("logprob_store.metrics.truth.bootstrap"), "_ROWS_AT_ONCE", 1)
 
     assert_frame_equal(bootstrap(frame, MEAN, resamples=50), together, rel_tol=1e-12)
 

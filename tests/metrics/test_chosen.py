@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-import logprob_store.metrics as ls
+import logprob_store as ls
 from logprob_store.schema import ALTERNATIVES, TOKENS
 
 SHOWN = [("a", b"a", 1, math.log(0.5)), ("b", b"b", 2, math.log(0.25))]

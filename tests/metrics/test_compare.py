@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-import logprob_store.metrics as ls
+import logprob_store as ls
 from logprob_store.errors import InputError
-from logprob_store.metrics.comparison import compare_in_batches
-from logprob_store.metrics.pair_batches import PairedRuns
+from logprob_store.metrics.two_runs.comparison import compare_in_batches
+from logprob_store.metrics.two_runs.pair_batches import PairedRuns
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logprob_store.metrics.conformal import Conformal, conformal_threshold
+from logprob_store.metrics.truth.conformal import Conformal, conformal_threshold
 
 ROW = ["id"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-import logprob_store.metrics as ls
+import logprob_store as ls
 
 # section "Autocomplete": stem -> (next token, logprob, printed per cent), as the notebook prints them
 AUTOCOMPLETE = {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import logprob_store.metrics as ls
+import logprob_store as ls
 
 weights = st.lists(st.floats(1e-6, 1), min_size=3, max_size=60)
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import logprob_store as ls
-from logprob_store.metrics.json_find import find_json
-from logprob_store.metrics.json_scan import scan_json
+from logprob_store.metrics.spans.json_find import find_json
+from logprob_store.metrics.spans.json_scan import scan_json
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
@@ -435,7 +435,7 @@ def test_order_of_rows_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch)
     answers = [whole(json.dumps({"n": number, "s": "x" * number})) for number in range(9)]
     expected = ls.field_confidence(table(*answers)).sort("completion_id", "field_index").collect()
     shuffled = table(*answers).collect().sample(fraction=1, shuffle=True, seed=1).lazy()
-    monkeypatch.setattr("logprob_store.metrics.in_parts._ROWS", 50)
+    monkeypatch.setattr("logprob_store.metrics.engine.lazy_source._ROWS", 50)
     found = ls.field_confidence(shuffled)
 
     assert found.sort("completion_id", "field_index").collect().equals(expected)

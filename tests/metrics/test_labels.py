@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import logprob_store as ls
 from logprob_store.errors import LabelsCollideError
-from logprob_store.metrics.spelling import Spelling
+from logprob_store.metrics.labels.spelling import Spelling
 
 Step = tuple[str | bytes, float | None, dict[str | bytes, float | None]]
 """The chosen token, its logprob, and what was listed, the chosen one among them or not."""
@@ -587,7 +587,7 @@ def test_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few completions at a time give the same rows, and a filter on a completion is only that one's."""
     frames = tables(*([step({"Yes": 0.1 * n, "No": 0.09 * n})] for n in range(1, 6)))
     expected = ls.label_probabilities(*frames, ["yes", "no"]).sort("completion_id", "label_index").collect()
-    monkeypatch.setattr("logprob_store.metrics.labels._TOKEN_ROWS", 2)
+    monkeypatch.setattr("logprob_store.metrics.labels.probabilities._TOKEN_ROWS", 2)
     found = ls.label_probabilities(*frames, ["yes", "no"])
 
     assert found.sort("completion_id", "label_index").collect().equals(expected)

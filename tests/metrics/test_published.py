@@ -7,7 +7,7 @@ from math import log
 import polars as pl
 import pytest
 
-import logprob_store.metrics as ls
+import logprob_store as ls
 
 
 def judged(confidence: list[float], correct: list[int]) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import logprob_store.metrics as ls
+import logprob_store as ls
 from logprob_store.schema import Section
 
 

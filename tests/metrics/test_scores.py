@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-import logprob_store.metrics as ls
+import logprob_store as ls
 from logprob_store.errors import InputError
-from logprob_store.metrics import catalogue
-from logprob_store.metrics.scores import Piece, scores_in_pieces
+from logprob_store.metrics.engine import catalogue
+from logprob_store.metrics.engine.score_table import Piece, scores_in_pieces
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, KEYS, TOKENS
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-import logprob_store.metrics as ls
-from logprob_store.metrics.guarantee import guaranteed_threshold
+import logprob_store as ls
+from logprob_store.metrics.truth.guarantee import guaranteed_threshold
 
 # Few distinct values, so that ties are common.
 CONFIDENCES = st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]) | st.floats(0, 1)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-import logprob_store.metrics as ls
+import logprob_store as ls
 from logprob_store.schema import KEYS, TOKENS
 
 if TYPE_CHECKING:

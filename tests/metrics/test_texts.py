@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import logprob_store as ls
-from logprob_store.metrics.aligning import asked_texts, token_sizes
+from logprob_store.metrics.given.alignment import asked_texts, token_sizes
 
 
 def scored(text: str, pieces: list[tuple[str | None, float | None]], *, first: int = 0) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-import logprob_store.metrics as ls
+import logprob_store as ls
 
 TOKEN = ["run", "completion_id", "section", "position"]
 EVERY = {

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import logprob_store.metrics as ls
-from logprob_store.metrics.windows import Statistic
+import logprob_store as ls
+from logprob_store.metrics.tokens.windows import Statistic
 from logprob_store.schema import KEYS, TOKENS
 
 if TYPE_CHECKING:

@@ -10,12 +10,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from logprob_store.errors import CallError, RetryableError
-from logprob_store.pacing import Level, Pacer, Told
 from logprob_store.request import Answer, Request, make_request
-from logprob_store.retry import ask_until_answered
+from logprob_store.run.retry import ask_until_answered
+from logprob_store.transport.rate_headers import Level, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    from logprob_store.pacing.pacer import Pacer
 
 _T = TypeVar("_T")
 

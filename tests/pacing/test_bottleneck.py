@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from logprob_store.cli.running import summary_line
-from logprob_store.pacing import Verdict
-from logprob_store.run import RunSummary
+from logprob_store.cli.run import summary_line
+from logprob_store.pacing.bottleneck import Verdict
+from logprob_store.run.api import RunSummary
 
 
 @pytest.mark.parametrize(

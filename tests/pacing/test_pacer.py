@@ -11,7 +11,8 @@ import pytest
 from simulation import Fickle, LimitedServer, ask_all, ask_for, request, run
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.pacing import Level, Pacer, Told
+from logprob_store.pacing.pacer import Pacer
+from logprob_store.transport.rate_headers import Level, Told
 
 if TYPE_CHECKING:
     from logprob_store.request import Request

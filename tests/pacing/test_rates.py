@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.pacing import Level, Told
-from logprob_store.pacing.budget import Budget, Window
+from logprob_store.pacing.rates import Budget, Window
+from logprob_store.transport.rate_headers import Level, Told
 
 
 def _starts(window: Window, costs: list[float], begin: float = 0.0) -> list[float]:

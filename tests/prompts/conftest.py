@@ -10,13 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from logprob_store.prompts import Columns, find_inputs, read_prompts
+from logprob_store.prompts.batches import read_prompts
+from logprob_store.prompts.columns import Columns
+from logprob_store.prompts.input_files import find_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from logprob_store.prompts import InputFile, Prompt
+    from logprob_store.prompts.input_files import InputFile
+    from logprob_store.prompts.prompt import Prompt
 
 # Not `ru_maxrss`: a child starts with its parent's.
 MEASURE = """

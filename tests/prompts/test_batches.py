@@ -14,20 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logprob_store.errors import PromptsError
-from logprob_store.prompts import (
-    Columns,
-    InputFile,
-    Prompt,
-    PromptBatch,
-    check_ids,
-    find_inputs,
-    kept_schema,
-    read_prompts,
-)
+from logprob_store.prompts.batches import PromptBatch, read_prompts
+from logprob_store.prompts.columns import Columns, kept_schema
+from logprob_store.prompts.ids import check_ids
+from logprob_store.prompts.input_files import InputFile, find_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from logprob_store.prompts.prompt import Prompt
 
 
 def batches(inputs: list[InputFile], **says: Any) -> list[PromptBatch]:

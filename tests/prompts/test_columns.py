@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from logprob_store.errors import PromptsError, TemplateError
-from logprob_store.prompts import Columns, InputFile, find_inputs, kept_schema, read_prompts
+from logprob_store.prompts.batches import read_prompts
+from logprob_store.prompts.columns import Columns, kept_schema
+from logprob_store.prompts.input_files import InputFile, find_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

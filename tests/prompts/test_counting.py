@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from logprob_store.prompts import Columns, candidate_counts
+from logprob_store.prompts.columns import Columns
+from logprob_store.prompts.counting import candidate_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

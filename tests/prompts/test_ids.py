@@ -13,11 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from logprob_store.errors import PromptsError
-from logprob_store.prompts import Columns, InputFile, Prompt, check_ids, read_prompts
+from logprob_store.prompts.batches import read_prompts
+from logprob_store.prompts.columns import Columns
+from logprob_store.prompts.ids import check_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from logprob_store.prompts.input_files import InputFile
+    from logprob_store.prompts.prompt import Prompt
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from logprob_store.errors import PromptsError
-from logprob_store.prompts import find_inputs
+from logprob_store.prompts.input_files import find_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

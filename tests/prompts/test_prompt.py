@@ -11,11 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logprob_store.errors import PromptsError
-from logprob_store.prompts import Columns, InputFile, Prompt, read_prompts, rendered
+from logprob_store.prompts.batches import read_prompts
+from logprob_store.prompts.columns import Columns
+from logprob_store.prompts.prompt import Prompt, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from logprob_store.prompts.input_files import InputFile
 
 USER = {"role": "user", "content": "Hi"}
 

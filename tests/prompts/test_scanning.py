@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from logprob_store.errors import PromptsError
-from logprob_store.prompts import InputFile, find_inputs
+from logprob_store.prompts.input_files import InputFile, find_inputs
 from logprob_store.prompts.scanning import scan
 from logprob_store.prompts.unifying import unified_schema
 

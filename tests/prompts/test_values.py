@@ -12,11 +12,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from logprob_store.prompts import InputFile, Prompt, find_inputs
+from logprob_store.prompts.input_files import InputFile, find_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from logprob_store.prompts.prompt import Prompt
 
 USER = {"role": "user", "content": "Hi"}
 

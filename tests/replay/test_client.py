@@ -13,13 +13,13 @@ from openai.types.chat import ChatCompletion
 
 import logprob_store as ls
 from logprob_store.errors import FixtureError, ReplayMissError
-from logprob_store.fixtures import Recordings, write_fixtures
+from logprob_store.replay.fixtures import Recordings, write_fixtures
 from logprob_store.request import Answer, make_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CAPITALS = Path(__file__).parents[1] / "fixtures" / "capitals-chat.jsonl"
+CAPITALS = Path(__file__).parents[2] / "fixtures" / "capitals-chat.jsonl"
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.decode import decode_answers, rebuild_logprobs
+from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.rebuild import rebuild_logprobs
 from logprob_store.errors import FixtureError
-from logprob_store.fixtures import KEPT_HEADERS, Recordings, fixture_line, write_fixtures
+from logprob_store.replay.fixtures import KEPT_HEADERS, Recordings, fixture_line, write_fixtures
 from logprob_store.request import Answer, make_request
 
-COMMITTED = sorted((Path(__file__).parents[1] / "fixtures").glob("**/*.jsonl*"))
+COMMITTED = sorted((Path(__file__).parents[2] / "fixtures").glob("**/*.jsonl*"))
 
 SECRETS = {
     "openai": "sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12",

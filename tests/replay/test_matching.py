@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from logprob_store.errors import ReplayMissError
-from logprob_store.fixtures import Recordings, write_fixtures
+from logprob_store.replay.fixtures import Recordings, write_fixtures
+from logprob_store.replay.matching import replay_transport
 from logprob_store.request import Answer, Request, make_request
-from logprob_store.transport.replay import replay_transport
 
 if TYPE_CHECKING:
     from pathlib import Path

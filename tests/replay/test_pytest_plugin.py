@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.fixtures import Recordings, write_fixtures
+from logprob_store.replay.fixtures import Recordings, write_fixtures
 from logprob_store.request import Answer, make_request
 
 if TYPE_CHECKING:

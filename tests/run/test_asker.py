@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.asking import Asker
-from logprob_store.cache import AnswerCache
+from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CacheError, CallError, StopRunError
-from logprob_store.pacing import Pacer
+from logprob_store.pacing.pacer import Pacer
 from logprob_store.request import Answer, Request, make_request
+from logprob_store.run.asker import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

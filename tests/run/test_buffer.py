@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store import committing
 from logprob_store.errors import CallError
-from logprob_store.parts import PartBuffer
-from logprob_store.planning import BadCall, PromptError
-from logprob_store.session import Progress
+from logprob_store.run import commit as committing
+from logprob_store.run.buffer import PartBuffer
+from logprob_store.run.plan import BadCall, PromptError
+from logprob_store.run.session import Progress
 from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from logprob_store.committing import Pending
+    from logprob_store.run.commit import Pending
 
 
 def failing(number: int) -> tuple[BadCall, CallError]:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from logprob_store.cache import AnswerCache
-from logprob_store.dry_run import dry_run
-from logprob_store.estimate import Estimate
+from logprob_store.cache.answers import AnswerCache
 from logprob_store.job import Job
-from logprob_store.planning import plan_job
 from logprob_store.request import Answer
-from logprob_store.run import run_job
+from logprob_store.run.api import run_job
+from logprob_store.run.dry_run import dry_run
+from logprob_store.run.estimate import Estimate
+from logprob_store.run.plan import plan_job
 
 if TYPE_CHECKING:
     from pathlib import Path

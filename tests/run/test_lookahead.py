@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from logprob_store.cache import AnswerCache
+from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CacheError, PromptsError
-from logprob_store.looking_up import AHEAD, AT_ONCE, Few, look_up_ahead
-from logprob_store.planning import Chunk
 from logprob_store.request import Answer, make_request
+from logprob_store.run.lookahead import AHEAD, AT_ONCE, Few, look_up_ahead
+from logprob_store.run.plan import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from logprob_store.cache import CachedAnswer
+    from logprob_store.cache.answers import CachedAnswer
     from logprob_store.request import Request
 
 

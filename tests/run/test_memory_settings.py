@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from logprob_store.process import set_up_for_a_run
+from logprob_store.run.memory_settings import set_up_for_a_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ import pytest
 
 import logprob_store as ls
 from logprob_store.errors import FixtureError, StopRunError
-from logprob_store.fixtures import Recordings
 from logprob_store.job import override
-from logprob_store.record import Recorded, record_job
+from logprob_store.replay.fixtures import Recordings
+from logprob_store.run.record import Recorded, record_job
 
 if TYPE_CHECKING:
     from pathlib import Path

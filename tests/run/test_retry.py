@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store import retry
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.pacing import Pacer
+from logprob_store.pacing.pacer import Pacer
 from logprob_store.request import Answer, Request, make_request
+from logprob_store.run import retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +107,7 @@ def test_what_will_not_pass_is_not_repeated(monkeypatch: pytest.MonkeyPatch, err
 
 def test_each_wait_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Who reads the log sees which attempt got what."""
-    caplog.set_level(logging.INFO, "logprob_store.retry")
+    caplog.set_level(logging.INFO, "logprob_store.run.retry")
 
     _run(_again(), monkeypatch, attempts=3)
 

@@ -27,7 +27,7 @@ import logprob_store as ls
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 
 JOB = """
 name = "job"
@@ -213,7 +213,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
 
 def test_off_it_is_not_even_imported() -> None:
     """A run without it loads nothing of OpenTelemetry."""
-    code = "import logprob_store.run, logprob_store.transport.live, logprob_store.cli.running, sys; "
+    code = "import logprob_store.run.api, logprob_store.transport.live, logprob_store.cli.run, sys; "
     code += "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

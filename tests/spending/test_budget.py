@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.request import Request, make_request
-from logprob_store.spending import Ceilings, Hold, Prices, Spending, Usage, worst_case
+from logprob_store.spending.budget import Ceilings, Hold, Spending
+from logprob_store.spending.most_tokens import worst_case
+from logprob_store.usage import Prices, Usage
 
 
 def request(text: str = "Hi", *, max_tokens: int = 10) -> Request:

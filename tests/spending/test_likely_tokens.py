@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from logprob_store.pacing.estimate import estimate_tokens
 from logprob_store.request import make_request
+from logprob_store.spending.likely_tokens import estimate_tokens
 
 
 def _estimate(typical: float = 0.0, **body: Any) -> int:

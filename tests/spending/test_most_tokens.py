@@ -8,7 +8,7 @@ import pytest
 
 from logprob_store.errors import PromptError
 from logprob_store.request import make_request
-from logprob_store.spending import check_bounded, most_output, worst_case
+from logprob_store.spending.most_tokens import check_bounded, most_output, worst_case
 
 
 @pytest.mark.parametrize(

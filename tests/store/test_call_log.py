@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logprob_store.errors import DiskError
-from logprob_store.spending import CallLog, Usage, open_call_log
-from logprob_store.spending.call_log import RECORD_BYTES, read_call_log
+from logprob_store.store.call_log import RECORD_BYTES, CallLog, open_call_log, read_call_log
+from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from logprob_store.spending import OpenCall
+    from logprob_store.store.call_log import OpenCall
 
 KEYS = [f"{number:064x}" for number in range(1, 5)]
 WORST = Usage(100, 0, 10)

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 from logprob_store.job import Job
-from logprob_store.run import run_job
-from logprob_store.spending import Usage, open_call_log
-from logprob_store.spending.call_log import RECORD_BYTES
+from logprob_store.run.api import run_job
+from logprob_store.store.call_log import RECORD_BYTES, open_call_log
 from logprob_store.store.verifying import repair_store, verify_store
+from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,14 +14,14 @@ import openai
 import pytest
 import tenacity
 
-from logprob_store import retry
-from logprob_store.asking import Asker
-from logprob_store.cache import AnswerCache
+from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CallError, JobError, RetryableError, StopRunError
 from logprob_store.failures import refuses_logprobs
-from logprob_store.fixtures import fixture_line
-from logprob_store.pacing import Pacer
+from logprob_store.pacing.pacer import Pacer
+from logprob_store.replay.fixtures import fixture_line
 from logprob_store.request import make_request
+from logprob_store.run import retry
+from logprob_store.run.asker import Asker
 from logprob_store.transport.live import error_of_status, live_transport, retry_after_s
 
 if TYPE_CHECKING:

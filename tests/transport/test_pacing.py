@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import fault_server as faults
 import pytest
 
-from logprob_store.asking import Asker
-from logprob_store.cache import AnswerCache
+from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CallError, RetryableError
-from logprob_store.pacing import Level, Pacer, Told
+from logprob_store.pacing.pacer import Pacer
 from logprob_store.request import Answer, Request, make_request
-from logprob_store.retry import ask_until_answered
+from logprob_store.run.asker import Asker
+from logprob_store.run.retry import ask_until_answered
 from logprob_store.transport.live import check_body, live_transport
+from logprob_store.transport.rate_headers import Level, Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.pacing import Level, read_told
-from logprob_store.pacing.headers import seconds_until
+from logprob_store.transport.rate_headers import Level, read_told, seconds_until
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 DATE = "Sun, 01 Mar 2026 12:00:00 GMT"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from logprob_store.view.highlight import Span, coloured, spans, uncertain
-from logprob_store.view.plain import printable
-from logprob_store.view.tables import frame_table
+from logprob_store.view.safe_text import printable
+from logprob_store.view.terminal_tables import frame_table
 
 
 def rows(*tokens: tuple[str, bytes | None, float | None], section: str = "content") -> pl.DataFrame:

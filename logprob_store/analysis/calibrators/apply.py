@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from logprob_store.calibrators.calibrator import FittedRun
+from logprob_store.analysis.calibrators.calibrator import FittedRun
 from logprob_store.errors import InputError
 
 if TYPE_CHECKING:
-    from logprob_store.calibrators.calibrator import Calibrator
-    from logprob_store.store.reading import Store
+    from logprob_store.analysis.calibrators.calibrator import Calibrator
+    from logprob_store.store.tables import Store
 
 # What a job can change without changing how its answers come about.
 _WITHOUT_EFFECT: Final = frozenset(

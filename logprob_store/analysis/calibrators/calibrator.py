@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 import msgspec
 import polars as pl
 
-from logprob_store.metrics.judged import as_probability
+from logprob_store.metrics.truth.pairs import as_probability
 
 if TYPE_CHECKING:
-    from logprob_store.metrics.columns import Column
+    from logprob_store.metrics.arguments import Column
 
 Method: TypeAlias = Literal["isotonic", "platt", "temperature"]
 METHODS: Final = get_args(Method)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import polars as pl
 
-from logprob_store.calibrators.applying import fitted_runs
-from logprob_store.calibrators.calibrator import CLIP, METHODS, Calibrator, FittedOn, Method
+from logprob_store.analysis.calibrators.apply import fitted_runs
+from logprob_store.analysis.calibrators.calibrator import CLIP, METHODS, Calibrator, FittedOn, Method
 from logprob_store.errors import InputError
-from logprob_store.metrics.calibration import ace, brier, ece, nll
-from logprob_store.metrics.judged import as_list, as_probability, as_truth
-from logprob_store.metrics.needed import needed
-from logprob_store.metrics.ranking import auroc
+from logprob_store.extras import needed
+from logprob_store.metrics.truth.calibration import ace, brier, ece, nll
+from logprob_store.metrics.truth.pairs import as_list, as_probability, as_truth
+from logprob_store.metrics.truth.ranking import auroc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from logprob_store.store.reading import Store
+    from logprob_store.store.tables import Store
 
     Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from logprob_store.calibrators.calibrator import CALIBRATOR_VERSION, Calibrator
+from logprob_store.analysis.calibrators.calibrator import CALIBRATOR_VERSION, Calibrator
 from logprob_store.errors import DiskError, InputError, StoreError
 from logprob_store.store.manifest import make_folder, replace_file
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from logprob_store.decode.chat import SECTION_OF, make_template
-from logprob_store.decode.flat import tables_of
-from logprob_store.decode.pieces import Segment
-from logprob_store.decode.rows import SECTIONS
+from logprob_store.decode.bulk.scanned_rows import tables_of
+from logprob_store.decode.formats.chat import SECTION_OF, make_template
+from logprob_store.decode.segments import Segment
+from logprob_store.decode.token_rows import SECTIONS
 from logprob_store.decode.wire import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from logprob_store.decode.pieces import Pieces
-    from logprob_store.decode.scan import Room, Scanned
+    from logprob_store.decode.bulk.scanner import Room, Scanned
+    from logprob_store.decode.segments import Pieces
 
 WORTH_IT: Final = 1 << 20
 """With fewer bytes than these, loading the scanner takes longer than reading token by token."""
@@ -38,7 +38,9 @@ class Found:
     """
 
     def __init__(self, texts: Sequence[bytes], room: Room, *, within: bool = False) -> None:
-        from logprob_store.decode.scan import scan  # half a second, and the first time ever some more to compile
+        from logprob_store.decode.bulk.scanner import (
+            scan,  # half a second, and the first time ever some more to compile
+        )
 
         self.scanned = scan(texts, room, within=within)
         self._owners = np.full(len(self.scanned.end), -1, np.int64)
@@ -49,7 +51,7 @@ class Found:
 
     def add_to(self, pieces: Pieces) -> dict[int, str]:
         """Add the rows; completion_id to the `wire` column of each."""
-        from logprob_store.decode.scan_loop import SECTION_KEYS
+        from logprob_store.decode.bulk.scan_loop import SECTION_KEYS
 
         scanned, owners = self.scanned, self._owners
         codes = np.array([SECTIONS.index(SECTION_OF[key]) for key in SECTION_KEYS], np.uint8)
@@ -130,7 +132,7 @@ def _segments(found: Scanned, ids: Any, codes: Any, piece: int) -> Iterator[Segm
 
 @lru_cache(maxsize=256)
 def _wire(sections: tuple[int, ...], token_keys: int, alternative_keys: int, *, null_top: bool) -> str:
-    from logprob_store.decode.scan_loop import ABSENT, ITEM_KEYS, LISTED, SECTION_KEYS
+    from logprob_store.decode.bulk.scan_loop import ABSENT, ITEM_KEYS, LISTED, SECTION_KEYS
 
     kinds = {
         key: "list" if found == LISTED else "null"

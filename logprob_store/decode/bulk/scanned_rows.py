@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from logprob_store.decode.rows import (
+from logprob_store.decode.token_rows import (
     ALTERNATIVES_SCHEMA,
     FLAGS,
     ID_MARK,
@@ -23,7 +23,7 @@ from logprob_store.decode.rows import (
 from logprob_store.schema import SENTINEL_AT_MOST
 
 if TYPE_CHECKING:
-    from logprob_store.decode.scan import Rows
+    from logprob_store.decode.bulk.scanner import Rows
 
 _CODE: Final = {flag: pa.scalar(code, pa.uint8()) for code, flag in enumerate(FLAGS)}
 _NO_CODE: Final = pa.scalar(None, pa.uint8())
@@ -57,7 +57,7 @@ def tables_of(tokens: Rows, alternatives: Rows, completion_ids: Any, section_cod
 
 
 def _columns(rows: Rows) -> list[Any]:
-    from logprob_store.decode.scan_loop import HAS_BYTES, HAS_ID, NAMES_ID  # loaded by now
+    from logprob_store.decode.bulk.scan_loop import HAS_BYTES, HAS_ID, NAMES_ID  # loaded by now
 
     some, every = np.bitwise_or.reduce(rows.facts), np.bitwise_and.reduce(rows.facts)
     texts = _run_of(pa.large_string(), rows.texts, rows.text_ends)

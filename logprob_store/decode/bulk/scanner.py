@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from logprob_store.decode.scan_loop import (
+from logprob_store.decode.bulk.scan_loop import (
     ALTERNATIVE_KEYS,
     COUNT,
     DONE,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.rows import clean_text
+from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
 from logprob_store.schema import CHOICES_PER_SAMPLE
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.rows import NO_ID, Token, make_token
+from logprob_store.decode.token_rows import NO_ID, Token, make_token
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from logprob_store.decode.registry import Reading, Where
+    from logprob_store.decode.formats.registry import Reading, Where
 
 NAME: Final = "chat"
 ORDERED: Final = False

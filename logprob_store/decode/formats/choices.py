@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.body import (
+from logprob_store.decode.formats.body import (
     Choice,
     Reply,
     check_index,
@@ -24,7 +24,7 @@ from logprob_store.decode.body import (
     time_of,
     without_bom,
 )
-from logprob_store.decode.rows import clean_text
+from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.body import Choice, Reply, compact_json, count_of, excerpt, loads_object, text_of
-from logprob_store.decode.entries import (
+from logprob_store.decode.formats.body import Choice, Reply, compact_json, count_of, excerpt, loads_object, text_of
+from logprob_store.decode.formats.native_fields import as_list, as_object, beside, iso_time, numbered
+from logprob_store.decode.formats.token_objects import (
     Form,
     describe,
     read_alternatives,
@@ -25,15 +26,14 @@ from logprob_store.decode.entries import (
     rebuild_alternatives,
     rebuild_list,
 )
-from logprob_store.decode.native import as_list, as_object, beside, iso_time, numbered
-from logprob_store.decode.rows import clean_text
+from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from logprob_store.decode.registry import Reading, Tokens, Where
-    from logprob_store.decode.rows import Token
+    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.token_rows import Token
     from logprob_store.request import Answer
 
 NAME: Final = "gemini"

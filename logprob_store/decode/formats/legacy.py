@@ -14,13 +14,13 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.rows import NO_ID, Token, make_token
+from logprob_store.decode.token_rows import NO_ID, Token, make_token
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.decode.registry import Reading, Where
+    from logprob_store.decode.formats.registry import Reading, Where
 
 NAME: Final = "tokens"
 ORDERED: Final = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from logprob_store.decode.body import check_index, count_of, error_said, loads, raw_object, without_bom
+from logprob_store.decode.formats.body import check_index, count_of, error_said, loads, raw_object, without_bom
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.body import Choice, Reply, compact_json, count_of, loads, text_of
-from logprob_store.decode.native import as_list, iso_time, join, one_or_many
+from logprob_store.decode.formats.body import Choice, Reply, compact_json, count_of, loads, text_of
+from logprob_store.decode.formats.native_fields import as_list, iso_time, join, one_or_many
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.rows import make_token
+from logprob_store.decode.token_rows import make_token
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.decode.registry import Reading, Tokens, Where
-    from logprob_store.decode.rows import Token
+    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.token_rows import Token
 
 NAME: Final = "prompt_logprobs"
 ORDERED: Final = True

@@ -10,16 +10,24 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from logprob_store.decode import choices, streams
-from logprob_store.decode.body import error_said, excerpt, known_keys, loads, loads_object, raw_object, without_bom
-from logprob_store.decode.registry import BODIES, STREAMS
+from logprob_store.decode.formats import choices, streams
+from logprob_store.decode.formats.body import (
+    error_said,
+    excerpt,
+    known_keys,
+    loads,
+    loads_object,
+    raw_object,
+    without_bom,
+)
+from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from logprob_store.decode.body import Reply
-    from logprob_store.decode.registry import Body
+    from logprob_store.decode.formats.body import Reply
+    from logprob_store.decode.formats.registry import Body
     from logprob_store.request import Answer
 
 

@@ -33,11 +33,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
-from logprob_store.decode import (
+from logprob_store.decode.formats import (
     chat,
     choices,
-    chunks,
-    completions,
     gemini,
     llamacpp,
     ollama,
@@ -47,11 +45,17 @@ from logprob_store.decode import (
     sglang,
     tgi,
 )
+from logprob_store.decode.formats import (
+    chat_stream as chunks,
+)
+from logprob_store.decode.formats import (
+    legacy as completions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from logprob_store.decode.body import Reply
+    from logprob_store.decode.formats.body import Reply
     from logprob_store.request import Answer
 
 Tokens = Mapping[str, Sequence[Any]]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.body import (
+from logprob_store.decode.formats.body import (
     Choice,
     Reply,
     compact_json,
@@ -25,7 +25,7 @@ from logprob_store.decode.body import (
     time_of,
     without_bom,
 )
-from logprob_store.decode.responses_parts import Part, join, layout_of, place, restore
+from logprob_store.decode.formats.responses_parts import Part, join, layout_of, place, restore
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.decode.body import loads
+from logprob_store.decode.formats.body import loads
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:

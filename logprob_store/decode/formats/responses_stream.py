@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.body import error_said
+from logprob_store.decode.formats.body import error_said
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:

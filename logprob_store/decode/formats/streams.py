@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.body import loads
-from logprob_store.decode.choices import CHUNK
+from logprob_store.decode.formats.body import loads
+from logprob_store.decode.formats.choices import CHUNK
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:

@@ -19,15 +19,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.body import Choice, Reply, text_of
-from logprob_store.decode.entries import Form, describe, read_list, read_one, rebuild_alternatives, rebuild_list
-from logprob_store.decode.native import as_list, as_object, at, beside, numbered, one_or_many, prompt_count, summed
+from logprob_store.decode.formats.body import Choice, Reply, text_of
+from logprob_store.decode.formats.native_fields import (
+    as_list,
+    as_object,
+    at,
+    beside,
+    numbered,
+    one_or_many,
+    prompt_count,
+    summed,
+)
+from logprob_store.decode.formats.token_objects import (
+    Form,
+    describe,
+    read_list,
+    read_one,
+    rebuild_alternatives,
+    rebuild_list,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from logprob_store.decode.registry import Reading, Tokens, Where
-    from logprob_store.decode.rows import Token
+    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.token_rows import Token
     from logprob_store.request import Answer
 
 NAME: Final = "tgi"

@@ -19,8 +19,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.native import as_list, as_object
-from logprob_store.decode.rows import Token, make_token
+from logprob_store.decode.formats.native_fields import as_list, as_object
+from logprob_store.decode.token_rows import Token, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from logprob_store.metrics.columns import POSITION, Column, as_column
+from logprob_store.metrics.arguments import POSITION, Column, as_column
 
 __all__ = ["chosen_rank", "greedy", "with_chosen"]
 

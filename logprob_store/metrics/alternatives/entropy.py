@@ -20,8 +20,8 @@ from typing import Literal, TypeAlias, get_args
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column, ln_base
-from logprob_store.metrics.topk import hidden_mass, where_two
+from logprob_store.metrics.alternatives.topk import hidden_mass, where_two
+from logprob_store.metrics.arguments import Column, as_column, ln_base
 
 __all__ = ["entropy", "negentropy", "varentropy"]
 

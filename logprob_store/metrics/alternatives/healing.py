@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column
-from logprob_store.metrics.topk import hidden_mass
+from logprob_store.metrics.alternatives.topk import hidden_mass
+from logprob_store.metrics.arguments import Column, as_column
 
 __all__ = ["healing_bounds"]
 

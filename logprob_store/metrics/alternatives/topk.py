@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column
+from logprob_store.metrics.arguments import Column, as_column
 
 __all__ = ["logprob_margin", "margin", "missing_mass", "token_confidence"]
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import numpy as np
 import polars as pl
 
-from logprob_store.metrics.catalogue import WINDOW
-from logprob_store.metrics.training_data import EXACT, LOWEST_SHARE
+from logprob_store.metrics.engine.catalogue import WINDOW
+from logprob_store.metrics.tokens.training_data import EXACT, LOWEST_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

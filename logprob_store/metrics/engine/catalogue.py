@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from logprob_store.errors import InputError
-from logprob_store.metrics import chosen, sequence, topk, topk_bounds, topk_entropy, training_data, windows
+from logprob_store.metrics.alternatives import chosen, topk
+from logprob_store.metrics.alternatives import entropy as topk_entropy
+from logprob_store.metrics.alternatives import entropy_bounds as topk_bounds
+from logprob_store.metrics.tokens import sequence, training_data, windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -13,7 +13,7 @@ import polars as pl
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from logprob_store.metrics.in_order import OrderedTokens
+    from logprob_store.metrics.engine.arrays import OrderedTokens
 
 __all__ = ["Piece", "Tables", "batches", "may_hold"]
 

@@ -14,13 +14,13 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from logprob_store.errors import InputError
-from logprob_store.metrics import catalogue
-from logprob_store.metrics.chosen import with_chosen
-from logprob_store.metrics.columns import generated
-from logprob_store.metrics.in_order import IN_ORDER, scores_in_order
-from logprob_store.metrics.pieces import Piece, Tables, batches, may_hold
-from logprob_store.metrics.topk import LARGEST_RANK
-from logprob_store.metrics.windows import group_confidence
+from logprob_store.metrics.alternatives.chosen import with_chosen
+from logprob_store.metrics.alternatives.topk import LARGEST_RANK
+from logprob_store.metrics.arguments import generated
+from logprob_store.metrics.engine import catalogue
+from logprob_store.metrics.engine.arrays import IN_ORDER, scores_in_order
+from logprob_store.metrics.engine.part_batches import Piece, Tables, batches, may_hold
+from logprob_store.metrics.tokens.windows import group_confidence
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Multiple choice: how likely each of several continuations of one text is, and which is the likeliest.
 
-Leaves out scoring whole texts (`texts`), where tokens stand (`aligning`) and asking (`logprob_store.scoring`).
+Leaves out scoring whole texts (`texts`), where tokens stand (`alignment`) and asking (`run.prompt_scoring`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from logprob_store.metrics.aligning import asked_texts, placed_tokens, scored_texts
-from logprob_store.metrics.columns import POSITION
+from logprob_store.metrics.arguments import POSITION
+from logprob_store.metrics.given.alignment import asked_texts, placed_tokens, scored_texts
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column
+from logprob_store.metrics.arguments import Column, as_column
 
 __all__ = ["corpus_perplexity"]
 

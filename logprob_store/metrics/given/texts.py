@@ -1,7 +1,7 @@
 """Perplexity of given text: scores of the tokens that were sent, not of those the model wrote.
 
 Leaves out several candidates of one text (`candidates`), where tokens stand (`aligning`) and asking
-(`logprob_store.scoring`).
+(`logprob_store.run.prompt_scoring`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import math
 
 import polars as pl
 
-from logprob_store.metrics import sequence
-from logprob_store.metrics.aligning import placed_tokens, scored_texts
-from logprob_store.metrics.columns import Column, as_column
+from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.given.alignment import placed_tokens, scored_texts
+from logprob_store.metrics.tokens import sequence
 from logprob_store.schema import KEYS
 
 __all__ = ["bits_per_byte", "byte_perplexity", "text_scores", "word_perplexity"]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from logprob_store.metrics.chosen import is_chosen
+from logprob_store.metrics.alternatives.chosen import is_chosen
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
-    from logprob_store.metrics.spelling import Reading, Spelling
+    from logprob_store.metrics.labels.spelling import Reading, Spelling
 
 __all__ = ["DEEPEST", "NEGLIGIBLE", "Branches", "follow"]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from logprob_store.metrics.branches import NEGLIGIBLE
-from logprob_store.metrics.columns import Column, as_column
-from logprob_store.metrics.spelling import Spelling
-from logprob_store.metrics.topk import hidden_mass
+from logprob_store.metrics.alternatives.topk import hidden_mass
+from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.labels.branches import NEGLIGIBLE
+from logprob_store.metrics.labels.spelling import Spelling
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Final
 
 import polars as pl
 
-from logprob_store.metrics.fields import field_spans
-from logprob_store.metrics.spelled import Spelled, spell
+from logprob_store.metrics.spans.fields import field_spans
+from logprob_store.metrics.spans.token_offsets import Spelled, spell
 from logprob_store.schema import KEYS
 
 __all__ = ["check_place", "places"]

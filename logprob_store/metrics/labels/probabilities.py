@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import polars as pl
 
 from logprob_store.errors import LabelsCollideError
-from logprob_store.metrics.branches import DEEPEST, NEGLIGIBLE, Branches, follow
-from logprob_store.metrics.columns import check_sections
-from logprob_store.metrics.in_parts import in_parts
-from logprob_store.metrics.places import check_place, places
-from logprob_store.metrics.spelling import ALL_DIFFERENCES, Difference, Labels, Spelling
+from logprob_store.metrics.arguments import check_sections
+from logprob_store.metrics.engine.lazy_source import in_parts
+from logprob_store.metrics.labels.branches import DEEPEST, NEGLIGIBLE, Branches, follow
+from logprob_store.metrics.labels.location import check_place, places
+from logprob_store.metrics.labels.spelling import ALL_DIFFERENCES, Difference, Labels, Spelling
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from logprob_store.metrics.columns import check_sections
-from logprob_store.metrics.in_parts import in_parts
-from logprob_store.metrics.json_find import find_json
-from logprob_store.metrics.spelled import SCORES, Spelled, scores_of, spell
+from logprob_store.metrics.arguments import check_sections
+from logprob_store.metrics.engine.lazy_source import in_parts
+from logprob_store.metrics.spans.json_find import find_json
+from logprob_store.metrics.spans.token_offsets import SCORES, Spelled, scores_of, spell
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from logprob_store.metrics.json_scan import Leaf
+    from logprob_store.metrics.spans.json_scan import Leaf
 
 __all__ = ["field_confidence", "field_spans"]
 

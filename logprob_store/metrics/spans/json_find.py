@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from logprob_store.metrics.json_scan import Scan, behind_spaces, scan_json
+from logprob_store.metrics.spans.json_scan import Scan, behind_spaces, scan_json
 
 __all__ = ["find_json"]
 

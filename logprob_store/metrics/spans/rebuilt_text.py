@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column
-from logprob_store.metrics.spelled import bytes_of_tokens
-from logprob_store.metrics.windows import written_order
+from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.spans.token_offsets import bytes_of_tokens
+from logprob_store.metrics.tokens.windows import written_order
 
 __all__ = ["text"]
 

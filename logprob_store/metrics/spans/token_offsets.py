@@ -18,7 +18,7 @@ from typing import Any, Final
 import polars as pl
 import pyarrow as pa
 
-from logprob_store.metrics import sequence
+from logprob_store.metrics.tokens import sequence
 from logprob_store.schema import KEYS
 
 __all__ = ["SCORES", "Spelled", "bytes_of_tokens", "spell"]

@@ -9,8 +9,8 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import polars as pl
 
-from logprob_store.metrics.in_parts import in_parts
-from logprob_store.metrics.spelled import SCORES, Spelled, scores_of, spell
+from logprob_store.metrics.engine.lazy_source import in_parts
+from logprob_store.metrics.spans.token_offsets import SCORES, Spelled, scores_of, spell
 from logprob_store.schema import KEYS
 
 __all__ = ["Unit", "span_surprisal"]

@@ -15,7 +15,7 @@ import math
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column, ln_base
+from logprob_store.metrics.arguments import Column, as_column, ln_base
 
 __all__ = [
     "confidence",

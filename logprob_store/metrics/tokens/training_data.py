@@ -11,7 +11,7 @@ from typing import Final
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column
+from logprob_store.metrics.arguments import Column, as_column
 
 __all__ = ["min_k_probability", "zlib_ratio"]
 

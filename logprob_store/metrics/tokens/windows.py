@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column
+from logprob_store.metrics.arguments import Column, as_column
 from logprob_store.schema import Section
 
 __all__ = ["group_confidence", "longest_low_confidence_span", "sliding_confidence", "written_order"]

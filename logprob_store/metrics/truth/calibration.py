@@ -2,7 +2,7 @@
 
 Polars expressions over a confidence and whether it was right, for any `select` or `group_by`, and the reliability
 table. Leaves out whether confidence tells right from wrong (`ranking`), what to do with it (`selective`), and mending
-it (`logprob_store.calibrators`).
+it (`logprob_store.analysis.calibrators`).
 
 Bins are [k / bins, (k + 1) / bins), the last one closed, so 0.0 falls in the first and 1.0 in the last. What polars
 evaluates must be the rows of one judgement each: the answers, not the tokens.
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column
-from logprob_store.metrics.judged import C, Y, as_list, as_probability, judged_rows, pairs
+from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.truth.pairs import C, Y, as_list, as_probability, judged_rows, pairs
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:

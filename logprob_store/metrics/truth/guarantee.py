@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import polars as pl
 
-from logprob_store.metrics.judged import pairs
-from logprob_store.metrics.needed import needed
+from logprob_store.extras import needed
+from logprob_store.metrics.truth.pairs import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from logprob_store.metrics.columns import Column
+    from logprob_store.metrics.arguments import Column
 
 __all__ = ["GuaranteedThreshold", "guaranteed_threshold"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from logprob_store.metrics.columns import Column, as_column
+from logprob_store.metrics.arguments import Column, as_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from logprob_store.metrics.judged import pairs
+from logprob_store.metrics.truth.pairs import pairs
 
 if TYPE_CHECKING:
-    from logprob_store.metrics.columns import Column
+    from logprob_store.metrics.arguments import Column
 
 __all__ = ["augrc", "auprc", "aurc", "auroc", "excess_aurc"]
 

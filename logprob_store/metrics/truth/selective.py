@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from logprob_store.metrics.judged import C, Y, as_list, judged_rows
-from logprob_store.metrics.ranking import accepted_at
+from logprob_store.metrics.truth.pairs import C, Y, as_list, judged_rows
+from logprob_store.metrics.truth.ranking import accepted_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from logprob_store.metrics.columns import Column
+    from logprob_store.metrics.arguments import Column
 
 __all__ = ["accuracy_by_threshold", "coverage_at_risk", "risk_coverage_curve", "threshold_at_risk"]
 

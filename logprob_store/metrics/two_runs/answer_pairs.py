@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from logprob_store.metrics import sequence
-from logprob_store.metrics.columns import Column, as_column, generated
-from logprob_store.metrics.divergence import js_divergence, kl_divergence
-from logprob_store.metrics.windows import written_order
+from logprob_store.metrics.alternatives.divergence import js_divergence, kl_divergence
+from logprob_store.metrics.arguments import Column, as_column, generated
+from logprob_store.metrics.tokens import sequence
+from logprob_store.metrics.tokens.windows import written_order
 
 if TYPE_CHECKING:
-    from logprob_store.metrics.pieces import Tables
+    from logprob_store.metrics.engine.part_batches import Tables
 
 __all__ = ["compared_positions", "compared_prompts", "paired_answers"]
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from logprob_store.errors import InputError
-from logprob_store.metrics.bootstrap import bootstrap
-from logprob_store.metrics.corpus import corpus_perplexity
-from logprob_store.metrics.pair_batches import PairedRuns
+from logprob_store.metrics.given.corpus import corpus_perplexity
+from logprob_store.metrics.truth.bootstrap import bootstrap
+from logprob_store.metrics.two_runs.pair_batches import PairedRuns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from logprob_store.metrics.columns import Column
-    from logprob_store.metrics.pieces import Tables
+    from logprob_store.metrics.arguments import Column
+    from logprob_store.metrics.engine.part_batches import Tables
 
 __all__ = ["Comparison", "ComparisonSummary", "Verdict", "compare"]
 

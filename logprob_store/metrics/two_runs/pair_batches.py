@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from logprob_store.metrics.comparing import compared_positions, compared_prompts, paired_answers
-from logprob_store.metrics.in_parts import as_asked
+from logprob_store.metrics.engine.lazy_source import as_asked
+from logprob_store.metrics.two_runs.answer_pairs import compared_positions, compared_prompts, paired_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from logprob_store.metrics.columns import Column
-    from logprob_store.metrics.pieces import Tables
+    from logprob_store.metrics.arguments import Column
+    from logprob_store.metrics.engine.part_batches import Tables
 
 __all__ = ["PairedRuns"]
 

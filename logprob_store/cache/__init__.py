@@ -1,0 +1,1 @@
+"""Raw answers by request key (`answers`), and which process asks for which key (`claims`)."""

@@ -1,0 +1,1 @@
+"""Metrics of what the model might have said: expressions over the `alternatives` table."""

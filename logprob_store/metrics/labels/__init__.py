@@ -1,0 +1,1 @@
+"""How likely each label was at a place in the answer, over all its spellings."""

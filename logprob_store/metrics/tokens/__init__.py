@@ -1,0 +1,1 @@
+"""Metrics of the tokens that were chosen: expressions over the `tokens` table."""

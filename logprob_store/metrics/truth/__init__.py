@@ -1,0 +1,1 @@
+"""Metrics that need to know which answers were right."""
