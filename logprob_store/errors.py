@@ -30,7 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from logprob_store.transport.rate_headers import Told
+    from logprob_store.usage import ServerReport
 
 
 class LogprobStoreError(Exception):
@@ -151,7 +151,7 @@ class CallError(LogprobStoreError):
         status: the HTTP status, if an answer came.
         maybe_billed: the request was sent and its answer was lost.
 
-    `attempts` is the number of calls made, `told` what the answer said about the server's limits.
+    `attempts` is the number of calls made, `report` what the answer said about the server's limits.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class CallError(LogprobStoreError):
         self.status = status
         self.maybe_billed = maybe_billed
         self.attempts = 1
-        self.told: Told | None = None
+        self.report: ServerReport | None = None
 
 
 class RetryableError(CallError):

@@ -21,7 +21,7 @@ from logprob_store.errors import JobError
 from logprob_store.request import provider_of
 from logprob_store.spending.budget import Ceilings
 from logprob_store.spending.most_tokens import MAXIMA, most_output
-from logprob_store.usage import Prices
+from logprob_store.spending.prices import Prices
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 

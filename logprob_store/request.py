@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from logprob_store.transport.rate_headers import Told
-    from logprob_store.usage import Usage
+    from logprob_store.usage import ServerReport, Usage
 
 KEY_VERSION: Final = 1
 
@@ -85,7 +84,7 @@ class Answer:
     succeeded, `attempts` counts all of them, `fetched_at` is UTC. `run` is the id of the run that paid for it.
     `maybe_billed` says that an earlier attempt may have cost as well, as its answer was lost.
     `cost_usd` is what this run paid for it, on one of its equal requests; None where that is not known. `call` is its
-    number among the run's calls, `told` is what a live answer says about limits and usage; neither is kept.
+    number among the run's calls, `report` is what a live answer says about limits and usage; neither is kept.
     """
 
     request: Request
@@ -100,12 +99,12 @@ class Answer:
     maybe_billed: bool = False
     cost_usd: float | None = None
     call: int | None = field(default=None, repr=False, compare=False)
-    told: Told | None = field(default=None, repr=False, compare=False)
+    report: ServerReport | None = field(default=None, repr=False, compare=False)
 
     @property
     def usage(self) -> Usage | None:
         """The tokens a live answer reports."""
-        return None if self.told is None else self.told.usage
+        return None if self.report is None else self.report.usage
 
 
 def make_request(

@@ -1,19 +1,17 @@
-"""What a call took and what that costs: the answer's `usage`, read, and the job's prices.
+"""What an answer reports: the tokens that it took, and how the server's rate limits stand.
 
-Holds `Usage`, `Prices` and the reading of both spellings of usage. Leaves out what a call may take at most
-(`worst_case`) and what a run has spent (`ceilings`).
+Holds `Usage` and the reading of a body's `usage` in both spellings. Reading the rate headers is in
+`transport.rate_headers`; what tokens cost is in `spending.prices`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 _MOST_TOKENS: Final = 1e9
-_MILLION: Final = 1_000_000
 
 
 class Usage(NamedTuple):
@@ -37,29 +35,21 @@ class Usage(NamedTuple):
         return Usage(self[0] + other[0], self[1] + other[1], self[2] + other[2])
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """US dollars per million tokens.
+class RateLimit(NamedTuple):
+    """How a limit stands: its size, what is left of it, and seconds until it is whole again; None where unsaid."""
 
-    >>> Prices(2.0, 8.0, cached_input=1.0).usd(Usage(prompt_tokens=300, cached_tokens=100, completion_tokens=50))
-    0.0009
-    """
+    limit: float | None = None
+    remaining: float | None = None
+    reset_s: float | None = None
 
-    input: float
-    output: float
-    cached_input: float | None = None
 
-    def usd(self, usage: Usage) -> float:
-        """What that costs: prompt tokens that were cached at their own price, if they have one."""
-        prompt, cached, completion = usage
-        cached_price = self.input if self.cached_input is None else self.cached_input
-        return ((prompt - cached) * self.input + cached * cached_price + completion * self.output) / _MILLION
+class ServerReport(NamedTuple):
+    """What an answer says of rate limits, and the tokens that the call took, in all and by kind; None where unsaid."""
 
-    def most_usd(self, usage: Usage, reserved_prompt: int, reserved_completion: int) -> float:
-        """The cost of what was used and of what is reserved, the latter at the dearer of the two input prices."""
-        prompt_price = self.input if self.cached_input is None else max(self.input, self.cached_input)
-        reserved = reserved_prompt * prompt_price + reserved_completion * self.output
-        return self.usd(usage) + reserved / _MILLION
+    requests: RateLimit | None = None
+    tokens: RateLimit | None = None
+    used_tokens: int | None = None
+    usage: Usage | None = None
 
 
 class _Said(msgspec.Struct):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from logprob_store.pacing.concurrency import Concurrency
     from logprob_store.pacing.rates import Budget
     from logprob_store.pacing.slot import Slot
-    from logprob_store.transport.rate_headers import Told
+    from logprob_store.usage import ServerReport
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Outcomes:
 
     def succeeded(self, slot: Slot, now: float) -> None:
         """The call got its answer."""
-        told = slot.told
+        report = slot.report
         self._too_long.clear()
         self._refusals = 0
         self._waves = 0
@@ -71,19 +71,19 @@ class Outcomes:
         self._latency_s = _average(self._latency_s, now - slot.started_at)
         if (per_minute := self._budget.requests.limit) is not None:
             self._concurrency.needs(int(_ROOM * per_minute / 60 * self._latency_s))
-        if told is None:
+        if report is None:
             return
-        if told.used_tokens is not None:
-            self._budget.tokens.settle(slot.started_at, told.used_tokens - slot.estimate, now)
-            answer = max(0.0, told.used_tokens - len(slot.request.content) / BYTES_PER_TOKEN)
+        if report.used_tokens is not None:
+            self._budget.tokens.settle(slot.started_at, report.used_tokens - slot.estimate, now)
+            answer = max(0.0, report.used_tokens - len(slot.request.content) / BYTES_PER_TOKEN)
             self._typical_answer = _average(self._typical_answer, answer)
-        self._budget.heard(told, now)
+        self._budget.heard(report, now)
 
     def failed(self, slot: Slot, error: CallError, now: float) -> None:
         """The call got none; its slot learns whether it counts as an attempt."""
         if not error.maybe_billed:
             self._budget.tokens.settle(slot.started_at, -slot.estimate, now)
-        pause_s = 0.0 if error.told is None else self._budget.heard(error.told, now)
+        pause_s = 0.0 if error.report is None else self._budget.heard(error.report, now)
         kind = FAILURES.get(error.error_type)
         if kind is None or kind.pace != "outage":
             self._breaker.answered()
@@ -93,7 +93,7 @@ class Outcomes:
             slot.counts = self._breaker.failed(slot.request.key, under_way=under_way, now=now, probe=slot.probe)
         elif kind is not None and kind.pace == "limit":
             said_s = error.retry_after_s if isinstance(error, RetryableError) else None
-            self._refused(slot, said_s or pause_s, now, has_room=_has_room(error.told))
+            self._refused(slot, said_s or pause_s, now, has_room=_has_room(error.report))
 
     def _refused(self, slot: Slot, wait_s: float, now: float, *, has_room: bool) -> None:
         self._refusals += 1
@@ -136,9 +136,9 @@ class Outcomes:
         return None
 
 
-def _has_room(told: Told | None) -> bool:
+def _has_room(report: ServerReport | None) -> bool:
     """Whether a refusal says itself that requests and tokens are left: then it was meant for one call."""
-    levels = [] if told is None else [level for level in (told.requests, told.tokens) if level is not None]
+    levels = [] if report is None else [level for level in (report.requests, report.tokens) if level is not None]
     return bool(levels) and all(level.remaining is not None and level.remaining > 0 for level in levels)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.events import emit
 
 if TYPE_CHECKING:
-    from logprob_store.transport.rate_headers import Level, Told
+    from logprob_store.usage import RateLimit, ServerReport
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Window:
                 self._credit_s = min(_CREDIT_S - change_s, self._credit_s + late_s)
                 self._next += late_s
 
-    def heard(self, level: Level, now: float) -> None:
+    def heard(self, level: RateLimit, now: float) -> None:
         """Learn from what the server says."""
         limit, remaining, reset_s = level
         longer = bool(remaining) and reset_s is not None and reset_s > _MINUTE_AT_MOST_S
@@ -183,7 +183,7 @@ class Budget:
         if self.requests.burst_s < _BURST_S and now - self._tightened_at > _CALM_S:
             self._burst(self.requests.burst_s * 2, now)
 
-    def heard(self, told: Told, now: float) -> float:
+    def heard(self, report: ServerReport, now: float) -> float:
         """Learn from what an answer says; once nothing remains, pause until the later of the two resets.
 
         A limit for longer than a minute that has some left does not prolong the pause: its reset may be a day away.
@@ -191,7 +191,7 @@ class Budget:
         """
         pause_s, empty = 0.0, False
         before = self.requests.limit, self.tokens.limit
-        for window, level in ((self.requests, told.requests), (self.tokens, told.tokens)):
+        for window, level in ((self.requests, report.requests), (self.tokens, report.tokens)):
             if level is None:
                 continue
             window.heard(level, now)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from logprob_store.pacing.pacer import Pacer
     from logprob_store.request import Request
-    from logprob_store.transport.rate_headers import Told
+    from logprob_store.usage import ServerReport
 
 
 class Slot:
@@ -20,7 +20,7 @@ class Slot:
     whether the call counts as an attempt: not so during an outage.
     """
 
-    __slots__ = ("_pacer", "again", "counts", "estimate", "probe", "request", "started_at", "told", "unused")
+    __slots__ = ("_pacer", "again", "counts", "estimate", "probe", "report", "request", "started_at", "unused")
 
     def __init__(self, pacer: Pacer, request: Request, estimate: int, *, again: bool) -> None:
         self._pacer = pacer
@@ -30,16 +30,16 @@ class Slot:
         self.counts = True
         self.probe = False
         self.started_at = 0.0
-        self.told: Told | None = None
+        self.report: ServerReport | None = None
         self.unused = False
 
     async def __aenter__(self) -> Self:
         await self._pacer.begin(self)
         return self
 
-    def answered(self, told: Told | None) -> None:
+    def answered(self, report: ServerReport | None) -> None:
         """The call was answered, and the answer said this about limits and usage."""
-        self.told = told
+        self.report = report
 
     def withdraw(self) -> None:
         """No call was made after all: everything reserved is given back."""

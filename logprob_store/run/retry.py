@@ -136,7 +136,7 @@ class _Tries:
                 self.number = hold.begin()
                 self.made += 1
                 answer = await transport(self._request)
-                slot.answered(answer.told)
+                slot.answered(answer.report)
                 hold.answered(answer.usage)
                 return answer
         except CallError as error:

@@ -23,8 +23,8 @@ from logprob_store.usage import Usage, usage_of
 
 if TYPE_CHECKING:
     from logprob_store.request import Answer, Request
+    from logprob_store.spending.prices import Prices
     from logprob_store.store.call_log import CallLog
-    from logprob_store.usage import Prices
 
 log = logging.getLogger(__name__)
 

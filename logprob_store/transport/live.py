@@ -24,11 +24,11 @@ from logprob_store.request import Answer
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.body_reader import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
 from logprob_store.transport.idle_connections import RequestOverQuiet, StaleConnectionError
-from logprob_store.transport.rate_headers import Told, read_told
+from logprob_store.transport.rate_headers import read_rate_limits
 from logprob_store.transport.redaction import Redaction
-from logprob_store.transport.refusals import error_of_status, error_said, excerpt, one_line, retry_after_s
+from logprob_store.transport.refusals import error_of_status, error_said, excerpt, one_line
 from logprob_store.transport.url_and_key import check_url
-from logprob_store.usage import find_usage, read_usage
+from logprob_store.usage import ServerReport, find_usage, read_usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -44,8 +44,6 @@ _MOST_HEADERS: Final = 1024
 """Gateways add cookies and policies by the kilobyte; an answer that was paid for is not to be lost to them."""
 _ERRORS: Final = range(400, 1000)
 _UNSAID: Final = 500
-
-__all__ = ["check_body", "error_of_status", "live_transport", "retry_after_s"]
 
 
 @asynccontextmanager
@@ -126,18 +124,18 @@ async def _call(
         raise _lost(error, redaction.text) from error
     if response.status not in SUCCESS:
         refusal = error_of_status(response.status, response.headers, redaction.refusal(body), redacted=redaction.text)
-        raise _with_told(refusal, response)
+        raise _with_report(refusal, response)
     body = redaction.answer(body)
     try:
         usage = check_body(body)
     except LogprobStoreError as error:
-        refused = _with_told(error.with_traceback(None), response)
+        refused = _with_report(error.with_traceback(None), response)
         del response, body  # the error keeps this frame alive, and would keep what is in it
         raise refused from None
-    told = _told(response)
+    report = _report(response)
     if usage is not None:
-        levels = (None, None) if told is None else told[:2]
-        told = Told(*levels, usage.total, usage)
+        levels = (None, None) if report is None else report[:2]
+        report = ServerReport(*levels, usage.total, usage)
     return Answer(
         request,
         response.status,
@@ -146,7 +144,7 @@ async def _call(
         "api",
         latency_s=time.perf_counter() - started,
         fetched_at=datetime.now(UTC),
-        told=told,
+        report=report,
     )
 
 
@@ -155,17 +153,17 @@ def _plain(value: str) -> str:
     return value if value.isascii() else value.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def _told(response: aiohttp.ClientResponse) -> Told | None:
+def _report(response: aiohttp.ClientResponse) -> ServerReport | None:
     """What the headers say about limits; most servers say nothing, and that is seen on the raw names."""
     if any(b"ratelimit" in name.lower() for name, _ in response.raw_headers):
-        return read_told(response.headers)
+        return read_rate_limits(response.headers)
     return None
 
 
-def _with_told(error: LogprobStoreError, response: aiohttp.ClientResponse) -> LogprobStoreError:
+def _with_report(error: LogprobStoreError, response: aiohttp.ClientResponse) -> LogprobStoreError:
     """The error, with what its answer said about limits."""
     if isinstance(error, CallError):
-        error.told = _told(response)
+        error.report = _report(response)
     return error
 
 

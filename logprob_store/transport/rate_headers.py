@@ -1,9 +1,9 @@
-"""What a server says about its limits in the headers of an answer, read.
+"""What the headers of an answer say about rate limits and waiting: `x-ratelimit-*`, `retry-after`, the server's clock.
 
-Holds the spellings: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` and Anthropic's
-`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`. Leaves out what follows from them (`budget`).
-
-A header that is missing, of another suffix or not readable counts as unsaid and never costs the others.
+The spellings are `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, Anthropic's
+`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, `retry-after-ms` and `retry-after`. A header that is
+missing, has another suffix or cannot be read counts as unsaid; the other headers still count. `pacing.rates` keeps the
+limits.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from logprob_store.usage import RateLimit, ServerReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from logprob_store.usage import Usage
-
-_LONGEST_RESET_S: Final = 32 * 86400.0
+_LONGEST_WAIT_S: Final = 32 * 86400.0
+"""A month's quota may be used up; a server that names a longer wait is not believed."""
 _EPOCH_S: Final = 1e9
 """A bare number from here on is a time since the epoch (9 September 2001 and later), below it is seconds to wait."""
 _EPOCH_MS: Final = 1e11
@@ -31,23 +32,6 @@ _PIECES: Final = re.compile(_PIECE)
 _DURATION: Final = re.compile(rf"(?:{_PIECE})+")
 
 
-class Level(NamedTuple):
-    """How a limit stands: how much there is, how much of it is left, seconds until it is whole again; None: unsaid."""
-
-    limit: float | None = None
-    remaining: float | None = None
-    reset_s: float | None = None
-
-
-class Told(NamedTuple):
-    """What an answer says about the limits, and the tokens that the call really took, all and by kind; None: unsaid."""
-
-    requests: Level | None = None
-    tokens: Level | None = None
-    used_tokens: int | None = None
-    usage: Usage | None = None
-
-
 _PLACES: Final = {
     name: (dimension, kind)
     for dimension in ("requests", "tokens")
@@ -56,20 +40,20 @@ _PLACES: Final = {
 }
 
 
-def read_told(headers: Mapping[str, str], *, now: datetime | None = None) -> Told | None:
-    """What the headers of an answer say about limits, None where they say nothing; names may be in any case.
+def read_rate_limits(headers: Mapping[str, str], *, now: datetime | None = None) -> ServerReport | None:
+    """The rate limits that the headers of an answer report; None where they report none. Names may be in any case.
 
-    Times of day are judged against the answer's own `Date`, so that a server whose clock is far off is understood.
+    Times of day are read by the answer's own `Date`, so a server whose clock is far off is understood.
 
     Args:
         headers: of any answer, good or bad.
         now: the local time, for servers that send no `Date`.
 
-    >>> read_told({"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59",
+    >>> read_rate_limits({"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59",
     ...            "x-ratelimit-reset-requests": "1s"}).requests
-    Level(limit=60.0, remaining=59.0, reset_s=1.0)
-    >>> read_told({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-furlongs": "9"}).tokens
-    Level(limit=None, remaining=0.0, reset_s=None)
+    RateLimit(limit=60.0, remaining=59.0, reset_s=1.0)
+    >>> read_rate_limits({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-furlongs": "9"}).tokens
+    RateLimit(limit=None, remaining=0.0, reset_s=None)
     """
     found: dict[str, dict[str, str]] = {}
     date = None
@@ -82,10 +66,10 @@ def read_told(headers: Mapping[str, str], *, now: datetime | None = None) -> Tol
             date = value
     if not found:
         return None
-    return Told(_level(found.get("requests"), date, now), _level(found.get("tokens"), date, now))
+    return ServerReport(_level(found.get("requests"), date, now), _level(found.get("tokens"), date, now))
 
 
-def _level(said: dict[str, str] | None, date: str | None, now: datetime | None) -> Level | None:
+def _level(said: dict[str, str] | None, date: str | None, now: datetime | None) -> RateLimit | None:
     if said is None:
         return None
     limit, remaining = _amount(said.get("limit")), _amount(said.get("remaining"))
@@ -94,7 +78,7 @@ def _level(said: dict[str, str] | None, date: str | None, now: datetime | None) 
     reset_s = seconds_until(said["reset"], date=date, now=now) if "reset" in said else None
     if limit is remaining is reset_s is None:
         return None
-    return Level(limit, remaining, reset_s)
+    return RateLimit(limit, remaining, reset_s)
 
 
 def _amount(text: str | None) -> float | None:
@@ -105,6 +89,27 @@ def _amount(text: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, value) if math.isfinite(value) else None
+
+
+def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
+    """Seconds the server asks to wait: `retry-after-ms`, `retry-after` in seconds or as a date; None if unsaid.
+
+    >>> retry_after_s({"retry-after-ms": "1500", "retry-after": "9"})
+    1.5
+    >>> retry_after_s({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT"}, now=datetime(2026, 10, 21, 7, 28, tzinfo=UTC))
+    10.0
+    >>> retry_after_s({"retry-after": "soon"}) is None
+    True
+    """
+    for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            wait = float(headers.get(name, "")) * unit_s
+        except ValueError:
+            continue
+        if 0 <= wait <= _LONGEST_WAIT_S:
+            return wait
+    at = _http_date(headers.get("retry-after"))
+    return None if at is None else _seconds_to(at, headers.get("date"), now)
 
 
 def seconds_until(text: str, *, date: str | None = None, now: datetime | None = None) -> float | None:
@@ -125,10 +130,19 @@ def seconds_until(text: str, *, date: str | None = None, now: datetime | None = 
         return duration
     if (at := _moment(text)) is None:
         return None
-    ways = [at - base for base in (_http_date(date), (now or datetime.now(UTC)).timestamp()) if base is not None]
-    # The first that makes sense; a server whose Date is not of the clock of its limits is judged by ours.
-    sane = next((wait for wait in ways if 0 <= wait <= _LONGEST_RESET_S), None)
-    return 0.0 if sane is None and ways[-1] < 0 else sane
+    return _seconds_to(at, date, now)
+
+
+def _seconds_to(at: float, date: str | None, now: datetime | None) -> float | None:
+    """Seconds to a moment, by the clock of the server that named it (its `Date` header), else by ours.
+
+    The first clock that gives between 0 and 32 days counts. A moment that has passed by our clock is 0 seconds away;
+    None where no clock gives a sensible wait.
+    """
+    clocks = (_http_date(date), (now or datetime.now(UTC)).timestamp())
+    waits = [at - clock for clock in clocks if clock is not None]
+    sane = next((wait for wait in waits if 0 <= wait <= _LONGEST_WAIT_S), None)
+    return 0.0 if sane is None and waits[-1] < 0 else sane
 
 
 @lru_cache(maxsize=1024)
@@ -140,7 +154,7 @@ def _duration(text: str) -> float | None:
         if amount is None or amount >= _EPOCH_S:
             return None
         seconds = amount
-    return seconds if seconds <= _LONGEST_RESET_S else None
+    return seconds if seconds <= _LONGEST_WAIT_S else None
 
 
 def _moment(text: str) -> float | None:

@@ -7,14 +7,13 @@ what servers say. Leaves out the classes themselves and what follows from them (
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.failures import classify
+from logprob_store.transport.rate_headers import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from logprob_store.failures import FailureClass
 
 _REDIRECTS: Final = range(300, 400)
-_LONGEST_RETRY_AFTER_S: Final = 32 * 24 * 3600.0
-"""A month's quota may be used up; what is beyond is no time to wait."""
 _EXCERPT: Final = 300
 _LONGEST_MESSAGE: Final = 1000
 
@@ -71,44 +68,6 @@ def _with_word_on_retrying(kind: FailureClass, headers: Mapping[str, str]) -> Fa
     if said not in {"true", "false"} or kind.then == "stop":
         return kind
     return dataclasses.replace(kind, then="again" if said == "true" else "row")
-
-
-def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
-    """Seconds the server asks to wait: `retry-after-ms`, `retry-after` in seconds or as a date; None if unsaid.
-
-    >>> retry_after_s({"retry-after-ms": "1500", "retry-after": "9"})
-    1.5
-    >>> retry_after_s({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT"}, now=datetime(2026, 10, 21, 7, 28, tzinfo=UTC))
-    10.0
-    >>> retry_after_s({"retry-after": "soon"}) is None
-    True
-    """
-    for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        try:
-            wait = float(headers.get(name, "")) * unit_s
-        except ValueError:
-            continue
-        if 0 <= wait <= _LONGEST_RETRY_AFTER_S:
-            return wait
-    return _until(headers.get("retry-after", ""), headers.get("date", ""), now or datetime.now(UTC))
-
-
-def _until(text: str, date: str, now: datetime) -> float | None:
-    """Seconds until a date, by the clock of the server that said it, if that makes sense, else by ours."""
-    if (then := _date(text)) is None:
-        return None
-    theirs = _date(date)
-    waits = [(then - base).total_seconds() for base in (theirs, now) if base is not None]
-    sane = next((wait for wait in waits if 0 <= wait <= _LONGEST_RETRY_AFTER_S), None)
-    return 0.0 if sane is None and waits[-1] < 0 else sane
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def error_said(body: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from logprob_store.errors import CallError, RetryableError
 from logprob_store.request import Answer, Request, make_request
 from logprob_store.run.retry import ask_until_answered
-from logprob_store.transport.rate_headers import Level, Told
+from logprob_store.usage import RateLimit, ServerReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -110,31 +110,31 @@ class LimitedServer:
         if not fits:
             self.refused += 1
             error = RetryableError("too many", error_type="rate_limit", status=429)
-            error.told = self._told(now)
+            error.report = self._report(now)
             await asyncio.sleep(self._latency_s / 10)
             raise error
         self._minute.append((now, used))
         self._second.append(now)
         self._sum += used
-        told = self._told(now)
+        report = self._report(now)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self._latency_s)
         finally:
             self.in_flight -= 1
-        return Answer(request, 200, {}, b"{}", "api", told=told._replace(used_tokens=used))
+        return Answer(request, 200, {}, b"{}", "api", report=report._replace(used_tokens=used))
 
-    def _told(self, now: float) -> Told:
+    def _report(self, now: float) -> ServerReport:
         if not self._tells:
-            return Told()
+            return ServerReport()
         counts = (len(self._minute), self._sum)
         reset_s = self._minute[-1][0] + 60 - now if self._minute else 0.0
         levels = [
-            None if limit is None else Level(limit, max(0, limit - count), reset_s)
+            None if limit is None else RateLimit(limit, max(0, limit - count), reset_s)
             for limit, count in zip(self.limits, counts, strict=True)
         ]
-        return Told(*levels)
+        return ServerReport(*levels)
 
     def most_in_a_minute(self, what: int = 0) -> float:
         """Requests (0) or tokens (1) in the busiest minute."""

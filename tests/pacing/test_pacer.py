@@ -12,15 +12,15 @@ from simulation import Fickle, LimitedServer, ask_all, ask_for, request, run
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.pacing.pacer import Pacer
-from logprob_store.transport.rate_headers import Level, Told
+from logprob_store.usage import RateLimit, ServerReport
 
 if TYPE_CHECKING:
     from logprob_store.request import Request
 
 
-def _refusal(retry_after_s: float | None = None, told: Told | None = None) -> RetryableError:
+def _refusal(retry_after_s: float | None = None, report: ServerReport | None = None) -> RetryableError:
     error = RetryableError("too many", error_type="rate_limit", status=429, retry_after_s=retry_after_s)
-    error.told = told
+    error.report = report
     return error
 
 
@@ -57,7 +57,7 @@ def test_an_hour_at_ten_a_second() -> None:
 def test_a_refusal_that_says_there_is_room_holds_one_call(retry_after_s: float | None) -> None:
     """Three in ten refused by chance, and requests are left: the others go on at the limit."""
     chance = random.Random(1)  # noqa: S311  no secrets are made here
-    refusal = _refusal(retry_after_s, Told(Level(30_000, 12_000, 60.0)))
+    refusal = _refusal(retry_after_s, ServerReport(RateLimit(30_000, 12_000, 60.0)))
     server = Fickle(lambda *_: refusal if chance.random() < 0.3 else None, latency_s=0.02)
 
     run(ask_for(server, Pacer(64, requests_per_minute=30_000), seconds=60, at_once=256))
@@ -67,7 +67,7 @@ def test_a_refusal_that_says_there_is_room_holds_one_call(retry_after_s: float |
 
 def test_refusals_in_a_row_are_a_limit_whatever_they_say() -> None:
     """A server that refuses everything, and says that requests are left, is not asked at the limit's pace."""
-    server = Fickle(lambda *_: _refusal(None, Told(Level(30_000, 12_000, 60.0))))
+    server = Fickle(lambda *_: _refusal(None, ServerReport(RateLimit(30_000, 12_000, 60.0))))
 
     run(ask_for(server, Pacer(64, requests_per_minute=30_000), seconds=60, at_once=64))
 
@@ -141,8 +141,8 @@ def test_a_refusal_with_a_time_holds_up_all_and_cuts_nothing() -> None:
 def test_a_refusal_with_nothing_left_waits_for_the_reset() -> None:
     """The headers say when: that is a time, too."""
     pacer = Pacer(2)
-    told = Told(Level(60, 0, 3.0), Level(1000, 900, 5.0))
-    server = Fickle(lambda _, number, __: _refusal(told=told) if number == 1 else None)
+    report = ServerReport(RateLimit(60, 0, 3.0), RateLimit(1000, 900, 5.0))
+    server = Fickle(lambda _, number, __: _refusal(report=report) if number == 1 else None)
 
     run(ask_all(server, pacer, [request(0)]))
 
@@ -378,7 +378,7 @@ def test_a_lost_answer_s_tokens_stay_spent() -> None:
     async def main() -> tuple[float, float]:
         loop = asyncio.get_running_loop()
         spent = []
-        for error in (_refusal(told=None), _trouble("timeout")):
+        for error in (_refusal(report=None), _trouble("timeout")):
             with pytest.raises(RetryableError):
                 async with pacer.slot(request(1, max_tokens=400)):
                     raise error

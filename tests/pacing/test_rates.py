@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logprob_store.pacing.rates import Budget, Window
-from logprob_store.transport.rate_headers import Level, Told
+from logprob_store.usage import RateLimit, ServerReport
 
 
 def _starts(window: Window, costs: list[float], begin: float = 0.0) -> list[float]:
@@ -139,7 +139,7 @@ def test_starts_before_the_limit_was_known_count() -> None:
     for _ in range(30):
         window.take(0.5, 1)
 
-    window.heard(Level(31, 1, 1.0), 1.0)
+    window.heard(RateLimit(31, 1, 1.0), 1.0)
 
     assert 59.5 < window.wait_s(1.0, 1) <= 60
 
@@ -148,9 +148,9 @@ def test_the_smaller_limit_holds() -> None:
     """The job's own, or the server's."""
     window = Window(500)
 
-    window.heard(Level(30_000, 29_000, 2.0), 0.0)
+    window.heard(RateLimit(30_000, 29_000, 2.0), 0.0)
     assert window.limit == 500
-    window.heard(Level(60, 59, 1.0), 0.0)
+    window.heard(RateLimit(60, 59, 1.0), 0.0)
     assert window.limit == 60
 
 
@@ -158,9 +158,9 @@ def test_a_limit_for_a_day_is_no_limit_per_minute() -> None:
     """Groq says 14400 requests and means a day: with 14370 left it takes 3 minutes to be whole, no minute's does."""
     window = Window()
 
-    window.heard(Level(14_400, 14_370, 179.56), 0.0)
+    window.heard(RateLimit(14_400, 14_370, 179.56), 0.0)
     assert window.limit is None
-    window.heard(Level(14_400, 14_390, 59.9), 1.0)
+    window.heard(RateLimit(14_400, 14_390, 59.9), 1.0)
     assert window.limit is None
     assert window.most == 14_400
 
@@ -169,7 +169,7 @@ def test_an_exhausted_minute_is_still_a_minute() -> None:
     """A reset beyond the minute with nothing left is a debt, not a longer window."""
     window = Window()
 
-    window.heard(Level(60, 0, 75.0), 0.0)
+    window.heard(RateLimit(60, 0, 75.0), 0.0)
 
     assert window.limit == 60
 
@@ -177,21 +177,21 @@ def test_an_exhausted_minute_is_still_a_minute() -> None:
 @pytest.mark.parametrize(
     ("requests", "tokens", "pause_s"),
     [
-        (Level(60, 0, 2.0), Level(1000, 0, 5.0), 5.0),
-        (Level(60, 0, 5.0), Level(1000, 900, 2.0), 5.0),
-        (Level(60, 0, 2.0), Level(1000, 900, 5.0), 5.0),
-        (Level(60, 3, 9.0), Level(1000, 900, 5.0), 0.0),
-        (Level(14_400, 14_000, 7200.0), Level(1000, 0, 5.0), 5.0),  # a day's limit with some left
-        (Level(60, 0, None), None, 0.0),
-        (None, Level(None, 0, 3.0), 3.0),
-        (Level(14_400, 0, 7200.0), None, 0.0),  # longer than our patience: the next refusal tells
+        (RateLimit(60, 0, 2.0), RateLimit(1000, 0, 5.0), 5.0),
+        (RateLimit(60, 0, 5.0), RateLimit(1000, 900, 2.0), 5.0),
+        (RateLimit(60, 0, 2.0), RateLimit(1000, 900, 5.0), 5.0),
+        (RateLimit(60, 3, 9.0), RateLimit(1000, 900, 5.0), 0.0),
+        (RateLimit(14_400, 14_000, 7200.0), RateLimit(1000, 0, 5.0), 5.0),  # a day's limit with some left
+        (RateLimit(60, 0, None), None, 0.0),
+        (None, RateLimit(None, 0, 3.0), 3.0),
+        (RateLimit(14_400, 0, 7200.0), None, 0.0),  # longer than our patience: the next refusal tells
     ],
 )
-def test_a_pause_until_the_later_reset(requests: Level | None, tokens: Level | None, pause_s: float) -> None:
+def test_a_pause_until_the_later_reset(requests: RateLimit | None, tokens: RateLimit | None, pause_s: float) -> None:
     """Once one limit has nothing left, nothing starts until both are whole."""
     budget = Budget(patience_s=600)
 
-    budget.heard(Told(requests, tokens), 100.0)
+    budget.heard(ServerReport(requests, tokens), 100.0)
 
     assert max(0.0, budget.paused_until - 100.0) == pause_s
 
@@ -199,9 +199,9 @@ def test_a_pause_until_the_later_reset(requests: Level | None, tokens: Level | N
 def test_a_later_answer_does_not_cut_a_pause_short() -> None:
     """Answers overtake one another: one that still saw some left says nothing new."""
     budget = Budget()
-    budget.heard(Told(Level(60, 0, 9.0)), 0.0)
+    budget.heard(ServerReport(RateLimit(60, 0, 9.0)), 0.0)
 
-    budget.heard(Told(Level(60, 5, 1.0)), 1.0)
+    budget.heard(ServerReport(RateLimit(60, 5, 1.0)), 1.0)
 
     assert budget.paused_until == 9.0
 

@@ -14,7 +14,8 @@ from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.request import Request, make_request
 from logprob_store.spending.budget import Ceilings, Hold, Spending
 from logprob_store.spending.most_tokens import worst_case
-from logprob_store.usage import Prices, Usage
+from logprob_store.spending.prices import Prices
+from logprob_store.usage import Usage
 
 
 def request(text: str = "Hi", *, max_tokens: int = 10) -> Request:

@@ -22,7 +22,9 @@ from logprob_store.replay.fixtures import fixture_line
 from logprob_store.request import make_request
 from logprob_store.run import retry
 from logprob_store.run.asker import Asker
-from logprob_store.transport.live import error_of_status, live_transport, retry_after_s
+from logprob_store.transport.live import live_transport
+from logprob_store.transport.rate_headers import retry_after_s
+from logprob_store.transport.refusals import error_of_status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -460,7 +462,7 @@ def test_retry_after_s(headers: dict[str, str], expected: float | None) -> None:
     ids=str,
 )
 def test_refuses_logprobs(said: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
-    """Told by the structured code where there is one, else by the known sentences."""
+    """ServerReport by the structured code where there is one, else by the known sentences."""
     assert refuses_logprobs(said) is expected
 
 

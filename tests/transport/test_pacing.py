@@ -19,7 +19,7 @@ from logprob_store.request import Answer, Request, make_request
 from logprob_store.run.asker import Asker
 from logprob_store.run.retry import ask_until_answered
 from logprob_store.transport.live import check_body, live_transport
-from logprob_store.transport.rate_headers import Level, Told
+from logprob_store.usage import RateLimit, ServerReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,9 +55,9 @@ def test_the_headers_of_a_good_answer_are_heard(fault_server: Any) -> None:
 
     (answer,) = _ask_all(fault_server.url, pacer, 1)
 
-    assert answer.told.requests == Level(600, 599, 0.1)
-    assert answer.told.tokens.limit == 60_000
-    assert answer.told.used_tokens == 12  # 7 of the prompt, 5 of the answer
+    assert answer.report.requests == RateLimit(600, 599, 0.1)
+    assert answer.report.tokens.limit == 60_000
+    assert answer.report.used_tokens == 12  # 7 of the prompt, 5 of the answer
     assert not any("ratelimit" in name for name in answer.headers)
     assert (pacer.budget.requests.limit, pacer.budget.tokens.limit) == (600, 60_000)
 
@@ -71,7 +71,7 @@ def test_the_headers_of_a_bad_answer_are_heard(fault_server: Any, step: str) -> 
     (error,) = _ask_all(fault_server.url, pacer, 1, attempts=1)
 
     assert isinstance(error, CallError)
-    assert error.told == Told(Level(90, 80))
+    assert error.report == ServerReport(RateLimit(90, 80))
     assert pacer.budget.requests.limit == 90
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.transport.rate_headers import Level, read_told, seconds_until
+from logprob_store.transport.rate_headers import RateLimit, read_rate_limits, seconds_until
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 DATE = "Sun, 01 Mar 2026 12:00:00 GMT"
@@ -78,13 +78,13 @@ def test_a_date_that_is_not_of_the_clock_of_the_limits() -> None:
                 "x-ratelimit-remaining-tokens": "149984",
                 "x-ratelimit-reset-tokens": "6m0s",
             },
-            Level(60, 59, 1.0),
-            Level(150000, 149984, 360.0),
+            RateLimit(60, 59, 1.0),
+            RateLimit(150000, 149984, 360.0),
         ),
-        ({"X-RateLimit-Remaining-Requests": "7"}, Level(remaining=7), None),
-        ({"x-ratelimit-limit-tokens": "10"}, None, Level(limit=10)),
-        ({"x-ratelimit-remaining-requests": "-3"}, Level(remaining=0), None),
-        ({"x-ratelimit-limit-requests": "many", "x-ratelimit-remaining-requests": "1"}, Level(remaining=1), None),
+        ({"X-RateLimit-Remaining-Requests": "7"}, RateLimit(remaining=7), None),
+        ({"x-ratelimit-limit-tokens": "10"}, None, RateLimit(limit=10)),
+        ({"x-ratelimit-remaining-requests": "-3"}, RateLimit(remaining=0), None),
+        ({"x-ratelimit-limit-requests": "many", "x-ratelimit-remaining-requests": "1"}, RateLimit(remaining=1), None),
         ({"x-ratelimit-limit-requests": "0", "x-ratelimit-remaining-requests": "0"}, None, None),
         ({"x-ratelimit-limit-requests": "0.0001", "x-ratelimit-remaining-requests": "1"}, None, None),
         ({"x-ratelimit-limit-requests": "\u0661\u0662", "x-ratelimit-reset-requests": "\u0665s"}, None, None),
@@ -95,17 +95,17 @@ def test_a_date_that_is_not_of_the_clock_of_the_limits() -> None:
                 "anthropic-ratelimit-requests-reset": "2026-03-01T12:00:01Z",
                 "date": DATE,
             },
-            Level(50, 49, 1.0),
+            RateLimit(50, 49, 1.0),
             None,
         ),
     ],
 )
-def test_levels(headers: dict[str, str], requests: Level | None, tokens: Level | None) -> None:
+def test_levels(headers: dict[str, str], requests: RateLimit | None, tokens: RateLimit | None) -> None:
     """What is said is taken, what is missing or unreadable is not, and neither costs the other."""
-    told = read_told(headers, now=NOW)
+    report = read_rate_limits(headers, now=NOW)
 
-    assert told is not None
-    assert (told.requests, told.tokens) == (requests, tokens)
+    assert report is not None
+    assert (report.requests, report.tokens) == (requests, tokens)
 
 
 @pytest.mark.parametrize(
@@ -115,16 +115,16 @@ def test_levels(headers: dict[str, str], requests: Level | None, tokens: Level |
 )
 def test_nothing_is_told(headers: dict[str, str]) -> None:
     """Most servers say nothing, and some say what concerns others."""
-    assert read_told(headers) is None
+    assert read_rate_limits(headers) is None
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_no_header_is_an_error(value: str, date: str) -> None:
     """Whatever a server sends, a reset is unsaid or a time that can be waited for."""
-    told = read_told(
+    report = read_rate_limits(
         {f"x-ratelimit-{kind}-requests": value for kind in ("limit", "remaining", "reset")} | {"date": date}
     )
 
-    level = None if told is None else told.requests
+    level = None if report is None else report.requests
     if level is not None:
         assert all(amount is None or 0 <= amount < float("inf") for amount in level)
