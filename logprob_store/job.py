@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from logprob_store.errors import JobError
 from logprob_store.request import provider_of
 from logprob_store.spending.budget import Ceilings
-from logprob_store.spending.most_tokens import MAXIMA, most_output
 from logprob_store.spending.prices import Prices
+from logprob_store.spending.request_tokens import MAXIMA, most_output
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 

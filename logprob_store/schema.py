@@ -153,6 +153,27 @@ def arrow_schema(schema: pl.Schema) -> pa.Schema:
     return pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
 
 
+def call_number(prompt_index: int, sample_index: int, samples: int) -> int:
+    """The number of a call within its run, where each prompt has room for `samples` calls.
+
+    `prompt_index * samples + sample_index`: manifests list the settled calls by it.
+
+    >>> call_number(12, 3, samples=5), call_of_number(63, samples=5)
+    (63, (12, 3))
+    """
+    return prompt_index * samples + sample_index
+
+
+def call_numbers(rows: pl.DataFrame, samples: int) -> list[int]:
+    """`call_number` of each row, from its columns prompt_index and sample_index."""
+    return (rows["prompt_index"] * samples + rows["sample_index"].cast(pl.Int64)).to_list()
+
+
+def call_of_number(number: int, samples: int) -> tuple[int, int]:
+    """The prompt_index and the sample_index of a call: the inverse of `call_number`."""
+    return divmod(number, samples)
+
+
 def completion_id(prompt_index: int, sample_index: int = 0, choice_index: int = 0) -> int:
     """The id of a completion: decimal digits that a person can read, and that sort by prompt.
 

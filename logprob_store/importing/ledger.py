@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import polars as pl
 
+from logprob_store.schema import call_of_number
 from logprob_store.store.tables import Store
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Ledger:
             self._prompts[digest] = Prompt(index, digest, request, samples)
         again = {prompt.index for prompt in self._prompts.values()}
         for call in writer.open_failures:
-            index, sample = divmod(call, writer.manifest.samples)
+            index, sample = call_of_number(call, writer.manifest.samples)
             if index in again:
                 self.failed(index, sample)
 

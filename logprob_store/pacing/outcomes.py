@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.events import emit
 from logprob_store.failures import FAILURES
-from logprob_store.spending.likely_tokens import BYTES_PER_TOKEN
+from logprob_store.spending.request_tokens import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
     from logprob_store.errors import LogprobStoreError

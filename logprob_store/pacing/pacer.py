@@ -20,7 +20,7 @@ from logprob_store.pacing.concurrency import Concurrency
 from logprob_store.pacing.outcomes import Outcomes
 from logprob_store.pacing.rates import Budget
 from logprob_store.pacing.slot import Slot
-from logprob_store.spending.likely_tokens import estimate_tokens
+from logprob_store.spending.request_tokens import estimate_tokens
 
 if TYPE_CHECKING:
     from logprob_store.request import Request

@@ -160,7 +160,7 @@ async def run_job_async(
             job_name=job.name,
             job=job.identity(),
             inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
-            samples=plan.stride,
+            samples=plan.samples,
         ) as writer:
             with open_spending(job, writer) as spending:
                 session = Session(plan, writer, spending, stop or asyncio.Event(), on_progress)

@@ -21,7 +21,7 @@ from logprob_store.errors import CallError, DecodeError
 from logprob_store.events import emit_prompt_failed
 from logprob_store.failures import FAILURES as CLASSES
 from logprob_store.run.prompt_scoring import without_unscored
-from logprob_store.schema import FAILURES, arrow_schema
+from logprob_store.schema import FAILURES, arrow_schema, call_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,8 +126,9 @@ def _decode_part(pending: Pending, decoder: Decoder, job: Mapping[str, Any]) -> 
 
 def _write_part(writer: RunWriter, pending: Pending, rows: Mapping[str, pa.Table]) -> None:
     samples = writer.manifest.samples
-    settled = [answer.request.prompt_index * samples + answer.request.sample_index for answer in pending.answers]
-    settled += [row["prompt_index"] * samples + row["sample_index"] for row in pending.failures]
+    asked = (answer.request for answer in pending.answers)
+    settled = [call_number(request.prompt_index, request.sample_index, samples) for request in asked]
+    settled += [call_number(row["prompt_index"], row["sample_index"], samples) for row in pending.failures]
     writer.manifest.inputs += [file for file in pending.files if file not in writer.manifest.inputs]
     writer.commit(
         rows,

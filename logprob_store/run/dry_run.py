@@ -17,9 +17,9 @@ from logprob_store.run.estimate import Estimate
 from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.resources import open_cache
 from logprob_store.run.session import ASK_ANEW
+from logprob_store.schema import call_numbers
 from logprob_store.spending.budget import Spending
-from logprob_store.spending.likely_tokens import estimate_prompt_tokens
-from logprob_store.spending.most_tokens import choices, most_output, worst_case
+from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
 from logprob_store.store.call_log import CALL_LOG, read_call_log
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import manifest_path, read_manifest, run_folder
@@ -101,16 +101,12 @@ def _count(plan: Plan, manifest: Manifest | None, failed: dict[int, str]) -> _Co
         for chunk in plan.chunks(settled=settled, again=failed):
             counts.bad += len(chunk.bad)
             counts.wanted += len(chunk.requests)
-            anew = {request.key for request in chunk.requests if failed.get(_number(plan, request)) in ASK_ANEW}
+            anew = {request.key for request in chunk.requests if failed.get(plan.number_of(request)) in ASK_ANEW}
             had = known({request.key for request in chunk.requests} - anew)
             ask = [_row(request) for request in chunk.requests if request.key not in had]
             counts.cached += len(chunk.requests) - len(ask)
             counts.asked.append(pl.DataFrame(ask, schema=_ASKED, orient="row"))
     return counts
-
-
-def _number(plan: Plan, request: Request) -> int:
-    return request.prompt_index * plan.stride + request.sample_index
 
 
 def _row(request: Request) -> tuple[int, int, int, int, int]:
@@ -128,8 +124,7 @@ def _row(request: Request) -> tuple[int, int, int, int, int]:
 def _open_failures(store: Path, manifest: Manifest) -> dict[int, str]:
     """The calls that failed and would be asked again, by number, and how they failed."""
     rows = open_store(store, runs=[manifest.run]).failures.collect()
-    numbers = rows["prompt_index"] * manifest.samples + rows["sample_index"].cast(pl.Int64)
-    return dict(zip(numbers.to_list(), rows["error_type"].to_list(), strict=True))
+    return dict(zip(call_numbers(rows, manifest.samples), rows["error_type"].to_list(), strict=True))
 
 
 def _spending(job: Job, store: Path, manifest: Manifest | None) -> Spending:

@@ -20,8 +20,8 @@ from logprob_store.prompts.input_files import find_inputs
 from logprob_store.prompts.prompt import rendered
 from logprob_store.request import Request, build_body, make_request
 from logprob_store.run.prompt_scoring import check_scoring, scoring_params
-from logprob_store.schema import PROMPTS, arrow_schema
-from logprob_store.spending.most_tokens import check_bounded
+from logprob_store.schema import PROMPTS, arrow_schema, call_number
+from logprob_store.spending.request_tokens import check_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator
@@ -63,16 +63,16 @@ class Chunk:
 class Plan:
     """A job's prompts, checked: the files, their columns, the ids.
 
-    Make one with `plan_job`. `stride` is how far the numbers of two prompts' first calls are apart: a call's number is
-    prompt_index * stride + sample_index. It is the most calls that any prompt has, whatever the limit, so that a number
-    means the same in each session. `counts` are the calls of each prompt, None where all have as many.
+    Make one with `plan_job`. `samples` is the most calls that any prompt has, whatever the limit, so that the number of
+    a call (`schema.call_number`) means the same in each session. `counts` are the calls of each prompt, None where
+    every prompt has `samples`.
     """
 
     job: Job
     inputs: list[InputFile]
     columns: Columns
     limit: int | None
-    stride: int
+    samples: int
     counts: pl.Series | None = None
 
     @property
@@ -85,11 +85,15 @@ class Plan:
     def call_count(self) -> int:
         """How many calls these make: prompts times samples, or the sum of their candidates."""
         if self.counts is None:
-            return self.prompt_count * self.stride
+            return self.prompt_count * self.samples
         return int(self.counts.head(self.prompt_count).sum())
 
+    def number_of(self, request: Request) -> int:
+        """The number of a request's call within the run."""
+        return call_number(request.prompt_index, request.sample_index, self.samples)
+
     def _calls_of(self, prompt_index: int) -> int:
-        return self.stride if self.counts is None else int(self.counts[prompt_index])
+        return self.samples if self.counts is None else int(self.counts[prompt_index])
 
     def chunks(
         self,
@@ -102,7 +106,7 @@ class Plan:
         """The calls to make, in order.
 
         Args:
-            settled: calls (prompt_index * stride + sample_index) that have an outcome already.
+            settled: the numbers of calls that have an outcome already.
             again: those of them to make all the same.
             skip: prompts known to need nothing; they are passed over without being read.
             prompts_read: prompts, from the first, that have a row in the prompts table already.
@@ -114,15 +118,16 @@ class Plan:
             yield chunk
 
     def _chunk(self, batch: PromptBatch, settled: Container[int], again: Collection[int], prompts_read: int) -> Chunk:
-        stride, provider = self.stride, self.job.model.identity
+        samples, provider = self.samples, self.job.model.identity
         last = batch.prompts[-1].index + 1
         chunk = Chunk(_prompt_rows(batch, prompts_read), last)
         for prompt in batch.prompts:
             calls = self._calls_of(prompt.index)
-            if calls < stride:
-                chunk.absent.append((prompt.index * stride + calls, (prompt.index + 1) * stride))
+            if calls < samples:
+                absent = call_number(prompt.index, calls, samples), call_number(prompt.index + 1, 0, samples)
+                chunk.absent.append(absent)
             for sample_index in range(calls):
-                call = prompt.index * stride + sample_index
+                call = call_number(prompt.index, sample_index, samples)
                 if call in settled and call not in again:
                     continue
                 try:
@@ -182,8 +187,8 @@ def plan_job(job: Job, *, limit: int | None = None) -> Plan:
     inputs = find_inputs(section.path, base=job.base)
     kept_schema(inputs, columns)
     counts = candidate_counts(inputs, columns)
-    stride = job.model.samples if counts is None else max(counts.to_list(), default=1)
-    return Plan(job, inputs, columns, limit, stride, counts)
+    samples = job.model.samples if counts is None else max(counts.to_list(), default=1)
+    return Plan(job, inputs, columns, limit, samples, counts)
 
 
 def check_plan(plan: Plan) -> None:

@@ -24,6 +24,7 @@ from logprob_store.run.buffer import PartBuffer
 from logprob_store.run.lookahead import look_up_ahead
 from logprob_store.run.plan import check_plan
 from logprob_store.run.resources import open_asker
+from logprob_store.schema import call_number, call_of_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -145,10 +146,10 @@ class Session:
         """What is left to do, or None when that is known without reading a prompt."""
         writer, plan = self.writer, self._plan
         missing = writer.settled.first_missing()
-        end = plan.prompt_count * plan.stride
+        end = call_number(plan.prompt_count, 0, plan.samples)
         first = min([missing, *(call for call in self._again if call < end)])
         read = writer.manifest.prompts_read
-        skip = min(first // plan.stride, read)
+        skip = min(call_of_number(first, plan.samples)[0], read)
         if skip >= plan.prompt_count:
             return None
         return plan.chunks(settled=writer.settled, again=self._again, skip=skip, prompts_read=read)
@@ -195,17 +196,14 @@ class Session:
             task.add_done_callback(lambda task: self._done(task, room))
 
     def _ask_anew(self, request: Request) -> bool:
-        return self._again.get(self._number(request)) in ASK_ANEW
+        return self._again.get(self._plan.number_of(request)) in ASK_ANEW
 
     def _is_of_no_use(self, kept: CachedAnswer, request: Request) -> bool:
         """Whether a kept answer is the one that was of no use; one that came later has not been looked at yet."""
         if not self._ask_anew(request):
             return False
         at = kept.meta.fetched_at
-        return at is None or at <= self.writer.failed_at[self._number(request)]
-
-    def _number(self, request: Request) -> int:
-        return request.prompt_index * self._plan.stride + request.sample_index
+        return at is None or at <= self.writer.failed_at[self._plan.number_of(request)]
 
     def _done(self, task: asyncio.Task[None], room: asyncio.Semaphore) -> None:
         self._tasks.discard(task)

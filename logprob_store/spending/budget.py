@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from logprob_store.errors import CallError, StopRunError
 from logprob_store.failures import FAILURES
-from logprob_store.spending.most_tokens import worst_case
+from logprob_store.spending.request_tokens import worst_case
 from logprob_store.usage import Usage, usage_of
 
 if TYPE_CHECKING:

@@ -105,7 +105,7 @@ MOST_SESSIONS: Final = 100
 class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     """A run: which job made it from which prompts, how far it is, and the parts that hold its rows.
 
-    `settled` lists the calls (prompt_index * samples + sample_index) that have an outcome, a completion or a
+    `settled` lists the calls (by `schema.call_number`) that have an outcome, a completion or a
     failure row, as half-open intervals; `prompts_read` is how many prompts have a row in the prompts table. Where
     prompts have candidates, `samples` is the most that any has, and the numbers that a prompt with fewer leaves free
     are settled with its row, so that the intervals stay few; `absent` counts them. `spent` is as of the last commit:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from logprob_store.errors import StoreError, StoreNotFoundError
-from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA
+from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, call_numbers
 from logprob_store.store.call_log import CALL_LOG, read_call_log, restore_call_log
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import (
@@ -240,6 +240,5 @@ def _settled(store: Path, manifest: Manifest) -> IntervalSet:
             if table in part.files:
                 path = store / table / f"run={manifest.run}" / f"{part.name}.parquet"
                 rows = pl.read_parquet(path, columns=["prompt_index", "sample_index"], hive_partitioning=False)
-                calls = rows["prompt_index"] * manifest.samples + rows["sample_index"].cast(pl.Int64)
-                settled.update(calls.unique().to_list())
+                settled.update(call_numbers(rows.unique(), manifest.samples))
     return settled

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from logprob_store.errors import DiskError, InputError, RunChangedError, RunLockedError, StoreError
 from logprob_store.events import emit
 from logprob_store.job import RUN_NAME
-from logprob_store.schema import FAILURES, SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, arrow_schema
+from logprob_store.schema import FAILURES, SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, arrow_schema, call_numbers
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import (
     MOST_SESSIONS,
@@ -259,7 +259,7 @@ class RunWriter:
 
     def _read_open_failures(self) -> None:
         rows, _ = self._failures()
-        calls = (rows["prompt_index"] * self.manifest.samples + rows["sample_index"].cast(pl.Int64)).to_list()
+        calls = call_numbers(rows, self.manifest.samples)
         self.open_failures = dict(zip(calls, rows["error_type"].to_list(), strict=True))
         self.failed_at = dict(zip(calls, rows["first_at"].to_list(), strict=True))
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.request import Request, make_request
 from logprob_store.spending.budget import Ceilings, Hold, Spending
-from logprob_store.spending.most_tokens import worst_case
 from logprob_store.spending.prices import Prices
+from logprob_store.spending.request_tokens import worst_case
 from logprob_store.usage import Usage
 
 

@@ -1,10 +1,10 @@
-"""What a call can take at most, before it is made: the bytes it sends and the longest answer it allows.
+"""The tokens that a request may take, before it is sent: at most (ceilings reserve these) and likely (pacing counts these).
 
-Holds the upper bound that ceilings reserve, and the requests that have none. Leaves out the likely size, which pacing
-goes by (`pacing.estimate`).
+At most: a token of text is at least one byte, and the JSON around each message is longer than the tokens that a chat
+template puts there. An image may be few bytes and many tokens, so each counts as more than any published price of one.
 
-A token of text is at least one byte, and the JSON around each message is longer than the tokens that a chat template
-puts there. An image may be few bytes and many tokens, so each counts as more than any published price of one.
+Likely: a quarter of the request's bytes, and the longest answer that it allows. What the call really took is in the
+answer's `usage`, and `pacing.rates` settles the difference.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from logprob_store.request import Request
 
 TOKENS_OF_AN_IMAGE: Final = 50_000
+"""At most."""
+BYTES_PER_TOKEN: Final = 4
+"""Likely, for English text; other scripts have fewer."""
+_TOKENS_OF_A_FILE: Final = 1000
+"""Likely, for an image or a sound that stands in the request as base64."""
+_INLINE: Final = b";base64,"
 _IMAGES: Final = (b'"type":"image_url"', b'"type":"input_image"')
 _FILES: Final = (b'"type":"file"', b'"type":"input_file"', b'"file_id":')
 MAXIMA: Final = {
@@ -52,7 +58,7 @@ def most_output(body: Mapping[str, Any], endpoint: str) -> int | None:
 
 
 def choices(body: Mapping[str, Any], endpoint: str) -> int:
-    """How many answers a call writes: `n` or `best_of`, for each of its prompts."""
+    """The number of answers that a call writes: `n` or `best_of`, for each of its prompts."""
     count = 1
     for name in _CHOICES:
         if (value := body.get(name)) is not None:
@@ -63,7 +69,7 @@ def choices(body: Mapping[str, Any], endpoint: str) -> int:
 
 
 def worst_case(request: Request) -> Usage:
-    """What a call can take at most; without a maximum of output, its prompt alone (see `check_bounded`).
+    """The tokens that a call takes at most; without a maximum of output, its prompt alone (see `check_bounded`).
 
     >>> from logprob_store.request import make_request
     >>> request = make_request({"model": "m", "prompt": "Hi", "max_tokens": 5}, endpoint="completions", provider="p")
@@ -97,7 +103,7 @@ def check_bounded(request: Request) -> None:
 
 
 def _elsewhere(request: Request) -> str | None:
-    """What in a request makes the server read more than is sent."""
+    """The part of a request that makes the server read more than is sent; None without one."""
     body = request.body
     for name in _BY_REFERENCE:
         if body.get(name) is not None:
@@ -116,3 +122,45 @@ def _count(value: Any) -> int:
     if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and value >= 0 else -1
+
+
+def estimate_tokens(request: Request, *, typical_answer: float = 0.0) -> int:
+    """Tokens that a call is likely to take: its bytes / 4, plus the maximum of output tokens x choices.
+
+    The JSON around the text is counted too. An image or a sound within the request counts as 1000 tokens, whatever its
+    bytes.
+
+    Args:
+        request: what is asked.
+        typical_answer: tokens of one choice, where the request sets no maximum.
+
+    >>> from logprob_store.request import make_request
+    >>> body = {"model": "m", "prompt": "x" * 371, "max_tokens": 16, "n": 2}
+    >>> request = make_request(body, endpoint="completions", provider="p")
+    >>> len(request.content) // 4 + 16 * 2, estimate_tokens(request)
+    (136, 136)
+    """
+    most = most_output(request.body, request.endpoint)
+    answer = typical_answer * choices(request.body, request.endpoint) if most is None else most
+    return int(estimate_prompt_tokens(request) + answer)
+
+
+def estimate_prompt_tokens(request: Request) -> int:
+    """Tokens of what is sent, without any of an answer."""
+    size, files = len(request.content), 0
+    if _INLINE in request.content:
+        size, files = _text_and_files(request.body)
+    return size // BYTES_PER_TOKEN + files * _TOKENS_OF_A_FILE
+
+
+def _text_and_files(value: Any) -> tuple[int, int]:
+    """Bytes of text and number of inline files in a body."""
+    if isinstance(value, str):
+        return (0, 1) if ";base64," in value[:200] else (len(value.encode(errors="replace")), 0)
+    inner: list[Any] = []
+    if isinstance(value, (list, tuple)):
+        inner = list(value)
+    elif isinstance(value, dict):
+        inner = list(value.values())
+    counts = [_text_and_files(item) for item in inner]
+    return sum(size for size, _ in counts), sum(files for _, files in counts)

@@ -8,7 +8,7 @@ import pytest
 
 from logprob_store.errors import PromptError
 from logprob_store.request import make_request
-from logprob_store.spending.most_tokens import check_bounded, most_output, worst_case
+from logprob_store.spending.request_tokens import check_bounded, estimate_tokens, most_output, worst_case
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,46 @@ def test_what_nothing_bounds_is_refused(endpoint: str, body: dict[str, Any], sai
         check_bounded(make_request({"model": "m", **body}, endpoint=endpoint, provider="p"))
 
     assert caught.value.error_type == "bad_prompt"
+
+
+# likely
+
+
+def _estimate(typical: float = 0.0, endpoint: str = "chat", **body: Any) -> int:
+    request = make_request(body, endpoint=endpoint, provider="p")
+    return estimate_tokens(request, typical_answer=typical) - len(request.content) // 4
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({}, 0),
+        ({"max_tokens": 100}, 100),
+        ({"max_completion_tokens": 100, "n": 3}, 300),
+        ({"max_output_tokens": 50, "endpoint": "responses"}, 50),
+        ({"max_output_tokens": 50}, 0),  # another endpoint's name bounds nothing
+        ({"max_tokens": 10, "n": 2, "best_of": 4}, 40),
+        ({"max_tokens": None, "n": None}, 0),
+        ({"max_tokens": "many", "n": "all"}, 0),
+        ({"max_tokens": -5, "n": -1}, 0),
+        ({"max_tokens": True}, 0),
+    ],
+    ids=str,
+)
+def test_likely_tokens_of_an_answer(body: dict[str, Any], expected: int) -> None:
+    """The maximum for each choice; what is no number counts as unsaid."""
+    assert _estimate(**body) == expected
+
+
+def test_without_a_maximum_answers_so_far_are_the_measure() -> None:
+    """The running average of what answers took."""
+    assert _estimate(40.0, n=2) == 80
+
+
+def test_an_image_is_not_counted_by_its_bytes() -> None:
+    """A megabyte of base64 is no quarter of a million tokens."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    body = {"messages": [{"role": "user", "content": [{"type": "text", "text": "x" * 4000}, image]}]}
+    request = make_request(body, endpoint="chat", provider="p")
+
+    assert 2000 <= estimate_tokens(request) < 2100
