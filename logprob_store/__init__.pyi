@@ -15,8 +15,8 @@ from .run.telemetry import opentelemetry as opentelemetry
 from .importing.api import import_responses as import_responses
 
 # Read a store
-from .store.tables import Store as Store
-from .store.tables import open_store as open_store
+from .analysis.opened_store import Store as Store
+from .analysis.opened_store import open_store as open_store
 from .schema import KEYS as KEYS
 from .schema import SCHEMA_VERSION as SCHEMA_VERSION
 from .metrics.arguments import POSITION as POSITION

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,14 +17,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from logprob_store.errors import JobError
-from logprob_store.request import provider_of
+from logprob_store.request import OPENAI_BASE_URL, provider_of
 from logprob_store.spending.budget import Ceilings
 from logprob_store.spending.prices import Prices
 from logprob_store.spending.request_tokens import MAXIMA, most_output
-
-OPENAI_BASE_URL = "https://api.openai.com/v1"
-
-RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _WHERE_ASKED = {"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment"}
 """What `identity` sums up as one name, or what is no part of it."""

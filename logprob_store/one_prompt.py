@@ -17,12 +17,11 @@ import polars as pl
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.job import OPENAI_BASE_URL
 from logprob_store.metrics.tokens.sequence import confidence, logprob_sum, min_probability, perplexity
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
-from logprob_store.request import build_body, make_request, provider_of
+from logprob_store.request import OPENAI_BASE_URL, build_body, make_request, provider_of
 from logprob_store.run.asker import Asker
 
 if TYPE_CHECKING:

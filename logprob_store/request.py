@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 KEY_VERSION: Final = 1
 
+OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
+"""The service that is asked where a job names no other."""
+
 PATHS: Final = {
     "chat": "/chat/completions",
     "completions": "/completions",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from logprob_store.analysis.calibrators.calibrator import Calibrator
-    from logprob_store.store.tables import Store
+    from logprob_store.analysis.opened_store import Store
 
 
 class CalibrationMethod(StrEnum):

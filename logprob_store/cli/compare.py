@@ -53,8 +53,8 @@ def compare(
     The most changed answers, then what changed over all with 95 % intervals, then one line that says whether it is
     within the limits. Exit codes: 0 within them, 2 there is nothing to compare, 5 a limit is passed.
     """
+    from logprob_store.analysis.opened_store import open_store
     from logprob_store.metrics.samples import normalised_text
-    from logprob_store.store.tables import open_store
     from logprob_store.view.terminal_tables import frame_table
 
     answer = normalised_text() if normalise else "text"

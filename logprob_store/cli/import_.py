@@ -17,8 +17,8 @@ from logprob_store.cli.output import near, open_runs, say, show_rich
 if TYPE_CHECKING:
     import polars as pl
 
+    from logprob_store.analysis.opened_store import Store
     from logprob_store.importing.importer import ImportSummary
-    from logprob_store.store.tables import Store
 
 _NEWEST = 20
 

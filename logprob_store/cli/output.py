@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from logprob_store.store.tables import Store
+    from logprob_store.analysis.opened_store import Store
 
 _PIPED_WIDTH = 160
 
@@ -59,7 +59,7 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
 
 def open_runs(store: Path, run: str | None) -> Store:
     """A store, with one run of it or all."""
-    from logprob_store.store.tables import open_store
+    from logprob_store.analysis.opened_store import open_store
 
     return open_store(store, runs=None if run is None else [run])
 

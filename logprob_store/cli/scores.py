@@ -17,7 +17,7 @@ from logprob_store.cli.output import open_runs, say, show_rich, write_frame
 if TYPE_CHECKING:
     import polars as pl
 
-    from logprob_store.store.tables import Store
+    from logprob_store.analysis.opened_store import Store
 
 
 def scores(

@@ -22,7 +22,7 @@ import msgspec
 import polars as pl
 
 from logprob_store.schema import call_of_number
-from logprob_store.store.tables import Store
+from logprob_store.store.tables import StoreTables
 
 if TYPE_CHECKING:
     from logprob_store.importing.records import Record
@@ -134,7 +134,7 @@ class Ledger:
 
     def _read(self, writer: RunWriter) -> None:
         """Take up what earlier sessions committed."""
-        rows = Store(writer.store, (writer.manifest,)).imports
+        rows = StoreTables(writer.store, (writer.manifest,)).imports
         last = rows.select(pl.col("prompt_index").max()).collect().item()
         # A repair may have taken out prompt rows and left answers: no index is given twice.
         self.next_index = max(self.next_index, 0 if last is None else last + 1)

@@ -16,10 +16,9 @@ import msgspec
 import openai
 
 from logprob_store.errors import FixtureError
-from logprob_store.job import OPENAI_BASE_URL
 from logprob_store.replay.fixtures import Recordings, fixture_line
 from logprob_store.replay.matching import miss
-from logprob_store.request import PATHS, Answer, canonical_json, make_request, provider_of
+from logprob_store.request import OPENAI_BASE_URL, PATHS, Answer, canonical_json, make_request, provider_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,7 @@ from logprob_store.spending.request_tokens import choices, estimate_prompt_token
 from logprob_store.store.call_log import CALL_LOG, read_call_log
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import manifest_path, read_manifest, run_folder
-from logprob_store.store.tables import open_store
+from logprob_store.store.tables import open_tables
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _row(request: Request) -> tuple[int, int, int, int, int]:
 
 def _open_failures(store: Path, manifest: Manifest) -> dict[int, str]:
     """The calls that failed and would be asked again, by number, and how they failed."""
-    rows = open_store(store, runs=[manifest.run]).failures.collect()
+    rows = open_tables(store, runs=[manifest.run]).failures.collect()
     return dict(zip(call_numbers(rows, manifest.samples), rows["error_type"].to_list(), strict=True))
 
 

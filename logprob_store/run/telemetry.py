@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from logprob_store.errors import CallError, InputError, LogprobStoreError, StopRunError
-from logprob_store.job import OPENAI_BASE_URL, Job
+from logprob_store.job import Job
+from logprob_store.request import OPENAI_BASE_URL
 from logprob_store.transport import Transport
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The tokens that a request may take, before it is sent: at most (ceilings reserve these) and likely (pacing counts these).
+"""The tokens that a request may take, before it is sent: at most (for ceilings) and likely (for pacing).
 
 At most: a token of text is at least one byte, and the JSON around each message is longer than the tokens that a chat
 template puts there. An image may be few bytes and many tokens, so each counts as more than any published price of one.

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.errors import DiskError
-from logprob_store.store.manifest import sync_folder
+from logprob_store.store.durable_files import sync_folder
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:

@@ -1,25 +1,67 @@
-"""Whether somebody writes a run at this moment.
+"""The lock of a run: one writer at a time.
 
-Holds a look at the run's lock. Leaves out taking it (`writing`). The lock goes with its process, however that ends, so
-it knows what the manifest cannot: that a run which says `running` has crashed.
+The kernel releases the lock when its process ends, however it ends. So the lock shows what the manifest cannot: that a
+run whose manifest says `running` has crashed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
+from logprob_store.errors import RunLockedError
 from logprob_store.store.manifest import run_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+_LOOK_S: Final = 0.05
+"""Longer than `is_being_written` holds a lock: a file that is still locked then has a writer."""
+
+
+@contextlib.contextmanager
+def locked(store: Path, run: str) -> Iterator[None]:
+    """Hold a run's lock, as its writer does.
+
+    Raises:
+        RunLockedError: another process writes this run.
+    """
+    descriptor = take_lock(run_folder(store, run) / "lock", run)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def take_lock(path: Path, run: str) -> int:
+    """Lock a file for writing a run; returns the open file's descriptor. Closing it, or the process's end, unlocks it.
+
+    Raises:
+        RunLockedError: another process writes this run.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    for last in (False, True):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if last:
+                os.close(descriptor)
+                raise RunLockedError(run, path) from None
+            time.sleep(_LOOK_S)
+        else:
+            break
+    return descriptor
 
 
 def is_being_written(store: Path, run: str) -> bool:
     """Whether a live process has the run open for writing; False where that cannot be seen.
 
-    The lock is shared for an instant to see whether it is free; a writer that comes just then tries again.
+    Takes a shared lock for an instant; a writer that comes at this instant tries again.
     """
     try:
         descriptor = os.open(run_folder(store, run) / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -37,9 +79,9 @@ def is_being_written(store: Path, run: str) -> bool:
 
 
 def state_now(store: Path, run: str, noted: str) -> str:
-    """How a run stands: what its manifest notes, unless it is being written or its writer is gone without a word.
+    """The state of a run: the one its manifest notes, corrected by whether a process writes it now.
 
-    `running` while a process writes it, `crashed` when none does and the manifest still says `running`.
+    `running` while a process writes it; `crashed` when none does and the manifest still says `running`.
     """
     if is_being_written(store, run):
         return "running"

@@ -1,22 +1,26 @@
-"""A run's manifest, `runs/run=<run>/run.json`: what is committed, and nothing else is true.
+"""A run's manifest, `runs/run=<run>/run.json`: the list of what is committed. A file that it leaves out does not count.
 
-Holds its shape, reading it and replacing it. Leaves out the parts it lists.
+Holds the manifest's fields, the paths of runs and parts, and how a manifest is read and replaced.
 """
 
 from __future__ import annotations
 
-import os
-import zlib
+import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from logprob_store.errors import SchemaVersionError, StoreError
 from logprob_store.schema import SCHEMA_VERSION
+from logprob_store.store.durable_files import replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+RUN_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+"""What a run may be called."""
 
 
 class PartFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -145,6 +149,16 @@ def manifest_path(store: Path, run: str) -> Path:
     return run_folder(store, run) / "run.json"
 
 
+def table_folder(store: Path, table: str, run: str) -> Path:
+    """The folder that holds a run's files of a table."""
+    return store / table / f"run={run}"
+
+
+def part_path(store: Path, table: str, run: str, part: str) -> Path:
+    """The file that holds a part's rows of a table."""
+    return table_folder(store, table, run) / f"{part}.parquet"
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest.
 
@@ -177,43 +191,6 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         kept.hardlink_to(path)
         kept.replace(path.with_name(PREVIOUS))
     replace_file(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, make it durable, then rename it into place."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def checksum(file: BinaryIO) -> tuple[int, int]:
-    """CRC-32 and size of a file's bytes, as `PartFile` has them."""
-    crc, size = 0, 0
-    while block := file.read(1 << 20):
-        crc = zlib.crc32(block, crc)
-        size += len(block)
-    return crc, size
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, and make their names durable: a synced file in a lost folder is lost."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
 
 
 class _Versioned(msgspec.Struct):

@@ -1,7 +1,7 @@
-"""Reading a store: the committed rows of all runs, or of some, as polars LazyFrames.
+"""The tables of a store: the committed rows of all runs, or of some, as polars LazyFrames.
 
-Holds `open_store` and `Store`. Reads what the manifests list and nothing else, so a part that a crash left behind is
-never seen. Leaves out computing anything beyond joining what belongs together: that is `metrics`.
+Only the files that the manifests list are read, so a part that a crash left behind is never seen. Nothing is computed
+here beyond joins of rows that belong together; `analysis.opened_store` has the questions.
 """
 
 from __future__ import annotations
@@ -9,27 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
-import msgspec
 import polars as pl
 
-from logprob_store.errors import InputError, RunNotFoundError, StoreNotFoundError
+from logprob_store.errors import RunNotFoundError, StoreNotFoundError
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
-from logprob_store.store.manifest import Counts, Manifest, Part, read_manifest
+from logprob_store.store.manifest import Counts, Manifest, part_path, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    from logprob_store.metrics.engine.arrays import OrderedTokens
-    from logprob_store.metrics.engine.part_batches import Piece
-    from logprob_store.metrics.labels.probabilities import Labels, Shared
-    from logprob_store.metrics.labels.spelling import Difference
-    from logprob_store.metrics.samples import Clusters
-    from logprob_store.metrics.two_runs.comparison import Comparison
-
-_LARGE_PART: Final = 250_000
-"""Tokens and alternatives from which on a part is read by itself."""
+    from collections.abc import Sequence
 
 _RUNS: Final = pl.Schema(
     {
@@ -49,10 +38,10 @@ _RUNS: Final = pl.Schema(
 
 
 @dataclass(frozen=True)
-class Store:
+class StoreTables:
     """The tables of a store, each a LazyFrame whose first column is `run`.
 
-    Make one with `open_store`. The object shows what was committed when it was opened; open again to see more.
+    Make one with `open_tables`. It shows what was committed when it was opened; open the store again to see more.
     """
 
     path: Path
@@ -63,7 +52,7 @@ class Store:
         """The runs in this view, oldest first."""
         return [manifest.run for manifest in self.manifests]
 
-    def only(self, *runs: str) -> Store:
+    def only(self, *runs: str) -> Self:
         """The same store, narrowed to some runs; no other run's files are touched.
 
         Raises:
@@ -73,7 +62,7 @@ class Store:
         for run in runs:
             if run not in by_name:
                 raise RunNotFoundError(run, self.run_names)
-        return Store(self.path, tuple(by_name[run] for run in runs))
+        return type(self)(self.path, tuple(by_name[run] for run in runs))
 
     @cached_property
     def runs(self) -> pl.LazyFrame:
@@ -144,165 +133,17 @@ class Store:
         """One row per imported record: the file and the place in it that it came from."""
         return self._scan("imports", IMPORTS)
 
-    def scores(self, *, metrics: Sequence[str | pl.Expr] | None = None) -> pl.LazyFrame:
-        """One row per completion: perplexity, confidence and the rest, or the `metrics` named; see docs/metrics.md.
-
-        Raises:
-            InputError: there is no metric of a name.
-        """
-        from logprob_store.metrics.engine.score_table import scores_in_pieces
-
-        return scores_in_pieces(list(self._pieces()), Store(self.path, ()).tables(), metrics=metrics)
-
-    def sample_scores(
-        self, *, clusters: Clusters | None = None, by: Sequence[str] = ("run", "prompt_id")
-    ) -> pl.LazyFrame:
-        """One row per prompt that has several answers: agreement, semantic entropy and more; see docs/metrics.md."""
-        from logprob_store.metrics.samples import sample_scores
-
-        return sample_scores(self.scores(), clusters=clusters, by=by)
-
-    def compare(
-        self,
-        run_a: str | None = None,
-        run_b: str | None = None,
-        *,
-        other: Store | None = None,
-        answer: str | pl.Expr = "text",
-    ) -> Comparison:
-        """Two runs of the same prompts beside each other; see docs/comparing.md.
-
-        Args:
-            run_a: the run to compare with. None: the one before `run_b` of the same job, or the newest with `other`.
-            run_b: the run that may have changed; None: the newest.
-            other: the store that `run_b` is in, if not this one.
-            answer: what of a completion is compared, as a column or an expression.
-
-        Raises:
-            InputError: there are no two runs of one job.
-            RunNotFoundError: a store has no such run.
-        """
-        from logprob_store.metrics.two_runs.comparison import compare
-
-        theirs = self if other is None else other
-        later = theirs.only(run_b or theirs.newest_run())
-        if run_a is None:
-            run_a = self.newest_run() if other is not None else self._run_before(later.manifests[0])
-        return compare(self.only(run_a).tables(), later.tables(), answer=answer)
-
-    def newest_run(self) -> str:
-        """The run that began last.
-
-        Raises:
-            InputError: there is no run.
-        """
-        if not self.manifests:
-            raise InputError(f"{self.path} has no run yet; `logprobs run JOB.toml` makes one")
-        return self.run_names[-1]
-
-    def _run_before(self, later: Manifest) -> str:
-        """The run of the same job that began last before `later`."""
-        names = self.run_names
-        earlier = self.manifests[: names.index(later.run)]
-        for manifest in reversed(earlier):
-            if manifest.job_name == later.job_name:
-                return manifest.run
-        raise InputError(
-            f"run {later.run!r} is the first of job {later.job_name!r} in {self.path}; name the run to compare "
-            f"with, of {', '.join(names[-8:])}"
-        )
-
     def tables(self) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
         """The tokens, the alternatives and the completions: what metrics start from."""
         return self.tokens, self.alternatives, self.completions
-
-    def _pieces(self) -> Iterator[Piece]:
-        """All parts with answers: a large one by itself, small ones of a run together."""
-        for manifest in self.manifests:
-            parts: list[Part] = []
-            rows = 0
-            for part in manifest.parts:
-                if "completions" not in part.files:
-                    continue
-                size = sum(part.files[table].rows for table in ("tokens", "alternatives") if table in part.files)
-                if size >= _LARGE_PART:
-                    yield self._piece(manifest, [part], size)
-                    continue
-                parts.append(part)
-                rows += size
-                if rows >= _LARGE_PART:
-                    yield self._piece(manifest, parts, rows)
-                    parts, rows = [], 0
-            if parts:
-                yield self._piece(manifest, parts, rows)
-
-    def _piece(self, manifest: Manifest, parts: list[Part], rows: int) -> Piece:
-        from logprob_store.metrics.engine.part_batches import Piece
-
-        of_parts = Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
-        tables = of_parts.sorted_tables if len(parts) == 1 else of_parts.tables
-        return Piece(manifest.run, rows, tables, of_parts.tokens_in_order)
-
-    def tokens_in_order(self, places: bool) -> list[OrderedTokens | None]:  # noqa: FBT001  a Piece calls it
-        """The tokens of each part as arrays, None for a part where they do not lie in the order of writing."""
-        from logprob_store.analysis.token_arrays import read_in_order
-
-        return [read_in_order(path, places=places) for path in self.files("tokens")]
-
-    def sorted_tables(self) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
-        """`tables` of a single part, which polars is told are sorted: grouping is then a third faster."""
-        tokens, alternatives, completions = self.tables()
-        return tokens.set_sorted("completion_id"), alternatives, completions
-
-    def candidate_scores(self) -> pl.LazyFrame:
-        """One row per candidate of runs that scored continuations; see docs/scoring.md."""
-        from logprob_store.metrics.given.candidates import candidate_scores
-
-        return candidate_scores(self.tokens, self.alternatives, self.completions, self.prompts)
-
-    def text_scores(self) -> pl.LazyFrame:
-        """One row per text that was sent and scored: perplexity, bits per byte and more; see docs/scoring.md."""
-        from logprob_store.metrics.given.texts import text_scores
-
-        return text_scores(self.tokens, self.completions, self.prompts)
-
-    def labels(
-        self,
-        labels: Labels,
-        *,
-        after: str | None = None,
-        field: str | None = None,
-        ignore: Collection[Difference] = ("space", "case", "quotes"),
-        shared: Shared = "error",
-        section: str = "content",
-    ) -> pl.LazyFrame:
-        """One row per completion and label: how likely the model was to give it; see docs/metrics.md."""
-        from logprob_store.metrics.labels.probabilities import label_probabilities
-
-        return label_probabilities(
-            self.tokens,
-            self.alternatives,
-            labels,
-            after=after,
-            field=field,
-            ignore=ignore,
-            shared=shared,
-            section=section,
-        )
-
-    def fields(self, *, sections: Sequence[str] = ("content", "tool"), wrapped: bool = True) -> pl.LazyFrame:
-        """One row per value of each JSON answer, with the scores of its tokens; see docs/metrics.md."""
-        from logprob_store.metrics.spans.fields import field_confidence
-
-        return field_confidence(self.tokens, sections=sections, wrapped=wrapped)
 
     def files(self, table: str) -> list[Path]:
         """The committed Parquet files of a table, in order: for pyarrow, DuckDB or anything else."""
         return [path for manifest in self.manifests for path in self._files(table, manifest)]
 
     def _files(self, table: str, manifest: Manifest) -> list[Path]:
-        folder = self.path / table / f"run={manifest.run}"
-        return [folder / f"{part.name}.parquet" for part in manifest.parts if table in part.files]
+        listed = (part.name for part in manifest.parts if table in part.files)
+        return [part_path(self.path, table, manifest.run, part) for part in listed]
 
     def _scan(self, table: str, schema: pl.Schema) -> pl.LazyFrame:
         # One scan per run with its name as a constant: polars would read hive keys from the folders above the
@@ -320,21 +161,30 @@ class Store:
         return pl.concat(scans, how="diagonal_relaxed" if table == "prompts" else "vertical")
 
 
-def open_store(path: str | Path, *, runs: Sequence[str] | None = None) -> Store:
-    """Open a store for reading.
+def open_tables(path: str | Path, *, runs: Sequence[str] | None = None) -> StoreTables:
+    """Open the tables of a store for reading.
 
     Args:
         path: the store's folder.
         runs: only these runs, all when None.
 
     Raises:
-        StoreNotFoundError: there is none.
-        RunNotFoundError: it has no such run.
-        SchemaVersionError: it was written with another schema version.
+        StoreNotFoundError: there is no store.
+        RunNotFoundError: the store has no such run.
+        SchemaVersionError: the store was written with another schema version.
     """
-    path = Path(path)
+    tables = StoreTables(Path(path), read_manifests(Path(path)))
+    return tables if runs is None else tables.only(*runs)
+
+
+def read_manifests(path: Path) -> tuple[Manifest, ...]:
+    """The manifests of a store's runs, the oldest run first.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+        SchemaVersionError: the store was written with another schema version.
+    """
     if not (path / "runs").is_dir():
         raise StoreNotFoundError(path)
-    manifests = [read_manifest(file) for file in path.glob("runs/run=*/run.json")]
-    store = Store(path, tuple(sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.run))))
-    return store if runs is None else store.only(*runs)
+    manifests = (read_manifest(file) for file in path.glob("runs/run=*/run.json"))
+    return tuple(sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.run)))

@@ -17,19 +17,20 @@ import pyarrow.parquet as pq
 from logprob_store.errors import StoreError, StoreNotFoundError
 from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, call_numbers
 from logprob_store.store.call_log import CALL_LOG, read_call_log, restore_call_log
+from logprob_store.store.durable_files import checksum
 from logprob_store.store.intervals import IntervalSet
+from logprob_store.store.lock import locked
 from logprob_store.store.manifest import (
     PREVIOUS,
     Manifest,
     Part,
     PartFile,
-    checksum,
     manifest_path,
+    part_path,
     read_manifest,
     run_folder,
     write_manifest,
 )
-from logprob_store.store.writing import locked
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _check_run(store: Path, run: str) -> Iterator[Problem]:
         return
     for part in manifest.parts:
         for table, listed in part.files.items():
-            file = store / table / f"run={run}" / f"{part.name}.parquet"
+            file = part_path(store, table, run, part.name)
             if (what := _check_file(file, table, listed)) is not None:
                 yield Problem(run, part.name, file, what)
 
@@ -229,7 +230,7 @@ def _prompts_only(part: Part) -> Part:
 
 
 def _files(store: Path, run: str, part: Part) -> set[Path]:
-    return {store / table / f"run={run}" / f"{part.name}.parquet" for table in part.files}
+    return {part_path(store, table, run, part.name) for table in part.files}
 
 
 def _settled(store: Path, manifest: Manifest) -> IntervalSet:
@@ -238,7 +239,7 @@ def _settled(store: Path, manifest: Manifest) -> IntervalSet:
     for table in ("completions", "failures"):
         for part in manifest.parts:
             if table in part.files:
-                path = store / table / f"run={manifest.run}" / f"{part.name}.parquet"
+                path = part_path(store, table, manifest.run, part.name)
                 rows = pl.read_parquet(path, columns=["prompt_index", "sample_index"], hive_partitioning=False)
                 settled.update(call_numbers(rows.unique(), manifest.samples))
     return settled

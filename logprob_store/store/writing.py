@@ -8,7 +8,6 @@ Leaves out where rows come from.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import time
@@ -22,30 +21,31 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from logprob_store.errors import DiskError, InputError, RunChangedError, RunLockedError, StoreError
+from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
 from logprob_store.events import emit
-from logprob_store.job import RUN_NAME
 from logprob_store.schema import FAILURES, SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, arrow_schema, call_numbers
+from logprob_store.store.durable_files import make_folder, sync_file, sync_folder
 from logprob_store.store.intervals import IntervalSet
+from logprob_store.store.lock import take_lock
 from logprob_store.store.manifest import (
     MOST_SESSIONS,
+    RUN_NAME,
     Input,
     Manifest,
     Part,
     PartFile,
     SessionRecord,
     Spent,
-    checksum,
-    make_folder,
     manifest_path,
+    part_path,
     read_manifest,
     run_folder,
-    sync_folder,
+    table_folder,
     write_manifest,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,6 @@ _ROW_GROUP_ROWS: Final = 1_000_000
 # Split into its bytes, a page of so many numbers is eight blocks of zstd, each with bytes of one kind: a tenth less.
 _PAGE_ROWS: Final = 1 << 17
 _ZSTD_LEVEL: Final = 2
-
-_GLANCE_S: Final = 0.05
-"""More than `liveness` holds a lock to look at it: what is still locked then has a writer."""
 
 
 class RunWriter:
@@ -214,7 +211,10 @@ class RunWriter:
                     (self._folder(table) / file).unlink(missing_ok=True)
 
     def _folder(self, table: str) -> Path:
-        return self.store / table / f"run={self.run}"
+        return table_folder(self.store, table, self.run)
+
+    def _path(self, table: str, part: str) -> Path:
+        return part_path(self.store, table, self.run, part)
 
     def _write(self, table: str, name: str, rows: pa.Table) -> PartFile:
         folder = self._folder(table)
@@ -234,23 +234,17 @@ class RunWriter:
             use_dictionary=[column for column in rows.column_names if column not in _PLAIN_COLUMNS],
             column_encoding=dict.fromkeys(plain, "BYTE_STREAM_SPLIT") or None,
         )
-        written = _durable(temporary, rows.num_rows)
-        temporary.replace(folder / f"{name}.parquet")
-        return written
+        crc, size = sync_file(temporary)
+        temporary.replace(self._path(table, name))
+        return PartFile(rows.num_rows, size, crc)
 
     def _failures(self) -> tuple[pl.DataFrame, int]:
         """The failures that are still open, and how many rows are listed now."""
         listed = [part for part in self.manifest.parts if "failures" in part.files]
         if not listed:
             return FAILURES.to_frame(), 0
-        rows = pl.read_parquet(
-            [self._folder("failures") / f"{part.name}.parquet" for part in listed], hive_partitioning=False
-        )
-        answered = [
-            self._folder("completions") / f"{part.name}.parquet"
-            for part in self.manifest.parts
-            if "completions" in part.files
-        ]
+        rows = pl.read_parquet([self._path("failures", part.name) for part in listed], hive_partitioning=False)
+        answered = [self._path("completions", part.name) for part in self.manifest.parts if "completions" in part.files]
         still_open = rows.unique(["prompt_index", "sample_index"], keep="last", maintain_order=True)
         if answered:
             keys = pl.scan_parquet(answered, hive_partitioning=False).select("prompt_index", "sample_index")
@@ -276,7 +270,7 @@ class RunWriter:
             sync_folder(self._folder("failures"))
         self._save()
         for name in old:
-            (self._folder("failures") / f"{name}.parquet").unlink(missing_ok=True)
+            self._path("failures", name).unlink(missing_ok=True)
 
 
 def open_run(
@@ -307,7 +301,7 @@ def open_run(
     folder = run_folder(store, run)
     try:
         make_folder(folder)
-        lock = _lock(folder / "lock", run)
+        lock = take_lock(folder / "lock", run)
     except OSError as error:
         raise StoreError(f"the store at {store} cannot be written: {error}") from error
     with contextlib.ExitStack() as on_error:
@@ -353,35 +347,6 @@ def _begin_session(manifest: Manifest) -> None:
     manifest.sessions = [*manifest.sessions[1 - MOST_SESSIONS :], begun]
 
 
-@contextlib.contextmanager
-def locked(store: Path, run: str) -> Iterator[None]:
-    """Hold a run's lock, as its writer does.
-
-    Raises:
-        RunLockedError: another process writes this run.
-    """
-    descriptor = _lock(run_folder(store, run) / "lock", run)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(path: Path, run: str) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    for last in (False, True):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if last:
-                os.close(descriptor)
-                raise RunLockedError(run, path) from None
-            time.sleep(_GLANCE_S)
-        else:
-            break
-    return descriptor
-
-
 def _check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequence[Input]) -> None:
     differences = []
     for name in sorted(manifest.job.keys() | job.keys()):
@@ -406,15 +371,8 @@ def _check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequenc
 def _remove_unlisted(store: Path, manifest: Manifest) -> None:
     for table in (*TABLES, "imports"):
         listed = {f"{part.name}.parquet" for part in manifest.parts if table in part.files}
-        folder = store / table / f"run={manifest.run}"
+        folder = table_folder(store, table, manifest.run)
         for path in folder.glob("*") if folder.is_dir() else ():
             leftover = path.name.startswith(".part-") or path.name.startswith("part-")
             if leftover and path.name not in listed:
                 path.unlink()
-
-
-def _durable(path: Path, rows: int) -> PartFile:
-    with path.open("rb+") as file:
-        crc, size = checksum(file)
-        os.fsync(file.fileno())
-    return PartFile(rows, size, crc)

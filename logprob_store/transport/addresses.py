@@ -15,8 +15,7 @@ import openai
 import yarl
 
 from logprob_store.errors import JobError
-from logprob_store.job import OPENAI_BASE_URL
-from logprob_store.request import PATHS
+from logprob_store.request import OPENAI_BASE_URL, PATHS
 from logprob_store.transport.url_and_key import check_key
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ import aiohttp
 import httpx2
 
 from logprob_store.errors import CallError, LogprobStoreError, RetryableError
-from logprob_store.job import OPENAI_BASE_URL
-from logprob_store.request import Answer
+from logprob_store.request import OPENAI_BASE_URL, Answer
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.body_reader import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
 from logprob_store.transport.idle_connections import RequestOverQuiet, StaleConnectionError

@@ -17,7 +17,7 @@ from logprob_store.view.safe_text import printable
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
 
-    from logprob_store.store.tables import Store
+    from logprob_store.analysis.opened_store import Store
 
 _WIDEST: Final = 60
 _PROSE: Final = frozenset({"text", "example", "message", "continuation", "answer_a", "answer_b"})

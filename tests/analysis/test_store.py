@@ -12,11 +12,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from logprob_store.analysis.opened_store import open_store
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.errors import RunNotFoundError, StoreNotFoundError
 from logprob_store.request import Answer, make_request
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS
-from logprob_store.store.tables import open_store
 from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def test_files_are_listed_for_other_tools(store: Path) -> None:
 def test_scores_read_a_run_in_pieces(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many parts are read at a time changes nothing."""
     whole = open_store(store).scores().sort("run", "completion_id").collect()
-    monkeypatch.setattr("logprob_store.store.tables._LARGE_PART", 1)
+    monkeypatch.setattr("logprob_store.analysis.opened_store._LARGE_PART", 1)
 
     assert open_store(store).scores().sort("run", "completion_id").collect().equals(whole)
     assert len(list(open_store(store)._pieces())) == 3

@@ -10,11 +10,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import logprob_store as ls
+from logprob_store.analysis.opened_store import open_store
 from logprob_store.analysis.token_arrays import read_in_order
 from logprob_store.errors import StoreError
 from logprob_store.metrics.engine import catalogue
 from logprob_store.schema import COMPLETIONS, TOKENS, arrow_schema
-from logprob_store.store.tables import open_store
 from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:

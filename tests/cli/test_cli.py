@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import logprob_store as ls
 from logprob_store import cli
-from logprob_store.store.lock import is_being_written
+from logprob_store.store.lock import is_being_written, locked
 from logprob_store.store.manifest import manifest_path, run_folder
-from logprob_store.store.writing import locked, open_run
+from logprob_store.store.writing import open_run
 
 REPO = Path(__file__).parents[2]
 

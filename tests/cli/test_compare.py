@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from logprob_store.analysis.opened_store import open_store
 from logprob_store.cli import app
 from logprob_store.errors import InputError
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, PROMPTS, TOKENS, arrow_schema, completion_id
-from logprob_store.store.tables import open_store
 from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from logprob_store.analysis.opened_store import open_store
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.errors import InputError, RunChangedError, RunLockedError, SchemaVersionError, StoreError
 from logprob_store.request import Answer, make_request
 from logprob_store.schema import FAILURES, PROMPTS, TABLES, arrow_schema
 from logprob_store.store.manifest import MOST_SESSIONS, Input, SessionRecord, manifest_path, read_manifest
-from logprob_store.store.tables import open_store
 from logprob_store.store.writing import RunWriter, open_run
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from logprob_store.errors import InputError
 
 if TYPE_CHECKING:
     from logprob_store.analysis.calibrators.calibrator import Calibrator
-    from logprob_store.store.tables import Store
+    from logprob_store.analysis.opened_store import Store
 
 # What a job can change without changing how its answers come about.
 _WITHOUT_EFFECT: Final = frozenset(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from logprob_store.store.tables import Store
+    from logprob_store.analysis.opened_store import Store
 
 _OURS: Final = frozenset({"run", "prompt_id", "prompt_index", "messages"})
 _READERS: Final[dict[str, Callable[[Path], pl.DataFrame]]] = {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from logprob_store.store.tables import Store
+    from logprob_store.analysis.opened_store import Store
 
     Floats = NDArray[np.float64]
 

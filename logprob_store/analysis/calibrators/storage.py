@@ -15,7 +15,7 @@ import msgspec
 
 from logprob_store.analysis.calibrators.calibrator import CALIBRATOR_VERSION, Calibrator
 from logprob_store.errors import DiskError, InputError, StoreError
-from logprob_store.store.manifest import make_folder, replace_file
+from logprob_store.store.durable_files import make_folder, replace_file
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _PARAMETERS: Final = {

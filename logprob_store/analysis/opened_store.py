@@ -1,0 +1,201 @@
+"""An opened store with every question to it: `ls.Store`, and `open_store`, which makes one.
+
+The tables themselves are in `store.tables`, the formulas in `metrics`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from logprob_store.errors import InputError
+from logprob_store.store.tables import StoreTables, read_manifests
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    import polars as pl
+
+    from logprob_store.metrics.engine.arrays import OrderedTokens
+    from logprob_store.metrics.engine.part_batches import Piece
+    from logprob_store.metrics.labels.probabilities import Labels, Shared
+    from logprob_store.metrics.labels.spelling import Difference
+    from logprob_store.metrics.samples import Clusters
+    from logprob_store.metrics.two_runs.comparison import Comparison
+    from logprob_store.store.manifest import Manifest, Part
+
+_LARGE_PART: Final = 250_000
+"""Rows of tokens and alternatives from which on a part is read by itself."""
+
+
+class Store(StoreTables):
+    """The tables of a store, each a LazyFrame whose first column is `run`, and the questions to them.
+
+    Make one with `open_store`. It shows what was committed when it was opened; open the store again to see more.
+    """
+
+    def scores(self, *, metrics: Sequence[str | pl.Expr] | None = None) -> pl.LazyFrame:
+        """One row per completion: perplexity, confidence and the rest, or the `metrics` named; see docs/metrics.md.
+
+        Raises:
+            InputError: there is no metric of a name.
+        """
+        from logprob_store.metrics.engine.score_table import scores_in_pieces
+
+        return scores_in_pieces(list(self._pieces()), Store(self.path, ()).tables(), metrics=metrics)
+
+    def sample_scores(
+        self, *, clusters: Clusters | None = None, by: Sequence[str] = ("run", "prompt_id")
+    ) -> pl.LazyFrame:
+        """One row per prompt that has several answers: agreement, semantic entropy and more; see docs/metrics.md."""
+        from logprob_store.metrics.samples import sample_scores
+
+        return sample_scores(self.scores(), clusters=clusters, by=by)
+
+    def compare(
+        self,
+        run_a: str | None = None,
+        run_b: str | None = None,
+        *,
+        other: Store | None = None,
+        answer: str | pl.Expr = "text",
+    ) -> Comparison:
+        """Two runs of the same prompts beside each other; see docs/comparing.md.
+
+        Args:
+            run_a: the run to compare with. None: the one before `run_b` of the same job, or the newest with `other`.
+            run_b: the run that may have changed; None: the newest.
+            other: the store that `run_b` is in, if not this one.
+            answer: what of a completion is compared, as a column or an expression.
+
+        Raises:
+            InputError: there are no two runs of one job.
+            RunNotFoundError: a store has no such run.
+        """
+        from logprob_store.metrics.two_runs.comparison import compare
+
+        theirs = self if other is None else other
+        later = theirs.only(run_b or theirs.newest_run())
+        if run_a is None:
+            run_a = self.newest_run() if other is not None else self._run_before(later.manifests[0])
+        return compare(self.only(run_a).tables(), later.tables(), answer=answer)
+
+    def newest_run(self) -> str:
+        """The run that began last.
+
+        Raises:
+            InputError: there is no run.
+        """
+        if not self.manifests:
+            raise InputError(f"{self.path} has no run yet; `logprobs run JOB.toml` makes one")
+        return self.run_names[-1]
+
+    def _run_before(self, later: Manifest) -> str:
+        """The run of the same job that began last before `later`."""
+        names = self.run_names
+        earlier = self.manifests[: names.index(later.run)]
+        for manifest in reversed(earlier):
+            if manifest.job_name == later.job_name:
+                return manifest.run
+        raise InputError(
+            f"run {later.run!r} is the first of job {later.job_name!r} in {self.path}; name the run to compare "
+            f"with, of {', '.join(names[-8:])}"
+        )
+
+    def _pieces(self) -> Iterator[Piece]:
+        """All parts with answers: a large one by itself, small ones of a run together."""
+        for manifest in self.manifests:
+            parts: list[Part] = []
+            rows = 0
+            for part in manifest.parts:
+                if "completions" not in part.files:
+                    continue
+                size = sum(part.files[table].rows for table in ("tokens", "alternatives") if table in part.files)
+                if size >= _LARGE_PART:
+                    yield self._piece(manifest, [part], size)
+                    continue
+                parts.append(part)
+                rows += size
+                if rows >= _LARGE_PART:
+                    yield self._piece(manifest, parts, rows)
+                    parts, rows = [], 0
+            if parts:
+                yield self._piece(manifest, parts, rows)
+
+    def _piece(self, manifest: Manifest, parts: list[Part], rows: int) -> Piece:
+        from logprob_store.metrics.engine.part_batches import Piece
+
+        of_parts = Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
+        tables = of_parts.sorted_tables if len(parts) == 1 else of_parts.tables
+        return Piece(manifest.run, rows, tables, of_parts.tokens_in_order)
+
+    def tokens_in_order(self, places: bool) -> list[OrderedTokens | None]:  # noqa: FBT001  a Piece calls it
+        """The tokens of each part as arrays, None for a part where they do not lie in the order of writing."""
+        from logprob_store.analysis.token_arrays import read_in_order
+
+        return [read_in_order(path, places=places) for path in self.files("tokens")]
+
+    def sorted_tables(self) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
+        """`tables` of a single part, which polars is told are sorted: grouping is then a third faster."""
+        tokens, alternatives, completions = self.tables()
+        return tokens.set_sorted("completion_id"), alternatives, completions
+
+    def candidate_scores(self) -> pl.LazyFrame:
+        """One row per candidate of runs that scored continuations; see docs/scoring.md."""
+        from logprob_store.metrics.given.candidates import candidate_scores
+
+        return candidate_scores(self.tokens, self.alternatives, self.completions, self.prompts)
+
+    def text_scores(self) -> pl.LazyFrame:
+        """One row per text that was sent and scored: perplexity, bits per byte and more; see docs/scoring.md."""
+        from logprob_store.metrics.given.texts import text_scores
+
+        return text_scores(self.tokens, self.completions, self.prompts)
+
+    def labels(
+        self,
+        labels: Labels,
+        *,
+        after: str | None = None,
+        field: str | None = None,
+        ignore: Collection[Difference] = ("space", "case", "quotes"),
+        shared: Shared = "error",
+        section: str = "content",
+    ) -> pl.LazyFrame:
+        """One row per completion and label: how likely the model was to give it; see docs/metrics.md."""
+        from logprob_store.metrics.labels.probabilities import label_probabilities
+
+        return label_probabilities(
+            self.tokens,
+            self.alternatives,
+            labels,
+            after=after,
+            field=field,
+            ignore=ignore,
+            shared=shared,
+            section=section,
+        )
+
+    def fields(self, *, sections: Sequence[str] = ("content", "tool"), wrapped: bool = True) -> pl.LazyFrame:
+        """One row per value of each JSON answer, with the scores of its tokens; see docs/metrics.md."""
+        from logprob_store.metrics.spans.fields import field_confidence
+
+        return field_confidence(self.tokens, sections=sections, wrapped=wrapped)
+
+
+def open_store(path: str | Path, *, runs: Sequence[str] | None = None) -> Store:
+    """Open a store for reading.
+
+    Args:
+        path: the store's folder.
+        runs: only these runs, all when None.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+        RunNotFoundError: the store has no such run.
+        SchemaVersionError: the store was written with another schema version.
+    """
+    store = Store(Path(path), read_manifests(Path(path)))
+    return store if runs is None else store.only(*runs)

@@ -1,0 +1,58 @@
+"""Files that survive a power cut: written under another name, synced, renamed, and the folder synced.
+
+The only module of the store that knows how a file is made durable.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, make it durable, then rename it into place."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> tuple[int, int]:
+    """Make a file's bytes durable; returns their CRC-32 and their number."""
+    with path.open("rb+") as file:
+        crc, size = checksum(file)
+        os.fsync(file.fileno())
+    return crc, size
+
+
+def checksum(file: BinaryIO) -> tuple[int, int]:
+    """CRC-32 and size in bytes of what is left to read of a file."""
+    crc, size = 0, 0
+    while block := file.read(1 << 20):
+        crc = zlib.crc32(block, crc)
+        size += len(block)
+    return crc, size
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and make their names durable: a synced file in a lost folder is lost."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
