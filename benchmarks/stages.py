@@ -31,7 +31,7 @@ from logprob_store.cache.answers import AnswerCache
 from logprob_store.decode.bulk import scanner as scan  # noqa: F401  here, so that no measurement holds the imports
 from logprob_store.request import Answer
 from logprob_store.run.api import run_job  # here, so that no measurement holds the imports
-from logprob_store.run.commit import AT_ONCE, Committer, Pending
+from logprob_store.run.commit import PARTS_IN_FLIGHT, Committer, PartContents
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.run.plan import plan_job
 from logprob_store.store.writing import open_run
@@ -91,11 +91,11 @@ def decode(folder: Path) -> dict[str, float]:
         open_run(folder / "decoded", "bench", job_name="bench", job=job.identity(), inputs=[], samples=1) as writer,
     ):
         committer = Committer(writer)
-        under_way = deque[Future[None]]()
+        under_way = deque[Future[object]]()
         for part in parts:
-            if len(under_way) == AT_ONCE:
+            if len(under_way) == PARTS_IN_FLIGHT:
                 under_way.popleft().result()
-            under_way.append(committer.submit(Pending(answers=part)))
+            under_way.append(committer.submit(PartContents(answers=part)))
         for committing in under_way:
             committing.result()
         committer.close()

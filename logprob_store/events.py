@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from logprob_store.errors import CallError
-    from logprob_store.request import Request
-    from logprob_store.run.plan import BadCall
+    from logprob_store.request import BadCall, Request
 
 
 class Event(NamedTuple):

@@ -26,6 +26,8 @@ class FailureClass:
         pace: `limit`: wait as long as the server says, else cut concurrency. `outage`: no growth, and in a row they
             open the breaker. Empty: the server is alive.
         billed: whether the call may have cost: `no`, `maybe`, `yes`.
+        ask_anew: the bad answer lies in the cache; when the call is made again, the server has to be asked.
+        advice: of a class that stops the run, what to say and do; `{where}` stands for the server's words.
         statuses: HTTP statuses that mean it.
         codes: structured codes (`error.code`) that mean it, whatever the status.
     """
@@ -35,6 +37,8 @@ class FailureClass:
     then: Literal["again", "row", "stop"]
     pace: Literal["", "limit", "outage"] = ""
     billed: Literal["no", "maybe", "yes"] = "no"
+    ask_anew: bool = False
+    advice: str = ""
     statuses: frozenset[int] = frozenset()
     codes: frozenset[str] = frozenset()
 
@@ -67,16 +71,30 @@ _CLASSES: Final = (
         "session only",
         then="again",
         billed="maybe",
+        ask_anew=True,
     ),
     FailureClass(
         name="quota",
         means="the account has no credit left",
         then="stop",
+        advice="the quota is used up. {where}. Add credit, then run the same command to go on.",
         statuses=frozenset({402}),
         codes=frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}),
     ),
-    FailureClass(name="authentication", means="the key is refused", then="stop", statuses=frozenset({401, 403})),
-    FailureClass(name="logprobs_refused", means="the model gives no logprobs", then="stop"),
+    FailureClass(
+        name="authentication",
+        means="the key is refused",
+        then="stop",
+        advice="the server refuses this key. {where}. Check the key that the job's api_key_env names.",
+        statuses=frozenset({401, 403}),
+    ),
+    FailureClass(
+        name="logprobs_refused",
+        means="the model gives no logprobs",
+        then="stop",
+        advice="the model does not give logprobs, so every prompt would fail alike. {where}. "
+        "Choose another model, or lower top_logprobs if that is what is refused.",
+    ),
     FailureClass(
         name="limit_closed",
         means="the server says three times in a row to wait longer than `limits.retry_for_s`",
@@ -103,15 +121,22 @@ _CLASSES: Final = (
         codes=frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}),
     ),
     FailureClass(name="invalid_request", means="the server refuses this request: any other status", then="row"),
-    FailureClass(name="no_logprobs", means="an answer without the logprobs asked for", then="row", billed="yes"),
+    FailureClass(
+        name="no_logprobs", means="an answer without the logprobs asked for", then="row", billed="yes", ask_anew=True
+    ),
     FailureClass(
         name="echo_ignored",
         means="a text was to be scored and the server did not; so for each of the first answers, the run stops",
         then="row",
         billed="yes",
+        ask_anew=True,
     ),
     FailureClass(
-        name="error_body", means="an answer that reports an error in place of a reply", then="row", billed="maybe"
+        name="error_body",
+        means="an answer that reports an error in place of a reply",
+        then="row",
+        billed="maybe",
+        ask_anew=True,
     ),
     FailureClass(
         name="interrupted", means="the run was stopped while the server was answering", then="row", billed="maybe"

@@ -80,6 +80,16 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class BadCall:
+    """A call that cannot be made, because its row cannot be turned into a request."""
+
+    prompt_index: int
+    prompt_id: str
+    sample_index: int
+    problem: PromptError
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A complete 2xx response as it came, and how it was obtained.
 

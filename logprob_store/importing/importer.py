@@ -19,7 +19,7 @@ from logprob_store.importing.packed_files import open_file
 from logprob_store.importing.part_rows import Rows
 from logprob_store.importing.records import BAD_LINE, Record, problem, read_records
 from logprob_store.importing.sources import items_of
-from logprob_store.run.commit import AT_ONCE, Committer, Pending
+from logprob_store.run.commit import PARTS_IN_FLIGHT, Committer
 from logprob_store.store.manifest import Input
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from logprob_store.importing.known_requests import BatchInputs
     from logprob_store.importing.sources import Source
+    from logprob_store.run.commit import Undecoded
     from logprob_store.store.writing import RunWriter
 
 
@@ -86,7 +87,7 @@ class ImportSession:
         self._on_progress = on_progress
         self._ledger = Ledger(writer)
         self._rows = Rows()
-        self._under_way: deque[tuple[Pending, Future[None]]] = deque()
+        self._under_way: deque[Future[list[Undecoded]]] = deque()
         self._committer = Committer(writer)
 
     def run(self, sources: Sequence[Source], requests: Collection[Source]) -> None:
@@ -171,16 +172,13 @@ class ImportSession:
     def _flush(self) -> None:
         """Hand over what is read to be decoded and written, once there is room."""
         rows, self._rows = self._rows, Rows()
-        while len(self._under_way) >= AT_ONCE:
+        while len(self._under_way) >= PARTS_IN_FLIGHT:
             self._await_first()
-        pending = rows.pending(self._ledger.next_index)
-        self._under_way.append((pending, self._committer.submit(pending)))
+        self._under_way.append(self._committer.submit(rows.contents(self._ledger.next_index)))
 
     def _await_first(self) -> None:
         """Wait for the first part under way, and take note of what could not be decoded."""
-        pending, committing = self._under_way.popleft()
-        committing.result()
-        for _, row in pending.bad:
+        for _, row in self._under_way.popleft().result():
             self._ledger.failed(row["prompt_index"], row["sample_index"])
             self._count(row["error_type"])
         if self._on_progress is not None:

@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from logprob_store.request import Answer, Request, make_request
-from logprob_store.run.commit import Pending, failure_row
+from logprob_store.run.commit import PartContents, failure_row
 from logprob_store.schema import IMPORTS, PROMPTS, arrow_schema
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ class Rows:
             self.answers.append(answer)
         self.weight += len(record.body) + len(request.content) + _RECORD_BYTES
 
-    def pending(self, prompts_read: int) -> Pending:
+    def contents(self, prompts_read: int) -> PartContents:
         """All of it, ready to be committed."""
         prompts = pa.Table.from_arrays(_columns(self.prompts, _PROMPTS), schema=_PROMPTS)
         imports = pa.Table.from_arrays(_columns(self.imports, _IMPORTS), schema=_IMPORTS)
-        return Pending(
+        return PartContents(
             self.answers,
             self.failures,
             [prompts],

@@ -29,7 +29,7 @@ _SENTENCES: Final = {
 
 
 @dataclass(slots=True)
-class Verdict:
+class Bottleneck:
     """Seconds of a run by what held it up.
 
     `limit_s`: calls waited for a limit of requests or tokens, or as long as the server said. `server_s`: as many calls
@@ -46,7 +46,7 @@ class Verdict:
     def bound_by(self) -> str:
         """`limit`, `server`, `outage` or `machine`, whichever took longest; empty before anything was seen.
 
-        >>> Verdict(limit_s=9, server_s=1).bound_by
+        >>> Bottleneck(limit_s=9, server_s=1).bound_by
         'limit'
         """
         seconds = {name.removesuffix("_s"): value for name, value in dataclasses.asdict(self).items()}
@@ -57,7 +57,7 @@ class Verdict:
     def sentence(self) -> str:
         """The verdict for people.
 
-        >>> Verdict(outage_s=30, server_s=30.5, machine_s=0).sentence[:43]
+        >>> Bottleneck(outage_s=30, server_s=30.5, machine_s=0).sentence[:43]
         "bound by the server's speed: 50% of the tim"
         """
         seconds = dataclasses.asdict(self)
@@ -73,7 +73,7 @@ class Watch:
     """
 
     def __init__(self, look: Callable[[], str]) -> None:
-        self.verdict = Verdict()
+        self.bottleneck = Bottleneck()
         self._look = look
         self._timer: asyncio.TimerHandle | None = None
         self._at = 0.0
@@ -100,6 +100,6 @@ class Watch:
         if what == "server" and (cpu_s - self._cpu_s > _BUSY * passed or passed - _EVERY_S > _LATE * _EVERY_S):
             what = "machine"
         name = f"{what}_s"
-        setattr(self.verdict, name, getattr(self.verdict, name) + passed)
+        setattr(self.bottleneck, name, getattr(self.bottleneck, name) + passed)
         self._at, self._cpu_s = now, cpu_s
         self._timer = loop.call_at(now + _EVERY_S, self._tick)

@@ -1,6 +1,6 @@
 """How calls ended, and what follows from it for all others.
 
-Holds the way from an outcome to budget, concurrency and breaker: `failures` says which of them it concerns. Leaves out
+Holds the way from an outcome to rates, concurrency and breaker: `failures` says which of them it concerns. Leaves out
 their rules, and who may call next (`pacer`).
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from logprob_store.errors import LogprobStoreError
     from logprob_store.pacing.breaker import Breaker
     from logprob_store.pacing.concurrency import Concurrency
-    from logprob_store.pacing.rates import Budget
+    from logprob_store.pacing.rates import RateLimits
     from logprob_store.pacing.slot import Slot
     from logprob_store.usage import ServerReport
 
@@ -35,17 +35,17 @@ _LONGEST_WAVE_S: Final = 30.0
 
 
 class Outcomes:
-    """Tells budget, concurrency and breaker what each call's end means for them.
+    """Tells rates, concurrency and breaker what each call's end means for them.
 
     Args:
-        budget: hears what answers say about limits and usage.
+        rates: hears what answers say about limits and usage.
         concurrency: grows with answers and is cut by refusals.
         breaker: counts failures in a row.
         patience_s: a refusal for longer than this is none to wait for.
     """
 
-    def __init__(self, budget: Budget, concurrency: Concurrency, breaker: Breaker, *, patience_s: float) -> None:
-        self._budget = budget
+    def __init__(self, rates: RateLimits, concurrency: Concurrency, breaker: Breaker, *, patience_s: float) -> None:
+        self._rates = rates
         self._concurrency = concurrency
         self._breaker = breaker
         self._patience_s = patience_s
@@ -69,21 +69,21 @@ class Outcomes:
         self._breaker.answered()
         self._concurrency.succeeded(slot.started_at, now)
         self._latency_s = _average(self._latency_s, now - slot.started_at)
-        if (per_minute := self._budget.requests.limit) is not None:
+        if (per_minute := self._rates.requests.limit) is not None:
             self._concurrency.needs(int(_ROOM * per_minute / 60 * self._latency_s))
         if report is None:
             return
         if report.used_tokens is not None:
-            self._budget.tokens.settle(slot.started_at, report.used_tokens - slot.estimate, now)
+            self._rates.tokens.settle(slot.started_at, report.used_tokens - slot.estimate, now)
             answer = max(0.0, report.used_tokens - len(slot.request.content) / BYTES_PER_TOKEN)
             self._typical_answer = _average(self._typical_answer, answer)
-        self._budget.heard(report, now)
+        self._rates.heard(report, now)
 
     def failed(self, slot: Slot, error: CallError, now: float) -> None:
         """The call got none; its slot learns whether it counts as an attempt."""
         if not error.maybe_billed:
-            self._budget.tokens.settle(slot.started_at, -slot.estimate, now)
-        pause_s = 0.0 if error.report is None else self._budget.heard(error.report, now)
+            self._rates.tokens.settle(slot.started_at, -slot.estimate, now)
+        pause_s = 0.0 if error.report is None else self._rates.heard(error.report, now)
         kind = FAILURES.get(error.error_type)
         if kind is None or kind.pace != "outage":
             self._breaker.answered()
@@ -99,11 +99,11 @@ class Outcomes:
         self._refusals += 1
         if has_room and wait_s <= self._patience_s and self._refusals < _NOT_BY_CHANCE:
             return  # the call itself waits as long as it was told to
-        self._budget.refused(slot.started_at, now)
+        self._rates.refused(slot.started_at, now)
         if wait_s:
             if wait_s > self._patience_s:
                 self._too_long.append(now + wait_s)
-            self._budget.pause(wait_s, now)
+            self._rates.pause(wait_s, now)
         else:
             # A refusal is quick: left alone it would make more calls, not fewer. So it takes as long as an answer does,
             # and wave after wave without an answer ever longer.
@@ -114,7 +114,7 @@ class Outcomes:
                 allowed = self._concurrency.limit
                 emit(log, "concurrency_cut", "refused: %d calls at once from here on", allowed, allowed=allowed)
             waves_s = min(_LONGEST_WAVE_S, latency_s * 2**self._waves) if cut and self._waves > 1 else 0.0
-            self._budget.delay(latency_s / self._concurrency.limit + waves_s, now)
+            self._rates.delay(latency_s / self._concurrency.limit + waves_s, now)
 
     def problem(self, slot: Slot, now: float) -> LogprobStoreError | None:
         """Why a call must not wait any longer."""
@@ -125,7 +125,7 @@ class Outcomes:
                 "or raise limits.retry_for_s to wait for it.",
                 reason="limit_closed",
             )
-        most = self._budget.tokens.most
+        most = self._rates.tokens.most
         if most is not None and slot.estimate > most:
             return CallError(
                 f"the request counts as about {slot.estimate} tokens, and the whole limit is {most:.0f} a minute: it "

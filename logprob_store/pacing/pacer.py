@@ -1,6 +1,6 @@
 """The queue before the server: who may call, when.
 
-Holds `Pacer`, which lets calls start as budget, concurrency and breaker allow. Leaves out their rules, each in a module
+Holds `Pacer`, which lets calls start as rates, concurrency and breaker allow. Leaves out their rules, each in a module
 of its own, and what they are told at a call's end (`outcomes`).
 
 Calls that are tried again go before new ones: they are older, and their time is bounded.
@@ -18,7 +18,7 @@ from logprob_store.pacing.bottleneck import Watch
 from logprob_store.pacing.breaker import Breaker
 from logprob_store.pacing.concurrency import Concurrency
 from logprob_store.pacing.outcomes import Outcomes
-from logprob_store.pacing.rates import Budget
+from logprob_store.pacing.rates import RateLimits
 from logprob_store.pacing.slot import Slot
 from logprob_store.spending.request_tokens import estimate_tokens
 
@@ -47,13 +47,13 @@ class Pacer:
         tokens_per_minute: float | None = None,
         patience_s: float = 600.0,
     ) -> None:
-        self.budget = Budget(requests_per_minute, tokens_per_minute, patience_s=patience_s)
+        self.rates = RateLimits(requests_per_minute, tokens_per_minute, patience_s=patience_s)
         self.concurrency = Concurrency(concurrency)
         self.breaker = Breaker(patience_s)
         self.watch = Watch(self._held_by)
         self.resting = 0
         self.no_more = False
-        self._outcomes = Outcomes(self.budget, self.concurrency, self.breaker, patience_s=patience_s)
+        self._outcomes = Outcomes(self.rates, self.concurrency, self.breaker, patience_s=patience_s)
         self._waiting: tuple[deque[_Waiter], deque[_Waiter]] = (deque(), deque())
         self._timer: asyncio.TimerHandle | None = None
 
@@ -93,8 +93,8 @@ class Pacer:
         now = asyncio.get_running_loop().time()
         self.concurrency.ended()
         if slot.unused:
-            self.budget.requests.settle(slot.started_at, -1, now)
-            self.budget.tokens.settle(slot.started_at, -slot.estimate, now)
+            self.rates.requests.settle(slot.started_at, -1, now)
+            self.rates.tokens.settle(slot.started_at, -slot.estimate, now)
             self.breaker.withdrawn(now)
         elif error is None:
             self._outcomes.succeeded(slot, now)
@@ -112,14 +112,14 @@ class Pacer:
             return wait
         if self.concurrency.in_use >= self.concurrency.limit:
             return math.inf
-        return self.budget.wait_s(now, tokens)
+        return self.rates.wait_s(now, tokens)
 
     def _start(self, slot: Slot, now: float, *, waited: bool = False) -> None:
         slot.started_at = now
         slot.probe = self.breaker.is_open
         self.breaker.started(now)
         self.concurrency.started()
-        self.budget.take(now, slot.estimate, waited=waited)
+        self.rates.take(now, slot.estimate, waited=waited)
 
     def _let_in(self) -> None:
         """Start all that may start, and wake again when the next may."""
@@ -164,7 +164,7 @@ class Pacer:
         now, allowed = asyncio.get_running_loop().time(), self.concurrency
         if self.breaker.is_open:
             return "outage"
-        if now < self.budget.paused_until or (self._next() is not None and allowed.in_use < allowed.limit):
+        if now < self.rates.paused_until or (self._next() is not None and allowed.in_use < allowed.limit):
             return "limit"
         busy = allowed.in_use >= allowed.limit or self.resting > 0 or (self.no_more and allowed.in_use > 0)
         return "server" if busy else "machine"

@@ -1,6 +1,6 @@
 """Requests and tokens per minute: how soon the next call may start.
 
-Holds `Window`, one limit, and `Budget`, both of them and the pauses that the server's headers ask for. Time is an
+Holds `Window`, one limit, and `RateLimits`, both of them and the pauses that the server's headers ask for. Time is an
 argument everywhere, so that a test can drive hours in a moment. Leaves out how many calls run at once (`concurrency`).
 
 A limit is kept in two ways at once. Starts are *spread* evenly at 98.5 % of it, at most 20 ms worth of them together,
@@ -150,7 +150,7 @@ class Window:
             self._sum = 0.0
 
 
-class Budget:
+class RateLimits:
     """Both limits, and the pauses once one is used up.
 
     Args:

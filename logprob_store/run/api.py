@@ -15,10 +15,10 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from logprob_store.events import emit
-from logprob_store.pacing.bottleneck import Verdict
+from logprob_store.pacing.bottleneck import Bottleneck
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.run.plan import plan_job
-from logprob_store.run.resources import open_spending, open_transport
+from logprob_store.run.resources import open_budget, open_transport
 from logprob_store.run.session import Session
 from logprob_store.store.manifest import Input
 from logprob_store.store.writing import open_run
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logprob_store.job import Job
-    from logprob_store.run.session import Progress
+    from logprob_store.run.buffer import Progress
     from logprob_store.run.telemetry import Instrument
 
 
@@ -59,7 +59,7 @@ class RunSummary:
     tokens: int
     seconds: float
     bound_by: str = ""
-    verdict: Verdict = field(default_factory=Verdict)
+    verdict: Bottleneck = field(default_factory=Bottleneck)
     spent_usd: float | None = None
     spent_requests: int = 0
     spent_tokens: int = 0
@@ -162,8 +162,8 @@ async def run_job_async(
             inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
             samples=plan.samples,
         ) as writer:
-            with open_spending(job, writer) as spending:
-                session = Session(plan, writer, spending, stop or asyncio.Event(), on_progress)
+            with open_budget(job, writer) as budget:
+                session = Session(plan, writer, budget, stop or asyncio.Event(), on_progress)
                 _say_started(session, prompts=plan.prompt_count)
                 with set_up_for_a_run():
                     await session.pump(ask)
@@ -211,8 +211,8 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         completions=manifest.counts.completions,
         tokens=manifest.counts.tokens,
         seconds=seconds,
-        bound_by=session.verdict.bound_by,
-        verdict=session.verdict,
+        bound_by=session.bottleneck.bound_by,
+        verdict=session.bottleneck,
         spent_usd=manifest.spent.usd,
         spent_requests=manifest.spent.requests,
         spent_tokens=manifest.spent.tokens,

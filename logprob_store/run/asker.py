@@ -13,12 +13,12 @@ import contextlib
 import dataclasses
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from logprob_store.cache.claims import Claims
 from logprob_store.errors import CallError, StopRunError
 from logprob_store.run.retry import ask_until_answered
-from logprob_store.spending.budget import Spending
+from logprob_store.spending.budget import Budget
 from logprob_store.usage import usage_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from logprob_store.cache.answers import AnswerCache, CachedAnswer
-    from logprob_store.pacing.bottleneck import Verdict
+    from logprob_store.pacing.bottleneck import Bottleneck
     from logprob_store.pacing.pacer import Pacer
     from logprob_store.request import Answer, Request
     from logprob_store.transport import Transport
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+
+GRACE_S: Final = 5.0
+"""Seconds that calls at the server get to finish, once no further call is to be made."""
 
 
 class Asker:
@@ -53,7 +56,7 @@ class Asker:
         run: the id of the run, so that it knows its own answers after a restart.
         attempts: calls at most for one request.
         retry_for_s: seconds after which a request is not tried again.
-        spending: the run's ceilings and what it has spent; without one there is no ceiling.
+        budget: the run's ceilings and what it has spent; without one there is no ceiling.
     """
 
     def __init__(
@@ -67,9 +70,9 @@ class Asker:
         run: str | None = None,
         attempts: int = 6,
         retry_for_s: float = 600.0,
-        spending: Spending | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        self.spending = Spending() if spending is None else spending
+        self.budget = Budget() if budget is None else budget
         self.calls = 0
         self.lost: set[str] = set()
         self.busy: set[asyncio.Task[object] | None] = set()
@@ -107,9 +110,9 @@ class Asker:
         self._thread.shutdown(wait=True)
 
     @property
-    def verdict(self) -> Verdict:
+    def bottleneck(self) -> Bottleneck:
         """What has held calls back so far."""
-        return self._pacer.watch.verdict
+        return self._pacer.watch.bottleneck
 
     def no_more(self) -> None:
         """All that is to be asked is being asked: from here on free slots are no sign of a slow machine."""
@@ -117,7 +120,7 @@ class Asker:
 
     def stop(self, reason: StopRunError) -> None:
         """Make no further call: who is about to gets this error."""
-        self.spending.close(reason)
+        self.budget.close(reason)
 
     async def look_up(self, requests: Sequence[Request]) -> dict[str, CachedAnswer]:
         """What is kept already of the answers to these requests, by key; `answer` makes each request's own of it."""
@@ -128,8 +131,8 @@ class Asker:
     def answer(self, kept: CachedAnswer, request: Request) -> Answer:
         """A kept answer as the answer to a request."""
         answer = kept.answer(request, run=self._run)
-        maybe_billed = answer.maybe_billed or self.spending.may_have_paid(request.key)
-        if (prices := self.spending.prices) is None:
+        maybe_billed = answer.maybe_billed or self.budget.may_have_paid(request.key)
+        if (prices := self.budget.prices) is None:
             return dataclasses.replace(answer, maybe_billed=True) if maybe_billed else answer
         cost_usd: float | None = 0.0
         if answer.source == "api" and kept.was_paid_for(request):
@@ -237,7 +240,7 @@ class Asker:
                 request,
                 self._send,
                 pacer=self._pacer,
-                spending=self.spending,
+                budget=self.budget,
                 run=self._run,
                 attempts=self._attempts,
                 retry_for_s=self._retry_for_s,
@@ -299,7 +302,7 @@ class Asker:
     async def _put(self, cache: AnswerCache, answers: list[Answer]) -> None:
         await self._in_thread(cache.put_many, answers)
         for answer in answers:
-            self.spending.durable(answer)
+            self.budget.durable(answer)
 
     async def _in_thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)

@@ -1,7 +1,7 @@
-"""Parts of a run from outcomes to files: one is decoded while the one before is written.
+"""Parts of a run, from outcomes to files: a part is decoded while the one before it is written.
 
-Holds what goes into a part (`Pending`), and the two threads. Leaves out decoding (`decode`), files (`store.writing`),
-and when a part is full (`parts`, `importing.session`).
+`PartContents` is what goes into a part; `Committer` has the two threads, one that decodes and one that writes. When a
+part is full is decided in `run.buffer` and `importing.importer`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,28 +24,35 @@ from logprob_store.run.prompt_scoring import without_unscored
 from logprob_store.schema import FAILURES, arrow_schema, call_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
-    from logprob_store.request import Answer, Request
-    from logprob_store.run.plan import BadCall
-    from logprob_store.store.manifest import Input
+    from logprob_store.request import Answer, BadCall, Request
+    from logprob_store.store.manifest import Input, Spent
     from logprob_store.store.writing import RunWriter
 
 log = logging.getLogger(__name__)
 
-AT_ONCE: Final = 2
-"""Parts to hand over before waiting for the first of them: one to decode, one to write."""
+PARTS_IN_FLIGHT: Final = 2
+"""Parts to hand over before waiting for the first of them: one is decoded, one is written."""
 
 _ANSWER_COUNTS: Final = {"api": "from_api", "cache": "from_cache", "fixture": "from_fixtures"}
 
 
 @dataclass(slots=True)
-class Pending:
-    """Outcomes for one part; `settles` says whether they are calls of a job, which its run counts as settled.
+class PartContents:
+    """Outcomes for one part.
 
-    `bad` are the answers that turn out to be of no use, each with its row of `failures`. A chunk's `absent` calls go
-    with its prompts. `files` are the inputs of an import that the part is the end of.
+    Args:
+        answers: the answers to decode.
+        failures: rows of `failures`, for calls without an answer.
+        prompts: rows of `prompts`.
+        imports: rows of `imports`.
+        settles: whether the outcomes are calls of a job, which its run then counts as settled.
+        prompts_read: prompts, from the first, that have a row with this part.
+        absent: intervals of call numbers that belong to no call; they go with their prompts.
+        files: the input files of an import that end in this part.
+        weight: bytes in memory, roughly.
     """
 
     answers: list[Answer] = field(default_factory=list)
@@ -56,98 +63,135 @@ class Pending:
     prompts_read: int = 0
     absent: list[tuple[int, int]] = field(default_factory=list)
     files: list[Input] = field(default_factory=list)
-    bad: list[tuple[DecodeError, dict[str, Any]]] = field(default_factory=list)
     weight: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.answers or self.failures or self.prompts or self.absent)
 
 
-class Committer:
-    """Commits the parts of a run, in the order in which they are given."""
+class Undecoded(NamedTuple):
+    """An answer that could not be decoded: the error, and its row of `failures`."""
 
-    def __init__(self, writer: RunWriter) -> None:
+    error: DecodeError
+    row: dict[str, Any]
+
+
+class DecodedPart(NamedTuple):
+    """A part ready to be written: rows by table, all rows of `failures`, and the answers that could not be decoded."""
+
+    tables: dict[str, pa.Table]
+    failures: list[dict[str, Any]]
+    undecoded: list[Undecoded]
+
+
+class Committer:
+    """Commits the parts of a run, in the order in which they are submitted.
+
+    Args:
+        writer: of the run.
+        spent: what the run has spent so far, for the manifest; it also makes the record of calls durable.
+        decode: makes the tables of a part; an argument for tests.
+        write: writes the tables of a part; an argument for tests.
+    """
+
+    def __init__(
+        self,
+        writer: RunWriter,
+        *,
+        spent: Callable[[], Spent | None] | None = None,
+        decode: Callable[[PartContents, Decoder, Mapping[str, Any]], DecodedPart] | None = None,
+        write: Callable[[RunWriter, PartContents, DecodedPart, Callable[[], Spent | None] | None], None] | None = None,
+    ) -> None:
         self._writer = writer
-        # One core is left to the part that is being written: with a thread more than there are cores both are slower
-        # (docs/performance.md).
+        self._spent = spent
+        self._decode = decode or decode_part
+        self._write_part = write or write_part
+        # One core is left to the part that is being written: with one thread more than there are cores, decoding and
+        # writing are both slower (docs/performance.md).
         self._decoder = Decoder(max(1, pa.cpu_count() - 1))
         self._decoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode-part")
         self._writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write-part")
         self._failed: BaseException | None = None
 
-    def submit(self, pending: Pending) -> Future[None]:
-        """Decode and write a part; done when it is durable, `pending` then having the failures that showed.
+    def submit(self, contents: PartContents) -> Future[list[Undecoded]]:
+        """Decode and write a part; done when it is durable, with the answers that could not be decoded.
 
-        After a part that could not be committed there is none: each one later gets the same error. The prompts of a
-        part stand in it and in no other.
+        After a part that could not be committed, no later part is: each gets the same error. A later part's manifest
+        would say that all prompts before it have rows, and those of the failed part have none.
         """
-        decoding = self._decoding.submit(_decode_part, pending, self._decoder, self._writer.manifest.job)
-        return self._writing.submit(self._write, pending, decoding)
+        decoding = self._decoding.submit(self._decode, contents, self._decoder, self._writer.manifest.job)
+        return self._writing.submit(self._write, contents, decoding)
 
     def close(self) -> None:
-        """End the threads, once they have done what was submitted."""
+        """End the threads, after they have done what was submitted."""
         self._decoding.shutdown(wait=True)
         self._writing.shutdown(wait=True)
         self._decoder.close()
 
-    def _write(self, pending: Pending, decoding: Future[dict[str, pa.Table]]) -> None:
+    def _write(self, contents: PartContents, decoding: Future[DecodedPart]) -> list[Undecoded]:
         if self._failed is not None:
             raise self._failed
         try:
-            _write_part(self._writer, pending, decoding.result())
+            part = decoding.result()
+            self._write_part(self._writer, contents, part, self._spent)
         except BaseException as error:
             self._failed = error
             raise
+        return part.undecoded
 
 
-def _decode_part(pending: Pending, decoder: Decoder, job: Mapping[str, Any]) -> dict[str, pa.Table]:
-    """The tables of a part; of answers that could not be decoded `pending` then has the failures."""
-    pending.answers.sort(key=lambda answer: (answer.request.prompt_index, answer.request.sample_index))
-    answers = pending.answers
+def decode_part(contents: PartContents, decoder: Decoder, job: Mapping[str, Any]) -> DecodedPart:
+    """The tables of a part; an answer that cannot be decoded becomes a row of `failures`.
+
+    Args:
+        contents: the outcomes of the part.
+        decoder: decodes many answers at once.
+        job: the job's identity, as the manifest has it.
+    """
+    answers = sorted(contents.answers, key=lambda answer: (answer.request.prompt_index, answer.request.sample_index))
     decoded = decoder.decode(answers)
     if job.get("model.mode") == "score":
         decoded = without_unscored(answers, decoded)
-    for index, error in decoded.failures:
-        # An import reads files that may hold a million bodies without logprobs: its summary counts them.
-        level = logging.WARNING if pending.settles else logging.INFO
-        failure = _undecoded(answers[index], error)
-        emit_prompt_failed(log, answers[index].request, failure, level=level)
-        row = failure_row(answers[index].request, failure, answers[index].fetched_at)
-        pending.failures.append(row)
-        pending.bad.append((error, row))
-    rows = {"completions": decoded.completions, "tokens": decoded.tokens, "alternatives": decoded.alternatives}
-    for name, parts in (("prompts", pending.prompts), ("imports", pending.imports)):
-        if parts:
-            rows[name] = pa.concat_tables(parts)
-    pending.failures.sort(key=lambda row: (row["prompt_index"], row["sample_index"]))
-    rows["failures"] = pa.Table.from_pylist(pending.failures, schema=arrow_schema(FAILURES))
-    return rows
+    undecoded = [_undecoded(answers[index], error, settles=contents.settles) for index, error in decoded.failures]
+    failures = [*contents.failures, *(row for _, row in undecoded)]
+    failures.sort(key=lambda row: (row["prompt_index"], row["sample_index"]))
+    tables = {"completions": decoded.completions, "tokens": decoded.tokens, "alternatives": decoded.alternatives}
+    for name, rows in (("prompts", contents.prompts), ("imports", contents.imports)):
+        if rows:
+            tables[name] = pa.concat_tables(rows)
+    tables["failures"] = pa.Table.from_pylist(failures, schema=arrow_schema(FAILURES))
+    return DecodedPart(tables, failures, undecoded)
 
 
-def _write_part(writer: RunWriter, pending: Pending, rows: Mapping[str, pa.Table]) -> None:
+def write_part(
+    writer: RunWriter, contents: PartContents, part: DecodedPart, spent: Callable[[], Spent | None] | None
+) -> None:
+    """Write the tables of a part and list it in the manifest."""
     samples = writer.manifest.samples
-    asked = (answer.request for answer in pending.answers)
+    asked = (answer.request for answer in contents.answers)
     settled = [call_number(request.prompt_index, request.sample_index, samples) for request in asked]
-    settled += [call_number(row["prompt_index"], row["sample_index"], samples) for row in pending.failures]
-    writer.manifest.inputs += [file for file in pending.files if file not in writer.manifest.inputs]
+    settled += [call_number(row["prompt_index"], row["sample_index"], samples) for row in part.failures]
+    writer.manifest.inputs += [file for file in contents.files if file not in writer.manifest.inputs]
     writer.commit(
-        rows,
-        settled=settled if pending.settles else (),
-        absent=pending.absent,
-        prompts_read=pending.prompts_read,
-        counts=_counts(pending, rows),
+        part.tables,
+        settled=settled if contents.settles else (),
+        absent=contents.absent,
+        prompts_read=contents.prompts_read,
+        counts=_counts(contents.answers, part),
+        spent=spent,
     )
 
 
-def _counts(pending: Pending, rows: Mapping[str, pa.Table]) -> dict[str, int]:
-    counts = {name: table.num_rows for name, table in rows.items() if name not in {"failures", "imports"}}
+def _counts(answers: Sequence[Answer], part: DecodedPart) -> dict[str, int]:
+    tables = part.tables
+    counts = {name: table.num_rows for name, table in tables.items() if name not in {"failures", "imports"}}
     for source, name in _ANSWER_COUNTS.items():
-        counts[name] = sum(answer.source == source for answer in pending.answers)
-    counts["calls"] = sum(answer.attempts for answer in pending.answers if answer.source == "api")
-    counts["calls"] += sum(row["attempts"] for row in pending.failures)
-    counts |= count_anomalies(rows["completions"], rows["tokens"], rows["alternatives"])
-    # Usage is per answer and stands on each of its choices: count it once.
-    first = rows["completions"].filter(pc.equal(rows["completions"]["choice_index"], 0))
+        counts[name] = sum(answer.source == source for answer in answers)
+    counts["calls"] = sum(answer.attempts for answer in answers if answer.source == "api")
+    counts["calls"] += sum(row["attempts"] for row in part.failures)
+    counts |= count_anomalies(tables["completions"], tables["tokens"], tables["alternatives"])
+    # `usage` is per answer and stands on the row of each of its choices: count it once.
+    first = tables["completions"].filter(pc.equal(tables["completions"]["choice_index"], 0))
     for name in ("prompt_tokens", "completion_tokens"):
         counts[name] = pc.sum(first[name]).as_py() or 0
     return counts
@@ -171,10 +215,12 @@ def failure_row(call: Request | BadCall, error: CallError, first_at: datetime | 
     }
 
 
-def _undecoded(answer: Answer, error: DecodeError) -> CallError:
-    # Of an earlier call for it the answer may have been lost; and who knows whether a service bills what is no answer.
+def _undecoded(answer: Answer, error: DecodeError, *, settles: bool) -> Undecoded:
+    # The answer to an earlier call may have been lost; and a service may or may not bill an answer that is none.
     unknown = answer.source == "api" and CLASSES[error.error_type].billed == "maybe"
     maybe_billed = answer.maybe_billed or unknown
     failure = CallError(str(error), error_type=error.error_type, status=answer.status, maybe_billed=maybe_billed)
     failure.attempts = answer.attempts
-    return failure
+    # An import reads files that may hold a million bodies without logprobs: its summary counts them.
+    emit_prompt_failed(log, answer.request, failure, level=logging.WARNING if settles else logging.INFO)
+    return Undecoded(error, failure_row(answer.request, failure, answer.fetched_at))

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from logprob_store.failures import FAILURES
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.run.api import default_run_name
 from logprob_store.run.estimate import Estimate
 from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.resources import open_cache
-from logprob_store.run.session import ASK_ANEW
 from logprob_store.schema import call_numbers
-from logprob_store.spending.budget import Spending
+from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
 from logprob_store.store.call_log import CALL_LOG, read_call_log
 from logprob_store.store.intervals import IntervalSet
@@ -81,7 +81,7 @@ def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Es
         counts.bad,
         distinct.height,
         shared=asked.height - distinct.height,
-        **(_amounts(job, distinct, _spending(job, store, manifest)) if live else {}),
+        **(_amounts(job, distinct, _budget(job, store, manifest)) if live else {}),
     )
 
 
@@ -101,12 +101,16 @@ def _count(plan: Plan, manifest: Manifest | None, failed: dict[int, str]) -> _Co
         for chunk in plan.chunks(settled=settled, again=failed):
             counts.bad += len(chunk.bad)
             counts.wanted += len(chunk.requests)
-            anew = {request.key for request in chunk.requests if failed.get(plan.number_of(request)) in ASK_ANEW}
+            anew = {request.key for request in chunk.requests if _asks_anew(failed.get(plan.number_of(request)))}
             had = known({request.key for request in chunk.requests} - anew)
             ask = [_row(request) for request in chunk.requests if request.key not in had]
             counts.cached += len(chunk.requests) - len(ask)
             counts.asked.append(pl.DataFrame(ask, schema=_ASKED, orient="row"))
     return counts
+
+
+def _asks_anew(error_type: str | None) -> bool:
+    return error_type is not None and FAILURES[error_type].ask_anew
 
 
 def _row(request: Request) -> tuple[int, int, int, int, int]:
@@ -127,21 +131,21 @@ def _open_failures(store: Path, manifest: Manifest) -> dict[int, str]:
     return dict(zip(call_numbers(rows, manifest.samples), rows["error_type"].to_list(), strict=True))
 
 
-def _spending(job: Job, store: Path, manifest: Manifest | None) -> Spending:
+def _budget(job: Job, store: Path, manifest: Manifest | None) -> Budget:
     """What the run has spent so far; calls under way in another process or at a kill count at their worst."""
-    spending = Spending(prices=job.prices.prices)
+    budget = Budget(prices=job.prices.prices)
     if manifest is None:
-        return spending
+        return budget
     noted = manifest.spent
     calls = run_folder(store, manifest.run) / CALL_LOG
     state = read_call_log(calls.read_bytes() if calls.exists() else b"")
     spent = sum((call.worst for call in state.open.values()), state.spent)
-    spending.requests = max(noted.requests, state.requests)
-    spending.usage = Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
-    return spending
+    budget.requests = max(noted.requests, state.requests)
+    budget.usage = Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
+    return budget
 
 
-def _amounts(job: Job, asked: pl.DataFrame, spending: Spending) -> dict[str, Any]:
+def _amounts(job: Job, asked: pl.DataFrame, budget: Budget) -> dict[str, Any]:
     prompt, prompt_most, least, most = (int(asked[name].sum()) for name in _ASKED.names()[1:])
     bounded = not (asked["output_most"] == _UNKNOWN).any()
     limits, prices = job.limits, job.prices.prices
@@ -162,24 +166,24 @@ def _amounts(job: Job, asked: pl.DataFrame, spending: Spending) -> dict[str, Any
         "output_tokens": (least, most if bounded else None),
         "cost_usd": cost_usd,
         "seconds": max(waits, default=None),
-        "spent_requests": spending.requests,
-        "spent_tokens": spending.usage.total,
-        "spent_usd": spending.usd,
-        "fits": _fits(job, spending, asked.height, low, (prompt_most, most)),
+        "spent_requests": budget.requests,
+        "spent_tokens": budget.usage.total,
+        "spent_usd": budget.usd,
+        "fits": _fits(job, budget, asked.height, low, (prompt_most, most)),
     }
 
 
-def _fits(job: Job, spending: Spending, requests: int, low: Usage, high: tuple[int, int]) -> str | None:
+def _fits(job: Job, budget: Budget, requests: int, low: Usage, high: tuple[int, int]) -> str | None:
     """Whether the rest stays under the ceilings; under those of tokens and dollars every call has a most."""
     ceilings, prices = job.limits.ceilings, job.prices.prices
     sums: list[tuple[float, float, float]] = []
     if ceilings.requests is not None:
-        sums.append((spending.requests + requests, spending.requests + requests, ceilings.requests))
+        sums.append((budget.requests + requests, budget.requests + requests, ceilings.requests))
     if ceilings.tokens is not None:
-        spent = spending.usage.total
+        spent = budget.usage.total
         sums.append((spent + low.total, spent + sum(high), ceilings.tokens))
     if ceilings.usd is not None and prices is not None:
-        sums.append((prices.usd(spending.usage + low), prices.most_usd(spending.usage, *high), ceilings.usd))
+        sums.append((prices.usd(budget.usage + low), prices.most_usd(budget.usage, *high), ceilings.usd))
     if not sums:
         return None
     if all(most <= ceiling for _, most, ceiling in sums):

@@ -1,8 +1,7 @@
-"""The calls of a run, a few at a time, with what the cache has of their answers; read ahead of whoever asks.
+"""Cached answers, read before they are needed.
 
-Prompts become requests, and kept answers are read and unpacked, while those before are on their way into the store, so
-that it does not wait for them. Leaves out prompts and requests (`planning`), the cache itself, and what is done with
-either (`session`).
+Prompts become requests, and the cache is read, while earlier answers are on their way into the store: the store does
+not wait for the cache. What is done with the requests and answers is in `run.session`.
 """
 
 from __future__ import annotations
@@ -21,32 +20,32 @@ if TYPE_CHECKING:
 
     LookUp = Callable[[Sequence[Request]], Coroutine[Any, Any, Mapping[str, CachedAnswer]]]
 
-AT_ONCE: Final = 32
-"""Requests; the answers to all of a chunk may not fit into memory."""
+REQUESTS_PER_LOOKUP: Final = 32
+"""The cached answers of a whole chunk may not fit into memory."""
 
-AHEAD: Final = 3
-"""How many times so many are looked up beside those that are handed out."""
+LOOKUPS_AHEAD: Final = 3
+"""Lookups in flight ahead of the consumer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Few:
-    """Some requests of a chunk and, by key, what is kept of their answers.
+class LookedUp:
+    """Some requests of a chunk, and the answers that the cache has to them, by request key.
 
-    `begins` is the chunk when they are its first. One without requests has one `Few` all the same.
+    `chunk` is set on the first requests of a chunk. A chunk without requests has one `LookedUp` too.
     """
 
-    begins: Chunk | None
+    chunk: Chunk | None
     requests: Sequence[Request]
-    kept: Mapping[str, CachedAnswer]
+    cached: Mapping[str, CachedAnswer]
 
 
-async def look_up_ahead(chunks: Iterator[Chunk], look_up: LookUp) -> AsyncGenerator[Few]:
+async def look_up_ahead(chunks: Iterator[Chunk], look_up: LookUp) -> AsyncGenerator[LookedUp]:
     """All requests of the chunks, in order.
 
-    An error of either comes when its turn does, after all that was before it. Close it (`contextlib.aclosing`): no
-    thread then reads on.
+    An error of `chunks` or `look_up` is raised in its turn, after everything before it. Close the generator
+    (`contextlib.aclosing`), so that no thread reads on.
     """
-    ahead: deque[asyncio.Task[Few]] = deque()
+    ahead: deque[asyncio.Task[LookedUp]] = deque()
     reading = _read(chunks)
     try:
         while True:
@@ -56,10 +55,10 @@ async def look_up_ahead(chunks: Iterator[Chunk], look_up: LookUp) -> AsyncGenera
             if chunk is None:
                 return
             reading = _read(chunks)
-            for first in range(0, max(1, len(chunk.requests)), AT_ONCE):
-                few = chunk.requests[first : first + AT_ONCE]
-                ahead.append(asyncio.create_task(_looked_up(None if first else chunk, few, look_up)))
-                if len(ahead) > AHEAD:
+            for first in range(0, max(1, len(chunk.requests)), REQUESTS_PER_LOOKUP):
+                requests = chunk.requests[first : first + REQUESTS_PER_LOOKUP]
+                ahead.append(asyncio.create_task(_look_up(None if first else chunk, requests, look_up)))
+                if len(ahead) > LOOKUPS_AHEAD:
                     yield await ahead.popleft()
     finally:
         await asyncio.gather(reading, *ahead, return_exceptions=True)
@@ -73,5 +72,5 @@ def _has_more(reading: asyncio.Task[Chunk | None]) -> bool:
     return reading.done() and reading.exception() is None and reading.result() is not None
 
 
-async def _looked_up(begins: Chunk | None, requests: Sequence[Request], look_up: LookUp) -> Few:
-    return Few(begins, requests, await look_up(requests))
+async def _look_up(chunk: Chunk | None, requests: Sequence[Request], look_up: LookUp) -> LookedUp:
+    return LookedUp(chunk, requests, await look_up(requests))

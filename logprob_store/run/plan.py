@@ -18,7 +18,7 @@ from logprob_store.prompts.counting import candidate_counts
 from logprob_store.prompts.ids import check_ids
 from logprob_store.prompts.input_files import find_inputs
 from logprob_store.prompts.prompt import rendered
-from logprob_store.request import Request, build_body, make_request
+from logprob_store.request import BadCall, Request, build_body, make_request
 from logprob_store.run.prompt_scoring import check_scoring, scoring_params
 from logprob_store.schema import PROMPTS, arrow_schema, call_number
 from logprob_store.spending.request_tokens import check_bounded
@@ -32,16 +32,6 @@ if TYPE_CHECKING:
     from logprob_store.prompts.batches import PromptBatch
     from logprob_store.prompts.input_files import InputFile
     from logprob_store.prompts.prompt import Prompt
-
-
-@dataclass(frozen=True, slots=True)
-class BadCall:
-    """A call that cannot be made, and why."""
-
-    prompt_index: int
-    prompt_id: str
-    sample_index: int
-    problem: PromptError
 
 
 @dataclass(frozen=True, slots=True)

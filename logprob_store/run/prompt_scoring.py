@@ -88,11 +88,11 @@ def without_unscored(answers: Sequence[Answer], decoded: Decoded) -> Decoded:
 class FirstLook:
     """A look at the first answers of a run that scores, before many more are asked for.
 
-    `verdict` is the reason to stop once `LOOKED_AT_FIRST` answers came and none of the run scored its text.
+    `stop_reason` is the reason to stop once `LOOKED_AT_FIRST` answers came and none of the run scored its text.
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        self.verdict: StopRunError | None = None
+        self.stop_reason: StopRunError | None = None
         self._manifest = manifest
         self._scores = manifest.job.get("model.mode") == "score"
         self._ignored = 0
@@ -107,7 +107,7 @@ class FirstLook:
         self._ignored += len(ignored)
         if ignored and self._ignored >= LOOKED_AT_FIRST and not self._manifest.counts.completions:
             said = f"none of the first {self._ignored} answers scores its text: {ignored[0]}"
-            self.verdict = StopRunError(said, reason=ECHO_IGNORED)
+            self.stop_reason = StopRunError(said, reason=ECHO_IGNORED)
 
 
 def _prompt_tokens(tokens: pa.Table) -> pl.DataFrame:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from logprob_store.errors import CallError, StopRunError
 from logprob_store.replay.fixtures import Recordings, write_fixtures
 from logprob_store.request import Answer
+from logprob_store.run.asker import GRACE_S
 from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.resources import open_asker, open_cache, open_transport
-from logprob_store.run.session import GRACE_S
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,9 @@ from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
 from logprob_store.run.asker import Asker
-from logprob_store.spending.budget import Spending
+from logprob_store.spending.budget import Budget
 from logprob_store.store.call_log import CALL_LOG, open_call_log
-from logprob_store.store.manifest import Spent, run_folder
+from logprob_store.store.manifest import run_folder
 from logprob_store.transport.url_and_key import check_key, check_url
 from logprob_store.usage import Usage, usage_of
 
@@ -101,7 +101,7 @@ def open_cache(job: Job) -> Iterator[AnswerCache | None]:
 
 
 @contextlib.contextmanager
-def open_spending(job: Job, writer: RunWriter) -> Iterator[Spending]:
+def open_budget(job: Job, writer: RunWriter) -> Iterator[Budget]:
     """What a run has spent and may spend, remembered beside its manifest; a replay has nothing to spend.
 
     Raises:
@@ -109,7 +109,7 @@ def open_spending(job: Job, writer: RunWriter) -> Iterator[Spending]:
     """
     prices = job.prices.prices
     if job.transport.kind == "replay":
-        yield Spending(prices=prices)
+        yield Budget(prices=prices)
         return
     before = writer.manifest.spent
     calls = open_call_log(
@@ -117,15 +117,8 @@ def open_spending(job: Job, writer: RunWriter) -> Iterator[Spending]:
         find=lambda calls: _answered(job, writer.manifest.run_id, calls),
         least=(before.requests, Usage(before.prompt_tokens, before.cached_tokens, before.completion_tokens)),
     )
-    spending = Spending(job.limits.ceilings, prices=prices, calls=calls)
-
-    def spent() -> Spent:
-        calls.sync()
-        return Spent(spending.requests, *spending.usage, spending.usd)
-
-    writer.spent = spent
     try:
-        yield spending
+        yield Budget(job.limits.ceilings, prices=prices, calls=calls)
     finally:
         calls.close()
 
@@ -148,11 +141,11 @@ async def open_asker(
     *,
     run: str | None = None,
     resumed_from: datetime | None = None,
-    spending: Spending | None = None,
+    budget: Budget | None = None,
 ) -> AsyncIterator[Asker]:
     """A transport with cache, pacing and retry around it, as a job names them.
 
-    `resumed_from` is when the run began, if this is not its first session. Without a run's `spending` the job's
+    `resumed_from` is when the run began, if this is not its first session. Without a run's `budget` the job's
     ceilings hold for this asker alone.
     """
     limits = job.limits
@@ -171,6 +164,6 @@ async def open_asker(
             run=run,
             attempts=limits.attempts,
             retry_for_s=limits.retry_for_s,
-            spending=spending or Spending(limits.ceilings, prices=job.prices.prices),
+            budget=budget or Budget(limits.ceilings, prices=job.prices.prices),
         ) as asker:
             yield asker

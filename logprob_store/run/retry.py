@@ -16,12 +16,12 @@ import tenacity
 
 from logprob_store.errors import CallError, RetryableError
 from logprob_store.events import emit
-from logprob_store.spending.budget import Spending
+from logprob_store.spending.budget import Budget
 
 if TYPE_CHECKING:
     from logprob_store.pacing.pacer import Pacer
     from logprob_store.request import Answer, Request
-    from logprob_store.spending.budget import Hold
+    from logprob_store.spending.budget import Reservation
     from logprob_store.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ async def ask_until_answered(
     transport: Transport,
     *,
     pacer: Pacer,
-    spending: Spending | None = None,
+    budget: Budget | None = None,
     run: str | None = None,
     attempts: int = 6,
     retry_for_s: float = 600.0,
@@ -50,7 +50,7 @@ async def ask_until_answered(
         request: what to ask.
         transport: makes one call; raises `RetryableError` when another may succeed.
         pacer: lets the call start.
-        spending: lets the call spend, and hears what it took; each call reserves anew.
+        budget: lets the call spend, and hears what it took; each call reserves anew.
         run: the id of the run that pays.
         attempts: calls at most, without those of an outage.
         retry_for_s: seconds after the start of the first call after which no further call is started.
@@ -60,8 +60,8 @@ async def ask_until_answered(
             of them may have been answered and lost.
         StopRunError: no call of this run can succeed.
     """
-    spending = Spending() if spending is None else spending
-    tries = _Tries(request, pacer, spending, attempts, retry_for_s)
+    budget = Budget() if budget is None else budget
+    tries = _Tries(request, pacer, budget, attempts, retry_for_s)
     try:
         try:
             answer = await tries.once(transport)
@@ -76,7 +76,7 @@ async def ask_until_answered(
         attempts=tries.made,
         run=run,
         maybe_billed=tries.maybe_billed,
-        cost_usd=spending.cost_usd(answer),
+        cost_usd=budget.cost_usd(answer),
         call=tries.number,
     )
 
@@ -104,13 +104,13 @@ async def _again(tries: _Tries, transport: Transport, first: RetryableError) -> 
 class _Tries:
     """What one request has used up: calls, those of them that count, and time; `number` is the last call's."""
 
-    def __init__(self, request: Request, pacer: Pacer, spending: Spending, attempts: int, retry_for_s: float) -> None:
+    def __init__(self, request: Request, pacer: Pacer, budget: Budget, attempts: int, retry_for_s: float) -> None:
         self.made = 0
         self.number: int | None = None
-        self.maybe_billed = spending.may_have_paid(request.key)
+        self.maybe_billed = budget.may_have_paid(request.key)
         self._request = request
         self._pacer = pacer
-        self._spending = spending
+        self._budget = budget
         self._left = attempts
         self._retry_for_s = retry_for_s
         self._until: float | None = None
@@ -120,10 +120,10 @@ class _Tries:
     async def once(self, transport: Transport) -> Answer:
         """Make one call, when ceilings and pacer let it start."""
         # The money before the place, so that who waits for others to settle takes no place from them.
-        with await self._spending.reserve(self._request) as hold:
-            return await self._once(transport, hold)
+        with await self._budget.reserve(self._request) as reservation:
+            return await self._once(transport, reservation)
 
-    async def _once(self, transport: Transport, hold: Hold) -> Answer:
+    async def _once(self, transport: Transport, reservation: Reservation) -> Answer:
         slot = self._pacer.slot(self._request, again=self._last is not None)
         try:
             async with slot:
@@ -133,11 +133,11 @@ class _Tries:
                 elif self._last is not None and now >= self._until:
                     slot.withdraw()
                     raise self._last
-                self.number = hold.begin()
+                self.number = reservation.begin()
                 self.made += 1
                 answer = await transport(self._request)
                 slot.answered(answer.report)
-                hold.answered(answer.usage)
+                reservation.answered(answer.usage)
                 return answer
         except CallError as error:
             self.maybe_billed = self.maybe_billed or error.maybe_billed

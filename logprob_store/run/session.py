@@ -1,10 +1,9 @@
-"""One session of a run: the pump between requests and rows, and the reason to stop if there is one.
+"""One session of a run: from requests to committed rows, and the reason to stop early if there is one.
 
-    chunks of requests -> cached? -> else ask, a bounded number at once -> buffer -> decode and commit in a thread
+    plan -> lookahead -> asker, a bounded number of calls at once -> buffer -> commit, in threads
 
-Holds what is under way, in bounded memory. Leaves out opening things and summing up (`run`) and everything that has a
-module of its own: requests (`planning`), reading ahead (`looking_up`), answers (`asking`), rows (`parts`, `decode`),
-files (`store.writing`).
+The session bounds what is in memory, stops when it is told to, and keeps what it has. `run.api` opens and closes what
+it works with.
 """
 
 from __future__ import annotations
@@ -13,75 +12,67 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import CallError, DiskError, StopRunError
 from logprob_store.events import emit, emit_prompt_failed
-from logprob_store.pacing.bottleneck import Verdict
-from logprob_store.run.buffer import PartBuffer
+from logprob_store.failures import FAILURES
+from logprob_store.pacing.bottleneck import Bottleneck
+from logprob_store.run.asker import GRACE_S
+from logprob_store.run.buffer import PartBuffer, Progress
+from logprob_store.run.commit import Committer
 from logprob_store.run.lookahead import look_up_ahead
 from logprob_store.run.plan import check_plan
 from logprob_store.run.resources import open_asker
 from logprob_store.schema import call_number, call_of_number
+from logprob_store.store.manifest import Spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from logprob_store.cache.answers import CachedAnswer
-    from logprob_store.request import Answer, Request
+    from logprob_store.request import Answer, BadCall, Request
     from logprob_store.run.asker import Asker
-    from logprob_store.run.lookahead import Few
-    from logprob_store.run.plan import BadCall, Chunk, Plan
-    from logprob_store.spending.budget import Spending
+    from logprob_store.run.lookahead import LookedUp
+    from logprob_store.run.plan import Chunk, Plan
+    from logprob_store.spending.budget import Budget
     from logprob_store.store.writing import RunWriter
     from logprob_store.transport import Transport
 
 log = logging.getLogger(__name__)
 
-GRACE_S: Final = 5.0
-"""Seconds that calls under way get to finish once the run is to stop."""
-
 _REPORT_EVERY_S: Final = 0.25
-ASK_ANEW: Final = frozenset({"malformed_answer", "no_logprobs", "error_body", "echo_ignored"})
-"""Failures whose bad answer lies in the cache: asking again must not take it from there."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a session is; calls are prompts times samples, and `in_flight` are those at the server."""
-
-    total: int = 0
-    settled: int = 0
-    calls: int = 0
-    from_cache: int = 0
-    from_fixtures: int = 0
-    failed: int = 0
-    in_flight: int = 0
-    spent_usd: float | None = None
 
 
 class Session:
-    """One session of a run: what is under way, and the reason to stop if there is one."""
+    """One session of a run: the calls under way, and the reason to stop early if there is one.
+
+    Args:
+        plan: what is to be asked.
+        writer: of the run.
+        budget: of the run.
+        stop: set from outside to interrupt the session.
+        on_progress: called a few times a second.
+    """
 
     def __init__(
         self,
         plan: Plan,
         writer: RunWriter,
-        spending: Spending,
+        budget: Budget,
         stop: asyncio.Event,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._plan = plan
         self.writer = writer
-        self._spending = spending
+        self._budget = budget
         self._stop = stop
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
-        self._at_server: Collection[object] = ()
+        self._at_server: Collection[object] = ()  # the asker's tasks with a call at the server
         self.stopped_by: StopRunError | None = None
-        self.verdict = Verdict()
+        self.bottleneck = Bottleneck()
         self._broken: BaseException | None = None
         self._reached_end = False
         self._again = dict(writer.open_failures)
@@ -89,11 +80,15 @@ class Session:
         self.already = min(settled - len(self._again), plan.call_count)
         self.progress = Progress(total=plan.call_count, settled=self.already)
         self._buffer = PartBuffer(
-            writer, self.progress, part_bytes=plan.job.store.part_bytes, on_durable=spending.durable
+            Committer(writer, spent=self._spent),
+            writer.manifest,
+            self.progress,
+            part_bytes=plan.job.store.part_bytes,
+            on_durable=budget.durable,
         )
 
     async def pump(self, transport: Transport) -> None:
-        """Ask everything that has no outcome yet, until done or told to stop; commit what there is."""
+        """Ask every call that has no outcome yet, until all have one or the session is to stop; commit what came."""
         writer, plan = self.writer, self._plan
         chunks = self._chunks()
         reporter = asyncio.create_task(self._report())
@@ -106,9 +101,9 @@ class Session:
                     transport,
                     run=manifest.run_id,
                     resumed_from=manifest.created_at if len(manifest.sessions) > 1 else None,
-                    spending=self._spending,
+                    budget=self._budget,
                 ) as asker:
-                    self.verdict, self._at_server = asker.verdict, asker.busy
+                    self.bottleneck, self._at_server = asker.bottleneck, asker.busy
                     await self._ask_all(chunks, asker)
                     self._count_calls(asker)
             self._reached_end = True
@@ -122,7 +117,7 @@ class Session:
         self._say_progress()
 
     async def _end(self) -> None:
-        """Commit what there is and write down how the session ended, however it did."""
+        """Commit what came, and write down how the session ended, however it ended."""
         try:
             await self._buffer.flush()
         except DiskError:
@@ -139,11 +134,19 @@ class Session:
             reason=None if self.stopped_by is None else self.stopped_by.reason,
             message=None if why is None else str(why),
             calls=self.progress.calls,
-            verdict={name: round(seconds, 3) for name, seconds in dataclasses.asdict(self.verdict).items()},
+            verdict={name: round(seconds, 3) for name, seconds in dataclasses.asdict(self.bottleneck).items()},
+            spent=self._spent,
         )
 
+    def _spent(self) -> Spent | None:
+        """What the run has spent, durable; None for a replay, which spends nothing."""
+        if self._budget.calls is None:
+            return None
+        self._budget.calls.sync()
+        return Spent(self._budget.requests, *self._budget.usage, self._budget.usd)
+
     def _chunks(self) -> Iterator[Chunk] | None:
-        """What is left to do, or None when that is known without reading a prompt."""
+        """The calls left to make; None where the manifest alone shows that there are none."""
         writer, plan = self.writer, self._plan
         missing = writer.settled.first_missing()
         end = call_number(plan.prompt_count, 0, plan.samples)
@@ -159,11 +162,11 @@ class Session:
         room = asyncio.Semaphore(2 * self._plan.job.limits.concurrency)
         guard = asyncio.create_task(self._cancel_when_stopped(asker))
         try:
-            async with contextlib.aclosing(look_up_ahead(chunks, asker.look_up)) as slices:
-                async for few in slices:
+            async with contextlib.aclosing(look_up_ahead(chunks, asker.look_up)) as lookups:
+                async for looked_up in lookups:
                     if self._stop.is_set():
                         break
-                    await self._ask_few(few, asker, room)
+                    await self._ask_some(looked_up, asker, room)
                 else:
                     asker.no_more()
             if self._tasks:
@@ -171,21 +174,16 @@ class Session:
         finally:
             guard.cancel()
 
-    async def _ask_few(self, few: Few, asker: Asker, room: asyncio.Semaphore) -> None:
-        if few.begins is not None:
-            self._buffer.add_prompts(few.begins)
-            for bad in few.begins.bad:
-                failure = _failure_of(bad)
-                # A column of nulls may be meant: a line each is for those who asked for all.
-                emit_prompt_failed(log, bad, failure, level=logging.INFO)
-                await self._buffer.add_failure(bad, failure)
-        for request in few.requests:
+    async def _ask_some(self, looked_up: LookedUp, asker: Asker, room: asyncio.Semaphore) -> None:
+        if looked_up.chunk is not None:
+            await self._begin_chunk(looked_up.chunk)
+        for request in looked_up.requests:
             if self._stop.is_set():
                 return
-            kept = few.kept.get(request.key)
-            if kept is not None and not self._is_of_no_use(kept, request):
+            cached = looked_up.cached.get(request.key)
+            if cached is not None and not self._is_known_bad(cached, request):
                 # Equal requests share an answer: each gets it under its own prompt.
-                await self._add_answer(asker.answer(kept, request))
+                await self._add_answer(asker.answer(cached, request))
                 continue
             await room.acquire()
             if self._stop.is_set():
@@ -195,21 +193,31 @@ class Session:
             self._tasks.add(task)
             task.add_done_callback(lambda task: self._done(task, room))
 
-    def _ask_anew(self, request: Request) -> bool:
-        return self._again.get(self._plan.number_of(request)) in ASK_ANEW
+    async def _begin_chunk(self, chunk: Chunk) -> None:
+        self._buffer.add_prompts(chunk)
+        for bad in chunk.bad:
+            failure = _failure_of(bad)
+            # A column of nulls may be intended: a line for each is shown with --verbose only.
+            emit_prompt_failed(log, bad, failure, level=logging.INFO)
+            await self._buffer.add_failure(bad, failure)
 
-    def _is_of_no_use(self, kept: CachedAnswer, request: Request) -> bool:
-        """Whether a kept answer is the one that was of no use; one that came later has not been looked at yet."""
+    def _ask_anew(self, request: Request) -> bool:
+        """Whether the cached answer to a request is bad, so that the server has to be asked again."""
+        error_type = self._again.get(self._plan.number_of(request))
+        return error_type is not None and FAILURES[error_type].ask_anew
+
+    def _is_known_bad(self, cached: CachedAnswer, request: Request) -> bool:
+        """Whether a cached answer is the one that failed; a later one has not been decoded yet."""
         if not self._ask_anew(request):
             return False
-        at = kept.meta.fetched_at
+        at = cached.meta.fetched_at
         return at is None or at <= self.writer.failed_at[self._plan.number_of(request)]
 
     def _done(self, task: asyncio.Task[None], room: asyncio.Semaphore) -> None:
         self._tasks.discard(task)
         room.release()
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A full disk, a broken cache, a bug: keep what there is, then say so.
+            # A full disk, a broken cache, a bug: keep what came, then raise.
             self._broken = self._broken or error
             self._stop.set()
 
@@ -238,18 +246,18 @@ class Session:
 
     async def _add_answer(self, answer: Answer) -> None:
         await self._buffer.add_answer(answer)
-        if self._buffer.useless is not None:
-            self._stop_for(self._buffer.useless)
+        if self._buffer.stop_reason is not None:
+            self._stop_for(self._buffer.stop_reason)
 
     def _stop_for(self, error: StopRunError) -> None:
         if self.stopped_by is None:
             emit(log, "stopped", "stopping: %s", error, reason=error.reason, status=error.status)
         self.stopped_by = self.stopped_by or error
-        self._spending.close(error)
+        self._budget.close(error)
         self._stop.set()
 
     async def _cancel_when_stopped(self, asker: Asker) -> None:
-        """Once told to stop: no new calls, a few seconds for those at the server, then an end."""
+        """When the session is to stop: start no call, give those at the server a few seconds, cancel the rest."""
         await self._stop.wait()
         for task in self._tasks - asker.busy:
             task.cancel()
@@ -261,7 +269,7 @@ class Session:
             task.cancel()
 
     def _count_calls(self, asker: Asker) -> None:
-        # A replay asks nobody.
+        # A replay calls no server.
         self.progress.calls = asker.calls if self._plan.job.transport.kind == "live" else 0
 
     async def _report(self) -> None:
@@ -272,7 +280,7 @@ class Session:
     def _say_progress(self) -> None:
         if self._on_progress is not None:
             self.progress.in_flight = len(self._at_server)
-            self.progress.spent_usd = self._spending.usd
+            self.progress.spent_usd = self._budget.usd
             self._on_progress(self.progress)
 
     def _state(self) -> str:

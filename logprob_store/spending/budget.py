@@ -1,11 +1,11 @@
-"""What a run may spend: the ceilings of a job, kept by reserving each call's worst case before it is made.
+"""What a run may spend: the ceilings of a job, kept by reserving each call's worst case before the call is made.
 
-Holds `Spending`, which lets a call through when its worst case fits beside all that is spent and reserved, and the
-reason to stop when it never will. Leaves out the file that remembers across sessions (`call_log`) and how fast calls
-may follow each other (`pacing`).
+`Budget` lets a call through when its worst case fits beside all that is spent and reserved, and stops the run when it
+never will. The file that remembers calls across sessions is in `store.call_log`; how fast calls may follow each other
+is in `pacing`.
 
-Calls under way settle for less than their worst case, so who does not fit waits for them, in order: a small call does
-not overtake a large one, or the large one might wait for ever.
+Calls under way settle for less than their worst case. So a call that does not fit waits for them, in order: a small
+call does not overtake a large one, or the large one might wait for ever.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from logprob_store.errors import CallError, StopRunError
 from logprob_store.failures import FAILURES
@@ -24,7 +24,6 @@ from logprob_store.usage import Usage, usage_of
 if TYPE_CHECKING:
     from logprob_store.request import Answer, Request
     from logprob_store.spending.prices import Prices
-    from logprob_store.store.call_log import CallLog
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +31,37 @@ BUDGET: Final = "budget"
 """The reason of a stop at a ceiling."""
 
 
+class CallRecord(Protocol):
+    """A durable record of the calls of a run, such as `store.call_log.CallLog`.
+
+    `requests` counts the calls begun, `spent` the tokens of those that ended, and at most those of the lost ones.
+    """
+
+    requests: int
+    spent: Usage
+
+    def begin(self, key: str, worst: Usage) -> int:
+        """Note that a call is about to be made; returns its number."""
+
+    def end(self, number: int, usage: Usage | None) -> None:
+        """Note the tokens of a call whose answer is durable."""
+
+    def free(self, number: int) -> None:
+        """Note that a call was surely not billed."""
+
+    def lose(self, number: int) -> None:
+        """Note that the answer of a call was lost."""
+
+    def is_lost(self, key: str) -> bool:
+        """Whether an answer to this key was lost."""
+
+    def sync(self) -> None:
+        """Make the record durable against a power cut."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """What a run may spend at most, over all its sessions; None where there is no ceiling."""
+    """The most that a run may spend, over all its sessions; None where there is no ceiling."""
 
     usd: float | None = None
     requests: int | None = None
@@ -51,20 +78,20 @@ class Ceilings:
         return self.usd is not None or self.tokens is not None
 
 
-class Spending:
-    """What a run has spent and has reserved. Use from one event loop.
+class Budget:
+    """What a run has spent and what it has reserved. Use it from one event loop.
 
-    `requests` counts calls made, failed ones too; `usage` is what the answers took, and what lost ones took at most.
-    Nobody spends once it is `closed`.
+    `requests` counts the calls made, failed ones too. `usage` sums the tokens of the answers, and the worst case of
+    answers that were lost. Once `closed`, it lets no call through.
 
     Args:
         ceilings: none by default.
         prices: what tokens cost; a ceiling in dollars needs them.
-        calls: the run's file of calls; without one nothing is remembered.
+        calls: the run's record of calls; without one, nothing is remembered.
     """
 
     def __init__(
-        self, ceilings: Ceilings = Ceilings(), *, prices: Prices | None = None, calls: CallLog | None = None
+        self, ceilings: Ceilings = Ceilings(), *, prices: Prices | None = None, calls: CallRecord | None = None
     ) -> None:
         if ceilings.usd is not None and prices is None:
             raise ValueError("a ceiling in dollars needs prices")
@@ -78,133 +105,163 @@ class Spending:
         self._not_begun = 0
         self._held_prompt = 0
         self._held_completion = 0
-        self._beyond = (0, 0)
-        self._waiting: deque[tuple[Hold, asyncio.Future[None]]] = deque()
+        self._excess = (0, 0)  # prompt and completion tokens that the server counted beyond a worst case
+        self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
 
     @property
     def usd(self) -> float | None:
         """What is spent in dollars, at the job's prices; None without prices."""
         return None if self.prices is None else self.prices.usd(self.usage)
 
-    async def reserve(self, request: Request) -> Hold:
-        """Reserve a call's worst case, when it fits; end the hold by what became of the call.
+    async def reserve(self, request: Request) -> Reservation:
+        """Reserve a call's worst case as soon as it fits. The reservation ends with what became of the call.
 
         Raises:
-            StopRunError: it does not fit and nothing is under way whose end could change that, or it is closed.
+            StopRunError: it does not fit and no call is under way whose end could change that; or the budget is closed.
         """
-        hold = Hold(self, request)
+        bare, (prompt, completion) = worst_case(request), self._excess
+        worst = Usage(bare[0] + prompt, 0, bare[2] + completion) if prompt or completion else bare
+        reservation = Reservation(self, request.key, worst=worst, bare=bare)
         if self.closed is not None:
             raise self.closed
-        if not self._waiting and self._passed_by(hold) is None:
-            self._take(hold)
-            return hold
+        if not self._waiting and self._passed_by(reservation) is None:
+            self._take(reservation)
+            return reservation
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((hold, turn))
+        self._waiting.append((reservation, turn))
         self._let_in()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                hold.failed(None)
+                self.call_failed(reservation, None)
             else:
                 self._let_in()
             raise
-        return hold
+        return reservation
 
     def close(self, reason: StopRunError) -> None:
-        """Let nobody spend any more; the first reason stays."""
+        """Let no further call through; the first reason stays."""
         if self.closed is None:
             self.closed = reason
             self._let_in()
 
     def durable(self, answer: Answer) -> None:
-        """Note that an answer is on disk: a crash cannot lose it from here on."""
+        """Note that an answer is on disk: from now on a crash cannot lose it."""
         if self.calls is not None and answer.call is not None:
             self.calls.end(answer.call, answer.usage)
+
+    def call_begins(self, reservation: Reservation) -> None:
+        """Note that a reserved call is made now.
+
+        Raises:
+            StopRunError: the budget is closed. DiskError: the call cannot be written down.
+        """
+        if self.closed is not None:
+            raise self.closed
+        if self.calls is not None:
+            reservation.number = self.calls.begin(reservation.key, reservation.worst)
+        self.requests += 1
+        self._not_begun -= 1
+        reservation.state = "begun"
+
+    def call_failed(self, reservation: Reservation, error: BaseException | None) -> None:
+        """Note that a call got no answer: it costs nothing if it was never sent or surely not billed."""
+        begun = reservation.state == "begun"
+        if reservation.state not in {"begun", "reserved"}:
+            return
+        billed = begun and _may_be_billed(error)
+        self.settle(reservation, reservation.worst if billed else None)
+        if begun and self.calls is not None and reservation.number is not None:
+            if billed:
+                self.calls.lose(reservation.number)
+            else:
+                self.calls.free(reservation.number)
 
     def may_have_paid(self, key: str) -> bool:
         """Whether an earlier call for this key may have been billed, its answer being lost."""
         return self.calls is not None and self.calls.is_lost(key)
 
     def cost_usd(self, answer: Answer) -> float | None:
-        """What this run paid for an answer that it asked for itself; None without prices, or where usage is unsaid."""
+        """US dollars that this run paid for an answer that it asked for; None without prices or without `usage`."""
         if self.prices is None or answer.source != "api":
             return None if self.prices is None else 0.0
         usage = answer.usage or usage_of(answer.body)
         return None if usage is None else self.prices.usd(usage)
 
-    def _passed_by(self, hold: Hold) -> str | None:
-        """The first ceiling that a call, at its worst, could pass beside all that is reserved."""
+    def _passed_by(self, reservation: Reservation) -> str | None:
+        """The first ceiling that a call could pass at its worst, beside all that is reserved; None without one."""
         most = self._ceilings
         if most.requests is not None and self.requests + self._not_begun + 1 > most.requests:
             return "requests"
-        prompt, completion = self._held_prompt + hold.worst[0], self._held_completion + hold.worst[2]
+        prompt, completion = self._held_prompt + reservation.worst[0], self._held_completion + reservation.worst[2]
         if most.tokens is not None and self.usage.total + prompt + completion > most.tokens:
             return "tokens"
         if most.usd is not None and self.prices is not None:
             return "usd" if self.prices.most_usd(self.usage, prompt, completion) > most.usd else None
         return None
 
-    def _take(self, hold: Hold) -> None:
-        hold.state = "reserved"
+    def _take(self, reservation: Reservation) -> None:
+        reservation.state = "reserved"
         self._held += 1
         self._not_begun += 1
-        self._held_prompt += hold.worst[0]
-        self._held_completion += hold.worst[2]
+        self._held_prompt += reservation.worst[0]
+        self._held_completion += reservation.worst[2]
 
-    def _give_back(self, hold: Hold, spent: Usage | None) -> None:
+    def settle(self, reservation: Reservation, spent: Usage | None) -> None:
+        """End a reservation: this was spent, None for nothing."""
         self._held -= 1
-        self._not_begun -= hold.state == "reserved"
-        self._held_prompt -= hold.worst[0]
-        self._held_completion -= hold.worst[2]
-        hold.state = "ended"
+        self._not_begun -= reservation.state == "reserved"
+        self._held_prompt -= reservation.worst[0]
+        self._held_completion -= reservation.worst[2]
+        reservation.state = "ended"
         if spent is not None:
             self.usage += spent
-            if self._ceilings.any and (spent[0] > hold.worst[0] or spent[2] > hold.worst[2]):
-                self._took_more(hold, spent)
+            if self._ceilings.any and (spent[0] > reservation.worst[0] or spent[2] > reservation.worst[2]):
+                self._took_more(reservation, spent)
         if self._waiting:
             self._let_in()
 
-    def _took_more(self, hold: Hold, spent: Usage) -> None:
-        """A server counts what it adds by itself, or writes on: from here on that is reserved too."""
-        bare = hold.bare
-        self._beyond = max(self._beyond[0], spent[0] - bare[0]), max(self._beyond[1], spent[2] - bare[2])
+    def _took_more(self, reservation: Reservation, spent: Usage) -> None:
+        """Reserve the excess for each later call: the server adds tokens of its own, or passes the maximum."""
+        bare = reservation.bare
+        self._excess = max(self._excess[0], spent[0] - bare[0]), max(self._excess[1], spent[2] - bare[2])
         log.warning(
             "the server counted %d + %d tokens for a call of at most %d + %d: from here on each call reserves as much "
             "more, but the calls already under way may pass the job's ceilings",
             spent[0],
             spent[2],
-            hold.worst[0],
-            hold.worst[2],
+            reservation.worst[0],
+            reservation.worst[2],
         )
 
     def _let_in(self) -> None:
-        """Let in who fits, in order; when nobody ever will, say so to all."""
+        """Let waiting calls through, in order, as long as they fit; stop the run if the first can never fit."""
         while self._waiting:
-            hold, turn = self._waiting[0]
-            if turn.done():  # it left
+            reservation, turn = self._waiting[0]
+            if turn.done():  # cancelled
                 self._waiting.popleft()
                 continue
-            passed = self._passed_by(hold)
+            passed = self._passed_by(reservation)
             if self.closed is None and passed is not None:
                 if self._held:
                     return
-                self.closed = self._stop(passed, hold)
+                self.closed = self._stop(passed, reservation)
             self._waiting.popleft()
             if self.closed is not None:
                 turn.set_exception(self.closed)
             else:
-                self._take(hold)
+                self._take(reservation)
                 turn.set_result(None)
 
-    def _stop(self, passed: str, hold: Hold) -> StopRunError:
+    def _stop(self, passed: str, reservation: Reservation) -> StopRunError:
         most: Any = getattr(self._ceilings, passed)
         if passed == "usd" and self.prices is not None:
             name, ceiling, spent = "max_cost_usd", f"{most:g}", f"{_usd(self.prices.usd(self.usage))} is spent"
-            could = f"could cost {_usd(self.prices.most_usd(Usage(), hold.worst[0], hold.worst[2]))}"
+            could = f"could cost {_usd(self.prices.most_usd(Usage(), reservation.worst[0], reservation.worst[2]))}"
         elif passed == "tokens":
             name, ceiling, spent = "max_tokens", f"{most}", f"{self.usage.total} tokens are spent"
-            could = f"could take {hold.worst.total}"
+            could = f"could take {reservation.worst.total}"
         else:
             name, ceiling, spent = "max_requests", f"{most}", f"{self.requests} calls have been made"
             could = "would be one more"
@@ -215,19 +272,21 @@ class Spending:
         )
 
 
-class Hold:
-    """What is reserved for one call, from `Spending.reserve` to how the call ended; a context manager."""
+class Reservation:
+    """The worst case of one call, reserved from `Budget.reserve` until the call's end; a context manager.
 
-    __slots__ = ("_key", "_spending", "bare", "number", "state", "worst")
+    `worst` is what is reserved, `bare` the same without the excess that this server is known to count.
+    """
 
-    def __init__(self, spending: Spending, request: Request) -> None:
-        bare, (prompt, completion) = worst_case(request), spending._beyond  # noqa: SLF001
+    __slots__ = ("_budget", "bare", "key", "number", "state", "worst")
+
+    def __init__(self, budget: Budget, key: str, *, worst: Usage, bare: Usage) -> None:
+        self._budget = budget
+        self.key = key
+        self.worst = worst
         self.bare = bare
-        self.worst = Usage(bare[0] + prompt, 0, bare[2] + completion) if prompt or completion else bare
         self.number: int | None = None
         self.state = "waiting"
-        self._spending = spending
-        self._key = request.key
 
     def __enter__(self) -> Self:
         return self
@@ -237,53 +296,37 @@ class Hold:
             self.failed(error)
 
     def begin(self) -> int | None:
-        """The call is made now; returns its number among the run's calls, if these are remembered.
+        """Note that the call is made now; returns its number within the run, None if calls are not remembered.
 
         Raises:
-            StopRunError: nobody is to spend any more. DiskError: it cannot be written down.
+            StopRunError: the budget is closed. DiskError: the call cannot be written down.
         """
-        spending = self._spending
-        if spending.closed is not None:
-            raise spending.closed
-        if spending.calls is not None:
-            self.number = spending.calls.begin(self._key, self.worst)
-        spending.requests += 1
-        spending._not_begun -= 1  # noqa: SLF001
-        self.state = "begun"
+        self._budget.call_begins(self)
         return self.number
 
     def answered(self, usage: Usage | None) -> None:
-        """An answer came that took this; None: it does not say, so it counts at its worst."""
-        self._spending._give_back(self, usage or self.worst)  # noqa: SLF001
+        """Note that an answer came and took these tokens; None, if it does not say, counts as the worst case."""
+        self._budget.settle(self, usage or self.worst)
 
     def failed(self, error: BaseException | None) -> None:
-        """No answer came; it costs nothing where it was never sent, or surely not billed."""
-        spending, begun = self._spending, self.state == "begun"
-        if self.state not in {"begun", "reserved"}:
-            return
-        billed = begun and _may_be_billed(error)
-        spending._give_back(self, self.worst if billed else None)  # noqa: SLF001
-        if begun and spending.calls is not None and self.number is not None:
-            if billed:
-                spending.calls.lose(self.number)
-            else:
-                spending.calls.free(self.number)
+        """Note that no answer came, and why."""
+        self._budget.call_failed(self, error)
 
 
 def _may_be_billed(error: BaseException | None) -> bool:
-    """Whether a call that ended so may have cost; of one that was cancelled nothing is known."""
+    """Whether a call that ended with this error may have cost; a cancelled call may."""
     if isinstance(error, StopRunError):
         kind = FAILURES.get(error.reason)
         return kind is None or kind.billed != "no"
     if isinstance(error, CallError):
-        # A connection that never came about is of a class that may be billed, and the error says that it was not.
+        # A connection that was never made is of a class that may be billed; its error says that this one was not.
         kind = FAILURES.get(error.error_type)
         return error.maybe_billed or kind is None or kind.billed == "yes"
     return True
 
 
 def _usd(amount: float) -> str:
-    """Dollars with four digits that say something.
+    """Dollars to four significant digits, four decimals from $1 on.
 
     >>> _usd(12.3456), _usd(0.00012344), _usd(0.0)
     ('$12.3456', '$0.0001234', '$0')

@@ -138,7 +138,7 @@ class CallLog:
             took = call.worst if usage is None else usage
             with self._writing:
                 self._append(_ENDED, number, took, bytes.fromhex(call.key))
-                self._settle(call, took)
+                self.settle(call, took)
 
     def free(self, number: int) -> None:
         """Note that a call was surely not billed."""
@@ -152,7 +152,7 @@ class CallLog:
         if (call := self._open.get(number)) is not None:
             with self._writing:
                 self._append(_LOST, number, call.worst, bytes.fromhex(call.key))
-                self._settle(call, None)
+                self.settle(call, None)
 
     def is_lost(self, key: str) -> bool:
         """Whether a call for this key may have been billed without leaving an answer."""
@@ -209,8 +209,8 @@ class CallLog:
                 self._since = None
         sync_folder(self._path.parent)
 
-    def _settle(self, call: OpenCall, usage: Usage | None) -> None:
-        """What became of an open call: this usage, or None where its answer is lost."""
+    def settle(self, call: OpenCall, usage: Usage | None) -> None:
+        """Close an open call: it took this usage, or None where its answer is lost."""
         del self._open[call.number]
         self.spent += call.worst if usage is None else usage
         if usage is None:
@@ -265,7 +265,7 @@ def open_call_log(
         left = list(state.open.values())
         kept = find(left) if left else {}
         for call in left:
-            calls._settle(call, kept.get(call.number))  # noqa: SLF001
+            calls.settle(call, kept.get(call.number))
         calls.rewrite()
     except OSError as error:
         raise DiskError("the calls made", path, error) from error

@@ -64,8 +64,7 @@ class RunWriter:
     """The one writer of a run, from `open_run` to `close`; also a context manager.
 
     `settled` holds the calls that have an outcome, `open_failures` those of them that failed and are to be asked
-    again, `failed_at` when these failed (the row's `first_at`). `spent`, where it is set, makes durable what the run
-    has spent so far, and tells it for the manifest.
+    again, `failed_at` when these failed (the row's `first_at`).
     """
 
     def __init__(self, store: Path, manifest: Manifest, lock: int) -> None:
@@ -76,7 +75,6 @@ class RunWriter:
         self.open_failures: dict[int, str] = {}
         self.failed_at: dict[int, datetime] = {}
         self._read_open_failures()
-        self.spent: Callable[[], Spent] | None = None
 
     @property
     def run(self) -> str:
@@ -97,6 +95,7 @@ class RunWriter:
         absent: Iterable[tuple[int, int]] = (),
         prompts_read: int = 0,
         counts: Mapping[str, int] | None = None,
+        spent: Callable[[], Spent | None] | None = None,
     ) -> None:
         """Add one part; when this returns, its rows are durable and listed.
 
@@ -106,6 +105,7 @@ class RunWriter:
             absent: intervals of numbers of calls that there are not.
             prompts_read: how many prompts, from the first, have a row now.
             counts: what to add to the manifest's counts.
+            spent: called just before the manifest is written: makes durable what the run has spent, and returns it.
 
         Raises:
             DiskError: it could not be written, and the store is as it was.
@@ -130,7 +130,7 @@ class RunWriter:
         self.manifest.prompts_read = max(self.manifest.prompts_read, prompts_read)
         for field, count in (counts or {}).items():
             setattr(self.manifest.counts, field, getattr(self.manifest.counts, field) + count)
-        self._save()
+        self._save(spent)
         if files:
             self._say_committed(part, time.monotonic() - started)
 
@@ -142,6 +142,7 @@ class RunWriter:
         message: str | None = None,
         calls: int = 0,
         verdict: Mapping[str, float] | None = None,
+        spent: Callable[[], Spent | None] | None = None,
     ) -> None:
         """Write down how the session ended, and drop failures that have been made good since.
 
@@ -151,6 +152,7 @@ class RunWriter:
             message: what was said about it.
             calls: made in this session.
             verdict: seconds by what held it up.
+            spent: as for `commit`.
 
         Raises:
             DiskError: it could not be written, and the store is as it was.
@@ -159,7 +161,7 @@ class RunWriter:
         rows, listed = self._failures()
         if rows.height != listed:
             try:
-                self._replace_failures(rows)
+                self._replace_failures(rows, spent)
             except OSError as error:
                 raise DiskError("the open failures", self.store, error) from error
         self.manifest.counts.failures = rows.height
@@ -167,7 +169,7 @@ class RunWriter:
         session = self.manifest.sessions[-1]
         session.ended_at, session.state, session.reason, session.message = datetime.now(UTC), state, reason, message
         session.calls, session.verdict = calls, dict(verdict or {})
-        self._save()
+        self._save(spent)
 
     def close(self) -> None:
         """Let go of the run; the lock also goes with the process, however it ends."""
@@ -175,11 +177,11 @@ class RunWriter:
             os.close(self._lock)
             self._lock = -1
 
-    def _save(self) -> None:
+    def _save(self, spent: Callable[[], Spent | None] | None) -> None:
         self.manifest.settled = self.settled.intervals
         self.manifest.updated_at = datetime.now(UTC)
-        if self.spent is not None:
-            self.manifest.spent = self.spent()
+        if spent is not None and (now := spent()) is not None:
+            self.manifest.spent = now
         try:
             write_manifest(manifest_path(self.store, self.run), self.manifest)
         except OSError as error:
@@ -257,7 +259,7 @@ class RunWriter:
         self.open_failures = dict(zip(calls, rows["error_type"].to_list(), strict=True))
         self.failed_at = dict(zip(calls, rows["first_at"].to_list(), strict=True))
 
-    def _replace_failures(self, rows: pl.DataFrame) -> None:
+    def _replace_failures(self, rows: pl.DataFrame, spent: Callable[[], Spent | None] | None) -> None:
         old = [part.name for part in self.manifest.parts if "failures" in part.files]
         for part in self.manifest.parts:
             part.files.pop("failures", None)
@@ -268,7 +270,7 @@ class RunWriter:
             self.manifest.parts.append(Part(name, {"failures": self._write("failures", name, arrow)}))
             self.manifest.next_part += 1
             sync_folder(self._folder("failures"))
-        self._save()
+        self._save(spent)
         for name in old:
             self._path("failures", name).unlink(missing_ok=True)
 

@@ -25,13 +25,6 @@ _REDIRECTS: Final = range(300, 400)
 _EXCERPT: Final = 300
 _LONGEST_MESSAGE: Final = 1000
 
-_STOPS: Final = {
-    "logprobs_refused": "the model does not give logprobs, so every prompt would fail alike. {where}. "
-    "Choose another model, or lower top_logprobs if that is what is refused.",
-    "quota": "the quota is used up. {where}. Add credit, then run the same command to go on.",
-    "authentication": "the server refuses this key. {where}. Check the key that the job's api_key_env names.",
-}
-
 
 def error_of_status(
     status: int, headers: Mapping[str, str], body: bytes, *, redacted: Callable[[str], str] = str
@@ -53,7 +46,7 @@ def error_of_status(
     where = one_line(redacted(f"HTTP {status}{f' {code}' if code else ''}: {message.rstrip('.')}"))
     kind = _with_word_on_retrying(classify(status, said), headers)
     if kind.then == "stop":
-        return StopRunError(_STOPS[kind.name].format(where=where), reason=kind.name, status=status)
+        return StopRunError(kind.advice.format(where=where), reason=kind.name, status=status)
     if kind.then == "again":
         return RetryableError(where, error_type=kind.name, status=status, retry_after_s=retry_after_s(headers))
     if status in _REDIRECTS:

@@ -19,7 +19,7 @@ from logprob_store.events import emit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from logprob_store.run.session import Progress
+    from logprob_store.run.buffer import Progress
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Pace:
 def words(progress: Progress, pace: Pace) -> list[str]:
     """What is said of a run under way, the most important first.
 
-    >>> from logprob_store.run.session import Progress
+    >>> from logprob_store.run.buffer import Progress
     >>> words(Progress(total=9, settled=4, from_cache=1, failed=2, in_flight=3, spent_usd=0.5), Pace())
     ['4/9', '2 failed', '3 in flight', '1 from cache', '$0.5000']
     """

@@ -145,7 +145,7 @@ def test_an_interrupted_import_goes_on(importing: Any, make: Any, monkeypatch: p
     """What was committed before the interrupt stays, and the same command makes the same rows as one without."""
     importing.text(kinds(make), run="whole")
     left = [3]
-    write_part = committing._write_part
+    write_part = committing.write_part
 
     def write_some(*args: Any) -> None:
         left[0] -= 1
@@ -153,7 +153,7 @@ def test_an_interrupted_import_goes_on(importing: Any, make: Any, monkeypatch: p
             raise KeyboardInterrupt
         write_part(*args)
 
-    monkeypatch.setattr(committing, "_write_part", write_some)
+    monkeypatch.setattr(committing, "write_part", write_some)
     with pytest.raises(KeyboardInterrupt):
         importing.text(kinds(make), part_bytes=1)
     opened = ls.open_store(importing.store, runs=["import"])
@@ -263,14 +263,14 @@ def test_memory_is_flat(importing: Any, make: Any, monkeypatch: pytest.MonkeyPat
         counted = blocks.Counted(stream, stream.readinto, stream)
         return io.BufferedReader(counted, 10_000), counted
 
-    write_part = committing._write_part
+    write_part = committing.write_part
 
-    def write_and_count(writer: Any, pending: Any, rows: Any) -> None:
-        write_part(writer, pending, rows)
-        Endless.committed += sum(len(answer.body) for answer in pending.answers)
+    def write_and_count(writer: Any, contents: Any, *rest: Any) -> None:
+        write_part(writer, contents, *rest)
+        Endless.committed += sum(len(answer.body) for answer in contents.answers)
 
     monkeypatch.setattr(session, "open_file", open_endless)
-    monkeypatch.setattr(committing, "_write_part", write_and_count)
+    monkeypatch.setattr(committing, "write_part", write_and_count)
     done = importing(path, part_bytes=part_bytes)
 
     assert (done.added, done.failures) == (1500, 0)

@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from logprob_store.cli.run import summary_line
-from logprob_store.pacing.bottleneck import Verdict
+from logprob_store.pacing.bottleneck import Bottleneck
 from logprob_store.run.api import RunSummary
 
 
 @pytest.mark.parametrize(
     ("seconds", "verdict", "said"),
     [
-        (11.0, Verdict(limit_s=9.0, server_s=1.0), True),
-        (9.0, Verdict(limit_s=9.0), False),
-        (11.0, Verdict(), False),
+        (11.0, Bottleneck(limit_s=9.0, server_s=1.0), True),
+        (9.0, Bottleneck(limit_s=9.0), False),
+        (11.0, Bottleneck(), False),
     ],
     ids=["long", "short", "nothing seen"],
 )
-def test_a_long_run_says_what_bound_it(seconds: float, verdict: Verdict, said: bool) -> None:  # noqa: FBT001
+def test_a_long_run_says_what_bound_it(seconds: float, verdict: Bottleneck, said: bool) -> None:  # noqa: FBT001
     """One line, and only where it took long enough to ask."""
     summary = RunSummary(
         run="r", store=Path("s"), state="finished", reason=None, total=5, already=0, calls=5, from_cache=0,
@@ -34,4 +34,4 @@ def test_a_long_run_says_what_bound_it(seconds: float, verdict: Verdict, said: b
 
 def test_nothing_seen_is_no_verdict() -> None:
     """A run that asked nobody, or ended at once."""
-    assert (Verdict().bound_by, Verdict().sentence) == ("", "")
+    assert (Bottleneck().bound_by, Bottleneck().sentence) == ("", "")

@@ -382,7 +382,7 @@ def test_a_lost_answer_s_tokens_stay_spent() -> None:
             with pytest.raises(RetryableError):
                 async with pacer.slot(request(1, max_tokens=400)):
                     raise error
-            spent.append(pacer.budget.tokens.wait_s(loop.time(), 800))
+            spent.append(pacer.rates.tokens.wait_s(loop.time(), 800))
         return spent[0], spent[1]
 
     after_refusal, after_loss = run(main())
@@ -412,7 +412,7 @@ def test_the_verdict(setting: dict[str, Any], bound_by: str) -> None:
 
     run(main())
 
-    verdict = pacer.watch.verdict
+    verdict = pacer.watch.bottleneck
     assert verdict.bound_by == bound_by
     assert 58 < verdict.limit_s + verdict.server_s + verdict.machine_s + verdict.outage_s <= 60
     assert verdict.sentence.startswith("bound by ")
@@ -430,5 +430,5 @@ def test_the_verdict_on_an_outage() -> None:
 
     run(main())
 
-    assert pacer.watch.verdict.bound_by == "outage"
-    assert pacer.watch.verdict.sentence == "bound by an outage: 99% of the time the server did not answer"
+    assert pacer.watch.bottleneck.bound_by == "outage"
+    assert pacer.watch.bottleneck.sentence == "bound by an outage: 99% of the time the server did not answer"

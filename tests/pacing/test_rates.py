@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.pacing.rates import Budget, Window
+from logprob_store.pacing.rates import RateLimits, Window
 from logprob_store.usage import RateLimit, ServerReport
 
 
@@ -114,13 +114,13 @@ def test_a_lull_is_not_made_good() -> None:
 
 def test_a_stall_of_a_server_that_counts_by_the_second_is_not_made_good() -> None:
     """After a refusal within the limit, evenness is worth more."""
-    budget = Budget(600)
-    budget.take(0.0, 1)
-    budget.refused(0.0, 0.1)
+    rates = RateLimits(600)
+    rates.take(0.0, 1)
+    rates.refused(0.0, 0.1)
 
-    budget.take(1.0, 1, waited=True)
+    rates.take(1.0, 1, waited=True)
 
-    assert budget.requests.wait_s(1.0, 1) == pytest.approx(60 / 600 / 0.985 - 0.01)
+    assert rates.requests.wait_s(1.0, 1) == pytest.approx(60 / 600 / 0.985 - 0.01)
 
 
 def test_more_than_was_reserved_is_charged() -> None:
@@ -189,21 +189,21 @@ def test_an_exhausted_minute_is_still_a_minute() -> None:
 )
 def test_a_pause_until_the_later_reset(requests: RateLimit | None, tokens: RateLimit | None, pause_s: float) -> None:
     """Once one limit has nothing left, nothing starts until both are whole."""
-    budget = Budget(patience_s=600)
+    rates = RateLimits(patience_s=600)
 
-    budget.heard(ServerReport(requests, tokens), 100.0)
+    rates.heard(ServerReport(requests, tokens), 100.0)
 
-    assert max(0.0, budget.paused_until - 100.0) == pause_s
+    assert max(0.0, rates.paused_until - 100.0) == pause_s
 
 
 def test_a_later_answer_does_not_cut_a_pause_short() -> None:
     """Answers overtake one another: one that still saw some left says nothing new."""
-    budget = Budget()
-    budget.heard(ServerReport(RateLimit(60, 0, 9.0)), 0.0)
+    rates = RateLimits()
+    rates.heard(ServerReport(RateLimit(60, 0, 9.0)), 0.0)
 
-    budget.heard(ServerReport(RateLimit(60, 5, 1.0)), 1.0)
+    rates.heard(ServerReport(RateLimit(60, 5, 1.0)), 1.0)
 
-    assert budget.paused_until == 9.0
+    assert rates.paused_until == 9.0
 
 
 def test_less_than_one_a_minute() -> None:
@@ -215,14 +215,14 @@ def test_less_than_one_a_minute() -> None:
 
 def test_refusals_within_the_limit_make_bursts_smaller_for_a_while() -> None:
     """Limits enforced per second: fewer start together, until a minute has been calm."""
-    budget = Budget(6000)
+    rates = RateLimits(6000)
     for at in (1.0, 2.0, 3.0, 4.0):
-        budget.refused(at, at)
-    assert budget.requests.burst_s == budget.tokens.burst_s == 0.005
+        rates.refused(at, at)
+    assert rates.requests.burst_s == rates.tokens.burst_s == 0.005
 
-    budget.take(70.0, 1)
-    budget.take(140.0, 1)
-    assert budget.requests.burst_s == 0.02
-    budget.take(210.0, 1)
+    rates.take(70.0, 1)
+    rates.take(140.0, 1)
+    assert rates.requests.burst_s == 0.02
+    rates.take(210.0, 1)
 
-    assert budget.requests.burst_s == 0.02
+    assert rates.requests.burst_s == 0.02

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from logprob_store.errors import CallError
-from logprob_store.run import commit as committing
-from logprob_store.run.buffer import PartBuffer
+from logprob_store.run.buffer import PartBuffer, Progress
+from logprob_store.run.commit import Committer, decode_part
 from logprob_store.run.plan import BadCall, PromptError
-from logprob_store.run.session import Progress
 from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from logprob_store.run.commit import Pending
+    from logprob_store.decode.decoder import Decoder
+    from logprob_store.run.commit import DecodedPart, PartContents
 
 
 def failing(number: int) -> tuple[BadCall, CallError]:
@@ -26,25 +27,25 @@ def failing(number: int) -> tuple[BadCall, CallError]:
     return BadCall(number, str(number), 0, PromptError("bad")), CallError("bad", error_type="bad_prompt")
 
 
-async def fill(tmp_path: Path, count: int) -> tuple[PartBuffer, list[asyncio.Task[None]]]:
-    """A buffer that is full after each outcome, and the tasks that wait for it."""
+async def fill(tmp_path: Path, count: int, **steps: Any) -> tuple[PartBuffer, list[asyncio.Task[None]]]:
+    """A buffer that is full after each outcome, and the tasks that wait for it; `steps` are the committer's."""
     writer = open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1)
-    buffer = PartBuffer(writer, Progress(), part_bytes=1)
+    buffer = PartBuffer(Committer(writer, **steps), writer.manifest, Progress(), part_bytes=1)
     tasks = [asyncio.create_task(buffer.add_failure(*failing(number))) for number in range(count)]
     await asyncio.sleep(0.02)
     return buffer, tasks
 
 
-def test_a_cancelled_task_takes_nothing_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_task_takes_nothing_along(tmp_path: Path) -> None:
     """Whoever waits for a part when the run is stopped may go; the part, and those behind it, are written."""
     committed: list[int] = []
 
-    def slowly(_: Any, pending: Pending, __: Any) -> None:
+    def slowly(_: Any, contents: PartContents, *__: Any) -> None:
         time.sleep(0.05)
-        committed.extend(row["prompt_index"] for row in pending.failures)
+        committed.extend(row["prompt_index"] for row in contents.failures)
 
     async def session() -> None:
-        buffer, tasks = await fill(tmp_path, 5)
+        buffer, tasks = await fill(tmp_path, 5, write=slowly)
         tasks[0].cancel()
         await asyncio.sleep(0.01)
         more = asyncio.create_task(buffer.add_failure(*failing(5)))
@@ -55,13 +56,12 @@ def test_a_cancelled_task_takes_nothing_along(tmp_path: Path, monkeypatch: pytes
         await buffer.flush()
         buffer.close()
 
-    monkeypatch.setattr(committing, "_write_part", slowly)
     asyncio.run(session())
 
     assert sorted(committed) == [0, 1, 2, 3, 4, 5]
 
 
-def test_an_error_without_a_listener_is_raised_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_without_a_listener_is_raised_at_the_end(tmp_path: Path) -> None:
     """If all who waited are gone, the last flush says that a part could not be written."""
 
     def broken(*_: Any) -> None:
@@ -69,29 +69,28 @@ def test_an_error_without_a_listener_is_raised_at_the_end(tmp_path: Path, monkey
         raise OSError("disk full")
 
     async def session() -> None:
-        buffer, tasks = await fill(tmp_path, 1)
+        buffer, tasks = await fill(tmp_path, 1, write=broken)
         tasks[0].cancel()
         try:
             await buffer.flush()
         finally:
             buffer.close()
 
-    monkeypatch.setattr(committing, "_write_part", broken)
     with pytest.raises(OSError, match="disk full"):
         asyncio.run(session())
 
 
-def test_after_a_part_that_could_not_be_written_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_part_that_could_not_be_written_there_is_none(tmp_path: Path) -> None:
     """Later parts say that all prompts before them have rows: without those of the broken one they must not be."""
     tried: list[int] = []
 
-    def broken_once(_: Any, pending: Pending, __: Any) -> None:
+    def broken_once(_: Any, contents: PartContents, *__: Any) -> None:
         time.sleep(0.05)
-        tried.extend(row["prompt_index"] for row in pending.failures)
+        tried.extend(row["prompt_index"] for row in contents.failures)
         raise OSError("disk full")
 
     async def session() -> None:
-        buffer, _ = await fill(tmp_path, 1)
+        buffer, _ = await fill(tmp_path, 1, write=broken_once)
         try:
             await buffer.add_failure(*failing(1))
             await buffer.add_failure(*failing(2))
@@ -99,36 +98,32 @@ def test_after_a_part_that_could_not_be_written_there_is_none(tmp_path: Path, mo
         finally:
             buffer.close()
 
-    monkeypatch.setattr(committing, "_write_part", broken_once)
     with pytest.raises(OSError, match="disk full"):
         asyncio.run(session())
 
     assert tried == [0]
 
 
-def test_a_part_is_decoded_while_the_one_before_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_is_decoded_while_the_one_before_is_written(tmp_path: Path) -> None:
     """Two parts are under way at once, not more, and they are written in order."""
     decoded: list[int] = []
     seen: list[tuple[int, int]] = []
-    decode_part = committing._decode_part
 
-    def decode(pending: Pending, *args: Any) -> Any:
-        decoded.append(pending.failures[0]["prompt_index"])
-        return decode_part(pending, *args)
+    def decode(contents: PartContents, decoder: Decoder, job: Mapping[str, Any]) -> DecodedPart:
+        decoded.append(contents.failures[0]["prompt_index"])
+        return decode_part(contents, decoder, job)
 
-    def slowly(_: Any, pending: Pending, __: Any) -> None:
+    def slowly(_: Any, contents: PartContents, *__: Any) -> None:
         time.sleep(0.05)
-        seen.append((pending.failures[0]["prompt_index"], len(decoded)))
+        seen.append((contents.failures[0]["prompt_index"], len(decoded)))
 
     async def session() -> None:
-        buffer, _ = await fill(tmp_path, 1)
+        buffer, _ = await fill(tmp_path, 1, decode=decode, write=slowly)
         for number in range(1, 5):
             await buffer.add_failure(*failing(number))
         await buffer.flush()
         buffer.close()
 
-    monkeypatch.setattr(committing, "_decode_part", decode)
-    monkeypatch.setattr(committing, "_write_part", slowly)
     asyncio.run(session())
 
     assert seen == [(0, 2), (1, 3), (2, 4), (3, 5), (4, 5)]

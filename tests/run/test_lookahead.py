@@ -14,7 +14,7 @@ import pytest
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CacheError, PromptsError
 from logprob_store.request import Answer, make_request
-from logprob_store.run.lookahead import AHEAD, AT_ONCE, Few, look_up_ahead
+from logprob_store.run.lookahead import LOOKUPS_AHEAD, REQUESTS_PER_LOOKUP, LookedUp, look_up_ahead
 from logprob_store.run.plan import Chunk
 
 if TYPE_CHECKING:
@@ -37,30 +37,32 @@ async def _nothing(_requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
     return {}
 
 
-def _prompts(few: Sequence[Few]) -> list[int]:
-    return [request.prompt_index for each in few for request in each.requests]
+def _prompts(some: Sequence[LookedUp]) -> list[int]:
+    return [request.prompt_index for each in some for request in each.requests]
 
 
 def test_all_come_in_order_with_what_is_kept(tmp_path: Path) -> None:
     """Each chunk begins once, before its requests; each request is beside its own answer."""
-    chunks = [_chunk(0, 3 * AT_ONCE + 1), _chunk(200, 1), _chunk(300, 0), _chunk(400, AT_ONCE)]
+    chunks = [_chunk(0, 3 * REQUESTS_PER_LOOKUP + 1), _chunk(200, 1), _chunk(300, 0), _chunk(400, REQUESTS_PER_LOOKUP)]
     kept = [request for chunk in chunks for request in chunk.requests if request.prompt_index % 3]
 
-    async def all_of() -> list[Few]:
+    async def all_of() -> list[LookedUp]:
         with AnswerCache(tmp_path) as cache:
             cache.put_many([Answer(request, 200, {}, str(request.prompt_index).encode(), "api") for request in kept])
 
             async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
                 return cache.get_many(request.key for request in requests)
 
-            return [few async for few in look_up_ahead(iter(chunks), look_up)]
+            return [some async for some in look_up_ahead(iter(chunks), look_up)]
 
     found = asyncio.run(all_of())
 
-    assert [few.begins for few in found] == [chunks[0], None, None, None, *chunks[1:]]
-    assert [len(few.requests) for few in found] == [AT_ONCE, AT_ONCE, AT_ONCE, 1, 1, 0, AT_ONCE]
+    assert [some.chunk for some in found] == [chunks[0], None, None, None, *chunks[1:]]
+    assert [len(some.requests) for some in found] == [*[REQUESTS_PER_LOOKUP] * 3, 1, 1, 0, REQUESTS_PER_LOOKUP]
     assert _prompts(found) == [request.prompt_index for chunk in chunks for request in chunk.requests]
-    bodies = [few.kept[request.key].body for few in found for request in few.requests if request.key in few.kept]
+    bodies = [
+        some.cached[request.key].body for some in found for request in some.requests if request.key in some.cached
+    ]
     assert bodies == [str(request.prompt_index).encode() for request in kept]
 
 
@@ -72,7 +74,7 @@ def test_so_many_are_looked_up_ahead_and_one_chunk_read() -> None:
     def chunks() -> Iterator[Chunk]:
         for number in range(10):
             read.append(number)
-            yield _chunk(1000 * number, 2 * AT_ONCE)
+            yield _chunk(1000 * number, 2 * REQUESTS_PER_LOOKUP)
 
     async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
         looked_up.append(requests[0].prompt_index)
@@ -80,21 +82,21 @@ def test_so_many_are_looked_up_ahead_and_one_chunk_read() -> None:
 
     async def some() -> list[tuple[list[int], list[int]]]:
         seen = []
-        async with contextlib.aclosing(look_up_ahead(chunks(), look_up)) as slices:
-            async for few in slices:
+        async with contextlib.aclosing(look_up_ahead(chunks(), look_up)) as lookups:
+            async for some in lookups:
                 await asyncio.sleep(0.05)  # as one does who decodes
-                seen.append((_prompts([few])[:1], list(looked_up)))
+                seen.append((_prompts([some])[:1], list(looked_up)))
                 if len(seen) == 8:
                     break
         return seen
 
     seen = asyncio.run(some())
 
-    starts = [1000 * number + first for number in range(10) for first in (0, AT_ONCE)]
+    starts = [1000 * number + first for number in range(10) for first in (0, REQUESTS_PER_LOOKUP)]
     assert [first for first, _ in seen] == [[start] for start in starts[:8]]
     assert all(done == starts[: len(done)] for _, done in seen)
     ahead = [len(done) - taken for taken, (_, done) in enumerate(seen, start=1)]
-    assert max(ahead) <= AHEAD
+    assert max(ahead) <= LOOKUPS_AHEAD
     assert min(ahead) >= 1
     assert len(read) <= (len(looked_up) + 1) // 2 + 1
 
@@ -103,43 +105,43 @@ def test_an_error_of_the_prompts_comes_after_all_before_it() -> None:
     """A file that is cut off costs none of the prompts before the cut."""
 
     def chunks() -> Iterator[Chunk]:
-        yield _chunk(0, 5 * AT_ONCE)
+        yield _chunk(0, 5 * REQUESTS_PER_LOOKUP)
         yield _chunk(1000, 2)
         raise PromptsError("p.parquet is cut off")
 
-    found: list[Few] = []
+    found: list[LookedUp] = []
 
     async def all_of() -> None:
-        async for few in look_up_ahead(chunks(), _nothing):
-            found.append(few)  # noqa: PERF401  those before the error are wanted
+        async for some in look_up_ahead(chunks(), _nothing):
+            found.append(some)  # noqa: PERF401  those before the error are wanted
 
     with pytest.raises(PromptsError, match="cut off"):
         asyncio.run(all_of())
 
-    assert _prompts(found) == [*range(5 * AT_ONCE), 1000, 1001]
+    assert _prompts(found) == [*range(5 * REQUESTS_PER_LOOKUP), 1000, 1001]
 
 
 def test_an_error_of_the_cache_comes_in_its_turn_and_once(caplog: pytest.LogCaptureFixture) -> None:
     """Those before are handed out; that those behind failed too is no second error, nor one that nobody has seen."""
 
     async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
-        if requests[0].prompt_index >= 2 * AT_ONCE:
+        if requests[0].prompt_index >= 2 * REQUESTS_PER_LOOKUP:
             raise CacheError("unreadable")
         return {}
 
-    found: list[Few] = []
+    found: list[LookedUp] = []
 
     async def all_of() -> None:
-        async with contextlib.aclosing(look_up_ahead(iter([_chunk(0, 6 * AT_ONCE)]), look_up)) as slices:
-            async for few in slices:
-                found.append(few)  # noqa: PERF401  those before the error are wanted
+        async with contextlib.aclosing(look_up_ahead(iter([_chunk(0, 6 * REQUESTS_PER_LOOKUP)]), look_up)) as lookups:
+            async for some in lookups:
+                found.append(some)  # noqa: PERF401  those before the error are wanted
 
     with pytest.raises(CacheError, match="unreadable"):
         asyncio.run(all_of())
 
     gc.collect()  # a task whose error nobody has seen says so when it goes
 
-    assert _prompts(found) == [*range(2 * AT_ONCE)]
+    assert _prompts(found) == [*range(2 * REQUESTS_PER_LOOKUP)]
     assert not caplog.records
 
 
@@ -155,9 +157,9 @@ def test_once_closed_nothing_is_read() -> None:
         yield _chunk(2, 2)
         reads.append("a third")
 
-    async def first() -> list[Few]:
-        async with contextlib.aclosing(look_up_ahead(chunks(), _nothing)) as slices:
-            found = [await anext(slices)]
+    async def first() -> list[LookedUp]:
+        async with contextlib.aclosing(look_up_ahead(chunks(), _nothing)) as lookups:
+            found = [await anext(lookups)]
         reads.append("closed")
         return found
 

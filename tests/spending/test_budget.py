@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.request import Request, make_request
-from logprob_store.spending.budget import Ceilings, Hold, Spending
+from logprob_store.spending.budget import Budget, Ceilings, Reservation
 from logprob_store.spending.prices import Prices
 from logprob_store.spending.request_tokens import worst_case
 from logprob_store.usage import Usage
@@ -27,18 +27,18 @@ def request(text: str = "Hi", *, max_tokens: int = 10) -> Request:
 WORST = worst_case(request())
 
 
-async def in_time(spending: Spending) -> Hold | None:
+async def in_time(budget: Budget) -> Reservation | None:
     """A hold, if there is one without waiting for others."""
     try:
         async with asyncio.timeout(0.02):
-            return await spending.reserve(request())
+            return await budget.reserve(request())
     except TimeoutError:
         return None
 
 
-async def fail(spending: Spending, error: BaseException) -> None:
+async def fail(budget: Budget, error: BaseException) -> None:
     """Make a call that ends so."""
-    with await spending.reserve(request()) as hold:
+    with await budget.reserve(request()) as hold:
         hold.begin()
         raise error
 
@@ -62,13 +62,13 @@ def test_no_more_are_under_way_than_fit(ceilings: Ceilings, fit: int) -> None:
     """So many worst cases fit, and the next waits; when all have failed unbilled it goes on, or the run stops."""
 
     async def main() -> tuple[int, list[BaseException | None]]:
-        spending = Spending(ceilings, prices=Prices(1, 15))
+        budget = Budget(ceilings, prices=Prices(1, 15))
         holds = []
-        while (hold := await in_time(spending)) is not None:
+        while (hold := await in_time(budget)) is not None:
             holds.append(hold)
         for hold in holds:
             hold.begin()
-        waiting = asyncio.create_task(spending.reserve(request()))
+        waiting = asyncio.create_task(budget.reserve(request()))
         await asyncio.sleep(0)
         for hold in holds:
             hold.failed(CallError("no", error_type="rate_limit"))
@@ -86,11 +86,11 @@ def test_the_stop_says_all_there_is_to_know() -> None:
     """Which ceiling, what is spent, what the next call could cost, and what to do."""
 
     async def main() -> None:
-        spending = Spending(Ceilings(usd=0.0003), prices=Prices(1, 15))
-        hold = await spending.reserve(request())
+        budget = Budget(Ceilings(usd=0.0003), prices=Prices(1, 15))
+        hold = await budget.reserve(request())
         hold.begin()
         hold.answered(Usage(40, 0, 10))  # 40 * 1 + 10 * 15 = 190 millionths
-        await spending.reserve(request())
+        await budget.reserve(request())
 
     with pytest.raises(StopRunError) as caught:
         asyncio.run(main())
@@ -116,45 +116,45 @@ def test_the_stop_says_all_there_is_to_know() -> None:
 def test_what_a_failed_call_costs(error: BaseException, expected: Usage) -> None:
     """Nothing where it was surely not billed, its worst case where the answer may have been lost; always a call."""
 
-    async def main() -> Spending:
-        spending = Spending()
+    async def main() -> Budget:
+        budget = Budget()
         with pytest.raises(type(error)):
-            await fail(spending, error)
-        return spending
+            await fail(budget, error)
+        return budget
 
-    spending = asyncio.run(main())
+    budget = asyncio.run(main())
 
-    assert (spending.requests, spending.usage) == (1, expected)
+    assert (budget.requests, budget.usage) == (1, expected)
 
 
 def test_a_call_that_was_never_made_costs_nothing() -> None:
     """Cancelled while it waits for a place, a call gives everything back."""
 
-    async def main() -> Spending:
-        spending = Spending(Ceilings(requests=1))
-        with pytest.raises(asyncio.CancelledError), await spending.reserve(request()):
+    async def main() -> Budget:
+        budget = Budget(Ceilings(requests=1))
+        with pytest.raises(asyncio.CancelledError), await budget.reserve(request()):
             raise asyncio.CancelledError
-        (await spending.reserve(request())).begin()
-        return spending
+        (await budget.reserve(request())).begin()
+        return budget
 
-    spending = asyncio.run(main())
+    budget = asyncio.run(main())
 
-    assert (spending.requests, spending.usage) == (1, Usage())
+    assert (budget.requests, budget.usage) == (1, Usage())
 
 
 def test_nobody_begins_once_it_is_closed() -> None:
     """A call that has its place already is not made either."""
 
     async def main() -> list[Any]:
-        spending = Spending(Ceilings(requests=2))
-        holds = [await spending.reserve(request()) for _ in range(2)]
-        waiting = asyncio.create_task(spending.reserve(request()))
+        budget = Budget(Ceilings(requests=2))
+        holds = [await budget.reserve(request()) for _ in range(2)]
+        waiting = asyncio.create_task(budget.reserve(request()))
         await asyncio.sleep(0)
         reason = StopRunError("no", reason="quota")
-        spending.close(reason)
+        budget.close(reason)
         with pytest.raises(StopRunError) as caught:
             holds[0].begin()
-        return [caught.value is reason, *(await asyncio.gather(waiting, return_exceptions=True)), spending.requests]
+        return [caught.value is reason, *(await asyncio.gather(waiting, return_exceptions=True)), budget.requests]
 
     began, waited, requests = asyncio.run(main())
 
@@ -166,12 +166,12 @@ def test_a_server_that_counts_more_is_believed() -> None:
     """What it counts beyond the worst case is reserved for the next calls, and does not add up."""
 
     async def main() -> list[Usage]:
-        spending = Spending(Ceilings(tokens=10_000))
-        holds = [await spending.reserve(request()) for _ in range(2)]
+        budget = Budget(Ceilings(tokens=10_000))
+        holds = [await budget.reserve(request()) for _ in range(2)]
         for hold in holds:
             hold.begin()
             hold.answered(Usage(50, 0, 12))
-        return [(await spending.reserve(request())).worst]
+        return [(await budget.reserve(request())).worst]
 
     assert asyncio.run(main()) == [Usage(50, 0, 12)]
 
@@ -192,17 +192,17 @@ def test_no_ceiling_is_ever_passed(seed: int, ceilings: Ceilings) -> None:
     prices = Prices(1, 15, cached_input=0.5)
 
     async def main() -> None:
-        spending = Spending(ceilings, prices=prices)
+        budget = Budget(ceilings, prices=prices)
 
         def check() -> None:
-            assert ceilings.requests is None or spending.requests <= ceilings.requests
-            assert ceilings.tokens is None or spending.usage.total <= ceilings.tokens
-            assert ceilings.usd is None or (spending.usd or 0) <= ceilings.usd
+            assert ceilings.requests is None or budget.requests <= ceilings.requests
+            assert ceilings.tokens is None or budget.usage.total <= ceilings.tokens
+            assert ceilings.usd is None or (budget.usd or 0) <= ceilings.usd
 
         async def one() -> None:
             asked = request("x" * chance.randrange(200), max_tokens=chance.randrange(50))
             try:
-                with await spending.reserve(asked) as hold:
+                with await budget.reserve(asked) as hold:
                     await asyncio.sleep(0)
                     hold.begin()
                     check()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.run.session import Progress
+from logprob_store.run.buffer import Progress
 from logprob_store.view import progress as view
 from logprob_store.view.progress import Pace, fitting, words
 
