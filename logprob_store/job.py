@@ -12,7 +12,7 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,6 +21,9 @@ from logprob_store.request import OPENAI_BASE_URL, provider_of
 from logprob_store.spending.budget import Ceilings
 from logprob_store.spending.prices import Prices
 from logprob_store.spending.request_tokens import MAXIMA, most_output
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _WHERE_ASKED = {"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment"}
 """What `identity` sums up as one name, or what is no part of it."""
@@ -298,6 +301,23 @@ def load_job(path: str | Path) -> Job:
         return Job.model_validate({**table, "base": path.resolve().parent})
     except ValidationError as error:
         raise JobError(_explained(path, error)) from error
+
+
+def make_job(name: str, *, base: Path = Path(), **sections: Mapping[str, Any]) -> Job:
+    """Check a job that is made in Python: the sections of a job file, by name.
+
+    Args:
+        name: the job's name.
+        base: the folder that relative paths start from; the working directory by default.
+        sections: `prompts`, `model`, `store` and so on, each as in a job file.
+
+    Raises:
+        JobError: a key is unknown or a value is wrong; all of them are named.
+    """
+    try:
+        return Job.model_validate({"name": name, **sections, "base": base})
+    except ValidationError as error:
+        raise JobError(_explained(Path(name), error)) from error
 
 
 def override(

@@ -1,34 +1,31 @@
-"""One call at a time, for trying prompts in a notebook: the same key, cache, retry and replay as a job.
+"""One prompt at a time, for trying prompts in a notebook: `complete`.
 
-Holds `complete` and what it returns. Leaves out the store: nothing is written but the cache.
+The call has the same request key, cache, retry and replay as a job's. Nothing is written but the cache.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from logprob_store.cache.answers import AnswerCache
 from logprob_store.decode.decoder import decode_answers
+from logprob_store.job import make_job
 from logprob_store.metrics.tokens.sequence import confidence, logprob_sum, min_probability, perplexity
-from logprob_store.pacing.pacer import Pacer
-from logprob_store.replay.fixtures import Recordings
-from logprob_store.replay.matching import replay_transport
-from logprob_store.request import OPENAI_BASE_URL, build_body, make_request, provider_of
-from logprob_store.run.asker import Asker
+from logprob_store.run.plan import request_of_job
+from logprob_store.run.resources import open_asker, open_transport
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
+    from logprob_store.job import Job
     from logprob_store.request import Answer, Request
 
 _WIDTH = 100
@@ -180,6 +177,7 @@ def complete(
         timeout_s: seconds one call may take.
 
     Raises:
+        JobError: an argument has a wrong value, or the key or the URL is not usable.
         CallError: no usable answer. StopRunError: no access, no quota, or a model that gives no logprobs.
         DecodeError: the answer is malformed, or has no logprobs though asked for.
         PromptError: the request cannot be written as JSON.
@@ -194,30 +192,25 @@ def complete(
     prompt: Any = messages
     if endpoint == "chat":
         prompt = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
-    request = make_request(
-        build_body(
-            endpoint,
-            model=model,
-            prompt=prompt,
-            logprobs=logprobs,
-            top_logprobs=top_logprobs,
-            params={**{name: value for name, value in named.items() if value is not None}, **(params or {})},
-        ),
-        endpoint=endpoint,
-        provider=provider or provider_of(base_url or OPENAI_BASE_URL),
-        sample_index=sample_index,
+    job = make_job(
+        "complete",
+        prompts={"path": ".", "prompt": "prompt"},  # the one prompt is given here
+        store={"path": "."},  # nothing is stored
+        model={
+            "endpoint": endpoint,
+            "name": model,
+            "base_url": base_url,
+            "provider": provider,
+            "logprobs": logprobs,
+            "top_logprobs": top_logprobs,
+            "params": {**{name: value for name, value in named.items() if value is not None}, **(params or {})},
+        },
+        limits={"concurrency": 1, "attempts": attempts, "timeout_s": timeout_s},
+        cache={"mode": "off"} if cache is None else {"path": str(cache)},
+        transport={} if fixtures is None else {"kind": "replay", "fixtures": str(fixtures)},
     )
-    answer = _wait_for(
-        _ask(
-            request,
-            base_url=base_url,
-            api_key=api_key,
-            cache=cache,
-            fixtures=fixtures,
-            attempts=attempts,
-            timeout_s=timeout_s,
-        )
-    )
+    request = request_of_job(job, prompt, provider=job.model.identity, sample_index=sample_index)
+    answer = _wait_for(_ask(job, request, api_key=api_key))
     decoded = decode_answers([answer])
     for _, error in decoded.failures:
         raise error
@@ -226,37 +219,13 @@ def complete(
     return Completion(completions, tokens, alternatives)
 
 
-async def _ask(
-    request: Request,
-    *,
-    base_url: str | None,
-    api_key: str | None,
-    cache: str | Path | None,
-    fixtures: str | Path | None,
-    attempts: int,
-    timeout_s: float,
-) -> Answer:
-    async with contextlib.AsyncExitStack() as stack:
-        if fixtures is not None:
-            transport = replay_transport(Recordings(fixtures))
-        else:
-            from logprob_store.transport.live import live_transport
-
-            transport = await stack.enter_async_context(
-                # The SDK looks for OpenAI's key in the environment; no other server is to get that one.
-                live_transport(
-                    base_url=base_url,
-                    api_key=api_key or (None if base_url is None else "none"),
-                    concurrency=1,
-                    timeout_s=timeout_s,
-                )
-            )
-        kept = None
-        if cache is not None and fixtures is None:
-            kept = stack.enter_context(AnswerCache(Path(cache)))
-        asker = await stack.enter_async_context(Asker(transport, pacer=Pacer(1), cache=kept, attempts=attempts))
-        found = await asker.look_up([request])
-        return asker.answer(found[request.key], request) if found else await asker.ask(request)
+async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
+    async with (
+        open_transport(job, api_key=api_key, sdk_key=True) as transport,
+        open_asker(job, transport) as asker,
+    ):
+        cached = await asker.look_up([request])
+        return asker.answer(cached[request.key], request) if cached else await asker.ask(request)
 
 
 def _wait_for(work: Coroutine[Any, Any, _T]) -> _T:

@@ -1,29 +1,44 @@
-"""A call's place in the queue and at the server.
+"""A call's place at the server: `Slot`, held while the call is under way.
 
-Holds `Slot`: what the call will cost, and how it ended. Leaves out when it may start (`pacer`).
+When a call may start is decided by `pacer`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
-    from logprob_store.pacing.pacer import Pacer
     from logprob_store.request import Request
     from logprob_store.usage import ServerReport
 
 
-class Slot:
-    """A call's place: `async with pacer.slot(request) as slot`, held while the call is under way and no longer.
+class Gate(Protocol):
+    """Lets calls start, and learns how they end; `Pacer` is one."""
 
-    Tell it what the answer said with `answered`; how the call failed it sees itself. After its end `counts` says
-    whether the call counts as an attempt: not so during an outage.
+    async def begin(self, slot: Slot) -> None:
+        """Wait until the call may start."""
+
+    def end(self, slot: Slot, error: BaseException | None) -> None:
+        """Take note of how the call ended."""
+
+
+class Slot:
+    """A call's place at the server: `async with pacer.slot(request) as slot` holds it while the call is under way.
+
+    Report an answer with `answered`; a failure is seen by the context manager. After the end, `counts` says whether the
+    call counts as an attempt: during an outage it does not.
+
+    Args:
+        gate: lets the call start.
+        request: what is asked.
+        estimate: tokens that the call is likely to take.
+        again: whether an earlier call for the request failed.
     """
 
-    __slots__ = ("_pacer", "again", "counts", "estimate", "probe", "report", "request", "started_at", "unused")
+    __slots__ = ("_gate", "again", "counts", "estimate", "probe", "report", "request", "started_at", "unused")
 
-    def __init__(self, pacer: Pacer, request: Request, estimate: int, *, again: bool) -> None:
-        self._pacer = pacer
+    def __init__(self, gate: Gate, request: Request, estimate: int, *, again: bool) -> None:
+        self._gate = gate
         self.request = request
         self.estimate = estimate
         self.again = again
@@ -34,16 +49,16 @@ class Slot:
         self.unused = False
 
     async def __aenter__(self) -> Self:
-        await self._pacer.begin(self)
+        await self._gate.begin(self)
         return self
 
     def answered(self, report: ServerReport | None) -> None:
-        """The call was answered, and the answer said this about limits and usage."""
+        """Take note of what the answer reports about limits and usage."""
         self.report = report
 
     def withdraw(self) -> None:
-        """No call was made after all: everything reserved is given back."""
+        """Take note that no call was made after all: everything reserved is given back."""
         self.unused = True
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._pacer.end(self, error)
+        self._gate.end(self, error)

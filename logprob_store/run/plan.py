@@ -1,13 +1,13 @@
 """What is still to be asked: prompts become requests, minus the calls that have an outcome.
 
-Holds the way from a job to chunks of requests. Leaves out asking and storing. A chunk is a batch of prompt rows, so
-memory does not grow with their number.
+Requests come in chunks, one for each batch of prompt rows, so memory does not grow with the number of prompts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ from logprob_store.schema import PROMPTS, arrow_schema, call_number
 from logprob_store.spending.request_tokens import check_bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterator
+    from collections.abc import Collection, Container, Iterator, Mapping
 
     import polars as pl
 
@@ -38,8 +38,13 @@ if TYPE_CHECKING:
 class Chunk:
     """A batch of prompts: the rows that are new to the prompts table, and the calls to make.
 
-    `absent` are the numbers, as half-open intervals, of calls that there are not: of a prompt with fewer candidates
-    than the one that has most.
+    Args:
+        prompts: rows for the prompts table.
+        prompts_read: prompts, from the first, that have a row with this chunk.
+        requests: the calls to make.
+        bad: the calls that cannot be made.
+        absent: half-open intervals of call numbers without a call: a prompt with fewer candidates than the prompt that
+            has most leaves numbers free.
     """
 
     prompts: pa.Table
@@ -67,13 +72,13 @@ class Plan:
 
     @property
     def prompt_count(self) -> int:
-        """How many prompts there are, within the limit."""
+        """The number of prompts, within the limit."""
         rows = sum(item.rows for item in self.inputs)
         return rows if self.limit is None else min(rows, self.limit)
 
     @property
     def call_count(self) -> int:
-        """How many calls these make: prompts times samples, or the sum of their candidates."""
+        """The number of calls: prompts times samples, or the sum of the candidates."""
         if self.counts is None:
             return self.prompt_count * self.samples
         return int(self.counts.head(self.prompt_count).sum())
@@ -97,8 +102,8 @@ class Plan:
 
         Args:
             settled: the numbers of calls that have an outcome already.
-            again: those of them to make all the same.
-            skip: prompts known to need nothing; they are passed over without being read.
+            again: settled calls to make again.
+            skip: prompts, from the first, that need no call; they are not read.
             prompts_read: prompts, from the first, that have a row in the prompts table already.
         """
         batches = read_prompts(self.inputs, self.columns, endpoint=self.job.model.endpoint, skip=skip, limit=self.limit)
@@ -129,31 +134,66 @@ class Plan:
     def _request(self, prompt: Prompt, sample_index: int, provider: str) -> Request:
         if prompt.problem is not None:
             raise prompt.problem
-        model = self.job.model
         text = prompt.messages
         if prompt.candidates is not None:
             text = f"{text}{prompt.candidates[sample_index]}"
-        body = build_body(
-            model.endpoint,
-            model=model.name,
-            prompt=text,
-            logprobs=model.logprobs and model.score_by == "echo",
-            top_logprobs=model.top_logprobs,
-            params={**scoring_params(model), **model.params, **prompt.params},
-        )
-        if model.mode == "score":
-            check_scoring(body)
-        request = make_request(
-            body,
-            endpoint=model.endpoint,
+        return request_of_job(
+            self.job,
+            text,
+            params=prompt.params,
             provider=provider,
             prompt_index=prompt.index,
             prompt_id=prompt.id,
             sample_index=sample_index,
         )
-        if self.job.limits.ceilings.need_bounds:
-            check_bounded(request)
-        return request
+
+
+def request_of_job(
+    job: Job,
+    prompt: Any,
+    *,
+    provider: str,
+    params: Mapping[str, Any] = MappingProxyType({}),
+    prompt_index: int = 0,
+    prompt_id: str = "0",
+    sample_index: int = 0,
+) -> Request:
+    """The request that a job makes of a prompt.
+
+    Args:
+        job: says what is asked of which model.
+        prompt: a text, or messages.
+        provider: `job.model.identity`, worked out once by the caller.
+        params: of this prompt; they win over the job's.
+        prompt_index: the prompt's row.
+        prompt_id: the prompt's id.
+        sample_index: which sample of the prompt.
+
+    Raises:
+        PromptError: the request cannot be written as JSON, scores nothing, or has no bound that a ceiling needs.
+    """
+    model = job.model
+    body = build_body(
+        model.endpoint,
+        model=model.name,
+        prompt=prompt,
+        logprobs=model.logprobs and model.score_by == "echo",
+        top_logprobs=model.top_logprobs,
+        params={**scoring_params(model), **model.params, **params},
+    )
+    if model.mode == "score":
+        check_scoring(body)
+    request = make_request(
+        body,
+        endpoint=model.endpoint,
+        provider=provider,
+        prompt_index=prompt_index,
+        prompt_id=prompt_id,
+        sample_index=sample_index,
+    )
+    if job.limits.ceilings.need_bounds:
+        check_bounded(request)
+    return request
 
 
 def plan_job(job: Job, *, limit: int | None = None) -> Plan:

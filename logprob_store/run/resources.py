@@ -1,6 +1,6 @@
-"""What a job names, opened and put together: transport, cache, pacing.
+"""The resources that a job names, opened: transport, cache, budget, asker.
 
-Holds the only place where the words of a job file choose an implementation. Leaves out what is done with them.
+The only module in which the words of a job file choose an implementation.
 """
 
 from __future__ import annotations
@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def open_transport(job: Job, *, api_key: str | None = None) -> AsyncIterator[Transport]:
-    """The transport a job names, for as long as the context lasts.
+async def open_transport(job: Job, *, api_key: str | None = None, sdk_key: bool = False) -> AsyncIterator[Transport]:
+    """The transport that a job names, for as long as the context lasts.
+
+    Args:
+        job: names it.
+        api_key: the key for the server.
+        sdk_key: without `api_key`, let the SDK look for OpenAI's key in the environment. No other server gets that key.
 
     Raises:
         InputError: there is no key, or no usable fixtures.
@@ -44,15 +49,16 @@ async def open_transport(job: Job, *, api_key: str | None = None) -> AsyncIterat
             raise JobError("transport replay needs transport.fixtures, a file or folder of recordings")
         yield replay_transport(Recordings(job.resolve(job.transport.fixtures)))
         return
-    api_key = api_key or _no_key(job)
+    if api_key is None and not (sdk_key and job.model.base_url is None):
+        api_key = _no_key(job)
     check_url(job.model.base_url)
-    check_key(api_key)
+    check_key(api_key or "")
     async with contextlib.AsyncExitStack() as opened:
-        yield _opened_with_the_first_call(job, api_key, opened)
+        yield _opened_at_first_call(job, api_key, opened)
 
 
-def _opened_with_the_first_call(job: Job, api_key: str, opened: contextlib.AsyncExitStack) -> Transport:
-    """The live transport; whoever has all answers already need not wait half a second for the SDK to load."""
+def _opened_at_first_call(job: Job, api_key: str | None, opened: contextlib.AsyncExitStack) -> Transport:
+    """The live transport, opened at its first call: loading the SDK takes half a second, and there may be no call."""
     transports: list[Transport] = []
     turn = asyncio.Lock()
 
@@ -66,7 +72,7 @@ def _opened_with_the_first_call(job: Job, api_key: str, opened: contextlib.Async
     return call
 
 
-def _live(job: Job, api_key: str) -> contextlib.AbstractAsyncContextManager[Transport]:
+def _live(job: Job, api_key: str | None) -> contextlib.AbstractAsyncContextManager[Transport]:
     from logprob_store.transport.live import live_transport
 
     return live_transport(
@@ -81,7 +87,11 @@ def _live(job: Job, api_key: str) -> contextlib.AbstractAsyncContextManager[Tran
 
 
 def _no_key(job: Job) -> str:
-    """What is sent as a key when none was given; the SDK's own look into the environment is not wanted."""
+    """The key that is sent when none was given: any text keeps the SDK from looking into the environment.
+
+    Raises:
+        JobError: the job needs a key.
+    """
     if job.key_variable is not None:
         raise JobError(
             f"there is no API key: {job.key_variable} is not set. `export {job.key_variable}=...`, name another "
@@ -92,7 +102,7 @@ def _no_key(job: Job) -> str:
 
 @contextlib.contextmanager
 def open_cache(job: Job) -> Iterator[AnswerCache | None]:
-    """The cache a job names; None when it is off, and under replay, where the fixtures are the cache."""
+    """The cache that a job names; None when it is off, and for a replay, whose fixtures are the cache."""
     if job.cache.mode == "off" or job.transport.kind == "replay":
         yield None
         return
@@ -102,10 +112,10 @@ def open_cache(job: Job) -> Iterator[AnswerCache | None]:
 
 @contextlib.contextmanager
 def open_budget(job: Job, writer: RunWriter) -> Iterator[Budget]:
-    """What a run has spent and may spend, remembered beside its manifest; a replay has nothing to spend.
+    """The budget of a run, with the record of its calls beside its manifest; a replay spends nothing and has no record.
 
     Raises:
-        DiskError: the calls cannot be written down.
+        DiskError: the record of calls cannot be written.
     """
     prices = job.prices.prices
     if job.transport.kind == "replay":
@@ -124,7 +134,7 @@ def open_budget(job: Job, writer: RunWriter) -> Iterator[Budget]:
 
 
 def _answered(job: Job, run: str, calls: Sequence[OpenCall]) -> dict[int, Usage]:
-    """Of calls that a dead process had under way, what those took whose answer came into the cache all the same."""
+    """The usage of calls that a dead process had under way and whose answer is in the cache, by the call's number."""
     with open_cache(job) as cache:
         kept = {} if cache is None else cache.get_many({call.key for call in calls})
     return {
@@ -145,8 +155,12 @@ async def open_asker(
 ) -> AsyncIterator[Asker]:
     """A transport with cache, pacing and retry around it, as a job names them.
 
-    `resumed_from` is when the run began, if this is not its first session. Without a run's `budget` the job's
-    ceilings hold for this asker alone.
+    Args:
+        job: names them.
+        transport: makes one call.
+        run: the id of the run.
+        resumed_from: when the run began, if this is not its first session.
+        budget: of the run; without one, the job's ceilings hold for this asker alone.
     """
     limits = job.limits
     with open_cache(job) as cache:

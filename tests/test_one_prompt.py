@@ -1,0 +1,92 @@
+"""`ls.complete`: one prompt, asked as a job asks it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import logprob_store as ls
+from logprob_store.errors import JobError, ReplayMissError
+
+RICH = Path(__file__).parents[1] / "fixtures" / "rich.jsonl"
+
+
+def recorded(**changes: Any) -> Any:
+    """The answer to a recorded prompt."""
+    words = {"model": "gemma-3-270m", "max_tokens": 3, "temperature": 0, "provider": "llama.cpp/gemma-3-270m"}
+    return ls.complete("January, February, March,", fixtures=RICH, **{**words, **changes})
+
+
+def test_a_recording_answers() -> None:
+    """Fixtures answer without a network, and the first choice has its text and scores."""
+    answer = recorded()
+
+    assert (answer.source, answer.text, answer.tokens.height) == ("fixture", " April, May", 3)
+    assert answer.confidence == pytest.approx(1 / answer.perplexity)
+
+
+def test_another_request_is_another_key() -> None:
+    """A parameter that differs is a miss that names the parameter."""
+    with pytest.raises(ReplayMissError, match="temperature"):
+        recorded(temperature=0.7)
+
+
+def test_a_server_is_asked_once(fault_server: Any, tmp_path: Path) -> None:
+    """With a cache, the second call is answered from it; without a key, none is sent to a server of one's own."""
+    ask = {"model": "m", "base_url": fault_server.url, "cache": tmp_path / "cache", "max_tokens": 4}
+
+    first, second = ls.complete("Hi", **ask), ls.complete("Hi", **ask)
+
+    assert (first.source, second.source, len(fault_server.calls)) == ("api", "cache", 1)
+    assert first.text == second.text
+
+
+def test_inside_an_event_loop(fault_server: Any) -> None:
+    """It works where an event loop is running, as in a notebook."""
+
+    async def cell() -> Any:
+        return ls.complete("Hi", model="m", base_url=fault_server.url)
+
+    assert asyncio.run(cell()).source == "api"
+
+
+def test_the_key_is_that_of_a_job(fault_server: Any, tmp_path: Path) -> None:
+    """What `complete` has asked, a job with the same words finds in its cache."""
+    ls.complete("Hi", model="m", base_url=fault_server.url, provider="p", cache=tmp_path / "cache", temperature=0)
+    pl.DataFrame({"text": ["Hi"]}).write_parquet(tmp_path / "prompts.parquet")
+    (tmp_path / "job.toml").write_text(f"""
+name = "j"
+prompts = {{ path = "prompts.parquet", prompt = "text" }}
+model = {{ name = "m", base_url = "{fault_server.url}", provider = "p", params = {{ temperature = 0 }} }}
+cache = {{ path = "cache" }}
+store = {{ path = "store" }}
+""")
+
+    summary = ls.run_job(ls.load_job(tmp_path / "job.toml"))
+
+    assert (summary.from_cache, summary.calls) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"endpoint": "chats"}, "model.endpoint"),
+        ({"attempts": 0}, "limits.attempts"),
+        ({"params": {"stream": True}}, "params.stream cannot be set"),
+        ({"base_url": "http://user:secret@h/v1"}, "user name or password"),
+    ],
+)
+def test_wrong_arguments(words: dict[str, Any], message: str) -> None:
+    """A wrong argument is an error that names it, before anything is asked."""
+    with pytest.raises(JobError, match=message):
+        ls.complete("Hi", model="m", **words)
+
+
+def test_without_a_key() -> None:
+    """OpenAI's own service needs a key, and the error says where it is looked for."""
+    with pytest.raises(JobError, match="OPENAI_API_KEY"):
+        ls.complete("Hi", model="m")
