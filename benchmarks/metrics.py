@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 import logprob_store as ls
-from logprob_store.metrics.engine import catalogue
+from logprob_store.metrics.engine.catalogue import DEFAULT_METRICS, SCORES
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS, completion_id
 from logprob_store.store.writing import open_run
 
@@ -203,7 +203,7 @@ PLAIN = (
     *("perplexity", "mean_surprisal", "min_probability", "max_surprisal", "low_confidence_share"),
 )
 OF_TOKENS = (*PLAIN, "longest_low_confidence_span", "sliding_confidence", "tail_confidence", "min_k_probability")
-TOP_K = tuple(f"mean_{name}" for name in catalogue.BY_TOKEN)
+TOP_K = tuple(name for name, score in SCORES.items() if score.of_token is not None)
 
 MEASURED: dict[str, tuple[Callable[[Path], Callable[[], int]], int]] = {
     "perplexity, by hand in DuckDB": (perplexity_duckdb, 3),
@@ -215,7 +215,7 @@ MEASURED: dict[str, tuple[Callable[[Path], Callable[[], int]], int]] = {
     "longest_low_confidence_span, store.scores": (scores_of("tokens", ("longest_low_confidence_span",)), 3),
     f"all {len(OF_TOKENS)} of tokens, store.scores": (scores_of("tokens", OF_TOKENS), 3),
     "a run's summary, from its completions": (summary_polars, 3),
-    "the usual set with alternatives, store.scores": (scores_of("topk", catalogue.DEFAULT_METRICS), 1),
+    "the usual set with alternatives, store.scores": (scores_of("topk", DEFAULT_METRICS), 1),
     f"{len(TOP_K)} metrics of alternatives, store.scores": (scores_of("topk", TOP_K), 1),
     "two runs compared, their summary": (compared, 1),
     "perplexity, a Python loop over 1 %": (perplexity_loop, 1),

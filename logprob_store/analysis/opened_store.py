@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from logprob_store.metrics.engine.arrays import OrderedTokens
-    from logprob_store.metrics.engine.part_batches import Piece
+    from logprob_store.metrics.engine.part_batches import PartBatch
     from logprob_store.metrics.labels.probabilities import Labels, Shared
     from logprob_store.metrics.labels.spelling import Difference
     from logprob_store.metrics.samples import Clusters
@@ -42,9 +42,9 @@ class Store(StoreTables):
         Raises:
             InputError: there is no metric of a name.
         """
-        from logprob_store.metrics.engine.score_table import scores_in_pieces
+        from logprob_store.metrics.engine.score_table import scores_of_parts
 
-        return scores_in_pieces(list(self._pieces()), Store(self.path, ()).tables(), metrics=metrics)
+        return scores_of_parts(list(self._part_batches()), Store(self.path, ()).tables(), metrics=metrics)
 
     def sample_scores(
         self, *, clusters: Clusters | None = None, by: Sequence[str] = ("run", "prompt_id")
@@ -104,7 +104,7 @@ class Store(StoreTables):
             f"with, of {', '.join(names[-8:])}"
         )
 
-    def _pieces(self) -> Iterator[Piece]:
+    def _part_batches(self) -> Iterator[PartBatch]:
         """All parts with answers: a large one by itself, small ones of a run together."""
         for manifest in self.manifests:
             parts: list[Part] = []
@@ -114,24 +114,24 @@ class Store(StoreTables):
                     continue
                 size = sum(part.files[table].rows for table in ("tokens", "alternatives") if table in part.files)
                 if size >= _LARGE_PART:
-                    yield self._piece(manifest, [part], size)
+                    yield self._part_batch(manifest, [part], size)
                     continue
                 parts.append(part)
                 rows += size
                 if rows >= _LARGE_PART:
-                    yield self._piece(manifest, parts, rows)
+                    yield self._part_batch(manifest, parts, rows)
                     parts, rows = [], 0
             if parts:
-                yield self._piece(manifest, parts, rows)
+                yield self._part_batch(manifest, parts, rows)
 
-    def _piece(self, manifest: Manifest, parts: list[Part], rows: int) -> Piece:
-        from logprob_store.metrics.engine.part_batches import Piece
+    def _part_batch(self, manifest: Manifest, parts: list[Part], rows: int) -> PartBatch:
+        from logprob_store.metrics.engine.part_batches import PartBatch
 
         of_parts = Store(self.path, (msgspec.structs.replace(manifest, parts=parts),))
         tables = of_parts.sorted_tables if len(parts) == 1 else of_parts.tables
-        return Piece(manifest.run, rows, tables, of_parts.tokens_in_order)
+        return PartBatch(manifest.run, rows, tables, of_parts.tokens_in_order)
 
-    def tokens_in_order(self, places: bool) -> list[OrderedTokens | None]:  # noqa: FBT001  a Piece calls it
+    def tokens_in_order(self, places: bool) -> list[OrderedTokens | None]:  # noqa: FBT001  called by a PartBatch
         """The tokens of each part as arrays, None for a part where they do not lie in the order of writing."""
         from logprob_store.analysis.token_arrays import read_in_order
 

@@ -189,13 +189,13 @@ def test_files_are_listed_for_other_tools(store: Path) -> None:
     ]
 
 
-def test_scores_read_a_run_in_pieces(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_read_a_run_in_batches(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many parts are read at a time changes nothing."""
     whole = open_store(store).scores().sort("run", "completion_id").collect()
     monkeypatch.setattr("logprob_store.analysis.opened_store._LARGE_PART", 1)
 
     assert open_store(store).scores().sort("run", "completion_id").collect().equals(whole)
-    assert len(list(open_store(store)._pieces())) == 3
+    assert len(list(open_store(store)._part_batches())) == 3
 
 
 def test_scores_of_tokens_leave_the_alternatives_alone(store: Path) -> None:

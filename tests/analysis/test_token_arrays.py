@@ -13,14 +13,14 @@ import logprob_store as ls
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.analysis.token_arrays import read_in_order
 from logprob_store.errors import StoreError
-from logprob_store.metrics.engine import catalogue
+from logprob_store.metrics.engine.catalogue import SCORES
 from logprob_store.schema import COMPLETIONS, TOKENS, arrow_schema
 from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OF_TOKENS = [*catalogue.FROM_TOTALS, *catalogue.FROM_TOKENS]
+OF_TOKENS = [name for name, score in SCORES.items() if score.from_totals is not None or score.from_tokens is not None]
 
 Row = tuple[int, str, int, float | None]
 

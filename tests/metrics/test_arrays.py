@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from logprob_store.metrics.engine import arrays as in_order
-from logprob_store.metrics.engine import catalogue
-from logprob_store.metrics.engine.arrays import IN_ORDER, OrderedTokens, scores_in_order
+from logprob_store.metrics.engine.arrays import ByCompletion, OrderedTokens, array_scores
+from logprob_store.metrics.engine.catalogue import ARRAYS, SCORES, TOTALS
 
-EXPRESSIONS = {**catalogue.TOTALS, **catalogue.FROM_TOKENS}
-NAMES = list(IN_ORDER)
+EXPRESSIONS = {name: total.expression for name, total in TOTALS.items()} | {
+    score.name: score.from_tokens for score in SCORES.values() if score.from_tokens is not None
+}
 
 logprobs = st.one_of(st.none(), st.floats(-40, 0), st.sampled_from([0.0, math.log(0.5), -1.0, -1.0]))
 few = st.lists(logprobs, min_size=1, max_size=12)
@@ -50,12 +49,12 @@ def ordered(rows: list[list[float | None]], gaps: list[int]) -> tuple[OrderedTok
 def test_each_is_the_expression_of_its_name(rows: list[list[float | None]], gaps: list[int]) -> None:
     """All names, on answers with and without unscored tokens and gaps, and on none."""
     arrays, frame = ordered(rows, gaps)
-    expected = frame.group_by("completion_id", maintain_order=True).agg(**{name: EXPRESSIONS[name] for name in NAMES})
+    expected = frame.group_by("completion_id", maintain_order=True).agg(**EXPRESSIONS)
     # the sum of nothing is 0 in polars, and what is made of it looks at scored_tokens first
     none = pl.col("scored_tokens") == 0
     expected = expected.with_columns(pl.when(~none).then(pl.col(name)).alias(name) for name in ("_sum", "_low"))
 
-    found = scores_in_order(arrays, NAMES)
+    found = array_scores(arrays, ARRAYS)
 
     assert found is not None
     assert_frame_equal(found, expected, check_dtypes=bool(rows), rel_tol=1e-12, abs_tol=1e-12)
@@ -65,26 +64,21 @@ def test_each_is_the_expression_of_its_name(rows: list[list[float | None]], gaps
 def test_how_many_windows_are_summed_at_a_time_changes_nothing(rows: list[list[float | None]], at_once: int) -> None:
     """The lowest and the last window are those of all at once."""
     arrays, _ = ordered(rows, [])
-    names = ["sliding_confidence", "tail_confidence"]
-    whole = scores_in_order(arrays, names)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(in_order, "_ROWS", at_once)
-        parts = scores_in_order(arrays, names)
+    whole, parts = ByCompletion(arrays), ByCompletion(arrays, tokens_at_once=at_once)
 
-    assert whole is not None
-    assert parts is not None
-    assert_frame_equal(parts, whole, check_exact=True)
+    for one, other in zip(parts.windows, whole.windows, strict=True):
+        assert one.tolist() == other.tolist()
 
 
-def test_names_are_those_of_the_catalogue() -> None:
-    """What the catalogue computes of tokens can be had in order, too, but for what is of texts."""
-    assert IN_ORDER.keys() == EXPRESSIONS.keys()
+def test_all_expressions_over_tokens_have_a_function_over_arrays() -> None:
+    """No total and no score of tokens is without one."""
+    assert ARRAYS.keys() == EXPRESSIONS.keys()
 
 
 def test_windows_reach_the_last_token() -> None:
     """33 tokens have two windows of 32: the first without the last token, of p = e**-32, the second with it."""
     arrays, _ = ordered([[0.0] * 32 + [-32.0]], [])
-    found = scores_in_order(arrays, ["sliding_confidence", "tail_confidence"])
+    found = array_scores(arrays, {name: ARRAYS[name] for name in ("sliding_confidence", "tail_confidence")})
 
     assert found is not None
     # -32 / 32 = -1
@@ -94,7 +88,7 @@ def test_windows_reach_the_last_token() -> None:
 def test_a_window_of_another_completion_is_not_looked_at() -> None:
     """32 sure tokens behind 32 unsure ones of another answer are sure."""
     arrays, _ = ordered([[-1.0] * 32, [0.0] * 32], [])
-    found = scores_in_order(arrays, ["sliding_confidence"])
+    found = array_scores(arrays, {name: ARRAYS[name] for name in ("sliding_confidence",)})
 
     assert found is not None
     assert found["sliding_confidence"].to_list() == [math.exp(-1), 1.0]
@@ -103,7 +97,7 @@ def test_a_window_of_another_completion_is_not_looked_at() -> None:
 def test_a_span_ends_with_its_completion() -> None:
     """Also where the next one's places go on from the last."""
     tokens = OrderedTokens(np.array([1, 1, 2]), np.array([-1.0, -1.0, -1.0]), None, np.array([3, 4, 5]))
-    found = scores_in_order(tokens, ["longest_low_confidence_span"])
+    found = array_scores(tokens, {"longest_low_confidence_span": ARRAYS["longest_low_confidence_span"]})
 
     assert found is not None
     assert found["longest_low_confidence_span"].to_list() == [2, 1]
@@ -113,4 +107,4 @@ def test_a_completion_in_two_places_is_not_in_order() -> None:
     """Nothing is computed where rows of another completion, or other ids, come between."""
     for ids in ([1, 2, 1], [2, 1]):
         zeros: Any = np.zeros(len(ids))
-        assert scores_in_order(OrderedTokens(np.array(ids), zeros, None, None), ["_sum"]) is None
+        assert array_scores(OrderedTokens(np.array(ids), zeros, None, None), {"_sum": ARRAYS["_sum"]}) is None

@@ -11,8 +11,8 @@ from polars.testing import assert_frame_equal
 
 import logprob_store as ls
 from logprob_store.errors import InputError
-from logprob_store.metrics.engine import catalogue
-from logprob_store.metrics.engine.score_table import Piece, scores_in_pieces
+from logprob_store.metrics.engine.catalogue import SCORES, Score
+from logprob_store.metrics.engine.score_table import PartBatch, scores_of_parts
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, KEYS, TOKENS
 
 if TYPE_CHECKING:
@@ -186,7 +186,9 @@ def test_sampled_tokens_can_be_given_their_mass() -> None:
     assert scored(more).collect().height == 3
 
 
-@pytest.mark.parametrize("name", [*catalogue.FROM_TOTALS, *catalogue.FROM_TOKENS])
+@pytest.mark.parametrize(
+    "name", [name for name, score in SCORES.items() if score.from_totals is not None or score.from_tokens is not None]
+)
 def test_a_score_by_name_is_the_metric_of_that_name(name: str) -> None:
     """Scores computed from totals are those of the metric's own function, to the last digits."""
     named = {"tail_confidence": ls.sliding_confidence(window=32, statistic="tail").alias("tail_confidence")}
@@ -200,7 +202,7 @@ def test_a_score_by_name_is_the_metric_of_that_name(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [*catalogue.BY_TOKEN])
+@pytest.mark.parametrize("name", [name[5:] for name, score in SCORES.items() if score.of_token is not None])
 def test_a_mean_by_name_is_the_mean_of_that_metric(name: str) -> None:
     """mean_<name> is the mean over tokens of the metric's own function."""
     options = {"margin": {"rank": "rank"}, "logprob_margin": {"rank": "rank"}, "entropy_lower": {"appended": True}}
@@ -214,10 +216,10 @@ def test_a_mean_by_name_is_the_mean_of_that_metric(name: str) -> None:
 
 def test_every_name_gives_its_column() -> None:
     """All names at once: each is a column, in the order asked for, and Python expressions follow."""
-    asked = [*catalogue.METRIC_NAMES, ls.sliding_confidence(window=2).alias("by_two")]
+    asked = [*SCORES, ls.sliding_confidence(window=2).alias("by_two")]
     frame = ls.scores(TOKEN_ROWS, ALTERNATIVE_ROWS, COMPLETION_ROWS, metrics=asked).sort(KEYS).collect()
 
-    assert frame.columns == [*COLUMNS[:9], *catalogue.METRIC_NAMES, "by_two"]
+    assert frame.columns == [*COLUMNS[:9], *SCORES, "by_two"]
     assert frame.height == 3
     # 1/2 and 1/8 are one window; the alternatives of the first (1/2, 1/4) and second (1/8, 1/2, 1/8)
     assert frame.item(0, "by_two") == pytest.approx(1 / 4)
@@ -244,8 +246,8 @@ def test_a_name_that_there_is_not(name: str, message: str) -> None:
         ls.scores(TOKEN_ROWS, None, COMPLETION_ROWS, metrics=["perplexity", name])
 
 
-def test_pieces_change_nothing() -> None:
-    """One completion a piece gives the rows that all together give, and stops early for a head."""
+def test_batches_of_parts_change_nothing() -> None:
+    """One completion a batch gives the rows that all together give, and stops early for a head."""
     opened = []
 
     def piece(number: int) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
@@ -253,9 +255,9 @@ def test_pieces_change_nothing() -> None:
         return tuple(table.filter(completion_id=number) for table in (TOKEN_ROWS, ALTERNATIVE_ROWS, COMPLETION_ROWS))
 
     empty = (TOKEN_ROWS.clear(), ALTERNATIVE_ROWS.clear(), COMPLETION_ROWS.clear())
-    names = list(catalogue.METRIC_NAMES)
+    names = list(SCORES)
     whole = ls.scores(TOKEN_ROWS, ALTERNATIVE_ROWS, COMPLETION_ROWS, metrics=names)
-    pieces = scores_in_pieces([Piece("r", 1, lambda i=i: piece(i)) for i in (1, 2, 3)], empty, metrics=names)
+    pieces = scores_of_parts([PartBatch("r", 1, lambda i=i: piece(i)) for i in (1, 2, 3)], empty, metrics=names)
 
     assert_frame_equal(pieces.sort(KEYS).collect(), whole.sort(KEYS).collect())
     opened.clear()
@@ -275,3 +277,15 @@ def test_metrics_are_a_list_of_different_names(metrics: Any, message: str) -> No
     """A text is no list of names, and no column has the name of another."""
     with pytest.raises(InputError, match=message):
         ls.scores(pl.LazyFrame(), None, pl.LazyFrame(), metrics=metrics)
+
+
+@pytest.mark.parametrize("score", SCORES.values(), ids=lambda score: score.name)
+def test_a_record_says_one_way_and_what_it_is(score: Score) -> None:
+    """Each named score is computed in one way, has a public metric, and a summary from that metric's docstring."""
+    ways = (score.from_totals, score.from_text, score.from_tokens, score.of_token, score.of_chosen, score.windows_of)
+
+    assert sum(way is not None for way in ways) == 1
+    assert (score.array is None) == (score.from_tokens is None)
+    assert getattr(ls, score.metric.__name__) is score.metric
+    assert score.summary[0].isupper()
+    assert score.summary.endswith(".")

@@ -1,8 +1,7 @@
-"""Scores of completions whose tokens lie in order, in numpy: a store's parts do, and it takes a fraction of the time.
+"""Scores of completions over numpy arrays: the tokens of a part, in order. It takes a fraction of polars' time.
 
-Holds what `catalogue` computes of tokens by polars expressions, under the same names, over arrays in which the tokens
-of a completion follow one another as they were written. The expressions say what the numbers mean; a test holds these
-to them. Leaves out reading files, and finishing scores from totals (`catalogue`).
+The expressions in `catalogue` say what the numbers mean, and a test holds each function here to its expression. Reading
+files is in `analysis.token_arrays`, finishing scores from totals in `score_table`.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import numpy as np
 import polars as pl
 
-from logprob_store.metrics.engine.catalogue import WINDOW
 from logprob_store.metrics.tokens.training_data import EXACT, LOWEST_SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -26,28 +24,31 @@ if TYPE_CHECKING:
     Integers: TypeAlias = NDArray[np.int64]
     Booleans: TypeAlias = NDArray[np.bool_]
 
-__all__ = ["IN_ORDER", "OrderedTokens", "scores_in_order"]
-
-_LOW: Final = math.log(0.5)
-_ROWS: Final = 2**16
-"""Tokens whose windows are summed at a time: half a megabyte."""
+WINDOW: Final = 32
+"""Tokens of a window, in the scores that have a name."""
+LOW: Final = math.log(0.5)
+"""A token with a logprob below this is a low one."""
+_TOKENS_AT_ONCE: Final = 2**16
+"""Tokens whose windows are summed at a time: half a megabyte, which stays in the processor's cache."""
 
 
 class OrderedTokens(NamedTuple):
-    """Tokens that a model wrote, as arrays of one length: ascending by completion_id and by `place`.
+    """The tokens that a model wrote, as arrays of one length: ascending by completion_id and by `place`.
 
     `logprob` is any number where `scored` is false; a `scored` of None is true everywhere. `place` counts up by one
-    from token to token; None where nobody needs it.
+    from token to token; None where it is not needed.
     """
 
-    completion_id: Integers
-    logprob: Floats
-    scored: Booleans | None
-    place: Integers | None
+    completion_id: Integers  # int64[tokens]
+    logprob: Floats  # float64[tokens], nats
+    scored: Booleans | None  # bool[tokens]
+    place: Integers | None  # int64[tokens]
 
 
-def scores_in_order(tokens: OrderedTokens, names: Collection[str]) -> pl.DataFrame | None:
-    """One row per completion: completion_id, and the totals and scores of IN_ORDER that are named.
+def array_scores(
+    tokens: OrderedTokens, functions: Mapping[str, Callable[[ByCompletion], pl.Series]]
+) -> pl.DataFrame | None:
+    """One row per completion: completion_id, and a column for each function.
 
     None if the tokens of some completion do not follow one another.
 
@@ -55,23 +56,41 @@ def scores_in_order(tokens: OrderedTokens, names: Collection[str]) -> pl.DataFra
 
     >>> ids, logprobs = np.array([1, 1, 2]), np.log([1 / 2, 1 / 4, 1])
     >>> tokens = OrderedTokens(ids, logprobs, np.array([True, True, False]), np.array([0, 1, 0]))
-    >>> scores_in_order(tokens, ["scored_tokens", "longest_low_confidence_span"]).rows()
+    >>> array_scores(tokens, {"scored": scored_tokens, "longest": longest_low_confidence_span}).rows()
     [(1, 2, 1), (2, 0, None)]
     """
-    groups = _Groups(tokens)
+    groups = ByCompletion(tokens)
     if (groups.ids[1:] <= groups.ids[:-1]).any():
         return None
     columns = [pl.Series("completion_id", groups.ids)]
-    columns += [IN_ORDER[name](groups).alias(name) for name in names]
+    columns += [function(groups).alias(name) for name, function in functions.items()]
     return pl.DataFrame(columns)
 
 
-class _Groups:
-    """The tokens by completion, and of each the logprobs there are: `values`, of which a completion has `counts`."""
+class ByCompletion:
+    """Tokens grouped by completion.
 
-    def __init__(self, tokens: OrderedTokens) -> None:
+    `values` are the logprobs of the scored tokens, of all completions one after the other; `some` marks the completions
+    that have any, and the arrays named `value_...` have one item for each of these.
+
+    Args:
+        tokens: of whole completions.
+        tokens_at_once: tokens whose windows are summed at a time.
+    """
+
+    ids: Integers  # int64[completions]
+    begins: Integers  # int64[completions]: the first token of each
+    sizes: Integers  # int64[completions]: tokens
+    counts: Integers  # int64[completions]: scored tokens
+    values: Floats  # float64[scored tokens], nats
+    some: Booleans  # bool[completions]
+    value_begins: Integers  # int64[completions with a scored token]: the first value of each
+    value_counts: Integers  # int64[completions with a scored token]
+
+    def __init__(self, tokens: OrderedTokens, *, tokens_at_once: int = _TOKENS_AT_ONCE) -> None:
         ids, scored = tokens.completion_id, tokens.scored
         self.tokens = tokens
+        self._tokens_at_once = tokens_at_once
         self.begins = np.append(np.arange(min(len(ids), 1)), np.flatnonzero(ids[1:] != ids[:-1]) + 1)
         self.ids = ids[self.begins]
         self.sizes = np.diff(self.begins, append=len(ids))
@@ -82,7 +101,7 @@ class _Groups:
         self.value_begins = np.cumsum(self.value_counts) - self.value_counts
 
     def series(self, values: NDArray[np.generic]) -> pl.Series:
-        """One value for each completion that has a scored token, as a column of all of them; null for the others."""
+        """A column of all completions from one value for each that has a scored token; null for the others."""
         if self.some.all():
             return pl.Series(values)
         rows = np.zeros(len(self.ids), dtype=values.dtype)
@@ -91,28 +110,30 @@ class _Groups:
 
     @cached_property
     def sums(self) -> Floats:
+        """The sum of the values of each completion; float64[completions with a scored token]."""
         return _reduced(np.add, self.values, self.value_begins)
 
     @cached_property
     def low(self) -> Integers:
-        """The rows of tokens with p < 1/2."""
-        low = self.tokens.logprob < _LOW
+        """The rows of tokens with p < 1/2; int64[low tokens]."""
+        low = self.tokens.logprob < LOW
         return np.flatnonzero(low if self.tokens.scored is None else low & self.tokens.scored)
 
     @cached_property
     def low_counts(self) -> Integers:
+        """The number of low tokens of each completion; int64[completions]."""
         return _rows_in(self.low, self.begins, len(self.tokens.logprob))
 
     @cached_property
     def windows(self) -> tuple[Floats, Floats]:
-        """The lowest and the last mean of a window, by completion; the mean of all where they are fewer than a window.
+        """The lowest and the last mean of a window of each completion; each float64[completions with a scored token].
 
-        Some completions at a time, so that the sums stay in the processor's cache.
+        Where a completion has fewer tokens than a window, both are the mean of all its tokens.
         """
         lowest = self.sums / self.value_counts
         last = lowest.copy()
         begins, whole = self.value_begins, self.value_counts >= WINDOW
-        parts = np.flatnonzero(np.diff(begins // _ROWS)) + 1
+        parts = np.flatnonzero(np.diff(begins // self._tokens_at_once)) + 1
         for part in np.split(np.arange(len(begins)), parts) if len(begins) else ():
             long = part[whole[part]]
             if not len(long):
@@ -120,7 +141,8 @@ class _Groups:
             sums = _window_sums(self.values[begins[part[0]] : begins[part[-1]] + self.value_counts[part[-1]]])
             first = begins[long] - begins[part[0]]
             behind = first + self.value_counts[long] - WINDOW + 1
-            # from the first window to behind the last, and from there to the next completion's, which nobody asked for
+            # reduceat takes the minimum from each index to the next: from a completion's first window to behind its
+            # last, and from there to the next completion's first, which is not used
             both = np.stack([first, behind], axis=1).ravel()
             both = both[:-1] if both[-1] == len(sums) else both
             lowest[long] = np.minimum.reduceat(sums, both)[::2] / WINDOW
@@ -129,9 +151,9 @@ class _Groups:
 
 
 def _window_sums(values: Floats) -> Floats:
-    """The sum of each value and those behind it, as many as a window has, whatever completion they are of.
+    """The sum of each window of values, across the borders of completions; float64[values - WINDOW + 1].
 
-    Added up in pairs, fours and so on: as exact as a sum of each, unlike differences of a running sum.
+    Added up in pairs, fours and so on, which is as exact as a sum of each window; differences of a running sum are not.
     """
     powers, size, total, behind = values, 1, None, 0
     while True:
@@ -146,7 +168,7 @@ def _window_sums(values: Floats) -> Floats:
 
 
 def _rows_in(rows: Integers, begins: Integers, end: int) -> Integers:
-    """How many of the ascending `rows` there are from each of `begins` to the next, or the end."""
+    """The number of the ascending `rows` between each of `begins` and the next, or the end; int64[begins]."""
     return np.diff(np.searchsorted(rows, np.append(begins, end)))
 
 
@@ -154,12 +176,33 @@ def _reduced(how: np.ufunc, values: Floats, begins: Integers) -> Floats:
     return how.reduceat(values, begins) if len(begins) else values[:0]
 
 
-def _low_tokens(groups: _Groups) -> pl.Series:
+def scored_tokens(groups: ByCompletion) -> pl.Series:
+    """The number of tokens with a logprob."""
+    return pl.Series(groups.counts.astype(np.uint32))
+
+
+def unscored_tokens(groups: ByCompletion) -> pl.Series:
+    """The number of tokens without a logprob."""
+    return pl.Series((groups.sizes - groups.counts).astype(np.uint32))
+
+
+def logprob_sum(groups: ByCompletion) -> pl.Series:
+    """The sum of the logprobs, in nats."""
+    return groups.series(groups.sums)
+
+
+def lowest_logprob(groups: ByCompletion) -> pl.Series:
+    """The lowest logprob, in nats."""
+    return groups.series(_reduced(np.minimum, groups.values, groups.value_begins))
+
+
+def low_tokens(groups: ByCompletion) -> pl.Series:
+    """The number of tokens with p < 1/2."""
     return groups.series(groups.low_counts[groups.some].astype(np.uint32))
 
 
-def _longest_span(groups: _Groups) -> pl.Series:
-    """Of low tokens only, which are few: each that does not follow the one before begins a span."""
+def longest_low_confidence_span(groups: ByCompletion) -> pl.Series:
+    """The most tokens in a row with p < 1/2. Goes through the low tokens only, which are few."""
     rows, place = groups.low, groups.tokens.place
     longest = np.zeros(len(groups.ids), dtype=np.uint32)
     if place is not None and len(rows):
@@ -173,16 +216,21 @@ def _longest_span(groups: _Groups) -> pl.Series:
     return groups.series(longest[groups.some])
 
 
-def _sliding(groups: _Groups) -> pl.Series:
+def lowest_window(groups: ByCompletion) -> pl.Series:
+    """The confidence of the least confident window."""
     return groups.series(np.exp(np.minimum(groups.windows[0], 0.0)))
 
 
-def _tail(groups: _Groups) -> pl.Series:
+def last_window(groups: ByCompletion) -> pl.Series:
+    """The confidence of the last window."""
     return groups.series(np.exp(np.minimum(groups.windows[1], 0.0)))
 
 
-def _min_k(groups: _Groups) -> pl.Series:
-    """Completions of which as many tokens are wanted are the rows of a matrix, whose lowest are found at once."""
+def min_k_probability(groups: ByCompletion) -> pl.Series:
+    """The mean of the lowest fifth of the logprobs.
+
+    Completions for which equally many tokens count are the rows of one matrix, whose lowest are found at once.
+    """
     counts, begins = groups.value_counts, groups.value_begins
     wanted = np.maximum(np.floor(counts * LOWEST_SHARE + EXACT), 1).astype(np.int64)
     means = np.empty(len(counts))
@@ -197,17 +245,3 @@ def _min_k(groups: _Groups) -> pl.Series:
         matrix.partition(lowest - 1, axis=1)
         means[rows] = np.add.reduce(matrix[:, :lowest], axis=1) / lowest
     return groups.series(means)
-
-
-IN_ORDER: Final[Mapping[str, Callable[[_Groups], pl.Series]]] = {
-    "scored_tokens": lambda groups: pl.Series(groups.counts.astype(np.uint32)),
-    "unscored_tokens": lambda groups: pl.Series((groups.sizes - groups.counts).astype(np.uint32)),
-    "_sum": lambda groups: groups.series(groups.sums),
-    "_min": lambda groups: groups.series(_reduced(np.minimum, groups.values, groups.value_begins)),
-    "_low": _low_tokens,
-    "longest_low_confidence_span": _longest_span,
-    "sliding_confidence": _sliding,
-    "tail_confidence": _tail,
-    "min_k_probability": _min_k,
-}
-"""What can be had in this way, and how."""

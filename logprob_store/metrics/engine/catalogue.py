@@ -1,117 +1,255 @@
-"""The scores of a completion by name: what `scores(metrics=[...])` and `logprobs scores --metrics` can be asked for.
+"""The scores of a completion that have a name: one record each, from which everything else about them is derived.
 
-Holds the names, which table each reads, and the errors for names that are not here. Leaves out the formulas
-(`sequence`, `windows`, `topk` and the others) and the joins (`scores`).
+`scores(metrics=[...])`, `logprobs scores --metrics` and the reference page read `SCORES`. To add a named score, add its
+record; the metric itself is a function in one of the wings.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
 import string
 import unicodedata
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from logprob_store.errors import InputError
-from logprob_store.metrics.alternatives import chosen, topk
-from logprob_store.metrics.alternatives import entropy as topk_entropy
-from logprob_store.metrics.alternatives import entropy_bounds as topk_bounds
+from logprob_store.metrics.alternatives import chosen, entropy, entropy_bounds, topk
+from logprob_store.metrics.engine import arrays
+from logprob_store.metrics.engine.arrays import LOW, WINDOW
 from logprob_store.metrics.tokens import sequence, training_data, windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["DEFAULT_METRICS", "METRIC_NAMES", "check_metrics"]
+    from logprob_store.metrics.engine.arrays import ByCompletion
 
-WINDOW: Final = 32
-"""Tokens of a window, where a metric is asked for by its name."""
+    ArrayScore = Callable[[ByCompletion], pl.Series]
+    MetricOfToken = Callable[[int], pl.Expr]
 
-DEFAULT_METRICS: Final = (
-    "scored_tokens",
-    "unscored_tokens",
-    "logprob_sum",
-    "joint_probability",
-    "mean_logprob",
-    "confidence",
-    "perplexity",
-    "min_probability",
-    "mean_entropy",
-    "mean_margin",
-    "mean_missing_mass",
-)
 
-# polars sums anew for each expression of an agg, however alike they are: scores that are functions of a few totals are
-# computed from the totals, three times as fast. A test holds each to the metric of its name.
-TOTALS: Final = {
-    "scored_tokens": sequence.scored_tokens(),
-    "unscored_tokens": sequence.unscored_tokens(),
-    "_sum": pl.col("logprob").sum(),
-    "_min": pl.col("logprob").min(),
-    "_low": (pl.col("logprob") < math.log(0.5)).sum(),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """A sum over the tokens of a completion, from which several scores are computed.
+
+    polars sums anew for each expression of an `agg`, however alike they are. Scores that are functions of a few totals
+    are therefore computed from the totals, which is three times as fast.
+
+    Args:
+        expression: over the tokens of a completion.
+        array: the same over arrays.
+    """
+
+    expression: pl.Expr
+    array: ArrayScore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A named score of a completion. One of the expressions says how it is computed.
+
+    Args:
+        name: its column, and what it is asked for by.
+        metric: the public function that defines it.
+        note: what of `metric` it is, where the name does not say so.
+        default: whether `scores()` has it when no metrics are named.
+        totals: the names of TOTALS that it needs beside `scored_tokens`.
+        from_totals: an expression over the totals.
+        from_text: an expression over the totals and the completion's `text`.
+        from_tokens: an expression over the tokens of a completion.
+        array: the same as `from_tokens`, over arrays.
+        of_token: an expression over the alternatives of one token; the score is its mean over the completion's tokens.
+            It is given the largest rank that any alternative has.
+        of_chosen: like `of_token`, over the alternatives with the chosen token's own logprob beside them.
+        windows_of: the name of an `of_token` whose windows are averaged, in place of its mean.
+    """
+
+    name: str
+    metric: Callable[..., Any]
+    note: str = ""
+    default: bool = False
+    totals: tuple[str, ...] = ()
+    from_totals: pl.Expr | None = None
+    from_text: pl.Expr | None = None
+    from_tokens: pl.Expr | None = None
+    array: ArrayScore | None = None
+    of_token: MetricOfToken | None = None
+    of_chosen: pl.Expr | None = None
+    windows_of: str | None = None
+
+    @property
+    def reads_alternatives(self) -> bool:
+        """Whether it needs the alternatives."""
+        return self.of_token is not None or self.of_chosen is not None or self.windows_of is not None
+
+    @property
+    def summary(self) -> str:
+        """One sentence: the first of the metric's docstring, and what of it this is."""
+        first = (self.metric.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+        return f"{first}; {self.note}." if self.note else f"{first}."
+
+
+TOTALS: Final[Mapping[str, Total]] = {
+    "scored_tokens": Total(expression=sequence.scored_tokens(), array=arrays.scored_tokens),
+    "unscored_tokens": Total(expression=sequence.unscored_tokens(), array=arrays.unscored_tokens),
+    "_sum": Total(expression=pl.col("logprob").sum(), array=arrays.logprob_sum),
+    "_min": Total(expression=pl.col("logprob").min(), array=arrays.lowest_logprob),
+    "_low": Total(expression=(pl.col("logprob") < LOW).sum(), array=arrays.low_tokens),
 }
+
 _SCORED: Final = pl.col("scored_tokens") > 0
 _SUM: Final = pl.when(_SCORED).then(pl.col("_sum"))
 _MEAN: Final = pl.when(_SCORED).then(pl.col("_sum") / pl.col("scored_tokens"))
+_LOW_SHARE: Final = pl.when(_SCORED).then(pl.col("_low") / pl.col("scored_tokens"))
+_MEAN_OVER_TOKENS: Final = "mean over the tokens with at least two alternatives"
 
-FROM_TOTALS: Final[Mapping[str, tuple[tuple[str, ...], pl.Expr]]] = {
-    "scored_tokens": ((), pl.col("scored_tokens")),
-    "unscored_tokens": (("unscored_tokens",), pl.col("unscored_tokens")),
-    "logprob_sum": (("_sum",), _SUM),
-    "joint_probability": (("_sum",), _SUM.exp()),
-    "mean_logprob": (("_sum",), _MEAN),
-    "confidence": (("_sum",), _MEAN.exp()),
-    "perplexity": (("_sum",), (0.0 - _MEAN).exp()),
-    "mean_surprisal": (("_sum",), 0.0 - _MEAN),
-    "min_probability": (("_min",), pl.col("_min").exp()),
-    "max_surprisal": (("_min",), 0.0 - pl.col("_min")),
-    "low_confidence_share": (("_low",), pl.when(_SCORED).then(pl.col("_low") / pl.col("scored_tokens"))),
-}
-
-FROM_TOKENS: Final = {
-    "longest_low_confidence_span": windows.longest_low_confidence_span(),
-    "sliding_confidence": windows.sliding_confidence(window=WINDOW),
-    "tail_confidence": windows.sliding_confidence(window=WINDOW, statistic="tail").alias("tail_confidence"),
-    "min_k_probability": training_data.min_k_probability(),
-}
-
-FROM_TEXT: Final = {"zlib_ratio": training_data.zlib_ratio(_MEAN)}
-
-_BY_TOKEN: Final[Mapping[str, Callable[[int], pl.Expr]]] = {
-    "entropy": lambda _: topk_entropy.entropy(form="tail"),
-    "negentropy": lambda _: topk_entropy.negentropy(),
-    "varentropy": lambda _: topk_entropy.varentropy(),
-    # a server may list the sampled token though it is not among the likeliest; which rows those are nobody knows here
-    "entropy_lower": lambda largest: topk_bounds.entropy_lower(appended=True, rank="rank", largest_rank=largest),
-    "margin": lambda largest: topk.margin(rank="rank", largest_rank=largest),
-    "logprob_margin": lambda largest: topk.logprob_margin(rank="rank", largest_rank=largest),
-    "missing_mass": lambda _: topk.missing_mass(),
-    "token_confidence": lambda _: topk.token_confidence(),
-}
-BY_TOKEN: Final = tuple(_BY_TOKEN)
-"""Metrics of one token; the score is their mean over tokens, named mean_<name>."""
-
-
-def by_token(name: str, largest_rank: int) -> pl.Expr:
-    """A metric of BY_TOKEN, where no rank is above `largest_rank`."""
-    return _BY_TOKEN[name](largest_rank)
-
-
-# By token, with the chosen token's own logprob beside the alternatives.
-BY_CHOSEN: Final = {
-    "mean_chosen_rank": chosen.chosen_rank().alias("mean_chosen_rank"),
-    "greedy_share": chosen.greedy().alias("greedy_share"),
-}
-
-METRIC_NAMES: Final = (
-    *FROM_TOTALS,
-    *FROM_TOKENS,
-    *FROM_TEXT,
-    *(f"mean_{name}" for name in BY_TOKEN),
-    "group_confidence",
-    *BY_CHOSEN,
+_SCORES: Final = (
+    Score(name="scored_tokens", metric=sequence.scored_tokens, default=True, from_totals=pl.col("scored_tokens")),
+    Score(
+        name="unscored_tokens",
+        metric=sequence.unscored_tokens,
+        default=True,
+        totals=("unscored_tokens",),
+        from_totals=pl.col("unscored_tokens"),
+    ),
+    Score(name="logprob_sum", metric=sequence.logprob_sum, default=True, totals=("_sum",), from_totals=_SUM),
+    Score(
+        name="joint_probability",
+        metric=sequence.joint_probability,
+        default=True,
+        totals=("_sum",),
+        from_totals=_SUM.exp(),
+    ),
+    Score(name="mean_logprob", metric=sequence.mean_logprob, default=True, totals=("_sum",), from_totals=_MEAN),
+    Score(name="confidence", metric=sequence.confidence, default=True, totals=("_sum",), from_totals=_MEAN.exp()),
+    Score(
+        name="perplexity", metric=sequence.perplexity, default=True, totals=("_sum",), from_totals=(0.0 - _MEAN).exp()
+    ),
+    Score(name="mean_surprisal", metric=sequence.mean_surprisal, totals=("_sum",), from_totals=0.0 - _MEAN),
+    Score(
+        name="min_probability",
+        metric=sequence.min_probability,
+        default=True,
+        totals=("_min",),
+        from_totals=pl.col("_min").exp(),
+    ),
+    Score(name="max_surprisal", metric=sequence.max_surprisal, totals=("_min",), from_totals=0.0 - pl.col("_min")),
+    Score(name="low_confidence_share", metric=sequence.low_confidence_share, totals=("_low",), from_totals=_LOW_SHARE),
+    Score(
+        name="longest_low_confidence_span",
+        metric=windows.longest_low_confidence_span,
+        from_tokens=windows.longest_low_confidence_span(),
+        array=arrays.longest_low_confidence_span,
+    ),
+    Score(
+        name="sliding_confidence",
+        metric=windows.sliding_confidence,
+        note=f"the lowest window of {WINDOW} tokens",
+        from_tokens=windows.sliding_confidence(window=WINDOW),
+        array=arrays.lowest_window,
+    ),
+    Score(
+        name="tail_confidence",
+        metric=windows.sliding_confidence,
+        note=f"the last window of {WINDOW} tokens",
+        from_tokens=windows.sliding_confidence(window=WINDOW, statistic="tail").alias("tail_confidence"),
+        array=arrays.last_window,
+    ),
+    Score(
+        name="min_k_probability",
+        metric=training_data.min_k_probability,
+        from_tokens=training_data.min_k_probability(),
+        array=arrays.min_k_probability,
+    ),
+    Score(
+        name="zlib_ratio",
+        metric=training_data.zlib_ratio,
+        totals=("_sum",),
+        from_text=training_data.zlib_ratio(_MEAN),
+    ),
+    Score(
+        name="mean_entropy",
+        metric=entropy.entropy,
+        note=f"form `tail`, {_MEAN_OVER_TOKENS}",
+        default=True,
+        of_token=lambda _: entropy.entropy(form="tail"),
+    ),
+    Score(
+        name="mean_negentropy",
+        metric=entropy.negentropy,
+        note=_MEAN_OVER_TOKENS,
+        of_token=lambda _: entropy.negentropy(),
+    ),
+    Score(
+        name="mean_varentropy",
+        metric=entropy.varentropy,
+        note=_MEAN_OVER_TOKENS,
+        of_token=lambda _: entropy.varentropy(),
+    ),
+    Score(
+        name="mean_entropy_lower",
+        metric=entropy_bounds.entropy_lower,
+        note=_MEAN_OVER_TOKENS,
+        # A server may list the sampled token though it is not among the likeliest; such a row cannot be told here.
+        of_token=lambda largest: entropy_bounds.entropy_lower(appended=True, rank="rank", largest_rank=largest),
+    ),
+    Score(
+        name="mean_margin",
+        metric=topk.margin,
+        note=_MEAN_OVER_TOKENS,
+        default=True,
+        of_token=lambda largest: topk.margin(rank="rank", largest_rank=largest),
+    ),
+    Score(
+        name="mean_logprob_margin",
+        metric=topk.logprob_margin,
+        note=_MEAN_OVER_TOKENS,
+        of_token=lambda largest: topk.logprob_margin(rank="rank", largest_rank=largest),
+    ),
+    Score(
+        name="mean_missing_mass",
+        metric=topk.missing_mass,
+        note=_MEAN_OVER_TOKENS,
+        default=True,
+        of_token=lambda _: topk.missing_mass(),
+    ),
+    Score(
+        name="mean_token_confidence",
+        metric=topk.token_confidence,
+        note=_MEAN_OVER_TOKENS,
+        of_token=lambda _: topk.token_confidence(),
+    ),
+    Score(
+        name="group_confidence",
+        metric=windows.group_confidence,
+        note=f"the lowest window of {WINDOW} tokens",
+        windows_of="mean_token_confidence",
+    ),
+    Score(
+        name="mean_chosen_rank",
+        metric=chosen.chosen_rank,
+        note="mean over tokens",
+        of_chosen=chosen.chosen_rank().alias("mean_chosen_rank"),
+    ),
+    Score(
+        name="greedy_share",
+        metric=chosen.greedy,
+        note="share of tokens",
+        of_chosen=chosen.greedy().alias("greedy_share"),
+    ),
 )
+
+SCORES: Final[Mapping[str, Score]] = {score.name: score for score in _SCORES}
+"""The named scores, in the order in which they are listed."""
+
+DEFAULT_METRICS: Final = tuple(score.name for score in _SCORES if score.default)
+"""The scores of `scores()` when none are named."""
+
+ARRAYS: Final[Mapping[str, ArrayScore]] = {name: total.array for name, total in TOTALS.items()} | {
+    score.name: score.array for score in _SCORES if score.array is not None
+}
+"""The totals and scores of tokens that can be computed over arrays, by name."""
 
 _WHOLE_VOCABULARY: Final = {
     "mink++": "min_k_probability",
@@ -121,24 +259,21 @@ _WHOLE_VOCABULARY: Final = {
     "tsallis": "mean_entropy",
     "fisherrao": "mean_entropy",
 }
-"""What each name's letters hold, whatever the signs between them: Min-K%++, rényi_entropy."""
+"""Metrics that need the whole vocabulary: the letters of their names, whatever the signs between them (Min-K%++)."""
 
 _LETTERS: Final = frozenset(string.ascii_lowercase + "+")
 
-OF_ALTERNATIVES: Final = frozenset([*(f"mean_{name}" for name in BY_TOKEN), "group_confidence", *BY_CHOSEN])
-"""The scores that read the alternatives."""
-
 
 def check_metrics(names: Sequence[str]) -> None:
-    """Whether all names are in the catalogue.
+    """Check that all names are in the catalogue.
 
     Raises:
-        InputError: one is not: the nearest ones, or why it cannot be computed.
+        InputError: one is not; the error names the nearest ones, or says why it cannot be computed.
 
     >>> check_metrics(["perplexity", "mean_entropy"])
     """
     for name in names:
-        if name not in METRIC_NAMES:
+        if name not in SCORES:
             raise InputError(_unknown(name))
 
 
@@ -151,8 +286,8 @@ def _unknown(name: str) -> str:
                 f"metric {name!r} needs the probabilities of the whole vocabulary, which no API gives; "
                 f"{instead} is what can be had (docs/metrics.md, 'Not here, and why')"
             )
-    near = [known for known in METRIC_NAMES if plain and plain in known] or difflib.get_close_matches(
-        plain, METRIC_NAMES, n=3, cutoff=0.5
+    near = [known for known in SCORES if plain and plain in known] or difflib.get_close_matches(
+        plain, SCORES, n=3, cutoff=0.5
     )
     meant = f"did you mean {' or '.join(near[:3])}? " if near else ""
-    return f"there is no metric {name!r}; {meant}There are {', '.join(METRIC_NAMES)}"
+    return f"there is no metric {name!r}; {meant}There are {', '.join(SCORES)}"

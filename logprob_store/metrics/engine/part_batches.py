@@ -1,7 +1,6 @@
-"""The pieces of a store that scores are computed of: tables of whole completions, which do not need one another.
+"""Batches of a store's parts: tables of whole completions, which can be scored one batch at a time.
 
-Holds what a piece is, which pieces are read at the same time, and which a filter leaves out. Leaves out the scores
-(`scores`) and what a store's pieces are (`logprob_store.store`).
+Here is which batches are read together, and which ones a filter leaves out. `analysis.opened_store` makes them.
 """
 
 from __future__ import annotations
@@ -15,29 +14,31 @@ if TYPE_CHECKING:
 
     from logprob_store.metrics.engine.arrays import OrderedTokens
 
-__all__ = ["Piece", "Tables", "batches", "may_hold"]
-
 Tables: TypeAlias = tuple[pl.LazyFrame, pl.LazyFrame | None, pl.LazyFrame]
 """Tokens, alternatives, completions."""
 
 
-class Piece(NamedTuple):
-    """Tables of whole completions of one run (None: of any), and how many rows of tokens and alternatives they have.
+class PartBatch(NamedTuple):
+    """Parts of a run, read together.
 
-    `in_order`, where there is one, gives their tokens as arrays, with `place` if asked for, or None where they do not
-    lie in order.
+    Attributes:
+        run: whose parts they are; None if they may be of any run.
+        rows: tokens and alternatives in them.
+        tables: opens their tables.
+        ordered_tokens: where there is one, reads the tokens of each part as arrays, with `place` if it is given True;
+            None for a part whose tokens do not lie in order.
     """
 
     run: str | None
     rows: int
     tables: Callable[[], Tables]
-    in_order: Callable[[bool], Sequence[OrderedTokens | None]] | None = None
+    ordered_tokens: Callable[[bool], Sequence[OrderedTokens | None]] | None = None
 
 
 def may_hold(predicate: pl.Expr, run: str | None) -> bool:
-    """Whether rows of a run can pass a filter: not if a condition on the run alone says no.
+    """Whether rows of a run can pass a filter: they cannot if a condition on the run alone excludes them.
 
-    polars does not know that a piece has one run, and would read all its tokens to join them with nothing.
+    polars does not know that a batch has one run, and would read all its tokens to join them with nothing.
     """
     if run is None:
         return True
@@ -49,13 +50,18 @@ def may_hold(predicate: pl.Expr, run: str | None) -> bool:
     return pl.DataFrame({"run": [run]}).filter(predicate).height > 0
 
 
-def batches(pieces: Sequence[Piece], rows: int) -> Iterator[list[Piece]]:
-    """Pieces to read at the same time: a part is one row group, which polars does not read in parallel."""
-    together: list[Piece] = []
-    for piece in pieces:
-        if together and sum(one.rows for one in together) + piece.rows > rows:
+def batches(parts: Sequence[PartBatch], rows: int) -> Iterator[list[PartBatch]]:
+    """Batches to read at the same time: a part is one row group, which polars does not read in parallel.
+
+    Args:
+        parts: all of them.
+        rows: the most rows to read at the same time, if there is more than one batch.
+    """
+    together: list[PartBatch] = []
+    for batch in parts:
+        if together and sum(one.rows for one in together) + batch.rows > rows:
             yield together
             together = []
-        together.append(piece)
+        together.append(batch)
     if together:
         yield together
