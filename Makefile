@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo demo-local test test-fast bench lint format types clean constraints
+.PHONY: help demo demo-local test test-fast docs bench lint format types clean constraints
 
 help:           ## what can be run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -39,6 +39,9 @@ test: lint types            ## everything: lint, types, doctests, docs, the real
 
 test-fast: $(VENV)/.dev     ## tests without the real server and the slow ones
 	$(BIN)/python -m pytest -q -m 'not live and not slow'
+
+docs: $(VENV)/.run          ## write the reference pages of docs/ from the docstrings
+	$(BIN)/python docs/generate_reference.py
 
 bench: $(VENV)/.bench       ## how fast it is beside what a user would pick instead: ten minutes on an idle machine
 	$(BIN)/python benchmarks/run.py

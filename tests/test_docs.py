@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -27,8 +28,11 @@ from logprob_store.cli import app, main
 from logprob_store.job import override
 
 REPO = Path(__file__).parents[1]
-PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
-COOKBOOK = sorted((REPO / "docs" / "cookbook").glob("*.md"))
+DOCS = REPO / "docs"
+COOKBOOK = sorted((DOCS / "cookbook").glob("*.md"))
+OTHERS = [page for page in sorted(DOCS.rglob("*.md")) if page not in COOKBOOK]
+PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *OTHERS]
+GUIDES = [*PAGES, *COOKBOOK, REPO / "CHANGELOG.md", REPO / "jobs" / "README.md", REPO / "fixtures" / "README.md"]
 RECIPES = [page for page in COOKBOOK if page.name != "README.md"]
 PROGRAM = Path(sys.executable).with_name("logprobs")
 
@@ -43,7 +47,7 @@ def fenced(page: Path) -> list[tuple[int, str, str]]:
 def blocks(language: str) -> list[pytest.param]:
     """The fenced blocks of a language on all pages but the cookbook's, named by page and line."""
     return [
-        pytest.param(content, id=f"{page.name}:{line}")
+        pytest.param(content, id=f"{page.relative_to(REPO)}:{line}")
         for page in PAGES
         for line, name, content in fenced(page)
         if name == language
@@ -206,18 +210,35 @@ def test_every_command_is_documented() -> None:
     assert [name for name in commands if f"logprobs {name}" not in readme] == []
 
 
-def test_every_metric_is_documented() -> None:
-    """A metric that is exported stands in docs/metrics.md."""
-    stub = (Path(ls.__file__).parent / "__init__.pyi").read_text(encoding="utf-8")
-    names = re.findall(r"^from \.metrics\..* as (\w+)$", stub, re.MULTILINE)
-    page = (REPO / "docs" / "metrics.md").read_text(encoding="utf-8")
+def test_generated_pages_are_up_to_date() -> None:
+    """The reference says what the docstrings say (`make docs` writes it), and has no page of a folder that is gone."""
+    files = runpy.run_path(str(DOCS / "generate_reference.py"))["files"]()
+    by_hand = {DOCS / "metrics" / "README.md"}
 
-    assert [name for name in names if f"`{name}" not in page and f"`ls.{name}" not in page] == []
+    assert [path.name for path, text in files.items() if path.read_text(encoding="utf-8") != text] == []
+    assert set((DOCS / "metrics").glob("*.md")) - by_hand <= set(files)
 
 
-@pytest.mark.parametrize("page", [*PAGES, *COOKBOOK], ids=lambda page: str(page.relative_to(REPO)))
+def test_the_index_names_every_page() -> None:
+    """docs/README.md leads to every page of docs/."""
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    pages = [str(page.relative_to(DOCS)) for page in [*OTHERS, *COOKBOOK] if page != DOCS / "README.md"]
+
+    assert [page for page in pages if f"]({page})" not in index and f"]({page}#" not in index] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings: "## Two at once" is #two-at-once."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(REPO)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Links between files of the repository lead to files that exist."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    """Links within the repository lead to files that exist, and to headings that stand in them."""
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8"))
+    targets = [(page.parent / link if link else page, anchor) for link, anchor in links]
 
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [str(target) for target, _ in targets if not target.exists()] == []
+    assert [anchor for target, anchor in targets if anchor and anchor not in anchors(target)] == []

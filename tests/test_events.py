@@ -47,8 +47,8 @@ def test_events_have_the_fields_that_are_listed(event: str, fields: set[str | No
 
 
 def test_the_page_lists_every_event() -> None:
-    """docs/reliability.md has the same events as the code, with the same level, fields and meaning."""
-    page = (Path(__file__).parents[1] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    """docs/reliability/watching.md has the same events as the code, with the same level, fields and meaning."""
+    page = (Path(__file__).parents[1] / "docs" / "reliability" / "watching.md").read_text(encoding="utf-8")
     rows = [
         f"| `{name}` | {logging.getLevelName(event.level).lower()} | "
         f"{', '.join(f'`{field}`' for field in event.fields)} | {event.when} |"

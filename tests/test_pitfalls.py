@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from logprob_store.job import Job
 
 REPO = Path(__file__).parents[1]
-PAGE = (REPO / "docs" / "reliability.md").read_text(encoding="utf-8")
+PAGE = (REPO / "docs" / "reliability" / "promises.md").read_text(encoding="utf-8")
 TABLE = PAGE.partition("## What went wrong elsewhere")[2].partition("\n## ")[0]
 ROWS = [line.split(" | ") for line in TABLE.splitlines() if line.startswith("| ")][1:]
 

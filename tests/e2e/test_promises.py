@@ -1,4 +1,4 @@
-"""Each promise of docs/reliability.md names a proof that exists."""
+"""Each promise of docs/reliability/promises.md names a proof that exists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).parents[2]
-PAGE = (REPO / "docs" / "reliability.md").read_text(encoding="utf-8")
+PAGE = (REPO / "docs" / "reliability" / "promises.md").read_text(encoding="utf-8")
 PROMISES = PAGE.partition("## Promises")[2].partition("\n## ")[0]
 ROWS = [line for line in PROMISES.splitlines() if line.startswith("| ") and not line.startswith("| promise")]
 PYTEST = re.compile(r'pytest (tests/\S+\.py)(?: -k (?:"([^"]+)"|([a-z_]+)))?(?=[` ])')
