@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from logprob_store.run.session import Progress
 from logprob_store.view import progress as view
-from logprob_store.view.progress import Pace, fitting, words
+from logprob_store.view.progress import RateMeter, join_within, progress_items
 
 
 class Clock:
@@ -34,27 +34,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_what_was_there_before_counts_for_no_rate() -> None:
     """A run that goes on with 1000 of 1010 settled has made none yet, and 2 s later two."""
-    pace = Pace()
-    pace.note(0.0, 1000)
-    assert (pace.per_second, pace.left_s(1010)) == (None, None)
-    pace.note(2.0, 1002)
+    meter = RateMeter()
+    meter.record(0.0, 1000)
+    assert (meter.per_second, meter.seconds_left(1010)) == (None, None)
+    meter.record(2.0, 1002)
 
     # 2 in 2 s are 1/s, so the 8 that are left take 8 s.
-    assert (pace.per_second, pace.left_s(1010)) == (1.0, 8.0)
+    assert (meter.per_second, meter.seconds_left(1010)) == (1.0, 8.0)
 
 
 def test_an_outage_shows_in_the_rate_and_not_at_once_in_the_time_left() -> None:
     """Nothing for ten seconds is a rate of 0; the time left is by the last minute, and unknown after that."""
-    pace = Pace()
+    meter = RateMeter()
     for second in range(31):
-        pace.note(float(second), min(second, 20) * 6)
+        meter.record(float(second), min(second, 20) * 6)
     # 120 in 30 s are 4/s, so another 120 take 30 s.
-    assert (pace.per_second, pace.left_s(240)) == (0.0, 30.0)
+    assert (meter.per_second, meter.seconds_left(240)) == (0.0, 30.0)
 
     for second in range(31, 100):
-        pace.note(float(second), 120)
+        meter.record(float(second), 120)
 
-    assert pace.left_s(240) is None
+    assert meter.seconds_left(240) is None
 
 
 @pytest.mark.parametrize(
@@ -62,25 +62,25 @@ def test_an_outage_shows_in_the_rate_and_not_at_once_in_the_time_left() -> None:
 )
 def test_slow_runs_are_told_by_the_minute(rate: float | None, said: str | None) -> None:
     """One answer in twenty seconds is 3.0/min, not 0.1/s."""
-    pace = Pace()
+    meter = RateMeter()
     if rate is not None:
-        pace.note(0.0, 0)
-        pace.note(10.0, rate * 10)  # type: ignore[arg-type]  # what a rate between two counts would need
+        meter.record(0.0, 0)
+        meter.record(10.0, rate * 10)  # type: ignore[arg-type]  # what a rate between two counts would need
 
-    assert (said in words(Progress(total=10**6), pace)) is (said is not None)
+    assert (said in progress_items(Progress(total=10**6), meter)) is (said is not None)
 
 
 def test_everything_there_is_to_say() -> None:
     """Rate, time left, failures, in flight, cache hits and what was spent."""
-    pace = Pace()
-    pace.note(0.0, 0)
-    pace.note(10.0, 1000)
+    meter = RateMeter()
+    meter.record(0.0, 0)
+    meter.record(10.0, 1000)
     progress = Progress(
         total=367_000, settled=1000, from_cache=7, from_fixtures=5, failed=2, in_flight=64, spent_usd=12.5
     )
 
     # 366,000 at 100/s are 3660 s.
-    assert words(progress, pace) == [
+    assert progress_items(progress, meter) == [
         "1000/367000", "100/s", "1:01:00 left", "2 failed", "64 in flight", "7 from cache", "5 from fixtures", "$12.50",
     ]  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_everything_there_is_to_say() -> None:
 @given(st.lists(st.text("ab ", min_size=1, max_size=20), min_size=1), st.integers(0, 60))
 def test_what_is_shown_fits(said: list[str], width: int) -> None:
     """A line is never wider than allowed, unless its first word is, and it leaves out from the end."""
-    line = fitting(said, width)
+    line = join_within(said, width)
 
     assert len(line) <= max(width, len(said[0]))
     assert ", ".join(said).startswith(line)
