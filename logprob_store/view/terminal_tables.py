@@ -21,7 +21,7 @@ _LONG_TEXTS: Final = frozenset({"text", "example", "message", "continuation", "a
 
 
 def frame_table(frame: pl.DataFrame) -> Table:
-    """A DataFrame as a table: numbers to the right, text made safe and cut off after 60 characters."""
+    """A DataFrame as a table: numbers to the right, text made safe and cut off at 60 characters."""
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, kind in frame.schema.items():
         # A long text may be shortened to fit the terminal; a name or a number cut short is useless.
