@@ -86,12 +86,12 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         return self._record(wanted, response)
 
     def close(self) -> None:
-        """Close the connection upstream, if there was one."""
+        """Close the connections to the API, if any were made."""
         if self._upstream is not None:
             self._upstream.close()
 
     async def aclose(self) -> None:
-        """Close the connection upstream, if there was one."""
+        """Close the connections to the API, if any were made."""
         if self._async_upstream is not None:
             await self._async_upstream.aclose()
 
@@ -129,7 +129,7 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         return httpx2.Response(recorded.status, headers=dict(recorded.headers), content=recorded.body)
 
     def _record(self, wanted: Request, response: httpx2.Response) -> httpx2.Response:
-        """Append the response to the fixtures file if it is a success; returns it without its other headers."""
+        """Append a successful response to the fixtures file; returns it with its content type as its only header."""
         headers = {name: value for name, value in response.headers.items() if name == "content-type"}
         if response.is_success:
             now = datetime.now(UTC)

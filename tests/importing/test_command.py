@@ -56,5 +56,5 @@ def test_json(importing: Any, make: Any, monkeypatch: pytest.MonkeyPatch, capsys
     path = importing.jsonl("a.jsonl", make.body(0), "oops")
 
     assert call(monkeypatch, path, "--store", importing.store, "--json") == 3
-    said = json.loads(capsys.readouterr().out)
-    assert (said["files"], said["records"], said["added"], said["problems"]) == (1, 2, 1, {"bad_line": 1})
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["files"], printed["records"], printed["added"], printed["problems"]) == (1, 2, 1, {"bad_line": 1})

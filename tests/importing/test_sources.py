@@ -267,19 +267,19 @@ def test_an_unknown_file_among_others_is_a_failure(importing: Any, make: Any) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.csv", "name,score\nx,1\n", "a.csv: line 1: is no JSON and no stream of events: 'name,score"),
         ("a.png", b"\x89PNG\r\n\x1a\n\x00\x00", "a.png: line 1: is no JSON"),
         ("in.jsonl", '{"custom_id": "1", "method": "POST", "url": "/v1/x", "body": {}}', "only Batch API input files"),
     ],
 )
-def test_nothing_to_import_is_an_error(importing: Any, name: str, content: str | bytes, said: str) -> None:
+def test_nothing_to_import_is_an_error(importing: Any, name: str, content: str | bytes, message: str) -> None:
     """If no file holds anything to import, the error says so and no run is made."""
-    with pytest.raises(InputError, match=f"^.*{said.split(':', maxsplit=1)[0]}") as error:
+    with pytest.raises(InputError, match=f"^.*{message.split(':', maxsplit=1)[0]}") as error:
         importing.content(content, name)
 
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert not importing.store.exists()
 
 

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from logprob_store.prompts.prompt import Prompt
 
 
-def batches(inputs: list[InputFile], **says: Any) -> list[PromptBatch]:
+def batches(inputs: list[InputFile], **options: Any) -> list[PromptBatch]:
     """All batches of the prompt column t, with k kept."""
-    return list(read_prompts(inputs, Columns(prompt="t", keep=("k",)), endpoint="completions", **says))
+    return list(read_prompts(inputs, Columns(prompt="t", keep=("k",)), endpoint="completions", **options))
 
 
-def kept(inputs: list[InputFile], *names: str, **says: Any) -> pa.Table:
+def kept(inputs: list[InputFile], *names: str, **options: Any) -> pa.Table:
     """The kept columns of all batches."""
-    columns = Columns(prompt="t", keep=names, **says)
+    columns = Columns(prompt="t", keep=names, **options)
     tables = [batch.kept for batch in read_prompts(inputs, columns, endpoint="chat", batch_rows=2)]
     assert all(table.schema.equals(kept_schema(inputs, columns), check_metadata=True) for table in tables)
     return pa.concat_tables(tables)
@@ -65,9 +65,9 @@ def test_reading_from_the_middle_gives_the_same_prompts(
     ]
     inputs = write_tables(tmp_path_factory.mktemp("in"), *tables)
 
-    def pairs(**says: Any) -> list[tuple[Prompt, int]]:
-        found = batches(inputs, **says)
-        assert all(len(batch.prompts) == batch.kept.num_rows <= says.get("batch_rows", 500) for batch in found)
+    def pairs(**options: Any) -> list[tuple[Prompt, int]]:
+        found = batches(inputs, **options)
+        assert all(len(batch.prompts) == batch.kept.num_rows <= options.get("batch_rows", 500) for batch in found)
         return [pair for batch in found for pair in zip(batch.prompts, batch.kept["k"].to_pylist(), strict=True)]
 
     assert pairs(skip=skip, limit=limit, batch_rows=batch_rows) == pairs()[:limit][skip:]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("says", "what"),
+    ("columns", "what"),
     [
         ({}, "none of prompt, messages, template"),
         ({"prompt": "a", "messages": "b"}, "prompt and messages"),
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
         ),
     ],
 )
-def test_columns_that_contradict_are_refused_at_once(says: dict[str, Any], what: str) -> None:
+def test_columns_that_contradict_are_refused_at_once(columns: dict[str, Any], what: str) -> None:
     """The error comes before any file is opened."""
     with pytest.raises(PromptsError, match=what):
-        Columns(**says)
+        Columns(**columns)
 
 
-@pytest.mark.parametrize("says", [{"template": "{x!r}"}, {"template": "x", "system": "{"}])
-def test_templates_are_parsed_at_once(says: dict[str, str]) -> None:
+@pytest.mark.parametrize("columns", [{"template": "{x!r}"}, {"template": "x", "system": "{"}])
+def test_templates_are_parsed_at_once(columns: dict[str, str]) -> None:
     """The error comes before any file is opened."""
     with pytest.raises(TemplateError):
-        Columns(**says)
+        Columns(**columns)
 
 
 @pytest.mark.parametrize(
-    ("says", "what"),
+    ("columns", "what"),
     [
         ({"prompt": "n"}, r"'n' \(prompts.prompt\) is int64 .*expected text"),
         ({"prompt": "t", "system": "n"}, r"'n' \(prompts.system\) is int64"),
@@ -70,7 +70,7 @@ def test_templates_are_parsed_at_once(says: dict[str, str]) -> None:
     ],
 )
 def test_a_column_that_cannot_have_its_role_is_an_error_before_the_first_row(
-    tmp_path: Path, says: dict[str, Any], what: str, write_tables: Callable[..., list[InputFile]]
+    tmp_path: Path, columns: dict[str, Any], what: str, write_tables: Callable[..., list[InputFile]]
 ) -> None:
     """Missing columns and wrong types are named by both calls that precede any request."""
     table = {
@@ -85,9 +85,9 @@ def test_a_column_that_cannot_have_its_role_is_an_error_before_the_first_row(
     inputs = write_tables(tmp_path, table)
 
     with pytest.raises(PromptsError, match=what):
-        kept_schema(inputs, Columns(**says))
+        kept_schema(inputs, Columns(**columns))
     with pytest.raises(PromptsError, match=what):
-        read_prompts(inputs, Columns(**says), endpoint="chat")
+        read_prompts(inputs, Columns(**columns), endpoint="chat")
 
 
 def test_a_files_own_field_numbers_are_not_kept(tmp_path: Path) -> None:

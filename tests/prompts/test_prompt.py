@@ -59,19 +59,21 @@ def test_a_template_and_its_system_template_are_filled(tmp_path: Path, read_one:
     assert prompt.messages == [{"role": "system", "content": "b=1"}, {"role": "user", "content": "a=x"}]
 
 
-@pytest.mark.parametrize("says", [{"prompt": "t"}, {"template": "{t}"}])
-def test_completions_ask_plain_text(tmp_path: Path, says: dict[str, Any], read_one: Callable[..., Prompt]) -> None:
+@pytest.mark.parametrize("columns", [{"prompt": "t"}, {"template": "{t}"}])
+def test_completions_ask_plain_text(tmp_path: Path, columns: dict[str, Any], read_one: Callable[..., Prompt]) -> None:
     """The completions endpoint has no messages."""
-    assert read_one(tmp_path, {"t": ["Hi"]}, "completions", **says).messages == "Hi"
+    assert read_one(tmp_path, {"t": ["Hi"]}, "completions", **columns).messages == "Hi"
 
 
-@pytest.mark.parametrize("says", [{"messages": "m"}, {"prompt": "t", "system": "s"}, {"template": "t", "system": "s"}])
+@pytest.mark.parametrize(
+    "columns", [{"messages": "m"}, {"prompt": "t", "system": "s"}, {"template": "t", "system": "s"}]
+)
 def test_completions_take_neither_messages_nor_system(
-    tmp_path: Path, says: dict[str, str], write_tables: Callable[..., list[InputFile]]
+    tmp_path: Path, columns: dict[str, str], write_tables: Callable[..., list[InputFile]]
 ) -> None:
     """The error comes before the first row is read."""
     with pytest.raises(PromptsError, match="completions endpoint takes plain text"):
-        read_prompts(write_tables(tmp_path, {"t": ["a"]}), Columns(**says), endpoint="completions")
+        read_prompts(write_tables(tmp_path, {"t": ["a"]}), Columns(**columns), endpoint="completions")
 
 
 def test_messages_as_json_text_are_sent_as_they_are(tmp_path: Path, read_one: Callable[..., Prompt]) -> None:
@@ -111,11 +113,11 @@ def test_params_cannot_set_what_the_job_fills(
 
 
 @pytest.mark.parametrize(
-    ("says", "column"), [({"prompt": "t"}, "t"), ({"template": "{u}{t}"}, "t"), ({"messages": "t"}, "t")]
+    ("columns", "column"), [({"prompt": "t"}, "t"), ({"template": "{u}{t}"}, "t"), ({"messages": "t"}, "t")]
 )
 def test_a_null_prompt_is_a_problem_that_says_where(
     tmp_path: Path,
-    says: dict[str, str],
+    columns: dict[str, str],
     column: str,
     write_tables: Callable[..., list[InputFile]],
     read_all: Callable[..., list[Prompt]],
@@ -123,7 +125,7 @@ def test_a_null_prompt_is_a_problem_that_says_where(
     """File, row in the file and column are named; the other rows are asked."""
     good = json.dumps([USER])
     table = {"t": [good, None], "u": ["x", "y"]}
-    prompts = read_all(write_tables(tmp_path, {"t": [good], "u": ["x"]}, table), **says)
+    prompts = read_all(write_tables(tmp_path, {"t": [good], "u": ["x"]}, table), **columns)
 
     kind, text = problem(prompts[2])
 

@@ -217,9 +217,9 @@ def test_a_streamed_answer_replays(
 
     with ls.replay_client(path) as client:
         stream = client.chat.completions.create(**chat_body(stream=True))
-        said = [event.choices[0].delta.content for event in stream]
+        texts = [event.choices[0].delta.content for event in stream]
 
-    assert said == ["Hel", "lo"]
+    assert texts == ["Hel", "lo"]
 
 
 @pytest.mark.parametrize("mode", ["Record", "none", "", "once"])

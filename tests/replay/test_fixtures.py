@@ -202,7 +202,7 @@ def _edited(**changes: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (b"no JSON", "is no recording"),
         (b"[1]", "is no recording"),
@@ -218,12 +218,12 @@ def _edited(**changes: Any) -> bytes:
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_the_error_of_a_wrong_line_names_it(tmp_path: Path, line: bytes, said: str) -> None:
+def test_the_error_of_a_wrong_line_names_it(tmp_path: Path, line: bytes, message: str) -> None:
     """The error has the file, the line number and the reason."""
     path = tmp_path / "f.jsonl"
     path.write_bytes(fixture_line(_answer("good")) + b"\n" + line + b"\n")
 
-    with pytest.raises(FixtureError, match=f"f.jsonl, line 2: {said}"):
+    with pytest.raises(FixtureError, match=f"f.jsonl, line 2: {message}"):
         Recordings(path)
 
 
