@@ -1,8 +1,4 @@
-"""`import_responses`: responses that somebody already has, into a run of a store.
-
-Holds the public way in and the first look at the files, which finds Batch API input files. Leaves out what happens to
-each record (`session`).
-"""
+"""`import_responses`, the way in: finds the files, takes in Batch API input files, and imports the others."""
 
 from __future__ import annotations
 
@@ -12,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import InputError
-from logprob_store.importing.importer import ImportSession, ImportSummary
-from logprob_store.importing.known_requests import BatchInputs
-from logprob_store.importing.packed_files import open_file
+from logprob_store.importing.importer import Importer, ImportSummary
+from logprob_store.importing.known_requests import BatchRequests
 from logprob_store.importing.records import read_records
-from logprob_store.importing.sources import UNKNOWN_FORMAT, find_sources, items_of
+from logprob_store.importing.sources import UNKNOWN_FORMAT, find_sources, read_items
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.schema import SAMPLES_PER_PROMPT
 from logprob_store.store.writing import open_run
@@ -38,17 +33,17 @@ def import_responses(
     part_bytes: int = 32 << 20,
     on_progress: Callable[[ImportSummary], None] | None = None,
 ) -> ImportSummary:
-    """Import recorded responses; what the run has already is left alone, so that repeating it adds nothing.
+    """Import recorded responses into a run of a store; importing the same files again adds nothing.
 
     Args:
-        paths: files, and folders that are searched for `.json`, `.jsonl`, `.ndjson`, `.sse` and `.txt`, each perhaps
-            `.gz` or `.zst`. What a file is, is seen from its content: raw responses, `{request, response}` pairs, Batch
-            API output and input, recorded streams, our own fixtures.
+        paths: files, and folders that are searched for `.json`, `.jsonl`, `.ndjson`, `.sse` and `.txt`, each possibly
+            followed by `.gz` or `.zst`. The content tells what a file is: raw responses, `{request, response}` pairs,
+            Batch API output and input, recorded streams, fixtures of this package.
         store: the store's folder.
         run: the run's name; the same name adds to the same run.
         provider: names the service in request keys where the recording does not; give the `provider` of a job to get
             the keys that the job would have.
-        part_bytes: of answers read before a part is written.
+        part_bytes: bytes of answers to read before a part is written.
         on_progress: called after each part.
 
     Raises:
@@ -61,38 +56,40 @@ def import_responses(
     """
     started = time.monotonic()
     sources = find_sources([paths] if isinstance(paths, (str, Path)) else list(paths))
-    with contextlib.closing(BatchInputs()) as inputs:
-        requests = _read_inputs(sources, inputs)
+    with contextlib.closing(BatchRequests()) as requests:
+        input_files = _collect_batch_requests(sources, requests)
         with open_run(
             Path(store), run, job_name="import", job=_JOB, inputs=[], samples=SAMPLES_PER_PROMPT, grows=True
         ) as writer:
-            session = ImportSession(writer, inputs, provider, part_bytes, on_progress)
+            importer = Importer(writer, requests, provider, part_bytes, on_progress)
             with set_up_for_a_run():
-                session.run(sources, requests)
-    summary = session.summary
+                importer.run(sources, input_files)
+    summary = importer.summary
     summary.seconds = time.monotonic() - started
     return summary
 
 
-def _read_inputs(sources: Sequence[Source], inputs: BatchInputs) -> set[Source]:
-    """Take in the Batch API input files, which are told by their first record; returns which they are.
+def _collect_batch_requests(sources: Sequence[Source], requests: BatchRequests) -> set[Source]:
+    """Add the requests of all Batch API input files to `requests`; returns which files these are.
+
+    The first record of a file tells whether it is one.
 
     Raises:
         InputError: none of the other files holds anything that can be imported.
     """
-    requests, known = set(), False
+    input_files, any_known = set(), False
     for source in sources:
-        with open_file(source.path)[0] as reader:
-            first = next(read_records(items_of(reader)), None)
-        if first is not None and first.input:
-            requests.add(source)
-            with open_file(source.path)[0] as reader:
-                for record in read_records(items_of(reader)):
-                    if record.input and record.id is not None and record.asked is not None:
-                        inputs.add(record.id, record.asked)
-        known = known or first is None or first.problem is None or first.problem.error_type != UNKNOWN_FORMAT
-    if len(requests) == len(sources):
+        with source.open()[0] as reader:
+            first = next(read_records(read_items(reader)), None)
+        if first is not None and first.is_batch_input:
+            input_files.add(source)
+            with source.open()[0] as reader:
+                for record in read_records(read_items(reader)):
+                    if record.is_batch_input and record.prompt_id is not None and record.request is not None:
+                        requests.add(record.prompt_id, record.request)
+        any_known = any_known or first is None or first.problem is None or first.problem.error_type != UNKNOWN_FORMAT
+    if len(input_files) == len(sources):
         raise InputError("only Batch API input files: name the output file, and the error file, too")
-    if not known:
+    if not any_known:
         raise InputError(f"{sources[0].path}: {first.problem if first else ''}. See `logprobs import --help`.")
-    return requests
+    return input_files

@@ -1,10 +1,7 @@
-"""One session of importing: every record once, in the order of files and lines; parts are written while it reads on.
+"""One import: reads each record once, in the order of files and lines, while earlier parts are decoded and written.
 
-Holds the way of a record into the ledger and the rows. Leaves out what files and records are (`sources`, `records`),
-the opening of the run (`importing`), and the threads that decode and commit (`committing`).
-
-A Batch API output line takes its request from the input files by `custom_id`, never by its place. What is read and not
-yet written is bounded by bytes, as in a run: one part being filled, one decoded, one written.
+An output line of the Batch API gets its request from the input files by `custom_id`, never by its position. As in a
+run, memory is bounded by bytes: one part is being filled, one decoded, one written.
 """
 
 from __future__ import annotations
@@ -15,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from logprob_store.errors import PromptError
 from logprob_store.importing.ledger import Ledger, body_digest
-from logprob_store.importing.packed_files import open_file
-from logprob_store.importing.part_rows import Rows
-from logprob_store.importing.records import BAD_LINE, Record, problem, read_records
-from logprob_store.importing.sources import items_of
+from logprob_store.importing.part_rows import PartRows
+from logprob_store.importing.records import BAD_LINE, Record, read_records, recorded_error
+from logprob_store.importing.sources import read_items
 from logprob_store.run.commit import PARTS_IN_FLIGHT, Committer
 from logprob_store.store.manifest import Input
 
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from logprob_store.importing.known_requests import BatchInputs
+    from logprob_store.importing.known_requests import BatchRequests
     from logprob_store.importing.sources import Source
     from logprob_store.run.commit import Undecoded
     from logprob_store.store.writing import RunWriter
@@ -35,22 +31,22 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ImportSummary:
-    """What a session imported and how the run stands.
+    """What an import added, and the state of the run after it.
 
     Args:
         run: the run.
         store: the store.
         files: files read.
-        size: bytes read, unpacked.
-        records: answers and failures found in them.
-        already: those that the run had, or that stood in another file before.
+        size: bytes read, after decompression.
+        records: answers and failures found in the files.
+        already: records that the run had, or that an earlier file of this import held.
         added: answers that are now in the store.
-        problems: failures that this session added, by error_type.
+        problems: number of failures that this import added, by error_type.
         ambiguous: answers without a request, because the input files have several under their custom_id.
-        failures: failures open in the run.
-        completions: in the run.
-        tokens: in the run.
-        seconds: how long it took.
+        failures: open failures in the run.
+        completions: completions in the run.
+        tokens: tokens in the run.
+        seconds: how long the import took.
     """
 
     run: str
@@ -68,38 +64,38 @@ class ImportSummary:
     seconds: float = 0.0
 
 
-class ImportSession:
-    """One session of a run of imports: what is read and not yet written, and the part that is being written."""
+class Importer:
+    """One import into a run: the part that is being filled, and the parts submitted to be decoded and written."""
 
     def __init__(
         self,
         writer: RunWriter,
-        inputs: BatchInputs,
+        requests: BatchRequests,
         provider: str,
         part_bytes: int,
         on_progress: Callable[[ImportSummary], None] | None,
     ) -> None:
         self.summary = ImportSummary(writer.run, writer.store)
         self._writer = writer
-        self._inputs = inputs
+        self._requests = requests
         self._provider = provider
         self._part_bytes = part_bytes
         self._on_progress = on_progress
         self._ledger = Ledger(writer)
-        self._rows = Rows()
-        self._under_way: deque[Future[list[Undecoded]]] = deque()
+        self._part = PartRows()
+        self._submitted: deque[Future[list[Undecoded]]] = deque()
         self._committer = Committer(writer)
 
-    def run(self, sources: Sequence[Source], requests: Collection[Source]) -> None:
-        """Import the files, then note what was asked in `requests` and answered nowhere."""
+    def run(self, sources: Sequence[Source], input_files: Collection[Source]) -> None:
+        """Import the files, then add a failure for each request of `input_files` that no file answers."""
         state = "interrupted"
         try:
             for source in sources:
-                self._import_file(source, is_requests=source in requests)
-            self._note_unanswered()
-            self._flush()
-            while self._under_way:
-                self._await_first()
+                self._import_file(source, is_input_file=source in input_files)
+            self._add_unanswered()
+            self._submit_part()
+            while self._submitted:
+                self._await_oldest_part()
             state = "finished"
         finally:
             self._committer.close()
@@ -110,79 +106,79 @@ class ImportSession:
         self.summary.completions = counts.completions
         self.summary.tokens = counts.tokens
 
-    def _import_file(self, source: Source, *, is_requests: bool) -> None:
+    def _import_file(self, source: Source, *, is_input_file: bool) -> None:
         copies: Counter[bytes] = Counter()
-        reader, counted = open_file(source.path)
+        reader, content = source.open()
         records = 0
         with reader:
-            for record in read_records(items_of(reader)):
-                if not (is_requests and record.input):
+            for record in read_records(read_items(reader)):
+                if not (is_input_file and record.is_batch_input):
                     records += 1
                     self._add(source.name, record, copies)
         self.summary.files += 1
-        self.summary.size += counted.size
-        read = Input(source.name, records, counted.size, f"crc32:{counted.crc32:08x}")
-        self._rows.files.append(read)
+        self.summary.size += content.size
+        self._part.files.append(Input(source.name, records, content.size, f"crc32:{content.crc32:08x}"))
 
     def _add(self, file: str, record: Record, copies: Counter[bytes]) -> None:
+        """Add a record to the part, unless the run has it; `copies` counts equal records without any id in `file`."""
         self.summary.records += 1
-        if record.input:
-            wrong = "a Batch API request among responses; requests belong in a file of their own"
-            record = replace(record, problem=problem(f"line {record.place}: {wrong}", error_type=BAD_LINE))
+        if record.is_batch_input:
+            message = "a Batch API request among responses; requests belong in a file of their own"
+            record = replace(record, problem=recorded_error(f"line {record.place}: {message}", error_type=BAD_LINE))
         elif record.source == "batch":
-            record = self._with_request(record)
+            record = self._with_batch_request(record)
         digest, sha256 = body_digest(record.body)
-        record, request = self._with_digest(record)
+        record, request_digest = self._with_request_digest(record)
         copy = 0
-        if record.id is None and record.response_id is None:
-            copy = copies[digest + (request or b"")]
-            copies[digest + (request or b"")] += 1
-        slot = self._ledger.place(record, request, digest, copy)
-        if slot is None:
+        if record.prompt_id is None and record.response_id is None:
+            copy = copies[digest + (request_digest or b"")]
+            copies[digest + (request_digest or b"")] += 1
+        assignment = self._ledger.assign(record, request_digest, digest, copy)
+        if assignment is None:
             self.summary.already += 1
             return
         if record.problem is not None:
-            self._count(record.problem.error_type)
-        self._rows.add(file, record, slot, sha256=sha256, provider=self._provider)
-        if self._rows.weight >= self._part_bytes:
-            self._flush()
+            self._count_problem(record.problem.error_type)
+        self._part.add(file, record, assignment, sha256=sha256, provider=self._provider)
+        if self._part.size_bytes >= self._part_bytes:
+            self._submit_part()
 
-    def _with_request(self, record: Record) -> Record:
-        asked = self._inputs.get(record.id or "")
-        self.summary.ambiguous += len(asked) > 1
-        return replace(record, asked=asked[0]) if len(asked) == 1 else record
+    def _with_batch_request(self, record: Record) -> Record:
+        found = self._requests.get(record.prompt_id or "")
+        self.summary.ambiguous += len(found) > 1
+        return replace(record, request=found[0]) if len(found) == 1 else record
 
-    def _with_digest(self, record: Record) -> tuple[Record, bytes | None]:
-        """The digest of what was asked; a request that has no canonical form counts as not known."""
-        if record.asked is None:
+    def _with_request_digest(self, record: Record) -> tuple[Record, bytes | None]:
+        """The record and its request's digest; a request without a canonical form counts as unknown."""
+        if record.request is None:
             return record, None
         try:
-            return record, record.asked.digest(self._provider)
+            return record, record.request.digest(self._provider)
         except PromptError:
-            return replace(record, asked=None), None
+            return replace(record, request=None), None
 
-    def _note_unanswered(self) -> None:
-        """Failures for the requests of input files that no output has a line for, now or earlier."""
-        for custom_id, asked in self._inputs:
-            if not self._ledger.has(custom_id, asked.digest(self._provider)):
-                missing = problem("no line in any output or error file answers it", error_type="no_answer")
-                record = Record("", 0, b"", source="batch", id=custom_id, asked=asked, problem=missing)
+    def _add_unanswered(self) -> None:
+        """Add a failure for each request of the input files for which the run has no record."""
+        for custom_id, request in self._requests:
+            if not self._ledger.has_prompt(custom_id, request.digest(self._provider)):
+                missing = recorded_error("no line in any output or error file answers it", error_type="no_answer")
+                record = Record("", b"", source="batch", prompt_id=custom_id, request=request, problem=missing)
                 self._add("", record, Counter())
 
-    def _flush(self) -> None:
-        """Hand over what is read to be decoded and written, once there is room."""
-        rows, self._rows = self._rows, Rows()
-        while len(self._under_way) >= PARTS_IN_FLIGHT:
-            self._await_first()
-        self._under_way.append(self._committer.submit(rows.contents(self._ledger.next_index)))
+    def _submit_part(self) -> None:
+        """Submit the part to be decoded and written; waits while `PARTS_IN_FLIGHT` parts are under way."""
+        part, self._part = self._part, PartRows()
+        while len(self._submitted) >= PARTS_IN_FLIGHT:
+            self._await_oldest_part()
+        self._submitted.append(self._committer.submit(part.contents(self._ledger.next_index)))
 
-    def _await_first(self) -> None:
-        """Wait for the first part under way, and take note of what could not be decoded."""
-        for _, row in self._under_way.popleft().result():
-            self._ledger.failed(row["prompt_index"], row["sample_index"])
-            self._count(row["error_type"])
+    def _await_oldest_part(self) -> None:
+        """Wait until the oldest submitted part is written, and mark its answers that could not be decoded as failed."""
+        for _, row in self._submitted.popleft().result():
+            self._ledger.mark_failed(row["prompt_index"], row["sample_index"])
+            self._count_problem(row["error_type"])
         if self._on_progress is not None:
             self._on_progress(self.summary)
 
-    def _count(self, error_type: str) -> None:
+    def _count_problem(self, error_type: str) -> None:
         self.summary.problems[error_type] = self.summary.problems.get(error_type, 0) + 1

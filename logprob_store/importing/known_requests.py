@@ -1,7 +1,6 @@
-"""What was asked, where that is known: from a recorded pair, from a fixture, or from a Batch API input file.
+"""Requests that a recording holds: in a pair, in a fixture, or in a Batch API input file.
 
-Holds `Asked` and the requests of input files by custom_id, kept on disk so that memory does not grow with them. Leaves
-out what came back (`records`).
+Requests of input files lie on disk, by custom_id, so that memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from logprob_store.request import PATHS, provider_of, request_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ASKS: Final = {
+_ENDPOINT_BY_PROMPT_FIELD: Final = {
     "messages": "chat",
     "input": "responses",
     "prompt": "completions",
@@ -27,12 +26,12 @@ _ASKS: Final = {
     "inputs": "tgi",
     "text": "sglang",
 }
-"""The part of a body that holds the prompt, to the endpoint; a body without any is none that could be known again."""
+"""The field of a body that holds the prompt, and the endpoint that has it; a body without any is no usable request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request as it was recorded; `key` and `sample_index` only where the recording has them."""
+class RecordedRequest:
+    """A request as it was recorded; only fixtures have `key` and `sample_index`."""
 
     body: dict[str, Any]
     endpoint: str | None
@@ -42,11 +41,11 @@ class Asked:
 
     @property
     def prompt(self) -> Any:
-        """The messages, the text, or what else the prompt is; None if there is none."""
-        return next((self.body[name] for name in _ASKS if name in self.body), None)
+        """The messages, the text, or whatever else is the prompt; None if there is none."""
+        return next((self.body[name] for name in _ENDPOINT_BY_PROMPT_FIELD if name in self.body), None)
 
     def digest(self, provider: str) -> bytes:
-        """The identity of what was asked, whatever the sample.
+        """16 bytes that identify the request, whatever its sample; `provider` counts where the recording names none.
 
         Raises:
             PromptError: the body has no canonical form.
@@ -55,11 +54,11 @@ class Asked:
         return bytes.fromhex(key)[:16]
 
 
-def read_asked(value: Any, url: str | None = None) -> Asked | None:
-    """What a recorded request asked: a body, its JSON text, or an object with `body` and `url`; None if unclear.
+def read_request(value: Any, url: str | None = None) -> RecordedRequest | None:
+    """The request in a recorded value: a body, its JSON text, or an object with `body` and `url`; None if it is none.
 
-    >>> read_asked({"url": "/v1/chat/completions", "body": {"model": "m", "messages": []}})
-    Asked(body={'model': 'm', 'messages': []}, endpoint='chat', provider=None, key=None, sample_index=0)
+    >>> read_request({"url": "/v1/chat/completions", "body": {"model": "m", "messages": []}})
+    RecordedRequest(body={'model': 'm', 'messages': []}, endpoint='chat', provider=None, key=None, sample_index=0)
     """
     if isinstance(value, str):
         try:
@@ -68,18 +67,18 @@ def read_asked(value: Any, url: str | None = None) -> Asked | None:
             return None
     if not isinstance(value, dict):
         return None
-    if "body" in value and not any(name in value for name in _ASKS):
-        named = value.get("url", url)
-        return read_asked(value["body"], named if isinstance(named, str) else None)
-    if not any(name in value for name in _ASKS):
-        return None
-    endpoint, provider = _of_url(url)
-    endpoint = endpoint or next((_ASKS[name] for name in _ASKS if name in value), None)
-    return Asked(value, endpoint, provider)
+    field = next((name for name in _ENDPOINT_BY_PROMPT_FIELD if name in value), None)
+    if field is None:
+        if "body" not in value:
+            return None
+        own_url = value.get("url", url)
+        return read_request(value["body"], own_url if isinstance(own_url, str) else None)
+    endpoint, provider = _endpoint_and_provider(url)
+    return RecordedRequest(value, endpoint or _ENDPOINT_BY_PROMPT_FIELD[field], provider)
 
 
-def _of_url(url: str | None) -> tuple[str | None, str | None]:
-    """Endpoint and provider; a Batch API url is a path, and names no provider."""
+def _endpoint_and_provider(url: str | None) -> tuple[str | None, str | None]:
+    """Endpoint and provider of a URL; in the Batch API it is a path alone, which names no provider."""
     if url is None:
         return None, None
     for endpoint, path in PATHS.items():
@@ -89,34 +88,38 @@ def _of_url(url: str | None) -> tuple[str | None, str | None]:
     return None, None
 
 
-class BatchInputs:
-    """The requests of Batch API input files by custom_id, in a temporary database that goes when it is closed."""
+class BatchRequests:
+    """The requests of Batch API input files by custom_id, in a temporary database that `close` deletes."""
 
     def __init__(self) -> None:
-        self._rows = sqlite3.connect("")
-        self._rows.execute("CREATE TABLE asked (id TEXT, digest BLOB, line BLOB, place INT, PRIMARY KEY (id, digest))")
-        self.count = 0
+        self._database = sqlite3.connect("")
+        self._database.execute(
+            "CREATE TABLE requests (id TEXT, digest BLOB, line BLOB, place INT, PRIMARY KEY (id, digest))"
+        )
+        self._added = 0
 
-    def add(self, custom_id: str, asked: Asked) -> None:
-        """Note a request; the same one under the same id counts once."""
+    def add(self, custom_id: str, request: RecordedRequest) -> None:
+        """Add a request; an equal one under the same id counts once, and one without a canonical form not at all."""
         try:
-            digest = asked.digest("")
+            digest = request.digest("")
         except PromptError:
             return
-        line = msgspec.json.encode([asked.body, asked.endpoint])
-        self._rows.execute("INSERT OR IGNORE INTO asked VALUES (?, ?, ?, ?)", (custom_id, digest, line, self.count))
-        self.count += 1
+        line = msgspec.json.encode([request.body, request.endpoint])
+        self._database.execute(
+            "INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?)", (custom_id, digest, line, self._added)
+        )
+        self._added += 1
 
-    def get(self, custom_id: str) -> list[Asked]:
-        """What was asked under an id: nothing, one request, or several that differ."""
-        rows = self._rows.execute("SELECT line FROM asked WHERE id = ?", (custom_id,))
-        return [Asked(*msgspec.json.decode(line)) for (line,) in rows]
+    def get(self, custom_id: str) -> list[RecordedRequest]:
+        """The different requests under an id: none, one or several."""
+        rows = self._database.execute("SELECT line FROM requests WHERE id = ?", (custom_id,))
+        return [RecordedRequest(*msgspec.json.decode(line)) for (line,) in rows]
 
-    def __iter__(self) -> Iterator[tuple[str, Asked]]:
-        """All of them, in the order in which they were added."""
-        for custom_id, line in self._rows.execute("SELECT id, line FROM asked ORDER BY place"):
-            yield custom_id, Asked(*msgspec.json.decode(line))
+    def __iter__(self) -> Iterator[tuple[str, RecordedRequest]]:
+        """All ids and requests, in the order in which they were added."""
+        for custom_id, line in self._database.execute("SELECT id, line FROM requests ORDER BY place"):
+            yield custom_id, RecordedRequest(*msgspec.json.decode(line))
 
     def close(self) -> None:
-        """Let go of the database."""
-        self._rows.close()
+        """Close and delete the database."""
+        self._database.close()

@@ -1,14 +1,15 @@
-"""What a run of imports has already, and which prompt a record belongs to.
+"""The answers that a run of imports has, and the prompt that each further record belongs to.
 
-Holds the two questions that make importing repeatable. Memory grows by some 100 bytes an answer, and as much again for
-a prompt that has an id or a known request. Leaves out writing.
+The ledger answers two questions, which make importing repeatable (docs/decisions/0007-import-identity.md). It takes
+some 100 bytes of memory an answer, and as much again for a prompt that has an id or a known request.
 
-*Is it there already?* An answer is known by the id of its prompt, if the recording gives one, and its body, white space
-between values aside. One that has neither a prompt's id nor an id of its own counts as often as it stands in a file.
+*Does the run have this answer?* An answer is identified by its body, white space between values aside, and by the id of
+its prompt if the recording gives one. Answers with neither a prompt id nor a response id count as often as they stand
+in a file.
 
-*Whose answer is it?* Records with one id are of one prompt, unless their requests are known and differ; so are records
-without an id that ask the same. A further answer to a prompt is a further sample; a failure is open until there is one.
-Anything else is a prompt of its own.
+*To which prompt does it belong?* Records with the same prompt id belong to one prompt, unless their requests are known
+and differ; so do records without an id that have the same request. Any other record is a prompt of its own. A further
+answer to a prompt is a further sample. A failure stays open until its prompt has an answer.
 """
 
 from __future__ import annotations
@@ -32,18 +33,17 @@ _DIGEST_BYTES: Final = 16
 
 
 @dataclass(slots=True)
-class Prompt:
-    """A prompt that may get further records; `samples` counts the slots its answers and failures have taken."""
+class KnownPrompt:
+    """A prompt to which further records may belong; `samples` counts the sample indexes that are taken."""
 
     index: int
-    digest: bytes
-    request: bytes | None
+    request_digest: bytes | None
     samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """Where a record goes; `prompt_digest` is None for a prompt of its own."""
+class Assignment:
+    """The prompt and sample that a record gets; `prompt_digest` is None if no later record can belong to the prompt."""
 
     prompt_index: int
     sample_index: int
@@ -54,119 +54,111 @@ class Slot:
 
 
 class Ledger:
-    """The answers and prompts of a run; it has to be told of failures that show only in decoding."""
+    """The answers and prompts of a run; `mark_failed` tells it of failures that only decoding finds."""
 
     def __init__(self, writer: RunWriter) -> None:
         self.next_index = writer.manifest.prompts_read
         self._answers: set[bytes] = set()
-        self._prompts: dict[bytes, Prompt] = {}
-        self._open: dict[int, set[int]] = {}
-        self._read(writer)
+        self._prompts: dict[bytes, KnownPrompt] = {}
+        self._failed_samples: dict[int, set[int]] = {}
+        self._load(writer)
 
-    def place(self, record: Record, request: bytes | None, body: bytes, copy: int) -> Slot | None:
-        """The slot for a record, None if it is there already.
+    def assign(self, record: Record, request_digest: bytes | None, body: bytes, copy: int) -> Assignment | None:
+        """The prompt and sample of a record, or None if the run has the record already.
 
         Args:
-            record: what to place.
-            request: the digest of what was asked, if known.
+            record: an answer or a failure.
+            request_digest: the digest of its request, if that is known.
             body: the digest of its body.
-            copy: how many like it came before in the same file.
+            copy: how many equal records came before it in the same file.
         """
-        answer = _digest(record.id, body) if record.id else body
-        if record.id is None and record.response_id is None:
-            answer = _digest(request, body, str(copy))
+        answer = _digest(record.prompt_id, body) if record.prompt_id else body
+        if record.prompt_id is None and record.response_id is None:
+            answer = _digest(request_digest, body, str(copy))
         if answer in self._answers:
             return None
         self._answers.add(answer)
-        key, prompt = self._find(record.id, request)
-        if key is None:
-            self.next_index += 1
-            return Slot(
-                self.next_index - 1,
-                0,
-                is_new_prompt=True,
-                answer_digest=answer,
-                prompt_digest=None,
-                request_digest=request,
-            )
+        key, prompt = self._find_prompt(record.prompt_id, request_digest)
         is_new = prompt is None
         if prompt is None:
-            prompt = self._prompts[key] = Prompt(self.next_index, key, request)
+            prompt = KnownPrompt(self.next_index, request_digest)
             self.next_index += 1
-        prompt.request = prompt.request or request
-        sample = self._sample(prompt, failed=record.problem is not None)
-        return Slot(
-            prompt.index, sample, is_new_prompt=is_new, answer_digest=answer, prompt_digest=key, request_digest=request
-        )
+        if key is None:
+            return Assignment(prompt.index, 0, is_new, answer, None, request_digest)
+        self._prompts[key] = prompt
+        prompt.request_digest = prompt.request_digest or request_digest
+        sample = self._next_sample(prompt, failed=record.problem is not None)
+        return Assignment(prompt.index, sample, is_new, answer, key, request_digest)
 
-    def has(self, prompt_id: str, request: bytes | None) -> bool:
-        """Whether there is any record for a prompt."""
-        return self._find(prompt_id, request)[1] is not None
+    def has_prompt(self, prompt_id: str, request_digest: bytes | None) -> bool:
+        """Whether the run has any record for a prompt."""
+        return self._find_prompt(prompt_id, request_digest)[1] is not None
 
-    def failed(self, prompt_index: int, sample_index: int) -> None:
-        """Note that a placed answer could not be decoded: the next answer to its prompt takes its place."""
-        self._open.setdefault(prompt_index, set()).add(sample_index)
+    def mark_failed(self, prompt_index: int, sample_index: int) -> None:
+        """Mark a sample as failed, so that the next answer to its prompt takes its place."""
+        self._failed_samples.setdefault(prompt_index, set()).add(sample_index)
 
-    def _find(self, prompt_id: str | None, request: bytes | None) -> tuple[bytes | None, Prompt | None]:
-        """The key of a prompt, None where nothing names it, and the prompt if there is one."""
+    def _find_prompt(
+        self, prompt_id: str | None, request_digest: bytes | None
+    ) -> tuple[bytes | None, KnownPrompt | None]:
+        """The key of a record's prompt, None if nothing identifies it, and the prompt if the run has it."""
         if prompt_id is None:
-            return request, None if request is None else self._prompts.get(request)
+            return request_digest, None if request_digest is None else self._prompts.get(request_digest)
         key = _digest("id", prompt_id)
         prompt = self._prompts.get(key)
-        if prompt is not None and request is not None and prompt.request not in {None, request}:
-            key = _digest("id", prompt_id, request)
+        if prompt is not None and request_digest is not None and prompt.request_digest not in {None, request_digest}:
+            key = _digest("id", prompt_id, request_digest)
             prompt = self._prompts.get(key)
         return key, prompt
 
-    def _sample(self, prompt: Prompt, *, failed: bool) -> int:
-        """The next sample; a failure stands in the first, where an answer makes good of it."""
+    def _next_sample(self, prompt: KnownPrompt, *, failed: bool) -> int:
+        """The sample index of a record: 0 for a failure; for an answer that of a failed sample, or else the next."""
         if failed:
             if not prompt.samples:
                 prompt.samples = 1
-                self.failed(prompt.index, 0)
+                self.mark_failed(prompt.index, 0)
             return 0
-        if waiting := self._open.get(prompt.index):
-            sample = min(waiting)
-            waiting.discard(sample)
+        if failed_samples := self._failed_samples.get(prompt.index):
+            sample = min(failed_samples)
+            failed_samples.discard(sample)
             return sample
         prompt.samples += 1
         return prompt.samples - 1
 
-    def _read(self, writer: RunWriter) -> None:
-        """Take up what earlier sessions committed."""
+    def _load(self, writer: RunWriter) -> None:
+        """Load what earlier imports committed."""
         rows = StoreTables(writer.store, (writer.manifest,)).imports
         last = rows.select(pl.col("prompt_index").max()).collect().item()
-        # A repair may have taken out prompt rows and left answers: no index is given twice.
+        # A repair may have removed rows of prompts and kept their answers; no index is given twice.
         self.next_index = max(self.next_index, 0 if last is None else last + 1)
         self._answers.update(rows.select("answer_digest").collect()["answer_digest"])
-        named = rows.filter(pl.col("prompt_digest").is_not_null())
-        merged = named.group_by("prompt_digest").agg(
+        identified = rows.filter(pl.col("prompt_digest").is_not_null())
+        prompts = identified.group_by("prompt_digest").agg(
             pl.col("prompt_index").first(),
             pl.col("request_digest").drop_nulls().first(),
             pl.col("sample_index").max() + 1,
         )
-        for digest, index, request, samples in merged.collect().iter_rows():
-            self._prompts[digest] = Prompt(index, digest, request, samples)
-        again = {prompt.index for prompt in self._prompts.values()}
+        for digest, index, request_digest, samples in prompts.collect().iter_rows():
+            self._prompts[digest] = KnownPrompt(index, request_digest, samples)
+        known_indexes = {prompt.index for prompt in self._prompts.values()}
         for call in writer.open_failures:
             index, sample = call_of_number(call, writer.manifest.samples)
-            if index in again:
-                self.failed(index, sample)
+            if index in known_indexes:
+                self.mark_failed(index, sample)
 
 
 def body_digest(content: bytes) -> tuple[bytes, str]:
-    """Digest of a body, white space between values aside, for comparing; and its sha256 as hexadecimal digits.
+    """A digest of 16 bytes of a body, white space between values aside, and its whole sha256 in hexadecimal.
 
     >>> body_digest(b'{"a": 1}') == body_digest(b'{"a":1}')
     True
     """
-    # A stream of events, or what JSON has no numbers for, is taken as it stands.
+    # An event stream, and JSON with NaN or Infinity, is hashed as it stands.
     with contextlib.suppress(msgspec.DecodeError, RecursionError):
         content = msgspec.json.format(content, indent=-1)
-    whole = hashlib.sha256(content)
-    return whole.digest()[:_DIGEST_BYTES], whole.hexdigest()
+    sha256 = hashlib.sha256(content)
+    return sha256.digest()[:_DIGEST_BYTES], sha256.hexdigest()
 
 
 def _digest(*parts: bytes | str | None) -> bytes:
-    whole = hashlib.sha256(msgspec.json.encode(parts))
-    return whole.digest()[:_DIGEST_BYTES]
+    return hashlib.sha256(msgspec.json.encode(parts)).digest()[:_DIGEST_BYTES]

@@ -1,7 +1,4 @@
-"""A file as bytes, whatever it is packed in, read block by block and counted.
-
-Holds opening, gzip, zstd, the byte order mark and the checksum. Leaves out what the bytes mean (`sources`).
-"""
+"""Files as decompressed bytes, read a block at a time: plain, gzip or zstd, with their size and checksum."""
 
 from __future__ import annotations
 
@@ -19,25 +16,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLOCK_BYTES: Final = 1 << 20
-"""Read at once; what is held of a file is one block and one line."""
+"""Bytes of one read; of a file, one block and one line are in memory."""
 
 DAMAGED: Final = (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
-"""What reading raises when a compressed file is broken off or spoilt."""
+"""What reading raises when a compressed file is truncated or corrupt."""
 
-_PACKED_BYTES: Final = 1 << 16
-_GZIP: Final = b"\x1f\x8b"
-_ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_UTF8_MARK: Final = b"\xef\xbb\xbf"
+_COMPRESSED_BLOCK_BYTES: Final = 1 << 16
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-class _Stream(Protocol):
+class _Closeable(Protocol):
     def close(self) -> None: ...
 
 
-class Counted(io.RawIOBase):
+class CountingStream(io.RawIOBase):
     """A stream that counts what is read through it: `size` in bytes, and `crc32`."""
 
-    def __init__(self, stream: _Stream, read_into: Callable[[Any], int | None], file: _Stream) -> None:
+    def __init__(self, stream: _Closeable, read_into: Callable[[Any], int | None], file: _Closeable) -> None:
         self._stream = stream
         self._read_into = read_into
         self._file = file
@@ -45,25 +42,25 @@ class Counted(io.RawIOBase):
         self.crc32 = 0
 
     def readable(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Read the next block."""
+        """Read the next block into `buffer`; returns its size in bytes."""
         count = self._read_into(buffer) or 0
         self.crc32 = zlib.crc32(memoryview(buffer)[:count], self.crc32)
         self.size += count
         return count
 
     def close(self) -> None:
-        """Close the file below, too."""
+        """Close the stream and the file below it."""
         self._stream.close()
         self._file.close()
         super().close()
 
 
-class _Unpacked(io.RawIOBase):
-    """A zstd file of one or more frames, unpacked; unlike zstandard's own reader, it tells a file that is cut short."""
+class _ZstdStream(io.RawIOBase):
+    """The content of a zstd file of one or more frames; unlike zstandard's reader, it raises at a truncated file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -75,30 +72,30 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         while not self._ready:
-            packed = (self._frame.unused_data if self._frame is not None and self._frame.eof else b"") or (
-                self._file.read(_PACKED_BYTES)
+            compressed = (self._frame.unused_data if self._frame is not None and self._frame.eof else b"") or (
+                self._file.read(_COMPRESSED_BLOCK_BYTES)
             )
-            if not packed:
+            if not compressed:
                 if self._frame is not None and not self._frame.eof:
                     raise EOFError("it ends in the middle of a zstd frame")
                 return 0
             if self._frame is None or self._frame.eof:
                 self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._ready = memoryview(self._frame.decompress(packed))
+            self._ready = memoryview(self._frame.decompress(compressed))
         count = min(len(buffer), len(self._ready))
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
         return count
 
 
-def open_file(path: Path) -> tuple[io.BufferedReader, Counted]:
-    """Open a file: plain, gzip or zstd, by its first bytes.
+def open_file(path: Path) -> tuple[io.BufferedReader, CountingStream]:
+    """Open a file; its first bytes tell whether it is plain, gzip or zstd.
 
     Returns:
-        The unpacked content, and the count of what has been read of it.
+        A reader of the decompressed content, and the stream that counts what has been read.
 
     Raises:
-        InputError: it cannot be opened.
+        InputError: the file cannot be opened.
     """
     try:
         raw = path.open("rb")
@@ -106,24 +103,24 @@ def open_file(path: Path) -> tuple[io.BufferedReader, Counted]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     stream: Any = raw
-    if magic.startswith(_GZIP):
+    if magic.startswith(_GZIP_MAGIC):
         stream = gzip.GzipFile(fileobj=raw)
-        # One read below at a time: what comes before a damaged place is then delivered.
-        counted = Counted(stream, stream.readinto1, raw)
-        return io.BufferedReader(counted, BLOCK_BYTES), counted
-    if magic == _ZSTD:
-        stream = _Unpacked(raw)
-    counted = Counted(stream, stream.readinto, raw)
-    return io.BufferedReader(counted, BLOCK_BYTES), counted
+        # readinto1 reads the file once a call, so that all content before a damaged place is returned first.
+        counting = CountingStream(stream, stream.readinto1, raw)
+        return io.BufferedReader(counting, BLOCK_BYTES), counting
+    if magic == _ZSTD_MAGIC:
+        stream = _ZstdStream(raw)
+    counting = CountingStream(stream, stream.readinto, raw)
+    return io.BufferedReader(counting, BLOCK_BYTES), counting
 
 
-def skip_mark(reader: io.BufferedReader) -> None:
-    r"""Pass over a UTF-8 byte order mark, if there is one.
+def skip_byte_order_mark(reader: io.BufferedReader) -> None:
+    r"""Skip a UTF-8 byte order mark if the content starts with one.
 
     >>> reader = io.BufferedReader(io.BytesIO(b"\xef\xbb\xbf{}"))
-    >>> skip_mark(reader)
+    >>> skip_byte_order_mark(reader)
     >>> reader.read()
     b'{}'
     """
-    if reader.peek(len(_UTF8_MARK)).startswith(_UTF8_MARK):
-        reader.read(len(_UTF8_MARK))
+    if reader.peek(len(_BYTE_ORDER_MARK)).startswith(_BYTE_ORDER_MARK):
+        reader.read(len(_BYTE_ORDER_MARK))

@@ -1,13 +1,14 @@
-"""Files and folders as items: one JSON value, or one recorded stream of events, each with the line it starts on.
+"""The files to import, and their items: one JSON value or one recorded event stream each, with the line it starts on.
 
-Holds which files a folder gives, how a file is laid out (seen from its content, never from its name) and taking it
-apart. Leaves out what an item is (`records`).
+The content of a file tells its layout; its name does not:
 
-| layout | seen by | read |
+| layout | recognised by | read |
 |---|---|---|
 | JSON Lines | the first line is JSON by itself | line by line, in bounded memory |
-| document | a value over several lines, several such after each other, or a list of values | whole |
-| events | server-sent events | one stream at a time: it ends with `[DONE]` or the file |
+| document | a value over several lines, several such values in sequence, or a list of values | as a whole |
+| events | server-sent events | a stream at a time: it ends with `[DONE]` or with the file |
+
+What an item means is decided in `records`.
 """
 
 from __future__ import annotations
@@ -22,69 +23,76 @@ import msgspec
 
 from logprob_store.decode.formats.body import excerpt, loads
 from logprob_store.errors import DecodeError, InputError
-from logprob_store.importing.packed_files import DAMAGED, skip_mark
+from logprob_store.importing.packed_files import DAMAGED, open_file, skip_byte_order_mark
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator, Sequence
 
+    from logprob_store.importing.packed_files import CountingStream
+
 SUFFIXES: Final = (".json", ".jsonl", ".ndjson", ".sse", ".txt")
-PACKED: Final = ("", ".gz", ".zst")
-"""What a folder gives: names that end in one of SUFFIXES, and then one of these."""
+COMPRESSION_SUFFIXES: Final = ("", ".gz", ".zst")
+"""In a folder, names are searched that end in one of SUFFIXES followed by one of these."""
 
 UNKNOWN_FORMAT: Final = "unknown_format"
-"""The error_type of a whole file that is nothing known."""
+"""The error_type of a file in no known format."""
 
 _EVENT: Final = re.compile(rb"(?:data|event|id|retry)?:")
 _SPACE: Final = re.compile(r"\s*")
 _DONE: Final = b"[DONE]"
-_EXCERPT: Final = 200
-_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_ONE: Final = msgspec.json.Decoder(msgspec.Raw)
+_EXCERPT_BYTES: Final = 200
+_LIST_DECODER: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_VALUE_DECODER: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to import; `name` is what its rows say they come from."""
+    """A file to import; `name` stands in the `file` column of its rows."""
 
     path: Path
     name: str
 
+    def open(self) -> tuple[io.BufferedReader, CountingStream]:
+        """Open the file, as `open_file`."""
+        return open_file(self.path)
+
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One JSON value as it stands in a file, or one stream of events, or what could not be read.
+class SourceItem:
+    """One JSON value as it stands in a file, one event stream, or what could not be read.
 
-    `line` counts from 1, `element` from 0 in a list that begins on that line; `unknown` says it of the whole file.
+    `line` counts from 1, `element` from 0 in a list that begins on that line. `is_unknown_format` is about the whole
+    file.
     """
 
     line: int
     content: bytes
     element: int | None = None
-    events: bool = False
+    is_events: bool = False
     problem: str | None = None
-    unknown: bool = False
+    is_unknown_format: bool = False
 
     @property
     def place(self) -> str:
-        """Line and element, as they stand in messages and ids.
+        """Line and element, as messages and ids have them.
 
-        >>> Item(3, b"").place, Item(3, b"", 0).place
+        >>> SourceItem(3, b"").place, SourceItem(3, b"", 0).place
         ('3', '3[0]')
         """
         return f"{self.line}" if self.element is None else f"{self.line}[{self.element}]"
 
 
 def find_sources(paths: Sequence[str | Path]) -> list[Source]:
-    """The files at these paths, folders searched to the bottom and sorted; a file that is named twice counts once.
+    """The files at these paths; folders are searched to any depth and sorted, and a file named twice counts once.
 
     Raises:
-        InputError: a path is not there, a folder has nothing to import, or no path was given.
+        InputError: a path does not exist, a folder has nothing to import, or no path was given.
     """
     found: dict[Path, Source] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and _is_named_so(file.name))
+            files = sorted(file for file in path.rglob("*") if file.is_file() and _has_known_suffix(file.name))
             if not files:
                 raise InputError(f"{path} holds nothing to import: no file that ends in {', '.join(SUFFIXES)}")
             sources = [Source(file, f"{path.resolve().name}/{file.relative_to(path).as_posix()}") for file in files]
@@ -99,118 +107,123 @@ def find_sources(paths: Sequence[str | Path]) -> list[Source]:
     return list(found.values())
 
 
-def is_known(head: bytes) -> bool:
-    """Whether a file that starts like this is anything that can be imported.
+def is_known_format(head: bytes) -> bool:
+    """Whether a file that starts like this may hold something to import.
 
-    >>> is_known(b'{"id": 1}'), is_known(b"data: {}"), is_known(b"name,score"), is_known(b"")
-    (True, True, False, True)
+    >>> [is_known_format(head) for head in (b'{"id": 1}', b"data: {}", b"name,score", b"")]
+    [True, True, False, True]
     """
     lines = head.split(b"\n")
     return not head.strip() or any(_EVENT.match(line) or line.lstrip()[:1] in (b"{", b"[") for line in lines)
 
 
-def items_of(reader: io.BufferedReader) -> Iterator[Item]:
-    """The items of an opened file, in order; what cannot be read is an item with a `problem`."""
+def read_items(reader: io.BufferedReader) -> Iterator[SourceItem]:
+    """The items of an open file, in order; what cannot be read is an item with a `problem`."""
     line = 1
     try:
-        skip_mark(reader)
+        skip_byte_order_mark(reader)
         head = reader.peek(1)
-        if not is_known(head):
-            yield Item(1, head[:_EXCERPT], problem=f"is no JSON and no stream of events: {excerpt(head)}", unknown=True)
+        if not is_known_format(head):
+            problem = f"is no JSON and no stream of events: {excerpt(head)}"
+            yield SourceItem(1, head[:_EXCERPT_BYTES], problem=problem, is_unknown_format=True)
             return
-        for item in _layout(head)(reader):
+        for item in _layout_reader(head)(reader):
             line = item.line
             yield item
     except DAMAGED as error:
-        yield Item(line, b"", problem=f"the file is damaged: {error}")
+        yield SourceItem(line, b"", problem=f"the file is damaged: {error}")
 
 
-def _is_named_so(name: str) -> bool:
-    return not name.startswith(".") and any(name.lower().endswith(one + two) for one in SUFFIXES for two in PACKED)
+def _has_known_suffix(name: str) -> bool:
+    suffixes = (suffix + compression for suffix in SUFFIXES for compression in COMPRESSION_SUFFIXES)
+    return not name.startswith(".") and any(name.lower().endswith(suffix) for suffix in suffixes)
 
 
-def _layout(head: bytes) -> Callable[[io.BufferedReader], Iterator[Item]]:
-    """How a file that starts like this is to be taken apart."""
+def _layout_reader(head: bytes) -> Callable[[io.BufferedReader], Iterator[SourceItem]]:
+    """The reader for the layout of a file that starts like this."""
     lines = [line.strip() for line in head.split(b"\n")]
-    whole = lines[:-1] or lines  # the last may go on beyond the head
-    first, *rest = [line for line in whole if line] or [b""]
+    complete = lines[:-1] or lines  # the last line may go on beyond the head
+    first, *rest = [line for line in complete if line] or [b""]
     if _EVENT.match(first):
-        return _events
+        return _read_events
     if first[:1] not in (b"{", b"[") or _is_json(first) or len(lines) == 1:
-        one_long_list = first[:1] == b"[" and not _is_json(first)
-        return _documents if one_long_list else _lines
-    # A value printed over several lines goes on with a name or a bracket; a damaged first line does not.
-    return _lines if first[:1] == b"{" and rest and rest[0][:1] == b"{" else _documents
+        is_one_long_list = first[:1] == b"[" and not _is_json(first)
+        return _read_document if is_one_long_list else _read_lines
+    # The second line of a value printed over several lines starts with a key or a bracket. If it starts with a brace,
+    # the first line is a damaged one of JSON Lines.
+    return _read_lines if first[:1] == b"{" and rest and rest[0][:1] == b"{" else _read_document
 
 
-def _lines(reader: io.BufferedReader) -> Iterator[Item]:
+def _read_lines(reader: io.BufferedReader) -> Iterator[SourceItem]:
     for number, line in enumerate(reader, start=1):
         content = line.strip()
         if content.startswith(b"["):
-            yield from _listed(number, content)
+            yield from _list_items(number, content)
         elif content:
-            yield Item(number, content)
+            yield SourceItem(number, content)
 
 
-def _events(reader: io.BufferedReader) -> Iterator[Item]:
-    held: list[bytes] = []
+def _read_events(reader: io.BufferedReader) -> Iterator[SourceItem]:
+    stream: list[bytes] = []
     first = 1
     for number, line in enumerate(reader, start=1):
-        if not held and not line.strip():
+        if not stream and not line.strip():
             continue
-        first = first if held else number
-        held.append(line)
+        first = first if stream else number
+        stream.append(line)
         if line.strip().endswith(_DONE) and line.startswith(b"data:"):
-            yield Item(first, b"".join(held), events=True)
-            held = []
-    if any(line.startswith(b"data:") for line in held):
-        yield Item(first, b"".join(held), events=True)
+            yield SourceItem(first, b"".join(stream), is_events=True)
+            stream = []
+    if any(line.startswith(b"data:") for line in stream):
+        yield SourceItem(first, b"".join(stream), is_events=True)
 
 
-def _documents(reader: io.BufferedReader) -> Iterator[Item]:
-    """A value that is printed over several lines, several of them after each other, or a list of values."""
+def _read_document(reader: io.BufferedReader) -> Iterator[SourceItem]:
+    """A value printed over several lines, several such values in sequence, or a list of values."""
     content = reader.read().strip()
     if content.startswith(b"["):
-        yield from _listed(1, content)
+        yield from _list_items(1, content)
     elif _is_json(content):
-        yield Item(1, content)
+        yield SourceItem(1, content)
     else:
-        yield from _one_after_the_other(content)
+        yield from _concatenated_items(content)
 
 
-def _listed(line: int, content: bytes) -> Iterator[Item]:
+def _list_items(line: int, content: bytes) -> Iterator[SourceItem]:
     try:
-        elements = _LIST.decode(content)
+        elements = _LIST_DECODER.decode(content)
     except (msgspec.DecodeError, RecursionError):
         try:
             elements = [msgspec.Raw(json.dumps(element).encode()) for element in loads(content)]
         except DecodeError as error:
-            yield Item(line, content, problem=str(error))
+            yield SourceItem(line, content, problem=str(error))
             return
     for number, element in enumerate(elements):
-        yield Item(line, bytes(element), number)
+        yield SourceItem(line, bytes(element), number)
 
 
-def _one_after_the_other(content: bytes) -> Iterator[Item]:
-    text, at, line = content.decode(errors="replace"), 0, 1
+def _concatenated_items(content: bytes) -> Iterator[SourceItem]:
+    """The values of a document that holds several in sequence."""
+    text, start, line = content.decode(errors="replace"), 0, 1
     decoder = json.JSONDecoder()
-    while at < len(text):
+    while start < len(text):
         try:
-            _, end = decoder.raw_decode(text, at)
+            _, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
-            place = getattr(error, "lineno", line)
-            yield Item(line, text[at:].encode(), problem=f"no JSON: {error} (line {place} of the file)")
+            error_line = getattr(error, "lineno", line)
+            problem = f"no JSON: {error} (line {error_line} of the file)"
+            yield SourceItem(line, text[start:].encode(), problem=problem)
             return
-        yield Item(line, text[at:end].encode())
+        yield SourceItem(line, text[start:end].encode())
         space = _SPACE.match(text, end)
         end = end if space is None else space.end()
-        line += text.count("\n", at, end)
-        at = end
+        line += text.count("\n", start, end)
+        start = end
 
 
 def _is_json(content: bytes) -> bool:
     try:
-        _ONE.decode(content)
+        _VALUE_DECODER.decode(content)
     except (msgspec.DecodeError, RecursionError):
         try:
             loads(content)

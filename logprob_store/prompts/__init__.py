@@ -1,6 +1,6 @@
-"""From Parquet to prompts: which files, what their columns mean, and what each row asks.
+"""From Parquet files to prompts.
 
-`files` finds, `unifying` and `columns` check columns, `ids` checks ids, `counting` counts continuations, `scanning`
-reads rows, `values` and `rows` turn them into what is asked, `reading` hands out batches. Left out: the body that is
-sent (`request`).
+`input_files` finds the files, `columns` checks what they hold, `ids` checks the ids, `scanning` reads the rows,
+`template` and `prompt` turn a row into a prompt, and `batches` yields the prompts, a batch at a time. The body of a
+request is built in `logprob_store.request`.
 """

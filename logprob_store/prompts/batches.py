@@ -1,35 +1,37 @@
-"""The prompts of a job, a batch at a time.
-
-Holds `read_prompts` and `PromptBatch`. Leaves out finding files (`files`), scanning them (`scanning`), and what a row
-asks (`rows`).
-"""
+"""The prompts of a job, a batch at a time, each batch with the columns to keep."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from logprob_store.errors import PromptError, PromptsError
 from logprob_store.prompts.columns import checked_schema
 from logprob_store.prompts.ids import id_texts, null_rows, refuse_nulls
-from logprob_store.prompts.prompt import Prompt, asked, asker, candidates_of
-from logprob_store.prompts.scanning import scan
-from logprob_store.prompts.values import column_values
+from logprob_store.prompts.prompt import (
+    NOT_UTF8,
+    Prompt,
+    candidates_of,
+    check_utf8,
+    message_builder,
+    params_of,
+)
+from logprob_store.prompts.scanning import scan_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from logprob_store.prompts.columns import Columns
     from logprob_store.prompts.input_files import InputFile
-    from logprob_store.prompts.prompt import Ask
-    from logprob_store.prompts.scanning import Rows
+    from logprob_store.prompts.prompt import MessageBuilder
+    from logprob_store.prompts.scanning import RowBatch
 
 
 @dataclass(frozen=True, slots=True)
 class PromptBatch:
-    """Consecutive prompts of one file, and the kept columns of the same rows, in the input's types."""
+    """Consecutive prompts of one file, and the kept columns of the same rows with their types in the file."""
 
     prompts: list[Prompt]
     kept: pa.Table
@@ -47,16 +49,16 @@ def read_prompts(
     """The prompts with `skip <= index < limit`, at most `batch_rows` at a time.
 
     Args:
-        inputs: what `find_inputs` found.
+        inputs: the files, as `find_inputs` returns them.
         columns: what the columns mean.
         endpoint: chat, responses or completions.
-        skip: rows to pass over; whole files and row groups of them are not read.
+        skip: rows to pass over; files and row groups that end before it are not read.
         limit: the index to stop before, counted from row 0 whatever `skip` is.
-        batch_rows: what bounds the memory; a batch never spans two files.
+        batch_rows: the most rows in a batch, which bounds the memory; a batch never spans two files.
 
     Raises:
-        PromptsError: as `kept_schema`; or the columns do not suit the endpoint; or, while reading, a file is
-            damaged, an id is null, or a kept text is not UTF-8.
+        PromptsError: as `kept_schema`, or the columns do not suit the endpoint; while reading, a file is damaged, an
+            id is null, or a kept text is not UTF-8.
 
     >>> import tempfile, pyarrow.parquet as pq
     >>> from pathlib import Path
@@ -64,48 +66,81 @@ def read_prompts(
     >>> from logprob_store.prompts.input_files import find_inputs
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     pq.write_table(pa.table({"country": ["France", None]}), Path(folder) / "a.parquet")
-    ...     about = Columns(template="Capital of {country}?")
-    ...     found = find_inputs("*.parquet", base=Path(folder))
-    ...     (batch,) = read_prompts(found, about, endpoint="chat")
+    ...     columns = Columns(template="Capital of {country}?")
+    ...     inputs = find_inputs("*.parquet", base=Path(folder))
+    ...     (batch,) = read_prompts(inputs, columns, endpoint="chat")
     >>> [(prompt.id, prompt.messages) for prompt in batch.prompts]
     [('0', [{'role': 'user', 'content': 'Capital of France?'}]), ('1', None)]
     >>> batch.prompts[1].problem.error_type
     'null_prompt'
     """
-    ask = asker(columns, endpoint)
-    schema = checked_schema(inputs, columns.used())
-    # Not `yield`, so that the checks above run now and not at the first row.
-    return (_batch(rows, columns, ask) for rows in scan(inputs, schema, skip=skip, limit=limit, batch_rows=batch_rows))
+    build_messages = message_builder(columns, endpoint)
+    schema = checked_schema(inputs, columns.roles())
+    # A generator expression and no `yield`, so that the checks above run now and not when the first batch is taken.
+    return (
+        _prompt_batch(rows, columns, build_messages)
+        for rows in scan_rows(inputs, schema, skip=skip, limit=limit, batch_rows=batch_rows)
+    )
 
 
-def _batch(rows: Rows, columns: Columns, ask: Ask) -> PromptBatch:
-    kept = _kept(rows, columns.keep)
+def column_values(column: pa.Array) -> list[Any]:
+    """A column as Python values, with `NOT_UTF8` in place of text that is not UTF-8.
+
+    >>> column_values(pa.array([0.1, None], pa.float32()))
+    [0.1, None]
+    """
+    types, kind = pa.types, column.type
+    if types.is_floating(kind) and not types.is_float64(kind):
+        # Cast through text: as a float64 the float32 that is written 0.1 is 0.10000000149011612.
+        column = column.cast(pa.string()).cast(pa.float64())
+    elif (types.is_timestamp(kind) or types.is_time64(kind)) and kind.unit == "ns":
+        # Python's times have microseconds; the digits beyond are cut off.
+        to = pa.timestamp("us", kind.tz) if types.is_timestamp(kind) else pa.time64("us")
+        column = column.cast(to, safe=False)
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        values = [_scalar_value(scalar) for scalar in column]
+    return values
+
+
+def _scalar_value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return NOT_UTF8
+
+
+def _prompt_batch(rows: RowBatch, columns: Columns, build_messages: MessageBuilder) -> PromptBatch:
+    kept = _kept_columns(rows, columns.keep)
     ids = id_texts(rows, columns.id)
     if columns.id is not None:
         refuse_nulls(null_rows(ids, rows), columns.id)
-    used = dict.fromkeys(name for role, name in columns.used() if role not in {"id", "keep"})
-    values = [column_values(rows.batch.column(name)) for name in used]
+    names = dict.fromkeys(name for role, name in columns.roles() if role not in {"id", "keep"})
+    values = [column_values(rows.record_batch.column(name)) for name in names]
     prompts = []
-    for number, (id_, *row) in enumerate(zip(ids.to_list(), *values, strict=True)):
+    for number, (id_, *row_values) in enumerate(zip(ids.to_list(), *values, strict=True)):
+        row = dict(zip(names, row_values, strict=True))
         try:
-            named = dict(zip(used, row, strict=True))
-            messages, params = asked(named, columns.params, ask)
-            candidates = candidates_of(named, columns.continuations)
-            prompt = Prompt(rows.index + number, id_, messages, params, None, candidates)
+            check_utf8(row)
+            messages = build_messages(row)
+            params = params_of(row, columns.params)
+            candidates = candidates_of(row, columns.continuations)
+            prompt = Prompt(rows.first_index + number, id_, messages, params, None, candidates)
         except PromptError as error:
-            where = f"{rows.file.name}, row {rows.row + number}"
-            problem = PromptError(f"{where}: {error}", error_type=error.error_type)
-            prompt = Prompt(rows.index + number, id_, None, {}, problem)
+            location = f"{rows.file.name}, row {rows.first_row + number}"
+            problem = PromptError(f"{location}: {error}", error_type=error.error_type)
+            prompt = Prompt(rows.first_index + number, id_, None, {}, problem)
         prompts.append(prompt)
     return PromptBatch(prompts, kept)
 
 
-def _kept(rows: Rows, names: tuple[str, ...]) -> pa.Table:
+def _kept_columns(rows: RowBatch, names: tuple[str, ...]) -> pa.Table:
     for name in names:
         try:
-            rows.batch.column(name).validate(full=True)
+            rows.record_batch.column(name).validate(full=True)
         except pa.ArrowInvalid as error:
             raise PromptsError(
-                f"{rows.where}: column {name!r} cannot be kept: {error}. Write its text as UTF-8, or do not keep it."
+                f"{rows.location}: column {name!r} cannot be kept: {error}. Write its text as UTF-8, or do not keep it."
             ) from error
-    return pa.Table.from_batches([rows.batch.select(list(names))])
+    return pa.Table.from_batches([rows.record_batch.select(list(names))])

@@ -1,7 +1,4 @@
-"""Which Parquet files hold the prompts, and what makes each the file it is.
-
-Holds `InputFile` and `find_inputs`. Leaves out the columns (`unifying`, `columns`) and the rows (`scanning`).
-"""
+"""The Parquet files that hold the prompts: finding them, identifying them by content, opening them."""
 
 from __future__ import annotations
 
@@ -24,9 +21,9 @@ from logprob_store.errors import PromptsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_READ_BUFFER: Final = 1 << 20
-_LISTED: Final = 20
-_MAGIC: Final = re.compile(r"[*?\[]")
+_READ_BUFFER_BYTES: Final = 1 << 20
+_MOST_LISTED: Final = 20
+_GLOB_CHARACTER: Final = re.compile(r"[*?\[]")
 _PARTITION: Final = re.compile(r"[^=]+=.*")
 _HIVE_NULL: Final = "__HIVE_DEFAULT_PARTITION__"
 
@@ -36,9 +33,9 @@ class InputFile:
     """One Parquet file of prompts.
 
     `name` is the path below the common root with forward slashes, for manifests; `key=value` folders in it
-    are partition columns. `digest` is the sha256 of the whole file in hexadecimal, not of its footer: see
-    docs/decisions/0006-input-identity.md. `modified_ns` is when it was last written, 0 where nobody
-    is to look at that.
+    are partition columns. `size` is in bytes. `digest` is the sha256 of the whole file in hexadecimal, not of its
+    footer: see docs/decisions/0006-input-identity.md. `modified_ns` is the time of the last write in nanoseconds
+    since 1970; 0 switches the check of that time off.
     """
 
     path: Path
@@ -63,17 +60,17 @@ class InputFile:
 
     @contextmanager
     def open(self) -> Iterator[pq.ParquetFile]:
-        """The open file, read a few pages at a time through a small buffer.
+        """Open the file to read a few pages at a time through a small buffer.
 
-        Arrow's default fetches whole column chunks, and those of a file of one row group are all of its text.
+        Arrow's default reads whole column chunks, which in a file of one row group are all of its text.
 
         Raises:
-            PromptsError: the file is damaged, or changed since it was found.
+            PromptsError: the file is damaged, or has changed since it was found.
         """
         try:
-            with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_READ_BUFFER) as parquet:
+            with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_READ_BUFFER_BYTES) as parquet:
                 if parquet.metadata.num_rows != self.rows:
-                    raise self.changed()
+                    raise self.changed_error()
                 yield parquet
         except (pa.ArrowException, OSError) as error:
             raise PromptsError(
@@ -81,27 +78,28 @@ class InputFile:
             ) from error
 
     @contextmanager
-    def watched(self) -> Iterator[Callable[[], None]]:
-        """A check that the file is still the one that was found: of its size, and not written since.
+    def change_check(self) -> Iterator[Callable[[], None]]:
+        """A function that checks that the file has kept its size and has not been written since it was found.
 
-        It is of the file that has the name now, whatever gets the name later: renaming another into its place is
-        harmless, as who has it open goes on reading it; writing into it is not, and Arrow may see nothing of it.
+        The check looks at the file opened here, not at whatever has its name later: renaming another file to that
+        name is harmless, because Arrow goes on reading the open one. Writing into the open file is not harmless, and
+        Arrow may not notice it.
 
         Raises:
-            PromptsError: by the check, when it has changed.
+            PromptsError: on entering or when the function is called: the file has changed.
         """
 
         def check() -> None:
             now = os.fstat(raw.fileno())
             if now.st_size != self.size or (self.modified_ns and now.st_mtime_ns != self.modified_ns):
-                raise self.changed()
+                raise self.changed_error()
 
         with self.path.open("rb") as raw:
             check()
             yield check
 
-    def changed(self) -> PromptsError:
-        """The error for a file that is not what it was."""
+    def changed_error(self) -> PromptsError:
+        """The error for a file that has changed since it was found."""
         return PromptsError(
             f"{self.path} changed while it was read: it had {self.rows} rows in {self.size} bytes. Put it back, or "
             "give what it is now another --run, once nothing writes it."
@@ -109,21 +107,21 @@ class InputFile:
 
 
 def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
-    """The files a pattern means, sorted by name.
+    """The files that a pattern matches, sorted by name.
 
     Args:
         pattern: a file; a folder, which means every `*.parquet` below it; or a glob (`**` is any depth).
             Hidden names and names that start with `_` are passed over, except `_key=value`.
-        base: the folder a relative pattern starts from.
+        base: the folder that a relative pattern starts from.
 
     Raises:
-        PromptsError: nothing matches, or a file is not whole, readable Parquet.
+        PromptsError: nothing matches, or a file is no Parquet, damaged or not readable.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     (Path(folder) / "country=fr").mkdir()
     ...     pq.write_table(pa.table({"text": ["Bonjour"]}), Path(folder) / "country=fr/a.parquet")
-    ...     [(found.name, found.rows) for found in find_inputs("**/*.parquet", base=Path(folder))]
+    ...     [(file.name, file.rows) for file in find_inputs("**/*.parquet", base=Path(folder))]
     [('country=fr/a.parquet', 1)]
     """
     if not pattern:
@@ -133,30 +131,30 @@ def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
     except (OSError, ValueError) as error:
         raise PromptsError(f"prompts {pattern!r} cannot be looked for in {base}: {error}") from error
     if not paths:
-        raise PromptsError(_nothing_found(pattern, base))
+        raise PromptsError(_no_match_message(pattern, base))
     return sorted((_inspect(path, root) for path in paths), key=lambda file: file.name)
 
 
 def closest_first(wanted: str, names: list[str]) -> str:
-    """Names as a list for people, the one that was probably meant first.
+    """Names as a list for an error message, the one most like `wanted` first.
 
     >>> closest_first("txt", ["id", "text"])
     "'text', 'id'"
     """
     ranked = difflib.get_close_matches(wanted, names, n=max(len(names), 1), cutoff=0.0)
-    more = f" and {len(ranked) - _LISTED} more" if len(ranked) > _LISTED else ""
-    return ", ".join(map(repr, ranked[:_LISTED])) + more
+    more = f" and {len(ranked) - _MOST_LISTED} more" if len(ranked) > _MOST_LISTED else ""
+    return ", ".join(map(repr, ranked[:_MOST_LISTED])) + more
 
 
 def _matches(pattern: Path, base: Path) -> tuple[Path, set[Path]]:
-    """The common root of what a pattern can mean, and the files it does mean."""
-    whole = base / pattern
-    if whole.is_file():
-        fixed, found = pattern.parts[:-1], [whole]
-    elif whole.is_dir():
-        fixed, found = pattern.parts, [whole]
+    """The root below which all matches lie, and the files that the pattern matches."""
+    literal = base / pattern
+    if literal.is_file():
+        fixed, found = pattern.parts[:-1], [literal]
+    elif literal.is_dir():
+        fixed, found = pattern.parts, [literal]
     else:
-        fixed = tuple(takewhile(lambda part: not _MAGIC.search(part), pattern.parts))
+        fixed = tuple(takewhile(lambda part: not _GLOB_CHARACTER.search(part), pattern.parts))
         rest = pattern.parts[len(fixed) :]
         found = list(base.joinpath(*fixed).glob("/".join(rest))) if rest else []
     top = base.joinpath(*fixed)
@@ -164,25 +162,25 @@ def _matches(pattern: Path, base: Path) -> tuple[Path, set[Path]]:
     files = {
         file
         for file in below
-        if file.is_file() and (file == whole or not any(map(_hidden, file.relative_to(top).parts)))
+        if file.is_file() and (file == literal or not any(map(_is_hidden, file.relative_to(top).parts)))
     }
     # Partition folders that the pattern spells out are part of the name, so that their columns are known too.
     root = base.joinpath(*takewhile(lambda part: not _PARTITION.fullmatch(part), fixed))
     return root, {root / file.relative_to(root) for file in files}
 
 
-def _hidden(part: str) -> bool:
+def _is_hidden(part: str) -> bool:
     return part.startswith(".") or (part.startswith("_") and "=" not in part)
 
 
-def _nothing_found(pattern: str, base: Path) -> str:
-    whole = base / pattern
-    nearest = next(folder for folder in whole.parents if folder.is_dir())
-    wanted = whole.relative_to(nearest).parts[0]
+def _no_match_message(pattern: str, base: Path) -> str:
+    literal = base / pattern
+    nearest = next(folder for folder in literal.parents if folder.is_dir())
+    wanted = literal.relative_to(nearest).parts[0]
     listed = islice(nearest.iterdir(), 1000)
-    names = [path.name + "/" * path.is_dir() for path in listed if not _hidden(path.name)]
-    there = closest_first(wanted, names) or "nothing"
-    return f"no prompts: nothing matches {pattern!r} (looked for {whole}); {nearest} holds: {there}"
+    names = [path.name + "/" * path.is_dir() for path in listed if not _is_hidden(path.name)]
+    present = closest_first(wanted, names) or "nothing"
+    return f"no prompts: nothing matches {pattern!r} (looked for {literal}); {nearest} holds: {present}"
 
 
 def _inspect(path: Path, root: Path) -> InputFile:

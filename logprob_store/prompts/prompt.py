@@ -1,13 +1,13 @@
-"""What one row asks: its messages and its parameters, or what is wrong with it.
+"""One prompt: the messages and parameters that a row gives, or the reason why the row cannot be asked.
 
-Holds `Prompt` and the way from a row's values to it. Leaves out where the values come from (`values`, `reading`)
-and the body that is sent (`request`). What is wrong with a row is that row's `problem`, a failure like any other.
+A row that cannot be asked does not stop the job: its prompt has a `problem`, which becomes a failure row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -16,25 +16,28 @@ import msgspec
 
 from logprob_store.errors import PromptError, PromptsError
 from logprob_store.prompts.template import Template
-from logprob_store.prompts.values import NOT_TEXT, json_value, short
 
 if TYPE_CHECKING:
     from logprob_store.prompts.columns import Columns
 
 Row = Mapping[str, Any]
 Messages = list[dict[str, Any]] | str
-Ask = Callable[[Row], Messages]
+MessageBuilder = Callable[[Row], Messages]
 
-_NO_PARAMS: Final = ("messages", "prompt", "input", "stream")
+NOT_UTF8: Final = object()
+"""Stands in a row for a value that holds text that is not UTF-8."""
+
+_PARAMS_OF_THE_JOB: Final = ("messages", "prompt", "input", "stream")
+_EXCERPT_CHARACTERS: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """One row to ask about.
 
-    `index` counts rows over all files in order. `messages` is a list of messages for the chat and responses
+    `index` counts rows from 0, over all files in order. `messages` is a list of messages for the chat and responses
     endpoints, text for completions, and None when `problem` says why the row cannot be asked. `candidates` are the
-    texts that may follow it, each a call of its own; None where what is asked is the text itself.
+    continuations to score, each with a call of its own; None if the job scores no continuations.
     """
 
     index: int
@@ -45,8 +48,8 @@ class Prompt:
     candidates: Sequence[str] | None = None
 
 
-def asker(columns: Columns, endpoint: str) -> Ask:
-    """The function from the values of a row to what is asked.
+def message_builder(columns: Columns, endpoint: str) -> MessageBuilder:
+    """The function that makes the messages of a row.
 
     Raises:
         PromptsError: the columns do not suit the endpoint.
@@ -60,60 +63,77 @@ def asker(columns: Columns, endpoint: str) -> Ask:
             "use prompt or template alone, or endpoint chat"
         )
     if columns.messages is not None:
-        return partial(_conversation, name=columns.messages, typed=endpoint == "responses")
+        return partial(_messages_of_column, name=columns.messages, allow_type=endpoint == "responses")
     system: Callable[[Row], str | None] | None = None
     if columns.template is not None:
         user: Callable[[Row], str] = Template(columns.template).render
         if columns.system is not None:
             system = Template(columns.system).render
     else:
-        user = partial(_present, name=columns.prompt or "")
+        user = partial(_value_not_null, name=columns.prompt or "")
         if columns.system is not None:
             system = itemgetter(columns.system)
-    return user if endpoint == "completions" else partial(_chat, system=system, user=user)
+    return user if endpoint == "completions" else partial(_chat_messages, system=system, user=user)
 
 
-def asked(row: Row, params: str | None, ask: Ask) -> tuple[Messages, dict[str, Any]]:
-    """What a row asks, and its own parameters from the column `params`.
+def check_utf8(row: Row) -> None:
+    """Check that all text of a row is UTF-8.
 
     Raises:
-        PromptError: the row cannot be asked.
-
-    >>> asked({"t": "Hi", "p": '{"seed": 1}'}, "p", itemgetter("t"))
-    ('Hi', {'seed': 1})
+        PromptError: a value is `NOT_UTF8`.
     """
     for name, value in row.items():
-        if value is NOT_TEXT:
+        if value is NOT_UTF8:
             raise PromptError(f"column {name!r} holds bytes that are not UTF-8: write the text as UTF-8")
-    return ask(row), {} if params is None or row[params] is None else _params(row[params], params)
+
+
+def params_of(row: Row, name: str | None) -> dict[str, Any]:
+    """The parameters in column `name` of a row; none without such a column or where it is null.
+
+    Raises:
+        PromptError: the value is no JSON object, or it sets a parameter that the job fills.
+
+    >>> params_of({"p": '{"seed": 1}'}, "p")
+    {'seed': 1}
+    """
+    if name is None or row[name] is None:
+        return {}
+    params = json_value(row[name], name)
+    if not isinstance(params, dict):
+        raise PromptError(f"column {name!r} holds {_excerpt(row[name])}; expected a JSON object of parameters")
+    if taken := [key for key in _PARAMS_OF_THE_JOB if key in params]:
+        raise PromptError(
+            f"column {name!r} sets {', '.join(taken)}, which the job itself fills: take it out of the row"
+        )
+    return params
 
 
 def candidates_of(row: Row, name: str | None) -> Sequence[str] | None:
-    """The texts in a row's column of continuations; None without such a column.
+    """The continuations in column `name` of a row; None without such a column.
 
     Raises:
-        PromptError: there are none, or one of them is null or empty, so that there is nothing to score.
+        PromptError: the list is null or empty, or a text in it is, so that there is nothing to score.
 
     >>> candidates_of({"c": [" yes", " no"]}, "c"), candidates_of({"c": " yes"}, "c")
     ((' yes', ' no'), (' yes',))
     """
     if name is None:
         return None
-    value = _present(row, name)
-    found = (value,) if isinstance(value, str) else tuple(value)
-    if not found:
+    value = _value_not_null(row, name)
+    candidates = (value,) if isinstance(value, str) else tuple(value)
+    if not candidates:
         raise PromptError(f"column {name!r} holds an empty list: give at least one text, or leave the row out")
-    for number, text in enumerate(found):
+    for number, text in enumerate(candidates):
         if not text:
             what = "null" if text is None else "empty"
             raise PromptError(f"column {name!r}, text {number} is {what}: there is nothing to score")
-    return found
+    return candidates
 
 
-def rendered(messages: Messages, candidates: Sequence[str] | None = None) -> str:
-    """What was asked as JSON text, for the prompts table: a list of messages, or a JSON string, or an object.
+def prompt_json(messages: Messages, candidates: Sequence[str] | None = None) -> str:
+    """A prompt as JSON for the prompts table: a list of messages, a text, or a text and its continuations.
 
-    >>> rendered([{"role": "user", "content": "Hé"}]), rendered("Hé"), rendered("Hé", ["!"])
+    >>> prompt_json([{"role": "user", "content": "Hé"}]), prompt_json("Hé"), prompt_json("Hé", ["!"])
     ('[{"role":"user","content":"Hé"}]', '"Hé"', '{"context":"Hé","continuations":["!"]}')
     """
     if candidates is None:
@@ -121,38 +141,69 @@ def rendered(messages: Messages, candidates: Sequence[str] | None = None) -> str
     return msgspec.json.encode({"context": messages, "continuations": candidates}).decode()
 
 
-def _present(row: Row, name: str) -> Any:
+def json_value(value: Any, name: str) -> Any:
+    """The JSON in a value of column `name`: text is parsed, and null fields of structs are left out.
+
+    Raises:
+        PromptError: the text is not JSON.
+
+    >>> json_value('{"seed": null}', "params"), json_value({"seed": None, "n": Decimal("2.0")}, "params")
+    ({'seed': None}, {'n': 2})
+    """
+    if not isinstance(value, str):
+        return _without_nulls(value)
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise PromptError(f"column {name!r} holds {_excerpt(value)}, which is not JSON: {error}") from error
+
+
+def _value_not_null(row: Row, name: str) -> Any:
     if row[name] is None:
         raise PromptError(f"column {name!r} is null: fill it, or leave the row out", error_type="null_prompt")
     return row[name]
 
 
-def _chat(row: Row, system: Callable[[Row], str | None] | None, user: Callable[[Row], str]) -> list[dict[str, Any]]:
-    """A user message, after a system message where there is one."""
+def _chat_messages(
+    row: Row, system: Callable[[Row], str | None] | None, user: Callable[[Row], str]
+) -> list[dict[str, Any]]:
+    """A system message if `system` gives one, then a user message."""
     instruction = None if system is None else system(row)
     first = [] if instruction is None else [{"role": "system", "content": instruction}]
     return [*first, {"role": "user", "content": user(row)}]
 
 
-def _conversation(row: Row, name: str, *, typed: bool) -> list[dict[str, Any]]:
-    """The messages of a row, checked; `typed` also allows items that have a `type` in place of a `role`."""
-    value = _present(row, name)
+def _messages_of_column(row: Row, name: str, *, allow_type: bool) -> list[dict[str, Any]]:
+    """The messages of a row, checked; with `allow_type`, an item may have a `type` in place of a `role`."""
+    value = _value_not_null(row, name)
     messages = json_value(value, name)
     if not isinstance(messages, list) or not messages:
-        raise PromptError(f"column {name!r} holds {short(value)}; expected a list of at least one message")
+        raise PromptError(f"column {name!r} holds {_excerpt(value)}; expected a list of at least one message")
     for number, message in enumerate(messages):
-        named = isinstance(message, dict) and (message.get("role") or (typed and message.get("type")))
-        if not isinstance(named, str):
-            raise PromptError(f"column {name!r}, message {number} is {short(message)}; expected an object with a role")
+        role = isinstance(message, dict) and (message.get("role") or (allow_type and message.get("type")))
+        if not isinstance(role, str):
+            raise PromptError(
+                f"column {name!r}, message {number} is {_excerpt(message)}; expected an object with a role"
+            )
     return messages
 
 
-def _params(value: Any, name: str) -> dict[str, Any]:
-    params = json_value(value, name)
-    if not isinstance(params, dict):
-        raise PromptError(f"column {name!r} holds {short(value)}; expected a JSON object of parameters")
-    if taken := [key for key in _NO_PARAMS if key in params]:
-        raise PromptError(
-            f"column {name!r} sets {', '.join(taken)}, which the job itself fills: take it out of the row"
-        )
-    return params
+def _without_nulls(value: Any) -> Any:
+    """A struct's value as JSON: a struct has all its fields in every row, so null means that a field is not set."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+def _excerpt(value: Any) -> str:
+    """A value as error messages show it, cut off after 80 characters.
+
+    >>> _excerpt("x" * 100) == "'" + "x" * 79 + "..."
+    True
+    """
+    text = repr(value)
+    return text if len(text) <= _EXCERPT_CHARACTERS else text[:_EXCERPT_CHARACTERS] + "..."

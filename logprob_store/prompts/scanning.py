@@ -1,103 +1,137 @@
-"""The rows of all files in order, in bounded memory.
+"""The rows of all prompt files, in order and in bounded memory, and the number of calls that each row makes.
 
-Holds `scan` and `Rows`. Leaves out which schema the rows are read in (`unifying`) and what they mean (`reading`).
-
-pyarrow.dataset was rejected: it cannot start at a row.
+pyarrow.dataset was rejected because it cannot start at a given row.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from logprob_store.errors import PromptsError
+from logprob_store.prompts.columns import checked_schema, is_list
+from logprob_store.schema import SAMPLES_PER_PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pyarrow.parquet as pq
 
+    from logprob_store.prompts.columns import Columns
     from logprob_store.prompts.input_files import InputFile
+
+_COUNT_BATCH_ROWS: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Some consecutive rows of one file.
+class RowBatch:
+    """Consecutive rows of one file.
 
-    `index` is the first row's index over all files, `row` its index in `file`.
+    `first_index` is the index of the first row over all files, `first_row` its index in `file`; both count from 0.
     """
 
     file: InputFile
-    index: int
-    row: int
-    batch: pa.RecordBatch
+    first_index: int
+    first_row: int
+    record_batch: pa.RecordBatch
 
     @property
-    def where(self) -> str:
-        """The file and its rows, for errors."""
-        return f"{self.file.path}, rows {self.row} to {self.row + self.batch.num_rows - 1}"
+    def location(self) -> str:
+        """The file and its rows, for error messages."""
+        return f"{self.file.path}, rows {self.first_row} to {self.first_row + self.record_batch.num_rows - 1}"
 
 
-def scan(
+def scan_rows(
     inputs: Sequence[InputFile],
     schema: pa.Schema,
     *,
     skip: int = 0,
     limit: int | None = None,
     batch_rows: int = 1000,
-) -> Iterator[Rows]:
-    """The rows `skip <= index < limit` over all files in order, with the columns of `schema` only.
+) -> Iterator[RowBatch]:
+    """The rows `skip <= index < limit` over all files, in order, with only the columns of `schema`.
 
-    Whole files and whole row groups before `skip` are not read. A batch never spans two files.
+    Files and row groups that end before `skip` are not read. A batch never spans two files.
 
     Raises:
-        PromptsError: a file is damaged, changed since it was found, or holds a value its common type cannot.
+        PromptsError: a file is damaged, has changed since it was found, or holds a value that does not fit the type
+            in `schema`.
     """
-    before = 0
+    rows_before = 0
     for file in inputs:
-        low = max(skip - before, 0)
-        high = file.rows if limit is None else min(limit - before, file.rows)
-        if low < high:
-            for row, batch in _scan_file(file, low, high, schema, batch_rows):
-                yield Rows(file, before + row, row, batch)
-        before += file.rows
+        start = max(skip - rows_before, 0)
+        stop = file.rows if limit is None else min(limit - rows_before, file.rows)
+        if start < stop:
+            for row, record_batch in _scan_file(file, start, stop, schema, batch_rows):
+                yield RowBatch(file, rows_before + row, row, record_batch)
+        rows_before += file.rows
+
+
+def candidate_counts(inputs: Sequence[InputFile], columns: Columns) -> pl.Series | None:
+    """The number of continuations of each row over all files, and so of its calls; None where every row makes one call.
+
+    A row without continuations counts as 1: it becomes one failure. Takes 4 bytes of memory a row.
+
+    Returns:
+        Int32[rows], or None if there is no column of continuations or it holds plain text.
+
+    Raises:
+        PromptsError: the column cannot be read, or a row has more continuations than a completion_id can number.
+    """
+    if columns.continuations is None or not inputs:
+        return None
+    schema = checked_schema(inputs, [("continuations", columns.continuations)])
+    if not is_list(schema.field(0).type):
+        return None
+    counts = [pl.Series(dtype=pl.Int32)]
+    for batch in scan_rows(inputs, schema, batch_rows=_COUNT_BATCH_ROWS):
+        lengths = pc.fill_null(pc.list_value_length(batch.record_batch.column(0)), 0).cast(pa.int32())
+        counts.append(pl.Series(values=lengths).clip(1))
+        if (row := counts[-1].arg_max()) is not None and counts[-1][row] > SAMPLES_PER_PROMPT:
+            raise PromptsError(
+                f"{batch.file.path}, row {batch.first_row + row}: column {columns.continuations!r} holds "
+                f"{counts[-1][row]} texts; at most {SAMPLES_PER_PROMPT} can be told apart. Write them into several rows"
+            )
+    return pl.concat(counts)
 
 
 def _scan_file(
-    file: InputFile, low: int, high: int, schema: pa.Schema, batch_rows: int
+    file: InputFile, start: int, stop: int, schema: pa.Schema, batch_rows: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The rows `low <= row < high` of one file, each batch with the index of its first row."""
-    with file.open() as parquet, file.watched() as check:
-        groups, at = _row_groups(parquet.metadata, low, high)
-        own = [name for name in schema.names if name in parquet.schema_arrow.names]
-        for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=groups, columns=own):
-            check()
-            first, end = max(low - at, 0), min(high - at, batch.num_rows)
-            if first < end:
-                yield at + first, _conform(batch.slice(first, end - first), schema, file, at + first)
-            at += batch.num_rows
-            if at >= high:
+    """The rows `start <= row < stop` of one file, each batch with the index of its first row."""
+    with file.open() as parquet, file.change_check() as check_unchanged:
+        groups, row = _row_groups(parquet.metadata, start, stop)
+        stored = [name for name in schema.names if name in parquet.schema_arrow.names]
+        for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=groups, columns=stored):
+            check_unchanged()
+            first, last = max(start - row, 0), min(stop - row, batch.num_rows)
+            if first < last:
+                yield row + first, _with_schema(batch.slice(first, last - first), schema, file, row + first)
+            row += batch.num_rows
+            if row >= stop:
                 return
-    # Of a file that was cut off under its hands Arrow reads what is left, and says nothing.
-    raise file.changed()
+    # If a file is truncated while Arrow reads it, Arrow returns the rows that are left and raises nothing.
+    raise file.changed_error()
 
 
-def _row_groups(metadata: pq.FileMetaData, low: int, high: int) -> tuple[list[int], int]:
-    """The row groups that hold the rows `low <= row < high`, and the first row of the first of them."""
+def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
+    """The row groups that hold the rows `start <= row < stop`, and the first row of the first of these groups."""
     groups: list[int] = []
-    start = end = 0
+    first_row = group_stop = 0
     for group in range(metadata.num_row_groups):
-        begin, end = end, end + metadata.row_group(group).num_rows
-        if begin < high and end > low:
-            start = start if groups else begin
+        group_start, group_stop = group_stop, group_stop + metadata.row_group(group).num_rows
+        if group_start < stop and group_stop > start:
+            first_row = first_row if groups else group_start
             groups.append(group)
-    return groups, start
+    return groups, first_row
 
 
-def _conform(batch: pa.RecordBatch, schema: pa.Schema, file: InputFile, row: int) -> pa.RecordBatch:
-    """The batch in the common schema, with partition columns filled in."""
+def _with_schema(batch: pa.RecordBatch, schema: pa.Schema, file: InputFile, first_row: int) -> pa.RecordBatch:
+    """The batch cast to the schema that all files share, with partition columns filled in."""
     constants = file.partition()
     columns = []
     for field in schema:
@@ -110,7 +144,7 @@ def _conform(batch: pa.RecordBatch, schema: pa.Schema, file: InputFile, row: int
             columns.append(column if column.type == field.type else column.cast(field.type))
         except pa.ArrowException as error:
             raise PromptsError(
-                f"{file.path}, column {field.name!r}, rows {row} to {row + len(column) - 1}: a value does "
+                f"{file.path}, column {field.name!r}, rows {first_row} to {first_row + len(column) - 1}: a value does "
                 f"not fit {field.type}, the type all files can be read as: {error}"
             ) from error
     return pa.record_batch(columns, schema=schema)

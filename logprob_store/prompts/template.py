@@ -1,9 +1,7 @@
-"""Prompt templates: text with `{column}` in it, and nothing cleverer.
+"""Prompt templates: text in which `{column}` stands for the value of a column.
 
-Holds `Template`. Leaves out where the values come from (`rows`) and what is sent (`request`).
-
-`str.format` was rejected: `{x.__class__}` and `{x[0]}` reach into objects, and a template may come from
-somebody else than whoever runs the job. Here a field is a column's exact name, and a value is only copied.
+`str.format` was rejected: `{x.__class__}` and `{x[0]}` reach into objects, and the author of a template may be
+somebody other than the person who runs the job. Here a field is the exact name of a column, and a value is only copied.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 _BRACE: Final = re.compile(r"\{\{|\}\}|\{|\}")
 _FORBIDDEN: Final = re.compile(r"[.\[\]!:]")
-_WHY: Final = {
+_REASONS: Final = {
     ".": "attribute access ('.') is not allowed",
     "[": "indexing ('[') is not allowed",
     "]": "indexing (']') is not allowed",
@@ -34,15 +32,15 @@ class Template:
     r"""Text in which `{column}` stands for a value, and `{{` and `}}` for the braces themselves.
 
     Values are copied, never interpreted: text as it is, true and false in lower case (as JSON writes them),
-    numbers, dates and times as `str()` writes them, decimals without an exponent. Braces in a value mean
-    nothing.
+    numbers, dates and times as `str()` writes them, decimals without an exponent. Braces in a value are plain
+    text.
 
     Attributes:
         text: the template as written.
-        fields: the columns it names, each once, in the order of first use.
+        fields: the columns that the template names, each once, in the order of first use.
 
     Raises:
-        TemplateError: anything in braces that is not the plain name of a column.
+        TemplateError: the braces hold anything but the plain name of a column.
 
     >>> capital = Template("Country: {country}\nCapital:")
     >>> capital.fields
@@ -67,10 +65,10 @@ class Template:
         """The text with each field replaced by its value.
 
         Args:
-            values: column to value; columns the template does not name are ignored.
+            values: from column name to value; columns that the template does not name are ignored.
 
         Raises:
-            PromptError: a value is null (`error_type` "null_prompt"), or of a kind that has no plain text.
+            PromptError: a value is null (`error_type` "null_prompt"), or has a type without a plain text.
             TemplateError: a column is not among `values`.
 
         >>> Template("{a} or {b}: {sure}").render({"a": 1.5, "b": "{a}", "sure": True})
@@ -85,11 +83,11 @@ class Template:
                         f"the template names {{{name}}}, but there is no such column among "
                         f"{', '.join(map(repr, values))}"
                     )
-                written.append(_text(name, values[name]))
+                written.append(_value_text(name, values[name]))
         return "".join(written)
 
 
-def _text(name: str, value: Any) -> str:
+def _value_text(name: str, value: Any) -> str:
     if value is None:
         raise PromptError(
             f"column {name!r} is null and the template needs it: fill it, or leave the row out",
@@ -100,7 +98,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Decimal):
-        # str() turns 0.0000001 into 1E-7, which is not what stands in the column.
+        # str() writes 0.0000001 as 1E-7, which is not the text of the column.
         return format(value, "f")
     if isinstance(value, (int, float, date, time, UUID)):
         return str(value)
@@ -110,7 +108,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _parts(text: str) -> Iterator[tuple[str, str | None]]:
-    """The template as pairs of literal text and the field that follows it; the last has no field."""
+    """The template as pairs of literal text and the field that follows it; the last pair has no field."""
     literal: list[str] = []
     at = 0
     while brace := _BRACE.search(text, at):
@@ -119,9 +117,9 @@ def _parts(text: str) -> Iterator[tuple[str, str | None]]:
         if brace.group() in {"{{", "}}"}:
             literal.append(brace.group()[0])
         elif brace.group() == "}":
-            raise _error(text, brace.start(), "'}' closes nothing")
+            raise _error_at(text, brace.start(), "'}' closes nothing")
         else:
-            name = _field(text, brace.start())
+            name = _field_name(text, brace.start())
             yield "".join(literal), name
             literal = []
             at += len(name) + 1
@@ -129,22 +127,22 @@ def _parts(text: str) -> Iterator[tuple[str, str | None]]:
     yield "".join(literal), None
 
 
-def _field(text: str, at: int) -> str:
+def _field_name(text: str, at: int) -> str:
     """The name in the braces that open at `at`."""
     end = text.find("}", at)
     name = text[at + 1 : end]
     if end == -1 or "{" in name:
-        raise _error(text, at, "'{' is not closed")
+        raise _error_at(text, at, "'{' is not closed")
     if not name.strip():
-        raise _error(text, at, "the braces name no column")
+        raise _error_at(text, at, "the braces name no column")
     if name.isdecimal():
-        raise _error(text, at, f"{{{name}}} is a position, and fields have names")
+        raise _error_at(text, at, f"{{{name}}} is a position, and fields have names")
     if found := _FORBIDDEN.search(name):
-        raise _error(text, at + 1 + found.start(), f"in {{{name}}}, {_WHY[found.group()]}")
+        raise _error_at(text, at + 1 + found.start(), f"in {{{name}}}, {_REASONS[found.group()]}")
     return name
 
 
-def _error(text: str, at: int, what: str) -> TemplateError:
+def _error_at(text: str, at: int, what: str) -> TemplateError:
     near = text[max(at - 20, 0) : at + 20]
     return TemplateError(
         f"the template is wrong at position {at} (near {near!r}): {what}. Only {{column}} with the "

@@ -1,1 +1,5 @@
-"""Recorded answers: the files (`fixtures`), the nearest recording (`matching`), a client for tests (`client`)."""
+"""Recorded answers, replayed without network, cache or API key.
+
+`fixtures` reads and writes the files, `matching` answers a request or names the nearest recording, `client` makes
+OpenAI clients for tests, and `pytest_plugin` makes these pytest fixtures.
+"""

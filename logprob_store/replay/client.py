@@ -1,7 +1,7 @@
-"""A real OpenAI client that answers from recorded fixtures: for testing code that calls the API, offline.
+"""An OpenAI client that answers from recorded fixtures, to test code that calls the API offline.
 
-Holds the httpx2 transport under such a client, and `replay_client`, which makes one. Leaves out pytest
-(`pytest_plugin`). The client is the SDK's own, so the code under test sees what it sees in production.
+The client is the SDK's own over an httpx2 transport that replays, so the code under test sees what it sees in
+production.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import openai
 
 from logprob_store.errors import FixtureError
 from logprob_store.replay.fixtures import Recordings, fixture_line
-from logprob_store.replay.matching import miss
+from logprob_store.replay.matching import miss_error
 from logprob_store.request import OPENAI_BASE_URL, PATHS, Answer, canonical_json, make_request, provider_of
 
 if TYPE_CHECKING:
@@ -28,18 +28,19 @@ if TYPE_CHECKING:
 Mode = Literal["replay", "record"]
 
 _MODES: Final = ("replay", "record")
+_Call = tuple[str, bytes]  # endpoint and canonical body
 
 
 class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
-    """Answers HTTP requests from recordings; in mode `record`, asks upstream what is not recorded and records it.
+    """Answers HTTP requests from recordings; in mode `record`, sends those without a recording and records the answers.
 
-    A request matches a recording of the same endpoint with the same whole body. Where several samples of one
-    request were recorded, equal requests get them in turn.
+    A request matches a recording of the same endpoint whose whole body is equal. If several samples of a request were
+    recorded, equal requests get them in turn.
 
     Args:
         fixtures: a `.jsonl` file or, for replay, also a folder of them.
         mode: `replay` or `record`.
-        provider: match recordings of this provider only; with `record`, the name recorded.
+        provider: match only recordings of this provider; in mode `record`, the provider that is recorded.
 
     Raises:
         FixtureError: the mode is misspelt, or the fixtures are missing or damaged.
@@ -53,49 +54,49 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             raise FixtureError(f"{fixtures}: mode record adds lines to a plain .jsonl file, so name one")
         self._mode = mode
         self._provider = provider
-        self._samples: defaultdict[tuple[str, bytes], list[str]] = defaultdict(list)
-        self._asked: Counter[tuple[str, bytes]] = Counter()
-        self._new: dict[str, Answer] = {}
+        self._keys: defaultdict[_Call, list[str]] = defaultdict(list)  # one key a sample, by sample_index
+        self._answered: Counter[_Call] = Counter()
+        self._new_answers: dict[str, Answer] = {}
         self._upstream: httpx2.HTTPTransport | None = None
         self._async_upstream: httpx2.AsyncHTTPTransport | None = None
         self._recordings = None if mode == "record" and not self._path.exists() else Recordings(fixtures)
         for fixture in sorted(self._recordings or (), key=lambda fixture: fixture.sample_index):
             if provider in {None, fixture.provider}:
-                self._samples[fixture.endpoint, canonical_json(fixture.request)].append(fixture.key)
+                self._keys[fixture.endpoint, canonical_json(fixture.request)].append(fixture.key)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer a synchronous client."""
-        asked = self._request(request, request.read())
-        if (found := self._find(asked)) is not None:
-            return found
+        wanted = self._to_request(request, request.read())
+        if (recorded := self._recorded_response(wanted)) is not None:
+            return recorded
         self._upstream = self._upstream or httpx2.HTTPTransport()
         response = self._upstream.handle_request(request)
         response.read()
-        return self._record(asked, response)
+        return self._record(wanted, response)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer an asynchronous client."""
-        asked = self._request(request, await request.aread())
-        if (found := self._find(asked)) is not None:
-            return found
+        wanted = self._to_request(request, await request.aread())
+        if (recorded := self._recorded_response(wanted)) is not None:
+            return recorded
         self._async_upstream = self._async_upstream or httpx2.AsyncHTTPTransport()
         response = await self._async_upstream.handle_async_request(request)
         await response.aread()
-        return self._record(asked, response)
+        return self._record(wanted, response)
 
     def close(self) -> None:
-        """Close the connection upstream, if there was one."""
+        """Close the connections to the API, if any were made."""
         if self._upstream is not None:
             self._upstream.close()
 
     async def aclose(self) -> None:
-        """Close the connection upstream, if there was one."""
+        """Close the connections to the API, if any were made."""
         if self._async_upstream is not None:
             await self._async_upstream.aclose()
 
-    def _request(self, request: httpx2.Request, content: bytes) -> Request:
+    def _to_request(self, request: httpx2.Request, content: bytes) -> Request:
         path = request.url.path
-        # The longer path first: "/chat/completions" ends in "/completions" too.
+        # Longer paths first, because "/chat/completions" ends in "/completions" too.
         by_length = sorted(PATHS.items(), key=lambda item: -len(item[1]))
         endpoint = next((name for name, suffix in by_length if path.endswith(suffix)), None)
         if endpoint is None:
@@ -103,39 +104,45 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         body: Mapping[str, Any] = msgspec.json.decode(content)
         base_url = str(request.url).removesuffix(request.url.query.decode()).rstrip("?")
         provider = self._provider or provider_of(base_url.removesuffix(PATHS[endpoint]))
-        seen = self._asked[endpoint, canonical_json(body)]
-        return make_request(body, endpoint=endpoint, provider=provider, sample_index=seen)
+        sample_index = self._answered[endpoint, canonical_json(body)]
+        return make_request(body, endpoint=endpoint, provider=provider, sample_index=sample_index)
 
-    def _find(self, asked: Request) -> httpx2.Response | None:
-        call = (asked.endpoint, canonical_json(asked.body))
-        keys = self._samples.get(call, [])
-        number = self._asked[call]
+    def _recorded_response(self, wanted: Request) -> httpx2.Response | None:
+        """The next recorded sample; None in mode `record` if there is none left.
+
+        Raises:
+            ReplayMissError: mode `replay` has no recording.
+        """
+        call = (wanted.endpoint, canonical_json(wanted.body))
+        keys = self._keys.get(call, [])
+        number = self._answered[call]
         if self._mode == "replay" and not keys:
-            assert self._recordings is not None  # noqa: S101  replay cannot start without
-            raise miss(asked, self._recordings, any_provider=self._provider is None)
+            assert self._recordings is not None  # noqa: S101  mode replay always has recordings
+            raise miss_error(wanted, self._recordings, any_provider=self._provider is None)
         if not keys or (self._mode == "record" and number >= len(keys)):
             return None
-        self._asked[call] += 1
+        self._answered[call] += 1
         key = keys[number % len(keys)]
-        recorded = self._new.get(key) or (self._recordings and self._recordings.get(key))
-        assert recorded  # noqa: S101  a key is listed with its recording
+        recorded = self._new_answers.get(key) or (self._recordings and self._recordings.get(key))
+        assert recorded  # noqa: S101  each key in _keys has a recording
         return httpx2.Response(recorded.status, headers=dict(recorded.headers), content=recorded.body)
 
-    def _record(self, asked: Request, response: httpx2.Response) -> httpx2.Response:
+    def _record(self, wanted: Request, response: httpx2.Response) -> httpx2.Response:
+        """Append a successful response to the fixtures file; returns it with its content type as its only header."""
         headers = {name: value for name, value in response.headers.items() if name == "content-type"}
         if response.is_success:
             now = datetime.now(UTC)
-            answer = Answer(asked, response.status_code, headers, response.content, "api", fetched_at=now)
+            answer = Answer(wanted, response.status_code, headers, response.content, "api", fetched_at=now)
             line = fixture_line(answer)
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a+b") as file:
                 file.seek(max(file.tell() - 1, 0))
                 unfinished = file.read() not in {b"", b"\n"}
                 file.write(b"\n" * unfinished + line + b"\n")
-            call = (asked.endpoint, canonical_json(asked.body))
-            self._samples[call].append(asked.key)
-            self._asked[call] += 1
-            self._new[asked.key] = answer
+            call = (wanted.endpoint, canonical_json(wanted.body))
+            self._keys[call].append(wanted.key)
+            self._answered[call] += 1
+            self._new_answers[wanted.key] = answer
         return httpx2.Response(response.status_code, headers=headers, content=response.content)
 
 
@@ -172,16 +179,16 @@ def replay_client(
     base_url: str | None = None,
     api_key: str | None = None,
 ) -> openai.OpenAI | openai.AsyncOpenAI:
-    """A real `OpenAI` (or `AsyncOpenAI`) client that answers from fixtures: no network, no key.
+    """An `OpenAI` (or `AsyncOpenAI`) client that answers from fixtures, without network or API key.
 
     Args:
         fixtures: a `.jsonl` file or a folder of them, as `logprobs record` or mode `record` writes.
-        asynchronous: give an `AsyncOpenAI`.
-        mode: `replay` answers from fixtures only and raises `ReplayMissError` for anything else, naming the
-            nearest recording and what differs; `record` asks the API what is not recorded yet and appends it.
+        asynchronous: return an `AsyncOpenAI`.
+        mode: `replay` answers only from fixtures; for any other request it raises `ReplayMissError`, which names the
+            nearest recording and what differs. `record` sends such requests to the API and appends the answers.
         provider: match, or record under, this provider name.
-        base_url: where mode `record` asks.
-        api_key: for mode `record`; the SDK's own environment variable when None.
+        base_url: where mode `record` sends requests.
+        api_key: for mode `record`; if None, the SDK reads its environment variable.
 
     Raises:
         FixtureError: the fixtures are missing or damaged, or the mode is misspelt.

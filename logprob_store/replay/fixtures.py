@@ -1,16 +1,13 @@
-"""Fixtures: recorded answers as JSON Lines that a person can read in a diff.
+"""Fixture files: recorded answers as JSON Lines that a person can read in a diff, without secrets.
 
-Holds the format, reading it, writing it, and what is taken out before writing. Leaves out answering from fixtures
-(`transport.replay`, `testing`) and making the calls.
-
-One line is one call. The request's body and the answer's body stand in it as JSON; the answer's is verbatim, byte for
-byte, so that a fixture and the cache hold the same thing:
+One line is one call. It holds the bodies of the request and of the answer as JSON. The answer's body is kept byte for
+byte, as in the cache:
 
     {"fixture":1,"key":"3fa9...","provider":"...","endpoint":"chat","sample_index":0,"request":{...},
      "recorded_at":"...","status":200,"headers":{"content-type":"application/json"},"body":{...}}
 
-An answer that is no JSON on one line stands as text under `body_text`, one that is no text under `body_base64`. Files
-ending in `.zst` are zstd-compressed.
+A body that is not JSON on one line is written as text under `body_text`, and one that is not UTF-8 under `body_base64`.
+Files that end in `.zst` are compressed with zstd.
 """
 
 from __future__ import annotations
@@ -33,10 +30,10 @@ if TYPE_CHECKING:
 FIXTURE_VERSION: Final = 1
 
 KEPT_HEADERS: Final = ("content-type",)
-"""All other headers name a person, an organisation, a machine or a moment."""
+"""Other headers name a person, an organisation, a machine or a moment, so they are not written."""
 
-# Each needs a boundary before it and a digit in it, or `vendor_registration_number` and "the bearer is responsible"
-# would pass for keys.
+# Patterns require a boundary before a key, and a digit in it where letters alone are common: otherwise
+# `vendor_registration_number` and "the bearer is responsible" would match.
 _SECRETS: Final = re.compile(
     rb"(?<![A-Za-z0-9])(?:"
     rb"(?:sk|pk|rk)[-_](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic, OpenRouter and many others
@@ -49,11 +46,11 @@ _SECRETS: Final = re.compile(
 _REDACTED: Final = b"[redacted]"
 
 
-class _Versioned(msgspec.Struct):
+class _Version(msgspec.Struct):
     fixture: int
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
+class _FixtureLine(msgspec.Struct, omit_defaults=True):
     fixture: int
     key: str
     provider: str
@@ -90,13 +87,14 @@ class Fixture:
 class Recordings:
     """The fixtures of a file or folder, by request key; a later line for a key replaces an earlier one.
 
-    Lines are kept as they were read and parsed when asked for.
+    Lines are kept in memory as bytes, and parsed each time a fixture is read.
 
     Args:
         path: a `.jsonl` or `.jsonl.zst` file, or a folder of them.
 
     Raises:
-        FixtureError: there is none, or a line is damaged, of another version, or edited so that its key is wrong.
+        FixtureError: there are no fixtures, or a line is damaged, of another version, or has a key that is not that of
+            its request.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -105,7 +103,7 @@ class Recordings:
         for file in fixture_files(self.path):
             for number, raw in enumerate(_read_lines(file), start=1):
                 if raw.strip():
-                    self._lines[_check(raw, f"{file}, line {number}")] = raw
+                    self._lines[_checked_key(raw, f"{file}, line {number}")] = raw
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -114,26 +112,26 @@ class Recordings:
         return (_parse(raw) for raw in self._lines.values())
 
     def get(self, key: str) -> Fixture | None:
-        """The recording of this very call, or None."""
+        """The recording with a request key, or None."""
         raw = self._lines.get(key)
         return None if raw is None else _parse(raw)
 
 
 def read_fixture(line: bytes, where: str) -> Fixture:
-    """One line of a fixtures file as a recording; `where` begins the message if it is none.
+    """Parse one line of a fixtures file; `where` names the line in errors.
 
     Raises:
-        FixtureError: it is damaged, of another version, or edited so that its key is wrong.
+        FixtureError: the line is damaged, of another version, or has a key that is not that of its request.
     """
-    _check(line, where)
+    _checked_key(line, where)
     return _parse(line)
 
 
 def fixture_files(path: Path) -> list[Path]:
-    """The fixture files at a path, sorted.
+    """The fixture files at a path, sorted by name.
 
     Raises:
-        FixtureError: there are none.
+        FixtureError: there are no fixture files.
     """
     if path.is_file():
         return [path]
@@ -147,18 +145,19 @@ def fixture_files(path: Path) -> list[Path]:
 
 
 def write_fixtures(path: Path, answers: Iterable[Answer], *, keep: Recordings | None = None) -> int:
-    """Write recordings to a file, in the order given, without what identifies or authorises anybody.
+    """Write recordings to a file, in the order given, without API keys and without headers that identify anybody.
 
     Args:
-        path: a `.jsonl` file, or `.jsonl.zst` for a compressed one; replaced as a whole.
-        answers: what to write.
-        keep: earlier recordings, written first unless an answer replaces them.
+        path: a `.jsonl` file, or `.jsonl.zst` for a compressed one; it is replaced as a whole.
+        answers: the answers to write.
+        keep: earlier recordings, written first, each replaced where an answer has its key.
 
     Returns:
-        How many lines the file has.
+        The number of lines in the file.
 
     Raises:
-        FixtureError: a request holds what looks like an API key, or the file cannot be written; it stays as it was.
+        FixtureError: a request holds what looks like an API key, or the file cannot be written; in both cases the file
+            stays as it was.
     """
     lines = dict(keep._lines) if keep is not None else {}  # noqa: SLF001  the same module's class
     for answer in answers:
@@ -177,10 +176,10 @@ def write_fixtures(path: Path, answers: Iterable[Answer], *, keep: Recordings | 
 
 
 def fixture_line(answer: Answer) -> bytes:
-    """One recording as a line of JSON.
+    """One recording as a line of JSON, without a line end; API keys in the answer are redacted.
 
     Raises:
-        FixtureError: the request holds what looks like an API key.
+        FixtureError: the request holds what looks like an API key; removing it would change the request's key.
     """
     request = answer.request
     if found := _SECRETS.search(request.content):
@@ -189,7 +188,7 @@ def fixture_line(answer: Answer) -> bytes:
             "so it is not recorded. Take it out of the prompt."
         )
     body = _SECRETS.sub(_REDACTED, answer.body)
-    line = _Line(
+    line = _FixtureLine(
         FIXTURE_VERSION,
         request.key,
         request.provider,
@@ -200,7 +199,7 @@ def fixture_line(answer: Answer) -> bytes:
         answer.status,
         {name: value for name, value in answer.headers.items() if name in KEPT_HEADERS},
     )
-    if not _is_text(body):
+    if not _is_utf8(body):
         line.body_base64 = body
     elif _is_json_line(body):
         line.body = msgspec.Raw(body)
@@ -209,7 +208,7 @@ def fixture_line(answer: Answer) -> bytes:
     return msgspec.json.encode(line)
 
 
-def _is_text(body: bytes) -> bool:
+def _is_utf8(body: bytes) -> bool:
     try:
         body.decode()
     except UnicodeDecodeError:
@@ -218,7 +217,7 @@ def _is_text(body: bytes) -> bool:
 
 
 def _is_json_line(body: bytes) -> bool:
-    # White space around a value belongs to the line, not to the value: it would be lost on reading.
+    # JSON on one line is read back without the white space around it, which would be lost.
     if b"\n" in body or b"\r" in body or body != body.strip():
         return False
     try:
@@ -232,13 +231,13 @@ def _read_lines(file: Path) -> list[bytes]:
     try:
         raw = file.read_bytes()
         if file.suffix == ".zst":
-            raw = b"".join(_frames(raw))
+            raw = b"".join(_decompressed_frames(raw))
     except (OSError, zstandard.ZstdError) as error:
         raise FixtureError(f"fixtures file {file} cannot be read: {error}") from error
     return raw.split(b"\n")
 
 
-def _frames(raw: bytes) -> Iterator[bytes]:
+def _decompressed_frames(raw: bytes) -> Iterator[bytes]:
     while raw:
         frame = zstandard.ZstdDecompressor().decompressobj()
         yield frame.decompress(raw)
@@ -247,14 +246,15 @@ def _frames(raw: bytes) -> Iterator[bytes]:
         raw = frame.unused_data
 
 
-def _check(raw: bytes, where: str) -> str:
+def _checked_key(raw: bytes, where: str) -> str:
+    """The key of a line, after checking that the line is whole and that the key is that of its request."""
     try:
-        version = msgspec.json.decode(raw, type=_Versioned).fixture
+        version = msgspec.json.decode(raw, type=_Version).fixture
         if version != FIXTURE_VERSION:
             raise FixtureError(
                 f"{where}: has fixture version {version}, this logprob-store reads {FIXTURE_VERSION}; record it again"
             )
-        line = msgspec.json.decode(raw, type=_Line)
+        line = msgspec.json.decode(raw, type=_FixtureLine)
         if not bytes(line.body) and line.body_text is None and line.body_base64 is None:
             raise FixtureError(f"{where}: holds no answer. Was the line edited by hand? Record it again.")
         body = msgspec.json.decode(line.request, type=dict[str, Any])
@@ -270,7 +270,7 @@ def _check(raw: bytes, where: str) -> str:
 
 
 def _parse(raw: bytes) -> Fixture:
-    line = msgspec.json.decode(raw, type=_Line)
+    line = msgspec.json.decode(raw, type=_FixtureLine)
     if line.body_base64 is not None:
         body = line.body_base64
     else:

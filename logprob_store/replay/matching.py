@@ -1,8 +1,4 @@
-"""Answers from recorded fixtures, and from nothing else: no network, no cache, no key.
-
-Holds the look-up and, for a miss, the nearest recording and what differs in it. Leaves out reading fixture files
-(`fixtures`).
-"""
+"""A transport that answers from recordings by request key; for a miss, the nearest recording and its differences."""
 
 from __future__ import annotations
 
@@ -21,40 +17,43 @@ if TYPE_CHECKING:
     from logprob_store.transport import Transport
 
 _SHOWN_DIFFERENCES: Final = 4
-_EXCERPT: Final = 40
-_COMPARED: Final = 2000
+_EXCERPT_CHARACTERS: Final = 40
+_MOST_COMPARED: Final = 2000
+_COMPARED_CHARACTERS: Final = 1000
 _ABSENT: Final = object()
 
 
 def replay_transport(recordings: Recordings) -> Transport:
-    """A transport that answers from recordings; a request without one is a `ReplayMissError`."""
+    """A transport that answers from recordings and raises `ReplayMissError` for a request without one."""
 
     async def call(request: Request) -> Answer:
         fixture = recordings.get(request.key)
         if fixture is None:
-            raise miss(request, recordings)
+            raise miss_error(request, recordings)
         return fixture.answer(request)
 
     return call
 
 
-def miss(request: Request, recordings: Recordings, *, any_provider: bool = False) -> ReplayMissError:
-    """Why nothing answers `request`, with the nearest recording and what differs in it.
+def miss_error(request: Request, recordings: Recordings, *, any_provider: bool = False) -> ReplayMissError:
+    """The error for a request without a recording; it names the nearest recording and what differs.
 
     Args:
-        request: what was asked.
-        recordings: where nothing answers it.
-        any_provider: the body alone was looked for, so provider and sample do not count as differences.
+        request: the request.
+        recordings: the recordings, none of which answers it.
+        any_provider: compare only the bodies; provider and sample do not count as differences.
     """
     found = _nearest(request, recordings, any_provider=any_provider)
     if found is None:
         return ReplayMissError(request.key, recordings.path, None, [])
     fixture, differences = found
-    said = [f"{path}: asked {_short(asked, recorded)}, recorded {_short(recorded, asked)}"
-            for path, asked, recorded in differences[:_SHOWN_DIFFERENCES]]  # fmt: skip
+    lines = [
+        f"{path}: asked {_excerpt(asked, recorded)}, recorded {_excerpt(recorded, asked)}"
+        for path, asked, recorded in differences[:_SHOWN_DIFFERENCES]
+    ]
     if len(differences) > _SHOWN_DIFFERENCES:
-        said.append(f"and {len(differences) - _SHOWN_DIFFERENCES} more")
-    return ReplayMissError(request.key, recordings.path, fixture.key, said)
+        lines.append(f"and {len(differences) - _SHOWN_DIFFERENCES} more")
+    return ReplayMissError(request.key, recordings.path, fixture.key, lines)
 
 
 _Difference = tuple[str, Any, Any]
@@ -63,13 +62,17 @@ _Difference = tuple[str, Any, Any]
 def _nearest(
     request: Request, recordings: Iterable[Fixture], *, any_provider: bool
 ) -> tuple[Fixture, list[_Difference]] | None:
+    """The recording for the same endpoint with the fewest differences; of several, the one whose texts are most alike.
+
+    Only the first 2000 recordings are compared.
+    """
     best: tuple[int, float] | None = None
-    found = None
-    # As sent, so that both sides went through JSON once.
+    nearest = None
+    # The request as it was sent, because the recorded one has been through JSON too.
     body = msgspec.json.decode(request.content)
     asked = body if any_provider else {"provider": request.provider, "sample_index": request.sample_index, **body}
     for number, fixture in enumerate(recordings):
-        if number >= _COMPARED:
+        if number >= _MOST_COMPARED:
             break
         if fixture.endpoint != request.endpoint:
             continue
@@ -77,13 +80,14 @@ def _nearest(
         if not any_provider:
             recorded = {"provider": fixture.provider, "sample_index": fixture.sample_index, **recorded}
         differences = list(_differences(asked, recorded, ""))
-        unlike = sum(1 - _likeness(was, now) for _, was, now in differences)
-        if best is None or (len(differences), unlike) < best:
-            best, found = (len(differences), unlike), (fixture, differences)
-    return found
+        distance = sum(1 - _similarity(one, other) for _, one, other in differences)
+        if best is None or (len(differences), distance) < best:
+            best, nearest = (len(differences), distance), (fixture, differences)
+    return nearest
 
 
 def _differences(asked: Any, recorded: Any, path: str) -> Iterator[_Difference]:
+    """The leaves that differ between two JSON values, each with its path, such as `messages[0].content`."""
     if isinstance(asked, dict) and isinstance(recorded, dict):
         for name in [*asked, *(name for name in recorded if name not in asked)]:
             below = f"{path}.{name}" if path else name
@@ -95,21 +99,25 @@ def _differences(asked: Any, recorded: Any, path: str) -> Iterator[_Difference]:
         yield path, asked, recorded
 
 
-def _likeness(one: Any, other: Any) -> float:
-    if isinstance(one, str) and isinstance(other, str):
-        return SequenceMatcher(None, one[-1000:], other[-1000:], autojunk=False).quick_ratio()
-    return 0.0
+def _similarity(one: Any, other: Any) -> float:
+    """The similarity of the last 1000 characters of two texts, from 0 to 1; 0 for other values."""
+    if not (isinstance(one, str) and isinstance(other, str)):
+        return 0.0
+    ends = one[-_COMPARED_CHARACTERS:], other[-_COMPARED_CHARACTERS:]
+    return SequenceMatcher(None, *ends, autojunk=False).quick_ratio()
 
 
-def _short(value: Any, beside: Any) -> str:
+def _excerpt(value: Any, other: Any) -> str:
+    """A value as the error shows it: of a long text the part around its first difference from `other`."""
     if value is _ABSENT:
         return "nothing"
-    if isinstance(value, str) and isinstance(beside, str) and len(value) > _EXCERPT:
-        same = next(
-            (at for at, (one, other) in enumerate(zip(value, beside, strict=False)) if one != other),
-            min(len(value), len(beside)),
+    length = _EXCERPT_CHARACTERS
+    if isinstance(value, str) and isinstance(other, str) and len(value) > length:
+        first_difference = next(
+            (index for index, (mine, theirs) in enumerate(zip(value, other, strict=False)) if mine != theirs),
+            min(len(value), len(other)),
         )
-        start = max(0, same - 10)
-        return f"...{value[start : start + _EXCERPT]!a}..." if start else f"{value[:_EXCERPT]!a}..."
+        start = max(0, first_difference - 10)
+        return f"...{value[start : start + length]!a}..." if start else f"{value[:length]!a}..."
     text = ascii(value)
-    return text if len(text) <= 2 * _EXCERPT else text[: 2 * _EXCERPT] + "..."
+    return text if len(text) <= 2 * length else text[: 2 * length] + "..."

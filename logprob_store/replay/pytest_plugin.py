@@ -1,11 +1,11 @@
-"""A pytest plugin: clients that answer from recorded fixtures, chosen by a marker.
+"""A pytest plugin with OpenAI clients that answer from recorded fixtures, which a marker names.
 
     @pytest.mark.logprobs(fixtures="recorded/answers.jsonl")
     def test_my_code(logprobs_client):
         assert my_code(client=logprobs_client) == ...
 
-Record once with `pytest --logprobs-record` (or `mode="record"` in the marker); from then on it replays without network
-or key. Paths are relative to the test's file; the default is `fixtures/<test module>.jsonl`.
+Record once with `pytest --logprobs-record` (or `mode="record"` in the marker); later runs need neither network nor API
+key. Paths are relative to the test's file; the default is `fixtures/<test module>.jsonl`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def logprobs_client(request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
-    """An `OpenAI` client that answers from the fixtures the marker names."""
+    """An `OpenAI` client that answers from the fixtures that the marker names."""
     from logprob_store.replay.client import replay_client
 
     with replay_client(**_settings(request)) as client:
@@ -49,22 +49,23 @@ def logprobs_client(request: pytest.FixtureRequest) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def logprobs_async_client(request: pytest.FixtureRequest) -> openai.AsyncOpenAI:
-    """An `AsyncOpenAI` client that answers from the fixtures the marker names."""
+    """An `AsyncOpenAI` client that answers from the fixtures that the marker names."""
     from logprob_store.replay.client import replay_client
 
     return replay_client(**_settings(request), asynchronous=True)
 
 
 def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The arguments of `replay_client` that the marker and the command line of a test give."""
     marker = request.node.get_closest_marker("logprobs")
-    given: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
+    settings: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
     if marker is not None and marker.args:
-        given["fixtures"] = marker.args[0]
-    unknown = given.keys() - {"fixtures", "mode", "provider", "base_url"}
+        settings["fixtures"] = marker.args[0]
+    unknown = settings.keys() - {"fixtures", "mode", "provider", "base_url"}
     if unknown:
         raise pytest.UsageError(f"pytest.mark.logprobs has no {', '.join(sorted(unknown))}")
     path = request.path
-    given["fixtures"] = path.parent / (given.get("fixtures") or f"fixtures/{path.stem}.jsonl")
+    settings["fixtures"] = path.parent / (settings.get("fixtures") or f"fixtures/{path.stem}.jsonl")
     if request.config.getoption("--logprobs-record"):
-        given["mode"] = "record"
-    return given
+        settings["mode"] = "record"
+    return settings

@@ -14,10 +14,10 @@ import pyarrow as pa
 from logprob_store.errors import PromptError
 from logprob_store.prompts.batches import read_prompts
 from logprob_store.prompts.columns import Columns, kept_schema
-from logprob_store.prompts.counting import candidate_counts
 from logprob_store.prompts.ids import check_ids
 from logprob_store.prompts.input_files import find_inputs
-from logprob_store.prompts.prompt import rendered
+from logprob_store.prompts.prompt import prompt_json
+from logprob_store.prompts.scanning import candidate_counts
 from logprob_store.request import BadCall, Request, build_body, make_request
 from logprob_store.run.prompt_scoring import check_scoring, scoring_params
 from logprob_store.schema import PROMPTS, arrow_schema, call_number
@@ -238,7 +238,7 @@ def _prompt_rows(batch: PromptBatch, prompts_read: int) -> pa.Table:
         [
             [prompt.id for prompt in new],
             [prompt.index for prompt in new],
-            [None if prompt.messages is None else rendered(prompt.messages, prompt.candidates) for prompt in new],
+            [None if prompt.messages is None else prompt_json(prompt.messages, prompt.candidates) for prompt in new],
         ],
         schema=arrow_schema(PROMPTS),
     )

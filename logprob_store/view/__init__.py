@@ -1,3 +1,5 @@
-"""What a person sees: tokens coloured by probability, tables on a terminal."""
+"""Text for a person at a terminal.
 
-from __future__ import annotations
+`highlight` colours the tokens of a completion by probability, `terminal_tables` prints tables, `progress` reports on a
+run, and `safe_text` replaces the control characters in what models and servers send.
+"""

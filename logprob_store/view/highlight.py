@@ -1,8 +1,7 @@
-"""One completion for the terminal: its text coloured by probability, and what it almost said instead.
+"""One completion for the terminal: its text coloured by probability, and the alternatives of unlikely tokens.
 
-Holds the way from token rows to coloured spans of whole characters, and their rendering with rich. Leaves out reading
-the store. Text is rebuilt from bytes: an emoji that three tokens share is one span, coloured by their joint
-probability.
+Text is rebuilt from the bytes of its tokens. A span is the shortest sequence of tokens that makes whole characters: an
+emoji split over three tokens is one span, coloured by their joint probability.
 """
 
 from __future__ import annotations
@@ -25,12 +24,16 @@ _COLOURS: Final = ((0.9, "green"), (0.7, "bright_green"), (0.5, "yellow"), (0.3,
 _UNSCORED: Final = "magenta"
 _UNCERTAIN_BELOW: Final = 0.7
 _UNSPELLED: Final = "\N{REPLACEMENT CHARACTER}"
-"""Stands for a token that the server named by its id alone."""
+"""Stands in for a token whose text the server did not send, only its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Consecutive tokens that make whole characters; `probability` is their product, None when one is unscored."""
+    """Consecutive tokens that make whole characters.
+
+    `first` and `last` are positions in the section. `probability` is the product of the tokens' probabilities, None if
+    one of them is unscored.
+    """
 
     section: str
     first: int
@@ -40,10 +43,10 @@ class Span:
 
 
 def spans(tokens: pl.DataFrame) -> list[Span]:
-    """Token rows of one completion as spans of whole characters.
+    """The spans of one completion, in order, section by section.
 
     Args:
-        tokens: columns section, position, token, bytes, logprob; in order.
+        tokens: token rows with columns section, position, token, bytes and logprob (nats), in order.
 
     >>> import polars as pl
     >>> rows = pl.DataFrame({"section": ["content"] * 2, "position": [0, 1], "token": ["?", "?"],
@@ -76,11 +79,12 @@ def _section_spans(section: str, rows: pl.DataFrame) -> list[Span]:
 
 
 def _probability(total: float) -> float | None:
+    """The probability of a sum of logprobs in nats; NaN stands for an unscored token."""
     return None if math.isnan(total) else math.exp(total)
 
 
 def coloured(tokens: pl.DataFrame) -> Text:
-    """The text of one completion, each span in the colour of its probability; other sections are named."""
+    """The text of one completion, each span in the colour of its probability; a change of section is labelled."""
     text = Text()
     section = "content"
     for span in spans(tokens):
@@ -98,7 +102,7 @@ def _style(probability: float | None) -> str:
 
 
 def legend() -> Text:
-    """What the colours mean."""
+    """A line that explains the colours."""
     text = Text("probability: ", style="dim")
     for least, colour in _COLOURS:
         text.append(f" {least:.1f}+ " if least else " less ", style=colour)
@@ -107,24 +111,24 @@ def legend() -> Text:
 
 
 def uncertain(tokens: pl.DataFrame, alternatives: pl.DataFrame, *, below: float = _UNCERTAIN_BELOW) -> RenderableType:
-    """A table of the tokens with a probability under `below`, and what stood beside them."""
+    """A table of the tokens with a probability under `below`, each with its alternatives and their probabilities."""
     table = Table(title=f"tokens with p < {below}", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("position", "token", "p", "alternatives"):
         table.add_column(name, justify="right" if name in {"position", "p"} else "left")
-    beside = {
+    alternatives_at = {
         (section, position): rows
         for (section, position), rows in alternatives.group_by("section", "position", maintain_order=True)
     }
     for section, position, token, logprob in tokens.select("section", "position", "token", "logprob").iter_rows():
         if logprob is not None and math.exp(logprob) >= below:
             continue
-        others = beside.get((section, position))
-        shown = [] if others is None else others.select("token", "logprob").iter_rows()
+        rows = alternatives_at.get((section, position))
+        others = [] if rows is None else rows.select("token", "logprob").iter_rows()
         table.add_row(
             str(position),
             Text(_quoted(token)),
             "-" if logprob is None else f"{math.exp(logprob):.3f}",
-            Text("  ".join(f"{_quoted(other)} {_percent(value)}" for other, value in shown)),
+            Text("  ".join(f"{_quoted(other)} {_percent(value)}" for other, value in others)),
         )
     return table if table.row_count else Text(f"no token has p < {below}", style="dim")
 

@@ -1,7 +1,7 @@
-"""Progress of a run while it goes: a bar on a terminal, plain lines or events elsewhere.
+"""Progress of a run: a bar on a terminal, or a plain line or a log event every ten seconds.
 
-Holds three context managers that each give a callback for `run_job`, and what they say. Bar and lines write to standard
-error, which leaves standard output to results; events go through `logging`.
+Each of the three is a context manager that yields a callback for `run_job`. Bar and lines write to standard error,
+because results go to standard output; events go through `logging`.
 """
 
 from __future__ import annotations
@@ -23,105 +23,105 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LINE_EVERY_S: Final = 10.0
-_RATE_OVER_S: Final = 10.0
-_LEFT_OVER_S: Final = 60.0
-_LEAST_S: Final = 1.0
-_WIDEST_BAR: Final = 30
-_BETWEEN: Final = ", "
-_MINUTE: Final = 60
-_FEW: Final = 10
+_REPORT_EVERY_S: Final = 10.0
+_RATE_WINDOW_S: Final = 10.0
+_TIME_LEFT_WINDOW_S: Final = 60.0
+_SHORTEST_WINDOW_S: Final = 1.0
+_WIDEST_BAR: Final = 30  # terminal columns
+_SEPARATOR: Final = ", "
+_WHOLE_NUMBERS_FROM: Final = 10  # calls a second
 
 
-class Pace:
-    """How fast outcomes come: the rate of the last ten seconds, and the time left at the rate of the last minute.
+class RateMeter:
+    """How fast calls are settled: the rate of the last 10 seconds, and the time left at the rate of the last minute.
 
-    >>> pace = Pace()
-    >>> for second in range(31): pace.note(float(second), settled=2 * second if second < 20 else 40 + 5 * (second - 20))
-    >>> pace.per_second, pace.left_s(total=150)
+    >>> meter = RateMeter()
+    >>> for second in range(31):
+    ...     meter.record(float(second), settled=2 * second if second < 20 else 40 + 5 * (second - 20))
+    >>> meter.per_second, meter.seconds_left(total=150)
     (5.0, 20.0)
     """
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
+        self._counts: deque[tuple[float, int]] = deque()  # (seconds, settled calls)
 
-    def note(self, now: float, settled: int) -> None:
-        """So many outcomes by now (seconds)."""
-        while self._seen and self._seen[0][0] < now - _LEFT_OVER_S:
-            self._seen.popleft()
-        self._seen.append((now, settled))
+    def record(self, now: float, settled: int) -> None:
+        """Record that `settled` calls have an outcome at the time `now`, in seconds."""
+        while self._counts and self._counts[0][0] < now - _TIME_LEFT_WINDOW_S:
+            self._counts.popleft()
+        self._counts.append((now, settled))
 
     @property
     def per_second(self) -> float | None:
-        """Outcomes a second over the last ten seconds; None in the first second."""
-        return self._rate(_RATE_OVER_S)
+        """Calls settled a second, over the last 10 seconds; None in the first second."""
+        return self._rate(_RATE_WINDOW_S)
 
-    def left_s(self, total: int) -> float | None:
-        """Seconds until there are `total`; None while nothing comes."""
-        rate = self._rate(_LEFT_OVER_S)
-        return (total - self._seen[-1][1]) / rate if rate else None
+    def seconds_left(self, total: int) -> float | None:
+        """Seconds until `total` calls are settled; None while the rate is 0 or unknown."""
+        rate = self._rate(_TIME_LEFT_WINDOW_S)
+        return (total - self._counts[-1][1]) / rate if rate else None
 
-    def _rate(self, over_s: float) -> float | None:
-        if not self._seen:
+    def _rate(self, window_s: float) -> float | None:
+        if not self._counts:
             return None
-        now, settled = self._seen[-1]
-        then, before = next(seen for seen in self._seen if seen[0] >= now - over_s)
-        return (settled - before) / (now - then) if now - then >= _LEAST_S else None
+        now, settled = self._counts[-1]
+        then, settled_then = next(count for count in self._counts if count[0] >= now - window_s)
+        return (settled - settled_then) / (now - then) if now - then >= _SHORTEST_WINDOW_S else None
 
 
-def words(progress: Progress, pace: Pace) -> list[str]:
-    """What is said of a run under way, the most important first.
+def progress_items(progress: Progress, meter: RateMeter) -> list[str]:
+    """What a line of progress says, the most important first.
 
     >>> from logprob_store.run.buffer import Progress
-    >>> words(Progress(total=9, settled=4, from_cache=1, failed=2, in_flight=3, spent_usd=0.5), Pace())
+    >>> progress_items(Progress(total=9, settled=4, from_cache=1, failed=2, in_flight=3, spent_usd=0.5), RateMeter())
     ['4/9', '2 failed', '3 in flight', '1 from cache', '$0.5000']
     """
-    said = [f"{progress.settled}/{progress.total}"]
-    if (rate := pace.per_second) is not None:
-        said.append(_rate_word(rate))
-    if (left_s := pace.left_s(progress.total)) is not None:
-        said.append(f"{_clock(left_s)} left")
-    said += [f"{progress.failed} failed", f"{progress.in_flight} in flight"]
+    items = [f"{progress.settled}/{progress.total}"]
+    if (rate := meter.per_second) is not None:
+        items.append(_rate_text(rate))
+    if (left_s := meter.seconds_left(progress.total)) is not None:
+        items.append(f"{_duration_text(left_s)} left")
+    items += [f"{progress.failed} failed", f"{progress.in_flight} in flight"]
     if progress.from_cache:
-        said.append(f"{progress.from_cache} from cache")
+        items.append(f"{progress.from_cache} from cache")
     if progress.from_fixtures:
-        said.append(f"{progress.from_fixtures} from fixtures")
+        items.append(f"{progress.from_fixtures} from fixtures")
     if (usd := progress.spent_usd) is not None:
-        said.append(f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}")
-    return said
+        items.append(f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}")
+    return items
 
 
-def fitting(said: Sequence[str], width: int) -> str:
-    """As many words as fit into `width` columns, and always the first.
+def join_within(items: Sequence[str], width: int) -> str:
+    """The first items that fit into `width` terminal columns, joined by commas; the first item is always included.
 
-    >>> fitting(["4/9", "2 failed", "3 in flight"], 15)
+    >>> join_within(["4/9", "2 failed", "3 in flight"], 15)
     '4/9, 2 failed'
     """
-    line = said[0]
-    for word in said[1:]:
-        if len(line) + len(_BETWEEN) + len(word) > width:
+    line = items[0]
+    for item in items[1:]:
+        if len(line) + len(_SEPARATOR) + len(item) > width:
             break
-        line += _BETWEEN + word
+        line += _SEPARATOR + item
     return line
 
 
 @contextmanager
 def bar() -> Iterator[Callable[[Progress], None]]:
-    """A bar and a line on the terminal, as wide as that is, gone at the end."""
+    """A bar and a line of text across the terminal, removed at the end."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    console, pace = Console(stderr=True), Pace()
+    console, meter = Console(stderr=True), RateMeter()
     column = BarColumn(bar_width=_WIDEST_BAR)
     with Bar(column, TextColumn("{task.description}", markup=False), console=console, transient=True) as shown:
         task = shown.add_task("", total=None)
 
         def update(progress: Progress) -> None:
-            pace.note(time.monotonic(), progress.settled)
+            meter.record(time.monotonic(), progress.settled)
             column.bar_width = min(_WIDEST_BAR, console.width // 5)
-            said = fitting(words(progress, pace), console.width - column.bar_width - 1)
-            shown.update(task, total=progress.total, completed=progress.settled, description=said)
+            text = join_within(progress_items(progress, meter), console.width - column.bar_width - 1)
+            shown.update(task, total=progress.total, completed=progress.settled, description=text)
 
         yield update
 
@@ -130,52 +130,53 @@ def bar() -> Iterator[Callable[[Progress], None]]:
 def lines() -> Iterator[Callable[[Progress], None]]:
     """A plain line every ten seconds, for logs."""
 
-    def write(progress: Progress, pace: Pace) -> None:
-        sys.stderr.write(f"{_BETWEEN.join(words(progress, pace))}\n")
+    def write(progress: Progress, meter: RateMeter) -> None:
+        sys.stderr.write(f"{_SEPARATOR.join(progress_items(progress, meter))}\n")
         sys.stderr.flush()
 
-    yield _now_and_then(write)
+    yield _every_ten_seconds(write)
 
 
 @contextmanager
 def progress_events() -> Iterator[Callable[[Progress], None]]:
-    """An event every ten seconds, for machines."""
+    """A log event every ten seconds, for machines."""
 
-    def write(progress: Progress, pace: Pace) -> None:
+    def write(progress: Progress, meter: RateMeter) -> None:
         emit(
             log,
             "progress",
             "%s",
-            _BETWEEN.join(words(progress, pace)),
+            _SEPARATOR.join(progress_items(progress, meter)),
             **dataclasses.asdict(progress),
-            per_second=pace.per_second,
-            left_s=pace.left_s(progress.total),
+            per_second=meter.per_second,
+            left_s=meter.seconds_left(progress.total),
         )
 
-    yield _now_and_then(write)
+    yield _every_ten_seconds(write)
 
 
-def _now_and_then(write: Callable[[Progress, Pace], None]) -> Callable[[Progress], None]:
-    pace, last = Pace(), time.monotonic()
+def _every_ten_seconds(write: Callable[[Progress, RateMeter], None]) -> Callable[[Progress], None]:
+    """A callback that records each progress report and calls `write` every ten seconds."""
+    meter, last = RateMeter(), time.monotonic()
 
     def update(progress: Progress) -> None:
         nonlocal last
         now = time.monotonic()
-        pace.note(now, progress.settled)
-        if now - last >= _LINE_EVERY_S:
+        meter.record(now, progress.settled)
+        if now - last >= _REPORT_EVERY_S:
             last = now
-            write(progress, pace)
+            write(progress, meter)
 
     return update
 
 
-def _rate_word(per_second: float) -> str:
+def _rate_text(per_second: float) -> str:
     if 0 < per_second < 1:
-        return f"{per_second * _MINUTE:.1f}/min"
-    return f"{per_second:.1f}/s" if per_second < _FEW else f"{per_second:.0f}/s"
+        return f"{per_second * 60:.1f}/min"
+    return f"{per_second:.1f}/s" if per_second < _WHOLE_NUMBERS_FROM else f"{per_second:.0f}/s"
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), _MINUTE)
-    hours, minutes = divmod(minutes, _MINUTE)
+def _duration_text(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

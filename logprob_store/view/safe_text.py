@@ -1,25 +1,22 @@
-"""Text from models and servers made safe to show: it is data, and a terminal obeys data.
-
-Holds the neutralising of control characters. Leaves out colours and layout.
-"""
+"""Text from models and servers, made safe to print: a terminal would obey the control characters in it."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import Final
 
-_PICTURES: Final = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
+_CONTROL_PICTURES: Final = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
 # Cc: C0 and C1 controls. Cf: bidirectional overrides and other invisible formatting. Cs: lone surrogates.
 _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs"})
-# Joiners are part of many emoji and scripts; showing them as boxes would break what they join.
-_HARMLESS: Final = frozenset("\u200c\u200d")
+# The zero-width joiner and non-joiner (Cf) are part of many emoji and scripts, which would break without them.
+_JOINERS: Final = frozenset("\u200c\u200d")
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""The text with every control character as a visible symbol, so that no terminal acts on it.
+    r"""The text with a visible symbol in place of every control character, so that no terminal acts on it.
 
     Args:
-        text: anything.
+        text: any text.
         keep: characters to leave as they are, such as `"\n"`.
 
     >>> printable("\x1b[31mred\x1b[0m\n")
@@ -32,8 +29,8 @@ def printable(text: str, *, keep: str = "") -> str:
 
 def _visible(char: str) -> str:
     code = ord(char)
-    if code in _PICTURES:
-        return _PICTURES[code]
-    if unicodedata.category(char) in _UNSAFE and char not in _HARMLESS:
+    if code in _CONTROL_PICTURES:
+        return _CONTROL_PICTURES[code]
+    if unicodedata.category(char) in _UNSAFE and char not in _JOINERS:
         return "\ufffd"
     return char

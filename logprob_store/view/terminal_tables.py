@@ -1,7 +1,4 @@
-"""Tables for the terminal: runs, failures, scores.
-
-Holds their columns and the safe rendering of a DataFrame. Leaves out reading the store and writing files.
-"""
+"""Tables for the terminal: their columns for runs, failures and scores, and the printing of any DataFrame."""
 
 from __future__ import annotations
 
@@ -19,18 +16,18 @@ if TYPE_CHECKING:
 
     from logprob_store.analysis.opened_store import Store
 
-_WIDEST: Final = 60
-_PROSE: Final = frozenset({"text", "example", "message", "continuation", "answer_a", "answer_b"})
+_WIDEST_CELL: Final = 60
+_LONG_TEXTS: Final = frozenset({"text", "example", "message", "continuation", "answer_a", "answer_b"})
 
 
 def frame_table(frame: pl.DataFrame) -> Table:
-    """A DataFrame as a table: numbers to the right, text made safe and short."""
+    """A DataFrame as a table: numbers to the right, text made safe and cut off at 60 characters."""
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, kind in frame.schema.items():
-        # Names and numbers are of no use cut short; prose is.
-        prose = name in _PROSE
+        # A long text may be shortened to fit the terminal; a name or a number cut short is useless.
+        is_long = name in _LONG_TEXTS
         justify: JustifyMethod = "right" if kind.is_numeric() else "left"
-        table.add_column(name, justify=justify, overflow="ellipsis" if prose else "fold", no_wrap=not prose)
+        table.add_column(name, justify=justify, overflow="ellipsis" if is_long else "fold", no_wrap=not is_long)
     for row in frame.iter_rows():
         table.add_row(*(Text(_cell(value)) for value in row))
     return table
@@ -42,11 +39,11 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = printable(str(value))
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
+    return text if len(text) <= _WIDEST_CELL else text[: _WIDEST_CELL - 3] + "..."
 
 
 def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
-    """One row per run: how it stands, where its answers came from, what it read and wrote.
+    """One row per run: its state, its counts, and where its answers came from.
 
     Args:
         runs: rows of `store.runs`.
@@ -70,26 +67,26 @@ def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def scores_and_columns(store: Store) -> tuple[pl.LazyFrame, list[str], list[str]]:
-    """The scores that suit what the runs did, the columns to show of them, and by which to sort."""
+    """The scores for what the runs did, the columns of them to show, and the columns to sort by."""
     jobs = [manifest.job for manifest in store.manifests]
     if not jobs or any(job.get("model.mode") != "score" for job in jobs):
-        brief = ["completion_id", "prompt_id", "text", "token_count", "confidence", "perplexity"]
-        return store.scores(), brief, ["confidence"]
+        columns = ["completion_id", "prompt_id", "text", "token_count", "confidence", "perplexity"]
+        return store.scores(), columns, ["confidence"]
     if all(job.get("prompts.continuations") for job in jobs):
-        brief = ["completion_id", "prompt_id", "rank", "continuation", "scored_tokens", "loglikelihood", "greedy"]
-        return store.candidate_scores(), brief, ["run", "prompt_index", "rank", "candidate"]
-    brief = ["completion_id", "prompt_id", "text", "scored_tokens", "perplexity", "bits_per_byte"]
-    return store.text_scores(), brief, ["confidence"]
+        columns = ["completion_id", "prompt_id", "rank", "continuation", "scored_tokens", "loglikelihood", "greedy"]
+        return store.candidate_scores(), columns, ["run", "prompt_index", "rank", "candidate"]
+    columns = ["completion_id", "prompt_id", "text", "scored_tokens", "perplexity", "bits_per_byte"]
+    return store.text_scores(), columns, ["confidence"]
 
 
 def anomalies_frame(store: Store) -> pl.DataFrame:
-    """One row per run that has anything odd: how often, by kind; see docs/store.md."""
+    """One row per run with anomalies, counted by kind; docs/store.md explains the kinds."""
     kinds = ("flagged", "chosen_missing", "text_differs", "lossy_bytes")
     return store.runs.select("run", *kinds).filter(pl.any_horizontal(pl.col(kinds) > 0)).collect()
 
 
 def failures_frame(store: Store) -> pl.DataFrame:
-    """Open failures by run and class, with one message each."""
+    """The open failures, counted by run and error_type, with one message as an example."""
     return (
         store.failures.group_by("run", "error_type", maintain_order=True)
         .agg(prompts=pl.len(), maybe_billed=pl.col("maybe_billed").sum(), example=pl.col("message").first())

@@ -1,4 +1,4 @@
-"""Makers of small recorded answers and of the files that hold them, for the tests of this folder."""
+"""Small recorded answers, the files that hold them, and a store to import them into, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Frames = dict[str, pl.DataFrame]
 
 
 def chat_body(number: int = 0, *, own_id: bool = True, logprobs: bool = True) -> dict[str, Any]:
-    """A chat answer of two tokens; its text, logprobs and (if it has one) id tell its number."""
+    """A chat answer of two tokens; `number` is in its text, its logprobs and its id, if it has one."""
     words = [f"n{number}", "!"]
     tokens = [
         {
@@ -51,12 +51,12 @@ def chat_body(number: int = 0, *, own_id: bool = True, logprobs: bool = True) ->
 
 def chat_request(number: int = 0, **params: Any) -> dict[str, Any]:
     """A request for such an answer."""
-    asked = {"model": "m", "messages": [{"role": "user", "content": f"count to {number}"}], "logprobs": True}
-    return {**asked, "top_logprobs": 1, **params}
+    body = {"model": "m", "messages": [{"role": "user", "content": f"count to {number}"}], "logprobs": True}
+    return {**body, "top_logprobs": 1, **params}
 
 
 def chunks(number: int = 0) -> list[dict[str, Any]]:
-    """The same answer as it comes in a stream: a role, a token a chunk, an end."""
+    """The same answer as a stream: a role, a chunk for each token, an end."""
     whole = chat_body(number)
     [choice] = whole["choices"]
     head = {"id": whole["id"], "object": "chat.completion.chunk", "created": 1700000000, "model": "m-1"}
@@ -86,7 +86,7 @@ def input_line(custom_id: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def jsonl(*values: Any) -> str:
-    """JSON Lines; text stands as it is."""
+    """JSON Lines of these values; text is a line as it stands."""
     return "".join((value if isinstance(value, str) else json.dumps(value)) + "\n" for value in values)
 
 
@@ -104,13 +104,21 @@ class Importing:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
+    def jsonl(self, name: str, *values: Any) -> Path:
+        """Write a file of JSON Lines."""
+        return self.file(name, jsonl(*values))
+
     def __call__(self, *paths: Path, **options: Any) -> ImportSummary:
         """Import files."""
         return import_responses(paths, self.store, **options)
 
-    def text(self, content: str | bytes, name: str = "answers.jsonl", **options: Any) -> ImportSummary:
+    def content(self, content: str | bytes, name: str = "answers.jsonl", **options: Any) -> ImportSummary:
         """Import a file with this content."""
         return self(self.file(name, content), **options)
+
+    def lines(self, *values: Any, name: str = "answers.jsonl", **options: Any) -> ImportSummary:
+        """Import a file of JSON Lines."""
+        return self(self.jsonl(name, *values), **options)
 
     def frames(self, run: str = "import") -> Frames:
         """All tables of a run."""
@@ -120,7 +128,7 @@ class Importing:
 
     @property
     def texts(self) -> list[str]:
-        """The texts of all completions, in their order."""
+        """The texts of all completions, by completion_id."""
         return self.frames()["completions"].sort("completion_id")["text"].to_list()
 
     @property
@@ -132,13 +140,13 @@ class Importing:
 
 @pytest.fixture
 def importing(tmp_path: Path) -> Importing:
-    """A folder and a store of its own."""
+    """A temporary folder and store."""
     return Importing(tmp_path)
 
 
 @pytest.fixture
 def make() -> Any:
-    """The makers above, by name."""
+    """The functions above, by name."""
 
     class Make:
         body: Callable[..., dict[str, Any]] = staticmethod(chat_body)

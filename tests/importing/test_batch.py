@@ -1,4 +1,4 @@
-"""Batch API output: requests by custom_id and never by place, lines that failed, lines that are missing."""
+"""Batch API output: requests found by custom_id and never by position, lines that failed, missing lines."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 def test_requests_are_found_by_custom_id(importing: Any, make: Any) -> None:
-    """Whatever the order of lines and files, each answer gets the messages of its own request."""
+    """In any order of lines and files, each answer gets the messages of its own request."""
     numbers = list(range(40))
     inputs = [make.input(f"id-{n}", make.request(n)) for n in numbers]
     outputs = [make.output(f"id-{n}", make.body(n)) for n in numbers]
     outputs = outputs[7:] + outputs[:7]
     inputs.reverse()
-    output, asked = importing.file("out.jsonl", make.jsonl(*outputs)), importing.file("in.jsonl", make.jsonl(*inputs))
+    output, asked = importing.jsonl("out.jsonl", *outputs), importing.jsonl("in.jsonl", *inputs)
     done = importing(output, asked)
     rows = importing.frames()
     both = rows["completions"].join(rows["prompts"], on=["prompt_index", "prompt_id"])
@@ -28,8 +28,8 @@ def test_requests_are_found_by_custom_id(importing: Any, make: Any) -> None:
 
 
 def test_output_alone(importing: Any, make: Any) -> None:
-    """Without the input file the answers are there, under their custom_ids."""
-    importing.text(make.jsonl(make.output("b", make.body(1)), make.output("a", make.body(0))))
+    """Without the input file the answers are imported under their custom_ids."""
+    importing.lines(make.output("b", make.body(1)), make.output("a", make.body(0)))
     rows = importing.frames()
 
     assert rows["completions"]["prompt_id"].to_list() == ["b", "a"]
@@ -37,18 +37,16 @@ def test_output_alone(importing: Any, make: Any) -> None:
 
 
 def test_lines_that_failed(importing: Any, make: Any) -> None:
-    """A 4xx status with `error: null`, an expired line, one of an error file and a refusal are rows, and say why."""
+    """A 4xx status with `error: null`, an expired line, a refusal and a line without an error become failure rows."""
     error = {"error": {"message": "Invalid value for temperature", "type": "invalid_request_error", "code": None}}
     refusal = {"error": {"message": "You are not allowed to request logprobs from this model"}}
     expired = {"code": "batch_expired", "message": "This request could not be executed before the batch expired."}
-    importing.text(
-        make.jsonl(
-            make.output("bad", error, status=400),
-            {"id": "r", "custom_id": "late", "response": None, "error": expired},
-            make.output("refused", refusal, status=403),
-            {"id": "r", "custom_id": "odd", "response": None, "error": None},
-            make.output("good", make.body(0)),
-        )
+    importing.lines(
+        make.output("bad", error, status=400),
+        {"id": "r", "custom_id": "late", "response": None, "error": expired},
+        make.output("refused", refusal, status=403),
+        {"id": "r", "custom_id": "odd", "response": None, "error": None},
+        make.output("good", make.body(0)),
     )
     failures = importing.frames()["failures"].sort("prompt_index")
 
@@ -65,20 +63,20 @@ def test_lines_that_failed(importing: Any, make: Any) -> None:
 
 
 def test_an_error_in_place_of_an_answer(importing: Any, make: Any) -> None:
-    """A body that reports an error is no answer, whatever its status."""
-    importing.text(make.jsonl(make.output("a", {"error": {"message": "overloaded"}})))
+    """A body that reports an error is a failure, whatever its status."""
+    importing.lines(make.output("a", {"error": {"message": "overloaded"}}))
 
     assert importing.open_failures == [("a", "error_body")]
 
 
 def test_requests_without_a_line(importing: Any, make: Any) -> None:
-    """A request that no file answers is a failure, until one does."""
-    asked = importing.file("in.jsonl", make.jsonl(*(make.input(str(n), make.request(n)) for n in range(3))))
-    output = importing.file("out.jsonl", make.jsonl(make.output("1", make.body(1))))
+    """A request without an answer is a failure until a later file answers it."""
+    asked = importing.jsonl("in.jsonl", *(make.input(str(n), make.request(n)) for n in range(3)))
+    output = importing.jsonl("out.jsonl", make.output("1", make.body(1)))
     importing(asked, output)
     first = importing.open_failures
     again = importing(asked, output)
-    rest = importing(asked, importing.file("rest.jsonl", make.jsonl(make.output("0", make.body(0)))))
+    rest = importing(asked, importing.jsonl("rest.jsonl", make.output("0", make.body(0))))
 
     assert first == [("0", "no_answer"), ("2", "no_answer")]
     assert (again.added, dict(again.problems)) == (0, {})
@@ -88,19 +86,19 @@ def test_requests_without_a_line(importing: Any, make: Any) -> None:
 
 
 def test_lines_without_a_request(importing: Any, make: Any) -> None:
-    """An answer that the input files do not know is imported without messages."""
-    asked = importing.file("in.jsonl", make.jsonl(make.input("0", make.request(0))))
-    importing(asked, importing.file("out.jsonl", make.jsonl(make.output("1", make.body(1)))))
+    """An answer whose custom_id is in no input file is imported without messages."""
+    asked = importing.jsonl("in.jsonl", make.input("0", make.request(0)))
+    importing(asked, importing.jsonl("out.jsonl", make.output("1", make.body(1))))
 
     assert importing.texts == ["n1!"]
     assert importing.open_failures == [("0", "no_answer")]
 
 
-def test_a_retry_makes_good_of_a_failure_in_either_order(importing: Any, make: Any) -> None:
+def test_a_retry_replaces_a_failure_in_either_order(importing: Any, make: Any) -> None:
     """A prompt that failed in one batch and succeeded in another is a success, whichever file is read first."""
     error = {"error": {"message": "try later"}}
-    failed = importing.file("first.jsonl", make.jsonl(make.output("a", error, status=500)))
-    good = importing.file("second.jsonl", make.jsonl(make.output("a", make.body(0))))
+    failed = importing.jsonl("first.jsonl", make.output("a", error, status=500))
+    good = importing.jsonl("second.jsonl", make.output("a", make.body(0)))
     for run, files in (("one", [failed, good]), ("other", [good, failed])):
         done = importing(*files, run=run)
         rows = importing.frames(run)
@@ -113,11 +111,11 @@ def test_a_retry_makes_good_of_a_failure_in_either_order(importing: Any, make: A
     assert importing.open_failures == []
 
 
-def test_an_undecodable_answer_is_made_good(importing: Any, make: Any) -> None:
-    """An answer without logprobs is a failure until a later file has one with them; its place is taken."""
-    importing.text(make.jsonl(make.output("a", make.body(0, logprobs=False))), "one.jsonl")
+def test_a_later_answer_replaces_an_undecodable_one(importing: Any, make: Any) -> None:
+    """An answer without logprobs is a failure until a later file has one with them, which takes its sample index."""
+    importing.lines(make.output("a", make.body(0, logprobs=False)), name="one.jsonl")
     before = importing.open_failures
-    importing.text(make.jsonl(make.output("a", make.body(1))), "two.jsonl")
+    importing.lines(make.output("a", make.body(1)), name="two.jsonl")
 
     assert before == [("a", "no_logprobs")]
     assert importing.open_failures == []
@@ -125,9 +123,9 @@ def test_an_undecodable_answer_is_made_good(importing: Any, make: Any) -> None:
 
 
 def test_one_custom_id_twice(importing: Any, make: Any) -> None:
-    """The same line twice is one answer; two different answers under one id are two samples, none is lost."""
+    """The same line twice is one answer; two different answers under one id are two samples."""
     lines = [make.output("a", make.body(0)), make.output("a", make.body(0)), make.output("a", make.body(1))]
-    done = importing.text(make.jsonl(*lines))
+    done = importing.lines(*lines)
 
     assert (done.added, done.already) == (2, 1)
     assert importing.texts == ["n0!", "n1!"]
@@ -135,9 +133,9 @@ def test_one_custom_id_twice(importing: Any, make: Any) -> None:
 
 
 def test_one_custom_id_for_several_requests(importing: Any, make: Any) -> None:
-    """Where the inputs have different requests under one id, none is guessed, and the summary counts it."""
-    asked = importing.file("in.jsonl", make.jsonl(*(make.input("a", make.request(n)) for n in range(2))))
-    done = importing(asked, importing.file("out.jsonl", make.jsonl(make.output("a", make.body(0)))))
+    """If the input files have different requests under one id, none is chosen, and the summary counts the answer."""
+    asked = importing.jsonl("in.jsonl", *(make.input("a", make.request(n)) for n in range(2)))
+    done = importing(asked, importing.jsonl("out.jsonl", make.output("a", make.body(0))))
 
     assert done.ambiguous == 1
     assert importing.frames()["prompts"]["messages"].to_list() == [None]
@@ -145,10 +143,10 @@ def test_one_custom_id_for_several_requests(importing: Any, make: Any) -> None:
 
 
 def test_two_batches_that_count_from_zero(importing: Any, make: Any) -> None:
-    """Two batches with the same ids and known, different requests are different prompts."""
+    """Two batches with the same ids but different requests are different prompts."""
     for batch in range(2):
-        asked = importing.file("in.jsonl", make.jsonl(make.input("0", make.request(batch))))
-        importing(asked, importing.file("out.jsonl", make.jsonl(make.output("0", make.body(batch)))))
+        asked = importing.jsonl("in.jsonl", make.input("0", make.request(batch)))
+        importing(asked, importing.jsonl("out.jsonl", make.output("0", make.body(batch))))
     rows = importing.frames()
 
     assert rows["completions"].select("prompt_index", "sample_index").rows() == [(0, 0), (1, 0)]
@@ -158,26 +156,26 @@ def test_two_batches_that_count_from_zero(importing: Any, make: Any) -> None:
 
 
 def test_a_request_that_asked_for_no_logprobs(importing: Any, make: Any) -> None:
-    """With its request known not to ask, an answer without logprobs is a completion without tokens."""
-    asked = importing.file("in.jsonl", make.jsonl(make.input("a", make.request(0, logprobs=False))))
-    importing(asked, importing.file("out.jsonl", make.jsonl(make.output("a", make.body(0, logprobs=False)))))
+    """If its request did not ask for logprobs, an answer without them is a completion without tokens."""
+    asked = importing.jsonl("in.jsonl", make.input("a", make.request(0, logprobs=False)))
+    importing(asked, importing.jsonl("out.jsonl", make.output("a", make.body(0, logprobs=False))))
 
     assert importing.frames()["completions"]["token_count"].to_list() == [0]
     assert importing.open_failures == []
 
 
-def test_a_request_among_responses_is_said(importing: Any, make: Any) -> None:
-    """A request in the middle of a file of answers is a failure row, not passed over."""
-    importing.text(make.jsonl(make.output("a", make.body(0)), make.input("b", make.request(1))))
+def test_a_request_among_responses_is_a_failure(importing: Any, make: Any) -> None:
+    """A request in the middle of a file of answers becomes a failure row."""
+    importing.lines(make.output("a", make.body(0)), make.input("b", make.request(1)))
 
     assert importing.open_failures == [("b", "bad_line")]
     assert importing.texts == ["n0!"]
 
 
 def test_a_damaged_input_file(importing: Any, make: Any) -> None:
-    """A bad line of an input file is a failure row; the others are used."""
-    asked = importing.file("in.jsonl", make.jsonl(make.input("0", make.request(0)), "oops"))
-    importing(asked, importing.file("out.jsonl", make.jsonl(make.output("0", make.body(0)))))
+    """A bad line of an input file becomes a failure row; the other lines are used."""
+    asked = importing.jsonl("in.jsonl", make.input("0", make.request(0)), "oops")
+    importing(asked, importing.jsonl("out.jsonl", make.output("0", make.body(0))))
 
     assert importing.open_failures == [("in.jsonl:2", "bad_line")]
     assert json.loads(importing.frames()["prompts"].sort("prompt_id")["messages"][0]) == make.request(0)["messages"]

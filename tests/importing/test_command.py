@@ -1,4 +1,4 @@
-"""`logprobs import`: exit codes, the summary, and the table of what came from where."""
+"""`logprobs import`: exit codes and the summary."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 def test_done_and_done_again(
     importing: Any, make: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """0 and a line that says what was added; again, and nothing is."""
-    path = importing.file("a.jsonl", make.jsonl(make.body(0), make.body(1)))
+    """Exit code 0 and a line that says what was added; the second time nothing is."""
+    path = importing.jsonl("a.jsonl", make.body(0), make.body(1))
     codes = [call(monkeypatch, path, "--store", importing.store) for _ in range(2)]
     first, second = capsys.readouterr().out.splitlines()
 
@@ -35,15 +35,15 @@ def test_done_and_done_again(
 def test_failures_are_counted_by_kind(
     importing: Any, make: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """3, and how many lines failed of which kind."""
-    path = importing.file("a.jsonl", make.jsonl(make.body(0, logprobs=False), "oops", make.body(1), make.body(2)))
+    """Exit code 3, and how many lines failed, by kind."""
+    path = importing.jsonl("a.jsonl", make.body(0, logprobs=False), "oops", make.body(1), make.body(2))
 
     assert call(monkeypatch, path, "--store", importing.store, "--run", "r") == 3
     assert "2 added, 0 there already, 2 failed (1 bad_line, 1 no_logprobs)" in capsys.readouterr().out
 
 
 def test_nothing_to_import(importing: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """2, and one message that names the file."""
+    """Exit code 2, and one message that names the file."""
     path = importing.file("a.csv", "name,score\n")
 
     assert call(monkeypatch, path, "--store", importing.store) == 2
@@ -53,8 +53,8 @@ def test_nothing_to_import(importing: Any, monkeypatch: pytest.MonkeyPatch, caps
 
 def test_json(importing: Any, make: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`--json` prints one object for machines."""
-    path = importing.file("a.jsonl", make.jsonl(make.body(0), "oops"))
+    path = importing.jsonl("a.jsonl", make.body(0), "oops")
 
     assert call(monkeypatch, path, "--store", importing.store, "--json") == 3
-    said = json.loads(capsys.readouterr().out)
-    assert (said["files"], said["records"], said["added"], said["problems"]) == (1, 2, 1, {"bad_line": 1})
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["files"], printed["records"], printed["added"], printed["problems"]) == (1, 2, 1, {"bad_line": 1})

@@ -1,4 +1,4 @@
-"""Real recordings, from many servers: each imports, and each token row is what the raw JSON says, value by value."""
+"""Real recordings from many servers: each is imported, and its token rows equal the raw JSON, value by value."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def of_chat(tokens: list[dict[str, Any]]) -> list[list[Row]]:
 
 
 def of_lists(value: dict[str, Any]) -> list[list[Row]]:
-    """The same of parallel lists, as legacy completions and Together have them."""
+    """The same for parallel lists, the shape of legacy completions and of Together."""
     tops = value.get("top_logprobs") or [{}] * len(value["tokens"])
     chosen = zip(value["tokens"], value["token_logprobs"], strict=True)
     return [
@@ -68,7 +68,7 @@ def of_gemini(body: dict[str, Any]) -> list[list[Row]]:
 
 
 def of_sglang(body: dict[str, Any]) -> list[list[Row]]:
-    """The tokens of `meta_info`, whose text may be null; an excerpt has fewer alternatives than tokens."""
+    """The tokens of `meta_info`, whose text may be null; a shortened recording has fewer alternatives than tokens."""
     meta = body["meta_info"]
     pairs = zip_longest(meta["output_token_logprobs"], meta.get("output_top_logprobs") or [])
     return [[(text, None, number) for number, _, text in (token, *(top or []))] for token, top in pairs]
@@ -85,7 +85,7 @@ def of_tgi(body: dict[str, Any]) -> list[list[Row]]:
 
 
 def expected(body: dict[str, Any]) -> list[list[Row]]:
-    """What the raw JSON says, by the keys of its format."""
+    """The tokens in the raw JSON, by the keys of its format."""
     if "choices" in body:
         return of_choices(body)
     if "output" in body:
@@ -98,7 +98,7 @@ def expected(body: dict[str, Any]) -> list[list[Row]]:
 
 
 def imported(rows: dict[str, pl.DataFrame]) -> list[list[Row]]:
-    """The same from the tables, in their order."""
+    """The same tokens from the tables, in order."""
     key = ["completion_id", "section", "position"]
     tokens = rows["tokens"].with_columns(rank=pl.lit(0, pl.Int16))
     both = pl.concat([tokens, rows["alternatives"]], how="diagonal").sort(*key, "rank", maintain_order=True)
@@ -120,8 +120,8 @@ def test_rows_are_what_the_raw_json_says(importing: Any, path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", BATCHES, ids=lambda path: path.stem)
-def test_batches_that_asked_for_no_logprobs(importing: Any, path: Path) -> None:
-    """Recorded Batch API output without logprobs: each line is a failure that says so, none is an empty success."""
+def test_batches_without_logprobs(importing: Any, path: Path) -> None:
+    """Each line of Batch API output without logprobs is a failure, not an empty completion."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     done = importing(path)
 
@@ -131,7 +131,7 @@ def test_batches_that_asked_for_no_logprobs(importing: Any, path: Path) -> None:
 
 @pytest.mark.skipif(not FILES, reason="no recordings beside the repository")
 def test_all_at_once_and_again(importing: Any) -> None:
-    """The folder as a whole, twice."""
+    """The whole folder is imported, and a second import adds nothing."""
     first, second = importing(RECORDINGS), importing(RECORDINGS)
 
     assert (first.files, first.added) == (len(FILES) + len(BATCHES), len(FILES))

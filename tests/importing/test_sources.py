@@ -1,4 +1,4 @@
-"""Every kind of file that can be imported, each seen from its content, and what is wrong named by file and line."""
+"""Every kind of file that can be imported, recognised by its content; errors name file and line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from logprob_store.errors import InputError, RunChangedError
 
 
 def test_lines_of_raw_responses(importing: Any, make: Any) -> None:
-    """JSON Lines of responses: the prompt's id is the response's, and what was asked is not known."""
-    done = importing.text(make.jsonl(make.body(0), "", make.body(1)))
+    """In JSON Lines of responses, the prompt's id is the response's, and the request is unknown."""
+    done = importing.lines(make.body(0), "", make.body(1))
     rows = importing.frames()
 
     assert (done.records, done.added, done.failures) == (2, 2, 0)
@@ -29,16 +29,16 @@ def test_lines_of_raw_responses(importing: Any, make: Any) -> None:
 
 @pytest.mark.parametrize("indent", [None, 1])
 def test_one_response_a_file(importing: Any, make: Any, indent: int | None) -> None:
-    """A file with one response, on one line or printed over many."""
-    importing.text(json.dumps(make.body(7), indent=indent), "seven.json")
+    """A file with one response may have it on one line or printed over several."""
+    importing.content(json.dumps(make.body(7), indent=indent), "seven.json")
 
     assert importing.texts == ["n7!"]
 
 
-def test_printed_responses_after_each_other(importing: Any, make: Any) -> None:
-    """Several printed responses in one file, as jq writes them; places are the lines on which they begin."""
+def test_printed_responses_in_sequence(importing: Any, make: Any) -> None:
+    """A file may hold several printed responses, as jq writes them; their places are the lines they start on."""
     printed = json.dumps(make.body(0), indent=1)
-    importing.text(f"{printed}\n\n{json.dumps(make.body(1), indent=1)}\n", "many.json")
+    importing.content(f"{printed}\n\n{json.dumps(make.body(1), indent=1)}\n", "many.json")
     lines = printed.count("\n") + 1
 
     assert importing.texts == ["n0!", "n1!"]
@@ -47,19 +47,19 @@ def test_printed_responses_after_each_other(importing: Any, make: Any) -> None:
 
 @pytest.mark.parametrize("indent", [None, 1])
 def test_list_of_responses(importing: Any, make: Any, indent: int | None) -> None:
-    """A JSON list of responses is as many answers; places count its elements from 0."""
-    importing.text(json.dumps([make.body(0), make.body(1)], indent=indent), "list.json")
+    """Each element of a JSON list is an answer; places count the elements from 0."""
+    importing.content(json.dumps([make.body(0), make.body(1)], indent=indent), "list.json")
 
     assert importing.texts == ["n0!", "n1!"]
     assert importing.frames()["imports"]["place"].to_list() == ["1[0]", "1[1]"]
 
 
 def test_pairs(importing: Any, make: Any) -> None:
-    """A pair's request gives the messages and the key that a run with that provider would have."""
+    """A pair's request gives the messages and the key of a run with that provider."""
     from logprob_store.request import request_key
 
     pair = {"request": make.request(3), "response": make.body(3)}
-    importing.text(make.jsonl(pair), provider="p")
+    importing.lines(pair, provider="p")
     rows = importing.frames()
 
     assert rows["completions"]["request_key"].to_list() == [request_key(make.request(3), endpoint="chat", provider="p")]
@@ -80,8 +80,8 @@ def test_pairs(importing: Any, make: Any) -> None:
     ],
 )
 def test_pairs_in_envelopes(importing: Any, make: Any, wrap: Any) -> None:
-    """Requests and responses in envelopes, or as text, are the same answers."""
-    importing.text(make.jsonl({"id": 5, **wrap(make.request(3), make.body(3))}))
+    """Requests and responses may be wrapped in an object or written as JSON text."""
+    importing.lines({"id": 5, **wrap(make.request(3), make.body(3))})
     rows = importing.frames()
 
     assert importing.texts == ["n3!"]
@@ -90,10 +90,10 @@ def test_pairs_in_envelopes(importing: Any, make: Any, wrap: Any) -> None:
 
 
 def test_samples_of_one_request(importing: Any, make: Any) -> None:
-    """Different answers to one request are samples of one prompt, with the keys that a run would give them."""
+    """Different answers to one request are samples of one prompt, with the keys of a run."""
     from logprob_store.request import request_key
 
-    importing.text(make.jsonl(*({"request": make.request(0), "response": make.body(n)} for n in range(3))))
+    importing.lines(*({"request": make.request(0), "response": make.body(n)} for n in range(3)))
     rows = importing.frames()["completions"].sort("completion_id")
 
     assert rows.select("prompt_index", "sample_index").rows() == [(0, 0), (0, 1), (0, 2)]
@@ -121,10 +121,10 @@ def sse(pieces: list[Any]) -> str:
     ids=["events", "events without an end", "a chunk a line", "a list a line", "one printed list", "text in a pair"],
 )
 def test_streams(importing: Any, make: Any, write: Any) -> None:
-    """Recorded streams, two in a file, give the token rows of the whole answers."""
-    importing.text(write([make.chunks(0), make.chunks(1)]), "stream.txt")
+    """Two recorded streams in a file give the token rows of the same answers unstreamed."""
+    importing.content(write([make.chunks(0), make.chunks(1)]), "stream.txt")
     streamed = importing.frames()
-    importing.text(make.jsonl(make.body(0), make.body(1)), run="whole")
+    importing.lines(make.body(0), make.body(1), run="whole")
     whole = importing.frames("whole")
 
     assert importing.texts == ["n0!", "n1!"]
@@ -133,7 +133,7 @@ def test_streams(importing: Any, make: Any, write: Any) -> None:
 
 
 def test_streams_that_mark_their_end(importing: Any, make: Any) -> None:
-    """Ollama's pieces are one answer up to the one that is done, and whole answers beside them stay whole."""
+    """Ollama's pieces up to the one that is done are one answer; whole answers next to them stay separate."""
 
     def piece(text: str, *, done: bool) -> dict[str, Any]:
         logprobs = [{"token": text, "logprob": -0.5}] if text else []
@@ -146,14 +146,14 @@ def test_streams_that_mark_their_end(importing: Any, make: Any) -> None:
         }
 
     stream = [piece("a", done=False), piece("b", done=False), piece("", done=True)]
-    importing.text(make.jsonl(*stream, piece("whole", done=True), *stream, make.body(0)))
+    importing.lines(*stream, piece("whole", done=True), *stream, make.body(0))
 
     assert importing.texts == ["ab", "whole", "ab", "n0!"]
     assert importing.frames()["completions"]["endpoint"].to_list() == ["ollama", "ollama", "ollama", "chat"]
 
 
-def test_events_of_a_response(importing: Any, make: Any) -> None:
-    """The events of the Responses API, one a line, are one answer, the one that the last event holds."""
+def test_events_of_a_response(importing: Any) -> None:
+    """Events of the Responses API, one a line, are one answer: the response in the last event."""
     token = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
     content = [{"type": "output_text", "text": "a", "logprobs": [token]}]
     whole = {"id": "resp_1", "object": "response", "status": "completed", "model": "m"}
@@ -162,7 +162,7 @@ def test_events_of_a_response(importing: Any, make: Any) -> None:
         {"type": "response.created", "response": {"id": "resp_1", "object": "response", "output": []}},
         {"type": "response.completed", "response": whole},
     ]
-    importing.text(make.jsonl(*events))
+    importing.lines(*events)
 
     assert importing.texts == ["a"]
     assert importing.frames()["completions"]["endpoint"].to_list() == ["responses"]
@@ -171,14 +171,14 @@ def test_events_of_a_response(importing: Any, make: Any) -> None:
 def test_azure_begins_a_stream_without_choices(importing: Any, make: Any) -> None:
     """The first chunk, which has no choices and no name, belongs to the stream that follows it."""
     first = {"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": []}
-    importing.text(make.jsonl(first, *make.chunks(0), first, *make.chunks(1)))
+    importing.lines(first, *make.chunks(0), first, *make.chunks(1))
 
     assert importing.texts == ["n0!", "n1!"]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 def test_folders_are_searched_to_the_bottom(importing: Any, make: Any, suffix: str) -> None:
-    """A folder gives the files with the known endings, sorted by path, packed or not, and no hidden ones."""
+    """A folder gives its files with known suffixes, sorted by path, compressed or not, without hidden ones."""
     pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}[suffix]
     for number, name in enumerate(["a.json", "b/c.jsonl", "b/d.ndjson", "e.txt"]):
         importing.file(f"in/{name}{suffix}", pack(json.dumps(make.body(number)).encode()))
@@ -191,9 +191,9 @@ def test_folders_are_searched_to_the_bottom(importing: Any, make: Any, suffix: s
     assert importing.frames()["imports"]["file"].to_list()[1] == f"in/b/c.jsonl{suffix}"
 
 
-def test_packed_whatever_its_name(importing: Any, make: Any) -> None:
-    """Compression is seen from the content, too."""
-    importing.text(gzip.compress(make.jsonl(make.body(0)).encode()), "answers.jsonl")
+def test_compression_is_recognised_by_content(importing: Any, make: Any) -> None:
+    """A gzip file may have any name."""
+    importing.content(gzip.compress(make.jsonl(make.body(0)).encode()), "answers.jsonl")
 
     assert importing.texts == ["n0!"]
 
@@ -202,15 +202,15 @@ def test_packed_whatever_its_name(importing: Any, make: Any) -> None:
 def test_marks_and_line_ends(importing: Any, make: Any, ending: str) -> None:
     """A byte order mark and Windows line ends change nothing."""
     text = ending.join(json.dumps(make.body(number)) for number in range(2))
-    importing.text(b"\xef\xbb\xbf" + text.encode())
+    importing.content(b"\xef\xbb\xbf" + text.encode())
 
     assert importing.texts == ["n0!", "n1!"]
 
 
-def test_bad_lines_are_failures_and_the_rest_goes_on(importing: Any, make: Any) -> None:
-    """Each bad line is a row that names file, line and what is wrong; answers around it are imported."""
+def test_bad_lines_are_failures_among_answers(importing: Any, make: Any) -> None:
+    """Each bad line becomes a row with file, line and error; the answers around it are imported."""
     lines = make.jsonl('{"id": "chatcmpl-9", "cho', make.body(0), "oops", make.body(1), "null", '{"a": 1}', '"x"')
-    done = importing.text(lines)
+    done = importing.content(lines)
     failures = importing.frames()["failures"].sort("prompt_index")
 
     assert importing.texts == ["n0!", "n1!"]
@@ -227,10 +227,10 @@ def test_bad_lines_are_failures_and_the_rest_goes_on(importing: Any, make: Any) 
 
 
 def test_numbers_that_are_no_json(importing: Any, make: Any) -> None:
-    """NaN and -Infinity, which servers written in Python send, cost nobody an answer, in pairs neither."""
+    """Answers with NaN or -Infinity, which servers written in Python send, are imported, also in pairs."""
     bare = json.dumps(make.body(0)).replace("-0.001", "-Infinity")
     pair = json.dumps({"request": make.request(1), "response": make.body(1)}).replace("-0.002", "-Infinity")
-    importing.text(make.jsonl(bare, pair))
+    importing.lines(bare, pair)
 
     assert importing.texts == ["n0!", "n1!"]
     assert importing.frames()["tokens"]["logprob_flag"].to_list() == ["neg_inf", None, "neg_inf", None]
@@ -238,10 +238,10 @@ def test_numbers_that_are_no_json(importing: Any, make: Any) -> None:
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
 def test_a_file_cut_short_keeps_what_it_has(importing: Any, make: Any, pack: Any) -> None:
-    """What a broken compressed file still gives is imported, and its end is a failure row."""
+    """The readable start of a truncated compressed file is imported, and its end becomes a failure row."""
     content = "".join(make.jsonl({**make.body(number), "noise": secrets.token_hex(300)}) for number in range(2000))
     packed = pack(content.encode())
-    done = importing.text(packed[: len(packed) // 2], "cut.jsonl.gz")
+    done = importing.content(packed[: len(packed) // 2], "cut.jsonl.gz")
     [(place, error_type)] = importing.open_failures
 
     assert error_type == "bad_line"
@@ -250,36 +250,36 @@ def test_a_file_cut_short_keeps_what_it_has(importing: Any, make: Any, pack: Any
     assert 100 < done.added < 2000
 
 
-def test_frames_after_each_other(importing: Any, make: Any) -> None:
-    """Compressed files may be put one behind the other, as appending writers do."""
+def test_several_compressed_frames(importing: Any, make: Any) -> None:
+    """A compressed file may have several frames, as writers that append make them."""
     for number, pack in enumerate([gzip.compress, zstandard.ZstdCompressor().compress]):
-        importing.text(b"".join(pack(make.jsonl(make.body(2 * number + n)).encode()) for n in range(2)))
+        importing.content(b"".join(pack(make.jsonl(make.body(2 * number + n)).encode()) for n in range(2)))
 
     assert importing.texts == ["n0!", "n1!", "n2!", "n3!"]
 
 
 def test_an_unknown_file_among_others_is_a_failure(importing: Any, make: Any) -> None:
-    """A stray text costs one row, however many lines it has."""
-    importing(importing.file("a.txt", "name,score\nx,1\n"), importing.file("b.jsonl", make.jsonl(make.body(0))))
+    """A file in an unknown format becomes one failure row, however many lines it has."""
+    importing(importing.file("a.txt", "name,score\nx,1\n"), importing.jsonl("b.jsonl", make.body(0)))
 
     assert importing.open_failures == [("a.txt:1", "unknown_format")]
     assert importing.texts == ["n0!"]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.csv", "name,score\nx,1\n", "a.csv: line 1: is no JSON and no stream of events: 'name,score"),
         ("a.png", b"\x89PNG\r\n\x1a\n\x00\x00", "a.png: line 1: is no JSON"),
         ("in.jsonl", '{"custom_id": "1", "method": "POST", "url": "/v1/x", "body": {}}', "only Batch API input files"),
     ],
 )
-def test_nothing_to_import_is_an_error(importing: Any, name: str, content: str | bytes, said: str) -> None:
-    """Where no file holds anything, that is said, and no run is made."""
-    with pytest.raises(InputError, match=f"^.*{said.split(':', maxsplit=1)[0]}") as error:
-        importing.text(content, name)
+def test_nothing_to_import_is_an_error(importing: Any, name: str, content: str | bytes, message: str) -> None:
+    """If no file holds anything to import, the error says so and no run is made."""
+    with pytest.raises(InputError, match=f"^.*{message.split(':', maxsplit=1)[0]}") as error:
+        importing.content(content, name)
 
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert not importing.store.exists()
 
 
@@ -294,20 +294,20 @@ def test_paths_that_are_not_there(importing: Any) -> None:
 
 
 def test_a_run_of_a_job_is_not_imported_into(importing: Any, make: Any) -> None:
-    """The name of a run that a job made is refused."""
+    """A run that a job made is refused."""
     from logprob_store.store.writing import open_run
 
     open_run(importing.store, "r", job_name="j", job={"model.name": "m"}, inputs=[], samples=1).close()
 
     with pytest.raises(RunChangedError, match="import is True"):
-        importing.text(make.jsonl(make.body(0)), run="r")
+        importing.lines(make.body(0), run="r")
 
 
 def test_answers_without_logprobs_are_failures(importing: Any, make: Any) -> None:
-    """Without logprobs an answer is of no use, unless its request is known not to ask for them."""
+    """An answer without logprobs is a failure, unless its request is known not to ask for them."""
     unasked = {"request": make.request(1, logprobs=False), "response": make.body(1, logprobs=False)}
     asked = {"request": make.request(2), "response": make.body(2, logprobs=False)}
-    done = importing.text(make.jsonl(make.body(0, logprobs=False), unasked, asked))
+    done = importing.lines(make.body(0, logprobs=False), unasked, asked)
 
     assert [error_type for _, error_type in importing.open_failures] == ["no_logprobs"] * 2
     assert importing.texts == ["n1!"]

@@ -1,4 +1,4 @@
-"""Batches of prompts, and the columns that are kept beside them."""
+"""Batches of prompts, and the kept columns of the same rows."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from logprob_store.prompts.prompt import Prompt
 
 
-def batches(inputs: list[InputFile], **says: Any) -> list[PromptBatch]:
+def batches(inputs: list[InputFile], **options: Any) -> list[PromptBatch]:
     """All batches of the prompt column t, with k kept."""
-    return list(read_prompts(inputs, Columns(prompt="t", keep=("k",)), endpoint="completions", **says))
+    return list(read_prompts(inputs, Columns(prompt="t", keep=("k",)), endpoint="completions", **options))
 
 
-def kept(inputs: list[InputFile], *names: str, **says: Any) -> pa.Table:
+def kept(inputs: list[InputFile], *names: str, **options: Any) -> pa.Table:
     """The kept columns of all batches."""
-    columns = Columns(prompt="t", keep=names, **says)
+    columns = Columns(prompt="t", keep=names, **options)
     tables = [batch.kept for batch in read_prompts(inputs, columns, endpoint="chat", batch_rows=2)]
     assert all(table.schema.equals(kept_schema(inputs, columns), check_metadata=True) for table in tables)
     return pa.concat_tables(tables)
@@ -48,14 +48,14 @@ def kept(inputs: list[InputFile], *names: str, **says: Any) -> pa.Table:
 )
 def test_reading_from_the_middle_gives_the_same_prompts(
     tmp_path_factory: pytest.TempPathFactory,
-    put: Callable[..., list[InputFile]],
+    write_tables: Callable[..., list[InputFile]],
     *,
     rows: list[int],
     skip: int,
     limit: int | None,
     batch_rows: int,
 ) -> None:
-    """A resumed run sees the prompts, ids and kept values that it would have seen."""
+    """A resumed run reads the same prompts, ids and kept values as a run from the start."""
     tables = [
         {
             "t": pa.array([f"{number}-{row}" for row in range(many)], pa.string()),
@@ -63,20 +63,20 @@ def test_reading_from_the_middle_gives_the_same_prompts(
         }
         for number, many in enumerate(rows)
     ]
-    inputs = put(tmp_path_factory.mktemp("in"), *tables)
+    inputs = write_tables(tmp_path_factory.mktemp("in"), *tables)
 
-    def pairs(**says: Any) -> list[tuple[Prompt, int]]:
-        found = batches(inputs, **says)
-        assert all(len(batch.prompts) == batch.kept.num_rows <= says.get("batch_rows", 500) for batch in found)
+    def pairs(**options: Any) -> list[tuple[Prompt, int]]:
+        found = batches(inputs, **options)
+        assert all(len(batch.prompts) == batch.kept.num_rows <= options.get("batch_rows", 500) for batch in found)
         return [pair for batch in found for pair in zip(batch.prompts, batch.kept["k"].to_pylist(), strict=True)]
 
     assert pairs(skip=skip, limit=limit, batch_rows=batch_rows) == pairs()[:limit][skip:]
 
 
-def test_reading_is_lazy_and_bounded(tmp_path: Path, put: Callable[..., list[InputFile]]) -> None:
-    """The first batch comes without the rest being read, and no batch is larger than asked."""
+def test_reading_is_lazy_and_bounded(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+    """The first batch is there before the rest is read, and no batch is larger than the limit."""
     rows = 1200
-    inputs = put(tmp_path, {"t": ["x"] * rows, "k": range(rows)})
+    inputs = write_tables(tmp_path, {"t": ["x"] * rows, "k": range(rows)})
 
     stream = read_prompts(inputs, Columns(prompt="t"), endpoint="chat")
     first = next(stream)
@@ -85,9 +85,9 @@ def test_reading_is_lazy_and_bounded(tmp_path: Path, put: Callable[..., list[Inp
     assert [len(batch.prompts) for batch in stream] == [500, 200]
 
 
-def test_an_empty_file_has_no_prompts(tmp_path: Path, put: Callable[..., list[InputFile]]) -> None:
+def test_an_empty_file_has_no_prompts(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
     """No rows are no error."""
-    inputs = put(tmp_path, {"t": pa.array([], pa.string()), "k": pa.array([], pa.int64())})
+    inputs = write_tables(tmp_path, {"t": pa.array([], pa.string()), "k": pa.array([], pa.int64())})
 
     assert batches(inputs) == []
     check_ids(inputs, Columns(id="t", prompt="t"))
@@ -97,7 +97,7 @@ def test_an_empty_file_has_no_prompts(tmp_path: Path, put: Callable[..., list[In
 def test_memory_stays_bounded_for_one_row_group_of_much_text(
     tmp_path: Path, measured: Callable[[str], tuple[str, int]]
 ) -> None:
-    """200 MB of text in one row group are read in well under that."""
+    """Reading 200 MB of text in one row group takes less than 120 MiB."""
     texts = pa.array([os.urandom(1000).hex() for _ in range(100_000)])
     pq.write_table(pa.table({"t": texts}), tmp_path / "a.parquet", row_group_size=100_000, use_dictionary=False)
 
@@ -109,8 +109,8 @@ def test_memory_stays_bounded_for_one_row_group_of_much_text(
     assert mebibytes < 120
 
 
-def test_kept_columns_keep_order_types_and_rows(tmp_path: Path, put: Callable[..., list[InputFile]]) -> None:
-    """What is kept is the input's column, in the order asked for."""
+def test_kept_columns_keep_order_types_and_rows(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+    """The kept columns are those of the input, in the order of `keep`."""
     table = {
         "t": ["a", "b", None],
         "l": pa.array([[1], None, []], pa.list_(pa.int8())),
@@ -118,11 +118,11 @@ def test_kept_columns_keep_order_types_and_rows(tmp_path: Path, put: Callable[..
         "b": pa.array([b"\xff", None, b""]),
     }
 
-    assert kept(put(tmp_path, table), "d", "b", "l") == pa.table(table).select(["d", "b", "l"])
+    assert kept(write_tables(tmp_path, table), "d", "b", "l") == pa.table(table).select(["d", "b", "l"])
 
 
-def test_kept_enums_and_categories_come_back_as_such(tmp_path: Path) -> None:
-    """Written to Parquet and read with polars, they are what they were."""
+def test_kept_enums_and_categories_keep_their_types(tmp_path: Path) -> None:
+    """They survive being written to Parquet and read with polars."""
     frame = pl.DataFrame(
         {
             "t": ["a", "b", "c"],
@@ -139,31 +139,31 @@ def test_kept_enums_and_categories_come_back_as_such(tmp_path: Path) -> None:
 
 
 def test_partition_columns_can_be_kept_and_asked_about(
-    tmp_path: Path, put: Callable[..., list[InputFile]], read: Callable[..., list[Prompt]]
+    tmp_path: Path, write_tables: Callable[..., list[InputFile]], read_all: Callable[..., list[Prompt]]
 ) -> None:
-    """A hive folder is a column like others."""
-    put(tmp_path / "country=fr/day=1", {"t": ["a"]})
-    put(tmp_path / "country=it/day=2", {"t": ["b", "c"]})
+    """A Hive folder is a column like any other."""
+    write_tables(tmp_path / "country=fr/day=1", {"t": ["a"]})
+    write_tables(tmp_path / "country=it/day=2", {"t": ["b", "c"]})
     inputs = find_inputs("country=*", base=tmp_path)
 
     assert kept(inputs, "country", "day").to_pydict() == {"country": ["fr", "it", "it"], "day": [1, 2, 2]}
-    assert [prompt.messages for prompt in read(inputs, "completions", template="{day}{country}")] == [
+    assert [prompt.messages for prompt in read_all(inputs, "completions", template="{day}{country}")] == [
         "1fr",
         "2it",
         "2it",
     ]
 
 
-def test_nothing_kept_still_counts_the_rows(tmp_path: Path, put: Callable[..., list[InputFile]]) -> None:
-    """Batches line up with their kept tables even without columns."""
-    (batch,) = read_prompts(put(tmp_path, {"t": ["a", "b"]}), Columns(prompt="t"), endpoint="chat")
+def test_nothing_kept_still_counts_the_rows(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+    """A kept table without columns still has as many rows as its batch has prompts."""
+    (batch,) = read_prompts(write_tables(tmp_path, {"t": ["a", "b"]}), Columns(prompt="t"), endpoint="chat")
 
     assert (len(batch.prompts), batch.kept.num_rows, batch.kept.num_columns) == (2, 2, 0)
 
 
 def test_kept_text_that_is_not_utf8_is_a_clear_error(
-    tmp_path: Path, put: Callable[..., list[InputFile]], bad_utf8: pa.Array
+    tmp_path: Path, write_tables: Callable[..., list[InputFile]], bad_utf8: pa.Array
 ) -> None:
-    """It would make the store's whole prompts table unreadable."""
+    """Such text would make the whole prompts table of the store unreadable."""
     with pytest.raises(PromptsError, match=r"0\.parquet, rows 0 to 1: column 'k' cannot be kept: Invalid UTF8"):
-        kept(put(tmp_path, {"t": ["a", "b"], "k": bad_utf8}), "k")
+        kept(write_tables(tmp_path, {"t": ["a", "b"], "k": bad_utf8}), "k")

@@ -1,26 +1,30 @@
-"""What the job file says about columns, and what files' columns cannot be."""
+"""Which columns a job reads, which types they may have, and the one schema of several files."""
 
 from __future__ import annotations
 
 import datetime as dt
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from logprob_store.errors import PromptsError, TemplateError
 from logprob_store.prompts.batches import read_prompts
-from logprob_store.prompts.columns import Columns, kept_schema
+from logprob_store.prompts.columns import Columns, kept_schema, unified_schema
 from logprob_store.prompts.input_files import InputFile, find_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    ScanColumn = Callable[..., Iterator[list[Any]]]
 
 
 @pytest.mark.parametrize(
-    ("says", "what"),
+    ("columns", "what"),
     [
         ({}, "none of prompt, messages, template"),
         ({"prompt": "a", "messages": "b"}, "prompt and messages"),
@@ -33,21 +37,21 @@ if TYPE_CHECKING:
         ),
     ],
 )
-def test_columns_that_contradict_are_refused_when_said(says: dict[str, Any], what: str) -> None:
-    """Before any file is opened."""
+def test_columns_that_contradict_are_refused_at_once(columns: dict[str, Any], what: str) -> None:
+    """The error comes before any file is opened."""
     with pytest.raises(PromptsError, match=what):
-        Columns(**says)
+        Columns(**columns)
 
 
-@pytest.mark.parametrize("says", [{"template": "{x!r}"}, {"template": "x", "system": "{"}])
-def test_templates_are_parsed_when_said(says: dict[str, str]) -> None:
-    """Before any file is opened."""
+@pytest.mark.parametrize("columns", [{"template": "{x!r}"}, {"template": "x", "system": "{"}])
+def test_templates_are_parsed_at_once(columns: dict[str, str]) -> None:
+    """The error comes before any file is opened."""
     with pytest.raises(TemplateError):
-        Columns(**says)
+        Columns(**columns)
 
 
 @pytest.mark.parametrize(
-    ("says", "what"),
+    ("columns", "what"),
     [
         ({"prompt": "n"}, r"'n' \(prompts.prompt\) is int64 .*expected text"),
         ({"prompt": "t", "system": "n"}, r"'n' \(prompts.system\) is int64"),
@@ -66,9 +70,9 @@ def test_templates_are_parsed_when_said(says: dict[str, str]) -> None:
     ],
 )
 def test_a_column_that_cannot_have_its_role_is_an_error_before_the_first_row(
-    tmp_path: Path, says: dict[str, Any], what: str, put: Callable[..., list[InputFile]]
+    tmp_path: Path, columns: dict[str, Any], what: str, write_tables: Callable[..., list[InputFile]]
 ) -> None:
-    """Missing columns and wrong types are named by both calls that come before any request."""
+    """Missing columns and wrong types are named by both calls that precede any request."""
     table = {
         "n": [1],
         "t": ["a"],
@@ -78,19 +82,120 @@ def test_a_column_that_cannot_have_its_role_is_an_error_before_the_first_row(
         "s": [{"at": dt.date(2026, 1, 2)}],
         "country": ["fr"],
     }
-    inputs = put(tmp_path, table)
+    inputs = write_tables(tmp_path, table)
 
     with pytest.raises(PromptsError, match=what):
-        kept_schema(inputs, Columns(**says))
+        kept_schema(inputs, Columns(**columns))
     with pytest.raises(PromptsError, match=what):
-        read_prompts(inputs, Columns(**says), endpoint="chat")
+        read_prompts(inputs, Columns(**columns), endpoint="chat")
 
 
 def test_a_files_own_field_numbers_are_not_kept(tmp_path: Path) -> None:
-    """Spark and Iceberg number fields in metadata; two numberings in one table would contradict."""
+    """Spark and Iceberg number fields in metadata, and two files may number them differently."""
     field = pa.field("k", pa.int64(), metadata={"PARQUET:field_id": "7", "unit": "m"})
     pq.write_table(pa.table([["a"], [1]], schema=pa.schema([("t", pa.string()), field])), tmp_path / "a.parquet")
 
     (found,) = kept_schema(find_inputs("*", base=tmp_path), Columns(prompt="t", keep=("k",)))
 
     assert found.metadata == {b"unit": b"m"}
+
+
+def unified(base: Path, column: str = "x") -> pa.Field:
+    """The unified field of a column of all files in a folder."""
+    return unified_schema(find_inputs("*.parquet", base=base), {column: "prompts.prompt"}).field(column)
+
+
+def test_widths_of_integers_promote(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+    """int32 in one file and int64 in another are read as int64."""
+    write_tables(tmp_path, {"x": pa.array([1], pa.int32())}, {"x": pa.array([2], pa.int64())})
+
+    assert unified(tmp_path).type == pa.int64()
+
+
+def test_all_encodings_of_text_unify(
+    tmp_path: Path, write_tables: Callable[..., list[InputFile]], scan_column: ScanColumn
+) -> None:
+    """Plain, large, view and dictionary text are read as one type."""
+    kinds = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+    inputs = write_tables(tmp_path, *({"x": pa.array([str(kind)]).cast(kind)} for kind in kinds))
+
+    assert unified(tmp_path).type == pa.large_string()
+    assert list(chain(*scan_column(inputs, "x"))) == [str(kind) for kind in kinds]
+
+
+def test_enums_with_other_categories_become_text(tmp_path: Path) -> None:
+    """Two Enums have one Arrow type; with the categories of the first, the second could not be read."""
+    for number, categories in enumerate((["a", "b"], ["c"])):
+        series = pl.Series(categories, dtype=pl.Enum(categories))
+        pl.DataFrame({"x": series}).write_parquet(tmp_path / f"{number}.parquet")
+
+    assert unified(tmp_path).type == pa.large_string()
+
+
+def test_types_that_contradict_name_both_files(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+    """Text in one file and integers in another is an error with both files and both types."""
+    write_tables(tmp_path, {"x": ["1"]}, {"x": [1]})
+
+    with pytest.raises(PromptsError, match=r"'x' is string in .*0\.parquet and int64 in .*1\.parquet"):
+        unified(tmp_path)
+
+
+def test_a_missing_column_is_named_with_its_use_and_the_closest_first(tmp_path: Path) -> None:
+    """The error names the file, the use, and first the column that was probably meant."""
+    pq.write_table(pa.table({"id": [1], "title": ["a"], "text": ["b"]}), tmp_path / "a.parquet")
+
+    with pytest.raises(PromptsError, match=r"a\.parquet has no column 'txt' \(prompts\.prompt\); it has: 'text'"):
+        unified(tmp_path, "txt")
+
+
+def test_a_column_that_one_file_lacks_names_that_file(
+    tmp_path: Path, write_tables: Callable[..., list[InputFile]], write_numbers: Callable[..., Path]
+) -> None:
+    """Every file must have every used column."""
+    write_tables(tmp_path, {"x": [1]})
+    write_numbers(tmp_path / "1.parquet")
+
+    with pytest.raises(PromptsError, match=r"1\.parquet has no column 'x'"):
+        unified(tmp_path)
+
+
+def test_a_column_that_a_file_has_twice_is_an_error(tmp_path: Path) -> None:
+    """The error does not guess which of the two was meant."""
+    pq.write_table(pa.table([[1], [2]], names=["x", "x"]), tmp_path / "a.parquet")
+
+    with pytest.raises(PromptsError, match=r"'x' .* more than once"):
+        unified(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (["1", "-20"], [1, -20]),
+        (["1", "007"], ["1", "007"]),
+        (["1", "__HIVE_DEFAULT_PARTITION__"], [1, None]),
+        (["C%C3%B4te", "a b"], ["Côte", "a b"]),
+    ],
+)
+def test_partition_columns_are_read_from_the_folders(
+    tmp_path: Path,
+    values: list[str],
+    read: list[object],
+    write_numbers: Callable[..., Path],
+    scan_column: ScanColumn,
+) -> None:
+    """Plain integers are integers, everything else is text; percent escapes and Hive's null are decoded."""
+    for number, value in enumerate(values):
+        write_numbers(tmp_path / f"{number}/key={value}/a.parquet", 2)
+    inputs = find_inputs("**/*.parquet", base=tmp_path)
+
+    assert list(chain(*scan_column(inputs, "key"))) == [value for value in read for _ in range(2)]
+
+
+def test_a_files_own_column_wins_over_the_folder(
+    tmp_path: Path, write_numbers: Callable[..., Path], scan_column: ScanColumn
+) -> None:
+    """A column in the file takes precedence over a partition folder of that name."""
+    write_numbers(tmp_path / "n=7/a.parquet", 1)
+    inputs = find_inputs("**/*.parquet", base=tmp_path)
+
+    assert list(scan_column(inputs, "n")) == [[0]]

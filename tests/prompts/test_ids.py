@@ -36,39 +36,43 @@ if TYPE_CHECKING:
         (pa.array([uuid.UUID(int=1).bytes], pa.uuid()), "00000000-0000-0000-0000-000000000001"),
     ],
 )
-def test_ids_of_any_plain_type_become_text(
-    tmp_path: Path, column: pa.Array, text: str, put: Callable[..., list[InputFile]], read: Callable[..., list[Prompt]]
+def test_ids_of_any_scalar_type_become_text(
+    tmp_path: Path,
+    column: pa.Array,
+    text: str,
+    write_tables: Callable[..., list[InputFile]],
+    read_all: Callable[..., list[Prompt]],
 ) -> None:
-    """An id is data; what looks like a path is text too."""
-    inputs = put(tmp_path, {"id": column, "t": ["Hi"]})
+    """An id is data: one that looks like a path is plain text too."""
+    inputs = write_tables(tmp_path, {"id": column, "t": ["Hi"]})
 
-    assert [prompt.id for prompt in read(inputs, id="id", prompt="t")] == [text]
+    assert [prompt.id for prompt in read_all(inputs, id="id", prompt="t")] == [text]
     check_ids(inputs, Columns(id="id", prompt="t"))
 
 
 def test_without_an_id_column_the_id_is_the_row_index_over_all_files(
-    tmp_path: Path, put: Callable[..., list[InputFile]], read: Callable[..., list[Prompt]]
+    tmp_path: Path, write_tables: Callable[..., list[InputFile]], read_all: Callable[..., list[Prompt]]
 ) -> None:
-    """Indexes go on from file to file."""
-    prompts = read(
-        put(tmp_path, {"t": ["a", "b"]}, {"t": []} | {"t": pa.array([], pa.string())}, {"t": ["c"]}),
+    """The index counts on from file to file."""
+    prompts = read_all(
+        write_tables(tmp_path, {"t": ["a", "b"]}, {"t": []} | {"t": pa.array([], pa.string())}, {"t": ["c"]}),
         prompt="t",
     )
 
     assert [(prompt.index, prompt.id) for prompt in prompts] == [(0, "0"), (1, "1"), (2, "2")]
 
 
-def test_ids_that_are_unique_pass(tmp_path: Path, put: Callable[..., list[InputFile]]) -> None:
-    """Nothing to say; and without an id column nothing to look at."""
-    inputs = put(tmp_path, {"id": ["a", "b"], "t": ["x", "x"]}, {"id": ["c"], "t": ["x"]})
+def test_ids_that_are_unique_pass(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+    """Unique ids raise nothing, and neither does a job without an id column."""
+    inputs = write_tables(tmp_path, {"id": ["a", "b"], "t": ["x", "x"]}, {"id": ["c"], "t": ["x"]})
 
     check_ids(inputs, Columns(id="id", prompt="t"))
     check_ids(inputs, Columns(prompt="t"))
 
 
-def test_repeated_ids_are_named_with_their_rows(tmp_path: Path, put: Callable[..., list[InputFile]]) -> None:
-    """Across files, at most five of them, and how many there are in all."""
-    inputs = put(tmp_path, {"id": list("abcdefgx")}, {"id": list("yabcdefg")})
+def test_repeated_ids_are_named_with_their_rows(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+    """The error names at most five of them, over all files, and their number."""
+    inputs = write_tables(tmp_path, {"id": list("abcdefgx")}, {"id": list("yabcdefg")})
 
     with pytest.raises(PromptsError, match=r"7 ids .*'a' in rows 0, 9; .*'e' in rows 4, 13; \.\.\.\. An") as caught:
         check_ids(inputs, Columns(id="id", prompt="id"))
@@ -76,30 +80,30 @@ def test_repeated_ids_are_named_with_their_rows(tmp_path: Path, put: Callable[..
     assert "'f'" not in str(caught.value)
 
 
-def test_one_id_in_many_rows_names_the_first_rows(tmp_path: Path, put: Callable[..., list[InputFile]]) -> None:
-    """A constant column is no id."""
-    inputs = put(tmp_path, {"id": [7] * 50})
+def test_one_id_in_many_rows_names_the_first_rows(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+    """Of a constant column the error names the first five rows."""
+    inputs = write_tables(tmp_path, {"id": [7] * 50})
 
     with pytest.raises(PromptsError, match=r"1 ids .*'7' in rows 0, 1, 2, 3, 4, \.\.\."):
         check_ids(inputs, Columns(id="id", template="x"))
 
 
 def test_ids_that_share_only_a_hash_are_not_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[..., list[InputFile]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_tables: Callable[..., list[InputFile]]
 ) -> None:
-    """Rows whose hashes meet are compared once more before anyone is blamed."""
+    """Ids with equal hashes are compared by a second hash before the error is raised."""
     real = pl.Series.hash
     monkeypatch.setattr(
         pl.Series, "hash", lambda ids, seed=0: real(ids, seed) if seed else pl.Series([1] * len(ids), dtype=pl.UInt64)
     )
-    inputs = put(tmp_path, {"id": ["a", "b", "c"]})
+    inputs = write_tables(tmp_path, {"id": ["a", "b", "c"]})
 
     check_ids(inputs, Columns(id="id", prompt="id"))
 
 
-def test_null_ids_are_named_by_row(tmp_path: Path, put: Callable[..., list[InputFile]]) -> None:
-    """Up front, and again when reading, for who did not check."""
-    inputs = put(tmp_path, {"id": ["a"]}, {"id": [None] * 7})
+def test_null_ids_are_named_by_row(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+    """`check_ids` finds them, and so does reading without that check."""
+    inputs = write_tables(tmp_path, {"id": ["a"]}, {"id": [None] * 7})
     columns = Columns(id="id", prompt="id")
 
     with pytest.raises(PromptsError, match=r"'id' is null in 7 rows \(row indexes 1, 2, 3, 4, 5, \.\.\.\)"):
@@ -109,10 +113,10 @@ def test_null_ids_are_named_by_row(tmp_path: Path, put: Callable[..., list[Input
 
 
 def test_ids_that_are_not_utf8_are_a_clear_error(
-    tmp_path: Path, put: Callable[..., list[InputFile]], bad_utf8: pa.Array
+    tmp_path: Path, write_tables: Callable[..., list[InputFile]], bad_utf8: pa.Array
 ) -> None:
-    """An id that cannot be written cannot name a prompt."""
-    inputs = put(tmp_path, {"id": bad_utf8})
+    """The error names the file, the rows and the column."""
+    inputs = write_tables(tmp_path, {"id": bad_utf8})
 
     with pytest.raises(PromptsError, match=r"0\.parquet, rows 0 to 1: id column 'id' holds bytes that are not UTF-8"):
         check_ids(inputs, Columns(id="id", template="x"))
@@ -120,7 +124,7 @@ def test_ids_that_are_not_utf8_are_a_clear_error(
 
 @pytest.mark.slow
 def test_a_million_ids_are_checked_in_little_memory(tmp_path: Path, measured: Callable[[str], tuple[str, int]]) -> None:
-    """Even when every one of them occurs twice, which is the worst case."""
+    """It takes less than 300 MiB even in the worst case, where every id occurs twice."""
     ids = [f"{number:032x}" for number in range(500_000)]
     pq.write_table(pa.table({"id": ids + ids}), tmp_path / "a.parquet")
 

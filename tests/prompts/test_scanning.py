@@ -1,9 +1,10 @@
-"""The scan over the rows of all files: slicing, what is left unread, what is damaged."""
+"""The rows of all files: slices, files that are not read, damage, and the number of calls that each row makes."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,23 +13,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from logprob_store.errors import PromptsError
+from logprob_store.prompts.columns import Columns, unified_schema
 from logprob_store.prompts.input_files import InputFile, find_inputs
-from logprob_store.prompts.scanning import scan
-from logprob_store.prompts.unifying import unified_schema
+from logprob_store.prompts.scanning import candidate_counts, scan_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    ScanColumn = Callable[..., Iterator[list[Any]]]
+
+COLUMNS = Columns(prompt="q", continuations="c")
 
 
 def scanned(base: Path, batch_rows: int = 1000, *, skip: int = 0, limit: int | None = None) -> list[list[int]]:
-    """The values of `n`, a list a batch; checks that each batch knows where it is."""
+    """The values of `n`, a list a batch; checks the index of each batch."""
     inputs = find_inputs("*.parquet", base=base)
     batches = []
-    for rows in scan(inputs, unified_schema(inputs, {"n": "n"}), skip=skip, limit=limit, batch_rows=batch_rows):
-        values = rows.batch.column("n").to_pylist()
+    for rows in scan_rows(inputs, unified_schema(inputs, {"n": "n"}), skip=skip, limit=limit, batch_rows=batch_rows):
+        values = rows.record_batch.column("n").to_pylist()
         # The tests write `n` as the index over all files.
-        assert values == list(range(rows.index, rows.index + len(values)))
+        assert values == list(range(rows.first_index, rows.first_index + len(values)))
         batches.append(values)
     return batches
 
@@ -42,18 +47,18 @@ def scanned(base: Path, batch_rows: int = 1000, *, skip: int = 0, limit: int | N
 )
 def test_skip_and_limit_are_slicing(
     tmp_path_factory: pytest.TempPathFactory,
-    write: Callable[..., Path],
+    write_numbers: Callable[..., Path],
     *,
     files: list[tuple[int, int]],
     skip: int,
     limit: int | None,
     batch_rows: int,
 ) -> None:
-    """Across files, empty files and row groups, the rows are those of a slice of all rows."""
+    """With any files and row groups, empty ones too, the rows are a slice of all rows."""
     base = tmp_path_factory.mktemp("in")
     total = 0
     for number, (rows, row_group_size) in enumerate(files):
-        write(base / f"{number}.parquet", rows, row_group_size=row_group_size, first=total)
+        write_numbers(base / f"{number}.parquet", rows, row_group_size=row_group_size, first=total)
         total += rows
 
     batches = scanned(base, batch_rows, skip=skip, limit=limit)
@@ -62,24 +67,23 @@ def test_skip_and_limit_are_slicing(
     assert all(0 < len(batch) <= batch_rows for batch in batches)
 
 
-def test_files_and_row_groups_that_are_skipped_are_not_read(tmp_path: Path, write: Callable[..., Path]) -> None:
-    """Damage in rows before `skip` and after `limit` goes unnoticed: those pages are never touched."""
+def test_files_and_row_groups_that_are_skipped_are_not_read(
+    tmp_path: Path, write_numbers: Callable[..., Path], scan_column: ScanColumn
+) -> None:
+    """Damage in rows before `skip` and after `limit` raises no error, because those pages are not read."""
     for number in range(3):
-        write(tmp_path / f"{number}.parquet", 10, row_group_size=5, first=number * 10)
+        write_numbers(tmp_path / f"{number}.parquet", 10, row_group_size=5, first=number * 10)
     inputs = find_inputs("*.parquet", base=tmp_path)
-    schema = unified_schema(inputs, {"n": "n"})
     for number, group in ((0, 0), (1, 0), (2, 1)):
         damage(tmp_path / f"{number}.parquet", group)
 
-    rows = [n for part in scan(inputs, schema, skip=15, limit=25) for n in part.batch.column("n").to_pylist()]
-
-    assert rows == list(range(15, 25))
+    assert list(chain(*scan_column(inputs, "n", skip=15, limit=25))) == list(range(15, 25))
     with pytest.raises(PromptsError, match=r"1\.parquet cannot be read, it may be damaged"):
-        list(scan(inputs, schema, skip=10))
+        list(scan_column(inputs, "n", skip=10))
 
 
 def damage(path: Path, group: int) -> None:
-    """Zero the pages of a row group, as a bad disk does; the size, the footer and the times stay."""
+    """Overwrite the pages of a row group with zeros, as a bad disk does; size, footer and times stay."""
     before = path.stat()
     column = pq.read_metadata(path).row_group(group).column(0)
     start = column.dictionary_page_offset or column.data_page_offset
@@ -91,25 +95,27 @@ def damage(path: Path, group: int) -> None:
 
 @pytest.mark.parametrize("rows", [3, 4])
 def test_a_file_that_changed_since_it_was_found_is_an_error(
-    tmp_path: Path, rows: int, write: Callable[..., Path]
+    tmp_path: Path, rows: int, write_numbers: Callable[..., Path]
 ) -> None:
-    """Row indexes are identities: a file of other rows, as many or not, must not take their place."""
-    write(tmp_path / "a.parquet", 3)
+    """A row's index identifies its prompt, so a file with other rows is refused, even if it has as many."""
+    write_numbers(tmp_path / "a.parquet", 3)
     inputs = find_inputs("*.parquet", base=tmp_path)
     schema = unified_schema(inputs, {"n": "n"})
     pq.write_table(pa.table({"n": range(rows), "more": range(rows)}), tmp_path / "a.parquet")
 
     with pytest.raises(PromptsError, match=r"a\.parquet changed"):
-        list(scan(inputs, schema))
+        list(scan_rows(inputs, schema))
 
 
 @pytest.mark.parametrize("how", ["cut off", "written over", "written over by as much"])
-def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path, write: Callable[..., Path], how: str) -> None:
-    """Arrow reads on in what is left of a file that was cut off, and says nothing: rows would be missing unnoticed."""
-    path = write(tmp_path / "a.parquet", 2000, row_group_size=10)
+def test_a_file_that_changes_while_it_is_read_is_an_error(
+    tmp_path: Path, write_numbers: Callable[..., Path], scan_column: ScanColumn, how: str
+) -> None:
+    """Arrow reads what is left of a truncated file and raises nothing: rows would be missing without notice."""
+    path = write_numbers(tmp_path / "a.parquet", 2000, row_group_size=10)
     inputs = find_inputs("*.parquet", base=tmp_path)
-    rows = scan(inputs, unified_schema(inputs, {"n": "n"}), batch_rows=10)
-    next(rows)
+    batches = scan_column(inputs, "n", batch_rows=10)
+    next(batches)
     content = path.read_bytes()
     if how == "cut off":
         os.truncate(path, len(content) // 2)
@@ -119,32 +125,66 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path, write:
         path.write_bytes(content.replace(bytes([1]), bytes([2])))
 
     with pytest.raises(PromptsError, match=r"a\.parquet (changed while it was read|cannot be read)"):
-        list(rows)
+        list(batches)
 
 
-def test_a_file_that_is_replaced_is_read_to_its_end(tmp_path: Path, write: Callable[..., Path]) -> None:
-    """Who has a file open reads on in what it was when another gets its name."""
-    write(tmp_path / "a.parquet", 2000, row_group_size=10)
+def test_a_file_that_is_replaced_is_read_to_its_end(
+    tmp_path: Path, write_numbers: Callable[..., Path], scan_column: ScanColumn
+) -> None:
+    """Renaming another file to the name leaves the open file as it was."""
+    write_numbers(tmp_path / "a.parquet", 2000, row_group_size=10)
     inputs = find_inputs("*.parquet", base=tmp_path)
-    rows = scan(inputs, unified_schema(inputs, {"n": "n"}), batch_rows=10)
-    first = next(rows)
-    write(tmp_path / "new.parquet", 3).replace(tmp_path / "a.parquet")
+    batches = scan_column(inputs, "n", batch_rows=10)
+    first = next(batches)
+    write_numbers(tmp_path / "new.parquet", 3).replace(tmp_path / "a.parquet")
 
-    assert [n for part in (first, *rows) for n in part.batch.column("n").to_pylist()] == list(range(2000))
+    assert list(chain(first, *batches)) == list(range(2000))
 
 
-def test_a_value_that_does_not_fit_the_common_type_is_named(
-    tmp_path: Path, put: Callable[..., list[InputFile]]
+def test_a_value_that_does_not_fit_the_unified_type_is_named(
+    tmp_path: Path, write_tables: Callable[..., list[InputFile]], scan_column: ScanColumn
 ) -> None:
     """uint64 and int64 promote to int64; a value beyond it is an error with file, column and rows."""
-    inputs = put(tmp_path, {"x": pa.array([1], pa.int64())}, {"x": pa.array([1, 2**63], pa.uint64())})
+    inputs = write_tables(tmp_path, {"x": pa.array([1], pa.int64())}, {"x": pa.array([1, 2**63], pa.uint64())})
 
     with pytest.raises(PromptsError, match=r"1\.parquet, column 'x', rows 0 to 1"):
-        list(scan(inputs, unified_schema(inputs, {"x": "x"})))
+        list(scan_column(inputs, "x"))
 
 
-def test_reading_without_rows_yields_nothing(tmp_path: Path, write: Callable[..., Path]) -> None:
+def test_reading_without_rows_yields_nothing(tmp_path: Path, write_numbers: Callable[..., Path]) -> None:
     """An empty Parquet file is no error."""
-    write(tmp_path / "a.parquet", 0)
+    write_numbers(tmp_path / "a.parquet", 0)
 
     assert scanned(tmp_path) == []
+
+
+def test_lists_are_counted_over_all_files(write_tables: Callable[..., Any], tmp_path: Path) -> None:
+    """The counts are in the order of rows; a null or empty list counts as 1, the failure that it becomes."""
+    first = {"q": ["?"] * 2, "c": [["a", "b"], []]}
+    second = {"q": ["?"] * 2, "c": [None, ["a", "b", "c"]]}
+    inputs = write_tables(tmp_path, first, second)
+    counts = candidate_counts(inputs, COLUMNS)
+
+    assert counts is not None
+    assert counts.to_list() == [2, 1, 1, 3]
+
+
+def test_text_needs_no_pass(write_tables: Callable[..., Any], tmp_path: Path) -> None:
+    """One text a row is one call a row, and without the column there is nothing to count."""
+    inputs = write_tables(tmp_path, {"q": ["?"], "c": ["a"]})
+
+    assert candidate_counts(inputs, COLUMNS) is None
+    assert candidate_counts(inputs, Columns(prompt="q")) is None
+
+
+def test_other_layouts_of_lists(write_tables: Callable[..., Any], tmp_path: Path) -> None:
+    """Large lists, lists of a fixed size, and lists of categories are lists of texts."""
+    values = [["a", "b"], ["c", "d"]]
+    for number, kind in enumerate(
+        (pa.large_list(pa.large_string()), pa.list_(pa.string(), 2), pa.list_(pa.dictionary(pa.int32(), pa.string())))
+    ):
+        inputs = write_tables(tmp_path / str(number), {"q": ["?"] * 2, "c": pa.array(values, kind)})
+        counts = candidate_counts(inputs, COLUMNS)
+
+        assert counts is not None
+        assert counts.to_list() == [2, 2]

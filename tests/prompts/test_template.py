@@ -1,4 +1,4 @@
-"""Templates: `{column}`, escapes, and nothing that reaches further."""
+"""Templates: fields, escaped braces, and syntax that is refused."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LITERALS = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def escaped(text: str) -> str:
-    """The text as a template writes it literally."""
+    """The text with its braces doubled."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 def test_a_field_is_replaced_by_its_value() -> None:
-    """The job file's own example renders to what it looks like."""
+    """The example of the job file renders as it looks."""
     template = Template("Country: {country}\nCapital:")
 
     assert template.fields == ("country",)
@@ -49,7 +49,7 @@ def test_fields_are_listed_once_in_order_of_first_use() -> None:
     ],
 )
 def test_doubled_braces_are_braces(text: str, rendered: str) -> None:
-    """Escapes work beside, around and without a field."""
+    """Escaped braces work next to a field, around it and without one."""
     assert Template(text).render({"x": 1}) == rendered
 
 
@@ -72,14 +72,14 @@ def test_doubled_braces_are_braces(text: str, rendered: str) -> None:
         ("{a.b}", "rename a column", 2),
     ],
 )
-def test_anything_else_in_braces_is_an_error_that_names_it_and_its_place(text: str, what: str, position: int) -> None:
+def test_anything_else_in_braces_is_an_error_that_names_its_position(text: str, what: str, position: int) -> None:
     """Attribute access, indexing, conversions, formats, positions and stray braces are refused."""
     with pytest.raises(TemplateError, match=f"position {position} .*{what}"):
         Template(text)
 
 
 def test_names_with_spaces_are_columns() -> None:
-    """A column name is taken exactly as it stands between the braces."""
+    """The name is exactly the text between the braces."""
     assert Template("{first name}").render({"first name": "Ada"}) == "Ada"
 
 
@@ -99,12 +99,12 @@ def test_names_with_spaces_are_columns() -> None:
     ],
 )
 def test_values_have_one_plain_text(value: object, text: str) -> None:
-    """What stands in the column is what the model reads."""
+    """The model reads the value as it stands in the column."""
     assert Template("{x}").render({"x": value}) == text
 
 
 def test_a_null_value_is_a_problem_of_the_row() -> None:
-    """Null never becomes the word None; the problem names the field."""
+    """A null value never becomes the text None; the problem names the field."""
     with pytest.raises(PromptError, match="'x' is null") as caught:
         Template("{x}").render({"x": None})
 
@@ -112,7 +112,7 @@ def test_a_null_value_is_a_problem_of_the_row() -> None:
 
 
 def test_a_value_without_a_plain_text_is_a_problem_of_the_row() -> None:
-    """A list is not written as Python writes it."""
+    """A list is refused, not written in Python syntax."""
     with pytest.raises(PromptError, match="'x' holds a list") as caught:
         Template("{x}").render({"x": [1]})
 
@@ -120,7 +120,7 @@ def test_a_value_without_a_plain_text_is_a_problem_of_the_row() -> None:
 
 
 def test_a_missing_column_is_an_error_that_lists_the_others() -> None:
-    """Rendering without a needed value says which there are."""
+    """The error names the missing column and lists the others."""
     with pytest.raises(TemplateError, match=r"\{x\}.*'y'"):
         Template("{x}").render({"y": 1})
 
@@ -136,7 +136,7 @@ def test_rendered_text_is_literals_and_values_and_nothing_else(parts: list[tuple
 
 @given(LITERALS)
 def test_any_text_is_a_template_or_a_template_error(text: str) -> None:
-    """No text makes the parser fail in another way, and what it accepts has no reach beyond names."""
+    """No text makes the parser fail in another way, and each field it accepts is a plain name."""
     try:
         fields = Template(text).fields
     except TemplateError:

@@ -1,4 +1,4 @@
-"""Fixtures: recorded answers come back byte for byte, and hold nothing that identifies or authorises anybody."""
+"""Fixture files: bodies come back byte for byte, and no key or identifying header is written."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _BODIES = st.binary(max_size=60) | st.recursive(
 
 @given(body=_BODIES)
 def test_any_body_comes_back_byte_for_byte(tmp_path: Path, body: bytes) -> None:
-    """JSON, pretty-printed JSON, HTML, nothing at all, and bytes that are no text."""
+    """That holds for JSON on one line or several, for text, for an empty body, and for bytes that are not UTF-8."""
     recordings = _written(tmp_path / "f.jsonl", _answer(body=body))
 
     found = recordings.get(_answer().request.key)
@@ -83,8 +83,8 @@ def test_any_body_comes_back_byte_for_byte(tmp_path: Path, body: bytes) -> None:
         (b'{"a":"\xff"}', "body_base64"),
     ],
 )
-def test_where_a_body_stands(body: bytes, field: str) -> None:
-    """JSON on one line stands verbatim, so that a person can read it in a diff; each line is JSON by itself."""
+def test_the_field_that_holds_a_body(body: bytes, field: str) -> None:
+    """JSON on one line is kept as it is, so that a person can read it in a diff; each line of the file is JSON."""
     line = fixture_line(_answer(body=body))
 
     assert b"\n" not in line
@@ -92,8 +92,8 @@ def test_where_a_body_stands(body: bytes, field: str) -> None:
     assert field != "body" or body in line
 
 
-def test_what_is_kept_of_a_call() -> None:
-    """Status, time and content type come back; every other header stays out."""
+def test_the_fields_of_a_line() -> None:
+    """Status, time and content type are written; other headers are not."""
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     headers = {"content-type": "text/plain", "server": "host-17", "x-request-id": "req", "openai-organization": "me"}
     line = fixture_line(_answer(status=201, headers=headers, fetched_at=at, run="r", latency_s=1.0, attempts=3))
@@ -108,8 +108,8 @@ def test_what_is_kept_of_a_call() -> None:
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_in_an_answer_is_taken_out(name: str) -> None:
-    """What looks like a key does not get into a fixture by way of an answer."""
+def test_a_secret_in_an_answer_is_redacted(name: str) -> None:
+    """Text in an answer that looks like an API key is not written."""
     line = fixture_line(_answer(body=json.dumps({"text": f"your key {SECRETS[name]} is wrong"}).encode()))
 
     assert SECRETS[name].encode() not in line
@@ -118,7 +118,7 @@ def test_a_secret_in_an_answer_is_taken_out(name: str) -> None:
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_in_a_prompt_is_refused(name: str, tmp_path: Path) -> None:
-    """Taking it out would change the key, so nothing is written, and the error does not say the secret."""
+    """Redacting it would change the request key, so nothing is written; the error does not show the secret."""
     with pytest.raises(FixtureError, match="looks like an API key") as caught:
         write_fixtures(tmp_path / "f.jsonl", [_answer("fine"), _answer(f"my key is {SECRETS[name]}")])
 
@@ -128,14 +128,14 @@ def test_a_secret_in_a_prompt_is_refused(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_ordinary_words_are_no_secrets(text: str) -> None:
-    """Long names and long words stay as they are, in prompts and in answers."""
+    """Long names and words are written as they are, in prompts and in answers."""
     body = json.dumps({"text": text}).encode()
 
     assert body in fixture_line(_answer(text, body))
 
 
 def test_a_later_line_replaces_an_earlier(tmp_path: Path) -> None:
-    """One key has one recording: the last."""
+    """Of several lines with one key, the last counts."""
     path = tmp_path / "f.jsonl"
     path.write_bytes(fixture_line(_answer(body=b"1")) + b"\n\n" + fixture_line(_answer(body=b"2")) + b"\n")
 
@@ -144,15 +144,15 @@ def test_a_later_line_replaces_an_earlier(tmp_path: Path) -> None:
     assert [fixture.body for fixture in recordings] == [b"2"]
 
 
-def test_samples_are_told_apart(tmp_path: Path) -> None:
+def test_samples_have_recordings_of_their_own(tmp_path: Path) -> None:
     """Two samples of one prompt are two recordings."""
     recordings = _written(tmp_path / "f.jsonl", _answer(body=b"1"), _answer(body=b"2", sample_index=1))
 
     assert [fixture.body for fixture in recordings] == [b"1", b"2"]
 
 
-def test_what_is_kept_stays_first_and_verbatim(tmp_path: Path) -> None:
-    """Adding recordings leaves the earlier lines as they were, so that a diff shows what is new."""
+def test_earlier_lines_stay_first_and_unchanged(tmp_path: Path) -> None:
+    """Adding recordings leaves earlier lines as they were, so that a diff shows only what is new."""
     path = tmp_path / "f.jsonl"
     before = _written(path, _answer("a", b'{"v":1}'), _answer("b", b'{"v":1}'))
     old = path.read_bytes().splitlines()
@@ -167,7 +167,7 @@ def test_what_is_kept_stays_first_and_verbatim(tmp_path: Path) -> None:
 
 
 def test_compressed_fixtures(tmp_path: Path) -> None:
-    """A name that ends in .zst is compressed and read back the same, in several frames too."""
+    """A file that ends in .zst is compressed, and may be read in several frames."""
     path = tmp_path / "f.jsonl.zst"
     _written(path, _answer("a"))
     one = path.read_bytes()
@@ -179,7 +179,7 @@ def test_compressed_fixtures(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_fixtures(tmp_path: Path) -> None:
-    """All recordings of a folder count, compressed or not; other files do not."""
+    """All fixture files of a folder are read, compressed or not, and no other files."""
     _written(tmp_path / "b.jsonl", _answer("b"))
     _written(tmp_path / "a.jsonl.zst", _answer("a"))
     (tmp_path / "README.md").write_text("no recording")
@@ -189,7 +189,7 @@ def test_a_folder_of_fixtures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["missing.jsonl", "empty folder"])
 def test_no_fixtures(tmp_path: Path, place: str) -> None:
-    """A place without recordings is an error that says how to make some."""
+    """A path without fixtures is an error that says how to make some."""
     (tmp_path / "empty folder").mkdir()
 
     with pytest.raises(FixtureError, match=r"no fixtures at .*logprobs record"):
@@ -202,7 +202,7 @@ def _edited(**changes: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (b"no JSON", "is no recording"),
         (b"[1]", "is no recording"),
@@ -218,12 +218,12 @@ def _edited(**changes: Any) -> bytes:
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_a_wrong_line_is_named(tmp_path: Path, line: bytes, said: str) -> None:
-    """File, line number and what is wrong with it."""
+def test_the_error_of_a_wrong_line_names_it(tmp_path: Path, line: bytes, message: str) -> None:
+    """The error has the file, the line number and the reason."""
     path = tmp_path / "f.jsonl"
     path.write_bytes(fixture_line(_answer("good")) + b"\n" + line + b"\n")
 
-    with pytest.raises(FixtureError, match=f"f.jsonl, line 2: {said}"):
+    with pytest.raises(FixtureError, match=f"f.jsonl, line 2: {message}"):
         Recordings(path)
 
 
@@ -252,7 +252,7 @@ def _plain(path: Path) -> bytes:
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
 def test_committed_fixtures_give_nothing_away(path: Path) -> None:
-    """No keys, no tokens, no paths of somebody's home, no host names; only allowed headers."""
+    """They hold no keys, no tokens, no paths of home folders, no host names, and only allowed headers."""
     raw = _plain(path)
 
     for line in raw.splitlines():
@@ -267,7 +267,7 @@ def test_committed_fixtures_give_nothing_away(path: Path) -> None:
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
 def test_committed_fixtures_decode_and_can_be_rebuilt(path: Path) -> None:
-    """Every recording decodes, and from the tables alone its logprobs come back as they were."""
+    """Every recording decodes, and its logprobs are rebuilt from the tables as they were."""
     answers = [
         fixture.answer(
             make_request(
@@ -294,6 +294,6 @@ def test_committed_fixtures_decode_and_can_be_rebuilt(path: Path) -> None:
 
 
 def test_committed_fixtures_are_small() -> None:
-    """Together under 10 MB, and there are some."""
+    """They exist, and take less than 10 MB together."""
     assert COMMITTED
     assert sum(path.stat().st_size for path in COMMITTED) < 10_000_000

@@ -1,4 +1,4 @@
-"""The pytest plugin, as a user's own tests see it: installed, it is there without a word in conftest."""
+"""The pytest plugin as a user's tests see it: once installed, it needs no line in conftest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.replay.fixtures import Recordings, write_fixtures
-from logprob_store.request import Answer, make_request
+from logprob_store.replay.fixtures import Recordings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from logprob_store.request import Request
 
 pytest_plugins = "pytester"
 
@@ -19,40 +21,43 @@ TEST = """
 
     {marker}
     def test_it(logprobs_client):
-        answer = logprobs_client.chat.completions.create(model="m", messages=[{{"role": "user", "content": "Hi"}}])
+        messages = [{{"role": "user", "content": "Hi"}}]
+        answer = logprobs_client.chat.completions.create(model="m", messages=messages, temperature=0)
         assert answer.choices[0].message.content {expected}
 """
 
 
-def _fixture(path: Path, said: str, provider: str = "p") -> None:
-    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-    request = make_request(body, endpoint="chat", provider=provider)
-    content = '{"choices":[{"index":0,"message":{"role":"assistant","content":"%s"}}]}' % said  # noqa: UP031
-    write_fixtures(path, [Answer(request, 200, {"content-type": "application/json"}, content.encode(), "api")])
+@pytest.fixture
+def record_hello(
+    chat_request: Callable[..., Request], record: Callable[..., Recordings]
+) -> Callable[[Path], Recordings]:
+    """Write a fixtures file that answers the request of `TEST` with "Hello"."""
+    body = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Hello"}}]}'
+    return lambda path: record(path, (chat_request("Hi"), body))
 
 
-def test_the_default_path(pytester: pytest.Pytester) -> None:
+def test_the_default_path(pytester: pytest.Pytester, record_hello: Callable[[Path], Recordings]) -> None:
     """Without a marker the fixtures are `fixtures/<test module>.jsonl` beside the test."""
     pytester.makepyfile(test_mine=TEST.format(marker="", expected="== 'Hello'"))
-    _fixture(pytester.path / "fixtures" / "test_mine.jsonl", "Hello")
+    record_hello(pytester.path / "fixtures" / "test_mine.jsonl")
 
     pytester.runpytest("--strict-markers").assert_outcomes(passed=1)
 
 
-def test_the_marker_names_the_path(pytester: pytest.Pytester) -> None:
-    """Relative to the test's file, wherever pytest is started."""
+def test_the_marker_names_the_path(pytester: pytest.Pytester, record_hello: Callable[[Path], Recordings]) -> None:
+    """The path is relative to the test's file, wherever pytest is started."""
     folder = pytester.mkdir("deep")
     marker = '@pytest.mark.logprobs(fixtures="mine.jsonl")'
     pytester.makepyfile(**{"deep/test_mine": TEST.format(marker=marker, expected="== 'Hello'")})
-    _fixture(folder / "mine.jsonl", "Hello")
+    record_hello(folder / "mine.jsonl")
 
     pytester.runpytest("--strict-markers", "deep").assert_outcomes(passed=1)
 
 
-def test_a_miss_fails_the_test(pytester: pytest.Pytester) -> None:
-    """With the nearest recording and what differs."""
+def test_a_miss_fails_the_test(pytester: pytest.Pytester, record_hello: Callable[[Path], Recordings]) -> None:
+    """The failure names the nearest recording and what differs."""
     pytester.makepyfile(test_mine=TEST.format(marker="", expected="== 'Hello'").replace('"Hi"', '"Hi!"'))
-    _fixture(pytester.path / "fixtures" / "test_mine.jsonl", "Hello")
+    record_hello(pytester.path / "fixtures" / "test_mine.jsonl")
 
     result = pytester.runpytest()
 
@@ -60,8 +65,8 @@ def test_a_miss_fails_the_test(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*ReplayMissError*messages?0?.content: asked 'Hi!', recorded 'Hi'*"])
 
 
-def test_an_asynchronous_client(pytester: pytest.Pytester) -> None:
-    """`logprobs_async_client` is an `AsyncOpenAI`; no asyncio plugin is needed to have it."""
+def test_an_asynchronous_client(pytester: pytest.Pytester, record_hello: Callable[[Path], Recordings]) -> None:
+    """`logprobs_async_client` is an `AsyncOpenAI` and needs no asyncio plugin."""
     pytester.makepyfile(
         test_mine="""
         import asyncio
@@ -70,12 +75,12 @@ def test_an_asynchronous_client(pytester: pytest.Pytester) -> None:
             async def main():
                 async with logprobs_async_client as client:
                     return await client.chat.completions.create(
-                        model="m", messages=[{"role": "user", "content": "Hi"}]
+                        model="m", messages=[{"role": "user", "content": "Hi"}], temperature=0
                     )
             assert asyncio.run(main()).choices[0].message.content == "Hello"
         """
     )
-    _fixture(pytester.path / "fixtures" / "test_mine.jsonl", "Hello")
+    record_hello(pytester.path / "fixtures" / "test_mine.jsonl")
 
     pytester.runpytest().assert_outcomes(passed=1)
 
@@ -84,7 +89,7 @@ def test_an_asynchronous_client(pytester: pytest.Pytester) -> None:
 def test_record_once_then_replay(
     pytester: pytest.Pytester, fault_server: Any, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """`--logprobs-record` or the marker's mode asks and keeps; from then on no network or key is needed."""
+    """`--logprobs-record` or the marker's mode records the answer; later runs need no network and no key."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     mode = ", mode='record'" if how == "marker" else ""
     marker = f'@pytest.mark.logprobs(base_url="{fault_server.url}"{mode})'
@@ -102,7 +107,7 @@ def test_record_once_then_replay(
 
 
 def test_without_recordings_the_error_says_so(pytester: pytest.Pytester) -> None:
-    """The first thing a newcomer sees names the missing file."""
+    """The first error that a new user sees names the missing file."""
     pytester.makepyfile(test_mine=TEST.format(marker="", expected="== 'Hello'"))
 
     result = pytester.runpytest()
@@ -112,7 +117,7 @@ def test_without_recordings_the_error_says_so(pytester: pytest.Pytester) -> None
 
 
 def test_a_misspelt_argument_of_the_marker(pytester: pytest.Pytester) -> None:
-    """An argument that means nothing is an error."""
+    """An unknown argument is an error that names it."""
     marker = '@pytest.mark.logprobs(fixture="mine.jsonl")'
     pytester.makepyfile(test_mine=TEST.format(marker=marker, expected="== 'Hello'"))
 
@@ -123,6 +128,6 @@ def test_a_misspelt_argument_of_the_marker(pytester: pytest.Pytester) -> None:
 
 
 def test_the_marker_is_documented(pytester: pytest.Pytester) -> None:
-    """`pytest --markers` and `pytest --fixtures` tell of it."""
+    """`pytest --markers` and `pytest --fixtures` list it."""
     pytester.runpytest("--markers").stdout.fnmatch_lines(["@pytest.mark.logprobs(*"])
     pytester.runpytest("--fixtures").stdout.fnmatch_lines(["logprobs_client*"])

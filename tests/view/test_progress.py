@@ -1,4 +1,4 @@
-"""Progress: what is said of a run under way, how fast it goes, and that it fits where it is shown."""
+"""Progress of a run: what is shown, the rate, the time left, and the width of the line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from logprob_store.run.buffer import Progress
 from logprob_store.view import progress as view
-from logprob_store.view.progress import Pace, fitting, words
+from logprob_store.view.progress import RateMeter, join_within, progress_items
 
 
 class Clock:
-    """Time that a test moves on."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -26,82 +26,82 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The module's clock."""
+    """The clock of the module under test."""
     clock = Clock()
     monkeypatch.setattr(view.time, "monotonic", clock)
     return clock
 
 
-def test_what_was_there_before_counts_for_no_rate() -> None:
-    """A run that goes on with 1000 of 1010 settled has made none yet, and 2 s later two."""
-    pace = Pace()
-    pace.note(0.0, 1000)
-    assert (pace.per_second, pace.left_s(1010)) == (None, None)
-    pace.note(2.0, 1002)
+def test_calls_settled_before_the_session_do_not_count_for_the_rate() -> None:
+    """A run resumed with 1000 of 1010 calls settled has no rate at first, and 1/s after two calls in 2 s."""
+    meter = RateMeter()
+    meter.record(0.0, 1000)
+    assert (meter.per_second, meter.seconds_left(1010)) == (None, None)
+    meter.record(2.0, 1002)
 
-    # 2 in 2 s are 1/s, so the 8 that are left take 8 s.
-    assert (pace.per_second, pace.left_s(1010)) == (1.0, 8.0)
+    # 2 calls in 2 s are 1/s, so the 8 that are left take 8 s.
+    assert (meter.per_second, meter.seconds_left(1010)) == (1.0, 8.0)
 
 
 def test_an_outage_shows_in_the_rate_and_not_at_once_in_the_time_left() -> None:
-    """Nothing for ten seconds is a rate of 0; the time left is by the last minute, and unknown after that."""
-    pace = Pace()
+    """After 10 s without a call the rate is 0; the time left uses the last minute, and is unknown after that."""
+    meter = RateMeter()
     for second in range(31):
-        pace.note(float(second), min(second, 20) * 6)
+        meter.record(float(second), min(second, 20) * 6)
     # 120 in 30 s are 4/s, so another 120 take 30 s.
-    assert (pace.per_second, pace.left_s(240)) == (0.0, 30.0)
+    assert (meter.per_second, meter.seconds_left(240)) == (0.0, 30.0)
 
     for second in range(31, 100):
-        pace.note(float(second), 120)
+        meter.record(float(second), 120)
 
-    assert pace.left_s(240) is None
+    assert meter.seconds_left(240) is None
 
 
 @pytest.mark.parametrize(
-    ("rate", "said"), [(0.0, "0.0/s"), (0.05, "3.0/min"), (9.94, "9.9/s"), (41.4, "41/s"), (None, None)]
+    ("rate", "expected"), [(0.0, "0.0/s"), (0.05, "3.0/min"), (9.94, "9.9/s"), (41.4, "41/s"), (None, None)]
 )
-def test_slow_runs_are_told_by_the_minute(rate: float | None, said: str | None) -> None:
-    """One answer in twenty seconds is 3.0/min, not 0.1/s."""
-    pace = Pace()
+def test_slow_rates_are_shown_a_minute(rate: float | None, expected: str | None) -> None:
+    """One call in twenty seconds is 3.0/min, not 0.1/s."""
+    meter = RateMeter()
     if rate is not None:
-        pace.note(0.0, 0)
-        pace.note(10.0, rate * 10)  # type: ignore[arg-type]  # what a rate between two counts would need
+        meter.record(0.0, 0)
+        meter.record(10.0, rate * 10)  # type: ignore[arg-type]  # what a rate between two counts would need
 
-    assert (said in words(Progress(total=10**6), pace)) is (said is not None)
+    assert (expected in progress_items(Progress(total=10**6), meter)) is (expected is not None)
 
 
-def test_everything_there_is_to_say() -> None:
-    """Rate, time left, failures, in flight, cache hits and what was spent."""
-    pace = Pace()
-    pace.note(0.0, 0)
-    pace.note(10.0, 1000)
+def test_all_items_of_a_line() -> None:
+    """They are the rate, time left, failures, calls in flight, answers by source, and dollars spent."""
+    meter = RateMeter()
+    meter.record(0.0, 0)
+    meter.record(10.0, 1000)
     progress = Progress(
         total=367_000, settled=1000, from_cache=7, from_fixtures=5, failed=2, in_flight=64, spent_usd=12.5
     )
 
     # 366,000 at 100/s are 3660 s.
-    assert words(progress, pace) == [
+    assert progress_items(progress, meter) == [
         "1000/367000", "100/s", "1:01:00 left", "2 failed", "64 in flight", "7 from cache", "5 from fixtures", "$12.50",
     ]  # fmt: skip
 
 
 @given(st.lists(st.text("ab ", min_size=1, max_size=20), min_size=1), st.integers(0, 60))
-def test_what_is_shown_fits(said: list[str], width: int) -> None:
-    """A line is never wider than allowed, unless its first word is, and it leaves out from the end."""
-    line = fitting(said, width)
+def test_what_is_shown_fits(items: list[str], width: int) -> None:
+    """A line is never wider than allowed, unless its first item is, and it drops items from the end."""
+    line = join_within(items, width)
 
-    assert len(line) <= max(width, len(said[0]))
-    assert ", ".join(said).startswith(line)
+    assert len(line) <= max(width, len(items[0]))
+    assert ", ".join(items).startswith(line)
 
 
 def test_a_line_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a terminal there is a plain line every ten seconds, at four looks a second."""
+    """Without a terminal a plain line is written every ten seconds, with four reports a second."""
     with view.lines() as update:
         for quarter in range(4 * 25 + 1):
             clock.now = quarter / 4
             update(Progress(total=400, settled=quarter * 2, in_flight=3))
 
-    # 8/s; after 10 s 80 are there and 320 left, which take 40 s.
+    # At 8/s 80 calls are settled after 10 s, and the other 320 take 40 s.
     assert capsys.readouterr().err.splitlines() == [
         "80/400, 8.0/s, 0:40 left, 0 failed, 3 in flight",
         "160/400, 8.0/s, 0:30 left, 0 failed, 3 in flight",
@@ -109,7 +109,7 @@ def test_a_line_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[st
 
 
 def test_an_event_every_ten_seconds(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """For machines the same is an event."""
+    """For machines the same is logged as an event."""
     with caplog.at_level(logging.INFO), view.progress_events() as update:
         for second in range(11):
             clock.now = float(second)
