@@ -18,8 +18,6 @@ from logprob_store.metrics.arguments import Column, as_column
 from logprob_store.metrics.truth.pairs import as_list
 from logprob_store.schema import CHOICES_PER_SAMPLE
 
-__all__ = ["Clusters", "mc_entropy", "normalised_text", "sample_scores"]
-
 Clusters: TypeAlias = str | pl.Expr | Callable[[list[str]], Sequence[Hashable]]
 """A column of the rows by name, an expression, or a function of a prompt's texts that gives each a cluster."""
 

@@ -16,8 +16,6 @@ from logprob_store.schema import KEYS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["candidate_scores", "choices"]
-
 _CANDIDATE: Final = ("run", "prompt_index", "candidate")
 _PROMPT: Final = ("run", "prompt_id", "prompt_index")
 _SCORES: Final = (

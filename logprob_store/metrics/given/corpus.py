@@ -12,8 +12,6 @@ import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
 
-__all__ = ["corpus_perplexity"]
-
 By: TypeAlias = Literal["token", "sequence"]
 
 

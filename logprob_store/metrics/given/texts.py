@@ -15,8 +15,6 @@ from logprob_store.metrics.given.alignment import placed_tokens, scored_texts
 from logprob_store.metrics.tokens import sequence
 from logprob_store.schema import KEYS
 
-__all__ = ["bits_per_byte", "byte_perplexity", "text_scores", "word_perplexity"]
-
 _WORD = r"\S+"
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     Indices: TypeAlias = NDArray[np.int64]
 
-__all__ = ["Interval", "bootstrap", "bootstrap_mean"]
-
 Method: TypeAlias = Literal["percentile", "bca"]
 
 _ROWS_AT_ONCE: Final = 500_000

@@ -22,8 +22,6 @@ from logprob_store.schema import KEYS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ace", "brier", "brier_labels", "ece", "mce", "nll", "reliability_table"]
-
 Binning: TypeAlias = Literal["width", "mass"]
 
 

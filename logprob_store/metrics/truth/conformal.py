@@ -24,8 +24,6 @@ from logprob_store.schema import KEYS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Conformal", "conformal_threshold"]
-
 ConformalMethod: TypeAlias = Literal["lac", "aps"]
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from logprob_store.metrics.arguments import Column
 
-__all__ = ["GuaranteedThreshold", "guaranteed_threshold"]
-
 GRID: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99)
 
 

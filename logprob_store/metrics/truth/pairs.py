@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 C: Final = "__confidence"
 Y: Final = "__correct"
 
-__all__ = ["accuracy", "judged", "unjudged"]
-
 
 def accuracy(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
     """The share of judged answers that are right.

@@ -16,8 +16,6 @@ from logprob_store.metrics.truth.pairs import pairs
 if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column
 
-__all__ = ["augrc", "auprc", "aurc", "auroc", "excess_aurc"]
-
 
 def auroc(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
     """The area under the ROC curve: the chance that a right answer has more confidence than a wrong one; ties are half.

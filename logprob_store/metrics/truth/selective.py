@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from logprob_store.metrics.arguments import Column
 
-__all__ = ["accuracy_by_threshold", "coverage_at_risk", "risk_coverage_curve", "threshold_at_risk"]
-
 THRESHOLDS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 

@@ -23,8 +23,6 @@ from logprob_store.metrics.tokens.windows import written_order
 if TYPE_CHECKING:
     from logprob_store.metrics.engine.part_batches import Tables
 
-__all__ = ["compared_positions", "compared_prompts", "paired_answers"]
-
 _MATCH: Final = ("prompt_id", "sample_index", "choice_index")
 _SCORES: Final = (
     sequence.scored_tokens(),

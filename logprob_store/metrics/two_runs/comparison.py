@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column
     from logprob_store.metrics.engine.part_batches import Tables
 
-__all__ = ["Comparison", "ComparisonSummary", "Verdict", "compare"]
-
 _QUANTILES: Final = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _ORDER: Final = ("prompt_id", "sample_index", "choice_index", "completion_id_a", "completion_id_b")
 _PAIRED: Final = pl.col("completion_id_a").is_not_null() & pl.col("completion_id_b").is_not_null()

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column
     from logprob_store.metrics.engine.part_batches import Tables
 
-__all__ = ["PairedRuns"]
-
 _ROWS: Final = 2_000_000
 """Tokens and alternatives of both runs at a time: some hundred megabytes."""
 
