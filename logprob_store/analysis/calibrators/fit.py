@@ -15,7 +15,7 @@ import polars as pl
 from logprob_store.analysis.calibrators.apply import fitted_runs
 from logprob_store.analysis.calibrators.calibrator import CLIP, METHODS, Calibrator, FittedOn, Method
 from logprob_store.errors import InputError
-from logprob_store.extras import needed
+from logprob_store.extras import import_extra
 from logprob_store.metrics.truth.calibration import ace, brier, ece, nll
 from logprob_store.metrics.truth.pairs import as_list, as_probability, as_truth
 from logprob_store.metrics.truth.ranking import auroc
@@ -80,7 +80,7 @@ def calibrate(
     """
     if method not in METHODS:
         raise InputError(f"calibration method {method!r} is none of {', '.join(METHODS)}")
-    needed("sklearn")
+    import_extra("sklearn")
     frame = frame.lazy().collect()
     rows = _rows(frame, confidence, correct, as_list(groups))
     _enough(rows, folds, grouped=groups is not None)
@@ -138,7 +138,7 @@ def _digest(rows: pl.DataFrame) -> str:
 
 def _cross_fitted(rows: pl.DataFrame, fitted: Calibrator) -> pl.DataFrame:
     """The rows with `mapped`, by calibrators that did not see them."""
-    selection = needed("sklearn.model_selection")
+    selection = import_extra("sklearn.model_selection")
     c, y, group = (rows[name].to_numpy() for name in ("c", "y", _GROUP))
     splitter = selection.StratifiedGroupKFold if fitted.fitted_on.groups else selection.StratifiedKFold
     of_groups = {"groups": group} if fitted.fitted_on.groups else {}
@@ -162,7 +162,9 @@ def _parameters(method: Method, c: Floats, y: Floats) -> dict[str, float | list[
 
 
 def _isotonic(c: Floats, y: Floats) -> dict[str, float | list[float]]:
-    fitted: Any = needed("sklearn.isotonic").IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(c, y)
+    fitted: Any = (
+        import_extra("sklearn.isotonic").IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(c, y)
+    )
     return {"x": fitted.X_thresholds_.tolist(), "y": fitted.y_thresholds_.tolist()}
 
 
@@ -180,7 +182,7 @@ def _platt(c: Floats, y: Floats) -> dict[str, float | list[float]]:
     # Platt's targets, (n+ + 1) / (n+ + 2) and 1 / (n- + 2), as weights of both outcomes: no slope is then infinite.
     right = y.sum()
     target = np.where(y == 1.0, (right + 1) / (right + 2), 1 / (len(y) - right + 2))
-    regression = needed("sklearn.linear_model").LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
+    regression = import_extra("sklearn.linear_model").LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
     x = np.tile(_logit(c), 2).reshape(-1, 1)
     outcome = np.repeat([1, 0], len(y))
     regression.fit(x, outcome, sample_weight=np.concatenate([target, 1 - target]))
@@ -192,7 +194,7 @@ def _temperature(c: Floats, y: Floats) -> dict[str, float | list[float]]:
 
     # the loss of a row is ln(1 + exp(-x / T)) where it is right, with -x where it is wrong
     signed = np.where(y == 1.0, 1.0, -1.0) * _logit(c)
-    found = needed("scipy.optimize").minimize_scalar(
+    found = import_extra("scipy.optimize").minimize_scalar(
         lambda log_t: np.logaddexp(0.0, -signed / np.exp(log_t)).mean(),
         bounds=(-5.0, 5.0),
         method="bounded",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import polars as pl
 
-from logprob_store.extras import needed
+from logprob_store.extras import import_extra
 from logprob_store.metrics.truth.pairs import pairs
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def guaranteed_threshold(
             raise ValueError(f"{name} {value} is not between 0 and 1")
     if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f"thresholds {list(thresholds)}: give at least one, each in [0, 1]")
-    beta = needed("scipy.stats").beta
+    beta = import_extra("scipy.stats").beta
     c, y = pairs(confidence, correct)
     rows = frame.lazy().select(c.alias("c"), y.alias("y")).collect()
     share = failure / len(set(thresholds))
