@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from logprob_store.errors import InputError
-from logprob_store.metrics.given.corpus import corpus_perplexity
+from logprob_store.metrics.given.texts import corpus_perplexity
 from logprob_store.metrics.truth.bootstrap import bootstrap
 from logprob_store.metrics.two_runs.pair_batches import PairedRuns
 
