@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
-from logprob_store.metrics.truth.pairs import as_list
+from logprob_store.metrics.truth.judged_pairs import group_columns
 from logprob_store.schema import CHOICES_PER_SAMPLE
 
 Clusters: TypeAlias = str | pl.Expr | Callable[[list[str]], Sequence[Hashable]]
@@ -114,7 +114,7 @@ def sample_scores(
     >>> round(row["semantic_entropy_monte_carlo"], 6)  # (2 ln 4/3 + ln 4) / 3
     0.653886
     """
-    by, scores = as_list(by), scores.lazy()
+    by, scores = group_columns(by), scores.lazy()
     whole = (pl.col("unscored_tokens") == 0) & pl.col("logprob_sum").is_not_null()
     answers = _clustered(scores, clusters, by).with_columns(
         # an answer with a token that nobody scored has no probability: the sum of the rest is too large

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from sklearn.metrics import brier_score_loss, log_loss
 
+from logprob_store.metrics.truth.accuracy import accuracy, judged, unjudged
 from logprob_store.metrics.truth.calibration import ace, brier, brier_labels, ece, mce, nll, reliability_table
-from logprob_store.metrics.truth.pairs import accuracy, judged, unjudged
 
 # Few distinct values, so that ties, both ends and the bins' edges are common.
 CONFIDENCES = st.sampled_from([0.0, 0.1, 0.25, 0.29, 0.3, 0.5, 0.7, 0.9, 0.999, 1.0]) | st.floats(0, 1)

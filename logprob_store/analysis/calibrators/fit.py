@@ -17,7 +17,8 @@ from logprob_store.analysis.calibrators.calibrator import CLIP, METHODS, Calibra
 from logprob_store.errors import InputError
 from logprob_store.extras import import_extra
 from logprob_store.metrics.truth.calibration import ace, brier, ece, nll
-from logprob_store.metrics.truth.pairs import as_list, as_probability, as_truth
+from logprob_store.metrics.truth.checks import as_probability, as_truth
+from logprob_store.metrics.truth.judged_pairs import group_columns
 from logprob_store.metrics.truth.ranking import auroc
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def calibrate(
         raise InputError(f"calibration method {method!r} is none of {', '.join(METHODS)}")
     import_extra("sklearn")
     frame = frame.lazy().collect()
-    rows = _rows(frame, confidence, correct, as_list(groups))
+    rows = _rows(frame, confidence, correct, group_columns(groups))
     _enough(rows, folds, grouped=groups is not None)
     c, y = rows["c"].to_numpy(), rows["y"].to_numpy()
     fitted_on = FittedOn(
@@ -91,7 +92,7 @@ def calibrate(
         unjudged=frame.height - rows.height,
         confidence=confidence,
         correct=correct,
-        groups=as_list(groups),
+        groups=group_columns(groups),
         digest=_digest(rows),
         store=None if store is None else str(store.path),
         runs=[] if store is None else fitted_runs(store),

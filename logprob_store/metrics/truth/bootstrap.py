@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_arg
 
 import polars as pl
 
+from logprob_store.metrics.truth.judged_pairs import group_columns
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -170,7 +172,7 @@ def _members(frame: pl.DataFrame, groups: str | Sequence[str]) -> tuple[Indices,
     """Row indices ordered by group, and where in them each group starts and how many they are."""
     import numpy as np
 
-    names = [groups] if isinstance(groups, str) else list(groups)
+    names = group_columns(groups)
     _no_null_groups(frame, names)
     lists = frame.lazy().with_row_index(_RESAMPLE).group_by(names, maintain_order=True).agg(_RESAMPLE).collect()
     sizes = lists[_RESAMPLE].list.len().to_numpy().astype(np.int64)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
-from logprob_store.metrics.truth.pairs import C, Y, as_list, as_probability, judged_rows, pairs
+from logprob_store.metrics.truth.checks import as_probability
+from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_pairs, judged_rows
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def brier(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     >>> round(frame.select(brier()).item(), 6)
     0.13
     """
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     return (c - y).pow(2).mean().alias("brier")
 
 
@@ -153,7 +154,7 @@ def nll(confidence: Column = "confidence", correct: Column = "correct", *, clip:
     """
     if not 0 <= clip < 0.5:  # noqa: PLR2004  beyond a half nothing would be left
         raise ValueError(f"clip {clip} is not in [0, 1/2)")
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     kept = c.clip(clip, 1.0 - clip)
     # 0 ln 0 is 0 here. No when/then: polars 2.1 panics on one over filtered columns that come from a Python function.
     loglikelihood = (y * kept.log()).fill_nan(0.0) + ((1.0 - y) * (1.0 - kept).log()).fill_nan(0.0)
@@ -188,17 +189,17 @@ def reliability_table(
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not between 0 and 1; 0.95 is usual")
-    groups = as_list(by)
+    groups = group_columns(by)
     rows, whole = judged_rows(frame, confidence, correct, groups)
-    place = _bin(pl.col(C), bins, binning)
-    lowest, highest = pl.col(C).min(), pl.col(C).max()
+    place = _bin(pl.col(CONFIDENCE), bins, binning)
+    lowest, highest = pl.col(CONFIDENCE).min(), pl.col(CONFIDENCE).max()
     filled = (
         rows.with_columns(bin=place.over(groups) if groups and binning == "mass" else place)
         .group_by(*groups, "bin")
         .agg(
             count=pl.len().cast(pl.Int64),
-            mean_confidence=pl.col(C).mean(),
-            accuracy=pl.col(Y).mean(),
+            mean_confidence=pl.col(CONFIDENCE).mean(),
+            accuracy=pl.col(CORRECT).mean(),
             lowest=lowest,
             highest=highest,
         )
@@ -229,7 +230,7 @@ def reliability_table(
 
 def _gaps(confidence: Column, correct: Column, bins: int, binning: Binning) -> tuple[pl.Expr, pl.Expr]:
     """For each bin that holds any: the sum of confidence minus truth, and the number of rows."""
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     # In the order of confidence, a bin's sum is the difference of two running sums, however many bins there are.
     counts = _bin(c.sort(), bins, binning).rle().struct.field("len").cast(pl.Int64)
     sums = (c - y).sort_by(c).cum_sum().gather(counts.cum_sum() - 1)

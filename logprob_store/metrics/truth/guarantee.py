@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import polars as pl
 
 from logprob_store.extras import import_extra
-from logprob_store.metrics.truth.pairs import pairs
+from logprob_store.metrics.truth.judged_pairs import judged_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def guaranteed_threshold(
     if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f"thresholds {list(thresholds)}: give at least one, each in [0, 1]")
     beta = import_extra("scipy.stats").beta
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     rows = frame.lazy().select(c.alias("c"), y.alias("y")).collect()
     share = failure / len(set(thresholds))
     for threshold in sorted(set(thresholds)):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from logprob_store.metrics.truth.pairs import pairs
+from logprob_store.metrics.truth.judged_pairs import judged_pairs
 
 if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column
@@ -29,7 +29,7 @@ def auroc(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     >>> frame.select(auroc()).item()
     0.75
     """
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     right, wrong = y.sum(), (1.0 - y).sum()
     won = c.rank("average").filter(y == 1.0).sum() - right * (right + 1) / 2
     return pl.when((right > 0) & (wrong > 0)).then(won / (right * wrong)).alias("auroc")
@@ -49,7 +49,7 @@ def auprc(confidence: Column = "confidence", correct: Column = "correct", *, pos
     >>> round(frame.select(auprc()).item(), 6)
     0.833333
     """
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     sought = y == (1.0 if positive else 0.0)
     found = c.filter(sought).rank("max", descending=positive)
     taken = c.rank("max", descending=positive).filter(sought)
@@ -86,7 +86,7 @@ def excess_aurc(confidence: Column = "confidence", correct: Column = "correct") 
     >>> round(frame.select(excess_aurc()).item(), 6)
     0.166667
     """
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     # any numbering of the rows does: the best order has max(0, k - right) errors among its first k
     place = c.rank("ordinal").cast(pl.Float64)
     best = ((place - y.sum()).clip(lower_bound=0.0) / place).mean()
@@ -107,7 +107,7 @@ def augrc(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     >>> round(frame.select(augrc()).item(), 6)
     0.166667
     """
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     weight = (c.rank("average") - 0.5).filter(y == 0.0).sum()
     count = c.len().cast(pl.Float64)
     return pl.when(count > 0).then(weight / count.pow(2)).alias("augrc")
@@ -115,7 +115,7 @@ def augrc(confidence: Column = "confidence", correct: Column = "correct") -> pl.
 
 def accepted_at(confidence: Column, correct: Column) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
     """For each judged row, taken as the threshold: the errors accepted, the rows accepted, and its confidence."""
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     accepted = c.rank("max", descending=True)
     # the running count of errors, read off where the last of the equal confidences stands
     errors = (1.0 - y).sort_by(c, descending=True).cum_sum().gather(accepted - 1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from logprob_store.metrics.truth.pairs import C, Y, as_list, judged_rows
+from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_rows
 from logprob_store.metrics.truth.ranking import accepted_at
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def risk_coverage_curve(
     >>> curve.select("threshold", "accepted", pl.col("coverage", "risk").round(4)).rows()
     [(0.9, 1, 0.3333, 0.0), (0.6, 3, 1.0, 0.3333)]
     """
-    groups = as_list(by)
+    groups = group_columns(by)
     rows, _ = judged_rows(frame, confidence, correct, groups)
-    kept = rows.select(*groups, threshold=C, errors=(1.0 - pl.col(Y)).cast(pl.Int64))
+    kept = rows.select(*groups, threshold=CONFIDENCE, errors=(1.0 - pl.col(CORRECT)).cast(pl.Int64))
     counted = (
         kept.group_by(*groups, "threshold")
         .agg(accepted=pl.len().cast(pl.Int64), errors=pl.col("errors").sum())
@@ -128,12 +128,12 @@ def accuracy_by_threshold(
     """
     if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f"thresholds {list(thresholds)}: give at least one, each in [0, 1]")
-    groups = as_list(by)
+    groups = group_columns(by)
     rows, whole = judged_rows(frame, confidence, correct, groups)
     limits = pl.Series(sorted({float(threshold) for threshold in thresholds}))
     # How many thresholds a row is not below says all; what is summed up then is small.
-    passes = pl.lit(limits).search_sorted(pl.col(C), side="right").cast(pl.Int64)
-    counted = rows.group_by(*groups, passes=passes).agg(rows=pl.len().cast(pl.Int64), right=pl.col(Y).sum())
+    passes = pl.lit(limits).search_sorted(pl.col(CONFIDENCE), side="right").cast(pl.Int64)
+    counted = rows.group_by(*groups, passes=passes).agg(rows=pl.len().cast(pl.Int64), right=pl.col(CORRECT).sum())
     grid = whole.join(pl.LazyFrame({"threshold": limits}).with_row_index("place"), how="cross")
     if groups:
         beside = grid.join(counted, on=groups, how="left", nulls_equal=True)
