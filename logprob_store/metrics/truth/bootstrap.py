@@ -79,22 +79,22 @@ def bootstrap(
     >>> bootstrap(pl.DataFrame({"x": [2.0, 2.0]}), pl.col("x").mean(), resamples=10).row(0)
     ('x', 2.0, 2.0, 2.0, 10)
     """
-    _check(level, resamples, method)
+    _check_arguments(level, resamples, method)
     exprs = [metrics] if isinstance(metrics, pl.Expr) else list(metrics)
     if not frame.height:
         raise ValueError("there are no rows to draw from; an interval needs at least one")
     estimates = frame.select(exprs)
-    draw = _drawing(frame, groups, seed)
-    drawn = _evaluated(frame, exprs, (draw() for _ in range(resamples)))
-    left_out = _evaluated(frame, exprs, _blocks_left_out(frame, groups)) if method == "bca" else None
+    draw = _resampler(frame, groups, seed)
+    resampled = _evaluate(frame, exprs, (draw() for _ in range(resamples)))
+    jackknife = _evaluate(frame, exprs, _jackknife_rows(frame, groups)) if method == "bca" else None
     rows = []
     for name in estimates.columns:
-        estimate = _number(estimates[name].item())
-        values = _defined(drawn[name])
+        estimate = _metric_value(estimates[name].item())
+        values = _defined_values(resampled[name])
         low = high = None
         if estimate is not None and 2 * values.len() >= resamples:
-            around = None if left_out is None else (estimate, _defined(left_out[name]))
-            low, high = _ends(values, level, around)
+            bca = None if jackknife is None else (estimate, _defined_values(jackknife[name]))
+            low, high = _interval(values, level, bca)
         rows.append((name, estimate, low, high, values.len()))
     schema = {"metric": pl.String, "estimate": pl.Float64, "low": pl.Float64, "high": pl.Float64, "resamples": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")
@@ -131,7 +131,7 @@ def bootstrap_mean(
     """
     import numpy as np
 
-    _check(level, resamples, "percentile")
+    _check_arguments(level, resamples, "percentile")
     if groups is not None and len(groups) != len(values):
         raise ValueError(f"{len(values)} values and {len(groups)} groups; give one group for each value")
     rows = pl.DataFrame({"value": values.cast(pl.Float64), "group": range(len(values)) if groups is None else groups})
@@ -140,7 +140,7 @@ def bootstrap_mean(
         return Interval(None, None, None)
     if not rows["value"].is_finite().all():
         raise ValueError("a value is NaN or infinite, so the mean is too; leave such rows out and say how many")
-    _no_null_groups(rows, ["group"])
+    _check_no_null_group(rows, ["group"])
     by_group = rows.group_by("group", maintain_order=True).agg(total=pl.col("value").sum(), count=pl.len())
     totals, counts = by_group["total"].to_numpy(), by_group["count"].to_numpy().astype(np.float64)
     generator = np.random.default_rng(seed)
@@ -149,11 +149,11 @@ def bootstrap_mean(
         chosen = generator.integers(0, len(totals), len(totals), dtype=np.uint32)
         weights = np.bincount(chosen, minlength=len(totals)).astype(np.float64)
         means[number] = (weights @ totals) / (weights @ counts)
-    low, high = _ends(pl.Series(means), level, None)
+    low, high = _interval(pl.Series(means), level, None)
     return Interval(float(totals.sum() / counts.sum()), low, high)
 
 
-def _check(level: float, resamples: int, method: str) -> None:
+def _check_arguments(level: float, resamples: int, method: str) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not between 0 and 1; 0.95 is usual")
     if resamples < 1:
@@ -162,31 +162,31 @@ def _check(level: float, resamples: int, method: str) -> None:
         raise ValueError(f"bootstrap method {method!r} is none of {', '.join(get_args(Method))}")
 
 
-def _no_null_groups(frame: pl.DataFrame, groups: list[str]) -> None:
+def _check_no_null_group(frame: pl.DataFrame, groups: list[str]) -> None:
     missing = frame.select(pl.any_horizontal(pl.col(groups).is_null()).arg_true())[groups[0]]
     if len(missing):
         raise ValueError(f"row {missing[0]} has no group in {', '.join(groups)}; give each row one, or leave it out")
 
 
-def _members(frame: pl.DataFrame, groups: str | Sequence[str]) -> tuple[Indices, Indices, Indices]:
+def _rows_by_group(frame: pl.DataFrame, groups: str | Sequence[str]) -> tuple[Indices, Indices, Indices]:
     """Row indices ordered by group, and where in them each group starts and how many they are."""
     import numpy as np
 
     names = group_columns(groups)
-    _no_null_groups(frame, names)
+    _check_no_null_group(frame, names)
     lists = frame.lazy().with_row_index(_RESAMPLE).group_by(names, maintain_order=True).agg(_RESAMPLE).collect()
     sizes = lists[_RESAMPLE].list.len().to_numpy().astype(np.int64)
     return lists[_RESAMPLE].explode().to_numpy().astype(np.int64), np.cumsum(sizes) - sizes, sizes
 
 
-def _drawing(frame: pl.DataFrame, groups: str | Sequence[str] | None, seed: int) -> Callable[[], Indices]:
+def _resampler(frame: pl.DataFrame, groups: str | Sequence[str] | None, seed: int) -> Callable[[], Indices]:
     """A function that draws the row indices of one resample."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
     if groups is None:
         return lambda: generator.integers(0, frame.height, frame.height)
-    order, starts, sizes = _members(frame, groups)
+    order, starts, sizes = _rows_by_group(frame, groups)
 
     def draw() -> Indices:
         chosen = generator.integers(0, len(starts), len(starts))
@@ -199,14 +199,14 @@ def _drawing(frame: pl.DataFrame, groups: str | Sequence[str] | None, seed: int)
     return draw
 
 
-def _blocks_left_out(frame: pl.DataFrame, groups: str | Sequence[str] | None) -> Iterator[Indices]:
+def _jackknife_rows(frame: pl.DataFrame, groups: str | Sequence[str] | None) -> Iterator[Indices]:
     """The rows without one block, for each block: at most 200 blocks of whole groups."""
     import numpy as np
 
     if groups is None:
         block = np.arange(frame.height) % min(frame.height, _JACKKNIFE_BLOCKS)
     else:
-        order, starts, sizes = _members(frame, groups)
+        order, starts, sizes = _rows_by_group(frame, groups)
         of_group = np.arange(len(starts)) % min(len(starts), _JACKKNIFE_BLOCKS)
         block = np.empty(frame.height, dtype=np.int64)
         block[order] = np.repeat(of_group, sizes)
@@ -216,7 +216,7 @@ def _blocks_left_out(frame: pl.DataFrame, groups: str | Sequence[str] | None) ->
         yield np.flatnonzero(block != left_out)
 
 
-def _evaluated(frame: pl.DataFrame, exprs: list[pl.Expr], resamples: Iterable[Indices]) -> pl.DataFrame:
+def _evaluate(frame: pl.DataFrame, exprs: list[pl.Expr], resamples: Iterable[Indices]) -> pl.DataFrame:
     """One row per resample with the value of each metric on it."""
     import numpy as np
 
@@ -226,7 +226,7 @@ def _evaluated(frame: pl.DataFrame, exprs: list[pl.Expr], resamples: Iterable[In
     waiting: list[Indices] = []
     rows = 0
 
-    def evaluate() -> pl.DataFrame:
+    def evaluate_waiting() -> pl.DataFrame:
         number = np.repeat(np.arange(len(waiting)), [len(indices) for indices in waiting])
         together = narrow[np.concatenate(waiting)].with_columns(pl.Series(_RESAMPLE, number))
         return together.group_by(_RESAMPLE, maintain_order=True).agg(exprs).drop(_RESAMPLE)
@@ -235,15 +235,15 @@ def _evaluated(frame: pl.DataFrame, exprs: list[pl.Expr], resamples: Iterable[In
         waiting.append(indices)
         rows += len(indices)
         if rows >= _ROWS_AT_ONCE:
-            done.append(evaluate())
+            done.append(evaluate_waiting())
             waiting.clear()
             rows = 0
     if waiting:
-        done.append(evaluate())
+        done.append(evaluate_waiting())
     return pl.concat(done) if done else frame.clear().select(exprs).clear()
 
 
-def _number(value: object) -> float | None:
+def _metric_value(value: object) -> float | None:
     """A metric's value, None where it is undefined."""
     if value is None:
         return None
@@ -251,20 +251,22 @@ def _number(value: object) -> float | None:
     return None if math.isnan(number) else number
 
 
-def _defined(values: pl.Series) -> pl.Series:
+def _defined_values(values: pl.Series) -> pl.Series:
     return values.cast(pl.Float64).fill_nan(None).drop_nulls()
 
 
-def _ends(values: pl.Series, level: float, around: tuple[float, pl.Series] | None) -> tuple[float | None, float | None]:
-    """The two quantiles that hold `level` between them; `around`, the estimate and the jackknife, asks for BCa."""
+def _interval(
+    values: pl.Series, level: float, bca: tuple[float, pl.Series] | None
+) -> tuple[float | None, float | None]:
+    """The two quantiles that hold `level` between them; `bca`, the estimate and the jackknife, asks for BCa."""
     tails = ((1 - level) / 2, (1 + level) / 2)
-    if around is not None:
-        tails = _corrected(values, tails, *around)
+    if bca is not None:
+        tails = _bca_tails(values, tails, *bca)
     low, high = (values.quantile(tail, interpolation="linear") for tail in tails)
     return low, high
 
 
-def _corrected(
+def _bca_tails(
     values: pl.Series, tails: tuple[float, float], estimate: float, left_out: pl.Series
 ) -> tuple[float, float]:
     """The tails that BCa takes instead; as they were where nothing varies."""

@@ -190,31 +190,23 @@ def reliability_table(
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not between 0 and 1; 0.95 is usual")
     groups = group_columns(by)
-    rows, whole = judged_rows(frame, confidence, correct, groups)
-    place = _bin(pl.col(CONFIDENCE), bins, binning)
-    lowest, highest = pl.col(CONFIDENCE).min(), pl.col(CONFIDENCE).max()
+    rows, unjudged = judged_rows(frame, confidence, correct, groups)
+    bin_of_row = _bin(pl.col(CONFIDENCE), bins, binning)
     filled = (
-        rows.with_columns(bin=place.over(groups) if groups and binning == "mass" else place)
+        rows.with_columns(bin=bin_of_row.over(groups) if groups and binning == "mass" else bin_of_row)
         .group_by(*groups, "bin")
         .agg(
             count=pl.len().cast(pl.Int64),
             mean_confidence=pl.col(CONFIDENCE).mean(),
             accuracy=pl.col(CORRECT).mean(),
-            lowest=lowest,
-            highest=highest,
+            lowest=pl.col(CONFIDENCE).min(),
+            highest=pl.col(CONFIDENCE).max(),
         )
     )
-    edges = pl.LazyFrame(
-        {
-            "bin": range(bins),
-            "lower": [number / bins for number in range(bins)],
-            "upper": [(number + 1) / bins for number in range(bins)],
-        },
-        schema={"bin": pl.Int32, "lower": pl.Float64, "upper": pl.Float64},
-    )
+    edges = _bin_edges(bins)
     if binning == "mass":
         edges, filled = edges.select("bin"), filled.rename({"lowest": "lower", "highest": "upper"})
-    table = whole.join(edges, how="cross").join(filled, on=[*groups, "bin"], how="left", nulls_equal=True)
+    table = unjudged.join(edges, how="cross").join(filled, on=[*groups, "bin"], how="left", nulls_equal=True)
     low, high = _wilson(pl.col("accuracy"), pl.col("count"), NormalDist().inv_cdf((1 + level) / 2))
     return table.sort(*groups, "bin", nulls_last=True).select(
         *groups,
@@ -225,6 +217,18 @@ def reliability_table(
         high.alias("accuracy_high"),
         (pl.col("mean_confidence") - pl.col("accuracy")).alias("gap"),
         "unjudged",
+    )
+
+
+def _bin_edges(bins: int) -> pl.LazyFrame:
+    """One row per bin of equal width: bin, lower, upper."""
+    return pl.LazyFrame(
+        {
+            "bin": range(bins),
+            "lower": [number / bins for number in range(bins)],
+            "upper": [(number + 1) / bins for number in range(bins)],
+        },
+        schema={"bin": pl.Int32, "lower": pl.Float64, "upper": pl.Float64},
     )
 
 

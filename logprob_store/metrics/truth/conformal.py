@@ -77,7 +77,7 @@ class Conformal:
         >>> fitted.sets(labels, row=["id"]).select("label", "in_set", "set_size").collect().rows()
         [('a', True, 2), ('b', True, 2), ('c', False, 2)]
         """
-        inside = pl.lit(value=True) if self.trivial else _scores(self.method, row, probability) <= self.threshold
+        inside = pl.lit(value=True) if self.trivial else _nonconformity(self.method, row, probability) <= self.threshold
         rows = frame.lazy().with_columns(in_set=inside.fill_null(value=False))
         return rows.with_columns(set_size=pl.col("in_set").sum().cast(pl.Int64).over(row))
 
@@ -127,9 +127,9 @@ def conformal_threshold(
     known = frame.lazy().filter(pl.col(truth).is_not_null()).collect()
     if known.select(pl.struct(*row, label).is_duplicated().any()).item():
         raise ValueError(f"a {label} stands twice in one row of {', '.join(row)}: add its probabilities up")
-    scored = known.with_columns(score=_scores(method, row, probability))
-    of_truth = scored.group_by(row).agg(score=pl.col("score").filter(pl.col(label) == pl.col(truth)).first())
-    scores = of_truth["score"].fill_null(math.inf).sort()
+    scored = known.with_columns(score=_nonconformity(method, row, probability))
+    true_labels = scored.group_by(row).agg(score=pl.col("score").filter(pl.col(label) == pl.col(truth)).first())
+    scores = true_labels["score"].fill_null(math.inf).sort()
     count = len(scores)
     rank = count + 1 - math.floor((count + 1) * Fraction(str(alpha)))
     return Conformal(method, alpha, count, float(scores[rank - 1]) if rank <= count else math.inf)
@@ -140,7 +140,7 @@ def _rows_needed(alpha: float) -> int:
     return math.ceil(1 / Fraction(str(alpha))) - 1
 
 
-def _scores(method: ConformalMethod, row: Sequence[str], column: str) -> pl.Expr:
+def _nonconformity(method: ConformalMethod, row: Sequence[str], column: str) -> pl.Expr:
     """How badly each label fits: the larger, the later it joins the set."""
     p = as_probability(column)
     match method:
@@ -148,8 +148,8 @@ def _scores(method: ConformalMethod, row: Sequence[str], column: str) -> pl.Expr
             return 1.0 - p
         case "aps":
             # equal probabilities join together; sums are rounded so that equal sums in another order are equal
-            shown = p.fill_null(0.0)
-            upto = shown.sort(descending=True).cum_sum().gather(shown.rank("max", descending=True) - 1).round(12)
-            return pl.when(p.is_not_null()).then(upto).over(row)
+            known = p.fill_null(0.0)
+            mass = known.sort(descending=True).cum_sum().gather(known.rank("max", descending=True) - 1).round(12)
+            return pl.when(p.is_not_null()).then(mass).over(row)
         case _:
             raise ValueError(f"conformal method {method!r} is none of {', '.join(get_args(ConformalMethod))}")

@@ -71,13 +71,13 @@ def guaranteed_threshold(
     if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f"thresholds {list(thresholds)}: give at least one, each in [0, 1]")
     beta = import_extra("scipy.stats").beta
-    c, y = judged_pairs(confidence, correct)
-    rows = frame.lazy().select(c.alias("c"), y.alias("y")).collect()
-    share = failure / len(set(thresholds))
+    confidences, truths = judged_pairs(confidence, correct)
+    rows = frame.lazy().select(confidences.alias("confidence"), truths.alias("correct")).collect()
+    failure_each = failure / len(set(thresholds))
     for threshold in sorted(set(thresholds)):
-        taken = rows.filter(pl.col("c") >= threshold)["y"]
-        accepted, errors = len(taken), int((taken == 0.0).sum())
-        bound = float(beta.ppf(1 - share, errors + 1, accepted - errors)) if errors < accepted else 1.0
+        accepted_truths = rows.filter(pl.col("confidence") >= threshold)["correct"]
+        accepted, errors = len(accepted_truths), int((accepted_truths == 0.0).sum())
+        bound = float(beta.ppf(1 - failure_each, errors + 1, accepted - errors)) if errors < accepted else 1.0
         if bound <= risk:
             return GuaranteedThreshold(threshold, bound, accepted / rows.height, accepted, errors, rows.height)
     return GuaranteedThreshold(None, None, 0.0, 0, 0, rows.height)

@@ -31,8 +31,8 @@ def auroc(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     """
     c, y = judged_pairs(confidence, correct)
     right, wrong = y.sum(), (1.0 - y).sum()
-    won = c.rank("average").filter(y == 1.0).sum() - right * (right + 1) / 2
-    return pl.when((right > 0) & (wrong > 0)).then(won / (right * wrong)).alias("auroc")
+    pairs_won = c.rank("average").filter(y == 1.0).sum() - right * (right + 1) / 2
+    return pl.when((right > 0) & (wrong > 0)).then(pairs_won / (right * wrong)).alias("auroc")
 
 
 def auprc(confidence: Column = "confidence", correct: Column = "correct", *, positive: bool = True) -> pl.Expr:
@@ -51,9 +51,9 @@ def auprc(confidence: Column = "confidence", correct: Column = "correct", *, pos
     """
     c, y = judged_pairs(confidence, correct)
     sought = y == (1.0 if positive else 0.0)
-    found = c.filter(sought).rank("max", descending=positive)
-    taken = c.rank("max", descending=positive).filter(sought)
-    return (found / taken).mean().alias("auprc")
+    sought_above = c.filter(sought).rank("max", descending=positive)
+    rows_above = c.rank("max", descending=positive).filter(sought)
+    return (sought_above / rows_above).mean().alias("auprc")
 
 
 def aurc(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
@@ -69,7 +69,7 @@ def aurc(confidence: Column = "confidence", correct: Column = "correct") -> pl.E
     >>> round(frame.select(aurc()).item(), 6)
     0.277778
     """
-    errors, accepted, _ = accepted_at(confidence, correct)
+    errors, accepted, _ = cumulative_errors(confidence, correct)
     return (errors / accepted).mean().alias("aurc")
 
 
@@ -88,8 +88,8 @@ def excess_aurc(confidence: Column = "confidence", correct: Column = "correct") 
     """
     c, y = judged_pairs(confidence, correct)
     # any numbering of the rows does: the best order has max(0, k - right) errors among its first k
-    place = c.rank("ordinal").cast(pl.Float64)
-    best = ((place - y.sum()).clip(lower_bound=0.0) / place).mean()
+    number = c.rank("ordinal").cast(pl.Float64)
+    best = ((number - y.sum()).clip(lower_bound=0.0) / number).mean()
     return (aurc(confidence, correct) - best).clip(lower_bound=0.0).alias("excess_aurc")
 
 
@@ -113,7 +113,7 @@ def augrc(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     return pl.when(count > 0).then(weight / count.pow(2)).alias("augrc")
 
 
-def accepted_at(confidence: Column, correct: Column) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
+def cumulative_errors(confidence: Column, correct: Column) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
     """For each judged row, taken as the threshold: the errors accepted, the rows accepted, and its confidence."""
     c, y = judged_pairs(confidence, correct)
     accepted = c.rank("max", descending=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_rows
-from logprob_store.metrics.truth.ranking import accepted_at
+from logprob_store.metrics.truth.ranking import cumulative_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +41,8 @@ def coverage_at_risk(confidence: Column = "confidence", correct: Column = "corre
     >>> frame.select(coverage_at_risk(risk=0.1), threshold_at_risk(risk=0.1)).row(0)
     (0.5, 0.8)
     """
-    errors, accepted, c = accepted_at(confidence, correct)
-    largest = accepted.filter(errors / accepted <= _risk(risk)).max().fill_null(0)
+    errors, accepted, c = cumulative_errors(confidence, correct)
+    largest = accepted.filter(errors / accepted <= _checked_risk(risk)).max().fill_null(0)
     return pl.when(c.len() > 0).then(largest / c.len()).alias("coverage_at_risk")
 
 
@@ -60,8 +60,8 @@ def threshold_at_risk(confidence: Column = "confidence", correct: Column = "corr
     >>> frame.select(threshold_at_risk(risk=0.5), nothing=threshold_at_risk(risk=0.4)).row(0)
     (0.8, None)
     """
-    errors, accepted, c = accepted_at(confidence, correct)
-    return c.filter(errors / accepted <= _risk(risk)).min().alias("threshold_at_risk")
+    errors, accepted, c = cumulative_errors(confidence, correct)
+    return c.filter(errors / accepted <= _checked_risk(risk)).min().alias("threshold_at_risk")
 
 
 def risk_coverage_curve(
@@ -85,9 +85,9 @@ def risk_coverage_curve(
     """
     groups = group_columns(by)
     rows, _ = judged_rows(frame, confidence, correct, groups)
-    kept = rows.select(*groups, threshold=CONFIDENCE, errors=(1.0 - pl.col(CORRECT)).cast(pl.Int64))
+    points = rows.select(*groups, threshold=CONFIDENCE, errors=(1.0 - pl.col(CORRECT)).cast(pl.Int64))
     counted = (
-        kept.group_by(*groups, "threshold")
+        points.group_by(*groups, "threshold")
         .agg(accepted=pl.len().cast(pl.Int64), errors=pl.col("errors").sum())
         .sort(*groups, "threshold", descending=[False] * len(groups) + [True], nulls_last=True)
     )
@@ -129,22 +129,24 @@ def accuracy_by_threshold(
     if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f"thresholds {list(thresholds)}: give at least one, each in [0, 1]")
     groups = group_columns(by)
-    rows, whole = judged_rows(frame, confidence, correct, groups)
+    rows, unjudged = judged_rows(frame, confidence, correct, groups)
     limits = pl.Series(sorted({float(threshold) for threshold in thresholds}))
     # How many thresholds a row is not below says all; what is summed up then is small.
-    passes = pl.lit(limits).search_sorted(pl.col(CONFIDENCE), side="right").cast(pl.Int64)
-    counted = rows.group_by(*groups, passes=passes).agg(rows=pl.len().cast(pl.Int64), right=pl.col(CORRECT).sum())
-    grid = whole.join(pl.LazyFrame({"threshold": limits}).with_row_index("place"), how="cross")
+    thresholds_met = pl.lit(limits).search_sorted(pl.col(CONFIDENCE), side="right").cast(pl.Int64)
+    counted = rows.group_by(*groups, thresholds_met=thresholds_met).agg(
+        rows=pl.len().cast(pl.Int64), right=pl.col(CORRECT).sum()
+    )
+    grid = unjudged.join(pl.LazyFrame({"threshold": limits}).with_row_index("threshold_index"), how="cross")
     if groups:
-        beside = grid.join(counted, on=groups, how="left", nulls_equal=True)
+        joined = grid.join(counted, on=groups, how="left", nulls_equal=True)
     else:
-        beside = grid.join(counted, left_on=pl.lit(1), right_on=pl.lit(1), how="left")
-    taken = pl.col("passes") > pl.col("place")
-    table = beside.group_by(*groups, "threshold", "unjudged").agg(
-        accepted=pl.col("rows").filter(taken).sum(),
-        reviewed=pl.col("rows").filter(~taken).sum(),
-        right=pl.col("right").filter(taken).sum(),
-        right_reviewed=pl.col("right").filter(~taken).sum(),
+        joined = grid.join(counted, left_on=pl.lit(1), right_on=pl.lit(1), how="left")
+    accepted = pl.col("thresholds_met") > pl.col("threshold_index")
+    table = joined.group_by(*groups, "threshold", "unjudged").agg(
+        accepted=pl.col("rows").filter(accepted).sum(),
+        reviewed=pl.col("rows").filter(~accepted).sum(),
+        right=pl.col("right").filter(accepted).sum(),
+        right_reviewed=pl.col("right").filter(~accepted).sum(),
     )
     return table.sort(*groups, "threshold", nulls_last=True).select(
         *groups,
@@ -160,7 +162,7 @@ def _share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
     return pl.when(whole > 0).then(part / whole)
 
 
-def _risk(risk: float) -> float:
+def _checked_risk(risk: float) -> float:
     if not 0 <= risk <= 1:
         raise ValueError(f"risk {risk} is not an error rate in [0, 1]")
     return risk
