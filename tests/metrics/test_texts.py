@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import logprob_store as ls
-from logprob_store.metrics.given.alignment import asked_texts, token_sizes
+from logprob_store.metrics.given.alignment import asked_texts, token_lengths
 
 
 def scored(text: str, pieces: list[tuple[str | None, float | None]], *, first: int = 0) -> dict[str, Any]:
@@ -124,18 +124,18 @@ def test_chats_and_strange_messages_are_left_out() -> None:
 )
 def test_sizes_of_tokens(tokens: list[str | None], text: str, sizes: list[int | None]) -> None:
     """What is known is as long as it is; what is not has what is left, in its last token."""
-    assert token_sizes(tokens, [None] * len(tokens), text) == sizes
+    assert token_lengths(tokens, [None] * len(tokens), text) == sizes
 
 
 def test_bytes_of_the_wire_come_first() -> None:
     """A token's string may lie; its bytes do not."""
-    assert token_sizes(["\ufffd", "\ufffd"], [b"\xf0\x9f", b"\x92\x99"], "💙") == [2, 2]
+    assert token_lengths(["\ufffd", "\ufffd"], [b"\xf0\x9f", b"\x92\x99"], "💙") == [2, 2]
 
 
 def test_a_missing_first_token() -> None:
     """Only who says that it is missing may leave it out, and not where the next one's length is not known."""
-    assert token_sizes(["b"], [None], "ab", cut=True) == [1]
-    assert token_sizes(["\ufffd", "b"], [None] * 2, "a💙b", cut=True) == [None, None]
+    assert token_lengths(["b"], [None], "ab", first_missing=True) == [1]
+    assert token_lengths(["\ufffd", "b"], [None] * 2, "a💙b", first_missing=True) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -151,4 +151,4 @@ def test_a_missing_first_token() -> None:
 )
 def test_lost_bytes_lie_between_their_neighbours(tokens: list[str], text: str, sizes: list[int | None]) -> None:
     """A token that splits a character has what is left between the tokens that are known."""
-    assert token_sizes(tokens, [None] * len(tokens), text) == sizes
+    assert token_lengths(tokens, [None] * len(tokens), text) == sizes
