@@ -21,8 +21,8 @@ from logprob_store.schema import CHOICES_PER_SAMPLE
 Clusters: TypeAlias = str | pl.Expr | Callable[[list[str]], Sequence[Hashable]]
 """A column of the rows by name, an expression, or a function of a prompt's texts that gives each a cluster."""
 
-PROMPT: Final = ("run", "prompt_id")
-_SAMPLE: Final = ("run", "sample_index", "choice_index")
+PROMPT_KEYS: Final = ("run", "prompt_id")
+_ANSWER_KEYS: Final = ("run", "sample_index", "choice_index")
 
 
 def normalised_text(text: Column = "text") -> pl.Expr:
@@ -57,7 +57,7 @@ def mc_entropy(column: Column = "logprob_sum") -> pl.Expr:
 
 
 def sample_scores(
-    scores: pl.LazyFrame, *, clusters: Clusters | None = None, by: Sequence[str] = PROMPT
+    scores: pl.LazyFrame, *, clusters: Clusters | None = None, by: Sequence[str] = PROMPT_KEYS
 ) -> pl.LazyFrame:
     """One row per prompt: how much its answers vary.
 
@@ -115,11 +115,11 @@ def sample_scores(
     0.653886
     """
     by, scores = group_columns(by), scores.lazy()
-    whole = (pl.col("unscored_tokens") == 0) & pl.col("logprob_sum").is_not_null()
-    answers = _clustered(scores, clusters, by).with_columns(
+    fully_scored = (pl.col("unscored_tokens") == 0) & pl.col("logprob_sum").is_not_null()
+    answers = _with_clusters(scores, clusters, by).with_columns(
         # an answer with a token that nobody scored has no probability: the sum of the rest is too large
-        _joint=pl.when(whole).then(pl.col("logprob_sum")),
-        _mean=pl.when(whole).then(pl.col("mean_logprob")),
+        _joint=pl.when(fully_scored).then(pl.col("logprob_sum")),
+        _mean=pl.when(fully_scored).then(pl.col("mean_logprob")),
     )
     counted = answers.group_by(by).agg(
         pl.len().alias("samples"),
@@ -128,8 +128,8 @@ def sample_scores(
         mc_entropy("_joint"),
         mc_entropy("_mean").alias("mc_entropy_normalised"),
     )
-    voted = _votes(answers.filter(pl.col("_cluster").is_not_null()), by)
-    table = counted.join(voted, on=by, how="left", nulls_equal=True).with_columns(pl.col("clusters").fill_null(0))
+    by_cluster = _cluster_scores(answers.filter(pl.col("_cluster").is_not_null()), by)
+    table = counted.join(by_cluster, on=by, how="left", nulls_equal=True).with_columns(pl.col("clusters").fill_null(0))
     joint, discrete = pl.col("semantic_entropy"), pl.col("semantic_entropy_discrete")
     return table.with_columns(
         semantic_negentropy=_negentropy(joint, pl.col("_scored")),
@@ -137,63 +137,63 @@ def sample_scores(
     ).drop("_scored", "_voting")
 
 
-def _clustered(scores: pl.LazyFrame, clusters: Clusters | None, by: list[str]) -> pl.LazyFrame:
+def _with_clusters(scores: pl.LazyFrame, clusters: Clusters | None, by: list[str]) -> pl.LazyFrame:
     if clusters is None:
         return scores.with_columns(_cluster=normalised_text())
     if isinstance(clusters, str | pl.Expr):
         return scores.with_columns(_cluster=as_column(clusters))
-    return _judged(scores, clusters, by)
+    return _clusters_by_function(scores, clusters, by)
 
 
-def _judged(scores: pl.LazyFrame, judge: Callable[[list[str]], Sequence[Hashable]], by: list[str]) -> pl.LazyFrame:
+def _clusters_by_function(
+    scores: pl.LazyFrame, cluster_texts: Callable[[list[str]], Sequence[Hashable]], by: list[str]
+) -> pl.LazyFrame:
     """The clusters that a function gives: it is called once for each prompt, with the texts in order."""
-    order = [column for column in _SAMPLE if column not in by]
-    texts = scores.filter(pl.col("text").is_not_null()).sort(*by, *order, maintain_order=True)
-    listed = texts.group_by(by, maintain_order=True).agg(*order, "text")
+    order = [column for column in _ANSWER_KEYS if column not in by]
+    with_text = scores.filter(pl.col("text").is_not_null()).sort(*by, *order, maintain_order=True)
+    listed = with_text.group_by(by, maintain_order=True).agg(*order, "text")
     schema = {**listed.collect_schema(), "_cluster": pl.List(pl.String)}
 
-    def judged(frame: pl.DataFrame) -> pl.DataFrame:
-        found = []
-        for prompt, *_, answers in frame.select(pl.struct(by), "text").iter_rows():
-            given = [None if cluster is None else str(cluster) for cluster in judge(answers)]
-            if len(given) != len(answers):
-                raise ValueError(
-                    f"the clusters of {prompt} are {len(given)} for {len(answers)} texts; give one for each"
-                )
-            found.append(given)
-        return frame.with_columns(pl.Series("_cluster", found, dtype=pl.List(pl.String)))
+    def cluster(frame: pl.DataFrame) -> pl.DataFrame:
+        clusters_of_prompts = []
+        for prompt, *_, texts in frame.select(pl.struct(by), "text").iter_rows():
+            given = [None if cluster is None else str(cluster) for cluster in cluster_texts(texts)]
+            if len(given) != len(texts):
+                raise ValueError(f"the clusters of {prompt} are {len(given)} for {len(texts)} texts; give one for each")
+            clusters_of_prompts.append(given)
+        return frame.with_columns(pl.Series("_cluster", clusters_of_prompts, dtype=pl.List(pl.String)))
 
-    flat = listed.map_batches(judged, schema=schema).explode(*order, "text", "_cluster").drop("text")
-    return scores.join(flat, on=[*by, *order], how="left", nulls_equal=True)
+    clustered = listed.map_batches(cluster, schema=schema).explode(*order, "text", "_cluster").drop("text")
+    return scores.join(clustered, on=[*by, *order], how="left", nulls_equal=True)
 
 
-def _votes(answers: pl.LazyFrame, by: list[str]) -> pl.LazyFrame:
+def _cluster_scores(answers: pl.LazyFrame, by: list[str]) -> pl.LazyFrame:
     clusters = answers.group_by(*by, "_cluster").agg(
         pl.len().alias("_count"),
-        pl.col("_joint").count().alias("_known"),
+        pl.col("_joint").count().alias("_scored_count"),
         _log_sum_exp("_joint"),
         _log_sum_exp("_mean"),
-        _place().min().alias("_first"),
+        _asked_order().min().alias("_first_asked"),
     )
     ranked = pl.col("_cluster").sort_by(
-        "_count", "_joint", "_first", "_cluster", descending=[True, True, False, False], nulls_last=True
+        "_count", "_joint", "_first_asked", "_cluster", descending=[True, True, False, False], nulls_last=True
     )
     return clusters.group_by(by).agg(
         ranked.first().alias("majority"),
         (pl.col("_count").max() / pl.col("_count").sum()).alias("agreement"),
         pl.len().alias("clusters"),
         _entropy_of_logs("_joint").alias("semantic_entropy"),
-        (0.0 - (pl.col("_joint") * pl.col("_known")).sum() / _or_null(pl.col("_known").sum())).alias(
+        (0.0 - (pl.col("_joint") * pl.col("_scored_count")).sum() / _or_null(pl.col("_scored_count").sum())).alias(
             "semantic_entropy_monte_carlo"
         ),
         _entropy_of_logs("_mean").alias("semantic_entropy_normalised"),
         _entropy_of_logs(pl.col("_count").cast(pl.Float64).log()).alias("semantic_entropy_discrete"),
-        pl.col("_known").sum().alias("_scored"),
+        pl.col("_scored_count").sum().alias("_scored"),
         pl.col("_count").sum().alias("_voting"),
     )
 
 
-def _place() -> pl.Expr:
+def _asked_order() -> pl.Expr:
     """The order in which a prompt's answers were asked for."""
     return pl.col("sample_index").cast(pl.Int64) * CHOICES_PER_SAMPLE + pl.col("choice_index").cast(pl.Int64)
 

@@ -58,7 +58,7 @@ def differences(calibrator: Calibrator, store: Store) -> dict[str, list[str]]:
     """
     found = {}
     for run in fitted_runs(store) if calibrator.fitted_on.runs else []:
-        nearest = min((_differing(run, other) for other in calibrator.fitted_on.runs), key=len)
+        nearest = min((_changed_settings(run, other) for other in calibrator.fitted_on.runs), key=len)
         if nearest:
             found[run.run] = nearest
     return found
@@ -82,7 +82,7 @@ def fitted_runs(store: Store) -> list[FittedRun]:
     ]
 
 
-def _differing(run: FittedRun, other: FittedRun) -> list[str]:
+def _changed_settings(run: FittedRun, other: FittedRun) -> list[str]:
     """What of the two runs' settings and models is not the same."""
     names = sorted({*run.settings, *other.settings})
     changed = [

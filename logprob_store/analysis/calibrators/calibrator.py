@@ -93,7 +93,7 @@ class Calibrator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         numbers = self.parameters
         match self.method:
             case "isotonic":
-                mapped = _interpolated(c, _list(numbers["x"]), _list(numbers["y"]))
+                mapped = _interpolated(c, _knots(numbers["x"]), _knots(numbers["y"]))
             case "platt":
                 mapped = _logistic(_number(numbers["slope"]) * logit(c, numbers) + _number(numbers["intercept"]))
             case "temperature":
@@ -106,7 +106,10 @@ class Calibrator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         runs = f", runs {', '.join(run.run for run in source.runs)}" if source.runs else ""
         where = f"{source.store}{runs}" if source.store else "a frame"
         when = f" at {source.fitted_at:%Y-%m-%d %H:%M}" if source.fitted_at else ""
-        changes = [f"{name} {_short(value)} -> {_short(self.after.get(name))}" for name, value in self.before.items()]
+        changes = [
+            f"{name} {_four_digits(value)} -> {_four_digits(self.after.get(name))}"
+            for name, value in self.before.items()
+        ]
         slope = self.parameters.get("slope", 1.0)
         falls = isinstance(slope, float) and slope < 0
         return (
@@ -148,9 +151,9 @@ def _number(value: float | list[float]) -> float:
     return value
 
 
-def _list(value: float | list[float]) -> list[float]:
+def _knots(value: float | list[float]) -> list[float]:
     return value if isinstance(value, list) else [value]
 
 
-def _short(value: float | None) -> str:
+def _four_digits(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"

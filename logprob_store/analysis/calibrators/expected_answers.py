@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from logprob_store.store.tables import Store
 
-_OURS: Final = frozenset({"run", "prompt_id", "prompt_index", "messages"})
+_STORE_COLUMNS: Final = frozenset({"run", "prompt_id", "prompt_index", "messages"})
 _READERS: Final[dict[str, Callable[[Path], pl.DataFrame]]] = {
     ".parquet": pl.read_parquet,
     ".csv": pl.read_csv,
@@ -35,7 +35,7 @@ def same_text(answer: pl.Expr, expected: pl.Expr) -> pl.Expr:
     >>> frame.select(same_text(pl.col("text"), pl.col("expected"))).to_series().to_list()
     [True, True, False]
     """
-    return _plain(answer) == _plain(expected)
+    return _without_form(answer) == _without_form(expected)
 
 
 def with_expected(store: Store, column: str) -> pl.DataFrame:
@@ -44,7 +44,7 @@ def with_expected(store: Store, column: str) -> pl.DataFrame:
     Raises:
         InputError: no prompt has such a column; the message lists those there are.
     """
-    names = [name for name in store.prompts.collect_schema().names() if name not in _OURS]
+    names = [name for name in store.prompts.collect_schema().names() if name not in _STORE_COLUMNS]
     if column not in names:
         listed = ", ".join(names) or "none: name them in the job's prompts.keep"
         raise InputError(f"no column {column!r} was kept with the prompts; there are: {listed}")
@@ -64,15 +64,15 @@ def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
     Raises:
         InputError: the file cannot be read, lacks the columns, names one answer twice, or none of the store's.
     """
-    truths = _read(path)
-    ids = [name for name in ("completion_id", "prompt_id") if name in truths.columns][:1]
-    if not ids or column not in truths.columns:
+    truths = _read_truths(path)
+    id_columns = [name for name in ("completion_id", "prompt_id") if name in truths.columns][:1]
+    if not id_columns or column not in truths.columns:
         raise InputError(
             f"{path} has the columns {', '.join(truths.columns)}; it takes completion_id or prompt_id, and {column}"
         )
-    keys = [*(["run"] if "run" in truths.columns else []), *ids]
-    as_ours = [pl.col(name).cast(pl.Int64 if name == "completion_id" else pl.String) for name in keys]
-    truths = truths.select(*as_ours, pl.col(column).alias("__truth")).drop_nulls("__truth")
+    keys = [*(["run"] if "run" in truths.columns else []), *id_columns]
+    key_columns = [pl.col(name).cast(pl.Int64 if name == "completion_id" else pl.String) for name in keys]
+    truths = truths.select(*key_columns, pl.col(column).alias("__truth")).drop_nulls("__truth")
     if truths.select(pl.struct(keys).is_duplicated().any()).item():
         first = truths.filter(pl.struct(keys).is_duplicated()).row(0, named=True)
         raise InputError(
@@ -86,11 +86,11 @@ def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
     return scores.with_columns(correct=right).drop("__truth")
 
 
-def _plain(text: pl.Expr) -> pl.Expr:
+def _without_form(text: pl.Expr) -> pl.Expr:
     return text.str.strip_chars().str.to_lowercase()
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _read_truths(path: Path) -> pl.DataFrame:
     if path.suffix not in _READERS:
         raise InputError(f"{path}: the name must end in one of {', '.join(_READERS)}")
     try:

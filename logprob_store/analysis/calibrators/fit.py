@@ -83,9 +83,9 @@ def calibrate(
         raise InputError(f"calibration method {method!r} is none of {', '.join(METHODS)}")
     import_extra("sklearn")
     frame = frame.lazy().collect()
-    rows = _rows(frame, confidence, correct, group_columns(groups))
-    _enough(rows, folds, grouped=groups is not None)
-    c, y = rows["c"].to_numpy(), rows["y"].to_numpy()
+    rows = _judged_rows(frame, confidence, correct, group_columns(groups))
+    _check_enough_rows(rows, folds, grouped=groups is not None)
+    c, y = rows["confidence"].to_numpy(), rows["correct"].to_numpy()
     fitted_on = FittedOn(
         rows=rows.height,
         right=int(y.sum()),
@@ -101,25 +101,27 @@ def calibrate(
     )
     fitted = Calibrator(method, _parameters(method, c, y), {}, {}, folds, seed, fitted_on)
     mapped = _cross_fitted(rows, fitted)
-    return msgspec.structs.replace(fitted, before=_figures(mapped, "c"), after=_figures(mapped, "mapped"))
+    return msgspec.structs.replace(fitted, before=_figures(mapped, "confidence"), after=_figures(mapped, "calibrated"))
 
 
 def _figures(rows: pl.DataFrame, column: str) -> dict[str, float | None]:
     measures = {"ece": ece, "ace": ace, "brier": brier, "nll": nll, "auroc": auroc}
-    return rows.select(measure(column, "y").alias(name) for name, measure in measures.items()).row(0, named=True)
+    return rows.select(measure(column, "correct").alias(name) for name, measure in measures.items()).row(0, named=True)
 
 
-def _rows(frame: pl.DataFrame, confidence: str, correct: str, groups: list[str]) -> pl.DataFrame:
+def _judged_rows(frame: pl.DataFrame, confidence: str, correct: str, groups: list[str]) -> pl.DataFrame:
     """The judged rows as c, y and group, in an order of their own: that of the frame changes nothing."""
     group = pl.struct(groups).rank("dense").cast(pl.Int64) if groups else pl.lit(0, pl.Int64)
-    checked = frame.select(as_probability(confidence).alias("c"), as_truth(correct).alias("y"), group.alias(_GROUP))
-    return checked.drop_nulls(["c", "y"]).sort("c", "y", _GROUP)
+    checked = frame.select(
+        as_probability(confidence).alias("confidence"), as_truth(correct).alias("correct"), group.alias(_GROUP)
+    )
+    return checked.drop_nulls(["confidence", "correct"]).sort("confidence", "correct", _GROUP)
 
 
-def _enough(rows: pl.DataFrame, folds: int, *, grouped: bool) -> None:
+def _check_enough_rows(rows: pl.DataFrame, folds: int, *, grouped: bool) -> None:
     if folds < 2:  # noqa: PLR2004  one fold leaves nothing to fit on
         raise InputError(f"folds {folds}: at least 2 are needed, 5 are usual")
-    right = int(rows["y"].sum())
+    right = int(rows["correct"].sum())
     wrong = rows.height - right
     if rows.height < FEWEST_ROWS or min(right, wrong) < folds:
         raise InputError(
@@ -132,7 +134,7 @@ def _enough(rows: pl.DataFrame, folds: int, *, grouped: bool) -> None:
 
 def _digest(rows: pl.DataFrame) -> str:
     digest = hashlib.sha256()
-    for name in ("c", "y"):
+    for name in ("confidence", "correct"):
         digest.update(rows[name].to_numpy().astype("<f8").tobytes())
     return digest.hexdigest()
 
@@ -140,7 +142,7 @@ def _digest(rows: pl.DataFrame) -> str:
 def _cross_fitted(rows: pl.DataFrame, fitted: Calibrator) -> pl.DataFrame:
     """The rows with `mapped`, by calibrators that did not see them."""
     selection = import_extra("sklearn.model_selection")
-    c, y, group = (rows[name].to_numpy() for name in ("c", "y", _GROUP))
+    c, y, group = (rows[name].to_numpy() for name in ("confidence", "correct", _GROUP))
     splitter = selection.StratifiedGroupKFold if fitted.fitted_on.groups else selection.StratifiedKFold
     of_groups = {"groups": group} if fitted.fitted_on.groups else {}
     parts: list[pl.DataFrame] = []
@@ -148,7 +150,7 @@ def _cross_fitted(rows: pl.DataFrame, fitted: Calibrator) -> pl.DataFrame:
         if not 0 < y[train].sum() < len(train):
             raise InputError("one group has all right or all wrong answers: fewer folds, or more rows, are needed")
         without = msgspec.structs.replace(fitted, parameters=_parameters(fitted.method, c[train], y[train]))
-        parts.append(rows[test].with_columns(mapped=without.expr("c")))
+        parts.append(rows[test].with_columns(without.expr("confidence")))
     return pl.concat(parts)
 
 

@@ -32,7 +32,7 @@ def save_calibrator(calibrator: Calibrator, store: str | Path, name: str) -> Pat
         InputError: a name that is not of letters, digits, '.', '_' and '-'.
         DiskError: it cannot be written.
     """
-    path = _path(store, name)
+    path = _calibrator_path(store, name)
     try:
         make_folder(path.parent)
         replace_file(path, msgspec.json.format(msgspec.json.encode(calibrator), indent=1) + b"\n")
@@ -48,20 +48,20 @@ def load_calibrator(store: str | Path, name: str) -> Calibrator:
         InputError: there is none of that name; the message lists those there are.
         StoreError: the file is damaged, or of another version.
     """
-    path = _path(store, name)
+    path = _calibrator_path(store, name)
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         listed = ", ".join(calibrator_names(store)) or "none yet; `logprobs calibrate STORE --save NAME` makes one"
         raise InputError(f"no calibrator {name!r} in {path.parent}; there are: {listed}") from None
     try:
-        found = msgspec.json.decode(raw, type=_Versioned).calibrator_version
-        if found != CALIBRATOR_VERSION:
+        version = msgspec.json.decode(raw, type=_Versioned).calibrator_version
+        if version != CALIBRATOR_VERSION:
             raise StoreError(
-                f"{path} has calibrator version {found}, this logprob-store reads {CALIBRATOR_VERSION}: fit it again"
+                f"{path} has calibrator version {version}, this logprob-store reads {CALIBRATOR_VERSION}: fit it again"
             )
         calibrator = msgspec.json.decode(raw, type=Calibrator)
-        _check(calibrator)
+        _check_parameters(calibrator)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise StoreError(
             f"{path} is damaged: {error}. Fit it again with `logprobs calibrate --save {name}`."
@@ -74,13 +74,13 @@ def calibrator_names(store: str | Path) -> list[str]:
     return sorted(path.stem for path in (Path(store) / "calibration").glob("*.json") if _NAME.fullmatch(path.stem))
 
 
-def _path(store: str | Path, name: str) -> Path:
+def _calibrator_path(store: str | Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise InputError(f"calibrator name {name!r}: use letters, digits, '.', '_' and '-', not beginning with '.'")
     return Path(store) / "calibration" / f"{name}.json"
 
 
-def _check(calibrator: Calibrator) -> None:
+def _check_parameters(calibrator: Calibrator) -> None:
     """Parameters that the method can work with.
 
     Raises:
