@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import import_module
 
 import numpy as np
 import polars as pl
@@ -11,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from logprob_store.metrics.truth.bootstrap import bootstrap, bootstrap_mean
+from logprob_store.metrics.truth.bootstrap import _evaluate, bootstrap, bootstrap_mean
 
 MEAN = pl.col("x").mean()
 
@@ -111,13 +110,13 @@ def test_undefined_resamples_are_counted() -> None:
     assert seldom[1:4] == (None, None, None)
 
 
-def test_large_frames_are_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many resamples are evaluated together changes nothing."""
+def test_how_many_rows_are_evaluated_at_once_changes_nothing() -> None:
+    """One resample at a time gives what all together give."""
     frame = normal(40)
-    together = bootstrap(frame, MEAN, resamples=50)
-    monkeypatch.setattr(import_module("logprob_store.metrics.truth.bootstrap"), "_ROWS_AT_ONCE", 1)
+    resamples = [np.random.default_rng(seed).integers(0, 40, 40) for seed in range(50)]
+    one_by_one = _evaluate(frame, [MEAN], resamples, rows_at_once=1)
 
-    assert_frame_equal(bootstrap(frame, MEAN, resamples=50), together, rel_tol=1e-12)
+    assert_frame_equal(one_by_one, _evaluate(frame, [MEAN], resamples), rel_tol=1e-12)
 
 
 def test_covers_the_truth() -> None:
