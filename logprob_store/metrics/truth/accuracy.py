@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 def accuracy(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
     """The share of judged answers that are right.
 
-    Range [0, 1], up is better. Needs: confidence and correct, of which rows with a null in either are left out, so
-    that it is of the same rows as the other metrics; no judged row gives null. Source: the mean of zeros and ones.
+    Formula: mean of y.
+    Range: [0, 1], higher is better. Unit: none.
+    Needs: `confidence`, `correct`. The confidence only decides which rows are judged, so that the accuracy is of the
+    same rows as the other metrics.
+    Nulls: unjudged rows are left out; no judged row gives null.
+    Source: the mean of zeros and ones.
+
+    Of three rows, the last has no confidence, and one of the other two is right:
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.8, None], "correct": [True, False, True]})
     >>> frame.select(accuracy()).item()
@@ -26,9 +32,15 @@ def accuracy(confidence: Column = "confidence", correct: Column = "correct") -> 
 
 
 def judged(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
-    """How many rows have both a confidence and a truth: the n of every metric.
+    """The number of judged rows, those with both a confidence and a truth: the n of every metric.
 
-    Range [0, inf), rows. Needs: confidence, correct. Source: a count. Nulls in either are not counted; no rows give 0.
+    Formula: n.
+    Range: [0, inf), higher is better. Unit: rows.
+    Needs: `confidence`, `correct`.
+    Nulls: a row with a null in either is not counted; no rows give 0.
+    Source: a count.
+
+    Of three rows, one lacks the truth and one the confidence:
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.8, None], "correct": [True, None, True]})
     >>> frame.select(judged(), unjudged()).row(0)
@@ -38,9 +50,15 @@ def judged(confidence: Column = "confidence", correct: Column = "correct") -> pl
 
 
 def unjudged(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
-    """How many rows lack the confidence or the truth, and are in no metric. Show it beside each.
+    """The number of rows that lack the confidence or the truth, and are in no metric. Show it beside each metric.
 
-    Range [0, inf), rows, down is better. Needs, source, nulls: as `judged`, which counts the others.
+    Formula: the number of rows - n.
+    Range: [0, inf), lower is better. Unit: rows.
+    Needs: `confidence`, `correct`.
+    Nulls: a row with a null in either is counted once; no rows give 0.
+    Source: a count.
+
+    One of two rows has no confidence:
 
     >>> pl.DataFrame({"confidence": [0.9, None], "correct": [True, True]}).select(unjudged()).item()
     1
