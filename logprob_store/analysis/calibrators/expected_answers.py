@@ -1,7 +1,7 @@
-"""Which answers are right: the truth from a file or from a column that the prompts kept, beside the scores.
+"""Whether answers are right: the truth from a file, or from a column kept with the prompts, beside the scores.
 
-Leaves out what is made of it (`logprob_store.metrics`), and any judgement finer than equal texts: for that, write a
-file. Rows are in the order of their keys, so that what is drawn from them by a seed is the same each time.
+Texts are compared for equality only; put any finer judgement into a file. Rows are sorted by their keys, so that a seed
+draws the same rows every time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _READERS: Final[dict[str, Callable[[Path], pl.DataFrame]]] = {
 
 
 def same_text(answer: pl.Expr, expected: pl.Expr) -> pl.Expr:
-    r"""Whether two texts are the same but for white space around them and the case of letters; null where one is.
+    r"""Whether two texts are equal, ignoring white space around them and case; null where either is null.
 
     >>> frame = pl.DataFrame({"text": [" Paris\n", "paris", "Paris, France"], "expected": "Paris"})
     >>> frame.select(same_text(pl.col("text"), pl.col("expected"))).to_series().to_list()
@@ -39,10 +39,10 @@ def same_text(answer: pl.Expr, expected: pl.Expr) -> pl.Expr:
 
 
 def with_expected(store: Store, column: str) -> pl.DataFrame:
-    """The store's scores with `correct`: whether the text is `same_text` as a column that the job's prompts kept.
+    """The scores of a store with `correct`: whether the text equals a column kept with the prompts (`same_text`).
 
     Raises:
-        InputError: no prompt has such a column; the message lists those there are.
+        InputError: no such column was kept with the prompts; the message lists those that were.
     """
     names = [name for name in store.prompts.collect_schema().names() if name not in _STORE_COLUMNS]
     if column not in names:
@@ -55,14 +55,16 @@ def with_expected(store: Store, column: str) -> pl.DataFrame:
 
 
 def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
-    """The store's scores with `correct`, from a .parquet, .csv, .json or .jsonl file of truths.
+    """The scores of a store with `correct`, from a .parquet, .csv, .json or .jsonl file of truths.
 
-    The file has a `completion_id` or a `prompt_id`, and a `run` where they differ by run. `column` says whether the
-    answer is right (true and false, 1 and 0), or, if it is text, what the answer should be (`same_text`). Answers that
-    the file does not name have a null.
+    Args:
+        store: the store.
+        path: a file with `completion_id` or `prompt_id`, and `run` where the truth differs by run.
+        column: the column of the file that says whether the answer is right (true and false, 1 and 0), or a column of
+            texts that the answer should equal (`same_text`). Answers that the file does not name get null.
 
     Raises:
-        InputError: the file cannot be read, lacks the columns, names one answer twice, or none of the store's.
+        InputError: the file cannot be read, lacks the columns, names an answer twice, or names none of the store.
     """
     truths = _read_truths(path)
     id_columns = [name for name in ("completion_id", "prompt_id") if name in truths.columns][:1]

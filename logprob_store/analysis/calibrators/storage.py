@@ -1,7 +1,4 @@
-"""Calibrators beside the store, `STORE/calibration/<name>.json`: numbers and where they come from, never code.
-
-Leaves out fitting and applying.
-"""
+"""Calibrator files beside the store, `STORE/calibration/<name>.json`: numbers and their provenance, never code."""
 
 from __future__ import annotations
 
@@ -26,11 +23,14 @@ _PARAMETERS: Final = {
 
 
 def save_calibrator(calibrator: Calibrator, store: str | Path, name: str) -> Path:
-    """Write a calibrator beside a store, over one of the same name; returns the file.
+    """Write a calibrator beside a store, replacing one of the same name.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        InputError: a name that is not of letters, digits, '.', '_' and '-'.
-        DiskError: it cannot be written.
+        InputError: the name has other characters than letters, digits, '.', '_' and '-', or begins with '.'.
+        DiskError: the file cannot be written.
     """
     path = _calibrator_path(store, name)
     try:
@@ -45,8 +45,8 @@ def load_calibrator(store: str | Path, name: str) -> Calibrator:
     """Read a calibrator that was saved beside a store.
 
     Raises:
-        InputError: there is none of that name; the message lists those there are.
-        StoreError: the file is damaged, or of another version.
+        InputError: there is none of that name; the message lists those that exist.
+        StoreError: the file is damaged, or has another version.
     """
     path = _calibrator_path(store, name)
     try:
@@ -81,7 +81,7 @@ def _calibrator_path(store: str | Path, name: str) -> Path:
 
 
 def _check_parameters(calibrator: Calibrator) -> None:
-    """Parameters that the method can work with.
+    """Check that the parameters are those of the method.
 
     Raises:
         ValueError: they are not.
