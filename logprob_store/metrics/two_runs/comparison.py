@@ -181,7 +181,7 @@ class Comparison:
             InputError: no answer has a partner.
         """
         prompts, changes_of_p = self._collected(pl.exclude("answer_a", "answer_b"))
-        # Sorted once, because each quantile of an unsorted column sorts a copy.
+        # Sorted once, because each quantile of an unsorted column makes a copy.
         changes = changes_of_p["delta_p"].sort()
         pairs = prompts.filter(_HAS_BOTH).sort(*_SORT_KEYS)
         if not pairs.height:
@@ -211,16 +211,16 @@ def compare(a: Tables, b: Tables, *, answer: Column = "text") -> Comparison:
 
     Answers are paired by prompt_id, sample_index and choice_index.
 
-    Memory: some hundred megabytes whatever the size of the runs; a summary needs one row per pair and 8 bytes per token
-    more.
+    Memory: some hundred megabytes and one row per pair; a summary also needs the numbers of each pair and 8 bytes per
+    token.
 
     Args:
         a: tokens, alternatives (or None) and completions of one run, as `store.only(run).tables()` gives them.
         b: the same of the other run.
         answer: the column or expression of completions that is compared, such as `ls.normalised_text("text")`.
 
-    Source: kl and js, see `kl_divergence` and `js_divergence`; delta_p and same_top, llama.cpp's `perplexity
-    --kl-divergence`; the intervals, Efron 1979.
+    Source: delta_p and same_top, llama.cpp's `perplexity --kl-divergence`; kl and js, see `kl_divergence` and
+    `js_divergence`; intervals, Efron 1979.
 
     Both runs say "Paris", with probability 1/2 on Monday and 1/4 on Tuesday: no flip, and the perplexity rises from 2
     to 4.
