@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,7 @@ def test_fitting_wants_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without scikit-learn the error names the extra; applying does not need it."""
     fitted = ls.calibrate(overconfident(100))
     for name in ("sklearn", "sklearn.isotonic"):
-        monkeypatch.setitem(__import__("sys").modules, name, None)
+        monkeypatch.setitem(sys.modules, name, None)
 
     assert GRID.select(fitted.expr()).height == 201
     with pytest.raises(ImportError, match=r"pip install 'logprob-store\[analysis\]'"):

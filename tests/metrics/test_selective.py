@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import polars as pl
@@ -237,7 +238,7 @@ def test_lazy_rows_have_the_same_guarantee() -> None:
 
 def test_guarantee_wants_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without SciPy the error names the extra that brings it."""
-    monkeypatch.setitem(__import__("sys").modules, "scipy.stats", None)
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
     with pytest.raises(ImportError, match=r"pip install 'logprob-store\[analysis\]'"):
         guaranteed_threshold(frame_of([(0.9, True)]), risk=0.5)
 

@@ -31,6 +31,17 @@ def save_calibrator(calibrator: Calibrator, store: str | Path, name: str) -> Pat
     Raises:
         InputError: the name has other characters than letters, digits, '.', '_' and '-', or begins with '.'.
         DiskError: the file cannot be written.
+
+    What is loaded equals what was saved:
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from logprob_store.analysis.calibrators.calibrator import FittedOn
+    >>> rows = FittedOn(20, 10, 0, "confidence", "correct", [], "", None, [], None, "")
+    >>> calibrator = Calibrator("temperature", {"temperature": 2.0, "clip": 1e-6}, {}, {}, 5, 0, rows)
+    >>> with TemporaryDirectory() as store:
+    ...     path = save_calibrator(calibrator, store, "nightly")
+    ...     path.name, load_calibrator(store, "nightly") == calibrator
+    ('nightly.json', True)
     """
     path = _calibrator_path(store, name)
     try:

@@ -49,7 +49,7 @@ def guaranteed_threshold(
     failure: float = 0.05,
     thresholds: Sequence[float] = GRID,
 ) -> GuaranteedThreshold:
-    """The lowest threshold whose error rate on new rows is at most `risk`, with probability 1 - `failure`.
+    """The lowest threshold whose error rate on new rows is at most `risk`, with probability at least 1 - `failure`.
 
     Formula: the lowest threshold whose Clopper-Pearson upper bound of the error rate is at most `risk`. With e errors
     among k accepted rows, the bound is the quantile 1 - failure / (number of thresholds) of Beta(e + 1, k - e). The
