@@ -85,14 +85,14 @@ from .metrics.given.candidates import candidate_scores as candidate_scores
 from .metrics.given.candidates import choices as choices
 from .metrics.given.texts import bits_per_byte as bits_per_byte
 from .metrics.given.texts import byte_perplexity as byte_perplexity
+from .metrics.given.texts import corpus_perplexity as corpus_perplexity
 from .metrics.given.texts import text_scores as text_scores
 from .metrics.given.texts import word_perplexity as word_perplexity
-from .metrics.given.corpus import corpus_perplexity as corpus_perplexity
 
 # Against the truth: calibration, ranking, thresholds, intervals
-from .metrics.truth.pairs import accuracy as accuracy
-from .metrics.truth.pairs import judged as judged
-from .metrics.truth.pairs import unjudged as unjudged
+from .metrics.truth.accuracy import accuracy as accuracy
+from .metrics.truth.accuracy import judged as judged
+from .metrics.truth.accuracy import unjudged as unjudged
 from .metrics.truth.calibration import ace as ace
 from .metrics.truth.calibration import brier as brier
 from .metrics.truth.calibration import brier_labels as brier_labels

@@ -112,7 +112,7 @@ def _judged(opened: Store, expected: str | None, truth: Path | None, column: str
 
     from logprob_store.analysis.calibrators.expected_answers import with_expected, with_truth_file
     from logprob_store.errors import InputError
-    from logprob_store.metrics.truth.pairs import checked_probabilities, checked_truths
+    from logprob_store.metrics.truth.checks import checked_probabilities, checked_truths
 
     if (expected is None) == (truth is None):
         raise InputError("say what is right: --expected COLUMN, kept with the prompts, or --truth FILE")
@@ -134,9 +134,9 @@ def _judged(opened: Store, expected: str | None, truth: Path | None, column: str
 
 def _figures(rows: pl.DataFrame, confidence: str, seed: int) -> pl.DataFrame:
     """What is true of all answers, with intervals; answers to one prompt are drawn together."""
+    from logprob_store.metrics.truth.accuracy import accuracy
     from logprob_store.metrics.truth.bootstrap import bootstrap
     from logprob_store.metrics.truth.calibration import ace, brier, ece
-    from logprob_store.metrics.truth.pairs import accuracy
     from logprob_store.metrics.truth.ranking import aurc, auroc
 
     exprs = [measure(confidence) for measure in (accuracy, ece, ace, brier, auroc, aurc)]

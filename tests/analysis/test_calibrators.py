@@ -1,8 +1,9 @@
-"""Calibrators: what they map to, honest figures, files, and the runs they are for."""
+"""Calibrators: their maps, cross-fitted figures, files, and the runs they are meant for."""
 
 from __future__ import annotations
 
 import math
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ ANY_ROWS = FittedOn(20, 10, 0, "confidence", "correct", [], "", None, [], None, 
 GRID = pl.DataFrame({"confidence": [number / 200 for number in range(201)]})
 
 
-def too_sure(count: int, *, temperature: float = 3.0, seed: int = 0) -> pl.DataFrame:
-    """Answers whose confidence has the logit of their chance of being right, times `temperature`."""
+def overconfident(count: int, *, temperature: float = 3.0, seed: int = 0) -> pl.DataFrame:
+    """Overconfident answers: the logit of the confidence is that of the chance of being right, times `temperature`."""
     generator = np.random.default_rng(seed)
     chance = generator.uniform(0.02, 0.98, size=count)
     said = 1 / (1 + (1 / chance - 1) ** temperature)
@@ -38,7 +39,7 @@ def too_sure(count: int, *, temperature: float = 3.0, seed: int = 0) -> pl.DataF
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> ls.Store:
-    """The demo's store: its run, and one that asked for other answers."""
+    """The store of the demo, with its one run."""
     path = tmp_path_factory.mktemp("demo") / "store"
     job = override(ls.load_job(REPO / "jobs" / "demo.toml"), store=path)
     ls.run_job(job, run="demo")
@@ -71,7 +72,7 @@ def test_isotonic_is_scikit_learns(pairs: list[tuple[float, bool]]) -> None:
 
 def test_temperature_is_found() -> None:
     """Confidences whose logits were tripled are divided by 3 again, and Platt's line has slope 1/3 through 0."""
-    frame = too_sure(20_000)
+    frame = overconfident(20_000)
     temperature = ls.calibrate(frame, method="temperature").parameters
     platt = ls.calibrate(frame, method="platt").parameters
 
@@ -81,10 +82,10 @@ def test_temperature_is_found() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_too_sure_is_mended(method: Any) -> None:
-    """Each method makes confidences that are too sure honest on rows it has not seen, as its own figures foretell."""
-    fitted = ls.calibrate(too_sure(4000), method=method)
-    new = too_sure(20_000, seed=9).with_columns(fitted.expr())
+def test_overconfidence_is_corrected(method: Any) -> None:
+    """Each method calibrates overconfident answers on new rows, as well as its own figures say."""
+    fitted = ls.calibrate(overconfident(4000), method=method)
+    new = overconfident(20_000, seed=9).with_columns(fitted.expr())
     after = new.select(ls.ece("calibrated"), ls.brier("calibrated"), ls.nll("calibrated")).row(0, named=True)
 
     # a temperature of 3 puts the confidence off by 0.13 on average
@@ -96,15 +97,15 @@ def test_too_sure_is_mended(method: Any) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_never_falls_and_stays_a_probability(method: Any) -> None:
-    """A surer answer is never mapped below a less sure one, and every confidence from 0 to 1 to a probability."""
-    mapped = GRID.select(ls.calibrate(too_sure(300), method=method).expr())["calibrated"]
+    """The map never falls, and maps every confidence in [0, 1] to a probability."""
+    mapped = GRID.select(ls.calibrate(overconfident(300), method=method).expr())["calibrated"]
 
     assert mapped.is_between(0, 1).all()
     assert (mapped.diff().drop_nulls() >= -1e-12).all()
 
 
 def test_figures_are_cross_fitted() -> None:
-    """Isotonic regression on noise looks better on its own rows; the figures it reports do not."""
+    """Isotonic regression of noise looks better on its own rows than the cross-fitted figures say."""
     generator = np.random.default_rng(0)
     noise = pl.DataFrame({"confidence": generator.uniform(size=200), "correct": generator.uniform(size=200) < 0.5})
     fitted = ls.calibrate(noise)
@@ -118,14 +119,14 @@ def test_figures_are_cross_fitted() -> None:
 
 def test_confidence_that_misleads_is_said() -> None:
     """Where surer answers are less often right, Platt's line falls, and the description says so."""
-    misled = too_sure(300).with_columns(correct=~pl.col("correct"))
+    misled = overconfident(300).with_columns(correct=~pl.col("correct"))
 
     assert "slope is negative" in ls.calibrate(misled, method="platt").describe()
-    assert "slope is negative" not in ls.calibrate(too_sure(300), method="platt").describe()
+    assert "slope is negative" not in ls.calibrate(overconfident(300), method="platt").describe()
 
 
 def test_groups_stay_together() -> None:
-    """Copies of a row in several folds would let a calibrator see what it is judged by; with groups they do not."""
+    """Copies of a row in several folds leak into the figures; with groups they stay in one fold."""
     generator = np.random.default_rng(1)
     rows = pl.DataFrame({"confidence": generator.uniform(size=60), "correct": generator.uniform(size=60) < 0.5})
     copied = pl.concat([rows.with_row_index("prompt_id")] * 10)
@@ -137,8 +138,8 @@ def test_groups_stay_together() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_order_and_unjudged_rows_change_nothing(method: Any) -> None:
-    """The same rows in another order, with some that nobody judged, make the same calibrator."""
-    frame = too_sure(200).with_row_index("id")
+    """The order of rows, and unjudged rows, do not change the calibrator."""
+    frame = overconfident(200).with_row_index("id")
     holes = pl.DataFrame({"id": [1, 2], "confidence": [None, 0.5], "correct": [True, None]}, schema=frame.schema)
     other = pl.concat([frame.sample(fraction=1, shuffle=True, seed=3), holes])
     one, two = ls.calibrate(frame, method=method, groups="id"), ls.calibrate(other, method=method, groups="id")
@@ -152,15 +153,15 @@ def test_order_and_unjudged_rows_change_nothing(method: Any) -> None:
 
 def test_lazy_rows_make_the_same_calibrator() -> None:
     """What `store.scores()` gives, joined with the truth, is a LazyFrame."""
-    rows = too_sure(100)
+    rows = overconfident(100)
 
     assert ls.calibrate(rows.lazy(), method="platt") == ls.calibrate(rows, method="platt")
 
 
 def test_expression_goes_anywhere() -> None:
     """Lazy, streaming, in a filter, over another column and an expression: the same numbers; null stays null."""
-    fitted = ls.calibrate(too_sure(500))
-    frame = too_sure(50, seed=5).with_columns(other=pl.col("confidence").log())
+    fitted = ls.calibrate(overconfident(500))
+    frame = overconfident(50, seed=5).with_columns(other=pl.col("confidence").log())
     expected = frame.select(fitted.expr())["calibrated"]
     lazy = frame.lazy().with_columns(fitted.expr()).collect(engine="streaming")["calibrated"]
 
@@ -175,41 +176,41 @@ def test_expression_goes_anywhere() -> None:
 @pytest.mark.parametrize(
     ("frame", "arguments", "message"),
     [
-        (too_sure(19), {}, "19 rows with a confidence and a truth"),
-        (too_sure(50).with_columns(correct=pl.lit(value=True)), {}, "50 right and 0 wrong"),
-        (too_sure(50), {"folds": 1}, "folds 1"),
-        (too_sure(50), {"method": "beta"}, "'beta' is none of isotonic, platt, temperature"),
-        (too_sure(50).with_columns(g=1), {"groups": "g"}, "1 groups are fewer than 5 folds"),
+        (overconfident(19), {}, "19 rows with a confidence and a truth"),
+        (overconfident(50).with_columns(correct=pl.lit(value=True)), {}, "50 right and 0 wrong"),
+        (overconfident(50), {"folds": 1}, "folds 1"),
+        (overconfident(50), {"method": "beta"}, "'beta' is none of isotonic, platt, temperature"),
+        (overconfident(50).with_columns(g=1), {"groups": "g"}, "1 groups are fewer than 5 folds"),
     ],
     ids=["rows", "classes", "folds", "method", "groups"],
 )
 def test_too_little_to_fit(frame: pl.DataFrame, arguments: dict[str, Any], message: str) -> None:
-    """What cannot be fitted is refused, with what it would take."""
+    """Too few rows, or invalid options, are errors that say what is needed."""
     with pytest.raises(InputError, match=message):
         ls.calibrate(frame, **arguments)
 
 
 def test_wrong_confidence() -> None:
-    """A confidence that is none is an error that names the row."""
+    """A confidence outside [0, 1] is an error that names the row."""
     with pytest.raises(ValueError, match=r"2\.0 at row 0"):
-        ls.calibrate(too_sure(50).with_columns(confidence=2.0))
+        ls.calibrate(overconfident(50).with_columns(confidence=2.0))
 
 
 def test_fitting_wants_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without scikit-learn the error names the extra; applying does not need it."""
-    fitted = ls.calibrate(too_sure(100))
+    fitted = ls.calibrate(overconfident(100))
     for name in ("sklearn", "sklearn.isotonic"):
-        monkeypatch.setitem(__import__("sys").modules, name, None)
+        monkeypatch.setitem(sys.modules, name, None)
 
     assert GRID.select(fitted.expr()).height == 201
     with pytest.raises(ImportError, match=r"pip install 'logprob-store\[analysis\]'"):
-        ls.calibrate(too_sure(100))
+        ls.calibrate(overconfident(100))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_file_gives_the_same_back(method: Any, tmp_path: Path) -> None:
     """What is loaded is what was saved, to the last bit, and the file is JSON."""
-    fitted = ls.calibrate(too_sure(100), method=method, fitted_at=datetime(2026, 11, 22, tzinfo=UTC))
+    fitted = ls.calibrate(overconfident(100), method=method, fitted_at=datetime(2026, 11, 22, tzinfo=UTC))
     path = ls.save_calibrator(fitted, tmp_path, "nightly-1.0")
 
     assert path == tmp_path / "calibration" / "nightly-1.0.json"
@@ -219,8 +220,8 @@ def test_file_gives_the_same_back(method: Any, tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
-    """A name that nothing was saved under lists those there are; a name that leads elsewhere is refused."""
-    ls.save_calibrator(ls.calibrate(too_sure(100)), tmp_path, "one")
+    """An unknown name lists the names that exist; a name that is a path is refused."""
+    ls.save_calibrator(ls.calibrate(overconfident(100)), tmp_path, "one")
     with pytest.raises(InputError, match=r"no calibrator 'two' in .*; there are: one"):
         ls.load_calibrator(tmp_path, "two")
     for name in ("../one", "", ".one", "a/b"):
@@ -239,8 +240,8 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_files(old: str, new: str, message: str, tmp_path: Path) -> None:
-    """A file that is no calibrator, or one of another version, is an error that names the file."""
-    path = ls.save_calibrator(ls.calibrate(too_sure(100), method="platt"), tmp_path, "one")
+    """A damaged file, or one of another version, is an error that names the file."""
+    path = ls.save_calibrator(ls.calibrate(overconfident(100), method="platt"), tmp_path, "one")
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
@@ -251,7 +252,7 @@ def test_damaged_files(old: str, new: str, message: str, tmp_path: Path) -> None
 
 def test_knots_that_do_not_rise(tmp_path: Path) -> None:
     """An isotonic calibrator whose knots were tampered with is refused."""
-    fitted = ls.calibrate(too_sure(100))
+    fitted = ls.calibrate(overconfident(100))
     fitted.parameters["x"] = [0.5, 0.4]
     fitted.parameters["y"] = [0.1, 0.9]
     ls.save_calibrator(fitted, tmp_path, "one")
@@ -260,7 +261,7 @@ def test_knots_that_do_not_rise(tmp_path: Path) -> None:
 
 
 def test_says_what_it_was_fitted_on(demo: ls.Store) -> None:
-    """It notes the store, the run, the model, the rows, how many were right, and the time it was given."""
+    """It records the store, run, model, rows, right answers, and the time it was given."""
     rows = judged(demo)
     fitted = ls.calibrate(
         rows, method="platt", groups="prompt_id", store=demo, fitted_at=datetime(2026, 11, 22, 7, tzinfo=UTC)
@@ -276,7 +277,7 @@ def test_says_what_it_was_fitted_on(demo: ls.Store) -> None:
 
 
 def test_scores_are_marked(demo: ls.Store) -> None:
-    """Scores have the calibrated column; rows of a run that is unlike those it was fitted on are marked, and why."""
+    """Scores have the calibrated column, and rows of a run unlike the fitted ones are marked."""
     fitted = ls.calibrate(judged(demo), method="platt", store=demo)
     table = ls.calibrated_scores(demo, fitted).collect()
     settings_of = fitted.fitted_on.runs[0].settings
@@ -294,7 +295,7 @@ def test_scores_are_marked(demo: ls.Store) -> None:
 
 
 def test_fitted_on_a_frame_does_not_say(demo: ls.Store) -> None:
-    """A calibrator that knows no runs marks nothing, and says so with null."""
+    """A calibrator fitted without a store marks rows with null."""
     fitted = ls.calibrate(judged(demo))
 
     assert differences(fitted, demo) == {}

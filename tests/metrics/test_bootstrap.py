@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import import_module
 
 import numpy as np
 import polars as pl
@@ -11,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from logprob_store.metrics.truth.bootstrap import bootstrap, bootstrap_mean
+from logprob_store.metrics.truth.bootstrap import _evaluate, bootstrap, bootstrap_mean
 
 MEAN = pl.col("x").mean()
 
@@ -56,7 +55,7 @@ def test_against_scipy() -> None:
 
 
 def test_groups_widen() -> None:
-    """Copies of a row add rows and no knowledge: with groups the interval stays as wide as without the copies."""
+    """Copies of rows add no information: with groups, the interval is as wide as without the copies."""
     single = normal(100).with_row_index("id")
     copied = pl.concat([single] * 9)
     width = lambda row: row["high"] - row["low"]  # noqa: E731
@@ -71,7 +70,7 @@ def test_groups_widen() -> None:
 
 
 def test_groups_are_drawn_whole() -> None:
-    """With groups of unlike sizes, every resample is made of whole groups."""
+    """With groups of different sizes, every resample consists of whole groups."""
     frame = pl.DataFrame({"g": ["a", "b", "b", "c", "c", "c"], "x": [1.0, 2.0, 2.0, 3.0, 3.0, 3.0]})
     whole = (pl.col("x").sum() - pl.col("x").round().cast(pl.Int64).sum()).alias("whole")
     sizes = [((pl.col("x") == size).sum() % size).alias(f"part of {size}") for size in (1, 2, 3)]
@@ -81,7 +80,7 @@ def test_groups_are_drawn_whole() -> None:
 
 
 def test_paired_difference() -> None:
-    """Of two columns that differ by a constant, the difference has no spread although each column has."""
+    """The difference of two columns that differ by a constant does not vary, although each column does."""
     frame = normal(50).with_columns(y=pl.col("x") + 0.25)
     table = bootstrap(frame, [MEAN, (pl.col("y").mean() - MEAN).alias("gain")])
     x, gain = table.rows(named=True)
@@ -100,7 +99,7 @@ def test_seeded() -> None:
 
 
 def test_undefined_resamples_are_counted() -> None:
-    """A metric that most resamples cannot have gets no interval, and the table says in how many it was defined."""
+    """A metric that is undefined on most resamples has no interval; `resamples` counts those on which it is defined."""
     frame = pl.DataFrame({"x": [1.0] + [None] * 9})
     # a resample of 10 misses the one row with chance 0.9^10 = 0.35
     often = bootstrap(frame, MEAN, resamples=2000).row(0, named=True)
@@ -111,13 +110,13 @@ def test_undefined_resamples_are_counted() -> None:
     assert seldom[1:4] == (None, None, None)
 
 
-def test_large_frames_are_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many resamples are evaluated together changes nothing."""
+def test_how_many_rows_are_evaluated_at_once_changes_nothing() -> None:
+    """Evaluating one resample at a time gives the same values as all of them together."""
     frame = normal(40)
-    together = bootstrap(frame, MEAN, resamples=50)
-    monkeypatch.setattr(import_module("logprob_store.metrics.truth.bootstrap"), "_ROWS_AT_ONCE", 1)
+    resamples = [np.random.default_rng(seed).integers(0, 40, 40) for seed in range(50)]
+    one_by_one = _evaluate(frame, [MEAN], resamples, rows_at_once=1)
 
-    assert_frame_equal(bootstrap(frame, MEAN, resamples=50), together, rel_tol=1e-12)
+    assert_frame_equal(one_by_one, _evaluate(frame, [MEAN], resamples), rel_tol=1e-12)
 
 
 def test_covers_the_truth() -> None:
@@ -141,13 +140,13 @@ def test_covers_the_truth() -> None:
     ],
 )
 def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
-    """What cannot be right is said at once."""
+    """Invalid arguments are errors."""
     with pytest.raises(ValueError, match=message):
         bootstrap(pl.DataFrame({"x": [1.0, 2.0], "g": ["a", None]}), MEAN, **arguments)  # type: ignore[arg-type]
 
 
 def test_no_rows() -> None:
-    """Nothing to draw from is an error for a frame, and no interval for a column without values."""
+    """A frame without rows is an error; a column without values has no interval."""
     with pytest.raises(ValueError, match="no rows to draw from"):
         bootstrap(pl.DataFrame({"x": []}), MEAN)
     assert bootstrap_mean(pl.Series([None, None], dtype=pl.Float64)) == (None, None, None)
@@ -160,7 +159,7 @@ def test_not_finite() -> None:
 
 
 def test_one_row() -> None:
-    """One row gives an interval of no width, by both methods."""
+    """The interval of one row has no width, by both methods."""
     frame = pl.DataFrame({"x": [0.5]})
 
     assert bootstrap(frame, MEAN, resamples=5).row(0) == ("x", 0.5, 0.5, 0.5, 5)

@@ -1,4 +1,4 @@
-"""Is a confidence honest: by hand, against scikit-learn and slow references, ends of bins, order, wrong input."""
+"""Calibration metrics: by hand, against scikit-learn and slow references, ends of bins, order, wrong input."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from sklearn.metrics import brier_score_loss, log_loss
 
+from logprob_store.metrics.truth.accuracy import accuracy, judged, unjudged
 from logprob_store.metrics.truth.calibration import ace, brier, brier_labels, ece, mce, nll, reliability_table
-from logprob_store.metrics.truth.pairs import accuracy, judged, unjudged
 
 # Few distinct values, so that ties, both ends and the bins' edges are common.
 CONFIDENCES = st.sampled_from([0.0, 0.1, 0.25, 0.29, 0.3, 0.5, 0.7, 0.9, 0.999, 1.0]) | st.floats(0, 1)
@@ -35,7 +35,7 @@ def honest(count: int, *, seed: int = 0) -> pl.DataFrame:
 
 
 def slow_errors(pairs: list[tuple[float, bool]], bins: int) -> tuple[float, float]:
-    """ECE and MCE by their definitions: look for the edge that each confidence is beyond."""
+    """ECE and MCE by their definitions: the bin of a confidence is the last one whose lower edge it reaches."""
     members: dict[int, list[tuple[float, bool]]] = defaultdict(list)
     for confidence, right in pairs:
         place = max(number for number in range(bins) if confidence >= number / bins)
@@ -50,7 +50,7 @@ def slow_errors(pairs: list[tuple[float, bool]], bins: int) -> tuple[float, floa
 @settings(max_examples=60)
 @given(PAIRS, st.sampled_from([1, 2, 10, 15, 100]))
 def test_ece_and_mce_against_their_definitions(pairs: list[tuple[float, bool]], bins: int) -> None:
-    """Both agree with a loop over bins, whatever lies on an edge."""
+    """Both agree with a loop over bins, also for confidences on an edge."""
     actual = frame_of(list(pairs)).select(ece(bins=bins), mce(bins=bins)).row(0)
 
     assert actual == pytest.approx(slow_errors(pairs, bins), abs=1e-12)
@@ -86,7 +86,7 @@ def test_order_changes_nothing(pairs: list[tuple[float, bool]], random: object) 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(CONFIDENCES | st.none(), st.booleans() | st.none()), max_size=40), st.integers(1, 20))
 def test_bins_are_exhaustive(pairs: list[tuple[float | None, bool | None]], bins: int) -> None:
-    """Every row is in one bin or counted as unjudged, and each bin holds what its edges say."""
+    """Every row is in one bin or counted as unjudged, and the mean confidence of a bin lies between its edges."""
     for binning in ("width", "mass"):
         table = reliability_table(frame_of(pairs), bins=bins, binning=binning).collect()
 
@@ -117,7 +117,7 @@ def test_edges_belong_to_the_bin_above() -> None:
 
 
 def test_equal_mass() -> None:
-    """Twelve distinct confidences in three bins are four each; ties stay together."""
+    """Twelve distinct confidences make three bins of four; equal confidences share a bin."""
     distinct = frame_of([(number / 20, True) for number in range(12)])
     tied = frame_of([(0.5, True), (0.5, False), (0.5, True), (0.9, True)])
 
@@ -140,7 +140,7 @@ def test_honest_confidence_is_nearly_calibrated() -> None:
 
 
 def test_wilson_by_hand() -> None:
-    """One of one right is somewhere in [0.2065, 1]: 1 / (1 + z^2) with z = 1.96."""
+    """One right answer of one: the interval is [1 / (1 + z^2), 1] = [0.2065, 1] with z = 1.96."""
     table = reliability_table(frame_of([(0.95, True)])).collect()
     row = table.row(9, named=True)
 
@@ -244,7 +244,7 @@ def test_truth_may_be_numbers() -> None:
 
 
 def test_wrong_options() -> None:
-    """Options that mean nothing are errors at once."""
+    """Invalid options are errors before anything is evaluated."""
     with pytest.raises(ValueError, match="bins 0"):
         ece(bins=0)
     with pytest.raises(ValueError, match="none of width, mass"):

@@ -38,7 +38,7 @@ def tables(context: str, *candidates: tuple[str, list[Piece]], first: int = 0) -
 
 
 def scored(*args: Any, alternatives: pl.LazyFrame | None = None, **kwargs: Any) -> pl.DataFrame:
-    """The candidates' scores, in their order."""
+    """The scores of the candidates, in the order of the list."""
     found = ls.candidate_scores(alternatives=alternatives, **tables(*args, **kwargs))
     return found.sort("candidate").collect()
 
@@ -54,7 +54,7 @@ def test_only_the_continuation_is_summed() -> None:
 
 
 def test_lengths_are_of_characters_and_bytes() -> None:
-    """A space and é have two characters and three bytes."""
+    """A space and é are two characters and three bytes."""
     row = scored("a", (" é", [("a", None), (" é", -6.0)])).row(0, named=True)
 
     assert (row["loglikelihood_per_char"], row["loglikelihood_per_byte"]) == (-3.0, -2.0)
@@ -62,7 +62,7 @@ def test_lengths_are_of_characters_and_bytes() -> None:
 
 @pytest.mark.parametrize("context", ["Two is ", "Two is  ", "Two is\n"])
 def test_space_at_the_end_of_the_context_is_the_continuations(context: str) -> None:
-    """A token of the space and the word counts and does not straddle, as in lm-evaluation-harness."""
+    """A token of a space and a word counts and does not straddle, as in lm-evaluation-harness."""
     space = context[len("Two is") :]
     row = scored(context, ("two", [("Two", None), (" is", -1.0), (space + "two", -2.0)])).row(0, named=True)
 
@@ -70,7 +70,7 @@ def test_space_at_the_end_of_the_context_is_the_continuations(context: str) -> N
 
 
 def test_space_at_the_end_as_a_token_of_its_own_counts_too() -> None:
-    """The continuation begins where the white space does, however that is cut into tokens."""
+    """The continuation begins at the white space, whatever the tokens."""
     row = scored("Two is ", ("two", [("Two is", None), (" ", -1.0), ("two", -2.0)])).row(0, named=True)
 
     assert (row["loglikelihood"], row["scored_tokens"], row["straddles"]) == (-3.0, 2, False)
@@ -85,7 +85,7 @@ def test_a_token_across_the_beginning_counts_whole() -> None:
 
 @pytest.mark.parametrize("token", ["<s>", ""])
 def test_a_begin_of_text_token_is_not_the_texts(token: str) -> None:
-    """It is in front of an empty context, and has no logprob; the continuation has all of its own."""
+    """A begin-of-text token without a logprob stands in front of an empty context; the continuation is fully scored."""
     row = scored("", ("ab", [(token, None), ("a", -1.0), ("b", -2.0)])).row(0, named=True)
 
     assert (row["loglikelihood"], row["unscored_tokens"]) == (-3.0, 0)
@@ -93,7 +93,7 @@ def test_a_begin_of_text_token_is_not_the_texts(token: str) -> None:
 
 @pytest.mark.parametrize("first", [0, 1], ids=["echo", "vllm"])
 def test_the_first_token_of_all_has_no_score(first: int) -> None:
-    """Without context a candidate lacks its first token's logprob, with a null or without a row: no likelihood."""
+    """Without context the first token has no logprob, as a null or as a missing row: there is no likelihood."""
     pieces: list[Piece] = [("a", None), ("b", -2.0)]
     row = scored("", ("ab", pieces[first:]), first=first).row(0, named=True)
 
@@ -101,7 +101,7 @@ def test_the_first_token_of_all_has_no_score(first: int) -> None:
 
 
 def test_an_impossible_token_is_no_advantage() -> None:
-    """A token without a logprob (a sentinel, -inf) gives no likelihood, not one of the other tokens."""
+    """A candidate with an unscored token (a sentinel, -inf) has no likelihood, not that of its other tokens."""
     table = scored("Q:", (" a", [("Q:", None), (" a", -9.0)]), (" b c", [("Q:", None), (" b", None), (" c", -0.1)]))
 
     assert table["loglikelihood"].to_list() == [-9.0, None]
@@ -109,7 +109,7 @@ def test_an_impossible_token_is_no_advantage() -> None:
 
 
 def test_rows_without_an_answer_stay() -> None:
-    """A candidate that failed has a row without completion_id and scores."""
+    """A candidate without an answer has a row without completion_id and scores."""
     table = scored("Q:", (" a", [("Q:", None), (" a", -1.0)]), (" b", []))
 
     assert table["completion_id"].to_list() == [0, None]
@@ -117,7 +117,7 @@ def test_rows_without_an_answer_stay() -> None:
 
 
 def test_tokens_that_spell_something_else_have_no_score() -> None:
-    """Nobody knows where the continuation begins among token ids, or what a server saw that cut the context."""
+    """Token ids, or a context cut by the server, do not show where the continuation begins."""
     row = scored("Q:", (" a", [("token_id:5", None), ("token_id:9", -1.0)])).row(0, named=True)
     cut = scored("A long context", (" a", [(" context", None), (" a", -1.0)])).row(0, named=True)
 
@@ -135,7 +135,7 @@ def test_tokens_that_spell_something_else_have_no_score() -> None:
     ids=["replaced", "empty", "escaped"],
 )
 def test_a_character_of_several_tokens(heart: list[Piece]) -> None:
-    """However a server shows the parts of a character, all of them count where it begins the continuation."""
+    """All tokens of a character that begins the continuation count, in every form that servers send."""
     row = scored("I", ("💙!", [("I", None), *heart, ("!", -4.0)])).row(0, named=True)
     before = scored("I💙", ("!", [("I", None), *heart, ("!", -4.0)])).row(0, named=True)
 
@@ -144,7 +144,7 @@ def test_a_character_of_several_tokens(heart: list[Piece]) -> None:
 
 
 def test_order_of_rows_does_not_matter() -> None:
-    """Positions say where a token stands, not rows."""
+    """Tokens are ordered by position, not by row."""
     frames = tables("Q:", (" ab", [("Q:", None), (" a", -1.0), ("b", -2.0)]), (" c", [("Q:", None), (" c", -1.5)]))
     one = ls.candidate_scores(alternatives=None, **frames).sort("candidate").collect()
     frames["tokens"] = frames["tokens"].reverse()
@@ -155,7 +155,7 @@ def test_order_of_rows_does_not_matter() -> None:
 
 
 def test_greedy_needs_two_alternatives() -> None:
-    """True where all tokens of the continuation are likeliest, false where one is not, null where nobody knows."""
+    """True where all its tokens are likeliest, false where one is not, null where one has a single alternative."""
 
     def beside(*logprobs: list[float]) -> pl.LazyFrame:
         rows = [
@@ -211,21 +211,21 @@ def test_the_longer_may_be_likelier_per_letter() -> None:
 
 
 def test_the_margin_is_between_the_first_two() -> None:
-    """Whatever the others are and in whatever order."""
+    """The margin is that of the two highest, whatever the order of candidates."""
     row = ls.choices(candidates(-5.0, -1.0, -9.0, -1.5)).collect().row(0, named=True)
 
     assert (row["choice"], row["margin"], row["candidates"]) == (1, 0.5, 4)
 
 
 def test_of_equals_the_first() -> None:
-    """A tie is the first in the list, with a margin of 0."""
+    """Of tied candidates the first in the list is chosen, with a margin of 0."""
     row = ls.choices(candidates(-2.0, -1.0, -1.0).reverse()).collect().row(0, named=True)
 
     assert (row["choice"], row["margin"]) == (1, 0.0)
 
 
 def test_no_choice_while_one_has_no_score() -> None:
-    """What cannot be seen may be the best."""
+    """All choices are null, because the candidate without a score may be the best."""
     row = ls.choices(candidates(-2.0, None)).collect().row(0, named=True)
 
     assert (row["candidates"], row["scored_candidates"]) == (2, 1)
@@ -233,7 +233,7 @@ def test_no_choice_while_one_has_no_score() -> None:
 
 
 def test_one_candidate_has_no_margin() -> None:
-    """It is chosen all the same."""
+    """The only candidate is chosen."""
     row = ls.choices(candidates(-2.0)).collect().row(0, named=True)
 
     assert (row["choice"], row["margin"]) == (0, None)
@@ -251,7 +251,7 @@ def test_pmi_takes_out_what_is_likely_anywhere() -> None:
 
 
 def test_pmi_without_a_premise_for_each_is_null() -> None:
-    """A candidate that the other run has not leaves no choice by PMI."""
+    """A candidate missing from the other run leaves no choice by PMI."""
     row = ls.choices(candidates(-1.0, -3.0), unconditional=candidates(-0.5)).collect().row(0, named=True)
 
     assert (row["choice"], row["choice_pmi"], row["margin_pmi"]) == (0, None, None)

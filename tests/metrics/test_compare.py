@@ -1,4 +1,4 @@
-"""Two runs beside each other: by hand, divergences against whole distributions, and the verdict."""
+"""Comparison of two runs: by hand, divergences against whole distributions, and the verdict."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ runs = st.dictionaries(st.sampled_from("pqrstu"), answers, min_size=1)
 
 
 def run(answers: dict[str, Answer], *, name: str, texts: dict[str, str] | None = None) -> tuple[pl.LazyFrame, ...]:
-    """The tables of a run: prompt ids with their tokens, p of each, and the p of what was shown beside it."""
+    """The tables of a run: for each prompt id its tokens, each with its p and the p of its alternatives."""
     completions, tokens, alternatives = [], [], []
     for number, (prompt, answer) in enumerate(answers.items()):
         text = (texts or {}).get(prompt, "".join(token for token, *_ in answer))
@@ -79,8 +79,8 @@ def prompt(name: str, **options: Any) -> dict[str, Any]:
     return frame.row(by_predicate=pl.col("prompt_id") == name, named=True)
 
 
-def test_an_answer_that_parts_by_hand() -> None:
-    """`xé!` against `xè`: one common token, parted at byte 2 (é and è share their first), position 1."""
+def test_a_changed_answer_by_hand() -> None:
+    """`xé!` against `xè`: one common token, first difference at byte 2 (é and è share their first byte), position 1."""
     row = prompt("parts")
 
     assert row["flip"] is True
@@ -98,7 +98,7 @@ def test_an_answer_that_parts_by_hand() -> None:
 
 
 def test_positions_by_hand() -> None:
-    """Both places up to the difference, with the divergence of what was shown there."""
+    """Both places up to the first difference, with the divergence of their alternatives."""
     frame = ls.compare(BEFORE, AFTER).positions.filter(prompt_id="parts").sort("position").collect()
     first, second = frame.iter_rows(named=True)
 
@@ -123,7 +123,7 @@ def test_what_is_the_same_has_no_difference() -> None:
 
 
 def test_answers_without_a_partner_stay() -> None:
-    """A prompt of one run only has a row, without a flip or a difference."""
+    """A prompt that only one run has keeps a row, without a flip or a difference."""
     assert (prompt("gone")["completion_id_b"], prompt("gone")["flip"], prompt("gone")["logprob_sum_a"]) == (
         None,
         None,
@@ -133,7 +133,7 @@ def test_answers_without_a_partner_stay() -> None:
 
 
 def test_answers_may_be_compared_in_another_form() -> None:
-    """By their normalised text, answers that differ in case only are no flip."""
+    """Answers whose normalised texts are equal are no flip."""
     a, b = ({"p": [(text, 0.5, [])]} for text in ("Paris", "PARIS."))
     comparison = ls.compare(run(a, name="a"), run(b, name="b"), answer=ls.normalised_text())
 
@@ -149,7 +149,7 @@ def test_an_answer_that_goes_on_differs_where_the_other_ends() -> None:
 
 
 def test_a_null_prompt_id_is_a_partner_like_any_other() -> None:
-    """Null matches null."""
+    """Null prompt ids match each other."""
     tables = [run({"p": [("a", 0.5, [])]}, name=name) for name in "ab"]
     null = [(*rest, done.with_columns(prompt_id=pl.lit(None, pl.String))) for *rest, done in tables]
 
@@ -169,7 +169,7 @@ def test_order_of_rows_changes_nothing() -> None:
 def test_how_many_are_compared_at_a_time_changes_nothing(
     first: dict[str, Answer], second: dict[str, Answer], rows: int
 ) -> None:
-    """A few rows at a time give the pairs, the places and the summary that all together give."""
+    """Batches of a few rows give the same pairs, places and summary as one batch."""
     a, b = run(first, name="a"), run(second, name="b")
     whole, parts = (compare_in_batches(PairedRuns(a, b, rows=size)).collect() for size in (10_000, rows))
     who, place = ["prompt_id", "completion_id_a", "completion_id_b"], ["completion_id_a", "position"]
@@ -183,7 +183,7 @@ def test_how_many_are_compared_at_a_time_changes_nothing(
 
 
 def test_some_are_compared_at_a_time() -> None:
-    """A batch ends with the pair that makes it as large as asked for, and answers of the second run alone come last."""
+    """A batch ends with the pair that reaches its size, and answers that only the second run has come last."""
     # a has 6 alternatives for 5 tokens, 11/5 rows a token, b 10/4: same 11/5 + 10/4, more than 4
     batches = [batch["prompt_id"].to_list() for batch in list_batches(rows=4)]
 
@@ -192,13 +192,13 @@ def test_some_are_compared_at_a_time() -> None:
 
 
 def list_batches(*, rows: int) -> list[pl.DataFrame]:
-    """The pairs of the two runs, as they are compared together."""
+    """The pairs of the two runs, by batch."""
     paired = PairedRuns(BEFORE, AFTER, rows=rows)
     return list(paired.batches(paired.pairs()))
 
 
 def test_a_filter_on_the_prompt_compares_no_other() -> None:
-    """Ids of a filtered prompt are all that is looked for, and a head ends the reading."""
+    """A filter on the prompt and a `head` give the rows asked for."""
     comparison = compare_in_batches(PairedRuns(BEFORE, AFTER, rows=1))
 
     assert comparison.positions.filter(prompt_id="same").collect()["token_a"].to_list() == ["a"]
@@ -207,7 +207,7 @@ def test_a_filter_on_the_prompt_compares_no_other() -> None:
 
 
 def test_flips_do_not_read_the_alternatives(tmp_path: Path) -> None:
-    """With the alternatives' file gone, what is of answers and tokens can be had, and a divergence cannot."""
+    """Without the file of alternatives, flips and tokens can be read, and divergences cannot."""
     path = tmp_path / "alternatives.parquet"
     BEFORE[1].sink_parquet(path)
     comparison = ls.compare((BEFORE[0], pl.scan_parquet(path), BEFORE[2]), AFTER)
@@ -221,7 +221,7 @@ def test_flips_do_not_read_the_alternatives(tmp_path: Path) -> None:
 
 
 def test_two_answers_of_one_name_are_paired_with_each() -> None:
-    """Prompt ids that are not unique make a pair of each combination, and none's places are mixed with another's."""
+    """Duplicate prompt ids make a pair of each combination, each with its own places."""
     answers = {"p": [("a", 0.5, [("a", 0.5), ("b", 0.5)])], "q": [("c", 0.5, [("c", 0.5), ("d", 0.5)])]}
     one, other = ((*rest, done.with_columns(prompt_id=pl.lit("p"))) for *rest, done in (run(answers, name="a"),) * 2)
     rows = ls.compare(one, other).prompts.sort("completion_id_a", "completion_id_b").collect()
@@ -242,7 +242,7 @@ def test_a_run_is_like_itself() -> None:
 
 
 def test_summary_by_hand() -> None:
-    """Two pairs of which one flips; all tokens' perplexity is of 4 tokens against 3."""
+    """One of two pairs flips; the perplexities are over 4 tokens and 3."""
     summary = ls.compare(BEFORE, AFTER).summary(resamples=50)
 
     assert (summary.pairs, summary.only_a, summary.only_b) == (2, 1, 1)
@@ -250,7 +250,7 @@ def test_summary_by_hand() -> None:
     # (-1 - 2) ln 2 over 4 tokens; (-1 - 3) ln 2 over 3
     assert summary.estimate("perplexity_a") == pytest.approx(2 ** (3 / 4))
     assert summary.estimate("perplexity_increase") == pytest.approx(2 ** (4 / 3 - 3 / 4) - 1)
-    # three tokens were chosen by both... "a" and "x": deltas 0 and -1/4
+    # both chose "a" and "x": deltas 0 and -1/4
     assert summary.estimate("rms_delta_p") == pytest.approx(math.sqrt(1 / 16 / 2))
     assert summary.estimate("abs_delta_p_max") == pytest.approx(0.25)
     # three places with alternatives on both sides, of which one has another likeliest token
@@ -258,7 +258,7 @@ def test_summary_by_hand() -> None:
 
 
 def test_verdict_names_what_is_beyond_its_limit() -> None:
-    """The line and the list say what, and a limit of None is none."""
+    """The line and the list name the metrics above their limits, and None is no limit."""
     summary = ls.compare(BEFORE, AFTER).summary(resamples=10)
     verdict = summary.verdict()
 
@@ -273,14 +273,14 @@ def test_verdict_names_what_is_beyond_its_limit() -> None:
 
 
 def test_same_seed_same_intervals() -> None:
-    """A nightly job's numbers can be had again."""
+    """The same seed gives the same intervals again."""
     comparison = ls.compare(BEFORE, AFTER)
 
     assert_frame_equal(comparison.summary(resamples=20).metrics, comparison.summary(resamples=20).metrics)
 
 
 def test_runs_of_other_prompts_are_an_error() -> None:
-    """Nothing in common is no comparison, and the message says what to do."""
+    """Runs without a common answer are an error that says what to do."""
     with pytest.raises(InputError, match="no answer in common"):
         ls.compare(BEFORE, run({"other": [("a", 0.5, [])]}, name="b")).summary()
 
@@ -297,7 +297,7 @@ def js(p: list[float], q: list[float]) -> float:
 
 
 def bounds(p: list[float], q: list[float], k: int) -> tuple[float, float]:
-    """What we say when each side shows its k likeliest."""
+    """KL and JS where each side shows its k likeliest tokens."""
     shown = [[x if x in sorted(side, reverse=True)[:k] else None for x in side] for side in (p, q)]
     rows = [(a and math.log(a), b and math.log(b)) for a, b in zip(*shown, strict=True) if a or b]
     frame = pl.DataFrame(rows, schema={"logprob_a": pl.Float64, "logprob_b": pl.Float64}, orient="row")
@@ -307,7 +307,7 @@ def bounds(p: list[float], q: list[float], k: int) -> tuple[float, float]:
 
 @given(weights, weights)
 def test_divergences_are_lower_bounds_that_rise_with_k(first: list[float], second: list[float]) -> None:
-    """Never above the true divergence, never less for more that is shown, and exact where all is."""
+    """They are at most the true divergence, do not fall with k, and are exact where every token is shown."""
     p, q = ([w / sum(side) for w in side] for side in (first, second))
     found = [bounds(p, q, k) for k in range(1, V + 1)]
 
@@ -319,7 +319,7 @@ def test_divergences_are_lower_bounds_that_rise_with_k(first: list[float], secon
 
 @given(st.floats(0.05, 0.9), st.floats(0.05, 0.9), st.floats(0.02, 0.9), st.floats(0.02, 0.9))
 def test_the_hidden_mass_is_placed_for_the_least(s: float, t: float, m: float, n: float) -> None:
-    """No way to part what was not shown gives less, and some way gives as much."""
+    """No split of the hidden mass gives a smaller divergence, and one split gives this one."""
     # normalised: the first showed s of its own and c in common, the second t and d
     a, b = s + m + 0.1, t + n + 0.1
     s, m, c, t, n, d = s / a, m / a, 0.1 / a, t / b, n / b, 0.1 / b

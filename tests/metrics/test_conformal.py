@@ -16,7 +16,7 @@ ROW = ["id"]
 
 
 def simulated(count: int, labels: int = 5, *, seed: int, sharper: float = 1.0) -> pl.DataFrame:
-    """Rows of label probabilities with the truth drawn from them; `sharper` than 1 makes what is shown too sure."""
+    """Rows of label probabilities with the truth drawn from them; `sharper` above 1 makes them overconfident."""
     generator = np.random.default_rng(seed)
     true = generator.dirichlet(np.full(labels, 0.6), size=count)
     shown = true**sharper / (true**sharper).sum(axis=1, keepdims=True)
@@ -75,7 +75,7 @@ def test_lac_by_hand() -> None:
 
 
 def test_aps_by_hand() -> None:
-    """A label's score is the mass down to it; equal probabilities join together."""
+    """The score of a label is the mass of the labels at least as likely; equal probabilities join together."""
     known = pl.DataFrame(
         {"id": [1, 1, 1], "label": ["a", "b", "c"], "truth": ["b"] * 3, "probability": [0.5, 0.3, 0.2]}
     )
@@ -90,7 +90,7 @@ def test_aps_by_hand() -> None:
 
 
 def test_too_few_rows_give_all_labels() -> None:
-    """Eight rows cannot promise 90 %: every set is all labels, and the sentence says so; nine can."""
+    """Eight rows are too few for 90 %: every set holds all labels, and `describe` says so; nine are enough."""
     rows = simulated(9, seed=0)
     few = conformal_threshold(rows.filter(pl.col("id") < 8), alpha=0.1, row=ROW)
     enough = conformal_threshold(rows, alpha=0.1, row=ROW)
@@ -102,14 +102,14 @@ def test_too_few_rows_give_all_labels() -> None:
 
 
 def test_no_rows() -> None:
-    """Without any row whose truth is known, sets are all labels."""
+    """Without a row whose truth is known, every set holds all labels."""
     rows = simulated(3, seed=0).with_columns(truth=pl.lit(None, pl.Int64))
 
     assert conformal_threshold(rows, row=ROW) == Conformal("lac", 0.1, 0, math.inf)
 
 
 def test_truth_that_is_not_listed() -> None:
-    """A true label that is not among the labels scores infinity: too many of those, and nothing can be promised."""
+    """A true label that is not listed scores infinity; with too many of them there is no guarantee."""
     rows = simulated(20, seed=0).with_columns(truth=pl.when(pl.col("id") < 3).then(99).otherwise("truth"))
     fitted = conformal_threshold(rows, alpha=0.1, row=ROW)
 
@@ -121,7 +121,7 @@ def test_truth_that_is_not_listed() -> None:
 @settings(max_examples=40)
 @given(st.integers(1, 60), st.sampled_from([0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7]), st.sampled_from(["lac", "aps"]))
 def test_enough_of_the_known_rows_are_covered(count: int, alpha: float, method: str) -> None:
-    """Of the rows it was made from, at least ceil((n + 1) (1 - alpha)) of n have the true label in their set."""
+    """At least ceil((n + 1) (1 - alpha)) of the n fitted rows have the true label in their set."""
     rows = simulated(count, seed=count)
     fitted = conformal_threshold(rows, alpha=alpha, method=method, row=ROW)  # type: ignore[arg-type]
     share = covered(fitted.sets(rows, row=ROW).collect())
@@ -148,7 +148,7 @@ def test_lazy_rows_make_the_same_threshold() -> None:
 
 
 def test_wrong_input() -> None:
-    """Doubled labels, unknown methods, chances and probabilities out of range are errors."""
+    """Duplicate labels, unknown methods, and an alpha or probability out of range are errors."""
     rows = simulated(10, seed=0)
     with pytest.raises(ValueError, match="a label stands twice in one row of id"):
         conformal_threshold(pl.concat([rows, rows]), row=ROW)

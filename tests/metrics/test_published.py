@@ -1,4 +1,4 @@
-"""Numbers that papers and the documentation of other libraries print, from their inputs."""
+"""Numbers published in papers and in the documentation of other libraries, computed from their inputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_brier_score_of_scikit_learn() -> None:
 
 
 def test_log_loss_of_scikit_learn() -> None:
-    """The docstring of log_loss: 0.21616 for spam, ham, ham, spam, of whose class 1 (spam) these are the chances."""
+    """The docstring of log_loss: 0.21616 for spam, ham, ham, spam, with these probabilities of spam."""
     assert judged([0.9, 0.1, 0.2, 0.65], [1, 0, 0, 1]).select(ls.nll()).item() == pytest.approx(0.21616, abs=5e-6)
 
 
@@ -44,7 +44,7 @@ def test_areas_of_scikit_learn() -> None:
     [(["Paris", "Rome", "London"], 0.94), (["Paris", "It's Paris", "London"], 0.33)],
 )
 def test_semantic_entropy_of_kuhn_et_al(answers: list[str], entropy: float) -> None:
-    """Table 1 of arXiv:2302.09664: 0.5, 0.4 and 0.1; where the first two mean the same, 0.9 and 0.1."""
+    """Table 1 of arXiv:2302.09664: shares 0.5, 0.4 and 0.1, or 0.9 and 0.1 where the first two mean the same."""
     p = [log(0.5), log(0.4), log(0.1)]
     rows = pl.LazyFrame({"text": answers, "logprob_sum": p, "mean_logprob": p, "sample_index": [0, 1, 2]}).with_columns(
         run=pl.lit("r"), prompt_id=pl.lit("q"), choice_index=0, unscored_tokens=0

@@ -1,4 +1,4 @@
-"""Several answers to one prompt: by hand, and against a slow and obvious reference."""
+"""Scores of several answers to one prompt: by hand, and against a slow reference."""
 
 from __future__ import annotations
 
@@ -101,21 +101,21 @@ def test_numbers_by_hand() -> None:
 
 
 def test_underflowing_probabilities_keep_their_shares() -> None:
-    """E^-2000 and a third of it are 3/4 and 1/4, though both are 0.0 as floats."""
+    """The shares of e^-2000 and a third of it are 3/4 and 1/4, though both are 0.0 as floats."""
     row = scored(answers(("x", -2000.0), ("y", -2000.0 - math.log(3))), clusters="text")
 
     assert row["semantic_entropy"] == pytest.approx(entropy_of({"x": 3, "y": 1}))
 
 
-def test_one_sample_says_nothing_of_agreement_in_meaning() -> None:
-    """Ln 1 is 0: the negentropy of one answer is null; its entropy is 0."""
+def test_one_sample_has_no_negentropy() -> None:
+    """The entropy of one answer is 0, and its negentropy is null, because ln 1 = 0."""
     row = scored(answers(("x", -1.0)))
 
     assert (row["semantic_entropy"], row["semantic_negentropy"], row["semantic_negentropy_discrete"]) == (0, None, None)
 
 
 def test_equal_votes_go_to_the_likelier() -> None:
-    """One vote each: the likelier answer is the majority; of equally likely ones the first."""
+    """With one vote each, the likelier answer is the majority; of equally likely ones, the first."""
     assert scored(answers(("x", -2.0), ("y", -1.0)))["majority"] == "y"
     assert scored(answers(("y", -1.0), ("x", -1.0)))["majority"] == "y"
 
@@ -128,7 +128,7 @@ def test_texts_alike_but_for_form_are_one_cluster() -> None:
 
 
 def test_a_function_judges_each_prompt_once() -> None:
-    """It is given a prompt's texts in order of samples, without nulls, and its clusters are used."""
+    """The function is given the texts of a prompt in the order of samples, without nulls."""
     given: list[list[str]] = []
 
     def first_letters(texts: list[str]) -> list[str]:
@@ -142,14 +142,14 @@ def test_a_function_judges_each_prompt_once() -> None:
     assert (row["clusters"], row["majority"], row["unclustered_samples"]) == (2, "a", 1)
 
 
-def test_a_function_that_forgets_a_text_is_told() -> None:
+def test_a_function_with_too_few_clusters_is_an_error() -> None:
     """Fewer clusters than texts is an error that names the prompt."""
     with pytest.raises(ValueError, match="1 for 2 texts"):
         scored(answers(("a", -1.0), ("b", -1.0)), clusters=lambda _: ["x"])
 
 
 def test_repeated_runs_are_samples_of_one_prompt() -> None:
-    """By prompt_id alone, answers of two runs are taken together, each in the cluster it was given."""
+    """With `by` prompt_id alone, the answers of two runs are samples of one prompt."""
     rows = pl.concat([answers(("a", -1.0), run="r"), answers(("b", -1.0), run="s")])
     row = scored(rows, by=["prompt_id"], clusters=lambda texts: texts)
 
@@ -157,7 +157,7 @@ def test_repeated_runs_are_samples_of_one_prompt() -> None:
 
 
 def test_prompts_are_kept_apart_and_lazy() -> None:
-    """Each prompt has its row, one whose id is null too; both engines agree."""
+    """Each prompt has a row, also one with a null id; both engines agree."""
     rows = pl.concat(
         [answers(("a", -1.0), ("b", -2.0)), answers(("a", -1.0), prompt="q"), answers(("c", None), prompt=None)]
     )

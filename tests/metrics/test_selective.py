@@ -1,9 +1,10 @@
-"""Telling right from wrong: areas, curves, thresholds: by hand, against scikit-learn and slow references, ties."""
+"""Ranking and selective prediction: by hand, against scikit-learn and slow references, with ties."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,7 @@ CONFIDENCES = st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]) | st.floats(0, 1)
 PAIRS = st.lists(st.tuples(CONFIDENCES, st.booleans()), min_size=1, max_size=50)
 AREAS = [ls.auroc(), ls.auprc(), ls.auprc(positive=False).alias("auprc_wrong"), ls.aurc(), ls.excess_aurc(), ls.augrc()]
 EVERY = [*AREAS, ls.coverage_at_risk(risk=0.3), ls.threshold_at_risk(risk=0.3)]
-HONESTY = [ls.ece(), ls.ace(), ls.mce(), ls.brier(), ls.nll(), ls.accuracy(), ls.judged(), ls.unjudged()]
+CALIBRATION = [ls.ece(), ls.ace(), ls.mce(), ls.brier(), ls.nll(), ls.accuracy(), ls.judged(), ls.unjudged()]
 
 
 def frame_of(pairs: list[tuple[float | None, bool | None]]) -> pl.DataFrame:
@@ -30,7 +31,7 @@ def frame_of(pairs: list[tuple[float | None, bool | None]]) -> pl.DataFrame:
 
 
 def graded(count: int, *, seed: int = 0) -> pl.DataFrame:
-    """Answers of a confidence on a coarse grid, right as often as it says, some without a confidence or a truth."""
+    """Answers with calibrated confidences rounded to 0.01, some without a confidence or a truth."""
     generator = np.random.default_rng(seed)
     confidence = generator.uniform(size=count).round(2)
     frame = pl.DataFrame({"confidence": confidence, "correct": generator.uniform(size=count) < confidence})
@@ -41,7 +42,7 @@ def graded(count: int, *, seed: int = 0) -> pl.DataFrame:
 
 
 def slow_curve(pairs: list[tuple[float, bool]]) -> list[tuple[float, int, int]]:
-    """Threshold, rows at least as sure, errors among them: counted afresh for every row."""
+    """For each row: its confidence, the rows with at least that confidence, the errors among them."""
     return [(c, sum(o >= c for o, _ in pairs), sum(o >= c and not y for o, y in pairs)) for c, _ in pairs]
 
 
@@ -60,7 +61,7 @@ def test_roc_and_precision_against_scikit_learn(pairs: list[tuple[float, bool]])
 @settings(max_examples=60)
 @given(PAIRS)
 def test_risk_areas_against_their_definitions(pairs: list[tuple[float, bool]]) -> None:
-    """AURC is the mean risk over thresholds, E-AURC that above the best order, AUGRC the area under the polygon."""
+    """AURC is the mean risk over thresholds, E-AURC its excess over the best order, AUGRC the area of the polygon."""
     count, right = len(pairs), sum(y for _, y in pairs)
     curve = slow_curve(pairs)
     aurc = math.fsum(errors / accepted for _, accepted, errors in curve) / count
@@ -75,7 +76,7 @@ def test_risk_areas_against_their_definitions(pairs: list[tuple[float, bool]]) -
 @settings(max_examples=60)
 @given(PAIRS)
 def test_bounds(pairs: list[tuple[float, bool]]) -> None:
-    """AURC is between the best order's and 1, E-AURC is not negative, AUGRC is at most a half."""
+    """AURC is between that of the best order and 1, E-AURC is not negative, AUGRC is within its bound."""
     wrong = 1 - sum(y for _, y in pairs) / len(pairs)
     aurc, excess, augrc = frame_of(list(pairs)).select(ls.aurc(), ls.excess_aurc(), ls.augrc()).row(0)
 
@@ -86,7 +87,7 @@ def test_bounds(pairs: list[tuple[float, bool]]) -> None:
 
 @settings(max_examples=60)
 @given(PAIRS)
-def test_augrc_is_what_the_paper_says(pairs: list[tuple[float, bool]]) -> None:
+def test_augrc_by_the_formula_of_the_paper(pairs: list[tuple[float, bool]]) -> None:
     """AUGRC = (1 - AUROC) a (1 - a) + (1 - a)^2 / 2, with a the accuracy."""
     auroc, augrc, a = frame_of(list(pairs)).select(ls.auroc(), ls.augrc(), ls.accuracy()).row(0)
     missed = 0.0 if auroc is None else (1 - auroc) * a * (1 - a)
@@ -154,7 +155,7 @@ def test_all_right_and_all_wrong() -> None:
 
 
 def test_tables_by_group() -> None:
-    """With `by`, each group has the rows that it has alone; a group without a judged row is there."""
+    """With `by`, each group has the rows that it has alone, also a group without a judged row."""
     frames = [graded(60, seed=seed).with_columns(run=pl.lit(f"run {seed}")) for seed in range(2)]
     frames.append(frame_of([(None, True)]).with_columns(run=pl.lit("run 2")))
     frame = pl.concat(frames)
@@ -165,9 +166,9 @@ def test_tables_by_group() -> None:
 
 
 def test_together_and_in_groups_as_alone() -> None:
-    """Any two metrics in one query, in any engine, by group or not, are what each is alone."""
+    """Metrics in one query have the values of each alone, for every pair, in both engines, by group or not."""
     frame = graded(300).with_columns(group=pl.Series([0, 1, 2] * 100))
-    every = [*EVERY, *HONESTY]
+    every = [*EVERY, *CALIBRATION]
     alone = {metric.meta.output_name(): frame.select(metric).item() for metric in every}
     apart = {
         metric.meta.output_name(): [
@@ -186,7 +187,7 @@ def test_together_and_in_groups_as_alone() -> None:
 
 
 def test_wrong_input_is_an_error() -> None:
-    """What is no probability, no error rate and no threshold is said."""
+    """Invalid confidences, error rates and thresholds are errors."""
     frame = frame_of([(0.5, True), (1.5, False)])
     for metric in EVERY:
         with pytest.raises(ValueError, match=r"1\.5 at row 1 is not a probability"):
@@ -212,7 +213,7 @@ def test_guarantee_by_hand() -> None:
 
 
 def test_guarantee_holds() -> None:
-    """Over 300 draws, the true risk above the chosen threshold is over the target no more often than promised."""
+    """Over 300 draws, the true risk at the chosen threshold exceeds the target at most as often as `failure` allows."""
     generator = np.random.default_rng(0)
     failures = chosen = 0
     for _ in range(300):
@@ -237,7 +238,7 @@ def test_lazy_rows_have_the_same_guarantee() -> None:
 
 def test_guarantee_wants_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without SciPy the error names the extra that brings it."""
-    monkeypatch.setitem(__import__("sys").modules, "scipy.stats", None)
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
     with pytest.raises(ImportError, match=r"pip install 'logprob-store\[analysis\]'"):
         guaranteed_threshold(frame_of([(0.9, True)]), risk=0.5)
 

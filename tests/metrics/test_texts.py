@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import logprob_store as ls
-from logprob_store.metrics.given.alignment import asked_texts, token_sizes
+from logprob_store.metrics.given.alignment import asked_texts, token_lengths
 
 
 def scored(text: str, pieces: list[tuple[str | None, float | None]], *, first: int = 0) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def scored(text: str, pieces: list[tuple[str | None, float | None]], *, first: i
 
 
 def test_by_token_byte_and_word() -> None:
-    """2 + 4 bits over " you" and " all": 3 bits a token, 6 / 8 a byte, 3 a word."""
+    """2 + 4 bits for " you" and " all": 3 bits per token, 6 / 8 per byte, 3 per word."""
     row = scored("Hi you all", [("Hi", None), (" you", log(1 / 4)), (" all", log(1 / 16))])
 
     assert (row["scored_tokens"], row["scored_bytes"], row["scored_words"]) == (2, 8, 2)
@@ -42,14 +42,14 @@ def test_by_token_byte_and_word() -> None:
 
 
 def test_a_begin_of_text_token_is_neither_scored_nor_measured() -> None:
-    """With it, the text's own first token has a logprob, and all its bytes count."""
+    """After a begin-of-text token, the first token of the text has a logprob, and all its bytes count."""
     row = scored("Hi you", [("<s>", None), ("Hi", log(1 / 4)), (" you", log(1 / 4))])
 
     assert (row["scored_tokens"], row["unscored_tokens"], row["scored_bytes"], row["scored_words"]) == (2, 0, 6, 2)
 
 
 def test_a_first_token_without_a_row_is_unscored_all_the_same() -> None:
-    """Servers such as vLLM leave it out; the counts are those of a server that sends it with null."""
+    """Servers such as vLLM send no row for the first token; the counts equal those with a null."""
     echoed = scored("Hi you", [("Hi", None), (" you", log(1 / 4))])
     left_out = scored("Hi you", [(" you", log(1 / 4))], first=1)
 
@@ -58,7 +58,7 @@ def test_a_first_token_without_a_row_is_unscored_all_the_same() -> None:
 
 
 def test_bytes_are_bytes() -> None:
-    """é has three bytes, two characters and is one word."""
+    """A space and é are three bytes and one word."""
     row = scored("a é", [("a", None), (" é", log(1 / 8))])
 
     assert (row["scored_bytes"], row["scored_words"]) == (3, 1)
@@ -66,7 +66,7 @@ def test_bytes_are_bytes() -> None:
 
 
 def test_tokens_that_spell_something_else_have_no_length() -> None:
-    """Perplexity by token is known, what is by byte or word is not."""
+    """The perplexity per token is known; the lengths and what is divided by them are null."""
     row = scored("Hi you", [("token_id:1", None), ("token_id:2", log(1 / 4))])
 
     assert row["perplexity"] == pytest.approx(4)
@@ -74,7 +74,7 @@ def test_tokens_that_spell_something_else_have_no_length() -> None:
 
 
 def test_nothing_scored_is_null() -> None:
-    """A text of one token has no score, and that is no perplexity of 1."""
+    """A text without a scored token has null scores, not a perplexity of 1."""
     row = scored("Hi", [("Hi", None)])
 
     assert (row["scored_tokens"], row["unscored_tokens"]) == (0, 1)
@@ -82,7 +82,7 @@ def test_nothing_scored_is_null() -> None:
 
 
 def test_a_corpus_is_a_ratio_of_sums() -> None:
-    """1 bit for 1 byte and 1 bit for 7 bytes: 2 / 8, not the mean of 1 and 1 / 7; rows without lengths are left out."""
+    """1 bit for 1 byte and 1 bit for 7 bytes: 2 / 8, not the mean of 1 and 1 / 7. Rows without lengths are left out."""
     rows = pl.DataFrame(
         {"logprob_sum": [-log(2), -log(2), -99.0], "scored_bytes": [1, 7, None], "scored_words": [1, 1, 9]}
     )
@@ -92,7 +92,7 @@ def test_a_corpus_is_a_ratio_of_sums() -> None:
 
 
 def test_no_bytes_are_null() -> None:
-    """Nothing divided by nothing is no number."""
+    """No bytes give null."""
     rows = pl.DataFrame(
         {"logprob_sum": [None, 0.0], "scored_bytes": [3, 0]}, schema_overrides={"logprob_sum": pl.Float64}
     )
@@ -101,7 +101,7 @@ def test_no_bytes_are_null() -> None:
 
 
 def test_chats_and_strange_messages_are_left_out() -> None:
-    """Only a text or a text with continuations was scored; what an import holds is not looked into."""
+    """Messages of any other form than a text, or a text with continuations, are left out."""
     messages = ['[{"role":"user","content":"Hi"}]', '{"contents":[]}', None, '"a\\u00e9\\n"', "7"]
 
     assert asked_texts(pl.LazyFrame({"messages": messages})).select("context").collect().rows() == [("aé\n",)]
@@ -122,33 +122,33 @@ def test_chats_and_strange_messages_are_left_out() -> None:
         ([], "", []),
     ],
 )
-def test_sizes_of_tokens(tokens: list[str | None], text: str, sizes: list[int | None]) -> None:
-    """What is known is as long as it is; what is not has what is left, in its last token."""
-    assert token_sizes(tokens, [None] * len(tokens), text) == sizes
+def test_lengths_of_tokens(tokens: list[str | None], text: str, sizes: list[int | None]) -> None:
+    """Known tokens have their own length; the last of the unknown tokens between them has the rest."""
+    assert token_lengths(tokens, [None] * len(tokens), text) == sizes
 
 
 def test_bytes_of_the_wire_come_first() -> None:
-    """A token's string may lie; its bytes do not."""
-    assert token_sizes(["\ufffd", "\ufffd"], [b"\xf0\x9f", b"\x92\x99"], "💙") == [2, 2]
+    """The bytes of a token count, not its string."""
+    assert token_lengths(["\ufffd", "\ufffd"], [b"\xf0\x9f", b"\x92\x99"], "💙") == [2, 2]
 
 
 def test_a_missing_first_token() -> None:
-    """Only who says that it is missing may leave it out, and not where the next one's length is not known."""
-    assert token_sizes(["b"], [None], "ab", cut=True) == [1]
-    assert token_sizes(["\ufffd", "b"], [None] * 2, "a💙b", cut=True) == [None, None]
+    """The first token may be missing with `first_missing`, unless the next token's bytes are unknown."""
+    assert token_lengths(["b"], [None], "ab", first_missing=True) == [1]
+    assert token_lengths(["\ufffd", "b"], [None] * 2, "a💙b", first_missing=True) == [None, None]
 
 
 @pytest.mark.parametrize(
     ("tokens", "text", "sizes"),
     [
-        # a begin-of-text token before a heart in two tokens, whose bytes nobody gave
+        # a begin-of-text token before a heart in two tokens, whose bytes are unknown
         (["<s>", "\ufffd", "\ufffd!"], "💙!", [3, 0, 5]),
         # the last "b" is the third token's, as its string shows
         (["b", "\ufffd", "\ufffdbb", "!"], "b💙bb!", [1, 0, 6, 1]),
-        # the text begins with the token that would have to be in front of it: nobody knows
+        # "a" is found at byte 1, so byte 0 has no token
         (["a", "a\ufffd", "\ufffdab"], "aaéaab", [None, None, None]),
     ],
 )
 def test_lost_bytes_lie_between_their_neighbours(tokens: list[str], text: str, sizes: list[int | None]) -> None:
-    """A token that splits a character has what is left between the tokens that are known."""
-    assert token_sizes(tokens, [None] * len(tokens), text) == sizes
+    """Tokens whose bytes are lost have the bytes between the tokens around them."""
+    assert token_lengths(tokens, [None] * len(tokens), text) == sizes

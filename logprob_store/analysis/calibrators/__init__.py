@@ -1,1 +1,1 @@
-"""Calibrators: from a confidence to the chance of being right; fitted once, saved as JSON, applied as an expression."""
+"""Calibrators: maps from a confidence to the chance of being right, fitted on judged answers and saved as JSON."""

@@ -1,8 +1,7 @@
-"""Which runs a calibrator is for, and the scores of a store with their calibrated column.
+"""The scores of a store with their calibrated column, and the runs that a calibrator is meant for.
 
-A calibrator learns how far one model's confidence in one kind of answer can be trusted. Of another model, template or
-temperature it says nothing, so each row is marked with whether its run is like those it was fitted on. Leaves out
-fitting and files.
+A calibrator learns how far the confidence of one model in one kind of answer can be trusted. It says nothing about
+another model, template or temperature, so each row is marked with whether its run is like those it was fitted on.
 """
 
 from __future__ import annotations
@@ -18,54 +17,57 @@ if TYPE_CHECKING:
     from logprob_store.analysis.calibrators.calibrator import Calibrator
     from logprob_store.analysis.opened_store import Store
 
-# What a job can change without changing how its answers come about.
+# Settings of a job that do not change its answers.
 _WITHOUT_EFFECT: Final = frozenset(
     {"model.samples", "model.top_logprobs", "model.logprobs", "prompts.id", "prompts.keep"}
 )
 
 
 def calibrated_scores(store: Store, calibrator: Calibrator) -> pl.LazyFrame:
-    """The store's scores with `calibrated`, the chance of being right, and `calibration_fits`.
+    """The scores of a store with `calibrated`, the chance of being right, and `calibration_fits`.
 
-    `calibration_fits` is whether the run's job and model are those of a run that the calibrator was fitted on; null if
-    it does not say, having been fitted on a frame. Where it is false, `calibrated` is a guess; `differences` says why.
+    `calibration_fits` says whether the job and model of the run are those of a run that the calibrator was fitted on;
+    where it is false, `calibrated` is a guess. It is null where the calibrator was fitted without a store.
 
     Raises:
-        ValueError: when collected, if the scores have a confidence that is none.
+        InputError: the scores lack the column that the calibrator was fitted on.
+        ValueError: when collected, a confidence is not a probability.
     """
     return with_calibrated(store.scores(), store, calibrator)
 
 
 def with_calibrated(rows: pl.LazyFrame, store: Store, calibrator: Calibrator) -> pl.LazyFrame:
-    """Rows of the store's runs with `calibrated` and `calibration_fits`, as `calibrated_scores` has them.
+    """The rows, which are of runs of the store, with `calibrated` and `calibration_fits`, as in `calibrated_scores`.
 
     Raises:
-        InputError: the rows have no column of the name that the calibrator was fitted on.
+        InputError: the rows lack the column that the calibrator was fitted on.
     """
     wanted = calibrator.fitted_on.confidence
     if wanted not in rows.collect_schema():
         raise InputError(f"the calibrator maps {wanted!r}, which these rows do not have")
-    unlike = differences(calibrator, store)
+    different = differences(calibrator, store)
     known = bool(calibrator.fitted_on.runs)
-    fits = ~pl.col("run").is_in(sorted(unlike)) if known else pl.lit(None, pl.Boolean)
+    fits = ~pl.col("run").is_in(sorted(different)) if known else pl.lit(None, pl.Boolean)
     return rows.with_columns(calibrator.expr(), fits.alias("calibration_fits"))
 
 
 def differences(calibrator: Calibrator, store: Store) -> dict[str, list[str]]:
-    """For each run of the store that is unlike all that the calibrator was fitted on: what differs from the nearest.
+    """What differs in each run of the store that is unlike every run the calibrator was fitted on.
 
-    Empty where all are alike, and where the calibrator was fitted on a frame and does not say.
+    Returns:
+        By the name of the run, one line per difference from the most similar of these runs. Empty where all runs are
+        like one of them, and where the calibrator was fitted without a store.
     """
-    found = {}
+    changes_by_run = {}
     for run in fitted_runs(store) if calibrator.fitted_on.runs else []:
-        nearest = min((_differing(run, other) for other in calibrator.fitted_on.runs), key=len)
-        if nearest:
-            found[run.run] = nearest
-    return found
+        fewest = min((_changed_settings(run, other) for other in calibrator.fitted_on.runs), key=len)
+        if fewest:
+            changes_by_run[run.run] = fewest
+    return changes_by_run
 
 
 def fitted_runs(store: Store) -> list[FittedRun]:
-    """The runs of a store, with what shaped their answers."""
+    """The runs of a store, each with the settings and models that determined its answers."""
     asked = store.completions.select("run", "model").unique().drop_nulls().sort("run", "model").collect()
     models: dict[str, list[str]] = {}
     for run, model in asked.iter_rows():
@@ -82,8 +84,8 @@ def fitted_runs(store: Store) -> list[FittedRun]:
     ]
 
 
-def _differing(run: FittedRun, other: FittedRun) -> list[str]:
-    """What of the two runs' settings and models is not the same."""
+def _changed_settings(run: FittedRun, other: FittedRun) -> list[str]:
+    """One line for each setting, and for the models, that differ between two runs."""
     names = sorted({*run.settings, *other.settings})
     changed = [
         f"{name}: {run.settings.get(name)!r}, fitted on {other.settings.get(name)!r}"

@@ -1,7 +1,4 @@
-"""What a fitted calibrator is: a few numbers, the expression they make, and on what they were fitted.
-
-Leaves out fitting (`fitting`), files (`saved`), and which runs it is for (`applying`).
-"""
+"""A fitted calibrator: its parameters, the expression that applies them, and the rows it was fitted on."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 import msgspec
 import polars as pl
 
-from logprob_store.metrics.truth.pairs import as_probability
+from logprob_store.metrics.truth.checks import as_probability
 
 if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column
@@ -23,11 +20,11 @@ METHODS: Final = get_args(Method)
 CALIBRATOR_VERSION: Final = 1
 
 CLIP: Final = 1e-6
-"""Confidences are kept in [CLIP, 1 - CLIP] before the logit, which is infinite at 0 and 1."""
+"""Confidences are clipped to [CLIP, 1 - CLIP] before the logit, which is infinite at 0 and 1."""
 
 
 class FittedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A run whose answers went in: its name, what shaped its answers, and the models that were asked."""
+    """A run whose answers a calibrator was fitted on, with the settings and models that determined them."""
 
     run: str
     run_id: str
@@ -37,9 +34,20 @@ class FittedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FittedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rows a calibrator was fitted on.
+    """The rows that a calibrator was fitted on.
 
-    `digest` is the sha256 of their confidences and truths, in an order of their own: the same rows give the same.
+    Attributes:
+        rows: the judged rows.
+        right: the right answers among them.
+        unjudged: the rows left out, with a null confidence or truth.
+        confidence: the name of the column of confidences.
+        correct: the name of the column of truths.
+        groups: the names of the columns whose groups were kept together.
+        digest: sha256 of the sorted confidences and truths, so the order of rows does not change it.
+        store: the path of the store; None where `calibrate` was given none.
+        runs: the runs of the store.
+        fitted_at: the time that `calibrate` was given.
+        software: the versions of logprob-store and scikit-learn.
     """
 
     rows: int
@@ -58,10 +66,21 @@ class FittedOn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Calibrator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A fitted map from a confidence to the chance of being right.
 
-    `parameters` by method, c the confidence and x = ln(c / (1 - c)) its logit, with c kept in [clip, 1 - clip]:
-    `isotonic`: x and y, knots to interpolate between, constant outside; `platt`: 1 / (1 + exp(-(slope x + intercept)));
-    `temperature`: 1 / (1 + exp(-x / temperature)). `before` and `after` are metrics of the confidence as it was and as
-    cross-fitted calibrators make it: each row by one that was fitted without it, in `folds` folds.
+    The map by method, with confidence c and x = ln(c / (1 - c)) its logit, c clipped to [clip, 1 - clip]:
+
+    - "isotonic": linear interpolation between the knots `x` and `y`, constant outside
+    - "platt": 1 / (1 + exp(-(slope x + intercept)))
+    - "temperature": 1 / (1 + exp(-x / temperature))
+
+    Attributes:
+        method: "isotonic", "platt" or "temperature".
+        parameters: the numbers of the map, by name.
+        before: metrics of the confidence as it was, by name.
+        after: the same metrics of the calibrated confidence, cross-fitted: each row by a calibrator fitted without it.
+        folds: the number of folds of the cross-fitting.
+        seed: the seed of the folds.
+        fitted_on: the rows it was fitted on.
+        calibrator_version: the version of the file format.
     """
 
     method: Method
@@ -74,13 +93,13 @@ class Calibrator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibrator_version: int = CALIBRATOR_VERSION
 
     def expr(self, column: Column | None = None) -> pl.Expr:
-        """The calibrated probability, in [0, 1], as an expression named `calibrated`; null where the confidence is.
+        """The calibrated probability as an expression named `calibrated`, in [0, 1]; null where the confidence is null.
 
         Args:
-            column: the confidence; by default the column of the name it was fitted with.
+            column: the confidence; by default the column with the name that it was fitted on.
 
         Raises:
-            ValueError: when evaluated, a confidence that is no probability.
+            ValueError: when evaluated, a confidence is not a probability.
 
         A temperature of 2 halves the logit: ln(0.8 / 0.2) = ln 4 becomes ln 2, which is 2/3:
 
@@ -93,7 +112,7 @@ class Calibrator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         numbers = self.parameters
         match self.method:
             case "isotonic":
-                mapped = _interpolated(c, _list(numbers["x"]), _list(numbers["y"]))
+                mapped = _interpolated(c, _knots(numbers["x"]), _knots(numbers["y"]))
             case "platt":
                 mapped = _logistic(_number(numbers["slope"]) * logit(c, numbers) + _number(numbers["intercept"]))
             case "temperature":
@@ -101,12 +120,15 @@ class Calibrator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return mapped.clip(0.0, 1.0).alias("calibrated")
 
     def describe(self) -> str:
-        """What it is and on what it was fitted, in a few lines."""
+        """A few lines: the method, the rows it was fitted on, and the figures before and after."""
         source = self.fitted_on
         runs = f", runs {', '.join(run.run for run in source.runs)}" if source.runs else ""
         where = f"{source.store}{runs}" if source.store else "a frame"
         when = f" at {source.fitted_at:%Y-%m-%d %H:%M}" if source.fitted_at else ""
-        changes = [f"{name} {_short(value)} -> {_short(self.after.get(name))}" for name, value in self.before.items()]
+        changes = [
+            f"{name} {_four_digits(value)} -> {_four_digits(self.after.get(name))}"
+            for name, value in self.before.items()
+        ]
         slope = self.parameters.get("slope", 1.0)
         falls = isinstance(slope, float) and slope < 0
         return (
@@ -129,16 +151,16 @@ def _logistic(x: pl.Expr) -> pl.Expr:
 
 
 def _interpolated(c: pl.Expr, x: list[float], y: list[float]) -> pl.Expr:
-    """Straight lines between the knots, constant outside them."""
+    """Linear interpolation between the knots, constant outside them."""
     if len(x) == 1:
         return c * 0.0 + y[0]
     inside = c.clip(x[0], x[-1])
-    right = pl.lit(pl.Series(x[1:-1], dtype=pl.Float64)).search_sorted(inside, side="right")
+    segment = pl.lit(pl.Series(x[1:-1], dtype=pl.Float64)).search_sorted(inside, side="right")
     widths, rises = ([b - a for a, b in pairwise(knots)] for knots in (x, y))
     start, width, level, rise = (
-        pl.lit(pl.Series(knots, dtype=pl.Float64)).gather(right) for knots in (x[:-1], widths, y[:-1], rises)
+        pl.lit(pl.Series(knots, dtype=pl.Float64)).gather(segment) for knots in (x[:-1], widths, y[:-1], rises)
     )
-    # divided before it is multiplied: a slope overflows between knots that are almost one
+    # Divided before multiplied: the slope between almost equal knots overflows.
     return level + rise * ((inside - start) / width)
 
 
@@ -148,9 +170,9 @@ def _number(value: float | list[float]) -> float:
     return value
 
 
-def _list(value: float | list[float]) -> list[float]:
+def _knots(value: float | list[float]) -> list[float]:
     return value if isinstance(value, list) else [value]
 
 
-def _short(value: float | None) -> str:
+def _four_digits(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"

@@ -1,7 +1,7 @@
-"""Which answers are right: the truth from a file or from a column that the prompts kept, beside the scores.
+"""Whether answers are right: the truth from a file, or from a column kept with the prompts, beside the scores.
 
-Leaves out what is made of it (`logprob_store.metrics`), and any judgement finer than equal texts: for that, write a
-file. Rows are in the order of their keys, so that what is drawn from them by a seed is the same each time.
+Texts are compared for equality only; put any finer judgement into a file. Rows are sorted by their keys, so that a seed
+draws the same rows every time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from logprob_store.analysis.opened_store import Store
 
-_OURS: Final = frozenset({"run", "prompt_id", "prompt_index", "messages"})
+_STORE_COLUMNS: Final = frozenset({"run", "prompt_id", "prompt_index", "messages"})
 _READERS: Final[dict[str, Callable[[Path], pl.DataFrame]]] = {
     ".parquet": pl.read_parquet,
     ".csv": pl.read_csv,
@@ -29,22 +29,22 @@ _READERS: Final[dict[str, Callable[[Path], pl.DataFrame]]] = {
 
 
 def same_text(answer: pl.Expr, expected: pl.Expr) -> pl.Expr:
-    r"""Whether two texts are the same but for white space around them and the case of letters; null where one is.
+    r"""Whether two texts are equal, ignoring white space around them and case; null where either is null.
 
     >>> frame = pl.DataFrame({"text": [" Paris\n", "paris", "Paris, France"], "expected": "Paris"})
     >>> frame.select(same_text(pl.col("text"), pl.col("expected"))).to_series().to_list()
     [True, True, False]
     """
-    return _plain(answer) == _plain(expected)
+    return _without_form(answer) == _without_form(expected)
 
 
 def with_expected(store: Store, column: str) -> pl.DataFrame:
-    """The store's scores with `correct`: whether the text is `same_text` as a column that the job's prompts kept.
+    """The scores of a store with `correct`: whether the text equals a column kept with the prompts (`same_text`).
 
     Raises:
-        InputError: no prompt has such a column; the message lists those there are.
+        InputError: no such column was kept with the prompts; the message lists those that were.
     """
-    names = [name for name in store.prompts.collect_schema().names() if name not in _OURS]
+    names = [name for name in store.prompts.collect_schema().names() if name not in _STORE_COLUMNS]
     if column not in names:
         listed = ", ".join(names) or "none: name them in the job's prompts.keep"
         raise InputError(f"no column {column!r} was kept with the prompts; there are: {listed}")
@@ -55,24 +55,26 @@ def with_expected(store: Store, column: str) -> pl.DataFrame:
 
 
 def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
-    """The store's scores with `correct`, from a .parquet, .csv, .json or .jsonl file of truths.
+    """The scores of a store with `correct`, from a .parquet, .csv, .json or .jsonl file of truths.
 
-    The file has a `completion_id` or a `prompt_id`, and a `run` where they differ by run. `column` says whether the
-    answer is right (true and false, 1 and 0), or, if it is text, what the answer should be (`same_text`). Answers that
-    the file does not name have a null.
+    Args:
+        store: the store.
+        path: a file with `completion_id` or `prompt_id`, and `run` where the truth differs by run.
+        column: the column of the file that says whether the answer is right (true and false, 1 and 0), or a column of
+            texts that the answer should equal (`same_text`). Answers that the file does not name get null.
 
     Raises:
-        InputError: the file cannot be read, lacks the columns, names one answer twice, or none of the store's.
+        InputError: the file cannot be read, lacks the columns, names an answer twice, or names none of the store.
     """
-    truths = _read(path)
-    ids = [name for name in ("completion_id", "prompt_id") if name in truths.columns][:1]
-    if not ids or column not in truths.columns:
+    truths = _read_truths(path)
+    id_columns = [name for name in ("completion_id", "prompt_id") if name in truths.columns][:1]
+    if not id_columns or column not in truths.columns:
         raise InputError(
             f"{path} has the columns {', '.join(truths.columns)}; it takes completion_id or prompt_id, and {column}"
         )
-    keys = [*(["run"] if "run" in truths.columns else []), *ids]
-    as_ours = [pl.col(name).cast(pl.Int64 if name == "completion_id" else pl.String) for name in keys]
-    truths = truths.select(*as_ours, pl.col(column).alias("__truth")).drop_nulls("__truth")
+    keys = [*(["run"] if "run" in truths.columns else []), *id_columns]
+    key_columns = [pl.col(name).cast(pl.Int64 if name == "completion_id" else pl.String) for name in keys]
+    truths = truths.select(*key_columns, pl.col(column).alias("__truth")).drop_nulls("__truth")
     if truths.select(pl.struct(keys).is_duplicated().any()).item():
         first = truths.filter(pl.struct(keys).is_duplicated()).row(0, named=True)
         raise InputError(
@@ -86,11 +88,11 @@ def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
     return scores.with_columns(correct=right).drop("__truth")
 
 
-def _plain(text: pl.Expr) -> pl.Expr:
+def _without_form(text: pl.Expr) -> pl.Expr:
     return text.str.strip_chars().str.to_lowercase()
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _read_truths(path: Path) -> pl.DataFrame:
     if path.suffix not in _READERS:
         raise InputError(f"{path}: the name must end in one of {', '.join(_READERS)}")
     try:

@@ -1,7 +1,4 @@
-"""Calibrators beside the store, `STORE/calibration/<name>.json`: numbers and where they come from, never code.
-
-Leaves out fitting and applying.
-"""
+"""Calibrator files beside the store, `STORE/calibration/<name>.json`: numbers and their provenance, never code."""
 
 from __future__ import annotations
 
@@ -26,13 +23,27 @@ _PARAMETERS: Final = {
 
 
 def save_calibrator(calibrator: Calibrator, store: str | Path, name: str) -> Path:
-    """Write a calibrator beside a store, over one of the same name; returns the file.
+    """Write a calibrator beside a store, replacing one of the same name.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        InputError: a name that is not of letters, digits, '.', '_' and '-'.
-        DiskError: it cannot be written.
+        InputError: the name has other characters than letters, digits, '.', '_' and '-', or begins with '.'.
+        DiskError: the file cannot be written.
+
+    What is loaded equals what was saved:
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from logprob_store.analysis.calibrators.calibrator import FittedOn
+    >>> rows = FittedOn(20, 10, 0, "confidence", "correct", [], "", None, [], None, "")
+    >>> calibrator = Calibrator("temperature", {"temperature": 2.0, "clip": 1e-6}, {}, {}, 5, 0, rows)
+    >>> with TemporaryDirectory() as store:
+    ...     path = save_calibrator(calibrator, store, "nightly")
+    ...     path.name, load_calibrator(store, "nightly") == calibrator
+    ('nightly.json', True)
     """
-    path = _path(store, name)
+    path = _calibrator_path(store, name)
     try:
         make_folder(path.parent)
         replace_file(path, msgspec.json.format(msgspec.json.encode(calibrator), indent=1) + b"\n")
@@ -45,23 +56,23 @@ def load_calibrator(store: str | Path, name: str) -> Calibrator:
     """Read a calibrator that was saved beside a store.
 
     Raises:
-        InputError: there is none of that name; the message lists those there are.
-        StoreError: the file is damaged, or of another version.
+        InputError: there is none of that name; the message lists those that exist.
+        StoreError: the file is damaged, or has another version.
     """
-    path = _path(store, name)
+    path = _calibrator_path(store, name)
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         listed = ", ".join(calibrator_names(store)) or "none yet; `logprobs calibrate STORE --save NAME` makes one"
         raise InputError(f"no calibrator {name!r} in {path.parent}; there are: {listed}") from None
     try:
-        found = msgspec.json.decode(raw, type=_Versioned).calibrator_version
-        if found != CALIBRATOR_VERSION:
+        version = msgspec.json.decode(raw, type=_Versioned).calibrator_version
+        if version != CALIBRATOR_VERSION:
             raise StoreError(
-                f"{path} has calibrator version {found}, this logprob-store reads {CALIBRATOR_VERSION}: fit it again"
+                f"{path} has calibrator version {version}, this logprob-store reads {CALIBRATOR_VERSION}: fit it again"
             )
         calibrator = msgspec.json.decode(raw, type=Calibrator)
-        _check(calibrator)
+        _check_parameters(calibrator)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise StoreError(
             f"{path} is damaged: {error}. Fit it again with `logprobs calibrate --save {name}`."
@@ -74,14 +85,14 @@ def calibrator_names(store: str | Path) -> list[str]:
     return sorted(path.stem for path in (Path(store) / "calibration").glob("*.json") if _NAME.fullmatch(path.stem))
 
 
-def _path(store: str | Path, name: str) -> Path:
+def _calibrator_path(store: str | Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise InputError(f"calibrator name {name!r}: use letters, digits, '.', '_' and '-', not beginning with '.'")
     return Path(store) / "calibration" / f"{name}.json"
 
 
-def _check(calibrator: Calibrator) -> None:
-    """Parameters that the method can work with.
+def _check_parameters(calibrator: Calibrator) -> None:
+    """Check that the parameters are those of the method.
 
     Raises:
         ValueError: they are not.

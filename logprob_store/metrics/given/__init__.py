@@ -1,1 +1,1 @@
-"""Metrics of text that was given and not written: scored texts and candidates."""
+"""Metrics of given text: candidates to choose from, and perplexities of whole texts."""

@@ -1,6 +1,6 @@
-"""Multiple choice: how likely each of several continuations of one text is, and which is the likeliest.
+"""Multiple choice: how likely each of several continuations of one context is, and which is the likeliest.
 
-Leaves out scoring whole texts (`texts`), where tokens stand (`alignment`) and asking (`run.prompt_scoring`).
+Scores of whole texts are in `texts`.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from logprob_store.metrics.arguments import POSITION
-from logprob_store.metrics.given.alignment import asked_texts, placed_tokens, scored_texts
+from logprob_store.metrics.given.alignment import aligned_tokens, asked_texts, scored_texts
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["candidate_scores", "choices"]
-
-_CANDIDATE: Final = ("run", "prompt_index", "candidate")
-_PROMPT: Final = ("run", "prompt_id", "prompt_index")
-_SCORES: Final = (
-    *(*_PROMPT, "candidate", "completion_id", "continuation"),
+_CANDIDATE_KEYS: Final = ("run", "prompt_index", "candidate")
+_PROMPT_KEYS: Final = ("run", "prompt_id", "prompt_index")
+_SCORE_COLUMNS: Final = (
+    *(*_PROMPT_KEYS, "candidate", "completion_id", "continuation"),
     *("scored_tokens", "unscored_tokens", "straddles"),
     *("loglikelihood", "loglikelihood_per_char", "loglikelihood_per_byte", "greedy", "rank"),
 )
-_CHOICES: Final = (
-    *(*_PROMPT, "candidates", "scored_candidates"),
+_CHOICE_COLUMNS: Final = (
+    *(*_PROMPT_KEYS, "candidates", "scored_candidates"),
     *("choice", "continuation", "choice_per_char", "choice_per_byte", "margin"),
 )
 
@@ -34,28 +32,35 @@ _CHOICES: Final = (
 def candidate_scores(
     tokens: pl.LazyFrame, alternatives: pl.LazyFrame | None, completions: pl.LazyFrame, prompts: pl.LazyFrame
 ) -> pl.LazyFrame:
-    """One row per candidate: how likely the model holds it after its context.
+    """The likelihood of each candidate after its context, one row per candidate.
 
-    Columns: run, prompt_id, prompt_index, candidate (its place in the row's list, the `sample_index`), completion_id,
-    continuation; scored_tokens and unscored_tokens, of the continuation; straddles, whether a token crosses its
-    beginning; loglikelihood, sum l over its tokens, (-inf, 0], nats, up is better; loglikelihood_per_char and
-    _per_byte, the same divided by the length of the continuation as it was given; greedy, whether each of its tokens
-    is the likeliest of its place; rank, 1 + the candidates of the prompt that are likelier.
+    Columns:
 
-    Where the continuation begins: white space at the end of the context counts as the continuation's, for most
-    tokenizers put it into the first word's token (lm-evaluation-harness, `TemplateLM._encode_pair`). A token that still
-    crosses the beginning counts whole, and `straddles` says so: its logprob cannot be divided, and without it a
-    candidate would have its first letters for nothing.
+    - `run`, `prompt_id`, `prompt_index`
+    - `candidate`: its index in the list of the prompt, the `sample_index`
+    - `completion_id`, `continuation`
+    - `scored_tokens`, `unscored_tokens`: tokens of the continuation with a logprob, and without
+    - `straddles`: whether a token crosses the beginning of the continuation
+    - `loglikelihood`: the sum of the logprobs of its tokens
+    - `loglikelihood_per_char`, `loglikelihood_per_byte`: the same divided by the length of the continuation as given
+    - `greedy`: whether each of its tokens is the likeliest at its position
+    - `rank`: 1 + the number of candidates of the prompt that are likelier
 
-    Nulls: a candidate that was not answered has no completion_id and no scores. One whose tokens do not spell what was
-    sent has a completion_id and no counts. One with a token without a logprob (as the first of a text without context)
-    has neither loglikelihood nor greedy: a sum without its least likely token would be the best of all. `greedy` is
-    also null where a token has fewer than two alternatives.
+    White space at the end of the context counts as part of the continuation, because most tokenizers put it into the
+    token of the first word (lm-evaluation-harness, `TemplateLM._encode_pair`). A token that still crosses the beginning
+    counts whole, because its logprob cannot be divided, and sets `straddles`.
 
-    Needs: the four tables of a run with `mode = "score"`; None for alternatives costs `greedy`. Source: Brown et al.
-    2020 (arXiv:2005.14165), section 2.4; per byte, Gao 2021, "Multiple Choice Normalization in LM Evaluation".
+    Formula: loglikelihood = sum of the logprobs of the tokens of the continuation.
+    Range: (-inf, 0], higher is better. Unit: nats; nats per character; nats per byte.
+    Needs: the four tables of a run with `mode = "score"`. Without alternatives (None), `greedy` is null.
+    Nulls: a candidate without an answer has no `completion_id` and no scores. One whose tokens do not spell what was
+    sent has no counts. One with an unscored token, such as the first of a text without context, has neither
+    `loglikelihood` nor `greedy`: a sum without its least likely token would be too high. `greedy` is also null where a
+    token has fewer than two alternatives.
+    Source: Brown et al. 2020 (arXiv:2005.14165), section 2.4; per byte, Gao 2021, "Multiple Choice Normalization in LM
+    Evaluation".
 
-    "Is" is context; " yes" is one token of 1/2, " no" two of 1/2 and 1/4:
+    The context is "Is"; " yes" is one token of 1/2, " no" is two tokens of 1/2 and 1/4:
 
     >>> from math import log
     >>> asked = '{"context":"Is","continuations":[" yes"," no"]}'
@@ -70,60 +75,69 @@ def candidate_scores(
     >>> table.select("continuation", "scored_tokens", pl.col("loglikelihood").exp().round(6), "rank").collect().rows()
     [(' yes', 1, 0.5, 1), (' no', 2, 0.125, 2)]
     """
-    own = pl.col("text").str.len_bytes().cast(pl.Int64) - pl.col("context").str.strip_chars_end().str.len_bytes()
-    texts = scored_texts(completions, prompts).filter(pl.col("continuation").is_not_null())
-    texts = texts.select(*KEYS, "text", own=own)
-    counted = _with_greedy(placed_tokens(tokens, texts).filter(_is_counted()), alternatives)
-    by_candidate = _asked(prompts).join(
+    context_bytes = pl.col("context").str.strip_chars_end().str.len_bytes()
+    texts = (
+        scored_texts(completions, prompts)
+        .filter(pl.col("continuation").is_not_null())
+        .select(*KEYS, "text", continuation_bytes=pl.col("text").str.len_bytes().cast(pl.Int64) - context_bytes)
+    )
+    counted = _with_greedy(aligned_tokens(tokens, texts).filter(_in_continuation()), alternatives)
+    candidates = _asked_candidates(prompts).join(
         completions.filter(pl.col("choice_index") == 0).select(
             "run", "prompt_index", "completion_id", candidate="sample_index"
         ),
-        on=_CANDIDATE,
+        on=_CANDIDATE_KEYS,
         how="left",
     )
-    whole = pl.col("loglikelihood")
+    loglikelihood = pl.col("loglikelihood")
     return (
-        by_candidate.join(_summed(counted), on=KEYS, how="left")
+        candidates.join(_score_sums(counted), on=KEYS, how="left")
         .with_columns(
-            loglikelihood_per_char=whole / pl.col("continuation").str.len_chars(),
-            loglikelihood_per_byte=whole / pl.col("continuation").str.len_bytes(),
-            rank=whole.rank("min", descending=True).over("run", "prompt_index"),
+            loglikelihood_per_char=loglikelihood / pl.col("continuation").str.len_chars(),
+            loglikelihood_per_byte=loglikelihood / pl.col("continuation").str.len_bytes(),
+            rank=loglikelihood.rank("min", descending=True).over("run", "prompt_index"),
         )
-        .select(_SCORES)
+        .select(_SCORE_COLUMNS)
     )
 
 
-def _asked(prompts: pl.LazyFrame) -> pl.LazyFrame:
-    """Every candidate that was asked about, answered or not."""
+def _asked_candidates(prompts: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per candidate of every prompt, answered or not."""
     listed = asked_texts(prompts).filter(pl.col("continuations").is_not_null())
     numbered = listed.with_columns(candidate=pl.int_ranges(0, pl.col("continuations").list.len(), dtype=pl.Int32))
-    return numbered.select(*_PROMPT, "candidate", continuation="continuations").explode("candidate", "continuation")
+    return numbered.select(*_PROMPT_KEYS, "candidate", continuation="continuations").explode(
+        "candidate", "continuation"
+    )
 
 
-def _is_counted() -> pl.Expr:
-    """Whether a token has part in the continuation's score; `own` is where that begins, in bytes from the end."""
-    behind, size = pl.col("behind"), pl.col("size")
-    # A token without a string is part of the one behind it, but for the one that begins the text.
-    return (behind < pl.col("own")) | ((size == 0) & (behind == pl.col("own")) & (pl.col("position") > 0))
+def _in_continuation() -> pl.Expr:
+    """Whether a token counts in the score of the continuation, the last `continuation_bytes` of the text."""
+    after, continuation = pl.col("bytes_after"), pl.col("continuation_bytes")
+    # A token without a string belongs to the token that follows it, except the begin-of-text token.
+    empty_at_beginning = (pl.col("byte_length") == 0) & (after == continuation) & (pl.col("position") > 0)
+    return (after < continuation) | empty_at_beginning
 
 
 def _with_greedy(counted: pl.LazyFrame, alternatives: pl.LazyFrame | None) -> pl.LazyFrame:
+    """The tokens with `greedy`: whether each is the likeliest of at least two alternatives."""
     if alternatives is None:
         return counted.with_columns(greedy=pl.lit(None, pl.Boolean))
     others = alternatives.filter(pl.col("section") == "prompt").group_by(POSITION)
-    most = others.agg(most=pl.col("logprob").max(), shown=pl.col("logprob").count()).drop("section")
-    likeliest = pl.when(pl.col("shown") > 1).then(pl.col("logprob") >= pl.col("most"))
-    return counted.join(most, on=[*KEYS, "position"], how="left").with_columns(greedy=likeliest)
+    shown = others.agg(largest=pl.col("logprob").max(), count=pl.col("logprob").count()).drop("section")
+    likeliest = pl.when(pl.col("count") > 1).then(pl.col("logprob") >= pl.col("largest"))
+    return counted.join(shown, on=[*KEYS, "position"], how="left").with_columns(greedy=likeliest)
 
 
-def _summed(counted: pl.LazyFrame) -> pl.LazyFrame:
-    logprob, begins = pl.col("logprob"), pl.col("behind") + pl.col("size")
-    # The first token of a text, of which nobody has a logprob, may have no row.
-    unscored = logprob.null_count() + (begins.max() < pl.col("own").first())
+def _score_sums(counted: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per completion: counts, `straddles`, `loglikelihood` and `greedy` of its continuation."""
+    logprob = pl.col("logprob")
+    bytes_from_begin = pl.col("bytes_after") + pl.col("byte_length")
+    # The first token of a text, which has no logprob, may have no row.
+    unscored = logprob.null_count() + (bytes_from_begin.max() < pl.col("continuation_bytes").first())
     return counted.group_by(KEYS).agg(
         scored_tokens=logprob.count(),
         unscored_tokens=unscored,
-        straddles=(begins > pl.col("own")).any(),
+        straddles=(bytes_from_begin > pl.col("continuation_bytes")).any(),
         loglikelihood=pl.when(unscored == 0).then(logprob.sum()),
         greedy=pl.when(unscored == 0).then(pl.col("greedy").all(ignore_nulls=False)),
     )
@@ -135,28 +149,34 @@ def choices(
     unconditional: pl.LazyFrame | None = None,
     on: Sequence[str] = ("prompt_id", "continuation"),
 ) -> pl.LazyFrame:
-    """One row per prompt: which of its candidates the model chooses, by each way to compare them.
+    """The candidate that the model chooses, by several ways to compare them, one row per prompt.
 
-    Columns: run, prompt_id, prompt_index; candidates and scored_candidates, how many there are and how many have a
-    score; choice, the candidate of the highest loglikelihood l(y|x), and continuation, its text; choice_per_char and
-    choice_per_byte, of the highest l(y|x) / length, which does not favour the short; margin, l of the first minus l of
-    the second, [0, inf), nats, up is surer. With `unconditional`: choice_pmi, of the highest l(y|x) - l(y|premise),
-    which does not favour what is likely anywhere, and margin_pmi.
+    Columns:
 
-    Of equals the first in the list is chosen. All choices of a prompt are null while one of its candidates has no
-    score, as one that cannot be seen may be the best; the margin also where there is one candidate only.
+    - `run`, `prompt_id`, `prompt_index`
+    - `candidates`, `scored_candidates`: how many there are, and how many have a loglikelihood
+    - `choice`, `continuation`: the candidate with the highest loglikelihood l(y|x), and its text
+    - `choice_per_char`, `choice_per_byte`: the one with the highest l(y|x) / length, which does not favour short ones
+    - `margin`: l(y|x) of the first minus that of the second
+    - `choice_pmi`, `margin_pmi` (with `unconditional`): the same by l(y|x) - l(y|premise), which does not favour
+      continuations that are likely anywhere
 
     Args:
-        candidates: what `candidate_scores` gives.
-        unconditional: the same, of one other run in which the continuations follow a premise that says nothing of the
-            question, such as "Answer:".
-        on: the columns that make a candidate of one run a candidate of the other; `["continuation"]` where the
-            premise's run has each text once.
+        candidates: the rows of `candidate_scores`.
+        unconditional: the rows of `candidate_scores` of another run, in which the continuations follow a premise that
+            says nothing about the question, such as "Answer:".
+        on: the columns that match the candidates of the two runs; `["continuation"]` where the run with the premise has
+            each text once.
 
-    Needs: `candidate_scores`. Source: lm-evaluation-harness, `acc`, `acc_norm`, `acc_bytes`; PMI-DC, Holtzman et al.
-    2021 (arXiv:2104.08315).
+    Formula: choice = argmax over candidates y of l(y|x); margin = l(first|x) - l(second|x).
+    Range: of the margins [0, inf), higher is surer. Unit: nats.
+    Needs: `candidate_scores`.
+    Nulls: all choices of a prompt are null while one of its candidates has no score, because that candidate may be the
+    best. The margin is also null where there is only one candidate. Of equal candidates the first in the list is
+    chosen.
+    Source: lm-evaluation-harness, `acc`, `acc_norm`, `acc_bytes`; PMI-DC, Holtzman et al. 2021 (arXiv:2104.08315).
 
-    "yes" is likelier, but the longer "certainly" is likelier per letter (-3/9 > -2/3):
+    "yes" is likelier, but "certainly" is likelier per character (-3/9 > -2/3):
 
     >>> rows = {"candidate": [0, 1], "continuation": ["yes", "certainly"], "loglikelihood": [-2.0, -3.0]}
     >>> table = pl.LazyFrame({"run": "r", "prompt_id": "a", "prompt_index": 0, **rows}).with_columns(
@@ -165,8 +185,11 @@ def choices(
     ... )
     >>> choices(table).select("continuation", "choice", "choice_per_char", "margin").collect().rows()
     [('yes', 0, 1, 1.0)]
-    >>> anywhere = table.with_columns(loglikelihood=pl.Series([-1.0, -5.0]))
-    >>> choices(table, unconditional=anywhere).select("choice_pmi", "margin_pmi").collect().rows()
+
+    After the premise alone, "yes" has -1 and "certainly" -5, so the question raises them by -1 and 2:
+
+    >>> premise = table.with_columns(loglikelihood=pl.Series([-1.0, -5.0]))
+    >>> choices(table, unconditional=premise).select("choice_pmi", "margin_pmi").collect().rows()
     [(1, 3.0)]
     """
     ways = {"": "loglikelihood", "_per_char": "loglikelihood_per_char", "_per_byte": "loglikelihood_per_byte"}
@@ -176,22 +199,24 @@ def choices(
             pmi=pl.col("loglikelihood") - pl.col("premise")
         )
         ways["_pmi"] = "pmi"
-    table = candidates.group_by(_PROMPT).agg(
+    table = candidates.group_by(_PROMPT_KEYS).agg(
         pl.len().alias("candidates"),
         pl.col("loglikelihood").count().alias("scored_candidates"),
-        *(_first("candidate", by).alias(f"choice{name}") for name, by in ways.items()),
-        _first("continuation", "loglikelihood"),
+        *(_of_likeliest("candidate", by).alias(f"choice{name}") for name, by in ways.items()),
+        _of_likeliest("continuation", "loglikelihood"),
         *(_margin(by).alias(f"margin{name}") for name, by in ways.items() if name in {"", "_pmi"}),
     )
-    return table.select(*_CHOICES, *(() if unconditional is None else ("choice_pmi", "margin_pmi")))
+    return table.select(*_CHOICE_COLUMNS, *(() if unconditional is None else ("choice_pmi", "margin_pmi")))
 
 
-def _first(column: str, by: str) -> pl.Expr:
+def _of_likeliest(column: str, by: str) -> pl.Expr:
+    """The column's value for the candidate with the highest `by`; null while one candidate has none."""
     best = pl.col(column).sort_by(by, "candidate", descending=[True, False], nulls_last=True).first()
     return pl.when(pl.col(by).null_count() == 0).then(best)
 
 
 def _margin(by: str) -> pl.Expr:
-    best = pl.col(by).sort(descending=True)
+    """The highest `by` minus the second highest; null while one candidate has none, or where there is only one."""
+    ordered = pl.col(by).sort(descending=True)
     enough = (pl.col(by).null_count() == 0) & (pl.len() > 1)
-    return pl.when(enough).then(best.get(0, null_on_oob=True) - best.get(1, null_on_oob=True))
+    return pl.when(enough).then(ordered.get(0, null_on_oob=True) - ordered.get(1, null_on_oob=True))

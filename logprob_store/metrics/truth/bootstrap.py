@@ -1,8 +1,7 @@
-"""Bootstrap intervals of any metric, seeded: over rows, or over groups of rows that are not independent.
+"""Bootstrap intervals of any metric, with a seed: over rows, or over groups of rows that are not independent.
 
-A resample is drawn as row indices, and the metrics are evaluated on many resamples at once in one `group_by`, so
-whatever is a polars expression can have an interval. A difference of two expressions is a paired difference. Leaves
-out the metrics, and intervals with a closed form (Wilson's, in `reliability`).
+A resample is drawn as row indices, and the metrics are evaluated on many resamples at once in one `group_by`, so every
+polars expression can have an interval.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_arg
 
 import polars as pl
 
+from logprob_store.metrics.truth.judged_pairs import group_columns
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Indices: TypeAlias = NDArray[np.int64]
-
-__all__ = ["Interval", "bootstrap", "bootstrap_mean"]
 
 Method: TypeAlias = Literal["percentile", "bca"]
 
@@ -32,7 +31,7 @@ _NORMAL: Final = NormalDist()
 
 
 class Interval(NamedTuple):
-    """A number, and between which two the true one is, at the level that was asked for."""
+    """An estimate and the ends of its interval; all None where there is no value to estimate from."""
 
     estimate: float | None
     low: float | None
@@ -49,52 +48,60 @@ def bootstrap(
     method: Method = "percentile",
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Intervals of metrics, by drawing rows again with replacement.
+    """Bootstrap intervals of metrics: one row per metric.
 
-    Columns: metric (the expression's name), estimate (on the rows as they are), low, high, and resamples: in how many
-    of them the metric was defined. One that is null or NaN in a resample (AUROC where all were right) is left out of
-    that one; where fewer than half are left, low and high are null.
+    Columns:
 
-    Several answers to one prompt are not independent: give `groups="prompt_id"`, and whole groups are drawn. The
-    difference of two expressions is a paired difference: `(ls.auroc("a") - ls.auroc("b")).alias("gain")`.
+    - `metric`: the name of the expression
+    - `estimate`: its value on the rows as they are
+    - `low`, `high`: the ends of the interval
+    - `resamples`: the resamples on which the metric is defined
 
-    `percentile` takes quantiles of the resampled values (Efron 1979). `bca` corrects them for bias and skew (Efron
-    1987), with a jackknife over at most 200 blocks; it helps where resampling itself moves the metric, as with ECE.
-    Memory: some resamples of 500,000 rows together at a time, at least one.
+    Formula: by "percentile", the quantiles (1 - level) / 2 and (1 + level) / 2 of the metric over the resamples. By
+    "bca", quantiles corrected for bias and skew, with a jackknife over at most 200 blocks; it helps where resampling
+    itself shifts the metric, as with ECE.
+    Range: that of the metric. Unit: that of the metric.
+    Needs: a frame in memory. Several answers to one prompt are not independent: with `groups="prompt_id"`, whole groups
+    are drawn. The difference of two expressions has a paired interval: `(ls.auroc("a") - ls.auroc("b")).alias("gain")`.
+    Nulls: a resample on which the metric is null or NaN (AUROC where all answers are right) is left out; where fewer
+    than half of the resamples are left, low and high are null.
+    Source: percentile, Efron 1979; BCa, Efron 1987.
+    Memory: resamples of about 500,000 rows together at a time, at least one resample.
 
     Args:
         frame: one row per observation.
-        metrics: aggregating expressions, each with a name of its own.
-        groups: the column or columns that name a group; rows themselves when None.
-        resamples: how many to draw.
-        level: the share of intervals that hold the true value.
-        method: `percentile` or `bca`.
+        metrics: aggregating expressions with different names.
+        groups: the column or columns that identify a group; single rows are drawn when None.
+        resamples: the number of resamples.
+        level: the share of such intervals that hold the true value.
+        method: "percentile" or "bca".
         seed: the same seed, rows and order give the same numbers.
 
     Raises:
-        ValueError: no rows, a level not in (0, 1), fewer than one resample, an unknown method, a null group.
+        ValueError: there are no rows, `level` is not in (0, 1), `resamples` is below 1, `method` is unknown, or a group
+            is null.
 
-    The mean of one value has nothing to vary:
+    The mean of equal values does not vary:
 
     >>> bootstrap(pl.DataFrame({"x": [2.0, 2.0]}), pl.col("x").mean(), resamples=10).row(0)
     ('x', 2.0, 2.0, 2.0, 10)
     """
-    _check(level, resamples, method)
+    _check_arguments(level, resamples, method)
     exprs = [metrics] if isinstance(metrics, pl.Expr) else list(metrics)
     if not frame.height:
         raise ValueError("there are no rows to draw from; an interval needs at least one")
     estimates = frame.select(exprs)
-    draw = _drawing(frame, groups, seed)
-    drawn = _evaluated(frame, exprs, (draw() for _ in range(resamples)))
-    left_out = _evaluated(frame, exprs, _blocks_left_out(frame, groups)) if method == "bca" else None
+    draw = _resampler(frame, groups, seed)
+    resampled = _evaluate(frame, exprs, (draw() for _ in range(resamples)))
+    jackknife = _evaluate(frame, exprs, _jackknife_rows(frame, groups)) if method == "bca" else None
     rows = []
     for name in estimates.columns:
-        estimate = _number(estimates[name].item())
-        values = _defined(drawn[name])
+        estimate = _metric_value(estimates[name].item())
+        values = _defined_values(resampled[name])
         low = high = None
         if estimate is not None and 2 * values.len() >= resamples:
-            around = None if left_out is None else (estimate, _defined(left_out[name]))
-            low, high = _ends(values, level, around)
+            bca = None if jackknife is None else (estimate, _defined_values(jackknife[name]))
+            low, high = _interval(values, level, bca)
         rows.append((name, estimate, low, high, values.len()))
     schema = {"metric": pl.String, "estimate": pl.Float64, "low": pl.Float64, "high": pl.Float64, "resamples": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")
@@ -108,21 +115,28 @@ def bootstrap_mean(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """The percentile interval of a mean: as `bootstrap`, but never holds more than one resample's weights.
+    """The bootstrap interval of a mean, for millions of values.
 
-    Of paired differences, one per prompt, it is the paired interval. Nulls are left out; with `groups`, whole groups
-    are drawn and the mean is the drawn rows' sum over their number. A million rows and 1000 resamples take
-    under half a minute.
+    Formula: the quantiles (1 - level) / 2 and (1 + level) / 2 of the means of the resamples. With `groups`, whole
+    groups are drawn, and the mean is the sum of the drawn values over their number.
+    Range: that of the values. Unit: that of the values.
+    Needs: finite numbers. The interval of paired differences, one per prompt, is the paired interval.
+    Nulls: left out; no value gives an interval of None.
+    Source: Efron 1979.
+    Memory: the weights of one resample. A million values and 1000 resamples take under half a minute.
 
     Args:
-        values: numbers.
-        groups: which group each is of, as long as `values`.
-        resamples: how many to draw.
-        level: the share of intervals that hold the true mean.
+        values: the numbers.
+        groups: the group of each value, of the same length.
+        resamples: the number of resamples.
+        level: the share of such intervals that hold the true mean.
         seed: the same seed, values and order give the same numbers.
 
     Raises:
-        ValueError: a value that is NaN or infinite, groups of another length or with nulls, a bad level.
+        ValueError: a value is NaN or infinite, `groups` has another length or nulls, `level` is not in (0, 1), or
+            `resamples` is below 1.
+
+    The mean of equal values does not vary:
 
     >>> bootstrap_mean(pl.Series([1.0, None, 1.0]), resamples=10)
     Interval(estimate=1.0, low=1.0, high=1.0)
@@ -131,7 +145,7 @@ def bootstrap_mean(
     """
     import numpy as np
 
-    _check(level, resamples, "percentile")
+    _check_arguments(level, resamples, "percentile")
     if groups is not None and len(groups) != len(values):
         raise ValueError(f"{len(values)} values and {len(groups)} groups; give one group for each value")
     rows = pl.DataFrame({"value": values.cast(pl.Float64), "group": range(len(values)) if groups is None else groups})
@@ -140,20 +154,20 @@ def bootstrap_mean(
         return Interval(None, None, None)
     if not rows["value"].is_finite().all():
         raise ValueError("a value is NaN or infinite, so the mean is too; leave such rows out and say how many")
-    _no_null_groups(rows, ["group"])
+    _check_no_null_group(rows, ["group"])
     by_group = rows.group_by("group", maintain_order=True).agg(total=pl.col("value").sum(), count=pl.len())
-    totals, counts = by_group["total"].to_numpy(), by_group["count"].to_numpy().astype(np.float64)
+    totals, counts = by_group["total"].to_numpy(), by_group["count"].to_numpy().astype(np.float64)  # float64[groups]
     generator = np.random.default_rng(seed)
     means = np.empty(resamples)
     for number in range(resamples):
         chosen = generator.integers(0, len(totals), len(totals), dtype=np.uint32)
         weights = np.bincount(chosen, minlength=len(totals)).astype(np.float64)
         means[number] = (weights @ totals) / (weights @ counts)
-    low, high = _ends(pl.Series(means), level, None)
+    low, high = _interval(pl.Series(means), level, None)
     return Interval(float(totals.sum() / counts.sum()), low, high)
 
 
-def _check(level: float, resamples: int, method: str) -> None:
+def _check_arguments(level: float, resamples: int, method: str) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not between 0 and 1; 0.95 is usual")
     if resamples < 1:
@@ -162,36 +176,36 @@ def _check(level: float, resamples: int, method: str) -> None:
         raise ValueError(f"bootstrap method {method!r} is none of {', '.join(get_args(Method))}")
 
 
-def _no_null_groups(frame: pl.DataFrame, groups: list[str]) -> None:
+def _check_no_null_group(frame: pl.DataFrame, groups: list[str]) -> None:
     missing = frame.select(pl.any_horizontal(pl.col(groups).is_null()).arg_true())[groups[0]]
     if len(missing):
         raise ValueError(f"row {missing[0]} has no group in {', '.join(groups)}; give each row one, or leave it out")
 
 
-def _members(frame: pl.DataFrame, groups: str | Sequence[str]) -> tuple[Indices, Indices, Indices]:
-    """Row indices ordered by group, and where in them each group starts and how many they are."""
+def _rows_by_group(frame: pl.DataFrame, groups: str | Sequence[str]) -> tuple[Indices, Indices, Indices]:
+    """Row indices ordered by group, int64[rows]; the start of each group in them and its size, int64[groups]."""
     import numpy as np
 
-    names = [groups] if isinstance(groups, str) else list(groups)
-    _no_null_groups(frame, names)
+    names = group_columns(groups)
+    _check_no_null_group(frame, names)
     lists = frame.lazy().with_row_index(_RESAMPLE).group_by(names, maintain_order=True).agg(_RESAMPLE).collect()
     sizes = lists[_RESAMPLE].list.len().to_numpy().astype(np.int64)
     return lists[_RESAMPLE].explode().to_numpy().astype(np.int64), np.cumsum(sizes) - sizes, sizes
 
 
-def _drawing(frame: pl.DataFrame, groups: str | Sequence[str] | None, seed: int) -> Callable[[], Indices]:
-    """A function that draws the row indices of one resample."""
+def _resampler(frame: pl.DataFrame, groups: str | Sequence[str] | None, seed: int) -> Callable[[], Indices]:
+    """A function that draws one resample: row indices, int64[rows drawn]."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
     if groups is None:
         return lambda: generator.integers(0, frame.height, frame.height)
-    order, starts, sizes = _members(frame, groups)
+    order, starts, sizes = _rows_by_group(frame, groups)
 
     def draw() -> Indices:
         chosen = generator.integers(0, len(starts), len(starts))
         lengths = sizes[chosen]
-        # within each drawn group count up from its start: one arange, shifted group by group
+        # One arange, shifted group by group, counts up from the start of each drawn group.
         shifts = np.repeat(starts[chosen] - (np.cumsum(lengths) - lengths), lengths)
         drawn: Indices = order[np.arange(lengths.sum()) + shifts]
         return drawn
@@ -199,25 +213,27 @@ def _drawing(frame: pl.DataFrame, groups: str | Sequence[str] | None, seed: int)
     return draw
 
 
-def _blocks_left_out(frame: pl.DataFrame, groups: str | Sequence[str] | None) -> Iterator[Indices]:
-    """The rows without one block, for each block: at most 200 blocks of whole groups."""
+def _jackknife_rows(frame: pl.DataFrame, groups: str | Sequence[str] | None) -> Iterator[Indices]:
+    """Row indices without one block, for each block: at most 200 blocks of whole groups."""
     import numpy as np
 
     if groups is None:
         block = np.arange(frame.height) % min(frame.height, _JACKKNIFE_BLOCKS)
     else:
-        order, starts, sizes = _members(frame, groups)
-        of_group = np.arange(len(starts)) % min(len(starts), _JACKKNIFE_BLOCKS)
+        order, starts, sizes = _rows_by_group(frame, groups)
+        block_of_group = np.arange(len(starts)) % min(len(starts), _JACKKNIFE_BLOCKS)
         block = np.empty(frame.height, dtype=np.int64)
-        block[order] = np.repeat(of_group, sizes)
+        block[order] = np.repeat(block_of_group, sizes)
     if block.max() == 0:
         return
     for left_out in range(block.max() + 1):
         yield np.flatnonzero(block != left_out)
 
 
-def _evaluated(frame: pl.DataFrame, exprs: list[pl.Expr], resamples: Iterable[Indices]) -> pl.DataFrame:
-    """One row per resample with the value of each metric on it."""
+def _evaluate(
+    frame: pl.DataFrame, exprs: list[pl.Expr], resamples: Iterable[Indices], *, rows_at_once: int = _ROWS_AT_ONCE
+) -> pl.DataFrame:
+    """One row per resample with the value of each metric, evaluated on about `rows_at_once` rows at a time."""
     import numpy as np
 
     names = sorted({name for expr in exprs for name in expr.meta.root_names()})
@@ -226,7 +242,7 @@ def _evaluated(frame: pl.DataFrame, exprs: list[pl.Expr], resamples: Iterable[In
     waiting: list[Indices] = []
     rows = 0
 
-    def evaluate() -> pl.DataFrame:
+    def evaluate_waiting() -> pl.DataFrame:
         number = np.repeat(np.arange(len(waiting)), [len(indices) for indices in waiting])
         together = narrow[np.concatenate(waiting)].with_columns(pl.Series(_RESAMPLE, number))
         return together.group_by(_RESAMPLE, maintain_order=True).agg(exprs).drop(_RESAMPLE)
@@ -234,46 +250,48 @@ def _evaluated(frame: pl.DataFrame, exprs: list[pl.Expr], resamples: Iterable[In
     for indices in resamples:
         waiting.append(indices)
         rows += len(indices)
-        if rows >= _ROWS_AT_ONCE:
-            done.append(evaluate())
+        if rows >= rows_at_once:
+            done.append(evaluate_waiting())
             waiting.clear()
             rows = 0
     if waiting:
-        done.append(evaluate())
+        done.append(evaluate_waiting())
     return pl.concat(done) if done else frame.clear().select(exprs).clear()
 
 
-def _number(value: object) -> float | None:
-    """A metric's value, None where it is undefined."""
+def _metric_value(value: object) -> float | None:
+    """The value of a metric, None where it is null or NaN."""
     if value is None:
         return None
     number = float(value)  # type: ignore[arg-type]  # a metric is a number, or float() says what it is
     return None if math.isnan(number) else number
 
 
-def _defined(values: pl.Series) -> pl.Series:
+def _defined_values(values: pl.Series) -> pl.Series:
     return values.cast(pl.Float64).fill_nan(None).drop_nulls()
 
 
-def _ends(values: pl.Series, level: float, around: tuple[float, pl.Series] | None) -> tuple[float | None, float | None]:
-    """The two quantiles that hold `level` between them; `around`, the estimate and the jackknife, asks for BCa."""
+def _interval(
+    values: pl.Series, level: float, bca: tuple[float, pl.Series] | None
+) -> tuple[float | None, float | None]:
+    """The two quantiles with `level` of the values between them; `bca`, estimate and jackknife, corrects them."""
     tails = ((1 - level) / 2, (1 + level) / 2)
-    if around is not None:
-        tails = _corrected(values, tails, *around)
+    if bca is not None:
+        tails = _bca_tails(values, tails, *bca)
     low, high = (values.quantile(tail, interpolation="linear") for tail in tails)
     return low, high
 
 
-def _corrected(
-    values: pl.Series, tails: tuple[float, float], estimate: float, left_out: pl.Series
+def _bca_tails(
+    values: pl.Series, tails: tuple[float, float], estimate: float, jackknife_values: pl.Series
 ) -> tuple[float, float]:
-    """The tails that BCa takes instead; as they were where nothing varies."""
-    # Ties count half: a metric of few distinct values would look biased otherwise.
+    """The tail probabilities that BCa uses instead; the same ones where nothing varies."""
+    # Ties count half, or a metric with few distinct values would look biased.
     below = (int((values < estimate).sum()) + 0.5 * int((values == estimate).sum())) / values.len()
-    if not 0 < below < 1 or not left_out.len():
+    if not 0 < below < 1 or not jackknife_values.len():
         return tails
     bias = _NORMAL.inv_cdf(below)
-    jackknife = left_out.to_numpy()
+    jackknife = jackknife_values.to_numpy()  # float64[blocks]
     influence = jackknife.mean() - jackknife
     squares = float((influence**2).sum())
     skew = float((influence**3).sum()) / (6 * squares**1.5) if squares > 0 else 0.0

@@ -1,11 +1,9 @@
-"""Is a confidence honest: does what is said with 0.8 come true eight times in ten?
+"""Calibration errors and proper scores of a confidence, and the reliability table.
 
-Polars expressions over a confidence and whether it was right, for any `select` or `group_by`, and the reliability
-table. Leaves out whether confidence tells right from wrong (`ranking`), what to do with it (`selective`), and mending
-it (`logprob_store.analysis.calibrators`).
+They say whether answers given with 0.8 are right eight times in ten. Whether a confidence tells right answers from
+wrong ones is in `ranking`.
 
-Bins are [k / bins, (k + 1) / bins), the last one closed, so 0.0 falls in the first and 1.0 in the last. What polars
-evaluates must be the rows of one judgement each: the answers, not the tokens.
+Bins are [k / bins, (k + 1) / bins) and the last one is closed, so 0.0 falls in the first bin and 1.0 in the last.
 """
 
 from __future__ import annotations
@@ -16,27 +14,28 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
-from logprob_store.metrics.truth.pairs import C, Y, as_list, as_probability, judged_rows, pairs
+from logprob_store.metrics.truth.checks import as_probability
+from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_pairs, judged_rows
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ace", "brier", "brier_labels", "ece", "mce", "nll", "reliability_table"]
-
 Binning: TypeAlias = Literal["width", "mass"]
 
 
 def ece(confidence: Column = "confidence", correct: Column = "correct", *, bins: int = 10) -> pl.Expr:
-    """The expected calibration error over bins of equal width: sum_b (n_b / n) |accuracy_b - mean confidence_b|.
+    """The expected calibration error: the mean gap between confidence and accuracy, over bins of equal width.
 
-    Range [0, 1], down is better. Bias: with few rows a bin it is above 0 even for an honest confidence (about
-    sqrt(bins / n) / 3), so compare it only at one n, and give an interval. Needs: confidence, correct. Source: Naeini
-    et al. 2015; Guo et al. 2017 (arXiv:1706.04599), whose half-open bins lose a confidence of exactly 0. Unjudged rows
-    are left out; none judged gives null.
+    Formula: sum over bins b of (n_b / n) |mean of y in b - mean of c in b|.
+    Range: [0, 1], lower is better. Unit: none. With few rows per bin it is above 0 even for an honest confidence, about
+    sqrt(bins / n) / 3: compare it only at the same n, and give an interval.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; no judged row gives null.
+    Source: Naeini et al. 2015; Guo et al. 2017 (arXiv:1706.04599), whose half-open bins lose a confidence of exactly 0.
 
-    In [0.9, 1.0] the mean confidence is 0.95 and half are right; in [0.2, 0.3) it is 0.2 and none are:
-    (2/3) 0.45 + (1/3) 0.2 = 0.366667:
+    In [0.9, 1.0] the mean confidence of two rows is 0.95 and half are right; in [0.2, 0.3) one row of 0.2 is wrong:
+    (2/3) 0.45 + (1/3) 0.2 = 0.366667.
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 1.0, 0.2], "correct": [True, False, False]})
     >>> round(frame.select(ece()).item(), 6)
@@ -47,15 +46,18 @@ def ece(confidence: Column = "confidence", correct: Column = "correct", *, bins:
 
 
 def ace(confidence: Column = "confidence", correct: Column = "correct", *, bins: int = 10) -> pl.Expr:
-    """The adaptive calibration error: as `ece`, over bins of equal mass, each with about n / bins of the rows.
+    """The adaptive calibration error: the mean gap between confidence and accuracy, over bins of about n / bins rows.
 
-    A row's bin is that of its mean rank, so equal confidences stay together, whatever the order of rows; bins are then
-    unlike in size, and weigh what they hold. Range [0, 1], down is better. Logprob confidences crowd near 1, where bins
-    of equal width hold nearly all in one. Needs: confidence, correct. Source: Nguyen and O'Connor 2015
-    (arXiv:1508.05154); Nixon et al. 2019 (arXiv:1904.01685), of the confidence in the answer given.
-    Unjudged rows are left out; none judged gives null.
+    Formula: that of `ece`. The bin of a row follows from the mean rank of its confidence, so equal confidences share a
+    bin, whatever the order of rows; bins may then differ in size.
+    Range: [0, 1], lower is better. Unit: none.
+    Needs: `confidence`, `correct`. It suits confidences from logprobs, of which bins of equal width hold nearly all in
+    the one next to 1.
+    Nulls: unjudged rows are left out; no judged row gives null.
+    Source: Nguyen and O'Connor 2015 (arXiv:1508.05154); Nixon et al. 2019 (arXiv:1904.01685), here of the confidence in
+    the answer given.
 
-    Two bins of two: mean confidence 0.15 with none right, 0.85 with half right: (0.15 + 0.35) / 2:
+    Two bins of two rows: mean confidence 0.15 and none right, 0.85 and half right: (0.15 + 0.35) / 2 = 0.25.
 
     >>> frame = pl.DataFrame({"confidence": [0.1, 0.2, 0.8, 0.9], "correct": [0, 0, 0, 1]})
     >>> round(frame.select(ace(bins=2)).item(), 6)
@@ -68,13 +70,16 @@ def ace(confidence: Column = "confidence", correct: Column = "correct", *, bins:
 def mce(
     confidence: Column = "confidence", correct: Column = "correct", *, bins: int = 10, binning: Binning = "width"
 ) -> pl.Expr:
-    """The maximum calibration error: the largest |accuracy_b - mean confidence_b| of a bin that is not empty.
+    """The maximum calibration error: the largest gap between confidence and accuracy of any bin that is not empty.
 
-    Range [0, 1], down is better; one row in a bin of its own can make it, so look at the reliability table beside it,
-    or take `binning="mass"`. Needs: confidence, correct. Source: Naeini et al. 2015. Unjudged rows are left out; none
-    judged gives null.
+    Formula: max over bins b of |mean of y in b - mean of c in b|.
+    Range: [0, 1], lower is better. Unit: none. A single row alone in its bin can decide it: look at the reliability
+    table as well, or use `binning="mass"`, the bins of `ace`.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; no judged row gives null.
+    Source: Naeini et al. 2015.
 
-    Bins as in `ece`'s example, off by 0.45 and 0.2:
+    The bins of the example of `ece` are off by 0.45 and 0.2:
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 1.0, 0.2], "correct": [True, False, False]})
     >>> round(frame.select(mce()).item(), 6)
@@ -85,19 +90,22 @@ def mce(
 
 
 def brier(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
-    """The Brier score of the confidence, the mean of (confidence - right)^2.
+    """The Brier score: the mean squared difference between confidence and truth.
 
-    Range [0, 1], down is better; always saying the share that is right, a, scores a (1 - a). A proper score: only the
-    true probability does best, so it sees both honesty and discrimination. Needs: confidence, correct. Source: Brier
-    1950, for one event; `brier_labels` is his form over several. Unjudged rows are left out; none judged gives null.
+    Formula: mean of (c - y)^2.
+    Range: [0, 1], lower is better; a constant confidence equal to the accuracy a scores a (1 - a). Unit: none. It is a
+    proper score: only the true probability has the best expected score, so it measures calibration and discrimination.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; no judged row gives null.
+    Source: Brier 1950, for one event; `brier_labels` is his form for several.
 
-    (0.1^2 + 0.5^2) / 2:
+    (0.1^2 + 0.5^2) / 2 = 0.13:
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.5], "correct": [True, False]})
     >>> round(frame.select(brier()).item(), 6)
     0.13
     """
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     return (c - y).pow(2).mean().alias("brier")
 
 
@@ -108,13 +116,16 @@ def brier_labels(
     truth: Column = "truth",
     row: Sequence[str] = KEYS,
 ) -> pl.Expr:
-    """The Brier score over labels, the mean over rows of sum_y (p(y) - [y is true])^2.
+    """The Brier score over several labels: the mean over rows of the squared differences of all labels.
 
-    Range [0, 2], down is better; with two labels it is twice `brier`. A label that is not listed has p = 0, also where
-    it is the true one. Needs: a frame with one row per (row, label), the label's probability, and the true label beside
-    each. Source: Brier 1950. Where truth or probability is null, left out; none judged gives null.
+    Formula: mean over rows of the sum over labels of (p - t)^2, t = 1 for the true label and 0 for the others. A label
+    that is not listed has p = 0, even where it is the true one.
+    Range: [0, 2], lower is better; with two labels it is twice `brier`. Unit: none.
+    Needs: one row per (row, label), with the probability of the label and the true label beside it.
+    Nulls: rows with a null truth or a null probability are left out; none left gives null.
+    Source: Brier 1950.
 
-    (0.7 - 1)^2 + 0.3^2, and a truth that was not listed, 0.6^2 + 0.4^2 + 1: (0.18 + 1.52) / 2:
+    Row 1: (0.7 - 1)^2 + 0.3^2 = 0.18. Row 2, whose true label is not listed: 0.6^2 + 0.4^2 + 1 = 1.52. Mean: 0.85.
 
     >>> frame = pl.DataFrame(
     ...     {
@@ -131,31 +142,34 @@ def brier_labels(
     p = as_probability(probability)
     right = as_column(label) == as_column(truth)
     rows = pl.struct(row).filter(known).n_unique()
-    # sum_y (p - [true])^2 = sum p^2 - 2 p(true) + 1, which also holds where the true label is not listed
+    # Sum of (p - t)^2 = sum of p^2 - 2 p(true) + 1, which also holds where the true label is not listed.
     total = p.filter(known).pow(2).sum() - 2 * p.filter(known & right).sum()
     return pl.when(known.any()).then(total / rows + 1.0).alias("brier_labels")
 
 
 def nll(confidence: Column = "confidence", correct: Column = "correct", *, clip: float = 2.0**-52) -> pl.Expr:
-    """The negative log-likelihood (log loss), the mean of -ln c where right and -ln(1 - c) where wrong.
+    """The negative log-likelihood of the truth, also called log loss.
 
-    Range [0, inf), nats, down is better. A proper score that punishes certainty without bound: a wrong answer with
-    c = 1.0 alone makes it infinite, and logprob confidences do saturate at 1.0. So c is kept in [clip, 1 - clip], by
-    default 2^-52 (36 nats) as scikit-learn does; `clip=0` gives the unbounded figure. Needs: confidence, correct.
-    Source: Good 1952. Unjudged rows are left out; none judged gives null.
+    Formula: mean of -ln c where right and -ln(1 - c) where wrong, with c kept in [clip, 1 - clip].
+    Range: [0, -ln clip], lower is better. Unit: nats. It is a proper score that punishes a wrong answer with c = 1.0
+    without bound, and confidences from logprobs do reach 1.0. The default clip, 2^-52 (36 nats), is that of
+    scikit-learn; `clip=0` gives the unbounded score.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; no judged row gives null.
+    Source: Good 1952.
 
     Raises:
         ValueError: `clip` is not in [0, 1/2).
 
-    Half for both outcomes is ln 2:
+    A confidence of 1/2 costs ln 2 whether right or wrong:
 
     >>> frame = pl.DataFrame({"confidence": [0.5, 0.5], "correct": [True, False]})
     >>> round(frame.select(nll()).item(), 6)
     0.693147
     """
-    if not 0 <= clip < 0.5:  # noqa: PLR2004  beyond a half nothing would be left
+    if not 0 <= clip < 0.5:  # noqa: PLR2004  from 1/2 on the interval is empty
         raise ValueError(f"clip {clip} is not in [0, 1/2)")
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     kept = c.clip(clip, 1.0 - clip)
     # 0 ln 0 is 0 here. No when/then: polars 2.1 panics on one over filtered columns that come from a Python function.
     loglikelihood = (y * kept.log()).fill_nan(0.0) + ((1.0 - y) * (1.0 - kept).log()).fill_nan(0.0)
@@ -172,16 +186,28 @@ def reliability_table(
     by: str | Sequence[str] | None = None,
     level: float = 0.95,
 ) -> pl.LazyFrame:
-    """The reliability diagram as a table: one row per bin, and per group of `by`; empty bins are there, with count 0.
+    """The reliability diagram as a table: one row per bin, and per group of `by`.
 
-    Columns: those of `by`; bin (from 0); lower and upper, the bin's edges (`width`) or its smallest and largest
-    confidence (`mass`); count; mean_confidence; accuracy; accuracy_low and accuracy_high, Wilson's interval of the
-    accuracy (Wilson 1927), which holds at 0 and at 1 too; gap = mean_confidence - accuracy, above 0 where the
-    confidence is too high; unjudged, how many rows of the group are in no bin. The counts and `unjudged` add up to the
-    rows. Needs: confidence, correct. Source: the reliability diagram, DeGroot and Fienberg 1983, as numbers.
+    Columns:
+
+    - those of `by`
+    - `bin`: from 0; an empty bin has a row with count 0
+    - `lower`, `upper`: the edges of the bin ("width"), or its smallest and largest confidence ("mass")
+    - `count`: the judged rows in the bin
+    - `mean_confidence`, `accuracy`
+    - `accuracy_low`, `accuracy_high`: Wilson's interval of the accuracy, which also holds at 0 and 1
+    - `gap`: mean_confidence - accuracy, above 0 where the confidence is too high
+    - `unjudged`: the rows of the group that are in no bin
+
+    Range: [0, 1]; of `gap` [-1, 1], 0 is best. Unit: none; of the counts, rows.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are counted in `unjudged`; an empty bin has nulls beside its count.
+    Source: DeGroot and Fienberg 1983, the reliability diagram; Wilson 1927, the interval.
 
     Raises:
-        ValueError: bins below 1, an unknown binning, a level not in (0, 1).
+        ValueError: `bins` is below 1, `binning` is unknown, or `level` is not in (0, 1).
+
+    With two bins, the upper one has mean confidence 0.95 and accuracy 0.5; one row has no confidence:
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 1.0, 0.2, None], "correct": [True, False, False, True]})
     >>> table = reliability_table(frame, bins=2).collect()
@@ -190,32 +216,24 @@ def reliability_table(
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not between 0 and 1; 0.95 is usual")
-    groups = as_list(by)
-    rows, whole = judged_rows(frame, confidence, correct, groups)
-    place = _bin(pl.col(C), bins, binning)
-    lowest, highest = pl.col(C).min(), pl.col(C).max()
+    groups = group_columns(by)
+    rows, unjudged = judged_rows(frame, confidence, correct, groups)
+    bin_of_row = _bin(pl.col(CONFIDENCE), bins, binning)
     filled = (
-        rows.with_columns(bin=place.over(groups) if groups and binning == "mass" else place)
+        rows.with_columns(bin=bin_of_row.over(groups) if groups and binning == "mass" else bin_of_row)
         .group_by(*groups, "bin")
         .agg(
             count=pl.len().cast(pl.Int64),
-            mean_confidence=pl.col(C).mean(),
-            accuracy=pl.col(Y).mean(),
-            lowest=lowest,
-            highest=highest,
+            mean_confidence=pl.col(CONFIDENCE).mean(),
+            accuracy=pl.col(CORRECT).mean(),
+            lowest=pl.col(CONFIDENCE).min(),
+            highest=pl.col(CONFIDENCE).max(),
         )
     )
-    edges = pl.LazyFrame(
-        {
-            "bin": range(bins),
-            "lower": [number / bins for number in range(bins)],
-            "upper": [(number + 1) / bins for number in range(bins)],
-        },
-        schema={"bin": pl.Int32, "lower": pl.Float64, "upper": pl.Float64},
-    )
+    edges = _bin_edges(bins)
     if binning == "mass":
         edges, filled = edges.select("bin"), filled.rename({"lowest": "lower", "highest": "upper"})
-    table = whole.join(edges, how="cross").join(filled, on=[*groups, "bin"], how="left", nulls_equal=True)
+    table = unjudged.join(edges, how="cross").join(filled, on=[*groups, "bin"], how="left", nulls_equal=True)
     low, high = _wilson(pl.col("accuracy"), pl.col("count"), NormalDist().inv_cdf((1 + level) / 2))
     return table.sort(*groups, "bin", nulls_last=True).select(
         *groups,
@@ -229,17 +247,29 @@ def reliability_table(
     )
 
 
+def _bin_edges(bins: int) -> pl.LazyFrame:
+    """One row per bin of equal width: bin, lower, upper."""
+    return pl.LazyFrame(
+        {
+            "bin": range(bins),
+            "lower": [number / bins for number in range(bins)],
+            "upper": [(number + 1) / bins for number in range(bins)],
+        },
+        schema={"bin": pl.Int32, "lower": pl.Float64, "upper": pl.Float64},
+    )
+
+
 def _gaps(confidence: Column, correct: Column, bins: int, binning: Binning) -> tuple[pl.Expr, pl.Expr]:
-    """For each bin that holds any: the sum of confidence minus truth, and the number of rows."""
-    c, y = pairs(confidence, correct)
-    # In the order of confidence, a bin's sum is the difference of two running sums, however many bins there are.
+    """For each bin that is not empty: the sum of confidence minus truth, and the number of rows."""
+    c, y = judged_pairs(confidence, correct)
+    # Ordered by confidence, a bin's sum is the difference of two running sums: many bins cost no more than few.
     counts = _bin(c.sort(), bins, binning).rle().struct.field("len").cast(pl.Int64)
     sums = (c - y).sort_by(c).cum_sum().gather(counts.cum_sum() - 1)
     return sums - sums.shift(1, fill_value=0.0), counts
 
 
 def _or_null(count: pl.Expr) -> pl.Expr:
-    """The count, null where it is 0: something to divide by."""
+    """The count, null where it is 0, as a divisor."""
     return pl.when(count > 0).then(count)
 
 
@@ -249,7 +279,7 @@ def _bin(c: pl.Expr, bins: int, binning: Binning) -> pl.Expr:
         raise ValueError(f"bins {bins}: at least one is needed")
     match binning:
         case "width":
-            # Looked up, for arithmetic rounds: 0.29 x 100 is below 29, and 3 times polars' 1 / 10 above 0.3.
+            # Searched, because arithmetic rounds: 0.29 * 100 is below 29, and 3 times polars' 1 / 10 is above 0.3.
             edges = pl.lit(pl.Series([number / bins for number in range(1, bins)], dtype=pl.Float64))
             return edges.search_sorted(c, side="right").cast(pl.Int32)
         case "mass":

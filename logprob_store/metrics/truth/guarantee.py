@@ -1,7 +1,6 @@
-"""A threshold with a guarantee: accept above it, and the error rate stays below a target.
+"""A threshold with a guarantee: above it, the error rate on new rows stays below a target.
 
-Leaves out thresholds that merely do well on the rows at hand (`selective`). Needs SciPy, which the extra `analysis`
-brings.
+Thresholds chosen on the rows at hand, without a guarantee, are in `selective`. Needs SciPy, from the extra `analysis`.
 """
 
 from __future__ import annotations
@@ -10,21 +9,28 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import polars as pl
 
-from logprob_store.extras import needed
-from logprob_store.metrics.truth.pairs import pairs
+from logprob_store.extras import import_extra
+from logprob_store.metrics.truth.judged_pairs import judged_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from logprob_store.metrics.arguments import Column
 
-__all__ = ["GuaranteedThreshold", "guaranteed_threshold"]
-
 GRID: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99)
 
 
 class GuaranteedThreshold(NamedTuple):
-    """A threshold and what is known of it; `threshold` and `risk_bound` are null where none has the guarantee."""
+    """A threshold and its guarantee; `threshold` and `risk_bound` are None where no threshold has it.
+
+    Attributes:
+        threshold: accept rows with at least this confidence.
+        risk_bound: the upper bound of the error rate among accepted rows.
+        coverage: accepted / judged.
+        accepted: the judged rows that are accepted.
+        errors: the wrong ones among them.
+        judged: the number of judged rows.
+    """
 
     threshold: float | None
     risk_bound: float | None
@@ -43,22 +49,23 @@ def guaranteed_threshold(
     failure: float = 0.05,
     thresholds: Sequence[float] = GRID,
 ) -> GuaranteedThreshold:
-    """The lowest threshold whose error rate on new rows is at most `risk`, wrongly so with a chance of `failure`.
+    """The lowest threshold whose error rate on new rows is at most `risk`, with probability at least 1 - `failure`.
 
-    Each threshold of a grid fixed beforehand is tested: Clopper and Pearson's exact upper bound of the error rate
-    among what it accepts, at failure / (number of thresholds), must not be above `risk`. That share of the failure
-    (Bonferroni) is the price of choosing among them, so few thresholds are better than many. Source: Clopper and
-    Pearson 1934; Geifman and El-Yaniv 2017 (arXiv:1705.08500); Angelopoulos et al. 2021, Learn then Test
-    (arXiv:2110.01052).
-
-    It holds if new rows are as these and rows are independent; several answers to one prompt are not. Do not pick the
-    grid by looking at these rows. Unjudged rows are left out.
+    Formula: the lowest threshold whose Clopper-Pearson upper bound of the error rate is at most `risk`. With e errors
+    among k accepted rows, the bound is the quantile 1 - failure / (number of thresholds) of Beta(e + 1, k - e). The
+    failure is divided among the thresholds (Bonferroni), so few thresholds are better than many.
+    Range: [0, 1]; a lower one accepts more. Unit: none.
+    Needs: `confidence`, `correct`. The guarantee holds where new rows are like these and rows are independent, which
+    several answers to one prompt are not. Do not choose `thresholds` by looking at these rows.
+    Nulls: unjudged rows are left out.
+    Source: Clopper and Pearson 1934; Geifman and El-Yaniv 2017 (arXiv:1705.08500); Angelopoulos et al. 2021, Learn then
+    Test (arXiv:2110.01052).
 
     Raises:
-        ValueError: risk or failure not in (0, 1), a threshold not in [0, 1], or none.
+        ValueError: `risk` or `failure` is not in (0, 1), a threshold is not in [0, 1], or there is none.
         ImportError: SciPy is not installed; it comes with the extra `analysis`.
 
-    100 rows, all right: the bound with one threshold is 1 - 0.05^(1/100) = 0.029513:
+    With 100 rows, all right, and one threshold the bound is 1 - 0.05^(1/100) = 0.029513:
 
     >>> frame = pl.DataFrame({"confidence": [0.9] * 100, "correct": True})
     >>> found = guaranteed_threshold(frame, risk=0.03, thresholds=[0.5])
@@ -72,14 +79,14 @@ def guaranteed_threshold(
             raise ValueError(f"{name} {value} is not between 0 and 1")
     if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f"thresholds {list(thresholds)}: give at least one, each in [0, 1]")
-    beta = needed("scipy.stats").beta
-    c, y = pairs(confidence, correct)
-    rows = frame.lazy().select(c.alias("c"), y.alias("y")).collect()
-    share = failure / len(set(thresholds))
+    beta = import_extra("scipy.stats").beta
+    confidences, truths = judged_pairs(confidence, correct)
+    rows = frame.lazy().select(confidences.alias("confidence"), truths.alias("correct")).collect()
+    failure_each = failure / len(set(thresholds))
     for threshold in sorted(set(thresholds)):
-        taken = rows.filter(pl.col("c") >= threshold)["y"]
-        accepted, errors = len(taken), int((taken == 0.0).sum())
-        bound = float(beta.ppf(1 - share, errors + 1, accepted - errors)) if errors < accepted else 1.0
+        accepted_truths = rows.filter(pl.col("confidence") >= threshold)["correct"]
+        accepted, errors = len(accepted_truths), int((accepted_truths == 0.0).sum())
+        bound = float(beta.ppf(1 - failure_each, errors + 1, accepted - errors)) if errors < accepted else 1.0
         if bound <= risk:
             return GuaranteedThreshold(threshold, bound, accepted / rows.height, accepted, errors, rows.height)
     return GuaranteedThreshold(None, None, 0.0, 0, 0, rows.height)

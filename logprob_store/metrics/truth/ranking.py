@@ -1,8 +1,8 @@
-"""Does a confidence tell right answers from wrong ones: AUROC, AUPRC, and the areas under risk-coverage curves.
+"""Ranking metrics: how well a confidence tells right answers from wrong ones.
 
-Polars expressions over a confidence and whether it was right, for any `select` or `group_by`. They see only the order
-of confidences: any increasing function of one has the same values. Equal confidences are accepted together or not at
-all, so the order of rows changes nothing. Leaves out the curves (`selective`) and honesty (`calibration`).
+They depend only on the order of the confidences: any increasing function of the confidence has the same values. Equal
+confidences are accepted together or not at all, so the order of rows does not matter. The curves themselves are in
+`selective`.
 """
 
 from __future__ import annotations
@@ -11,114 +11,127 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from logprob_store.metrics.truth.pairs import pairs
+from logprob_store.metrics.truth.judged_pairs import judged_pairs
 
 if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column
 
-__all__ = ["augrc", "auprc", "aurc", "auroc", "excess_aurc"]
-
 
 def auroc(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
-    """The area under the ROC curve: the chance that a right answer has more confidence than a wrong one; ties are half.
+    """The area under the ROC curve: the chance that a right answer has a higher confidence than a wrong one.
 
-    Range [0, 1], up is better, 1/2 is no knowledge. Needs: confidence, correct. Source: Hanley and McNeil 1982, by Mann
-    and Whitney's rank sum. Unjudged rows are left out; null unless there are right and wrong answers.
+    Formula: (pairs of a right and a wrong answer in which the right one is surer + ties / 2) / all such pairs.
+    Range: [0, 1], higher is better; 1/2 is no discrimination. Unit: none.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; null unless there are both right and wrong answers.
+    Source: Hanley and McNeil 1982, computed by the rank sum of Mann and Whitney.
 
-    Right ones have 0.9 and 0.5, the wrong one 0.5: one pair won and one tied, (1 + 1/2) / 2:
+    Right answers have 0.9 and 0.5, the wrong one 0.5: one pair is won and one tied, (1 + 1/2) / 2 = 0.75.
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.5, 0.5], "correct": [True, True, False]})
     >>> frame.select(auroc()).item()
     0.75
     """
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     right, wrong = y.sum(), (1.0 - y).sum()
-    won = c.rank("average").filter(y == 1.0).sum() - right * (right + 1) / 2
-    return pl.when((right > 0) & (wrong > 0)).then(won / (right * wrong)).alias("auroc")
+    pairs_won = c.rank("average").filter(y == 1.0).sum() - right * (right + 1) / 2
+    return pl.when((right > 0) & (wrong > 0)).then(pairs_won / (right * wrong)).alias("auroc")
 
 
 def auprc(confidence: Column = "confidence", correct: Column = "correct", *, positive: bool = True) -> pl.Expr:
-    """The area under the precision-recall curve, as average precision: sum over thresholds of (R_k - R_(k-1)) P_k.
+    """The area under the precision-recall curve, as average precision.
 
-    Range [0, 1], up is better; no knowledge gives the share of positives, so compare it only at one share. With
-    `positive=False` the wrong answers are to be found, by 1 - confidence: the form to look at where errors are rare.
-    Needs: confidence, correct. Source: average precision as in scikit-learn, which joins no points by straight lines;
-    Davis and Goadrich 2006 say why. Unjudged rows are left out; null where there is nothing to be found.
+    Formula: sum over thresholds k of (R_k - R_(k-1)) P_k, with recall R and precision P. With `positive=False` the
+    wrong answers are sought, by 1 - confidence: the form to use where errors are rare.
+    Range: [0, 1], higher is better; no discrimination gives the share of the answers sought, so compare it only at the
+    same share. Unit: none.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; null where no judged row is of the kind sought.
+    Source: average precision as in scikit-learn, which does not join the points by straight lines, for the reasons
+    given by Davis and Goadrich 2006.
 
-    Recall 1/2 at precision 1, then recall 1 at precision 2/3: (1 + 2/3) / 2:
+    Recall 1/2 at precision 1, then recall 1 at precision 2/3: (1 + 2/3) / 2 = 0.833333.
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.6, 0.3], "correct": [True, False, True]})
     >>> round(frame.select(auprc()).item(), 6)
     0.833333
     """
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     sought = y == (1.0 if positive else 0.0)
-    found = c.filter(sought).rank("max", descending=positive)
-    taken = c.rank("max", descending=positive).filter(sought)
-    return (found / taken).mean().alias("auprc")
+    sought_above = c.filter(sought).rank("max", descending=positive)
+    rows_above = c.rank("max", descending=positive).filter(sought)
+    return (sought_above / rows_above).mean().alias("auprc")
 
 
 def aurc(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
-    """The area under the risk-coverage curve: the mean over rows of the error rate among rows at least as sure.
+    """The area under the risk-coverage curve: the mean error rate over all thresholds.
 
-    Range [0, 1], down is better; no knowledge gives the error rate. Most of it is that error rate: `excess_aurc` takes
-    what no confidence could avoid away. Needs: confidence, correct. Source: Geifman et al. 2019 (arXiv:1805.08206),
-    a mean over thresholds; equal confidences are one threshold. Unjudged rows are left out; none judged gives null.
+    Formula: mean over rows i of the error rate among the rows with c >= c_i.
+    Range: [0, 1], lower is better; no discrimination gives the error rate of all rows. Unit: none. It contains errors
+    that no confidence could avoid; `excess_aurc` takes these away.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; no judged row gives null.
+    Source: Geifman et al. 2019 (arXiv:1805.08206), with equal confidences as one threshold.
 
-    Error rates among the surest 1, 2 and 3 are 0, 1/2 and 1/3: their mean is 5/18:
+    The error rates among the surest 1, 2 and 3 rows are 0, 1/2 and 1/3; their mean is 5/18 = 0.277778.
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.6, 0.3], "correct": [True, False, True]})
     >>> round(frame.select(aurc()).item(), 6)
     0.277778
     """
-    errors, accepted, _ = accepted_at(confidence, correct)
+    errors, accepted, _ = cumulative_errors(confidence, correct)
     return (errors / accepted).mean().alias("aurc")
 
 
 def excess_aurc(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
-    """The AURC above that of the best order, in which every right answer is surer than every wrong one.
+    """The excess AURC: how far `aurc` is above that of the best order, in which all right answers are surer.
 
-    Range [0, 1], down is better, 0 is the best order. Needs: confidence, correct. Source: Geifman et al. 2019
-    (arXiv:1805.08206), E-AURC, with the exact sum for their integral. Unjudged rows are left out; none judged
-    gives null.
+    Formula: aurc - mean over k = 1 to n of max(0, k - right answers) / k.
+    Range: [0, 1], lower is better; 0 is the best order. Unit: none.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; no judged row gives null.
+    Source: Geifman et al. 2019 (arXiv:1805.08206), E-AURC, with the exact sum in place of their integral.
 
-    As in `aurc`; the best order has error rates 0, 0, 1/3, so 5/18 - 2/18:
+    The example of `aurc` has 5/18; its best order has error rates 0, 0 and 1/3, so 5/18 - 2/18 = 0.166667.
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.6, 0.3], "correct": [True, False, True]})
     >>> round(frame.select(excess_aurc()).item(), 6)
     0.166667
     """
-    c, y = pairs(confidence, correct)
-    # any numbering of the rows does: the best order has max(0, k - right) errors among its first k
-    place = c.rank("ordinal").cast(pl.Float64)
-    best = ((place - y.sum()).clip(lower_bound=0.0) / place).mean()
+    c, y = judged_pairs(confidence, correct)
+    # Any numbering of the rows will do: the best order has max(0, k - right answers) errors among its first k.
+    number = c.rank("ordinal").cast(pl.Float64)
+    best = ((number - y.sum()).clip(lower_bound=0.0) / number).mean()
     return (aurc(confidence, correct) - best).clip(lower_bound=0.0).alias("excess_aurc")
 
 
 def augrc(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
-    """The area under the generalised risk-coverage curve: the share of rows that are accepted errors, over coverage.
+    """The area under the generalised risk-coverage curve: the mean chance that a row is wrong and accepted.
 
-    The mean chance that a row is wrong and goes unnoticed. Range [0, 1/2], down is better; no knowledge gives half the
-    error rate. Each error weighs alike, where AURC is ruled by errors among the few surest. Needs: confidence, correct.
-    Source: Traub et al. 2024 (arXiv:2407.01032), equal to (1 - AUROC) a (1 - a) + (1 - a)^2 / 2 with accuracy a; equal
-    confidences are joined by a straight line. Unjudged rows are left out; none judged gives null.
+    Formula: the integral over coverage of (accepted errors / n), with equal confidences joined by a straight line;
+    equal to (1 - AUROC) a (1 - a) + (1 - a)^2 / 2, a the accuracy.
+    Range: [0, 1/2], lower is better; no discrimination gives half the error rate. Unit: none. Each error weighs the
+    same, while errors among the surest few rows dominate `aurc`.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; no judged row gives null.
+    Source: Traub et al. 2024 (arXiv:2407.01032).
 
-    The error joins between coverage 1/3 and 2/3, so the curve rises from 0 to 1/3 there: area 1/18, and 1/9 after it:
+    The curve is 0 up to coverage 1/3, rises to 1/3 at coverage 2/3 and stays there: areas 0 + 1/18 + 1/9 = 0.166667.
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.6, 0.3], "correct": [True, False, True]})
     >>> round(frame.select(augrc()).item(), 6)
     0.166667
     """
-    c, y = pairs(confidence, correct)
+    c, y = judged_pairs(confidence, correct)
     weight = (c.rank("average") - 0.5).filter(y == 0.0).sum()
     count = c.len().cast(pl.Float64)
     return pl.when(count > 0).then(weight / count.pow(2)).alias("augrc")
 
 
-def accepted_at(confidence: Column, correct: Column) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
-    """For each judged row, taken as the threshold: the errors accepted, the rows accepted, and its confidence."""
-    c, y = pairs(confidence, correct)
+def cumulative_errors(confidence: Column, correct: Column) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
+    """For each judged row, with its confidence as the threshold: errors accepted, rows accepted, the threshold."""
+    c, y = judged_pairs(confidence, correct)
     accepted = c.rank("max", descending=True)
-    # the running count of errors, read off where the last of the equal confidences stands
+    # The running count of errors, taken at the last of the rows with this confidence.
     errors = (1.0 - y).sort_by(c, descending=True).cum_sum().gather(accepted - 1)
     return errors, accepted, c

@@ -1,12 +1,8 @@
-"""Selective prediction: accept what is sure, have the rest reviewed. What does a threshold buy?
+"""Selective prediction: what a threshold accepts, what it sends to review, and at which error rate.
 
-Holds the risk-coverage curve, accuracy by threshold, and the coverage and threshold at a target risk. Leaves out the
-areas under the curves (`ranking`) and a threshold with a guarantee (`guarantee`): the figures here are of the rows at
-hand, and picking the best threshold on them flatters it.
-
-A row is accepted where its confidence is at least the threshold. Risk is the error rate of what is accepted, coverage
-the share that is. Rows without a confidence or a truth are counted in `unjudged`; in use, one without a confidence goes
-to review.
+A row is accepted where its confidence is at least the threshold. Coverage is the share of judged rows that is accepted,
+risk the error rate of the accepted rows. The figures are of the rows at hand, and the best threshold chosen on them
+does better there than on new rows; a threshold with a guarantee for new rows is in `guarantee`.
 """
 
 from __future__ import annotations
@@ -15,55 +11,61 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from logprob_store.metrics.truth.pairs import C, Y, as_list, judged_rows
-from logprob_store.metrics.truth.ranking import accepted_at
+from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_rows
+from logprob_store.metrics.truth.ranking import cumulative_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from logprob_store.metrics.arguments import Column
 
-__all__ = ["accuracy_by_threshold", "coverage_at_risk", "risk_coverage_curve", "threshold_at_risk"]
-
 THRESHOLDS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 def coverage_at_risk(confidence: Column = "confidence", correct: Column = "correct", *, risk: float) -> pl.Expr:
-    """The largest share that can be accepted with an error rate of at most `risk`.
+    """The largest share of rows that can be accepted with an error rate of at most `risk`.
 
-    Range [0, 1], up is better; 0 where no threshold does. Needs: confidence, correct. Source: Geifman and El-Yaniv 2017
-    (arXiv:1705.08500). Unjudged rows are left out; none judged gives null.
+    Formula: max over thresholds t of (rows with c >= t) / n, where the error rate of these rows is at most `risk`.
+    Range: [0, 1], higher is better; 0 where no threshold keeps the risk. Unit: none.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; no judged row gives null.
+    Source: Geifman and El-Yaniv 2017 (arXiv:1705.08500).
 
     Raises:
         ValueError: `risk` is not in [0, 1].
 
-    The surest two of four have no error, the surest three have one:
+    The surest two of four rows have no error, the surest three have one:
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.8, 0.7, 0.6], "correct": [True, True, False, False]})
     >>> frame.select(coverage_at_risk(risk=0.1), threshold_at_risk(risk=0.1)).row(0)
     (0.5, 0.8)
     """
-    errors, accepted, c = accepted_at(confidence, correct)
-    largest = accepted.filter(errors / accepted <= _risk(risk)).max().fill_null(0)
+    errors, accepted, c = cumulative_errors(confidence, correct)
+    largest = accepted.filter(errors / accepted <= _checked_risk(risk)).max().fill_null(0)
     return pl.when(c.len() > 0).then(largest / c.len()).alias("coverage_at_risk")
 
 
 def threshold_at_risk(confidence: Column = "confidence", correct: Column = "correct", *, risk: float) -> pl.Expr:
-    """The lowest threshold at which what is accepted has an error rate of at most `risk`: that of `coverage_at_risk`.
+    """The lowest threshold at which the accepted rows have an error rate of at most `risk`.
 
-    Range [0, 1]; null where no threshold does. It was picked on these rows, so new rows will have a somewhat higher
-    risk; `guaranteed_threshold` allows for that. Needs: confidence, correct. Source: as `coverage_at_risk`, and its
-    example.
+    Formula: the threshold of `coverage_at_risk`.
+    Range: [0, 1]; a lower one accepts more. Unit: none. It is chosen on these rows, so new rows will have a somewhat
+    higher risk; `guaranteed_threshold` allows for that.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; null where no threshold keeps the risk, or no row is judged.
+    Source: Geifman and El-Yaniv 2017 (arXiv:1705.08500).
 
     Raises:
         ValueError: `risk` is not in [0, 1].
 
+    The surer of two rows is wrong, so no threshold has a risk below 1/2:
+
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.8], "correct": [False, True]})
-    >>> frame.select(threshold_at_risk(risk=0.5), nothing=threshold_at_risk(risk=0.4)).row(0)
+    >>> frame.select(threshold_at_risk(risk=0.5), none=threshold_at_risk(risk=0.4)).row(0)
     (0.8, None)
     """
-    errors, accepted, c = accepted_at(confidence, correct)
-    return c.filter(errors / accepted <= _risk(risk)).min().alias("threshold_at_risk")
+    errors, accepted, c = cumulative_errors(confidence, correct)
+    return c.filter(errors / accepted <= _checked_risk(risk)).min().alias("threshold_at_risk")
 
 
 def risk_coverage_curve(
@@ -73,23 +75,35 @@ def risk_coverage_curve(
     *,
     by: str | Sequence[str] | None = None,
 ) -> pl.LazyFrame:
-    """The risk-coverage curve: one row for each distinct confidence, from the surest on, and per group of `by`.
+    """The risk-coverage curve: one row per distinct confidence, highest first, and per group of `by`.
 
-    Columns: those of `by`; threshold; accepted, how many rows have at least that confidence; coverage, their share;
-    errors among them; risk = errors / accepted; generalised_risk = errors / all judged rows. Unjudged rows are not in
-    it. Needs: confidence, correct. Source: El-Yaniv and Wiener 2010; generalised risk, Traub et al. 2024
-    (arXiv:2407.01032).
+    Columns:
+
+    - those of `by`
+    - `threshold`: the confidence
+    - `accepted`: the judged rows with at least that confidence
+    - `errors`: the wrong ones among them
+    - `coverage`: accepted / n
+    - `risk`: errors / accepted
+    - `generalised_risk`: errors / n
+
+    Range: [0, 1], lower risk and higher coverage are better. Unit: none; of the counts, rows.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are left out; no judged row gives no rows.
+    Source: El-Yaniv and Wiener 2010; generalised risk, Traub et al. 2024 (arXiv:2407.01032).
+
+    One row is accepted at 0.9, without an error, and all three judged rows at 0.6, with one:
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.6, 0.6, None], "correct": [True, False, True, True]})
     >>> curve = risk_coverage_curve(frame).collect()
     >>> curve.select("threshold", "accepted", pl.col("coverage", "risk").round(4)).rows()
     [(0.9, 1, 0.3333, 0.0), (0.6, 3, 1.0, 0.3333)]
     """
-    groups = as_list(by)
+    groups = group_columns(by)
     rows, _ = judged_rows(frame, confidence, correct, groups)
-    kept = rows.select(*groups, threshold=C, errors=(1.0 - pl.col(Y)).cast(pl.Int64))
+    points = rows.select(*groups, threshold=CONFIDENCE, errors=(1.0 - pl.col(CORRECT)).cast(pl.Int64))
     counted = (
-        kept.group_by(*groups, "threshold")
+        points.group_by(*groups, "threshold")
         .agg(accepted=pl.len().cast(pl.Int64), errors=pl.col("errors").sum())
         .sort(*groups, "threshold", descending=[False] * len(groups) + [True], nulls_last=True)
     )
@@ -115,14 +129,26 @@ def accuracy_by_threshold(
     thresholds: Sequence[float] = THRESHOLDS,
     by: str | Sequence[str] | None = None,
 ) -> pl.LazyFrame:
-    """Routing: what each threshold accepts, how right that is, and how right what goes to review is.
+    """What each threshold accepts and sends to review, and how right both are: one row per threshold and group of `by`.
 
-    Columns: those of `by`; threshold; accepted and reviewed, counts of judged rows; coverage, the accepted share;
-    accuracy_accepted and accuracy_reviewed, null where there are none; unjudged, rows of the group in no count. Needs:
-    confidence, correct. Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500).
+    Columns:
+
+    - those of `by`
+    - `threshold`
+    - `accepted`, `reviewed`: the judged rows with a confidence of at least the threshold, and below it
+    - `coverage`: accepted / n
+    - `accuracy_accepted`, `accuracy_reviewed`: the share of right answers in each; null where there are none
+    - `unjudged`: the rows of the group that are in no count
+
+    Range: [0, 1], higher is better. Unit: none; of the counts, rows.
+    Needs: `confidence`, `correct`.
+    Nulls: unjudged rows are counted in `unjudged`.
+    Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500).
 
     Raises:
         ValueError: a threshold is not in [0, 1], or there is none.
+
+    At 0.5, two rows are accepted, of which one is right; one is reviewed, and it is wrong:
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.8, 0.3, None], "correct": [True, False, False, True]})
     >>> accuracy_by_threshold(frame, thresholds=[0.5]).collect().row(0)
@@ -130,23 +156,25 @@ def accuracy_by_threshold(
     """
     if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
         raise ValueError(f"thresholds {list(thresholds)}: give at least one, each in [0, 1]")
-    groups = as_list(by)
-    rows, whole = judged_rows(frame, confidence, correct, groups)
+    groups = group_columns(by)
+    rows, unjudged = judged_rows(frame, confidence, correct, groups)
     limits = pl.Series(sorted({float(threshold) for threshold in thresholds}))
-    # How many thresholds a row is not below says all; what is summed up then is small.
-    passes = pl.lit(limits).search_sorted(pl.col(C), side="right").cast(pl.Int64)
-    counted = rows.group_by(*groups, passes=passes).agg(rows=pl.len().cast(pl.Int64), right=pl.col(Y).sum())
-    grid = whole.join(pl.LazyFrame({"threshold": limits}).with_row_index("place"), how="cross")
+    # Rows that meet equally many thresholds are counted together, so the join with the thresholds stays small.
+    thresholds_met = pl.lit(limits).search_sorted(pl.col(CONFIDENCE), side="right").cast(pl.Int64)
+    counted = rows.group_by(*groups, thresholds_met=thresholds_met).agg(
+        rows=pl.len().cast(pl.Int64), right=pl.col(CORRECT).sum()
+    )
+    grid = unjudged.join(pl.LazyFrame({"threshold": limits}).with_row_index("threshold_index"), how="cross")
     if groups:
-        beside = grid.join(counted, on=groups, how="left", nulls_equal=True)
+        joined = grid.join(counted, on=groups, how="left", nulls_equal=True)
     else:
-        beside = grid.join(counted, left_on=pl.lit(1), right_on=pl.lit(1), how="left")
-    taken = pl.col("passes") > pl.col("place")
-    table = beside.group_by(*groups, "threshold", "unjudged").agg(
-        accepted=pl.col("rows").filter(taken).sum(),
-        reviewed=pl.col("rows").filter(~taken).sum(),
-        right=pl.col("right").filter(taken).sum(),
-        right_reviewed=pl.col("right").filter(~taken).sum(),
+        joined = grid.join(counted, left_on=pl.lit(1), right_on=pl.lit(1), how="left")
+    accepted = pl.col("thresholds_met") > pl.col("threshold_index")
+    table = joined.group_by(*groups, "threshold", "unjudged").agg(
+        accepted=pl.col("rows").filter(accepted).sum(),
+        reviewed=pl.col("rows").filter(~accepted).sum(),
+        right=pl.col("right").filter(accepted).sum(),
+        right_reviewed=pl.col("right").filter(~accepted).sum(),
     )
     return table.sort(*groups, "threshold", nulls_last=True).select(
         *groups,
@@ -159,10 +187,11 @@ def accuracy_by_threshold(
 
 
 def _share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
+    """Part / whole, null where the whole is 0."""
     return pl.when(whole > 0).then(part / whole)
 
 
-def _risk(risk: float) -> float:
+def _checked_risk(risk: float) -> float:
     if not 0 <= risk <= 1:
         raise ValueError(f"risk {risk} is not an error rate in [0, 1]")
     return risk

@@ -1,1 +1,1 @@
-"""Two runs of the same prompts, compared."""
+"""Comparison of two runs of the same prompts: which answers changed, and by how much the probabilities moved."""

@@ -1,7 +1,4 @@
-"""What is said of two runs together: a summary with paired intervals, and a verdict for an alarm.
-
-Leaves out pairing answers and tokens (`comparing`), the bootstrap (`bootstrap`) and which runs to take (the store).
-"""
+"""The comparison of two runs as a whole: a summary with paired intervals, and a verdict for an alarm."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from logprob_store.errors import InputError
-from logprob_store.metrics.given.corpus import corpus_perplexity
+from logprob_store.metrics.given.texts import corpus_perplexity
 from logprob_store.metrics.truth.bootstrap import bootstrap
 from logprob_store.metrics.two_runs.pair_batches import PairedRuns
 
@@ -21,34 +18,53 @@ if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column
     from logprob_store.metrics.engine.part_batches import Tables
 
-__all__ = ["Comparison", "ComparisonSummary", "Verdict", "compare"]
-
 _QUANTILES: Final = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-_ORDER: Final = ("prompt_id", "sample_index", "choice_index", "completion_id_a", "completion_id_b")
-_PAIRED: Final = pl.col("completion_id_a").is_not_null() & pl.col("completion_id_b").is_not_null()
+_SORT_KEYS: Final = ("prompt_id", "sample_index", "choice_index", "completion_id_a", "completion_id_b")
+_HAS_BOTH: Final = pl.col("completion_id_a").is_not_null() & pl.col("completion_id_b").is_not_null()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether two runs are alike enough: a line for a person, and what was beyond its limit, by name."""
+    """Whether two runs are similar enough.
+
+    Attributes:
+        line: a sentence for a person.
+        exceeded: the names of the metrics above their limits.
+    """
 
     line: str
     exceeded: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was beyond its limit."""
+        """Whether no metric is above its limit."""
         return not self.exceeded
 
 
 @dataclass(frozen=True)
 class ComparisonSummary:
-    """Counts of answers, and a table with one row per statistic: metric, estimate, low, high, resamples.
+    """How two runs differ over all their pairs.
 
-    `metrics` holds, with paired bootstrap intervals: flip_rate; mean_delta_logprob_sum (nats an answer),
-    mean_delta_confidence; perplexity_a, perplexity_b (of all tokens together), delta_perplexity, and
-    perplexity_increase, b / a - 1; lower_confidence_share, of answers whose confidence fell; same_top_rate, mean_kl,
-    mean_js, by place; rms_delta_p, by token; and without an interval abs_delta_p_median, _p90, _p99 and _max.
+    `metrics` has one row per statistic: metric, estimate, low, high, resamples.
+
+    - `flip_rate`: the share of pairs whose answers differ
+    - `mean_delta_logprob_sum`: the mean over pairs of b - a, nats per answer
+    - `mean_delta_confidence`: the mean over pairs of b - a
+    - `lower_confidence_share`: the share of pairs whose confidence fell
+    - `perplexity_a`, `perplexity_b`, `delta_perplexity`: of all tokens together, and b - a
+    - `perplexity_increase`: b / a - 1
+    - `same_top_rate`: the share of places at which both runs have the same likeliest token
+    - `mean_kl`, `mean_js`: the mean divergence over places, nats
+    - `rms_delta_p`: the root mean square over tokens of the difference in probability
+    - `abs_delta_p_median`, `_p90`, `_p99`, `_max`: quantiles of its absolute value, without an interval
+
+    Attributes:
+        run_a: the name of the first run.
+        run_b: the name of the second run.
+        pairs: the answers with a partner.
+        only_a: the answers of run a without a partner.
+        only_b: the answers of run b without a partner.
+        metrics: the statistics, with paired bootstrap intervals.
     """
 
     run_a: str
@@ -59,7 +75,7 @@ class ComparisonSummary:
     metrics: pl.DataFrame
 
     def estimate(self, metric: str) -> float | None:
-        """The number of one metric; None where there was nothing to compute it from."""
+        """The estimate of one metric by name; None where it has none."""
         value: float | None = self.metrics.filter(pl.col("metric") == metric)["estimate"].item()
         return value
 
@@ -70,19 +86,19 @@ class ComparisonSummary:
         max_perplexity_increase: float | None = 0.05,
         max_js: float | None = None,
     ) -> Verdict:
-        """Whether the estimates are within limits; one that is exactly at its limit is.
+        """Whether the estimates are within limits. An estimate equal to its limit is within; None is no limit.
 
         Args:
-            max_flip_rate: share of answers that may differ.
-            max_perplexity_increase: by what share of itself the perplexity of all tokens may rise.
-            max_js: mean Jensen-Shannon divergence by place, nats.
+            max_flip_rate: the share of answers that may differ.
+            max_perplexity_increase: the relative increase of the perplexity of all tokens, b / a - 1.
+            max_js: the mean Jensen-Shannon divergence over places, in nats.
         """
         limits = {
             "flip_rate": (max_flip_rate, "{:.2%} of answers differ"),
             "perplexity_increase": (max_perplexity_increase, "perplexity {:+.2%}"),
             "mean_js": (max_js, "mean JS {:.4f}"),
         }
-        exceeded, said = [], []
+        exceeded, phrases = [], []
         for metric, (limit, words) in limits.items():
             value = self.estimate(metric)
             if value is None:
@@ -90,52 +106,84 @@ class ComparisonSummary:
             beyond = limit is not None and value > limit
             exceeded += [metric] if beyond else []
             shown = "" if limit is None else f" ({'above ' if beyond else ''}limit {limit:g})"
-            said.append(words.format(value) + shown)
+            phrases.append(words.format(value) + shown)
         alone = f"; {self.only_a} only in {self.run_a}, {self.only_b} only in {self.run_b}"
         line = (
             f"{'CHANGED' if exceeded else 'ok'}: {self.run_b} against {self.run_a}, {self.pairs} pairs: "
-            f"{', '.join(said)}{alone if self.only_a or self.only_b else ''}"
+            f"{', '.join(phrases)}{alone if self.only_a or self.only_b else ''}"
         )
         return Verdict(line, tuple(exceeded))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs beside each other: `prompts`, one row per pair of answers; `positions`, one per compared token.
+    """Two runs compared pair by pair, lazily. Every `collect` compares again, one batch of pairs at a time.
 
-    Both are lazy; what they hold, `docs/comparing.md` says. Each collects anew, some pairs at a time.
+    `prompts` has one row per pair of answers, and one per answer without a partner:
+
+    - `prompt_id`, `sample_index`, `choice_index`: the keys of the pair; nulls match each other
+    - `run_a`, `run_b`, `completion_id_a`, `completion_id_b`: null where that run has no such answer
+    - `answer_a`, `answer_b`, `flip`: what is compared, and whether it differs; null where one is missing
+    - `first_different_byte`: the index of the first byte of the answers that differs, in UTF-8
+    - `first_difference`, `difference_section`: the position and section of the first token that differs
+    - `common_tokens`: the number of equal tokens before it
+    - `scored_tokens_a` to `perplexity_b`: the scores of both answers
+    - `delta_logprob_sum`, `delta_mean_logprob`, `delta_confidence`, `delta_perplexity`: b - a; the first is null where
+      a token of either answer is unscored
+    - `compared_places`, `mean_kl`, `mean_js`, `max_js`, `same_top_rate`: over the places where both runs have
+      alternatives; nats
+    - `compared_tokens`, `rms_delta_p`, `max_abs_delta_p`: over the tokens that both runs chose
+
+    `positions` has one row per place of a pair, up to and including the first difference, at which both models were
+    still given the same text:
+
+    - `prompt_id`, `sample_index`, `choice_index`, `completion_id_a`, `section`, `position`
+    - `token_a`, `token_b`, `logprob_a`, `logprob_b`: null where that answer has ended
+    - `same_token`: whether both chose the same token
+    - `kl`, `js`: the divergences, nats; null where a side has no alternatives
+    - `same_top`: whether one token is likeliest on both sides, ties included; null as above
+    - `delta_p`: p_b - p_a of a token that both chose
+
+    Attributes:
+        prompts: the rows of pairs.
+        positions: the rows of places.
     """
 
     prompts: pl.LazyFrame
     positions: pl.LazyFrame
-    _compared: Callable[[], Iterable[tuple[pl.DataFrame, pl.DataFrame]]]
+    _compared_batches: Callable[[], Iterable[tuple[pl.DataFrame, pl.DataFrame]]]
 
     def collect(self) -> Comparison:
-        """The same with `prompts` in memory, so that what is asked of them, and `summary`, need no comparing again."""
-        prompts, changes = self._kept(pl.all())
+        """The comparison with `prompts` in memory, so that queries of `prompts` and `summary` compare nothing again."""
+        prompts, changes = self._collected(pl.all())
         return Comparison(prompts.lazy(), self.positions, lambda: [(prompts, changes)])
 
-    def _kept(self, columns: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Some columns of `prompts`, and the absolute delta_p of all positions: what a summary is made of."""
-        kept = [
+    def _collected(self, columns: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The given columns of `prompts`, and the absolute `delta_p` of all positions (8 bytes each)."""
+        batches = [
             (prompts.select(columns), positions.select(pl.col("delta_p").abs().drop_nulls()))
-            for prompts, positions in self._compared()
+            for prompts, positions in self._compared_batches()
         ]
-        prompts, changes = (pl.concat(frames) for frames in zip(*kept, strict=True))
+        prompts, changes = (pl.concat(frames) for frames in zip(*batches, strict=True))
         return prompts, changes
 
     def summary(self, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> ComparisonSummary:
-        """What changed over all pairs, with paired bootstrap intervals.
+        """The differences over all pairs, with paired bootstrap intervals.
 
-        Prompts are drawn again, with all of their samples, and both runs' numbers of a prompt go together.
+        Whole prompts are drawn, with all of their samples and with the numbers of both runs.
+
+        Args:
+            resamples: the number of resamples.
+            level: the share of such intervals that hold the true value.
+            seed: the same seed gives the same intervals.
 
         Raises:
             InputError: no answer has a partner.
         """
-        prompts, kept = self._kept(pl.exclude("answer_a", "answer_b"))
-        # sorted once: each quantile of what is not sorted takes a copy
-        changes = kept["delta_p"].sort()
-        pairs = prompts.filter(_PAIRED).sort(*_ORDER)
+        prompts, changes_of_p = self._collected(pl.exclude("answer_a", "answer_b"))
+        # Sorted once, because each quantile of an unsorted column makes a copy.
+        changes = changes_of_p["delta_p"].sort()
+        pairs = prompts.filter(_HAS_BOTH).sort(*_SORT_KEYS)
         if not pairs.height:
             raise InputError(
                 f"the runs have no answer in common: of {prompts.height}, none has the same prompt_id, sample and "
@@ -159,29 +207,49 @@ class Comparison:
 
 
 def compare(a: Tables, b: Tables, *, answer: Column = "text") -> Comparison:
-    """Two runs beside each other.
+    """Compare two runs of the same prompts: which answers changed, and by how much the probabilities moved.
 
-    Memory: some hundred megabytes, and in a summary the numbers of each pair and 8 bytes a token, however large the
-    runs are.
+    Answers are paired by prompt_id, sample_index and choice_index.
+
+    Memory: some hundred megabytes and one row per pair; a summary also needs the numbers of each pair and 8 bytes per
+    token.
 
     Args:
         a: tokens, alternatives (or None) and completions of one run, as `store.only(run).tables()` gives them.
-        b: the same of the other.
-        answer: what of a completion is compared: a column by name, or an expression such as
-            `ls.normalised_text("text")`.
+        b: the same of the other run.
+        answer: the column or expression of completions that is compared, such as `ls.normalised_text("text")`.
+
+    Source: delta_p and same_top, llama.cpp's `perplexity --kl-divergence`; kl and js, see `kl_divergence` and
+    `js_divergence`; intervals, Efron 1979.
+
+    Both runs say "Paris", with probability 1/2 on Monday and 1/4 on Tuesday: no flip, and the perplexity rises from 2
+    to 4.
+
+    >>> from math import log
+    >>> def tables(run, word, p):
+    ...     keys = {"run": run, "completion_id": [0]}
+    ...     token = {"section": "content", "position": 0, "token": word, "bytes": None, "logprob": log(p)}
+    ...     answer = {"prompt_id": "FR", "sample_index": 0, "choice_index": 0, "text": word}
+    ...     return pl.LazyFrame(keys | token), None, pl.LazyFrame(keys | answer)
+    >>> comparison = compare(tables("monday", "Paris", 1 / 2), tables("tuesday", "Paris", 1 / 4))
+    >>> comparison.prompts.select("flip", pl.col("delta_confidence", "rms_delta_p").round(6)).collect().rows()
+    [(False, -0.25, 0.25)]
+    >>> comparison.summary(resamples=10).verdict().exceeded
+    ('perplexity_increase',)
     """
     return compare_in_batches(PairedRuns(a, b, answer))
 
 
 def compare_in_batches(runs: PairedRuns) -> Comparison:
-    """`compare` of runs that say how many of their rows are compared at a time."""
-    return Comparison(runs.prompts(), runs.positions(), runs.compared)
+    """`compare`, with the size of the batches given by `runs`."""
+    return Comparison(runs.prompts(), runs.positions(), runs.compared_batches)
 
 
 def _statistics() -> list[pl.Expr]:
+    """The metrics of a summary that have intervals, over rows of `Comparison.prompts` with both answers."""
     col = pl.col
     perplexity = {
-        # a pair with a side that has no score says nothing of the difference
+        # Only pairs that are scored on both sides, so that both perplexities are of the same answers.
         name: corpus_perplexity(
             pl.when(col("logprob_sum_a").is_not_null() & col("logprob_sum_b").is_not_null()).then(
                 col(f"logprob_sum_{name}")
@@ -199,13 +267,13 @@ def _statistics() -> list[pl.Expr]:
         perplexity["b"].alias("perplexity_b"),
         (perplexity["b"] - perplexity["a"]).alias("delta_perplexity"),
         (perplexity["b"] / perplexity["a"] - 1).alias("perplexity_increase"),
-        *(_by_place(name, "compared_places").alias(name) for name in ("same_top_rate", "mean_kl", "mean_js")),
-        _by_place(col("rms_delta_p").pow(2), "compared_tokens").sqrt().alias("rms_delta_p"),
+        *(_mean_over_places(name, "compared_places").alias(name) for name in ("same_top_rate", "mean_kl", "mean_js")),
+        _mean_over_places(col("rms_delta_p").pow(2), "compared_tokens").sqrt().alias("rms_delta_p"),
     ]
 
 
-def _by_place(mean: str | pl.Expr, count: str) -> pl.Expr:
-    """The mean over all places, from each pair's mean and how many it is of."""
+def _mean_over_places(mean: str | pl.Expr, count: str) -> pl.Expr:
+    """The mean over all places, from the mean of each pair and its number of places."""
     value = pl.col(mean) if isinstance(mean, str) else mean
     total = pl.when(value.is_not_null()).then(pl.col(count)).sum()
     return pl.when(total > 0).then((value * pl.col(count)).sum() / total)
