@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
-
 from hostile import ATTACKS, ESCAPES, OUTCOMES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # What a terminal would obey: C0 and C1 controls but for line breaks and tabs, and what turns the direction of text.
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from hostile import ECHOES, OUTCOMES
 
 from logprob_store.cache.answers import AnswerCache
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
-
-from hostile import ECHOES, OUTCOMES
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "-".join(["sk", "proj", "Zq8vN3xT7rK1mW5yB9cD2fG4hJ6kL0pS"])  # noqa: FLY002  in one piece, scanners take it for a key
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from server import answer_to
+from fault_answers import answer_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable

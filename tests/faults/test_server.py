@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+import fault_answers
+import fault_script
 import fault_server as faults
 import pytest
 
@@ -31,17 +33,17 @@ def test_answers_follow_from_the_question() -> None:
     """The same question gets the same bytes, and another question others."""
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "logprobs": True, "top_logprobs": 2}
 
-    one = faults.answer_to("/v1/chat/completions", body)
+    one = fault_answers.answer_to("/v1/chat/completions", body)
 
-    assert one == faults.answer_to("/v1/chat/completions", dict(reversed(body.items())))
-    assert one != faults.answer_to("/v1/chat/completions", {**body, "temperature": 1})
+    assert one == fault_answers.answer_to("/v1/chat/completions", dict(reversed(body.items())))
+    assert one != fault_answers.answer_to("/v1/chat/completions", {**body, "temperature": 1})
 
 
 def test_answers_hold_what_was_asked() -> None:
     """Choices, tokens and alternatives are as many as the request says."""
     body = {"model": "m", "prompt": "x", "logprobs": 3, "n": 2, "max_tokens": 4}
 
-    choices = json.loads(faults.answer_to("/v1/completions", body))["choices"]
+    choices = json.loads(fault_answers.answer_to("/v1/completions", body))["choices"]
 
     assert [len(choice["logprobs"]["tokens"]) for choice in choices] == [4, 4]
     assert {len(at) for choice in choices for at in choice["logprobs"]["top_logprobs"]} == {3}
@@ -51,7 +53,7 @@ def test_answers_hold_what_was_asked() -> None:
 def test_a_misspelt_step_is_an_error() -> None:
     """A script that means nothing does not pass for a calm one."""
     with pytest.raises(ValueError, match="rset"):
-        faults.parse_script("ok, rset")
+        fault_script.parse_script("ok, rset")
 
 
 def test_the_ledger_says_what_was_billed(fault_server: Any) -> None:
@@ -101,7 +103,7 @@ def test_it_runs_as_a_script(tmp_path: Path, fault_server: Any) -> None:
 
 def test_a_burst_comes_and_goes() -> None:
     """Faults of a burst begin after the first interval, last as long as said, and come again."""
-    burst = faults.Burst.parse("60:5:0.3")
+    burst = fault_script.Burst.parse("60:5:0.3")
 
     at = [0, 4, 59, 60, 64.9, 65, 119, 120]
 
@@ -110,7 +112,7 @@ def test_a_burst_comes_and_goes() -> None:
 
 def test_a_date_by_a_clock_that_is_off() -> None:
     """`retry-after` as a date is by the clock that the answer's `Date` shows."""
-    (step,) = faults.parse_script("429:retry-after-date=2;clock-off=-86400")
+    (step,) = fault_script.parse_script("429:retry-after-date=2;clock-off=-86400")
 
     then, now = (parsedate_to_datetime(step.headers[name]) for name in ("retry-after", "date"))
 
@@ -121,6 +123,6 @@ def test_a_date_by_a_clock_that_is_off() -> None:
 @pytest.mark.parametrize(("script", "billed"), [("reset", False), ("reset:billed=yes", True), ("ok:billed=no", False)])
 def test_a_script_may_say_what_is_billed(script: str, billed: bool) -> None:  # noqa: FBT001
     """The option outdoes the step's own meaning, and is no header."""
-    (step,) = faults.parse_script(script)
+    (step,) = fault_script.parse_script(script)
 
     assert (step.billed, step.headers) == (billed, {})

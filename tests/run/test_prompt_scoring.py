@@ -172,7 +172,7 @@ def test_the_text_itself_is_scored_without_continuations(quiz: Quiz, fault_serve
 
 def test_scores_are_those_of_the_server(quiz: Quiz) -> None:
     """A candidate's loglikelihood is the sum of what the server holds of its pieces after what is before them."""
-    from fault_server import logprob_after, pieces  # type: ignore[import-not-found]  # tests/faults/server.py
+    from fault_answers import logprob_after, pieces
 
     quiz.run()
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fault_server as faults
+import fault_answers
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -46,7 +46,7 @@ def _answered(*numbers: int) -> dict[str, pa.Table]:
     for number in numbers:
         body = {"model": "m", "prompt": str(number), "logprobs": 2, "n": 2, "max_tokens": 3}
         request = make_request(body, endpoint="completions", provider="p", prompt_index=number, prompt_id=str(number))
-        answers.append(Answer(request, 200, {}, faults.answer_to("/v1/completions", body), "api"))
+        answers.append(Answer(request, 200, {}, fault_answers.answer_to("/v1/completions", body), "api"))
     decoded = decode_answers(answers)
     prompts = [{"prompt_id": str(number), "prompt_index": number, "messages": "[]"} for number in numbers]
     return {

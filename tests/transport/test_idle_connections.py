@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-import fault_server as faults
+import fault_answers
 import pytest
 
 from logprob_store.request import make_request
@@ -28,6 +28,6 @@ def test_what_comes_over_an_idle_connection_is_not_the_next_answer(fault_server:
                 await asyncio.sleep(0.1)
             return answers
 
-    expected = [json.loads(faults.answer_to("/v1/chat/completions", body)) for body in bodies]
+    expected = [json.loads(fault_answers.answer_to("/v1/chat/completions", body)) for body in bodies]
     assert asyncio.run(both()) == expected
     assert len(fault_server.calls) == 2

@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import fault_script
 import fault_server as faults
 import pytest
 
@@ -45,7 +46,7 @@ def _all_answered(outcomes: list[Any]) -> bool:
 
 
 def _limited(**limits: Any) -> Any:
-    return faults.Limits(**limits)
+    return fault_script.Limits(**limits)
 
 
 def test_the_headers_of_a_good_answer_are_heard(fault_server: Any) -> None:
@@ -59,7 +60,7 @@ def test_the_headers_of_a_good_answer_are_heard(fault_server: Any) -> None:
     assert answer.report.tokens.limit == 60_000
     assert answer.report.used_tokens == 12  # 7 of the prompt, 5 of the answer
     assert not any("ratelimit" in name for name in answer.headers)
-    assert (pacer.budget.requests.limit, pacer.budget.tokens.limit) == (600, 60_000)
+    assert (pacer.rates.requests.limit, pacer.budget.tokens.limit) == (600, 60_000)
 
 
 @pytest.mark.parametrize("step", ["429", "500", "400", "truncated"])
@@ -72,7 +73,7 @@ def test_the_headers_of_a_bad_answer_are_heard(fault_server: Any, step: str) -> 
 
     assert isinstance(error, CallError)
     assert error.report == ServerReport(RateLimit(90, 80))
-    assert pacer.budget.requests.limit == 90
+    assert pacer.rates.requests.limit == 90
 
 
 def test_an_enforced_limit_is_met(fault_server: Any) -> None:
@@ -192,7 +193,7 @@ def test_the_asker_has_the_verdict(fault_server: Any, tmp_path: Path) -> None:
         ):
             await asyncio.gather(*(asker.ask(_request(number)) for number in range(15)))
             asker.no_more()
-            return asker.verdict
+            return asker.bottleneck
 
     with AnswerCache(tmp_path) as cache:
         verdict = asyncio.run(main())
