@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Two processes a machine of two cores, four at most: a file's tests stay together, as they share servers and stores.
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo demo-local test test-fast docs bench lint format types clean constraints
 
@@ -35,10 +37,10 @@ demo-local: $(VENV)/.local  ## the same job live against a real llama.cpp server
 	$(BIN)/python jobs/demo.py jobs/local.toml --serve
 
 test: lint types            ## everything: lint, types, doctests, docs, the real server
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-fast: $(VENV)/.dev     ## tests without the real server and the slow ones
-	$(BIN)/python -m pytest -q -m 'not live and not slow'
+	$(PYTEST) -m 'not live and not slow'
 
 docs: $(VENV)/.run          ## write the reference pages of docs/ from the docstrings
 	$(BIN)/python docs/generate_reference.py
