@@ -9,8 +9,6 @@ import polars as pl
 
 from logprob_store.metrics.arguments import POSITION, Column, as_column
 
-__all__ = ["chosen_rank", "greedy", "with_chosen"]
-
 _TOKEN = ("token", "bytes", "token_id", "logprob", "logprob_flag")
 _ALTERNATIVE = (*POSITION, "rank", *_TOKEN)
 

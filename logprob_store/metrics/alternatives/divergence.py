@@ -24,8 +24,6 @@ from logprob_store.metrics.arguments import Column, as_column
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["js_divergence", "kl_divergence"]
-
 _LEAST_HIDDEN: Final = 1e-9
 """Wire logprobs are rounded, and no mass left is not none at all: without this a KL would be infinite."""
 

@@ -23,8 +23,6 @@ import polars as pl
 from logprob_store.metrics.alternatives.topk import hidden_mass, where_two
 from logprob_store.metrics.arguments import Column, as_column, ln_base
 
-__all__ = ["entropy", "negentropy", "varentropy"]
-
 Form: TypeAlias = Literal["tail", "partial", "renormalised"]
 
 

@@ -15,8 +15,6 @@ from logprob_store.metrics.alternatives.entropy import partial_nats, x_ln_x
 from logprob_store.metrics.alternatives.topk import LARGEST_RANK, hidden_mass, second_largest, where_two
 from logprob_store.metrics.arguments import Column, as_column, ln_base
 
-__all__ = ["entropy_bounds", "entropy_lower", "entropy_upper"]
-
 _LARGEST_VOCABULARY = 2**31
 """Token ids are Int32."""
 

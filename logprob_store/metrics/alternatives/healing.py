@@ -11,8 +11,6 @@ import polars as pl
 from logprob_store.metrics.alternatives.topk import hidden_mass
 from logprob_store.metrics.arguments import Column, as_column
 
-__all__ = ["healing_bounds"]
-
 
 def healing_bounds(
     cut: Column, *, text: Column = "token", raw: Column = "bytes", column: Column = "logprob"

@@ -13,8 +13,6 @@ import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
 
-__all__ = ["logprob_margin", "margin", "missing_mass", "token_confidence"]
-
 LARGEST_RANK = 2**15 - 1
 """`rank` is an Int16 that counts from 0 or 1."""
 

@@ -16,8 +16,6 @@ from logprob_store.schema import KEYS
 if TYPE_CHECKING:
     from logprob_store.metrics.labels.spelling import Reading, Spelling
 
-__all__ = ["DEEPEST", "NEGLIGIBLE", "Branches", "follow"]
-
 DEEPEST: Final = 16
 """Tokens of one label at most."""
 

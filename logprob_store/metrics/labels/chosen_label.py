@@ -19,16 +19,6 @@ from logprob_store.schema import KEYS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "expected_score",
-    "expected_score_bounds",
-    "label_choices",
-    "label_coverage",
-    "label_mass",
-    "p_true",
-    "route",
-]
-
 _PLACE: Final = (*KEYS, "section", "position")
 
 

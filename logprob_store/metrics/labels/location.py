@@ -13,8 +13,6 @@ from logprob_store.metrics.spans.fields import field_spans
 from logprob_store.metrics.spans.token_offsets import Spelled, spell
 from logprob_store.schema import KEYS
 
-__all__ = ["check_place", "places"]
-
 _TEXT: Final = (*KEYS, "section")
 
 

@@ -21,8 +21,6 @@ from logprob_store.schema import KEYS
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["Labels", "Shared", "label_probabilities"]
-
 Shared: TypeAlias = Literal["error", "bound", "whole"]
 
 _COLUMNS: Final = pl.Schema(

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["Difference", "Labels", "Reading", "Spelling"]
-
 Difference: TypeAlias = Literal["space", "case", "quotes"]
 Labels: TypeAlias = "Sequence[str] | Mapping[str, Sequence[str]]"
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from logprob_store.metrics.spans.json_scan import Leaf
 
-__all__ = ["field_confidence", "field_spans"]
-
 _FIELD: Final = pl.Schema(
     {
         "field_index": pl.Int32(),

@@ -10,8 +10,6 @@ from typing import Final
 
 from logprob_store.metrics.spans.json_scan import Scan, behind_spaces, scan_json
 
-__all__ = ["find_json"]
-
 _SPACE: Final = rb"[ \t\n\r]*+"
 _FENCE: Final = re.compile(rb"```[ \t]*(?:json|JSON)[a-zA-Z0-9]*[ \t]*\r?\n?|```[ \t]*\r?\n")
 _FENCE_END: Final = re.compile(_SPACE + rb"(?:```|\Z)")

@@ -13,8 +13,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-__all__ = ["Leaf", "Scan", "behind_spaces", "scan_json"]
-
 _INNER: Final = rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+'
 _STRING: Final = rb'"' + _INNER + rb'"'
 _NUMBER: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"

@@ -11,8 +11,6 @@ from logprob_store.metrics.arguments import Column, as_column
 from logprob_store.metrics.spans.token_offsets import bytes_of_tokens
 from logprob_store.metrics.tokens.windows import written_order
 
-__all__ = ["text"]
-
 
 def text(raw: Column = "bytes", *, string: Column = "token", order: Column | None = None) -> pl.Expr:
     r"""The text of a group of tokens: their bytes in order, joined and then decoded as UTF-8.

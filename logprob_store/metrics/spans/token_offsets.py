@@ -21,8 +21,6 @@ import pyarrow as pa
 from logprob_store.metrics.tokens import sequence
 from logprob_store.schema import KEYS
 
-__all__ = ["SCORES", "Spelled", "bytes_of_tokens", "spell"]
-
 _TEXT: Final = (*KEYS, "section")
 _ORDER: Final = (*_TEXT, "position")
 _ESCAPED: Final = re.compile(r"\\x([0-9a-f]{2})")

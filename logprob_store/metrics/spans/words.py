@@ -13,8 +13,6 @@ from logprob_store.metrics.engine.lazy_source import in_parts
 from logprob_store.metrics.spans.token_offsets import SCORES, Spelled, scores_of, spell
 from logprob_store.schema import KEYS
 
-__all__ = ["Unit", "span_surprisal"]
-
 Unit: TypeAlias = Literal["word", "sentence", "line"]
 
 _SPAN: Final = pl.Schema(

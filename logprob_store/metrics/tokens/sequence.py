@@ -17,20 +17,6 @@ import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column, ln_base
 
-__all__ = [
-    "confidence",
-    "joint_probability",
-    "logprob_sum",
-    "low_confidence_share",
-    "max_surprisal",
-    "mean_logprob",
-    "mean_surprisal",
-    "min_probability",
-    "perplexity",
-    "scored_tokens",
-    "unscored_tokens",
-]
-
 
 def logprob_sum(column: Column = "logprob") -> pl.Expr:
     """The sum of the logprobs, sum l: ln of the probability of the whole sequence.

@@ -13,8 +13,6 @@ import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
 
-__all__ = ["min_k_probability", "zlib_ratio"]
-
 LOWEST_SHARE: Final = 0.2
 """Of the tokens: what `min_k_probability` is of, unless said otherwise."""
 

@@ -18,8 +18,6 @@ import polars as pl
 from logprob_store.metrics.arguments import Column, as_column
 from logprob_store.schema import Section
 
-__all__ = ["group_confidence", "longest_low_confidence_span", "sliding_confidence", "written_order"]
-
 Statistic: TypeAlias = Literal["lowest", "mean", "tail", "bottom"]
 
 _BOTTOM_PARTS: Final = 10
