@@ -10,6 +10,7 @@ import polars as pl
 
 from logprob_store.metrics.alternatives.topk import hidden_mass
 from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.token_bytes import token_bytes
 
 
 def healing_bounds(
@@ -38,7 +39,7 @@ def healing_bounds(
     [0.714286, 0.857143]
     """
     logprob, end = as_column(column), as_column(cut).cast(pl.Binary)
-    spelled = pl.coalesce(as_column(raw), as_column(text).cast(pl.Binary))
+    spelled = token_bytes(text, raw)
     ends = spelled == end
     extends = spelled.bin.starts_with(end) & ~ends
     begins = end.bin.starts_with(spelled) & ~ends & (spelled.bin.size() > 0)

@@ -12,6 +12,7 @@ import polars as pl
 
 from logprob_store.metrics.alternatives.chosen import is_chosen
 from logprob_store.schema import KEYS
+from logprob_store.token_bytes import token_bytes
 
 if TYPE_CHECKING:
     from logprob_store.metrics.labels.spelling import Reading, Spelling
@@ -144,7 +145,7 @@ def _options(places: pl.DataFrame, tokens: pl.LazyFrame, alternatives: pl.LazyFr
     at = places.filter(pl.col("position").is_not_null()).select(*_TEXT, "path", first="position").lazy()
     step = (pl.col("position") - pl.col("first")).cast(pl.Int64).alias("step")
     near = pl.col("step").is_between(0, DEEPEST - 1)
-    raw = pl.coalesce("bytes", pl.col("token").cast(pl.Binary)).alias("raw")
+    raw = token_bytes().alias("raw")
     columns = ("token", "bytes", "token_id", "logprob")
     chosen = tokens.join(at, on=_TEXT, how="inner").with_columns(step).filter(near).select(*_STEP, *columns, raw)
     own = chosen.select(*_STEP, pl.col(columns).name.prefix("chosen_"))

@@ -8,8 +8,8 @@ from __future__ import annotations
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
-from logprob_store.metrics.spans.token_offsets import bytes_of_tokens
 from logprob_store.metrics.tokens.windows import written_order
+from logprob_store.token_bytes import token_bytes
 
 
 def text(raw: Column = "bytes", *, string: Column = "token", order: Column | None = None) -> pl.Expr:
@@ -28,13 +28,9 @@ def text(raw: Column = "bytes", *, string: Column = "token", order: Column | Non
     >>> pl.DataFrame(rows).with_columns(section=pl.lit("content")).select(text()).item()
     'I 💙'
     """
-    both = pl.struct(as_column(raw).alias("bytes"), as_column(string).alias("token"))
-    spelled = both.map_batches(
-        lambda tokens: bytes_of_tokens(tokens.struct.unnest()), return_dtype=pl.Binary, is_elementwise=True
-    )
     place = written_order() if order is None else as_column(order)
     # polars joins strings, not bytes: joined as hexadecimal digits, no character is ever taken apart
-    joined = spelled.bin.encode("hex").sort_by(place).str.join("").str.decode("hex")
+    joined = token_bytes(string, raw).bin.encode("hex").sort_by(place).str.join("").str.decode("hex")
     return joined.map_batches(_decoded, return_dtype=pl.String, is_elementwise=True).alias("text")
 
 

@@ -12,7 +12,6 @@ with a token of which neither is known spells nothing.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import polars as pl
@@ -20,10 +19,10 @@ import pyarrow as pa
 
 from logprob_store.metrics.tokens import sequence
 from logprob_store.schema import KEYS
+from logprob_store.token_bytes import token_bytes
 
 _TEXT: Final = (*KEYS, "section")
 _ORDER: Final = (*_TEXT, "position")
-_ESCAPED: Final = re.compile(r"\\x([0-9a-f]{2})")
 
 SCORES: Final = pl.Schema(
     {
@@ -101,7 +100,7 @@ def spell(tokens: pl.LazyFrame) -> Spelled:
     given = tokens.select(*_ORDER, "token", "bytes", "logprob").collect(engine="streaming")
     if not given.select(_in_order()).item():
         given = given.sort(_ORDER)
-    given = given.with_columns(raw=bytes_of_tokens(given)).filter(_is_text())
+    given = given.with_columns(raw=token_bytes()).filter(_is_text())
     size = pl.col("raw").bin.size(unit="b").cast(pl.Int64).fill_null(0)
     lost = pl.col("raw").is_null()
     placed = given.with_columns(
@@ -132,22 +131,6 @@ def _in_order() -> pl.Expr:
         now, before = pl.col(name), pl.col(name).shift()
         sorted_ = (now > before) | ((now == before) & sorted_)
     return sorted_.fill_null(value=True).all()
-
-
-def bytes_of_tokens(tokens: pl.DataFrame) -> pl.Series:
-    """The bytes of each token, by its `bytes` or `token`; null where neither is known."""
-    raw = tokens["bytes"].fill_null(tokens["token"].cast(pl.Binary))
-    escaped = tokens.select(pl.col("bytes").is_null() & pl.col("token").str.starts_with("bytes:")).to_series()
-    if not escaped.any():
-        return raw
-    rows = escaped.arg_true()
-    return raw.scatter(rows, pl.Series([_unescaped(token) for token in tokens["token"][rows]], dtype=pl.Binary))
-
-
-def _unescaped(token: str) -> bytes:
-    if not _ESCAPED.search(token):
-        return token.encode()
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), token.removeprefix("bytes:")).encode("latin-1", "replace")
 
 
 def _is_text() -> pl.Expr:
