@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import logprob_store as ls
-from logprob_store.metrics.spans.json_find import find_json
-from logprob_store.metrics.spans.json_scan import scan_json
+from logprob_store.metrics.spans.json_scan import find_json, scan_json
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 

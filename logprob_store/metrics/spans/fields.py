@@ -1,6 +1,6 @@
 """Fields of structured output: how sure the model was of each value of a JSON answer.
 
-Leaves out where values stand in a text (`json_find`, `json_scan`) and where tokens do (`spelled`).
+Leaves out where values stand in a text (`json_scan`) and where tokens do (`spelled`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import polars as pl
 
 from logprob_store.metrics.arguments import check_sections
 from logprob_store.metrics.engine.lazy_source import in_parts
-from logprob_store.metrics.spans.json_find import find_json
+from logprob_store.metrics.spans.json_scan import find_json
 from logprob_store.metrics.spans.token_offsets import SCORES, Spelled, scores_of, spell
 from logprob_store.schema import KEYS
 

@@ -1,7 +1,7 @@
 r"""Where the values of a JSON text stand in it, by bytes: an iterative scanner for whole and truncated JSON.
 
 Holds the grammar of RFC 8259 as a few regular expressions, and RFC 6901 paths. Parsers give values without places,
-which is why this is here. Leaves out looking for JSON in other text (`json_find`), tokens and logprobs (`fields`).
+which is why this is here. Leaves out tokens and logprobs (`fields`).
 
 Nothing recurses, so depth is bounded by memory alone; the time is linear in the text.
 """
@@ -26,6 +26,10 @@ _MEMBER: Final = re.compile(
 )
 _AFTER: Final = re.compile(_SPACE + rb"(?:(,)|([}\]]))")
 _SPACES: Final = re.compile(_SPACE)
+
+_FENCE: Final = re.compile(rb"```[ \t]*(?:json|JSON)[a-zA-Z0-9]*[ \t]*\r?\n?|```[ \t]*\r?\n")
+_FENCE_END: Final = re.compile(_SPACE + rb"(?:```|\Z)")
+_BRACKET: Final = re.compile(rb"[{\[]")
 
 _CUT_STRING: Final = re.compile(rb'"' + _INNER + rb"(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z")
 _CUT_NUMBER: Final = re.compile(rb"-?(?:(?:0|[1-9][0-9]*+)(?:\.[0-9]*+)?(?:(?<=[0-9])[eE][+-]?[0-9]*+)?)?\Z")
@@ -143,7 +147,7 @@ class _Scanner:
             self.names[-1] = _name(found[1])
             scan.end = found.end()
             return True
-        scan.end = behind_spaces(text, scan.end)
+        scan.end = _behind_spaces(text, scan.end)
         if _CUT_STRING.match(text, scan.end):
             scan.truncated, scan.end = True, len(text)
             return False
@@ -169,7 +173,7 @@ class _Scanner:
     def no_value(self) -> bool:
         """The text ends within a value, or has none here."""
         scan, text = self.scan, self.text
-        begin = scan.end = behind_spaces(text, scan.end)
+        begin = scan.end = _behind_spaces(text, scan.end)
         rest = text[begin : begin + 5]
         kind = None
         if rest.startswith(b'"'):
@@ -188,7 +192,7 @@ class _Scanner:
     def stop(self, expected: str) -> bool:
         """Neither a value nor its end is here: the text ends, or is no JSON."""
         scan = self.scan
-        scan.end = behind_spaces(self.text, scan.end)
+        scan.end = _behind_spaces(self.text, scan.end)
         if scan.end == len(self.text):
             scan.truncated = True
         else:
@@ -212,6 +216,54 @@ def scan_json(text: bytes, at: int = 0) -> Scan:
     return _Scanner(text, at).run()
 
 
+def find_json(text: bytes, *, wrapped: bool = True) -> Scan:
+    r"""The first JSON value of an answer: the whole of it, or what a fence or prose wraps.
+
+    First the whole text; then what a fence (```json) holds; then the first object or array that is complete, or that
+    the text ends within. A scalar counts only where it is the whole text or all that a fence holds. With
+    `wrapped=False`: only the whole text.
+
+    >>> [leaf.path for leaf in find_json(b'Sure! {it} is:\n```json\n{"a": 1}\n```\nDone.').leaves]
+    ['/a']
+    >>> find_json(b"Paris").error
+    'no JSON in the text'
+    """
+    whole = scan_json(text)
+    if whole.refused or (whole.error is None and (whole.truncated or _behind_spaces(text, whole.end) == len(text))):
+        return _said(text, whole)
+    if not wrapped:
+        whole.error = whole.error or f"byte {_behind_spaces(text, whole.end)}: the end of the text was expected"
+        return whole
+    fence = _FENCE.search(text)
+    if fence is not None:
+        fenced = scan_json(text, fence.end())
+        if fenced.error is None and (fenced.truncated or _FENCE_END.match(text, fenced.end)):
+            return _said(text, fenced)
+    found = None if fence is None else _first_container(text, fence.end())
+    found = found or _first_container(text, 0)
+    if found is not None:
+        return found
+    begins = _BRACKET.match(text, _behind_spaces(text, 0))
+    return whole if begins and whole.error else Scan(error="no JSON in the text")
+
+
+def _first_container(text: bytes, at: int) -> Scan | None:
+    while (bracket := _BRACKET.search(text, at)) is not None:
+        scan = scan_json(text, bracket.start())
+        if scan.error is None or scan.refused:
+            return _said(text, scan)
+        # What opened before the error ends at the error, too; looking inside again would take quadratic time.
+        at = max(scan.end, bracket.end())
+    return None
+
+
+def _said(text: bytes, scan: Scan) -> Scan:
+    if not scan.leaves and scan.error is None:
+        blank = _behind_spaces(text, 0) == len(text)
+        scan.error = "no JSON in the text" if blank else "the text ends before the first value"
+    return scan
+
+
 def _name(raw: bytes) -> str:
     """A key as a part of a path; half a surrogate pair, which JSON can escape and no text can hold, is U+FFFD."""
     if b"\\" in raw:
@@ -221,7 +273,7 @@ def _name(raw: bytes) -> str:
     return "/" + (key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key)
 
 
-def behind_spaces(text: bytes, at: int) -> int:
+def _behind_spaces(text: bytes, at: int) -> int:
     """The next place that is no white space."""
     found = _SPACES.match(text, at)
     return at if found is None else found.end()
