@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import logprob_store as ls
+from logprob_store.metrics.spans.fields import field_confidence_in_parts
 from logprob_store.metrics.spans.json_scan import find_json, scan_json
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -429,13 +430,12 @@ def test_strict_json_is_what_the_standard_library_reads(text: bytes | str) -> No
     assert (found.error is None and not found.truncated) == valid
 
 
-def test_order_of_rows_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_of_rows_and_parts_change_nothing() -> None:
     """Shuffled tokens, and a few completions at a time, give the same rows."""
     answers = [whole(json.dumps({"n": number, "s": "x" * number})) for number in range(9)]
     expected = ls.field_confidence(table(*answers)).sort("completion_id", "field_index").collect()
     shuffled = table(*answers).collect().sample(fraction=1, shuffle=True, seed=1).lazy()
-    monkeypatch.setattr("logprob_store.metrics.engine.lazy_source._ROWS", 50)
-    found = ls.field_confidence(shuffled)
+    found = field_confidence_in_parts(shuffled, sections=["content"], wrapped=True, rows=50)
 
     assert found.sort("completion_id", "field_index").collect().equals(expected)
     assert found.filter(pl.col("completion_id") == 3).select("path").collect().height == 2

@@ -10,7 +10,7 @@ from typing import Final
 import polars as pl
 
 from logprob_store.metrics.spans.fields import field_spans
-from logprob_store.metrics.spans.token_offsets import Spelled, spell
+from logprob_store.metrics.spans.token_offsets import TokenOffsets, locate_tokens
 from logprob_store.schema import KEYS
 
 _TEXT: Final = (*KEYS, "section")
@@ -45,27 +45,27 @@ def places(tokens: pl.LazyFrame, *, after: str | None, field: str | None) -> pl.
     if after is None and field is None:
         first = tokens.group_by(_TEXT).agg(pl.col("position").min())
         return first.with_columns(lead=pl.lit(b"", pl.Binary)).collect(engine="streaming")
-    spelled = spell(tokens)
-    begins = _behind(spelled, after.encode()) if after is not None else _in_field(spelled, field or "")
-    texts = spelled.texts.with_columns(at=begins)
-    inside = texts.filter(pl.col("at").is_not_null() & (pl.col("at") < pl.col("end")) & ~pl.col("lost"))
-    rows = spelled.tokens["reach"].search_sorted(inside["at"], side="right").cast(pl.Int64)
-    token = spelled.tokens[rows]
-    leads = [spelled.raw[begin:at].to_pybytes() for begin, at in zip(token["begin"], inside["at"], strict=True)]
+    offsets = locate_tokens(tokens)
+    begins = _behind(offsets, after.encode()) if after is not None else _in_field(offsets, field or "")
+    texts = offsets.texts.with_columns(at=begins)
+    inside = texts.filter(pl.col("at").is_not_null() & (pl.col("at") < pl.col("end")) & ~pl.col("unknown"))
+    rows = offsets.tokens["reach"].search_sorted(inside["at"], side="right").cast(pl.Int64)
+    token = offsets.tokens[rows]
+    leads = [offsets.raw[begin:at].to_pybytes() for begin, at in zip(token["begin"], inside["at"], strict=True)]
     found = inside.select("text").with_columns(token["position"], pl.Series("lead", leads, dtype=pl.Binary))
     return texts.select(*_TEXT, "text").join(found, on="text", how="left").drop("text")
 
 
-def _behind(spelled: Spelled, marker: bytes) -> pl.Series:
+def _behind(offsets: TokenOffsets, marker: bytes) -> pl.Series:
     """The end of the last marker in each text, in the bytes of all texts."""
-    found = [text.rfind(marker) for text in spelled.bytes_of_texts().to_pylist()]
+    found = [text.rfind(marker) for text in offsets.bytes_of_texts().to_pylist()]
     at = pl.Series(found, dtype=pl.Int64)
-    ends = spelled.texts["begin"] + at + len(marker)
+    ends = offsets.texts["begin"] + at + len(marker)
     return pl.select(pl.when(at >= 0).then(ends)).to_series()
 
 
-def _in_field(spelled: Spelled, path: str) -> pl.Series:
+def _in_field(offsets: TokenOffsets, path: str) -> pl.Series:
     """The beginning of the value at a path; of a key that appears twice, the later."""
-    found = field_spans(spelled).filter(pl.col("path") == path).group_by("text").agg(pl.col("begin").last())
-    texts = spelled.texts.select("text").with_columns(pl.col("text").cast(pl.Int64))
+    found = field_spans(offsets).filter(pl.col("path") == path).group_by("text").agg(pl.col("begin").last())
+    texts = offsets.texts.select("text").with_columns(pl.col("text").cast(pl.Int64))
     return texts.join(found, on="text", how="left", maintain_order="left")["begin"]
