@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import logprob_store as ls
 from logprob_store.errors import LabelsCollideError
-from logprob_store.metrics.labels.spelling import Spelling
+from logprob_store.metrics.labels.probabilities import label_probabilities_in_parts
+from logprob_store.metrics.labels.spelling import Spellings
 
 Step = tuple[str | bytes, float | None, dict[str | bytes, float | None]]
 """The chosen token, its logprob, and what was listed, the chosen one among them or not."""
@@ -136,11 +137,11 @@ def test_cookbook_has_sufficient_context(token: str, logprob: float, expected: f
 )
 def test_spellings_of_one_label(token: str) -> None:
     """Space, case, quotes and what ends the word do not matter, unless said."""
-    assert Spelling(["True", "False"]).read(token.encode()).whole == 0
+    assert Spellings(["True", "False"]).match(token.encode()).spelled == 0
 
 
 @pytest.mark.parametrize(
-    ("ignore", "token", "whole"),
+    ("ignore", "token", "expected"),
     [
         ([], "True", 0),
         ([], " True", None),
@@ -151,17 +152,17 @@ def test_spellings_of_one_label(token: str) -> None:
         (["quotes"], "'True", 0),
     ],
 )
-def test_only_the_differences_asked_for_are_ignored(ignore: list[Any], token: str, whole: int | None) -> None:
+def test_only_the_differences_asked_for_are_ignored(ignore: list[Any], token: str, expected: int | None) -> None:
     """Nothing, or one kind of difference."""
-    assert Spelling(["True", "False"], ignore).read(token.encode()).whole == whole
+    assert Spellings(["True", "False"], ignore).match(token.encode()).spelled == expected
 
 
 @pytest.mark.parametrize("token", ["Truely", "Untrue", "T rue", "1", "<b>"])
 def test_other_words_are_no_label(token: str) -> None:
     """A word that goes on, or is another, is nobody's."""
-    reading = Spelling(["True", "False"]).read(token.encode())
+    match = Spellings(["True", "False"]).match(token.encode())
 
-    assert (reading.whole, reading.may, reading.open) == (None, frozenset(), False)
+    assert (match.spelled, match.possible, match.undecided) == (None, frozenset(), False)
 
 
 def test_all_spellings_add_up() -> None:
@@ -583,12 +584,11 @@ def test_probabilities_add_up_and_order_changes_nothing(answers: list[dict[str, 
     assert sums["probability"].to_list() == pytest.approx([1.0] * sums.height)
 
 
-def test_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_change_nothing() -> None:
     """A few completions at a time give the same rows, and a filter on a completion is only that one's."""
     frames = tables(*([step({"Yes": 0.1 * n, "No": 0.09 * n})] for n in range(1, 6)))
     expected = ls.label_probabilities(*frames, ["yes", "no"]).sort("completion_id", "label_index").collect()
-    monkeypatch.setattr("logprob_store.metrics.labels.probabilities._TOKEN_ROWS", 2)
-    found = ls.label_probabilities(*frames, ["yes", "no"])
+    found = label_probabilities_in_parts(*frames, ["yes", "no"], rows=2)
 
     assert found.sort("completion_id", "label_index").collect().equals(expected)
     assert found.filter(pl.col("completion_id") == 3).collect().height == 2
