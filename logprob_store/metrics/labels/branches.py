@@ -17,7 +17,7 @@ from logprob_store.token_bytes import token_bytes
 if TYPE_CHECKING:
     from logprob_store.metrics.labels.spelling import Match, Spellings
 
-DEEPEST: Final = 16
+MOST_LABEL_TOKENS: Final = 16
 """The most tokens of one label."""
 
 NEGLIGIBLE: Final = 0.01
@@ -89,8 +89,7 @@ class _Texts:
 
     def undecided(self, *, whole_counts: bool) -> pl.Series:
         """By number: whether the next token decides which label it is."""
-        decided = [match.spelled is not None and whole_counts for match in self.matches]
-        found = [match.undecided and not known for match, known in zip(self.matches, decided, strict=True)]
+        found = [match.undecided and (match.spelled is None or not whole_counts) for match in self.matches]
         return pl.Series(found, dtype=pl.Boolean)
 
     def possible(self) -> pl.Series:
@@ -124,14 +123,14 @@ def follow_answers(
     ends: list[pl.DataFrame] = [pl.DataFrame(schema=_WEIGHTS)]
     seen: list[pl.DataFrame] = [pl.DataFrame(schema={"path": pl.UInt32, "logprob": pl.Float64})]
     ambiguous: list[pl.Series] = [pl.Series("path", [], dtype=pl.UInt32)]
-    for step in range(DEEPEST):
+    for step in range(MOST_LABEL_TOKENS):
         rows = options.filter(pl.col("step") == step).join(active, on="path", how="inner")
         if not rows.height:
             break
         seen.append(rows.select("path", "logprob"))
         scored = _scored(rows, texts).join(lengths, on="path", how="left")
         goes_on = texts.undecided(whole_counts=whole_counts)[scored["next"]]
-        more_tokens = (pl.col("length") > step + 1) & (step + 1 < DEEPEST)
+        more_tokens = (pl.col("length") > step + 1) & (step + 1 < MOST_LABEL_TOKENS)
         scored = scored.with_columns(goes_on=pl.col("taken") & goes_on & more_tokens)
         hidden = _hidden(scored, active)
         unscored = _unscored(rows, scored, texts)
@@ -148,7 +147,7 @@ def _options(locations: pl.DataFrame, tokens: pl.LazyFrame, alternatives: pl.Laz
     """By path and step: the chosen token (`taken`) and the other options, each once, with `raw` bytes and logprob."""
     at = locations.filter(pl.col("position").is_not_null()).select(*_TEXT_KEYS, "path", first="position").lazy()
     step = (pl.col("position") - pl.col("first")).cast(pl.Int64).alias("step")
-    near = pl.col("step").is_between(0, DEEPEST - 1)
+    near = pl.col("step").is_between(0, MOST_LABEL_TOKENS - 1)
     raw = token_bytes().alias("raw")
     columns = ("token", "bytes", "token_id", "logprob")
     chosen = tokens.join(at, on=_TEXT_KEYS, how="inner").with_columns(step).filter(near).select(*_STEP, *columns, raw)

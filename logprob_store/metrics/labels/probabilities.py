@@ -13,7 +13,7 @@ import polars as pl
 from logprob_store.errors import LabelsCollideError
 from logprob_store.metrics.arguments import check_sections
 from logprob_store.metrics.engine.lazy_source import in_parts
-from logprob_store.metrics.labels.branches import DEEPEST, NEGLIGIBLE, Branches, follow_answers
+from logprob_store.metrics.labels.branches import MOST_LABEL_TOKENS, NEGLIGIBLE, Branches, follow_answers
 from logprob_store.metrics.labels.location import check_location, label_locations
 from logprob_store.metrics.labels.spelling import ALL_DIFFERENCES, Difference, Labels, Spellings
 from logprob_store.schema import KEYS
@@ -159,7 +159,7 @@ def label_probabilities_in_parts(
     own = tokens.filter(pl.col("section") == section)
     if after is None and field is None:
         # Later tokens cannot belong to the label: the rest of a long answer need not be read.
-        own = own.filter(pl.col("position") < 2 * DEEPEST)
+        own = own.filter(pl.col("position") < 2 * MOST_LABEL_TOKENS)
     others = alternatives.filter(pl.col("section") == section)
     kinds = tokens.collect_schema()
     schema = pl.Schema({**{name: kinds[name] for name in (*KEYS, "section")}, **_COLUMNS})

@@ -37,7 +37,7 @@ _IS_SPAN: Final = {"word": r"^\w", "sentence": r"\S", "line": r"\S"}
 def span_surprisal(tokens: pl.LazyFrame, unit: Unit = "word") -> pl.LazyFrame:
     """The surprisal of each word, sentence or line of each answer, one row per span.
 
-    A span is scored by the tokens whose first byte in any span is in it. Columns:
+    Columns:
 
     - `run`, `completion_id`, `section`
     - `span_index`: the place of the span in the section, from 0
