@@ -27,7 +27,7 @@ from .metrics.engine.score_table import scores as scores
 from .metrics.samples import mc_entropy as mc_entropy
 from .metrics.samples import normalised_text as normalised_text
 from .metrics.samples import sample_scores as sample_scores
-from .metrics.spans.rebuilt_text import text as text
+from .metrics.spans.token_offsets import text as text
 
 # Metrics of the chosen tokens (`tokens`)
 from .metrics.tokens.sequence import confidence as confidence

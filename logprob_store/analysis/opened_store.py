@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from logprob_store.metrics.engine.arrays import OrderedTokens
     from logprob_store.metrics.engine.part_batches import PartBatch
-    from logprob_store.metrics.labels.probabilities import Labels, Shared
-    from logprob_store.metrics.labels.spelling import Difference
+    from logprob_store.metrics.labels.probabilities import Shared
+    from logprob_store.metrics.labels.spelling import Difference, Labels
     from logprob_store.metrics.samples import Clusters
     from logprob_store.metrics.two_runs.comparison import Comparison
     from logprob_store.store.manifest import Manifest, Part

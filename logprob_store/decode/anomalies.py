@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from logprob_store.schema import Section
+from logprob_store.token_bytes import ESCAPED_PREFIX, bytes_of_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,13 +86,22 @@ def _spelled(tokens: pa.Table) -> Iterator[tuple[int, str, bytes]]:
         run = pc.add(pc.multiply(ids, len(sections)), codes.cast(pa.int64()))
         encoded = pc.run_end_encode(run, run_end_type=pa.int64())
         spans = pairwise([0, *encoded.run_ends.to_pylist()])
-        texts, raw = batch.column(2), batch.column(3)
+        raw = _token_bytes(batch.column(2), batch.column(3))
         for (start, stop), value in zip(spans, encoded.values.to_pylist(), strict=True):
-            column = texts if _has_null(raw, start, stop) else raw
-            if _has_null(column, start, stop):
+            if _has_null(raw, start, stop):
                 continue  # tokens without text spell nothing that could differ
             key, section = divmod(value, len(sections))
-            yield key, sections[section], _joined(column, start, stop)
+            yield key, sections[section], _joined(raw, start, stop)
+
+
+def _token_bytes(texts: pa.Array, raw: pa.Array) -> pa.Array:
+    """The bytes of each token; nothing is copied where all have bytes, or none has and no string is escaped."""
+    if not raw.null_count:
+        return raw
+    if raw.null_count == len(raw) and not pc.any(pc.starts_with(texts, ESCAPED_PREFIX)).as_py():
+        return texts
+    found = bytes_of_tokens(pl.Series(pl.from_arrow(texts)), pl.Series(pl.from_arrow(raw)))
+    return found.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _has_null(column: pa.Array, start: int, stop: int) -> bool:

@@ -1,1 +1,1 @@
-"""Metrics over stored logprobs: polars expressions for any group_by, over or filter. See docs/metrics.md."""
+"""Metrics of stored logprobs: polars expressions, and tables of what no expression can compute."""

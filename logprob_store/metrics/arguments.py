@@ -1,7 +1,4 @@
-"""What every metric starts from: the column it reads, the logarithm's base, the rows that count.
-
-Leaves out the formulas; they are in `sequence`, `topk` and `topk_entropy`.
-"""
+"""What metrics share: the type of a column argument, the keys of a token, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -16,19 +13,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Column: TypeAlias = str | pl.Expr
-"""A column by name, or any expression of logprobs, such as `pl.col("logprob").filter(ls.generated())`."""
+"""A column by name, or an expression, such as `pl.col("logprob").filter(ls.generated())`."""
 
 POSITION: Final = (*KEYS, "section", "position")
-"""What identifies a token in a store: group alternatives by these."""
+"""The columns that identify a token in a store: group alternatives by these."""
 
 
 def generated() -> pl.Expr:
-    """Which rows the model wrote: all sections but `prompt`.
+    """Which rows the model generated: those of all sections but `prompt`.
 
-    Prompt tokens carry logprobs when the server echoes them. They say how likely the prompt was, not how sure
-    the answer is, so leave them out before scoring an answer.
+    Prompt tokens have logprobs when the server echoes them. They say how likely the prompt was, not how sure the answer
+    is: filter by this before you score an answer.
 
-    Needs: the `section` column (tokens or alternatives). Source: the data contract, `schema.Section`.
+    Formula: section != "prompt".
+    Needs: the `section` of tokens or alternatives.
+    Nulls: a null section gives null.
+    Source: the data contract, `schema.Section`.
+
+    One row of the prompt and one of the answer:
 
     >>> tokens = pl.DataFrame({"section": ["prompt", "content"], "token": ["Hi", "Yes"]})
     >>> tokens.filter(generated())["token"].to_list()
@@ -38,25 +40,25 @@ def generated() -> pl.Expr:
 
 
 def as_column(column: Column) -> pl.Expr:
-    """The expression a user means by a name or an expression."""
+    """The expression for a column that is given by name or as an expression."""
     return pl.col(column) if isinstance(column, str) else column
 
 
 def check_sections(sections: Sequence[str]) -> None:
-    """That there are such sections; another name would find no token, and say nothing.
+    """Check that each section is one of the schema's: any other name would select no row, without an error.
 
     Raises:
-        ValueError: there are not.
+        ValueError: `sections` is one string, or has a name that is no section.
     """
     if isinstance(sections, str):
-        raise ValueError(f"sections {sections!r} is one text; give a list")  # noqa: TRY004  a text is a sequence, too
+        raise ValueError(f"sections {sections!r} is one text; give a list")  # noqa: TRY004  a string is a sequence, too
     for section in sections:
         if section not in Section.categories:
             raise ValueError(f"section {section!r} is none of {', '.join(Section.categories)}")
 
 
 def ln_base(base: float) -> float:
-    """The natural logarithm of `base`: divide nats by it.
+    """The natural logarithm of `base`: nats divided by it are in units of that base.
 
     Raises:
         ValueError: `base` is not a finite number above 1.
@@ -64,3 +66,14 @@ def ln_base(base: float) -> float:
     if not (math.isfinite(base) and base > 1):
         raise ValueError(f"base {base} is not above 1: use math.e for nats, 2 for bits, 10 for bans")
     return math.log(base)
+
+
+def ln_threshold(threshold: float) -> float:
+    """The natural logarithm of a probability, to compare logprobs with.
+
+    Raises:
+        ValueError: `threshold` is not above 0 and at most 1.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold {threshold} is not a probability above 0 and at most 1")
+    return math.log(threshold)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 from rich.text import Text
 
+from logprob_store.token_bytes import token_bytes
 from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
@@ -64,10 +65,9 @@ def _section_spans(section: str, rows: pl.DataFrame) -> list[Span]:
     found = []
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     first, text, total = None, "", 0.0
-    for position, token, raw, logprob in rows.select("position", "token", "bytes", "logprob").iter_rows():
+    for position, raw, logprob in rows.select("position", token_bytes(), "logprob").iter_rows():
         first = position if first is None else first
-        shown = _UNSPELLED if token is None else token
-        text += decoder.decode(shown.encode() if raw is None else raw)
+        text += decoder.decode(_UNSPELLED.encode() if raw is None else raw)
         total += math.nan if logprob is None else logprob
         if not decoder.getstate()[0]:
             found.append(Span(section, first, position, text, _probability(total)))

@@ -23,7 +23,7 @@ def table(schema: pl.Schema, rows: list[dict[str, Any]]) -> pl.LazyFrame:
 
 
 def row(token: str, spelled: bytes | None, token_id: int | None, logprob: float | None) -> dict[str, Any]:
-    """A token, named."""
+    """A token with its string."""
     return {"token": token, "bytes": spelled, "token_id": token_id, "logprob": logprob}
 
 
@@ -107,7 +107,7 @@ def test_rank_and_greedy(logprob: float | None, rank: int | None, greedy: bool |
 
 
 def test_a_tie_for_the_first_place_is_greedy() -> None:
-    """Equals share the better place."""
+    """Equal alternatives share the better rank."""
     frame = pl.DataFrame({"logprob": [-0.7, -0.7], "chosen_logprob": -0.7})
 
     assert frame.select(ls.chosen_rank(), ls.greedy()).row(0) == (1, True)

@@ -21,7 +21,7 @@ def entropy_of(probabilities: list[float]) -> float:
 
 
 def lower_of(shown: list[float]) -> float:
-    """Put the missing mass into tokens as large as the smallest shown, one after the other."""
+    """Put the missing mass into tokens as likely as the least likely shown, one after the other."""
     left, limit, hidden = max(0.0, 1 - math.fsum(shown)), min(shown), []
     while left > limit:
         hidden.append(limit)
@@ -30,7 +30,7 @@ def lower_of(shown: list[float]) -> float:
 
 
 def upper_of(shown: list[float], vocabulary_size: int) -> float:
-    """Give every token that was not shown the same part of the missing mass."""
+    """Give every token that was not shown an equal part of the missing mass."""
     others = vocabulary_size - len(shown)
     return entropy_of([*shown, *[max(0.0, 1 - math.fsum(shown)) / others] * others])
 
@@ -136,7 +136,7 @@ def test_vocabulary_no_larger_than_k_has_no_room(size: int) -> None:
 
 @pytest.mark.parametrize("smallest", [-800.0, -745.0, -60.0])
 def test_a_limit_the_vocabulary_refutes_is_not_believed(smallest: float) -> None:
-    """A half and a next to nothing in 1000 tokens: the other half is in one token, not in e^60 of them."""
+    """Shown are 1/2 and e^-60, of 1000 tokens: the other half counts as one token, not as e^60 of them."""
     frame = pl.DataFrame({"logprob": [math.log(0.5), smallest]})
     lower, upper, without_v = frame.select(
         *ls.entropy_bounds(vocabulary_size=1000), ls.entropy_lower().alias("without")
@@ -183,7 +183,7 @@ def test_a_sampled_token_by_hand() -> None:
 
 
 def test_an_alternative_without_a_logprob_limits_nothing() -> None:
-    """One that rounding took above 1 has all but everything: the rest is not e^14 tokens of e^-14."""
+    """Where rounding took a p above 1, the rest counts as one token, not as e^14 tokens of e^-14."""
     frame = pl.DataFrame({"logprob": [None, -12.0, -14.0], "rank": [1, 2, 3]})
     bounds = ls.entropy_bounds(vocabulary_size=10_000_000)
     lower, upper, without_v, tail = frame.select(*bounds, ls.entropy_lower().alias("without"), ls.entropy()).row(0)
@@ -209,6 +209,6 @@ def test_unknown_form_is_refused(metric: object) -> None:
 
 @pytest.mark.parametrize("size", [0, -5])
 def test_vocabulary_must_have_tokens(size: int) -> None:
-    """A vocabulary of nothing is refused with its size."""
+    """A vocabulary size below 1 is refused."""
     with pytest.raises(ValueError, match=f"vocabulary_size {size}"):
         ls.entropy_bounds(vocabulary_size=size)

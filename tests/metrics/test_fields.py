@@ -1,4 +1,4 @@
-"""Fields of structured output: which tokens are whose, by hand and against a slow reference."""
+"""Fields of JSON answers: which tokens count for which value, by hand and against a slow reference."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import logprob_store as ls
-from logprob_store.metrics.spans.json_find import find_json
-from logprob_store.metrics.spans.json_scan import scan_json
+from logprob_store.metrics.spans.fields import field_confidence_in_parts
+from logprob_store.metrics.spans.json_scan import find_json, scan_json
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
@@ -24,7 +24,7 @@ Piece = tuple[bytes | str, float | None]
 
 
 def table(*answers: list[Piece], section: str = "content") -> pl.LazyFrame:
-    """The tokens of answers: bytes as the wire's bytes, strings as strings without bytes."""
+    """The tokens of answers: from bytes, tokens with bytes; from strings, tokens without."""
     rows = [
         {
             "run": "r",
@@ -69,7 +69,7 @@ def paths(text: str, **kwargs: Any) -> list[tuple[str | None, str | None]]:
 # which tokens count
 
 
-def test_only_the_values_tokens_count() -> None:
+def test_only_the_tokens_of_the_value_count() -> None:
     """Keys, brackets, commas and the quotes of strings are in no value: ln(1/2) + ln(1/4) = ln(1/8)."""
     pieces: list[Piece] = [('{"city": "', -1.0), ("Par", log(1 / 2)), ("is", log(1 / 4)), ('", "n": ', -2.0)]
     city, number = fields([*pieces, ("12", log(1 / 3)), ("}", -3.0)])
@@ -94,7 +94,7 @@ def test_a_token_across_an_edge_counts_whole_and_is_counted() -> None:
 
 
 def test_one_token_for_the_whole_answer() -> None:
-    """It straddles both edges of both values, and is one straddling token in each."""
+    """The token crosses both edges of both values, and is one straddling token in each."""
     one, two = fields([('{"a":1,"b":2}', -3.0)])
 
     assert (one["logprob_sum"], one["straddling_tokens"]) == (-3.0, 1)
@@ -112,22 +112,22 @@ def test_one_token_for_the_whole_answer() -> None:
     ids=["bytes", "escaped", "empty", "replaced"],
 )
 def test_an_emoji_of_several_tokens_shifts_nothing(heart: list[Piece]) -> None:
-    """However the server shows its parts, they are all of one value, and the next value is where it was."""
+    """However its parts are shown, all count for its value, and the next value has the right bytes."""
     first, second = fields([('{"a":"', -9.0), *heart, ('","b":', -9.0), ("7", -4.0), ("}", -9.0)])
 
     assert (first["logprob_sum"], first["scored_tokens"], first["straddling_tokens"]) == (-3.0, 2, 0)
     assert (second["logprob_sum"], second["value"], second["straddling_tokens"]) == (-4.0, "7", 0)
 
 
-def test_an_end_of_text_token_is_nobodys() -> None:
-    """A token whose bytes are given and empty has no part in a value, though it stands in or beside it."""
+def test_an_end_of_text_token_counts_for_no_value() -> None:
+    """A token of zero bytes counts for no value, even inside one or next to one."""
     (row,) = fields([(b"[", -1.0), (b"", -5.0), (b"1", -1.0), (b"", -5.0), (b"2", -1.0), (b"", -5.0), (b"]", -1.0)])
 
     assert (row["logprob_sum"], row["scored_tokens"]) == (-2.0, 2)
 
 
 def test_escapes_are_as_long_as_they_are_written() -> None:
-    r"""`\u0041` is six bytes and A one; what follows is in its place."""
+    r"""`\u0041` is six bytes and A is one; the next value has the right bytes."""
     escaped, plain = fields(
         [('{"a":"', 0.0), ("\\u00", -1.0), ("41", -2.0), ('","b":"', 0.0), ("A", -4.0), ('"}', 0.0)]
     )
@@ -136,8 +136,8 @@ def test_escapes_are_as_long_as_they_are_written() -> None:
     assert (plain["value"], plain["logprob_sum"]) == ('"A"', -4.0)
 
 
-def test_forced_tokens_are_counted_apart() -> None:
-    """A logprob of 0 adds nothing to the sum and raises the mean; the counts say how to have it without them."""
+def test_forced_tokens_are_counted() -> None:
+    """A logprob of 0 adds nothing to the sum and raises the mean; from the counts one gets the mean without them."""
     (row,) = fields([("[", 0.0), ("1", 0.0), ("2", -1.0), ("3", -0.0), ("]", 0.0)])
 
     assert (row["logprob_sum"], row["scored_tokens"], row["forced_tokens"]) == (-1.0, 3, 2)
@@ -154,7 +154,7 @@ def test_nulls_are_left_out_and_counted() -> None:
 
 
 def test_where_a_value_ended() -> None:
-    """1 ended by a comma of 1/4, Rome by a quote of 1/2; true} has its end in it, and [] and "" end themselves."""
+    """A comma of 1/4 ends 1, a quote of 1/2 ends Rome; true} holds its end, and [] and "" end by themselves."""
     answer = [('{"a": ', -1.0), ("1", -1.0), (",", log(1 / 4)), (' "b": "', -1.0), ("Rome", -1.0), ('"', log(1 / 2))]
     answer += [(', "c": [', -1.0), ("]", -1.0), (', "d": "', -1.0), ('"', -1.0), (', "e": ', -1.0), ("true}", -1.0)]
 
@@ -162,14 +162,14 @@ def test_where_a_value_ended() -> None:
 
 
 def test_no_end_where_nothing_follows() -> None:
-    """The token that ended a text is not stored; the next answer's token is no end, nor one without a logprob."""
+    """The token that ended a text is not stored; a token of the next answer, or without a logprob, is no end."""
     rows = fields([("4", -1.0)], [("[5", -1.0)], [("[6", -1.0), ("]", None)])
 
     assert [(row["value"], row["end_logprob"]) for row in rows] == [("4", None), ("5", None), ("6", None)]
 
 
 def test_an_empty_string_is_its_quotes() -> None:
-    """It is written with nothing else, and `""` in one token with the colon straddles."""
+    """An empty string is scored by its quotes; where they share a token with the colon, that token straddles."""
     (apart,) = fields([('{"a":', -1.0), ('"', -2.0), ('"', -4.0), ("}", -1.0)])
     (together,) = fields([('{"a', -1.0), ('":""', -2.0), ("}", -1.0)])
 
@@ -231,7 +231,7 @@ def test_values_and_their_paths(text: str, expected: list[tuple[str, str]]) -> N
     ],
 )
 def test_json_in_a_fence_or_in_prose(text: str) -> None:
-    """The JSON is found, with its tokens where they are; without `wrapped` it is no JSON."""
+    """The JSON is found, with the right tokens; with `wrapped=False` the same text is no JSON."""
     (row,) = fields(whole(text))
     (strict,) = fields(whole(text), wrapped=False)
 
@@ -259,7 +259,7 @@ def test_json_in_a_fence_or_in_prose(text: str) -> None:
     ],
 )
 def test_truncated_json_has_the_fields_so_far(text: str, expected: list[tuple[str, str, bool]]) -> None:
-    """Values before the end are complete; the last may be begun only, and a number may always go on."""
+    """Values before the cut are complete; the last may be incomplete, and a number at the cut always is."""
     rows = fields(whole(text))
 
     assert [(row["path"], row["value"], row["complete"]) for row in rows] == expected
@@ -287,8 +287,8 @@ def test_a_value_cut_off_counts_its_tokens_so_far() -> None:
         ('{"a": ', "the text ends before the first value"),
     ],
 )
-def test_what_is_no_json_is_counted(text: str, error: str | None) -> None:
-    """One row without a path says what is wrong; a section without tokens has none."""
+def test_a_section_without_json_is_one_row(text: str, error: str | None) -> None:
+    """One row without a path holds the error; a section without tokens has no row."""
     rows = fields(whole(text))
 
     assert [(row["path"], row["scored_tokens"], row["error"]) for row in rows] == (
@@ -297,7 +297,7 @@ def test_what_is_no_json_is_counted(text: str, error: str | None) -> None:
 
 
 def test_a_token_of_unknown_text_is_an_error() -> None:
-    """Where neither string nor bytes of a token are known, nobody knows what was written."""
+    """A token with neither string nor bytes makes the text of its section unknown."""
     tokens = table([("[", -1.0), ("1", -1.0), ("]", -1.0)]).with_columns(
         token=pl.when(pl.col("position") != 1).then("token")
     )
@@ -308,7 +308,7 @@ def test_a_token_of_unknown_text_is_an_error() -> None:
 
 
 def test_sections_are_texts_of_their_own() -> None:
-    """Arguments of tool calls are read by themselves, and only the sections asked for."""
+    """The arguments of tool calls are a text of their own, and only the given sections are read."""
     both = pl.concat([table([("[1]", -1.0)]), table([("[2]", -2.0)], section="tool")])
     prompt = table([("[3]", -3.0)], section="prompt")
     tokens = pl.concat([both, prompt])
@@ -319,14 +319,14 @@ def test_sections_are_texts_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("sections", ["content", ["contents"]])
-def test_sections_that_there_are_not(sections: Any) -> None:
+def test_unknown_sections(sections: Any) -> None:
     """A misspelt section is an error, and not an empty table."""
     with pytest.raises(ValueError, match="section"):
         ls.field_confidence(table(), sections=sections)
 
 
 def test_a_hundred_thousand_levels() -> None:
-    """Depth is no matter, whether it closes, stops or breaks; where the paths would fill the memory it says so."""
+    """Depth alone is no error, whether closed, cut or broken; paths that would fill the memory are one."""
     deep = 100_000
     closed = find_json(b"[" * deep + b"]" * deep)
     broken = find_json(b"[" * deep + b"x")
@@ -342,7 +342,7 @@ def test_a_hundred_thousand_levels() -> None:
 
 
 class Written:
-    """A JSON text under way, which notes where each value it writes stands."""
+    """A JSON text in progress, with the bytes of each value that was written."""
 
     def __init__(self) -> None:
         self.text = b""
@@ -379,8 +379,8 @@ DOCUMENTS = st.recursive(
 
 @settings(max_examples=60)
 @given(st.data(), DOCUMENTS, st.sampled_from(["", " ", "\n\t"]))
-def test_joint_is_the_product_over_exactly_the_values_bytes(data: Any, value: Any, space: str) -> None:
-    """Whatever the document and however it is cut, inside characters too: exp of the sum over tokens with its bytes."""
+def test_joint_probability_is_the_product_over_the_tokens_of_the_value(data: Any, value: Any, space: str) -> None:
+    """For any document and any cut, it is exp of the sum over the tokens that have a byte of the value."""
     written = Written()
     written.write(value, "", space, ascii_only=data.draw(st.booleans()))
     text = written.text
@@ -430,13 +430,12 @@ def test_strict_json_is_what_the_standard_library_reads(text: bytes | str) -> No
     assert (found.error is None and not found.truncated) == valid
 
 
-def test_order_of_rows_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_of_rows_and_parts_change_nothing() -> None:
     """Shuffled tokens, and a few completions at a time, give the same rows."""
     answers = [whole(json.dumps({"n": number, "s": "x" * number})) for number in range(9)]
     expected = ls.field_confidence(table(*answers)).sort("completion_id", "field_index").collect()
     shuffled = table(*answers).collect().sample(fraction=1, shuffle=True, seed=1).lazy()
-    monkeypatch.setattr("logprob_store.metrics.engine.lazy_source._ROWS", 50)
-    found = ls.field_confidence(shuffled)
+    found = field_confidence_in_parts(shuffled, sections=["content"], wrapped=True, rows=50)
 
     assert found.sort("completion_id", "field_index").collect().equals(expected)
     assert found.filter(pl.col("completion_id") == 3).select("path").collect().height == 2

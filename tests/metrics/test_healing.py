@@ -30,7 +30,7 @@ def bounds(frame: pl.DataFrame) -> tuple[float, float]:
     return frame.select(ls.healing_bounds("cut")).row(0)
 
 
-def test_what_extends_the_cut_is_held_against_what_ends_with_it() -> None:
+def test_tokens_that_extend_the_cut_against_the_cut_itself() -> None:
     """All is shown: E = 1/2, X = 1/4, so both bounds are (1/2) / (3/4)."""
     found = bounds(alternatives({"://": 0.5, ":": 0.25, " is": 0.25}, ":"))
 
@@ -44,7 +44,7 @@ def test_beginnings_of_the_cut_are_undecided() -> None:
     assert found == pytest.approx((0.25, 0.75))
 
 
-def test_what_was_not_shown_may_do_either() -> None:
+def test_the_hidden_mass_is_undecided() -> None:
     """E = 1/4, X = 1/4, m = 1/2: lower 1/4, upper 3/4."""
     found = bounds(alternatives({"://": 0.25, ":": 0.25}, ":"))
 
@@ -74,13 +74,13 @@ def test_one_alternative_is_enough() -> None:
     ],
     ids=["no rows", "nothing scored", "empty cut", "null cut", "no mass on any"],
 )
-def test_what_cannot_be_said_is_null(frame: pl.DataFrame) -> None:
-    """Neither 0 nor 1 nor NaN stands for not knowing."""
+def test_unknown_bounds_are_null(frame: pl.DataFrame) -> None:
+    """Unknown is null: not 0, 1 or NaN."""
     assert bounds(frame) == (None, None)
 
 
 def test_a_token_without_text_is_no_beginning() -> None:
-    """An end-of-text token with an empty text begins everything, and is not counted: E = 1/2, X = 1/4."""
+    """An end-of-text token with an empty text does not count as a beginning: E = 1/2, X = 1/4."""
     found = bounds(alternatives({"://": 0.5, ":": 0.25, "": 0.25}, ":"))
 
     assert found == pytest.approx((2 / 3, 2 / 3))
@@ -100,7 +100,7 @@ def test_bytes_decide_where_a_character_is_split() -> None:
 
 
 def test_the_text_stands_in_for_missing_bytes() -> None:
-    """A server that gives no bytes gives texts: E = 3/4."""
+    """Where the server sends no bytes, the strings count: E = 3/4."""
     frame = alternatives({"://": 0.75, ":": 0.25}, ":").with_columns(bytes=pl.lit(None, pl.Binary))
 
     assert bounds(frame) == pytest.approx((0.75, 0.75))
@@ -130,7 +130,7 @@ VOCABULARY = ["".join(signs) for length in (1, 2, 3) for signs in product("ab", 
 def test_the_bounds_enclose_the_truth_of_a_known_distribution(
     weights: list[int], shown: int, cut: str, share: float
 ) -> None:
-    """Cut at k, they enclose the share of crossing tokens, wherever beginnings lead (a `share` of them crosses)."""
+    """Cut at k, they enclose the share of tokens that cross the end; of the beginnings, `share` crosses."""
     masses = {token: weight / sum(weights) for token, weight in zip(VOCABULARY, weights, strict=True)}
     crossing = sum(p for token, p in masses.items() if token.startswith(cut) and token != cut)
     undecided = sum(p for token, p in masses.items() if cut.startswith(token) and token != cut)

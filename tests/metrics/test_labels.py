@@ -1,4 +1,4 @@
-"""Label probabilities: spellings, paths, bounds, collisions, and what is made of them."""
+"""Label probabilities: spellings, paths, bounds, collisions, and the choices made from them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 import logprob_store as ls
 from logprob_store.errors import LabelsCollideError
-from logprob_store.metrics.labels.spelling import Spelling
+from logprob_store.metrics.labels.probabilities import label_probabilities_in_parts
+from logprob_store.metrics.labels.spelling import Spellings
 
 Step = tuple[str | bytes, float | None, dict[str | bytes, float | None]]
-"""The chosen token, its logprob, and what was listed, the chosen one among them or not."""
+"""The chosen token, its logprob, and the listed alternatives with theirs; the chosen one may be missing there."""
 
 
 def tables(*answers: list[Step], section: str = "content") -> tuple[pl.LazyFrame, pl.LazyFrame]:
@@ -46,14 +47,14 @@ def tables(*answers: list[Step], section: str = "content") -> tuple[pl.LazyFrame
 
 
 def spelled(token: str | bytes) -> dict[str, Any]:
-    """A token as the wire gives it."""
+    """The string and bytes of a token."""
     if isinstance(token, bytes):
         return {"token": token.decode("utf-8", "replace"), "bytes": token}
     return {"token": token, "bytes": None}
 
 
 def step(listed: dict[str | bytes, float | None], chosen: str | bytes | None = None) -> Step:
-    """A token chosen among those listed, the first unless said, with probabilities in place of logprobs."""
+    """A step from probabilities instead of logprobs; the first listed token is chosen by default."""
     logs = {token: None if p is None else log(p) for token, p in listed.items()}
     chosen = next(iter(listed)) if chosen is None else chosen
     return chosen, logs[chosen], logs
@@ -95,8 +96,8 @@ def test_cookbook_classification(
     assert all(row["coverage"] <= 1 for row in rows)
 
 
-def test_cookbook_prefix_and_spelling_are_the_labels() -> None:
-    """Polit is Politics, and Technology with a space Technology: e^-3.1e-7 + e^-16 and 1 + e^-18.75."""
+def test_cookbook_beginning_and_spelling_count_for_their_labels() -> None:
+    """Polit counts for Politics, and Technology with a space for Technology: e^-3.1e-7 + e^-16 and 1 + e^-18.75."""
     politics, _ = labels(
         [("Politics", -3.1281633e-07, {"Politics": -3.1281633e-07, "Polit": -16.0})], names=["Politics", "Art"]
     )
@@ -135,12 +136,12 @@ def test_cookbook_has_sufficient_context(token: str, logprob: float, expected: f
     "token", ["True", "true", "TRUE", " True", "\nTRUE", '"True', "**True", "`true", "True.", "True\n"]
 )
 def test_spellings_of_one_label(token: str) -> None:
-    """Space, case, quotes and what ends the word do not matter, unless said."""
-    assert Spelling(["True", "False"]).read(token.encode()).whole == 0
+    """Space, case, quotes and the sign that ends the word do not matter by default."""
+    assert Spellings(["True", "False"]).match(token.encode()).spelled == 0
 
 
 @pytest.mark.parametrize(
-    ("ignore", "token", "whole"),
+    ("ignore", "token", "expected"),
     [
         ([], "True", 0),
         ([], " True", None),
@@ -151,21 +152,21 @@ def test_spellings_of_one_label(token: str) -> None:
         (["quotes"], "'True", 0),
     ],
 )
-def test_only_the_differences_asked_for_are_ignored(ignore: list[Any], token: str, whole: int | None) -> None:
-    """Nothing, or one kind of difference."""
-    assert Spelling(["True", "False"], ignore).read(token.encode()).whole == whole
+def test_only_the_differences_asked_for_are_ignored(ignore: list[Any], token: str, expected: int | None) -> None:
+    """No difference, or one kind, is ignored."""
+    assert Spellings(["True", "False"], ignore).match(token.encode()).spelled == expected
 
 
 @pytest.mark.parametrize("token", ["Truely", "Untrue", "T rue", "1", "<b>"])
 def test_other_words_are_no_label(token: str) -> None:
-    """A word that goes on, or is another, is nobody's."""
-    reading = Spelling(["True", "False"]).read(token.encode())
+    """A longer word, or another word, matches no label."""
+    match = Spellings(["True", "False"]).match(token.encode())
 
-    assert (reading.whole, reading.may, reading.open) == (None, frozenset(), False)
+    assert (match.spelled, match.possible, match.undecided) == (None, frozenset(), False)
 
 
 def test_all_spellings_add_up() -> None:
-    """1/2 + 1/8 + 1/16 against 1/4; 1/16 is hidden and may be of either."""
+    """1/2 + 1/8 + 1/16 against 1/4; 1/16 is hidden and may belong to either."""
     answer = [step({"True": 1 / 2, " true": 1 / 8, "No": 1 / 4, "TR": 1 / 16})]
     yes, no = labels(answer, names={"yes": ["yes", "true"], "no": ["no", "false"]})
 
@@ -179,7 +180,7 @@ def test_all_spellings_add_up() -> None:
 
 
 def test_the_chosen_token_counts_once() -> None:
-    """Among the alternatives or missing from them, its 1/4 is there once."""
+    """Whether the chosen token is listed or not, its 1/4 counts once."""
     listed = [step({"Yes": 1 / 4, "No": 1 / 2})]
     missing: list[Step] = [("Yes", log(1 / 4), {"No": log(1 / 2)})]
 
@@ -197,22 +198,22 @@ def test_bytes_of_a_split_emoji_are_the_beginning_of_a_label() -> None:
 # labels of several tokens
 
 
-def test_exact_along_the_answers_path() -> None:
-    """Techn 1/2 then ology 3/4: 3/8 and no more; ique is another word."""
+def test_exact_along_the_tokens_of_the_answer() -> None:
+    """Techn 1/2, then ology 3/4: 3/8, both bounds equal; ique is another word."""
     answer = [step({"Techn": 0.5, "Art": 0.5}), step({"ology": 0.75, "ique": 0.25})]
 
     assert masses(answer, names=["Technology", "Art"]) == [(0.375, 0.375, 0.375), (0.5, 0.5, 0.5)]
 
 
 def test_bounded_where_the_path_was_not_taken() -> None:
-    """Nobody knows how Techn would have gone on; it counts, and the lower bound is without it."""
+    """How Techn would have gone on is unknown: it counts in the mass, but not in the lower bound."""
     answer = [step({"Art": 0.5, "Techn": 0.5}), step({"ology": 1.0})]
 
     assert masses(answer, names=["Technology", "Art"]) == [(0.5, 0.0, 0.5), (0.5, 0.5, 0.5)]
 
 
 def test_a_shared_beginning_is_split_where_it_was_taken() -> None:
-    """A not of 0.8, then relevant 0.25 and sure 0.5, of 0.8; what was not shown of it may be of these two only."""
+    """A not of 0.8, then relevant 0.25 and sure 0.5 of it; the hidden rest of it may belong only to these two."""
     answer = [step({" not": 0.8, "yes": 0.2}), step({" relevant": 0.25, " sure": 0.5})]
 
     assert masses(answer, names=["not relevant", "not sure", "yes"]) == [
@@ -223,7 +224,7 @@ def test_a_shared_beginning_is_split_where_it_was_taken() -> None:
 
 
 def test_a_shared_beginning_that_was_not_taken_is_an_error() -> None:
-    """It names the labels, the token and the place; below 0.01 it is left to the bounds."""
+    """The error names the labels, the token and the completion; below 0.01 the mass is in the bounds."""
     answer = [step({"yes": 0.8, " not": 0.2})]
     names = ["not relevant", "not sure", "yes"]
 
@@ -236,7 +237,7 @@ def test_a_shared_beginning_that_was_not_taken_is_an_error() -> None:
 
 
 def test_a_label_that_begins_another() -> None:
-    """1 and 10: told apart by what follows where 1 was taken; else an error, bounds, or one token is one number."""
+    """1 and 10: where 1 was chosen, the next token decides; else an error, bounds, or 1 by `shared`."""
     taken = [step({"1": 0.5, "7": 0.5}), step({"0": 0.25, ".": 0.5, "th": 0.25})]
     other = [step({"7": 0.5, "1": 0.5})]
     names = ["1", "7", "10"]
@@ -250,7 +251,7 @@ def test_a_label_that_begins_another() -> None:
 
 
 def test_an_answer_that_ends_with_a_label_that_begins_another() -> None:
-    """It counts for that label, and may be the other's: the end's probability is not among the tokens."""
+    """It counts for that label and is in the bounds of the other, because the token that ended it is not stored."""
     assert masses([step({"pos": 0.9, "neg": 0.1})], names=["pos", "positive", "neg"]) == [
         (0.9, 0.0, 0.9),
         (0.0, 0.0, 0.9),
@@ -259,7 +260,7 @@ def test_an_answer_that_ends_with_a_label_that_begins_another() -> None:
 
 
 def test_white_space_and_quotes_before_the_label() -> None:
-    """A line break and a quote lead to the label; a break that was not taken may lead to any."""
+    """A line break and a quote may come before the label; a break that was not chosen may lead to any label."""
     answer = [step({"\n": 0.5, "No": 0.5}), step({'"': 1.0}), step({"Yes": 0.75, "No": 0.25})]
     ahead = [step({"No": 0.5, "\n": 0.5})]
 
@@ -282,14 +283,14 @@ def test_white_space_and_quotes_before_the_label() -> None:
         ({"yes": ["yes"], "no": []}, "label 'no' has no spelling"),
     ],
 )
-def test_labels_that_cannot_be(names: Any, message: str) -> None:
-    """At once, and not when computed."""
+def test_invalid_labels(names: Any, message: str) -> None:
+    """The error is raised at once, not when collected."""
     with pytest.raises(ValueError, match=message):
         ls.label_probabilities(*tables(), names)
 
 
-def test_arguments_that_cannot_be() -> None:
-    """Two places, places that are nowhere, and misspelt words."""
+def test_invalid_arguments() -> None:
+    """Two locations, empty or malformed locations, and misspelt words are errors."""
     with pytest.raises(ValueError, match="give one of them"):
         ls.label_probabilities(*tables(), ["a"], after="x", field="/y")
     with pytest.raises(ValueError, match="an empty text is everywhere"):
@@ -304,11 +305,11 @@ def test_arguments_that_cannot_be() -> None:
         ls.label_probabilities(*tables(), ["a"], ignore=["cases"])  # type: ignore[list-item]
 
 
-# places
+# locations
 
 
-def test_behind_a_marker() -> None:
-    """The last "Answer:", with the token that ends it cut: its alternatives must begin like it."""
+def test_after_a_marker() -> None:
+    """The last "Answer:" ends within a token: its alternatives must begin with the same bytes."""
     answer = [
         step({"Answer: No?": 1.0}),
         step({" So answer": 0.5, "Yes": 0.5}),
@@ -321,7 +322,7 @@ def test_behind_a_marker() -> None:
 
 
 def test_in_a_field() -> None:
-    """A string's letters, behind a quote that is in one token with the colon, or with the letters."""
+    """The letters of a string, after a quote that shares a token with the colon, or with the letters."""
     apart = [step({'{"x":1,"mood": "': 1.0}), step({"sad": 0.75, "happy": 0.25}), step({'"}': 1.0})]
     within = [step({'{"mood"': 1.0}), step({':"happy': 0.5, ':"sad': 0.25, ': "': 0.25}), step({'"}': 1.0})]
     rows = labels(apart, within, names=["happy", "sad"], field="/mood")
@@ -329,16 +330,16 @@ def test_in_a_field() -> None:
     assert [(row["position"], row["mass"]) for row in rows] == [(1, 0.25), (1, 0.75), (1, 0.5), (1, 0.25)]
 
 
-def test_no_such_place_is_null() -> None:
-    """An answer without the marker or the field stays, without a position and without probabilities."""
+def test_a_missing_location_is_null() -> None:
+    """An answer without the marker or the field keeps its rows, without a position and probabilities."""
     rows = labels([step({"Yes": 1.0})], names=["yes", "no"], after="Answer:")
 
     assert [(row["position"], row["mass"], row["probability"], row["coverage"]) for row in rows] == [(None,) * 4] * 2
     assert rows[0]["scored_alternatives"] == 0
 
 
-def test_only_the_section_asked_for() -> None:
-    """Reasoning before the answer is not looked at."""
+def test_only_the_given_section() -> None:
+    """Reasoning before the answer is not read."""
     tokens, alternatives = tables([step({"No": 1.0})], section="reasoning")
     more_tokens, more = tables([step({"Yes": 1.0})])
     both = pl.concat([tokens, more_tokens]), pl.concat([alternatives, more])
@@ -351,7 +352,7 @@ def test_only_the_section_asked_for() -> None:
 
 
 def test_no_label_has_mass() -> None:
-    """Coverage 0: no probability, not NaN, and no choice; the bounds of the mass say what may be."""
+    """Coverage 0 gives null probabilities, not NaN, and no choice; the bounds of the mass hold."""
     answer = [step({"Maybe": 0.75})]
     rows = labels(answer, names=["yes", "no"])
     choice = ls.label_choices(ls.label_probabilities(*tables(answer), ["yes", "no"])).collect().row(0, named=True)
@@ -367,7 +368,7 @@ def test_no_label_has_mass() -> None:
 
 
 def test_flagged_alternatives_are_in_the_mass_not_shown() -> None:
-    """A null among them has no probability, and its label may have what is left."""
+    """An alternative without a logprob adds no mass, and its label may have the mass that is left."""
     answer: list[Step] = [("Yes", log(0.5), {"Yes": log(0.5), "No": None})]
     yes, no = labels(answer, names=["yes", "no"])
 
@@ -376,7 +377,7 @@ def test_flagged_alternatives_are_in_the_mass_not_shown() -> None:
 
 
 def test_a_label_without_a_logprob_is_not_the_less_likely_one() -> None:
-    """True was surer than certain, and flagged: False with all that is left over is not the answer, nor P(true) 0."""
+    """True had a p above 1 and was flagged: False, at e^-16, is not the choice, and P(true) is null, not 0."""
     answer: list[Step] = [("True", None, {"True": None, "False": -16.0})]
     true, false = labels(answer, names=["True", "False"])
     _, alternatives = tables(answer)
@@ -389,7 +390,7 @@ def test_a_label_without_a_logprob_is_not_the_less_likely_one() -> None:
 
 
 def test_a_label_of_no_mass_may_lack_its_logprob() -> None:
-    """-9999 beside 0.995 takes nothing: what is missing is 0.005; nor does a word that is no label."""
+    """-9999 beside 0.995 changes nothing, because only 0.005 is missing; nor does a word that is no label."""
     sentinel: list[Step] = [("True", log(0.995), {"True": log(0.995), "False": None})]
     other: list[Step] = [("True", log(0.5), {"True": log(0.5), "Maybe": None})]
     twice: list[Step] = [("True", None, {"True": log(0.5), "False": log(0.25)})]
@@ -401,7 +402,7 @@ def test_a_label_of_no_mass_may_lack_its_logprob() -> None:
 
 
 def test_an_unscored_chosen_token_ends_the_path() -> None:
-    """Where it leads to is unknown; with nothing else scored all is null."""
+    """Its continuation is unknown; with nothing else scored, all is null."""
     alone: list[Step] = [("Yes", None, {})]
     begun: list[Step] = [("Techn", None, {"Art": log(0.25)}), ("ology", -0.1, {})]
 
@@ -414,11 +415,11 @@ def test_no_rows() -> None:
     assert ls.label_probabilities(*tables(), ["a", "b"]).collect().height == 0
 
 
-# what is made of them
+# choices and scores
 
 
 def test_choices() -> None:
-    """The likeliest label, its lead and its bounds; a tie is the first's in the list."""
+    """The likeliest label, its lead and its bounds; of equals, the first in the list."""
     sure, tie = [step({"Art": 0.75, "Sports": 0.125})], [step({"Sports": 0.5, "Art": 0.5})]
     found = ls.label_choices(ls.label_probabilities(*tables(sure, tie), ["Art", "Sports"]))
     one, two = found.sort("completion_id").collect().to_dicts()
@@ -430,7 +431,7 @@ def test_choices() -> None:
 
 
 def test_expected_score_and_its_bounds() -> None:
-    """(4 x 0.5 + 5 x 0.25) / 0.75; with 0.25 unknown on 1, or on 5."""
+    """(4 x 0.5 + 5 x 0.25) / 0.75; the bounds put the unknown 0.25 on 1, or on 5."""
     answer = [step({"4": 0.5, "5": 0.25})]
     rows = ls.label_probabilities(*tables(answer), [str(score) for score in range(1, 6)])
     found = rows.group_by(ls.KEYS).agg(ls.expected_score(), *ls.expected_score_bounds()).collect().row(0, named=True)
@@ -453,7 +454,7 @@ def test_p_true_is_the_probability_among_two() -> None:
 
 
 def test_p_true_of_nothing_is_null() -> None:
-    """Neither is listed, or nothing is scored."""
+    """P(true) is null where neither is listed, or nothing is scored."""
     frame = pl.DataFrame({"token": ["Maybe"], "logprob": [-0.1]})
 
     assert frame.select(ls.p_true()).item() is None
@@ -461,7 +462,7 @@ def test_p_true_of_nothing_is_null() -> None:
 
 
 def test_label_mass_leaves_shared_beginnings_out() -> None:
-    """S begins Sports and Science, Sp only one of them; partial characters of a label do no harm."""
+    """S begins Sports and Science, Sp only Sports; part of a character of a label is no error."""
     frame = pl.DataFrame({"token": ["S", "sp", " SPORTS", "💙"], "logprob": [log(0.25)] * 4})
 
     assert frame.select(ls.label_mass("Sports", ["Science"])).item() == pytest.approx(0.5)
@@ -469,7 +470,7 @@ def test_label_mass_leaves_shared_beginnings_out() -> None:
 
 
 def test_label_mass_of_a_label_that_begins_another() -> None:
-    """No is whole though it begins "not sure"; "not" may still become that label only, and 10 is not 1."""
+    """No counts, though it begins "not sure"; "not" counts for that label only, and 10 is not 1."""
     frame = pl.DataFrame({"token": ["no", " not", "yes"], "logprob": [log(0.5), log(0.25), log(0.125)]})
     digits = pl.DataFrame({"token": ["1", "10"], "logprob": [log(0.5), log(0.25)]})
 
@@ -478,7 +479,7 @@ def test_label_mass_of_a_label_that_begins_another() -> None:
     assert digits.select(ls.label_mass("1", ["10"]), ls.label_mass("10", ["1"])).row(0) == pytest.approx((0.5, 0.25))
 
 
-def test_route_refuses_what_is_no_threshold() -> None:
+def test_route_refuses_an_invalid_threshold() -> None:
     """A percentage is not a probability."""
     with pytest.raises(ValueError, match="threshold 90 is no probability"):
         ls.route(threshold=90)
@@ -499,8 +500,8 @@ def distributions(draw: st.DrawFn) -> dict[str, float]:
 
 @settings(max_examples=40)
 @given(distributions(), st.integers(1, len(WORDS)))
-def test_bounds_enclose_what_all_tokens_say(whole: dict[str, float], k: int) -> None:
-    """Cut at k, the bounds enclose mass and probability of the whole distribution, whatever begun words become."""
+def test_bounds_enclose_the_whole_distribution(whole: dict[str, float], k: int) -> None:
+    """Cut at k, the bounds enclose the mass and probability of the whole distribution, however begun words go on."""
     top = dict(sorted(whole.items(), key=lambda item: -item[1])[:k])
     rows = labels([step(dict(top))], names=["yes", "no"])
     # Beginnings may become their label or nothing; white space may become anything.
@@ -518,7 +519,7 @@ def test_bounds_enclose_what_all_tokens_say(whole: dict[str, float], k: int) -> 
 
 
 def shares(size: int) -> st.SearchStrategy[list[float]]:
-    """That many probabilities, of all there is."""
+    """So many probabilities that sum to 1."""
     weights = st.lists(st.floats(0.01, 1), min_size=size, max_size=size)
     return weights.map(lambda drawn: [weight / math.fsum(drawn) for weight in drawn])
 
@@ -531,7 +532,7 @@ BRANCHES = {"Techn": ["ology", "ique"], "Tech": ["nology", "nician"], "A": ["rt"
 def test_bounds_enclose_labels_of_several_tokens(
     first: list[float], second: list[list[float]], taken: int, k: int, k2: int
 ) -> None:
-    """Of a tree of tokens, of which one path was taken and the top k shown, the true masses are within the bounds."""
+    """In a tree of tokens, with one path chosen and the top k shown, the true masses are within the bounds."""
     tops = dict(zip(BRANCHES, first, strict=True))
     rests = {
         begun: dict(zip(BRANCHES[begun], shares_, strict=True))
@@ -563,7 +564,7 @@ def cut(whole: dict[str, float], chosen: str, k: int) -> Step:
 @settings(max_examples=20)
 @given(st.lists(distributions(), min_size=1, max_size=3), st.integers(1, len(WORDS)), st.randoms(use_true_random=False))
 def test_probabilities_add_up_and_order_changes_nothing(answers: list[dict[str, float]], k: int, random: Any) -> None:
-    """They sum to 1, coverage is at most 1, all is within its bounds; rows may be in any order."""
+    """Probabilities sum to 1, coverage is at most 1, all is within its bounds, in any order of rows."""
     tops = [dict(sorted(whole.items(), key=lambda item: -item[1])[:k]) for whole in answers]
     tokens, alternatives = tables(*([step(dict(top))] for top in tops))
     seed = random.randrange(1000)
@@ -583,12 +584,11 @@ def test_probabilities_add_up_and_order_changes_nothing(answers: list[dict[str, 
     assert sums["probability"].to_list() == pytest.approx([1.0] * sums.height)
 
 
-def test_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few completions at a time give the same rows, and a filter on a completion is only that one's."""
+def test_parts_change_nothing() -> None:
+    """A few completions at a time give the same rows, and a filter on one completion gives only its rows."""
     frames = tables(*([step({"Yes": 0.1 * n, "No": 0.09 * n})] for n in range(1, 6)))
     expected = ls.label_probabilities(*frames, ["yes", "no"]).sort("completion_id", "label_index").collect()
-    monkeypatch.setattr("logprob_store.metrics.labels.probabilities._TOKEN_ROWS", 2)
-    found = ls.label_probabilities(*frames, ["yes", "no"])
+    found = label_probabilities_in_parts(*frames, ["yes", "no"], rows=2)
 
     assert found.sort("completion_id", "label_index").collect().equals(expected)
     assert found.filter(pl.col("completion_id") == 3).collect().height == 2

@@ -70,7 +70,7 @@ HALF, QUARTER, EIGHTH = math.log(0.5), math.log(0.25), math.log(0.125)
     ],
 )
 def test_numbers_by_hand(metric: pl.Expr, expected: float) -> None:
-    """Each formula gives the number that pencil and paper give, the unscored token left out."""
+    """Each formula gives the number worked out by hand, with the unscored token left out."""
     actual = score(metric, [HALF, None, EIGHTH, QUARTER])
 
     assert actual == pytest.approx(expected, rel=1e-12)
@@ -93,12 +93,12 @@ def test_all_null_group_stays_null(metric: Callable[[], pl.Expr]) -> None:
 
 
 def test_counts_of_nothing_are_zero() -> None:
-    """No rows are no tokens, scored or not."""
+    """No rows give a count of 0, scored and unscored."""
     assert column([]).select(ls.scored_tokens(), ls.unscored_tokens()).row(0) == (0, 0)
 
 
 def test_certain_answer_has_no_negative_zero() -> None:
-    """P = 1 throughout is a surprisal of 0.0 that does not print as -0.0."""
+    """P = 1 throughout gives a surprisal of 0.0, not -0.0."""
     row = column([0.0, 0.0]).select(ls.max_surprisal(), ls.mean_surprisal(), ls.perplexity()).row(0)
 
     assert [math.copysign(1, x) for x in row] == [1, 1, 1]
@@ -106,7 +106,7 @@ def test_certain_answer_has_no_negative_zero() -> None:
 
 
 def test_a_probability_at_the_threshold_is_not_low() -> None:
-    """Low means below: a token of exactly the threshold is kept."""
+    """Low means below: a token at the threshold is not low."""
     assert score(ls.low_confidence_share(threshold=0.5), [HALF, math.nextafter(HALF, -1)]) == 0.5
 
 
@@ -190,7 +190,7 @@ def test_an_expression_can_be_the_column() -> None:
 
 
 def test_generated_leaves_out_only_the_prompt() -> None:
-    """Content, refusal, reasoning and tool calls are the model's own words."""
+    """Content, refusal, reasoning and tool calls are generated; the prompt is not."""
     sections = pl.Series(["prompt", "content", "refusal", "reasoning", "tool"], dtype=TOKENS["section"])
     frame = pl.DataFrame({"section": sections})
 
@@ -218,7 +218,7 @@ def test_min_k_is_the_mean_of_the_lowest(values: list[float | None], k: float) -
 
 
 def test_min_k_counts_what_the_formula_counts() -> None:
-    """29 % of 100 tokens are 29, though 0.29 * 100 is a hair less in floating point."""
+    """29 % of 100 tokens are 29, though 0.29 * 100 is slightly less in floating point."""
     # the 29 lowest are -100..-72, their mean -86
     assert score(ls.min_k_probability(k=0.29), [-float(i) for i in range(1, 101)]) == pytest.approx(-86)
 
@@ -231,7 +231,7 @@ def test_min_k_needs_a_share(k: float) -> None:
 
 
 def test_zlib_ratio_by_hand() -> None:
-    """What repeats itself is small; nulls on either side give null, and an empty text has its 8 bytes of header."""
+    """Repeated text compresses well; a null on either side gives null; an empty text compresses to 8 bytes."""
     texts = ["é" * 100, "", None, "x"]
     frame = pl.DataFrame({"mean_logprob": [-1.0, -1.0, -1.0, None], "text": texts})
     # 200 bytes of "é": 2 literals and one match in 12 bytes, as zlib itself says
@@ -258,7 +258,7 @@ def test_corpus_perplexity_by_sequence_is_a_geometric_mean() -> None:
 @pytest.mark.parametrize("by", ["token", "sequence"])
 @pytest.mark.parametrize("rows", [[], [(None, 0)], [(-1.0, 0), (None, 3)]], ids=["none", "unscored", "unusable"])
 def test_corpus_without_tokens_is_null(rows: list[tuple[float | None, int]], by: Literal["token", "sequence"]) -> None:
-    """No usable row is no perplexity: not NaN, not 1."""
+    """No usable row gives null: not NaN, not 1."""
     schema = {"logprob_sum": pl.Float64, "scored_tokens": pl.UInt32}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -266,6 +266,6 @@ def test_corpus_without_tokens_is_null(rows: list[tuple[float | None, int]], by:
 
 
 def test_corpus_perplexity_knows_its_ways() -> None:
-    """The message lists those that there are."""
+    """The message lists the known values."""
     with pytest.raises(ValueError, match="by 'word': it is by token or sequence"):
         ls.corpus_perplexity(by="word")  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ def test_numbers_by_hand() -> None:
 
 @given(several)
 def test_against_sorting_a_list(values: list[float]) -> None:
-    """Both ways to the second largest agree with sorting, whatever the order and the ties."""
+    """Both ways to the second largest agree with sorting, for any order and any ties."""
     first, second = sorted(values, reverse=True)[:2]
     frame = alternatives(list(values))
     actual = frame.select(
@@ -63,7 +63,7 @@ def test_against_sorting_a_list(values: list[float]) -> None:
 
 @given(several)
 def test_missing_mass_against_adding_a_list(values: list[float]) -> None:
-    """The missing mass is what the sum leaves of 1, and never negative."""
+    """The missing mass is 1 minus the sum, and never negative."""
     expected = max(0.0, 1.0 - math.fsum(math.exp(x) for x in values))
 
     assert alternatives(list(values)).select(ls.missing_mass()).item() == pytest.approx(expected, abs=1e-12)
@@ -89,7 +89,7 @@ def test_fewer_than_two_alternatives_give_null(name: str, values: list[float | N
 
 @pytest.mark.parametrize("name", EVERY)
 def test_flagged_alternatives_are_left_out(name: str) -> None:
-    """A null neither counts as an alternative nor poisons the others."""
+    """A null does not count as an alternative, and the others keep their metrics."""
     clean, flagged = alternatives(ln(0.5, 0.25)), alternatives([None, *ln(0.5), None, *ln(0.25)])
 
     assert flagged.select(EVERY[name]).item() == clean.select(EVERY[name]).item()

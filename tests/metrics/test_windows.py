@@ -32,7 +32,7 @@ def tokens(*rows: Sequence[float | None], section: str = "content") -> pl.DataFr
 
 
 def windows_of(row: Sequence[float | None], window: int) -> list[float]:
-    """The means of all whole windows of the scored tokens, or of all of them; one after another."""
+    """The means of all whole windows of the scored tokens, or of all tokens where there are fewer."""
     scored = [logprob for logprob in row if logprob is not None]
     if 0 < len(scored) < window:
         return [sum(scored) / len(scored)]
@@ -40,7 +40,7 @@ def windows_of(row: Sequence[float | None], window: int) -> list[float]:
 
 
 def statistic_of(means: list[float], statistic: Statistic) -> float | None:
-    """What `statistic` is, spelled out."""
+    """`statistic` in plain Python."""
     if not means:
         return None
     tenth = max(1, len(means) // 10)
@@ -54,7 +54,7 @@ def statistic_of(means: list[float], statistic: Statistic) -> float | None:
 
 
 def longest_span(row: Sequence[float | None]) -> int | None:
-    """The longest run of p < 1/2, spelled out."""
+    """The longest run of p < 1/2 in plain Python."""
     if all(logprob is None for logprob in row):
         return None
     longest = length = 0
@@ -66,7 +66,7 @@ def longest_span(row: Sequence[float | None]) -> int | None:
 
 @given(rows=answers, window=st.integers(1, 14), seed=st.integers(0, 9))
 def test_windows_are_those_of_the_definition(rows: list[list[float | None]], window: int, seed: int) -> None:
-    """Every statistic of every answer is that of the plain loop, whatever the order of rows."""
+    """Every statistic of every answer equals that of the plain loop, in any order of rows."""
     names = get_args(Statistic)
     aggs = [ls.sliding_confidence(window=window, statistic=name).alias(name) for name in names]
     aggs += [ls.group_confidence("logprob", window=window, statistic=name).alias(f"group_{name}") for name in names]
@@ -87,7 +87,7 @@ def test_windows_are_those_of_the_definition(rows: list[list[float | None]], win
 
 @given(rows=answers, seed=st.integers(0, 9))
 def test_spans_are_those_of_the_definition(rows: list[list[float | None]], seed: int) -> None:
-    """The longest span of every answer is that of the plain loop, whatever the order of rows."""
+    """The longest span of every answer equals that of the plain loop, in any order of rows."""
     shuffled = tokens(*rows).sample(fraction=1, shuffle=True, seed=seed)
     found = shuffled.group_by(KEYS).agg(ls.longest_low_confidence_span())
     actual = dict(found.select("completion_id", "longest_low_confidence_span").iter_rows())
@@ -110,7 +110,7 @@ def test_a_span_ends_with_its_section() -> None:
 
 
 def test_the_tail_is_of_what_was_written_last() -> None:
-    """Reasoning comes before content, though the enum and the rows have it behind."""
+    """Reasoning comes before content, though it comes later in the enum and the rows."""
     frame = pl.concat([tokens([HALF, HALF]), tokens([QUARTER, QUARTER], section="reasoning")])
 
     assert frame.select(ls.sliding_confidence(window=2, statistic="tail")).item() == pytest.approx(0.5)
@@ -124,7 +124,7 @@ def test_order_may_be_another_column() -> None:
 
 
 def test_certain_tokens_stay_certain() -> None:
-    """What leaves a running mean leaves no rounding behind that would make p > 1."""
+    """Rounding in the running mean does not make p > 1."""
     frame = tokens([-1e6, -0.1, *[0.0] * 50])
 
     assert frame.select(ls.sliding_confidence(window=3, statistic="tail")).item() <= 1
@@ -138,7 +138,7 @@ def test_window_must_be_a_number_of_tokens(window: int) -> None:
 
 
 def test_unknown_statistic_is_refused() -> None:
-    """The message lists those that there are."""
+    """The message lists the known statistics."""
     with pytest.raises(ValueError, match="'worst' is none of lowest, mean"):
         ls.group_confidence(window=2, statistic="worst")  # type: ignore[arg-type]
 

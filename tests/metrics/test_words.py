@@ -1,4 +1,4 @@
-"""Surprisal of words, sentences and lines: which tokens are whose."""
+"""Surprisal of words, sentences and lines: which tokens count for which span."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Piece = tuple[bytes | str, float | None]
 
 
 def table(*answers: list[Piece]) -> pl.LazyFrame:
-    """The tokens of answers: bytes as the wire's bytes, strings as strings without bytes."""
+    """The tokens of answers: from bytes, tokens with bytes; from strings, tokens without."""
     rows = [
         {
             "completion_id": number,
@@ -41,7 +41,7 @@ def table(*answers: list[Piece]) -> pl.LazyFrame:
 
 
 def spans(*answers: list[Piece], unit: Any = "word") -> list[dict[str, Any]]:
-    """The spans' rows, in order."""
+    """The rows of the spans, in order."""
     return ls.span_surprisal(table(*answers), unit).sort("completion_id", "span_index").collect().to_dicts()
 
 
@@ -81,7 +81,7 @@ def test_words(text: str, expected: list[str]) -> None:
     ],
 )
 def test_sentences(text: str, expected: list[str]) -> None:
-    """They end where white space follows the sign and all that closes, and at the end of a line."""
+    """A sentence ends where white space follows its sign and closing quotes and brackets, and at the end of a line."""
     assert texts(text, "sentence") == expected
 
 
@@ -94,12 +94,12 @@ def test_sentences(text: str, expected: list[str]) -> None:
     ],
 )
 def test_lines(text: str, expected: list[str]) -> None:
-    """A line ends at its break, of any kind; blank ones are left out."""
+    """A line ends with its line break, of any kind; blank lines are left out."""
     assert texts(text, "line") == expected
 
 
 def test_a_words_surprisal_is_the_sum_over_its_tokens() -> None:
-    """Both " Par" and "is." are Paris, space and dot included; "," alone is no word's."""
+    """Both " Par" and "is." count for Paris, with space and dot; "," alone counts for no word."""
     one, two = spans([("So", -1.0), (",", -8.0), (" Par", -2.0), ("is.", -4.0)])
 
     assert (one["span"], one["surprisal"], one["scored_tokens"]) == ("So", 1.0, 1)
@@ -109,8 +109,8 @@ def test_a_words_surprisal_is_the_sum_over_its_tokens() -> None:
     assert (two["begin_byte"], two["end_byte"]) == (4, 9)
 
 
-def test_a_token_of_two_words_is_the_firsts_and_straddles_both() -> None:
-    """Its logprob cannot be divided: "New" has it, "York" has no score, and both say so."""
+def test_a_token_of_two_words_counts_for_the_first_and_straddles_both() -> None:
+    """A logprob cannot be divided: "New" has the score, "York" has none, and both count a straddling token."""
     new, york, city = spans([("New York", -3.0), (" City", -1.0)])
 
     assert (new["surprisal"], new["straddling_tokens"]) == (3.0, 1)
@@ -119,21 +119,21 @@ def test_a_token_of_two_words_is_the_firsts_and_straddles_both() -> None:
 
 
 def test_an_emoji_of_several_tokens_shifts_nothing() -> None:
-    """Its parts are no word's, and the words around are where they are."""
+    """The tokens of the emoji count for no word, and the words around it have the right bytes."""
     pieces: list[Piece] = [("Blue", -1.0), (b" \xf0\x9f", -9.0), (b"\x92\x99", -9.0), (" Heart", -2.0)]
 
     assert [(row["span"], row["surprisal"]) for row in spans(pieces)] == [("Blue", 1.0), ("Heart", 2.0)]
 
 
-def test_bytes_that_are_no_text_shift_nothing() -> None:
-    """A byte that is no UTF-8 is one byte of no word."""
+def test_bytes_that_are_not_utf8_shift_nothing() -> None:
+    """A byte that is not UTF-8 takes one byte and is in no word."""
     rows = spans([(b"a \xff\xf0b", -1.0), (b" c", -2.0)])
 
     assert [(row["span"], row["begin_byte"]) for row in rows] == [("a", 0), ("b", 4), ("c", 6)]
 
 
-def test_white_space_between_lines_is_the_first_ones() -> None:
-    """So that the sums over lines are the sum of the answer; before the first it is the first's."""
+def test_white_space_between_lines_counts_for_the_line_before() -> None:
+    """The sums over lines add up to the sum of the answer; white space before the first line counts for that line."""
     one, two = spans([("\n", -1.0), ("a", -2.0), ("\n\n", -4.0), ("b\n", -8.0), ("\n", -16.0)], unit="line")
 
     assert (one["surprisal"], two["surprisal"]) == (7.0, 24.0)
@@ -147,8 +147,8 @@ def test_nulls_are_left_out_and_counted() -> None:
     assert (two["surprisal"], two["scored_tokens"], two["unscored_tokens"]) == (1.0, 1, 1)
 
 
-def test_a_text_nobody_knows_has_no_spans() -> None:
-    """A token with neither string nor bytes makes its section's text unknown, and no other."""
+def test_a_section_with_an_unknown_token_has_no_spans() -> None:
+    """A token with neither string nor bytes makes the text of its own section unknown, and of no other."""
     tokens = pl.concat([table([("a", -1.0)], [("b", -2.0), ("c", -3.0)])]).with_columns(
         token=pl.when((pl.col("completion_id") == 0) | (pl.col("position") == 1)).then("token")
     )
@@ -165,7 +165,7 @@ def test_no_tokens_give_no_rows() -> None:
 
 
 def test_a_misspelt_unit_is_an_error() -> None:
-    """It says which there are."""
+    """The message lists the units."""
     with pytest.raises(ValueError, match="'words' is none of word, sentence, line"):
         ls.span_surprisal(table(), "words")  # type: ignore[arg-type]
 
@@ -176,7 +176,7 @@ TEXTS = st.text(st.sampled_from("ab1é💙東。.!?'- \n\r_\""), max_size=25)
 @settings(max_examples=60)
 @given(st.data(), st.lists(TEXTS, max_size=3), st.sampled_from(["sentence", "line"]))
 def test_sentences_and_lines_add_up(data: Any, written: list[str], unit: str) -> None:
-    """However texts are cut, inside characters too, their spans' sums are the sum of their tokens."""
+    """However a text is cut into tokens, the sums of its spans add up to the sum of its tokens."""
     answers = [cut(data, text) for text in written]
     rows = spans(*answers, unit=unit)
 
@@ -192,7 +192,7 @@ def test_sentences_and_lines_add_up(data: Any, written: list[str], unit: str) ->
 @settings(max_examples=60)
 @given(st.data(), TEXTS)
 def test_words_are_those_of_a_slow_reference(data: Any, text: str) -> None:
-    """A token is the first word's that it has a byte of, straddles where it has bytes of two, and is else nobody's."""
+    """A token counts for the first word of which it has a byte, if any, and straddles where it has bytes of two."""
     pieces = cut(data, text)
     raw = text.encode()
     words = [

@@ -1,1 +1,1 @@
-"""Metrics of what the model might have said: expressions over the `alternatives` table."""
+"""Metrics of the alternatives to each token: expressions over the `alternatives` table."""

@@ -1,7 +1,4 @@
-"""The chosen token beside its alternatives: with its own mass, its rank, and whether it was the most likely.
-
-Leaves out the metrics of alternatives alone (`topk`, `topk_entropy`).
-"""
+"""The chosen token among the alternatives: with its own probability, its rank, and whether it is the most likely."""
 
 from __future__ import annotations
 
@@ -9,23 +6,27 @@ import polars as pl
 
 from logprob_store.metrics.arguments import POSITION, Column, as_column
 
-__all__ = ["chosen_rank", "greedy", "with_chosen"]
-
 _TOKEN = ("token", "bytes", "token_id", "logprob", "logprob_flag")
 _ALTERNATIVE = (*POSITION, "rank", *_TOKEN)
 
 
 def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFrame:
-    """The alternatives, and the chosen token as one more where the API did not list it.
+    """The alternatives, with the chosen token added where the server did not list it.
 
-    A sampled token may not be among the top k. Its probability is known all the same: with it, `missing_mass`
-    and the entropies count it. It is found by `token_id` when both rows have one, else by `token` and, when
-    both rows have them, `bytes`. Rows added have `rank` 0: they were not delivered, and do not limit what was
-    not shown (`entropy_lower(top=pl.col("rank") > 0)`). A chosen token without a logprob is not added.
+    A sampled token need not be among the top k. Its probability is known all the same; once it is added, `missing_mass`
+    and the entropies count it. The chosen token is recognised by `token_id` where both rows have one, else by `token`
+    and, where both rows have them, `bytes`. Added rows have `rank` 0: the server did not list them, so they do not
+    bound what it left out (`entropy_lower(top=pl.col("rank") > 0)`).
 
-    Returns the columns of POSITION, rank, token, bytes, token_id, logprob, logprob_flag, and
-    `chosen_logprob`, the chosen token's logprob on every row of its position (null where it has none, or no
-    such token is stored). Needs: both tables, with those columns. Source: the data contract.
+    Columns: those of `POSITION`; rank, token, bytes, token_id, logprob, logprob_flag; and `chosen_logprob`, the logprob
+    of the chosen token, in every row of its position.
+
+    Needs: the alternatives and tokens tables.
+    Nulls: a chosen token without a logprob is not added. `chosen_logprob` is null where the chosen token has no logprob
+    or is not stored.
+    Source: the data contract.
+
+    The chosen token "c" is not among the two alternatives that were listed:
 
     >>> where = {"run": "r", "completion_id": 0, "section": "content", "position": 0}
     >>> none = pl.lit(None, dtype=pl.String)
@@ -50,20 +51,23 @@ def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFram
 
 
 def is_chosen() -> pl.Expr:
-    """Whether an alternative is the token that was chosen, whose columns stand beside it as `chosen_*`."""
+    """Whether an alternative is the chosen token, whose columns are in the same row as `chosen_*`."""
     by_id = pl.col("token_id") == pl.col("chosen_token_id")
-    # bytes tell tokens apart that are shown alike; a server that sends them on one side only says nothing
+    # Bytes tell apart tokens whose strings are equal. Where only one side has bytes, the strings decide.
     alike = (pl.col("bytes") == pl.col("chosen_bytes")).fill_null(value=True)
     return by_id.fill_null((pl.col("token") == pl.col("chosen_token")) & alike)
 
 
 def chosen_rank(column: Column = "logprob", *, chosen: Column = "chosen_logprob") -> pl.Expr:
-    """The chosen token's place by probability: 1 + how many alternatives are likelier.
+    """The rank of the chosen token by probability.
 
-    Range [1, k + 1], 1 is the most likely; equals share the better place. k + 1 means below all that were
-    shown: at least that place. Needs: the alternatives, by token, with the chosen token's logprob on each
-    row, as `with_chosen` gives them. Source: the rank of GLTR, Gehrmann et al. 2019 (arXiv:1906.04043). Nulls
-    are left out; an unscored chosen token, or fewer than two alternatives, give null.
+    Formula: 1 + the number of alternatives with p above that of the chosen token; equal ones share the better rank.
+    Range: [1, k + 1], lower is surer; k + 1 means that the token is less likely than all k that were shown. Unit: none.
+    Needs: the alternatives, by token, with `chosen_logprob` in each row, as `with_chosen` gives them.
+    Nulls: left out; null where the chosen token has no logprob, or fewer than two alternatives have one.
+    Source: the rank of GLTR, Gehrmann et al. 2019 (arXiv:1906.04043).
+
+    One of three alternatives is likelier than the chosen token:
 
     >>> rows = pl.DataFrame({"logprob": [-2.0, -0.5, -1.0], "chosen_logprob": -1.0})
     >>> rows.select(chosen_rank()).item()
@@ -76,10 +80,14 @@ def chosen_rank(column: Column = "logprob", *, chosen: Column = "chosen_logprob"
 
 
 def greedy(column: Column = "logprob", *, chosen: Column = "chosen_logprob") -> pl.Expr:
-    """Whether the chosen token is the most likely: `chosen_rank` = 1, ties included.
+    """Whether the chosen token is the most likely; a tie counts.
 
-    Boolean; its mean over tokens is the share a greedy decoder would have written too. Needs, source and
-    nulls: as `chosen_rank`.
+    Formula: chosen_rank = 1. The mean over tokens is the share that a greedy decoder would have chosen as well.
+    Needs: as `chosen_rank`.
+    Nulls: as `chosen_rank`.
+    Source: as `chosen_rank`.
+
+    The chosen token is the likelier of two:
 
     >>> pl.DataFrame({"logprob": [-2.0, -0.5], "chosen_logprob": -0.5}).select(greedy()).item()
     True

@@ -1,14 +1,14 @@
-"""How far two distributions over the next token are apart, as far as the alternatives of both can tell.
+"""The distance of two distributions over the next token: lower bounds, from the alternatives that two servers showed.
 
-Polars expressions over one row per token that either side showed, grouped by place. Leaves out bringing the rows of two
-runs together (`comparing`).
+Polars expressions over one row per token that either side showed, grouped by position. `compare` brings the rows of two
+runs together.
 
-An API shows k tokens of V, and of a token that only one side showed, the other's probability is not known. So the
-outcomes are: each token that both showed; those that only the first showed, together; those that only the second
-showed, together; and all others. What a side did not show, m = 1 - sum p, is the tail, and is parted between the
-others' tokens and the rest in the way that makes the divergence least. Putting outcomes together never raises a
-divergence (the data-processing inequality), so the results are **lower bounds** of the true ones, exact where both show
-everything.
+An API shows k tokens of V. The probability of a token that only one side showed is unknown on the other side. So the
+outcomes are: each token that both sides showed; the tokens that only the first showed, together; those that only the
+second showed, together; and all others. The mass that a side did not show, m = 1 - sum p, is divided between the tokens
+that only the other side showed and the rest so that the divergence is as small as it can be. Merging outcomes never
+raises a divergence (the data-processing inequality). So the results are **lower bounds** of the true values, and equal
+to them where both sides show everything.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from logprob_store.metrics.arguments import Column, as_column
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["js_divergence", "kl_divergence"]
-
 _LEAST_HIDDEN: Final = 1e-9
-"""Wire logprobs are rounded, and no mass left is not none at all: without this a KL would be infinite."""
+"""The least p of the second side: rounded logprobs can leave no mass at all, and a KL would be infinite."""
 
 
 def kl_divergence(first: Column = "logprob_a", second: Column = "logprob_b") -> pl.Expr:
-    """KL(a || b) = sum p_a ln(p_a / p_b), its lower bound from what both sides showed.
+    """The Kullback-Leibler divergence KL(a || b): a lower bound, from what both sides showed.
 
-    Range [0, inf), nats, down is closer; not symmetric. Needs: the logprob of each token on both sides, null where that
-    side did not show it, by place. Source: Kullback and Leibler 1951; the bound: the data-processing inequality.
-    Probabilities of the second side count as at least 1e-9, so that the result stays finite. Flagged logprobs are null,
-    as if they had not been shown. A side that showed nothing gives null.
+    Formula: sum p_a ln(p_a / p_b), over the outcomes that can be told apart on both sides. p_b counts as at least 1e-9,
+    so that the result is finite.
+    Range: [0, inf), lower is closer; not symmetric. Unit: nats.
+    Needs: one row per token and position, with its logprob on both sides, null on a side that did not show it.
+    Nulls: flagged logprobs count as not shown; null where a side showed nothing.
+    Source: Kullback and Leibler 1951; the bound follows from the data-processing inequality.
 
-    (1/2, 1/2) against (1/4, 3/4): 1/2 ln 2 + 1/2 ln 2/3 = 0.143841. With the second token shown by the first side only,
-    it goes with what is left of the other, 3/4, and the result is the same:
+    (1/2, 1/2) and (1/4, 3/4): 1/2 ln 2 + 1/2 ln 2/3 = 0.143841. Where only the first side showed the second token, that
+    token is compared with the 3/4 that the other side did not show, and the result is the same:
 
     >>> from math import log
     >>> both = pl.DataFrame({"logprob_a": [log(1 / 2), log(1 / 2)], "logprob_b": [log(1 / 4), log(3 / 4)]})
@@ -52,12 +52,16 @@ def kl_divergence(first: Column = "logprob_a", second: Column = "logprob_b") -> 
 
 
 def js_divergence(first: Column = "logprob_a", second: Column = "logprob_b") -> pl.Expr:
-    """The Jensen-Shannon divergence, the mean of KL(a || c) and KL(b || c) with c = (a + b) / 2; its lower bound.
+    """The Jensen-Shannon divergence: a lower bound, from what both sides showed.
 
-    Range [0, ln 2], nats, down is closer; symmetric, and finite whatever is shown: the one to watch. Needs, source and
-    nulls: as `kl_divergence`; Lin 1991.
+    Formula: (KL(a || c) + KL(b || c)) / 2, with c = (a + b) / 2.
+    Range: [0, ln 2], lower is closer; symmetric. Unit: nats. It is finite whatever was shown, so it is the better one
+    to watch.
+    Needs: as `kl_divergence`.
+    Nulls: as `kl_divergence`.
+    Source: Lin 1991; the bound follows from the data-processing inequality.
 
-    Two that share nothing, of which each showed all it has, are ln 2 apart:
+    Two distributions that share no token, each shown completely, are ln 2 apart:
 
     >>> shown = pl.DataFrame({"logprob_a": [0.0, None], "logprob_b": [None, 0.0]})
     >>> round(shown.select(js_divergence()).item(), 6)
@@ -68,14 +72,15 @@ def js_divergence(first: Column = "logprob_a", second: Column = "logprob_b") -> 
 
 
 def _bound(first: pl.Expr, second: pl.Expr, term: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> pl.Expr:
-    """The least divergence that agrees with what was shown; `term` is its summand of two probabilities.
+    """The least divergence that agrees with what was shown; `term` is its summand for two probabilities.
 
-    With s the mass that only the first showed, t that only the second showed, m and n what they did not show, the best
-    is to give all but the common tokens one ratio: they are then one outcome, (s + m, t + n). That needs the first to
-    have put t (s + m) / (t + n) of its hidden m on what the second showed, which is possible while s t <= m n. Beyond
-    that the best is to put all of it there: outcomes (s, n) and (m, t).
+    Let s be the mass that only the first side showed, t the mass that only the second showed, and m and n what the two
+    did not show. The divergence is least where all tokens but the common ones have the same ratio: they are then one
+    outcome, (s + m, t + n). For that, the first side must have put t (s + m) / (t + n) of its hidden mass m on the
+    tokens of t, which is possible while s t <= m n. Beyond that it is least with all of m on them: the outcomes are (s,
+    n) and (m, t).
     """
-    # when and then, not filter: within a group, filter keeps polars from streaming
+    # when/then, not filter: a filter within a group keeps polars from streaming.
     common = pl.when(first.is_not_null() & second.is_not_null()).then(term(first.exp(), second.exp())).sum()
     s = pl.when(second.is_null()).then(first.exp()).sum()
     t = pl.when(first.is_null()).then(second.exp()).sum()

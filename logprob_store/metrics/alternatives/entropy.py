@@ -1,16 +1,16 @@
-"""How spread out the model's next token was, from the alternatives the API showed.
+"""The entropy of the next token and its relatives, from the alternatives that the API showed.
 
-Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Leaves out the bounds
-(`topk_bounds`), metrics of the first two or of the mass alone (`topk`), and those that need the whole
-vocabulary, which no API gives.
+Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Bounds of the entropy are in
+`entropy_bounds`.
 
-An API shows k tokens of V. The mass it does not show, m = max(0, 1 - S), can be left out (`partial`), shared
-out (`renormalised`) or counted as one more outcome (`tail`); the truth lies between `entropy_lower` and
+An API shows k tokens of V. In the formulas, p is the probability of an alternative, S their sum, and m = max(0, 1 - S)
+the mass that is not shown. A `form` says what to do with m: leave it out (`partial`), share it out in proportion
+(`renormalised`), or count it as one more outcome (`tail`). The true entropy is between `entropy_lower` and
 `entropy_upper`.
 
-Nulls (flagged alternatives) are left out and their mass is in m. Fewer than two alternatives with a logprob
-give null. Sums that rounding pushes above 1 count as 1: nothing is ever NaN. All expressions are sums, counts
-and minima, which polars streams.
+Nulls, the flagged alternatives, are left out, so that their mass is part of m. Fewer than two alternatives with a
+logprob give null. An S that rounding takes above 1 counts as 1, so that no result is NaN. All expressions are sums,
+counts and minima, which polars can stream.
 """
 
 from __future__ import annotations
@@ -23,26 +23,25 @@ import polars as pl
 from logprob_store.metrics.alternatives.topk import hidden_mass, where_two
 from logprob_store.metrics.arguments import Column, as_column, ln_base
 
-__all__ = ["entropy", "negentropy", "varentropy"]
-
 Form: TypeAlias = Literal["tail", "partial", "renormalised"]
 
 
 def entropy(column: Column = "logprob", *, form: Form = "tail", base: float = math.e) -> pl.Expr:
-    """The entropy of the next token, in one of three honest forms.
+    """The entropy of the next token, in one of three forms.
 
-    With p the delivered probabilities, S their sum, m = max(0, 1 - S):
-    `partial` = -sum p ln p; `renormalised` = ln S + partial / S; `tail` = partial - m ln m.
-
-    Range [0, ln V] (`renormalised`: [0, ln k]), nats (base=2: bits), down is surer. `partial` and `tail`
-    never exceed the true entropy; `renormalised` can be on either side of it. Needs: the `logprob` of
-    alternatives, by token. Source: Shannon 1948; the grouping property bounds `tail`. Nulls are left out,
-    their mass is in m; fewer than two alternatives give null.
+    Formula: `partial` = -sum p ln p; `renormalised` = ln S + partial / S; `tail` = partial - m ln m; divided by
+    ln(base).
+    Range: [0, ln V], lower is surer; `renormalised` [0, ln k]. Unit: nats (base=2: bits). `partial` and `tail` are at
+    most the true entropy; `renormalised` may be above or below it.
+    Needs: the `logprob` of alternatives, by token.
+    Nulls: left out, so that their mass is in m; fewer than two alternatives give null.
+    Source: Shannon 1948; that `tail` is a lower bound follows from his grouping property.
 
     Raises:
-        ValueError: an unknown form, or a base not above 1.
+        ValueError: `form` is unknown, or `base` is not above 1.
 
-    p = (1/2, 1/4): partial = (1/2) ln 2 + (1/4) ln 4 = ln 2; the missing 1/4 adds (1/4) ln 4 = 0.346574:
+    p = (1/2, 1/4): partial = (1/2) ln 2 + (1/4) ln 4 = ln 2 = 0.693147. The hidden 1/4 adds (1/4) ln 4: 1.5 bits in
+    all.
 
     >>> from math import log
     >>> top = pl.DataFrame({"logprob": [log(0.5), log(0.25)]})
@@ -55,14 +54,16 @@ def entropy(column: Column = "logprob", *, form: Form = "tail", base: float = ma
 
 
 def negentropy(column: Column = "logprob") -> pl.Expr:
-    """How far the delivered alternatives are from all alike: 1 - H_renormalised / ln k.
+    """How far the alternatives are from equally likely: 1 minus their normalised entropy.
 
-    Range [0, 1], up is surer: 0 where all k are equally likely, 1 where one has everything. It knows nothing
-    of m and depends on k, so compare it only between runs with one top_logprobs. Needs: the `logprob` of
-    alternatives, by token. Source: 1 - normalised entropy (efficiency), Shannon 1948. Nulls are left out and
-    not in k; fewer than two alternatives give null (ln 1 = 0).
+    Formula: 1 - H / ln k, with H the `renormalised` entropy.
+    Range: [0, 1], higher is surer: 0 where all k are equally likely, 1 where one has all the mass. Unit: none. It
+    ignores m and depends on k: compare it only between runs with the same top_logprobs.
+    Needs: the `logprob` of alternatives, by token.
+    Nulls: left out, also of k; fewer than two alternatives give null, because ln 1 = 0.
+    Source: 1 - normalised entropy (efficiency), Shannon 1948.
 
-    q = (2/3, 1/3) has 0.918296 bits of the one bit that two can have:
+    (2/3, 1/3), renormalised, has 0.918296 bits of the one bit that two outcomes can have:
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.25)]}).select(negentropy()).item(), 6)
@@ -74,16 +75,18 @@ def negentropy(column: Column = "logprob") -> pl.Expr:
 
 
 def varentropy(column: Column = "logprob", *, form: Form = "tail", base: float = math.e) -> pl.Expr:
-    """The variance of the surprisal of the next token, sum p ln^2 p - H^2, over the outcomes of `form`.
+    """The variance of the surprisal of the next token, in one of three forms.
 
-    `partial`: the delivered p as they are (a variance only where S = 1); `renormalised`: p / S; `tail`: p and
-    m. Range [0, inf), squared nats (base=2: squared bits). High entropy with low varentropy is many equal
-    options; high varentropy is a few likely among many unlikely. Needs: the `logprob` of alternatives, by
-    token. Source: Kontoyiannis and Verdu 2014, Optimal lossless data compression. Nulls are left out, their
-    mass is in m; fewer than two give null.
+    Formula: (sum p ln^2 p - H^2) / ln(base)^2, over the outcomes of `form`: the p as they are (`partial`, a variance
+    only where S = 1), p / S (`renormalised`), or the p and m (`tail`).
+    Range: [0, inf). Unit: squared nats (base=2: squared bits). High entropy with low varentropy means many equal
+    options; high varentropy means a few likely options among many unlikely ones.
+    Needs: the `logprob` of alternatives, by token.
+    Nulls: left out, so that their mass is in m; fewer than two alternatives give null.
+    Source: Kontoyiannis and Verdu 2014, Optimal lossless data compression.
 
     Raises:
-        ValueError: an unknown form, or a base not above 1.
+        ValueError: `form` is unknown, or `base` is not above 1.
 
     p = (1/2, 1/4) and m = 1/4: 1/2 x 1 + 1/2 x 4 - 1.5^2 = 0.25 squared bits:
 
@@ -98,7 +101,7 @@ def varentropy(column: Column = "logprob", *, form: Form = "tail", base: float =
             variance = square - partial_nats(logprob).pow(2)
         case "renormalised":
             mass = logprob.exp().sum()
-            # a variance does not move when ln S is added to every surprisal
+            # Adding ln S to every surprisal leaves the variance as it is.
             variance = pl.when(mass > 0).then(square / mass - (partial_nats(logprob) / mass).pow(2))
         case "tail":
             hidden = hidden_mass(logprob)
@@ -115,7 +118,7 @@ def _entropy_nats(logprob: pl.Expr, form: Form) -> pl.Expr:
             return partial_nats(logprob)
         case "renormalised":
             mass = logprob.exp().sum()
-            # no mass at all (every p underflows) has no shape to renormalise: null
+            # Where every p underflows to 0 there is nothing to renormalise: null.
             shape = (mass.log() + partial_nats(logprob) / mass).clip(lower_bound=0.0)
             return pl.when(mass > 0).then(shape)
         case "tail":
@@ -129,7 +132,7 @@ def _unknown(form: str) -> ValueError:
 
 
 def partial_nats(logprob: pl.Expr) -> pl.Expr:
-    """-sum p ln p over the delivered alternatives, in nats."""
+    """-sum p ln p over the alternatives, in nats."""
     return 0.0 - (logprob.exp() * logprob).sum()
 
 

@@ -1,8 +1,9 @@
-"""Between which two values the entropy of the next token must lie, given what the API showed.
+"""Bounds of the entropy of the next token, given what the API showed.
 
-Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Leaves out the single figures
-(`topk_entropy`). k is the number of alternatives with a logprob, p_k the least likely of them, S their sum,
-m = max(0, 1 - S) the mass that was not shown, V the size of the vocabulary.
+Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Single estimates are in `entropy`.
+
+In the formulas, k is the number of alternatives with a logprob, p_k the least likely of them, S their sum, m = max(0, 1
+- S) the mass that is not shown, V the size of the vocabulary, and `partial` = -sum p ln p.
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ from logprob_store.metrics.alternatives.entropy import partial_nats, x_ln_x
 from logprob_store.metrics.alternatives.topk import LARGEST_RANK, hidden_mass, second_largest, where_two
 from logprob_store.metrics.arguments import Column, as_column, ln_base
 
-__all__ = ["entropy_bounds", "entropy_lower", "entropy_upper"]
-
 _LARGEST_VOCABULARY = 2**31
-"""Token ids are Int32."""
+"""The V that is assumed where none is given: token ids are Int32."""
 
 _CONTRADICTION = 1.001
-"""Wire logprobs are rounded: m may exceed what V - k copies of p_k hold by this much and be believed."""
+"""How much m may exceed (V - k) p_k, because logprobs are rounded, before p_k is not taken as the limit."""
 
 
 def entropy_lower(
@@ -34,25 +33,34 @@ def entropy_lower(
     largest_rank: int = LARGEST_RANK,
     base: float = math.e,
 ) -> pl.Expr:
-    """The least entropy the next token can have had, given what was shown.
+    """The least entropy that the next token can have, given what was shown.
 
-    No token that was not shown is likelier than p_k, the least likely that was, so m is at its most
-    concentrated as floor(m / p_k) copies of p_k and the rest r: partial - (m - r) ln p_k - r ln r.
+    Formula: (partial - (m - r) ln p_k - r ln r) / ln(base), with r = m - floor(m / p_k) p_k. No hidden token is
+    likelier than p_k, so m is most concentrated as floor(m / p_k) tokens of p_k and one of r. Where that needs more
+    tokens than the vocabulary has left, p_k cannot be the limit, and m counts as one token: partial - m ln m, a lower
+    bound in any case.
+    Range: [0, ln V], lower is surer. Unit: nats (base=2: bits).
+    Needs: the `logprob` of alternatives, by token.
+    Nulls: left out, so that their mass is in m. As m may then be the mass of one of them, it counts as one token. Fewer
+    than two alternatives give null.
+    Source: entropy is concave, so that its least value is at an extreme point.
 
-    Range [0, ln V], nats (base=2: bits). Needs: the `logprob` of alternatives, by token. `top` says which rows are
-    the k most likely, when others are among them: `pl.col("rank") > 0` after `with_chosen`. Where one of them may
-    be a sampled token that is listed though it is not among the likeliest (legacy completions, vLLM),
-    `appended=True` takes the second least likely for p_k, a somewhat lower bound that holds in any case; `rank` and
-    `largest_rank` make that faster, as in `margin`. Where more copies would be needed than there are tokens
-    (`vocabulary_size`, or 2**31), p_k cannot be the limit and m counts as one token, which is a lower bound
-    whatever was shown. Source: entropy is concave, so its least value is at an extreme point. Nulls are left out,
-    their mass is in m, and as it may be that of one of them, m then counts as one token; fewer than two
-    alternatives give null.
+    Args:
+        column: the logprobs.
+        vocabulary_size: V; 2**31 where it is not given.
+        top: which rows are the k most likely tokens, where others are among them: `pl.col("rank") > 0` after
+            `with_chosen`.
+        appended: whether one alternative may be a sampled token that is listed though it is not among the likeliest, as
+            in legacy completions and vLLM. The second least likely then counts as p_k: a slightly lower bound that
+            always holds.
+        rank: a column that makes `appended` faster, as in `margin`.
+        largest_rank: the largest value of `rank`, as in `margin`.
+        base: the base of the logarithm.
 
     Raises:
-        ValueError: a vocabulary_size below 1, or a base not above 1.
+        ValueError: `vocabulary_size` is below 1, or `base` is not above 1.
 
-    p = (1/2, 1/5): m = 3/10 holds one 1/5 and leaves 1/10, so H(.5, .2, .2, .1) = 1.220607:
+    p = (1/2, 1/5): m = 3/10 holds one 1/5 and leaves 1/10, and the entropy of (.5, .2, .2, .1) is 1.220607:
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.2)]}).select(entropy_lower()).item(), 6)
@@ -63,31 +71,33 @@ def entropy_lower(
     limits = logprob if top is None else pl.when(top).then(logprob)
     smallest = 0.0 - second_largest(0.0 - limits, rank, largest_rank) if appended else limits.min()
     unknown = logprob.null_count() if top is None else (top & logprob.is_null()).sum()
-    places = _places(logprob, vocabulary_size)
+    hidden_tokens = _hidden_tokens(logprob, vocabulary_size)
     limit = smallest.exp()
     rest = (hidden - (hidden / limit).floor() * limit).clip(lower_bound=0.0)
     filled = partial_nats(logprob) - (hidden - rest) * smallest - x_ln_x(rest)
-    # a top alternative without a logprob may be the likeliest of all: one that rounding took above 1 is
+    # A top alternative without a logprob may be the likeliest of all, as one that rounding took above 1 is.
     limited = (limit > 0) & (unknown == 0)
-    believable = limited & (hidden <= limit * places * _CONTRADICTION)
-    # the minimum with the upper bound: rounding alone may put m a hair above V - k copies of p_k
-    fits = pl.min_horizontal(filled, _spread(logprob, places))
+    believable = limited & (hidden <= limit * hidden_tokens * _CONTRADICTION)
+    # At most the upper bound: rounding alone may put m slightly above (V - k) p_k.
+    fits = pl.min_horizontal(filled, _spread(logprob, hidden_tokens))
     nats = pl.when(believable).then(fits).otherwise(partial_nats(logprob) - x_ln_x(hidden))
     return where_two(logprob, nats / ln_base(base)).alias("entropy_lower")
 
 
 def entropy_upper(column: Column = "logprob", *, vocabulary_size: int, base: float = math.e) -> pl.Expr:
-    """The most entropy the next token can have had: m spread evenly over the V - k tokens not shown.
+    """The greatest entropy that the next token can have: the hidden mass spread evenly over the tokens not shown.
 
-    partial - m ln(m / (V - k)). Range [0, ln V], nats (base=2: bits). Needs: the `logprob` of alternatives,
-    by token, and the size of the model's vocabulary. Source: the uniform distribution has the most entropy. A
-    vocabulary no larger than k has no place for m: it is rounding then, and counts as one token. Nulls are
-    left out, their mass is in m; fewer than two alternatives give null.
+    Formula: (partial - m ln(m / (V - k))) / ln(base).
+    Range: [0, ln V], lower is surer. Unit: nats (base=2: bits). A vocabulary no larger than k leaves no token for m: m
+    is then rounding, and counts as one token.
+    Needs: the `logprob` of alternatives, by token, and the size of the vocabulary of the model.
+    Nulls: left out, so that their mass is in m; fewer than two alternatives give null.
+    Source: the uniform distribution has the greatest entropy.
 
     Raises:
-        ValueError: a vocabulary_size below 1, or a base not above 1.
+        ValueError: `vocabulary_size` is below 1, or `base` is not above 1.
 
-    p = (1/2, 1/4), V = 4: the missing 1/4 as 2 x 1/8 gives H = 1/2 + 1/2 + 2 x 3/8 = 1.75 bits:
+    p = (1/2, 1/4), V = 4: the hidden 1/4 as 2 x 1/8 gives 1/2 + 1/2 + 2 x 3/8 = 1.75 bits:
 
     >>> from math import log
     >>> top = pl.DataFrame({"logprob": [log(0.5), log(0.25)]})
@@ -95,7 +105,7 @@ def entropy_upper(column: Column = "logprob", *, vocabulary_size: int, base: flo
     1.75
     """
     logprob = as_column(column)
-    nats = _spread(logprob, _places(logprob, vocabulary_size))
+    nats = _spread(logprob, _hidden_tokens(logprob, vocabulary_size))
     return where_two(logprob, nats / ln_base(base)).alias("entropy_upper")
 
 
@@ -107,10 +117,16 @@ def entropy_bounds(
     appended: bool = False,
     base: float = math.e,
 ) -> tuple[pl.Expr, pl.Expr]:
-    """`entropy_lower` and `entropy_upper` for one vocabulary: the true entropy is between them.
+    """Both bounds of the entropy of the next token: the true entropy is between them.
 
-    Range [0, ln V], nats (base=2: bits), lower <= upper always. Needs, source, nulls and errors: as the two
-    say.
+    Formula: `entropy_lower` and `entropy_upper` of the same vocabulary.
+    Range: [0, ln V], lower is surer; the first is at most the second. Unit: nats (base=2: bits).
+    Needs: the `logprob` of alternatives, by token, and the size of the vocabulary of the model.
+    Nulls: as `entropy_lower` and `entropy_upper`.
+    Source: as `entropy_lower` and `entropy_upper`.
+
+    Raises:
+        ValueError: `vocabulary_size` is below 1, or `base` is not above 1.
 
     p = (1/2, 1/4), V = 4: m = 1/4 as one token of 1/4, or as two of 1/8:
 
@@ -125,15 +141,16 @@ def entropy_bounds(
     )
 
 
-def _places(logprob: pl.Expr, vocabulary_size: int | None) -> pl.Expr:
-    """V - k, how many tokens were not shown; 0 where V is no larger than k."""
+def _hidden_tokens(logprob: pl.Expr, vocabulary_size: int | None) -> pl.Expr:
+    """V - k, the number of tokens that were not shown; 0 where V is no larger than k."""
     size = _LARGEST_VOCABULARY if vocabulary_size is None else vocabulary_size
     if size < 1:
         raise ValueError(f"vocabulary_size {size} is not a number of tokens: it must be at least 1")
-    # as a float: polars counts are unsigned, and V - k must not wrap around
+    # A float, because counts are unsigned in polars and V - k must not wrap around.
     return (float(size) - logprob.count()).clip(lower_bound=0.0)
 
 
-def _spread(logprob: pl.Expr, places: pl.Expr) -> pl.Expr:
+def _spread(logprob: pl.Expr, hidden_tokens: pl.Expr) -> pl.Expr:
+    """The entropy in nats with m spread evenly over `hidden_tokens` tokens, at least one."""
     hidden = hidden_mass(logprob)
-    return partial_nats(logprob) - x_ln_x(hidden) + hidden * places.clip(lower_bound=1.0).log()
+    return partial_nats(logprob) - x_ln_x(hidden) + hidden * hidden_tokens.clip(lower_bound=1.0).log()

@@ -1,7 +1,7 @@
-"""Whether a prompt ends within what would be one token: bounds, from the alternatives to its last token.
+"""Token healing: bounds of the probability that a prompt ends inside what would be one token.
 
-A polars expression over the `alternatives` table. Leaves out which token is the last (the tokens table of a scored
-prompt knows, or the server's tokenizer) and asking again (docs/cookbook/token-healing.md does).
+A polars expression over the `alternatives` table. Which token is the last of the prompt is in the tokens table of a
+scored prompt, or known to the tokenizer of the server. docs/cookbook/token-healing.md sends the healed prompt.
 """
 
 from __future__ import annotations
@@ -10,29 +10,36 @@ import polars as pl
 
 from logprob_store.metrics.alternatives.topk import hidden_mass
 from logprob_store.metrics.arguments import Column, as_column
-
-__all__ = ["healing_bounds"]
+from logprob_store.token_bytes import token_bytes
 
 
 def healing_bounds(
     cut: Column, *, text: Column = "token", raw: Column = "bytes", column: Column = "logprob"
 ) -> tuple[pl.Expr, pl.Expr]:
-    """Between which two values the probability is that a token goes on beyond the end of the prompt.
+    """Bounds of the probability that one token goes on beyond the end of the prompt.
 
-    Named healing_lower and healing_upper. Given the alternatives to the last token of a prompt, and that token as
-    `cut`: if the text goes on with the cut, does a token cross its end? With E the mass of alternatives that begin with
-    the cut and go on, X of the cut itself, B of what is a beginning of the cut, and m = 1 - sum p:
-    lower = E / (E + X + B + m), upper = (E + B + m) / (E + X + B + m), since B and what was not shown may end there or
-    cross. A lower bound above 1/2 speaks for backing off by the cut; an upper bound below 1/2 for leaving it.
+    The two expressions are named healing_lower and healing_upper. They answer, from the alternatives to the last token
+    of a prompt and that token as `cut`: if the text goes on with the cut, does one token cross its end?
 
-    Range [0, 1], down is the better place to end. Needs: the alternatives at one position, by token (`POSITION`), with
-    their bytes (where there are none, their text), and the cut as a column of texts or bytes, the same in all rows of a
-    group; `pl.lit(":")` is one for all. The probability of a cut of several tokens is in B. Source: token healing,
-    Lundberg 2023, "The art of prompt design: prompt boundaries and token healing"; the bounds: probabilities sum to 1.
-    Nulls are left out, so their mass is in m; no alternative with a logprob, an empty or null cut, and no mass on any
+    Formula: lower = E / (E + X + B + m), upper = (E + B + m) / (E + X + B + m). E is the mass of the alternatives that
+    begin with the cut and go on, X that of the cut itself, B that of proper beginnings of the cut, and m = 1 - sum p. B
+    and m may end at the cut or cross it.
+    Range: [0, 1], lower is the better place to end a prompt. Unit: none. A lower bound above 1/2 speaks for removing
+    the cut from the prompt, an upper bound below 1/2 for leaving it.
+    Needs: the alternatives at one position, by token (`POSITION`), and the cut: a column of texts or bytes, equal in
+    all rows of a group; `pl.lit(":")` is one cut for all. The probability of a cut of several tokens is in B.
+    Nulls: left out, so that their mass is in m. No alternative with a logprob, an empty or null cut, and no mass in any
     of the four give null.
+    Source: token healing, Lundberg 2023, "The art of prompt design: prompt boundaries and token healing"; the bounds
+    follow because the probabilities sum to 1.
 
-    After "http", cut ":": "://" 5/8, ":" 1/8, "s" 1/8, so m is 1/8; 5/8 and 6/8 over 7/8:
+    Args:
+        cut: the last token of the prompt.
+        text: the strings of the alternatives, for those without bytes.
+        raw: the bytes of the alternatives.
+        column: their logprobs.
+
+    After "http", cut ":": "://" has 5/8, ":" 1/8, "s" 1/8, so m is 1/8; 5/8 and 6/8 of 7/8:
 
     >>> rows = {"token": ["://", ":", "s"], "bytes": [b"://", b":", b"s"], "p": [5 / 8, 1 / 8, 1 / 8]}
     >>> found = pl.DataFrame(rows).select(healing_bounds(pl.lit(":"), column=pl.col("p").log()))
@@ -40,10 +47,10 @@ def healing_bounds(
     [0.714286, 0.857143]
     """
     logprob, end = as_column(column), as_column(cut).cast(pl.Binary)
-    spelled = pl.coalesce(as_column(raw), as_column(text).cast(pl.Binary))
-    ends = spelled == end
-    extends = spelled.bin.starts_with(end) & ~ends
-    begins = end.bin.starts_with(spelled) & ~ends & (spelled.bin.size() > 0)
+    token = token_bytes(text, raw)
+    ends = token == end
+    extends = token.bin.starts_with(end) & ~ends
+    begins = end.bin.starts_with(token) & ~ends & (token.bin.size() > 0)
     crossing, ending, undecided = (logprob.filter(where).exp().sum() for where in (extends, ends, begins))
     open_mass = undecided + hidden_mass(logprob)
     total = crossing + ending + open_mass

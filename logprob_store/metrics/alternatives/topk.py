@@ -1,10 +1,10 @@
-"""How sure the model was of the next token, from the first two alternatives or the mass of all.
+"""How sure the model was of the next token, from its two likeliest alternatives or from the mass of all alternatives.
 
-Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Leaves out the entropies
-(`topk_entropy`, `topk_bounds`) and what needs the chosen token (`chosen`).
+Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Entropies are in `entropy` and
+`entropy_bounds`; what needs the chosen token is in `chosen`.
 
-The order delivered is not promised to be sorted, so nothing reads `rank` as an order. Nulls (flagged
-alternatives) are left out; fewer than two alternatives with a logprob give null.
+No server promises a sorted list, so nothing here takes `rank` for the order of probabilities. Nulls, the flagged
+alternatives, are left out. Fewer than two alternatives with a logprob give null.
 """
 
 from __future__ import annotations
@@ -13,23 +13,27 @@ import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
 
-__all__ = ["logprob_margin", "margin", "missing_mass", "token_confidence"]
-
 LARGEST_RANK = 2**15 - 1
-"""`rank` is an Int16 that counts from 0 or 1."""
+"""The largest value of `rank`, an Int16 that counts from 0 or 1."""
 
 
 def margin(column: Column = "logprob", *, rank: Column | None = None, largest_rank: int = LARGEST_RANK) -> pl.Expr:
-    """The lead of the most likely alternative over the next, p1 - p2.
+    """The difference in probability between the two likeliest alternatives.
 
-    Range [0, 1], up is surer; 0 is a tie. Needs: the `logprob` of alternatives, by token. Source: margin
-    sampling, Scheffer et al. 2001; best-versus-second-best. Nulls are left out; fewer than two alternatives
-    give null.
+    Formula: p1 - p2.
+    Range: [0, 1], higher is surer; 0 is a tie. Unit: none.
+    Needs: the `logprob` of alternatives, by token.
+    Nulls: left out; fewer than two alternatives give null.
+    Source: margin sampling, Scheffer et al. 2001; best-versus-second-best.
 
-    `rank="rank"` gives the same numbers several times faster and in far less memory: with a column that tells
-    a token's alternatives apart, polars need not gather each group to find its second. Where no rank is above
-    `largest_rank` (with 20 alternatives, 20), say so: it is then three times as fast again. A rank above it makes the
-    margin wrong.
+    Args:
+        column: the logprobs.
+        rank: a column that tells the alternatives of a token apart, such as "rank". It changes no number, but with it
+            polars need not gather each group to find the second: several times faster, in far less memory.
+        largest_rank: the largest value of `rank`, 20 with 20 alternatives: three times faster again. If a rank is above
+            it, the margin is wrong.
+
+    0.625 - 0.25 = 0.375:
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.25), log(0.625)]}).select(margin()).item(), 6)
@@ -42,12 +46,16 @@ def margin(column: Column = "logprob", *, rank: Column | None = None, largest_ra
 def logprob_margin(
     column: Column = "logprob", *, rank: Column | None = None, largest_rank: int = LARGEST_RANK
 ) -> pl.Expr:
-    """The lead of the most likely alternative over the next, l1 - l2 = ln(p1 / p2).
+    """The difference in logprob between the two likeliest alternatives.
 
-    Range [0, inf), nats, up is surer; 0 is a tie. It does not saturate where p1 is nearly 1, as `margin`
-    does; logprobs taken at temperature t are divided by t, and it with them. Needs: the `logprob` of
-    alternatives, by token; `rank` and `largest_rank` as in `margin`. Source: the log-odds of best against
-    second best. Nulls are left out; fewer than two give null.
+    Formula: l1 - l2 = ln(p1 / p2).
+    Range: [0, inf), higher is surer; 0 is a tie. Unit: nats. Unlike `margin` it still tells alternatives apart where p1
+    is nearly 1. Logprobs taken at temperature t are divided by t, and so is this margin.
+    Needs: the `logprob` of alternatives, by token; `rank` and `largest_rank` as in `margin`.
+    Nulls: left out; fewer than two alternatives give null.
+    Source: the log-odds of the best against the second best.
+
+    1/2 is twice 1/4, and ln 2 = 0.693147:
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.25), log(0.5)]}).select(logprob_margin()).item(), 6)
@@ -58,11 +66,15 @@ def logprob_margin(
 
 
 def missing_mass(column: Column = "logprob") -> pl.Expr:
-    """The probability the API did not show, m = max(0, 1 - sum p).
+    """The probability that the API did not show.
 
-    Range [0, 1], down is better: what alternatives say holds for the mass they have. Needs: the `logprob` of
-    alternatives, by token. Source: 1 minus the mass of the top k. A sum that rounding pushes above 1 gives 0.
-    Nulls are left out, so their mass counts as missing; fewer than two alternatives give null.
+    Formula: m = max(0, 1 - sum p). A sum that rounding takes above 1 gives 0.
+    Range: [0, 1], lower is better: what the alternatives say holds for the mass that they have. Unit: none.
+    Needs: the `logprob` of alternatives, by token.
+    Nulls: left out, so that their mass counts as missing; fewer than two alternatives give null.
+    Source: 1 minus the mass of the top k.
+
+    1 - 1/2 - 1/4 = 1/4:
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.25)]}).select(missing_mass()).item(), 6)
@@ -73,13 +85,16 @@ def missing_mass(column: Column = "logprob") -> pl.Expr:
 
 
 def token_confidence(column: Column = "logprob") -> pl.Expr:
-    """DeepConf's token confidence, -(1/k) sum ln p over the k alternatives.
+    """The token confidence of DeepConf: the mean surprisal of the alternatives.
 
-    Range [0, inf), nats, up is surer (a sure model leaves little for the others, and their -ln p grows); it
-    depends on k. Needs: the `logprob` of alternatives, by token. Source: Fu et al. 2025, "Deep Think with
-    Confidence" (arXiv:2508.15260). Nulls are left out and not in k; fewer than two alternatives give null.
+    Formula: -(1/k) sum ln p over the k alternatives.
+    Range: [0, inf), higher is surer: a sure model leaves little for the other tokens, and their -ln p grows. Unit:
+    nats. It depends on k.
+    Needs: the `logprob` of alternatives, by token.
+    Nulls: left out, also of k; fewer than two alternatives give null.
+    Source: Fu et al. 2025, "Deep Think with Confidence" (arXiv:2508.15260).
 
-    The mean of one bit and three bits, 2 ln 2:
+    The mean of one bit and three bits is two bits, 2 ln 2 = 1.386294:
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.125)]}).select(token_confidence()).item(), 6)
@@ -95,24 +110,26 @@ def where_two(logprob: pl.Expr, value: pl.Expr) -> pl.Expr:
 
 
 def hidden_mass(logprob: pl.Expr) -> pl.Expr:
-    """m, never below 0: wire logprobs are rounded, and their sum may pass 1."""
+    """The mass that was not shown, max(0, 1 - sum p): rounded probabilities may sum to more than 1."""
     return (1.0 - logprob.exp().sum()).clip(lower_bound=0.0)
 
 
 def second_largest(logprob: pl.Expr, rank: Column | None, largest_rank: int) -> pl.Expr:
-    """The second largest logprob of a group; an equal one counts."""
+    """The second largest logprob of a group, equal to the largest where two tie; -inf or null where there is none.
+
+    `rank` and `largest_rank` are those of `margin`.
+    """
     if rank is None:
         return logprob.sort(descending=True, nulls_last=True).get(1, null_on_oob=True)
-    # A knock-out by the bits of rank. The runner-up differs from the winner in some bit, and where the rows
-    # are parted by that bit it leads the winner's opponents, so the larger of all losing sides' maxima is the
-    # second largest. Only maxima, so polars streams it; sort, top_k or filter inside a group gather all rows
-    # first.
+    # Split the rows by each bit of `rank` in turn. The second largest differs from the largest in some bit; split by
+    # that bit, it is the largest of the other half. So it is the maximum, over all bits, of the smaller of the two
+    # halves' maxima. Polars streams maxima; sort, top_k or filter within a group would gather all rows of the group.
     index = as_column(rank)
     lowest = float("-inf")
-    losers = []
+    smaller_maxima = []
     for bit in range(max(largest_rank.bit_length(), 1)):
         has_bit = (index & (1 << bit)) != 0
         ones = pl.when(has_bit).then(logprob).max().fill_null(lowest)
         zeros = pl.when(has_bit).then(None).otherwise(logprob).max().fill_null(lowest)
-        losers.append(pl.min_horizontal(ones, zeros))
-    return pl.max_horizontal(*losers)
+        smaller_maxima.append(pl.min_horizontal(ones, zeros))
+    return pl.max_horizontal(*smaller_maxima)

@@ -7,19 +7,18 @@ Where they do not (U+FFFD or `bytes:\xf0\x9f` for tokens that split a character)
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from logprob_store.schema import KEYS
+from logprob_store.token_bytes import bytes_of_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ASKED: Final = pl.Struct({"context": pl.String, "continuations": pl.List(pl.String)})
 _REPLACED: Final = "\ufffd"
-_ESCAPED: Final = re.compile(r"\\x([0-9a-f]{2})")
 
 
 def asked_texts(prompts: pl.LazyFrame) -> pl.LazyFrame:
@@ -157,12 +156,5 @@ def token_lengths(
 
 def _piece(token: str | None, spelled: bytes | None) -> bytes | None:
     """A token's bytes; None where they are lost."""
-    if spelled is not None:
-        return spelled
-    if token is None or _REPLACED in token:
-        return None
-    if token.startswith("bytes:") and _ESCAPED.search(token):
-        # OpenAI's spelling of what is no character yet; each escape stands for one byte.
-        raw = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), token.removeprefix("bytes:"))
-        return raw.encode("latin-1", "replace")
-    return token.encode()
+    lost = spelled is None and token is not None and _REPLACED in token
+    return None if lost else bytes_of_token(token, spelled)

@@ -1,1 +1,1 @@
-"""How likely each label was at a place in the answer, over all its spellings."""
+"""How likely each of several labels was at one location of an answer, over all its spellings."""

@@ -1,6 +1,6 @@
-"""Following an answer along its tokens, as long as they begin labels, and what stood beside each of them.
+"""The tokens of an answer, followed while they only begin labels, and the alternatives at each of them.
 
-Leaves out whose the masses are (`labels`).
+Which label each probability counts for is in `probabilities`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ import polars as pl
 
 from logprob_store.metrics.alternatives.chosen import is_chosen
 from logprob_store.schema import KEYS
+from logprob_store.token_bytes import token_bytes
 
 if TYPE_CHECKING:
-    from logprob_store.metrics.labels.spelling import Reading, Spelling
+    from logprob_store.metrics.labels.spelling import Match, Spellings
 
-__all__ = ["DEEPEST", "NEGLIGIBLE", "Branches", "follow"]
-
-DEEPEST: Final = 16
-"""Tokens of one label at most."""
+MOST_LABEL_TOKENS: Final = 16
+"""The most tokens of one label."""
 
 NEGLIGIBLE: Final = 0.01
-"""Below this probability, what cannot be told is left to the bounds without a word."""
+"""Probability below which mass that belongs to no certain label is left to the bounds, without an error."""
 
-_TEXT: Final = (*KEYS, "section")
+_TEXT_KEYS: Final = (*KEYS, "section")
 _STEP: Final = ("path", "step")
 _WEIGHTS: Final = {
     "path": pl.UInt32,
-    "reading": pl.UInt32,
+    "text": pl.UInt32,
     "weight": pl.Float64,
     "hidden": pl.Boolean,
     "taken": pl.Boolean,
@@ -37,120 +36,123 @@ _WEIGHTS: Final = {
 
 @dataclass(slots=True)
 class Branches:
-    """All ends of all paths.
+    """The ends of all paths; a path is the label of one answer.
 
     Attributes:
-        readings: what each text, by number, is to the labels.
+        matches: which labels each text matches, by the number of the text.
         texts: those texts.
-        weights: `path`, `reading`, `weight` (the probability of what led there and of it), `hidden` (what was not shown
-            behind that text), `taken` (the answer ended there); what is no label's beginning is left out.
-        looked_at: `path`, scored_alternatives, unscored_alternatives.
-        untold: the paths on which a text of a label has no logprob, and more than NEGLIGIBLE that may be its was not
-            shown.
+        weights: one row per path and end: `text`, the number of the text there; `weight`, the probability of the tokens
+            that spell it; `hidden`, whether it is the mass that was not shown after that text; `taken`, whether the
+            answer chose it. Texts that begin no label are left out.
+        counts: `path`, scored_alternatives, unscored_alternatives.
+        ambiguous: the paths on which a text of a label has no logprob, while more than NEGLIGIBLE was not shown.
     """
 
-    readings: list[Reading]
+    matches: list[Match]
     texts: list[bytes]
     weights: pl.DataFrame
-    looked_at: pl.DataFrame
-    untold: pl.Series
+    counts: pl.DataFrame
+    ambiguous: pl.Series
 
 
 @dataclass(slots=True)
 class _Texts:
-    """The texts met so far, by number: what was written of a label, and what must still come before it."""
+    """The texts that were met so far, by number.
 
-    spelling: Spelling
+    A lead is what must still be written before the label begins. One of None means that no label can begin any more.
+    """
+
+    spellings: Spellings
     texts: list[bytes] = field(default_factory=list)
     leads: list[bytes] = field(default_factory=list)
-    readings: list[Reading] = field(default_factory=list)
+    matches: list[Match] = field(default_factory=list)
     numbers: dict[tuple[bytes, bytes | None], int] = field(default_factory=dict)
 
     def number(self, text: bytes, lead: bytes | None) -> int:
-        """The number of a text; a lead of None says that it is in no place to be a label."""
+        """The number of a text, new where it was not met before."""
         key = (text, lead)
         if key not in self.numbers:
             self.numbers[key] = len(self.texts)
             self.texts.append(text)
             self.leads.append(lead or b"")
-            self.readings.append(self.spelling.read(b"\0" if lead is None else text))
+            self.matches.append(self.spellings.match(b"\0" if lead is None else text))
         return self.numbers[key]
 
-    def behind(self, number: int, raw: bytes) -> int:
-        """The number of a text and a token."""
+    def extended(self, number: int, token: bytes) -> int:
+        """The number of a text with a token after it."""
         text, lead = self.texts[number], self.leads[number]
-        if lead.startswith(raw):
-            return self.number(text, lead[len(raw) :])
-        if not raw.startswith(lead):
+        if lead.startswith(token):
+            return self.number(text, lead[len(token) :])
+        if not token.startswith(lead):
             return self.number(b"", None)
-        return self.number(text + raw[len(lead) :], b"")
+        return self.number(text + token[len(lead) :], b"")
+
+    def undecided(self, *, whole_counts: bool) -> pl.Series:
+        """By number: whether the next token decides which label it is."""
+        found = [match.undecided and (match.spelled is None or not whole_counts) for match in self.matches]
+        return pl.Series(found, dtype=pl.Boolean)
+
+    def possible(self) -> pl.Series:
+        """By number: whether the text may become a label."""
+        return pl.Series([bool(match.possible) for match in self.matches], dtype=pl.Boolean)
 
 
-def follow(
-    places: pl.DataFrame,
+def follow_answers(
+    locations: pl.DataFrame,
     tokens: pl.LazyFrame,
     alternatives: pl.LazyFrame,
-    spelling: Spelling,
+    spellings: Spellings,
     *,
     whole_counts: bool = False,
 ) -> Branches:
-    """Look at the options at each place, and go on where the answer took one that only begins labels.
+    """Read the options at each location, and follow the answer while what it chose only begins labels.
 
     Args:
-        places: `path`, KEYS, section, `position` and `lead` of each place.
+        locations: `path`, KEYS, section, `position` and `lead`.
         tokens: the tokens of these sections.
         alternatives: their alternatives.
-        spelling: the labels.
-        whole_counts: whether what spells a label is that label, though it begins another.
+        spellings: those of the labels.
+        whole_counts: whether a text that spells a label is that label, even if it begins another one.
     """
-    options = _options(places, tokens, alternatives)
+    options = _options(locations, tokens, alternatives)
     lengths = options.group_by("path").agg(length=pl.col("step").max() + 1)
-    known = _Texts(spelling)
-    starts = [known.number(b"", lead) for lead in places["lead"].fill_null(b"")]
-    active = places.select("path", reading=pl.Series(starts, dtype=pl.UInt32), reached=pl.lit(1.0))
+    texts = _Texts(spellings)
+    starts = [texts.number(b"", lead) for lead in locations["lead"].fill_null(b"")]
+    # The paths that go on: the number of the text so far, and the probability of its tokens.
+    active = locations.select("path", text=pl.Series(starts, dtype=pl.UInt32), reached=pl.lit(1.0))
     ends: list[pl.DataFrame] = [pl.DataFrame(schema=_WEIGHTS)]
-    looked: list[pl.DataFrame] = []
-    untold: list[pl.Series] = [pl.Series("path", [], dtype=pl.UInt32)]
-    for step in range(DEEPEST):
+    seen: list[pl.DataFrame] = [pl.DataFrame(schema={"path": pl.UInt32, "logprob": pl.Float64})]
+    ambiguous: list[pl.Series] = [pl.Series("path", [], dtype=pl.UInt32)]
+    for step in range(MOST_LABEL_TOKENS):
         rows = options.filter(pl.col("step") == step).join(active, on="path", how="inner")
         if not rows.height:
             break
-        looked.append(rows.select("path", "logprob"))
-        scored = rows.filter(pl.col("logprob").is_not_null())
-        scored = scored.with_columns(weight=pl.col("reached") * pl.col("logprob").exp())
-        scored = _read_on(scored, known).join(lengths, on="path", how="left")
-        undecided = pl.Series(
-            [reading.open and not (whole_counts and reading.whole is not None) for reading in known.readings]
-        )
-        goes_on = pl.col("taken") & undecided[scored["next"]] & (pl.col("length") > step + 1)
-        goes_on = goes_on & (step + 1 < DEEPEST)
-        scored = scored.with_columns(goes_on=goes_on)
+        seen.append(rows.select("path", "logprob"))
+        scored = _scored(rows, texts).join(lengths, on="path", how="left")
+        goes_on = texts.undecided(whole_counts=whole_counts)[scored["next"]]
+        more_tokens = (pl.col("length") > step + 1) & (step + 1 < MOST_LABEL_TOKENS)
+        scored = scored.with_columns(goes_on=pl.col("taken") & goes_on & more_tokens)
         hidden = _hidden(scored, active)
-        ends.append(hidden)
-        unscored = rows.filter(pl.col("logprob").is_null()).join(scored, on=["path", "raw"], how="anti")
-        unscored = _read_on(unscored, known)
-        somebodys = pl.Series([bool(reading.may) for reading in known.readings], dtype=pl.Boolean)
-        lost = unscored.filter(somebodys[unscored["next"]])["path"]
-        untold.append(hidden.filter(pl.col("path").is_in(lost.implode()), pl.col("weight") > NEGLIGIBLE)["path"])
-        over = scored.filter(~pl.col("goes_on") & somebodys[scored["next"]])
-        ends.append(
-            over.select("path", pl.col("next").alias("reading"), "weight", pl.lit(value=False).alias("hidden"), "taken")
-        )
-        active = scored.filter("goes_on").select("path", reading="next", reached="weight")
+        unscored = _unscored(rows, scored, texts)
+        possible = texts.possible()
+        ambiguous.append(_with_much_hidden(unscored.filter(possible[unscored["next"]]), hidden))
+        over = scored.filter(~pl.col("goes_on") & possible[scored["next"]])
+        ends += [hidden, over.select("path", "weight", "taken", text="next", hidden=pl.lit(value=False))]
+        active = scored.filter("goes_on").select("path", text="next", reached="weight")
     weights = pl.concat([end.select(pl.col(name).cast(kind) for name, kind in _WEIGHTS.items()) for end in ends])
-    return Branches(known.readings, known.texts, weights, _counted(looked), pl.concat(untold))
+    return Branches(texts.matches, texts.texts, weights, _counts(pl.concat(seen)), pl.concat(ambiguous))
 
 
-def _options(places: pl.DataFrame, tokens: pl.LazyFrame, alternatives: pl.LazyFrame) -> pl.DataFrame:
-    """By path and step: the chosen token (`taken`) and the others, each once, with `raw` bytes and logprob."""
-    at = places.filter(pl.col("position").is_not_null()).select(*_TEXT, "path", first="position").lazy()
+def _options(locations: pl.DataFrame, tokens: pl.LazyFrame, alternatives: pl.LazyFrame) -> pl.DataFrame:
+    """By path and step: the chosen token (`taken`) and the other options, each once, with `raw` bytes and logprob."""
+    at = locations.filter(pl.col("position").is_not_null()).select(*_TEXT_KEYS, "path", first="position").lazy()
     step = (pl.col("position") - pl.col("first")).cast(pl.Int64).alias("step")
-    near = pl.col("step").is_between(0, DEEPEST - 1)
-    raw = pl.coalesce("bytes", pl.col("token").cast(pl.Binary)).alias("raw")
+    near = pl.col("step").is_between(0, MOST_LABEL_TOKENS - 1)
+    raw = token_bytes().alias("raw")
     columns = ("token", "bytes", "token_id", "logprob")
-    chosen = tokens.join(at, on=_TEXT, how="inner").with_columns(step).filter(near).select(*_STEP, *columns, raw)
+    chosen = tokens.join(at, on=_TEXT_KEYS, how="inner").with_columns(step).filter(near).select(*_STEP, *columns, raw)
     own = chosen.select(*_STEP, pl.col(columns).name.prefix("chosen_"))
-    listed = alternatives.join(at, on=_TEXT, how="inner").with_columns(step).filter(near)
+    listed = alternatives.join(at, on=_TEXT_KEYS, how="inner").with_columns(step).filter(near)
     listed = listed.select(*_STEP, *columns, raw).join(own, on=_STEP, how="left")
     others = listed.filter(~(is_chosen().fill_null(value=False) & pl.col("chosen_logprob").is_not_null()))
     taken = pl.col("logprob").is_not_null().alias("taken")
@@ -161,32 +163,40 @@ def _options(places: pl.DataFrame, tokens: pl.LazyFrame, alternatives: pl.LazyFr
     return pl.concat(both).collect(engine="streaming")
 
 
-def _read_on(rows: pl.DataFrame, known: _Texts) -> pl.DataFrame:
-    """The rows with `next`, the number of what was written with each option; one look for each different pair."""
-    pairs = rows.select("reading", "raw").unique()
-    found = [known.behind(number, raw or b"\0") for number, raw in pairs.iter_rows()]
+def _scored(rows: pl.DataFrame, texts: _Texts) -> pl.DataFrame:
+    """The options with a logprob: their `weight`, and `next`, the number of the text with the option after it."""
+    scored = rows.filter(pl.col("logprob").is_not_null())
+    return _with_next(scored.with_columns(weight=pl.col("reached") * pl.col("logprob").exp()), texts)
+
+
+def _with_next(rows: pl.DataFrame, texts: _Texts) -> pl.DataFrame:
+    """The rows with `next`; Python extends each different pair of a text and an option once."""
+    pairs = rows.select("text", "raw").unique()
+    found = [texts.extended(number, raw or b"\0") for number, raw in pairs.iter_rows()]
     pairs = pairs.with_columns(next=pl.Series(found, dtype=pl.UInt32))
-    return rows.join(pairs, on=["reading", "raw"], how="left", nulls_equal=True)
+    return rows.join(pairs, on=["text", "raw"], how="left", nulls_equal=True)
 
 
 def _hidden(scored: pl.DataFrame, active: pl.DataFrame) -> pl.DataFrame:
-    """What was not shown at this step of each path that got here, behind what it had written."""
+    """By path that got to this step: the mass that was not shown, after the text so far."""
     shown = scored.group_by("path").agg(pl.col("weight").sum())
     rest = (pl.col("reached") - pl.col("weight").fill_null(0.0)).clip(0.0)
     return active.join(shown, on="path", how="left").select(
-        "path",
-        "reading",
-        weight=rest,
-        hidden=pl.lit(value=True),
-        taken=pl.lit(value=False),
+        "path", "text", weight=rest, hidden=pl.lit(value=True), taken=pl.lit(value=False)
     )
 
 
-def _counted(looked: list[pl.DataFrame]) -> pl.DataFrame:
-    schema = {"path": pl.UInt32, "logprob": pl.Float64}
+def _unscored(rows: pl.DataFrame, scored: pl.DataFrame, texts: _Texts) -> pl.DataFrame:
+    """The options that have a logprob in no row of their path, with `next`."""
+    unscored = rows.filter(pl.col("logprob").is_null()).join(scored, on=["path", "raw"], how="anti")
+    return _with_next(unscored, texts)
+
+
+def _with_much_hidden(rows: pl.DataFrame, hidden: pl.DataFrame) -> pl.Series:
+    """The paths of the rows on which more than NEGLIGIBLE was not shown."""
+    return hidden.filter(pl.col("path").is_in(rows["path"].implode()), pl.col("weight") > NEGLIGIBLE)["path"]
+
+
+def _counts(seen: pl.DataFrame) -> pl.DataFrame:
     logprob = pl.col("logprob")
-    return (
-        pl.concat([pl.DataFrame(schema=schema), *looked])
-        .group_by("path")
-        .agg(scored_alternatives=logprob.count(), unscored_alternatives=logprob.null_count())
-    )
+    return seen.group_by("path").agg(scored_alternatives=logprob.count(), unscored_alternatives=logprob.null_count())

@@ -1,7 +1,7 @@
-"""What is made of label probabilities: the answer, how far ahead it is, P(True), an expected score, accept or review.
+"""Answers from label probabilities: the likeliest label, P(True), an expected score, and whether to accept or review.
 
-Polars expressions, and one table of choices. Leaves out the probabilities by label (`labels`), and how often they are
-right, which needs the truth.
+Polars expressions, and one table. The probability of each label is in `probabilities`; how often the likeliest label is
+right depends on the truth, and is in `truth`.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ import polars as pl
 from logprob_store.metrics.alternatives.topk import hidden_mass
 from logprob_store.metrics.arguments import Column, as_column
 from logprob_store.metrics.labels.branches import NEGLIGIBLE
-from logprob_store.metrics.labels.spelling import Spelling
+from logprob_store.metrics.labels.spelling import Spellings
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "expected_score",
-    "expected_score_bounds",
-    "label_choices",
-    "label_coverage",
-    "label_mass",
-    "p_true",
-    "route",
-]
-
-_PLACE: Final = (*KEYS, "section", "position")
+_LABEL_KEYS: Final = (*KEYS, "section", "position")
 
 
 def label_choices(probabilities: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per completion: the likeliest label, and how far it is ahead.
+    """The likeliest label and its lead over the next: one row per completion.
 
-    Columns: run, completion_id, section, position; label, the likeliest, of equals the first in the list;
-    label_probability, [0, 1], up is surer, and its bounds label_lower and label_upper; margin, label_probability minus
-    that of the next, [0, 1], up is surer, null where there is one label; runner_up, that next label; coverage and
-    unknown_mass; scored_alternatives and unscored_alternatives. All but the last four are null where no label has any
-    mass.
+    Columns:
 
-    Needs: what `label_probabilities` gives. Source: argmax; the margin of Scheffer et al. 2001.
+    - `run`, `completion_id`, `section`, `position`
+    - `label`: the likeliest label; of equals, the first in the list
+    - `label_probability`: its probability; [0, 1], higher is surer
+    - `label_lower`, `label_upper`: its bounds; [0, 1]
+    - `margin`: label_probability minus the probability of the next label; [0, 1], higher is surer; null with one label
+    - `runner_up`: the next label
+    - `coverage`, `unknown_mass`, `scored_alternatives`, `unscored_alternatives`: as in `label_probabilities`
+
+    Formula: argmax over labels of the probability; margin = p1 - p2.
+    Range: [0, 1], higher is surer. Unit: none.
+    Needs: the rows of `label_probabilities`.
+    Nulls: where no label has a probability, all but the last four columns are null.
+    Source: the margin is that of Scheffer et al. 2001.
+
+    The likeliest is b with 0.625; the next, a, has 0.25:
 
     >>> rows = {"label": ["a", "b", "c"], "label_index": [0, 1, 2], "probability": [0.25, 0.625, 0.125]}
     >>> table = pl.LazyFrame(rows).with_columns(
@@ -58,7 +58,7 @@ def label_choices(probabilities: pl.LazyFrame) -> pl.LazyFrame:
         best = pl.col(column).sort_by("probability", "label_index", descending=[True, False], nulls_last=True)
         return pl.when(known).then(best.get(place, null_on_oob=True))
 
-    return probabilities.group_by(_PLACE).agg(
+    return probabilities.group_by(_LABEL_KEYS).agg(
         label=ranked("label", 0),
         label_probability=ranked("probability", 0),
         label_lower=ranked("lower", 0),
@@ -80,34 +80,51 @@ def label_mass(
     text: Column = "token",
     column: Column = "logprob",
 ) -> pl.Expr:
-    """The probability of a label at one token: the sum of p over the alternatives that spell it.
+    """The probability of a label at one token: that of all alternatives that spell it.
 
-    Range [0, 1], up is likelier. White space around a token and its case do not matter, and a token that begins the
-    label and none of `others` counts, too ("Polit" for Politics). One that spells the label counts though it begins
-    another, as "1" does of 10: what comes next is not looked at. Needs: the alternatives, by token (`POSITION`), with
-    the chosen one (`with_chosen`); `label_probabilities` is for labels of several tokens, for bounds, and for places
-    other than an answer's first token. Source: OpenAI cookbook, "Using logprobs", section 1. Nulls are left out; no
-    alternative with a logprob gives null, none that fits 0. Where a spelling of the label is there without a logprob,
-    and more than 0.01 is missing, which may be all its own, the mass is null.
+    Formula: sum of p over the alternatives that spell the label, or that begin it and none of `others` ("Polit" for
+    Politics). White space around a token and its case do not matter. A token that spells the label counts even where it
+    begins another one, as "1" begins 10: the next token is not read.
+    Range: [0, 1], higher is likelier. Unit: none.
+    Needs: the alternatives, by token (`POSITION`), with the chosen one (`with_chosen`). `label_probabilities` is for
+    labels of several tokens, for bounds, and for locations other than the first token of an answer.
+    Nulls: left out; no alternative with a logprob gives null, none that fits gives 0. Where a spelling of the label has
+    no logprob and more than 0.01 was not shown, which may all belong to it, the mass is null.
+    Source: OpenAI cookbook, "Using logprobs", section 1.
+
+    Args:
+        label: the label.
+        others: the other labels.
+        spellings: all spellings of the label; None: the label itself.
+        text: the strings of the alternatives.
+        column: their logprobs.
+
+    1/2 + 1/8, and 1/8 of a beginning that only "True" has:
 
     >>> from math import log
     >>> rows = {"token": ["True", " true", "TR", "False"], "logprob": [log(1 / 2), log(1 / 8), log(1 / 8), log(1 / 4)]}
     >>> round(pl.DataFrame(rows).select(label_mass("True", ["False"])).item(), 6)
     0.75
     """
-    spelling = Spelling({label: spellings or [label], **{other: [other] for other in others}}, ["space", "case"])
-    known = [spelled for spelled, reading in spelling.known() if reading.whole == 0 or reading.may == {0}]
+    all_spellings = Spellings({label: spellings or [label], **{other: [other] for other in others}}, ["space", "case"])
+    own = [text for text, match in all_spellings.known_texts() if match.spelled == 0 or match.possible == {0}]
     plain = as_column(text).str.strip_chars().str.to_lowercase()
-    logprob, spells = as_column(column), plain.cast(pl.Binary).is_in(known)
+    logprob, spells = as_column(column), plain.cast(pl.Binary).is_in(own)
     mass = logprob.filter(spells).exp().sum()
-    untold = (spells & logprob.is_null()).any() & (hidden_mass(logprob) > NEGLIGIBLE)
-    return pl.when((logprob.count() > 0) & ~untold).then(mass).alias(f"p_{label}")
+    ambiguous = (spells & logprob.is_null()).any() & (hidden_mass(logprob) > NEGLIGIBLE)
+    return pl.when((logprob.count() > 0) & ~ambiguous).then(mass).alias(f"p_{label}")
 
 
 def label_coverage(labels: Sequence[str], *, text: Column = "token", column: Column = "logprob") -> pl.Expr:
-    """The probability of all labels together at one token: how much of what was answered the labels explain.
+    """The probability of all labels together at one token: how much of the answer the labels explain.
 
-    Range [0, 1], up is better. Needs, source, nulls: as `label_mass`.
+    Formula: sum over the labels of `label_mass`.
+    Range: [0, 1], higher is better. Unit: none.
+    Needs: as `label_mass`.
+    Nulls: as `label_mass`; null where the mass of one label is.
+    Source: as `label_mass`.
+
+    1/2 for "Yes" and 1/4 for "No":
 
     >>> from math import log
     >>> rows = {"token": ["Yes", "No", "Maybe"], "logprob": [log(1 / 2), log(1 / 4), log(1 / 4)]}
@@ -120,11 +137,13 @@ def label_coverage(labels: Sequence[str], *, text: Column = "token", column: Col
 
 
 def p_true(*, true: str = "True", false: str = "False", text: Column = "token", column: Column = "logprob") -> pl.Expr:
-    """The probability of True against False at one token, over all their spellings: P(true) / (P(true) + P(false)).
+    """The probability of True against False at one token, over all their spellings.
 
-    Range [0, 1], up is likelier true. Put `label_coverage([true, false])` beside it. Needs, nulls: as `label_mass`; no
-    mass on either gives null. Source: P(True) of Kadavath et al. 2022 (arXiv:2207.05221); the cookbook's
-    `has_sufficient_context`.
+    Formula: P(true) / (P(true) + P(false)), each as `label_mass`. Show `label_coverage([true, false])` beside it.
+    Range: [0, 1], higher is likelier true. Unit: none.
+    Needs: as `label_mass`.
+    Nulls: as `label_mass`; no mass on either gives null.
+    Source: P(True) of Kadavath et al. 2022 (arXiv:2207.05221); `has_sufficient_context` of the OpenAI cookbook.
 
     5/8 against 1/4:
 
@@ -142,13 +161,18 @@ def _mass(label: str, labels: Sequence[str], text: Column, column: Column) -> pl
 
 
 def expected_score(score: Column = "label", *, mass: Column = "mass") -> pl.Expr:
-    """The mean score, sum s p(s) / sum p(s), over the labels of a completion that are numbers.
+    """The expected score: the mean of labels that are numbers, weighted by their mass.
 
-    Range [least score, greatest score]; better is what the scale says. Needs: the rows of `label_probabilities`, by
-    completion, with numbers as labels. Source: G-Eval, Liu et al. 2023 (arXiv:2303.16634). Null where no label has
-    mass; labels that are no numbers are an error.
+    Formula: sum s p(s) / sum p(s) over the labels s of a completion.
+    Range: [least label, greatest label]; the scale says which way is better. Unit: that of the labels.
+    Needs: the rows of `label_probabilities`, by completion.
+    Nulls: left out; null where no label has mass.
+    Source: G-Eval, Liu et al. 2023 (arXiv:2303.16634).
 
-    3/4 x 4 + 1/4 x 5, whatever the coverage:
+    Raises:
+        polars.exceptions.InvalidOperationError: when collected, a label is not a number.
+
+    3/4 x 4 + 1/4 x 5 = 4.25, because the coverage of 0.8 is divided out:
 
     >>> rows = pl.DataFrame({"label": ["4", "5"], "mass": [0.6, 0.2]})
     >>> round(rows.select(expected_score()).item(), 6)
@@ -160,40 +184,50 @@ def expected_score(score: Column = "label", *, mass: Column = "mass") -> pl.Expr
 
 
 def expected_score_bounds(score: Column = "label") -> tuple[pl.Expr, pl.Expr]:
-    """Between which two values the expected score is: the mass that nobody knows, all on the least score or the most.
+    """Bounds of the expected score: with the unknown mass on the least label, and with it on the greatest.
 
-    Named expected_score_lower and expected_score_upper. Range, needs, nulls: as `expected_score`, with the columns
-    mass_lower, mass and unknown_mass. Source: a weighted mean is at its least where what is free is on the least.
+    The two expressions are named expected_score_lower and expected_score_upper.
 
-    0.5 on 2 and 0.5 unknown between 1 and 2:
+    Formula: (sum s mass_lower(s) + e unknown_mass) / (sum mass_lower(s) + unknown_mass), with e the least or the
+    greatest label.
+    Range: [least label, greatest label]; the scale says which way is better. Unit: that of the labels.
+    Needs: `label`, `mass_lower`, `mass` and `unknown_mass` of `label_probabilities`, by completion.
+    Nulls: as `expected_score`.
+    Source: a weighted mean is least where all free weight is on the least value.
+
+    0.5 on 2, and 0.5 unknown between 1 and 2:
 
     >>> rows = {"label": ["1", "2"], "mass_lower": [0.0, 0.5], "mass": [0.0, 0.5], "unknown_mass": [0.5, 0.5]}
     >>> pl.DataFrame(rows).select(expected_score_bounds()).row(0)
     (1.5, 2.0)
     """
-    number, sure, unknown = as_column(score).cast(pl.Float64), pl.col("mass_lower"), pl.col("unknown_mass").first()
-    total = sure.sum() + unknown
+    number, certain, unknown = as_column(score).cast(pl.Float64), pl.col("mass_lower"), pl.col("unknown_mass").first()
+    total = certain.sum() + unknown
     known = pl.col("mass").sum() > 0
 
     def at(extreme: pl.Expr, name: str) -> pl.Expr:
-        mean = ((number * sure).sum() + extreme * unknown) / total
+        mean = ((number * certain).sum() + extreme * unknown) / total
         return pl.when(known & (total > 0)).then(mean).alias(f"expected_score_{name}")
 
     return at(number.min(), "lower"), at(number.max(), "upper")
 
 
 def route(probability: Column = "label_probability", *, threshold: float) -> pl.Expr:
-    """Whether an answer is sure enough to be taken: "accept" at or above the threshold, else "review".
+    """Whether to accept an answer or have a person review it, by its probability.
 
-    Needs: any probability by row, as `label_choices` gives. Null is "review": what has no score, a person should see.
+    Formula: "accept" where the probability is at least the threshold, else "review".
+    Needs: a probability in each row, such as `label_choices` gives.
+    Nulls: null gives "review": a person should see what has no score.
     Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500).
+
+    Raises:
+        ValueError: `threshold` is not a probability.
+
+    0.9 is at the threshold:
 
     >>> rows = pl.DataFrame({"label_probability": [0.95, 0.9, 0.4, None]})
     >>> rows.select(route(threshold=0.9)).to_series().to_list()
     ['accept', 'accept', 'review', 'review']
-
-    Raises:
-        ValueError: `threshold` is no probability.
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold {threshold} is no probability: it must be from 0 to 1")

@@ -1,7 +1,4 @@
-"""Where in an answer its label stands: at its beginning, behind a marker, or in a field of its JSON.
-
-Leaves out what stands there (`labels`).
-"""
+"""Where in an answer its label begins: at the beginning, after a marker, or in a field of its JSON."""
 
 from __future__ import annotations
 
@@ -10,21 +7,19 @@ from typing import Final
 import polars as pl
 
 from logprob_store.metrics.spans.fields import field_spans
-from logprob_store.metrics.spans.token_offsets import Spelled, spell
+from logprob_store.metrics.spans.token_offsets import TokenOffsets, locate_tokens
 from logprob_store.schema import KEYS
 
-__all__ = ["check_place", "places"]
-
-_TEXT: Final = (*KEYS, "section")
+_TEXT_KEYS: Final = (*KEYS, "section")
 
 
-def check_place(after: str | None, field: str | None) -> None:
-    """That a place can be looked for.
+def check_location(after: str | None, field: str | None) -> None:
+    """Check that the arguments name one location at most.
 
     Raises:
-        ValueError: two places, an empty marker, or a field that is no path.
+        ValueError: both are given, the marker is empty, or the field is not a path.
 
-    >>> check_place(None, "mood")
+    >>> check_location(None, "mood")
     Traceback (most recent call last):
     ValueError: field 'mood' is no RFC 6901 path: it begins with a slash, as '/mood'; '' is the whole answer
     """
@@ -38,36 +33,36 @@ def check_place(after: str | None, field: str | None) -> None:
         )
 
 
-def places(tokens: pl.LazyFrame, *, after: str | None, field: str | None) -> pl.DataFrame:
-    """One row per section of each completion: KEYS, section, `position` of the token in question, and `lead`.
+def label_locations(tokens: pl.LazyFrame, *, after: str | None, field: str | None) -> pl.DataFrame:
+    """One row per section of each completion: KEYS, section, `position` and `lead`.
 
-    `lead` is what that token has in front of the place, as `": "` of `": "Yes`. Both are null where there is no such
-    place.
+    `position` is that of the token in which the label begins. `lead` is what this token has before the label, such as
+    `": "` in `": "Yes`. Both are null where the marker or the field is missing.
     """
     if after is None and field is None:
-        first = tokens.group_by(_TEXT).agg(pl.col("position").min())
+        first = tokens.group_by(_TEXT_KEYS).agg(pl.col("position").min())
         return first.with_columns(lead=pl.lit(b"", pl.Binary)).collect(engine="streaming")
-    spelled = spell(tokens)
-    begins = _behind(spelled, after.encode()) if after is not None else _in_field(spelled, field or "")
-    texts = spelled.texts.with_columns(at=begins)
-    inside = texts.filter(pl.col("at").is_not_null() & (pl.col("at") < pl.col("end")) & ~pl.col("lost"))
-    rows = spelled.tokens["reach"].search_sorted(inside["at"], side="right").cast(pl.Int64)
-    token = spelled.tokens[rows]
-    leads = [spelled.raw[begin:at].to_pybytes() for begin, at in zip(token["begin"], inside["at"], strict=True)]
+    offsets = locate_tokens(tokens)
+    begins = _after_marker(offsets, after.encode()) if after is not None else _in_field(offsets, field or "")
+    texts = offsets.texts.with_columns(at=begins)
+    inside = texts.filter(pl.col("at").is_not_null() & (pl.col("at") < pl.col("end")) & ~pl.col("unknown"))
+    rows = offsets.tokens["reach"].search_sorted(inside["at"], side="right").cast(pl.Int64)
+    token = offsets.tokens[rows]
+    leads = [offsets.raw[begin:at].to_pybytes() for begin, at in zip(token["begin"], inside["at"], strict=True)]
     found = inside.select("text").with_columns(token["position"], pl.Series("lead", leads, dtype=pl.Binary))
-    return texts.select(*_TEXT, "text").join(found, on="text", how="left").drop("text")
+    return texts.select(*_TEXT_KEYS, "text").join(found, on="text", how="left").drop("text")
 
 
-def _behind(spelled: Spelled, marker: bytes) -> pl.Series:
-    """The end of the last marker in each text, in the bytes of all texts."""
-    found = [text.rfind(marker) for text in spelled.bytes_of_texts().to_pylist()]
+def _after_marker(offsets: TokenOffsets, marker: bytes) -> pl.Series:
+    """By text: the end of its last marker, as `offsets` counts bytes; null where there is none."""
+    found = [text.rfind(marker) for text in offsets.bytes_of_texts().to_pylist()]
     at = pl.Series(found, dtype=pl.Int64)
-    ends = spelled.texts["begin"] + at + len(marker)
+    ends = offsets.texts["begin"] + at + len(marker)
     return pl.select(pl.when(at >= 0).then(ends)).to_series()
 
 
-def _in_field(spelled: Spelled, path: str) -> pl.Series:
-    """The beginning of the value at a path; of a key that appears twice, the later."""
-    found = field_spans(spelled).filter(pl.col("path") == path).group_by("text").agg(pl.col("begin").last())
-    texts = spelled.texts.select("text").with_columns(pl.col("text").cast(pl.Int64))
+def _in_field(offsets: TokenOffsets, path: str) -> pl.Series:
+    """By text: the beginning of the value at a path; of a key that appears twice, the later one."""
+    found = field_spans(offsets).filter(pl.col("path") == path).group_by("text").agg(pl.col("begin").last())
+    texts = offsets.texts.select("text").with_columns(pl.col("text").cast(pl.Int64))
     return texts.join(found, on="text", how="left", maintain_order="left")["begin"]

@@ -1,7 +1,7 @@
-"""Label probabilities: how likely each of some answers is at a place, over all spellings, with what cannot be known.
+"""Label probabilities: how likely each of several labels was, over all its spellings, with bounds for what is unknown.
 
-Leaves out what a text is to the labels (`spelling`), where to look (`places`), following an answer along its tokens
-(`branches`) and what is made of the probabilities (`label_scores`).
+Which label a text matches is in `spelling`, where to look in `location`, following the tokens of an answer in
+`branches`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ import polars as pl
 from logprob_store.errors import LabelsCollideError
 from logprob_store.metrics.arguments import check_sections
 from logprob_store.metrics.engine.lazy_source import in_parts
-from logprob_store.metrics.labels.branches import DEEPEST, NEGLIGIBLE, Branches, follow
-from logprob_store.metrics.labels.location import check_place, places
-from logprob_store.metrics.labels.spelling import ALL_DIFFERENCES, Difference, Labels, Spelling
+from logprob_store.metrics.labels.branches import MOST_LABEL_TOKENS, NEGLIGIBLE, Branches, follow_answers
+from logprob_store.metrics.labels.location import check_location, label_locations
+from logprob_store.metrics.labels.spelling import ALL_DIFFERENCES, Difference, Labels, Spellings
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-__all__ = ["Labels", "Shared", "label_probabilities"]
 
 Shared: TypeAlias = Literal["error", "bound", "whole"]
 
@@ -43,8 +41,10 @@ _COLUMNS: Final = pl.Schema(
     }
 )
 _TOKEN_ROWS: Final = 250_000
+"""Token rows at a time, because alternatives are many times as many."""
+
 _ROUNDED: Final = 1.001
-"""Wire logprobs are rounded, and their p may sum to this much and be 1."""
+"""Masses up to this count as 1: logprobs are rounded, so probabilities may sum to more."""
 
 
 def label_probabilities(
@@ -58,51 +58,69 @@ def label_probabilities(
     shared: Shared = "error",
     section: str = "content",
 ) -> pl.LazyFrame:
-    """One row per completion and label: how likely the model was to give that label.
+    """How likely the model was to give each label: one row per completion and label.
 
-    Columns: run, completion_id, section, position (of the label's first token); label_index and label; mass, p(y), the
-    sum over all spellings, [0, 1]; mass_lower and mass_upper, between which it is, given what was not shown;
-    probability, p(y) divided by the coverage, [0, 1], up is surer, and its bounds lower and upper; coverage, the sum of
-    p(y) over the labels, [0, 1], up is better: what the probabilities say holds for that much; unknown_mass, of which
-    nobody knows whose it is; scored_alternatives and unscored_alternatives, how many tokens were looked at, the chosen
-    one included, with and without a logprob.
+    Columns:
 
-    What counts for y: tokens that spell it, whatever the white space, case and quotes around it (see `ignore`), or that
-    begin it and no other label ("Polit" for Politics: in mass, not in mass_lower, for it may go on otherwise). The
-    chosen token counts once, listed or not. Where the answer took a token that only begins labels, the alternatives to
-    its next are looked at, times what led there; so a label of several tokens is exact along the answer's path. What
-    was not taken cannot be followed: it is in the bounds, as is the mass m that was not shown. Lower bounds give all of
-    that to others, upper bounds all to y.
+    - `run`, `completion_id`, `section`
+    - `position`: of the first token of the label
+    - `label_index`, `label`
+    - `mass`: p(y); [0, 1]
+    - `mass_lower`, `mass_upper`: bounds of p(y), given what was not shown; [0, 1]
+    - `probability`: p(y) / coverage; [0, 1], higher is surer
+    - `lower`, `upper`: bounds of the probability; [0, 1]
+    - `coverage`: the sum of p(y) over the labels; [0, 1], higher is better: the probabilities hold for this share of
+      the mass
+    - `unknown_mass`: the mass of which no one can say to which label it belongs, or whether to any; [0, 1], lower is
+      better
+    - `scored_alternatives`, `unscored_alternatives`: how many tokens were read, with a logprob and without, the chosen
+      ones included
 
-    Labels that share their beginning: a token that begins several ("not" of "not relevant" and "not sure"), or spells
-    one and begins another ("1" of 1 and 10), can be told apart where the answer took it. Where it did not, it cannot:
-    an error with `shared="error"`, if its p is above 0.01. With `shared="bound"` what begins several is only in the
-    bounds, and what spells one counts for it, and in the other's bounds. With `shared="whole"` what spells one is that
-    one: right where the tokenizer writes 10 as one token.
+    Formula: p(y) = the sum of p over all spellings of y, along the tokens that the answer chose.
+    Range: [0, 1], higher is surer. Unit: none.
 
-    Nulls: no token at the place, or no mass on any label, gives null probabilities. Alternatives without a logprob
-    are in the mass not shown; where one of them spells or begins a label and that mass is above 0.01, the
-    probabilities are null and the bounds say what can be known, for the label without one may be the likelier (a p
-    that rounding took above 1 is flagged, too). One alternative is enough, since the bounds say what it hides. Needs:
-    the tokens and alternatives tables. Source: OpenAI cookbook, "Using logprobs", section 1; bounds: the
-    probabilities sum to 1.
+    What counts for y: tokens that spell it, whatever the white space, case and quotes around it (see `ignore`), and
+    tokens that begin it and no other label. "Polit" counts for Politics in `mass`, but not in `mass_lower`, because it
+    may go on otherwise. The chosen token counts once, listed or not. Where the answer chose a token that only begins
+    labels, the alternatives to its next token are read, times the probability of what came before. So a label of
+    several tokens is exact along the tokens of the answer. Beginnings that the answer did not choose cannot be
+    followed. They are in the bounds, as is the mass that was not shown: the lower bounds give all of it to others, the
+    upper bounds all of it to y.
+
+    Labels that share a beginning: a token that begins several labels ("not" of "not relevant" and "not sure"), or that
+    spells one and begins another ("1" of 1 and 10), can be decided where the answer chose it. Where it did not,
+    `shared` decides:
+
+    - "error": an error, if the p of that token is above 0.01
+    - "bound": what begins several labels is in the bounds only; what spells one counts for that one, and is in the
+      bounds of the others
+    - "whole": as "bound", but what spells a label is that label and no other. Right where the tokenizer writes 10 as
+      one token
+
+    Needs: the tokens and alternatives tables. One alternative is enough, because the bounds include what was not shown.
+    Nulls: no token at the location, or no mass on any label, gives null probabilities. Alternatives without a logprob
+    are in the mass that was not shown. Where one of them spells or begins a label and that mass is above 0.01, the
+    probabilities are null and the bounds hold, because the label of that alternative may be the likelier one. (A p that
+    rounding took above 1 has no logprob either.)
+    Source: OpenAI cookbook, "Using logprobs", section 1. The bounds follow because the probabilities sum to 1.
 
     Args:
         tokens: the tokens table.
         alternatives: the alternatives table.
         labels: the labels, or a mapping of each to its spellings, as `{"yes": ["yes", "true"], "no": ["no", "false"]}`.
-        after: the label stands behind the last of these texts, such as "Answer:"; default: at the answer's beginning.
+        after: the label comes after the last occurrence of this text, such as "Answer:"; by default it begins the
+            answer.
         field: the label is the value at this RFC 6901 path of a JSON answer, such as "/sentiment".
         ignore: the differences in spelling that do not matter: "space", "case", "quotes" (with brackets and asterisks).
-        shared: what to do with a beginning that several labels share and that was not taken.
-        section: the section to look in.
+        shared: what to do with a beginning that several labels share and that the answer did not choose.
+        section: the section to read.
 
     Raises:
-        ValueError: both `after` and `field`, an empty `after`, a `field` that is no path, a section that there is not,
-            or labels that are none, empty or spelled alike.
-        LabelsCollideError: when computed; see `shared`.
+        ValueError: both `after` and `field` are given, `after` is empty, `field` is not a path, the section or `shared`
+            is unknown, or the labels are none, empty or spelled alike.
+        LabelsCollideError: when collected; see `shared`.
 
-    "True" has 1/2 and " true" 1/8, "False" 1/4; of 1/8 nobody knows:
+    "True" has 1/2 and " true" 1/8, "False" 1/4; 1/8 was not shown:
 
     >>> from math import log
     >>> rows = {"token": ["True", "False", " true"], "logprob": [log(1 / 2), log(1 / 4), log(1 / 8)]}
@@ -115,90 +133,126 @@ def label_probabilities(
     >>> table.select("label", numbers).collect().rows()
     [('True', 0.625, 0.714286, 0.625, 0.75, 0.875, 0.125), ('False', 0.25, 0.285714, 0.25, 0.375, 0.875, 0.125)]
     """
-    check_place(after, field)
+    return label_probabilities_in_parts(
+        tokens, alternatives, labels, after=after, field=field, ignore=ignore, shared=shared, section=section
+    )
+
+
+def label_probabilities_in_parts(
+    tokens: pl.LazyFrame,
+    alternatives: pl.LazyFrame,
+    labels: Labels,
+    *,
+    after: str | None = None,
+    field: str | None = None,
+    ignore: Collection[Difference] = ALL_DIFFERENCES,
+    shared: Shared = "error",
+    section: str = "content",
+    rows: int = _TOKEN_ROWS,
+) -> pl.LazyFrame:
+    """`label_probabilities`, computed over completions with about `rows` token rows at a time."""
+    check_location(after, field)
     check_sections([section])
     if shared not in get_args(Shared):
         raise ValueError(f"shared {shared!r} is none of {', '.join(get_args(Shared))}")
-    spelling = Spelling(labels, ignore)
+    spellings = Spellings(labels, ignore)
     own = tokens.filter(pl.col("section") == section)
     if after is None and field is None:
-        # What lies further behind is never looked at; long answers are not read.
-        own = own.filter(pl.col("position") < 2 * DEEPEST)
+        # Later tokens cannot belong to the label: the rest of a long answer need not be read.
+        own = own.filter(pl.col("position") < 2 * MOST_LABEL_TOKENS)
     others = alternatives.filter(pl.col("section") == section)
     kinds = tokens.collect_schema()
     schema = pl.Schema({**{name: kinds[name] for name in (*KEYS, "section")}, **_COLUMNS})
 
     def compute(part: pl.LazyFrame, condition: pl.Expr) -> pl.DataFrame:
-        found = places(part, after=after, field=field).with_row_index("path")
-        branches = follow(found, part, others.filter(condition), spelling, whole_counts=shared == "whole")
+        locations = label_locations(part, after=after, field=field).with_row_index("path")
+        whole_counts = shared == "whole"
+        branches = follow_answers(locations, part, others.filter(condition), spellings, whole_counts=whole_counts)
         if shared == "error":
-            _refuse_shared(branches, found, spelling)
-        masses = _masses(branches, whole_counts=shared == "whole")
-        return _table(found, masses, branches, spelling).select(
+            _refuse_shared_beginnings(branches, locations, spellings)
+        masses = _masses(branches, whole_counts=whole_counts)
+        return _table(locations, masses, branches, spellings).select(
             pl.col(name).cast(kind) for name, kind in schema.items()
         )
 
-    return in_parts(own, compute, schema, name="label_probabilities", rows=_TOKEN_ROWS)
+    return in_parts(own, compute, schema, name="label_probabilities", rows=rows)
 
 
 def _masses(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:
-    """By path and label: the mass that is surely its, that counts for it, that may be its, that is its or nobody's."""
-    rows = []
-    for number, reading in enumerate(branches.readings):
-        closed = reading.whole is not None and (whole_counts or not reading.open)
-        for hidden in (False, True):
-            for label in (reading.whole,) if closed and not hidden else reading.may:
-                alone = len(reading.may) == 1
-                counts = not hidden and not reading.blank and (label == reading.whole or (alone and reading.open))
-                sure = closed and not hidden
-                rows.append((number, hidden, label, sure, counts, not sure, not sure and alone))
-    flags = ("sure", "counts", "possible", "alone")
-    schema = {"reading": pl.UInt32, "hidden": pl.Boolean, "label_index": pl.Int32, **dict.fromkeys(flags, pl.Float64)}
-    whose = pl.DataFrame(rows, schema=schema, orient="row")
-    unknown = whose.group_by("reading", "hidden").agg(pl.col("possible").max().alias("unknown"))
-    keys = ["reading", "hidden"]
-    spread = branches.weights.join(whose, on=keys, how="inner")
-    by_label = spread.group_by("path", "label_index").agg((pl.col(flags) * pl.col("weight")).sum())
-    total = branches.weights.join(unknown, on=keys, how="inner")
-    by_path = total.group_by("path").agg(unknown_mass=(pl.col("unknown") * pl.col("weight")).sum())
+    """By path and label: the masses that `_claims` gives the label, and the `unknown_mass` of the path."""
+    claims = _claims(branches, whole_counts=whole_counts)
+    unknown = claims.group_by("text", "hidden").agg(pl.col("possible").max().alias("unknown"))
+    keys = ["text", "hidden"]
+    flags = pl.col("certain", "counts", "possible", "only")
+    by_label = branches.weights.join(claims, on=keys, how="inner")
+    by_label = by_label.group_by("path", "label_index").agg((flags * pl.col("weight")).sum())
+    by_path = branches.weights.join(unknown, on=keys, how="inner")
+    by_path = by_path.group_by("path").agg(unknown_mass=(pl.col("unknown") * pl.col("weight")).sum())
     return by_path.join(by_label, on="path", how="left")
 
 
-def _table(found: pl.DataFrame, masses: pl.DataFrame, branches: Branches, spelling: Spelling) -> pl.DataFrame:
-    """The columns of the result, from each label's masses."""
+def _claims(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:
+    """By text, `hidden` and label that it may be, what its mass is to the label, as 0.0 or 1.0.
+
+    `certain`: it is the label's. `counts`: it is in the `mass` of the label. `possible`: it may be the label's, and is
+    not certain. `only`: it may be this label's and no other's.
+    """
+    rows = []
+    for number, match in enumerate(branches.matches):
+        closed = match.spelled is not None and (whole_counts or not match.undecided)
+        for hidden in (False, True):
+            certain = closed and not hidden
+            for label in (match.spelled,) if certain else match.possible:
+                only = len(match.possible) == 1
+                counts = not hidden and not match.blank and (label == match.spelled or (only and match.undecided))
+                rows.append((number, hidden, label, certain, counts, not certain, not certain and only))
+    flags = dict.fromkeys(("certain", "counts", "possible", "only"), pl.Float64)
+    schema = {"text": pl.UInt32, "hidden": pl.Boolean, "label_index": pl.Int32, **flags}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _table(locations: pl.DataFrame, masses: pl.DataFrame, branches: Branches, spellings: Spellings) -> pl.DataFrame:
+    """The columns of the result, from the masses of each label."""
+    table = _by_path_and_label(locations, masses, branches, spellings)
+    certain, possible, unknown = pl.col("certain"), pl.col("possible"), pl.col("unknown_mass")
+    all_certain, coverage = certain.sum().over("path"), pl.col("counts").sum().over("path")
+    coverage = pl.when(pl.col("scored_alternatives") > 0).then(coverage)
+    is_known = ~pl.col("path").is_in(branches.ambiguous.implode())
+    return table.with_columns(
+        mass=_at_most_one(pl.col("counts")),
+        mass_lower=_at_most_one(certain),
+        mass_upper=(certain + possible).clip(0.0, 1.0),
+        coverage=_at_most_one(coverage),
+        probability=pl.when(coverage > 0, is_known).then(pl.col("counts") / coverage),
+        lower=_share(certain, all_certain - certain + (unknown - pl.col("only")).clip(0.0)),
+        upper=_share(certain + possible, all_certain - certain),
+        unknown_mass=_at_most_one(unknown),
+    ).with_columns(pl.when(pl.col("coverage") > 0).then(pl.col("lower", "upper")))
+
+
+def _by_path_and_label(
+    locations: pl.DataFrame, masses: pl.DataFrame, branches: Branches, spellings: Spellings
+) -> pl.DataFrame:
+    """One row per path and label, in order; masses are 0 where the label has none, null where nothing is scored."""
     names = (
-        pl.DataFrame({"label": spelling.names})
+        pl.DataFrame({"label": spellings.names})
         .with_row_index("label_index")
         .with_columns(pl.col("label_index").cast(pl.Int32))
     )
-    flags = pl.col("sure", "counts", "possible", "alone")
-    table = (
-        found.join(branches.looked_at, on="path", how="left")
+    flags = pl.col("certain", "counts", "possible", "only")
+    is_scored = pl.col("scored_alternatives") > 0
+    return (
+        locations.join(branches.counts, on="path", how="left")
         .join(masses.select("path", "unknown_mass").unique("path"), on="path", how="left")
         .join(names, how="cross")
         .join(masses.drop("unknown_mass"), on=["path", "label_index"], how="left")
         .with_columns(
             pl.col("scored_alternatives", "unscored_alternatives").fill_null(0),
-            pl.when(pl.col("scored_alternatives") > 0).then(flags.fill_null(0.0)),
-            pl.when(pl.col("scored_alternatives") > 0).then(pl.col("unknown_mass").fill_null(0.0)),
+            pl.when(is_scored).then(flags.fill_null(0.0)),
+            pl.when(is_scored).then(pl.col("unknown_mass").fill_null(0.0)),
         )
         .sort("path", "label_index")
     )
-    sure, possible, unknown = pl.col("sure"), pl.col("possible"), pl.col("unknown_mass")
-    all_sure, coverage = sure.sum().over("path"), pl.col("counts").sum().over("path")
-    coverage = pl.when(pl.col("scored_alternatives") > 0).then(coverage)
-    return table.with_columns(
-        mass=_at_most_one(pl.col("counts")),
-        mass_lower=_at_most_one(sure),
-        mass_upper=(sure + possible).clip(0.0, 1.0),
-        coverage=_at_most_one(coverage),
-        probability=pl.when(coverage > 0, ~pl.col("path").is_in(branches.untold.implode())).then(
-            pl.col("counts") / coverage
-        ),
-        lower=_share(sure, all_sure - sure + (unknown - pl.col("alone")).clip(0.0)),
-        upper=_share(sure + possible, all_sure - sure),
-        unknown_mass=_at_most_one(unknown),
-    ).with_columns(pl.when(pl.col("coverage") > 0).then(pl.col("lower", "upper")))
 
 
 def _share(own: pl.Expr, others: pl.Expr) -> pl.Expr:
@@ -210,13 +264,17 @@ def _at_most_one(mass: pl.Expr) -> pl.Expr:
     return pl.when(mass.is_between(1.0, _ROUNDED)).then(1.0).otherwise(mass)
 
 
-def _refuse_shared(branches: Branches, found: pl.DataFrame, spelling: Spelling) -> None:
-    """Raise where mass on a beginning that several labels share cannot be told apart."""
-    several = [number for number, reading in enumerate(branches.readings) if len(reading.may) > 1 and not reading.blank]
-    cannot = branches.weights.filter(pl.col("reading").is_in(several) & ~pl.col("hidden") & ~pl.col("taken"))
-    worst = cannot.filter(pl.col("weight") > NEGLIGIBLE).sort("path").head(1)
-    for path, reading, weight in worst.select("path", "reading", "weight").iter_rows():
-        where = found.row(found["path"].index_of(path) or 0, named=True)
-        text = branches.texts[reading].decode("utf-8", "replace")
-        names = spelling.named(branches.readings[reading].may)
+def _refuse_shared_beginnings(branches: Branches, locations: pl.DataFrame, spellings: Spellings) -> None:
+    """Raise where more than NEGLIGIBLE is on a beginning that several labels share and that the answer did not take.
+
+    Raises:
+        LabelsCollideError: which labels, which beginning and where.
+    """
+    shared = [number for number, match in enumerate(branches.matches) if len(match.possible) > 1 and not match.blank]
+    untaken = branches.weights.filter(pl.col("text").is_in(shared) & ~pl.col("hidden") & ~pl.col("taken"))
+    first = untaken.filter(pl.col("weight") > NEGLIGIBLE).sort("path").head(1)
+    for path, number, weight in first.select("path", "text", "weight").iter_rows():
+        where = locations.row(locations["path"].index_of(path) or 0, named=True)
+        text = branches.texts[number].decode("utf-8", "replace")
+        names = spellings.quoted(branches.matches[number].possible)
         raise LabelsCollideError(names, text, weight, f"completion {where['completion_id']} of run {where['run']}")

@@ -1,6 +1,6 @@
-"""Which label a text spells, begins or may begin, whatever its case, the white space and the quotes around it.
+"""Which labels a text spells or may become, whatever its case and the white space and quotes around it.
 
-Leaves out probabilities (`labels`) and where to look (`places`).
+Where in an answer to look is in `location`, the probabilities are in `probabilities`.
 """
 
 from __future__ import annotations
@@ -14,53 +14,53 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["Difference", "Labels", "Reading", "Spelling"]
-
 Difference: TypeAlias = Literal["space", "case", "quotes"]
 Labels: TypeAlias = "Sequence[str] | Mapping[str, Sequence[str]]"
 
 ALL_DIFFERENCES: Final = get_args(Difference)
 _QUOTES: Final = "\"'`*_([{\u201c\u2018\u201e\u00ab"
-_GOES_ON: Final = re.compile(r"\w")
+_WORD_GOES_ON: Final = re.compile(r"\w")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What a text is to the labels, by their numbers.
+class Match:
+    """Which labels a text spells or may become, by their numbers.
 
     Attributes:
-        whole: the label that it spells.
-        may: the labels that it may become, `whole` among them; all of them where nothing was said yet.
-        blank: whether nothing was said yet: only white space or an opening quote.
+        spelled: the label that it spells, None where it spells none.
+        possible: the labels that it may become, `spelled` among them; all labels for a blank text.
+        blank: whether there is only white space or an opening quote.
     """
 
-    whole: int | None = None
-    may: frozenset[int] = frozenset()
+    spelled: int | None = None
+    possible: frozenset[int] = frozenset()
     blank: bool = False
 
     @property
-    def open(self) -> bool:
-        """Whether what follows decides: more than a whole label and nothing else."""
-        return bool(self.may - {self.whole})
+    def undecided(self) -> bool:
+        """Whether it may still become a label other than the one that it spells."""
+        return bool(self.possible - {self.spelled})
 
 
-class Spelling:
-    """How labels are spelled.
+class Spellings:
+    """All spellings of the labels, and which label a text matches.
 
-    >>> spelling = Spelling(["Politics", "Sports", "Spa"])
-    >>> spelling.read(b' "sports').whole, spelling.read(b"Polit").may, sorted(spelling.read(b"Sp").may)
-    (1, frozenset({0}), [1, 2])
+    >>> spellings = Spellings(["Politics", "Sports", "Spa"])
+    >>> spellings.match(b' "sports').spelled, spellings.match(b"Polit").possible
+    (1, frozenset({0}))
+    >>> sorted(spellings.match(b"Sp").possible)
+    [1, 2]
     """
 
     def __init__(self, labels: Labels, ignore: Collection[str] = ALL_DIFFERENCES) -> None:
-        """Take the labels, or each label's spellings.
+        """Take the labels, or the spellings of each label.
 
         Raises:
-            ValueError: no labels, an empty one, one without spellings, two that are spelled alike, or a difference that
-                there is not.
+            ValueError: there are no labels, one is empty or has no spelling, two have the same spelling, or a name in
+                `ignore` is unknown.
         """
         if isinstance(labels, str):
-            raise ValueError(f"labels {labels!r} is one text; give a list")  # noqa: TRY004  a text is a sequence, too
+            raise ValueError(f"labels {labels!r} is one text; give a list")  # noqa: TRY004  a string is a sequence, too
         self.names = list(labels)
         self._ignore = frozenset(ignore)
         if unknown := self._ignore.difference(ALL_DIFFERENCES):
@@ -69,28 +69,28 @@ class Spelling:
             raise ValueError("there are no labels")
         if isinstance(labels, Mapping):
             _check_spellings(labels)
-        self._forms: dict[bytes, int] = {}
+        self._label_of: dict[bytes, int] = {}  # by normalised spelling
         for number, name in enumerate(self.names):
-            for spelled in labels[name] if isinstance(labels, Mapping) else [name]:
-                self._add(number, spelled)
-        self._begins: dict[bytes, set[int]] = {}
-        for form, number in self._forms.items():
+            for spelling in labels[name] if isinstance(labels, Mapping) else [name]:
+                self._add(number, spelling)
+        self._labels_from: dict[bytes, set[int]] = {}  # by proper beginning of a normalised spelling
+        for form, number in self._label_of.items():
             for beginning in [b"", *accumulate(bytes([byte]) for byte in form[:-1])]:
-                self._begins.setdefault(beginning, set()).add(number)
+                self._labels_from.setdefault(beginning, set()).add(number)
 
-    def _add(self, number: int, spelled: str) -> None:
-        form = self.plain(spelled.encode())
+    def _add(self, number: int, spelling: str) -> None:
+        form = self.normalised(spelling.encode())
         if not form:
-            raise ValueError(f"label {self.names[number]!r} has an empty spelling: {spelled!r}")
-        other = self._forms.setdefault(form, number)
+            raise ValueError(f"label {self.names[number]!r} has an empty spelling: {spelling!r}")
+        other = self._label_of.setdefault(form, number)
         if other != number:
             raise ValueError(
-                f"labels {self.names[other]!r} and {self.names[number]!r} collide: both are spelled {spelled!r} "
+                f"labels {self.names[other]!r} and {self.names[number]!r} collide: both are spelled {spelling!r} "
                 f"when {', '.join(sorted(self._ignore)) or 'nothing'} is ignored; rename one, or ignore less"
             )
 
-    def plain(self, text: bytes) -> bytes:
-        """The text without the differences that do not matter."""
+    def normalised(self, text: bytes) -> bytes:
+        """The text without the differences in `ignore`."""
         found = text.decode("utf-8", "surrogateescape")
         if "space" in self._ignore:
             found = found.lstrip()
@@ -102,39 +102,39 @@ class Spelling:
             found = found.lower()
         return found.encode("utf-8", "surrogateescape")
 
-    def read(self, text: bytes) -> Reading:
-        """What a text is to the labels; one that a sign or a space ends stays the label."""
-        plain = self.plain(text)
-        if not plain:
-            return Reading(may=frozenset(range(len(self.names))), blank=True)
-        whole = self._forms.get(plain)
-        if whole is None and plain not in self._begins:
-            whole = self._ended(plain)
-            return Reading(whole, frozenset(() if whole is None else (whole,)))
-        # White space behind a whole label ends its word.
-        may = self._begins.get(plain, set())
-        return Reading(whole, frozenset(may | (set() if whole is None else {whole})))
+    def match(self, text: bytes) -> Match:
+        """The labels that a text spells or may become. A label with a sign or a space after it is still that label."""
+        form = self.normalised(text)
+        if not form:
+            return Match(possible=frozenset(range(len(self.names))), blank=True)
+        spelled = self._label_of.get(form)
+        if spelled is None and form not in self._labels_from:
+            spelled = self._ended_label(form)
+            return Match(spelled, frozenset(() if spelled is None else (spelled,)))
+        possible = self._labels_from.get(form, set())
+        return Match(spelled, frozenset(possible | (set() if spelled is None else {spelled})))
 
-    def _ended(self, plain: bytes) -> int | None:
-        fits = (form for form in self._forms if plain.startswith(form))
-        form = max(fits, key=len, default=None)
-        if form is None or _GOES_ON.match(plain[len(form) :].decode("utf-8", "replace")):
+    def _ended_label(self, form: bytes) -> int | None:
+        """The longest label that the text begins with, unless its word goes on after it."""
+        fits = (spelling for spelling in self._label_of if form.startswith(spelling))
+        longest = max(fits, key=len, default=None)
+        if longest is None or _WORD_GOES_ON.match(form[len(longest) :].decode("utf-8", "replace")):
             return None
-        return self._forms[form]
+        return self._label_of[longest]
 
-    def known(self) -> list[tuple[bytes, Reading]]:
-        """Every text that spells or begins a label, without the differences that do not matter."""
-        return [(text, self.read(text)) for text in {**self._begins, **self._forms} if text]
+    def known_texts(self) -> list[tuple[bytes, Match]]:
+        """Every normalised text that spells or begins a label, with its match."""
+        return [(text, self.match(text)) for text in {**self._labels_from, **self._label_of} if text]
 
-    def named(self, numbers: Iterable[int]) -> str:
-        """Labels in words."""
+    def quoted(self, numbers: Iterable[int]) -> str:
+        """The names of labels for a message."""
         return " and ".join(repr(self.names[number]) for number in sorted(numbers))
 
 
 def _check_spellings(labels: Mapping[str, Sequence[str]]) -> None:
-    """That each label has a list of spellings, one at least."""
+    """Check that each label has a list of spellings, with at least one."""
     for name, spellings in labels.items():
         if isinstance(spellings, str):
-            raise ValueError(f"the spellings of label {name!r} are one text, {spellings!r}; give a list")  # noqa: TRY004  a text is a sequence, too
+            raise ValueError(f"the spellings of label {name!r} are one text, {spellings!r}; give a list")  # noqa: TRY004  a string is a sequence, too
         if not spellings:
             raise ValueError(f"label {name!r} has no spelling; name it in its own list")

@@ -1,1 +1,1 @@
-"""Metrics of words, sentences, lines and JSON fields: runs of tokens that spell a span of the text."""
+"""Metrics of words, sentences, lines and JSON fields: spans of the text that the tokens spell."""

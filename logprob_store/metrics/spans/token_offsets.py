@@ -1,31 +1,29 @@
-r"""Tokens and the text they spell, by bytes: where each token begins and ends, and which tokens make a span.
+r"""The text that tokens spell, rebuilt from their bytes, and the bytes of it at which each token begins and ends.
 
-The text is rebuilt from the tokens themselves, so that a stop string cut off, white space stripped or a character that
-several tokens share shifts nothing. Leaves out which spans there are (`spans`, `fields`), and texts that were sent
-(`aligning`).
+The text comes from the tokens themselves, so no offset is wrong where the server cut off a stop string, stripped white
+space or split a character over several tokens. Which spans of the text are scored is in `words` and `fields`; offsets
+in a text that was sent are in `given.alignment`.
 
-A token's bytes are its `bytes`; where the wire gave none, its string's in UTF-8 (OpenAI's `bytes:\xf0\x9f` stands for
-the bytes it names). A token whose bytes are given and none (an end-of-text token) is part of no span. A token of an
-empty string without bytes spells a character together with the tokens behind it, and belongs where they do. A section
-with a token of which neither is known spells nothing.
+`token_bytes` says what the bytes of a token are. A token of zero bytes, such as an end-of-text token, is in no span. A
+token with an empty string and without bytes is part of the character that the tokens after it complete. A section with
+a token of unknown bytes has no text.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 import pyarrow as pa
 
+from logprob_store.metrics.arguments import Column, as_column
 from logprob_store.metrics.tokens import sequence
+from logprob_store.metrics.tokens.windows import written_order
 from logprob_store.schema import KEYS
+from logprob_store.token_bytes import token_bytes
 
-__all__ = ["SCORES", "Spelled", "bytes_of_tokens", "spell"]
-
-_TEXT: Final = (*KEYS, "section")
-_ORDER: Final = (*_TEXT, "position")
-_ESCAPED: Final = re.compile(r"\\x([0-9a-f]{2})")
+_TEXT_KEYS: Final = (*KEYS, "section")
+_ORDER: Final = (*_TEXT_KEYS, "position")
 
 SCORES: Final = pl.Schema(
     {
@@ -41,17 +39,49 @@ SCORES: Final = pl.Schema(
         "min_probability": pl.Float64(),
     }
 )
-"""What is said of the tokens of a span."""
+"""The columns of `span_scores`."""
 
 
-class Spelled:
-    """The tokens of some completions in order, and the texts that they spell, one behind the other.
+def text(raw: Column = "bytes", *, string: Column = "token", order: Column | None = None) -> pl.Expr:
+    r"""The text of a group of tokens.
+
+    Never join the column `token`: its strings are wrong for tokens that split a character.
+
+    Formula: the bytes of the tokens in `written_order`, joined and decoded as UTF-8. Rows may come in any order.
+    Reasoning comes before content: filter or group by `section` for one section. Bytes that are not UTF-8, as where an
+    answer was cut within a character, become U+FFFD.
+    Needs: `bytes` and `token`; `section` and `position`, or any `order`.
+    Nulls: where `bytes` is null, the string counts (`bytes:\xf0\x9f`, as OpenAI writes it, for the bytes that it
+    names). A token with neither adds nothing. No rows give the empty text.
+    Source: the data contract.
+
+    The last two tokens are one heart:
+
+    >>> rows = {"position": [2, 0, 1], "token": ["\ufffd", "I ", "\ufffd"], "bytes": [b"\x92\x99", None, b"\xf0\x9f"]}
+    >>> pl.DataFrame(rows).with_columns(section=pl.lit("content")).select(text()).item()
+    'I 💙'
+    """
+    place = written_order() if order is None else as_column(order)
+    # Polars joins strings, not bytes. As hexadecimal digits they are joined without taking a character apart.
+    joined = token_bytes(string, raw).bin.encode("hex").sort_by(place).str.join("").str.decode("hex")
+    return joined.map_batches(_decode, return_dtype=pl.String, is_elementwise=True).alias("text")
+
+
+def _decode(raw: pl.Series) -> pl.Series:
+    texts = [None if value is None else value.decode("utf-8", "replace") for value in raw]
+    return pl.Series(raw.name, texts, dtype=pl.String)
+
+
+class TokenOffsets:
+    """The tokens of some completions in order, and their texts (one per section), all in one buffer of bytes.
+
+    All offsets are in bytes of that buffer.
 
     Attributes:
-        tokens: `text` (its number), position, logprob, and `begin` and `end` in the bytes of all texts; `reach` is
-            `end`, or where the token ends that spells what an empty one began.
-        texts: KEYS, section, `text`, `begin` and `end`, `lost` (whether a token's bytes are unknown).
-        raw: the bytes of all texts.
+        tokens: `text` (the number of its text), position, logprob, `begin`, `end`, and `reach`: `end`, or for a token
+            of an empty string the end of the token that completes its character.
+        texts: KEYS, section, `text` (its number), `begin`, `end`, `unknown` (whether a token's bytes are unknown).
+        raw: the buffer.
     """
 
     def __init__(self, tokens: pl.DataFrame, texts: pl.DataFrame, raw: pa.Buffer) -> None:
@@ -59,26 +89,27 @@ class Spelled:
         self.texts = texts
         self.raw = raw
 
-    def bytes_of_texts(self) -> pa.Array:
-        """The text of each row of `texts`, as Arrow binary without a copy."""
-        offsets = self.texts["begin"].extend(self.texts["end"].tail(1)) if self.texts.height else pl.Series([0])
-        return _binary(offsets, self.raw)
+    def bytes_of_texts(self) -> pa.LargeBinaryArray:
+        """The text of each row of `texts`, as Arrow binary, without a copy."""
+        edges = self.texts["begin"].extend(self.texts["end"].tail(1)) if self.texts.height else pl.Series([0])
+        buffer = edges.cast(pl.Int64).rechunk().to_arrow().buffers()[1]
+        return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(edges) - 1, [None, buffer, self.raw])
 
     def tokens_of(self, spans: pl.DataFrame) -> pl.DataFrame:
-        """One row for each token that has a byte in a span: the `span`, and the token's columns.
+        """One row for each token that has a byte in a span: the `span`, and the columns of the token.
 
         Args:
-            spans: `span`, and `begin` and `end` in the bytes of all texts.
+            spans: `span`, `begin` and `end`.
         """
         first = self.tokens["reach"].search_sorted(spans["begin"], side="right").cast(pl.Int64)
-        behind = self.tokens["begin"].search_sorted(spans["end"], side="left").cast(pl.Int64)
-        rows = spans.select("span").with_columns(first=first, behind=behind).filter(pl.col("behind") > pl.col("first"))
-        rows = rows.select("span", row=pl.int_ranges("first", "behind")).explode("row")
+        stop = self.tokens["begin"].search_sorted(spans["end"], side="left").cast(pl.Int64)
+        rows = spans.select("span").with_columns(first=first, stop=stop).filter(pl.col("stop") > pl.col("first"))
+        rows = rows.select("span", row=pl.int_ranges("first", "stop")).explode("row")
         return pl.concat([rows.select("span"), self.tokens[rows["row"]]], how="horizontal")
 
 
-def scores_of(by_span: pl.DataFrame, *more: pl.Expr) -> pl.DataFrame:
-    """One row for each `span`: the columns of SCORES over its tokens, and whatever more is asked."""
+def span_scores(by_span: pl.DataFrame, *more: pl.Expr) -> pl.DataFrame:
+    """One row per `span`: the columns of SCORES over its tokens, and those of the expressions in `more`."""
     return by_span.group_by("span").agg(
         pl.col("position").min().alias("first_position"),
         pl.col("position").max().alias("last_position"),
@@ -94,41 +125,41 @@ def scores_of(by_span: pl.DataFrame, *more: pl.Expr) -> pl.DataFrame:
     )
 
 
-def spell(tokens: pl.LazyFrame) -> Spelled:
+def locate_tokens(tokens: pl.LazyFrame) -> TokenOffsets:
     """Where each token stands in the text of its section.
 
     Args:
         tokens: KEYS, section, position, token, bytes, logprob, of whole sections, in any order.
     """
     given = tokens.select(*_ORDER, "token", "bytes", "logprob").collect(engine="streaming")
-    if not given.select(_in_order()).item():
+    if not given.select(_is_sorted()).item():
         given = given.sort(_ORDER)
-    given = given.with_columns(raw=bytes_of_tokens(given)).filter(_is_text())
+    given = given.with_columns(raw=token_bytes()).filter(_may_have_bytes())
     size = pl.col("raw").bin.size(unit="b").cast(pl.Int64).fill_null(0)
-    lost = pl.col("raw").is_null()
+    begins_text = pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in _TEXT_KEYS)
     placed = given.with_columns(
-        text=pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in _TEXT).fill_null(value=True).cum_sum()
-        - 1,
+        text=begins_text.fill_null(value=True).cum_sum() - 1,
         size=size,
         end=size.cum_sum(),
-        lost=lost,
+        unknown=pl.col("raw").is_null(),
     ).with_columns(begin=pl.col("end") - pl.col("size"))
     if (placed["size"] == 0).any():
-        behind = pl.when(pl.col("size") > 0).then("end").backward_fill().over("text")
-        placed = placed.with_columns(reach=behind.fill_null(pl.col("end")))
+        next_end = pl.when(pl.col("size") > 0).then("end").backward_fill().over("text")
+        placed = placed.with_columns(reach=next_end.fill_null(pl.col("end")))
     else:
         placed = placed.with_columns(reach="end")
     texts = placed.group_by("text", maintain_order=True).agg(
-        *(pl.col(name).first() for name in _TEXT),
+        *(pl.col(name).first() for name in _TEXT_KEYS),
         pl.col("begin").first(),
         pl.col("end").last(),
-        pl.col("lost").any(),
+        pl.col("unknown").any(),
     )
-    return Spelled(placed.select("text", "position", "logprob", "begin", "end", "reach"), texts, _joined(placed["raw"]))
+    columns = placed.select("text", "position", "logprob", "begin", "end", "reach")
+    return TokenOffsets(columns, texts, _joined(placed["raw"]))
 
 
-def _in_order() -> pl.Expr:
-    """Whether rows are sorted as the contract says."""
+def _is_sorted() -> pl.Expr:
+    """Whether the rows are in the order of the data contract."""
     sorted_ = pl.lit(value=True)
     for name in reversed(_ORDER):
         now, before = pl.col(name), pl.col(name).shift()
@@ -136,36 +167,17 @@ def _in_order() -> pl.Expr:
     return sorted_.fill_null(value=True).all()
 
 
-def bytes_of_tokens(tokens: pl.DataFrame) -> pl.Series:
-    """The bytes of each token, by its `bytes` or `token`; null where neither is known."""
-    raw = tokens["bytes"].fill_null(tokens["token"].cast(pl.Binary))
-    escaped = tokens.select(pl.col("bytes").is_null() & pl.col("token").str.starts_with("bytes:")).to_series()
-    if not escaped.any():
-        return raw
-    rows = escaped.arg_true()
-    return raw.scatter(rows, pl.Series([_unescaped(token) for token in tokens["token"][rows]], dtype=pl.Binary))
-
-
-def _unescaped(token: str) -> bytes:
-    if not _ESCAPED.search(token):
-        return token.encode()
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), token.removeprefix("bytes:")).encode("latin-1", "replace")
-
-
-def _is_text() -> pl.Expr:
-    """Not the tokens whose bytes are known to be none."""
+def _may_have_bytes() -> pl.Expr:
+    """All tokens but those whose `bytes` are known to be empty."""
     return pl.col("bytes").bin.size().fill_null(1) > 0
 
 
-def _joined(raw: pl.Series) -> Any:
+def _joined(raw: pl.Series) -> pa.Buffer:
+    """The bytes of all tokens, one after another, as they already stand in Arrow's buffer."""
     array = raw.fill_null(b"").to_arrow(compat_level=pl.CompatLevel.oldest())
     offsets = memoryview(array.buffers()[1]).cast("q") if len(array) else [0]
-    held = array.buffers()[2] if len(array) else None
-    if held is None:
+    values = array.buffers()[2] if len(array) else None
+    if values is None:
         return pa.py_buffer(b"")
-    return held.slice(offsets[array.offset], offsets[array.offset + len(array)] - offsets[array.offset])
-
-
-def _binary(offsets: pl.Series, raw: Any) -> Any:
-    where = offsets.cast(pl.Int64).rechunk().to_arrow()
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, [None, where.buffers()[1], raw])
+    first = offsets[array.offset]
+    return values.slice(first, offsets[array.offset + len(array)] - first)

@@ -1,1 +1,1 @@
-"""Metrics of the tokens that were chosen: expressions over the `tokens` table."""
+"""Metrics of the chosen tokens: expressions over the `tokens` table."""

@@ -1,12 +1,12 @@
-"""Scores of a sequence of tokens, from the logprobs of the tokens that were chosen.
+"""Scores of a sequence of tokens, from the logprobs of the chosen tokens.
 
-Polars expressions over the `tokens` table: put them in any `group_by`, `over`, `filter` or `select`. Each
-reads the rows it is given, so leave prompt tokens out with `generated()`. Leaves out everything that needs
-alternatives (`topk`, `topk_entropy`) or a join (`scores`).
+Polars expressions over the `tokens` table, for any `group_by`, `over`, `filter` or `select`. Each reads the rows that
+it is given: leave prompt tokens out with `generated()`. In the formulas, l is the logprob of a token, p = exp(l), and T
+the number of scored tokens.
 
-Nulls are logprobs the store flagged (a sentinel, -inf, above 0, missing). They are left out of every score,
-and `scored_tokens` and `unscored_tokens` say how many went in and how many did not. No scored token gives
-null: never NaN, never 0, never 1.
+Nulls are logprobs that the store flagged: a sentinel, -inf, a value above 0, or a missing one. Every score leaves them
+out; `scored_tokens` and `unscored_tokens` count the tokens with and without a logprob. Where no token is scored, a
+score is null: never NaN, 0 or 1.
 """
 
 from __future__ import annotations
@@ -15,48 +15,40 @@ import math
 
 import polars as pl
 
-from logprob_store.metrics.arguments import Column, as_column, ln_base
-
-__all__ = [
-    "confidence",
-    "joint_probability",
-    "logprob_sum",
-    "low_confidence_share",
-    "max_surprisal",
-    "mean_logprob",
-    "mean_surprisal",
-    "min_probability",
-    "perplexity",
-    "scored_tokens",
-    "unscored_tokens",
-]
+from logprob_store.metrics.arguments import Column, as_column, ln_base, ln_threshold
 
 
 def logprob_sum(column: Column = "logprob") -> pl.Expr:
-    """The sum of the logprobs, sum l: ln of the probability of the whole sequence.
+    """The sum of the logprobs: the natural logarithm of the probability of the whole sequence.
 
-    Range (-inf, 0], nats, up is better; but every token adds to it, so a longer answer scores lower: compare
-    answers of one length, or use `mean_logprob`. Needs: `logprob`. Source: the chain rule of probability.
-    Nulls are left out (the sum is then of the scored tokens only); no scored token gives null; one token, its
-    own l.
+    Formula: sum l.
+    Range: (-inf, 0], higher is better. Unit: nats. Every token adds to it, so longer answers score lower: compare
+    answers of equal length, or use `mean_logprob`.
+    Needs: `logprob`.
+    Nulls: left out, so that the sum is of the scored tokens only; no scored token gives null.
+    Source: the chain rule of probability.
+
+    Two scored tokens: -0.5 - 1.5 = -2.
 
     >>> pl.DataFrame({"logprob": [-0.5, None, -1.5]}).select(logprob_sum()).item()
     -2.0
     """
     logprob = as_column(column)
-    # polars sums nothing to 0.0, which would read as "certain"
+    # The sum of no rows is 0.0 in polars, which would mean "certain".
     return pl.when(logprob.count() > 0).then(logprob.sum()).alias("logprob_sum")
 
 
 def joint_probability(column: Column = "logprob") -> pl.Expr:
-    """The probability of the whole sequence, exp(sum l).
+    """The probability of the whole sequence.
 
-    Range [0, 1], up is better; length-biased as `logprob_sum` is: a long answer has a tiny joint probability
-    however sure each of its tokens is (below about e^-745 it is 0.0). Needs: `logprob`. Source: OpenAI
-    cookbook, "Using logprobs", section on bytes. Nulls are left out; no scored token gives null; one token,
-    its own p.
+    Formula: exp(sum l).
+    Range: [0, 1], higher is better. Unit: none. It depends on the length as `logprob_sum` does: a long answer has a
+    tiny joint probability, however sure each of its tokens is. Below about e^-745 it is 0.0.
+    Needs: `logprob`.
+    Nulls: left out; no scored token gives null.
+    Source: OpenAI cookbook, "Using logprobs", section on bytes.
 
-    Half times a quarter:
+    1/2 times 1/4:
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.25)]}).select(joint_probability()).item(), 6)
@@ -66,11 +58,15 @@ def joint_probability(column: Column = "logprob") -> pl.Expr:
 
 
 def mean_logprob(column: Column = "logprob") -> pl.Expr:
-    """The mean logprob of a token, (1/T) sum l.
+    """The mean logprob of a token.
 
-    Range (-inf, 0], nats per token, up is better. Needs: `logprob`. Source: length-normalised log-likelihood,
-    as in Wu et al. 2016 (arXiv:1609.08144) with exponent 1. Nulls are left out of sum and T; no scored token
-    gives null; one token, its own l.
+    Formula: (1/T) sum l.
+    Range: (-inf, 0], higher is better. Unit: nats per token.
+    Needs: `logprob`.
+    Nulls: left out of the sum and of T; no scored token gives null.
+    Source: length-normalised log-likelihood, as in Wu et al. 2016 (arXiv:1609.08144) with exponent 1.
+
+    The mean of -0.5 and -1.5:
 
     >>> pl.DataFrame({"logprob": [-0.5, None, -1.5]}).select(mean_logprob()).item()
     -1.0
@@ -79,11 +75,13 @@ def mean_logprob(column: Column = "logprob") -> pl.Expr:
 
 
 def confidence(column: Column = "logprob") -> pl.Expr:
-    """The length-normalised probability, exp((1/T) sum l): the geometric mean of the tokens' p.
+    """The length-normalised probability: the geometric mean of the probabilities of the tokens.
 
-    Range [0, 1], up is better; 1 / `perplexity`. It is how sure the model was of its words, which is not how
-    often it is right. Needs: `logprob`. Source: Malinin and Gales 2021 (arXiv:2002.07650), length-normalised
-    likelihood. Nulls are left out; no scored token gives null; one token, its own p.
+    Formula: exp((1/T) sum l), which is 1 / `perplexity`.
+    Range: [0, 1], higher is better. Unit: none. It says how sure the model was of its words, not how often it is right.
+    Needs: `logprob`.
+    Nulls: left out; no scored token gives null.
+    Source: Malinin and Gales 2021 (arXiv:2002.07650), length-normalised likelihood.
 
     The geometric mean of 1/2 and 1/8 is 1/4:
 
@@ -95,11 +93,15 @@ def confidence(column: Column = "logprob") -> pl.Expr:
 
 
 def perplexity(column: Column = "logprob") -> pl.Expr:
-    """The perplexity, exp(-(1/T) sum l): among how many equally likely tokens the model chose, on average.
+    """The perplexity: the number of equally likely tokens from which the model chose, on average.
 
-    Range [1, inf), down is better; 1 / `confidence`. Comparable only between models with one tokenizer.
-    Needs: `logprob`. Source: Jelinek et al. 1977; OpenAI cookbook, "Using logprobs", section on perplexity.
-    Nulls are left out; no scored token gives null; one token, 1/p.
+    Formula: exp(-(1/T) sum l), which is 1 / `confidence`.
+    Range: [1, inf), lower is better. Unit: none. Comparable only between models with the same tokenizer.
+    Needs: `logprob`.
+    Nulls: left out; no scored token gives null.
+    Source: Jelinek et al. 1977; OpenAI cookbook, "Using logprobs", section on perplexity.
+
+    1 / the geometric mean of 1/2 and 1/8:
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.125)]}).select(perplexity()).item(), 6)
@@ -109,11 +111,15 @@ def perplexity(column: Column = "logprob") -> pl.Expr:
 
 
 def min_probability(column: Column = "logprob") -> pl.Expr:
-    """The probability of the least likely token, exp(min l).
+    """The probability of the least likely token.
 
-    Range [0, 1], up is better. One bad word shows here while a long answer's mean hides it. Needs: `logprob`.
+    Formula: exp(min l).
+    Range: [0, 1], higher is better. Unit: none. One bad word shows here, where the mean of a long answer hides it.
+    Needs: `logprob`.
+    Nulls: left out; no scored token gives null.
     Source: Manakul et al. 2023 (arXiv:2303.08896), the grey-box Max(-log p), as a probability.
-    Nulls are left out; no scored token gives null; one token, its own p.
+
+    The smaller of 1/2 and 1/8:
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.125)]}).select(min_probability()).item(), 6)
@@ -123,28 +129,38 @@ def min_probability(column: Column = "logprob") -> pl.Expr:
 
 
 def max_surprisal(column: Column = "logprob", *, base: float = math.e) -> pl.Expr:
-    """The surprisal of the least likely token, -min l / ln(base).
+    """The surprisal of the least likely token.
 
-    Range [0, inf), nats (base=2: bits), down is better. Needs: `logprob`. Source: Manakul et al. 2023
-    (arXiv:2303.08896), Max(-log p). Nulls are left out; no scored token gives null; one token, its own
-    surprisal.
+    Formula: -min l / ln(base).
+    Range: [0, inf), lower is better. Unit: nats (base=2: bits).
+    Needs: `logprob`.
+    Nulls: left out; no scored token gives null.
+    Source: Manakul et al. 2023 (arXiv:2303.08896), Max(-log p).
 
-    1/8 is a surprise of three bits:
+    Raises:
+        ValueError: `base` is not above 1.
+
+    1/8 has a surprisal of three bits:
 
     >>> from math import log
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.125)]}).select(max_surprisal(base=2)).item(), 6)
     3.0
     """
-    # subtracted from 0.0 rather than negated, so that a certain token gives 0.0 and not -0.0
+    # Subtracted from 0.0, not negated, so that a certain token gives 0.0 and not -0.0.
     return (0.0 - as_column(column).min() / ln_base(base)).alias("max_surprisal")
 
 
 def mean_surprisal(column: Column = "logprob", *, base: float = math.e) -> pl.Expr:
-    """The mean surprisal of a token, -(1/T) sum l / ln(base): ln of the perplexity.
+    """The mean surprisal of a token: the logarithm of the perplexity.
 
-    Range [0, inf), nats per token (base=2: bits), down is better. Needs: `logprob`. Source: Shannon 1948;
-    Manakul et al. 2023 (arXiv:2303.08896), Avg(-log p). Nulls are left out; no scored token gives null; one
-    token, its own.
+    Formula: -(1/T) sum l / ln(base).
+    Range: [0, inf), lower is better. Unit: nats per token (base=2: bits per token).
+    Needs: `logprob`.
+    Nulls: left out; no scored token gives null.
+    Source: Shannon 1948; Manakul et al. 2023 (arXiv:2303.08896), Avg(-log p).
+
+    Raises:
+        ValueError: `base` is not above 1.
 
     The mean of one bit and three bits:
 
@@ -156,31 +172,36 @@ def mean_surprisal(column: Column = "logprob", *, base: float = math.e) -> pl.Ex
 
 
 def low_confidence_share(column: Column = "logprob", *, threshold: float = 0.5) -> pl.Expr:
-    """The share of scored tokens with p < threshold.
+    """The share of the scored tokens that have a low probability.
 
-    Range [0, 1], down is better. A p equal to the threshold is not low. Needs: `logprob`. Source: the
-    low-probability tokens of Jiang et al. 2023 (FLARE, arXiv:2305.06983), counted. Nulls count neither above
-    nor below; no scored token gives null; one token, 0 or 1.
+    Formula: (tokens with p < threshold) / T.
+    Range: [0, 1], lower is better. Unit: none.
+    Needs: `logprob`.
+    Nulls: left out of both counts; no scored token gives null.
+    Source: the low-probability tokens of FLARE, Jiang et al. 2023 (arXiv:2305.06983), counted.
 
     Raises:
         ValueError: `threshold` is not a probability above 0.
 
-    One of two scored tokens is below a half:
+    One of two scored tokens is below 1/2; a p equal to the threshold is not low:
 
     >>> from math import log
     >>> pl.DataFrame({"logprob": [log(0.5), None, log(0.25)]}).select(low_confidence_share()).item()
     0.5
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold {threshold} is not a probability above 0 and at most 1")
-    return (as_column(column) < math.log(threshold)).mean().alias("low_confidence_share")
+    return (as_column(column) < ln_threshold(threshold)).mean().alias("low_confidence_share")
 
 
 def scored_tokens(column: Column = "logprob") -> pl.Expr:
-    """How many tokens have a logprob: the T of every mean.
+    """The number of tokens with a logprob: the T of every mean.
 
-    Range [0, inf), tokens. Needs: `logprob`. Source: the data contract. Nulls are not counted; no rows give
-    0.
+    Formula: the count of l.
+    Range: [0, inf). Unit: tokens.
+    Needs: `logprob`.
+    Nulls: not counted; no rows give 0.
+    Source: the data contract.
+
+    Two of three tokens have a logprob:
 
     >>> pl.DataFrame({"logprob": [-0.5, None, -1.5]}).select(scored_tokens()).item()
     2
@@ -189,10 +210,15 @@ def scored_tokens(column: Column = "logprob") -> pl.Expr:
 
 
 def unscored_tokens(column: Column = "logprob") -> pl.Expr:
-    """How many tokens have none: flagged as sentinel, -inf, above 0 or missing, and in no score.
+    """The number of tokens without a logprob, which are in no score.
 
-    Range [0, inf), tokens, down is better. Needs: `logprob`. Source: the data contract, `schema.LogprobFlag`.
-    Only nulls are counted; no rows give 0.
+    Formula: the count of null l: what the server sent was a sentinel, -inf or above 0, or it sent nothing.
+    Range: [0, inf), lower is better. Unit: tokens.
+    Needs: `logprob`.
+    Nulls: counted; no rows give 0.
+    Source: the data contract, `schema.LogprobFlag`.
+
+    One of three tokens has no logprob:
 
     >>> pl.DataFrame({"logprob": [-0.5, None, -1.5]}).select(unscored_tokens()).item()
     1

@@ -1,7 +1,8 @@
-"""Whether a text was in the training data, as far as logprobs of the chosen tokens can tell.
+"""Scores that are higher for texts a model saw in training, from the logprobs of the chosen tokens.
 
-Polars expressions. Leaves out Min-k%++ and whatever else needs the whole vocabulary, which no API gives
-(docs/metrics.md says which), and the decision itself: a score separates texts of one kind and length at best.
+Polars expressions. Such a score at best separates texts of one kind and length; where to draw the line is not decided
+here. Min-k%++ and whatever else needs the probabilities of the whole vocabulary is left out, because no API gives
+these.
 """
 
 from __future__ import annotations
@@ -13,25 +14,29 @@ import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
 
-__all__ = ["min_k_probability", "zlib_ratio"]
-
 LOWEST_SHARE: Final = 0.2
-"""Of the tokens: what `min_k_probability` is of, unless said otherwise."""
+"""The share of the tokens that `min_k_probability` takes by default."""
 
 EXACT: Final = 1e-9
-"""0.29 * 100 is 28.999999999999996 in floating point, and floor(kT) is meant to be 29."""
+"""Added before floor(k T): 0.29 * 100 is 28.999999999999996 in floating point, and the floor has to be 29."""
 
 
 def min_k_probability(column: Column = "logprob", *, k: float = LOWEST_SHARE) -> pl.Expr:
-    """Min-K% Prob: the mean of the lowest floor(kT) logprobs, at least one.
+    """Min-K% Prob: the mean of the lowest logprobs of a text.
 
-    Range (-inf, 0], nats, up speaks for a text that was seen in training: one that was not has a few words of very low
-    probability. Needs: the `logprob` of the text's tokens (the `prompt` section of runs that scored given text).
-    Source: Shi et al. 2024 (arXiv:2310.16789). Nulls are left out and not in T; no scored token gives null; one token,
-    its own.
+    Formula: the mean of the lowest max(1, floor(k T)) logprobs.
+    Range: (-inf, 0], higher speaks for a text that was seen in training. Unit: nats per token. An unseen text has a few
+    words of very low probability.
+    Needs: the `logprob` of the tokens of a text: the `prompt` section of runs with `mode = "score"`.
+    Nulls: left out, also of T; no scored token gives null.
+    Source: Shi et al. 2024 (arXiv:2310.16789).
+
+    Args:
+        column: the logprobs.
+        k: the share of the tokens to take.
 
     Raises:
-        ValueError: `k` is not a share above 0.
+        ValueError: `k` is not above 0 and at most 1.
 
     Two fifths of five tokens are two, the lowest -4 and -3:
 
@@ -47,15 +52,18 @@ def min_k_probability(column: Column = "logprob", *, k: float = LOWEST_SHARE) ->
 
 
 def zlib_ratio(mean_logprob: Column = "mean_logprob", *, text: Column = "text") -> pl.Expr:
-    """The mean logprob over the size of the text when compressed: (1/T) sum l / len(zlib(text)).
+    """The mean logprob of a text, divided by the size of the text when compressed.
 
-    Range (-inf, 0], nats per token and byte, up speaks for a text that was seen in training: the model finds it likely
-    though it does not repeat itself. Needs: one row per text with its mean logprob, as `store.text_scores()` and
-    `store.scores()` have them. Source: Carlini et al. 2021 (arXiv:2012.07805), the ratio of log perplexity to zlib
-    entropy, there with the other sign. Compressed is the text's UTF-8 at zlib's level 6, in Python, one text after
-    another: tens of MB a second. A null in either gives null; an empty text compresses to 8 bytes.
+    Formula: (1/T) sum l / len(zlib(text)), with the text in UTF-8, compressed at level 6.
+    Range: (-inf, 0], higher speaks for a text that was seen in training: the model finds it likely, though it does not
+    repeat itself. Unit: nats per token and byte.
+    Needs: one row per text with its mean logprob, as `store.text_scores()` and `store.scores()` give them. Python
+    compresses one text after another, tens of MB a second.
+    Nulls: a null text or mean gives null. An empty text compresses to 8 bytes.
+    Source: Carlini et al. 2021 (arXiv:2012.07805), the ratio of log perplexity to zlib entropy, there with the opposite
+    sign.
 
-    "aaaaaaaa" in 11 bytes:
+    Eight letters a compress to 11 bytes, and -2.2 / 11 = -0.2:
 
     >>> texts = pl.DataFrame({"mean_logprob": [-2.2], "text": ["a" * 8]})
     >>> round(texts.select(zlib_ratio()).item(), 6)

@@ -1,24 +1,19 @@
-"""Where in an answer the model was unsure: spans of unlikely tokens, and means over a sliding window.
+"""Scores that depend on the order of tokens: runs of unlikely tokens, and means over a sliding window.
 
-Polars expressions over the `tokens` table, or over any value per token. They depend on the order of tokens and sort
-by it inside, so the order of rows and the borders of parts change nothing. Leaves out scores that know no order
-(`sequence`) and the values per token (`topk`).
-
-Order is the order in which a model writes: the prompt, its reasoning, then content, refusal and tool calls, each by
-`position`. To keep sections apart, group by `section` too.
+Polars expressions over the `tokens` table, or over any column with one value per token. They sort the tokens
+themselves, so that neither the order of rows nor the borders of parts matters. The order is the one in which a model
+writes: the prompt, then the reasoning, then content, refusal and tool calls, each section by `position`. To keep
+sections apart, group by `section` as well.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Final, Literal, TypeAlias, get_args
 
 import polars as pl
 
-from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.arguments import Column, as_column, ln_threshold
 from logprob_store.schema import Section
-
-__all__ = ["group_confidence", "longest_low_confidence_span", "sliding_confidence", "written_order"]
 
 Statistic: TypeAlias = Literal["lowest", "mean", "tail", "bottom"]
 
@@ -27,16 +22,22 @@ _POSITIONS: Final = 2**32
 
 
 def written_order() -> pl.Expr:
-    """The place of a token in what was written, one ascending integer: reasoning is before content.
+    """The place of a token in what the model wrote: an ascending integer, with the reasoning before the content.
 
-    Range [0, 9 * 2**32). Sections follow one another, each by its own `position`, and between two sections the number
-    jumps. Needs: `section` and `position`. Source: the data contract, in which each section counts from 0.
+    Formula: n 2**32 + position, where n numbers the sections: prompt 0, reasoning 1, content 2, refusal 4, tool 8.
+    Between two sections the number jumps.
+    Range: [0, 9 * 2**32). Unit: none.
+    Needs: `section` and `position`.
+    Nulls: a null section or position gives null.
+    Source: the data contract, in which each section counts from 0.
+
+    A token of the reasoning comes before one of the content:
 
     >>> tokens = pl.DataFrame({"section": ["content", "reasoning"], "position": [0, 7], "token": ["4", "So"]})
     >>> tokens.sort(written_order())["token"].to_list()
     ['So', '4']
     """
-    # numbers of the enum, twice as large, leave room for reasoning right behind the prompt
+    # Twice the number of the enum: that leaves 1 free for the reasoning, right after the prompt.
     section = pl.col("section").cast(Section).to_physical().cast(pl.Int64) * 2
     place = pl.when(pl.col("section") == "reasoning").then(pl.lit(1, pl.Int64)).otherwise(section)
     return (place * _POSITIONS + pl.col("position").cast(pl.Int64)).alias("written_order")
@@ -45,17 +46,20 @@ def written_order() -> pl.Expr:
 def longest_low_confidence_span(
     column: Column = "logprob", *, threshold: float = 0.5, order: Column | None = None
 ) -> pl.Expr:
-    """The most tokens in a row with p < threshold.
+    """The length of the longest run of tokens that all have a low probability.
 
-    Range [0, T], tokens, down is better. A p equal to the threshold is not low. An unscored token ends a span, for
-    nobody knows it to be low, and so does a gap in `order`: the end of a section, or rows that were filtered out.
-    Needs: `logprob`, `section`, `position`; or any `order` of integers that count up by one. Source: the spans that
-    FLARE asks about again, Jiang et al. 2023 (arXiv:2305.06983), measured. No scored token gives null.
+    Formula: the most consecutive tokens with p < threshold.
+    Range: [0, T], lower is better. Unit: tokens. A gap in `order` ends a run: the end of a section, or rows that were
+    filtered out.
+    Needs: `logprob`, `section` and `position`; or `logprob` and any `order` of integers that count up by one.
+    Nulls: an unscored token ends a run, because it is not known to be low; no scored token gives null.
+    Source: the spans that FLARE generates again, Jiang et al. 2023 (arXiv:2305.06983), measured.
 
     Raises:
         ValueError: `threshold` is not a probability above 0.
 
-    Four tokens below a half, of which an unscored one parts two and one:
+    An unscored token divides three low tokens into a run of two and a run of one. A p equal to the threshold is not
+    low.
 
     >>> from math import log
     >>> p = [log(0.9), log(0.2), log(0.2), None, log(0.2)]
@@ -63,14 +67,12 @@ def longest_low_confidence_span(
     >>> tokens.select(longest_low_confidence_span()).item()
     2
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold {threshold} is not a probability above 0 and at most 1")
     logprob, place = as_column(column), _order(order)
     ordered = place.sort()
-    low = (logprob < math.log(threshold)).fill_null(value=False).sort_by(place)
+    low = (logprob < ln_threshold(threshold)).fill_null(value=False).sort_by(place)
     row = pl.int_range(pl.len(), dtype=pl.Int64)
     gap = (ordered.diff() != 1).fill_null(value=False)
-    # The last row that is outside of the span: one that is not low, or the one before a gap.
+    # The last row outside the run: a row that is not low, or the one before a gap.
     outside = pl.when(~low).then(row).when(gap).then(row - 1).otherwise(-1)
     longest = (row - outside.cum_max()).max().cast(pl.UInt32)
     return pl.when(logprob.count() > 0).then(longest).alias("longest_low_confidence_span")
@@ -79,18 +81,27 @@ def longest_low_confidence_span(
 def sliding_confidence(
     column: Column = "logprob", *, window: int, statistic: Statistic = "lowest", order: Column | None = None
 ) -> pl.Expr:
-    """The confidence, exp(mean l), of windows of `window` scored tokens in a row.
+    """The confidence of windows of consecutive scored tokens, as one number.
 
-    `lowest`: of the least sure window; `bottom`: the mean of the least sure tenth of windows (at least one); `mean`:
-    the mean of all; `tail`: of the last window alone, where an answer ends. An answer shorter than the window is one
-    window. Range [0, 1], up is better. Needs: `logprob`, `section`, `position`. Source: DeepConf's group confidence,
-    Fu et al. 2025 (arXiv:2508.15260), over the chosen tokens; `group_confidence` has it over the alternatives, as
-    published. Nulls are left out, and the window reaches over them; no scored token gives null.
+    Formula: exp((1/window) sum l) of each window; `statistic` makes one number of them:
+
+    - `lowest`: the least sure window
+    - `bottom`: the mean of the least sure tenth of the windows, at least one
+    - `mean`: the mean of all windows
+    - `tail`: the last window, where an answer ends
+
+    An answer shorter than the window is one window.
+
+    Range: [0, 1], higher is better. Unit: none.
+    Needs: `logprob`, `section` and `position`; or `logprob` and any `order`.
+    Nulls: left out, so that a window reaches over them; no scored token gives null.
+    Source: the group confidence of DeepConf, Fu et al. 2025 (arXiv:2508.15260), here of the chosen tokens;
+    `group_confidence` is the published form, of the alternatives.
 
     Raises:
-        ValueError: a window below 1, or an unknown statistic.
+        ValueError: `window` is below 1, or `statistic` is unknown.
 
-    1/2, 1/4 and 1 in order: the first two have a geometric mean of 0.353553 (2 ** -1.5), the last two of 1/2.
+    1/2, 1/4 and 1 in order: the geometric mean of the first two is 0.353553 (2 ** -1.5), of the last two 1/2.
 
     >>> from math import log
     >>> tokens = pl.DataFrame({"section": "content", "position": [2, 0, 1], "logprob": [0.0, log(0.5), log(0.25)]})
@@ -98,7 +109,7 @@ def sliding_confidence(
     >>> tokens.select(lowest.round(6), tail.alias("tail")).row(0)
     (0.353553, 0.5)
     """
-    # a running mean of zeros may come out a hair above 0 after a large value has left it
+    # The running mean of zeros may be slightly above 0 after a large value has left the window.
     windows = _windows(as_column(column), window, order).clip(upper_bound=0.0).exp()
     return _statistic(windows, statistic).alias("sliding_confidence")
 
@@ -106,17 +117,19 @@ def sliding_confidence(
 def group_confidence(
     column: Column = "token_confidence", *, window: int, statistic: Statistic = "lowest", order: Column | None = None
 ) -> pl.Expr:
-    """The mean of a value per token over windows of `window` tokens in a row: DeepConf's group confidence.
+    """The group confidence of DeepConf: the mean of a value per token over windows of consecutive tokens.
 
-    Over `token_confidence`, as published, in nats, [0, inf), up is surer; statistics, short answers and nulls as in
-    `sliding_confidence`. Needs: a value per token with its `section` and `position`, as grouping alternatives by
-    POSITION gives it. Source: Fu et al. 2025 (arXiv:2508.15260): `lowest` group, `bottom` 10 % group and `tail`
-    confidence, there with windows of 1024 and 2048 tokens.
+    Formula: the mean of the column over each window; `statistic` makes one number of them, as in `sliding_confidence`.
+    Range: [0, inf), higher is surer. Unit: nats, for `token_confidence`; else that of the column.
+    Needs: one value per token with its `section` and `position`, as grouping alternatives by `POSITION` gives them.
+    Nulls: left out, so that a window reaches over them; no value gives null.
+    Source: Fu et al. 2025 (arXiv:2508.15260): `lowest` is their lowest group confidence, `bottom` their bottom 10 %
+    group confidence, `tail` their tail confidence, with windows of 1024 and 2048 tokens.
 
     Raises:
-        ValueError: a window below 1, or an unknown statistic.
+        ValueError: `window` is below 1, or `statistic` is unknown.
 
-    Windows of two over 4, 2, 1, 3: 3, 1.5 and 2.
+    The windows of two over 4, 2, 1, 3 have the means 3, 1.5 and 2:
 
     >>> tokens = pl.DataFrame({"section": "content", "position": range(4), "token_confidence": [4.0, 2.0, 1.0, 3.0]})
     >>> tokens.select(group_confidence(window=2)).item()
@@ -132,11 +145,11 @@ def _order(order: Column | None) -> pl.Expr:
 
 
 def _windows(value: pl.Expr, window: int, order: Column | None) -> pl.Expr:
-    """The means of all whole windows, in order; of everything where there are fewer values than a window has."""
+    """The mean of each whole window, in order; of all values where there are fewer than a window has."""
     if window < 1:
         raise ValueError(f"window {window} is not a number of tokens: it must be at least 1")
     ordered = value.sort_by(_order(order)).drop_nulls()
-    # as a signed number: counts are not, and T - window must not wrap around
+    # Signed, because counts are unsigned and T - window must not wrap around.
     whole = (value.count().cast(pl.Int64) - window).clip(lower_bound=0) + 1
     return ordered.rolling_mean(window, min_samples=1).tail(whole)
 

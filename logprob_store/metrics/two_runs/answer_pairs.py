@@ -15,6 +15,7 @@ from logprob_store.metrics.alternatives.divergence import js_divergence, kl_dive
 from logprob_store.metrics.arguments import Column, as_column, generated
 from logprob_store.metrics.tokens import sequence
 from logprob_store.metrics.tokens.windows import written_order
+from logprob_store.token_bytes import token_bytes
 
 if TYPE_CHECKING:
     from logprob_store.metrics.engine.part_batches import Tables
@@ -209,7 +210,7 @@ def _paired_alternatives(a: Tables, b: Tables, ends: pl.DataFrame) -> pl.DataFra
         within = (pl.col("place") <= pl.col("end")).fill_null(value=True)
         # Bytes, which tell tokens apart that are shown alike, where the server sends them; as 64 bits, for the rows of
         # two runs are many, and of the few tokens of one place no two share them.
-        key = pl.coalesce("bytes", pl.col("token").cast(pl.Binary)).hash().alias("key")
+        key = token_bytes().hash().alias("key")
         none = pl.lit(None, pl.Float64).alias(f"logprob_{other}")
         shown.append(
             rows.filter(within).with_columns(key, none, pl.col("logprob").alias(f"logprob_{name}")).select(*columns)

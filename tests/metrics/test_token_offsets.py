@@ -20,7 +20,7 @@ def tokens(*rows: tuple[int, str, int, str | None, bytes | None]) -> pl.DataFram
 @settings(max_examples=40)
 @given(st.text(max_size=20), st.data())
 def test_a_text_cut_anywhere_is_whole_again(text: str, data: st.DataObject) -> None:
-    """Cut inside characters too, and with rows in any order, in either engine."""
+    """Any cut, inside characters too, and any order of rows give the text back, in both engines."""
     raw = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
     pieces = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
@@ -46,7 +46,7 @@ def test_strings_count_where_there_are_no_bytes() -> None:
 
 
 def test_sections_follow_one_another() -> None:
-    """Reasoning is before content, though the rows and the enum have it behind; a filter leaves it out."""
+    """Reasoning comes before content, though it comes later in rows and enum; a filter leaves it out."""
     frame = tokens((0, "content", 0, "4", None), (0, "reasoning", 0, "2+2=", None))
 
     assert frame.select(ls.text()).item() == "2+2=4"
@@ -55,7 +55,7 @@ def test_sections_follow_one_another() -> None:
 
 @pytest.mark.parametrize(("raw", "expected"), [(b"cut \xf0\x9f", "cut \ufffd"), (b"", "")])
 def test_an_answer_cut_within_a_character(raw: bytes, expected: str) -> None:
-    """What is no UTF-8 is one sign of replacement; nothing is the empty text."""
+    """Bytes that are not UTF-8 become one U+FFFD; no bytes are the empty text."""
     frame = tokens((0, "content", 0, "?", raw), (1, "content", 0, "x", b"x"))
     found = frame.with_columns(ls.text().over("completion_id"))
 

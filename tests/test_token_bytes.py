@@ -1,0 +1,135 @@
+r"""From a stored token to its bytes: one answer in every place, `bytes:\xf0\x9f` without bytes included."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Literal
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import logprob_store as ls
+from logprob_store.decode.anomalies import count_anomalies
+from logprob_store.decode.decoder import decode_answers
+from logprob_store.request import Answer, make_request
+from logprob_store.token_bytes import bytes_of_token, bytes_of_tokens, token_bytes
+from logprob_store.view.highlight import spans
+
+HALVES = ["bytes:\\xf0\\x9f", "bytes:\\x92\\x99"]
+"""A heart, f0 9f 92 99, as OpenAI's legacy completions spell two tokens that share it."""
+
+strings = st.one_of(
+    st.none(),
+    st.text(max_size=4),
+    st.lists(st.sampled_from(["\\xf0", "\\x9f", "\\xg0", "a", "é", " "])).map(lambda parts: "bytes:" + "".join(parts)),
+)
+tokens = st.tuples(strings, st.none() | st.binary(max_size=4))
+
+
+def frame(rows: list[tuple[str | None, bytes | None]]) -> pl.DataFrame:
+    """Token rows of one answer, all with p = 1/2."""
+    schema = {"token": pl.String, "bytes": pl.Binary}
+    where = pl.lit("r").alias("run"), pl.lit("content").alias("section"), pl.lit(0, pl.Int64).alias("completion_id")
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        *where,
+        position=pl.int_range(pl.len(), dtype=pl.Int32),
+        logprob=pl.lit(math.log(0.5)),
+        token_id=pl.lit(None, pl.Int32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("string", "raw", "expected"),
+    [
+        ("\ufffd", b"\xf0\x9f", b"\xf0\x9f"),
+        ("bytes:\\x92", b"", b""),
+        ("é", None, b"\xc3\xa9"),
+        (HALVES[0], None, b"\xf0\x9f"),
+        ("bytes: a\\xf0", None, b" a\xf0"),
+        ("bytes:é\\xf0", None, b"\xc3\xa9\xf0"),
+        ("bytes:", None, b"bytes:"),
+        ("bytes:\\xzz", None, b"bytes:\\xzz"),
+        ("a bytes:\\xf0", None, b"a bytes:\\xf0"),
+        (None, None, None),
+    ],
+)
+def test_bytes_of_a_token(string: str | None, raw: bytes | None, expected: bytes | None) -> None:
+    """Its bytes if there are any; else the bytes that its string names, or else the string's own."""
+    assert bytes_of_token(string, raw) == expected
+
+
+@given(st.lists(tokens, max_size=6))
+def test_rows_columns_and_expressions_agree(rows: list[tuple[str | None, bytes | None]]) -> None:
+    """A row at a time, a column at a time and in a query, in both engines, give the same bytes."""
+    expected = [bytes_of_token(*row) for row in rows]
+    table = frame(rows)
+
+    assert bytes_of_tokens(table["token"], table["bytes"]).to_list() == expected
+    assert table.select(token_bytes())["bytes"].to_list() == expected
+    engines: list[Literal["streaming", "in-memory"]] = ["streaming", "in-memory"]
+    for engine in engines:
+        grouped = table.lazy().group_by("run").agg(token_bytes(pl.col("token"), "bytes")).collect(engine=engine)
+        assert grouped["bytes"].explode(empty_as_null=False).to_list() == expected
+
+
+def test_a_shown_answer_has_the_character() -> None:
+    """What `logprobs show` prints for two halves without bytes is the heart, with their joint probability."""
+    (span,) = spans(frame([(half, None) for half in HALVES]))
+
+    assert (span.first, span.last, span.text) == (0, 1, "💙")
+    assert span.probability == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a💙", 0), ("a", 1)])
+def test_texts_that_differ_are_told_by_bytes(text: str, expected: int) -> None:
+    """A legacy completion whose tokens spell its text by escapes does not count as one whose text differs."""
+    listed: dict[str, Any] = {"tokens": ["a", *HALVES], "token_logprobs": [-0.5] * 3, "top_logprobs": None}
+    body = {"choices": [{"index": 0, "text": text, "logprobs": listed}]}
+    request = make_request({"logprobs": 0}, endpoint="completions", provider="p", prompt_index=0)
+    decoded = decode_answers([Answer(request, 200, {}, json.dumps(body).encode(), "api")])
+
+    assert decoded.failures == []
+    found = count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives)
+    assert found["text_differs"] == expected
+
+
+def test_a_token_without_bytes_leaves_the_others_theirs() -> None:
+    """In a section in which only some tokens have bytes, those count for these tokens."""
+    parts = [("a", None), ("\\xf0\\x9f", [0xF0, 0x9F]), ("\\x92\\x99", [0x92, 0x99])]
+    content = [{"token": token, "logprob": -0.5, "bytes": raw, "top_logprobs": []} for token, raw in parts]
+    body = {"choices": [{"index": 0, "message": {"content": "a💙"}, "logprobs": {"content": content}}]}
+    request = make_request({"logprobs": True}, endpoint="chat", provider="p", prompt_index=0)
+    decoded = decode_answers([Answer(request, 200, {}, json.dumps(body).encode(), "api")])
+
+    assert count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives)["text_differs"] == 0
+
+
+def test_labels_are_read_by_bytes() -> None:
+    """The heart is a label over both its tokens: 1/2 times 1/2."""
+    rows = frame([(half, None) for half in HALVES]).lazy()
+    found = ls.label_probabilities(rows, rows, ["💙", "x"]).collect()
+
+    assert found.filter(label="💙")["mass"].item() == pytest.approx(0.25)
+
+
+def test_a_cut_is_healed_by_bytes() -> None:
+    """After a cut within a character, the token of its first three bytes goes on beyond the cut."""
+    rows = frame([("bytes:\\xf0\\x9f\\x92", None), ("x", None)])
+    lower, _ = rows.select(ls.healing_bounds(pl.lit(b"\xf0\x9f"))).row(0)
+
+    # the first token has 1/2 and goes on; nothing else fits, and nothing is hidden
+    assert lower == pytest.approx(1.0)
+
+
+def test_runs_are_compared_by_bytes() -> None:
+    """A certain token, with bytes in one run and by its escape in the other, is one token: no divergence."""
+    row = {"prompt_id": "p", "sample_index": 0, "choice_index": 0, "completion_id": 0, "text": "?", "run": "r"}
+    completions = pl.LazyFrame([row])
+    certain = pl.lit(0.0).alias("logprob")
+    first, second = (frame([(HALVES[0], raw)]).lazy().with_columns(certain) for raw in (b"\xf0\x9f", None))
+    found = ls.compare((first, first, completions), (second, second, completions)).positions.collect()
+
+    assert found["js"].item() == pytest.approx(0.0)  # of two tokens, each certain, it would be ln 2
