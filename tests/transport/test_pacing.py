@@ -59,7 +59,7 @@ def test_the_headers_of_a_good_answer_are_heard(fault_server: Any) -> None:
     assert answer.report.tokens.limit == 60_000
     assert answer.report.used_tokens == 12  # 7 of the prompt, 5 of the answer
     assert not any("ratelimit" in name for name in answer.headers)
-    assert (pacer.budget.requests.limit, pacer.budget.tokens.limit) == (600, 60_000)
+    assert (pacer.rates.requests.limit, pacer.rates.tokens.limit) == (600, 60_000)
 
 
 @pytest.mark.parametrize("step", ["429", "500", "400", "truncated"])
@@ -72,7 +72,7 @@ def test_the_headers_of_a_bad_answer_are_heard(fault_server: Any, step: str) -> 
 
     assert isinstance(error, CallError)
     assert error.report == ServerReport(RateLimit(90, 80))
-    assert pacer.budget.requests.limit == 90
+    assert pacer.rates.requests.limit == 90
 
 
 def test_an_enforced_limit_is_met(fault_server: Any) -> None:
@@ -182,7 +182,7 @@ def test_an_outage_without_a_breaker_would_fail_prompts(port: int, fault_server:
     assert [outcome.attempts for outcome in outcomes] == [2] * 7
 
 
-def test_the_asker_has_the_verdict(fault_server: Any, tmp_path: Path) -> None:
+def test_the_asker_says_what_bound_the_run(fault_server: Any, tmp_path: Path) -> None:
     """A run at the job's own limit was bound by it."""
 
     async def main() -> Any:
@@ -192,13 +192,13 @@ def test_the_asker_has_the_verdict(fault_server: Any, tmp_path: Path) -> None:
         ):
             await asyncio.gather(*(asker.ask(_request(number)) for number in range(15)))
             asker.no_more()
-            return asker.verdict
+            return asker.bottleneck
 
     with AnswerCache(tmp_path) as cache:
-        verdict = asyncio.run(main())
+        bottleneck = asyncio.run(main())
 
-    assert verdict.bound_by == "limit"
-    assert re.match(r"bound by the server's limits, or the job's own: \d+% of the time", verdict.sentence)
+    assert bottleneck.bound_by == "limit"
+    assert re.match(r"bound by the server's limits, or the job's own: \d+% of the time", bottleneck.sentence)
 
 
 @pytest.mark.parametrize(
