@@ -23,7 +23,7 @@ from logprob_store.request import OPENAI_BASE_URL, Answer
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.body_reader import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
 from logprob_store.transport.idle_connections import RequestOverQuiet, StaleConnectionError
-from logprob_store.transport.rate_headers import read_rate_limits
+from logprob_store.transport.rate_headers import have_rate_limits, read_rate_limits
 from logprob_store.transport.redaction import Redaction
 from logprob_store.transport.refusals import error_of_status, error_said, excerpt, one_line
 from logprob_store.transport.url_and_key import check_url
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from logprob_store.transport import Transport
     from logprob_store.usage import Usage
 
-_KEPT_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
+_ANSWER_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
 _CONNECT_TIMEOUT_S: Final = 10.0
 _LONGEST_HEADER_BYTES: Final = 1 << 16
 _MOST_HEADERS: Final = 1024
@@ -138,7 +138,7 @@ async def _call(
     return Answer(
         request,
         response.status,
-        {name: redaction.text(_plain(response.headers[name])) for name in _KEPT_HEADERS if name in response.headers},
+        {name: redaction.text(_plain(response.headers[name])) for name in _ANSWER_HEADERS if name in response.headers},
         body,
         "api",
         latency_s=time.perf_counter() - started,
@@ -153,10 +153,8 @@ def _plain(value: str) -> str:
 
 
 def _report(response: aiohttp.ClientResponse) -> ServerReport | None:
-    """What the headers say about limits; most servers say nothing, and that is seen on the raw names."""
-    if any(b"ratelimit" in name.lower() for name, _ in response.raw_headers):
-        return read_rate_limits(response.headers)
-    return None
+    """What the headers of an answer report about rate limits."""
+    return read_rate_limits(response.headers) if have_rate_limits(response.raw_headers) else None
 
 
 def _with_report(error: LogprobStoreError, response: aiohttp.ClientResponse) -> LogprobStoreError:
