@@ -57,11 +57,11 @@ def test_probes_grow_rarer_up_to_ten_seconds() -> None:
     _fail(breaker, 8)
     now, waits = 0.0, []
     for _ in range(8):
-        waits.append(breaker.hold_s(now))
+        waits.append(breaker.wait_s(now))
         now += waits[-1]
         breaker.started(now)
-        assert breaker.hold_s(now + 1) == 29  # the next waits for this one, but not for ever
-        assert breaker.failed("probe", under_way=1, now=now, probe=True) is False
+        assert breaker.wait_s(now + 1) == 29  # the next waits for this one, but not for ever
+        assert breaker.failed("probe", under_way=1, now=now, is_probe=True) is False
 
     assert waits == [0.25, 0.5, 1, 2, 4, 8, 10, 10]
 
@@ -74,7 +74,7 @@ def test_it_closes_at_the_first_answer() -> None:
     breaker.answered()
 
     assert not breaker.is_open
-    assert breaker.hold_s(0.0) == 0
+    assert breaker.wait_s(0.0) == 0
 
 
 def test_waiting_ends() -> None:
@@ -82,7 +82,7 @@ def test_waiting_ends() -> None:
     breaker = Breaker(10)
     _fail(breaker, 8)
 
-    assert breaker.hold_s(10.0) == 0
+    assert breaker.wait_s(10.0) == 0
     assert all(_fail(breaker, 50, at=11.0))
     assert not breaker.is_open
 
@@ -99,6 +99,6 @@ def test_a_probe_that_ended_without_an_outcome_does_not_hold_up_the_next(probe: 
     if probe:
         breaker.started(0.25)
 
-    breaker.withdrawn(0.3)
+    breaker.abandoned(0.3)
 
-    assert breaker.hold_s(0.3) < 0.26
+    assert breaker.wait_s(0.3) < 0.26

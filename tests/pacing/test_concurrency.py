@@ -77,7 +77,7 @@ def test_a_failing_server_pauses_growth_and_cuts_nothing() -> None:
     allowed = Concurrency(100)
     _answers(allowed, 31, in_use=32, at=5.0)
 
-    allowed.troubled()
+    allowed.server_failed()
     _answers(allowed, 31, in_use=32, at=5.0)
     assert allowed.limit == 32
     _answers(allowed, 1, in_use=32, at=5.0)
@@ -96,14 +96,14 @@ def test_it_never_falls_below_one() -> None:
 def test_what_the_server_s_own_limit_needs_is_taken_at_once() -> None:
     """During slow start only: after a cut the server has shown that it takes less."""
     allowed = Concurrency(1000)
-    allowed.needs(300)
+    allowed.raise_to(300)
     assert allowed.limit == 300
-    allowed.needs(200)
+    allowed.raise_to(200)
     assert allowed.limit == 300
-    allowed.needs(3000)
+    allowed.raise_to(3000)
     assert allowed.limit == 1000
 
     allowed.refused(0.0, 0.0)
-    allowed.needs(1000)
+    allowed.raise_to(1000)
 
     assert allowed.limit == 800

@@ -59,7 +59,7 @@ def test_the_headers_of_a_good_answer_are_heard(fault_server: Any) -> None:
     assert answer.report.tokens.limit == 60_000
     assert answer.report.used_tokens == 12  # 7 of the prompt, 5 of the answer
     assert not any("ratelimit" in name for name in answer.headers)
-    assert (pacer.rates.requests.limit, pacer.rates.tokens.limit) == (600, 60_000)
+    assert (pacer.rates.requests.per_minute, pacer.rates.tokens.per_minute) == (600, 60_000)
 
 
 @pytest.mark.parametrize("step", ["429", "500", "400", "truncated"])
@@ -72,7 +72,7 @@ def test_the_headers_of_a_bad_answer_are_heard(fault_server: Any, step: str) -> 
 
     assert isinstance(error, CallError)
     assert error.report == ServerReport(RateLimit(90, 80))
-    assert pacer.rates.requests.limit == 90
+    assert pacer.rates.requests.per_minute == 90
 
 
 def test_an_enforced_limit_is_met(fault_server: Any) -> None:
