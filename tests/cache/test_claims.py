@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from logprob_store.cache import claims
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.cache.claims import Claims
 from logprob_store.errors import CacheError, CallError
@@ -30,10 +29,8 @@ OTHER = "cd" * 32
 _HOLDER = """
     import sys
     from pathlib import Path
-    from logprob_store.cache import claims
-    if sys.argv[3] == "posix":
-        claims._OF_OPEN_FILE = None
-    held = claims.Claims(Path(sys.argv[1]))
+    from logprob_store.cache.claims import Claims
+    held = Claims(Path(sys.argv[1]), open_file_locks=sys.argv[3] != "posix")
     print(held.take(sys.argv[2]), flush=True)
     sys.stdin.read()
 """
@@ -60,13 +57,11 @@ def holder(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 @pytest.mark.parametrize("locks", ["of open files", "posix"])
 def test_a_claim_of_another_process_ends_with_it(
-    tmp_path: Path, holder: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch, locks: str
+    tmp_path: Path, holder: Callable[..., subprocess.Popen[str]], locks: str
 ) -> None:
     """Killed with -9 it has let go of its key; other keys were free all the time."""
-    if locks == "posix":
-        monkeypatch.setattr(claims, "_OF_OPEN_FILE", None)
     process = holder(locks)
-    mine = Claims(tmp_path)
+    mine = Claims(tmp_path, open_file_locks=locks != "posix")
 
     assert (mine.take(KEY), mine.take(OTHER)) == (False, True)
     process.kill()
