@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _TOO_LONG_IN_A_ROW: Final = 3
 """Waits beyond the patience, without an answer between them, that stop the run."""
 _REFUSALS_OF_A_LIMIT: Final = 8
-"""From so many refusals in a row there is a limit, whatever the headers say: they do not report all limits."""
+"""Refusals in a row that show a limit, whatever the headers report: they do not report every limit."""
 
 _NEWEST_SHARE: Final = 0.05
 """Weight of the newest value in a running average."""

@@ -46,7 +46,8 @@ class PerMinuteLimit:
     are not spread over such a limit; once it is used up, there is a pause.
 
     `per_minute` is the limit that holds now, None if there is none. `capacity` is the most that one call may cost: also
-    the size of a limit for longer than a minute. `burst_s` is how many seconds' worth of calls may start together.
+    the size of a limit for longer than a minute. `exceeds_a_minute` says whether the server's limit is such a one.
+    `burst_s` is how many seconds' worth of calls may start together.
 
     Args:
         per_minute: the job's own limit.
@@ -62,17 +63,12 @@ class PerMinuteLimit:
         self.burst_s = _BURST_S
         self._of_job = per_minute
         self._of_server: float | None = None
-        self._exceeds_a_minute = False
+        self.exceeds_a_minute = False
         self._next_start = 0.0
         self._credit_s = 0.0
         self._catch_up_s = 0.0
         self._ledger: dict[int, float] = {}  # quarter of a second to the cost of the calls started in it
         self._sum = 0.0
-
-    @property
-    def exceeds_a_minute(self) -> bool:
-        """Whether the server's limit is for longer than a minute."""
-        return self._exceeds_a_minute
 
     def wait_s(self, now: float, cost: float) -> float:
         """Seconds until a call of this cost may start; one above the whole limit waits until the ledger is empty."""
@@ -135,9 +131,9 @@ class PerMinuteLimit:
         """Take over the limit that the server reports."""
         limit, remaining, reset_s = reported
         exceeds_a_minute = bool(remaining) and reset_s is not None and reset_s > _LONGEST_MINUTE_S
-        if limit is None or (limit == self._of_server and (self._exceeds_a_minute or not exceeds_a_minute)):
+        if limit is None or (limit == self._of_server and (self.exceeds_a_minute or not exceeds_a_minute)):
             return
-        self._of_server, self._exceeds_a_minute = limit, exceeds_a_minute
+        self._of_server, self.exceeds_a_minute = limit, exceeds_a_minute
         per_minute = _smaller(self._of_job, None if exceeds_a_minute else limit)
         self.capacity = _smaller(self._of_job, limit)
         if per_minute != self.per_minute:
@@ -146,7 +142,7 @@ class PerMinuteLimit:
             self.per_minute = per_minute
 
     def set_burst(self, burst_s: float) -> None:
-        """Let so many seconds' worth of calls start together, between 5 and 20 ms, and give up what was to catch up."""
+        """Set how many seconds' worth of calls may start together, from 5 to 20 ms, and catch up no lost time."""
         self.burst_s = min(_BURST_S, max(_SMALLEST_BURST_S, burst_s))
         self._catch_up_s = 0.0
 
@@ -182,11 +178,11 @@ class RateLimits:
         self._burst_set_at = -_BURST_RECOVERY_S
 
     def wait_s(self, now: float, tokens: float) -> float:
-        """Seconds until a call of so many tokens may start."""
+        """Seconds until a call that takes `tokens` may start."""
         return max(self.paused_until - now, self.requests.wait_s(now, 1), self.tokens.wait_s(now, tokens), 0.0)
 
     def take(self, now: float, tokens: float, *, waited: bool = False) -> None:
-        """Count the start of a call of so many tokens."""
+        """Count the start of a call that takes `tokens`."""
         self.requests.take(now, 1, waited=waited)
         self.tokens.take(now, tokens, waited=waited)
         if self.requests.burst_s < _BURST_S and now - self._burst_set_at > _BURST_RECOVERY_S:
@@ -215,7 +211,7 @@ class RateLimits:
         return pause_s
 
     def pause(self, seconds: float, now: float, *, why: str = "retry_after") -> None:
-        """Let nothing start for so long, unless that exceeds the patience."""
+        """Let nothing start for `seconds`, unless that exceeds the patience."""
         if seconds <= self._patience_s:
             # Every call under way may report the same pause: log only what begins it or adds a second to it.
             if now + seconds - max(self.paused_until, now) >= _SHORTEST_LOGGED_PAUSE_S:
@@ -223,7 +219,7 @@ class RateLimits:
             self.paused_until = max(self.paused_until, now + seconds)
 
     def delay(self, seconds: float, now: float) -> None:
-        """Let nothing start for so long after the end of any present pause."""
+        """Let nothing start for `seconds` more, after the present pause if there is one."""
         self.paused_until = min(max(self.paused_until, now) + seconds, now + self._patience_s)
 
     def refused(self, started_at: float, now: float) -> None:

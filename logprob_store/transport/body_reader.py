@@ -100,9 +100,9 @@ class BodyReader:
 
 
 def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, Callable[[int], bytes] | None]:
-    """The first `most` inflated bytes of a body, and a function that inflates the rest, up to so many bytes.
+    """The first `most` inflated bytes of a body, and a function that inflates up to a number of further bytes.
 
-    At the end of the body there is None in place of the function.
+    If the body has no further bytes, there is None in place of the function.
 
     A body that is not compressed is returned as it is, whatever its header says: it was paid for, and may be an answer.
     """
