@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""Every error that this package raises on purpose.
 
     LogprobStoreError
     ├── InputError                 what the user gave is wrong (exit code 2)
@@ -14,15 +14,15 @@
     │       ├── RunChangedError    the same run name, another job
     │       ├── RunLockedError     another process writes this run
     │       └── SchemaVersionError
-    ├── DiskError                  the cache or the store cannot be written now: the run can be continued (exit code 4)
+    ├── DiskError                  the cache or the store cannot be written now; the run can be continued (exit code 4)
     ├── PromptError                one prompt cannot be asked: a failure row
     ├── CallError                  one call got no usable answer: a failure row
-    │   ├── RetryableError         worth asking again
+    │   ├── RetryableError         another call may succeed
     │   └── ReplayMissError        no recording for this request
-    ├── DecodeError                an answer that does not hold what was asked for: a failure row
-    └── StopRunError               asking further would be of no use (exit code 4)
+    ├── DecodeError                an answer without what was asked for: a failure row
+    └── StopRunError               further calls would be useless; the run can be continued (exit code 4)
 
-A class's constructor owns its message: what is wrong, where, and what to do.
+Messages say what is wrong, where, and what to do; the constructors of some classes write them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class LogprobStoreError(Exception):
-    """The root: catch this to catch everything this package raises on purpose."""
+    """The base class: catch this to catch everything that this package raises on purpose."""
 
 
 class InputError(LogprobStoreError):
@@ -62,7 +62,7 @@ class CacheError(InputError):
 
 
 class LabelsCollideError(InputError):
-    """Labels share a beginning, and the answer did not go that way, so nobody knows whose its probability is."""
+    """Labels share a beginning that the answer did not take, so its probability cannot be assigned to one label."""
 
     def __init__(self, labels: str, text: str, weight: float, where: str) -> None:
         super().__init__(
@@ -73,7 +73,7 @@ class LabelsCollideError(InputError):
 
 
 class StoreError(InputError):
-    """A store is not what the call expected."""
+    """A store cannot be used as asked."""
 
 
 class StoreNotFoundError(StoreError):
@@ -92,7 +92,7 @@ class RunNotFoundError(StoreError):
 
 
 class RunChangedError(StoreError):
-    """The run exists, made by a different job or from different prompts."""
+    """The run exists, but was made by a different job or from different prompts."""
 
     def __init__(self, run: str, differences: list[str]) -> None:
         self.differences = differences
@@ -125,7 +125,7 @@ class SchemaVersionError(StoreError):
 
 
 class DiskError(LogprobStoreError):
-    """The disk is full, read-only or failing; what was committed stays whole and the run can be continued."""
+    """The disk is full, read-only or failing; what was committed stays, and the run can be continued."""
 
     def __init__(self, what: str, path: object, cause: object) -> None:
         super().__init__(
@@ -147,11 +147,11 @@ class CallError(LogprobStoreError):
 
     Args:
         message: what happened, in the server's words where there are any.
-        error_type: the class of the failure, a column of `failures`.
+        error_type: the failure's class, one of `failures.FAILURES`; a column of the table `failures`.
         status: the HTTP status, if an answer came.
-        maybe_billed: the request was sent and its answer was lost.
+        maybe_billed: whether the request may have been billed though its answer was lost.
 
-    `attempts` is the number of calls made, `report` what the answer said about the server's limits.
+    `attempts` is the number of calls made; `report` is what the answer reported about rate limits.
     """
 
     def __init__(
@@ -171,14 +171,14 @@ class CallError(LogprobStoreError):
 
 
 class RetryableError(CallError):
-    """A call that may succeed when asked again.
+    """A call that may succeed when it is made again.
 
     Args:
-        message: what happened.
-        error_type: the class of the failure.
-        status: the HTTP status, if an answer came.
-        retry_after_s: seconds the server asked to wait, or None when it did not say.
-        maybe_billed: the request was sent and its answer was lost.
+        message: see `CallError`.
+        error_type: see `CallError`.
+        status: see `CallError`.
+        retry_after_s: seconds that the server asked to wait; None if it did not say.
+        maybe_billed: see `CallError`.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class RetryableError(CallError):
 
 
 class ReplayMissError(CallError):
-    """No recording answers this request; the nearest one and what differs are named."""
+    """No recording answers this request; the message names the nearest recording and what differs."""
 
     def __init__(self, key: str, fixtures: object, nearest: str | None, differences: list[str]) -> None:
         self.key = key
@@ -212,11 +212,11 @@ class ReplayMissError(CallError):
 
 
 class DecodeError(LogprobStoreError):
-    """An answer does not hold what was asked for; it becomes a failure row, its bytes stay in the cache.
+    """An answer without what was asked for; it becomes a failure row, and its bytes stay in the cache.
 
     Args:
         message: what is wrong, with the JSON path of the place.
-        error_type: `malformed_answer`, `no_logprobs`, `echo_ignored` or `error_body`.
+        error_type: the failure's class, one of `failures.FAILURES`.
     """
 
     def __init__(self, message: str, *, error_type: str = "malformed_answer") -> None:
@@ -225,12 +225,12 @@ class DecodeError(LogprobStoreError):
 
 
 class StopRunError(LogprobStoreError):
-    """Asking further would be of no use: the run stops, keeps what it has, and can be continued.
+    """Further calls would be useless: the run stops, keeps what it has, and can be continued.
 
     Args:
         message: why, and what to do.
-        reason: the class in `failures`: `quota`, `authentication`, `logprobs_refused`, ...
-        status: the HTTP status that said so.
+        reason: the failure's class, one of `failures.FAILURES`.
+        status: the HTTP status, if an answer is the reason.
     """
 
     def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:

@@ -1,10 +1,9 @@
-"""What a run says while it goes: events, each with a name and fields, and their form as JSON lines.
+"""The events that a run logs, and their form as lines of JSON.
 
-Holds the list of events, the one way to log one, and the formatter that writes a line of JSON for each. Leaves out
-where they come from, and the configuring of logging, which only the command line does. Events are ordinary records of
-`logging`, below the logger `logprob_store`: a record's `event` is the name and its `fields` a dict.
+Events are ordinary records of `logging` below the logger `logprob_store`: a record's `event` is the name, and its
+`fields` is a dict. Only the command line configures logging (`logprob_store.cli.logs`).
 
-No event holds a prompt, an answer or a key. A message may quote the start of what a server said about an error.
+No event has a prompt, an answer or a key in it. A message may quote the start of an error that a server sent.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Event(NamedTuple):
-    """What an event means: its level, the names of its fields, and when it is logged."""
+    """An event's level, the names of its fields, and when it is logged."""
 
     level: int
     fields: tuple[str, ...]
@@ -82,19 +81,19 @@ EVENTS: Final = {
     ),
     "error": Event(_ERROR, ("exit_code",), "the command ends with an error; a bug adds its `traceback`"),
 }  # fmt: skip
-"""Every event there is. Names and fields stay; more of both may come."""
+"""All events by name, as in docs/reliability.md. Later versions may add events and fields, but remove none."""
 
 
 def emit(log: logging.Logger, event: str, message: str, *args: object, level: int | None = None, **fields: Any) -> None:
     """Log an event of `EVENTS`.
 
     Args:
-        log: the logger of the module where it happens.
-        event: its name.
-        message: for people, with `args` in it as `logging` puts them.
-        args: see `message`.
-        level: instead of the event's own.
-        fields: what the event says to machines.
+        log: the logger of the calling module.
+        event: the event's name.
+        message: text for people, a format string of `logging`.
+        args: the values that `message` formats.
+        level: replaces the event's level.
+        fields: the event's fields, for machines.
     """
     number = EVENTS[event].level if level is None else level
     if log.isEnabledFor(number):
@@ -121,11 +120,11 @@ def emit_prompt_failed(
 
 
 class JsonLines(logging.Formatter):
-    r"""Writes each record as one line of JSON in ASCII: `ts` (UTC), `level`, `event`, `message`, and the fields.
+    r"""Formats each record as one line of JSON in ASCII: `ts` (UTC), `level`, `event`, `message`, and the fields.
 
-    What others log gets the event `log` and its `logger`. The standard library's encoder, as it escapes everything that
-    a terminal could obey and everything that is no valid Unicode; msgspec leaves C1 controls and bidirectional
-    overrides as they are, and refuses lone surrogates.
+    A record of another library has the event `log` and a field `logger`. The encoder is the standard library's, which
+    escapes all control characters and lone surrogates; msgspec leaves C1 controls and bidirectional overrides as they
+    are, and refuses lone surrogates.
 
     >>> record = logging.LogRecord("x", logging.WARNING, "", 0, "got %s", ("\x1b[31m",), None)
     >>> record.created = 0.0
@@ -134,7 +133,7 @@ class JsonLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, without its end."""
+        """The line of a record, without a line break."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         event = getattr(record, "event", None)
         line: dict[str, Any] = {
@@ -146,13 +145,13 @@ class JsonLines(logging.Formatter):
         line |= {"logger": record.name} if event is None else getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps({name: _plain(value) for name, value in line.items()}, default=str)
+        return json.dumps({name: _json_value(value) for name, value in line.items()}, default=str)
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no infinity; what is measured is told to the millisecond or the millionth of a dollar."""
+def _json_value(value: Any) -> Any:
+    """A value as JSON: floats rounded to six decimals, and null for infinity and NaN, which JSON lacks."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: _json_value(item) for name, item in value.items()}
     return value

@@ -1,8 +1,10 @@
-"""The classes of failure: what each means, and what follows from it, in one table.
+"""The classes of failure in one table: what each means, and what follows from it.
 
-Holds `FAILURES`, and `classify`, which finds the class of an HTTP answer: by its structured code first, by its status
-second, by its words only where servers have no code for it. Leaves out the doing: `retry` repeats, `session` stops,
-`pacing` waits and cuts. `docs/reliability.md` shows this table, and a test keeps the two equal.
+`classify` finds the class of an HTTP answer: by its structured code first, then by its status, and by its words only
+where servers have no code. The table is acted on elsewhere: `run.retry` repeats calls, `run.session` stops the run,
+`pacing.outcomes` adjusts the pace of other calls, `spending.budget` counts what may be billed.
+
+A new class is one entry in `_CLASSES`. `docs/reliability.md` shows `failures_table()`; a test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -19,17 +21,18 @@ class FailureClass:
     """One class of failure.
 
     Args:
-        name: the `error_type` of failure rows, the `reason` of a stop.
+        name: the `error_type` of failure rows, and the `reason` of a stop.
         means: what happened.
-        then: `again` (repeated, then a failure row), `row` (a failure row at once) or `stop` (the run stops, and can be
-            continued).
-        pace: `limit`: wait as long as the server says, else cut concurrency. `outage`: no growth, and in a row they
-            open the breaker. Empty: the server is alive.
-        billed: whether the call may have cost: `no`, `maybe`, `yes`.
-        ask_anew: the bad answer lies in the cache; when the call is made again, the server has to be asked.
-        advice: of a class that stops the run, what to say and do; `{where}` stands for the server's words.
-        statuses: HTTP statuses that mean it.
-        codes: structured codes (`error.code`) that mean it, whatever the status.
+        then: what follows for this call: `again` (repeated; a failure row once the attempts are used up), `row` (a
+            failure row at once) or `stop` (the run stops and can be continued).
+        pace: what follows for other calls: `limit` (they wait as long as the server says; if it says nothing,
+            concurrency is cut), `outage` (concurrency does not grow; many in a row open the breaker) or nothing.
+        billed: whether the call may have cost money: `no`, `maybe`, `yes`.
+        ask_anew: whether the bad answer is in the cache, so that a repeated call has to go to the server.
+        advice: the message of a stop, with what to do; `{where}` is replaced by the server's words. Needed where an
+            answer's status or code can stop the run.
+        statuses: HTTP statuses of this class.
+        codes: structured codes (`error.code`) of this class, whatever the status.
     """
 
     name: str
@@ -152,9 +155,9 @@ FAILURES: Final[Mapping[str, FailureClass]] = {kind.name: kind for kind in _CLAS
 _BY_CODE: Final = {code: kind for kind in _CLASSES for code in kind.codes}
 _BY_STATUS: Final = {status: kind for kind in _CLASSES for status in kind.statuses}
 
-_TOO_LARGE: Final = 413
-_RATE_LIMIT: Final = 429
-_REFUSALS_OF_LOGPROBS: Final = (
+_CONTENT_TOO_LARGE: Final = 413
+_TOO_MANY_REQUESTS: Final = 429
+_LOGPROBS_REFUSED_WORDS: Final = (
     "not allowed to request logprobs",
     "does not support the 'logprobs'",
     "does not support logprobs",
@@ -167,13 +170,14 @@ _REFUSALS_OF_LOGPROBS: Final = (
 
 
 def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
-    """The class of an answer with an error.
+    """The class of an error answer.
 
-    Words decide nothing that a code can: one service says "insufficient_quota" of a limit that passes.
+    A code, where there is one, takes precedence over words: one service writes "insufficient_quota" about a limit that
+    passes.
 
     Args:
         status: the HTTP status.
-        said: the body's `error`.
+        said: the `error` object of the body.
 
     >>> classify(429, {"code": "insufficient_quota"}).name, classify(429, {"type": "insufficient_quota"}).name
     ('quota', 'rate_limit')
@@ -184,21 +188,21 @@ def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
         return FAILURES["logprobs_refused"]
     if _is_too_large(status, said):
         return FAILURES["over_limit"]
-    within = said.get("innererror")  # where Azure says which of its filters it was
-    codes = [said.get("code"), within.get("code") if isinstance(within, dict) else None]
+    inner = said.get("innererror")  # Azure names the content filter here
+    codes = [said.get("code"), inner.get("code") if isinstance(inner, dict) else None]
     by_code = next((_BY_CODE[code] for code in codes if isinstance(code, str) and code in _BY_CODE), None)
     return by_code or _BY_STATUS.get(status) or FAILURES["invalid_request"]
 
 
 def _is_too_large(status: int, said: Mapping[str, Any]) -> bool:
-    """Refused like a rate limit, but waiting would not help: the one request is above the whole limit."""
-    if status == _TOO_LARGE:
+    """Whether one request is above the whole limit: it is refused like a rate limit, but waiting would not help."""
+    if status == _CONTENT_TOO_LARGE:
         return said.get("code") == "rate_limit_exceeded"
-    return status == _RATE_LIMIT and str(said.get("message") or "").lower().startswith("request too large")
+    return status == _TOO_MANY_REQUESTS and str(said.get("message") or "").lower().startswith("request too large")
 
 
 def refuses_logprobs(said: Mapping[str, Any]) -> bool:
-    """Whether an error body says that this model gives no logprobs.
+    """Whether the `error` object of a body says that this model gives no logprobs.
 
     >>> refuses_logprobs({"code": "unsupported_parameter", "param": "logprobs"})
     True
@@ -208,15 +212,15 @@ def refuses_logprobs(said: Mapping[str, Any]) -> bool:
     if said.get("code") in ("unsupported_parameter", "unsupported_value"):
         return said.get("param") in ("logprobs", "top_logprobs")
     message = str(said.get("message") or "").lower()
-    return any(words in message for words in _REFUSALS_OF_LOGPROBS)
+    return any(words in message for words in _LOGPROBS_REFUSED_WORDS)
 
 
-_THEN: Final = {
+_THEN_TEXT: Final = {
     "again": "tried again, then a failure row",
     "row": "a failure row at once",
     "stop": "the run stops (exit code 4) and can be continued",
 }
-_PACE: Final = {
+_PACE_TEXT: Final = {
     "": "",
     "limit": "all calls wait as long as the server says; if it says nothing, fewer at once",
     "outage": "no growth; many in a row: one call at a time until one succeeds",
@@ -224,7 +228,7 @@ _PACE: Final = {
 
 
 def failures_table() -> str:
-    """The classes as a Markdown table."""
+    """The classes as a Markdown table, for docs/reliability.md."""
     lines = ["| class | what happened | then | the other calls | billed |", "|---|---|---|---|---|"]
     for kind in _CLASSES:
         known = [str(status) for status in sorted(kind.statuses) if status < 500] + [  # noqa: PLR2004  the rest is one word
@@ -232,5 +236,6 @@ def failures_table() -> str:
             *(f"`{code}`" for code in sorted(kind.codes)),
         ]
         means = f"{kind.means} ({', '.join(known)})" if known else kind.means
-        lines.append(f"| `{kind.name}` | {means} | {_THEN[kind.then]} | {_PACE[kind.pace]} | {kind.billed} |")
+        cells = (f"`{kind.name}`", means, _THEN_TEXT[kind.then], _PACE_TEXT[kind.pace], kind.billed)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

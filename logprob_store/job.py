@@ -1,9 +1,7 @@
-"""The job file: what is asked, of whom, and where the answers go.
+"""The job file: prompts, model, limits, and where the answers go.
 
-Holds the validated shape of a job file, and what of it identifies a run. Leaves out reading the environment (an
-API key is the command line's business) and everything that runs.
-
-Paths are relative to the job file, never to the working directory: a scheduler starts jobs anywhere.
+Paths are relative to the job file, not to the working directory, because a scheduler may start jobs anywhere. API keys
+are not part of a job: the command line reads them from the environment.
 """
 
 from __future__ import annotations
@@ -25,8 +23,8 @@ from logprob_store.spending.request_tokens import MAXIMA, most_output
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_WHERE_ASKED = {"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment"}
-"""What `identity` sums up as one name, or what is no part of it."""
+_SERVICE_FIELDS = {"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment"}
+"""Fields that `Job.identity` replaces by the service's one name, or leaves out."""
 
 _FORBIDDEN_PARAMS = {
     "model": "set model.name",
@@ -42,7 +40,7 @@ class _Section(BaseModel):
 
 
 class PromptsSection(_Section):
-    """Where the prompts are and which columns make them."""
+    """The file of the prompts, and the columns that they are made from."""
 
     path: str = Field(min_length=1)
     id: str | None = None
@@ -66,7 +64,7 @@ class PromptsSection(_Section):
 
 
 class ModelSection(_Section):
-    """What is asked of which model."""
+    """The model, its service, and the parameters of each request."""
 
     endpoint: Literal["chat", "completions", "responses"] = "chat"
     mode: Literal["generate", "score"] = "generate"
@@ -116,12 +114,12 @@ class ModelSection(_Section):
 
     @property
     def deployment(self) -> str | None:
-        """The Azure deployment that is asked, the model's name by default; None where the job is not for Azure."""
+        """The Azure deployment, by default the model's name; None if the job is not for Azure."""
         return None if self.azure_api_version is None else self.azure_deployment or self.name
 
     @property
     def identity(self) -> str:
-        """What stands for the service in request keys: `provider`, else the base URL without credentials."""
+        """The service in request keys: `provider`, else the base URL without credentials."""
         if self.provider is not None:
             return self.provider
         service = provider_of(self.base_url or OPENAI_BASE_URL)
@@ -129,7 +127,7 @@ class ModelSection(_Section):
 
 
 class LimitsSection(_Section):
-    """How hard the server may be pressed, and for how long one prompt is tried."""
+    """Calls at once and per minute, attempts and times of one prompt, and ceilings of a run."""
 
     concurrency: int = Field(default=64, ge=1, le=10_000)
     requests_per_minute: float | None = Field(default=None, gt=0)
@@ -144,7 +142,7 @@ class LimitsSection(_Section):
 
     @property
     def ceilings(self) -> Ceilings:
-        """What a run may spend at most."""
+        """The most that a run may spend."""
         return Ceilings(self.max_cost_usd, self.max_requests, self.max_tokens)
 
 
@@ -165,7 +163,7 @@ class PricesSection(_Section):
 
     @property
     def prices(self) -> Prices | None:
-        """The prices, None where none are given."""
+        """The prices; None if none are given."""
         if self.input_usd_per_million_tokens is None or self.output_usd_per_million_tokens is None:
             return None
         return Prices(
@@ -176,21 +174,21 @@ class PricesSection(_Section):
 
 
 class CacheSection(_Section):
-    """Where raw answers are kept before anything parses them."""
+    """The folder of raw answers, and whether they are reused."""
 
     path: str = ".logprobs/cache"
     mode: Literal["reuse", "refresh", "off"] = "reuse"
 
 
 class TransportSection(_Section):
-    """How answers are obtained."""
+    """Whether a server is asked, or recordings are replayed."""
 
     kind: Literal["live", "replay"] = "live"
     fixtures: str | None = None
 
 
 class StoreSection(_Section):
-    """Where the tables go, and how many bytes of raw answers make a part."""
+    """The folder of the tables, and how many bytes of raw answers make a part."""
 
     path: str = Field(min_length=1)
     part_bytes: int = Field(default=32 << 20, ge=1)
@@ -199,7 +197,7 @@ class StoreSection(_Section):
 class Job(_Section):
     """A whole job file.
 
-    `base` is the folder that relative paths start from: the job file's own.
+    `base` is the folder that relative paths start from: the job file's folder.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -245,14 +243,14 @@ class Job(_Section):
         return self
 
     def resolve(self, path: str) -> Path:
-        """A path of the job file, seen from the job file's folder."""
+        """A path of the job file, with `~` expanded and relative to `base`."""
         return Path(os.path.normpath(self.base / Path(path).expanduser()))
 
     @property
     def key_variable(self) -> str | None:
-        """The environment variable that holds the API key; None when the job needs none.
+        """The environment variable that has the API key; None if the job needs no key.
 
-        OpenAI's own goes to OpenAI's own address only: a job with a `base_url` names its variable or has none.
+        OPENAI_API_KEY is sent to OpenAI's own address only: a job with a `base_url` names its variable or has none.
         """
         if self.transport.kind != "live":
             return None
@@ -261,18 +259,18 @@ class Job(_Section):
         return self.model.api_key_env or ("OPENAI_API_KEY" if self.model.base_url is None else None)
 
     def identity(self) -> dict[str, Any]:
-        """What shapes the rows of a run, flat, so that two jobs can be compared line by line.
+        """The settings that shape the rows of a run, by dotted name, so that two jobs can be compared line by line.
 
-        Limits, cache, transport and paths are left out: they change how answers come, not which.
+        Limits, cache, transport and paths are not among them: they do not change which answers a run has.
         """
-        model = self.model.model_dump(mode="json", exclude=_WHERE_ASKED)
+        model = self.model.model_dump(mode="json", exclude=_SERVICE_FIELDS)
         prompts = self.prompts.model_dump(mode="json", exclude={"path"})
         flat: dict[str, Any] = {"model.provider": self.model.identity}
         flat |= {f"model.{name}": value for name, value in model.items() if name != "params"}
         flat |= {f"model.params.{name}": value for name, value in self.model.params.items()}
         flat |= {f"prompts.{name}": value for name, value in prompts.items()}
         if self.model.mode == "generate":
-            # What says nothing is left out, so that runs begun before there was scoring can be continued.
+            # Left out where they have no effect, so that runs begun before scoring existed can be continued.
             for name in ("model.mode", "model.score_by", "prompts.continuations"):
                 del flat[name]
         return flat
@@ -282,7 +280,7 @@ def load_job(path: str | Path) -> Job:
     """Read and check a job file (TOML).
 
     Raises:
-        JobError: the file is missing, is no TOML, or holds an unknown key or a wrong value; all of them are named.
+        JobError: the file is missing, is no TOML, or has unknown keys or wrong values; the message lists all of them.
     """
     path = Path(path)
     try:
@@ -300,11 +298,11 @@ def load_job(path: str | Path) -> Job:
     try:
         return Job.model_validate({**table, "base": path.resolve().parent})
     except ValidationError as error:
-        raise JobError(_explained(path, error)) from error
+        raise JobError(_error_message(path, error)) from error
 
 
 def make_job(name: str, *, base: Path = Path(), **sections: Mapping[str, Any]) -> Job:
-    """Check a job that is made in Python: the sections of a job file, by name.
+    """A job that is made in Python, checked like a job file.
 
     Args:
         name: the job's name.
@@ -312,12 +310,12 @@ def make_job(name: str, *, base: Path = Path(), **sections: Mapping[str, Any]) -
         sections: `prompts`, `model`, `store` and so on, each as in a job file.
 
     Raises:
-        JobError: a key is unknown or a value is wrong; all of them are named.
+        JobError: keys are unknown or values wrong; the message lists all of them.
     """
     try:
         return Job.model_validate({"name": name, **sections, "base": base})
     except ValidationError as error:
-        raise JobError(_explained(Path(name), error)) from error
+        raise JobError(_error_message(Path(name), error)) from error
 
 
 def override(
@@ -345,10 +343,10 @@ def override(
     try:
         return Job.model_validate({**table, "base": job.base})
     except ValidationError as error:
-        raise JobError(_explained(Path("command line"), error)) from error
+        raise JobError(_error_message(Path("command line"), error)) from error
 
 
-def _explained(path: Path, error: ValidationError) -> str:
+def _error_message(path: Path, error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         place = ".".join(str(part) for part in problem["loc"])

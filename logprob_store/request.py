@@ -1,10 +1,7 @@
-"""What is asked and what came back: `Request`, `Answer`, and the key that says when two calls are the same.
+"""`Request`, `Answer`, and the key by which equal requests are recognised.
 
-Holds the canonical form of a body and `request_key`. Leaves out where requests come from (`prompts`), where
-answers are kept (`cache`) and how a call is made (`transport`).
-
-The key covers the **whole** body, never a hand-picked list of its fields: tools that picked lost the model, the
-system prompt or `top_logprobs`, and served one model's answers as another's.
+The key covers the **whole** body, not selected fields: tools that selected fields left out the model, the system prompt
+or `top_logprobs`, and served one model's answers as another's.
 """
 
 from __future__ import annotations
@@ -28,31 +25,32 @@ if TYPE_CHECKING:
 KEY_VERSION: Final = 1
 
 OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
-"""The service that is asked where a job names no other."""
+"""The base URL where a job names none."""
 
 PATHS: Final = {
     "chat": "/chat/completions",
     "completions": "/completions",
     "responses": "/responses",
 }
-"""Endpoint, as the job file names it, to the path under the base URL."""
+"""Endpoint, as the job file names it, to its path under the base URL."""
 
 RESPONSES_LOGPROBS: Final = "message.output_text.logprobs"
-"""What a Responses request includes to get logprobs."""
+"""The value of `include` by which a Responses request asks for logprobs."""
 
 _PROMPT_KEYS: Final = {"chat": "messages", "completions": "prompt", "responses": "input"}
 
 _EXACT_INTEGERS: Final = 2**53
+"""Below this, each integer is one float and each integral float one integer."""
 _MAX_DEPTH: Final = 64
-_AS_THEY_ARE: Final = frozenset({str, int, bool, type(None)})
+_UNCHANGED_TYPES: Final = frozenset({str, int, bool, type(None)})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call to make: a prompt, once.
+    """One call to make: one sample of one prompt.
 
-    `body` is what the job and the row say; `content` is its JSON, the bytes that are sent.
+    `body` is built from the job and the prompt's row; `content` is its JSON, the bytes that are sent.
     """
 
     prompt_index: int
@@ -81,7 +79,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class BadCall:
-    """A call that cannot be made, because its row cannot be turned into a request."""
+    """A call that cannot be made, because its row gives no valid request."""
 
     prompt_index: int
     prompt_id: str
@@ -93,11 +91,12 @@ class BadCall:
 class Answer:
     """A complete 2xx response as it came, and how it was obtained.
 
-    `headers` holds only the few worth keeping, lower case. `latency_s` is the seconds of the attempt that
-    succeeded, `attempts` counts all of them, `fetched_at` is UTC. `run` is the id of the run that paid for it.
-    `maybe_billed` says that an earlier attempt may have cost as well, as its answer was lost.
-    `cost_usd` is what this run paid for it, on one of its equal requests; None where that is not known. `call` is its
-    number among the run's calls, `report` is what a live answer says about limits and usage; neither is kept.
+    `headers` has only the kept headers, in lower case. `source` is one of `schema.Source`. `attempts` counts the calls
+    made for it, `latency_s` is the seconds of the one that succeeded, `fetched_at` is in UTC. `run` is the id of the
+    run that paid for it. `maybe_billed` says that an earlier attempt may have been billed too, because its answer was
+    lost. `cost_usd` is what this run paid for it, 0 for all but one of equal requests; None if that is not known.
+    `call` is the number of the call within the run. `report` is what a live answer reports about limits and usage; it
+    is not kept in the cache.
     """
 
     request: Request
@@ -116,7 +115,7 @@ class Answer:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens a live answer reports."""
+        """The tokens that a live answer reports; None if it reports none, or came from elsewhere."""
         return None if self.report is None else self.report.usage
 
 
@@ -154,9 +153,9 @@ def build_body(
     top_logprobs: int = 5,
     params: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A request body: the prompt, what is wanted of logprobs, and the parameters as they are.
+    """A request body: the prompt, the fields that ask for logprobs, and the parameters unchanged.
 
-    `params` come last and win, so that a server with other ideas about `logprobs` can be asked in its own way.
+    `params` come last and override the others, so that a server can be asked for logprobs in its own way.
 
     >>> build_body("completions", model="m", prompt="Hi", top_logprobs=2, params={"max_tokens": 1})
     {'model': 'm', 'prompt': 'Hi', 'logprobs': 2, 'max_tokens': 1}
@@ -172,7 +171,10 @@ def build_body(
 
 
 def request_key(body: Mapping[str, Any], *, endpoint: str, provider: str, sample_index: int = 0) -> str:
-    """The identity of a call: 64 hexadecimal digits, sha256 of the canonical JSON of all that shapes its answer.
+    """The identity of a call: the sha256 of the canonical JSON of everything that shapes its answer.
+
+    Returns:
+        64 hexadecimal digits.
 
     Raises:
         PromptError: the body cannot be written as canonical JSON.
@@ -194,14 +196,14 @@ def request_key(body: Mapping[str, Any], *, endpoint: str, provider: str, sample
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys, no white space, and each number in one spelling, as UTF-8.
+    """JSON as UTF-8 with sorted keys, no white space, and one way to write each number.
 
     The keys of an object named `properties` keep their order: in a JSON schema that is the order in which a model
-    writes the fields, so two orders are two different questions.
+    writes the fields, so another order is another question.
 
     Raises:
-        PromptError: NaN, infinity, a lone surrogate, a name that is not text, a value that JSON has no form for,
-            or nesting deeper than 64.
+        PromptError: the value has NaN, infinity, a lone surrogate, a name that is not text, a type that JSON lacks, or
+            more than 64 levels of nesting.
 
     >>> canonical_json({"b": 1.0, "a": [0.5, -0.0, "é"]}).decode()
     '{"a":[0.5,0,"é"],"b":1}'
@@ -215,32 +217,32 @@ def canonical_json(value: Any) -> bytes:
 
 
 def _canonical(value: Any, ordered: bool = False, depth: int = 0) -> Any:  # noqa: FBT001, FBT002  called for each value
-    if type(value) in _AS_THEY_ARE or isinstance(value, str):
+    if type(value) in _UNCHANGED_TYPES or isinstance(value, str):
         return value
     if depth > _MAX_DEPTH:
         raise PromptError(f"the request is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, dict):
         for name in value:
-            # msgspec would write 1 and "1" alike, and two different bodies would be one call.
+            # msgspec would write the names 1 and "1" alike, and two different bodies would have one key.
             if not isinstance(name, str):
                 raise PromptError(f"the request holds a name that is not text: {name!r}")
         return {
             name: item
-            if type(item := value[name]) in _AS_THEY_ARE  # most are: spares a call
+            if type(item := value[name]) in _UNCHANGED_TYPES  # true of most values: saves a function call
             else _canonical(item, name == "properties", depth + 1)
             for name in (value if ordered else sorted(value))
         }
     if isinstance(value, (list, tuple)):
         return [_canonical(item, False, depth + 1) for item in value]  # noqa: FBT003
     if isinstance(value, float):
-        return _one_spelling(value)
+        return _canonical_number(value)
     if isinstance(value, int):
         return value
-    # A set has no order, bytes and dates have many spellings: msgspec would choose one without a word.
+    # A set has no order, bytes and dates can be written in many ways: msgspec would silently choose one.
     raise PromptError(f"the request holds a value that JSON has no form for: a {type(value).__name__}")
 
 
-def _one_spelling(number: float) -> float | int:
+def _canonical_number(number: float) -> float | int:
     if not math.isfinite(number):
         raise PromptError(f"the request holds {number}, which JSON cannot say")
     if number.is_integer() and abs(number) < _EXACT_INTEGERS:
@@ -249,7 +251,7 @@ def _one_spelling(number: float) -> float | int:
 
 
 def provider_of(base_url: str) -> str:
-    """What a base URL is, without credentials: scheme, host, port and path.
+    """The service in request keys: scheme, host, port and path of a base URL, without credentials.
 
     >>> provider_of("https://key:secret@API.openai.com/v1/?api-version=1")
     'https://api.openai.com:443/v1'

@@ -1,9 +1,7 @@
-"""The data contract: the tables of a store as named polars and Arrow schemas.
+"""The tables of a store: column names, types, enum values, ids and the schema version.
 
-Holds column names, types, enum values and the schema version, and nothing that reads or writes. The partition
-column `run` is not part of a table's file; `logprob_store.store.tables` adds it. Columns beyond the contract
-in the design (`logprob_wire`, `wire`) exist so that the wire's value can be rebuilt exactly; see
-docs/decisions/0003-lossless-columns.md.
+The partition column `run` is not part of a table's file; `logprob_store.store.tables` adds it. From the columns
+`logprob_wire` and `wire` a response's logprobs can be rebuilt exactly; see docs/decisions/0003-lossless-columns.md.
 """
 
 from __future__ import annotations
@@ -16,12 +14,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION: Final = 2
-"""Stands in every manifest and every Parquet file's metadata; another version is a clear error."""
+"""Written into every manifest and every Parquet file's metadata; reading another version is an error."""
 
 SCHEMA_VERSION_METADATA: Final = b"logprob_store.schema_version"
 
 KEYS: Final = ("run", "completion_id")
-"""What identifies a completion in a store: group by these."""
+"""The columns that identify a completion in a store."""
 
 SAMPLES_PER_PROMPT: Final = 100_000
 CHOICES_PER_SAMPLE: Final = 1_000
@@ -117,7 +115,7 @@ PROMPTS: Final = pl.Schema(
         "messages": pl.String(),
     }
 )
-"""Without the kept columns, which follow these and have the types of the input."""
+"""A prompts table also has the kept columns, after these and with the types of the input."""
 
 IMPORTS: Final = pl.Schema(
     {
@@ -130,9 +128,9 @@ IMPORTS: Final = pl.Schema(
         "request_digest": pl.Binary(),
     }
 )
-"""Where each imported row came from, and what importing it again is recognised by.
+"""Where each imported row came from, and the digests by which a second import recognises it.
 
-Only runs of imports have this table, so it is not among TABLES; see docs/decisions/0007-import-identity.md.
+Only runs of imports have this table, so it is not in TABLES; see docs/decisions/0007-import-identity.md.
 """
 
 TABLES: Final = {
@@ -175,13 +173,13 @@ def call_of_number(number: int, samples: int) -> tuple[int, int]:
 
 
 def completion_id(prompt_index: int, sample_index: int = 0, choice_index: int = 0) -> int:
-    """The id of a completion: decimal digits that a person can read, and that sort by prompt.
+    """The id of a completion, in decimal digits that people can read and that sort by prompt.
 
-    `prompt_index * 10**8 + sample_index * 10**3 + choice_index`, so it never depends on the order of answers,
-    on how often a run was interrupted, or on how many choices a server sent.
+    `prompt_index * 10**8 + sample_index * 10**3 + choice_index`. It does not depend on the order of answers, on how
+    often a run was interrupted, or on how many choices a server sent.
 
     Raises:
-        ValueError: an index is outside what the digits hold.
+        ValueError: sample_index or choice_index has too many digits.
 
     >>> completion_id(12, 3, 1)
     1200003001

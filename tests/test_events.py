@@ -1,4 +1,4 @@
-"""Events: one list of them, said the same in code and docs, and written as lines of JSON that obey nobody."""
+"""Events: their list, the same in code and docs, and their form as safe lines of JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGE = Path(ls.__file__).parent
 
 
 def line(message: str, *args: object, **extra: object) -> str:
-    """What the formatter makes of one record."""
+    """The line that the formatter makes of one record."""
     record = logging.LogRecord("some.logger", logging.WARNING, "", 0, message, args, None)
     for name, value in extra.items():
         setattr(record, name, value)
@@ -61,7 +61,7 @@ def test_the_page_lists_every_event() -> None:
 
 @given(st.text(), st.text())
 def test_a_line_is_ascii_json_with_no_control_character(message: str, prompt_id: str) -> None:
-    """Whatever is in it, a line is one line of printable ASCII that reads back as it was."""
+    """Any message and field gives one line of printable ASCII that reads back unchanged."""
     text = line("%s", message, event="prompt_failed", fields={"prompt_id": prompt_id})
     read = json.loads(text)
 
@@ -71,7 +71,7 @@ def test_a_line_is_ascii_json_with_no_control_character(message: str, prompt_id:
 
 
 def test_lone_surrogates_and_infinity() -> None:
-    """What JSON or Unicode cannot say breaks no line: a lone surrogate is escaped, infinity is null."""
+    """A lone surrogate is escaped, and infinity is null."""
     read = json.loads(line("\ud800", event="x", fields={"seconds": float("inf"), "rows": {"share": float("nan")}}))
 
     assert (read["message"], read["seconds"], read["rows"]) == ("\ud800", None, {"share": None})

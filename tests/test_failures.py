@@ -1,7 +1,8 @@
-"""The table of failures: complete, and the same in the code and in the docs."""
+"""The table of failures: complete, followed by the code, and the same in the docs."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def test_the_docs_show_the_table() -> None:
 
 
 def test_every_class_that_the_package_names_is_in_the_table() -> None:
-    """No error_type or reason is made up on the spot; those of imported lines are of another kind."""
+    """Every error_type and reason written in the code is in the table, except those of imported lines."""
     sources = [path for path in (REPO / "logprob_store").rglob("*.py") if "importing" not in path.parts]
     named = {
         name
@@ -30,6 +31,38 @@ def test_every_class_that_the_package_names_is_in_the_table() -> None:
     }
 
     assert named <= FAILURES.keys()
+
+
+THEN_OF_ERRORS = {"RetryableError": "again", "CallError": "row", "StopRunError": "stop"}
+
+
+def raised_by_hand() -> list[tuple[str, str]]:
+    """Each error class with each name of a failure that the package writes out where it makes one."""
+    found = set()
+    for path in (REPO / "logprob_store").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in THEN_OF_ERRORS:
+                values = [keyword.value for keyword in node.keywords if keyword.arg in {"error_type", "reason"}]
+                parts = [part for value in values for part in ast.walk(value)]  # `"a" if x else "b"` names two
+                found |= {(node.func.id, part.value) for part in parts if isinstance(part, ast.Constant)}
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("error", "name"), raised_by_hand())
+def test_an_error_made_by_hand_follows_the_table(error: str, name: str) -> None:
+    """Where the package makes an error of a class itself, it is the error that the class's `then` asks for."""
+    assert FAILURES[name].then == THEN_OF_ERRORS[error]
+
+
+OF_AN_ANSWER = [name for name, kind in FAILURES.items() if kind.advice or kind.codes or kind.statuses]
+
+
+@pytest.mark.parametrize("name", OF_AN_ANSWER)
+def test_a_class_of_an_answer_that_stops_a_run_has_advice(name: str) -> None:
+    """A stop by an answer's code or status needs a message; other classes have none."""
+    kind = FAILURES[name]
+
+    assert ("{where}" in kind.advice) is (kind.then == "stop")
 
 
 @pytest.mark.parametrize(

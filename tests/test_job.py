@@ -1,4 +1,4 @@
-"""The job file: what is wrong is said at once and all together, and what identifies a run is what shapes its rows."""
+"""The job file: its errors, its defaults, and the settings that identify a run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _problems(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", JOB_FILES, ids=lambda path: str(path.relative_to(REPO)))
 def test_every_job_file_of_the_repository_parses(path: Path) -> None:
-    """And names prompts or fixtures that are there, where they are committed."""
+    """Each committed job file parses, and the prompts beside it or in fixtures/ exist."""
     job = load_job(path)
 
     assert job.name
@@ -55,7 +55,7 @@ def test_every_job_file_of_the_repository_parses(path: Path) -> None:
 
 
 def test_there_are_job_files() -> None:
-    """The two that the demos run are among them."""
+    """The job files of the demos are among those found."""
     assert {"demo.toml", "local.toml"} <= {path.name for path in JOB_FILES}
 
 
@@ -94,12 +94,12 @@ def test_the_defaults(write: Callable[..., Path]) -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )  # fmt: skip
 def test_what_is_wrong_is_named(write: Callable[..., Path], changes: dict[str, str | None], expected: str) -> None:
-    """File, place, and what to do; an unknown key with the known one that is near."""
+    """An error names the place and what is wrong; an unknown key comes with the nearest known one."""
     assert _problems(write(changes)) == [expected]
 
 
 def test_all_problems_at_once(write: Callable[..., Path]) -> None:
-    """Nobody mends a job file one error at a time."""
+    """All errors of a job file are listed at once."""
     changes = {
         "model.topp": "1",
         "limits.attempts": "0",
@@ -127,7 +127,7 @@ def test_all_problems_at_once(write: Callable[..., Path]) -> None:
     ],
 )  # fmt: skip
 def test_values_out_of_range(write: Callable[..., Path], name: str, value: str) -> None:
-    """A number that would hang or a name that leads elsewhere is refused before anything runs."""
+    """A value out of range or of a wrong form is an error that names the setting."""
     (problem,) = _problems(write({name: value}))
 
     assert problem.startswith(f"{name}: ")
@@ -157,7 +157,7 @@ def test_a_file_that_is_no_job(tmp_path: Path, content: bytes | None, said: str)
 def test_paths_are_relative_to_the_file(
     write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Schedulers start jobs anywhere; `~` is the home folder, an absolute path stays."""
+    """Paths are relative to the job file, `~` is the home folder, and an absolute path stays."""
     path = write()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -186,7 +186,7 @@ def test_paths_are_relative_to_the_file(
     ids=lambda changes: next(iter(changes)),
 )
 def test_what_does_not_identify_a_run(write: Callable[..., Path], changes: dict[str, str]) -> None:
-    """How answers come, and where things lie, may change while a run goes on."""
+    """Limits, cache, transport and paths are not part of a run's identity."""
     before = load_job(write()).identity()
 
     assert load_job(write(changes)).identity() == before
@@ -206,14 +206,14 @@ def test_what_does_not_identify_a_run(write: Callable[..., Path], changes: dict[
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_identifies_a_run(write: Callable[..., Path], changes: dict[str, str], name: str) -> None:
-    """What shapes the rows does, each under the name it has in the file."""
+    """Every setting that shapes rows is part of the identity, under its name in the file."""
     before, after = load_job(write()).identity(), load_job(write(changes)).identity()
 
     assert [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)] == [name]
 
 
 def test_a_provider_stands_for_any_url(write: Callable[..., Path]) -> None:
-    """A local server on a changing port is one provider."""
+    """`provider` replaces the base URL in the identity."""
     one, other = (
         load_job(write({"model.provider": '"llama.cpp/x"', "model.base_url": f'"http://127.0.0.1:{port}/v1"'}))
         for port in (1, 2)
@@ -224,14 +224,14 @@ def test_a_provider_stands_for_any_url(write: Callable[..., Path]) -> None:
 
 
 def test_credentials_in_a_base_url_stay_out(write: Callable[..., Path]) -> None:
-    """What stands in keys and manifests holds no password."""
+    """The identity has no password in it."""
     job = load_job(write({"model.base_url": '"https://me:secret@host/v1?token=secret"'}))
 
     assert "secret" not in str(job.identity())
 
 
 def test_overriding_from_the_command_line(write: Callable[..., Path], tmp_path: Path, monkeypatch: Any) -> None:
-    """Paths given there are relative to the working directory; what results must be a valid job."""
+    """Paths given to `override` are relative to the working directory; an invalid result is a JobError."""
     monkeypatch.chdir(tmp_path)
     job = load_job(write())
 

@@ -1,4 +1,4 @@
-"""Request keys: what makes two calls the same call, and nothing else."""
+"""Request keys: which calls have the same key."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_key_ignores_the_order_of_names(body: dict[str, Any]) -> None:
 
 @given(body=_BODIES, name=st.text(min_size=1, max_size=8), value=_LEAVES)
 def test_key_changes_with_a_new_field(body: dict[str, Any], name: str, value: Any) -> None:
-    """A field more is another call, even if its value is null or false."""
+    """An additional field gives another key, even if its value is null or false."""
     expected_same = name in body
 
     assert (_key({name: value, **body}) == _key(body)) == expected_same
@@ -110,12 +110,12 @@ def test_one_number_has_one_spelling(one: float, other: float) -> None:
     ids=str,
 )
 def test_different_values_stay_different(one: Any, other: Any) -> None:
-    """True is not 1, and nothing is normalised but the spelling of numbers and the order of names."""
+    """True is not 1; only the spelling of numbers and the order of names are normalised."""
     assert _key({"x": one}) != _key({"x": other})
 
 
 def test_the_order_of_properties_is_part_of_the_question() -> None:
-    """A JSON schema's properties are written by the model in their order."""
+    """The order of a JSON schema's properties changes the key: the model writes fields in that order."""
     schema = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}
     swapped = {"properties": dict(reversed(schema["properties"].items())), "type": "object"}  # type: ignore[attr-defined]
 
@@ -124,14 +124,14 @@ def test_the_order_of_properties_is_part_of_the_question() -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_without_a_json_form(number: float) -> None:
-    """NaN and infinity are that prompt's failure."""
+    """NaN and infinity are a PromptError."""
     with pytest.raises(PromptError, match="JSON cannot say"):
         make_request({"temperature": number}, endpoint="chat", provider="p")
 
 
 @pytest.mark.parametrize("body", [{"prompt": "\ud800"}, {"\udfff": 1}, {"a": [{"b": "x\ud83d"}]}], ids=ascii)
 def test_lone_surrogates(body: dict[str, Any]) -> None:
-    """Text that UTF-8 cannot say is that prompt's failure."""
+    """Text that UTF-8 cannot encode is a PromptError."""
     with pytest.raises(PromptError, match="surrogate"):
         make_request(body, endpoint="chat", provider="p")
 
@@ -139,7 +139,7 @@ def test_lone_surrogates(body: dict[str, Any]) -> None:
 @pytest.mark.parametrize("depth", [65, 100_000])
 @pytest.mark.parametrize("kind", ["list", "dict"])
 def test_deep_nesting(depth: int, kind: str) -> None:
-    """Nesting that would exhaust the stack is that prompt's failure."""
+    """Nesting that would exhaust the stack is a PromptError."""
     value: Any = 0
     for _ in range(depth):
         value = [value] if kind == "list" else {"a": value}
@@ -161,7 +161,7 @@ def test_names_that_are_no_text(names: dict[Any, Any]) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_values_without_a_json_form(value: Any) -> None:
-    """Anything that JSON has no form for is that prompt's failure."""
+    """A value of a type that JSON lacks is a PromptError."""
     with pytest.raises(PromptError):
         make_request({"x": value}, endpoint="chat", provider="p")
 
@@ -178,19 +178,19 @@ def test_values_without_a_json_form(value: Any) -> None:
     ],
 )
 def test_provider_is_the_base_url_without_credentials(base_url: str, expected: str) -> None:
-    """Scheme, host, port and path, each in one spelling."""
+    """A provider is scheme, host, port and path, each in one spelling."""
     assert provider_of(base_url) == expected
 
 
 def test_content_is_the_body_as_given() -> None:
-    """What is sent keeps the order and the numbers as they were given."""
+    """The bytes sent keep the order and the numbers as given."""
     request = make_request({"b": 1.0, "a": [True, None, "é"]}, endpoint="chat", provider="p")
 
     assert request.content == '{"b":1.0,"a":[true,null,"é"]}'.encode()
 
 
 def test_parameters_win_over_what_the_job_says() -> None:
-    """A server with ideas of its own about logprobs can be asked in its way."""
+    """`params` override the fields that ask for logprobs."""
     body = build_body("chat", model="m", prompt=[], top_logprobs=5, params={"top_logprobs": 2, "seed": 1})
 
     assert body == {"model": "m", "messages": [], "logprobs": True, "top_logprobs": 2, "seed": 1}

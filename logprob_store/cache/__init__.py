@@ -1,1 +1,1 @@
-"""Raw answers by request key (`answers`), and which process asks for which key (`claims`)."""
+"""Raw answers by request key (`answers`), and locks on the keys that a process asks for (`claims`)."""

@@ -1,11 +1,11 @@
-"""The cache: raw answers by request key, on disk before anything parses them.
+"""The cache of raw answers by request key, on disk before anything parses them.
 
-Holds one diskcache whose values are zstd frames: a line of JSON (status, headers, when, at what cost) and the body
-exactly as it came. Leaves out who asks and when an answer may be reused.
+A value is a zstd frame with one line of JSON (`_Meta`) and then the body exactly as it came. Which answers may be
+reused is decided by `run`.
 
-Three of diskcache's defaults would lose or endanger answers and are turned off: eviction (past 1 GiB it drops the
-oldest without a word), files beside the database (a million of them), and pickle (a planted file would execute
-code). A value that cannot be read is reported and counts as missing, so that it is asked for again.
+Three of diskcache's defaults would lose or endanger answers and are turned off: eviction (above 1 GiB it silently drops
+the oldest), files beside the database (a million of them), and pickle (a planted file would execute code). A value that
+cannot be read is logged and counts as missing, so that its answer is asked for again.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION: Final = 1
-_LARGEST_ANSWER: Final = 2**30
-_PAGES_HELD: Final = 512
-_READ_AT_ONCE: Final = 64
+_LARGEST_ANSWER_BYTES: Final = 2**30
+_SQLITE_CACHE_PAGES: Final = 512
+_KEYS_PER_SELECT: Final = 64
 _ZSTD_LEVEL: Final = 1
-"""Of a text that is mostly digits, 3 makes no less and takes longer (docs/performance.md)."""
+"""Level 3 takes longer and makes text that is mostly digits no smaller (docs/performance.md)."""
 
 
 class _Meta(msgspec.Struct, omit_defaults=True):
@@ -55,13 +55,13 @@ class _Meta(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """An answer as the cache holds it: an `Answer` that does not know its request."""
+    """An answer as the cache holds it, without its request."""
 
     meta: _Meta
     body: bytes
 
     def answer(self, request: Request, *, run: str | None = None) -> Answer:
-        """This answer for `request`; one that `run` itself paid for before a restart counts as the API's."""
+        """This as the answer to `request`. Its source is `api` if `run` paid for it before a restart, else `cache`."""
         meta = self.meta
         own = run is not None and meta.run == run
         return Answer(
@@ -78,16 +78,16 @@ class CachedAnswer:
         )
 
     def was_bought_by(self, run: str, call: int) -> bool:
-        """Whether this answer came from that call of that run."""
+        """Whether this answer came from call number `call` of that run."""
         return self.meta.run == run and self.meta.call == call
 
     def was_paid_for(self, request: Request) -> bool:
-        """Whether this is the one of its equal requests that the answer was bought under: it has the cost."""
+        """Whether this is the one of several equal requests for which the call was made: it carries the cost."""
         return self.meta.paid_for == (request.prompt_index, request.sample_index)
 
 
 class _PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
-    """A Disk that keeps bytes under text keys inside SQLite and refuses everything else, pickles above all."""
+    """A diskcache `Disk` that keeps bytes under text keys inside SQLite, and refuses pickles and all other values."""
 
     def put(self, key: object) -> tuple[Any, bool]:
         if not isinstance(key, str):
@@ -108,16 +108,16 @@ class _PlainDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no type
         return value
 
     def remove(self, file_path: str) -> None:
-        """Delete nothing: no value has a file, so a row that names one was planted."""
+        """Delete no file: values have none, so a row that names one was planted."""
 
 
 class AnswerCache:
-    """Answers by request key.
+    """Answers by request key, in one folder that several processes may share.
 
-    Several processes may share one folder. Use as a context manager; methods may be called from any thread.
+    Use it as a context manager; methods may be called from any thread.
 
     Args:
-        path: the folder; made when missing.
+        path: the folder; created if it is missing.
 
     Raises:
         CacheError: the folder cannot be used.
@@ -125,7 +125,6 @@ class AnswerCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Compressors are not safe to share between threads; making one costs microseconds.
         try:
             self._disk = diskcache.Cache(
                 str(path),
@@ -134,10 +133,10 @@ class AnswerCache:
                 eviction_policy="none",
                 cull_limit=0,
                 statistics=0,
-                sqlite_synchronous=2,  # FULL: an answer survives a power cut; put_many commits many at once
-                disk_min_file_size=_LARGEST_ANSWER,
-                # Each connection would hold 32 MB of pages and map 64 MB of the file, for answers that are read once.
-                sqlite_cache_size=_PAGES_HELD,
+                sqlite_synchronous=2,  # FULL: answers survive a power cut; put_many commits many at once
+                disk_min_file_size=_LARGEST_ANSWER_BYTES,
+                # By default each connection caches 32 MB of pages and maps 64 MB; answers are read only once.
+                sqlite_cache_size=_SQLITE_CACHE_PAGES,
                 sqlite_mmap_size=0,
             )
         except (OSError, sqlite3.Error) as error:
@@ -155,22 +154,30 @@ class AnswerCache:
         return len(self._disk)
 
     def close(self) -> None:
-        """Close this thread's connection; those of finished threads are closed by the interpreter."""
+        """Close this thread's connection; Python closes the connections of threads that have ended."""
         self._disk.close()
 
     def holds(self, key: str) -> bool:
-        """Whether something stands under `key`, readable or not."""
+        """Whether there is a value under `key`, readable or not.
+
+        Raises:
+            CacheError: the cache cannot be read.
+        """
         try:
             return key in self._disk
         except (sqlite3.Error, diskcache.Timeout) as error:
             raise CacheError(f"the cache at {self.path} cannot be read: {error}") from error
 
     def get(self, key: str) -> CachedAnswer | None:
-        """The answer under `key`, or None when there is none that can be read."""
+        """The answer under `key`; None if there is none, or none that can be read."""
         return self.get_many([key]).get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, CachedAnswer]:
-        """Those of `keys` that have a readable answer."""
+        """The readable answers of `keys`, by key.
+
+        Raises:
+            CacheError: the cache cannot be read.
+        """
         found = {}
         decompressor = zstandard.ZstdDecompressor()
         for key, mode, filename, value in self._rows(list(keys)):
@@ -182,24 +189,24 @@ class AnswerCache:
         return found
 
     def _rows(self, keys: Sequence[str]) -> Iterator[tuple[str, int, str | None, object]]:
-        # Diskcache reads one value in a statement and a transaction of its own. Many in one take half as long, and let
-        # go of the interpreter's lock, to wait for it again, once a value in place of four times.
-        for first in range(0, len(keys), _READ_AT_ONCE):
-            some = keys[first : first + _READ_AT_ONCE]
-            places = ",".join("?" * len(some))
-            select = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key IN ({places})"  # noqa: S608
+        # Diskcache reads each value in its own statement and transaction. Many in one statement take half as long, and
+        # release and retake the interpreter's lock once per value instead of four times.
+        for first in range(0, len(keys), _KEYS_PER_SELECT):
+            some = keys[first : first + _KEYS_PER_SELECT]
+            marks = ",".join("?" * len(some))
+            select = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key IN ({marks})"  # noqa: S608
             try:
                 yield from self._disk._sql(select, some).fetchall()  # noqa: SLF001
             except (sqlite3.Error, diskcache.Timeout) as error:
                 raise CacheError(f"the cache at {self.path} cannot be read: {error}") from error
 
     def put_many(self, answers: Sequence[Answer]) -> None:
-        """Keep answers, all in one transaction: when this returns they are on disk.
+        """Write answers in one transaction; when this returns they are on disk.
 
         Raises:
-            DiskError: they could not be written (disk full, read-only, locked for a minute).
+            DiskError: they cannot be written (the disk is full or read-only, or was locked for a minute).
         """
-        # One for all, as each takes memory of its own; and not kept, as threads must not share it.
+        # One compressor for all answers, because each takes memory; not kept, because threads must not share it.
         compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True, write_content_size=True)
         values = [(answer.request.key, _pack(answer, compressor)) for answer in answers]
         try:
@@ -210,7 +217,7 @@ class AnswerCache:
             raise DiskError(f"{len(values)} answers", self.path, error) from error
 
     def keys(self) -> Iterable[str]:
-        """All request keys, in the order they came."""
+        """All request keys, in the order of their first writing."""
         return (key for key in self._disk if key is not None)
 
 
@@ -233,7 +240,7 @@ def _pack(answer: Answer, compressor: zstandard.ZstdCompressor) -> bytes:
 
 def _unpack(value: bytes, decompressor: zstandard.ZstdDecompressor) -> CachedAnswer:
     size = zstandard.frame_content_size(value)
-    if not 0 < size <= _LARGEST_ANSWER:
+    if not 0 < size <= _LARGEST_ANSWER_BYTES:
         raise ValueError(f"it claims {size} bytes")
     plain = decompressor.decompress(value)
     line, _, body = plain.partition(b"\n")

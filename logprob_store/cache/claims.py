@@ -1,10 +1,10 @@
-"""Claims: which process is asking for which key, so that no call is made by two at once.
+"""Claims: locks on request keys, so that two processes do not make the same call at once.
 
-Holds one lock per key among all who share a cache folder: one byte of a file, at an offset that follows from the key.
-The kernel keeps such locks in memory and lets go of them when their holder dies, however it dies; there is nothing to
-clean up. Leaves out what is done under a claim and the answer itself (`asking`, `cache`).
+A claim locks one byte of a file in the cache folder, at an offset that follows from the key. The kernel keeps such
+locks in memory and releases them when their holder ends, however it ends, so there is nothing to clean up. What is done
+under a claim is in `run.asker`.
 
-Claims hold within one machine. `docs/decisions/` tells what else there was.
+Claims work within one machine; docs/decisions/0010-claims.md has the alternatives.
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FILE: Final = "claims.lock"
+_FILE_NAME: Final = "claims.lock"
 
-# Locks of an open file, not of a process: two askers in one process exclude each other too, and closing one file of
-# theirs does not drop the other's locks. Linux has them; elsewhere there are the process's.
-_OF_OPEN_FILE: Final = getattr(fcntl, "F_OFD_SETLK", None)
+_OFD_SETLK: Final = getattr(fcntl, "F_OFD_SETLK", None)
+"""Locks of an open file: two `Claims` in one process exclude each other, and closing one releases no lock of the other.
+
+Linux has them; elsewhere the locks belong to the process.
+"""
 _FLOCK: Final = struct.Struct("hhqqi4x")
 _FIRST_WAIT_S: Final = 0.002
 _LONGEST_WAIT_S: Final = 0.2
 
 
 class Claims:
-    """The claims of one asker on keys of one cache folder.
+    """Claims on keys of one cache folder.
 
-    Where the file system has no locks a warning says so once, and every claim is granted.
+    Where the file system has no locks, every claim is granted, and one warning is logged.
 
     Args:
-        folder: the cache's.
+        folder: the cache's folder.
+        open_file_locks: use locks of the open file, where the system has them, instead of the process's.
 
     Raises:
         CacheError: the file of locks cannot be made.
@@ -55,24 +58,25 @@ class Claims:
     >>> one.close(); other.close()
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
-        self._granted_unseen = False
+    def __init__(self, folder: Path, *, open_file_locks: bool = True) -> None:
+        self._path = folder / _FILE_NAME
+        self._lock_command = _OFD_SETLK if open_file_locks else None
+        self._has_no_locks = False
         try:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise CacheError(f"the cache at {folder} cannot be shared: {error}") from error
 
     def take(self, key: str) -> bool:
-        """Claim a key; False when somebody else has it. Takes some 2 microseconds, and never waits."""
-        if self._granted_unseen:
+        """Claim a key without waiting; returns False if another `Claims` has it. Takes about 2 microseconds."""
+        if self._has_no_locks:
             return True
         try:
             self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB, key)
         except (BlockingIOError, PermissionError):
             return False
         except OSError as error:
-            self._granted_unseen = True
+            self._has_no_locks = True
             log.warning(
                 "%s cannot be locked (%s): if another process uses this cache now, both may ask for the same answers. "
                 "Put the cache on a local disk.",
@@ -82,26 +86,26 @@ class Claims:
         return True
 
     async def wait(self, key: str) -> None:
-        """Claim a key, as soon as whoever has it lets go or dies."""
+        """Claim a key as soon as its holder releases it or ends."""
         pause_s = _FIRST_WAIT_S
         while not self.take(key):
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, _LONGEST_WAIT_S)
 
     def release(self, key: str) -> None:
-        """Let go of a key."""
-        if not self._granted_unseen:
+        """Release a key."""
+        if not self._has_no_locks:
             self._lock(fcntl.LOCK_UN, key)
 
     def close(self) -> None:
-        """Let go of all keys."""
+        """Release all keys."""
         os.close(self._file)
 
-    def _lock(self, how: int, key: str) -> None:
-        # 62 bits of the key's sha256. Should two keys ever meet there, one waits for the other, and no harm is done.
+    def _lock(self, operation: int, key: str) -> None:
+        # 62 bits of the key's sha256. If two keys ever have the same offset, one waits for the other; no harm is done.
         offset = int(key[:16], 16) >> 2
-        if _OF_OPEN_FILE is None:
-            fcntl.lockf(self._file, how, 1, offset)
+        if self._lock_command is None:
+            fcntl.lockf(self._file, operation, 1, offset)
             return
-        kind = fcntl.F_UNLCK if how == fcntl.LOCK_UN else fcntl.F_WRLCK
-        fcntl.fcntl(self._file, _OF_OPEN_FILE, _FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0))
+        kind = fcntl.F_UNLCK if operation == fcntl.LOCK_UN else fcntl.F_WRLCK
+        fcntl.fcntl(self._file, self._lock_command, _FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0))

@@ -1,20 +1,13 @@
 """The command line, `logprobs`.
 
-Holds the program itself: its commands and their order, logging, and which error ends with which exit code. Each command
-is a few lines over the library, in a module of its kind:
+Holds the list of commands and turns errors into exit codes. Each command is a module named like it (`import_` for
+`import`); beside them stand
 
-    running    run, record
-    stores     import, status, verify
-    analysing  scores
-    answering  labels, fields
-    calibrating calibrate
-    comparing  compare
-    showing    show
-    logs       where log records go
-    options    words that several commands share, and the exit codes
-    output     lines, JSON, tables and files
+    common  what several commands share: exit codes, options, printing and writing
+    logs    where log records go
+    otel    OpenTelemetry exporters
 
-Leaves out everything that can be called from Python. Nothing outside this package reads argv or the environment.
+Nothing else in `logprob_store` reads argv or `os.environ`, or configures logging.
 
 Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit and can
 be continued, 5 two compared runs differ by more than a limit, 130 interrupted and can be continued.
@@ -24,19 +17,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from logprob_store.cli.calibrate import calibrate
 from logprob_store.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption
 from logprob_store.cli.compare import compare
-from logprob_store.cli.import_ import import_, status, verify
-from logprob_store.cli.labels import fields, labels
+from logprob_store.cli.fields import fields
+from logprob_store.cli.import_ import import_
+from logprob_store.cli.labels import labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
-from logprob_store.cli.run import record, run
+from logprob_store.cli.record import record
+from logprob_store.cli.run import run
 from logprob_store.cli.scores import scores
 from logprob_store.cli.show import show
+from logprob_store.cli.status import status
+from logprob_store.cli.verify import verify
 
 if TYPE_CHECKING:
     from logprob_store.errors import LogprobStoreError
@@ -44,6 +41,21 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 log = logging.getLogger(__name__)
+
+_COMMANDS: Final = (
+    ("run", "Ask", run),
+    ("record", "Ask", record),
+    ("import", "Ask", import_),
+    ("status", "Look", status),
+    ("scores", "Look", scores),
+    ("labels", "Look", labels),
+    ("fields", "Look", fields),
+    ("calibrate", "Look", calibrate),
+    ("compare", "Look", compare),
+    ("show", "Look", show),
+    ("verify", "Keep", verify),
+)
+"""Name, panel and function of each command, in the order of `--help`."""
 
 app = typer.Typer(
     add_completion=False,
@@ -54,7 +66,7 @@ app = typer.Typer(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit; errors the user can mend are said in one message, without a traceback."""
+    """Run the command line and exit; errors that the user can fix are one message, without a traceback."""
     from logprob_store.errors import DiskError, InputError
 
     try:
@@ -66,7 +78,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`); Python would complain again while shutting down.
+        # The reader of our output closed the pipe (`| head`). Closing stderr keeps Python from complaining at shutdown.
         sys.stderr.close()
         sys.exit(1)
     sys.exit(0)
@@ -96,15 +108,5 @@ def _logging(
         log_lines(verbose=verbose)
 
 
-# The order here is the order in `--help`.
-app.command(rich_help_panel="Ask")(run)
-app.command(rich_help_panel="Ask")(record)
-app.command("import", rich_help_panel="Ask")(import_)
-app.command(rich_help_panel="Look")(status)
-app.command(rich_help_panel="Look")(scores)
-app.command(rich_help_panel="Look")(labels)
-app.command(rich_help_panel="Look")(fields)
-app.command(rich_help_panel="Look")(calibrate)
-app.command(rich_help_panel="Look")(compare)
-app.command(rich_help_panel="Look")(show)
-app.command(rich_help_panel="Keep")(verify)
+for _name, _panel, _function in _COMMANDS:
+    app.command(_name, rich_help_panel=_panel)(_function)

@@ -1,6 +1,7 @@
-"""The command that holds confidences against the truth, `calibrate`, and what `scores` takes from it.
+"""The command `calibrate`: how well confidences agree with the truth, and calibrators fitted and saved.
 
-Leaves out the figures (`logprob_store.metrics`), fitting and files (`logprob_store.analysis.calibrators`).
+Metrics are computed by `logprob_store.metrics.truth`; calibrators are fitted and saved by
+`logprob_store.analysis.calibrators`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from logprob_store.cli.common import JsonOption, RunOption, StorePath
-from logprob_store.cli.output import near, open_runs, say, show_rich, write_frame
+from logprob_store.cli.common import (
+    JsonOption,
+    RunOption,
+    StorePath,
+    echo,
+    open_runs,
+    path_from_here,
+    print_rich,
+    write_frame,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,13 +78,13 @@ def calibrate(
     if save is not None and method is None:
         raise InputError("--save wants --method: isotonic (a thousand answers and more), platt, or temperature")
     opened = open_runs(store, run)
-    rows = _judged(opened, expected, truth, column, confidence)
+    rows = _scores_with_truth(opened, expected, truth, column, confidence)
     table = reliability_table(rows, confidence, bins=bins, binning="mass" if equal_mass else "width").collect()
     thresholds = accuracy_by_threshold(rows, confidence).collect()
-    figures = _figures(rows, confidence, seed)
+    figures = _metrics_with_intervals(rows, confidence, seed)
     fitted, path = None, None
     if method is not None:
-        fitted = _fitted(opened, rows, confidence, method, seed)
+        fitted = _fit(opened, rows, confidence, method, seed)
     if save is not None and fitted is not None:
         from logprob_store.analysis.calibrators.storage import save_calibrator
 
@@ -84,30 +93,26 @@ def calibrate(
         write_frame(table, output)
     if as_json:
         tables = {"figures": figures, "reliability": table, "thresholds": thresholds}
-        say({**{name: frame.to_dicts() for name, frame in tables.items()}, **_as_json(fitted, path)})
+        echo({**{name: frame.to_dicts() for name, frame in tables.items()}, **_calibrator_as_json(fitted, path)})
         return
-    _print(rows, figures, table, thresholds)
+    _print_tables(rows, figures, table, thresholds)
     if fitted is not None:
-        say(fitted.describe())
+        echo(fitted.describe())
     if path is not None:
-        say(f"saved in {near(path)}; `logprobs scores {store} --calibrated {save}` applies it")
+        echo(f"saved in {path_from_here(path)}; `logprobs scores {store} --calibrated {save}` applies it")
     if output is not None:
-        say(f"{output}: the reliability table")
+        echo(f"{output}: the reliability table")
 
 
-def with_saved_calibrator(opened: Store, rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
-    """The rows with the columns of a saved calibrator; a warning names the runs that it was not fitted for."""
-    from logprob_store.analysis.calibrators.apply import differences, with_calibrated
-    from logprob_store.analysis.calibrators.storage import load_calibrator
+def _scores_with_truth(
+    opened: Store, expected: str | None, truth: Path | None, column: str, confidence: str
+) -> pl.DataFrame:
+    """The scores with a column `correct`, from the kept column or the truth file that was named.
 
-    calibrator = load_calibrator(opened.path, name)
-    for run, unlike in differences(calibrator, opened).items():
-        typer.echo(f"calibrator {name} was fitted on other answers than run {run}: {'; '.join(unlike)}", err=True)
-    return with_calibrated(rows, opened, calibrator)
-
-
-def _judged(opened: Store, expected: str | None, truth: Path | None, column: str, confidence: str) -> pl.DataFrame:
-    """The scores with `correct`, from whichever source was named."""
+    Raises:
+        InputError: no source is named, or both; a column is missing or has wrong values; no answer has both a
+            confidence and a truth.
+    """
     import polars as pl
 
     from logprob_store.analysis.calibrators.expected_answers import with_expected, with_truth_file
@@ -132,19 +137,19 @@ def _judged(opened: Store, expected: str | None, truth: Path | None, column: str
     return rows
 
 
-def _figures(rows: pl.DataFrame, confidence: str, seed: int) -> pl.DataFrame:
-    """What is true of all answers, with intervals; answers to one prompt are drawn together."""
+def _metrics_with_intervals(rows: pl.DataFrame, confidence: str, seed: int) -> pl.DataFrame:
+    """The metrics over all answers with bootstrap intervals; answers to one prompt are resampled together."""
     from logprob_store.metrics.truth.accuracy import accuracy
     from logprob_store.metrics.truth.bootstrap import bootstrap
     from logprob_store.metrics.truth.calibration import ace, brier, ece
     from logprob_store.metrics.truth.ranking import aurc, auroc
 
-    exprs = [measure(confidence) for measure in (accuracy, ece, ace, brier, auroc, aurc)]
-    several = rows["prompt_id"].is_duplicated().any()
-    return bootstrap(rows, exprs, groups="prompt_id" if several else None, seed=seed)
+    exprs = [metric(confidence) for metric in (accuracy, ece, ace, brier, auroc, aurc)]
+    has_samples = rows["prompt_id"].is_duplicated().any()
+    return bootstrap(rows, exprs, groups="prompt_id" if has_samples else None, seed=seed)
 
 
-def _fitted(opened: Store, rows: pl.DataFrame, confidence: str, method: CalibrationMethod, seed: int) -> Calibrator:
+def _fit(opened: Store, rows: pl.DataFrame, confidence: str, method: CalibrationMethod, seed: int) -> Calibrator:
     from datetime import UTC, datetime
 
     from logprob_store.analysis.calibrators.fit import calibrate as fit
@@ -164,20 +169,20 @@ def _fitted(opened: Store, rows: pl.DataFrame, confidence: str, method: Calibrat
         raise InputError(str(error)) from error
 
 
-def _print(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame, thresholds: pl.DataFrame) -> None:
+def _print_tables(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame, thresholds: pl.DataFrame) -> None:
     from logprob_store.view.terminal_tables import frame_table
 
     unjudged = table["unjudged"][0]
     judged = rows.height - unjudged
-    say(f"{rows.height} answers: {judged} judged, {unjudged} without a confidence or a truth and left out")
-    show_rich(frame_table(figures.drop("resamples")))
-    say("reliability: gap is mean confidence minus accuracy")
-    show_rich(frame_table(table.filter(table["count"] > 0).drop("bin", "unjudged")))
-    say("accepting from a threshold on, and reviewing the rest")
-    show_rich(frame_table(thresholds.drop("unjudged")))
+    echo(f"{rows.height} answers: {judged} judged, {unjudged} without a confidence or a truth and left out")
+    print_rich(frame_table(figures.drop("resamples")))
+    echo("reliability: gap is mean confidence minus accuracy")
+    print_rich(frame_table(table.filter(table["count"] > 0).drop("bin", "unjudged")))
+    echo("accepting from a threshold on, and reviewing the rest")
+    print_rich(frame_table(thresholds.drop("unjudged")))
 
 
-def _as_json(fitted: Calibrator | None, path: Path | None) -> dict[str, Any]:
+def _calibrator_as_json(fitted: Calibrator | None, path: Path | None) -> dict[str, Any]:
     import msgspec
 
     return {"calibrator": None if fitted is None else msgspec.to_builtins(fitted), "saved": path}

@@ -1,21 +1,33 @@
-"""Words that several commands share: arguments, options, exit codes.
+"""What several commands share: exit codes, arguments and options, loading, printing and writing.
 
-Leaves out options that one command alone has; they stand in its signature.
+An option that only one command has stands in that command's signature.
 """
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-EXIT_INPUT = 2
-EXIT_FAILURES = 3
-EXIT_LIMIT = 4
-EXIT_CHANGED = 5
-EXIT_INTERRUPTED = 130
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
+    from logprob_store.analysis.opened_store import Store
+    from logprob_store.job import Job
+
+EXIT_INPUT: Final = 2
+EXIT_FAILURES: Final = 3
+EXIT_LIMIT: Final = 4
+EXIT_CHANGED: Final = 5
+EXIT_INTERRUPTED: Final = 130
+
+_PIPED_WIDTH: Final = 160
+"""Columns of a table that is not printed to a terminal."""
 
 
 class TransportKind(StrEnum):
@@ -30,3 +42,125 @@ StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="A store, the f
 RunOption = Annotated[str | None, typer.Option("--run", help="Only this run; default: all.")]
 LogJsonOption = Annotated[bool, typer.Option("--log-json", help="Log events as lines of JSON on standard error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
+BaseUrlOption = Annotated[str | None, typer.Option(help="The server to ask, instead of the job's.")]
+PromptLimitOption = Annotated[int | None, typer.Option(min=0, help="Only the first so many prompts.")]
+LimitOption = Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to print.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write all rows to a .parquet, .csv, .json or .jsonl file.")
+]
+
+
+def load_job_with_overrides(
+    path: Path,
+    *,
+    store: Path | None = None,
+    transport: TransportKind | None = None,
+    fixtures: Path | None = None,
+    base_url: str | None = None,
+) -> Job:
+    """The job of a job file, with the settings that the command line replaces."""
+    from logprob_store.job import load_job, override
+
+    return override(
+        load_job(path),
+        store=store,
+        transport=None if transport is None else transport.value,
+        fixtures=fixtures,
+        base_url=base_url,
+    )
+
+
+def api_key(job: Job) -> str | None:
+    """The API key from the environment variable that the job names; None if it names none or the variable is unset."""
+    import os
+
+    return None if job.key_variable is None else os.environ.get(job.key_variable)
+
+
+def open_runs(store: Path, run: str | None) -> Store:
+    """A store with one of its runs, or with all when `run` is None."""
+    from logprob_store.analysis.opened_store import open_store
+
+    return open_store(store, runs=None if run is None else [run])
+
+
+def echo(message: object) -> None:
+    """Print text as it is, and everything else as one line of JSON."""
+    if isinstance(message, str):
+        typer.echo(message)
+    else:
+        import json
+
+        typer.echo(json.dumps(message, default=str, ensure_ascii=False))
+
+
+def print_rich(renderable: Any) -> None:
+    """Print a table or coloured text."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(renderable)
+
+
+def write_frame(frame: pl.DataFrame, path: Path) -> None:
+    """Write a frame in the format that the file's suffix names.
+
+    Raises:
+        InputError: the suffix is not known, or the file cannot be written.
+    """
+    from logprob_store.errors import InputError
+
+    writers: dict[str, Callable[[Path], object]] = {
+        ".parquet": frame.write_parquet,
+        ".csv": frame.write_csv,
+        ".json": frame.write_json,
+        ".jsonl": frame.write_ndjson,
+    }
+    if path.suffix not in writers:
+        raise InputError(f"-o {path}: the name must end in one of {', '.join(writers)}")
+    try:
+        writers[path.suffix](path)
+    except OSError as error:
+        raise InputError(f"-o {path}: cannot be written: {error}") from error
+
+
+def with_prompt_ids(rows: pl.LazyFrame, completions: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows with a column prompt_id after run and completion_id."""
+    keys = ["run", "completion_id"]
+    others = [name for name in rows.collect_schema().names() if name not in keys]
+    known = rows.join(completions.select(*keys, "prompt_id"), on=keys, how="left")
+    return known.select(*keys, "prompt_id", *others)
+
+
+def present_rows(
+    rows: pl.LazyFrame, columns: list[str], order: list[str], *, output: Path | None, limit: int, as_json: bool
+) -> None:
+    """Write all rows to a file, or print the first ones.
+
+    Args:
+        rows: with run, completion_id and prompt_id.
+        columns: what a printed table shows beside these; JSON and files have all columns.
+        order: columns to sort by before printing; a file is sorted by its keys.
+        output: the file to write; None prints.
+        limit: rows to print.
+        as_json: print JSON instead of a table.
+    """
+    from logprob_store.view.terminal_tables import frame_table
+
+    if output is not None:
+        keys = ["run", "completion_id", *(name for name in order if name.endswith("_index"))]
+        frame = rows.sort(keys, nulls_last=True).collect(engine="streaming")
+        write_frame(frame, output)
+        echo(f"{output}: {frame.height} rows")
+        return
+    shown = rows.sort(order, nulls_last=True).head(limit).collect(engine="streaming")
+    if as_json:
+        echo(shown.to_dicts())
+        return
+    keys = ["run", "completion_id"] if shown["run"].n_unique() > 1 else ["completion_id"]
+    print_rich(frame_table(shown.select(*keys, "prompt_id", *columns)))
+
+
+def path_from_here(path: Path) -> Path:
+    """The path relative to the working directory if it lies below it, else as it is."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

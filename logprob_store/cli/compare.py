@@ -1,7 +1,6 @@
-"""The command that holds two runs beside each other: `compare`.
+"""The command `compare`: what changed between two runs, with exit code 5 if more than the limits allow.
 
-Holds what is printed of a comparison, and the exit code for an alarm. Leaves out the comparison
-(`logprob_store.metrics.two_runs.comparison`).
+The comparison is computed by `logprob_store.metrics.two_runs`.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from logprob_store.cli.common import EXIT_CHANGED, JsonOption, StorePath
-from logprob_store.cli.output import say, show_rich, write_frame
+from logprob_store.cli.common import EXIT_CHANGED, JsonOption, StorePath, echo, print_rich, write_frame
 
 if TYPE_CHECKING:
     import polars as pl
 
-_BRIEF: Final = ("prompt_id", "answer_a", "answer_b", "first_difference", "delta_confidence", "mean_js")
+_PRINTED_COLUMNS: Final = ("prompt_id", "answer_a", "answer_b", "first_difference", "delta_confidence", "mean_js")
 
 
 def compare(
@@ -68,7 +66,7 @@ def compare(
         write_frame(comparison.prompts.sort("prompt_id", "sample_index", "choice_index").collect(), output)
     changed = _most_changed(comparison.prompts, limit)
     if as_json:
-        say(
+        echo(
             {
                 "verdict": verdict.line,
                 "exceeded": list(verdict.exceeded),
@@ -78,15 +76,15 @@ def compare(
             }
         )
     else:
-        show_rich(frame_table(changed.select(_BRIEF)))
-        show_rich(frame_table(summary.metrics.drop("resamples")))
-        say(verdict.line)
+        print_rich(frame_table(changed.select(_PRINTED_COLUMNS)))
+        print_rich(frame_table(summary.metrics.drop("resamples")))
+        echo(verdict.line)
     if not verdict.passed:
         raise typer.Exit(EXIT_CHANGED)
 
 
 def _most_changed(prompts: pl.LazyFrame, limit: int) -> pl.DataFrame:
-    """The pairs that differ most: those that flipped first, then by divergence and by confidence."""
+    """The pairs that differ most: flipped answers first, then by divergence, then by change of confidence."""
     import polars as pl
 
     order = ["flip", "mean_js", pl.col("delta_confidence").abs(), "prompt_id"]

@@ -1,6 +1,6 @@
-"""Where log records go: lines for people, or JSON for machines, on standard error.
+"""The configuration of `logging`: lines for people, or JSON for machines, on standard error.
 
-Holds the only configuring of `logging`. Leaves out what is logged (`logprob_store.events`).
+The events that are logged are listed in `logprob_store.events`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PACKAGE = "logprob_store"
 
 
 class _StandardError(logging.Handler):
-    """Writes to what standard error is at that moment: a progress bar puts itself there, and makes room for lines."""
+    """Writes to the current `sys.stderr`: a progress bar replaces it, and prints log lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -29,30 +29,30 @@ class _StandardError(logging.Handler):
 
 
 def log_lines(*, verbose: bool) -> None:
-    """A line for people for each warning, with `verbose` for each event."""
+    """Log warnings as lines for people; with `verbose`, log every event."""
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
-    _quiet()
+    _quiet_http_libraries()
 
 
 def log_json() -> None:
-    """A line of JSON for each event, for warnings of other libraries, and for the error that ends the command."""
+    """Log every event, other libraries' warnings and the error that ends the command as lines of JSON."""
     handler = _StandardError()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger(_PACKAGE).setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_bug
-    _quiet()
+    _quiet_http_libraries()
 
 
 def logs_json() -> bool:
-    """Whether `log_json` holds."""
+    """Whether `log_json` was called."""
     return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)
 
 
-def _quiet() -> None:
+def _quiet_http_libraries() -> None:
     # The HTTP libraries log each request at INFO, and the SDK its headers at DEBUG.
     for noisy in ("httpx2", "httpcore2", "openai"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

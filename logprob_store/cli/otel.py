@@ -1,7 +1,6 @@
-"""Where OpenTelemetry goes with `--otel`: over OTLP and HTTP, as the `OTEL_` variables of the environment say.
+"""OpenTelemetry exporters for `--otel`: OTLP over HTTP, configured by the `OTEL_` environment variables.
 
-Holds the setting up and the sending of what is left at the end. Leaves out what is measured
-(`logprob_store.run.telemetry`). The SDK reads the variables itself.
+The SDK reads these variables itself. What is measured is in `logprob_store.run.telemetry`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def otlp() -> Iterator[Instrument]:
-    """Exporters for as long as the context lasts; at its end they send what they hold.
+    """An instrument whose exporters run for as long as the context lasts; at its end they send what they still hold.
 
     Raises:
         InputError: the extra `otel` is not installed.
@@ -45,7 +44,7 @@ def _providers() -> tuple[Any, Any]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise InputError("--otel needs an extra: pip install 'logprob-store[otel]'") from error
-    # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say goes before our own name.
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override our own name.
     resource = Resource.create({"service.name": "logprob-store"}).merge(OTELResourceDetector().detect())
     tracers = TracerProvider(resource=resource)
     tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

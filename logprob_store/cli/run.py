@@ -1,6 +1,6 @@
-"""The commands that ask a model: `run` (with its dry run) and `record`.
+"""The command `run`, with its dry run: asks the model and stores every token.
 
-Holds what their words mean and what is said at their end. Leaves out running itself (`logprob_store.run.api`).
+The run itself is in `logprob_store.run.api`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -16,13 +16,18 @@ from logprob_store.cli.common import (
     EXIT_FAILURES,
     EXIT_INTERRUPTED,
     EXIT_LIMIT,
+    BaseUrlOption,
     JobFile,
     JsonOption,
     LogJsonOption,
+    PromptLimitOption,
     TransportKind,
+    api_key,
+    echo,
+    load_job_with_overrides,
+    path_from_here,
 )
 from logprob_store.cli.logs import log_json, logs_json
-from logprob_store.cli.output import near, say
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -31,7 +36,8 @@ if TYPE_CHECKING:
     from logprob_store.run.api import RunSummary
     from logprob_store.run.telemetry import Instrument
 
-_LONG_S = 10.0
+_LONG_RUN_S: Final = 10.0
+"""Seconds from which on a run's summary says what bound it."""
 
 
 def run(
@@ -43,8 +49,8 @@ def run(
     ] = None,
     transport: Annotated[TransportKind | None, typer.Option(help="Instead of the job's.")] = None,
     fixtures: Annotated[Path | None, typer.Option(help="Recordings to replay, instead of the job's.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="The server to ask, instead of the job's.")] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Only the first so many prompts.")] = None,
+    base_url: BaseUrlOption = None,
+    limit: PromptLimitOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
     as_json: JsonOption = False,
     as_json_log: LogJsonOption = False,
@@ -61,79 +67,23 @@ def run(
 
     if as_json_log:
         log_json()
-    job = _job(job_file, store=store, transport=transport, fixtures=fixtures, base_url=base_url)
+    job = load_job_with_overrides(job_file, store=store, transport=transport, fixtures=fixtures, base_url=base_url)
     if dry_run:
         _dry_run(job, run, limit, as_json=as_json)
         return
     with _instrument(otel=otel) as instrument:
         with _progress_display() as on_progress:
             summary = run_job(
-                job, run=run, limit=limit, api_key=_api_key(job), on_progress=on_progress, instrument=instrument
+                job, run=run, limit=limit, api_key=api_key(job), on_progress=on_progress, instrument=instrument
             )
-        # Before the exporters end: without a collector they keep trying for some seconds.
-        say(summary.as_dict() if as_json else summary_line(summary))
+        # Print before the exporters shut down: without a collector they retry for some seconds.
+        echo(summary.as_dict() if as_json else summary_line(summary))
     if summary.state == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.state == "stopped":
         raise typer.Exit(EXIT_LIMIT)
     if summary.failures:
         raise typer.Exit(EXIT_FAILURES)
-
-
-def record(
-    job_file: JobFile,
-    *,
-    fixtures: Annotated[Path, typer.Option(help="The folder (or .jsonl file) to write recordings into.")],
-    base_url: Annotated[str | None, typer.Option(help="The server to ask, instead of the job's.")] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Only the first so many prompts.")] = None,
-    cached_only: Annotated[
-        bool, typer.Option("--cached-only", help="Take answers from the cache and make no call.")
-    ] = False,
-    as_json_log: LogJsonOption = False,
-) -> None:
-    """Write the answers to a job's prompts as fixtures, from the cache where it has them, else by asking."""
-    import asyncio
-
-    from logprob_store.run.record import record_job
-
-    if as_json_log:
-        log_json()
-    job = _job(job_file, transport=TransportKind.live, base_url=base_url)
-    key = None if cached_only else _api_key(job)
-    done = asyncio.run(record_job(job, fixtures, limit=limit, api_key=key, cached_only=cached_only))
-    say(
-        f"{done.path}: {done.lines} recordings; {done.calls} asked, {done.from_cache} from the cache, "
-        f"{done.kept} recorded before, {len(done.problems)} without an answer"
-    )
-    for problem in done.problems[:10]:
-        say(f"  {problem}")
-    if done.problems:
-        raise typer.Exit(EXIT_FAILURES)
-
-
-def _job(
-    path: Path,
-    *,
-    store: Path | None = None,
-    transport: TransportKind | None = None,
-    fixtures: Path | None = None,
-    base_url: str | None = None,
-) -> Job:
-    from logprob_store.job import load_job, override
-
-    return override(
-        load_job(path),
-        store=store,
-        transport=None if transport is None else transport.value,
-        fixtures=fixtures,
-        base_url=base_url,
-    )
-
-
-def _api_key(job: Job) -> str | None:
-    import os
-
-    return None if job.key_variable is None else os.environ.get(job.key_variable)
 
 
 def _progress_display() -> Any:
@@ -159,13 +109,13 @@ def _dry_run(job: Job, run: str | None, limit: int | None, *, as_json: bool) -> 
 
     estimate = dry_run(job, run=run, limit=limit)
     if as_json:
-        say(dataclasses.asdict(estimate))
+        echo(dataclasses.asdict(estimate))
         return
-    say(estimate.sentence)
+    echo(estimate.sentence)
 
 
 def summary_line(summary: RunSummary) -> str:
-    """How a run ended, for a person."""
+    """How a run ended, as text for people."""
     parts = [f"{summary.calls} asked"]
     if summary.from_cache:
         parts.append(f"{summary.from_cache} from the cache")
@@ -176,11 +126,11 @@ def summary_line(summary: RunSummary) -> str:
     line = (
         f"run {summary.run} {summary.state} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
         f"{', '.join(parts)}, {summary.failures} failed. "
-        f"{summary.completions} completions with {summary.tokens} tokens are in {near(summary.store)}"
+        f"{summary.completions} completions with {summary.tokens} tokens are in {path_from_here(summary.store)}"
     )
     if summary.already == summary.total and summary.total and not summary.failures:
         line += "\nnothing had to be asked again"
-    if summary.seconds > _LONG_S and summary.bound_by:
+    if summary.seconds > _LONG_RUN_S and summary.bound_by:
         line += f"\n{summary.verdict.sentence}"
     if summary.reason is not None:
         line += f"\nstopped: {summary.reason}"

@@ -1,18 +1,25 @@
-"""The commands that compute over a store's tables: `scores`.
+"""The command `scores`: perplexity, confidence and more of each completion.
 
-Holds the choice of rows and columns to print or write. Leaves out the formulas (`logprob_store.metrics`).
+The scores are computed by `logprob_store.metrics.engine`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from logprob_store.cli.calibrate import with_saved_calibrator
-from logprob_store.cli.common import JsonOption, RunOption, StorePath
-from logprob_store.cli.output import open_runs, say, show_rich, write_frame
+from logprob_store.cli.common import (
+    JsonOption,
+    LimitOption,
+    OutputOption,
+    RunOption,
+    StorePath,
+    echo,
+    open_runs,
+    print_rich,
+    write_frame,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,11 +31,9 @@ def scores(
     store: StorePath,
     *,
     run: RunOption = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write all rows to a .parquet, .csv, .json or .jsonl file.")
-    ] = None,
+    output: OutputOption = None,
     sort: Annotated[str | None, typer.Option(help="The column to sort by, lowest first; default: confidence.")] = None,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to print.")] = 20,
+    limit: LimitOption = 20,
     calibrated: Annotated[
         str | None, typer.Option(metavar="NAME", help="Add the chance of being right, by a saved calibrator.")
     ] = None,
@@ -45,28 +50,28 @@ def scores(
     from logprob_store.view.terminal_tables import frame_table, scores_and_columns
 
     opened = open_runs(store, run)
-    rows, brief, order = scores_and_columns(opened) if metrics is None else _named(opened, metrics)
+    rows, brief, order = scores_and_columns(opened) if metrics is None else _chosen_scores(opened, metrics)
     if calibrated is not None:
-        rows, brief = with_saved_calibrator(opened, rows, calibrated), [*brief, "calibrated"]
+        rows, brief = _with_saved_calibrator(opened, rows, calibrated), [*brief, "calibrated"]
     columns = rows.collect_schema().names()
     if sort is not None and sort not in columns:
         raise InputError(f"--sort {sort}: there is no such column; there are {', '.join(columns)}")
     if output is not None:
         frame = rows.sort("run", "completion_id").collect(engine="streaming")
         write_frame(frame, output)
-        say(f"{output}: {frame.height} rows")
+        echo(f"{output}: {frame.height} rows")
         return
     if as_json:
-        say(rows.sort(sort or order, nulls_last=True).head(limit).collect().to_dicts())
+        echo(rows.sort(sort or order, nulls_last=True).head(limit).collect().to_dicts())
         return
     shown = rows.sort(sort or order, nulls_last=True).head(limit).collect()
     if shown["run"].n_unique() > 1:
         brief = ["run", *brief]
-    show_rich(frame_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort]))))
+    print_rich(frame_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort]))))
 
 
-def _named(store: Store, metrics: str) -> tuple[pl.LazyFrame, list[str], list[str]]:
-    """The scores that were asked for, the columns to show, and by which to sort."""
+def _chosen_scores(store: Store, metrics: str) -> tuple[pl.LazyFrame, list[str], list[str]]:
+    """The scores named by `--metrics`, the columns to print, and the columns to sort by."""
     from logprob_store.errors import InputError
 
     names = list(dict.fromkeys(name.strip() for name in metrics.split(",") if name.strip()))
@@ -79,3 +84,14 @@ def _named(store: Store, metrics: str) -> tuple[pl.LazyFrame, list[str], list[st
         )
     order = "confidence" if "confidence" in names else names[0]
     return store.scores(metrics=names), ["completion_id", "prompt_id", "text", *names], [order]
+
+
+def _with_saved_calibrator(opened: Store, rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    """The rows with a saved calibrator's columns; warns about runs whose answers differ from those it was fitted on."""
+    from logprob_store.analysis.calibrators.apply import differences, with_calibrated
+    from logprob_store.analysis.calibrators.storage import load_calibrator
+
+    calibrator = load_calibrator(opened.path, name)
+    for run, unlike in differences(calibrator, opened).items():
+        typer.echo(f"calibrator {name} was fitted on other answers than run {run}: {'; '.join(unlike)}", err=True)
+    return with_calibrated(rows, opened, calibrator)

@@ -1,6 +1,6 @@
-"""The command that shows single completions: `show`.
+"""The command `show`: single completions, token by token.
 
-Holds which completion is meant. Leaves out how tokens look (`logprob_store.view`).
+Tokens are coloured and formatted by `logprob_store.view`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from logprob_store.cli.common import RunOption, StorePath
-from logprob_store.cli.output import open_runs, say, show_rich
+from logprob_store.cli.common import RunOption, StorePath, echo, open_runs, print_rich
 
 
 def show(
@@ -30,19 +29,19 @@ def show(
 
     opened = open_runs(store, run)
     wanted = pl.col("prompt_id") == completion
-    if completion.isascii() and completion.isdigit() and len(completion) < 19:  # noqa: PLR2004  digits of an Int64
+    if completion.isascii() and completion.isdigit() and len(completion) < 19:  # noqa: PLR2004  fits an Int64
         wanted = wanted | (pl.col("completion_id") == int(completion))
     rows = opened.completions.filter(wanted).sort(*KEYS).collect()
     if not rows.height:
         raise InputError(f"no completion or prompt {completion!r} in {store}; `logprobs scores {store}` lists them")
     for row in rows.iter_rows(named=True):
-        mine = (pl.col("run") == row["run"]) & (pl.col("completion_id") == row["completion_id"])
-        tokens = opened.only(row["run"]).tokens.filter(mine).collect()
-        beside = opened.only(row["run"]).alternatives.filter(mine).collect()
-        say(
+        of_row = (pl.col("run") == row["run"]) & (pl.col("completion_id") == row["completion_id"])
+        tokens = opened.only(row["run"]).tokens.filter(of_row).collect()
+        alternatives = opened.only(row["run"]).alternatives.filter(of_row).collect()
+        echo(
             f"run {row['run']}  completion {row['completion_id']}  prompt {printable(row['prompt_id'])}  "
             f"model {printable(row['response_model'] or row['model'] or '?')}"
         )
-        show_rich(coloured(tokens))
-        show_rich(legend())
-        show_rich(uncertain(tokens, beside, below=below))
+        print_rich(coloured(tokens))
+        print_rich(legend())
+        print_rich(uncertain(tokens, alternatives, below=below))

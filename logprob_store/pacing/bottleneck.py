@@ -1,7 +1,7 @@
-"""What bound a run: the server's limits, its speed, an outage, or this machine.
+"""What held a run up: the server's limits, its speed, an outage, or this machine.
 
-Holds the looking, four times a second, and the verdict. Leaves out what is looked at (`pacer`). Looking costs nothing
-per call, and a quarter of a second is fine enough for a sentence at the end.
+`BottleneckWatch` samples that four times a second. Sampling costs nothing per call, and a quarter of a second is fine
+enough for one sentence at the end.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ import asyncio
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_EVERY_S: Final = 0.25
-_BUSY: Final = 0.85
-_LATE: Final = 0.25
+Cause = Literal["limit", "server", "outage", "machine"]
+
+_INTERVAL_S: Final = 0.25
+_BUSY_SHARE: Final = 0.85
+"""Share of its time that a busy event loop is computing."""
+_LATE_SHARE: Final = 0.25
+"""Share of the interval by which a sample of a busy event loop comes late."""
 
 _SENTENCES: Final = {
     "limit": "bound by the server's limits, or the job's own: {share:.0%} of the time calls waited for them",
@@ -30,11 +34,11 @@ _SENTENCES: Final = {
 
 @dataclass(slots=True)
 class Bottleneck:
-    """Seconds of a run by what held it up.
+    """Seconds of a run, by what held it up.
 
     `limit_s`: calls waited for a limit of requests or tokens, or as long as the server said. `server_s`: as many calls
-    were under way as allowed. `outage_s`: the breaker was open. `machine_s`: calls could have been made and were not,
-    or the event loop had no time: prompts were read, answers decoded and stored.
+    were under way as allowed. `outage_s`: the breaker was open. `machine_s`: more calls could have been made, or the
+    event loop was busy: prompts were read, answers decoded and stored.
     """
 
     limit_s: float = 0.0
@@ -44,7 +48,7 @@ class Bottleneck:
 
     @property
     def bound_by(self) -> str:
-        """`limit`, `server`, `outage` or `machine`, whichever took longest; empty before anything was seen.
+        """`limit`, `server`, `outage` or `machine`, whichever took longest; empty before the first sample.
 
         >>> Bottleneck(limit_s=9, server_s=1).bound_by
         'limit'
@@ -55,7 +59,7 @@ class Bottleneck:
 
     @property
     def sentence(self) -> str:
-        """The verdict for people.
+        """What held the run up most, as a sentence for people.
 
         >>> Bottleneck(outage_s=30, server_s=30.5, machine_s=0).sentence[:43]
         "bound by the server's speed: 50% of the tim"
@@ -65,41 +69,42 @@ class Bottleneck:
         return _SENTENCES[self.bound_by].format(share=share) if self.bound_by else ""
 
 
-class Watch:
-    """Looks again and again at what holds calls back, and adds up.
+class BottleneckWatch:
+    """Samples what holds calls back, and sums up the seconds.
 
     Args:
-        look: names what holds calls back now: `limit`, `server`, `outage` or `machine`.
+        cause_now: names what holds calls back now.
     """
 
-    def __init__(self, look: Callable[[], str]) -> None:
+    def __init__(self, cause_now: Callable[[], Cause]) -> None:
         self.bottleneck = Bottleneck()
-        self._look = look
+        self._cause_now = cause_now
         self._timer: asyncio.TimerHandle | None = None
-        self._at = 0.0
+        self._sampled_at = 0.0
         self._cpu_s = 0.0
 
     def start(self) -> None:
-        """Look from now on."""
+        """Begin to sample."""
         loop = asyncio.get_running_loop()
-        self._at, self._cpu_s = loop.time(), time.thread_time()
-        self._timer = loop.call_at(self._at + _EVERY_S, self._tick)
+        self._sampled_at, self._cpu_s = loop.time(), time.thread_time()
+        self._timer = loop.call_at(self._sampled_at + _INTERVAL_S, self._sample)
 
     def stop(self) -> None:
-        """Look no more."""
+        """End sampling."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _tick(self) -> None:
+    def _sample(self) -> None:
         loop = asyncio.get_running_loop()
         now, cpu_s = loop.time(), time.thread_time()
-        passed = now - self._at
-        what = self._look()
-        # An event loop without time of its own sees a slow server: answers wait in the sockets.
-        if what == "server" and (cpu_s - self._cpu_s > _BUSY * passed or passed - _EVERY_S > _LATE * _EVERY_S):
-            what = "machine"
-        name = f"{what}_s"
-        setattr(self.bottleneck, name, getattr(self.bottleneck, name) + passed)
-        self._at, self._cpu_s = now, cpu_s
-        self._timer = loop.call_at(now + _EVERY_S, self._tick)
+        passed_s = now - self._sampled_at
+        cause = self._cause_now()
+        # To a busy event loop the server looks slow: answers wait in the sockets.
+        busy = cpu_s - self._cpu_s > _BUSY_SHARE * passed_s or passed_s - _INTERVAL_S > _LATE_SHARE * _INTERVAL_S
+        if cause == "server" and busy:
+            cause = "machine"
+        name = f"{cause}_s"
+        setattr(self.bottleneck, name, getattr(self.bottleneck, name) + passed_s)
+        self._sampled_at, self._cpu_s = now, cpu_s
+        self._timer = loop.call_at(now + _INTERVAL_S, self._sample)

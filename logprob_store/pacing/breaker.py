@@ -1,7 +1,7 @@
-"""A circuit breaker: an outage is sat out, without using up what prompts may try.
+"""A circuit breaker: waits out an outage without using up the attempts of prompts.
 
-Holds when an outage is declared, how the server is probed meanwhile, and when waiting ends. Leaves out which failures
-point to an outage: `failures` says that.
+It decides when an outage begins, when the server is probed, and when waiting ends. Which failures point to an outage is
+in `logprob_store.failures`.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from logprob_store.events import emit
 
 log = logging.getLogger(__name__)
 
-LEAST_FAILURES: Final = 8
+_PROMPTS_TO_OPEN: Final = 8
 _FIRST_PROBE_S: Final = 0.25
 _LONGEST_PROBE_S: Final = 10.0
-_STUCK_S: Final = 30.0
+_STUCK_PROBE_S: Final = 30.0
 
 
 class Breaker:
-    """Opens when calls fail in a row and none succeeds; then one call at a time is let through to see.
+    """Opens when calls fail in a row and none succeeds; then lets one call at a time through to probe the server.
 
-    In a row: as many as are under way, and at least 8, of at least 8 prompts, so that a prompt or two that break the
-    server each time are no outage. While it is open, failures do not count as attempts. The first sign of life closes
-    it. After `patience_s` it gives up: calls go through and fail as they do, until one succeeds.
+    It opens after as many failures in a row as calls are under way, of at least 8 different prompts: one or two prompts
+    that break the server each time are no outage. While it is open, failures do not count as attempts. The first sign
+    of life closes it. After `patience_s` it gives up: calls go through and count until one succeeds.
 
     Args:
-        patience_s: seconds an outage is sat out.
+        patience_s: seconds that an outage is waited out.
 
     >>> breaker = Breaker(600)
     >>> [breaker.failed(str(n), under_way=2, now=0.0) for n in range(8)][-2:], breaker.is_open
     ([True, False], True)
-    >>> breaker.hold_s(0.1)
+    >>> breaker.wait_s(0.1)
     0.15
     """
 
@@ -42,16 +42,16 @@ class Breaker:
         self._prompts: set[str] = set()
         self._opened_at: float | None = None
         self._given_up = False
-        self._probe_at = 0.0
-        self._every_s = _FIRST_PROBE_S
+        self._next_probe_at = 0.0
+        self._probe_interval_s = _FIRST_PROBE_S
 
     @property
     def is_open(self) -> bool:
         """Whether calls are held back."""
         return self._opened_at is not None
 
-    def hold_s(self, now: float) -> float:
-        """Seconds until a call may start: none when closed, else until the next probe."""
+    def wait_s(self, now: float) -> float:
+        """Seconds until a call may start: 0 when closed, else until the next probe."""
         if self._opened_at is None:
             return 0.0
         if now - self._opened_at >= self._patience_s:
@@ -60,20 +60,20 @@ class Breaker:
             emit(log, "outage_given_up", message, lasted_s, seconds=lasted_s)
             self._opened_at, self._given_up = None, True
             return 0.0
-        return max(0.0, self._probe_at - now)
+        return max(0.0, self._next_probe_at - now)
 
     def started(self, now: float) -> None:
-        """A call starts; while open it is a probe, and the next waits for it, but not for ever."""
+        """Count a call that starts. While open it is a probe; the next waits for its end, but for 30 s at most."""
         if self._opened_at is not None:
-            self._probe_at = now + _STUCK_S
+            self._next_probe_at = now + _STUCK_PROBE_S
 
-    def withdrawn(self, now: float) -> None:
-        """A call ended without an outcome."""
+    def abandoned(self, now: float) -> None:
+        """Count a call that ended without an outcome, such as one that was cancelled."""
         if self._opened_at is not None:
-            self._probe_at = min(self._probe_at, now + self._every_s)
+            self._next_probe_at = min(self._next_probe_at, now + self._probe_interval_s)
 
     def answered(self) -> None:
-        """Any sign of life."""
+        """Count a sign of life: any answer that does not point to an outage."""
         if self._opened_at is not None:
             emit(log, "outage_ended", "the server answers again: going on")
         if self._in_a_row:
@@ -81,22 +81,32 @@ class Breaker:
             self._prompts.clear()
             self._opened_at, self._given_up = None, False
 
-    def failed(self, key: str, *, under_way: int, now: float, probe: bool = False) -> bool:
-        """No answer, or none but an error of the server; returns whether it counts as an attempt."""
+    def failed(self, key: str, *, under_way: int, now: float, is_probe: bool = False) -> bool:
+        """Count a call that got no answer, or an error of the server.
+
+        Args:
+            key: the request's key.
+            under_way: calls at the server, this one included.
+            now: the loop's time, seconds.
+            is_probe: whether the call was started while the breaker was open.
+
+        Returns:
+            Whether the call counts as an attempt.
+        """
         self._in_a_row += 1
         if self._given_up:
             return True
         if self._opened_at is not None:
-            if probe:
-                self._every_s = min(_LONGEST_PROBE_S, 2 * self._every_s)
-                self._probe_at = now + self._every_s
+            if is_probe:
+                self._probe_interval_s = min(_LONGEST_PROBE_S, 2 * self._probe_interval_s)
+                self._next_probe_at = now + self._probe_interval_s
             return False
-        if len(self._prompts) < LEAST_FAILURES:
+        if len(self._prompts) < _PROMPTS_TO_OPEN:
             self._prompts.add(key)
-        if len(self._prompts) < LEAST_FAILURES or self._in_a_row < under_way:
+        if len(self._prompts) < _PROMPTS_TO_OPEN or self._in_a_row < under_way:
             return True
         message = "%d calls in a row failed: waiting for the server, one call at a time"
         emit(log, "outage_began", message, self._in_a_row, in_a_row=self._in_a_row)
-        self._opened_at, self._every_s = now, _FIRST_PROBE_S
-        self._probe_at = now + self._every_s
+        self._opened_at, self._probe_interval_s = now, _FIRST_PROBE_S
+        self._next_probe_at = now + self._probe_interval_s
         return False

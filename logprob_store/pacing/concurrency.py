@@ -1,11 +1,12 @@
-"""How many calls at once: more while that helps, fewer when the server refuses.
+"""How many calls may run at once: more while that helps, fewer when the server refuses.
 
-Holds the rule, additive increase and multiplicative decrease with a gate: it starts at 32 and doubles with every window
-of answers (slow start) until the first refusal; from then on it grows by 5 % a window, and is cut to 80 % once for each
-wave of refusals. Leaves out waiting for a slot (`pacer`).
+The rule is additive increase and multiplicative decrease with a gate. It starts at 32 and doubles with every window of
+answers (slow start) until the first refusal. From then on it grows by 5 % a window, and is cut to 80 % once for each
+wave of refusals.
 
-A window is as many answers as calls are allowed at once. It counts towards growth only if at least 80 % of those were
-in use, as otherwise nothing is known about more; a failure of the server in it starts it anew.
+A window is as many answers as calls are allowed at once. It lets the number grow only if at least 80 % of these calls
+were in use, because otherwise it shows nothing about more calls; a failure of the server starts the window anew.
+Waiting for a free place is in `pacer`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ _COOLDOWN_S: Final = 1.0
 
 
 class Concurrency:
-    """The number of calls allowed at once, and of those under way.
+    """The number of calls allowed at once (`limit`), and of those under way (`in_use`).
 
     Args:
         ceiling: the most that is ever allowed.
-        first: where to start.
+        first: the number to start with.
 
     >>> allowed = Concurrency(1000, first=10)
     >>> for _ in range(10): allowed.started()
@@ -43,16 +44,20 @@ class Concurrency:
         self._cut_at = -_COOLDOWN_S
 
     def started(self) -> None:
-        """A call is under way."""
+        """Count a call that starts."""
         self.in_use += 1
         self._most_in_use = max(self._most_in_use, self.in_use)
 
     def ended(self) -> None:
-        """A call is no longer under way."""
+        """Count a call that ended."""
         self.in_use -= 1
 
     def succeeded(self, started_at: float, now: float) -> None:
-        """An answer; those sent before a cut, or within a second after it, say nothing about the time since."""
+        """Count an answer, and grow at the end of a window.
+
+        Ignored are answers to calls sent before the last cut, and answers within a second after it: they do not show
+        whether the lower number is right.
+        """
         if self.limit >= self.ceiling or started_at <= self._cut_at or now < self._cut_at + _COOLDOWN_S:
             return
         self._answers += 1
@@ -63,18 +68,18 @@ class Concurrency:
             self.limit = min(self.ceiling, self.limit + growth)
         self._new_window()
 
-    def needs(self, number: int) -> None:
-        """So many calls at once would use the server's own limit: during slow start that is no guess, so take them."""
+    def raise_to(self, number: int) -> None:
+        """Allow as many calls at once as it takes to use the server's rate limit; only during slow start."""
         if self._slow_start and number > self.limit:
             self.limit = min(self.ceiling, number)
             self._new_window()
 
-    def troubled(self) -> None:
-        """The server failed: no growth for a window, and no cut, as fewer calls would not mend it."""
+    def server_failed(self) -> None:
+        """Start the window anew, so that nothing grows now; nothing is cut, as fewer calls would not help."""
         self._new_window()
 
     def refused(self, started_at: float, now: float) -> bool:
-        """Refused without a time to wait: cut, once for all calls that were sent before the cut; returns whether."""
+        """Cut after a refusal without a time to wait, once for all calls sent before the cut; returns whether."""
         self._slow_start = False
         if started_at <= self._cut_at:
             return False

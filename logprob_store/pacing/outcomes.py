@@ -1,7 +1,6 @@
-"""How calls ended, and what follows from it for all others.
+"""How calls ended, and what that means for rates, concurrency and breaker.
 
-Holds the way from an outcome to rates, concurrency and breaker: `failures` says which of them it concerns. Leaves out
-their rules, and who may call next (`pacer`).
+Which of these a failure concerns is in `logprob_store.failures`; which call starts next is decided by `pacer`.
 """
 
 from __future__ import annotations
@@ -25,23 +24,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TOO_LONG_IN_A_ROW: Final = 3
-_NOT_BY_CHANCE: Final = 8
-"""Refusals in a row that are a limit, whatever the headers say: not all limits are in them."""
+"""Waits beyond the patience, without an answer between them, that stop the run."""
+_REFUSALS_OF_A_LIMIT: Final = 8
+"""Refusals in a row that show a limit, whatever the headers report: they do not report every limit."""
 
-_NEWEST: Final = 0.05
-_FIRST_LATENCY_S: Final = 0.1
-_ROOM: Final = 1.25
-_LONGEST_WAVE_S: Final = 30.0
+_NEWEST_SHARE: Final = 0.05
+"""Weight of the newest value in a running average."""
+_ASSUMED_LATENCY_S: Final = 0.1
+"""Latency before the first answer."""
+_HEADROOM: Final = 1.25
+"""Factor on the number of calls at once that the rate limit needs."""
+_LONGEST_WAVE_DELAY_S: Final = 30.0
 
 
 class Outcomes:
-    """Tells rates, concurrency and breaker what each call's end means for them.
+    """Updates rates, concurrency and breaker at the end of each call.
 
     Args:
-        rates: hears what answers say about limits and usage.
+        rates: learns what answers report about limits and usage.
         concurrency: grows with answers and is cut by refusals.
         breaker: counts failures in a row.
-        patience_s: a refusal for longer than this is none to wait for.
+        patience_s: seconds; a longer wait that a refusal asks for is not made.
     """
 
     def __init__(self, rates: RateLimits, concurrency: Concurrency, breaker: Breaker, *, patience_s: float) -> None:
@@ -49,7 +52,7 @@ class Outcomes:
         self._concurrency = concurrency
         self._breaker = breaker
         self._patience_s = patience_s
-        self._too_long: list[float] = []
+        self._closed_until: list[float] = []  # the loop's time, of each refusal in a row beyond the patience
         self._refusals = 0
         self._waves = 0
         self._typical_answer: float | None = None
@@ -57,75 +60,83 @@ class Outcomes:
 
     @property
     def typical_answer(self) -> float:
-        """Tokens of an answer, on a running average; 0 before the first."""
+        """Tokens of an answer, as a running average; 0 before the first."""
         return self._typical_answer or 0.0
 
     def succeeded(self, slot: Slot, now: float) -> None:
-        """The call got its answer."""
+        """Take note that the call got its answer."""
         report = slot.report
-        self._too_long.clear()
+        self._closed_until.clear()
         self._refusals = 0
         self._waves = 0
         self._breaker.answered()
         self._concurrency.succeeded(slot.started_at, now)
         self._latency_s = _average(self._latency_s, now - slot.started_at)
-        if (per_minute := self._rates.requests.limit) is not None:
-            self._concurrency.needs(int(_ROOM * per_minute / 60 * self._latency_s))
+        if (per_minute := self._rates.requests.per_minute) is not None:
+            self._concurrency.raise_to(int(_HEADROOM * per_minute / 60 * self._latency_s))
         if report is None:
             return
         if report.used_tokens is not None:
             self._rates.tokens.settle(slot.started_at, report.used_tokens - slot.estimate, now)
             answer = max(0.0, report.used_tokens - len(slot.request.content) / BYTES_PER_TOKEN)
             self._typical_answer = _average(self._typical_answer, answer)
-        self._rates.heard(report, now)
+        self._rates.learn(report, now)
 
     def failed(self, slot: Slot, error: CallError, now: float) -> None:
-        """The call got none; its slot learns whether it counts as an attempt."""
+        """Take note that the call got no answer; the slot says afterwards whether it counts as an attempt."""
         if not error.maybe_billed:
             self._rates.tokens.settle(slot.started_at, -slot.estimate, now)
-        pause_s = 0.0 if error.report is None else self._rates.heard(error.report, now)
+        pause_s = 0.0 if error.report is None else self._rates.learn(error.report, now)
         kind = FAILURES.get(error.error_type)
         if kind is None or kind.pace != "outage":
             self._breaker.answered()
         if kind is not None and kind.pace == "outage":
-            self._concurrency.troubled()
+            self._concurrency.server_failed()
             under_way = self._concurrency.in_use + 1
-            slot.counts = self._breaker.failed(slot.request.key, under_way=under_way, now=now, probe=slot.probe)
+            slot.counts_as_attempt = self._breaker.failed(
+                slot.request.key, under_way=under_way, now=now, is_probe=slot.is_probe
+            )
         elif kind is not None and kind.pace == "limit":
-            said_s = error.retry_after_s if isinstance(error, RetryableError) else None
-            self._refused(slot, said_s or pause_s, now, has_room=_has_room(error.report))
+            retry_after_s = error.retry_after_s if isinstance(error, RetryableError) else None
+            self._refused(slot, retry_after_s or pause_s, now, some_left=_some_left(error.report))
 
-    def _refused(self, slot: Slot, wait_s: float, now: float, *, has_room: bool) -> None:
+    def _refused(self, slot: Slot, wait_s: float, now: float, *, some_left: bool) -> None:
         self._refusals += 1
-        if has_room and wait_s <= self._patience_s and self._refusals < _NOT_BY_CHANCE:
-            return  # the call itself waits as long as it was told to
+        if some_left and wait_s <= self._patience_s and self._refusals < _REFUSALS_OF_A_LIMIT:
+            return  # meant for this call alone, which waits by itself
         self._rates.refused(slot.started_at, now)
         if wait_s:
             if wait_s > self._patience_s:
-                self._too_long.append(now + wait_s)
+                self._closed_until.append(now + wait_s)
             self._rates.pause(wait_s, now)
         else:
-            # A refusal is quick: left alone it would make more calls, not fewer. So it takes as long as an answer does,
-            # and wave after wave without an answer ever longer.
-            latency_s = _FIRST_LATENCY_S if self._latency_s is None else self._latency_s
-            cut = self._concurrency.refused(slot.started_at, now)
-            self._waves += cut
-            if cut:
-                allowed = self._concurrency.limit
-                emit(log, "concurrency_cut", "refused: %d calls at once from here on", allowed, allowed=allowed)
-            waves_s = min(_LONGEST_WAVE_S, latency_s * 2**self._waves) if cut and self._waves > 1 else 0.0
-            self._rates.delay(latency_s / self._concurrency.limit + waves_s, now)
+            self._refused_without_time(slot, now)
 
-    def problem(self, slot: Slot, now: float) -> LogprobStoreError | None:
-        """Why a call must not wait any longer."""
-        if len(self._too_long) >= _TOO_LONG_IN_A_ROW:
-            hours = (max(self._too_long) - now) / 3600
+    def _refused_without_time(self, slot: Slot, now: float) -> None:
+        """Cut concurrency, and slow calls down to the pace that answers would have.
+
+        A refusal is quicker than an answer, so without a delay there would be more calls, not fewer. From the second
+        wave of refusals without an answer on, a delay is added that doubles with each wave, up to 30 s.
+        """
+        latency_s = _ASSUMED_LATENCY_S if self._latency_s is None else self._latency_s
+        cut = self._concurrency.refused(slot.started_at, now)
+        self._waves += cut
+        if cut:
+            allowed = self._concurrency.limit
+            emit(log, "concurrency_cut", "refused: %d calls at once from here on", allowed, allowed=allowed)
+        waves_s = min(_LONGEST_WAVE_DELAY_S, latency_s * 2**self._waves) if cut and self._waves > 1 else 0.0
+        self._rates.delay(latency_s / self._concurrency.limit + waves_s, now)
+
+    def reason_to_fail(self, slot: Slot, now: float) -> LogprobStoreError | None:
+        """The error of a call that must not wait for its start; None for all others."""
+        if len(self._closed_until) >= _TOO_LONG_IN_A_ROW:
+            hours = (max(self._closed_until) - now) / 3600
             return StopRunError(
                 f"the server's limit is used up for another {hours:.1f} hours. Run the same command then to go on, "
                 "or raise limits.retry_for_s to wait for it.",
                 reason="limit_closed",
             )
-        most = self._rates.tokens.most
+        most = self._rates.tokens.capacity
         if most is not None and slot.estimate > most:
             return CallError(
                 f"the request counts as about {slot.estimate} tokens, and the whole limit is {most:.0f} a minute: it "
@@ -136,12 +147,12 @@ class Outcomes:
         return None
 
 
-def _has_room(report: ServerReport | None) -> bool:
-    """Whether a refusal says itself that requests and tokens are left: then it was meant for one call."""
-    levels = [] if report is None else [level for level in (report.requests, report.tokens) if level is not None]
-    return bool(levels) and all(level.remaining is not None and level.remaining > 0 for level in levels)
+def _some_left(report: ServerReport | None) -> bool:
+    """Whether a refusal reports that requests and tokens are left: then it was meant for one call."""
+    limits = [] if report is None else [limit for limit in (report.requests, report.tokens) if limit is not None]
+    return bool(limits) and all(limit.remaining is not None and limit.remaining > 0 for limit in limits)
 
 
 def _average(before: float | None, value: float) -> float:
-    """A running average, in which the past fades."""
-    return value if before is None else before + _NEWEST * (value - before)
+    """An exponential moving average."""
+    return value if before is None else before + _NEWEST_SHARE * (value - before)

@@ -1,12 +1,15 @@
 """Requests and tokens per minute: how soon the next call may start.
 
-Holds `Window`, one limit, and `RateLimits`, both of them and the pauses that the server's headers ask for. Time is an
-argument everywhere, so that a test can drive hours in a moment. Leaves out how many calls run at once (`concurrency`).
+`PerMinuteLimit` is one limit; `RateLimits` combines both, and the pauses that the server's headers ask for. Time is
+always an argument, so that a test can pass hours in a moment. How many calls run at once is decided by `concurrency`.
 
-A limit is kept in two ways at once. Starts are *spread* evenly at 98.5 % of it, at most 20 ms worth of them together,
-as limits are often enforced per second; and a *ledger* of the last minute never lets its sum pass the limit, however
-uneven the calls and whatever was started before the limit was known. From 20 on it keeps one back: a server that has
-none left asks for a pause, and some ask for a whole minute.
+A limit is kept in two ways:
+
+- Starts are spread evenly at 98.5 % of the limit. At most 20 ms worth of them start together, because limits are often
+  enforced per second.
+- A ledger of the last minute never lets its sum exceed the limit, however uneven the calls are and whatever was started
+  before the limit was known. Of a limit of 20 or more it leaves one unused: a server that has none left asks for a
+  pause, and some ask for a whole minute.
 """
 
 from __future__ import annotations
@@ -21,142 +24,144 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SHARE: Final = 0.985
+_SHARE_USED: Final = 0.985
 _MINUTE_S: Final = 60.0
-_BUCKETS_A_SECOND: Final = 4
-_MINUTE_AT_MOST_S: Final = 61.0
+_LONGEST_MINUTE_S: Final = 61.0
+_BUCKETS_PER_SECOND: Final = 4
 _BURST_S: Final = 0.02
-_LEAST_BURST_S: Final = 0.005
-_CALM_S: Final = 60.0
-_CREDIT_S: Final = 0.9
-_LATE_S: Final = 0.75
-_FASTER: Final = 1 / 4
-_KEEPS_ONE: Final = 20
-_WORTH_SAYING_S: Final = 1.0
+_SMALLEST_BURST_S: Final = 0.005
+_BURST_RECOVERY_S: Final = 60.0
+_MAX_CREDIT_S: Final = 0.9
+_MAX_CATCH_UP_S: Final = 0.75
+_CATCH_UP_SHARE: Final = 1 / 4
+_ONE_UNUSED_FROM: Final = 20
+_SHORTEST_LOGGED_PAUSE_S: Final = 1.0
 
 
-class Window:
+class PerMinuteLimit:
     """One limit per minute: of the job, of the server, or the smaller of both.
 
-    Whether a server's number means a minute is not in its name: some say `requests` and mean a day. It is inferred: a
-    limit that needs more than a minute to be whole again while some of it is left is no limit per minute. Such a one
-    is not spread; only once it is used up there is a pause.
+    The header's name does not say whether a server's number is per minute: some say `requests` and mean a day. So it is
+    inferred: a limit that takes more than a minute to recover while some of it is left is no limit per minute. Starts
+    are not spread over such a limit; once it is used up, there is a pause.
+
+    `per_minute` is the limit that holds now, None if there is none. `capacity` is the most that one call may cost: also
+    the size of a limit for longer than a minute. `exceeds_a_minute` says whether the server's limit is such a one.
+    `burst_s` is how many seconds' worth of calls may start together.
 
     Args:
         per_minute: the job's own limit.
 
-    >>> window = Window(60)
-    >>> window.take(0.0, 1); round(window.wait_s(0.0, 1), 2), round(window.wait_s(1.0, 1), 2)
+    >>> limit = PerMinuteLimit(60)
+    >>> limit.take(0.0, 1); round(limit.wait_s(0.0, 1), 2), round(limit.wait_s(1.0, 1), 2)
     (1.0, 0.0)
     """
 
     def __init__(self, per_minute: float | None = None) -> None:
-        self.limit = per_minute
-        self.most = per_minute
+        self.per_minute = per_minute
+        self.capacity = per_minute
         self.burst_s = _BURST_S
-        self._fixed = per_minute
-        self._told: float | None = None
-        self._longer = False
-        self._next = 0.0
+        self._of_job = per_minute
+        self._of_server: float | None = None
+        self.exceeds_a_minute = False
+        self._next_start = 0.0
         self._credit_s = 0.0
-        self._late_s = 0.0
-        self._ledger: dict[int, float] = {}
+        self._catch_up_s = 0.0
+        self._ledger: dict[int, float] = {}  # quarter of a second to the cost of the calls started in it
         self._sum = 0.0
 
     def wait_s(self, now: float, cost: float) -> float:
-        """Seconds until a call of this cost may start; one above the whole limit may when it is alone."""
-        if self.limit is None:
+        """Seconds until a call of this cost may start; one above the whole limit waits until the ledger is empty."""
+        if self.per_minute is None:
             return 0.0
-        most = self.limit - 1 if self.limit >= _KEEPS_ONE else self.limit
-        wait = max(0.0, self._next - self.burst_s - now)
-        self._forget(now)
-        excess = self._sum + cost - max(most, cost)
+        usable = self.per_minute - 1 if self.per_minute >= _ONE_UNUSED_FROM else self.per_minute
+        wait = max(0.0, self._next_start - self.burst_s - now)
+        self._forget_old_starts(now)
+        excess = self._sum + cost - max(usable, cost)
         if excess > 0:
             for bucket, spent in self._ledger.items():
                 excess -= spent
                 if excess <= 0:
-                    return max(wait, (bucket + 1) / _BUCKETS_A_SECOND + _MINUTE_S - now)
+                    return max(wait, (bucket + 1) / _BUCKETS_PER_SECOND + _MINUTE_S - now)
         return wait
 
     def take(self, now: float, cost: float, *, waited: bool = False) -> None:
-        """Note a start.
+        """Count the start of a call.
 
-        A start that waited and comes late, because this machine was busy, leaves time that was not used; up to 0.75 s
-        of it are made good by the next starts, a third faster than else. After a lull there is nothing to make good.
+        A call that waited and starts late, because this machine was busy, leaves time unused. Up to 0.75 s of it are
+        caught up: the next starts follow each other in three quarters of the usual time. Time in which no call waited
+        is not caught up.
         """
-        bucket = int(now * _BUCKETS_A_SECOND)
+        bucket = int(now * _BUCKETS_PER_SECOND)
         ledger = self._ledger
         if bucket in ledger:
             ledger[bucket] += cost
         else:
-            self._forget(now)
+            self._forget_old_starts(now)
             ledger[bucket] = cost
         self._sum += cost
-        if self.limit is not None:
-            step_s = cost * _MINUTE_S / (self.limit * _SHARE)
-            if waited and self._next and self.burst_s == _BURST_S:
-                self._late_s = min(_LATE_S, self._late_s + max(0.0, now - self._next))
-            faster_s = min(self._late_s, step_s * _FASTER)
-            self._late_s -= faster_s
-            self._next = max(self._next, now) + step_s - faster_s - self._credit_s
+        if self.per_minute is not None:
+            step_s = cost * _MINUTE_S / (self.per_minute * _SHARE_USED)
+            if waited and self._next_start and self.burst_s == _BURST_S:
+                self._catch_up_s = min(_MAX_CATCH_UP_S, self._catch_up_s + max(0.0, now - self._next_start))
+            sooner_s = min(self._catch_up_s, step_s * _CATCH_UP_SHARE)
+            self._catch_up_s -= sooner_s
+            self._next_start = max(self._next_start, now) + step_s - sooner_s - self._credit_s
             self._credit_s = 0.0
 
     def settle(self, taken_at: float, change: float, now: float) -> None:
-        """Correct the cost of a call that was started at `taken_at`: less than nothing gives back.
+        """Correct the cost of a call that was started at `taken_at`; a negative change gives cost back.
 
-        What comes back too late to be used at once is kept for the next start, up to a second's worth and itself.
+        Cost that comes back too late to bring the next start forward is credited to the start after it, up to 0.9 s
+        more than this change is worth.
         """
-        bucket = int(taken_at * _BUCKETS_A_SECOND)
+        bucket = int(taken_at * _BUCKETS_PER_SECOND)
         if bucket in self._ledger:
             self._ledger[bucket] += change
             self._sum += change
-        if self.limit is not None:
-            change_s = change * _MINUTE_S / (self.limit * _SHARE)
-            self._next += change_s
-            late_s = min(now - self._next, -change_s)
-            if late_s > 0:
-                self._credit_s = min(_CREDIT_S - change_s, self._credit_s + late_s)
-                self._next += late_s
+        if self.per_minute is not None:
+            change_s = change * _MINUTE_S / (self.per_minute * _SHARE_USED)
+            self._next_start += change_s
+            unusable_s = min(now - self._next_start, -change_s)
+            if unusable_s > 0:
+                self._credit_s = min(_MAX_CREDIT_S - change_s, self._credit_s + unusable_s)
+                self._next_start += unusable_s
 
-    def heard(self, level: RateLimit, now: float) -> None:
-        """Learn from what the server says."""
-        limit, remaining, reset_s = level
-        longer = bool(remaining) and reset_s is not None and reset_s > _MINUTE_AT_MOST_S
-        if limit is None or (limit == self._told and (self._longer or not longer)):
+    def learn(self, reported: RateLimit, now: float) -> None:
+        """Take over the limit that the server reports."""
+        limit, remaining, reset_s = reported
+        exceeds_a_minute = bool(remaining) and reset_s is not None and reset_s > _LONGEST_MINUTE_S
+        if limit is None or (limit == self._of_server and (self.exceeds_a_minute or not exceeds_a_minute)):
             return
-        self._told, self._longer = limit, longer
-        per_minute = _least(self._fixed, None if self._longer else self._told)
-        self.most = _least(self._fixed, self._told)
-        if per_minute != self.limit:
-            behind = max(0.0, self._next - now) * (self.limit or 0.0)
-            self._next = now + behind / per_minute if per_minute else 0.0
-            self.limit = per_minute
+        self._of_server, self.exceeds_a_minute = limit, exceeds_a_minute
+        per_minute = _smaller(self._of_job, None if exceeds_a_minute else limit)
+        self.capacity = _smaller(self._of_job, limit)
+        if per_minute != self.per_minute:
+            backlog = max(0.0, self._next_start - now) * (self.per_minute or 0.0)
+            self._next_start = now + backlog / per_minute if per_minute else 0.0
+            self.per_minute = per_minute
 
-    def tighten(self, burst_s: float) -> None:
-        """Let so many seconds' worth start together, and below the usual make nothing good."""
-        self.burst_s = min(_BURST_S, max(_LEAST_BURST_S, burst_s))
-        self._late_s = 0.0
+    def set_burst(self, burst_s: float) -> None:
+        """Set how many seconds' worth of calls may start together, from 5 to 20 ms, and catch up no lost time."""
+        self.burst_s = min(_BURST_S, max(_SMALLEST_BURST_S, burst_s))
+        self._catch_up_s = 0.0
 
-    def is_longer(self) -> bool:
-        """Whether the server's limit is for longer than a minute."""
-        return self._longer
-
-    def _forget(self, now: float) -> None:
-        gone = (now - _MINUTE_S) * _BUCKETS_A_SECOND - 1
+    def _forget_old_starts(self, now: float) -> None:
+        newest_old = (now - _MINUTE_S) * _BUCKETS_PER_SECOND - 1
         ledger = self._ledger
-        while ledger and (oldest := next(iter(ledger))) <= gone:
+        while ledger and (oldest := next(iter(ledger))) <= newest_old:
             self._sum -= ledger.pop(oldest)
         if not ledger:
             self._sum = 0.0
 
 
 class RateLimits:
-    """Both limits, and the pauses once one is used up.
+    """The limits of requests and tokens, and the pauses once one is used up.
 
     Args:
-        requests_per_minute: the job's own limits; the server's are learned and the smaller ones kept.
-        tokens_per_minute: the same.
-        patience_s: a pause longer than this is not made: the next refusal says whether it is meant.
+        requests_per_minute: the job's own limit; the server's is learned, and the smaller one holds.
+        tokens_per_minute: the same for tokens.
+        patience_s: longer pauses are not made; whether the server means them shows at the next refusal.
     """
 
     def __init__(
@@ -166,64 +171,64 @@ class RateLimits:
         *,
         patience_s: float = 600.0,
     ) -> None:
-        self.requests = Window(requests_per_minute)
-        self.tokens = Window(tokens_per_minute)
+        self.requests = PerMinuteLimit(requests_per_minute)
+        self.tokens = PerMinuteLimit(tokens_per_minute)
         self.paused_until = 0.0
         self._patience_s = patience_s
-        self._tightened_at = -_CALM_S
+        self._burst_set_at = -_BURST_RECOVERY_S
 
     def wait_s(self, now: float, tokens: float) -> float:
-        """Seconds until a call with so many tokens may start."""
+        """Seconds until a call that takes `tokens` may start."""
         return max(self.paused_until - now, self.requests.wait_s(now, 1), self.tokens.wait_s(now, tokens), 0.0)
 
     def take(self, now: float, tokens: float, *, waited: bool = False) -> None:
-        """Reserve a request and its tokens."""
+        """Count the start of a call that takes `tokens`."""
         self.requests.take(now, 1, waited=waited)
         self.tokens.take(now, tokens, waited=waited)
-        if self.requests.burst_s < _BURST_S and now - self._tightened_at > _CALM_S:
-            self._burst(self.requests.burst_s * 2, now)
+        if self.requests.burst_s < _BURST_S and now - self._burst_set_at > _BURST_RECOVERY_S:
+            self._set_burst(self.requests.burst_s * 2, now)
 
-    def heard(self, report: ServerReport, now: float) -> float:
-        """Learn from what an answer says; once nothing remains, pause until the later of the two resets.
+    def learn(self, report: ServerReport, now: float) -> float:
+        """Take over what an answer reports; once nothing remains of a limit, pause until the later of the two resets.
 
-        A limit for longer than a minute that has some left does not prolong the pause: its reset may be a day away.
-        Returns the seconds of that pause, also where it is longer than our patience and not made.
+        A limit for longer than a minute does not prolong the pause while some of it is left: its reset may be a day
+        away. Returns the seconds of the pause, also where it exceeds the patience and is not made; 0 for none.
         """
-        pause_s, empty = 0.0, False
-        before = self.requests.limit, self.tokens.limit
-        for window, level in ((self.requests, report.requests), (self.tokens, report.tokens)):
-            if level is None:
+        pause_s, is_used_up = 0.0, False
+        before = self.requests.per_minute, self.tokens.per_minute
+        for limit, reported in ((self.requests, report.requests), (self.tokens, report.tokens)):
+            if reported is None:
                 continue
-            window.heard(level, now)
-            empty = empty or level.remaining == 0
-            if level.reset_s is not None and (level.remaining == 0 or not window.is_longer()):
-                pause_s = max(pause_s, level.reset_s)
-        if before != (self.requests.limit, self.tokens.limit):
-            self._say_limits()
-        if not empty:
+            limit.learn(reported, now)
+            is_used_up = is_used_up or reported.remaining == 0
+            if reported.reset_s is not None and (reported.remaining == 0 or not limit.exceeds_a_minute):
+                pause_s = max(pause_s, reported.reset_s)
+        if before != (self.requests.per_minute, self.tokens.per_minute):
+            self._log_limits()
+        if not is_used_up:
             return 0.0
         self.pause(pause_s, now, why="reset")
         return pause_s
 
     def pause(self, seconds: float, now: float, *, why: str = "retry_after") -> None:
-        """Let nothing start for so long, unless that is longer than our patience."""
+        """Let nothing start for `seconds`, unless that exceeds the patience."""
         if seconds <= self._patience_s:
-            # All calls under way may be told of the same pause: said is what begins it or adds a second to it.
-            if now + seconds - max(self.paused_until, now) >= _WORTH_SAYING_S:
+            # Every call under way may report the same pause: log only what begins it or adds a second to it.
+            if now + seconds - max(self.paused_until, now) >= _SHORTEST_LOGGED_PAUSE_S:
                 emit(log, "paused", "nothing starts for %.1f s (%s)", seconds, why, seconds=seconds, why=why)
             self.paused_until = max(self.paused_until, now + seconds)
 
     def delay(self, seconds: float, now: float) -> None:
-        """Let nothing start for so long, after any pause there is already."""
+        """Let nothing start for `seconds` more, after the present pause if there is one."""
         self.paused_until = min(max(self.paused_until, now) + seconds, now + self._patience_s)
 
     def refused(self, started_at: float, now: float) -> None:
-        """Refused though within the limits: they may be enforced per second, so start fewer together for a while."""
-        if started_at > self._tightened_at and self.requests.limit is not None:
-            self._burst(self.requests.burst_s / 2, now)
+        """Let fewer calls start together for a while: refused within the limits, they may be enforced per second."""
+        if started_at > self._burst_set_at and self.requests.per_minute is not None:
+            self._set_burst(self.requests.burst_s / 2, now)
 
-    def _say_limits(self) -> None:
-        requests, tokens = self.requests.limit, self.tokens.limit
+    def _log_limits(self) -> None:
+        requests, tokens = self.requests.per_minute, self.tokens.per_minute
         limits = {"requests": requests, "tokens": tokens}
         message = " and ".join(f"{limit:g} {name}" for name, limit in limits.items() if limit is not None)
         emit(
@@ -235,12 +240,11 @@ class RateLimits:
             tokens_per_minute=tokens,
         )
 
-    def _burst(self, seconds: float, now: float) -> None:
-        self._tightened_at = now
-        self.requests.tighten(seconds)
-        self.tokens.tighten(seconds)
+    def _set_burst(self, seconds: float, now: float) -> None:
+        self._burst_set_at = now
+        self.requests.set_burst(seconds)
+        self.tokens.set_burst(seconds)
 
 
-def _least(one: float | None, other: float | None) -> float | None:
-    given = [value for value in (one, other) if value is not None]
-    return min(given, default=None)
+def _smaller(one: float | None, other: float | None) -> float | None:
+    return min((limit for limit in (one, other) if limit is not None), default=None)

@@ -1,4 +1,4 @@
-"""A call's place at the server: `Slot`, held while the call is under way.
+"""`Slot`: the place at the server that a call holds while it is under way.
 
 When a call may start is decided by `pacer`.
 """
@@ -25,25 +25,35 @@ class Gate(Protocol):
 class Slot:
     """A call's place at the server: `async with pacer.slot(request) as slot` holds it while the call is under way.
 
-    Report an answer with `answered`; a failure is seen by the context manager. After the end, `counts` says whether the
-    call counts as an attempt: during an outage it does not.
+    Report an answer with `answered`; a failure is seen by the context manager. After the end, `counts_as_attempt` says
+    whether the call was an attempt: during an outage it is none.
 
     Args:
         gate: lets the call start.
-        request: what is asked.
+        request: the request of the call.
         estimate: tokens that the call is likely to take.
         again: whether an earlier call for the request failed.
     """
 
-    __slots__ = ("_gate", "again", "counts", "estimate", "probe", "report", "request", "started_at", "unused")
+    __slots__ = (
+        "_gate",
+        "again",
+        "counts_as_attempt",
+        "estimate",
+        "is_probe",
+        "report",
+        "request",
+        "started_at",
+        "unused",
+    )
 
     def __init__(self, gate: Gate, request: Request, estimate: int, *, again: bool) -> None:
         self._gate = gate
         self.request = request
         self.estimate = estimate
         self.again = again
-        self.counts = True
-        self.probe = False
+        self.counts_as_attempt = True
+        self.is_probe = False
         self.started_at = 0.0
         self.report: ServerReport | None = None
         self.unused = False

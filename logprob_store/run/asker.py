@@ -116,7 +116,7 @@ class Asker:
 
     def no_more(self) -> None:
         """All that is to be asked is being asked: from here on free slots are no sign of a slow machine."""
-        self._pacer.no_more = True
+        self._pacer.all_queued = True
 
     def stop(self, reason: StopRunError) -> None:
         """Make no further call: who is about to gets this error."""
@@ -228,11 +228,11 @@ class Asker:
         if not self._has_waited:
             self._has_waited = True
             log.info("another process asks for some of the same answers: waiting for those that it has begun")
-        self._pacer.resting += 1
+        self._pacer.sleeping += 1
         try:
             await claims.wait(key)
         finally:
-            self._pacer.resting -= 1
+            self._pacer.sleeping -= 1
 
     async def _call(self, request: Request) -> Answer:
         try:

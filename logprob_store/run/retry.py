@@ -142,8 +142,8 @@ class _Tries:
         except CallError as error:
             self.maybe_billed = self.maybe_billed or error.maybe_billed
             self._last = error if isinstance(error, RetryableError) else None
-            self._counted = slot.counts
-            self._left -= slot.counts
+            self._counted = slot.counts_as_attempt
+            self._left -= slot.counts_as_attempt
             raise
 
     def are_over(self, state: tenacity.RetryCallState) -> bool:
@@ -161,11 +161,11 @@ class _Tries:
 
     async def sleep(self, seconds: float) -> None:
         """Wait, and let the pacer know that it is not for lack of work."""
-        self._pacer.resting += 1
+        self._pacer.sleeping += 1
         try:
             await asyncio.sleep(seconds)
         finally:
-            self._pacer.resting -= 1
+            self._pacer.sleeping -= 1
 
     def say(self, state: tenacity.RetryCallState) -> None:
         """Log what happened, before the wait."""

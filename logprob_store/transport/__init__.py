@@ -1,8 +1,8 @@
-"""How a request becomes an answer: `live` asks a server, `replay` looks it up in fixtures.
+"""One call to a server: `live`. `logprob_store.replay` has transports that look answers up in fixtures.
 
-A transport is one async function from a `Request` to an `Answer`. It makes exactly one attempt and raises
-`RetryableError` when another may succeed, `CallError` when not, `StopRunError` when no call of this run can succeed.
-Repeating, pacing, caching and parsing are done around it, never in it.
+A transport is an async function from a `Request` to an `Answer`. It makes exactly one attempt. It raises
+`RetryableError` when another attempt may succeed, `CallError` when not, and `StopRunError` when no call of this run can
+succeed. Repeating, pacing, caching and parsing happen outside of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where calls go and what they say who they are: address and headers, as the SDK makes them.
+"""URL, headers and proxy of each endpoint, as the SDK makes them.
 
-Holds `Addresses`, which lets the SDK build one request for each endpoint and keeps all of it but the body. The SDK
-knows base URLs, paths, Azure's deployments and versions, authentication and its own headers; building a request anew
-for each call costs it 1 ms of CPU, and is the same each time. Leaves out sending (`live`).
+`Addresses` lets the SDK build one request for each endpoint and keeps all of it but the body. The SDK knows base URLs,
+paths, Azure's deployments and versions, authentication and its own headers. Building a request takes it 1 ms of CPU,
+and the result is the same for every call. Calls are sent by `live`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from logprob_store.transport.url_and_key import check_key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HEADERS: Final = {"Content-Type": "application/json"}
-_OF_ONE_CALL: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
+_CONTENT_TYPE: Final = {"Content-Type": "application/json"}
+_PER_CALL_HEADERS: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
 
 
 class Address(NamedTuple):
-    """Where an endpoint is, the headers of each call there, and the proxy on the way, if there is one."""
+    """The URL of an endpoint, the headers of each call to it, and the proxy on the way; None for no proxy."""
 
     url: yarl.URL
     headers: dict[str, str]
@@ -34,12 +34,12 @@ class Address(NamedTuple):
 
 
 class Addresses:
-    """The addresses of a service.
+    """The addresses of a service's endpoints.
 
     Args:
-        base_url: where the API is, OpenAI's own when None. The SDK's environment variable for it is not heeded:
-            request keys would not know.
-        api_key: the key, the SDK's default (its own environment variable) when None.
+        base_url: URL of the API, OpenAI's when None. The SDK's environment variable for it is ignored, because request
+            keys do not include it.
+        api_key: the key; when None, the SDK reads its own environment variable.
         azure_api_version: `base_url` is an Azure resource.
         azure_deployment: which of its deployments.
 
@@ -55,8 +55,8 @@ class Addresses:
         azure_api_version: str | None = None,
         azure_deployment: str | None = None,
     ) -> None:
-        self._keeping = _Keeping()
-        settings: dict[str, Any] = {"api_key": api_key, "max_retries": 0, "http_client": self._keeping}
+        self._http = _CapturingClient()
+        settings: dict[str, Any] = {"api_key": api_key, "max_retries": 0, "http_client": self._http}
         try:
             if azure_api_version is None:
                 self._client: openai.AsyncOpenAI = openai.AsyncOpenAI(base_url=base_url or OPENAI_BASE_URL, **settings)
@@ -71,33 +71,33 @@ class Addresses:
             raise JobError(f"the API client cannot be made: {error}") from error
         self.api_key = self._client.api_key
         check_key(self.api_key)
-        self._made: dict[str, Address] = {}
+        self._by_endpoint: dict[str, Address] = {}
 
     async def of(self, endpoint: str) -> Address:
         """The address of an endpoint: `chat`, `completions` or `responses`."""
-        if endpoint not in self._made:
+        if endpoint not in self._by_endpoint:
             await self._client.post(
-                PATHS[endpoint], cast_to=httpx2.Response, content=b"{}", options={"headers": _HEADERS}
+                PATHS[endpoint], cast_to=httpx2.Response, content=b"{}", options={"headers": _CONTENT_TYPE}
             )
-            request = self._keeping.kept
+            request = self._http.captured
             url = yarl.URL(str(request.url), encoded=True)
-            headers = {name: value for name, value in request.headers.items() if name.lower() not in _OF_ONE_CALL}
-            self._made[endpoint] = Address(url, headers, _proxy_of(url, urllib.request.getproxies()))
-        return self._made[endpoint]
+            headers = {name: value for name, value in request.headers.items() if name.lower() not in _PER_CALL_HEADERS}
+            self._by_endpoint[endpoint] = Address(url, headers, _proxy_of(url, urllib.request.getproxies()))
+        return self._by_endpoint[endpoint]
 
 
-class _Keeping(httpx2.AsyncClient):
-    """Takes the request that the SDK has built, and sends nothing."""
+class _CapturingClient(httpx2.AsyncClient):
+    """Keeps the last request that the SDK has built, and sends nothing."""
 
-    kept: httpx2.Request
+    captured: httpx2.Request
 
-    async def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:  # noqa: ARG002  the SDK's to choose
-        self.kept = request
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ARG002  chosen by the SDK
+        self.captured = request
         return httpx2.Response(200, request=request, json={})
 
 
 def _proxy_of(url: yarl.URL, proxies: Mapping[str, str]) -> str | None:
-    """The proxy that this machine's settings name for a URL; they are read once, not for every call."""
+    """The proxy for a URL, by this machine's settings."""
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if proxy is None or urllib.request.proxy_bypass(url.host or ""):
         return None

@@ -1,11 +1,8 @@
-"""The bodies of answers, read within bounds: no server can fill this machine's memory.
+"""The bodies of answers, read within a limit, so that no server can fill this machine's memory.
 
-Holds a reader that counts bytes while they come, and again while they are inflated, and stops at a limit. Leaves out
-what a body says (`live`, `refusals`).
-
-HTTP clients read whatever comes, and hold it whole, before anybody can look; a gzip bomb is a thousand times its
-size by then. Here a body is never longer than the limit, and only two at a time may grow beyond 4 MiB: with many calls
-under way that is what bounds their sum.
+An HTTP client reads a whole body before its caller sees any of it; a gzip bomb has grown a thousandfold by then. Here
+bytes are counted as they are received, and again as they are inflated, and reading stops at the limit. Only two bodies
+at a time may grow beyond 4 MiB, which limits the sum over many calls.
 """
 
 from __future__ import annotations
@@ -23,21 +20,22 @@ if TYPE_CHECKING:
     import aiohttp
 
 MAX_ANSWER_BYTES: Final = 1 << 28
-"""By default: 100,000 tokens with 20 alternatives each are some 160 MB of JSON."""
+"""The default: 100,000 tokens with 20 alternatives each are about 160 MB of JSON."""
 
 ACCEPT_ENCODING: Final = "gzip, deflate"
-"""What is asked for, as it is what can be bounded here; a client would ask for whatever is installed."""
+"""The encodings that can be inflated within a limit here."""
 
-_SMALL: Final = 4 << 20
-_LARGE_AT_ONCE: Final = 2
-_MOST_OF_A_REFUSAL: Final = 1 << 20
 SUCCESS: Final = range(200, 300)
+_SMALL_BYTES: Final = 4 << 20
+_LARGE_AT_ONCE: Final = 2
+_MAX_REFUSAL_BYTES: Final = 1 << 20
 _DEFLATE: Final = 15
-_WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": _DEFLATE}
+_WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": _DEFLATE}
+"""Content encoding to zlib's `wbits`."""
 
 
 class TooLargeError(CallError):
-    """An answer above `limits.max_answer_bytes`."""
+    """An answer is larger than `limits.max_answer_bytes`."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(
@@ -50,12 +48,12 @@ class TooLargeError(CallError):
 
 
 class BodyReader:
-    """Reads bodies of at most so many bytes, both as received and inflated.
+    """Reads bodies of at most `max_answer_bytes`, both as received and as inflated.
 
-    Of an answer that is no success only the first megabyte is read: enough for what it says.
+    Of an answer with an error status, the first megabyte is read: enough for its message.
 
     Args:
-        max_answer_bytes: the limit.
+        max_answer_bytes: the limit of a successful answer.
     """
 
     def __init__(self, max_answer_bytes: int) -> None:
@@ -63,48 +61,50 @@ class BodyReader:
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def read(self, response: aiohttp.ClientResponse) -> bytes:
-        """The body of a response that was asked for without inflating it.
+        """The inflated body of a response that the client has not inflated.
 
         Raises:
-            TooLargeError: a success that is longer than the limit.
+            TooLargeError: a successful answer is longer than the limit.
         """
         success = response.status in SUCCESS
-        limit = self._max_answer_bytes if success else _MOST_OF_A_REFUSAL
+        limit = self._max_answer_bytes if success else _MAX_REFUSAL_BYTES
         if success and (response.content_length or 0) > limit:
             raise TooLargeError(limit)
-        window = _WINDOWS.get(response.headers.get("content-encoding", "").strip().lower())
+        window = _WINDOW_BITS.get(response.headers.get("content-encoding", "").strip().lower())
         parts: list[bytes] = []
         size = 0
         try:
-            async with contextlib.AsyncExitStack() as room:
+            async with contextlib.AsyncExitStack() as large_body:
                 async for part in response.content.iter_any():
-                    if size <= _SMALL < size + len(part):
-                        await room.enter_async_context(self._large)
+                    if size <= _SMALL_BYTES < size + len(part):
+                        await large_body.enter_async_context(self._large)
                     size += len(part)
                     parts.append(part)
                     if size > limit:
                         break
                 parts[:] = [b"".join(parts)]
                 if window is not None:
-                    small = min(_SMALL, limit)
+                    small = min(_SMALL_BYTES, limit)
                     parts[0], inflate_rest = _inflate(parts[0], window, small)
                     if inflate_rest is not None:
-                        if size <= _SMALL:
-                            await room.enter_async_context(self._large)
-                        # Off the event loop: zlib makes half a gigabyte a second out of next to nothing.
+                        if size <= _SMALL_BYTES:
+                            await large_body.enter_async_context(self._large)
+                        # In a thread: zlib inflates half a gigabyte a second, and would block the event loop.
                         parts.append(await asyncio.to_thread(inflate_rest, limit + 1 - small))
                         parts[:] = [b"".join(parts)]
                 if success and max(size, len(parts[0])) > limit:
                     raise TooLargeError(limit)
                 return parts[0]
         finally:
-            parts.clear()  # an error keeps this frame alive until the next garbage collection, and what is in it
+            parts.clear()  # an error keeps this frame and its bytes alive until the next garbage collection
 
 
 def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, Callable[[int], bytes] | None]:
-    """The first `most` bytes of a body as it was before it was compressed, and what inflates the rest if there is any.
+    """The first `most` inflated bytes of a body, and a function that inflates up to a number of further bytes.
 
-    A body that is not compressed stays as it is, whatever its header says: it was paid for, and may be an answer.
+    If the body has no further bytes, there is None in place of the function.
+
+    A body that is not compressed is returned as it is, whatever its header says: it was paid for, and may be an answer.
     """
     stream = zlib.decompressobj(window)
     try:
@@ -112,12 +112,12 @@ def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, Callable[[int]
     except zlib.error:
         if window != _DEFLATE:
             return body, None
-        return _inflate(body, -_DEFLATE, most)  # some servers leave zlib's header out
+        return _inflate(body, -_DEFLATE, most)  # some servers omit zlib's header
     if stream.eof or len(first) < most:
         return first, None
 
     def rest(more: int) -> bytes:
-        with contextlib.suppress(zlib.error):  # broken off: what is there will not be JSON
+        with contextlib.suppress(zlib.error):  # truncated: the first part alone is no JSON, and is refused later
             return stream.decompress(stream.unconsumed_tail, more)
         return b""
 

@@ -1,10 +1,9 @@
-"""Connections that a server wrote to while nobody had asked: what they hold is nobody's answer.
+"""A check that a kept-alive connection holds no bytes that no request asked for.
 
-Holds a request that refuses to go out over such a connection. Leaves out asking again over another one (`live`).
-
-A server, or a proxy before it, may write on a connection that is kept open: that it is about to close it, or a second
-answer to what it has answered. A client that reuses the connection takes that for the answer to its next request, and
-one prompt gets another's answer. Bytes that come after the next request went out cannot be told from its answer.
+A server, or a proxy in front of it, may write to an idle connection: a notice that it is about to close it, or a second
+answer to the last request. A client that reuses the connection would take these bytes for the answer to its next
+request, and one prompt would get another's answer. So no request is sent over such a connection; `live` then uses
+another. Bytes that arrive after the next request was sent cannot be told from its answer.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class StaleConnectionError(aiohttp.ClientError):
-    """The connection holds bytes that nobody asked for. It is closed, and nothing was sent over it."""
+    """The connection holds bytes that no request asked for; nothing was sent over it, and it is closed."""
 
 
-class RequestOverQuiet(aiohttp.ClientRequest):
-    """A request that goes out only over a connection that nothing has come in from since its last answer."""
+class CleanConnectionRequest(aiohttp.ClientRequest):
+    """A request that is sent only over a connection on which nothing has arrived since its last answer."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Send it.
+        """Send the request.
 
         Raises:
-            StaleConnectionError: something has come in.
+            StaleConnectionError: something has arrived on the connection.
         """
         if conn.protocol is not None and conn.protocol.should_close:
             raise StaleConnectionError("the server wrote without being asked")

@@ -1,9 +1,7 @@
-"""What the headers of an answer say about rate limits and waiting: `x-ratelimit-*`, `retry-after`, the server's clock.
+"""Rate limits and times to wait, read from the headers of an answer.
 
-The spellings are `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, Anthropic's
-`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, `retry-after-ms` and `retry-after`. A header that is
-missing, has another suffix or cannot be read counts as unsaid; the other headers still count. `pacing.rates` keeps the
-limits.
+A header that is missing, has another suffix or cannot be read counts as unsaid; the other headers still count.
+`pacing.rates` keeps calls within the limits.
 """
 
 from __future__ import annotations
@@ -18,35 +16,52 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.usage import RateLimit, ServerReport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _LONGEST_WAIT_S: Final = 32 * 86400.0
-"""A month's quota may be used up; a server that names a longer wait is not believed."""
+"""A month's quota may be used up; a longer wait is ignored."""
 _EPOCH_S: Final = 1e9
-"""A bare number from here on is a time since the epoch (9 September 2001 and later), below it is seconds to wait."""
+"""Bare numbers from here on are seconds since the epoch (9 September 2001 and later), smaller ones seconds to wait."""
 _EPOCH_MS: Final = 1e11
+"""Bare numbers from here on are milliseconds since the epoch."""
 
-_UNITS_S: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_PIECE: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|us|µs|ns|d|h|m|s)"
-_PIECES: Final = re.compile(_PIECE)
-_DURATION: Final = re.compile(rf"(?:{_PIECE})+")
-
-
-_PLACES: Final = {
-    name: (dimension, kind)
+_SPELLINGS: Final = (
+    "x-ratelimit-{kind}-{dimension}",
+    "anthropic-ratelimit-{dimension}-{kind}",
+)
+"""`dimension` is requests or tokens; `kind` is limit, remaining or reset."""
+_HEADERS: Final = {
+    spelling.format(dimension=dimension, kind=kind): (dimension, kind)
+    for spelling in _SPELLINGS
     for dimension in ("requests", "tokens")
     for kind in ("limit", "remaining", "reset")
-    for name in (f"x-ratelimit-{kind}-{dimension}", f"anthropic-ratelimit-{dimension}-{kind}")
 }
+_RAW_HEADERS: Final = frozenset(name.encode() for name in _HEADERS)
+_WAIT_HEADERS: Final = {"retry-after-ms": 1e-3, "retry-after": 1.0}
+"""Header to its unit in seconds, the preferred one first."""
+
+_UNITS_S: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_NUMBER_AND_UNIT: Final = r"([0-9]+(?:\.[0-9]+)?)(ms|us|µs|ns|d|h|m|s)"
+_NUMBERS_AND_UNITS: Final = re.compile(_NUMBER_AND_UNIT)
+_DURATION: Final = re.compile(rf"(?:{_NUMBER_AND_UNIT})+")
+
+
+def have_rate_limits(raw_headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether any header reports a rate limit; most servers send none, and raw names are the cheapest to look at.
+
+    >>> have_rate_limits([(b"Date", b"..."), (b"X-RateLimit-Limit-Tokens", b"1000")])
+    True
+    """
+    return any(name.lower() in _RAW_HEADERS for name, _ in raw_headers)
 
 
 def read_rate_limits(headers: Mapping[str, str], *, now: datetime | None = None) -> ServerReport | None:
-    """The rate limits that the headers of an answer report; None where they report none. Names may be in any case.
+    """The rate limits that the headers of an answer report; None where they report none.
 
-    Times of day are read by the answer's own `Date`, so a server whose clock is far off is understood.
+    Resets at a time of day are measured against the answer's own `Date`, so a server's wrong clock does no harm.
 
     Args:
-        headers: of any answer, good or bad.
+        headers: of any answer, successful or not; names in any case.
         now: the local time, for servers that send no `Date`.
 
     >>> read_rate_limits({"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59",
@@ -55,35 +70,36 @@ def read_rate_limits(headers: Mapping[str, str], *, now: datetime | None = None)
     >>> read_rate_limits({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-furlongs": "9"}).tokens
     RateLimit(limit=None, remaining=0.0, reset_s=None)
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str]] = {}  # dimension to kind to value
     date = None
     for name, value in headers.items():
         lower = name.lower()
-        if lower in _PLACES:
-            dimension, kind = _PLACES[lower]
+        if lower in _HEADERS:
+            dimension, kind = _HEADERS[lower]
             found.setdefault(dimension, {})[kind] = value
         elif lower == "date":
             date = value
     if not found:
         return None
-    return ServerReport(_level(found.get("requests"), date, now), _level(found.get("tokens"), date, now))
+    return ServerReport(_rate_limit(found.get("requests"), date, now), _rate_limit(found.get("tokens"), date, now))
 
 
-def _level(said: dict[str, str] | None, date: str | None, now: datetime | None) -> RateLimit | None:
-    if said is None:
+def _rate_limit(values: dict[str, str] | None, date: str | None, now: datetime | None) -> RateLimit | None:
+    if values is None:
         return None
-    limit, remaining = _amount(said.get("limit")), _amount(said.get("remaining"))
+    limit, remaining = _number(values.get("limit")), _number(values.get("remaining"))
     if limit is not None and limit < 1:
-        return None  # some servers say 0 of 0 where there is no limit, and nobody is to wait for a part of a call
-    reset_s = seconds_until(said["reset"], date=date, now=now) if "reset" in said else None
+        return None  # some servers send 0 of 0 where there is no limit, and no call could keep a limit below one
+    reset_s = seconds_until(values["reset"], date=date, now=now) if "reset" in values else None
     if limit is remaining is reset_s is None:
         return None
     return RateLimit(limit, remaining, reset_s)
 
 
-def _amount(text: str | None) -> float | None:
+def _number(text: str | None) -> float | None:
+    """A finite number, raised to 0 where it is less; None for any other text."""
     if text is None or not text.isascii():
-        return None  # to Python, digits of all scripts are numbers
+        return None  # `float` also takes the digits of other scripts
     try:
         value = float(text)
     except ValueError:
@@ -92,7 +108,7 @@ def _amount(text: str | None) -> float | None:
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
-    """Seconds the server asks to wait: `retry-after-ms`, `retry-after` in seconds or as a date; None if unsaid.
+    """Seconds that the server asks to wait: `retry-after-ms`, or `retry-after` in seconds or as a date; None if unsaid.
 
     >>> retry_after_s({"retry-after-ms": "1500", "retry-after": "9"})
     1.5
@@ -101,19 +117,21 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
     >>> retry_after_s({"retry-after": "soon"}) is None
     True
     """
-    for name, unit_s in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+    for name, unit_s in _WAIT_HEADERS.items():
         try:
             wait = float(headers.get(name, "")) * unit_s
         except ValueError:
             continue
         if 0 <= wait <= _LONGEST_WAIT_S:
             return wait
-    at = _http_date(headers.get("retry-after"))
+    at = _http_date_s(headers.get("retry-after"))
     return None if at is None else _seconds_to(at, headers.get("date"), now)
 
 
 def seconds_until(text: str, *, date: str | None = None, now: datetime | None = None) -> float | None:
-    """Seconds until a reset: a duration, bare seconds, an epoch in s or ms, an ISO or HTTP date; None if none of these.
+    """Seconds until a reset; None if the text is not understood.
+
+    Understood are durations, bare seconds, seconds or milliseconds since the epoch, ISO and HTTP dates.
 
     Args:
         text: the header's value.
@@ -126,54 +144,61 @@ def seconds_until(text: str, *, date: str | None = None, now: datetime | None = 
     30.0
     """
     text = text.strip().lower()
-    if (duration := _duration(text)) is not None:
+    if (duration := _duration_s(text)) is not None:
         return duration
-    if (at := _moment(text)) is None:
+    if (at := _point_in_time_s(text)) is None:
         return None
     return _seconds_to(at, date, now)
 
 
 def _seconds_to(at: float, date: str | None, now: datetime | None) -> float | None:
-    """Seconds to a moment, by the clock of the server that named it (its `Date` header), else by ours.
+    """Seconds to a point in time, by the clock of the server that named it (its `Date` header), else by ours.
 
-    The first clock that gives between 0 and 32 days counts. A moment that has passed by our clock is 0 seconds away;
+    The first clock that gives between 0 and 32 days counts. A point that has passed by our clock is 0 seconds away.
     None where no clock gives a sensible wait.
+
+    Args:
+        at: seconds since the epoch.
+        date: the answer's `Date` header.
+        now: the local time.
     """
-    clocks = (_http_date(date), (now or datetime.now(UTC)).timestamp())
+    clocks = (_http_date_s(date), (now or datetime.now(UTC)).timestamp())
     waits = [at - clock for clock in clocks if clock is not None]
-    sane = next((wait for wait in waits if 0 <= wait <= _LONGEST_WAIT_S), None)
-    return 0.0 if sane is None and waits[-1] < 0 else sane
+    sensible = next((wait for wait in waits if 0 <= wait <= _LONGEST_WAIT_S), None)
+    return 0.0 if sensible is None and waits[-1] < 0 else sensible
 
 
 @lru_cache(maxsize=1024)
-def _duration(text: str) -> float | None:
+def _duration_s(text: str) -> float | None:
+    """Seconds of a duration such as 1h2m3.5s, or bare seconds; None if it is neither or longer than 32 days."""
     if _DURATION.fullmatch(text):
-        seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _PIECES.findall(text))
+        seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _NUMBERS_AND_UNITS.findall(text))
     else:
-        amount = _amount(text)
-        if amount is None or amount >= _EPOCH_S:
+        number = _number(text)
+        if number is None or number >= _EPOCH_S:
             return None
-        seconds = amount
+        seconds = number
     return seconds if seconds <= _LONGEST_WAIT_S else None
 
 
-def _moment(text: str) -> float | None:
-    """A point in time as seconds since the epoch."""
-    if (amount := _amount(text)) is not None:
-        if amount < _EPOCH_S:
+def _point_in_time_s(text: str) -> float | None:
+    """Seconds since the epoch of a point in time, written as such a number or as an ISO or HTTP date."""
+    if (number := _number(text)) is not None:
+        if number < _EPOCH_S:
             return None
-        return amount / 1000 if amount >= _EPOCH_MS else amount
+        return number / 1000 if number >= _EPOCH_MS else number
     try:
-        moment = datetime.fromisoformat(text.upper())
+        parsed = datetime.fromisoformat(text.upper())
     except ValueError:
-        return _http_date(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return _http_date_s(text)
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
 @lru_cache(maxsize=16)
-def _http_date(text: str | None) -> float | None:
+def _http_date_s(text: str | None) -> float | None:
+    """Seconds since the epoch of an HTTP date."""
     try:
-        moment = parsedate_to_datetime(text or "")
+        parsed = parsedate_to_datetime(text or "")
     except ValueError:
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()

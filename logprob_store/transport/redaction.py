@@ -1,7 +1,7 @@
-"""The API key, kept out of what a server says: `[key]` stands in its place.
+"""Removal of the API key from what a server sends: `[key]` takes its place.
 
-Holds the replacing, in bodies, messages and header values. Leaves out what is done with these. Who says a key back is
-broken or hostile, and what it says goes into tables, logs and a cache that are passed on to others.
+A server that repeats the key is broken or hostile, and what it sends goes into tables, logs and a cache that may be
+passed on to others.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-_PLACE: Final = "[key]"
-_SHORTEST: Final = 12
-"""Characters. What is shorter is no secret but a word for servers that want no key, and may stand in any answer."""
+_PLACEHOLDER: Final = "[key]"
+_SHORTEST_SECRET: Final = 12
+"""Characters. A shorter key is a dummy for servers that need none, and may occur in any answer."""
 
 
 class Redaction:
-    """Takes one key out of whatever is said; one that is too short to be a secret stays where it is.
+    """Removes one key from texts and bodies; a key that is too short to be a secret is left alone.
 
     >>> Redaction("sk-0123456789").text("not with sk-0123456789, please")
     'not with [key], please'
@@ -26,20 +26,20 @@ class Redaction:
     """
 
     def __init__(self, key: str) -> None:
-        self._key = key if len(key) >= _SHORTEST else None
+        self._key = key if len(key) >= _SHORTEST_SECRET else None
         self._raw = key.encode()
         self._has_warned = False
 
-    def text(self, said: str) -> str:
+    def text(self, text: str) -> str:
         """A message or a header's value, without the key."""
-        return said if self._key is None else said.replace(self._key, _PLACE)
+        return text if self._key is None else text.replace(self._key, _PLACEHOLDER)
 
     def refusal(self, body: bytes) -> bytes:
         """The body of a refusal, without the key."""
-        return body if self._key is None else body.replace(self._raw, _PLACE.encode())
+        return body if self._key is None else body.replace(self._raw, _PLACEHOLDER.encode())
 
     def answer(self, body: bytes) -> bytes:
-        """The body of an answer, without the key; the first time it had to be taken out, a warning says so."""
+        """The body of an answer, without the key; logs a warning the first time it contains the key."""
         if self._key is None or self._raw not in body:
             return body
         if not self._has_warned:

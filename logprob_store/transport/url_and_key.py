@@ -1,6 +1,6 @@
-"""What a job says of a service, checked before a call is made: its URL and its key.
+"""Checks of a service's URL and API key before any call is made.
 
-Leaves out the calls (`live`) and where they go (`addresses`), whose libraries take half a second to load.
+They are apart from `live` and `addresses`, whose libraries take half a second to load.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from logprob_store.errors import JobError
 
 
 def check_url(base_url: str | None) -> None:
-    """Refuse a URL with credentials or a query: neither reaches the server beside a key, and both would be logged.
+    """Refuse a URL with credentials, a query or a fragment: they are not sent together with a key, and would be logged.
 
     Raises:
-        JobError: it holds one of them.
+        JobError: the URL has one of them.
     """
     parts = urlsplit(base_url or "")
     if parts.username is not None or parts.query or parts.fragment:
@@ -26,10 +26,10 @@ def check_url(base_url: str | None) -> None:
 
 
 def check_key(api_key: str) -> None:
-    """Refuse a key that no header can hold.
+    """Refuse a key that no HTTP header can hold.
 
     Raises:
-        JobError: it is such a key.
+        JobError: the key has characters other than printable ASCII.
     """
     if not (api_key.isascii() and api_key.isprintable()):
         raise JobError(

@@ -1,4 +1,4 @@
-"""Claims: one asker at a time for a key, whatever becomes of the others."""
+"""Claims: one holder per key at a time, however holders end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from logprob_store.cache import claims
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.cache.claims import Claims
 from logprob_store.errors import CacheError, CallError
@@ -30,10 +29,8 @@ OTHER = "cd" * 32
 _HOLDER = """
     import sys
     from pathlib import Path
-    from logprob_store.cache import claims
-    if sys.argv[3] == "posix":
-        claims._OF_OPEN_FILE = None
-    held = claims.Claims(Path(sys.argv[1]))
+    from logprob_store.cache.claims import Claims
+    held = Claims(Path(sys.argv[1]), open_file_locks=sys.argv[3] != "posix")
     print(held.take(sys.argv[2]), flush=True)
     sys.stdin.read()
 """
@@ -60,13 +57,11 @@ def holder(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 @pytest.mark.parametrize("locks", ["of open files", "posix"])
 def test_a_claim_of_another_process_ends_with_it(
-    tmp_path: Path, holder: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch, locks: str
+    tmp_path: Path, holder: Callable[..., subprocess.Popen[str]], locks: str
 ) -> None:
-    """Killed with -9 it has let go of its key; other keys were free all the time."""
-    if locks == "posix":
-        monkeypatch.setattr(claims, "_OF_OPEN_FILE", None)
+    """A holder killed with -9 releases its key; other keys were free all the time."""
     process = holder(locks)
-    mine = Claims(tmp_path)
+    mine = Claims(tmp_path, open_file_locks=locks != "posix")
 
     assert (mine.take(KEY), mine.take(OTHER)) == (False, True)
     process.kill()
@@ -76,7 +71,7 @@ def test_a_claim_of_another_process_ends_with_it(
 
 
 def test_two_in_one_process_exclude_each_other(tmp_path: Path) -> None:
-    """A claim belongs to the one who took it, and closing one's own lets go of nobody else's."""
+    """Releasing or closing one `Claims` releases no key that another one holds."""
     one, two, three = Claims(tmp_path), Claims(tmp_path), Claims(tmp_path)
     assert one.take(KEY)
 
@@ -91,7 +86,7 @@ def test_two_in_one_process_exclude_each_other(tmp_path: Path) -> None:
 
 
 def test_waiting_ends_when_the_holder_lets_go(tmp_path: Path) -> None:
-    """Who waits has the claim afterwards."""
+    """After waiting, the claim is held."""
 
     async def main() -> None:
         waiting = asyncio.create_task(two.wait(KEY))
@@ -112,7 +107,7 @@ def test_waiting_ends_when_the_holder_lets_go(tmp_path: Path) -> None:
 def test_without_locks_a_warning_and_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Some network file systems have no locks: every claim is granted, and one warning says what that means."""
+    """Without locks, as on some network file systems, every claim is granted, and one warning explains it."""
 
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -130,7 +125,7 @@ def test_without_locks_a_warning_and_on(
 
 
 def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
-    """It is the cache's error, with the place."""
+    """A file of locks that cannot be made is a CacheError."""
     with pytest.raises(CacheError, match="cannot be shared"):
         Claims(tmp_path / "nowhere")
 
@@ -140,7 +135,7 @@ def _request(text: str = "Hi") -> Request:
 
 
 class _Server:
-    """Answers after a moment, or fails; counts."""
+    """A transport that fails a number of times, then answers, and counts calls."""
 
     def __init__(self, *, failures: int = 0) -> None:
         self.calls = 0
@@ -159,7 +154,7 @@ class _Server:
 def _two(
     folder: Path, server: _Server, ask: Callable[[Asker, Asker], Coroutine[object, object, None]], **settings: str
 ) -> None:
-    """Let two askers, with a cache object each, do something."""
+    """Run `ask` with two askers that have a cache object each."""
 
     async def main() -> None:
         with AnswerCache(folder) as cache, AnswerCache(folder) as again:
@@ -187,7 +182,7 @@ def test_two_askers_make_one_call(tmp_path: Path) -> None:
 
 
 def test_an_answer_since_the_look_up_is_found(tmp_path: Path) -> None:
-    """What the other stored after this one looked, and before it asked, is not asked again."""
+    """An answer that another asker stored after the look-up is taken from the cache."""
 
     async def ask(one: Asker, two: Asker) -> None:
         assert await two.look_up([_request()]) == {}
@@ -201,7 +196,7 @@ def test_an_answer_since_the_look_up_is_found(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_not_shared_between_askers(tmp_path: Path) -> None:
-    """Nothing was answered, so the one who waited asks in turn."""
+    """After the first asker's failure, the one that waited asks itself."""
 
     async def ask(one: Asker, two: Asker) -> None:
         results.extend(await asyncio.gather(one.ask(_request()), two.ask(_request()), return_exceptions=True))
@@ -215,7 +210,7 @@ def test_a_failure_is_not_shared_between_askers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", ["the server", "the other's claim"])
 def test_a_cancelled_asker_lets_go(tmp_path: Path, at: str) -> None:
-    """Cancelled at the server or while it waits for another, it blocks nobody."""
+    """An asker that is cancelled at the server, or while it waits for another, does not block the other."""
 
     async def ask(one: Asker, two: Asker) -> None:
         first = asyncio.create_task(one.ask(_request()))
@@ -235,7 +230,7 @@ def test_a_cancelled_asker_lets_go(tmp_path: Path, at: str) -> None:
 
 
 def test_refreshing_waits_for_nobody_and_takes_nobody_s_answer(tmp_path: Path) -> None:
-    """An answer that another run paid for is not fresh, so there is nothing to wait for."""
+    """A refreshing asker does not wait for another run's answer, and does not take it."""
 
     async def ask(one: Asker, two: Asker) -> None:
         other = asyncio.create_task(two.ask(_request()))
@@ -250,7 +245,7 @@ def test_refreshing_waits_for_nobody_and_takes_nobody_s_answer(tmp_path: Path) -
 
 
 def test_a_reusing_asker_takes_what_a_refreshing_one_pays_for(tmp_path: Path) -> None:
-    """The other way round one call is enough."""
+    """A reusing asker takes the answer that a refreshing one pays for."""
 
     async def ask(one: Asker, two: Asker) -> None:
         refreshing = asyncio.create_task(one.ask(_request()))

@@ -1,4 +1,4 @@
-"""`logprobs calibrate` and `scores --calibrated`: where the truth comes from, what is printed, kept and refused."""
+"""`logprobs calibrate` and `scores --calibrated`: sources of truth, output, saved calibrators, errors."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_save_and_apply(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None:
 
 
 def test_another_job_is_a_warning(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None:
-    """Scores of a run that was asked otherwise are marked, and what differs is said."""
+    """A warning names a run whose answers differ from those of the calibrator, and what differs."""
     store = ls.open_store(demo)
     answers = store.scores().collect().with_columns(correct=pl.int_range(pl.len()) % 2 == 0)
     fitted = ls.calibrate(answers, method="platt", store=store)
@@ -132,7 +132,7 @@ def test_truth_from_a_file(name: str, demo: Path, judged: pl.DataFrame, logprobs
 
 
 def test_truth_as_texts(demo: Path, judged: pl.DataFrame, logprobs: Logprobs, tmp_path: Path) -> None:
-    """A column of texts says what the answer should be, as `--expected` does."""
+    """A column of texts in the truth file works like `--expected`."""
     judged.select("prompt_id", "capital").write_parquet(tmp_path / "truth.parquet")
     _, out, _ = logprobs("calibrate", demo, "--truth", tmp_path / "truth.parquet", "--column", "capital", "--json")
 
@@ -165,7 +165,7 @@ def test_table_to_a_file(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None
     ],
 )
 def test_wrong_words(words: list[str], message: str | None, demo: Path, logprobs: Logprobs) -> None:
-    """What is wrong with the words is said in one message with exit code 2; nothing right at all is still measured."""
+    """Wrong options are one message with exit code 2; answers that are all wrong are still measured."""
     code, _, err = logprobs("calibrate", demo, *words)
 
     assert code == (0 if message is None else 2)
@@ -185,7 +185,7 @@ def test_wrong_words(words: list[str], message: str | None, demo: Path, logprobs
 def test_wrong_truths(
     rows: dict[str, list[object]], message: str, demo: Path, logprobs: Logprobs, tmp_path: Path
 ) -> None:
-    """A file of truths that cannot be meant is refused."""
+    """A truth file with wrong columns or values is an error."""
     pl.DataFrame(rows).write_parquet(tmp_path / "truth.parquet")
     code, _, err = logprobs("calibrate", demo, "--truth", tmp_path / "truth.parquet")
 
@@ -194,7 +194,7 @@ def test_wrong_truths(
 
 
 def test_fitting_without_scikit_learn(demo: Path, logprobs: Logprobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra, figures are there all the same, and --method says what to install."""
+    """Without scikit-learn, metrics are computed, and --method says what to install."""
     monkeypatch.setitem(sys.modules, "sklearn", None)
 
     assert logprobs("calibrate", demo, "--expected", "capital")[0] == 0
@@ -204,7 +204,7 @@ def test_fitting_without_scikit_learn(demo: Path, logprobs: Logprobs, monkeypatc
 
 
 def test_no_such_calibrator(demo: Path, logprobs: Logprobs) -> None:
-    """A calibrator that is not there is an error that says how to make one."""
+    """A missing calibrator is an error that says how to make one."""
     code, _, err = logprobs("scores", demo, "--calibrated", "nothing")
 
     assert code == 2

@@ -1,4 +1,4 @@
-"""The command line: exit codes, what it says, and what it does with wrong input."""
+"""The command line: exit codes, output, and errors for wrong input."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_limit_then_all(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None
 def test_store_and_fixtures_are_relative_to_the_working_directory(
     clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logprobs: Logprobs
 ) -> None:
-    """Paths on the command line start where the user stands; those in the job file at the file."""
+    """Paths on the command line are relative to the working directory, those in the job file to the file."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(clone / "fixtures" / "capitals.jsonl", tmp_path / "mine.jsonl")
     done = logprobs("run", clone / "jobs" / "demo.toml", "--store", "here", "--fixtures", "mine.jsonl", "--limit", "2")
@@ -128,7 +128,7 @@ def test_replay_miss_is_a_failure_row(clone: Path, tmp_path: Path, logprobs: Log
 
 
 def test_changed_job_under_the_same_name(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
-    """Another job cannot go on with a run; what changed is said."""
+    """Another job cannot continue a run; the error names what changed."""
     assert logprobs("run", changed(clone, tmp_path), "--run", "r", "--limit", "2").code == 0
     done = logprobs("run", changed(clone, tmp_path, ("max_tokens = 12", "max_tokens = 9")), "--run", "r")
 
@@ -170,7 +170,7 @@ def test_wrong_run_names(clone: Path, tmp_path: Path, logprobs: Logprobs, name: 
 
 
 def test_missing_job_file(tmp_path: Path, logprobs: Logprobs) -> None:
-    """A job file that is not there is said to be missing."""
+    """A missing job file is exit code 2 and a message."""
     done = logprobs("run", tmp_path / "no.toml")
 
     assert (done.code, "cannot be read" in done.err) == (2, True)
@@ -203,7 +203,7 @@ def test_status_json(clone: Path, logprobs: Logprobs) -> None:
 
 
 def test_no_store(tmp_path: Path, logprobs: Logprobs) -> None:
-    """A folder that is no store is said to be none, by every command that reads one."""
+    """`status`, `scores` and `show` say when a folder is no store."""
     for command in (["status"], ["scores"], ["show"]):
         words = [*command, tmp_path, *(["1"] if command == ["show"] else [])]
         done = logprobs(*words)
@@ -211,7 +211,7 @@ def test_no_store(tmp_path: Path, logprobs: Logprobs) -> None:
 
 
 def test_unknown_run(clone: Path, logprobs: Logprobs) -> None:
-    """A run that is not there lists those that are."""
+    """The error for an unknown run lists the runs of the store."""
     done = logprobs("scores", clone / "out" / "demo", "--run", "dem")
 
     assert done.code == 2
@@ -229,7 +229,7 @@ def test_scores_written(clone: Path, tmp_path: Path, logprobs: Logprobs, suffix:
 
 
 def test_scores_refuses_an_unknown_form(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
-    """A file name without a known ending is an error before anything is computed."""
+    """A file name with an unknown suffix is an error that lists the known ones."""
     done = logprobs("scores", clone / "out" / "demo", "-o", tmp_path / "scores.xlsx")
 
     assert (done.code, ".parquet" in done.err) == (2, True)
@@ -247,7 +247,7 @@ def test_scores_sorted(clone: Path, logprobs: Logprobs) -> None:
 
 
 def test_show_by_prompt_and_by_completion(clone: Path, logprobs: Logprobs) -> None:
-    """`show` takes a prompt's id or a completion_id, and lists what was almost said."""
+    """`show` takes a prompt's id or a completion_id, and lists alternatives."""
     by_prompt = logprobs("show", clone / "out" / "demo", "PN")
     completion = by_prompt.out.split("completion ")[1].split()[0]
     by_completion = logprobs("show", clone / "out" / "demo", completion)
@@ -259,7 +259,7 @@ def test_show_by_prompt_and_by_completion(clone: Path, logprobs: Logprobs) -> No
 
 
 def test_show_obeys_no_terminal_codes(tmp_path: Path, logprobs: Logprobs, clone: Path) -> None:
-    """Escape sequences in a model's answer are shown, not obeyed."""
+    """Escape sequences in a model's answer are printed as visible characters."""
     line = (clone / "fixtures" / "capitals.jsonl").read_text(encoding="utf-8").splitlines()[0]
     evil = line.replace('" Kabul"', r'"\u001b[2J\u001b]0;owned\u0007"').replace(
         "[32,75,97,98,117,108]", "[27,91,50,74]"
@@ -302,14 +302,14 @@ def test_status_tells_a_running_run_from_a_crashed_one(clone: Path, tmp_path: Pa
 
 
 def test_status_of_many_runs_shows_the_newest(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
-    """Of a year of nights the newest 20 are shown, and the older ones counted; --json has all."""
+    """Of many runs the newest 20 are shown, and the older ones counted; --json has all."""
     job, store = changed(clone, tmp_path, ("temperature = 0", "temperature = 0.7")), tmp_path / "store"
     for night in range(22):
         ls.run_job(ls.load_job(job), run=f"night-{night:02d}", limit=1)
     shown = logprobs("status", store).out
     all_of_them = json.loads(logprobs("status", store, "--json").out)["runs"]
 
-    # Each has one failure: a recording with temperature 0.7 there is not.
+    # Each run has one failure, because there is no recording with temperature 0.7.
     assert "22 runs\nthe newest 20; 2 older ones, with 2 failures, are left out" in shown
     assert "night-01" not in shown
     assert "night-02" in shown
@@ -317,7 +317,7 @@ def test_status_of_many_runs_shows_the_newest(clone: Path, tmp_path: Path, logpr
 
 
 def test_a_look_at_a_run_keeps_no_writer_out(tmp_path: Path) -> None:
-    """Who starts to write just while somebody looks gets the run."""
+    """A writer gets the run even if `status` holds the lock at that moment."""
     with open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1):
         pass
     descriptor = os.open(run_folder(tmp_path, "r") / "lock", os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""`logprobs compare` and `store.compare`: which runs are taken, what is printed, and with which exit code."""
+"""`logprobs compare` and `store.compare`: the runs compared, the output, and the exit code."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def call(*words: object) -> tuple[int, str]:
 
 
 def test_the_newest_run_is_compared_with_the_one_before_of_its_job(store: Path) -> None:
-    """Runs of other jobs in between are passed over."""
+    """Runs of other jobs in between are skipped."""
     code, printed = call(store)
 
     assert code == 5
@@ -73,7 +73,7 @@ def test_the_newest_run_is_compared_with_the_one_before_of_its_job(store: Path) 
 
 
 def test_within_the_limits_the_exit_code_is_0(store: Path) -> None:
-    """Equal nights are ok; so is a change that the limits allow."""
+    """Equal runs pass; so does a change that the limits allow."""
     assert call(store, "mon", "tue")[0] == 0
     # e^0.6 / e^0.5 - 1 = 10.5 %
     assert call(store, "--max-flip-rate", "0.25", "--max-perplexity-increase", "0.11")[0] == 0
@@ -98,7 +98,7 @@ def test_all_pairs_can_be_written(store: Path, tmp_path: Path) -> None:
 
 
 def test_another_store(store: Path, tmp_path: Path) -> None:
-    """RUN_B may be elsewhere; answers that only one side has are told."""
+    """RUN_B may be in another store; answers that only one run has are counted."""
     write(tmp_path / "there", "thu", ["a", "b", "c"])
     code, printed = call(store, "--other", tmp_path / "there", "--max-flip-rate", "1")
 
@@ -109,7 +109,7 @@ def test_another_store(store: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("words", "message"), [(["zzz"], "no run 'zzz'"), (["mon", "other"], None)])
 def test_what_cannot_be_compared(store: Path, words: list[str], message: str | None) -> None:
-    """A run that there is not is an error; one that shares a prompt is not."""
+    """A missing run is an error; a run that shares one prompt is enough."""
     if message is None:
         assert call(store, *words)[0] == 5
         return
@@ -131,7 +131,7 @@ def test_an_empty_store_has_nothing_to_compare(tmp_path: Path) -> None:
 
 
 def test_scores_by_name_from_the_command_line(store: Path) -> None:
-    """The columns asked for are shown, after who the answer is."""
+    """`--metrics` prints the named scores; for an unknown name, the error suggests a known one."""
     done = CliRunner().invoke(app, ["scores", str(store), "--run", "mon", "--metrics", "perplexity, min_k_probability"])
 
     assert done.exit_code == 0

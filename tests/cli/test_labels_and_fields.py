@@ -57,7 +57,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 
 
 def test_labels_in_a_field(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The likeliest label of the mood: 1/2 of 3/4; of the last 1/4 nobody knows."""
+    """The likeliest label has 1/2 of the 3/4 that are known; the bounds include the unknown 1/4."""
     code = run(monkeypatch, "labels", store, "--labels", "happy,sad", "--field", "/mood", "--json")
     (row,) = json.loads(capsys.readouterr().out)
 
@@ -69,7 +69,7 @@ def test_labels_in_a_field(store: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_labels_each(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row for each label, behind a text, as a table."""
+    """With --each and --after, a table has a row for each label."""
     code = run(monkeypatch, "labels", store, "--labels", "happy, sad", "--after", '"mood": "', "--each")
     out = capsys.readouterr().out
 
@@ -79,7 +79,7 @@ def test_labels_each(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_labels_that_collide(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Spelled alike, they are wrong input; so are those that the answer cannot tell apart."""
+    """Labels that differ only in case are an error; so are labels that the answer's tokens do not distinguish."""
     alike = run(monkeypatch, "labels", store, "--labels", "Happy,happy")
     first = capsys.readouterr().err
     shared = run(monkeypatch, "labels", store, "--labels", "happy,sadly,sad", "--field", "/mood")
@@ -92,7 +92,7 @@ def test_labels_that_collide(store: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "json", "jsonl"])
 def test_fields_written(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    """All rows, in the form of the file's name; the emoji's two tokens are 1/4 x 1/2."""
+    """`-o` writes all rows in the format of the suffix; the emoji's two tokens are 1/4 x 1/2."""
     path = tmp_path / f"fields.{suffix}"
     read = {"parquet": pl.read_parquet, "csv": pl.read_csv, "json": pl.read_json, "jsonl": pl.read_ndjson}[suffix]
 
@@ -104,7 +104,7 @@ def test_fields_written(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_fields_at_a_path(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Only the values at that path, in a table."""
+    """`--path` prints only the values at that path."""
     code = run(monkeypatch, "fields", store, "--path", "/emoji")
     out = capsys.readouterr().out
 
@@ -116,7 +116,7 @@ def test_fields_at_a_path(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_fields_at_a_path_that_there_is_not(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A path without its slash is an error that lists the paths there are, and not an empty table."""
+    """A path without its slash is an error that lists the known paths, not an empty table."""
     code = run(monkeypatch, "fields", store, "--path", "mood")
 
     assert code == 2
@@ -126,7 +126,7 @@ def test_fields_at_a_path_that_there_is_not(
 def test_labels_at_a_path_that_is_none(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A field without its slash is an error, and not a table of nulls."""
+    """A field without its slash is an error, not a table of nulls."""
     code = run(monkeypatch, "labels", store, "--labels", "happy,sad", "--field", "mood")
 
     assert code == 2
@@ -137,7 +137,7 @@ def test_labels_at_a_path_that_is_none(
 def test_labels_at_a_place_that_no_answer_has(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: tuple[str, str]
 ) -> None:
-    """A marker or path in none of the answers is an error, and not a table of nulls."""
+    """A text or path that no answer has is an error, not a table of nulls."""
     code = run(monkeypatch, "labels", store, "--labels", "happy,sad", *place)
 
     assert code == 2

@@ -1,4 +1,4 @@
-"""Lets the tests of pacing import `simulation`; they are no package."""
+"""Makes `simulation` importable: the tests are no package."""
 
 from __future__ import annotations
 

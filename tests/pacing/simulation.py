@@ -1,4 +1,4 @@
-"""An event loop whose clock only waiting moves, and a server with limits on that clock."""
+"""An event loop with a virtual clock, and servers that run on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class _NoWaiting(selectors.SelectSelector):
-    """Moves the clock instead of waiting."""
+    """A selector that advances the clock instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class _NoWaiting(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An hour passes in as long as its events take."""
+    """An event loop whose clock only waiting advances: an hour takes as long as its events take to run."""
 
     def __init__(self) -> None:
         self._waits = _NoWaiting()
@@ -56,19 +56,20 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def request(number: int = 0, **body: Any) -> Request:
-    """A request of its own."""
+    """A request with a prompt of its own."""
     return make_request({"model": "m", "prompt": str(number), **body}, endpoint="completions", provider="p")
 
 
 class LimitedServer:
-    """A transport on the loop's clock, with limits that it enforces over any minute, and says truthfully.
+    """A transport that enforces limits over any minute of the loop's clock, and reports them truthfully.
 
     Args:
-        requests_per_minute: refused above.
-        tokens_per_minute: the same; a call counts as what it uses.
-        latency_s: of an answer.
-        per_second: also no more than a sixtieth of the requests in any second.
-        tells: whether answers say what the limits are.
+        requests_per_minute: requests above this are refused.
+        tokens_per_minute: the same for the tokens that calls use.
+        latency_s: seconds that an answer takes.
+        used_tokens: tokens that a request uses.
+        per_second: also refuse more than a sixtieth of the requests in any second.
+        tells: whether answers report the limits.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class LimitedServer:
 
 
 class Fickle:
-    """A transport that does what `outcome` says: an error for that call, or None for an answer after `latency_s`."""
+    """A transport whose `outcome` gives each call's error, or None for an answer after `latency_s`."""
 
     def __init__(
         self,
@@ -187,7 +188,7 @@ class Fickle:
 async def ask_all(
     server: Callable[[Request], Coroutine[Any, Any, Answer]], pacer: Pacer, requests: list[Request], **settings: Any
 ) -> list[Answer | BaseException]:
-    """Ask all at once; the outcomes in order."""
+    """Ask all requests at once; returns the outcomes in their order."""
     asks = (ask_until_answered(request, server, pacer=pacer, **settings) for request in requests)
     return await asyncio.gather(*asks, return_exceptions=True)
 
@@ -195,7 +196,7 @@ async def ask_all(
 async def ask_for(
     server: Callable[[Request], Coroutine[Any, Any, Answer]], pacer: Pacer, *, seconds: float, at_once: int, **body: Any
 ) -> list[BaseException]:
-    """Keep so many prompts waiting for so long, as a run with enough work does; the failures."""
+    """Keep `at_once` prompts being asked for so many seconds; returns the failures."""
     loop, numbers, failed = asyncio.get_running_loop(), itertools.count(), []
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""What bound a run, as it is said at its end."""
+"""The sentence about what held a run up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from logprob_store.run.api import RunSummary
     ids=["long", "short", "nothing seen"],
 )
 def test_a_long_run_says_what_bound_it(seconds: float, verdict: Bottleneck, said: bool) -> None:  # noqa: FBT001
-    """One line, and only where it took long enough to ask."""
+    """The summary of a run of more than 10 s has a line on its bottleneck, if one was seen."""
     summary = RunSummary(
         run="r", store=Path("s"), state="finished", reason=None, total=5, already=0, calls=5, from_cache=0,
         from_fixtures=0, failures=0, completions=5, tokens=9, seconds=seconds, bound_by=verdict.bound_by,
@@ -33,5 +33,5 @@ def test_a_long_run_says_what_bound_it(seconds: float, verdict: Bottleneck, said
 
 
 def test_nothing_seen_is_no_verdict() -> None:
-    """A run that asked nobody, or ended at once."""
+    """A run that made no call, or ended at once, has no bottleneck."""
     assert (Bottleneck().bound_by, Bottleneck().sentence) == ("", "")

@@ -1,4 +1,4 @@
-"""An outage: when it is declared, how the server is probed, when waiting ends."""
+"""The breaker: when it opens, how it probes the server, when it gives up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _fail(
 
 
 def test_it_opens_after_eight_prompts_failed_in_a_row() -> None:
-    """And the one that opened it does not count any more."""
+    """The eighth failure opens it, and is the first that does not count as an attempt."""
     breaker = Breaker(600)
 
     assert _fail(breaker, 8) == [True] * 7 + [False]
@@ -24,7 +24,7 @@ def test_it_opens_after_eight_prompts_failed_in_a_row() -> None:
 
 
 def test_with_many_under_way_it_takes_as_many() -> None:
-    """Those that were sent when the trouble began may all fail without it being an outage."""
+    """The calls that were under way when the trouble began may all fail without it being an outage."""
     breaker = Breaker(600)
 
     _fail(breaker, 63, under_way=64)
@@ -34,7 +34,7 @@ def test_with_many_under_way_it_takes_as_many() -> None:
 
 
 def test_a_few_prompts_that_break_the_server_are_no_outage() -> None:
-    """Seven prompts may fail as often as they like."""
+    """However often seven prompts fail, the breaker stays closed."""
     breaker = Breaker(600)
 
     assert all(_fail(breaker, 100, prompts=7))
@@ -42,7 +42,7 @@ def test_a_few_prompts_that_break_the_server_are_no_outage() -> None:
 
 
 def test_any_sign_of_life_starts_the_count_anew() -> None:
-    """In a row means in a row."""
+    """Seven failures, an answer and seven failures do not open it."""
     breaker = Breaker(600)
     _fail(breaker, 7)
     breaker.answered()
@@ -52,37 +52,37 @@ def test_any_sign_of_life_starts_the_count_anew() -> None:
 
 
 def test_probes_grow_rarer_up_to_ten_seconds() -> None:
-    """One call at a time, after 0.25 s, 0.5 s, 1 s ... 10 s, none of which counts."""
+    """Probes are made one at a time after 0.25 s, 0.5 s, 1 s ... 10 s, and do not count as attempts."""
     breaker = Breaker(600)
     _fail(breaker, 8)
     now, waits = 0.0, []
     for _ in range(8):
-        waits.append(breaker.hold_s(now))
+        waits.append(breaker.wait_s(now))
         now += waits[-1]
         breaker.started(now)
-        assert breaker.hold_s(now + 1) == 29  # the next waits for this one, but not for ever
-        assert breaker.failed("probe", under_way=1, now=now, probe=True) is False
+        assert breaker.wait_s(now + 1) == 29  # the next waits 30 s for the end of this one
+        assert breaker.failed("probe", under_way=1, now=now, is_probe=True) is False
 
     assert waits == [0.25, 0.5, 1, 2, 4, 8, 10, 10]
 
 
 def test_it_closes_at_the_first_answer() -> None:
-    """All may start at once."""
+    """After an answer the breaker is closed, and calls start without waiting."""
     breaker = Breaker(600)
     _fail(breaker, 8)
 
     breaker.answered()
 
     assert not breaker.is_open
-    assert breaker.hold_s(0.0) == 0
+    assert breaker.wait_s(0.0) == 0
 
 
 def test_waiting_ends() -> None:
-    """After its patience calls go through and count, until one succeeds; then it may open again."""
+    """After patience_s calls go through and count as attempts until one succeeds; then it may open again."""
     breaker = Breaker(10)
     _fail(breaker, 8)
 
-    assert breaker.hold_s(10.0) == 0
+    assert breaker.wait_s(10.0) == 0
     assert all(_fail(breaker, 50, at=11.0))
     assert not breaker.is_open
 
@@ -93,12 +93,12 @@ def test_waiting_ends() -> None:
 
 @pytest.mark.parametrize("probe", [True, False])
 def test_a_probe_that_ended_without_an_outcome_does_not_hold_up_the_next(probe: bool) -> None:  # noqa: FBT001
-    """It was cancelled, say; nothing was learned."""
+    """After a probe that was cancelled, the next follows at the usual interval."""
     breaker = Breaker(600)
     _fail(breaker, 8)
     if probe:
         breaker.started(0.25)
 
-    breaker.withdrawn(0.3)
+    breaker.abandoned(0.3)
 
-    assert breaker.hold_s(0.3) < 0.26
+    assert breaker.wait_s(0.3) < 0.26

@@ -1,4 +1,4 @@
-"""How many calls at once: the rule, step by step."""
+"""How many calls may run at once, step by step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from logprob_store.pacing.concurrency import Concurrency
 
 
 def _answers(allowed: Concurrency, number: int, *, in_use: int, at: float) -> None:
-    """So many answers to calls sent at `at`, with so many under way."""
+    """Count `number` answers to calls sent at `at`, with `in_use` calls under way."""
     while allowed.in_use < in_use:
         allowed.started()
     for _ in range(number):
@@ -28,7 +28,7 @@ def test_slow_start_doubles_up_to_the_ceiling() -> None:
 
 
 def test_no_growth_without_need() -> None:
-    """With less than 80 % in use nothing is known about more: 25 of 32 is 78 %, 26 is 81 %."""
+    """It grows only with 80 % in use: 25 of 32 is 78 %, 26 is 81 %."""
     allowed = Concurrency(100)
 
     _answers(allowed, 100, in_use=25, at=5.0)
@@ -38,7 +38,7 @@ def test_no_growth_without_need() -> None:
 
 
 def test_one_cut_for_each_wave() -> None:
-    """100 is cut to 80 once; refusals of calls sent before the cut are of the same wave."""
+    """100 is cut to 80 once; refusals of calls sent before the cut belong to the same wave."""
     allowed = Concurrency(100, first=100)
 
     cuts = [allowed.refused(1.0, 2.0), *(allowed.refused(1.5, 2.1) for _ in range(50))]
@@ -50,7 +50,7 @@ def test_one_cut_for_each_wave() -> None:
 
 
 def test_after_a_cut_growth_is_slow() -> None:
-    """5 % for each window, at least one."""
+    """After a cut it grows by 5 % per window, at least by one."""
     allowed = Concurrency(200, first=100)
     allowed.refused(0.0, 1.0)
 
@@ -60,7 +60,7 @@ def test_after_a_cut_growth_is_slow() -> None:
 
 @pytest.mark.parametrize(("sent_at", "now"), [(0.5, 10.0), (1.5, 1.9)], ids=["sent before", "within a second"])
 def test_answers_that_say_nothing_about_the_time_since_the_cut(sent_at: float, now: float) -> None:
-    """They do not let it grow."""
+    """Answers to calls sent before a cut, and answers within a second after it, let nothing grow."""
     allowed = Concurrency(100, first=10)
     allowed.refused(0.0, 1.0)
     for _ in range(8):
@@ -73,11 +73,11 @@ def test_answers_that_say_nothing_about_the_time_since_the_cut(sent_at: float, n
 
 
 def test_a_failing_server_pauses_growth_and_cuts_nothing() -> None:
-    """The window starts anew, and that is all."""
+    """A failure of the server starts the window anew and cuts nothing."""
     allowed = Concurrency(100)
     _answers(allowed, 31, in_use=32, at=5.0)
 
-    allowed.troubled()
+    allowed.server_failed()
     _answers(allowed, 31, in_use=32, at=5.0)
     assert allowed.limit == 32
     _answers(allowed, 1, in_use=32, at=5.0)
@@ -85,7 +85,7 @@ def test_a_failing_server_pauses_growth_and_cuts_nothing() -> None:
 
 
 def test_it_never_falls_below_one() -> None:
-    """However long it storms."""
+    """However many refusals come, one call at a time stays allowed."""
     allowed = Concurrency(4)
     for at in range(20):
         allowed.refused(at, at)
@@ -94,16 +94,16 @@ def test_it_never_falls_below_one() -> None:
 
 
 def test_what_the_server_s_own_limit_needs_is_taken_at_once() -> None:
-    """During slow start only: after a cut the server has shown that it takes less."""
+    """During slow start it rises at once to what the rate limit needs; after a cut it does not."""
     allowed = Concurrency(1000)
-    allowed.needs(300)
+    allowed.raise_to(300)
     assert allowed.limit == 300
-    allowed.needs(200)
+    allowed.raise_to(200)
     assert allowed.limit == 300
-    allowed.needs(3000)
+    allowed.raise_to(3000)
     assert allowed.limit == 1000
 
     allowed.refused(0.0, 0.0)
-    allowed.needs(1000)
+    allowed.raise_to(1000)
 
     assert allowed.limit == 800

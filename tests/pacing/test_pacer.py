@@ -1,4 +1,4 @@
-"""The pacer as a whole, on a virtual clock: who may call, when, and what each outcome leads to."""
+"""The pacer as a whole on a virtual clock: when calls start, and what each outcome changes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _trouble(error_type: str = "connection") -> RetryableError:
     ("limit", "at_once", "seconds"), [(60, 64, 3600), (600, 64, 600), (6000, 400, 120)], ids=["1 h", "10 min", "2 min"]
 )
 def test_the_server_s_limit_is_used_and_never_passed(limit: int, at_once: int, seconds: int) -> None:
-    """Learned from its headers: at 95 % or more of it, never above it in any minute, and no call is refused."""
+    """A limit learned from headers is used to 95 % or more, never exceeded in any minute, and no call is refused."""
     server = LimitedServer(limit)
 
     failed = run(ask_for(server, Pacer(at_once), seconds=seconds, at_once=2 * at_once))
@@ -44,7 +44,7 @@ def test_the_server_s_limit_is_used_and_never_passed(limit: int, at_once: int, s
 
 @pytest.mark.slow
 def test_an_hour_at_ten_a_second() -> None:
-    """The same over 36,000 calls."""
+    """Over 36,000 calls the limit is used to 98 % and never exceeded."""
     server = LimitedServer(600)
 
     assert run(ask_for(server, Pacer(64), seconds=3600, at_once=128)) == []
@@ -55,7 +55,7 @@ def test_an_hour_at_ten_a_second() -> None:
 
 @pytest.mark.parametrize("retry_after_s", [None, 0.2])
 def test_a_refusal_that_says_there_is_room_holds_one_call(retry_after_s: float | None) -> None:
-    """Three in ten refused by chance, and requests are left: the others go on at the limit."""
+    """Three in ten are refused though requests are left: the other calls go on at the limit."""
     chance = random.Random(1)  # noqa: S311  no secrets are made here
     refusal = _refusal(retry_after_s, ServerReport(RateLimit(30_000, 12_000, 60.0)))
     server = Fickle(lambda *_: refusal if chance.random() < 0.3 else None, latency_s=0.02)
@@ -66,7 +66,7 @@ def test_a_refusal_that_says_there_is_room_holds_one_call(retry_after_s: float |
 
 
 def test_refusals_in_a_row_are_a_limit_whatever_they_say() -> None:
-    """A server that refuses everything, and says that requests are left, is not asked at the limit's pace."""
+    """A server that refuses everything, but reports that requests are left, gets far fewer calls than its limit."""
     server = Fickle(lambda *_: _refusal(None, ServerReport(RateLimit(30_000, 12_000, 60.0))))
 
     run(ask_for(server, Pacer(64, requests_per_minute=30_000), seconds=60, at_once=64))
@@ -75,7 +75,7 @@ def test_refusals_in_a_row_are_a_limit_whatever_they_say() -> None:
 
 
 def test_a_limit_of_tokens() -> None:
-    """90 reserved and some for the prompt, 100 used: 600 calls a minute, that is, with nothing refused."""
+    """At 100 tokens a call, 60,000 tokens a minute are used to 95 % without a refusal."""
     server = LimitedServer(None, 60_000, used_tokens=lambda _: 100)
 
     assert run(ask_for(server, Pacer(64), seconds=600, at_once=128, max_tokens=90)) == []
@@ -85,7 +85,7 @@ def test_a_limit_of_tokens() -> None:
 
 
 def test_a_limit_of_the_job_holds_though_the_server_says_nothing() -> None:
-    """From the first call on."""
+    """The job's limit holds from the first call on, though the server reports none."""
     server = LimitedServer(120, tells=False)
 
     assert run(ask_for(server, Pacer(64, requests_per_minute=120), seconds=600, at_once=128)) == []
@@ -94,7 +94,7 @@ def test_a_limit_of_the_job_holds_though_the_server_says_nothing() -> None:
 
 
 def test_a_limit_enforced_per_second() -> None:
-    """Only the first calls, made before anything was said, may be refused."""
+    """Only calls made before the first report may be refused."""
     server = LimitedServer(600, per_second=True)
 
     assert run(ask_for(server, Pacer(64), seconds=300, at_once=128)) == []
@@ -104,7 +104,7 @@ def test_a_limit_enforced_per_second() -> None:
 
 
 def test_a_limit_that_nobody_says() -> None:
-    """Found by refusals alone: nearly its full rate, some refused, and hardly a prompt fails for it."""
+    """A limit known by refusals alone is used to 90 %, with few refusals and hardly a failed prompt."""
     server = LimitedServer(600, tells=False)
 
     failed = run(ask_for(server, Pacer(64), seconds=900, at_once=128))
@@ -116,7 +116,7 @@ def test_a_limit_that_nobody_says() -> None:
 
 
 def test_concurrency_rises_to_what_the_limit_needs() -> None:
-    """3000 a minute at 2 s an answer take 100 at once: more than the 32 of the start, less than the ceiling."""
+    """3000 calls a minute of 2 s each need 100 at once: more than the 32 of the start, less than the ceiling."""
     server = LimitedServer(3000, latency_s=2.0)
 
     run(ask_for(server, Pacer(1000), seconds=60, at_once=1500))
@@ -125,7 +125,7 @@ def test_concurrency_rises_to_what_the_limit_needs() -> None:
 
 
 def test_a_refusal_with_a_time_holds_up_all_and_cuts_nothing() -> None:
-    """Until then nobody starts; then as many as before."""
+    """After a refusal with a time no call starts until then, and concurrency is not cut."""
     pacer = Pacer(4)
     server = Fickle(lambda _, number, __: _refusal(retry_after_s=7.0) if number == 4 else None)
 
@@ -139,7 +139,7 @@ def test_a_refusal_with_a_time_holds_up_all_and_cuts_nothing() -> None:
 
 
 def test_a_refusal_with_nothing_left_waits_for_the_reset() -> None:
-    """The headers say when: that is a time, too."""
+    """A refusal without retry-after, but with a limit used up, waits for the later reset."""
     pacer = Pacer(2)
     report = ServerReport(RateLimit(60, 0, 3.0), RateLimit(1000, 900, 5.0))
     server = Fickle(lambda _, number, __: _refusal(report=report) if number == 1 else None)
@@ -180,7 +180,7 @@ def test_a_sleeping_retry_holds_no_slot() -> None:
 
 
 def test_those_tried_again_go_first() -> None:
-    """They are older, and their time is bounded."""
+    """A repeated call starts before new ones."""
     server = Fickle(
         lambda _, number, __: RetryableError("no", error_type="x", retry_after_s=0.01) if number == 1 else None
     )
@@ -192,7 +192,7 @@ def test_those_tried_again_go_first() -> None:
 
 
 def test_an_outage_costs_no_prompt_an_attempt() -> None:
-    """Down for five minutes: one call at a time, then all go on at once, none failed though three attempts are few."""
+    """In an outage of five minutes calls probe one at a time, then all go on at once, and no prompt fails."""
     pacer = Pacer(16)
     server = Fickle(lambda _, __, now: _trouble() if 1 < now < 300 else None)
 
@@ -206,7 +206,7 @@ def test_an_outage_costs_no_prompt_an_attempt() -> None:
 
 
 def test_those_that_probed_in_vain_do_not_sleep() -> None:
-    """They wait in the queue, so that all eight go on at once when the server is back."""
+    """Calls that probed without success wait in the queue, so that all go on at once when the server is back."""
     pacer = Pacer(8, patience_s=5000)
     server = Fickle(lambda _, __, now: _trouble() if now < 1200 else None)
 
@@ -219,7 +219,7 @@ def test_those_that_probed_in_vain_do_not_sleep() -> None:
 
 
 def test_an_outage_that_lasts_too_long_ends() -> None:
-    """After retry_for_s of waiting calls fail as they did before, and the end comes."""
+    """After patience_s of an outage, calls fail and count as attempts, so that the run ends."""
     pacer = Pacer(8, patience_s=60)
     server = Fickle(lambda _, __, ___: _trouble("timeout"))
 
@@ -235,7 +235,7 @@ def test_an_outage_that_lasts_too_long_ends() -> None:
 
 
 def test_no_call_is_started_for_a_prompt_whose_time_is_up() -> None:
-    """It waited for its turn too long: it fails with what happened last, and its turn goes to another."""
+    """A call that waited beyond retry_for_s fails with its last error, and its place goes to another."""
     pacer = Pacer(1)
     server = Fickle(
         lambda asked, _, __: (
@@ -256,7 +256,7 @@ def test_no_call_is_started_for_a_prompt_whose_time_is_up() -> None:
 
 @pytest.mark.parametrize("known_from", ["the job", "the server"])
 def test_a_request_above_the_whole_limit_is_an_error_at_once(known_from: str) -> None:
-    """It would wait for ever. Others go on; it was not sent."""
+    """A request above the whole limit fails without being sent, and others go on."""
     pacer = Pacer(4, tokens_per_minute=1000 if known_from == "the job" else None)
     server = LimitedServer(None, 1000)
 
@@ -276,7 +276,7 @@ def test_a_request_above_the_whole_limit_is_an_error_at_once(known_from: str) ->
 
 
 def test_a_waiting_request_learns_that_it_is_too_large() -> None:
-    """The limit became known while it waited."""
+    """A waiting request fails once a limit becomes known that it exceeds."""
     pacer = Pacer(1)
     server = LimitedServer(None, 1000)
 
@@ -287,7 +287,7 @@ def test_a_waiting_request_learns_that_it_is_too_large() -> None:
 
 
 def test_a_limit_that_is_closed_for_hours_stops_the_run() -> None:
-    """Three times in a row: longer than anybody is to wait. The prompts not asked stay open for the next run."""
+    """Three refusals in a row beyond patience_s stop the run; prompts not asked stay open for the next."""
     pacer = Pacer(2, patience_s=600)
     server = Fickle(lambda _, __, ___: _refusal(retry_after_s=7 * 3600.0))
 
@@ -301,7 +301,7 @@ def test_a_limit_that_is_closed_for_hours_stops_the_run() -> None:
 
 
 def test_one_absurd_time_stops_nobody() -> None:
-    """That prompt fails; the others go on at once."""
+    """After one refusal beyond patience_s that prompt fails, and others go on at once."""
     server = Fickle(lambda _, number, __: _refusal(retry_after_s=80_000.0) if number == 3 else None)
 
     outcomes = run(ask_all(server, Pacer(4), [request(number) for number in range(20)]))
@@ -311,7 +311,7 @@ def test_one_absurd_time_stops_nobody() -> None:
 
 
 def test_absurd_times_now_and_then_stop_nobody() -> None:
-    """Three in a row means without an answer between them."""
+    """Refusals beyond patience_s with answers between them do not stop the run."""
     server = Fickle(lambda _, number, __: _refusal(retry_after_s=80_000.0) if number % 4 == 0 else None)
 
     outcomes = run(ask_all(server, Pacer(1), [request(number) for number in range(40)]))
@@ -321,7 +321,7 @@ def test_absurd_times_now_and_then_stop_nobody() -> None:
 
 
 def test_a_turn_that_is_cancelled_is_given_back() -> None:
-    """Whether it was waiting, or had just been let in."""
+    """A cancelled call gives its place back, whether it was waiting or had just been started."""
     pacer = Pacer(1, requests_per_minute=600)
 
     async def main() -> tuple[int, float]:
@@ -363,7 +363,7 @@ async def _enter(pacer: Pacer, asked: Request) -> None:
 
 
 def test_reservations_come_back_with_the_answer() -> None:
-    """900 reserved for each, 10 used: in two minutes there are far more than the four that reservations would allow."""
+    """Of 900 tokens reserved and 10 used, 890 come back: far more calls run than reservations alone would allow."""
     server = LimitedServer(None, 2000, used_tokens=lambda _: 10, latency_s=0.5)
 
     run(ask_for(server, Pacer(8, tokens_per_minute=2000), seconds=120, at_once=16, max_tokens=900))
@@ -372,7 +372,7 @@ def test_reservations_come_back_with_the_answer() -> None:
 
 
 def test_a_lost_answer_s_tokens_stay_spent() -> None:
-    """It may have been computed; one that was refused was not."""
+    """The tokens of a lost answer stay spent, those of a refused call come back."""
     pacer = Pacer(8, tokens_per_minute=1000)
 
     async def main() -> tuple[float, float]:
@@ -401,7 +401,7 @@ def test_a_lost_answer_s_tokens_stay_spent() -> None:
     ids=["limit", "server", "machine"],
 )
 def test_the_verdict(setting: dict[str, Any], bound_by: str) -> None:
-    """What held calls back most of the time, with the seconds of each."""
+    """The bottleneck is what held calls back most of the time."""
     pacer = Pacer(setting["ceiling"])
     server = LimitedServer(setting["limit"], latency_s=setting["latency_s"])
 
@@ -419,7 +419,7 @@ def test_the_verdict(setting: dict[str, Any], bound_by: str) -> None:
 
 
 def test_the_verdict_on_an_outage() -> None:
-    """Most of the time the server was not there."""
+    """A run during an outage was bound by it."""
     pacer = Pacer(16)
     server = Fickle(lambda _, __, now: _trouble() if now < 100 else None)
 

@@ -1,4 +1,4 @@
-"""Requests and tokens per minute, on a clock that is an argument."""
+"""Requests and tokens per minute, with time as an argument."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.pacing.rates import RateLimits, Window
+from logprob_store.pacing.rates import PerMinuteLimit, RateLimits
 from logprob_store.usage import RateLimit, ServerReport
 
 
-def _starts(window: Window, costs: list[float], begin: float = 0.0) -> list[float]:
-    """When calls of these costs start, one as soon as it may after the other."""
+def _starts(limit: PerMinuteLimit, costs: list[float], begin: float = 0.0) -> list[float]:
+    """When calls of these costs start, each as soon as it may after the one before."""
     now, starts = begin, []
     for cost in costs:
-        while (wait := window.wait_s(now, cost)) > 1e-9:
+        while (wait := limit.wait_s(now, cost)) > 1e-9:
             now += wait
-        window.take(now, cost)
+        limit.take(now, cost)
         starts.append(now)
     return starts
 
 
 def test_starts_are_spread_evenly() -> None:
-    """600 a minute at 98.5 % is one every 101.5 ms, from the first on."""
-    starts = _starts(Window(600), [1] * 50)
+    """600 a minute at 98.5 % is one start every 101.5 ms, from the first on."""
+    starts = _starts(PerMinuteLimit(600), [1] * 50)
 
     gaps = [after - before for before, after in pairwise(starts)]
     assert min(gaps[1:]) == pytest.approx(0.10152, abs=1e-4)
@@ -34,11 +34,11 @@ def test_starts_are_spread_evenly() -> None:
 
 
 def test_no_burst_after_a_lull() -> None:
-    """What was not used is gone: after 30 s without a call, one second still holds a second's worth."""
-    window = Window(6000)
-    window.take(0.0, 1)
+    """After 30 s without a call, no more than a second's worth of calls start in a second."""
+    limit = PerMinuteLimit(6000)
+    limit.take(0.0, 1)
 
-    starts = _starts(window, [1] * 300, begin=30.0)
+    starts = _starts(limit, [1] * 300, begin=30.0)
 
     assert sum(1 for at in starts if at < 31.0) <= 105
 
@@ -49,52 +49,52 @@ def test_no_burst_after_a_lull() -> None:
     st.floats(0, 100),
 )
 def test_no_minute_holds_more_than_the_limit(costs: list[float], shares: list[float], begin: float) -> None:
-    """However uneven the calls and whatever is given back later, the sum of any minute stays within the limit."""
-    window, limit = Window(1000), 1000.0
+    """Whatever the calls cost and give back, the sum of any minute stays within the limit."""
+    limit = PerMinuteLimit(1000)
     starts: list[tuple[float, float]] = []
     pending: deque[tuple[float, float, float]] = deque()
     now = begin
     for cost, share in zip(costs, shares, strict=False):
-        while (wait := window.wait_s(now, cost)) > 1e-9:
+        while (wait := limit.wait_s(now, cost)) > 1e-9:
             now += wait
         while pending and pending[0][0] <= now:
             _, taken_at, change = pending.popleft()
-            window.settle(taken_at, change, now)
-        if window.wait_s(now, cost) > 1e-9:
+            limit.settle(taken_at, change, now)
+        if limit.wait_s(now, cost) > 1e-9:
             continue
-        window.take(now, cost)
+        limit.take(now, cost)
         starts.append((now, cost * share))
         pending.append((now + 2.0, now, cost * share - cost))
 
     for at, _ in starts:
-        assert sum(used for start, used in starts if at - 60 < start <= at) <= limit * (1 + 1e-9)
+        assert sum(used for start, used in starts if at - 60 < start <= at) <= 1000 * (1 + 1e-9)
 
 
 def test_what_is_given_back_is_used() -> None:
-    """A call that reserved 100 and used 10 delays the next by 10's worth: 0.609 s at 1000 a minute."""
-    window = Window(1000)
-    window.take(0.0, 100)
+    """A call that reserved 100 and used 10 delays the next as 10 do: by 0.609 s at 1000 a minute."""
+    limit = PerMinuteLimit(1000)
+    limit.take(0.0, 100)
 
-    window.settle(0.0, -90, 0.1)
+    limit.settle(0.0, -90, 0.1)
 
-    assert window.wait_s(0.1, 100) == pytest.approx(10 * 60 / 985 - 0.02 - 0.1)
+    assert limit.wait_s(0.1, 100) == pytest.approx(10 * 60 / 985 - 0.02 - 0.1)
 
 
-def _gap_after(window: Window, now: float, *, waited: bool) -> float:
-    """Seconds between a start at `now` and the next that is allowed."""
-    window.take(now, 1, waited=waited)
-    return window.wait_s(now, 1)
+def _gap_after(limit: PerMinuteLimit, now: float, *, waited: bool) -> float:
+    """Seconds from a start at `now` to the next that is allowed."""
+    limit.take(now, 1, waited=waited)
+    return limit.wait_s(now, 1)
 
 
 def test_a_stall_is_made_good() -> None:
-    """A start that is 0.5 s late: the next come 25 % sooner, until the half second is used up."""
-    window = Window(600)
-    window.take(0.0, 1)
+    """After a start that is 0.5 s late, the next come 25 % sooner until the half second is caught up."""
+    limit = PerMinuteLimit(600)
+    limit.take(0.0, 1)
     step_s = 60 / 600 / 0.985
     now = step_s + 0.5
     gaps = []
     for _ in range(30):
-        gaps.append(_gap_after(window, now, waited=True))
+        gaps.append(_gap_after(limit, now, waited=True))
         now += gaps[-1]
 
     assert gaps[1] == pytest.approx(0.75 * step_s)
@@ -103,17 +103,17 @@ def test_a_stall_is_made_good() -> None:
 
 
 def test_a_lull_is_not_made_good() -> None:
-    """Nobody waited, so nothing was missed."""
-    window = Window(600)
-    window.take(0.0, 1)
+    """A time in which no call waited is not caught up."""
+    limit = PerMinuteLimit(600)
+    limit.take(0.0, 1)
 
-    _gap_after(window, 20.0, waited=False)
+    _gap_after(limit, 20.0, waited=False)
 
-    assert _gap_after(window, 20.1016, waited=True) == pytest.approx(60 / 600 / 0.985 - 0.02, abs=1e-3)
+    assert _gap_after(limit, 20.1016, waited=True) == pytest.approx(60 / 600 / 0.985 - 0.02, abs=1e-3)
 
 
 def test_a_stall_of_a_server_that_counts_by_the_second_is_not_made_good() -> None:
-    """After a refusal within the limit, evenness is worth more."""
+    """After a refusal within the limit, lost time is not caught up."""
     rates = RateLimits(600)
     rates.take(0.0, 1)
     rates.refused(0.0, 0.1)
@@ -124,54 +124,54 @@ def test_a_stall_of_a_server_that_counts_by_the_second_is_not_made_good() -> Non
 
 
 def test_more_than_was_reserved_is_charged() -> None:
-    """A call that took more than thought delays the next."""
-    window = Window(1000)
-    window.take(0.0, 10)
+    """A call that used more than it reserved delays the next."""
+    limit = PerMinuteLimit(1000)
+    limit.take(0.0, 10)
 
-    window.settle(0.0, 90, 0.0)
+    limit.settle(0.0, 90, 0.0)
 
-    assert window.wait_s(0.0, 1) == pytest.approx(100 * 60 / 985 - 0.02)
+    assert limit.wait_s(0.0, 1) == pytest.approx(100 * 60 / 985 - 0.02)
 
 
 def test_starts_before_the_limit_was_known_count() -> None:
-    """30 calls in the first second, then told 31 a minute: none more until they are a minute old."""
-    window = Window()
+    """After 30 calls and then a reported limit of 31, no call starts until these are a minute old."""
+    limit = PerMinuteLimit()
     for _ in range(30):
-        window.take(0.5, 1)
+        limit.take(0.5, 1)
 
-    window.heard(RateLimit(31, 1, 1.0), 1.0)
+    limit.learn(RateLimit(31, 1, 1.0), 1.0)
 
-    assert 59.5 < window.wait_s(1.0, 1) <= 60
+    assert 59.5 < limit.wait_s(1.0, 1) <= 60
 
 
 def test_the_smaller_limit_holds() -> None:
-    """The job's own, or the server's."""
-    window = Window(500)
+    """Of the job's limit and the server's, the smaller holds."""
+    limit = PerMinuteLimit(500)
 
-    window.heard(RateLimit(30_000, 29_000, 2.0), 0.0)
-    assert window.limit == 500
-    window.heard(RateLimit(60, 59, 1.0), 0.0)
-    assert window.limit == 60
+    limit.learn(RateLimit(30_000, 29_000, 2.0), 0.0)
+    assert limit.per_minute == 500
+    limit.learn(RateLimit(60, 59, 1.0), 0.0)
+    assert limit.per_minute == 60
 
 
 def test_a_limit_for_a_day_is_no_limit_per_minute() -> None:
-    """Groq says 14400 requests and means a day: with 14370 left it takes 3 minutes to be whole, no minute's does."""
-    window = Window()
+    """Groq's 14400 requests are per day: with 14370 left, the reset is 3 minutes away, not within a minute."""
+    limit = PerMinuteLimit()
 
-    window.heard(RateLimit(14_400, 14_370, 179.56), 0.0)
-    assert window.limit is None
-    window.heard(RateLimit(14_400, 14_390, 59.9), 1.0)
-    assert window.limit is None
-    assert window.most == 14_400
+    limit.learn(RateLimit(14_400, 14_370, 179.56), 0.0)
+    assert limit.per_minute is None
+    limit.learn(RateLimit(14_400, 14_390, 59.9), 1.0)
+    assert limit.per_minute is None
+    assert limit.capacity == 14_400
 
 
 def test_an_exhausted_minute_is_still_a_minute() -> None:
-    """A reset beyond the minute with nothing left is a debt, not a longer window."""
-    window = Window()
+    """A reset beyond a minute with nothing left does not make a limit longer than a minute."""
+    limit = PerMinuteLimit()
 
-    window.heard(RateLimit(60, 0, 75.0), 0.0)
+    limit.learn(RateLimit(60, 0, 75.0), 0.0)
 
-    assert window.limit == 60
+    assert limit.per_minute == 60
 
 
 @pytest.mark.parametrize(
@@ -188,33 +188,33 @@ def test_an_exhausted_minute_is_still_a_minute() -> None:
     ],
 )
 def test_a_pause_until_the_later_reset(requests: RateLimit | None, tokens: RateLimit | None, pause_s: float) -> None:
-    """Once one limit has nothing left, nothing starts until both are whole."""
+    """Once one limit is used up, nothing starts until the later reset of both."""
     rates = RateLimits(patience_s=600)
 
-    rates.heard(ServerReport(requests, tokens), 100.0)
+    rates.learn(ServerReport(requests, tokens), 100.0)
 
     assert max(0.0, rates.paused_until - 100.0) == pause_s
 
 
 def test_a_later_answer_does_not_cut_a_pause_short() -> None:
-    """Answers overtake one another: one that still saw some left says nothing new."""
+    """An older answer that arrives later, and reports some left, does not end a pause."""
     rates = RateLimits()
-    rates.heard(ServerReport(RateLimit(60, 0, 9.0)), 0.0)
+    rates.learn(ServerReport(RateLimit(60, 0, 9.0)), 0.0)
 
-    rates.heard(ServerReport(RateLimit(60, 5, 1.0)), 1.0)
+    rates.learn(ServerReport(RateLimit(60, 5, 1.0)), 1.0)
 
     assert rates.paused_until == 9.0
 
 
 def test_less_than_one_a_minute() -> None:
-    """One every two minutes is no limit that nothing ever fits."""
-    starts = _starts(Window(0.5), [1, 1, 1])
+    """A limit of half a call per minute lets one start every two minutes."""
+    starts = _starts(PerMinuteLimit(0.5), [1, 1, 1])
 
     assert [round(after - before) for before, after in pairwise(starts)] == [122, 122]
 
 
 def test_refusals_within_the_limit_make_bursts_smaller_for_a_while() -> None:
-    """Limits enforced per second: fewer start together, until a minute has been calm."""
+    """Refusals within the limit halve the burst; each minute without one doubles it again."""
     rates = RateLimits(6000)
     for at in (1.0, 2.0, 3.0, 4.0):
         rates.refused(at, at)

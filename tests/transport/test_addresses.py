@@ -1,4 +1,4 @@
-"""Where calls go: what the SDK makes of a service, once, and the proxy on the way."""
+"""URLs, headers and proxies of calls, as the SDK makes them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_azure_has_its_own_path_and_header() -> None:
 
 
 def test_an_address_is_made_once() -> None:
-    """All calls to an endpoint share it."""
+    """An endpoint's address is made once."""
 
     async def twice() -> bool:
         addresses = Addresses(base_url="http://127.0.0.1:1/v1", api_key="sk-1")
@@ -71,7 +71,7 @@ def test_an_address_is_made_once() -> None:
 def test_proxies_are_the_machines(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], proxy: str | None
 ) -> None:
-    """Those of the usual variables, for this scheme and this host."""
+    """The proxy is that of the usual environment variables, for the URL's scheme and host."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
@@ -79,7 +79,7 @@ def test_proxies_are_the_machines(
 
 
 def test_calls_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch, fault_server: Any) -> None:
-    """A name that nobody knows is the proxy's to find: here it is the server itself, which answers."""
+    """A host that has no address is reached through the proxy, which here is the fault server itself."""
     monkeypatch.setenv("http_proxy", fault_server.url.removesuffix("/v1"))
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
     request = make_request(body, endpoint="chat", provider="p")

@@ -1,4 +1,4 @@
-"""What a server writes without being asked is nobody's answer."""
+"""Bytes that a server writes to an idle connection are not taken for an answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from logprob_store.transport.live import live_transport
 
 @pytest.mark.parametrize("step", ["unasked", "parting"])
 def test_what_comes_over_an_idle_connection_is_not_the_next_answer(fault_server: Any, step: str) -> None:
-    """Not an answer that comes twice, nor what a proxy says before it would close a connection that nobody uses."""
+    """Neither a repeated answer nor a proxy's closing notice is taken for the answer to the next request."""
     fault_server.when("first", step)
     bodies = [{"model": "m", "messages": [{"role": "user", "content": text}]} for text in ("first", "second")]
 

@@ -1,4 +1,4 @@
-"""Live calls against a server that misbehaves: each fault has its outcome, and none is paid for twice unnoticed."""
+"""Live calls against a server that misbehaves: each fault's error, status and billing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import socket
 import traceback
 from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
 import tenacity
 
@@ -22,6 +21,7 @@ from logprob_store.replay.fixtures import fixture_line
 from logprob_store.request import make_request
 from logprob_store.run import retry
 from logprob_store.run.asker import Asker
+from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.live import live_transport
 from logprob_store.transport.rate_headers import retry_after_s
 from logprob_store.transport.refusals import error_of_status
@@ -56,12 +56,12 @@ def _ask(url: str | None, *, attempts: int = 1, timeout_s: float = 5.0, retry_fo
 
 @pytest.fixture
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries without a word from the server follow at once."""
+    """Retries for which the server names no time follow at once."""
     monkeypatch.setattr(retry, "_jitter", tenacity.wait_none())
 
 
 def test_the_request_is_sent_as_it_is(fault_server: Any) -> None:
-    """The server gets the very bytes of `content`, as JSON, with the key; the answer's bytes come back as they were."""
+    """The server gets the bytes of `content`, as JSON, with the key; the answer's bytes come back unchanged."""
     answer = _ask(fault_server.url)
 
     (call,) = fault_server.calls
@@ -106,7 +106,7 @@ def test_a_passing_fault(
     status: int | None,
     maybe_billed: bool,  # noqa: FBT001
 ) -> None:
-    """It is tried again, no oftener than allowed; what it was and whether it may have cost is said at the end."""
+    """A call with a passing fault is repeated; the error has its class, status and whether it may be billed."""
     fault_server.script(f"{step}*5")
 
     with pytest.raises(RetryableError) as caught:
@@ -121,7 +121,7 @@ def test_a_passing_fault(
 @pytest.mark.usefixtures("no_wait")
 @pytest.mark.parametrize("step", ["429", "500", "reset", "reset_body", "truncated", "malformed", "error200"])
 def test_a_fault_that_passes(fault_server: Any, step: str) -> None:
-    """Once it has passed the answer is there, with all its attempts counted."""
+    """Once the fault has passed, the answer comes, with its attempts counted."""
     fault_server.script(f"{step}*2")
 
     answer = _ask(fault_server.url, attempts=3)
@@ -141,7 +141,7 @@ def test_a_fault_that_passes(fault_server: Any, step: str) -> None:
     ],
 )
 def test_a_fault_of_this_prompt_alone(fault_server: Any, step: str, error_type: str, status: int) -> None:
-    """It is asked once, and costs the other prompts nothing."""
+    """A fault of one prompt is not repeated, and does not stop the run."""
     fault_server.script(f"{step}*5")
 
     with pytest.raises(CallError) as caught:
@@ -163,7 +163,7 @@ def test_a_fault_of_this_prompt_alone(fault_server: Any, step: str, error_type: 
     ],
 )
 def test_a_fault_of_every_prompt(fault_server: Any, step: str, reason: str, status: int) -> None:
-    """Where every prompt would fail alike the run stops at the first."""
+    """A fault that every prompt would have stops the run at the first."""
     fault_server.script(f"{step}*5")
 
     with pytest.raises(StopRunError) as caught:
@@ -174,7 +174,7 @@ def test_a_fault_of_every_prompt(fault_server: Any, step: str, reason: str, stat
 
 
 def test_an_answer_without_logprobs_is_an_answer(fault_server: Any) -> None:
-    """It was paid for: it is kept, and judged where it is decoded."""
+    """An answer without logprobs is kept, because it was paid for; decoding finds the failure."""
     fault_server.script("null")
 
     assert b'"logprobs": null' in _ask(fault_server.url, attempts=3).body
@@ -182,7 +182,7 @@ def test_an_answer_without_logprobs_is_an_answer(fault_server: Any) -> None:
 
 
 def test_the_sdk_does_not_retry_on_its_own(fault_server: Any) -> None:
-    """One attempt is one call: layers would multiply."""
+    """One attempt is one call."""
     fault_server.script("500*5")
 
     with pytest.raises(RetryableError):
@@ -193,7 +193,7 @@ def test_the_sdk_does_not_retry_on_its_own(fault_server: Any) -> None:
 
 @pytest.mark.parametrize("step", ["hang", "drip:seconds=6"])
 def test_a_call_has_a_time_limit(fault_server: Any, step: str) -> None:
-    """A server that says nothing, or drips for ever, is given up; it may have charged."""
+    """A server that sends nothing, or too slowly, is a timeout that may be billed."""
     fault_server.script(step)
     started = asyncio.new_event_loop()
     before = started.time()
@@ -207,7 +207,7 @@ def test_a_call_has_a_time_limit(fault_server: Any, step: str) -> None:
 
 
 def test_a_slow_answer_is_an_answer(fault_server: Any) -> None:
-    """Dripping within the limit is fine."""
+    """An answer that comes slowly, but within the limit, is an answer."""
     fault_server.script("drip:seconds=0.3")
 
     assert _ask(fault_server.url, timeout_s=5).status == 200
@@ -215,7 +215,7 @@ def test_a_slow_answer_is_an_answer(fault_server: Any) -> None:
 
 @pytest.mark.usefixtures("fault_server")
 def test_a_refused_connection_is_surely_not_billed() -> None:
-    """Nothing was sent, so nothing can have been charged."""
+    """A connection that was refused is certainly not billed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -227,7 +227,7 @@ def test_a_refused_connection_is_surely_not_billed() -> None:
 
 
 def test_one_lost_answer_marks_the_whole_call(fault_server: Any) -> None:
-    """An answer lost on the way stays noted when a later attempt fails for another reason."""
+    """`maybe_billed` of a lost answer stays when a later attempt fails for another reason."""
     fault_server.script("reset_body, 400")
 
     with pytest.raises(CallError) as caught:
@@ -241,7 +241,7 @@ def test_one_lost_answer_marks_the_whole_call(fault_server: Any) -> None:
     [("retry-after-ms=300", 0.3), ("retry-after=1", 1.0), ("retry-after-date=3", 1.5), ("retry-after=0.4", 0.4)],
 )
 def test_the_server_says_how_long_to_wait(fault_server: Any, header: str, least_s: float) -> None:
-    """Its word, in milliseconds, seconds or as a date, is the least that is waited."""
+    """The next call waits at least as long as the server says, in milliseconds, seconds or as a date."""
     fault_server.script(f"429:{header}")
 
     _ask(fault_server.url, attempts=2)
@@ -251,7 +251,7 @@ def test_the_server_says_how_long_to_wait(fault_server: Any, header: str, least_
 
 
 def test_no_call_is_started_after_the_time_is_up(fault_server: Any) -> None:
-    """A wait that would end too late is not begun."""
+    """If the wait would end after retry_for_s, no further call is made."""
     fault_server.script("429:retry-after=300")
     loop = asyncio.new_event_loop()
     before = loop.time()
@@ -265,7 +265,7 @@ def test_no_call_is_started_after_the_time_is_up(fault_server: Any) -> None:
 
 
 def test_a_redirect_is_not_followed(fault_server: Any) -> None:
-    """The prompt goes to the service that the request's key names, and nowhere else."""
+    """A redirect is an error that says to set base_url, and is not followed."""
     fault_server.script("redirect:to=/v1/completions")
 
     with pytest.raises(CallError, match=r"HTTP 307.*set model\.base_url"):
@@ -320,7 +320,7 @@ def test_calls_are_spaced(fault_server: Any) -> None:
 
 
 def test_only_whole_good_answers_are_cached(fault_server: Any, tmp_path: Path) -> None:
-    """Neither an error nor half an answer ever stands in the cache."""
+    """Neither errors nor parts of answers are cached."""
     steps = [
         "400",
         "500",
@@ -355,7 +355,7 @@ def test_only_whole_good_answers_are_cached(fault_server: Any, tmp_path: Path) -
 def test_the_key_is_in_no_log_error_cache_or_fixture(
     fault_server: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even at DEBUG, in tracebacks, and when the server says the key back."""
+    """The key is nowhere, even at DEBUG, in tracebacks, and when the server repeats it."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setitem(_faults().ERRORS, "401", (401, "invalid_api_key", "x", f"Incorrect API key: {KEY}"))
     fault_server.script("500, reset, ok, 401")
@@ -391,30 +391,21 @@ def _faults() -> Any:
 
 
 def test_the_base_url_in_the_environment_is_not_heeded(fault_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that request keys know nothing of cannot send calls elsewhere, whether or not the job has a URL."""
+    """OPENAI_BASE_URL, which request keys do not include, is ignored, with a base_url and without."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
-    made: list[openai.AsyncOpenAI] = []
 
-    class Noted(openai.AsyncOpenAI):
-        def __init__(self, **kwargs: Any) -> None:
-            super().__init__(**kwargs)
-            made.append(self)
-
-    async def default() -> None:
-        async with live_transport(api_key=KEY):
-            pass
+    async def default() -> str:
+        return str((await Addresses(api_key=KEY).of("chat")).url)
 
     _ask(fault_server.url)
-    monkeypatch.setattr(openai, "AsyncOpenAI", Noted)
-    asyncio.run(default())
 
     assert len(fault_server.calls) == 1
-    assert str(made[0].base_url) == "https://api.openai.com/v1/"
+    assert asyncio.run(default()) == "https://api.openai.com/v1/chat/completions"
 
 
 @pytest.mark.parametrize("key", [None, "", "sk-with-newline\n", "ключ"])
 def test_a_key_that_cannot_be_sent(key: str | None) -> None:
-    """No key, or one that no header can hold, is the job's error before anything is asked."""
+    """No key, or one that no header can hold, is a JobError before any call."""
 
     async def main() -> None:
         async with live_transport(base_url="http://127.0.0.1:1/v1", api_key=key):
@@ -446,7 +437,7 @@ def test_a_key_that_cannot_be_sent(key: str | None) -> None:
     ids=str,
 )
 def test_retry_after_s(headers: dict[str, str], expected: float | None) -> None:
-    """What is no time to wait, or more than a month, counts as unsaid; a date gone by is now."""
+    """What is no time to wait, or more than 32 days, counts as unsaid; a past date is 0 seconds."""
     assert retry_after_s(headers) == expected
 
 
@@ -462,12 +453,12 @@ def test_retry_after_s(headers: dict[str, str], expected: float | None) -> None:
     ids=str,
 )
 def test_refuses_logprobs(said: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
-    """ServerReport by the structured code where there is one, else by the known sentences."""
+    """Decided by the structured code where there is one, else by known phrases."""
     assert refuses_logprobs(said) is expected
 
 
 def test_insufficient_quota_goes_by_the_code_alone() -> None:
-    """One provider uses those words for a limit that passes."""
+    """`insufficient_quota` stops the run as a code only: one provider uses the words for a limit that passes."""
     body = b'{"error":{"message":"insufficient_quota for this minute","type":"insufficient_quota","code":"slow_down"}}'
 
     error = error_of_status(429, {}, body)
@@ -488,7 +479,7 @@ def test_insufficient_quota_goes_by_the_code_alone() -> None:
     ids=["empty", "bytes", "escapes", "list", "deep", "long"],
 )
 def test_whatever_the_server_says_is_shown_on_one_harmless_line(body: bytes) -> None:
-    """Terminal escapes, line breaks and megabytes do not reach logs and tables."""
+    """Terminal escapes, line breaks and megabytes of a server's message do not reach logs and tables."""
     text = str(error_of_status(400, {}, body))
 
     assert text.startswith("HTTP 400")

@@ -1,4 +1,4 @@
-"""Pacing against a real server over HTTP: its limits, its storms, its outages."""
+"""Pacing over HTTP against a server with limits, refusals and outages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import fault_script
 import fault_server as faults
 import pytest
 
@@ -46,7 +45,7 @@ def _all_answered(outcomes: list[Any]) -> bool:
 
 
 def _limited(**limits: Any) -> Any:
-    return fault_script.Limits(**limits)
+    return faults.Limits(**limits)
 
 
 def test_the_headers_of_a_good_answer_are_heard(fault_server: Any) -> None:
@@ -60,12 +59,12 @@ def test_the_headers_of_a_good_answer_are_heard(fault_server: Any) -> None:
     assert answer.report.tokens.limit == 60_000
     assert answer.report.used_tokens == 12  # 7 of the prompt, 5 of the answer
     assert not any("ratelimit" in name for name in answer.headers)
-    assert (pacer.rates.requests.limit, pacer.budget.tokens.limit) == (600, 60_000)
+    assert (pacer.rates.requests.per_minute, pacer.rates.tokens.per_minute) == (600, 60_000)
 
 
 @pytest.mark.parametrize("step", ["429", "500", "400", "truncated"])
 def test_the_headers_of_a_bad_answer_are_heard(fault_server: Any, step: str) -> None:
-    """Failed requests count against a limit, and say how it stands."""
+    """The rate limits in a failed answer's headers reach the pacer."""
     fault_server.script(f"{step}:x-ratelimit-limit-requests=90;x-ratelimit-remaining-requests=80")
     pacer = Pacer(4)
 
@@ -73,11 +72,11 @@ def test_the_headers_of_a_bad_answer_are_heard(fault_server: Any, step: str) -> 
 
     assert isinstance(error, CallError)
     assert error.report == ServerReport(RateLimit(90, 80))
-    assert pacer.rates.requests.limit == 90
+    assert pacer.rates.requests.per_minute == 90
 
 
 def test_an_enforced_limit_is_met(fault_server: Any) -> None:
-    """1800 a minute and 30 a second: 32 start at once and teach it, the rest are spread, and hardly any is refused."""
+    """With 1800 a minute and 30 a second, the first 32 start at once, the rest are spread, and few are refused."""
     fault_server.behaviour.limits = _limited(requests_per_minute=1800, per_second=True)
 
     outcomes = _ask_all(fault_server.url, Pacer(64), 100)
@@ -90,7 +89,7 @@ def test_an_enforced_limit_is_met(fault_server: Any) -> None:
 
 
 def test_a_limit_of_the_job_holds_from_the_first_call_on(fault_server: Any) -> None:
-    """Also where the server enforces it by the second and says nothing; at its edge, two calls may meet."""
+    """The job's limit is kept where a server enforces it per second and reports none; few calls are refused."""
     fault_server.behaviour.limits = _limited(requests_per_minute=3000, per_second=True, silent=True)
 
     outcomes = _ask_all(fault_server.url, Pacer(64, requests_per_minute=3000), 100)
@@ -103,7 +102,7 @@ def test_a_limit_of_the_job_holds_from_the_first_call_on(fault_server: Any) -> N
     "headers", ["", ":retry-after-ms=60", ":x-ratelimit-remaining-requests=0;x-ratelimit-reset-requests=60ms"]
 )
 def test_a_storm_of_refusals(fault_server: Any, headers: str) -> None:
-    """With a time or without one all are answered, soon, and with no more attempts than a few each."""
+    """After 60 refusals, with or without a time to wait, all are answered within seconds."""
     fault_server.script(f"ok*10, 429{headers}*60")
     started = time.monotonic()
 
@@ -115,7 +114,7 @@ def test_a_storm_of_refusals(fault_server: Any, headers: str) -> None:
 
 
 def test_a_sleeping_retry_holds_no_slot_over_http(fault_server: Any) -> None:
-    """With one slot the others are answered while one sleeps."""
+    """With one slot, others are answered while one sleeps before it is repeated."""
     fault_server.when("prompt 0", "503:retry-after=1")
 
     assert _all_answered(_ask_all(fault_server.url, Pacer(1), 10, concurrency=1))
@@ -126,7 +125,7 @@ def test_a_sleeping_retry_holds_no_slot_over_http(fault_server: Any) -> None:
 
 
 def test_a_clock_that_is_far_off_does_not_matter(fault_server: Any) -> None:
-    """A reset at a time of day, and retry-after as a date, by a server that thinks it is 1998."""
+    """A reset and a retry-after at points in time are understood from a server whose clock says 1998."""
     date = "Thu, 01 Jan 1998 00:00:00 GMT"
     fault_server.script(
         f"429:date={date.replace(',', '')};retry-after={date.replace(',', '').replace('00 GMT', '01 GMT')},"
@@ -151,7 +150,7 @@ def port() -> int:
 
 @pytest.fixture
 def late_server(port: int, fault_server: Any) -> Iterator[Any]:
-    """A server that comes up two seconds after it was first needed."""
+    """A server that starts two seconds late."""
     del fault_server  # lets tests reach loopback
     server = faults.ServerThread(port=port)
     timer = threading.Timer(2.0, server.__enter__)
@@ -162,7 +161,7 @@ def late_server(port: int, fault_server: Any) -> Iterator[Any]:
 
 
 def test_an_outage_is_sat_out(late_server: Any, port: int) -> None:
-    """Down for 2 s: no prompt fails though each has two attempts, and the server is asked a few times, not hundreds."""
+    """In an outage of 2 s no prompt fails though each has two attempts, and the server gets few calls."""
     started = time.monotonic()
 
     outcomes = _ask_all(f"http://127.0.0.1:{port}/v1", pacer := Pacer(16), 200, attempts=2)
@@ -175,7 +174,7 @@ def test_an_outage_is_sat_out(late_server: Any, port: int) -> None:
 
 
 def test_an_outage_without_a_breaker_would_fail_prompts(port: int, fault_server: Any) -> None:
-    """The same attempts are used up at once where fewer than eight prompts fail: that is no outage."""
+    """Fewer than eight failing prompts are no outage, so their attempts are used up."""
     del fault_server
 
     outcomes = _ask_all(f"http://127.0.0.1:{port}/v1", Pacer(4), 7, attempts=2)
@@ -183,7 +182,7 @@ def test_an_outage_without_a_breaker_would_fail_prompts(port: int, fault_server:
     assert [outcome.attempts for outcome in outcomes] == [2] * 7
 
 
-def test_the_asker_has_the_verdict(fault_server: Any, tmp_path: Path) -> None:
+def test_the_asker_says_what_bound_the_run(fault_server: Any, tmp_path: Path) -> None:
     """A run at the job's own limit was bound by it."""
 
     async def main() -> Any:
@@ -196,10 +195,10 @@ def test_the_asker_has_the_verdict(fault_server: Any, tmp_path: Path) -> None:
             return asker.bottleneck
 
     with AnswerCache(tmp_path) as cache:
-        verdict = asyncio.run(main())
+        bottleneck = asyncio.run(main())
 
-    assert verdict.bound_by == "limit"
-    assert re.match(r"bound by the server's limits, or the job's own: \d+% of the time", verdict.sentence)
+    assert bottleneck.bound_by == "limit"
+    assert re.match(r"bound by the server's limits, or the job's own: \d+% of the time", bottleneck.sentence)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +219,7 @@ def test_the_asker_has_the_verdict(fault_server: Any, tmp_path: Path) -> None:
     ],
 )
 def test_usage_is_picked_up_on_the_way(body: bytes, expected: int | None) -> None:
-    """However it is spelt; what is unusable costs nothing but the settling."""
+    """The tokens are read in each spelling; an unusable `usage` counts as none."""
     usage = check_body(body)
 
     assert (None if usage is None else usage.total) == expected
@@ -228,6 +227,6 @@ def test_usage_is_picked_up_on_the_way(body: bytes, expected: int | None) -> Non
 
 @pytest.mark.parametrize("body", [b"", b" ", b"[]", b"null", b'"x"', b'{"a":1', b'{"a":1}}', b"{" + b'"a":{' * 5000])
 def test_what_is_no_answer_is_still_refused(body: bytes) -> None:
-    """Reading the usage has not made the check laxer."""
+    """A body that is no JSON object is refused."""
     with pytest.raises(RetryableError, match=r"no JSON object|empty"):
         check_body(body)

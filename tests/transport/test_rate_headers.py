@@ -1,4 +1,4 @@
-"""What servers say about their limits, in all the ways they say it."""
+"""Rate limits in headers, in all the forms that servers use."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_reset(text: str, expected: float | None) -> None:
 
 @pytest.mark.parametrize("reset", ["883612830", "883612830000", "1998-01-01T00:00:30Z"])
 def test_a_clock_that_is_far_off(reset: str) -> None:
-    """A point in time is judged by the clock of the answer that says it: 30 s after its own date."""
+    """A point in time is measured by the answer's own `Date`, here 30 s before it."""
     reset = {"883612830": "1000000030", "883612830000": "1000000030000"}.get(reset, reset)
     date = FAR_OFF if reset.startswith("1998") else "Sun, 09 Sep 2001 01:46:40 GMT"  # 1e9 s after the epoch
 
@@ -61,7 +61,7 @@ def test_a_clock_that_is_far_off(reset: str) -> None:
 
 
 def test_a_date_that_is_not_of_the_clock_of_the_limits() -> None:
-    """Where the answer's own date makes no sense of a reset, ours is asked."""
+    """Where the answer's `Date` gives no sensible wait, the local clock is used."""
     assert seconds_until("2026-03-01T12:00:30Z", date=FAR_OFF, now=NOW) == 30.0
     assert seconds_until("2026-03-01T12:00:30Z", date="nonsense", now=NOW) == 30.0
 
@@ -101,7 +101,7 @@ def test_a_date_that_is_not_of_the_clock_of_the_limits() -> None:
     ],
 )
 def test_levels(headers: dict[str, str], requests: RateLimit | None, tokens: RateLimit | None) -> None:
-    """What is said is taken, what is missing or unreadable is not, and neither costs the other."""
+    """Readable headers are used, though others are missing or unreadable."""
     report = read_rate_limits(headers, now=NOW)
 
     assert report is not None
@@ -114,13 +114,13 @@ def test_levels(headers: dict[str, str], requests: RateLimit | None, tokens: Rat
     ids=["none", "unknown suffixes"],
 )
 def test_nothing_is_told(headers: dict[str, str]) -> None:
-    """Most servers say nothing, and some say what concerns others."""
+    """No header, or headers with other suffixes, report nothing."""
     assert read_rate_limits(headers) is None
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_no_header_is_an_error(value: str, date: str) -> None:
-    """Whatever a server sends, a reset is unsaid or a time that can be waited for."""
+    """Whatever a server sends, each number read is finite and not negative."""
     report = read_rate_limits(
         {f"x-ratelimit-{kind}-requests": value for kind in ("limit", "remaining", "reset")} | {"date": date}
     )

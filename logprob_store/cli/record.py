@@ -1,0 +1,55 @@
+"""The command `record`: the answers to a job's prompts, written as fixtures.
+
+Recording itself is in `logprob_store.run.record`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from logprob_store.cli.common import (
+    EXIT_FAILURES,
+    BaseUrlOption,
+    JobFile,
+    LogJsonOption,
+    PromptLimitOption,
+    TransportKind,
+    api_key,
+    echo,
+    load_job_with_overrides,
+)
+from logprob_store.cli.logs import log_json
+
+
+def record(
+    job_file: JobFile,
+    *,
+    fixtures: Annotated[Path, typer.Option(help="The folder (or .jsonl file) to write recordings into.")],
+    base_url: BaseUrlOption = None,
+    limit: PromptLimitOption = None,
+    cached_only: Annotated[
+        bool, typer.Option("--cached-only", help="Take answers from the cache and make no call.")
+    ] = False,
+    as_json_log: LogJsonOption = False,
+) -> None:
+    """Write the answers to a job's prompts as fixtures, from the cache where it has them, else by asking."""
+    import asyncio
+
+    from logprob_store.run.record import record_job
+
+    if as_json_log:
+        log_json()
+    job = load_job_with_overrides(job_file, transport=TransportKind.live, base_url=base_url)
+    key = None if cached_only else api_key(job)
+    done = asyncio.run(record_job(job, fixtures, limit=limit, api_key=key, cached_only=cached_only))
+    echo(
+        f"{done.path}: {done.lines} recordings; {done.calls} asked, {done.from_cache} from the cache, "
+        f"{done.kept} recorded before, {len(done.problems)} without an answer"
+    )
+    for problem in done.problems[:10]:
+        echo(f"  {problem}")
+    if done.problems:
+        raise typer.Exit(EXIT_FAILURES)

@@ -1,0 +1,63 @@
+"""The command `status`: the runs of a store, their counts, and the failures still open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from logprob_store.cli.common import JsonOption, RunOption, StorePath, echo, open_runs, print_rich
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from logprob_store.analysis.opened_store import Store
+
+_RUNS_SHOWN: Final = 20
+
+
+def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = False) -> None:
+    """Show the runs of a store: how they stand, their counts, and the failures still open.
+
+    A run is running while a process writes it, then finished, stopped, interrupted
+    or crashed; all but finished ones go on with the same command.
+    Of many runs the newest 20 are shown; --json has all.
+    """
+    from logprob_store.view.terminal_tables import anomalies_frame, failures_frame, frame_table, runs_frame
+
+    opened = open_runs(store, run)
+    if as_json:
+        echo({"runs": _runs_with_states(opened).to_dicts(), "failures": failures_frame(opened).to_dicts()})
+        return
+    names = opened.run_names
+    echo(f"{store}: {len(names)} run{'' if len(names) == 1 else 's'}")
+    if older := names[:-_RUNS_SHOWN]:
+        failed = sum(manifest.counts.failures for manifest in opened.manifests[:-_RUNS_SHOWN])
+        echo(f"the newest {_RUNS_SHOWN}; {len(older)} older ones, with {failed} failures, are left out (--run, --json)")
+        opened = opened.only(*names[-_RUNS_SHOWN:])
+    runs = _runs_with_states(opened)
+    print_rich(frame_table(runs_frame(runs)))
+    for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():
+        echo(f"{name} {state}: {message}")
+    failures = failures_frame(opened)
+    if (odd := anomalies_frame(opened)).height:
+        echo("oddities in what the server sent; docs/store.md says what each means")
+        print_rich(frame_table(odd))
+    if failures.height:
+        echo("open failures; a job, started again, asks them again")
+        print_rich(frame_table(failures))
+
+
+def _runs_with_states(store: Store) -> pl.DataFrame:
+    """The runs with their present state, and why a stopped or interrupted one ended."""
+    import polars as pl
+
+    from logprob_store.store.lock import state_now
+
+    states = [state_now(store.path, manifest.run, manifest.state) for manifest in store.manifests]
+    ends = [manifest.sessions[-1] if manifest.sessions else None for manifest in store.manifests]
+    # The last manifest's reason is out of date for a run that is running now or has crashed since.
+    ends = [end if state in {"stopped", "interrupted"} else None for end, state in zip(ends, states, strict=True)]
+    return store.runs.collect().with_columns(
+        state=pl.Series(states, dtype=pl.String),
+        reason=pl.Series([end and end.reason for end in ends], dtype=pl.String),
+        message=pl.Series([end and end.message for end in ends], dtype=pl.String),
+    )

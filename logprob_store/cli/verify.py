@@ -1,0 +1,36 @@
+"""The command `verify`: a store's files checked against their manifests, and damaged parts taken out.
+
+Checks and repairs are in `logprob_store.store.verifying`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from logprob_store.cli.common import EXIT_INPUT, RunOption, StorePath, echo
+
+
+def verify(
+    store: StorePath,
+    *,
+    run: RunOption = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Take damaged parts out, so that the job fills them in from the cache.")
+    ] = False,
+) -> None:
+    """Check every file of a store against its manifest: there, whole, readable, sorted."""
+    from logprob_store.store.verifying import repair_store, verify_store
+
+    problems = verify_store(store, runs=None if run is None else [run])
+    for problem in problems:
+        echo(str(problem))
+    if not problems:
+        echo(f"{store}: all is well")
+        return
+    if not repair:
+        echo(f"{len(problems)} problems; `logprobs verify {store} --repair` mends what can be mended")
+        raise typer.Exit(EXIT_INPUT)
+    for line in repair_store(store, problems):
+        echo(line)
