@@ -16,17 +16,17 @@ from logprob_store.schema import COMPLETIONS, Source, arrow_schema
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.decode.decoder import Job
+    from logprob_store.decode.decoding_task import DecodingTask
 
 SCHEMA: Final = arrow_schema(COMPLETIONS)
 _SOURCES: Final[tuple[str, ...]] = tuple(Source.categories)
 _NO_TOKENS: Final = (0, None, None)
 
 
-def completions_table(jobs: Sequence[Job], wires: Mapping[int, str], tokens: Any) -> Any:
+def completions_table(choices: Sequence[DecodingTask], wires: Mapping[int, str], tokens: Any) -> Any:
     """The rows of COMPLETIONS for the choices, in their order."""
     sums = generated_sums(tokens)
-    rows = [_row(job, wires[job.completion_id], sums.get(job.completion_id, _NO_TOKENS)) for job in jobs]
+    rows = [_row(choice, wires[choice.completion_id], sums.get(choice.completion_id, _NO_TOKENS)) for choice in choices]
     columns = []
     for field in SCHEMA:
         values = [row[field.name] for row in rows]
@@ -64,11 +64,12 @@ def generated_sums(tokens: Any) -> dict[int, tuple[int, float | None, float | No
     return {row[0]: row[1:] for row in zip(*(summed.column(n).to_pylist() for n in names), strict=True)}
 
 
-def _row(job: Job, wire: str, sums: tuple[int, float | None, float | None]) -> dict[str, Any]:
-    answer, request, reply, choice = job.answer, job.answer.request, job.reply, job.choice
+def _row(task: DecodingTask, wire: str, sums: tuple[int, float | None, float | None]) -> dict[str, Any]:
+    answer, reply, choice = task.answer, task.reply, task.choice
+    request = answer.request
     count, logprob_sum, logprob_min = sums
     return {
-        "completion_id": job.completion_id,
+        "completion_id": task.completion_id,
         "prompt_id": request.prompt_id,
         "prompt_index": request.prompt_index,
         "sample_index": request.sample_index,
@@ -86,7 +87,7 @@ def _row(job: Job, wire: str, sums: tuple[int, float | None, float | None]) -> d
         "tool_calls": choice.tool_calls,
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
-        "cost_usd": _cost_usd(job),
+        "cost_usd": _cost_usd(task),
         "token_count": count,
         "logprob_sum": logprob_sum,
         "logprob_min": logprob_min,
@@ -98,7 +99,7 @@ def _row(job: Job, wire: str, sums: tuple[int, float | None, float | None]) -> d
     }
 
 
-def _cost_usd(job: Job) -> float | None:
+def _cost_usd(task: DecodingTask) -> float | None:
     """An answer's cost stands on its first choice, so that the column's sum is what was paid."""
-    cost_usd = job.answer.cost_usd
-    return cost_usd if cost_usd is None or job.choice is job.reply.choices[0] else 0.0
+    cost_usd = task.answer.cost_usd
+    return cost_usd if cost_usd is None or task.choice is task.reply.choices[0] else 0.0

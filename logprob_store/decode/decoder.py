@@ -17,11 +17,12 @@ import pyarrow as pa
 
 from logprob_store.decode.bulk.regular_chat import WORTH_IT, CutBodies, read_regular
 from logprob_store.decode.completions_table import completions_table
+from logprob_store.decode.decoding_task import DecodingTask
 from logprob_store.decode.formats import choices
 from logprob_store.decode.formats.body import is_utf8
 from logprob_store.decode.formats.reader import read_body
 from logprob_store.decode.segments import Pieces
-from logprob_store.decode.token_by_token import NOTHING, add_what_is_beside, check_empty, read_exactly
+from logprob_store.decode.token_by_token import add_what_is_beside, check_empty, read_exactly
 from logprob_store.errors import DecodeError
 from logprob_store.schema import completion_id
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from logprob_store.decode.bulk.scanner import Room
-    from logprob_store.decode.formats.body import Choice, Reply
     from logprob_store.request import Answer
 
 _PART_BYTES: Final = 4 << 20
@@ -48,17 +48,6 @@ class Decoded:
     tokens: pa.Table
     alternatives: pa.Table
     failures: list[tuple[int, DecodeError]]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A choice on its way to the tables."""
-
-    number: int
-    answer: Answer
-    reply: Reply
-    choice: Choice
-    completion_id: int
 
 
 class Decoder:
@@ -141,28 +130,28 @@ def _decode_part(answers: Sequence[Answer], numbers: list[int], rooms: SimpleQue
     pieces = Pieces()
     with _room(rooms, answers, numbers) as room:
         cut = None if room is None else CutBodies(_known_to_be_json(answers, numbers), room)
-        jobs = _read_bodies(answers, numbers, failures, cut)
+        tasks = _read_bodies(answers, numbers, failures, cut)
         wires = {} if cut is None else cut.found.add_to(pieces)
         slices = {
-            job.completion_id: job.choice.logprobs
-            for job in jobs
-            if isinstance(job.choice.logprobs, bytes) and job.choice.shape is None and job.completion_id not in wires
+            task.completion_id: task.choice.logprobs
+            for task in tasks
+            if isinstance(task.choice.logprobs, bytes) and task.choice.shape is None and task.completion_id not in wires
         }
         if room is not None and _is_worth_it(sum(map(len, slices.values()))):
             wires |= read_regular(slices, pieces, room)
-    for job in jobs:
-        if job.completion_id not in wires:
-            _try(read_exactly, job, pieces, wires, failures)
-        if job.choice.layout is not None or job.choice.prompt_logprobs is not None:
-            _try(add_what_is_beside, job, pieces, wires, failures)
+    for task in tasks:
+        if task.completion_id not in wires:
+            _try(read_exactly, task, pieces, wires, failures)
+        if task.choice.layout is not None or task.choice.prompt_logprobs is not None:
+            _try(add_what_is_beside, task, pieces, wires, failures)
     held = pieces.token_counts()
-    for job in jobs:
-        if job.answer.request.asks_logprobs and (not held[job.completion_id] or job.choice.logprobs in NOTHING):
-            _try(check_empty, job, pieces, wires, failures)
-    jobs = [job for job in jobs if job.number not in failures]
-    kept = {job.completion_id for job in jobs}
+    for task in tasks:
+        if task.answer.request.asks_logprobs and (not held[task.completion_id] or task.choice.lacks_logprobs):
+            _try(check_empty, task, pieces, wires, failures)
+    tasks = [task for task in tasks if task.answer_index not in failures]
+    kept = {task.completion_id for task in tasks}
     tokens, alternatives = pieces.tables(kept.__contains__)
-    return Decoded(completions_table(jobs, wires, tokens), tokens, alternatives, list(failures.items()))
+    return Decoded(completions_table(tasks, wires, tokens), tokens, alternatives, list(failures.items()))
 
 
 @contextmanager
@@ -197,9 +186,9 @@ def _known_to_be_json(answers: Sequence[Answer], numbers: list[int]) -> dict[int
 
 def _read_bodies(
     answers: Sequence[Answer], numbers: list[int], failures: dict[int, DecodeError], cut: CutBodies | None
-) -> list[Job]:
+) -> list[DecodingTask]:
     """The choices of the answers that can be read."""
-    jobs: list[Job] = []
+    tasks: list[DecodingTask] = []
     for number in numbers:
         answer = answers[number]
         request = answer.request
@@ -217,19 +206,21 @@ def _read_bodies(
             continue
         for choice in reply.choices:
             key = completion_id(request.prompt_index, request.sample_index, choice.index)
-            jobs.append(Job(number, answer, reply, choice, key))
+            tasks.append(DecodingTask(number, answer, reply, choice, key))
             if cut is not None and values and isinstance(choice.logprobs, bytes):
                 cut.found.belongs(values[choice.logprobs], key)
-    return jobs
+    return tasks
 
 
-def _try(step: Any, job: Job, pieces: Pieces, wires: dict[int, str], failures: dict[int, DecodeError]) -> None:
+def _try(
+    step: Any, task: DecodingTask, pieces: Pieces, wires: dict[int, str], failures: dict[int, DecodeError]
+) -> None:
     """Take one step with one choice; if it fails, its whole answer has failed."""
-    if job.number in failures:
+    if task.answer_index in failures:
         return
     try:
-        step(job, pieces, wires)
+        step(task, pieces, wires)
     except DecodeError as error:
-        failures[job.number] = error
+        failures[task.answer_index] = error
     except RecursionError:
-        failures[job.number] = DecodeError(f"{job.choice.path}: nested too deeply")
+        failures[task.answer_index] = DecodeError(f"{task.choice.path}: nested too deeply")

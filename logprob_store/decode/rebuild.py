@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from logprob_store.decode.formats.registry import restore, shape_named
+from logprob_store.decode.formats.registry import rebuild, restore
 from logprob_store.decode.token_rows import Token, wire_number
 from logprob_store.decode.wire import apply_patch
 
@@ -60,9 +60,7 @@ def _rebuild(wire: str, tokens: Mapping[str, list[Token]]) -> Any:
 
 
 def _rebuild_one(template: Mapping[str, Any], tokens: Mapping[str, list[Token]]) -> Any:
-    shape = shape_named(template["shape"])
-    rebuilt = None if shape is None else shape.rebuild(template, tokens)
-    value = apply_patch(rebuilt, template.get("patch", []))
+    value = apply_patch(rebuild(template, tokens), template.get("patch", []))
     return restore(template["layout"], value) if "layout" in template else value
 
 

@@ -22,9 +22,9 @@ from logprob_store.decode.token_rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Tokens
+    from logprob_store.decode.token_rows import Token
 
 _MANY_CHUNKS: Final = 64
 
@@ -47,7 +47,7 @@ class Pieces:
     segments: list[Segment] = field(default_factory=list)
     _tables: list[tuple[Any, Any]] = field(default_factory=list)
 
-    def add_tokens(self, completion_id: int, tokens: Tokens) -> None:
+    def add_tokens(self, completion_id: int, tokens: Mapping[str, Sequence[Token | None]]) -> None:
         """Append the rows of one completion."""
         for section, listed in tokens_by_section(tokens):
             before = self.slow.counts

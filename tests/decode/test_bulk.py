@@ -76,7 +76,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(decoding, "WORTH_IT", 0)
     numbers: list[int] = []
     real = decoding.read_exactly
-    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (numbers.append(job.number), real(job, *rest)))
+    monkeypatch.setattr(decoding, "read_exactly", lambda t, *rest: (numbers.append(t.answer_index), real(t, *rest)))
     return numbers
 
 

@@ -177,7 +177,7 @@ def test_a_bad_one_among_many_is_isolated(
     monkeypatch.setattr(decoding, "WORTH_IT", 0)
     exact: list[int] = []
     real = decoding.read_exactly
-    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))
+    monkeypatch.setattr(decoding, "read_exactly", lambda t, *rest: (exact.append(t.answer_index), real(t, *rest)))
     bodies = [bad if n in (7, 150) else GOOD for n in range(200)]
     decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)])
 

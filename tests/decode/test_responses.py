@@ -134,7 +134,7 @@ def test_responses_go_the_fast_way(answer: Callable[..., Any], monkeypatch: pyte
     monkeypatch.setattr(decoding, "WORTH_IT", 0)
     exact: list[int] = []
     real = decoding.read_exactly
-    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))
+    monkeypatch.setattr(decoding, "read_exactly", lambda t, *rest: (exact.append(t.answer_index), real(t, *rest)))
     one = response(message(said("a", entry("a", -1.0, "b"))))
     bodies = [json.dumps(body, indent=indent).encode() for body in (one, TWO_PARTS) for indent in (None, 1)]
     decoded = decode_answers([answer(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)])

@@ -10,7 +10,6 @@ rows (no choices, two with one index) makes a body malformed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,55 +20,12 @@ from logprob_store.errors import DecodeError
 from logprob_store.schema import CHOICES_PER_SAMPLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection
 
 _EXCERPT: Final = 160
 _INT64: Final = 2**63
 _BOM: Final = b"\xef\xbb\xbf"
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One choice of a reply.
-
-    Args:
-        index: 0, 1, ...; unique in the reply.
-        path: the JSON path of its logprobs, for messages.
-        logprobs: the wire's value: `bytes` while it is raw JSON, msgspec.UNSET when the key is absent.
-        shape: the NAME of the shape that reads `logprobs`; None for an object that `registry.SHAPES` recognises.
-        layout: for `logprobs` put into the chat shape by the reader of the body: what its `restore` needs to make the
-            wire's value of it again. A small JSON object, the same for most answers.
-        place: for such `logprobs`, the JSON path of token n under a key (`content`, ...) as it is in the body.
-        prompt_logprobs: vLLM's log-probabilities of the prompt, raw or read; None where there are none.
-        prompt_path: the JSON path of these.
-    """
-
-    index: int
-    path: str
-    finish_reason: str | None = None
-    text: str | None = None
-    refusal: str | None = None
-    tool_calls: str | None = None
-    logprobs: Any = msgspec.UNSET
-    shape: str | None = None
-    layout: Mapping[str, Any] | None = None
-    place: Callable[[str, int], str] | None = None
-    prompt_logprobs: Any = None
-    prompt_path: str = "prompt_logprobs"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A body, read. The token counts are the whole response's, however many choices it has."""
-
-    response_id: str | None
-    model: str | None
-    created: datetime | None
-    system_fingerprint: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    choices: list[Choice]
 
 
 def without_bom(content: bytes) -> bytes:

@@ -21,7 +21,7 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens
 
 NAME: Final = "chat"
 ORDERED: Final = False
@@ -36,7 +36,7 @@ def recognises(value: Mapping[str, Any]) -> bool:
     return any(key in value for key in SECTION_OF) and not isinstance(value.get("tokens"), list)
 
 
-def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
+def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
     """The template and the tokens of each section."""
     tokens: dict[str, Sequence[Token]] = {}
     kinds: dict[str, str] = {}
@@ -47,8 +47,8 @@ def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
         items = value[key]
         kinds[key] = "null" if items is None else "list"
         if items is not None:
-            listed = _list(items, f"{where.path}.{key}")
-            tokens[section] = [_read_token(item, where.token(key, n)) for n, item in enumerate(listed)]
+            listed = _list(items, f"{context.path}.{key}")
+            tokens[section] = [_read_token(item, context.path_of_token(key, n)) for n, item in enumerate(listed)]
             wires.extend(items)
     return _template(kinds, wires), tokens
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
-    Choice,
-    Reply,
     check_index,
     compact_json,
     count_of,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import Choice, Reply, compact_json, count_of, excerpt, loads_object, text_of
+from logprob_store.decode.formats.base import Choice, Reply
+from logprob_store.decode.formats.body import compact_json, count_of, excerpt, loads_object, text_of
 from logprob_store.decode.formats.native_fields import as_list, as_object, beside, iso_time, numbered
 from logprob_store.decode.formats.token_objects import (
     Form,
@@ -32,7 +33,7 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens, TokensBySection
     from logprob_store.decode.token_rows import Token
     from logprob_store.request import Answer
 
@@ -118,13 +119,13 @@ def _choice(candidate: Mapping[str, Any], number: int, index: int) -> Choice:
     )
 
 
-def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
+def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
     """The template and the tokens."""
     template: dict[str, Any] = {"shape": NAME, "kept": _plain(value)}
     key = next((key for key in _RESULT if value.get(key) is not None), None)
     if key is None:
         return template, {}
-    path = f"{where.path}.{key}"
+    path = f"{context.path}.{key}"
     result = as_object(value[key], path)
     template["result"] = {"key": key, "kept": _plain(result)}
     lists = {}
@@ -158,7 +159,7 @@ def _objects(held: Any, path: str) -> list[Any]:
     return [] if listed is None else as_list(listed, f"{path}.{_WITHIN}")
 
 
-def rebuild(template: Mapping[str, Any], tokens: Tokens) -> dict[str, Any]:
+def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, Any]:
     """The wire's value, as far as template and tokens say it."""
     rebuilt = dict(template["kept"])
     result = template.get("result")

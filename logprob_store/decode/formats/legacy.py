@@ -20,7 +20,7 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens
 
 NAME: Final = "tokens"
 ORDERED: Final = True
@@ -34,32 +34,32 @@ def recognises(value: Mapping[str, Any]) -> bool:
     return isinstance(value.get("tokens"), list)
 
 
-def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
+def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
     """The template and the tokens, an echoed prompt's apart from those that were generated."""
     texts = value["tokens"]
-    columns = {key: _column(value, key, len(texts), where) for key in _COLUMNS}
+    columns = {key: _column(value, key, len(texts), context) for key in _COLUMNS}
     tokens = [
         make_token(
             text,
-            f"{where.path}.tokens[{n}]",
+            f"{context.path}.tokens[{n}]",
             logprob=columns["token_logprobs"][n],
             token_id=NO_ID if value.get("token_ids") is None else columns["token_ids"][n],
-            alternatives=_alternatives(columns["top_logprobs"][n], f"{where.path}.top_logprobs[{n}]"),
+            alternatives=_alternatives(columns["top_logprobs"][n], f"{context.path}.top_logprobs[{n}]"),
         )
         for n, text in enumerate(texts)
     ]
     keys = {key: _kind(key, held, tokens) for key, held in value.items() if _kind(key, held, tokens) is not None}
-    cut = _prompt_tokens(value, tokens, where)
+    cut = _prompt_tokens(value, tokens, context)
     return {"shape": NAME, "keys": keys}, {"prompt": tokens[:cut], "content": tokens[cut:]}
 
 
-def _column(value: Mapping[str, Any], key: str, length: int, where: Where) -> Sequence[Any]:
+def _column(value: Mapping[str, Any], key: str, length: int, context: ChoiceContext) -> Sequence[Any]:
     held = value.get(key)
     if held is None:
         return [None] * length
     if not isinstance(held, list) or len(held) != length:
         what = f"{len(held)} items" if isinstance(held, list) else type(held).__name__
-        raise DecodeError(f"{where.path}.{key}: expected a list of {length} items, one for each token, got {what}")
+        raise DecodeError(f"{context.path}.{key}: expected a list of {length} items, one for each token, got {what}")
     return held
 
 
@@ -92,24 +92,24 @@ def _starts(tokens: Sequence[Token], start: int) -> list[int]:
     return list(accumulate((len(token.text or "") for token in tokens), initial=start))[:-1]
 
 
-def _prompt_tokens(value: Mapping[str, Any], tokens: Sequence[Token], where: Where) -> int:
+def _prompt_tokens(value: Mapping[str, Any], tokens: Sequence[Token], context: ChoiceContext) -> int:
     """How many of the first tokens are an echoed prompt's.
 
     By where tokens start, when one starts right behind the prompt; by the count of prompt tokens when none does, for a
     server may put a begin-of-text token in front and count its letters too.
     """
-    if not where.echo:
+    if not context.echo:
         return 0
-    if isinstance(where.prompt, list):
-        return min(len(where.prompt), len(tokens))
-    length = None if where.prompt is None else len(where.prompt)
-    if where.prompt and where.text is not None and not where.text.startswith(where.prompt):
+    if isinstance(context.prompt, list):
+        return min(len(context.prompt), len(tokens))
+    length = None if context.prompt is None else len(context.prompt)
+    if context.prompt and context.text is not None and not context.text.startswith(context.prompt):
         return 0  # the server ignored `echo`
     offsets = value.get("text_offset")
     if not (isinstance(offsets, list) and len(offsets) == len(tokens) and all(type(o) is int for o in offsets)):
         offsets = _starts(tokens, 0)
     ends = [offset - offsets[0] for offset in offsets] + [sum(len(token.text or "") for token in tokens)]
-    counted = where.prompt_tokens
+    counted = context.prompt_tokens
     if counted is not None and counted <= len(tokens) and (length is None or length not in ends):
         return counted
     return 0 if length is None else sum(end < length for end in ends[:-1])

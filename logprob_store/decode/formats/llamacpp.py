@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import Choice, Reply, text_of
+from logprob_store.decode.formats.base import Choice, Reply
+from logprob_store.decode.formats.body import text_of
 from logprob_store.decode.formats.native_fields import as_list, at, join, numbered, one_or_many, prompt_count, summed
 from logprob_store.decode.formats.token_objects import PROB, Form, describe, nested, read_list, rebuild_list
 from logprob_store.errors import DecodeError
@@ -28,7 +29,7 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens, TokensBySection
     from logprob_store.decode.token_rows import Token
     from logprob_store.request import Answer
 
@@ -108,7 +109,7 @@ def _choice(item: Mapping[str, Any], path: str, index: int) -> Choice:
     if not _like_chat(held):
         return Choice(**choice, logprobs=held, shape=NAME)
     framed = b'{"content":' + held + b"}" if isinstance(held, bytes) else {"content": held}
-    return Choice(**choice, logprobs=framed, layout=_LAYOUT, place=lambda _, number: f"{part}[{number}]")
+    return Choice(**choice, logprobs=framed, layout=_LAYOUT, token_path=lambda _, number: f"{part}[{number}]")
 
 
 def _like_chat(held: Any) -> bool:
@@ -123,10 +124,10 @@ def restore(_: Mapping[str, Any], value: Any) -> Any:
     return value["content"]
 
 
-def read_tokens(value: Any, where: Where) -> Reading:
+def read_tokens(value: Any, context: ChoiceContext) -> TemplateAndTokens:
     """The template and the tokens of a list with probabilities."""
-    items = as_list(value, where.path)
-    tokens = read_list(items, where.path, _FORM)
+    items = as_list(value, context.path)
+    tokens = read_list(items, context.path, _FORM)
     template = {"shape": NAME, **describe(items, nested(items, _FORM), tokens, _FORM)}
     chosen = zip(items, tokens, strict=True)
     return template, {"content": [_of_its_text(token) if "content" in item else token for item, token in chosen]}
@@ -138,6 +139,6 @@ def _of_its_text(token: Token) -> Token:
     return token._replace(logprob=alike[0].logprob) if len(alike) == 1 and token.logprob is None else token
 
 
-def rebuild(template: Mapping[str, Any], tokens: Tokens) -> list[dict[str, Any]]:
+def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> list[dict[str, Any]]:
     """The wire's value, as far as template and tokens say it."""
     return rebuild_list(template, tokens.get("content", ()), _FORM)

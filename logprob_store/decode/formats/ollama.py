@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import Choice, Reply, compact_json, count_of, loads, text_of
+from logprob_store.decode.formats.base import Choice, Reply
+from logprob_store.decode.formats.body import compact_json, count_of, loads, text_of
 from logprob_store.decode.formats.native_fields import as_list, iso_time, join, one_or_many
 from logprob_store.errors import DecodeError
 
@@ -79,7 +80,7 @@ def _choice(item: Mapping[str, Any]) -> Choice:
     if not (isinstance(logprobs, bytes) and logprobs.startswith(b"[")):
         as_list(loads(logprobs) if isinstance(logprobs, bytes) else logprobs, _PART)
     framed = b'{"content":' + logprobs + b"}" if isinstance(logprobs, bytes) else {"content": logprobs}
-    return Choice(**choice, logprobs=framed, layout=_LAYOUT, place=lambda _, number: f"{_PART}[{number}]")
+    return Choice(**choice, logprobs=framed, layout=_LAYOUT, token_path=lambda _, number: f"{_PART}[{number}]")
 
 
 def restore(_: Mapping[str, Any], value: Any) -> Any:

@@ -22,21 +22,20 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.formats.base import ChoiceContext
     from logprob_store.decode.token_rows import Token
 
 NAME: Final = "prompt_logprobs"
-ORDERED: Final = True
 
 _MOST_DIGITS: Final = 10
 _KEYS: Final = ("logprob", "rank", "decoded_token")
 
 
-def read_tokens(value: Any, where: Where) -> Reading:
+def read_tokens(value: Any, context: ChoiceContext) -> tuple[dict[str, Any], dict[str, Sequence[Token | None]]]:
     """The template and the tokens; None in place of a token whose item is null or empty."""
     if not isinstance(value, list):
-        raise DecodeError(f"{where.path}: expected a list, got {type(value).__name__}")
-    tokens = [_read_item(item, f"{where.path}[{n}]") for n, item in enumerate(value)]
+        raise DecodeError(f"{context.path}: expected a list, got {type(value).__name__}")
+    tokens = [_read_item(item, f"{context.path}[{n}]") for n, item in enumerate(value)]
     template: dict[str, Any] = {"shape": NAME, "nulls": [n for n, token in enumerate(tokens) if token is None]}
     first: Mapping[str, Any] = next((one for item in value if item for one in item.values()), {})
     template["keys"] = [key for key in _KEYS if key in first]
@@ -91,7 +90,7 @@ def agree(listed: Sequence[Token | None], echoed: Sequence[Token]) -> bool:
     )
 
 
-def rebuild(template: Mapping[str, Any], tokens: Tokens) -> list[Any]:
+def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token | None]]) -> list[Any]:
     """The wire's value, as far as template and tokens say it."""
     rows = [token for token in tokens.get("prompt", ()) if token is not None]
     if "echo" in template:

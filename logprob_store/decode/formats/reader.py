@@ -26,8 +26,7 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from logprob_store.decode.formats.body import Reply
-    from logprob_store.decode.formats.registry import Body
+    from logprob_store.decode.formats.base import BodyFormat, Reply
     from logprob_store.request import Answer
 
 
@@ -56,7 +55,7 @@ def read_body(answer: Answer) -> Reply:
     return form.read(answer)
 
 
-def _form_of_list(content: bytes) -> Body | None:
+def _form_of_list(content: bytes) -> BodyFormat | None:
     """The form of a body that is a list of answers, as some servers (`LISTS`) send for several samples or prompts."""
     if not content.lstrip().startswith(b"["):
         return None

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
-    Choice,
-    Reply,
     compact_json,
     count_of,
     error_said,
@@ -25,7 +24,7 @@ from logprob_store.decode.formats.body import (
     time_of,
     without_bom,
 )
-from logprob_store.decode.formats.responses_parts import Part, join, layout_of, place, restore
+from logprob_store.decode.formats.responses_parts import Part, join, layout_of, restore, token_path
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -166,5 +165,5 @@ def _choice(body: _Body, parts: Sequence[Part], calls: list[Any]) -> Choice:
         tool_calls=compact_json(calls, "output"),
         logprobs=logprobs,
         layout=layout_of(spans),
-        place=partial(place, spans),
+        token_path=partial(token_path, spans),
     )

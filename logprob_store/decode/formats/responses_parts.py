@@ -105,7 +105,7 @@ def layout_of(spans: Sequence[Span]) -> dict[str, Any]:
     return {"format": "responses", "parts": counted}
 
 
-def place(spans: Sequence[Span], key: str, number: int) -> str:
+def token_path(spans: Sequence[Span], key: str, number: int) -> str:
     """The JSON path of a token, by its place in the joined list."""
     for span in spans:
         if span.key == key:

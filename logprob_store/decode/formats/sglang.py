@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.decode.formats.body import Choice, Reply, text_of
+from logprob_store.decode.formats.base import Choice, Reply
+from logprob_store.decode.formats.body import text_of
 from logprob_store.decode.formats.native_fields import (
     as_list,
     as_object,
@@ -40,7 +41,7 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens, TokensBySection
     from logprob_store.request import Answer
 
 NAME: Final = "sglang"
@@ -99,7 +100,7 @@ def _choice(found: tuple[str, Mapping[str, Any]], meta: Mapping[str, Any], index
     )
 
 
-def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
+def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
     """The template and the tokens, those of the prompt apart."""
     keys = [_Key(key, *match.groups()) for key in value if (match := _KEY.fullmatch(key))]
     kinds: dict[str, Any] = {}
@@ -107,7 +108,7 @@ def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
     for prefix, section in _SECTION_OF.items():
         mine = {key.kind: key.key for key in keys if key.prefix == prefix}
         if mine and section not in tokens:
-            tokens[section] = _read_section(value, mine, where.path, kinds)
+            tokens[section] = _read_section(value, mine, context.path, kinds)
     return {"shape": NAME, "keys": {key: kinds[key] for key in value if key in kinds}}, tokens
 
 
@@ -158,7 +159,7 @@ def _together(top: Sequence[Token], asked: Sequence[Token]) -> list[Token]:
     return [*top, *(token for token in asked if token.token_id is None or token.token_id not in known)]
 
 
-def rebuild(template: Mapping[str, Any], tokens: Tokens) -> dict[str, Any]:
+def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, Any]:
     """The wire's value, as far as template and tokens say it."""
     rebuilt: dict[str, Any] = {}
     for key, kind in template["keys"].items():

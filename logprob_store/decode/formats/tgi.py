@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import Choice, Reply, text_of
+from logprob_store.decode.formats.base import Choice, Reply
+from logprob_store.decode.formats.body import text_of
 from logprob_store.decode.formats.native_fields import (
     as_list,
     as_object,
@@ -42,7 +43,7 @@ from logprob_store.decode.formats.token_objects import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens, TokensBySection
     from logprob_store.decode.token_rows import Token
     from logprob_store.request import Answer
 
@@ -101,15 +102,16 @@ def _choice(path: str, text: Any, details: Mapping[str, Any], number: int) -> Ch
     )
 
 
-def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
+def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
     """The template and the tokens, those of the prompt apart."""
     template: dict[str, Any] = {"shape": NAME}
-    listed = {key: [] if value.get(key) is None else as_list(value[key], f"{where.path}.{key}") for key in _PARTS}
-    objects = {key: _objects(listed[key], f"{where.path}.{key}") for key in ("tokens", "prefill")}
-    tops = beside(value.get("top_tokens"), f"{where.path}.top_tokens", len(objects["tokens"]))
-    others = [_read_top(top, f"{where.path}.top_tokens[{n}]") for n, top in enumerate(tops)]
-    tokens = [read_one(item, f"{where.path}.tokens[{n}]", _FORM, others[n]) for n, item in enumerate(objects["tokens"])]
-    prefill = read_list(objects["prefill"], f"{where.path}.prefill", _FORM)
+    path = context.path
+    listed = {key: [] if value.get(key) is None else as_list(value[key], f"{path}.{key}") for key in _PARTS}
+    objects = {key: _objects(listed[key], f"{path}.{key}") for key in ("tokens", "prefill")}
+    tops = beside(value.get("top_tokens"), f"{path}.top_tokens", len(objects["tokens"]))
+    others = [_read_top(top, f"{path}.top_tokens[{n}]") for n, top in enumerate(tops)]
+    tokens = [read_one(item, f"{path}.tokens[{n}]", _FORM, others[n]) for n, item in enumerate(objects["tokens"])]
+    prefill = read_list(objects["prefill"], f"{path}.prefill", _FORM)
     flat = [other for top in tops for other in top or ()]
     described = {
         "tokens": {**describe(objects["tokens"], flat, tokens, _FORM), **_special("special", objects["tokens"])},
@@ -150,7 +152,7 @@ def _lengths(listed: Sequence[Any], tokens: Sequence[Token]) -> dict[str, Any]:
     return found if len(listed) == len(tokens) else {**found, "length": len(listed)}
 
 
-def rebuild(template: Mapping[str, Any], tokens: Tokens) -> dict[str, Any]:
+def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, Any]:
     """The wire's value, as far as template and tokens say it."""
     content, rebuilt = tokens.get("content", ()), {}
     for key, rows in (("tokens", content), ("prefill", tokens.get("prompt", ()))):
