@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from logprob_store.decode.formats.registry import PROMPT_KEYS
 from logprob_store.errors import PromptError
 from logprob_store.request import PATHS, provider_of, request_key
 
@@ -23,9 +24,7 @@ _ASKS: Final = {
     "messages": "chat",
     "input": "responses",
     "prompt": "completions",
-    "contents": "gemini",
-    "inputs": "tgi",
-    "text": "sglang",
+    **PROMPT_KEYS,
 }
 """The part of a body that holds the prompt, to the endpoint; a body without any is none that could be known again."""
 

@@ -12,7 +12,7 @@ import msgspec
 
 from logprob_store.decode.formats.body import loads, raw_object
 from logprob_store.decode.formats.choices import CHUNK, is_chunk
-from logprob_store.decode.formats.registry import BODIES
+from logprob_store.decode.formats.registry import BODIES, STREAM_END_KEYS
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
 
@@ -26,7 +26,6 @@ _LONGEST_ID: Final = 1000
 _NO_CHOICES: Final = msgspec.Raw(b"[]")
 _FALSE: Final = msgspec.Raw(b"false")
 _TRUE: Final = msgspec.Raw(b"true")
-_ENDS: Final = ("done", "stop")
 _ENDPOINTS: Final = {"chat.completion": "chat", CHUNK: "chat", "response": "responses"}
 
 
@@ -84,7 +83,7 @@ def is_piece_of_stream(keys: Keys) -> bool:
     Azure begins a stream with one that has no choices and no name; Ollama and llama.cpp say what is not the end.
     """
     named = is_chunk(keys) or (text_of(keys, "type") or "").startswith("response.")
-    return named or keys.get("choices") == _NO_CHOICES or any(keys.get(name) == _FALSE for name in _ENDS)
+    return named or keys.get("choices") == _NO_CHOICES or any(keys.get(name) == _FALSE for name in STREAM_END_KEYS)
 
 
 def begins_stream(keys: Keys) -> bool:
@@ -94,7 +93,7 @@ def begins_stream(keys: Keys) -> bool:
 
 def ends_stream(keys: Keys, first: Keys) -> bool:
     """Whether an object says that it is the last of the stream that `first` began; chunks do not say so."""
-    return any(first.get(name) == _FALSE and keys.get(name) == _TRUE for name in _ENDS)
+    return any(first.get(name) == _FALSE and keys.get(name) == _TRUE for name in STREAM_END_KEYS)
 
 
 def id_of_events(content: bytes) -> str | None:

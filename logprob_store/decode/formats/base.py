@@ -1,25 +1,25 @@
 """The protocols of the wire formats, and what their modules take and return.
 
-**To add a body**, such as a server's own API, write a module in this folder and add it to `registry.BODIES`. The module
-defines what `BodyFormat` lists. Raise DecodeError with a message that starts with the JSON path; `body` has functions
-that read a text, a count, a time and an error.
+**To add a wire format**, write a module in this folder and add it to `registry.FORMATS`. What the module can read
+follows from the functions that it defines:
 
-The logprobs of a choice are one of these:
+- a *body*, such as a server's own API: `NAME`, `recognises`, `read` (`BodyFormat`);
+- a *stream* of such bodies' pieces: `recognises`, `merge` (`StreamFormat`);
+- a *shape* of the `logprobs` object in a choice of chat or completions: `NAME`, `ORDERED`, `recognises_logprobs`,
+  `read_tokens`, `rebuild` (`RecognisableShape`).
 
-1. *An object that a shape in `registry.SHAPES` recognises*: return it as it is.
+Raise DecodeError with a message that starts with the JSON path; `body` has functions that read a text, a count, a time
+and an error. `read` returns the logprobs of a choice as one of these:
+
+1. *An object that a shape recognises*: as it is.
 2. *The chat shape under another name*, such as a bare list of tokens: wrap the raw JSON as
    `b'{"content":' + raw + b'}'`, and give the choice a `layout`, a small dict `{"format": NAME, ...}`, and a
-   `token_path`. The module defines `restore` (see `BodyWithLayout`). Regular answers are then read by the compiled
-   scanner.
-3. *A form of their own*: give the choice `shape=NAME`, and define what `LogprobsShape` lists. Such values are read
-   token by token, which is exact and slow.
+   `token_path`. The module defines `restore` (`BodyWithLayout`). The compiled scanner then reads regular answers.
+3. *A form of their own*: give the choice `shape=NAME`. The module defines `ORDERED`, `read_tokens` and `rebuild`
+   (`LogprobsShape`). Such values are read token by token, which is exact and slow.
 
 The patch in the `wire` column corrects what `rebuild` gets wrong (see `wire`). No patch corrects `restore`: it has to
 be exact.
-
-**To add a shape** of the `logprobs` object of a chat or completions choice, add a module that defines what
-`RecognisableShape` lists to `registry.SHAPES`. **To add a stream**, add a module that defines what `StreamFormat` lists
-to `registry.STREAMS`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Choice:
         index: 0, 1, ...; unique in the reply.
         path: the JSON path of its logprobs, for messages.
         logprobs: the wire's value: `bytes` while it is raw JSON, msgspec.UNSET when the key is absent.
-        shape: the NAME of the shape that reads `logprobs`; None for an object that `registry.SHAPES` recognises.
+        shape: the NAME of the shape that reads `logprobs`; None for an object that one of `registry.SHAPES` recognises.
         layout: what `restore` needs to make the wire's value again, where the reader of the body put `logprobs` into
             the chat shape. A small JSON object, the same for most answers.
         token_path: for such `logprobs`, the JSON path in the body of token n under a key (`content`, ...).
@@ -120,11 +120,15 @@ class ChoiceContext:
         return f"{self.path}.{key}[{number}]" if self.token_path is None else self.token_path(key, number)
 
 
+@runtime_checkable
 class BodyFormat(Protocol):
     """A format of response bodies.
 
-    A module whose answers may also be a list of such bodies (several samples, several prompts) sets `LISTS = True`;
-    its `read` then takes a list too.
+    Optional constants of the module:
+
+    - `LISTS = True`: an answer may also be a list of such bodies (several samples or prompts), which `read` takes too.
+    - `PROMPT_KEY`: the key of this API's request bodies that holds the prompt, if no other API has it. An import then
+      recognises recorded requests.
     """
 
     @property
@@ -173,18 +177,28 @@ class LogprobsShape(NamedShape, Protocol):
         """Template and tokens of a value; raises DecodeError."""
 
 
+@runtime_checkable
 class RecognisableShape(LogprobsShape, Protocol):
     """A shape that is recognised by looking at the `logprobs` object."""
 
-    def recognises(self, value: Mapping[str, Any], /) -> bool:
+    def recognises_logprobs(self, value: Mapping[str, Any], /) -> bool:
         """Whether the object is of this shape."""
 
 
+@runtime_checkable
 class StreamFormat(Protocol):
-    """A format of recorded streams."""
+    """A format of recorded streams.
+
+    An optional constant of the module, `END_KEY`, is a key that is false in all pieces but the last, where it is true.
+    An import then finds the end of a stream in a file that holds several.
+    """
 
     def recognises(self, keys: Collection[str], /) -> bool:
         """Whether pieces with these keys are of this format."""
 
     def merge(self, pieces: Sequence[Mapping[str, Any]], /) -> dict[str, Any]:
         """One body made of the pieces; raises DecodeError."""
+
+
+WireFormat = BodyFormat | StreamFormat | NamedShape
+"""A module of this folder that `registry.FORMATS` may list."""

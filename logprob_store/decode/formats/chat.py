@@ -31,7 +31,7 @@ ALTERNATIVE_KEYS: Final = ("bytes", "id", "logprob", "token", "token_id")
 TOKEN_KEYS: Final = (*ALTERNATIVE_KEYS, "top_logprobs")
 
 
-def recognises(value: Mapping[str, Any]) -> bool:
+def recognises_logprobs(value: Mapping[str, Any]) -> bool:
     """Whether a `logprobs` object is of this shape."""
     return any(key in value for key in SECTION_OF) and not isinstance(value.get("tokens"), list)
 

@@ -18,8 +18,6 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-NAME: Final = "chunks"
-
 _OBJECTS: Final = {"chat.completion.chunk": "chat.completion"}
 _MESSAGE_TEXTS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 _CALL_TEXTS: Final = ("name", "arguments")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 NAME: Final = "gemini"
+PROMPT_KEY: Final = "contents"
 ORDERED: Final = False
 
 _OWN_KEYS: Final = frozenset({"candidates", "usageMetadata", "usage_metadata", "promptFeedback", "prompt_feedback"})

@@ -29,7 +29,7 @@ ORDERED: Final = True
 _COLUMNS: Final = ("token_logprobs", "top_logprobs", "token_ids")
 
 
-def recognises(value: Mapping[str, Any]) -> bool:
+def recognises_logprobs(value: Mapping[str, Any]) -> bool:
     """Whether a `logprobs` object is of this shape."""
     return isinstance(value.get("tokens"), list)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 NAME: Final = "llamacpp"
+END_KEY: Final = "stop"
 ORDERED: Final = False
 LISTS: Final = True
 

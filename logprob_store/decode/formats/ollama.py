@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 NAME: Final = "ollama"
+END_KEY: Final = "done"
 
 _PART: Final = "logprobs"
 _LAYOUT: Final = {"format": NAME}

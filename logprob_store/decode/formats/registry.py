@@ -1,4 +1,7 @@
-"""The wire formats, in three tables: `BODIES`, `SHAPES` and `STREAMS`. `base` says how to add one."""
+"""The list of wire formats, and what is looked up in it. `base` says how to add one.
+
+Leaves out how the format of an answer is found (`reader`).
+"""
 
 from __future__ import annotations
 
@@ -18,54 +21,61 @@ from logprob_store.decode.formats import (
     sglang,
     tgi,
 )
-from logprob_store.decode.formats.base import BodyWithLayout, LogprobsShape, NamedShape
+from logprob_store.decode.formats.base import (
+    BodyFormat,
+    BodyWithLayout,
+    LogprobsShape,
+    NamedShape,
+    RecognisableShape,
+    StreamFormat,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from logprob_store.decode.formats.base import BodyFormat, RecognisableShape, StreamFormat, TokensBySection
+    from logprob_store.decode.formats.base import TokensBySection, WireFormat
 
-BODIES: Final[tuple[BodyFormat, ...]] = (
-    choices,  # chat completions, completions
+FORMATS: Final[tuple[WireFormat, ...]] = (
+    choices,  # bodies of chat completions and completions
+    chat_stream,  # streams of both
     responses,
+    responses_stream,
     llamacpp,
     ollama,
     sglang,
     tgi,
     gemini,
-)
-"""The first that recognises a body's keys reads it."""
-
-SHAPES: Final[tuple[RecognisableShape, ...]] = (
     chat,
     legacy,
+    prompt_logprobs,
 )
-"""The first that recognises an object of logprobs reads it."""
+"""All formats. Of several that recognise a value, the first one reads it."""
 
-STREAMS: Final[tuple[StreamFormat, ...]] = (
-    chat_stream,  # chat completions, completions
-    responses_stream,
-    llamacpp,
-    ollama,
+BODIES: Final = tuple(form for form in FORMATS if isinstance(form, BodyFormat))
+STREAMS: Final = tuple(form for form in FORMATS if isinstance(form, StreamFormat))
+SHAPES: Final = tuple(form for form in FORMATS if isinstance(form, RecognisableShape))
+
+PROMPT_KEYS: Final[Mapping[str, str]] = dict(
+    sorted((key, form.NAME) for form in BODIES if (key := getattr(form, "PROMPT_KEY", None)) is not None)
 )
-"""The first that recognises a stream's pieces makes a body of them."""
+"""The key that holds the prompt in a request body, to the NAME of the format that answers it; sorted by key."""
 
-_SHAPES: Final = (*SHAPES, *(form for form in BODIES if isinstance(form, LogprobsShape)))
-_SHAPE_BY_NAME: Final[Mapping[str, LogprobsShape]] = {shape.NAME: shape for shape in _SHAPES}
-_REBUILT_BY_NAME: Final[Mapping[str, NamedShape]] = {shape.NAME: shape for shape in (*_SHAPES, prompt_logprobs)}
-_LAYOUT_BY_NAME: Final[Mapping[str, BodyWithLayout]] = {
-    form.NAME: form for form in BODIES if isinstance(form, BodyWithLayout)
-}
+STREAM_END_KEYS: Final[tuple[str, ...]] = tuple(form.END_KEY for form in STREAMS if hasattr(form, "END_KEY"))
+"""Keys that are true in the last piece of a stream and false in the others."""
+
+_READ_BY_NAME: Final = {form.NAME: form for form in FORMATS if isinstance(form, LogprobsShape)}
+_REBUILT_BY_NAME: Final = {form.NAME: form for form in FORMATS if isinstance(form, NamedShape)}
+_LAYOUT_BY_NAME: Final = {form.NAME: form for form in BODIES if isinstance(form, BodyWithLayout)}
 
 
 def shape_named(name: str) -> LogprobsShape | None:
     """The shape with this NAME."""
-    return _SHAPE_BY_NAME.get(name)
+    return _READ_BY_NAME.get(name)
 
 
 def recognised_shape(value: Mapping[str, Any]) -> RecognisableShape | None:
     """The shape that recognises an object of logprobs."""
-    return next((shape for shape in SHAPES if shape.recognises(value)), None)
+    return next((shape for shape in SHAPES if shape.recognises_logprobs(value)), None)
 
 
 def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> Any:

@@ -14,8 +14,6 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-NAME: Final = "responses"
-
 _LAST: Final = ("response.completed", "response.incomplete", "response.failed")
 _DELTA: Final = "response.output_text.delta"
 _DONE: Final = "response.output_text.done"

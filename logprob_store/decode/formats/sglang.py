@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 NAME: Final = "sglang"
+PROMPT_KEY: Final = "text"
 ORDERED: Final = False
 LISTS: Final = True
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 NAME: Final = "tgi"
+PROMPT_KEY: Final = "inputs"
 ORDERED: Final = False
 LISTS: Final = True
 
