@@ -107,7 +107,7 @@ def _context_of(task: DecodingTask) -> ChoiceContext:
     )
 
 
-def check_empty(task: DecodingTask, _: Pieces, __: dict[int, str]) -> None:
+def check_empty(task: DecodingTask) -> None:
     """Refuse an answer without tokens, unless the model said nothing and the server says so."""
     choice, path = task.choice, task.choice.path
     if choice.lacks_logprobs:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from logprob_store.decode.decoder import SCANNER_MIN_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -170,14 +172,16 @@ def damage_bytes(content: bytes, pick: Callable[[int], int]) -> bytes:
     return changes[pick(len(changes))]
 
 
-def check(content: bytes, make_answer: Callable[..., Any], *, asked: bool) -> None:
+def check(
+    content: bytes, make_answer: Callable[..., Any], *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_BYTES
+) -> None:
     """Rows that can be turned back, or a failure that says what is wrong and where; its neighbours are unharmed."""
     from logprob_store.decode.decoder import decode_answers
     from logprob_store.decode.rebuild import rebuild_logprobs
 
     good = json.dumps(BODIES["chat"]).encode()
     answers = [make_answer(body, prompt_index=n, logprobs=asked) for n, body in enumerate((good, content, good))]
-    decoded = decode_answers(answers)
+    decoded = decode_answers(answers, scanner_min_bytes=scanner_min_bytes)
     rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
 
     assert rebuilt[0] == rebuilt[2 * 10**8] == CHAT

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode import decoder as decoding
 from logprob_store.decode.decoder import decode_answers
 
 if TYPE_CHECKING:
@@ -210,18 +209,14 @@ def parts_of(body: Any) -> list[Any]:
 
 
 def decode_all(bodies: list[Any]) -> Decoded:
-    """Decode bodies that hold what was not asked for, so that an empty one is no failure."""
-    return decode_answers([shared.make_answer(b, prompt_index=n, logprobs=False) for n, b in enumerate(bodies)])
+    """Decode bodies, however small, with the scanner; as no logprobs are asked for, an empty body is no failure."""
+    answers = [shared.make_answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
+    return decode_answers(answers, scanner_min_bytes=0)
 
 
 law = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-
-
-@pytest.fixture(autouse=True)
-def _small_slices_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -250,9 +245,9 @@ def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(name: str) ->
 def test_neither_order_nor_batching_changes_a_row(bodies: list[Any], random: Any) -> None:
     """One by one and concatenated, or all at once in any order: the same rows."""
     answers = [shared.make_answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
-    alone = [decode_answers([answer]) for answer in answers]
+    alone = [decode_answers([answer], scanner_min_bytes=0) for answer in answers]
     random.shuffle(answers)
-    together = decode_answers(answers)
+    together = decode_answers(answers, scanner_min_bytes=0)
 
     for table in ("completions", "tokens", "alternatives"):
         rows = [row for one in alone for row in getattr(one, table).to_pylist()]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import decoder as decoding
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 
@@ -129,17 +128,14 @@ def test_regular_responses_share_one_wire_text(decode_one: Callable[..., Frames]
     }
 
 
-def test_responses_go_the_fast_way(answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responses_go_the_fast_way(answer: Callable[..., Any]) -> None:
     """One part or several, on one line or over many: nothing is read token by token."""
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
-    exact: list[int] = []
-    real = decoding.read_exactly
-    monkeypatch.setattr(decoding, "read_exactly", lambda t, *rest: (exact.append(t.answer_index), real(t, *rest)))
     one = response(message(said("a", entry("a", -1.0, "b"))))
     bodies = [json.dumps(body, indent=indent).encode() for body in (one, TWO_PARTS) for indent in (None, 1)]
-    decoded = decode_answers([answer(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)])
+    answers = [answer(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)]
+    decoded = decode_answers(answers, scanner_min_bytes=0)
 
-    assert exact == []
+    assert decoded.not_scanned == []
     assert decoded.tokens.column("token").to_pylist() == ["a", "a", "a", "b", "c", "a", "b", "c"]
 
 

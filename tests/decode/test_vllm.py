@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import decoder as decoding
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 
@@ -210,16 +209,6 @@ def listed(**keys: Any) -> dict[str, Any]:
     return {"choices": [{"logprobs": {"content": [{**made, "top_logprobs": [made]}] * 2}}]}
 
 
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The prompt indices of the answers that were read token by token."""
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
-    numbers: list[int] = []
-    real = decoding.read_exactly
-    monkeypatch.setattr(decoding, "read_exactly", lambda t, *rest: (numbers.append(t.answer_index), real(t, *rest)))
-    return numbers
-
-
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
@@ -232,19 +221,18 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ({"token_id": 8}, 8),
     ],
 )
-def test_token_ids_have_their_column(
-    decode_one: Callable[..., Frames], answer: Callable[..., Any], exact: list[int], keys: Any, expected: int | None
-) -> None:
+def test_token_ids_have_their_column(answer: Callable[..., Any], keys: Any, expected: int | None) -> None:
     """Out of the text where the wire names none; the text stays as it came. The fast way and the exact way alike."""
     irregular = listed(**keys)
     irregular["choices"][0]["logprobs"]["extra"] = None
     for body, ways in ((listed(**keys), []), (irregular, [0])):
-        exact.clear()
-        _, tokens, alternatives = decode_one(body)
+        decoded = decode_answers([answer(body)], scanner_min_bytes=0)
 
-        assert exact == ways
-        assert tokens["token_id"].to_list() == alternatives["token_id"].to_list() == [expected] * 2
-        assert tokens["token"][0] == keys.get("token", "a" * 99)
+        assert decoded.failures == []
+        assert decoded.not_scanned == ways
+        for table in (decoded.tokens, decoded.alternatives):
+            assert table.column("token_id").to_pylist() == [expected] * 2
+        assert decoded.tokens.column("token")[0].as_py() == keys.get("token", "a" * 99)
         assert rebuilt(body, answer=answer)[0] == {0: body["choices"][0]["logprobs"]}
 
 

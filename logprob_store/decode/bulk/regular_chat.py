@@ -8,7 +8,7 @@ the exact way (`chat`). Leaves out the scanner (`scan`) and the columns (`flat`)
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from logprob_store.decode.bulk.scanner import Room, Scanned
     from logprob_store.decode.segments import Pieces
-
-WORTH_IT: Final = 1 << 20
-"""With fewer bytes than these, loading the scanner takes longer than reading token by token."""
 
 
 class Found:
