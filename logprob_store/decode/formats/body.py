@@ -89,7 +89,7 @@ def excerpt(content: bytes) -> str:
     return repr(content[:_EXCERPT].decode(errors="replace"))[: _EXCERPT + 40]
 
 
-def error_said(error: Any) -> DecodeError:
+def reported_error(error: Any) -> DecodeError:
     """The error for an answer that reports one in place of a reply, in the server's words."""
     said = error.get("message", error) if isinstance(error, dict) else error
     words = said if isinstance(said, str) else repr(said)

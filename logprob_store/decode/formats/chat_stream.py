@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import check_index, error_said
+from logprob_store.decode.formats.body import check_index, reported_error
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     choices: dict[int, list[Mapping[str, Any]]] = {}
     for n, piece in enumerate(pieces):
         if piece.get("error"):
-            raise error_said(piece["error"])
+            raise reported_error(piece["error"])
         _update(body, {key: value for key, value in piece.items() if key != "choices"})
         for m, choice in enumerate(_list(piece.get("choices"), f"chunk {n}: choices")):
             path = f"chunk {n}: choices[{m}]"

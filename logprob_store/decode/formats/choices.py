@@ -16,9 +16,9 @@ from logprob_store.decode.formats.body import (
     check_index,
     compact_json,
     count_of,
-    error_said,
     is_utf8,
     loads_object,
+    reported_error,
     text_of,
     time_of,
     without_bom,
@@ -180,7 +180,7 @@ def _lenient_choice(value: Any, number: int) -> _Choice:
 
 def _no_choices(body: _Body) -> DecodeError:
     if body.error is not None or body.object == "error":
-        return error_said(body.error if body.error is not None else body.message)
+        return reported_error(body.error if body.error is not None else body.message)
     state = "missing or null" if body.choices is None else "empty"
     return DecodeError(f"choices: {state}, expected a list of at least one choice")
 

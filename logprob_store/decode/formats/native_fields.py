@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from logprob_store.decode.formats.body import check_index, count_of, error_said, loads, raw_object, without_bom
+from logprob_store.decode.formats.body import check_index, count_of, loads, raw_object, reported_error, without_bom
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def one_or_many(answer: Answer, *, raw: str | None = None) -> list[tuple[str, di
     found = [(f"[{n}]", as_object(item, f"[{n}]")) for n, item in enumerate(value)]
     for _, item in found:
         if item.keys() == {"error"}:
-            raise error_said(item["error"])
+            raise reported_error(item["error"])
     return found
 
 
@@ -89,7 +89,7 @@ def join(pieces: Iterable[Mapping[str, Any]], *, texts: Collection[str], lists: 
     joined: dict[str, Any] = {}
     for n, piece in enumerate(pieces):
         if piece.get("error"):
-            raise error_said(piece["error"])
+            raise reported_error(piece["error"])
         for key, value in piece.items():
             if key in lists and value is not None:
                 held = joined.get(key)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from logprob_store.decode.formats import choices, streams
 from logprob_store.decode.formats.body import (
-    error_said,
     excerpt,
     known_keys,
     loads,
     loads_object,
     raw_object,
+    reported_error,
     without_bom,
 )
 from logprob_store.decode.formats.registry import BODIES, STREAMS
@@ -86,7 +86,7 @@ def _merged(content: bytes) -> bytes | None:
     if form is None:
         error = next((piece["error"] for piece in pieces if piece.get("error")), None)
         if error is not None:
-            raise error_said(error)
+            raise reported_error(error)
         raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have the keys {known_keys(keys)}")
     try:
         return json.dumps(form.merge(pieces)).encode()

@@ -18,8 +18,8 @@ from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
     compact_json,
     count_of,
-    error_said,
     loads_object,
+    reported_error,
     text_of,
     time_of,
     without_bom,
@@ -83,7 +83,7 @@ def read(answer: Answer) -> Reply:
     """
     body, parts, calls = _parse(without_bom(answer.body))
     if body.error is not None or body.status == "failed":
-        raise error_said("status: failed" if body.error is None else body.error)
+        raise reported_error("status: failed" if body.error is None else body.error)
     if body.status in _UNFINISHED and not parts and not calls:
         raise DecodeError(f"status: {body.status}, the response holds no output yet")
     usage = body.usage if isinstance(body.usage, dict) else {}

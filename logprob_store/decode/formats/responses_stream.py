@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import error_said
+from logprob_store.decode.formats.body import reported_error
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     response: Any = None
     for piece in pieces:
         if piece.get("type") == "error":
-            raise error_said(piece.get("error") or piece.get("message"))
+            raise reported_error(piece.get("error") or piece.get("message"))
         if piece.get("type") in _LAST:
             response = piece.get("response")
     if not isinstance(response, dict):
