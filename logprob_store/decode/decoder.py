@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self
 
 import pyarrow as pa
 
-from logprob_store.decode.bulk.regular_chat import CutBodies, read_regular
+from logprob_store.decode.bulk.regular_chat import CutBodies, read_regular_logprobs
 from logprob_store.decode.completions_table import completions_table
 from logprob_store.decode.decoding_task import DecodingTask
 from logprob_store.decode.formats import choices
 from logprob_store.decode.formats.body import is_utf8
 from logprob_store.decode.formats.reader import read_body
-from logprob_store.decode.segments import Pieces
-from logprob_store.decode.token_by_token import add_what_is_beside, check_empty, read_exactly
+from logprob_store.decode.segments import DecodedRows
+from logprob_store.decode.token_by_token import add_layout_and_prompt, read_token_by_token, refuse_missing_tokens
 from logprob_store.errors import DecodeError
 from logprob_store.schema import completion_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from logprob_store.decode.bulk.scanner import Room
+    from logprob_store.decode.bulk.scanner import ScanBuffers
+    from logprob_store.decode.formats.base import Reply
     from logprob_store.request import Answer
 
 _P = ParamSpec("_P")
@@ -81,7 +82,7 @@ class Decoder:
         self._part_bytes = part_bytes
         self._scanner_min_bytes = scanner_min_bytes
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._rooms: SimpleQueue[Room] = SimpleQueue()
+        self._idle_buffers: SimpleQueue[ScanBuffers] = SimpleQueue()
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +96,7 @@ class Decoder:
 
     def decode(self, answers: Sequence[Answer]) -> Decoded:
         """Decode as `decode_answers` does."""
-        parts = list(_parts(answers, _in_order(answers), self._part_bytes))
+        parts = list(_split(answers, _row_order(answers), self._part_bytes))
         each = map if min(len(parts), self._threads) == 1 else self._pool.map
         decoded = list(each(lambda part: self._decode_part(answers, part), parts))
         return Decoded(
@@ -110,63 +111,61 @@ class Decoder:
         """Decode the answers with these indices, which are in the order of their rows."""
         failures: dict[int, DecodeError] = {}
         not_scanned: list[int] = []
-        pieces = Pieces()
-        tasks, wires = self._scan_part(answers, indices, failures, pieces)
+        rows = DecodedRows()
+        tasks, wire_texts = self._scan_part(answers, indices, failures, rows)
         for task in tasks:
-            if task.completion_id not in wires:
+            if task.completion_id not in wire_texts:
                 not_scanned.append(task.answer_index)
-                _try(failures, read_exactly, task, pieces, wires)
+                _attempt(failures, read_token_by_token, task, rows, wire_texts)
             if task.choice.layout is not None or task.choice.prompt_logprobs is not None:
-                _try(failures, add_what_is_beside, task, pieces, wires)
-        counts = pieces.token_counts()
+                _attempt(failures, add_layout_and_prompt, task, rows, wire_texts)
+        counts = rows.token_counts()
         for task in tasks:
             if task.answer.request.asks_logprobs and (not counts[task.completion_id] or task.choice.lacks_logprobs):
-                _try(failures, check_empty, task)
+                _attempt(failures, refuse_missing_tokens, task)
         tasks = [task for task in tasks if task.answer_index not in failures]
         kept = {task.completion_id for task in tasks}
-        tokens, alternatives = pieces.tables(kept.__contains__)
-        completions = completions_table(tasks, wires, tokens)
+        tokens, alternatives = rows.tables(kept.__contains__)
+        completions = completions_table(tasks, wire_texts, tokens)
         return Decoded(completions, tokens, alternatives, list(failures.items()), not_scanned)
 
     def _scan_part(
-        self, answers: Sequence[Answer], indices: list[int], failures: dict[int, DecodeError], pieces: Pieces
+        self, answers: Sequence[Answer], indices: list[int], failures: dict[int, DecodeError], rows: DecodedRows
     ) -> tuple[list[DecodingTask], dict[int, str]]:
-        """Read the bodies, and their logprobs with the compiled scanner: the choices, the `wire` text of those read."""
-        with self._borrowed_room(sum(len(answers[index].body) for index in indices)) as room:
-            if room is None:
+        """Read the bodies, and what logprobs the scanner takes: all choices, and the `wire` texts of those scanned."""
+        with self._borrowed_buffers(sum(len(answers[index].body) for index in indices)) as buffers:
+            if buffers is None:
                 return _read_bodies(answers, indices, failures, None), {}
-            cut = CutBodies(_known_to_be_json(answers, indices), room)
+            cut = CutBodies(_complete_bodies(answers, indices), buffers)
             tasks = _read_bodies(answers, indices, failures, cut)
-            wires = cut.found.add_to(pieces)
+            wire_texts = cut.regular.add_to(rows)
             slices = {
                 task.completion_id: task.choice.logprobs
                 for task in tasks
                 if isinstance(task.choice.logprobs, bytes)
                 and task.choice.shape is None
-                and task.completion_id not in wires
+                and task.completion_id not in wire_texts
             }
             if self._scanner_pays(sum(map(len, slices.values()))):
-                wires |= read_regular(slices, pieces, room)
-            return tasks, wires
+                wire_texts |= read_regular_logprobs(slices, rows, buffers)
+            return tasks, wire_texts
 
     @contextmanager
-    def _borrowed_room(self, size: int) -> Iterator[Room | None]:
+    def _borrowed_buffers(self, size: int) -> Iterator[ScanBuffers | None]:
         """Memory for scanning this many bytes, which no other thread uses meanwhile; None if scanning does not pay."""
         if not self._scanner_pays(size):
             yield None
             return
-        from logprob_store.decode.bulk.scanner import (
-            Room,  # loads for 0.5 s, and compiles when it runs for the first time
-        )
+        from logprob_store.decode.bulk.scanner import ScanBuffers  # takes 0.5 s to load, seconds to compile at first
 
         try:
-            room = self._rooms.get_nowait()
+            buffers = self._idle_buffers.get_nowait()
         except Empty:
-            room = Room()
+            buffers = ScanBuffers()
         try:
-            yield room
+            yield buffers
         finally:
-            self._rooms.put(room)
+            self._idle_buffers.put(buffers)
 
     def _scanner_pays(self, size: int) -> bool:
         """Whether the scanner reads this many bytes sooner than they are read token by token."""
@@ -194,7 +193,7 @@ def decode_answers(
         return decoder.decode(answers)
 
 
-def _in_order(answers: Sequence[Answer]) -> list[int]:
+def _row_order(answers: Sequence[Answer]) -> list[int]:
     """The indices of the answers, in the order of their rows."""
     keys = [(answer.request.prompt_index, answer.request.sample_index) for answer in answers]
     order = sorted(range(len(answers)), key=keys.__getitem__)
@@ -204,8 +203,8 @@ def _in_order(answers: Sequence[Answer]) -> list[int]:
     return order
 
 
-def _parts(answers: Sequence[Answer], order: list[int], part_bytes: int) -> Iterator[list[int]]:
-    """Parts of `part_bytes` or one answer more; at least one part, which may be empty."""
+def _split(answers: Sequence[Answer], order: list[int], part_bytes: int) -> Iterator[list[int]]:
+    """Consecutive parts of `order`, each full once it reaches `part_bytes`; one empty part if there are no answers."""
     part: list[int] = []
     size = 0
     for index in order:
@@ -218,8 +217,8 @@ def _parts(answers: Sequence[Answer], order: list[int], part_bytes: int) -> Iter
         yield part
 
 
-def _known_to_be_json(answers: Sequence[Answer], indices: list[int]) -> dict[int, bytes]:
-    """The bodies that were parsed before they went into the cache; others may be cut short."""
+def _complete_bodies(answers: Sequence[Answer], indices: list[int]) -> dict[int, bytes]:
+    """By index, the bodies that are known to be JSON, as they were checked before they were cached; in UTF-8."""
     sources = {"api", "cache"}
     bodies = {index: answers[index].body for index in indices if answers[index].source in sources}
     return {index: body for index, body in bodies.items() if is_utf8(body)}
@@ -234,11 +233,7 @@ def _read_bodies(
         answer = answers[index]
         request = answer.request
         try:
-            values = cut.values(index) if cut is not None else {}
-            reply = choices.read_cut(cut.body(index), values) if cut is not None and values else None
-            if reply is None:
-                values = {}
-                reply = read_body(answer)
+            reply, placeholders = _read_body(answer, index, cut)
         except DecodeError as error:
             failures[index] = error
             continue
@@ -248,12 +243,22 @@ def _read_bodies(
         for choice in reply.choices:
             key = completion_id(request.prompt_index, request.sample_index, choice.index)
             tasks.append(DecodingTask(index, answer, reply, choice, key))
-            if cut is not None and values and isinstance(choice.logprobs, bytes):
-                cut.found.belongs(values[choice.logprobs], key)
+            if cut is not None and placeholders and isinstance(choice.logprobs, bytes):
+                cut.regular.assign(placeholders[choice.logprobs], key)
     return tasks
 
 
-def _try(
+def _read_body(answer: Answer, index: int, cut: CutBodies | None) -> tuple[Reply, dict[bytes, int]]:
+    """The reply, and the placeholders that its choices have in place of their logprobs."""
+    placeholders = {} if cut is None else cut.placeholders(index)
+    if cut is not None and placeholders:
+        reply = choices.read_with_placeholders(cut.body(index), placeholders)
+        if reply is not None:
+            return reply, placeholders
+    return read_body(answer), {}
+
+
+def _attempt(
     failures: dict[int, DecodeError],
     step: Callable[Concatenate[DecodingTask, _P], None],
     task: DecodingTask,

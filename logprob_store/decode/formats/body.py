@@ -64,6 +64,20 @@ def loads_object(content: bytes) -> dict[str, Any]:
     return value
 
 
+def expect_object(value: Any, path: str) -> dict[str, Any]:
+    """The value, if it is an object; raises DecodeError with the path if not."""
+    if not isinstance(value, dict):
+        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
+    return value
+
+
+def expect_list(value: Any, path: str) -> list[Any]:
+    """The value, if it is a list; raises DecodeError with the path if not."""
+    if not isinstance(value, list):
+        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
+    return value
+
+
 def is_utf8(content: bytes) -> bool:
     """Whether bytes are text; a parser that skips strings does not look."""
     try:
@@ -97,7 +111,7 @@ def reported_error(error: Any) -> DecodeError:
     return DecodeError(f"the server answered with an error: {printable}", error_type="error_body")
 
 
-def check_index(index: Any, path: str) -> None:
+def check_choice_index(index: Any, path: str) -> None:
     """Refuse a choice's index that a completion_id cannot hold."""
     if type(index) is not int or not 0 <= index < CHOICES_PER_SAMPLE:
         shown = excerpt(repr(index).encode(errors="replace"))
@@ -114,19 +128,19 @@ def compact_json(value: Any, path: str) -> str | None:
         raise DecodeError(f"{path}: nested too deeply") from None
 
 
-def text_of(value: Any) -> str | None:
+def text_or_none(value: Any) -> str | None:
     """A string as a table can hold it."""
     if not isinstance(value, str):
         return None
     return value if value.isascii() else clean_text(value)
 
 
-def count_of(value: Any) -> int | None:
+def count_or_none(value: Any) -> int | None:
     """A number of tokens."""
     return value if type(value) is int and 0 <= value < _INT64 else None
 
 
-def time_of(value: Any) -> datetime | None:
+def time_or_none(value: Any) -> datetime | None:
     """Seconds since the epoch."""
     if type(value) not in (int, float):
         return None
@@ -136,6 +150,6 @@ def time_of(value: Any) -> datetime | None:
         return None
 
 
-def known_keys(keys: Collection[str]) -> str:
+def keys_for_message(keys: Collection[str]) -> str:
     """The keys of an object of no known shape, for a message."""
     return excerpt(", ".join(map(str, list(keys)[:8])).encode(errors="replace"))

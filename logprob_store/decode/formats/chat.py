@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.decode.formats.body import expect_list, expect_object
 from logprob_store.decode.token_rows import NO_ID, Token, make_token
-from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
         items = value[key]
         kinds[key] = "null" if items is None else "list"
         if items is not None:
-            listed = _list(items, f"{context.path}.{key}")
+            listed = expect_list(items, f"{context.path}.{key}")
             tokens[section] = [_read_token(item, context.path_of_token(key, n)) for n, item in enumerate(listed)]
             wires.extend(items)
     return _template(kinds, wires), tokens
@@ -86,35 +86,28 @@ def _is_plain(value: Any) -> bool:
 
 
 def _read_token(item: Any, path: str) -> Token:
-    found = _object(item, path)
-    others = found.get("top_logprobs")
+    token = expect_object(item, path)
+    others = token.get("top_logprobs")
+    if others is None:
+        return _make_token(token, path)
     top = f"{path}.top_logprobs"
-    listed = () if others is None else [_read_one(o, f"{top}[{n}]") for n, o in enumerate(_list(others, top))]
-    return _read_one(found, path, listed)
+    listed = [_read_alternative(other, f"{top}[{n}]") for n, other in enumerate(expect_list(others, top))]
+    return _make_token(token, path, listed)
 
 
-def _read_one(item: Any, path: str, alternatives: Sequence[Token] = ()) -> Token:
-    found = _object(item, path)
+def _read_alternative(item: Any, path: str) -> Token:
+    return _make_token(expect_object(item, path), path)
+
+
+def _make_token(fields: Mapping[str, Any], path: str, alternatives: Sequence[Token] = ()) -> Token:
     return make_token(
-        found.get("token"),
+        fields.get("token"),
         f"{path}.token",
-        logprob=found.get("logprob"),
-        spelled=found.get("bytes"),
-        token_id=found.get("id", found.get("token_id", NO_ID)),
+        logprob=fields.get("logprob"),
+        byte_values=fields.get("bytes"),
+        token_id=fields.get("id", fields.get("token_id", NO_ID)),
         alternatives=alternatives,
     )
-
-
-def _object(value: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
-    return value
-
-
-def _list(value: Any, path: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
-    return value
 
 
 def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import check_index, reported_error
+from logprob_store.decode.formats.body import check_choice_index, expect_list, expect_object, reported_error
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -44,17 +44,18 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if piece.get("error"):
             raise reported_error(piece["error"])
         _update(body, {key: value for key, value in piece.items() if key != "choices"})
-        for m, choice in enumerate(_list(piece.get("choices"), f"chunk {n}: choices")):
+        listed = piece.get("choices")
+        for m, item in enumerate([] if listed is None else expect_list(listed, f"chunk {n}: choices")):
             path = f"chunk {n}: choices[{m}]"
-            if not isinstance(choice, dict):
-                raise DecodeError(f"{path}: expected an object, got {type(choice).__name__}")
+            choice = expect_object(item, path)
             if isinstance(choice.get("message"), dict) and choice["message"].get("content") is not None:
                 raise DecodeError(
                     f"{path}.message: a whole answer, not a chunk of one; put one answer in a file or line"
                 )
             index = choice.get("index", 0)
-            check_index(index, f"{path}.index")
-            _check_logprobs(choice.get("logprobs"), f"{path}.logprobs")
+            check_choice_index(index, f"{path}.index")
+            if choice.get("logprobs") is not None:
+                expect_object(choice["logprobs"], f"{path}.logprobs")
             choices.setdefault(index, []).append(choice)
     body["object"] = _OBJECTS.get(str(body.get("object")), body.get("object"))
     return {**body, "choices": [_choice(index, choices[index]) for index in sorted(choices)]}
@@ -152,16 +153,3 @@ def _filled(column: Any, value: Mapping[str, Any]) -> list[Any]:
         return column
     tokens = value.get("tokens")
     return [None] * len(tokens) if isinstance(tokens, list) else []
-
-
-def _list(value: Any, path: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
-    return value
-
-
-def _check_logprobs(value: Any, path: str) -> None:
-    if value is not None and not isinstance(value, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")

@@ -13,14 +13,15 @@ import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
-    check_index,
+    check_choice_index,
     compact_json,
-    count_of,
+    count_or_none,
+    expect_object,
     is_utf8,
     loads_object,
     reported_error,
-    text_of,
-    time_of,
+    text_or_none,
+    time_or_none,
     without_bom,
 )
 from logprob_store.decode.token_rows import clean_text
@@ -108,8 +109,8 @@ def read_quickly(answer: Answer) -> Reply | None:
     return _reply(body)
 
 
-def read_cut(content: bytes, expected: Collection[bytes]) -> Reply | None:
-    """Read a body whose choices' logprobs were cut out; None unless just these numbers stand in their place.
+def read_with_placeholders(content: bytes, placeholders: Collection[bytes]) -> Reply | None:
+    """Read a body whose logprobs were replaced by placeholders; None unless exactly these replace those of choices.
 
     Raises:
         DecodeError: its choices cannot be told apart.
@@ -117,8 +118,8 @@ def read_cut(content: bytes, expected: Collection[bytes]) -> Reply | None:
     body = _parse(content)
     if body is None or not body.choices or body.object == CHUNK:
         return None
-    stand = [bytes(choice.logprobs) for choice in body.choices if choice.logprobs is not msgspec.UNSET]
-    if sorted(stand) != sorted(expected):
+    found = [bytes(choice.logprobs) for choice in body.choices if choice.logprobs is not msgspec.UNSET]
+    if sorted(found) != sorted(placeholders):
         return None
     return _reply(body)
 
@@ -139,12 +140,12 @@ def _reply(body: _Body) -> Reply:
         held = _read_or_raw(body.prompt_logprobs)
         choices[0] = replace(choices[0], prompt_logprobs=held, prompt_path="prompt_logprobs")
     return Reply(
-        text_of(body.id),
-        text_of(body.model),
-        time_of(body.created),
-        text_of(body.system_fingerprint),
-        count_of(usage.get("prompt_tokens")),
-        count_of(usage.get("completion_tokens")),
+        text_or_none(body.id),
+        text_or_none(body.model),
+        time_or_none(body.created),
+        text_or_none(body.system_fingerprint),
+        count_or_none(usage.get("prompt_tokens")),
+        count_or_none(usage.get("completion_tokens")),
         choices,
     )
 
@@ -167,10 +168,9 @@ def _parse_leniently(content: bytes) -> _Body:
 
 
 def _lenient_choice(value: Any, number: int) -> _Choice:
-    if not isinstance(value, dict):
-        raise DecodeError(f"choices[{number}]: expected an object, got {type(value).__name__}")
-    choice = _Choice(**{key: value[key] for key in _Choice.__struct_fields__ if key in value})
-    message = value.get("message")
+    found = expect_object(value, f"choices[{number}]")
+    choice = _Choice(**{key: found[key] for key in _Choice.__struct_fields__ if key in found})
+    message = found.get("message")
     if isinstance(message, dict):
         choice.message = _Message(**{key: message.get(key) for key in _Message.__struct_fields__})
     else:
@@ -190,7 +190,7 @@ def _indices(choices: list[_Choice]) -> list[int]:
     if indices == [None]:
         return [0]
     for n, index in enumerate(indices):
-        check_index(index, f"choices[{n}].index")
+        check_choice_index(index, f"choices[{n}].index")
         if index in indices[:n]:
             raise DecodeError(f"choices[{n}].index: {index} stands twice")
     return indices
@@ -202,9 +202,9 @@ def _choice(choice: _Choice, index: int, path: str) -> Choice:
     return Choice(
         index=index,
         path=f"{path}.logprobs",
-        finish_reason=text_of(choice.finish_reason),
-        text=text_of(choice.text) if text is None else text,
-        refusal=text_of(message.refusal),
+        finish_reason=text_or_none(choice.finish_reason),
+        text=text_or_none(choice.text) if text is None else text,
+        refusal=text_or_none(message.refusal),
         tool_calls=compact_json(message.tool_calls, f"{path}.message.tool_calls"),
         logprobs=_read_or_raw(choice.logprobs),
         prompt_logprobs=_read_or_raw(choice.prompt_logprobs),
@@ -219,6 +219,6 @@ def _read_or_raw(value: Any) -> Any:
 def _parts(content: Any) -> str | None:
     """The text of a message: a string, or the texts of a list of parts."""
     if not isinstance(content, list):
-        return text_of(content)
+        return text_or_none(content)
     texts = [part.get("text") if isinstance(part, dict) else part for part in content]
     return clean_text("".join(text for text in texts if isinstance(text, str)))

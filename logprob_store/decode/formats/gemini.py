@@ -17,15 +17,23 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import compact_json, count_of, excerpt, loads_object, text_of
-from logprob_store.decode.formats.native_fields import as_list, as_object, beside, iso_time, numbered
+from logprob_store.decode.formats.body import (
+    compact_json,
+    count_or_none,
+    excerpt,
+    expect_list,
+    expect_object,
+    loads_object,
+    text_or_none,
+)
+from logprob_store.decode.formats.native_fields import choice_indices, iso_time_or_none, pad_alternatives
 from logprob_store.decode.formats.token_objects import (
-    Form,
-    describe,
+    TokenForm,
+    list_template,
     read_alternatives,
-    read_one,
+    read_token,
     rebuild_alternatives,
-    rebuild_list,
+    rebuild_tokens,
 )
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
@@ -48,7 +56,7 @@ _CHOSEN: Final = ("chosenCandidates", "chosen_candidates")
 _TOP: Final = ("topCandidates", "top_candidates")
 _WITHIN: Final = "candidates"
 _PLAIN: Final = (int, float, str, bool, type(None))
-_FORM: Final = Form(
+_FORM: Final = TokenForm(
     {
         "token": "text",
         "tokenId": "token_id",
@@ -74,20 +82,20 @@ def read(answer: Answer) -> Reply:
     item = loads_object(answer.body)
     usage = _get(item, "usageMetadata", "usage_metadata")
     usage = usage if isinstance(usage, dict) else {}
-    listed = [] if item.get(_WITHIN) is None else as_list(item[_WITHIN], _WITHIN)
+    listed = [] if item.get(_WITHIN) is None else expect_list(item[_WITHIN], _WITHIN)
     if not listed:
         raise _no_candidates(item)
-    candidates = [as_object(one, f"{_WITHIN}[{n}]") for n, one in enumerate(listed)]
+    candidates = [expect_object(one, f"{_WITHIN}[{n}]") for n, one in enumerate(listed)]
     paths = [f"{_WITHIN}[{n}].index" for n in range(len(listed))]
-    indices = numbered([one.get("index") for one in candidates], paths)
+    indices = choice_indices([one.get("index") for one in candidates], paths)
     choices = [_choice(one, n, index) for n, (one, index) in enumerate(zip(candidates, indices, strict=True))]
     return Reply(
-        response_id=text_of(_get(item, "responseId", "response_id")),
-        model=text_of(_get(item, "modelVersion", "model_version")),
-        created=iso_time(_get(item, "createTime", "create_time")),
+        response_id=text_or_none(_get(item, "responseId", "response_id")),
+        model=text_or_none(_get(item, "modelVersion", "model_version")),
+        created=iso_time_or_none(_get(item, "createTime", "create_time")),
         system_fingerprint=None,
-        prompt_tokens=count_of(_get(usage, "promptTokenCount", "prompt_token_count")),
-        completion_tokens=count_of(_get(usage, "candidatesTokenCount", "candidates_token_count")),
+        prompt_tokens=count_or_none(_get(usage, "promptTokenCount", "prompt_token_count")),
+        completion_tokens=count_or_none(_get(usage, "candidatesTokenCount", "candidates_token_count")),
         choices=sorted(choices, key=lambda choice: choice.index),
     )
 
@@ -112,7 +120,7 @@ def _choice(candidate: Mapping[str, Any], number: int, index: int) -> Choice:
     return Choice(
         index=index,
         path=path,
-        finish_reason=text_of(_get(candidate, "finishReason", "finish_reason")),
+        finish_reason=text_or_none(_get(candidate, "finishReason", "finish_reason")),
         text=clean_text("".join(texts)) if texts else None,
         tool_calls=compact_json(calls, f"{path}.content.parts"),
         logprobs=logprobs or msgspec.UNSET,
@@ -127,24 +135,24 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
     if key is None:
         return template, {}
     path = f"{context.path}.{key}"
-    result = as_object(value[key], path)
+    result = expect_object(value[key], path)
     template["result"] = {"key": key, "kept": _plain(result)}
     lists = {}
     for name, spellings in (("chosen", _CHOSEN), ("top", _TOP)):
         found = next((one for one in spellings if result.get(one) is not None), None)
-        lists[name] = [] if found is None else as_list(result[found], f"{path}.{found}")
+        lists[name] = [] if found is None else expect_list(result[found], f"{path}.{found}")
         template["result"] |= {} if found is None else {name: found}
     items, top = lists["chosen"], template["result"].get("top", _TOP[0])
-    tops = beside(lists["top"], f"{path}.{top}", len(items))
+    tops = pad_alternatives(lists["top"], f"{path}.{top}", len(items))
     others = [_objects(held, f"{path}.{top}[{n}]") for n, held in enumerate(tops)]
     chosen = f"{path}.{template['result'].get('chosen')}"
     tokens = [
-        read_one(item, f"{chosen}[{n}]", _FORM, read_alternatives(others[n], f"{path}.{top}[{n}].{_WITHIN}", _FORM))
+        read_token(item, f"{chosen}[{n}]", _FORM, read_alternatives(others[n], f"{path}.{top}[{n}].{_WITHIN}", _FORM))
         for n, item in enumerate(items)
     ]
     if "top" in template["result"] and len(lists["top"]) < len(items):
         template["result"]["length"] = len(lists["top"])
-    return template | describe(items, [one for held in others for one in held], tokens, _FORM), {"content": tokens}
+    return template | list_template(items, [one for held in others for one in held], tokens, _FORM), {"content": tokens}
 
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,8 +164,8 @@ def _objects(held: Any, path: str) -> list[Any]:
     """The alternatives of a token, none where nothing is said of them."""
     if held is None:
         return []
-    listed = as_object(held, path).get(_WITHIN)
-    return [] if listed is None else as_list(listed, f"{path}.{_WITHIN}")
+    listed = expect_object(held, path).get(_WITHIN)
+    return [] if listed is None else expect_list(listed, f"{path}.{_WITHIN}")
 
 
 def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, Any]:
@@ -168,7 +176,7 @@ def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, A
         rows = tokens.get("content", ())
         rebuilt[result["key"]] = dict(result["kept"])
         if "chosen" in result:
-            rebuilt[result["key"]][result["chosen"]] = rebuild_list(template, rows, _FORM)
+            rebuilt[result["key"]][result["chosen"]] = rebuild_tokens(template, rows, _FORM)
         if "top" in result:
             rebuilt[result["key"]][result["top"]] = _rebuild_top(template, rows[: result.get("length")])
     return rebuilt

@@ -14,6 +14,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.decode.formats.body import expect_object
 from logprob_store.decode.token_rows import NO_ID, Token, make_token
 from logprob_store.errors import DecodeError
 
@@ -66,9 +67,7 @@ def _column(value: Mapping[str, Any], key: str, length: int, context: ChoiceCont
 def _alternatives(held: Any, path: str) -> Sequence[Token]:
     if held is None:
         return ()
-    if not isinstance(held, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(held).__name__}")
-    return [make_token(text, path, logprob=logprob) for text, logprob in held.items()]
+    return [make_token(text, path, logprob=logprob) for text, logprob in expect_object(held, path).items()]
 
 
 def _kind(key: str, held: Any, tokens: Sequence[Token]) -> Any:

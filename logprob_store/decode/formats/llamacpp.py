@@ -21,9 +21,23 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import text_of
-from logprob_store.decode.formats.native_fields import as_list, at, join, numbered, one_or_many, prompt_count, summed
-from logprob_store.decode.formats.token_objects import PROB, Form, describe, nested, read_list, rebuild_list
+from logprob_store.decode.formats.body import expect_list, text_or_none
+from logprob_store.decode.formats.native_fields import (
+    child_path,
+    choice_indices,
+    count_prompt_tokens,
+    merge_pieces,
+    objects_of_body,
+    sum_counts,
+)
+from logprob_store.decode.formats.token_objects import (
+    PROB,
+    TokenForm,
+    list_template,
+    nested_alternatives,
+    read_tokens_with_alternatives,
+    rebuild_tokens,
+)
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -44,7 +58,7 @@ _STOPPED: Final = {"stopped_eos": "eos", "stopped_word": "word", "stopped_limit"
 _LAYOUT: Final = {"format": NAME}
 _PROBABILITY: Final = frozenset({"prob", "probs", "top_probs", "tok_str", "content"})
 _PROBABILITY_KEY: Final = re.compile(rb'"(?:prob|probs|top_probs|tok_str|content)"\s*+:')
-_FORM: Final = Form(
+_FORM: Final = TokenForm(
     {
         "id": "token_id",
         "token": "text",
@@ -65,25 +79,25 @@ def recognises(keys: Collection[str]) -> bool:
 
 def read(answer: Answer) -> Reply:
     """Everything but the tokens."""
-    found = one_or_many(answer, raw=_PART)
+    found = objects_of_body(answer, raw=_PART)
     if len(found) > 1 and any(item.get("stop") is False for _, item in found):
         found = [("", merge([item for _, item in found]))]
     for path, item in found:
         if item.get("stop") is False:
-            raise DecodeError(f"{at(path, 'stop')}: false, as in a stream that was cut off")
-    indices = numbered([item.get("index") for _, item in found], [at(path, "index") for path, _ in found])
+            raise DecodeError(f"{child_path(path, 'stop')}: false, as in a stream that was cut off")
+    indices = choice_indices([item.get("index") for _, item in found], [child_path(path, "index") for path, _ in found])
     _, first = found[0]
     settings = first.get("generation_settings")
     model = first.get("model", settings.get("model") if isinstance(settings, dict) else None)
-    one_prompt = len({text_of(item.get("prompt")) for _, item in found}) == 1
+    one_prompt = len({text_or_none(item.get("prompt")) for _, item in found}) == 1
     choices = [_choice(item, path, index) for (path, item), index in zip(found, indices, strict=True)]
     return Reply(
-        response_id=text_of(first.get("id")),
-        model=text_of(model),
+        response_id=text_or_none(first.get("id")),
+        model=text_or_none(model),
         created=None,
-        system_fingerprint=text_of(first.get("system_fingerprint")),
-        prompt_tokens=prompt_count([item.get("tokens_evaluated") for _, item in found], one_prompt=one_prompt),
-        completion_tokens=summed(item.get("tokens_predicted") for _, item in found),
+        system_fingerprint=text_or_none(first.get("system_fingerprint")),
+        prompt_tokens=count_prompt_tokens([item.get("tokens_evaluated") for _, item in found], one_prompt=one_prompt),
+        completion_tokens=sum_counts(item.get("tokens_predicted") for _, item in found),
         choices=sorted(choices, key=lambda choice: choice.index),
     )
 
@@ -92,17 +106,17 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One body of the pieces of a stream."""
     if len({piece.get("index") for piece in pieces if isinstance(piece.get("index"), int)}) > 1:
         raise DecodeError("index: pieces of several answers in one stream")
-    return join(pieces, texts=("content",), lists=(_PART, "tokens"))
+    return merge_pieces(pieces, texts=("content",), lists=(_PART, "tokens"))
 
 
 def _choice(item: Mapping[str, Any], path: str, index: int) -> Choice:
     stopped = next((reason for key, reason in _STOPPED.items() if item.get(key) is True), None)
-    part = at(path, _PART)
+    part = child_path(path, _PART)
     choice: dict[str, Any] = {
         "index": index,
         "path": part,
-        "finish_reason": text_of(item.get("stop_type", stopped)),
-        "text": text_of(item.get("content")),
+        "finish_reason": text_or_none(item.get("stop_type", stopped)),
+        "text": text_or_none(item.get("content")),
     }
     held = item.get(_PART)
     if held is None or held == b"null":
@@ -127,9 +141,9 @@ def restore(_: Mapping[str, Any], value: Any) -> Any:
 
 def read_tokens(value: Any, context: ChoiceContext) -> TemplateAndTokens:
     """The template and the tokens of a list with probabilities."""
-    items = as_list(value, context.path)
-    tokens = read_list(items, context.path, _FORM)
-    template = {"shape": NAME, **describe(items, nested(items, _FORM), tokens, _FORM)}
+    items = expect_list(value, context.path)
+    tokens = read_tokens_with_alternatives(items, context.path, _FORM)
+    template = {"shape": NAME, **list_template(items, nested_alternatives(items, _FORM), tokens, _FORM)}
     chosen = zip(items, tokens, strict=True)
     return template, {"content": [_of_its_text(token) if "content" in item else token for item, token in chosen]}
 
@@ -142,4 +156,4 @@ def _of_its_text(token: Token) -> Token:
 
 def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> list[dict[str, Any]]:
     """The wire's value, as far as template and tokens say it."""
-    return rebuild_list(template, tokens.get("content", ()), _FORM)
+    return rebuild_tokens(template, tokens.get("content", ()), _FORM)

@@ -8,7 +8,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from logprob_store.decode.formats.body import check_index, count_of, loads, raw_object, reported_error, without_bom
+from logprob_store.decode.formats.body import (
+    check_choice_index,
+    count_or_none,
+    expect_list,
+    expect_object,
+    loads,
+    raw_object,
+    reported_error,
+    without_bom,
+)
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 
-def one_or_many(answer: Answer, *, raw: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+def objects_of_body(answer: Answer, *, raw: str | None = None) -> list[tuple[str, dict[str, Any]]]:
     """The objects of a body with their paths: itself, or the items of a list (several samples, several prompts).
 
     Args:
@@ -33,57 +42,45 @@ def one_or_many(answer: Answer, *, raw: str | None = None) -> list[tuple[str, di
         return [("", {key: bytes(value) if key == raw else loads(bytes(value)) for key, value in held.items()})]
     value = loads(content)
     if not isinstance(value, list):
-        return [("", as_object(value, "the body"))]
+        return [("", expect_object(value, "the body"))]
     if not value:
         raise DecodeError("the body: expected at least one answer, got an empty list")
-    found = [(f"[{n}]", as_object(item, f"[{n}]")) for n, item in enumerate(value)]
+    found = [(f"[{n}]", expect_object(item, f"[{n}]")) for n, item in enumerate(value)]
     for _, item in found:
         if item.keys() == {"error"}:
             raise reported_error(item["error"])
     return found
 
 
-def as_object(value: Any, path: str) -> dict[str, Any]:
-    """The value, which has to be an object."""
-    if not isinstance(value, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
-    return value
-
-
-def as_list(value: Any, path: str) -> list[Any]:
-    """The value, which has to be a list."""
-    if not isinstance(value, list):
-        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
-    return value
-
-
-def beside(value: Any, path: str, tokens: int) -> list[Any]:
+def pad_alternatives(value: Any, path: str, tokens: int) -> list[Any]:
     """The lists of alternatives that stand beside a list of tokens, with None for the last tokens if they are fewer.
 
     More of them are refused: nobody can tell which of them belongs to which token.
     """
-    listed = [] if value is None else as_list(value, path)
+    listed = [] if value is None else expect_list(value, path)
     if len(listed) > tokens:
         raise DecodeError(f"{path}: {len(listed)} lists of alternatives, more than the {tokens} tokens there are")
     return listed + [None] * (tokens - len(listed))
 
 
-def at(path: str, key: str) -> str:
+def child_path(path: str, key: str) -> str:
     """The path of a key.
 
-    >>> at("", "a"), at("[0]", "a")
+    >>> child_path("", "a"), child_path("[0]", "a")
     ('a', '[0].a')
     """
     return f"{path}.{key}" if path else key
 
 
-def join(pieces: Iterable[Mapping[str, Any]], *, texts: Collection[str], lists: Collection[str]) -> dict[str, Any]:
+def merge_pieces(
+    pieces: Iterable[Mapping[str, Any]], *, texts: Collection[str], lists: Collection[str]
+) -> dict[str, Any]:
     """One object of the pieces of a stream: texts and lists under these keys joined, of all else the last value.
 
     Raises:
         DecodeError: a piece reports an error, or holds no list where others do.
 
-    >>> join([{"a": "x", "b": [1], "c": 1}, {"a": "y", "b": [2]}], texts=["a"], lists=["b"])
+    >>> merge_pieces([{"a": "x", "b": [1], "c": 1}, {"a": "y", "b": [2]}], texts=["a"], lists=["b"])
     {'a': 'xy', 'b': [1, 2], 'c': 1}
     """
     joined: dict[str, Any] = {}
@@ -94,7 +91,7 @@ def join(pieces: Iterable[Mapping[str, Any]], *, texts: Collection[str], lists: 
             if key in lists and value is not None:
                 held = joined.get(key)
                 joined[key] = [] if held is None else held
-                joined[key] += as_list(value, f"chunk {n}: {key}")
+                joined[key] += expect_list(value, f"chunk {n}: {key}")
             elif key in texts and isinstance(value, str):
                 held = joined.get(key)
                 joined[key] = held + value if isinstance(held, str) else value
@@ -103,7 +100,7 @@ def join(pieces: Iterable[Mapping[str, Any]], *, texts: Collection[str], lists: 
     return joined
 
 
-def numbered(indices: Sequence[Any], paths: Sequence[str]) -> list[int]:
+def choice_indices(indices: Sequence[Any], paths: Sequence[str]) -> list[int]:
     """The indices of choices, their places in the list for those that say none.
 
     Raises:
@@ -111,34 +108,36 @@ def numbered(indices: Sequence[Any], paths: Sequence[str]) -> list[int]:
     """
     known = [n if index is None else index for n, index in enumerate(indices)]
     for n, (index, path) in enumerate(zip(known, paths, strict=True)):
-        check_index(index, path)
+        check_choice_index(index, path)
         if index in known[:n]:
             raise DecodeError(f"{path}: {index} stands twice")
     return known
 
 
-def summed(counts: Iterable[Any]) -> int | None:
+def sum_counts(counts: Iterable[Any]) -> int | None:
     """Counts of tokens added up, None if one is none."""
-    known = [count_of(count) for count in counts]
-    return None if None in known else count_of(sum(count or 0 for count in known))
+    known = [count_or_none(count) for count in counts]
+    return None if None in known else count_or_none(sum(count or 0 for count in known))
 
 
-def prompt_count(counts: Sequence[Any], *, one_prompt: bool = True) -> int | None:
+def count_prompt_tokens(counts: Sequence[Any], *, one_prompt: bool = True) -> int | None:
     """The tokens of the one prompt of several samples, or of all prompts.
 
     Several prompts are told by their numbers of tokens where nothing else tells: two of one length count as one.
 
-    >>> prompt_count([5, 5]), prompt_count([5, 5], one_prompt=False), prompt_count([5, 7]), prompt_count([5, None])
-    (5, 10, 12, None)
+    >>> count_prompt_tokens([5, 5]), count_prompt_tokens([5, 5], one_prompt=False)
+    (5, 10)
+    >>> count_prompt_tokens([5, 7]), count_prompt_tokens([5, None])
+    (12, None)
     """
-    known = [count_of(count) for count in counts]
-    return known[0] if one_prompt and len(set(known)) == 1 else summed(known)
+    known = [count_or_none(count) for count in counts]
+    return known[0] if one_prompt and len(set(known)) == 1 else sum_counts(known)
 
 
-def iso_time(value: Any) -> datetime | None:
+def iso_time_or_none(value: Any) -> datetime | None:
     """A date and time in text, with any number of digits behind the second.
 
-    >>> iso_time("2025-12-16T12:38:48.457821123+01:00")
+    >>> iso_time_or_none("2025-12-16T12:38:48.457821123+01:00")
     datetime.datetime(2025, 12, 16, 11, 38, 48, 457821, tzinfo=datetime.timezone.utc)
     """
     if not isinstance(value, str):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import compact_json, count_of, loads, text_of
-from logprob_store.decode.formats.native_fields import as_list, iso_time, join, one_or_many
+from logprob_store.decode.formats.body import compact_json, count_or_none, expect_list, loads, text_or_none
+from logprob_store.decode.formats.native_fields import iso_time_or_none, merge_pieces, objects_of_body
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -39,28 +39,28 @@ def recognises(keys: Collection[str]) -> bool:
 
 def read(answer: Answer) -> Reply:
     """Everything but the tokens."""
-    (path, item), *more = one_or_many(answer, raw=_PART)
+    (path, item), *more = objects_of_body(answer, raw=_PART)
     if path or more:
         raise DecodeError("the body: expected an object, got a list")
     if item["done"] is False:
         raise DecodeError("done: false, as in a stream that was cut off")
     return Reply(
         response_id=None,
-        model=text_of(item.get("model")),
-        created=iso_time(item.get("created_at")),
+        model=text_or_none(item.get("model")),
+        created=iso_time_or_none(item.get("created_at")),
         system_fingerprint=None,
-        prompt_tokens=count_of(item.get("prompt_eval_count")),
-        completion_tokens=count_of(item.get("eval_count")),
+        prompt_tokens=count_or_none(item.get("prompt_eval_count")),
+        completion_tokens=count_or_none(item.get("eval_count")),
         choices=[_choice(item)],
     )
 
 
 def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One body of the pieces of a stream."""
-    body = join(pieces, texts=("response", "thinking"), lists=(_PART, "tool_calls"))
+    body = merge_pieces(pieces, texts=("response", "thinking"), lists=(_PART, "tool_calls"))
     messages = [piece["message"] for piece in pieces if isinstance(piece.get("message"), dict)]
     if messages:
-        body["message"] = join(messages, texts=("content", "thinking"), lists=("tool_calls",))
+        body["message"] = merge_pieces(messages, texts=("content", "thinking"), lists=("tool_calls",))
     return body
 
 
@@ -71,15 +71,15 @@ def _choice(item: Mapping[str, Any]) -> Choice:
     choice: dict[str, Any] = {
         "index": 0,
         "path": _PART,
-        "finish_reason": text_of(item.get("done_reason")),
-        "text": text_of(message.get("content", item.get("response"))),
+        "finish_reason": text_or_none(item.get("done_reason")),
+        "text": text_or_none(message.get("content", item.get("response"))),
         "tool_calls": compact_json(calls, "message.tool_calls"),
     }
     logprobs = item.get(_PART)
     if logprobs is None or logprobs == b"null":
         return Choice(**choice, logprobs=None if _PART in item else msgspec.UNSET)
     if not (isinstance(logprobs, bytes) and logprobs.startswith(b"[")):
-        as_list(loads(logprobs) if isinstance(logprobs, bytes) else logprobs, _PART)
+        expect_list(loads(logprobs) if isinstance(logprobs, bytes) else logprobs, _PART)
     framed = b'{"content":' + logprobs + b"}" if isinstance(logprobs, bytes) else {"content": logprobs}
     return Choice(**choice, logprobs=framed, layout=_LAYOUT, token_path=lambda _, number: f"{_PART}[{number}]")
 

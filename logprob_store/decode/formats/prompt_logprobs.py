@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.decode.formats.body import expect_list, expect_object
 from logprob_store.decode.token_rows import make_token
-from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,13 +33,12 @@ _KEYS: Final = ("logprob", "rank", "decoded_token")
 
 def read_tokens(value: Any, context: ChoiceContext) -> tuple[dict[str, Any], dict[str, Sequence[Token | None]]]:
     """The template and the tokens; None in place of a token whose item is null or empty."""
-    if not isinstance(value, list):
-        raise DecodeError(f"{context.path}: expected a list, got {type(value).__name__}")
-    tokens = [_read_item(item, f"{context.path}[{n}]") for n, item in enumerate(value)]
+    items = expect_list(value, context.path)
+    tokens = [_read_item(item, f"{context.path}[{n}]") for n, item in enumerate(items)]
     template: dict[str, Any] = {"shape": NAME, "nulls": [n for n, token in enumerate(tokens) if token is None]}
-    first: Mapping[str, Any] = next((one for item in value if item for one in item.values()), {})
+    first: Mapping[str, Any] = next((one for item in items if item for one in item.values()), {})
     template["keys"] = [key for key in _KEYS if key in first]
-    chosen = [(next(iter(item.values())), token) for item, token in zip(value, tokens, strict=True) if token]
+    chosen = [(next(iter(item.values())), token) for item, token in zip(items, tokens, strict=True) if token]
     ranks = [one.get("rank") for one, _ in chosen]
     derived = [_derived_rank(token.alternatives) for _, token in chosen]
     if ranks != derived and all(type(rank) is int for rank in ranks):
@@ -50,19 +49,17 @@ def read_tokens(value: Any, context: ChoiceContext) -> tuple[dict[str, Any], dic
 def _read_item(item: Any, path: str) -> Token | None:
     if item is None or item == {}:
         return None
-    if not isinstance(item, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(item).__name__}")
-    listed = [_read_one(key, one, f"{path}.{key}") for key, one in item.items()]
+    listed = [_read_one(key, one, f"{path}.{key}") for key, one in expect_object(item, path).items()]
     return listed[0]._replace(alternatives=listed)
 
 
-def _read_one(key: str, one: Any, path: str) -> Token:
-    if not isinstance(one, dict):
-        raise DecodeError(f"{_printable(path)}: expected an object, got {type(one).__name__}")
+def _read_one(key: str, one: object, path: str) -> Token:
+    path = _printable(path)
+    fields = expect_object(one, path)
     return make_token(
-        one.get("decoded_token"),
-        f"{_printable(path)}.decoded_token",
-        logprob=one.get("logprob"),
+        fields.get("decoded_token"),
+        f"{path}.decoded_token",
+        logprob=fields.get("logprob"),
         token_id=int(key) if _is_id(key) else None,
         nullable=True,
     )

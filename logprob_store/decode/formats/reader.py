@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from logprob_store.decode.formats import choices, streams
 from logprob_store.decode.formats.body import (
     excerpt,
-    known_keys,
+    keys_for_message,
     loads,
     loads_object,
     raw_object,
@@ -87,7 +87,9 @@ def _merged(content: bytes) -> bytes | None:
         error = next((piece["error"] for piece in pieces if piece.get("error")), None)
         if error is not None:
             raise reported_error(error)
-        raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have the keys {known_keys(keys)}")
+        raise DecodeError(
+            f"a stream of no known format: its {len(pieces)} pieces have the keys {keys_for_message(keys)}"
+        )
     try:
         return json.dumps(form.merge(pieces)).encode()
     except RecursionError:
@@ -101,5 +103,5 @@ def _unknown(answer: Answer, keys: Collection[str]) -> DecodeError:
     except DecodeError as error:
         if error.error_type == "error_body":
             return error
-        return DecodeError(f"{error}; the {answer.request.endpoint} answer has the keys {known_keys(keys)}")
+        return DecodeError(f"{error}; the {answer.request.endpoint} answer has the keys {keys_for_message(keys)}")
     raise AssertionError("a body without choices was read")

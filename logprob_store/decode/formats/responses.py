@@ -17,11 +17,13 @@ import msgspec
 from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
     compact_json,
-    count_of,
+    count_or_none,
+    expect_list,
+    expect_object,
     loads_object,
     reported_error,
-    text_of,
-    time_of,
+    text_or_none,
+    time_or_none,
     without_bom,
 )
 from logprob_store.decode.formats.responses_parts import Part, join, layout_of, restore, token_path
@@ -88,12 +90,12 @@ def read(answer: Answer) -> Reply:
         raise DecodeError(f"status: {body.status}, the response holds no output yet")
     usage = body.usage if isinstance(body.usage, dict) else {}
     return Reply(
-        text_of(body.id),
-        text_of(body.model),
-        time_of(body.created_at),
+        text_or_none(body.id),
+        text_or_none(body.model),
+        time_or_none(body.created_at),
         None,
-        count_of(usage.get("input_tokens")),
-        count_of(usage.get("output_tokens")),
+        count_or_none(usage.get("input_tokens")),
+        count_or_none(usage.get("output_tokens")),
         [_choice(body, parts, calls)],
     )
 
@@ -109,9 +111,7 @@ def _parse(content: bytes) -> tuple[_Body, list[Part], list[Any]]:
         pass
     value = loads_object(content)  # NaN, odd types, lone surrogates
     body = _Body(**{key: value.get(key) for key in _Body.__struct_fields__})
-    if not isinstance(body.output, list):
-        raise DecodeError(f"output: expected a list, got {type(body.output).__name__}")
-    return body, *_take_apart_leniently(body.output)
+    return body, *_take_apart_leniently(expect_list(body.output, "output"))
 
 
 def _take_apart(output: Sequence[msgspec.Raw]) -> tuple[list[Part], list[Any]]:
@@ -131,9 +131,8 @@ def _take_apart(output: Sequence[msgspec.Raw]) -> tuple[list[Part], list[Any]]:
 def _take_apart_leniently(output: Sequence[Any]) -> tuple[list[Part], list[Any]]:
     parts: list[Part] = []
     calls: list[Any] = []
-    for i, item in enumerate(output):
-        if not isinstance(item, dict):
-            raise DecodeError(f"output[{i}]: expected an object, got {type(item).__name__}")
+    for i, raw in enumerate(output):
+        item = expect_object(raw, f"output[{i}]")
         content, kind = item.get("content"), item.get("type")
         if content is None and kind not in ("message", "reasoning"):
             calls.append(item)
@@ -148,7 +147,7 @@ def _take_apart_leniently(output: Sequence[Any]) -> tuple[list[Part], list[Any]]
 
 def _part(item: int, part: int, item_kind: Any, said: tuple[Any, Any, Any], logprobs: Any) -> Part:
     kind, text, refusal = said
-    return Part(item, part, kind, text_of(text), text_of(refusal), logprobs, item_kind == "reasoning")
+    return Part(item, part, kind, text_or_none(text), text_or_none(refusal), logprobs, item_kind == "reasoning")
 
 
 def _choice(body: _Body, parts: Sequence[Part], calls: list[Any]) -> Choice:
@@ -159,7 +158,7 @@ def _choice(body: _Body, parts: Sequence[Part], calls: list[Any]) -> Choice:
     return Choice(
         index=0,
         path="output[].content[].logprobs",
-        finish_reason=text_of(details.get("reason")) or text_of(body.status),
+        finish_reason=text_or_none(details.get("reason")) or text_or_none(body.status),
         text="".join(texts) if texts else None,
         refusal="".join(refusals) if refusals else None,
         tool_calls=compact_json(calls, "output"),

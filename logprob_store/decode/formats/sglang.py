@@ -24,16 +24,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import text_of
+from logprob_store.decode.formats.body import expect_list, expect_object, text_or_none
 from logprob_store.decode.formats.native_fields import (
-    as_list,
-    as_object,
-    at,
-    beside,
-    numbered,
-    one_or_many,
-    prompt_count,
-    summed,
+    child_path,
+    choice_indices,
+    count_prompt_tokens,
+    objects_of_body,
+    pad_alternatives,
+    sum_counts,
 )
 from logprob_store.decode.token_rows import Token, make_token
 from logprob_store.errors import DecodeError
@@ -70,17 +68,17 @@ def recognises(keys: Collection[str]) -> bool:
 
 def read(answer: Answer) -> Reply:
     """Everything but the tokens."""
-    found = one_or_many(answer)
-    metas = [as_object(item.get(_META), at(path, _META)) for path, item in found]
-    indices = numbered([item.get("index") for _, item in found], [at(path, "index") for path, _ in found])
+    found = objects_of_body(answer)
+    metas = [expect_object(item.get(_META), child_path(path, _META)) for path, item in found]
+    indices = choice_indices([item.get("index") for _, item in found], [child_path(path, "index") for path, _ in found])
     choices = [_choice(*one) for one in zip(found, metas, indices, strict=True)]
     return Reply(
-        response_id=text_of(metas[0].get("id")),
-        model=text_of(found[0][1].get("model")),
+        response_id=text_or_none(metas[0].get("id")),
+        model=text_or_none(found[0][1].get("model")),
         created=None,
         system_fingerprint=None,
-        prompt_tokens=prompt_count([meta.get("prompt_tokens") for meta in metas]),
-        completion_tokens=summed(meta.get("completion_tokens") for meta in metas),
+        prompt_tokens=count_prompt_tokens([meta.get("prompt_tokens") for meta in metas]),
+        completion_tokens=sum_counts(meta.get("completion_tokens") for meta in metas),
         choices=sorted(choices, key=lambda choice: choice.index),
     )
 
@@ -93,9 +91,9 @@ def _choice(found: tuple[str, Mapping[str, Any]], meta: Mapping[str, Any], index
     logprobs = {key: value for key, value in meta.items() if _KEY.fullmatch(key)}
     return Choice(
         index=index,
-        path=at(path, _META),
-        finish_reason=text_of(reason.get("type") if isinstance(reason, dict) else reason),
-        text=text_of(item.get("text")),
+        path=child_path(path, _META),
+        finish_reason=text_or_none(reason.get("type") if isinstance(reason, dict) else reason),
+        text=text_or_none(item.get("text")),
         logprobs=logprobs or msgspec.UNSET,
         shape=NAME,
     )
@@ -120,11 +118,11 @@ def _read_section(value: Mapping[str, Any], keys: Mapping[str, str], path: str, 
             kinds[key] = None
     name = keys.get("token", "")
     items = value.get(name)
-    listed = [] if items is None else as_list(items, f"{path}.{name}")
+    listed = [] if items is None else expect_list(items, f"{path}.{name}")
     lists: dict[str, list[list[Token]]] = {}
     for kind in ("top", "token_ids"):
         key = keys.get(kind, "")
-        held = beside(value.get(key), f"{path}.{key}", len(listed))
+        held = pad_alternatives(value.get(key), f"{path}.{key}", len(listed))
         lists[kind] = [_read_list(one, f"{path}.{key}[{n}]") for n, one in enumerate(held)]
         if value.get(key) is not None:
             kinds[key] = _kind_of(kind, value[key], lists[kind])
@@ -135,11 +133,11 @@ def _read_section(value: Mapping[str, Any], keys: Mapping[str, str], path: str, 
 
 
 def _read_list(items: Any, path: str) -> list[Token]:
-    return [] if items is None else [_read_one(item, f"{path}[{n}]") for n, item in enumerate(as_list(items, path))]
+    return [] if items is None else [_read_one(item, f"{path}[{n}]") for n, item in enumerate(expect_list(items, path))]
 
 
 def _read_one(item: Any, path: str, alternatives: Sequence[Token] = ()) -> Token:
-    logprob, token_id, text = (*as_list(item, path), None, None, None)[:_FULL]
+    logprob, token_id, text = (*expect_list(item, path), None, None, None)[:_FULL]
     return make_token(text, f"{path}[2]", logprob=logprob, token_id=token_id, alternatives=alternatives, nullable=True)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import loads
+from logprob_store.decode.formats.body import expect_object, loads
 from logprob_store.decode.formats.choices import CHUNK
 from logprob_store.errors import DecodeError
 
@@ -83,7 +83,4 @@ def _parsed(texts: Sequence[bytes], what: str) -> list[Any]:
 
 
 def _objects(pieces: Sequence[Any], what: str) -> list[dict[str, Any]]:
-    for n, piece in enumerate(pieces):
-        if not isinstance(piece, dict):
-            raise DecodeError(f"{what} {n} of the stream: expected an object, got {type(piece).__name__}")
-    return list(pieces)
+    return [expect_object(piece, f"{what} {n} of the stream") for n, piece in enumerate(pieces)]

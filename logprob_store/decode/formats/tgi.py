@@ -20,24 +20,22 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import text_of
+from logprob_store.decode.formats.body import expect_list, expect_object, text_or_none
 from logprob_store.decode.formats.native_fields import (
-    as_list,
-    as_object,
-    at,
-    beside,
-    numbered,
-    one_or_many,
-    prompt_count,
-    summed,
+    child_path,
+    choice_indices,
+    count_prompt_tokens,
+    objects_of_body,
+    pad_alternatives,
+    sum_counts,
 )
 from logprob_store.decode.formats.token_objects import (
-    Form,
-    describe,
-    read_list,
-    read_one,
+    TokenForm,
+    list_template,
+    read_token,
+    read_tokens_with_alternatives,
     rebuild_alternatives,
-    rebuild_list,
+    rebuild_tokens,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ LISTS: Final = True
 
 _PARTS: Final = ("tokens", "prefill", "top_tokens")
 _TRIPLE: Final = ("id", "text", "logprob")
-_FORM: Final = Form({"id": "token_id", "text": "text", "logprob": "logprob"})
+_FORM: Final = TokenForm({"id": "token_id", "text": "text", "logprob": "logprob"})
 
 
 def recognises(keys: Collection[str]) -> bool:
@@ -64,30 +62,30 @@ def recognises(keys: Collection[str]) -> bool:
 
 def read(answer: Answer) -> Reply:
     """Everything but the tokens."""
-    found = [sequence for path, item in one_or_many(answer) for sequence in _sequences(item, path)]
+    found = [sequence for path, item in objects_of_body(answer) for sequence in _sequences(item, path)]
     details = [details for _, _, details in found]
-    numbers = numbered([None] * len(found), [path for path, _, _ in found])
+    numbers = choice_indices([None] * len(found), [path for path, _, _ in found])
     return Reply(
         response_id=None,
         model=None,
         created=None,
         system_fingerprint=None,
-        prompt_tokens=prompt_count([held.get("prompt_tokens", held.get("input_length")) for held in details]),
-        completion_tokens=summed(held.get("generated_tokens") for held in details),
+        prompt_tokens=count_prompt_tokens([held.get("prompt_tokens", held.get("input_length")) for held in details]),
+        completion_tokens=sum_counts(held.get("generated_tokens") for held in details),
         choices=[_choice(*sequence, number) for sequence, number in zip(found, numbers, strict=True)],
     )
 
 
 def _sequences(item: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
     """Path of the details, text and details of an answer, and then of the others it was the best of."""
-    path = at(path, "details")
+    path = child_path(path, "details")
     held = item.get("details")
-    details = {} if held is None else as_object(held, path)
+    details = {} if held is None else expect_object(held, path)
     yield path, item.get("generated_text"), details
     others = details.get("best_of_sequences")
     path += ".best_of_sequences"
-    for n, one in enumerate([] if others is None else as_list(others, path)):
-        other = as_object(one, f"{path}[{n}]")
+    for n, one in enumerate([] if others is None else expect_list(others, path)):
+        other = expect_object(one, f"{path}[{n}]")
         yield f"{path}[{n}]", other.get("generated_text"), other
 
 
@@ -96,8 +94,8 @@ def _choice(path: str, text: Any, details: Mapping[str, Any], number: int) -> Ch
     return Choice(
         index=number,
         path=path,
-        finish_reason=text_of(details.get("finish_reason")),
-        text=text_of(text),
+        finish_reason=text_or_none(details.get("finish_reason")),
+        text=text_or_none(text),
         logprobs=logprobs or msgspec.UNSET,
         shape=NAME,
     )
@@ -107,16 +105,16 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
     """The template and the tokens, those of the prompt apart."""
     template: dict[str, Any] = {"shape": NAME}
     path = context.path
-    listed = {key: [] if value.get(key) is None else as_list(value[key], f"{path}.{key}") for key in _PARTS}
+    listed = {key: [] if value.get(key) is None else expect_list(value[key], f"{path}.{key}") for key in _PARTS}
     objects = {key: _objects(listed[key], f"{path}.{key}") for key in ("tokens", "prefill")}
-    tops = beside(value.get("top_tokens"), f"{path}.top_tokens", len(objects["tokens"]))
+    tops = pad_alternatives(value.get("top_tokens"), f"{path}.top_tokens", len(objects["tokens"]))
     others = [_read_top(top, f"{path}.top_tokens[{n}]") for n, top in enumerate(tops)]
-    tokens = [read_one(item, f"{path}.tokens[{n}]", _FORM, others[n]) for n, item in enumerate(objects["tokens"])]
-    prefill = read_list(objects["prefill"], f"{path}.prefill", _FORM)
+    tokens = [read_token(item, f"{path}.tokens[{n}]", _FORM, others[n]) for n, item in enumerate(objects["tokens"])]
+    prefill = read_tokens_with_alternatives(objects["prefill"], f"{path}.prefill", _FORM)
     flat = [other for top in tops for other in top or ()]
     described = {
-        "tokens": {**describe(objects["tokens"], flat, tokens, _FORM), **_special("special", objects["tokens"])},
-        "prefill": describe(objects["prefill"], [], prefill, _FORM),
+        "tokens": {**list_template(objects["tokens"], flat, tokens, _FORM), **_special("special", objects["tokens"])},
+        "prefill": list_template(objects["prefill"], [], prefill, _FORM),
         "top_tokens": {**_special("special", flat), **_lengths(listed["top_tokens"], tokens)},
     }
     for key in ("tokens", "prefill"):
@@ -133,12 +131,12 @@ def _objects(items: Sequence[Any], path: str) -> list[dict[str, Any]]:
         if isinstance(item, list) and len(item) == len(_TRIPLE):
             found.append(dict(zip(_TRIPLE, item, strict=True)))
         else:
-            found.append(as_object(item, f"{path}[{n}]"))
+            found.append(expect_object(item, f"{path}[{n}]"))
     return found
 
 
 def _read_top(items: Any, path: str) -> list[Token]:
-    return [] if items is None else read_list(as_list(items, path), path, _FORM)
+    return [] if items is None else read_tokens_with_alternatives(expect_list(items, path), path, _FORM)
 
 
 def _special(name: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -166,7 +164,7 @@ def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, A
 
 
 def _rebuild_list(template: Mapping[str, Any], rows: Sequence[Token]) -> list[Any]:
-    found: list[Any] = _mark(template, rebuild_list(template, rows, _FORM))
+    found: list[Any] = _mark(template, rebuild_tokens(template, rows, _FORM))
     return [list(item.values()) for item in found] if "triples" in template else found
 
 

@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.native_fields import as_list, as_object
+from logprob_store.decode.formats.body import expect_list, expect_object
 from logprob_store.decode.token_rows import Token, make_token
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _MAYBE: Final = "?"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class TokenForm:
     """How a format spells a token.
 
     Args:
@@ -46,30 +46,30 @@ class Form:
     tops: tuple[str, ...] = ()
     nullable: bool = False
 
-    def top_of(self, item: Mapping[str, Any]) -> str | None:
+    def alternatives_key(self, item: Mapping[str, Any]) -> str | None:
         """The key that holds an object's alternatives, if one does."""
         return next((key for key in self.tops if item.get(key) is not None), None)
 
 
-def read_list(items: Any, path: str, form: Form) -> list[Token]:
+def read_tokens_with_alternatives(items: Any, path: str, form: TokenForm) -> list[Token]:
     """The tokens of a list, with the alternatives that each of them holds."""
-    return [_read_token(as_object(item, f"{path}[{n}]"), f"{path}[{n}]", form) for n, item in enumerate(items)]
+    return [_read_token(expect_object(item, f"{path}[{n}]"), f"{path}[{n}]", form) for n, item in enumerate(items)]
 
 
-def _read_token(item: dict[str, Any], path: str, form: Form) -> Token:
-    key = form.top_of(item)
+def _read_token(item: dict[str, Any], path: str, form: TokenForm) -> Token:
+    key = form.alternatives_key(item)
     others = () if key is None else read_alternatives(item[key], f"{path}.{key}", form)
-    return read_one(item, path, form, others)
+    return read_token(item, path, form, others)
 
 
-def read_alternatives(items: Any, path: str, form: Form) -> list[Token]:
+def read_alternatives(items: Any, path: str, form: TokenForm) -> list[Token]:
     """The tokens of a list of alternatives."""
-    return [read_one(item, f"{path}[{n}]", form) for n, item in enumerate(as_list(items, path))]
+    return [read_token(item, f"{path}[{n}]", form) for n, item in enumerate(expect_list(items, path))]
 
 
-def read_one(item: Any, path: str, form: Form, alternatives: Sequence[Token] = ()) -> Token:
+def read_token(item: Any, path: str, form: TokenForm, alternatives: Sequence[Token] = ()) -> Token:
     """The token that an object says."""
-    found = as_object(item, path)
+    found = expect_object(item, path)
     held: dict[str, Any] = {}
     for key, field in form.fields.items():
         if key in found:
@@ -79,18 +79,18 @@ def read_one(item: Any, path: str, form: Form, alternatives: Sequence[Token] = (
     return make_token(
         held.get("text"),
         f"{path}.{spelling}",
-        logprob=held["logprob"] if "logprob" in held else ln(held.get(PROB)),
-        spelled=held.get("bytes"),
+        logprob=held["logprob"] if "logprob" in held else log_or_none(held.get(PROB)),
+        byte_values=held.get("bytes"),
         token_id=held.get("token_id"),
         alternatives=alternatives,
         nullable=form.nullable,
     )
 
 
-def ln(probability: Any) -> float | None:
+def log_or_none(probability: Any) -> float | None:
     """The logarithm of a probability; -inf for 0, None for what has none.
 
-    >>> ln(1), ln(0), ln(-0.5), ln(None)
+    >>> log_or_none(1), log_or_none(0), log_or_none(-0.5), log_or_none(None)
     (0.0, -inf, None, None)
     """
     if type(probability) not in (int, float) or probability < 0:
@@ -109,7 +109,9 @@ def _exp(logprob: float | None, *, single: bool) -> float | None:
     return ctypes.c_float(found).value if single else found
 
 
-def describe(items: Sequence[Any], others: Sequence[Any], tokens: Sequence[Token], form: Form) -> dict[str, Any]:
+def list_template(
+    items: Sequence[Any], others: Sequence[Any], tokens: Sequence[Token], form: TokenForm
+) -> dict[str, Any]:
     """The template of a list: its objects, those of all its alternatives, and the tokens they were read as."""
     flat = [other for token in tokens for other in token.alternatives]
     template: dict[str, Any] = {}
@@ -124,18 +126,18 @@ def describe(items: Sequence[Any], others: Sequence[Any], tokens: Sequence[Token
         for key, field in form.fields.items()
         if field == PROB and key in item
     ]
-    wrong = [sum(_exp(ln, single=single) != p for p, ln in probability) for single in (False, True)]
+    wrong = [sum(_exp(logprob, single=single) != p for p, logprob in probability) for single in (False, True)]
     if wrong[True] < wrong[False]:
         template["prob"] = "single"
     return template
 
 
-def nested(items: Iterable[Any], form: Form) -> list[Any]:
+def nested_alternatives(items: Iterable[Any], form: TokenForm) -> list[Any]:
     """The objects of all alternatives that stand inside the objects of a list."""
-    return [other for item in items for other in item.get(form.top_of(item)) or ()]
+    return [other for item in items for other in item.get(form.alternatives_key(item)) or ()]
 
 
-def _keys(items: Sequence[Any], tokens: Sequence[Token], names: Iterable[str], form: Form) -> list[str]:
+def _keys(items: Sequence[Any], tokens: Sequence[Token], names: Iterable[str], form: TokenForm) -> list[str]:
     keys = []
     for name in names:
         has = [name in item for item in items]
@@ -148,7 +150,7 @@ def _keys(items: Sequence[Any], tokens: Sequence[Token], names: Iterable[str], f
     return keys
 
 
-def _says(token: Token, name: str, form: Form) -> bool:
+def _says(token: Token, name: str, form: TokenForm) -> bool:
     """Whether a token has something to say under a key."""
     value = _value(token, form.fields.get(name, "alternatives"), single=False)
     return value is not None and value != ()
@@ -162,7 +164,7 @@ def _value(token: Token, field: str, *, single: bool) -> Any:
     return getattr(token, field)
 
 
-def rebuild_list(template: Mapping[str, Any], tokens: Sequence[Token], form: Form) -> list[dict[str, Any]]:
+def rebuild_tokens(template: Mapping[str, Any], tokens: Sequence[Token], form: TokenForm) -> list[dict[str, Any]]:
     """The objects of a list, with those of the alternatives in them."""
     rebuilt = []
     for token in tokens:
@@ -175,12 +177,12 @@ def rebuild_list(template: Mapping[str, Any], tokens: Sequence[Token], form: For
     return rebuilt
 
 
-def rebuild_alternatives(template: Mapping[str, Any], token: Token, form: Form) -> list[dict[str, Any]]:
+def rebuild_alternatives(template: Mapping[str, Any], token: Token, form: TokenForm) -> list[dict[str, Any]]:
     """The objects of a token's alternatives."""
     return [_rebuild(other, template.get("alternative", ()), template, form) for other in token.alternatives]
 
 
-def _rebuild(token: Token, keys: Iterable[str], template: Mapping[str, Any], form: Form) -> dict[str, Any]:
+def _rebuild(token: Token, keys: Iterable[str], template: Mapping[str, Any], form: TokenForm) -> dict[str, Any]:
     rebuilt = {}
     for key in keys:
         name = key.removesuffix(_MAYBE)
