@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.formats.registry import BODIES as BODY_FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -296,6 +297,12 @@ def damaged(draw: st.DrawFn) -> Any:
     return body
 
 
+def is_read_as_stream(body: Any) -> bool:
+    """Whether a body is a list that starts with no answer: its items are then merged as the pieces of one."""
+    starts = [form for form in BODY_FORMATS if getattr(form, "LISTS", False)]
+    return isinstance(body, list) and not any(form.recognises(body[0]) for form in starts)
+
+
 STARTS = (
     "the body",
     "the answer",
@@ -317,6 +324,7 @@ STARTS = (
 
 @settings(law, max_examples=300)
 @given(damaged())
+@example([{}, {"completion_probabilities": None, "content": "", "stop_type": "eos", "tokens_predicted": 2}])
 def test_a_damaged_body_gives_rows_or_a_failure_that_says_where(body: Any) -> None:
     """Nothing raises; what is decoded comes back exactly."""
     decoded = decode_all([body])
@@ -325,7 +333,7 @@ def test_a_damaged_body_gives_rows_or_a_failure_that_says_where(body: Any) -> No
         assert str(error).startswith(STARTS), error
         assert str(error).isprintable()
         assert len(str(error)) < 600
-    if not decoded.failures:
+    if not decoded.failures and not is_read_as_stream(body):
         rebuilt = [value for _, value in sorted(shared.rebuild(decoded).items())]
         expected = parts_of(body)
 
