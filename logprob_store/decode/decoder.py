@@ -1,7 +1,7 @@
-"""Decodes many answers to the three tables: in parts, on several threads, each part as fast as its answers allow.
+"""The decoder: raw bodies of many answers to the tables of completions, tokens and alternatives.
 
-A part's bodies are read first. Regular logprobs go through the compiled scanner (`bulk`), all others are read token by
-token (`token_by_token`). Leaves out the wire formats (`formats`), and all I/O.
+The answers are split into parts, which threads share. In each part the compiled scanner (`bulk`) reads the regular
+logprobs, and `token_by_token` all others. The wire formats are in `formats`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Decoder:
     """Decodes batches of answers one after the other; keeps its threads and the scanner's memory between them.
 
     Args:
-        threads: how many decode at a time. With one, everything runs in the caller's thread.
+        threads: how many parts are decoded at a time. With one thread, everything runs in the caller's.
         part_bytes: bytes of answers that one thread decodes at a time.
         scanner_min_bytes: with fewer bytes in a part the compiled scanner is not loaded; a loaded one is used from a
             32nd of that on.
@@ -121,7 +121,11 @@ class Decoder:
                 _attempt(failures, add_layout_and_prompt, task, rows, wire_texts)
         counts = rows.token_counts()
         for task in tasks:
-            if task.answer.request.asks_logprobs and (not counts[task.completion_id] or task.choice.lacks_logprobs):
+            # A choice that lacks logprobs may have rows all the same, those of vLLM's `prompt_logprobs`.
+            empty = not counts[task.completion_id] or (
+                task.choice.prompt_logprobs is not None and task.choice.lacks_logprobs
+            )
+            if empty and task.answer.request.asks_logprobs:
                 _attempt(failures, refuse_missing_tokens, task)
         tasks = [task for task in tasks if task.answer_index not in failures]
         kept = {task.completion_id for task in tasks}

@@ -1,4 +1,4 @@
-"""A small valid body of each wire format, ways to damage one, and what must hold whatever comes of it.
+"""A small valid body of each wire format, functions that damage one, and a check of what is decoded from it.
 
 For `test_fuzz.py` and `fuzz_atheris.py`, which differ in who makes the choices.
 """
@@ -126,7 +126,7 @@ def contents() -> dict[str, bytes]:
 
 
 def damage_structure(value: Any, pick: Callable[[int], int]) -> Any:
-    """The value with one place in it replaced, removed, doubled, wrapped, or swapped for another part of it."""
+    """A copy in which one value is replaced, removed, doubled, wrapped, or replaced by another part of the body."""
     value = json.loads(json.dumps(value))
     places = list(_places(value))
     if not places:
@@ -175,7 +175,7 @@ def damage_bytes(content: bytes, pick: Callable[[int], int]) -> bytes:
 def check(
     content: bytes, make_answer: Callable[..., Any], *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_BYTES
 ) -> None:
-    """Rows that can be turned back, or a failure that says what is wrong and where; its neighbours are unharmed."""
+    """Check that a body gives rows from which it can be rebuilt, or a failure, and that its neighbours keep theirs."""
     from logprob_store.decode.decoder import decode_answers
     from logprob_store.decode.rebuild import rebuild_logprobs
 
@@ -200,7 +200,7 @@ def check(
 
 
 def _compare(content: bytes, own: dict[int, Any]) -> None:
-    """What comes back against what Python's JSON says, where that is easy to say: bodies of choices."""
+    """Compare what is rebuilt with what Python's JSON reads, for bodies with `choices`."""
     try:
         body = json.loads(content)
     except ValueError:
@@ -222,7 +222,7 @@ def _compare(content: bytes, own: dict[int, Any]) -> None:
 
 
 def repr_of(value: Any) -> str:
-    """JSON with sorted keys, where 0 and 0.0 are one, and so is any integer that a float holds exactly."""
+    """JSON with sorted keys, in which an integer is written as a float if a float holds it exactly."""
     return json.dumps(_floats(value), sort_keys=True)
 
 

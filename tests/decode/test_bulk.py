@@ -1,4 +1,4 @@
-"""Traps of the bulk way: values that a columnar parser would quietly change must go the exact way."""
+"""Values that the compiled scanner could change without notice must be read token by token."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def scan(answer: Callable[..., Any], bodies: list[bytes]) -> Decoded:
 
 
 def assert_rebuilt(decoded: Any, values: list[str]) -> None:
-    """What comes back is what Python's JSON reads from the wire, to the bit."""
+    """What is rebuilt equals what Python's JSON reads from the wire, to the bit."""
     assert decoded.failures == []
 
     rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
@@ -105,7 +105,7 @@ def test_regular_values_go_the_fast_way(answer: Callable[..., Any]) -> None:
 
 
 def test_reasoning_beside_content_goes_the_fast_way(answer: Callable[..., Any]) -> None:
-    """DeepSeek sends both lists; a message with reasoning says so beforehand."""
+    """DeepSeek sends both lists."""
     value = f'{{"content":[{ONE}],"reasoning_content":[{ONE},{ONE}]}}'
     message = '{"content":"a","reasoning_content":"aa"}'
     body = f'{{"choices":[{{"message":{message},"logprobs":{value}}}]}}'.encode()
@@ -127,7 +127,7 @@ def test_irregular_values_go_the_exact_way(answer: Callable[..., Any], value: st
 
 
 def test_more_alternatives_than_ranks_fail_alone(answer: Callable[..., Any]) -> None:
-    """A rank is an Int16: 2**15 alternatives are refused by name, and the neighbours keep their rows."""
+    """A rank is an Int16: 2**15 alternatives are refused, and the neighbours keep their rows."""
     bodies = []
     for count in (1, 2**15, 2**15 - 1):
         listed = ",".join(['{"token":"b","logprob":-2}'] * count)
@@ -141,7 +141,7 @@ def test_more_alternatives_than_ranks_fail_alone(answer: Callable[..., Any]) -> 
 
 
 def test_lots_decoded_side_by_side_keep_their_rows(answer: Callable[..., Any]) -> None:
-    """Threads scan into memory that is used again: no lot sees what another has found."""
+    """Threads reuse the memory that they scan into: no batch sees the rows of another."""
     values = [f'{{"content":[{",".join([ONE.replace("-1.5", f"-{n}.25")] * (1 + n % 50))}]}}' for n in range(400)]
     answers = [answer(body, prompt_index=n) for n, body in enumerate(bodies_of(values))]
     with Decoder(2, part_bytes=20_000, scanner_min_bytes=0) as decoder:
@@ -169,7 +169,7 @@ def test_lots_decoded_side_by_side_keep_their_rows(answer: Callable[..., Any]) -
     ],
 )
 def test_only_the_logprobs_of_choices_are_cut_out(answer: Callable[..., Any], body: str) -> None:
-    """The key elsewhere, in a text, twice, or beside null: the tables are those of the exact way."""
+    """The key elsewhere, in a text, twice, or beside null: the tables are those of reading token by token."""
     answers = [answer(body.encode(), logprobs=False), answer(bodies_of(REGULAR[:1])[0], prompt_index=1)]
     fast = decode_answers(answers, scanner_min_bytes=0)
     exact = decode_answers(answers, scanner_min_bytes=1 << 60)
@@ -180,7 +180,7 @@ def test_only_the_logprobs_of_choices_are_cut_out(answer: Callable[..., Any], bo
 
 
 def test_what_is_not_utf8_fails_alone(answer: Callable[..., Any]) -> None:
-    """A parser that skips strings does not see it, and a table must not hold it."""
+    """The scanner does not check it, and a table must not hold it."""
     bodies = bodies_of(REGULAR[:3])
     bodies[1] = bodies[1].replace(b'"token":"a"', b'"token":"\xff"')
     decoded = scan(answer, bodies)

@@ -84,7 +84,7 @@ def chosen(**keys: Any) -> dict[str, Any]:
     ],
 )
 def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]], body: Any, expected: str) -> None:
-    """The message names the JSON path or the byte, and nothing in it can steer a terminal."""
+    """The message names the JSON path or the byte, and holds no terminal escape."""
     error_type, message = failure_of(body)
 
     assert error_type == "malformed_answer"
@@ -134,7 +134,7 @@ def test_an_error_sent_with_status_200_is_one(
 def test_no_logprobs_though_asked_for_is_a_failure(
     failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
 ) -> None:
-    """Never an empty success."""
+    """An answer without logprobs is not taken for an empty one."""
     error_type, message = failure_of(body)
 
     assert error_type == "no_logprobs"
@@ -154,14 +154,14 @@ def test_an_answer_of_no_tokens_is_a_success(decode_one: Callable[..., Any], val
 
 @pytest.mark.parametrize(("choice", "wire"), [({"logprobs": None}, '{"shape":"null"}'), ({}, '{"shape":"absent"}')])
 def test_logprobs_that_were_not_asked_for_may_lack(decode_one: Callable[..., Any], choice: Any, wire: str) -> None:
-    """The completion is a row; what the wire said in place of logprobs is kept."""
+    """The completion is a row, and the `wire` column tells null from absent."""
     completions, _, _ = decode_one(chosen(text="a", **choice), logprobs=False)
 
     assert completions.select("text", "token_count", "wire").row(0) == ("a", 0, wire)
 
 
 def test_one_bad_choice_fails_its_whole_answer(failure_of: Callable[..., tuple[str, str]]) -> None:
-    """Half an answer would look like a whole one."""
+    """The rows of the good choice alone would look like the whole answer."""
     good = GOOD["choices"][0]
     error_type, message = failure_of({"choices": [{**good, "index": 0}, {"index": 1, "logprobs": None}]})
 
@@ -190,7 +190,7 @@ def test_two_answers_for_one_prompt_are_the_callers_mistake(answer: Callable[...
 def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint(
     decode_one: Callable[..., Any], failure_of: Callable[..., tuple[str, str]]
 ) -> None:
-    """Servers answer an endpoint in the form of another; only a message names the endpoint."""
+    """Servers answer one endpoint in the format of another; only a message names the endpoint."""
     _, tokens, _ = decode_one(GOOD, endpoint="responses")
 
     assert tokens["token"].to_list() == ["a"]

@@ -1,4 +1,4 @@
-"""Damaged bodies of every format: rows that can be turned back or a failure that says where, and never a crash."""
+"""Damaged bodies of every format give rows from which they can be rebuilt, or a failure; never a crash."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def picker(data: st.DataObject) -> Any:
 @pytest.mark.parametrize("name", seeds.contents())
 @pytest.mark.parametrize("asked", [True, False])
 def test_undamaged_bodies_are_decoded(scanner_min_bytes: int, name: str, asked: bool) -> None:  # noqa: FBT001
-    """So that damage starts from what is whole."""
+    """The bodies that the other tests damage are valid."""
     content = seeds.contents()[name]
     decoded = shared.decode_answers([shared.make_answer(content, logprobs=asked)], scanner_min_bytes=scanner_min_bytes)
 
@@ -79,7 +79,7 @@ def test_damaged_bytes(scanner_min_bytes: int, name: str, data: st.DataObject, t
 @law
 @given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode), st.booleans())
 def test_noise(scanner_min_bytes: int, content: bytes, asked: bool) -> None:  # noqa: FBT001
-    """Whatever bytes."""
+    """Any bytes and any text."""
     seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
@@ -88,6 +88,6 @@ def test_noise(scanner_min_bytes: int, content: bytes, asked: bool) -> None:  # 
 )
 @pytest.mark.parametrize("depth", [100, 2_000, 200_000])
 def test_deep_nesting_is_a_failure(scanner_min_bytes: int, opening: str, depth: int) -> None:
-    """Never a crash of the interpreter, closed or not."""
+    """Deep nesting never crashes the interpreter, whether the brackets are closed or not."""
     for content in (opening + "[" * depth, opening + "[" * depth + "]" * depth + "}"):
         seeds.check(content.encode(), shared.make_answer, asked=True, scanner_min_bytes=scanner_min_bytes)

@@ -1,4 +1,4 @@
-"""Laws of decoding servers' native bodies: lossless, one result however it is reached, and no body that raises."""
+"""Laws of decoding servers' native bodies: nothing is lost, every way to decode gives the same rows, no body raises."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def with_probabilities() -> st.SearchStrategy[Any]:
 
 @st.composite
 def beside(draw: st.DrawFn, tokens: st.SearchStrategy[Any], items: st.SearchStrategy[Any]) -> tuple[Any, Any]:
-    """A list of tokens, and a list as long or shorter of lists of alternatives."""
+    """A list of tokens, and a list of lists of alternatives, as long as it or one shorter."""
     chosen = draw(lists(tokens, 4))
     shorter = draw(st.integers(0, 1)) if chosen else 0
     length = len(chosen) - shorter
@@ -263,7 +263,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def mutated(body: Any, change: Callable[[Any, Any], None], path: tuple[Any, ...]) -> Any:
-    """A copy of a body with a change made to what holds the last step of the path."""
+    """A copy of a body in which a value is changed: `change` gets its holder and its key or index."""
     copy = json.loads(json.dumps(body))
     holder = copy
     for step in path[:-1]:
@@ -298,7 +298,7 @@ def damaged(draw: st.DrawFn) -> Any:
 
 
 def is_read_as_stream(body: Any) -> bool:
-    """Whether a body is a list that starts with no answer: its items are then merged as the pieces of one."""
+    """Whether a body is a list that does not start with an answer: its items are merged as pieces of one answer."""
     starts = [form for form in BODY_FORMATS if getattr(form, "LISTS", False)]
     return isinstance(body, list) and not any(form.recognises(body[0]) for form in starts)
 
@@ -326,7 +326,7 @@ STARTS = (
 @given(damaged())
 @example([{}, {"completion_probabilities": None, "content": "", "stop_type": "eos", "tokens_predicted": 2}])
 def test_a_damaged_body_gives_rows_or_a_failure_that_says_where(body: Any) -> None:
-    """Nothing raises; what is decoded comes back exactly."""
+    """Nothing raises; what is decoded can be rebuilt exactly."""
     decoded = decode_all([body])
 
     for _, error in decoded.failures:

@@ -1,4 +1,4 @@
-"""Laws of decoding, for values that hypothesis makes up: lossless, one result however it is reached."""
+"""Laws of decoding any values: nothing is lost, and every way to decode gives the same tables."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ any_body = (
 @law
 @given(st.lists(any_body, min_size=1, max_size=4))
 def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(contents: list[bytes]) -> None:
-    """Tables to JSON value gives the value that the body held, in every shape, odd or not."""
+    """The value rebuilt from the tables is that of the body, in every shape, odd or not."""
     decoded = decode_all(contents)
 
     assert decoded.failures == []
@@ -88,7 +88,7 @@ def test_the_order_of_legacy_alternatives_survives(content: bytes) -> None:
 @law
 @given(made.echoed_bodies())
 def test_an_echoed_prompt_comes_back_twice(echoed: tuple[dict[str, Any], int]) -> None:
-    """Whether its two values agree or not, they come back as they were, the keys of their dicts in order."""
+    """Both values are rebuilt, whether they agree or not, with the keys of their dicts in order."""
     body, length = echoed
     answer = shared.make_answer(body, endpoint="completions", echo=True, prompt=[7] * length)
     decoded = decode_answers([answer], scanner_min_bytes=0)
@@ -102,7 +102,7 @@ def test_an_echoed_prompt_comes_back_twice(echoed: tuple[dict[str, Any], int]) -
 
 
 def sort_but_ranked(value: dict[str, Any]) -> Any:
-    """The two values with the keys in order where order says nothing."""
+    """The two values with sorted keys wherever the order has no meaning."""
     legacy = dict(sorted(value["logprobs"].items()))
     prompt = [entry and {key: sorted(one.items()) for key, one in entry.items()} for entry in value["prompt_logprobs"]]
     return legacy, prompt
@@ -111,7 +111,7 @@ def sort_but_ranked(value: dict[str, Any]) -> Any:
 @law
 @given(made.recorded_streams())
 def test_a_stream_says_what_the_whole_body_would(stream: tuple[bytes, dict[str, Any]]) -> None:
-    """Events, list or lines, and wherever it was cut: the pieces make the value that a body holds at once."""
+    """As events, a list or lines, however it is cut: the pieces make the same value as a whole body."""
     content, whole = stream
     decoded = decode_all([content])
 
@@ -137,7 +137,7 @@ def assert_same_tables(one: Decoded, other: Decoded) -> None:
 @law
 @given(st.lists(regular_body | any_body, min_size=1, max_size=5))
 def test_the_fast_ways_and_the_exact_way_give_the_same_tables(contents: list[bytes]) -> None:
-    """Whether logprobs are cut out of a body, scanned as slices of it, or read token by token leaves no trace."""
+    """Logprobs that are cut out of a body, scanned as slices of it, or read token by token give the same tables."""
     never = 1 << 60
     cut, exact = decode_all(contents), decode_all(contents, scanner_min_bytes=never)
     scanned, imported = decode_all(contents, "import"), decode_all(contents, "import", scanner_min_bytes=never)

@@ -1,4 +1,4 @@
-"""The patch that makes rows and template exact, and the way back to the wire's value."""
+"""The patch that corrects what rows and template do not say, and the value rebuilt with it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_order_of_keys_counts_where_it_is_the_rank() -> None:
 
 
 def test_without_differences_the_column_is_the_template() -> None:
-    """So that regular answers share one text."""
+    """Regular answers share one text."""
     assert with_patch({"shape": "x"}, {"a": 1.0}, {"a": 1}) == '{"shape":"x"}'
     assert with_patch({"shape": "x"}, {}, {"\ud83d": 1}) == '{"shape":"x","patch":[[["\\ud83d"],1]]}'
 
@@ -70,7 +70,7 @@ def test_both_ways_read_a_number_alike() -> None:
 
 @pytest.mark.parametrize("offsets", [[0, True], [0, 1.0], [1, 1], [0, 1, 2], []])
 def test_offsets_that_do_not_follow_are_kept_as_they_are(answer: Callable[..., Any], offsets: list[Any]) -> None:
-    """True and 1.0 equal 1, and are not what the wire said."""
+    """True and 1.0 equal 1, and must not come back as 1."""
     value = {"tokens": ["a", "b"], "token_logprobs": [-1, -2], "text_offset": offsets}
     decoded = decode_answers([answer({"choices": [{"logprobs": value}]})])
     rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
@@ -89,7 +89,7 @@ def test_names_that_collapse_in_a_table_are_kept_in_the_patch(answer: Callable[.
 
 
 def test_rows_may_come_back_in_any_order(answer: Callable[..., Any]) -> None:
-    """A query gives no order; keys do."""
+    """A query may return rows in any order; their keys give the order."""
     tops = [{"token": text, "logprob": -1.0} for text in "abcdef"]
     listed = [{"token": text, "logprob": -1.0, "top_logprobs": tops} for text in "wxyz"]
     decoded = decode_answers(

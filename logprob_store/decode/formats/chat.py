@@ -1,14 +1,13 @@
 """The chat shape: `{content: [E] | null, refusal: [E] | null}` with `E = {token, logprob, bytes, top_logprobs}`.
 
-DeepSeek's `reasoning_content` beside them, llama.cpp's `id` or Fireworks' `token_id` inside them, and keys that a
-server leaves out are part of the shape. Holds how such a value is recognised, read one token at a time, and rebuilt.
-Leaves out the bulk way (`chat_bulk`), which is for the regular ones among them.
+DeepSeek's `reasoning_content` beside these, llama.cpp's `id` or Fireworks' `token_id` in a token, and missing keys are
+part of the shape. Here a value is read token by token; `bulk.regular_chat` reads the regular ones.
 
 A template looks like `{"shape": "chat", "content": "list", "refusal": "null", "token": ["bytes", "logprob", "token",
-"top_logprobs"], "alternative": ["bytes", "logprob", "token"]}`: which keys there are, in the whole, in a token and in
-an alternative. `"top_logprobs": "null"` says that it is null in all tokens. `"extra": {"text_offset": [0, 2]}` holds
-what no column is for (Fireworks' `text_offset` and `sampling_logprob`), if all tokens have it: a value for each token,
-content before refusal before reasoning.
+"top_logprobs"], "alternative": ["bytes", "logprob", "token"]}`: the keys of the object, of its tokens and of their
+alternatives. `"top_logprobs": "null"` says that it is null in all tokens. `"extra": {"text_offset": [0, 2]}` holds keys
+without a column (Fireworks' `text_offset` and `sampling_logprob`) that all tokens have: a value for each token of
+content, refusal, reasoning, in this order.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
     """The template and the tokens of each section."""
     tokens: dict[str, Sequence[Token]] = {}
     kinds: dict[str, str] = {}
-    wires: list[Mapping[str, Any]] = []
+    all_items: list[Mapping[str, Any]] = []
     for key, section in SECTION_OF.items():
         if key not in value:
             continue
@@ -49,8 +48,8 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
         if items is not None:
             listed = expect_list(items, f"{context.path}.{key}")
             tokens[section] = [_read_token(item, context.path_of_token(key, n)) for n, item in enumerate(listed)]
-            wires.extend(items)
-    return _template(kinds, wires), tokens
+            all_items.extend(items)
+    return _template(kinds, all_items), tokens
 
 
 def make_template(
@@ -60,7 +59,14 @@ def make_template(
     *,
     null_top: bool = False,
 ) -> dict[str, Any]:
-    """The template, in the one spelling that both ways of reading share."""
+    """The template. The compiled scanner uses it too, so that both write the same text for the same keys.
+
+    Args:
+        kinds: "list" or "null" for each section's key that is there.
+        token_keys: the keys of a token; None without tokens.
+        alternative_keys: the keys of an alternative; None without alternatives.
+        null_top: whether `top_logprobs` is null in all tokens.
+    """
     template: dict[str, Any] = {"shape": NAME, **{key: kinds[key] for key in SECTION_OF if key in kinds}}
     if token_keys is not None:
         template["token"] = [key for key in TOKEN_KEYS if key in token_keys]
@@ -71,17 +77,18 @@ def make_template(
     return template
 
 
-def _template(kinds: Mapping[str, str], wires: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    first = next((item["top_logprobs"][0] for item in wires if item.get("top_logprobs")), None)
-    null_top = bool(wires) and all(item.get("top_logprobs", ()) is None for item in wires)
-    template = make_template(kinds, wires[0] if wires else None, first, null_top=null_top)
-    shared = [key for key in wires[0] if key not in TOKEN_KEYS] if wires else []
-    plain = (key for key in shared if all(_is_plain(item.get(key, ())) for item in wires))
-    extra = {key: [item[key] for item in wires] for key in plain}
+def _template(kinds: Mapping[str, str], items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The template of a value whose tokens, of all sections, are `items`."""
+    first_alternative = next((item["top_logprobs"][0] for item in items if item.get("top_logprobs")), None)
+    null_top = bool(items) and all(item.get("top_logprobs", ()) is None for item in items)
+    template = make_template(kinds, items[0] if items else None, first_alternative, null_top=null_top)
+    keys = [key for key in items[0] if key not in TOKEN_KEYS] if items else []
+    scalar_keys = (key for key in keys if all(_is_scalar(item.get(key, ())) for item in items))
+    extra = {key: [item[key] for item in items] for key in scalar_keys}
     return {**template, "extra": extra} if extra else template
 
 
-def _is_plain(value: Any) -> bool:
+def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
@@ -91,12 +98,11 @@ def _read_token(item: Any, path: str) -> Token:
     if others is None:
         return _make_token(token, path)
     top = f"{path}.top_logprobs"
-    listed = [_read_alternative(other, f"{top}[{n}]") for n, other in enumerate(expect_list(others, top))]
+    listed = [
+        _make_token(expect_object(other, place := f"{top}[{n}]"), place)
+        for n, other in enumerate(expect_list(others, top))
+    ]
     return _make_token(token, path, listed)
-
-
-def _read_alternative(item: Any, path: str) -> Token:
-    return _make_token(expect_object(item, path), path)
 
 
 def _make_token(fields: Mapping[str, Any], path: str, alternatives: Sequence[Token] = ()) -> Token:
@@ -111,18 +117,18 @@ def _make_token(fields: Mapping[str, Any], path: str, alternatives: Sequence[Tok
 
 
 def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token]]) -> dict[str, Any]:
-    """The wire's value, as far as template and tokens say it."""
+    """The wire's value, as far as template and tokens determine it."""
     rebuilt: dict[str, Any] = {}
-    made: list[dict[str, Any]] = []
+    all_items: list[dict[str, Any]] = []
     for key, section in SECTION_OF.items():
         kind = template.get(key)
         if kind == "list":
             rebuilt[key] = [_rebuild_token(token, template) for token in tokens.get(section, ())]
-            made.extend(rebuilt[key])
+            all_items.extend(rebuilt[key])
         elif kind == "null":
             rebuilt[key] = None
     for key, column in template.get("extra", {}).items():
-        for item, value in zip(made, column, strict=True):
+        for item, value in zip(all_items, column, strict=True):
             item[key] = value
     return rebuilt
 

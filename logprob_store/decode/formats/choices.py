@@ -1,7 +1,6 @@
-"""Bodies with `choices`: chat completions and legacy completions, by far the most.
+"""Bodies with `choices`: chat completions and legacy completions, by far the most common.
 
-Holds the reader of such bodies, and the quick way through them for `registry`. Each choice's `logprobs` stays raw
-bytes, since skipping is ten times as fast as parsing. Leaves out what is in them.
+Each choice's `logprobs` stays raw bytes, since skipping it is ten times as fast as parsing it.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "choices"
 CHUNK: Final = "chat.completion.chunk"
-"""What a piece of a stream says that it is."""
+"""The `object` of a chunk, a piece of a stream."""
 
 
 class _Message(msgspec.Struct):
@@ -88,20 +87,20 @@ def read(answer: Answer) -> Reply:
     """Read a body of chat completions or completions.
 
     Raises:
-        DecodeError: it is not JSON, reports an error, or has no choices that can be told apart.
+        DecodeError: it is not JSON, reports an error, or has no choices with different indices.
     """
     content = without_bom(answer.body)
     body = _parse(content) or _parse_leniently(content)
     return _reply(body)
 
 
-def read_quickly(answer: Answer) -> Reply | None:
-    """The same for a body that is certainly of this format; None where `registry` has to look closer.
+def try_read(answer: Answer) -> Reply | None:
+    """Read a body if it is certainly of this format and needs no lenient parser; otherwise None.
 
     Raises:
-        DecodeError: its choices cannot be told apart.
+        DecodeError: two choices have one index, or an index is not usable.
     """
-    if b'"choices"' not in answer.body:  # found at once where it is; spares other formats a pass over the body
+    if b'"choices"' not in answer.body:  # quick to find where it is; saves other formats a parse of the body
         return None
     body = _parse(without_bom(answer.body))
     if body is None or not body.choices or body.object == CHUNK:
@@ -113,7 +112,7 @@ def read_with_placeholders(content: bytes, placeholders: Collection[bytes]) -> R
     """Read a body whose logprobs were replaced by placeholders; None unless exactly these replace those of choices.
 
     Raises:
-        DecodeError: its choices cannot be told apart.
+        DecodeError: two choices have one index, or an index is not usable.
     """
     body = _parse(content)
     if body is None or not body.choices or body.object == CHUNK:
@@ -125,7 +124,7 @@ def read_with_placeholders(content: bytes, placeholders: Collection[bytes]) -> R
 
 
 def is_chunk(keys: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether a body, its values still raw, is one piece of a stream."""
+    """Whether an object, its values still raw, is a chunk."""
     return keys.get("object") == _RAW_CHUNK
 
 
@@ -136,7 +135,7 @@ def _reply(body: _Body) -> Reply:
     usage = body.usage if isinstance(body.usage, dict) else {}
     choices = [_choice(c, i, f"choices[{n}]") for n, (c, i) in enumerate(zip(body.choices, indices, strict=True))]
     choices.sort(key=lambda choice: choice.index)
-    if body.prompt_logprobs is not None and choices[0].prompt_logprobs is None:  # chat: one prompt, n choices
+    if body.prompt_logprobs is not None and choices[0].prompt_logprobs is None:  # chat has one prompt for all choices
         held = _read_or_raw(body.prompt_logprobs)
         choices[0] = replace(choices[0], prompt_logprobs=held, prompt_path="prompt_logprobs")
     return Reply(
@@ -151,7 +150,7 @@ def _reply(body: _Body) -> Reply:
 
 
 def _parse(content: bytes) -> _Body | None:
-    """The body, None where msgspec refuses it."""
+    """The body; None if msgspec refuses it."""
     try:
         return _DECODER.decode(content) if is_utf8(content) else None
     except (msgspec.DecodeError, RecursionError):
@@ -159,7 +158,7 @@ def _parse(content: bytes) -> _Body | None:
 
 
 def _parse_leniently(content: bytes) -> _Body:
-    """What msgspec refuses and Python's own server side may send: NaN and -Infinity, odd types, lone surrogates."""
+    """A body with what msgspec refuses: odd types, lone surrogates, and the NaN and -Infinity of servers in Python."""
     value = loads_object(content)
     body = _Body(**{key: value.get(key) for key in _Body.__struct_fields__})
     listed = body.choices if isinstance(body.choices, list) else []
@@ -198,7 +197,7 @@ def _indices(choices: list[_Choice]) -> list[int]:
 
 def _choice(choice: _Choice, index: int, path: str) -> Choice:
     message = choice.message or _Message()
-    text = _parts(message.content)
+    text = _text_of_message(message.content)
     return Choice(
         index=index,
         path=f"{path}.logprobs",
@@ -216,7 +215,7 @@ def _read_or_raw(value: Any) -> Any:
     return bytes(value) if isinstance(value, msgspec.Raw) else value
 
 
-def _parts(content: Any) -> str | None:
+def _text_of_message(content: Any) -> str | None:
     """The text of a message: a string, or the texts of a list of parts."""
     if not isinstance(content, list):
         return text_or_none(content)

@@ -1,16 +1,16 @@
 """llama.cpp's own `/completion` (and `/infill`): one answer, a list of them for several prompts or samples, a stream.
 
-The logprobs part is `completion_probabilities`, a list. It has come in three forms:
+The logprobs part is `completion_probabilities`, a list. It has had three forms:
 
-- `[{id, token, bytes, logprob, top_logprobs: [{id, token, bytes, logprob}]}]`: the chat shape without its frame, and
-  read as such. A probability of 0 is -3.4e38 there (`sentinel`).
-- with `post_sampling_probs`: `prob` and `top_probs` in their place. Rows hold ln(prob): 0 is flagged `neg_inf`, more
-  than 1 `positive`. See `entries` for the way back.
-- until the end of 2024: `[{content, probs: [{tok_str, prob}]}]`. The chosen token has no number of its own there; its
-  row has that of the one alternative with its text, and none (`missing`) if there is none or more than one.
+- `[{id, token, bytes, logprob, top_logprobs: [{id, token, bytes, logprob}]}]`: the list of the chat shape, read as
+  such. A probability of 0 is -3.4e38 there (`sentinel`).
+- with `post_sampling_probs`: `prob` and `top_probs` instead of `logprob` and `top_logprobs`. Rows hold ln(prob): 0 is
+  flagged `neg_inf`, more than 1 `positive`. `token_objects` explains the way back.
+- until the end of 2024: `[{content, probs: [{tok_str, prob}]}]`. The chosen token has no number of its own. Its row has
+  that of the alternative with the same text; it has none (`missing`) if there is no such alternative, or several.
 
-Holds how such a body is read, and how the two forms with probabilities are rebuilt. A template of theirs looks like
-`{"shape": "llamacpp", "token": ["id", "token", "bytes", "prob", "top_probs"], ...}`: see `entries`.
+A template of the last two looks like `{"shape": "llamacpp", "token": ["id", "token", "bytes", "prob", "top_probs"],
+...}`: see `token_objects`.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ END_KEY: Final = "stop"
 ORDERED: Final = False
 LISTS: Final = True
 
-_PART: Final = "completion_probabilities"
-_KEYS: Final = frozenset({_PART, "tokens_predicted", "tokens_evaluated", "generation_settings", "stop_type"})
+_LOGPROBS: Final = "completion_probabilities"
+_OWN_KEYS: Final = frozenset({_LOGPROBS, "tokens_predicted", "tokens_evaluated", "generation_settings", "stop_type"})
 _STOPPED: Final = {"stopped_eos": "eos", "stopped_word": "word", "stopped_limit": "limit"}
 _LAYOUT: Final = {"format": NAME}
-_PROBABILITY: Final = frozenset({"prob", "probs", "top_probs", "tok_str", "content"})
-_PROBABILITY_KEY: Final = re.compile(rb'"(?:prob|probs|top_probs|tok_str|content)"\s*+:')
+_PROBABILITY_KEYS: Final = frozenset({"prob", "probs", "top_probs", "tok_str", "content"})
+_PROBABILITY_PATTERN: Final = re.compile(rb'"(?:prob|probs|top_probs|tok_str|content)"\s*+:')
 _FORM: Final = TokenForm(
     {
         "id": "token_id",
@@ -74,12 +74,12 @@ _FORM: Final = TokenForm(
 
 def recognises(keys: Collection[str]) -> bool:
     """Whether a body with these top-level keys is llama.cpp's own."""
-    return "choices" not in keys and not _KEYS.isdisjoint(keys)
+    return "choices" not in keys and not _OWN_KEYS.isdisjoint(keys)
 
 
 def read(answer: Answer) -> Reply:
-    """Everything but the tokens."""
-    found = objects_of_body(answer, raw=_PART)
+    """Read everything but the tokens."""
+    found = objects_of_body(answer, raw=_LOGPROBS)
     if len(found) > 1 and any(item.get("stop") is False for _, item in found):
         found = [("", merge([item for _, item in found]))]
     for path, item in found:
@@ -103,39 +103,39 @@ def read(answer: Answer) -> Reply:
 
 
 def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One body of the pieces of a stream."""
+    """One body made of the pieces of a stream."""
     if len({piece.get("index") for piece in pieces if isinstance(piece.get("index"), int)}) > 1:
         raise DecodeError("index: pieces of several answers in one stream")
-    return merge_pieces(pieces, texts=("content",), lists=(_PART, "tokens"))
+    return merge_pieces(pieces, texts=("content",), lists=(_LOGPROBS, "tokens"))
 
 
 def _choice(item: Mapping[str, Any], path: str, index: int) -> Choice:
     stopped = next((reason for key, reason in _STOPPED.items() if item.get(key) is True), None)
-    part = child_path(path, _PART)
+    part = child_path(path, _LOGPROBS)
     choice: dict[str, Any] = {
         "index": index,
         "path": part,
         "finish_reason": text_or_none(item.get("stop_type", stopped)),
         "text": text_or_none(item.get("content")),
     }
-    held = item.get(_PART)
+    held = item.get(_LOGPROBS)
     if held is None or held == b"null":
-        return Choice(**choice, logprobs=None if _PART in item else msgspec.UNSET)
-    if not _like_chat(held):
+        return Choice(**choice, logprobs=None if _LOGPROBS in item else msgspec.UNSET)
+    if not _is_chat_list(held):
         return Choice(**choice, logprobs=held, shape=NAME)
-    framed = b'{"content":' + held + b"}" if isinstance(held, bytes) else {"content": held}
-    return Choice(**choice, logprobs=framed, layout=_LAYOUT, token_path=lambda _, number: f"{part}[{number}]")
+    wrapped = b'{"content":' + held + b"}" if isinstance(held, bytes) else {"content": held}
+    return Choice(**choice, logprobs=wrapped, layout=_LAYOUT, token_path=lambda _, number: f"{part}[{number}]")
 
 
-def _like_chat(held: Any) -> bool:
-    """Whether it is a list of the chat shape; a doubt counts as no, which is exact too."""
+def _is_chat_list(held: Any) -> bool:
+    """Whether the value is certainly a list of the chat shape. Where it is not certain, False is exact too."""
     if isinstance(held, bytes):
-        return held.startswith(b"[") and not _PROBABILITY_KEY.search(held)
-    return isinstance(held, list) and all(isinstance(i, dict) and _PROBABILITY.isdisjoint(i) for i in held)
+        return held.startswith(b"[") and not _PROBABILITY_PATTERN.search(held)
+    return isinstance(held, list) and all(isinstance(i, dict) and _PROBABILITY_KEYS.isdisjoint(i) for i in held)
 
 
 def restore(_: Mapping[str, Any], value: Any) -> Any:
-    """The list without its frame."""
+    """The bare list again."""
     return value["content"]
 
 
@@ -145,15 +145,15 @@ def read_tokens(value: Any, context: ChoiceContext) -> TemplateAndTokens:
     tokens = read_tokens_with_alternatives(items, context.path, _FORM)
     template = {"shape": NAME, **list_template(items, nested_alternatives(items, _FORM), tokens, _FORM)}
     chosen = zip(items, tokens, strict=True)
-    return template, {"content": [_of_its_text(token) if "content" in item else token for item, token in chosen]}
+    return template, {"content": [_with_own_logprob(token) if "content" in item else token for item, token in chosen]}
 
 
-def _of_its_text(token: Token) -> Token:
-    """A token of the oldest form with the number of the alternative that it is, if that is beyond doubt."""
+def _with_own_logprob(token: Token) -> Token:
+    """A token of the oldest form, with the number of the alternative with its text if there is exactly one."""
     alike = [other for other in token.alternatives if other.text == token.text]
     return token._replace(logprob=alike[0].logprob) if len(alike) == 1 and token.logprob is None else token
 
 
 def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> list[dict[str, Any]]:
-    """The wire's value, as far as template and tokens say it."""
+    """The wire's value, as far as template and tokens determine it."""
     return rebuild_tokens(template, tokens.get("content", ()), _FORM)

@@ -1,6 +1,6 @@
-"""What servers' native bodies have in common: one answer, a list of them or pieces of one, and plain fields.
+"""Helpers for the bodies of servers' native APIs: one answer, a list of answers or pieces of one, and their fields.
 
-Leaves out how tokens are spelled (`entries`) and every format (`llamacpp`, `ollama`, `sglang`, `tgi`, `gemini`).
+`token_objects` reads their tokens.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def objects_of_body(answer: Answer, *, raw: str | None = None) -> list[tuple[str
     """The objects of a body with their paths: itself, or the items of a list (several samples, several prompts).
 
     Args:
-        answer: whose body it is.
-        raw: a key whose value may stay JSON (bytes), for the fast way.
+        answer: the answer.
+        raw: a key whose value may stay raw JSON (bytes), so that the compiled scanner can read it.
 
     Raises:
-        DecodeError: it is not JSON, or anything else, or one of the objects reports an error and nothing more.
+        DecodeError: the body is not JSON, neither an object nor a list of some, or an object holds only an error.
     """
     content = without_bom(answer.body)
     held = None if raw is None else raw_object(content)
@@ -53,9 +53,10 @@ def objects_of_body(answer: Answer, *, raw: str | None = None) -> list[tuple[str
 
 
 def pad_alternatives(value: Any, path: str, tokens: int) -> list[Any]:
-    """The lists of alternatives that stand beside a list of tokens, with None for the last tokens if they are fewer.
+    """A list of lists of alternatives, one for each token: None is appended for the last tokens if it is shorter.
 
-    More of them are refused: nobody can tell which of them belongs to which token.
+    Raises:
+        DecodeError: it is longer, so that the lists cannot be told to belong to tokens.
     """
     listed = [] if value is None else expect_list(value, path)
     if len(listed) > tokens:
@@ -64,7 +65,7 @@ def pad_alternatives(value: Any, path: str, tokens: int) -> list[Any]:
 
 
 def child_path(path: str, key: str) -> str:
-    """The path of a key.
+    """The JSON path of a key in the object at `path`.
 
     >>> child_path("", "a"), child_path("[0]", "a")
     ('a', '[0].a')
@@ -75,7 +76,7 @@ def child_path(path: str, key: str) -> str:
 def merge_pieces(
     pieces: Iterable[Mapping[str, Any]], *, texts: Collection[str], lists: Collection[str]
 ) -> dict[str, Any]:
-    """One object of the pieces of a stream: texts and lists under these keys joined, of all else the last value.
+    """One object made of the pieces of a stream: the texts and lists under these keys joined, of others the last value.
 
     Raises:
         DecodeError: a piece reports an error, or holds no list where others do.
@@ -101,10 +102,10 @@ def merge_pieces(
 
 
 def choice_indices(indices: Sequence[Any], paths: Sequence[str]) -> list[int]:
-    """The indices of choices, their places in the list for those that say none.
+    """The indices of choices; one that is None becomes its place in the list.
 
     Raises:
-        DecodeError: an index is none, or stands twice.
+        DecodeError: an index is not usable, or occurs twice.
     """
     known = [n if index is None else index for n, index in enumerate(indices)]
     for n, (index, path) in enumerate(zip(known, paths, strict=True)):
@@ -115,15 +116,15 @@ def choice_indices(indices: Sequence[Any], paths: Sequence[str]) -> list[int]:
 
 
 def sum_counts(counts: Iterable[Any]) -> int | None:
-    """Counts of tokens added up, None if one is none."""
+    """The sum of counts of tokens; None if one is not usable."""
     known = [count_or_none(count) for count in counts]
     return None if None in known else count_or_none(sum(count or 0 for count in known))
 
 
 def count_prompt_tokens(counts: Sequence[Any], *, one_prompt: bool = True) -> int | None:
-    """The tokens of the one prompt of several samples, or of all prompts.
+    """The prompt's tokens, from the counts of several answers: of their one prompt, or of all their prompts.
 
-    Several prompts are told by their numbers of tokens where nothing else tells: two of one length count as one.
+    Different counts are those of different prompts. Equal counts are taken for one prompt unless `one_prompt` is false.
 
     >>> count_prompt_tokens([5, 5]), count_prompt_tokens([5, 5], one_prompt=False)
     (5, 10)
@@ -135,7 +136,7 @@ def count_prompt_tokens(counts: Sequence[Any], *, one_prompt: bool = True) -> in
 
 
 def iso_time_or_none(value: Any) -> datetime | None:
-    """A date and time in text, with any number of digits behind the second.
+    """The time that an ISO 8601 text names, with any number of digits after the second; None for any other value.
 
     >>> iso_time_or_none("2025-12-16T12:38:48.457821123+01:00")
     datetime.datetime(2025, 12, 16, 11, 38, 48, 457821, tzinfo=datetime.timezone.utc)

@@ -1,15 +1,14 @@
 """vLLM's `prompt_logprobs`: `[null, {"<token id>": {logprob, rank, decoded_token}, ...}, ...]`, an item a prompt token.
 
-Each object becomes a token of section `prompt`, at its place in the list: the first token of a prompt has no
-log-probability, its item is null, and so positions start at 1. The object's first key is the prompt's own token (vLLM
-puts it first, then what the model would rather have read, by rank); all its keys, that one included, are alternatives
-in their order. Leaves out an echoed prompt in the legacy shape (`completions`).
+Each object becomes a token of section `prompt`, at its position in the list. The first token of a prompt has no
+log-probability and its item is null, so positions start at 1. The object's first key is the prompt's own token; then
+vLLM lists the likeliest tokens by rank. All keys, the first included, are alternatives in their order.
 
 A template looks like `{"shape": "prompt_logprobs", "nulls": [0], "keys": ["logprob", "rank", "decoded_token"], "ranks":
-[1, 17]}`: which items are null, the keys of the first object's first value, and the ranks of the prompt's own tokens
-when these do not follow from the log-probabilities listed. The others' ranks count from 1 and pass over that one.
-`"echo": true` says that the legacy shape beside it echoed the same prompt, and that the rows are of both: the echo
-gives the first token, which stands at position 0.
+[1, 17]}`. `nulls` are the positions of the items that are null, `keys` those of the first object's first value. `ranks`
+are those of the prompt's own tokens, if they do not follow from the log-probabilities listed; the ranks of the others
+count from 1 and skip that one. `"echo": true` says that a value of the `legacy` shape echoed the same prompt, and that
+the rows are those of both: the echo gives the first token, at position 0.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _KEYS: Final = ("logprob", "rank", "decoded_token")
 
 
 def read_tokens(value: Any, context: ChoiceContext) -> tuple[dict[str, Any], dict[str, Sequence[Token | None]]]:
-    """The template and the tokens; None in place of a token whose item is null or empty."""
+    """The template and the tokens, with None for an item that is null or empty."""
     items = expect_list(value, context.path)
     tokens = [_read_item(item, f"{context.path}[{n}]") for n, item in enumerate(items)]
     template: dict[str, Any] = {"shape": NAME, "nulls": [n for n, token in enumerate(tokens) if token is None]}
@@ -74,13 +73,13 @@ def _printable(path: str) -> str:
 
 
 def _derived_rank(listed: Sequence[Token]) -> int:
-    """The rank of the first, if no token that is not listed is likelier."""
+    """The rank of the first token, if every token that is likelier is listed."""
     own = listed[0].logprob
     return 1 + sum(own is not None and one.logprob is not None and one.logprob > own for one in listed)
 
 
 def agree(listed: Sequence[Token | None], echoed: Sequence[Token]) -> bool:
-    """Whether an echoed prompt has the same tokens with the same log-probabilities."""
+    """Whether the tokens and log-probabilities of an echoed prompt are the same."""
     return len(listed) == len(echoed) and all(
         one is None or (one.text, one.logprob) == (echo.text, echo.logprob)
         for one, echo in zip(listed, echoed, strict=True)
@@ -88,7 +87,7 @@ def agree(listed: Sequence[Token | None], echoed: Sequence[Token]) -> bool:
 
 
 def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token | None]]) -> list[Any]:
-    """The wire's value, as far as template and tokens say it."""
+    """The wire's value, as far as template and tokens determine it."""
     rows = [token for token in tokens.get("prompt", ()) if token is not None]
     if "echo" in template:
         rows = [token for position, token in enumerate(rows) if position not in template["nulls"]]

@@ -1,8 +1,4 @@
-"""Everything in an answer but the tokens, whatever its format: the answer itself says which it is.
-
-Holds the way to the right reader, by way of `streams` for a recorded stream. Leaves out the readers, which `registry`
-lists.
-"""
+"""Reads any answer: finds the format of its body, or of the recorded stream that it is, and has it read."""
 
 from __future__ import annotations
 
@@ -31,16 +27,16 @@ if TYPE_CHECKING:
 
 
 def read_body(answer: Answer) -> Reply:
-    """Everything in an answer but the tokens, whatever its format.
+    """Read everything in an answer but the tokens, whatever its format.
 
     Raises:
-        DecodeError: it is of no known format, damaged, or reports an error.
+        DecodeError: the format is not known, the body is damaged, or it reports an error.
     """
-    reply = choices.read_quickly(answer)  # by far the most: nobody needs to look at their keys
+    reply = choices.try_read(answer)  # most bodies by far, read without a look at the keys
     if reply is not None:
         return reply
     content = without_bom(answer.body)
-    listed = _form_of_list(content)
+    listed = _format_of_list(content)
     if listed is not None:
         return listed.read(answer)
     keys = raw_object(content)
@@ -55,8 +51,8 @@ def read_body(answer: Answer) -> Reply:
     return form.read(answer)
 
 
-def _form_of_list(content: bytes) -> BodyFormat | None:
-    """The form of a body that is a list of answers, as some servers (`LISTS`) send for several samples or prompts."""
+def _format_of_list(content: bytes) -> BodyFormat | None:
+    """The format of a body that is a list of answers, as some servers (`LISTS`) send for several samples or prompts."""
     if not content.lstrip().startswith(b"["):
         return None
     first = next(iter(loads(content)), None)
@@ -65,10 +61,10 @@ def _form_of_list(content: bytes) -> BodyFormat | None:
 
 
 def merge_stream(content: bytes) -> bytes:
-    """One body of a recorded stream: server-sent events, a JSON list of chunks, or a chunk a line.
+    """One body made of a recorded stream: server-sent events, a JSON list of chunks, or one chunk a line.
 
     Raises:
-        DecodeError: it is no stream, of no known format, damaged, or reports an error.
+        DecodeError: it is no stream, its format is not known, it is damaged, or it reports an error.
     """
     merged = _merged(without_bom(content))
     if merged is None:
@@ -77,7 +73,7 @@ def merge_stream(content: bytes) -> bytes:
 
 
 def _merged(content: bytes) -> bytes | None:
-    """The body that a stream makes, None if the content is no stream."""
+    """The body made of a stream; None if the content is no stream."""
     pieces = streams.split(content)
     if pieces is None:
         return None
@@ -97,7 +93,7 @@ def _merged(content: bytes) -> bytes | None:
 
 
 def _unknown(answer: Answer, keys: Collection[str]) -> DecodeError:
-    """What a body without choices says is wrong, or that it is of no known format."""
+    """The error that a body without choices reports, or that its format is not known."""
     try:
         choices.read(answer)
     except DecodeError as error:

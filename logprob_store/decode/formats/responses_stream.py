@@ -1,7 +1,6 @@
-"""Streams of the Responses API: the whole response stands in the last event.
+"""Streams of the Responses API: the last event holds the whole response.
 
-Where that response's content parts come without their logprobs, they are taken from the events that announced the
-text. Leaves out the response itself (`responses`) and how events are found in a recording (`streams`).
+Where the content parts of that response lack their logprobs, they are taken from the events that announced the text.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _streamed(pieces: Sequence[Mapping[str, Any]], item: int, part: int) -> list[Any]:
-    """The logprobs of a content part as its events gave them."""
+    """The logprobs of a content part from its events: of the one that ends it, or of all its deltas."""
     deltas: list[Any] = []
     for piece in pieces:
         if (piece.get("output_index"), piece.get("content_index")) != (item, part):

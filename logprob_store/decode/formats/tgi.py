@@ -1,16 +1,14 @@
 """Text Generation Inference's own `/generate`: one answer, or a list with it as `/` and hosted endpoints send.
 
-The logprobs part is those keys of `details` that hold them, as an object: `{"tokens": [{id, text, logprob, special}],
-"prefill": [{id, text, logprob}], "top_tokens": [[{id, text, logprob, special}]]}`. `prefill` is the prompt (filled with
-`decoder_input_details`), and its first token has a null logprob. The first releases sent tokens as `[id, text,
-logprob]`. `best_of_sequences` are choices 1, 2, ... of one answer, each with a part of its own.
+The logprobs part is an object with the keys of `details` that hold logprobs: `{"tokens": [{id, text, logprob,
+special}], "prefill": [{id, text, logprob}], "top_tokens": [[{id, text, logprob, special}]]}`. `prefill` is the prompt
+(filled with `decoder_input_details`), whose first token has a null logprob. The first releases sent tokens as `[id,
+text, logprob]`. `best_of_sequences` are choices 1, 2, ... of one answer, each with its own logprobs part.
 
-Whether a token is `special` is kept in the template, as the places of those that are.
-
-Holds how such a body is read and its logprobs are rebuilt. A template looks like `{"shape": "tgi", "tokens": {"token":
-["id", "text", "logprob"], "alternative": ["id", "text", "logprob"], "special": [4]}, "prefill": {...}, "top_tokens":
-{"special": []}}`. `"triples"` stands for the first releases' form; `"length"` is that of a list of alternatives that is
-shorter than the tokens, and `"empty"` says that null stands in it where there are none.
+A template looks like `{"shape": "tgi", "tokens": {"token": ["id", "text", "logprob"], "alternative": ["id", "text",
+"logprob"], "special": [4]}, "prefill": {...}, "top_tokens": {"special": []}}`. `special` lists the positions of the
+special tokens. `"triples"` stands for the form of the first releases; `"length"` is that of a list of alternatives that
+is shorter than the tokens; `"empty"` says that null stands for a token without alternatives.
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ PROMPT_KEY: Final = "inputs"
 ORDERED: Final = False
 LISTS: Final = True
 
-_PARTS: Final = ("tokens", "prefill", "top_tokens")
+_LOGPROBS_KEYS: Final = ("tokens", "prefill", "top_tokens")
 _TRIPLE: Final = ("id", "text", "logprob")
 _FORM: Final = TokenForm({"id": "token_id", "text": "text", "logprob": "logprob"})
 
@@ -61,7 +59,7 @@ def recognises(keys: Collection[str]) -> bool:
 
 
 def read(answer: Answer) -> Reply:
-    """Everything but the tokens."""
+    """Read everything but the tokens."""
     found = [sequence for path, item in objects_of_body(answer) for sequence in _sequences(item, path)]
     details = [details for _, _, details in found]
     numbers = choice_indices([None] * len(found), [path for path, _, _ in found])
@@ -77,7 +75,7 @@ def read(answer: Answer) -> Reply:
 
 
 def _sequences(item: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """Path of the details, text and details of an answer, and then of the others it was the best of."""
+    """For an answer and then for each of its `best_of_sequences`: the path of its details, its text, its details."""
     path = child_path(path, "details")
     held = item.get("details")
     details = {} if held is None else expect_object(held, path)
@@ -90,7 +88,7 @@ def _sequences(item: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any, M
 
 
 def _choice(path: str, text: Any, details: Mapping[str, Any], number: int) -> Choice:
-    logprobs = {key: value for key, value in details.items() if key in _PARTS}
+    logprobs = {key: value for key, value in details.items() if key in _LOGPROBS_KEYS}
     return Choice(
         index=number,
         path=path,
@@ -102,10 +100,10 @@ def _choice(path: str, text: Any, details: Mapping[str, Any], number: int) -> Ch
 
 
 def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
-    """The template and the tokens, those of the prompt apart."""
+    """The template, and the tokens of prompt and answer."""
     template: dict[str, Any] = {"shape": NAME}
     path = context.path
-    listed = {key: [] if value.get(key) is None else expect_list(value[key], f"{path}.{key}") for key in _PARTS}
+    listed = {key: [] if value.get(key) is None else expect_list(value[key], f"{path}.{key}") for key in _LOGPROBS_KEYS}
     objects = {key: _objects(listed[key], f"{path}.{key}") for key in ("tokens", "prefill")}
     tops = pad_alternatives(value.get("top_tokens"), f"{path}.top_tokens", len(objects["tokens"]))
     others = [_read_top(top, f"{path}.top_tokens[{n}]") for n, top in enumerate(tops)]
@@ -113,19 +111,19 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
     prefill = read_tokens_with_alternatives(objects["prefill"], f"{path}.prefill", _FORM)
     flat = [other for top in tops for other in top or ()]
     described = {
-        "tokens": {**list_template(objects["tokens"], flat, tokens, _FORM), **_special("special", objects["tokens"])},
+        "tokens": {**list_template(objects["tokens"], flat, tokens, _FORM), **_special_positions(objects["tokens"])},
         "prefill": list_template(objects["prefill"], [], prefill, _FORM),
-        "top_tokens": {**_special("special", flat), **_lengths(listed["top_tokens"], tokens)},
+        "top_tokens": {**_special_positions(flat), **_lengths(listed["top_tokens"], tokens)},
     }
     for key in ("tokens", "prefill"):
         if any(isinstance(item, list) for item in listed[key]):
             described[key]["triples"] = True
-    template |= {key: None if value[key] is None else described[key] for key in _PARTS if key in value}
+    template |= {key: None if value[key] is None else described[key] for key in _LOGPROBS_KEYS if key in value}
     return template, {"prompt": prefill, "content": tokens}
 
 
 def _objects(items: Sequence[Any], path: str) -> list[dict[str, Any]]:
-    """The items as objects, those of the first releases' form too."""
+    """The items as objects; the triples of the first releases become such."""
     found = []
     for n, item in enumerate(items):
         if isinstance(item, list) and len(item) == len(_TRIPLE):
@@ -139,20 +137,21 @@ def _read_top(items: Any, path: str) -> list[Token]:
     return [] if items is None else read_tokens_with_alternatives(expect_list(items, path), path, _FORM)
 
 
-def _special(name: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The places of the special ones, if each of them says whether it is."""
+def _special_positions(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The positions of the special items, if every item has the key `special`."""
     if not items or not all("special" in item for item in items):
         return {}
-    return {name: [n for n, item in enumerate(items) if item["special"] is True]}
+    return {"special": [n for n, item in enumerate(items) if item["special"] is True]}
 
 
 def _lengths(listed: Sequence[Any], tokens: Sequence[Token]) -> dict[str, Any]:
+    """What the template says of `top_tokens`: whether it holds null, and its length where that is not the tokens'."""
     found: dict[str, Any] = {"empty": "null"} if None in listed else {}
     return found if len(listed) == len(tokens) else {**found, "length": len(listed)}
 
 
 def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, Any]:
-    """The wire's value, as far as template and tokens say it."""
+    """The wire's value, as far as template and tokens determine it."""
     content, rebuilt = tokens.get("content", ()), {}
     for key, rows in (("tokens", content), ("prefill", tokens.get("prompt", ()))):
         if key in template:
@@ -164,7 +163,7 @@ def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, A
 
 
 def _rebuild_list(template: Mapping[str, Any], rows: Sequence[Token]) -> list[Any]:
-    found: list[Any] = _mark(template, rebuild_tokens(template, rows, _FORM))
+    found: list[Any] = _mark_special(template, rebuild_tokens(template, rows, _FORM))
     return [list(item.values()) for item in found] if "triples" in template else found
 
 
@@ -172,12 +171,12 @@ def _rebuild_top(
     template: Mapping[str, Any], lists: Mapping[str, Any], rows: Sequence[Token]
 ) -> list[list[dict[str, Any]] | None]:
     found = [rebuild_alternatives(template, token, _FORM) for token in rows[: lists.get("length")]]
-    _mark(lists, [other for top in found for other in top])
+    _mark_special(lists, [other for top in found for other in top])
     return [top or None for top in found] if "empty" in lists else list(found)
 
 
-def _mark(template: Mapping[str, Any], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Say of each item whether it is special, where the wire did."""
+def _mark_special(template: Mapping[str, Any], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items, each marked as special or not if the template lists the special ones."""
     if "special" in template:
         for item in items:
             item["special"] = False

@@ -1,15 +1,15 @@
-"""Tokens as objects with named fields, as servers' native answers list them.
+"""Tokens as objects with named fields, as servers' native APIs list them.
 
-Holds one description of such objects (`Form`), how a list of them is read, what a template says of a list, and how it
-is rebuilt. Leaves out where the lists stand in a body (`llamacpp`, `ollama`, `tgi`, `gemini`).
+A `TokenForm` describes such objects. The functions read a list of them, make the list's template, and rebuild it. Where
+the lists are in a body is up to the formats (`llamacpp`, `tgi`, `gemini`).
 
-The template of a list says which keys its objects have: `{"token": ["id", "token", "bytes?", "prob", "top_probs"],
-"alternative": ["id", "token", "prob"], "prob": "single"}`. A `?` marks a key that is absent where there is nothing to
-say (no bytes, no alternatives). What else an object holds, or lacks, is left to the patch.
+The template of a list names the keys of its objects: `{"token": ["id", "token", "bytes?", "prob", "top_probs"],
+"alternative": ["id", "token", "prob"], "prob": "single"}`. A `?` marks a key that is absent where it would have no
+value (no bytes, no alternatives). Other differences between the objects are left to the patch.
 
-Where a server sends a probability p, its logarithm is stored: ln p is what every other row holds. exp(ln p) often
-differs from p in the last bits, and a patch for each would double the size. Servers compute in single precision,
-though: rounding exp(ln p) to that gives p back, and `"prob": "single"` says to do so.
+If a server sends a probability p, the rows hold ln p, as for every other format. exp(ln p) often differs from p in the
+last bits, and a patch for each would double the size. But servers compute in single precision: exp(ln p) rounded to
+single precision gives p back, and `"prob": "single"` says to round.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 PROB: Final = "prob"
-"""The field of a probability, which becomes a Token's `logprob`."""
+"""The field of a probability; its logarithm becomes a Token's `logprob`."""
 
-_MAYBE: Final = "?"
+_OPTIONAL: Final = "?"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenForm:
-    """How a format spells a token.
+    """The keys of a token's object.
 
     Args:
-        fields: key on the wire to field of Token, or to PROB; several keys of one field are spellings of it, and the
-            first that an object has counts.
+        fields: key on the wire to field of Token, or to PROB. If several keys have one field, the first counts that an
+            object has.
         tops: the keys under which an object may hold its own alternatives.
-        nullable: whether an object may do without a text. The row's token is null then: "" would be a claim.
+        nullable: whether an object may lack a text. The row's token is then null; "" would say that it is empty.
     """
 
     fields: Mapping[str, str]
@@ -53,11 +53,11 @@ class TokenForm:
 
 def read_tokens_with_alternatives(items: Any, path: str, form: TokenForm) -> list[Token]:
     """The tokens of a list, with the alternatives that each of them holds."""
-    return [_read_token(expect_object(item, f"{path}[{n}]"), f"{path}[{n}]", form) for n, item in enumerate(items)]
+    return [_read_with_alternatives(item, f"{path}[{n}]", form) for n, item in enumerate(items)]
 
 
-def _read_token(item: dict[str, Any], path: str, form: TokenForm) -> Token:
-    key = form.alternatives_key(item)
+def _read_with_alternatives(item: Any, path: str, form: TokenForm) -> Token:
+    key = form.alternatives_key(expect_object(item, path))
     others = () if key is None else read_alternatives(item[key], f"{path}.{key}", form)
     return read_token(item, path, form, others)
 
@@ -68,7 +68,7 @@ def read_alternatives(items: Any, path: str, form: TokenForm) -> list[Token]:
 
 
 def read_token(item: Any, path: str, form: TokenForm, alternatives: Sequence[Token] = ()) -> Token:
-    """The token that an object says."""
+    """The token of an object."""
     found = expect_object(item, path)
     held: dict[str, Any] = {}
     for key, field in form.fields.items():
@@ -88,7 +88,7 @@ def read_token(item: Any, path: str, form: TokenForm, alternatives: Sequence[Tok
 
 
 def log_or_none(probability: Any) -> float | None:
-    """The logarithm of a probability; -inf for 0, None for what has none.
+    """The natural logarithm of a probability; -inf for 0, None for a value without one.
 
     >>> log_or_none(1), log_or_none(0), log_or_none(-0.5), log_or_none(None)
     (0.0, -inf, None, None)
@@ -99,7 +99,7 @@ def log_or_none(probability: Any) -> float | None:
 
 
 def _exp(logprob: float | None, *, single: bool) -> float | None:
-    """The way back from `ln`, as near as it gets."""
+    """The probability again, within rounding; in single precision if `single`."""
     if logprob is None:
         return None
     try:
@@ -112,7 +112,14 @@ def _exp(logprob: float | None, *, single: bool) -> float | None:
 def list_template(
     items: Sequence[Any], others: Sequence[Any], tokens: Sequence[Token], form: TokenForm
 ) -> dict[str, Any]:
-    """The template of a list: its objects, those of all its alternatives, and the tokens they were read as."""
+    """The template of a list.
+
+    Args:
+        items: its objects.
+        others: the objects of all alternatives.
+        tokens: the tokens that were read from both.
+        form: the form of both.
+    """
     flat = [other for token in tokens for other in token.alternatives]
     template: dict[str, Any] = {}
     if items:
@@ -133,7 +140,7 @@ def list_template(
 
 
 def nested_alternatives(items: Iterable[Any], form: TokenForm) -> list[Any]:
-    """The objects of all alternatives that stand inside the objects of a list."""
+    """The objects of all alternatives inside the objects of a list."""
     return [other for item in items for other in item.get(form.alternatives_key(item)) or ()]
 
 
@@ -143,15 +150,15 @@ def _keys(items: Sequence[Any], tokens: Sequence[Token], names: Iterable[str], f
         has = [name in item for item in items]
         if all(has):
             keys.append(name)
-        elif any(has) and has == [_says(token, name, form) for token in tokens]:
-            keys.append(name + _MAYBE)
+        elif any(has) and has == [_has_value(token, name, form) for token in tokens]:
+            keys.append(name + _OPTIONAL)
         elif 2 * sum(has) > len(has):
             keys.append(name)
     return keys
 
 
-def _says(token: Token, name: str, form: TokenForm) -> bool:
-    """Whether a token has something to say under a key."""
+def _has_value(token: Token, name: str, form: TokenForm) -> bool:
+    """Whether a token has a value for a key."""
     value = _value(token, form.fields.get(name, "alternatives"), single=False)
     return value is not None and value != ()
 
@@ -165,12 +172,12 @@ def _value(token: Token, field: str, *, single: bool) -> Any:
 
 
 def rebuild_tokens(template: Mapping[str, Any], tokens: Sequence[Token], form: TokenForm) -> list[dict[str, Any]]:
-    """The objects of a list, with those of the alternatives in them."""
+    """The objects of a list, with the objects of their alternatives in them."""
     rebuilt = []
     for token in tokens:
         item = _rebuild(token, template.get("token", ()), template, form)
         for key in template.get("token", ()):
-            name = key.removesuffix(_MAYBE)
+            name = key.removesuffix(_OPTIONAL)
             if name in form.tops and (token.alternatives or name == key):
                 item[name] = rebuild_alternatives(template, token, form)
         rebuilt.append(item)
@@ -185,7 +192,7 @@ def rebuild_alternatives(template: Mapping[str, Any], token: Token, form: TokenF
 def _rebuild(token: Token, keys: Iterable[str], template: Mapping[str, Any], form: TokenForm) -> dict[str, Any]:
     rebuilt = {}
     for key in keys:
-        name = key.removesuffix(_MAYBE)
+        name = key.removesuffix(_OPTIONAL)
         if name in form.fields:
             value = _value(token, form.fields[name], single="prob" in template)
             if value is not None or name == key:
