@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from logprob_store.decode.decoding_task import DecodingTask
-    from logprob_store.decode.formats.base import Choice, LogprobsShape, TokensBySection
+    from logprob_store.decode.formats.base import Choice, TokensBySection
     from logprob_store.decode.segments import DecodedRows
     from logprob_store.decode.token_rows import Token
 
@@ -33,7 +33,8 @@ def read_token_by_token(task: DecodingTask, rows: DecodedRows, wire_texts: dict[
     if value is None or value is msgspec.UNSET:
         wire_texts[task.completion_id] = wire.as_text({"shape": "null" if value is None else "absent"})
         return
-    shape = _shape_of(choice, value)
+    name = choice.shape
+    shape = recognised_shape(expect_object(value, context.path)) if name is None else shape_named(name)
     if shape is None:
         if task.answer.request.asks_logprobs:
             keys = keys_for_message(value)
@@ -49,12 +50,6 @@ def read_token_by_token(task: DecodingTask, rows: DecodedRows, wire_texts: dict[
         text = wire.with_key(text, prompt_logprobs.NAME, prompt_text)
     wire_texts[task.completion_id] = text
     rows.add_tokens(task.completion_id, tokens)
-
-
-def _shape_of(choice: Choice, value: Any) -> LogprobsShape | None:
-    if choice.shape is not None:
-        return shape_named(choice.shape)
-    return recognised_shape(expect_object(value, choice.path))
 
 
 def _merge_echo(choice: Choice, tokens: TokensBySection) -> tuple[str, TokensBySection]:
