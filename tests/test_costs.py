@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import json
 import os
 import random
@@ -24,7 +25,6 @@ import pytest
 
 import logprob_store as ls
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.decode import decoder as decoding
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.request import Answer, make_request
 from logprob_store.run.plan import plan_job
@@ -142,27 +142,25 @@ def per_answer(measure: Callable[[int], Counter[str]], few: int, many: int) -> f
     return (other - one) / (many - few)
 
 
-def test_decoding_makes_no_python_call_per_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding_makes_no_python_call_per_token() -> None:
     """Answers twice as long take as many calls: tokens are seen by compiled code alone."""
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
     short, long = answers(20, tokens=64), answers(20, tokens=128)
-    decode_answers(short)
+    decode_answers(short, scanner_min_bytes=0)
 
-    ones = calls_of(lambda: decode_answers(short)).total()
-    others = calls_of(lambda: decode_answers(long)).total()
+    ones = calls_of(lambda: decode_answers(short, scanner_min_bytes=0)).total()
+    others = calls_of(lambda: decode_answers(long, scanner_min_bytes=0)).total()
 
     # 20 x 64 tokens more, each with 5 alternatives; not one call more on 2026-11-22.
     assert others - ones < 64
 
 
-def test_decoding_holds_no_python_object_per_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding_holds_no_python_object_per_token() -> None:
     """What Python allocates while it decodes goes with the bytes of the JSON, not with the number of tokens in it."""
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
 
     def peak_to_size(some: list[Answer]) -> float:
-        decode_answers(some)
+        decode_answers(some, scanner_min_bytes=0)
         tracemalloc.start()
-        decode_answers(some)
+        decode_answers(some, scanner_min_bytes=0)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak / sum(len(answer.body) for answer in some)
@@ -177,9 +175,10 @@ def test_decoding_holds_no_python_object_per_token(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_a_cached_answer_costs_few_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_answer_costs_few_calls(tmp_path: Path) -> None:
     """From the cache to committed tables, an answer of one token takes a bounded number of calls."""
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)  # as in a part of the usual size
+    # In a part of the usual size the scanner is used. It is for these small parts, too, once it is loaded.
+    importlib.import_module("logprob_store.decode.bulk.scanner")
     number = iter(range(9))
 
     def measure(prompts: int) -> Counter[str]:

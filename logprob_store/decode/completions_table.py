@@ -1,7 +1,4 @@
-"""The table of completions: one row for each choice, with what its tokens sum up to.
-
-Leaves out reading bodies (`body`) and tokens.
-"""
+"""The table of completions: one row for each choice, with counts and sums over its tokens."""
 
 from __future__ import annotations
 
@@ -16,17 +13,26 @@ from logprob_store.schema import COMPLETIONS, Source, arrow_schema
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.decode.decoder import Job
+    from logprob_store.decode.decoding_task import DecodingTask
+
+    TokenSums = tuple[int, float | None, float | None]
+    """`token_count`, `logprob_sum` (nats), `logprob_min` (nats)."""
 
 SCHEMA: Final = arrow_schema(COMPLETIONS)
 _SOURCES: Final[tuple[str, ...]] = tuple(Source.categories)
 _NO_TOKENS: Final = (0, None, None)
 
 
-def completions_table(jobs: Sequence[Job], wires: Mapping[int, str], tokens: Any) -> Any:
-    """The rows of COMPLETIONS for the choices, in their order."""
+def completions_table(tasks: Sequence[DecodingTask], wire_texts: Mapping[int, str], tokens: pa.Table) -> pa.Table:
+    """The rows of COMPLETIONS for the choices, in their order.
+
+    Args:
+        tasks: the choices.
+        wire_texts: by completion_id, the text of the column `wire`.
+        tokens: the table of their tokens.
+    """
     sums = generated_sums(tokens)
-    rows = [_row(job, wires[job.completion_id], sums.get(job.completion_id, _NO_TOKENS)) for job in jobs]
+    rows = [_row(task, wire_texts[task.completion_id], sums.get(task.completion_id, _NO_TOKENS)) for task in tasks]
     columns = []
     for field in SCHEMA:
         values = [row[field.name] for row in rows]
@@ -37,19 +43,19 @@ def completions_table(jobs: Sequence[Job], wires: Mapping[int, str], tokens: Any
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def generated_sums(tokens: Any) -> dict[int, tuple[int, float | None, float | None]]:
-    """`token_count`, `logprob_sum` and `logprob_min` of each completion, over the tokens that the model wrote.
+def generated_sums(tokens: pa.Table) -> dict[int, TokenSums]:
+    """By completion_id: count, sum and minimum over the tokens that the model wrote, without those of the prompt.
 
-    Without threads, so that a sum's last bit never depends on what else is in the batch.
+    On one thread: the last bit of a sum must not depend on what else is in the batch.
     """
     prompt = pa.scalar(SECTIONS.index("prompt"), pa.uint8())
-    columns = {"id": [], "logprob": []}  # type: dict[str, list[Any]]
+    columns: dict[str, list[pa.Array]] = {"id": [], "logprob": []}
     for batch in tokens.to_batches():
-        generated = pc.not_equal(batch.column("section").indices, prompt)
-        whole = pc.all(generated, min_count=0).as_py()
+        generated = pc.not_equal(batch.column("section").indices, prompt)  # bool[tokens]
+        all_generated = pc.all(generated, min_count=0).as_py()
         for name, key in (("id", "completion_id"), ("logprob", "logprob")):
             column = batch.column(key)
-            columns[name].append(column if whole else column.filter(generated))
+            columns[name].append(column if all_generated else column.filter(generated))
     if not columns["id"]:
         return {}
     table = pa.table({name: pa.chunked_array(chunks) for name, chunks in columns.items()})
@@ -64,11 +70,12 @@ def generated_sums(tokens: Any) -> dict[int, tuple[int, float | None, float | No
     return {row[0]: row[1:] for row in zip(*(summed.column(n).to_pylist() for n in names), strict=True)}
 
 
-def _row(job: Job, wire: str, sums: tuple[int, float | None, float | None]) -> dict[str, Any]:
-    answer, request, reply, choice = job.answer, job.answer.request, job.reply, job.choice
-    count, logprob_sum, logprob_min = sums
+def _row(task: DecodingTask, wire_text: str, sums: TokenSums) -> dict[str, Any]:
+    answer, reply, choice = task.answer, task.reply, task.choice
+    request = answer.request
+    token_count, logprob_sum, logprob_min = sums
     return {
-        "completion_id": job.completion_id,
+        "completion_id": task.completion_id,
         "prompt_id": request.prompt_id,
         "prompt_index": request.prompt_index,
         "sample_index": request.sample_index,
@@ -86,19 +93,19 @@ def _row(job: Job, wire: str, sums: tuple[int, float | None, float | None]) -> d
         "tool_calls": choice.tool_calls,
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
-        "cost_usd": _cost_usd(job),
-        "token_count": count,
+        "cost_usd": _cost_usd(task),
+        "token_count": token_count,
         "logprob_sum": logprob_sum,
         "logprob_min": logprob_min,
         "source": answer.source,
         "attempts": answer.attempts,
         "maybe_billed": answer.maybe_billed,
         "latency_s": answer.latency_s,
-        "wire": wire,
+        "wire": wire_text,
     }
 
 
-def _cost_usd(job: Job) -> float | None:
-    """An answer's cost stands on its first choice, so that the column's sum is what was paid."""
-    cost_usd = job.answer.cost_usd
-    return cost_usd if cost_usd is None or job.choice is job.reply.choices[0] else 0.0
+def _cost_usd(task: DecodingTask) -> float | None:
+    """The answer's cost in US dollars for its first choice, 0 for the others: the column's sum is what was paid."""
+    cost_usd = task.answer.cost_usd
+    return cost_usd if cost_usd is None or task.choice is task.reply.choices[0] else 0.0

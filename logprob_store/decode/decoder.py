@@ -1,6 +1,7 @@
-"""Many answers to the three tables: reads each body, sends its `logprobs` the fast or the exact way, says what failed.
+"""The decoder: raw bodies of many answers to the tables of completions, tokens and alternatives.
 
-Leaves out every wire format (`registry` lists them), the exact way itself (`exact`), and all I/O.
+The answers are split into parts, which threads share. In each part the compiled scanner (`bulk`) reads the regular
+logprobs, and `token_by_token` all others. The wire formats are in `formats`.
 """
 
 from __future__ import annotations
@@ -11,66 +12,77 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self
 
 import pyarrow as pa
 
-from logprob_store.decode.bulk.regular_chat import WORTH_IT, CutBodies, read_regular
+from logprob_store.decode.bulk.regular_chat import CutBodies, read_regular_logprobs
 from logprob_store.decode.completions_table import completions_table
+from logprob_store.decode.decoding_task import DecodingTask
 from logprob_store.decode.formats import choices
 from logprob_store.decode.formats.body import is_utf8
 from logprob_store.decode.formats.reader import read_body
-from logprob_store.decode.segments import Pieces
-from logprob_store.decode.token_by_token import NOTHING, add_what_is_beside, check_empty, read_exactly
+from logprob_store.decode.segments import DecodedRows
+from logprob_store.decode.token_by_token import add_layout_and_prompt, read_token_by_token, refuse_missing_tokens
 from logprob_store.errors import DecodeError
 from logprob_store.schema import completion_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from logprob_store.decode.bulk.scanner import Room
-    from logprob_store.decode.formats.body import Choice, Reply
+    from logprob_store.decode.bulk.scanner import ScanBuffers
+    from logprob_store.decode.formats.base import Reply
     from logprob_store.request import Answer
 
-_PART_BYTES: Final = 4 << 20
-"""Answers decoded by one thread in one go: enough for columns to be worth it, few enough for threads to share."""
+_P = ParamSpec("_P")
+
+PART_BYTES: Final = 4 << 20
+"""Bytes of answers that one thread decodes at a time: enough for columns to pay, few enough to share among threads."""
+
+SCANNER_MIN_BYTES: Final = 1 << 20
+"""With fewer bytes, loading the compiled scanner takes longer than reading token by token."""
+
+_LOADED_SCANNER_SHIFT: Final = 5
+"""A scanner that is loaded pays from `SCANNER_MIN_BYTES >> 5` bytes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Rows of many answers, sorted as the contract says, and what was wrong with the others.
+    """The tables of many answers, in the row order of `schema`, and the answers that failed.
 
-    The tables have the schemas of `logprob_store.schema`. A failure is the index of an answer and the error; a failed
-    answer has no rows in any table.
+    Args:
+        completions: a table with the schema of `logprob_store.schema.COMPLETIONS`.
+        tokens: the same of `TOKENS`.
+        alternatives: the same of `ALTERNATIVES`.
+        failures: the index of each answer that failed, and why, sorted by index. It has no rows in any table.
+        not_scanned: the index of the answer of each choice whose logprobs the compiled scanner did not read.
     """
 
     completions: pa.Table
     tokens: pa.Table
     alternatives: pa.Table
     failures: list[tuple[int, DecodeError]]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A choice on its way to the tables."""
-
-    number: int
-    answer: Answer
-    reply: Reply
-    choice: Choice
-    completion_id: int
+    not_scanned: list[int]
 
 
 class Decoder:
-    """Decodes many answers one lot after the other, with threads and memory that it uses again.
+    """Decodes batches of answers one after the other; keeps its threads and the scanner's memory between them.
 
-    With one of its `threads` all is done in the caller's.
+    Args:
+        threads: how many parts are decoded at a time. With one thread, everything runs in the caller's.
+        part_bytes: bytes of answers that one thread decodes at a time.
+        scanner_min_bytes: with fewer bytes in a part the compiled scanner is not loaded; a loaded one is used from a
+            32nd of that on.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(
+        self, threads: int, *, part_bytes: int = PART_BYTES, scanner_min_bytes: int = SCANNER_MIN_BYTES
+    ) -> None:
         self._threads = threads
+        self._part_bytes = part_bytes
+        self._scanner_min_bytes = scanner_min_bytes
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._rooms: SimpleQueue[Room] = SimpleQueue()
+        self._idle_buffers: SimpleQueue[ScanBuffers] = SimpleQueue()
 
     def __enter__(self) -> Self:
         return self
@@ -84,35 +96,109 @@ class Decoder:
 
     def decode(self, answers: Sequence[Answer]) -> Decoded:
         """Decode as `decode_answers` does."""
-        parts = list(_parts(answers, _in_order(answers)))
+        parts = list(_split(answers, _row_order(answers), self._part_bytes))
         each = map if min(len(parts), self._threads) == 1 else self._pool.map
-        decoded = list(each(lambda part: _decode_part(answers, part, self._rooms), parts))
+        decoded = list(each(lambda part: self._decode_part(answers, part), parts))
         return Decoded(
             pa.concat_tables([part.completions for part in decoded]),
             pa.concat_tables([part.tokens for part in decoded]),
             pa.concat_tables([part.alternatives for part in decoded]),
             sorted((failure for part in decoded for failure in part.failures), key=lambda failure: failure[0]),
+            [index for part in decoded for index in part.not_scanned],
         )
 
+    def _decode_part(self, answers: Sequence[Answer], indices: list[int]) -> Decoded:
+        """Decode the answers with these indices, which are in the order of their rows."""
+        failures: dict[int, DecodeError] = {}
+        not_scanned: list[int] = []
+        rows = DecodedRows()
+        tasks, wire_texts = self._scan_part(answers, indices, failures, rows)
+        for task in tasks:
+            if task.completion_id not in wire_texts:
+                not_scanned.append(task.answer_index)
+                _attempt(failures, read_token_by_token, task, rows, wire_texts)
+            if task.choice.layout is not None or task.choice.prompt_logprobs is not None:
+                _attempt(failures, add_layout_and_prompt, task, rows, wire_texts)
+        counts = rows.token_counts()
+        for task in tasks:
+            # A choice that lacks logprobs may have rows all the same, those of vLLM's `prompt_logprobs`.
+            empty = not counts[task.completion_id] or (
+                task.choice.prompt_logprobs is not None and task.choice.lacks_logprobs
+            )
+            if empty and task.answer.request.asks_logprobs:
+                _attempt(failures, refuse_missing_tokens, task)
+        tasks = [task for task in tasks if task.answer_index not in failures]
+        kept = {task.completion_id for task in tasks}
+        tokens, alternatives = rows.tables(kept.__contains__)
+        completions = completions_table(tasks, wire_texts, tokens)
+        return Decoded(completions, tokens, alternatives, list(failures.items()), not_scanned)
 
-def decode_answers(answers: Sequence[Answer]) -> Decoded:
-    """Decode raw bodies to tables; a bad one is a failure and costs its neighbours nothing.
+    def _scan_part(
+        self, answers: Sequence[Answer], indices: list[int], failures: dict[int, DecodeError], rows: DecodedRows
+    ) -> tuple[list[DecodingTask], dict[int, str]]:
+        """Read the bodies, and what logprobs the scanner takes: all choices, and the `wire` texts of those scanned."""
+        with self._borrowed_buffers(sum(len(answers[index].body) for index in indices)) as buffers:
+            if buffers is None:
+                return _read_bodies(answers, indices, failures, None), {}
+            cut = CutBodies(_complete_bodies(answers, indices), buffers)
+            tasks = _read_bodies(answers, indices, failures, cut)
+            wire_texts = cut.regular.add_to(rows)
+            slices = {
+                task.completion_id: task.choice.logprobs
+                for task in tasks
+                if isinstance(task.choice.logprobs, bytes)
+                and task.choice.shape is None
+                and task.completion_id not in wire_texts
+            }
+            if self._scanner_pays(sum(map(len, slices.values()))):
+                wire_texts |= read_regular_logprobs(slices, rows, buffers)
+            return tasks, wire_texts
 
-    `prompt_tokens` and `completion_tokens` are the whole response's and stand on each of its choices' rows.
+    @contextmanager
+    def _borrowed_buffers(self, size: int) -> Iterator[ScanBuffers | None]:
+        """Memory for scanning this many bytes, which no other thread uses meanwhile; None if scanning does not pay."""
+        if not self._scanner_pays(size):
+            yield None
+            return
+        from logprob_store.decode.bulk.scanner import ScanBuffers  # takes 0.5 s to load, seconds to compile at first
+
+        try:
+            buffers = self._idle_buffers.get_nowait()
+        except Empty:
+            buffers = ScanBuffers()
+        try:
+            yield buffers
+        finally:
+            self._idle_buffers.put(buffers)
+
+    def _scanner_pays(self, size: int) -> bool:
+        """Whether the scanner reads this many bytes sooner than they are read token by token."""
+        loaded = "logprob_store.decode.bulk.scanner" in sys.modules
+        return size >= (self._scanner_min_bytes >> _LOADED_SCANNER_SHIFT if loaded else self._scanner_min_bytes)
+
+
+def decode_answers(
+    answers: Sequence[Answer], *, part_bytes: int = PART_BYTES, scanner_min_bytes: int = SCANNER_MIN_BYTES
+) -> Decoded:
+    """Decode raw bodies to tables; an answer that fails costs its neighbours nothing.
+
+    `prompt_tokens` and `completion_tokens` are those of the whole response and stand on the row of each choice.
 
     Args:
-        answers: complete 2xx answers, at most one for each (prompt_index, sample_index). Any order will do. They are
-            shared among as many threads as Arrow has (`pyarrow.set_cpu_count`).
+        answers: complete 2xx answers in any order, at most one for each (prompt_index, sample_index). As many threads
+            as Arrow has (`pyarrow.set_cpu_count`) share them.
+        part_bytes: see `Decoder`.
+        scanner_min_bytes: see `Decoder`.
 
     Raises:
         ValueError: two answers for one (prompt_index, sample_index), whose rows could not be told apart.
     """
-    with Decoder(pa.cpu_count()) as decoder:
+    with Decoder(pa.cpu_count(), part_bytes=part_bytes, scanner_min_bytes=scanner_min_bytes) as decoder:
         return decoder.decode(answers)
 
 
-def _in_order(answers: Sequence[Answer]) -> list[int]:
-    """The numbers of the answers, in the order of their rows."""
+def _row_order(answers: Sequence[Answer]) -> list[int]:
+    """The indices of the answers, in the order of their rows."""
     keys = [(answer.request.prompt_index, answer.request.sample_index) for answer in answers]
     order = sorted(range(len(answers)), key=keys.__getitem__)
     for one, other in pairwise(order):
@@ -121,115 +207,74 @@ def _in_order(answers: Sequence[Answer]) -> list[int]:
     return order
 
 
-def _parts(answers: Sequence[Answer], order: list[int]) -> Iterator[list[int]]:
-    """At least one part, each of `_PART_BYTES` or a bit more."""
+def _split(answers: Sequence[Answer], order: list[int], part_bytes: int) -> Iterator[list[int]]:
+    """Consecutive parts of `order`, each full once it reaches `part_bytes`; one empty part if there are no answers."""
     part: list[int] = []
     size = 0
-    for number in order:
-        part.append(number)
-        size += len(answers[number].body)
-        if size >= _PART_BYTES:
+    for index in order:
+        part.append(index)
+        size += len(answers[index].body)
+        if size >= part_bytes:
             yield part
             part, size = [], 0
     if part or not order:
         yield part
 
 
-def _decode_part(answers: Sequence[Answer], numbers: list[int], rooms: SimpleQueue[Room]) -> Decoded:
-    """Decode the answers with these numbers, which are in the order of their rows."""
-    failures: dict[int, DecodeError] = {}
-    pieces = Pieces()
-    with _room(rooms, answers, numbers) as room:
-        cut = None if room is None else CutBodies(_known_to_be_json(answers, numbers), room)
-        jobs = _read_bodies(answers, numbers, failures, cut)
-        wires = {} if cut is None else cut.found.add_to(pieces)
-        slices = {
-            job.completion_id: job.choice.logprobs
-            for job in jobs
-            if isinstance(job.choice.logprobs, bytes) and job.choice.shape is None and job.completion_id not in wires
-        }
-        if room is not None and _is_worth_it(sum(map(len, slices.values()))):
-            wires |= read_regular(slices, pieces, room)
-    for job in jobs:
-        if job.completion_id not in wires:
-            _try(read_exactly, job, pieces, wires, failures)
-        if job.choice.layout is not None or job.choice.prompt_logprobs is not None:
-            _try(add_what_is_beside, job, pieces, wires, failures)
-    held = pieces.token_counts()
-    for job in jobs:
-        if job.answer.request.asks_logprobs and (not held[job.completion_id] or job.choice.logprobs in NOTHING):
-            _try(check_empty, job, pieces, wires, failures)
-    jobs = [job for job in jobs if job.number not in failures]
-    kept = {job.completion_id for job in jobs}
-    tokens, alternatives = pieces.tables(kept.__contains__)
-    return Decoded(completions_table(jobs, wires, tokens), tokens, alternatives, list(failures.items()))
-
-
-@contextmanager
-def _room(rooms: SimpleQueue[Room], answers: Sequence[Answer], numbers: list[int]) -> Iterator[Room | None]:
-    """Room for scanning these answers, None if that is not worth it. Nobody else has it meanwhile."""
-    if not _is_worth_it(sum(len(answers[number].body) for number in numbers)):
-        yield None
-        return
-    from logprob_store.decode.bulk.scanner import Room  # half a second, and the first time ever some more to compile
-
-    try:
-        room = rooms.get_nowait()
-    except Empty:
-        room = Room()
-    try:
-        yield room
-    finally:
-        rooms.put(room)
-
-
-def _is_worth_it(size: int) -> bool:
-    """Whether the scanner reads so many bytes sooner; once it is loaded, it is worth it for less."""
-    return size >= (WORTH_IT >> 5 if "logprob_store.decode.bulk.scanner" in sys.modules else WORTH_IT)
-
-
-def _known_to_be_json(answers: Sequence[Answer], numbers: list[int]) -> dict[int, bytes]:
-    """The bodies that were checked before they went into the cache; of the others nobody has seen the end."""
+def _complete_bodies(answers: Sequence[Answer], indices: list[int]) -> dict[int, bytes]:
+    """By index, the bodies that are known to be JSON, as they were checked before they were cached; in UTF-8."""
     sources = {"api", "cache"}
-    bodies = {number: answers[number].body for number in numbers if answers[number].source in sources}
-    return {number: body for number, body in bodies.items() if is_utf8(body)}
+    bodies = {index: answers[index].body for index in indices if answers[index].source in sources}
+    return {index: body for index, body in bodies.items() if is_utf8(body)}
 
 
 def _read_bodies(
-    answers: Sequence[Answer], numbers: list[int], failures: dict[int, DecodeError], cut: CutBodies | None
-) -> list[Job]:
+    answers: Sequence[Answer], indices: list[int], failures: dict[int, DecodeError], cut: CutBodies | None
+) -> list[DecodingTask]:
     """The choices of the answers that can be read."""
-    jobs: list[Job] = []
-    for number in numbers:
-        answer = answers[number]
+    tasks: list[DecodingTask] = []
+    for index in indices:
+        answer = answers[index]
         request = answer.request
         try:
-            values = cut.values(number) if cut is not None else {}
-            reply = choices.read_cut(cut.body(number), values) if cut is not None and values else None
-            if reply is None:
-                values = {}
-                reply = read_body(answer)
+            reply, placeholders = _read_body(answer, index, cut)
         except DecodeError as error:
-            failures[number] = error
+            failures[index] = error
             continue
         except RecursionError:
-            failures[number] = DecodeError("the answer is nested too deeply")
+            failures[index] = DecodeError("the answer is nested too deeply")
             continue
         for choice in reply.choices:
             key = completion_id(request.prompt_index, request.sample_index, choice.index)
-            jobs.append(Job(number, answer, reply, choice, key))
-            if cut is not None and values and isinstance(choice.logprobs, bytes):
-                cut.found.belongs(values[choice.logprobs], key)
-    return jobs
+            tasks.append(DecodingTask(index, answer, reply, choice, key))
+            if cut is not None and placeholders and isinstance(choice.logprobs, bytes):
+                cut.regular.assign(placeholders[choice.logprobs], key)
+    return tasks
 
 
-def _try(step: Any, job: Job, pieces: Pieces, wires: dict[int, str], failures: dict[int, DecodeError]) -> None:
-    """Take one step with one choice; if it fails, its whole answer has failed."""
-    if job.number in failures:
+def _read_body(answer: Answer, index: int, cut: CutBodies | None) -> tuple[Reply, dict[bytes, int]]:
+    """The reply, and the placeholders that its choices have in place of their logprobs."""
+    placeholders = {} if cut is None else cut.placeholders(index)
+    if cut is not None and placeholders:
+        reply = choices.read_with_placeholders(cut.body(index), placeholders)
+        if reply is not None:
+            return reply, placeholders
+    return read_body(answer), {}
+
+
+def _attempt(
+    failures: dict[int, DecodeError],
+    step: Callable[Concatenate[DecodingTask, _P], None],
+    task: DecodingTask,
+    *args: _P.args,
+    **kwargs: _P.kwargs,
+) -> None:
+    """Take one step with a choice, unless its answer has failed; a step that fails fails the whole answer."""
+    if task.answer_index in failures:
         return
     try:
-        step(job, pieces, wires)
+        step(task, *args, **kwargs)
     except DecodeError as error:
-        failures[job.number] = error
+        failures[task.answer_index] = error
     except RecursionError:
-        failures[job.number] = DecodeError(f"{job.choice.path}: nested too deeply")
+        failures[task.answer_index] = DecodeError(f"{task.choice.path}: nested too deeply")

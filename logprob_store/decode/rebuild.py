@@ -1,6 +1,6 @@
-"""The way back: from the tables alone to each choice's `logprobs` as it was on the wire.
+"""Each choice's `logprobs` as it was on the wire, rebuilt from the tables alone.
 
-It is what makes "lossless" a claim that can be tested. Exact, and slow: for checks and exports, not for analysis.
+With it a test can check that nothing is lost. Exact and slow: for checks and exports, not for analysis.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from logprob_store.decode.formats.registry import restore, shape_named
+from logprob_store.decode.formats.registry import rebuild, restore
 from logprob_store.decode.token_rows import Token, wire_number
 from logprob_store.decode.wire import apply_patch
 
@@ -26,14 +26,16 @@ _COLUMNS = ("token", "bytes", "token_id", "logprob", "logprob_flag", "logprob_wi
 def rebuild_logprobs(
     completions: pl.DataFrame | pa.Table, tokens: pl.DataFrame | pa.Table, alternatives: pl.DataFrame | pa.Table
 ) -> dict[int, Any]:
-    """completion_id to the logprobs part of that choice, as `json.loads` gives it from the wire.
+    """By completion_id, the logprobs part of that choice as `json.loads` gives it from the wire.
 
-    What that part is, each format's module says; mostly it is the value of the choice's `logprobs`. Where vLLM sent
-    `prompt_logprobs` too, it is `{"logprobs": ..., "prompt_logprobs": ...}`. For a stream, it is that of the body which
-    `merge_stream` makes.
+    Each format's module says what that part is; for most it is the value of the choice's `logprobs`. Where vLLM sent
+    `prompt_logprobs` too, it is `{"logprobs": ..., "prompt_logprobs": ...}`. For a stream, it is the part of the body
+    that `merge_stream` makes. None stands for null and for an absent key; the `wire` column tells them apart.
 
-    None stands for null and for an absent key alike; the `wire` column still tells them apart. Rows may come in any
-    order, and rows of completions that are not in `completions` are passed over. All rows must be of one run.
+    Args:
+        completions: the completions to rebuild; rows of others are ignored.
+        tokens: their tokens, in any order.
+        alternatives: their alternatives, in any order. All rows must be of one run.
     """
     rows = _frame(completions).select("completion_id", "wire").rows()
     asked = {completion_id for completion_id, _ in rows}
@@ -51,24 +53,22 @@ def rebuild_logprobs(
 
 def _rebuild(wire: str, tokens: Mapping[str, list[Token]]) -> Any:
     template = json.loads(wire)
-    beside = template.get("prompt_logprobs")
-    if beside is None:
+    prompt_template = template.get("prompt_logprobs")
+    if prompt_template is None:
         return _rebuild_one(template, tokens)
-    echoed = beside["shape"] == "other" or "echo" in beside
-    others = tokens if echoed else {**tokens, "prompt": []}
-    return {"logprobs": _rebuild_one(template, others), "prompt_logprobs": _rebuild_one(beside, tokens)}
+    echoed = prompt_template["shape"] == "other" or "echo" in prompt_template
+    own = tokens if echoed else {**tokens, "prompt": []}  # the prompt's rows are those of `logprobs` only if echoed
+    return {"logprobs": _rebuild_one(template, own), "prompt_logprobs": _rebuild_one(prompt_template, tokens)}
 
 
 def _rebuild_one(template: Mapping[str, Any], tokens: Mapping[str, list[Token]]) -> Any:
-    shape = shape_named(template["shape"])
-    rebuilt = None if shape is None else shape.rebuild(template, tokens)
-    value = apply_patch(rebuilt, template.get("patch", []))
+    value = apply_patch(rebuild(template, tokens), template.get("patch", []))
     return restore(template["layout"], value) if "layout" in template else value
 
 
 def _token(values: list[Any]) -> Token:
-    text, spelled, token_id, logprob, flag, wire = values
-    return Token(text, spelled, token_id, wire_number(logprob, flag, wire))
+    text, token_bytes, token_id, logprob, flag, wire = values
+    return Token(text, token_bytes, token_id, wire_number(logprob, flag, wire))
 
 
 def _rows(table: pl.DataFrame | pa.Table, order: tuple[str, ...]) -> list[tuple[Any, ...]]:

@@ -1,15 +1,14 @@
-"""Rows made in different ways, put together in the order of the contract without sorting a row.
+"""The rows decoded so far, from several sources, and their assembly in the row order of `schema` without sorting rows.
 
-A piece is a pair of tables; a `Segment` says which rows of a piece are one section of one completion. Leaves out how
-rows are made (`rows`, `flat`).
+A source is a pair of tables, tokens and alternatives. A `Segment` says which rows of a source are one section of one
+completion; only segments are sorted. Rows are made in `token_rows` and `bulk.scanned_rows`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -22,79 +21,95 @@ from logprob_store.decode.token_rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Tokens
+    from logprob_store.decode.token_rows import Token
 
-_MANY_CHUNKS: Final = 64
+_MAX_CHUNKS: Final = 64
+"""A table of more chunks than this is copied into one: each chunk costs every later operation some time."""
 
 
 class Segment(NamedTuple):
-    """Rows `tokens` and `alternatives` (start and stop) of a piece; sorts in the order of the tables' rows."""
+    """The rows of one section of one completion in one source. Sorts like the rows of the tables.
+
+    Args:
+        completion_id: the completion.
+        section: the section's index in SECTIONS.
+        source: the number of the source; 0 is the row builder.
+        tokens: start and stop of its rows in the source's table of tokens.
+        alternatives: start and stop of its rows in the source's table of alternatives.
+    """
 
     completion_id: int
     section: int
-    piece: int
+    source: int
     tokens: tuple[int, int]
     alternatives: tuple[int, int]
 
 
-@dataclass(slots=True)
-class Pieces:
-    """All rows decoded so far. Piece 0 is what was read token by token."""
+class DecodedRows:
+    """Rows of tokens and alternatives, from a row builder and from whole tables."""
 
-    slow: RowBuilder = field(default_factory=RowBuilder)
-    segments: list[Segment] = field(default_factory=list)
-    _tables: list[tuple[Any, Any]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._builder = RowBuilder()
+        self._tables: list[tuple[pa.Table, pa.Table]] = []
+        self._segments: list[Segment] = []
 
-    def add_tokens(self, completion_id: int, tokens: Tokens) -> None:
-        """Append the rows of one completion."""
+    def add_tokens(self, completion_id: int, tokens: Mapping[str, Sequence[Token | None]]) -> None:
+        """Append the tokens of one completion by section; a None has a position and no row."""
         for section, listed in tokens_by_section(tokens):
-            before = self.slow.counts
-            self.slow.add(completion_id, section, listed)
-            spans = zip(before, self.slow.counts, strict=True)
-            self.segments.append(Segment(completion_id, SECTIONS.index(section), 0, *spans))
+            before = self._builder.counts
+            self._builder.add(completion_id, section, listed)
+            spans = zip(before, self._builder.counts, strict=True)
+            self._segments.append(Segment(completion_id, SECTIONS.index(section), 0, *spans))
 
-    def add_tables(self, tokens: Any, alternatives: Any) -> int:
-        """Append tables and give the number of the piece they are."""
-        self._tables.append((tokens, ALTERNATIVES_SCHEMA.empty_table() if alternatives is None else alternatives))
+    def add_tables(self, tokens: pa.Table, alternatives: pa.Table) -> int:
+        """Append two tables; returns the number of the source that they are."""
+        self._tables.append((tokens, alternatives))
         return len(self._tables)
 
-    def holds(self, completion_id: int, section: str) -> bool:
-        """Whether rows of this section are among those that were added last, which are this completion's."""
+    def add_segments(self, segments: Iterable[Segment]) -> None:
+        """Append segments of a source; rows that no segment names are left out."""
+        self._segments.extend(segments)
+
+    def just_added(self, completion_id: int, section: str) -> bool:
+        """Whether the last segments added, if they are of this completion, include the section."""
         code = SECTIONS.index(section)
-        own = takewhile(lambda one: one.completion_id == completion_id, reversed(self.segments))
-        return any(one.section == code for one in own)
+        last = takewhile(lambda segment: segment.completion_id == completion_id, reversed(self._segments))
+        return any(segment.section == code for segment in last)
 
     def token_counts(self) -> Counter[int]:
-        """Tokens of each completion, an echoed prompt's included."""
+        """Tokens of each completion, those of an echoed prompt included."""
         counts: Counter[int] = Counter()
-        for segment in self.segments:
+        for segment in self._segments:
             counts[segment.completion_id] += segment.tokens[1] - segment.tokens[0]
         return counts
 
-    def tables(self, keep: Callable[[int], bool]) -> tuple[Any, Any]:
-        """The tables of tokens and alternatives of the completions to keep, sorted."""
-        pieces = [self.slow.tables(), *self._tables]
-        segments = sorted(segment for segment in self.segments if keep(segment.completion_id))
-        tokens = [(segment.piece, *segment.tokens) for segment in segments]
-        alternatives = [(segment.piece, *segment.alternatives) for segment in segments]
+    def tables(self, keep: Callable[[int], bool]) -> tuple[pa.Table, pa.Table]:
+        """The tables of tokens and alternatives, in row order, of the completions to keep."""
+        sources = [self._builder.tables(), *self._tables]
+        segments = sorted(segment for segment in self._segments if keep(segment.completion_id))
+        tokens = [(segment.source, *segment.tokens) for segment in segments]
+        alternatives = [(segment.source, *segment.alternatives) for segment in segments]
         return (
-            _gather([piece[0] for piece in pieces], tokens, TOKENS_SCHEMA),
-            _gather([piece[1] for piece in pieces], alternatives, ALTERNATIVES_SCHEMA),
+            _concatenate([source[0] for source in sources], tokens, TOKENS_SCHEMA),
+            _concatenate([source[1] for source in sources], alternatives, ALTERNATIVES_SCHEMA),
         )
 
 
-def _gather(tables: list[Any], spans: list[tuple[int, int, int]], schema: Any) -> Any:
-    """The spans one behind the other; neighbours in one table are one slice, so that regular answers cost nothing."""
+def _concatenate(tables: list[pa.Table], spans: list[tuple[int, int, int]], schema: pa.Schema) -> pa.Table:
+    """The rows of all spans (table, start, stop), in their order.
+
+    Neighbouring spans of a table become one slice, so that nothing is copied where all answers are regular.
+    """
     joined: list[tuple[int, int, int]] = []
-    for piece, start, stop in spans:
+    for table, start, stop in spans:
         if start == stop:
             continue
-        if joined and joined[-1][0] == piece and joined[-1][2] == start:
-            joined[-1] = (piece, joined[-1][1], stop)
+        if joined and joined[-1][0] == table and joined[-1][2] == start:
+            joined[-1] = (table, joined[-1][1], stop)
         else:
-            joined.append((piece, start, stop))
-    slices = [tables[piece].slice(start, stop - start) for piece, start, stop in joined]
-    table = pa.concat_tables(slices) if slices else schema.empty_table()
-    return table.combine_chunks() if len(slices) > _MANY_CHUNKS else table
+            joined.append((table, start, stop))
+    slices = [tables[table].slice(start, stop - start) for table, start, stop in joined]
+    whole = pa.concat_tables(slices) if slices else schema.empty_table()
+    return whole.combine_chunks() if len(slices) > _MAX_CHUNKS else whole

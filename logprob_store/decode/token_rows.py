@@ -1,7 +1,6 @@
-"""One token at a time: `Token`, the rule that reads a log-probability, and the builder of Arrow rows.
+"""Rows of tokens and alternatives: the `Token`, its columns, and the builder of the two Arrow tables.
 
-Every wire format may be read this way; it is exact and slow. Leaves out the bulk way for regular chat answers
-(`flat`), which must give the same tables, and how a format spells its tokens (`chat`, `completions`).
+The way for values that are read token by token, exact and slow. `bulk.scanned_rows` makes the same rows from columns.
 """
 
 from __future__ import annotations
@@ -19,32 +18,36 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SECTIONS: Final[tuple[str, ...]] = tuple(Section.categories)
-"""In the order in which a completion's rows are sorted."""
+"""The sections in the order of a completion's rows. A section's code is its index here."""
 
 FLAGS: Final[tuple[str, ...]] = tuple(LogprobFlag.categories)
 _ENUMS: Final = {"section": SECTIONS, "logprob_flag": FLAGS}
 TOKENS_SCHEMA: Final = arrow_schema(TOKENS)
 ALTERNATIVES_SCHEMA: Final = arrow_schema(ALTERNATIVES)
-MOST_ALTERNATIVES: Final = 2**15 - 1
-"""What an Int16 rank can count."""
+MAX_ALTERNATIVES: Final = 2**15 - 1
+"""The highest rank that an Int16 holds."""
 
 NO_ID: Final = object()
-"""The wire names no id, not even null."""
+"""Stands for the id of a token for which the wire has no key of an id."""
 
-ID_MARK: Final = "token_id:"
-"""What vLLM puts before an id that stands in place of a token's text (`return_tokens_as_token_ids`)."""
+ID_PREFIX: Final = "token_id:"
+"""With `return_tokens_as_token_ids`, vLLM sends this and the id in place of a token's text."""
 
 _INT32: Final = 2**31
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_ID_TEXT: Final = re.compile(ID_MARK + "([0-9]{1,10})")
+_ID_TEXT: Final = re.compile(ID_PREFIX + "([0-9]{1,10})")
 _INTEGERS: Final = frozenset((int,))
 
 
 class Token(NamedTuple):
-    """A token or an alternative, holding what its row can hold and nothing else.
+    """A token or an alternative, with the values that its row can hold.
 
-    `logprob` is the wire's number (-9999.0, inf and NaN included), None where there was none. `text` is None where the
-    wire named the token by its id alone: "" would claim that it spells nothing.
+    Args:
+        text: None where the wire names the token by its id alone; "" would say that the token is empty.
+        bytes: the token's bytes, None where the wire has none.
+        token_id: None where the wire has none, or one that is no Int32.
+        logprob: the wire's number in nats, -9999.0, inf and NaN included; None where there is none.
+        alternatives: by rank.
     """
 
     text: str | None
@@ -55,7 +58,7 @@ class Token(NamedTuple):
 
 
 def clean_text(text: str) -> str:
-    r"""Replace what UTF-8 cannot hold, so that it can stand in a table.
+    r"""Replace lone surrogates, which UTF-8 cannot encode, by U+FFFD.
 
     >>> clean_text("a\ud83d") == "a\ufffd"
     True
@@ -72,37 +75,42 @@ def make_token(
     path: str,
     *,
     logprob: Any = None,
-    spelled: Any = None,
+    byte_values: Any = None,
     token_id: Any = NO_ID,
     alternatives: Sequence[Token] = (),
     nullable: bool = False,
 ) -> Token:
-    r"""A token from wire values; what a row cannot hold becomes None, and the patch will keep it.
+    r"""A token from wire values. A value that a row cannot hold becomes None; the patch keeps it.
 
-    Where the wire names no id (`NO_ID`), one that stands in the text is taken.
+    Args:
+        text: the text.
+        path: the JSON path of the text, for messages.
+        logprob: the log-probability in nats.
+        byte_values: the list of the token's bytes.
+        token_id: the id; for NO_ID it is taken from a text such as "token_id:123".
+        alternatives: by rank.
+        nullable: whether the text may be None.
 
     Raises:
-        DecodeError: the text is no string (nor None, if `nullable`), or there are more alternatives than ranks.
+        DecodeError: the text is no string, or there are more alternatives than ranks.
 
-    >>> make_token("é", "content[0].token", logprob=-1, spelled=[195, 169], token_id=7)
+    >>> make_token("é", "content[0].token", logprob=-1, byte_values=[195, 169], token_id=7)
     Token(text='é', bytes=b'\xc3\xa9', token_id=7, logprob=-1.0, alternatives=())
     """
     if not isinstance(text, str) and not (nullable and text is None):
         raise DecodeError(f"{path}: expected a string, got {type(text).__name__}")
-    if len(alternatives) > MOST_ALTERNATIVES:
-        raise DecodeError(
-            f"{path}: {len(alternatives)} alternatives, more than the {MOST_ALTERNATIVES} ranks there are"
-        )
+    if len(alternatives) > MAX_ALTERNATIVES:
+        raise DecodeError(f"{path}: {len(alternatives)} alternatives, more than the {MAX_ALTERNATIVES} ranks there are")
     if token_id is NO_ID and text is not None:
         token_id = id_in_text(text)
     if type(token_id) is not int or not -_INT32 <= token_id < _INT32:
         token_id = None
     clean = None if text is None else clean_text(text)
-    return Token(clean, _as_bytes(spelled), token_id, _as_float(logprob), alternatives)
+    return Token(clean, _as_bytes(byte_values), token_id, _as_float(logprob), alternatives)
 
 
 def id_in_text(text: str) -> int | None:
-    """The id in place of a token's text, if there is one.
+    """The id in a text such as "token_id:123", None for any other text.
 
     >>> id_in_text("token_id:123"), id_in_text("token_id:")
     (123, None)
@@ -112,13 +120,13 @@ def id_in_text(text: str) -> int | None:
     return number if number is not None and number < _INT32 else None
 
 
-def _as_bytes(spelled: Any) -> bytes | None:
-    if type(spelled) is not list:
+def _as_bytes(values: Any) -> bytes | None:
+    if type(values) is not list:
         return None
-    if not _INTEGERS.issuperset(map(type, spelled)):
+    if not _INTEGERS.issuperset(map(type, values)):
         return None
     try:
-        return bytes(spelled)
+        return bytes(values)
     except (ValueError, OverflowError):
         return None
 
@@ -134,10 +142,12 @@ def _as_float(number: Any) -> float | None:
         return None
 
 
-def classify(number: float | None) -> tuple[float | None, str | None, float | None]:
+def split_logprob(number: float | None) -> tuple[float | None, str | None, float | None]:
     """The columns `logprob`, `logprob_flag` and `logprob_wire` of a wire value.
 
-    >>> classify(-0.5), classify(-9999.0), classify(float("-inf"))
+    `bulk.scanned_rows.logprob_columns` applies the same rule to many.
+
+    >>> split_logprob(-0.5), split_logprob(-9999.0), split_logprob(float("-inf"))
     ((-0.5, None, None), (None, 'sentinel', -9999.0), (None, 'neg_inf', None))
     """
     if number is None:
@@ -154,14 +164,14 @@ def classify(number: float | None) -> tuple[float | None, str | None, float | No
 
 
 def wire_number(logprob: float | None, flag: str | None, wire: float | None) -> float | None:
-    """The wire value of the three columns: the inverse of `classify`."""
+    """The wire value of the three columns: the inverse of `split_logprob`."""
     if flag is None:
         return logprob
     return -math.inf if flag == "neg_inf" else wire
 
 
 class RowBuilder:
-    """Collects tokens and turns them into the two tables."""
+    """Collects tokens and makes the tables of tokens and alternatives from them."""
 
     def __init__(self) -> None:
         self._tokens: list[tuple[Any, ...]] = []
@@ -173,7 +183,7 @@ class RowBuilder:
         return len(self._tokens), len(self._alternatives)
 
     def add(self, completion_id: int, section: str, tokens: Sequence[Token | None]) -> None:
-        """Append a section of a completion, in the order of `SECTIONS`; a None has a position and no row."""
+        """Append a section of a completion; a None has a position and no row."""
         code = SECTIONS.index(section)
         for position, token in enumerate(tokens):
             if token is None:
@@ -188,18 +198,18 @@ class RowBuilder:
 
 
 def _columns(token: Token) -> tuple[Any, ...]:
-    logprob, flag, wire = classify(token.logprob)
+    logprob, flag, wire = split_logprob(token.logprob)
     code = None if flag is None else FLAGS.index(flag)
     return token.text, token.bytes, token.token_id, logprob, code, wire
 
 
 def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    arrays = [_column(values, column) for values, column in zip(columns, schema, strict=True)]
+    arrays = [_array(values, field) for values, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _column(values: Sequence[Any], field: pa.Field) -> pa.Array:
+def _array(values: Sequence[Any], field: pa.Field) -> pa.Array:
     names = _ENUMS.get(field.name)
     if names is None:
         return pa.array(values, field.type)
@@ -207,11 +217,11 @@ def _column(values: Sequence[Any], field: pa.Field) -> pa.Array:
 
 
 def enum_array(codes: pa.Array, names: Sequence[str]) -> pa.Array:
-    """A dictionary array that polars reads as an Enum."""
+    """A dictionary array that polars reads as an Enum; `codes` are indices of `names`, or null."""
     dictionary = pa.array(names, pa.large_string())
     return pa.DictionaryArray.from_arrays(codes, dictionary, ordered=True)
 
 
 def tokens_by_section(tokens: Mapping[str, Sequence[Token | None]]) -> list[tuple[str, Sequence[Token | None]]]:
-    """The sections that hold tokens, in the order of rows."""
+    """The sections that have tokens, in the order of rows."""
     return [(section, tokens[section]) for section in SECTIONS if tokens.get(section)]

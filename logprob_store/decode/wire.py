@@ -1,9 +1,9 @@
-r"""The `wire` column: what the rows cannot say about a `logprobs` value, so that it can be rebuilt exactly.
+r"""The `wire` column: what the rows do not say about a `logprobs` value, so that it can be rebuilt exactly.
 
-It is a JSON object: `shape` names the format, further keys are that format's template (which keys are present), and
-`patch` lists what template and rows get wrong. `layout` is what a body's reader adds for a value that it put into the
-chat shape, and `prompt_logprobs` another such object for vLLM's second value. For regular answers there is no patch and
-the column is one constant. Leaves out what a template means; each shape's module owns that.
+It is a JSON object. `shape` names the shape; the other keys are that shape's template (such as which keys a token has),
+and each shape's module says what they mean. `patch` lists what template and rows get wrong. `layout` is there where the
+reader of the body put the value into the chat shape, and `prompt_logprobs` is another such object for vLLM's second
+value. Regular answers need no patch: the column then holds the same text for all of them.
 
 A patch is a list of `[path, value]` (put this there) and `[path]` (remove what is there). The path `[]` is the whole.
 
@@ -24,44 +24,48 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MOST_DEPTH: Final = 64
-"""Deeper values in a patch are refused: a reader's recursion must never depend on what a server sent."""
+MAX_DEPTH: Final = 64
+"""Levels of lists and objects that a patch may have: how deep a reader recurses must not depend on the server."""
 
 _PLAIN: Final = frozenset((int, str))
 _NUMBERS: Final = (int, float)
 
 
 def as_text(template: Mapping[str, Any]) -> str:
-    """The template as it stands in the column: compact, ASCII (lone surrogates survive as escapes)."""
+    """A template as compact ASCII JSON, in which lone surrogates survive as escapes."""
     return json.dumps(template, separators=(",", ":"))
 
 
-def join(text: str, key: str, part: str) -> str:
-    """The column's text with another JSON text under a key of its own.
+def with_key(text: str, key: str, part: str) -> str:
+    """The column's text with another JSON text under a new key.
 
-    >>> join('{"shape":"chat"}', "layout", '{"format":"x"}')
+    >>> with_key('{"shape":"chat"}', "layout", '{"format":"x"}')
     '{"shape":"chat","layout":{"format":"x"}}'
     """
     return f'{text[:-1]},"{key}":{part}}}'
 
 
-def seal(template: dict[str, Any], rebuilt: Any, original: Any, *, ordered: bool = False) -> str:
-    """The column's text for a value: the template, and a patch if rows and template do not say it all."""
+def with_patch(template: dict[str, Any], rebuilt: Any, original: Any, *, ordered: bool = False) -> str:
+    """The column's text for a value: the template, and a patch where `rebuilt` is not the original.
+
+    Raises:
+        DecodeError: the patch is nested deeper than MAX_DEPTH.
+    """
     patch = differences(original, rebuilt, ordered=ordered)
     if not patch:
         return as_text(template)
-    if too_deep(patch, MOST_DEPTH):
-        raise DecodeError(f"logprobs are nested deeper than {MOST_DEPTH} levels")
+    if too_deep(patch, MAX_DEPTH):
+        raise DecodeError(f"logprobs are nested deeper than {MAX_DEPTH} levels")
     return as_text({**template, "patch": patch})
 
 
 def differences(original: Any, rebuilt: Any, *, ordered: bool = False) -> list[list[Any]]:
-    """The patch that makes `rebuilt` the original, floats compared by their bits, 0 and 0.0 alike.
+    """The patch that turns `rebuilt` into the original. Floats are compared by their bits; 0 equals 0.0.
 
     Args:
         original: the wire's value.
-        rebuilt: what the rows and the template say.
-        ordered: whether the order of keys in dicts inside lists matters (where it carries the rank).
+        rebuilt: the value made from rows and template.
+        ordered: whether the order of keys matters in dicts inside lists (in some shapes it is the rank).
     """
     patch: list[list[Any]] = []
     _compare(original, rebuilt, [], patch, ordered=ordered)
@@ -75,7 +79,7 @@ def _compare(original: Any, rebuilt: Any, path: list[str | int], patch: list[lis
             return
     elif isinstance(original, list) and isinstance(rebuilt, list):
         if original == rebuilt and _PLAIN.issuperset(map(type, original)):
-            return  # most lists are bytes: no need to look at each
+            return  # most lists are bytes: do not look at each item
         if len(original) == len(rebuilt):
             path.append(0)
             for index, (one, other) in enumerate(zip(original, rebuilt, strict=True)):
@@ -111,7 +115,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def apply_patch(value: Any, patch: list[list[Any]]) -> Any:
-    """The value with the patch put in, changed in place where it can be."""
+    """The value with the patch applied. Changes the value in place, unless the patch replaces the whole."""
     for path, *put in patch:
         if not path:
             value = put[0]
@@ -127,7 +131,7 @@ def apply_patch(value: Any, patch: list[list[Any]]) -> Any:
 
 
 def too_deep(value: Any, levels: int) -> bool:
-    """Whether a JSON value has more than so many levels of lists and objects.
+    """Whether a JSON value has more levels of lists and objects than `levels`.
 
     >>> too_deep([[1]], 2), too_deep([[1]], 1)
     (False, True)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from logprob_store.decode.formats.registry import PROMPT_KEYS
 from logprob_store.errors import PromptError
 from logprob_store.request import PATHS, provider_of, request_key
 
@@ -22,9 +23,7 @@ _ENDPOINT_BY_PROMPT_FIELD: Final = {
     "messages": "chat",
     "input": "responses",
     "prompt": "completions",
-    "contents": "gemini",
-    "inputs": "tgi",
-    "text": "sglang",
+    **PROMPT_KEYS,
 }
 """The field of a body that holds the prompt, and the endpoint that has it; a body without any is no usable request."""
 

@@ -12,7 +12,7 @@ import msgspec
 
 from logprob_store.decode.formats.body import loads, raw_object
 from logprob_store.decode.formats.choices import CHUNK, is_chunk
-from logprob_store.decode.formats.registry import BODIES
+from logprob_store.decode.formats.registry import BODIES, STREAM_END_KEYS
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
 
@@ -23,7 +23,6 @@ _LONGEST_TEXT_BYTES: Final = 1000
 _NO_CHOICES: Final = msgspec.Raw(b"[]")
 _FALSE: Final = msgspec.Raw(b"false")
 _TRUE: Final = msgspec.Raw(b"true")
-_END_KEYS: Final = ("done", "stop")
 _ENDPOINTS: Final = {"chat.completion": "chat", CHUNK: "chat", "response": "responses"}
 
 
@@ -82,7 +81,7 @@ def is_piece_of_stream(raw: RawObject) -> bool:
     last with `"done": false` or `"stop": false`.
     """
     is_named = is_chunk(raw) or (text_value(raw, "type") or "").startswith("response.")
-    return is_named or raw.get("choices") == _NO_CHOICES or any(raw.get(key) == _FALSE for key in _END_KEYS)
+    return is_named or raw.get("choices") == _NO_CHOICES or any(raw.get(key) == _FALSE for key in STREAM_END_KEYS)
 
 
 def begins_stream(raw: RawObject) -> bool:
@@ -92,7 +91,7 @@ def begins_stream(raw: RawObject) -> bool:
 
 def ends_stream(raw: RawObject, first: RawObject) -> bool:
     """Whether an object is marked as the last of the stream that starts with `first`; chunks have no such mark."""
-    return any(first.get(key) == _FALSE and raw.get(key) == _TRUE for key in _END_KEYS)
+    return any(first.get(key) == _FALSE and raw.get(key) == _TRUE for key in STREAM_END_KEYS)
 
 
 def response_id_of_events(content: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""Makers of answers and ways to look at what was decoded, for the tests of this folder."""
+"""Functions and fixtures of this folder: they make answers, decode them and show the tables."""
 
 from __future__ import annotations
 

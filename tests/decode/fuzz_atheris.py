@@ -20,7 +20,7 @@ import atheris
 
 with atheris.instrument_imports(include=["logprob_store.decode"], enable_loader_override=False):
     import logprob_store.decode
-    from logprob_store.decode import decoder as decoding
+    from logprob_store.decode.decoder import SCANNER_MIN_BYTES
 
 
 def _neighbour(name: str) -> Any:
@@ -35,13 +35,12 @@ def _neighbour(name: str) -> Any:
 
 seeds, shared = _neighbour("seeds"), _neighbour("conftest")
 NAMES = sorted(seeds.contents())
-WORTH_IT = (0, 1 << 20)
 
 
 def test_one_input(data: bytes) -> None:
     """Decode one body, made or damaged as the bytes say."""
     made = atheris.FuzzedDataProvider(data)
-    decoding.WORTH_IT = WORTH_IT[made.ConsumeIntInRange(0, 1)]  # type: ignore[misc]
+    scanner_min_bytes = (0, SCANNER_MIN_BYTES)[made.ConsumeIntInRange(0, 1)]
     asked = made.ConsumeBool()
     name = NAMES[made.ConsumeIntInRange(0, len(NAMES) - 1)]
     how = made.ConsumeIntInRange(0, 3)
@@ -63,7 +62,7 @@ def test_one_input(data: bytes) -> None:
         content = json.dumps(body).encode()
         if how == 3:
             content = seeds.damage_bytes(content, pick)
-    seeds.check(content, shared.make_answer, asked=asked)
+    seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A small valid body of each wire format, ways to damage one, and what must hold whatever comes of it.
+"""A small valid body of each wire format, functions that damage one, and a check of what is decoded from it.
 
 For `test_fuzz.py` and `fuzz_atheris.py`, which differ in who makes the choices.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+
+from logprob_store.decode.decoder import SCANNER_MIN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +126,7 @@ def contents() -> dict[str, bytes]:
 
 
 def damage_structure(value: Any, pick: Callable[[int], int]) -> Any:
-    """The value with one place in it replaced, removed, doubled, wrapped, or swapped for another part of it."""
+    """A copy in which one value is replaced, removed, doubled, wrapped, or replaced by another part of the body."""
     value = json.loads(json.dumps(value))
     places = list(_places(value))
     if not places:
@@ -170,14 +172,16 @@ def damage_bytes(content: bytes, pick: Callable[[int], int]) -> bytes:
     return changes[pick(len(changes))]
 
 
-def check(content: bytes, make_answer: Callable[..., Any], *, asked: bool) -> None:
-    """Rows that can be turned back, or a failure that says what is wrong and where; its neighbours are unharmed."""
+def check(
+    content: bytes, make_answer: Callable[..., Any], *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_BYTES
+) -> None:
+    """Check that a body gives rows from which it can be rebuilt, or a failure, and that its neighbours keep theirs."""
     from logprob_store.decode.decoder import decode_answers
     from logprob_store.decode.rebuild import rebuild_logprobs
 
     good = json.dumps(BODIES["chat"]).encode()
     answers = [make_answer(body, prompt_index=n, logprobs=asked) for n, body in enumerate((good, content, good))]
-    decoded = decode_answers(answers)
+    decoded = decode_answers(answers, scanner_min_bytes=scanner_min_bytes)
     rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
 
     assert rebuilt[0] == rebuilt[2 * 10**8] == CHAT
@@ -196,7 +200,7 @@ def check(content: bytes, make_answer: Callable[..., Any], *, asked: bool) -> No
 
 
 def _compare(content: bytes, own: dict[int, Any]) -> None:
-    """What comes back against what Python's JSON says, where that is easy to say: bodies of choices."""
+    """Compare what is rebuilt with what Python's JSON reads, for bodies with `choices`."""
     try:
         body = json.loads(content)
     except ValueError:
@@ -218,7 +222,7 @@ def _compare(content: bytes, own: dict[int, Any]) -> None:
 
 
 def repr_of(value: Any) -> str:
-    """JSON with sorted keys, where 0 and 0.0 are one, and so is any integer that a float holds exactly."""
+    """JSON with sorted keys, in which an integer is written as a float if a float holds it exactly."""
     return json.dumps(_floats(value), sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""Bodies that hypothesis makes up, odd ones and regular ones, and what of them has to come back."""
+"""Strategies for regular and odd bodies, and the logprobs part that has to be rebuilt from each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ extras = st.dictionaries(
 
 
 def maybe(odd: bool, ordinary: st.SearchStrategy[Any], other: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:  # noqa: FBT001
-    """The ordinary values, and the odd ones too where these are wanted."""
+    """The ordinary values; if `odd`, the others too."""
     return ordinary | other if odd else ordinary
 
 
@@ -137,13 +137,13 @@ def spellings(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> bytes:
 
 
 def asciied(text: str) -> bytes:
-    """The text as UTF-8; half characters as escapes."""
+    """The text as UTF-8; lone surrogates as escapes."""
     return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text).encode()
 
 
 @st.composite
 def prompt_values(draw: st.DrawFn) -> Any:
-    """A `prompt_logprobs` value of vLLM, with ranks that follow and ranks that do not."""
+    """A `prompt_logprobs` value of vLLM; its ranks may follow from the log-probabilities or not."""
     one = st.fixed_dictionaries(
         {"logprob": numbers | odd_numbers, "rank": st.integers(1, 4) | odd_ids},
         optional={"decoded_token": st.none() | texts, "extra": texts},
@@ -184,7 +184,7 @@ def vllm_bodies(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def echoed_bodies(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
-    """A body whose legacy logprobs echo the prompt that it also has log-probabilities of, and the prompt's length."""
+    """A body with `prompt_logprobs` and legacy logprobs that echo the same prompt; and the prompt's length."""
     prompt = [None, *draw(st.lists(st.lists(st.floats(-9, 0), min_size=1, max_size=4).map(_ranked), max_size=3))]
     listed = [list(entry.values()) if entry else [] for entry in prompt]
     value = {
@@ -229,7 +229,7 @@ def responses_bodies(draw: st.DrawFn, *, odd: bool) -> bytes:
 
 @st.composite
 def recorded_streams(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
-    """A recorded stream, and the body that it says piece by piece."""
+    """A recorded stream, and the body that its pieces make."""
     values = draw(st.lists(st.none() | chat_values(odd=True) | legacy_values(), min_size=1, max_size=2))
     chunks: list[dict[str, Any]] = []
     choices = []
@@ -250,7 +250,7 @@ def recorded_streams(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
 
 
 def _cut(draw: st.DrawFn, value: dict[str, Any] | None) -> list[Any]:
-    """A value in two pieces: its lists cut in the middle, what is no list in the first."""
+    """A value in two pieces: its lists are cut in the middle, everything else is in the first piece."""
     if value is None:
         return [None]
     legacy = isinstance(value.get("tokens"), list)

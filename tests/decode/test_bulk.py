@@ -1,4 +1,4 @@
-"""Traps of the bulk way: values that a columnar parser would quietly change must go the exact way."""
+"""Values that the compiled scanner could change without notice must be read token by token."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import decoder as decoding
-from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.decoder import Decoder, decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from logprob_store.decode.decoder import Decoded
 
 ONE = '{"token":"a","logprob":-1.5,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-2.5,"bytes":[98]}]}'
 OTHER_BYTES = ',"bytes":[98]'
@@ -70,23 +71,19 @@ IRREGULAR = [
 ]
 
 
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The prompt indices of the answers that were read token by token."""
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
-    numbers: list[int] = []
-    real = decoding.read_exactly
-    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (numbers.append(job.number), real(job, *rest)))
-    return numbers
-
-
 def bodies_of(values: list[str]) -> list[bytes]:
     """Bodies that hold these values."""
     return [f'{{"choices":[{{"index":0,"logprobs":{value}}}]}}'.encode() for value in values]
 
 
+def scan(answer: Callable[..., Any], bodies: list[bytes]) -> Decoded:
+    """Decode bodies, however small, with the scanner."""
+    answers = [answer(body, prompt_index=n) for n, body in enumerate(bodies)]
+    return decode_answers(answers, scanner_min_bytes=0)
+
+
 def assert_rebuilt(decoded: Any, values: list[str]) -> None:
-    """What comes back is what Python's JSON reads from the wire, to the bit."""
+    """What is rebuilt equals what Python's JSON reads from the wire, to the bit."""
     assert decoded.failures == []
 
     rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
@@ -99,65 +96,62 @@ def assert_rebuilt(decoded: Any, values: list[str]) -> None:
         )
 
 
-def test_regular_values_go_the_fast_way(answer: Callable[..., Any], exact: list[int]) -> None:
+def test_regular_values_go_the_fast_way(answer: Callable[..., Any]) -> None:
     """Any order of keys, any white space, null bytes, escapes, sentinels: nothing is read token by token."""
-    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies_of(REGULAR))])
+    decoded = scan(answer, bodies_of(REGULAR))
 
-    assert exact == []
+    assert decoded.not_scanned == []
     assert_rebuilt(decoded, REGULAR)
 
 
-def test_reasoning_beside_content_goes_the_fast_way(answer: Callable[..., Any], exact: list[int]) -> None:
-    """DeepSeek sends both lists; a message with reasoning says so beforehand."""
+def test_reasoning_beside_content_goes_the_fast_way(answer: Callable[..., Any]) -> None:
+    """DeepSeek sends both lists."""
     value = f'{{"content":[{ONE}],"reasoning_content":[{ONE},{ONE}]}}'
     message = '{"content":"a","reasoning_content":"aa"}'
     body = f'{{"choices":[{{"message":{message},"logprobs":{value}}}]}}'.encode()
-    decoded = decode_answers([answer(body)])
+    decoded = scan(answer, [body])
 
-    assert exact == []
+    assert decoded.not_scanned == []
     assert decoded.tokens.column("section").to_pylist() == ["content", "reasoning", "reasoning"]
     assert_rebuilt(decoded, [value])
 
 
 @pytest.mark.parametrize("value", IRREGULAR)
-def test_irregular_values_go_the_exact_way(answer: Callable[..., Any], exact: list[int], value: str) -> None:
+def test_irregular_values_go_the_exact_way(answer: Callable[..., Any], value: str) -> None:
     """Extra, doubled and missing keys, and numbers that floats or columns cannot hold, among regular neighbours."""
     values = [REGULAR[0], value, REGULAR[0]]
-    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies_of(values))])
+    decoded = scan(answer, bodies_of(values))
 
-    assert exact == [1]
+    assert decoded.not_scanned == [1]
     assert_rebuilt(decoded, values)
 
 
-def test_more_alternatives_than_ranks_fail_alone(answer: Callable[..., Any], exact: list[int]) -> None:
-    """A rank is an Int16: 2**15 alternatives are refused by name, and the neighbours keep their rows."""
+def test_more_alternatives_than_ranks_fail_alone(answer: Callable[..., Any]) -> None:
+    """A rank is an Int16: 2**15 alternatives are refused, and the neighbours keep their rows."""
     bodies = []
     for count in (1, 2**15, 2**15 - 1):
         listed = ",".join(['{"token":"b","logprob":-2}'] * count)
         bodies += bodies_of([f'{{"content":[{{"token":"a","logprob":-1,"top_logprobs":[{listed}]}}]}}'])
-    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)])
+    decoded = scan(answer, bodies)
 
-    assert exact == [1]
+    assert decoded.not_scanned == [1]
     assert [index for index, _ in decoded.failures] == [1]
     assert decoded.tokens.column("completion_id").to_pylist() == [0, 2 * 10**8]
     assert decoded.alternatives.column("rank").to_pylist() == [1, *range(1, 2**15)]
 
 
-def test_lots_decoded_side_by_side_keep_their_rows(
-    answer: Callable[..., Any], exact: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Threads scan into memory that is used again: no lot sees what another has found."""
-    monkeypatch.setattr(decoding, "_PART_BYTES", 20_000)
+def test_lots_decoded_side_by_side_keep_their_rows(answer: Callable[..., Any]) -> None:
+    """Threads reuse the memory that they scan into: no batch sees the rows of another."""
     values = [f'{{"content":[{",".join([ONE.replace("-1.5", f"-{n}.25")] * (1 + n % 50))}]}}' for n in range(400)]
     answers = [answer(body, prompt_index=n) for n, body in enumerate(bodies_of(values))]
-    with decoding.Decoder(2) as decoder:
+    with Decoder(2, part_bytes=20_000, scanner_min_bytes=0) as decoder:
         for _ in range(5):
             decoded = decoder.decode(answers)
 
             assert decoded.tokens.column("logprob").to_pylist() == [
                 -n - 0.25 for n in range(400) for _ in range(1 + n % 50)
             ]
-    assert exact == []
+            assert decoded.not_scanned == []
 
 
 @pytest.mark.parametrize(
@@ -174,36 +168,32 @@ def test_lots_decoded_side_by_side_keep_their_rows(
         f'{{"choices":[{{"logprobs":{REGULAR[0]},"logprobs":{REGULAR[3]}}}]}}',
     ],
 )
-def test_only_the_logprobs_of_choices_are_cut_out(
-    answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, body: str
-) -> None:
-    """The key elsewhere, in a text, twice, or beside null: the tables are those of the exact way."""
+def test_only_the_logprobs_of_choices_are_cut_out(answer: Callable[..., Any], body: str) -> None:
+    """The key elsewhere, in a text, twice, or beside null: the tables are those of reading token by token."""
     answers = [answer(body.encode(), logprobs=False), answer(bodies_of(REGULAR[:1])[0], prompt_index=1)]
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
-    fast = decode_answers(answers)
-    monkeypatch.setattr(decoding, "WORTH_IT", 1 << 60)
-    exact = decode_answers(answers)
+    fast = decode_answers(answers, scanner_min_bytes=0)
+    exact = decode_answers(answers, scanner_min_bytes=1 << 60)
 
     for name in ("completions", "tokens", "alternatives"):
         assert getattr(fast, name).to_pylist() == getattr(exact, name).to_pylist()
     assert repr(fast.failures) == repr(exact.failures)
 
 
-def test_what_is_not_utf8_fails_alone(answer: Callable[..., Any], exact: list[int]) -> None:
-    """A parser that skips strings does not see it, and a table must not hold it."""
+def test_what_is_not_utf8_fails_alone(answer: Callable[..., Any]) -> None:
+    """The scanner does not check it, and a table must not hold it."""
     bodies = bodies_of(REGULAR[:3])
     bodies[1] = bodies[1].replace(b'"token":"a"', b'"token":"\xff"')
-    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)])
+    decoded = scan(answer, bodies)
 
     assert [(index, str(error)[:30]) for index, error in decoded.failures] == [(1, "the answer is not UTF-8 at byt")]
-    assert exact == []
+    assert decoded.not_scanned == []
     decoded.tokens.validate(full=True)
 
 
-def test_minus_zero_is_what_python_reads(answer: Callable[..., Any], exact: list[int]) -> None:
+def test_minus_zero_is_what_python_reads(answer: Callable[..., Any]) -> None:
     """`-0.0` keeps its sign; the integer `-0` has none."""
     values = [f'{{"content":[{{"token":"a","logprob":{zero}}}]}}' for zero in ("-0.0", "-0", "0.0", "0", "-0e0")]
-    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies_of(values))])
+    decoded = scan(answer, bodies_of(values))
 
     assert list(map(str, decoded.tokens.column("logprob").to_pylist())) == ["-0.0", "0.0", "0.0", "0.0", "-0.0"]
-    assert exact == [1]
+    assert decoded.not_scanned == [1]

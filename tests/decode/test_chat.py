@@ -133,7 +133,7 @@ def test_a_choice_becomes_a_row_with_sums(decode_one: Callable[..., Frames]) -> 
 def test_what_is_no_probability_is_null_and_flagged(
     decode_one: Callable[..., Frames], written: str, expected: tuple[Any, ...], filler: str
 ) -> None:
-    """A log-probability is a number in (-9999, 0]; everything else says why it is not one, long slices or short."""
+    """A log-probability is a number in (-9999, 0]; for any other value the flag says why it is none."""
     entry = f'{{"token":"{filler}","logprob":{written}}}'
     body = f'{{"choices":[{{"logprobs":{{"content":[{entry[:-1]},"top_logprobs":[{entry}]}}]}}}}]}}'
     _, tokens, alternatives = decode_one(body.encode())
@@ -146,7 +146,7 @@ def test_what_is_no_probability_is_null_and_flagged(
 
 
 def test_nan_is_missing_and_kept(decode_one: Callable[..., Frames]) -> None:
-    """NaN is no logprob, but what the wire said is not forgotten."""
+    """NaN is no log-probability, but `logprob_wire` keeps it."""
     _, tokens, _ = decode_one(b'{"choices":[{"logprobs":{"content":[{"token":"a","logprob":NaN}]}}]}')
 
     assert tokens["logprob"].to_list() == [None]
@@ -184,7 +184,7 @@ def test_sections_are_sorted_and_each_counts_from_zero(decode_one: Callable[...,
 
 
 def test_choices_are_rows_by_index_and_share_the_usage(decode_one: Callable[..., Frames]) -> None:
-    """The id is made of the choice's own index, not of its place in the body."""
+    """The id is made from the index of the choice, not from its place in the body."""
     choices = [
         {"index": n, "text": t, "logprobs": {"content": [{"token": t, "logprob": -n}]}} for n, t in ((7, "b"), (2, "a"))
     ]
@@ -213,7 +213,7 @@ def test_bytes_that_are_none_become_null(decode_one: Callable[..., Frames]) -> N
 
 
 def test_lone_surrogates_are_replaced_in_the_tables(decode_one: Callable[..., Frames]) -> None:
-    """A table holds UTF-8, which has no half characters."""
+    """A table holds UTF-8, which has no surrogates."""
     body = rb'{"choices":[{"message":{"content":"x\ud83d"},"logprobs":{"content":[{"token":"\ude00y","logprob":-1}]}}]}'
     completions, tokens, _ = decode_one(body)
 
@@ -236,7 +236,7 @@ def test_lone_surrogates_are_replaced_in_the_tables(decode_one: Callable[..., Fr
 def test_messages_are_read_leniently(
     decode_one: Callable[..., Frames], message: Any, expected: tuple[str | None, ...]
 ) -> None:
-    """Text, list of parts, refusal, tool calls; what is none of these is null and costs nothing."""
+    """Text, list of parts, refusal, tool calls; anything else becomes null and does not fail the answer."""
     completions, _, _ = decode_one({"choices": [{"message": message, "logprobs": None}]}, logprobs=False)
 
     assert completions.select("text", "refusal", "tool_calls").row(0) == expected
@@ -244,7 +244,7 @@ def test_messages_are_read_leniently(
 
 @pytest.mark.parametrize("created", ["yesterday", -1e300, 10**18, 10**40, None, [], True, math.inf])
 def test_an_unusable_field_is_null_and_costs_nothing(decode_one: Callable[..., Frames], created: Any) -> None:
-    """Wrong types outside of what matters never lose an answer that was paid for."""
+    """A wrong type in a field that no row depends on does not fail an answer that was paid for."""
     body = {**BODY, "created": created, "id": 5, "model": {}, "system_fingerprint": [], "usage": {"prompt_tokens": "4"}}
     completions, tokens, _ = decode_one(body)
     columns = ("created", "response_id", "response_model", "system_fingerprint", "prompt_tokens", "completion_tokens")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import decoder as decoding
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.formats import chat as chat_shape
 
@@ -85,7 +84,7 @@ def chosen(**keys: Any) -> dict[str, Any]:
     ],
 )
 def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]], body: Any, expected: str) -> None:
-    """The message names the JSON path or the byte, and nothing in it can steer a terminal."""
+    """The message names the JSON path or the byte, and holds no terminal escape."""
     error_type, message = failure_of(body)
 
     assert error_type == "malformed_answer"
@@ -135,7 +134,7 @@ def test_an_error_sent_with_status_200_is_one(
 def test_no_logprobs_though_asked_for_is_a_failure(
     failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
 ) -> None:
-    """Never an empty success."""
+    """An answer without logprobs is not taken for an empty one."""
     error_type, message = failure_of(body)
 
     assert error_type == "no_logprobs"
@@ -155,14 +154,14 @@ def test_an_answer_of_no_tokens_is_a_success(decode_one: Callable[..., Any], val
 
 @pytest.mark.parametrize(("choice", "wire"), [({"logprobs": None}, '{"shape":"null"}'), ({}, '{"shape":"absent"}')])
 def test_logprobs_that_were_not_asked_for_may_lack(decode_one: Callable[..., Any], choice: Any, wire: str) -> None:
-    """The completion is a row; what the wire said in place of logprobs is kept."""
+    """The completion is a row, and the `wire` column tells null from absent."""
     completions, _, _ = decode_one(chosen(text="a", **choice), logprobs=False)
 
     assert completions.select("text", "token_count", "wire").row(0) == ("a", 0, wire)
 
 
 def test_one_bad_choice_fails_its_whole_answer(failure_of: Callable[..., tuple[str, str]]) -> None:
-    """Half an answer would look like a whole one."""
+    """The rows of the good choice alone would look like the whole answer."""
     good = GOOD["choices"][0]
     error_type, message = failure_of({"choices": [{**good, "index": 0}, {"index": 1, "logprobs": None}]})
 
@@ -170,21 +169,15 @@ def test_one_bad_choice_fails_its_whole_answer(failure_of: Callable[..., tuple[s
 
 
 @pytest.mark.parametrize("bad", [b"{", rb'{"choices":[{"logprobs":{"content":[{"token":"\ud83d","logprob":-1}]}}]}'])
-def test_a_bad_one_among_many_is_isolated(
-    answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, bad: bytes
-) -> None:
+def test_a_bad_one_among_many_is_isolated(answer: Callable[..., Any], bad: bytes) -> None:
     """Two of 200 are broken or irregular; the other 198 are still read in bulk."""
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
-    exact: list[int] = []
-    real = decoding.read_exactly
-    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))
     bodies = [bad if n in (7, 150) else GOOD for n in range(200)]
-    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)])
+    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)], scanner_min_bytes=0)
 
     broken = [7, 150] if bad == b"{" else []
 
     assert [index for index, _ in decoded.failures] == broken
-    assert exact == ([] if broken else [7, 150])
+    assert decoded.not_scanned == ([] if broken else [7, 150])
     assert decoded.tokens.column("completion_id").to_pylist() == [n * 10**8 for n in range(200) if n not in broken]
 
 
@@ -197,7 +190,7 @@ def test_two_answers_for_one_prompt_are_the_callers_mistake(answer: Callable[...
 def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint(
     decode_one: Callable[..., Any], failure_of: Callable[..., tuple[str, str]]
 ) -> None:
-    """Servers answer an endpoint in the form of another; only a message names the endpoint."""
+    """Servers answer one endpoint in the format of another; only a message names the endpoint."""
     _, tokens, _ = decode_one(GOOD, endpoint="responses")
 
     assert tokens["token"].to_list() == ["a"]

@@ -1,4 +1,4 @@
-"""Damaged bodies of every format: rows that can be turned back or a failure that says where, and never a crash."""
+"""Damaged bodies of every format give rows from which they can be rebuilt, or a failure; never a crash."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode import decoder as decoding
+from logprob_store.decode.decoder import SCANNER_MIN_BYTES
 
 
 def _neighbour(name: str) -> Any:
@@ -30,10 +30,10 @@ law = settings(
 )
 
 
-@pytest.fixture(autouse=True, params=[0, 1 << 20], ids=["fast", "exact"])
-def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small slices the fast way, and the exact way as they go outside of tests."""
-    monkeypatch.setattr(decoding, "WORTH_IT", request.param)
+@pytest.fixture(params=[0, SCANNER_MIN_BYTES], ids=["scanned", "token by token"])
+def scanner_min_bytes(request: pytest.FixtureRequest) -> int:
+    """With 0 small bodies are scanned too; else they are read token by token, as outside of tests."""
+    return int(request.param)
 
 
 def picker(data: st.DataObject) -> Any:
@@ -43,51 +43,51 @@ def picker(data: st.DataObject) -> Any:
 
 @pytest.mark.parametrize("name", seeds.contents())
 @pytest.mark.parametrize("asked", [True, False])
-def test_undamaged_bodies_are_decoded(name: str, asked: bool) -> None:  # noqa: FBT001
-    """So that damage starts from what is whole."""
+def test_undamaged_bodies_are_decoded(scanner_min_bytes: int, name: str, asked: bool) -> None:  # noqa: FBT001
+    """The bodies that the other tests damage are valid."""
     content = seeds.contents()[name]
-    decoded = shared.decode_answers([shared.make_answer(content, logprobs=asked)])
+    decoded = shared.decode_answers([shared.make_answer(content, logprobs=asked)], scanner_min_bytes=scanner_min_bytes)
 
     assert decoded.failures == []
     assert len(decoded.tokens) > 0
 
-    seeds.check(content, shared.make_answer, asked=asked)
+    seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @law
 @given(st.sampled_from(sorted(seeds.BODIES)), st.data(), st.integers(1, 4), st.booleans())
-def test_damaged_structure(name: str, data: st.DataObject, times: int, asked: bool) -> None:  # noqa: FBT001
+def test_damaged_structure(scanner_min_bytes: int, name: str, data: st.DataObject, times: int, asked: bool) -> None:  # noqa: FBT001
     """Values of other types, missing and doubled keys, parts in the wrong place."""
     body = seeds.BODIES[name]
     for _ in range(times):
         body = seeds.damage_structure(body, picker(data))
 
-    seeds.check(json.dumps(body).encode(), shared.make_answer, asked=asked)
+    seeds.check(json.dumps(body).encode(), shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @law
 @given(st.sampled_from(sorted(seeds.contents())), st.data(), st.integers(1, 4), st.booleans())
-def test_damaged_bytes(name: str, data: st.DataObject, times: int, asked: bool) -> None:  # noqa: FBT001
+def test_damaged_bytes(scanner_min_bytes: int, name: str, data: st.DataObject, times: int, asked: bool) -> None:  # noqa: FBT001
     """Cut, doubled, and changed in places."""
     content = seeds.contents()[name]
     for _ in range(times):
         content = seeds.damage_bytes(content, picker(data))
 
-    seeds.check(content, shared.make_answer, asked=asked)
+    seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @law
 @given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode), st.booleans())
-def test_noise(content: bytes, asked: bool) -> None:  # noqa: FBT001
-    """Whatever bytes."""
-    seeds.check(content, shared.make_answer, asked=asked)
+def test_noise(scanner_min_bytes: int, content: bytes, asked: bool) -> None:  # noqa: FBT001
+    """Any bytes and any text."""
+    seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @pytest.mark.parametrize(
     "opening", ['{"a":', "[", '{"choices":[{"logprobs":', '{"output":[', "data: [", '[{"choices":']
 )
 @pytest.mark.parametrize("depth", [100, 2_000, 200_000])
-def test_deep_nesting_is_a_failure(opening: str, depth: int) -> None:
-    """Never a crash of the interpreter, closed or not."""
+def test_deep_nesting_is_a_failure(scanner_min_bytes: int, opening: str, depth: int) -> None:
+    """Deep nesting never crashes the interpreter, whether the brackets are closed or not."""
     for content in (opening + "[" * depth, opening + "[" * depth + "]" * depth + "}"):
-        seeds.check(content.encode(), shared.make_answer, asked=True)
+        seeds.check(content.encode(), shared.make_answer, asked=True, scanner_min_bytes=scanner_min_bytes)

@@ -27,7 +27,7 @@ def body(logprobs: Any, text: str = "The cat sat", **usage: int) -> dict[str, An
 
 
 def sections(tokens: pl.DataFrame) -> list[tuple[str, int, str]]:
-    """What stands in which section, in the order of the rows."""
+    """Section, position and text of each token, in the order of the rows."""
     return tokens.select("section", "position", "token").rows()
 
 
@@ -79,7 +79,7 @@ def test_an_echoed_prompt_is_a_section_of_its_own(decode_one: Callable[..., Fram
 def test_where_the_prompt_ends(
     decode_one: Callable[..., Frames], asked: Any, offsets: list[int] | None, counted: int | None, expected: int
 ) -> None:
-    """By where tokens start if one starts right behind the prompt, else by the count of prompt tokens."""
+    """Where a token starts right after the prompt; if none does, after the counted prompt tokens."""
     usage = {} if counted is None else {"prompt_tokens": counted}
     prompt = {} if asked is None else {"prompt": asked}
     value = {**ECHOED, "text_offset": offsets}
@@ -123,7 +123,7 @@ def test_the_chat_shape_on_the_completions_endpoint(decode_one: Callable[..., Fr
 
 
 def test_the_wire_column_is_one_constant_for_regular_answers(decode_one: Callable[..., Frames]) -> None:
-    """Offsets that follow from the tokens (in code points, not bytes) are said by where they start."""
+    """Offsets that follow from the tokens (in code points, not bytes) are stored as the first of them."""
     value = {"tokens": ["é", "b"], "token_logprobs": [-1, -1], "top_logprobs": None, "text_offset": [4, 5]}
     completions, _, _ = decode_one(body(value), endpoint="completions")
 

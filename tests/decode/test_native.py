@@ -1,4 +1,4 @@
-"""Servers' native bodies: what stands in the rows, for every form and quirk of each server, derived by hand."""
+"""Servers' native bodies: the rows for every form and quirk of each server, derived by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HALF = 0.5
 
 
 def chat_token(text: str, logprob: float, token_id: int, **more: Any) -> dict[str, Any]:
-    """A token as llama.cpp spells it."""
+    """A token as llama.cpp sends it."""
     return {"id": token_id, "token": text, "bytes": list(text.encode()), "logprob": logprob, **more}
 
 
@@ -79,7 +79,7 @@ def tgi(**details: Any) -> dict[str, Any]:
 
 
 def tgi_token(text: str, logprob: float | None, token_id: int, *, special: bool = False) -> dict[str, Any]:
-    """A token as TGI spells it."""
+    """A token as TGI sends it."""
     return {"id": token_id, "text": text, "logprob": logprob, "special": special}
 
 
@@ -101,12 +101,12 @@ def gemini_body(*candidates: Any) -> dict[str, Any]:
 
 
 def gemini_token(text: str, logprob: float, token_id: int) -> dict[str, Any]:
-    """A token as Gemini spells it."""
+    """A token as Gemini sends it."""
     return {"token": text, "tokenId": token_id, "logProbability": logprob}
 
 
 def rebuilt(body: Any, **options: Any) -> dict[int, Any]:
-    """What comes back from the tables of a body."""
+    """What is rebuilt from the tables of a body."""
     from logprob_store.request import Answer, make_request
 
     request = make_request({"model": "m", **options}, endpoint="chat", provider="p")
@@ -148,7 +148,7 @@ def test_llamacpp_logprobs_are_those_of_chat(decode_one: Callable[..., Frames]) 
 
 
 def test_llamacpp_probabilities_become_their_logarithms(decode_one: Callable[..., Frames]) -> None:
-    """0 is neg_inf, more than 1 positive, what is no probability missing; all of it comes back."""
+    """0 is neg_inf, more than 1 is positive, no probability is missing; all are rebuilt."""
     tops = [prob_token("b", prob, 8) for prob in (1, 0.0, 2.0, -0.5, None, True)]
     part = [prob_token("a", 0.25, 7, top_probs=tops)]
     _, tokens, alternatives = decode_one(llamacpp(part))
@@ -208,7 +208,7 @@ def test_llamacpp_of_old_gives_the_chosen_token_no_number(decode_one: Callable[.
 def test_llamacpp_several_answers_are_choices(
     decode_one: Callable[..., Frames], prompts: tuple[str, str], counted: int
 ) -> None:
-    """Samples of one prompt, or of several, whose tokens then are all counted."""
+    """Samples of one prompt, whose tokens count once, or of several, whose tokens are added up."""
     parts = [[chat_token("a", -1.0, 1)], [prob_token("b", HALF, 2)]]
     body = [llamacpp(parts[n], index=n, prompt=prompts[n]) for n in (1, 0)]
     completions, tokens, _ = decode_one(body)
@@ -223,7 +223,7 @@ def test_llamacpp_several_answers_are_choices(
 
 @pytest.mark.parametrize("spell", ["events", "list"])
 def test_llamacpp_streams_are_put_together(decode_one: Callable[..., Frames], spell: str) -> None:
-    """As server-sent events, or as a list of what they held; the last piece has the counts and no token."""
+    """As server-sent events, or as a list of their data; the last piece has the counts and no token."""
     tokens = [chat_token("a", -1.0, 1), prob_token("b", HALF, 2)]
     pieces = [
         {"index": 0, "content": "a", "stop": False, "tokens_predicted": 1, "completion_probabilities": tokens[:1]},
@@ -243,7 +243,7 @@ def test_llamacpp_streams_are_put_together(decode_one: Callable[..., Frames], sp
 
 
 def test_ollama_says_what_became_of_the_answer(decode_one: Callable[..., Frames]) -> None:
-    """The time has seven digits behind the second, and a zone."""
+    """The time has seven digits after the second, and a time zone."""
     completions, tokens, _ = decode_one(ollama([{"token": "ab", "logprob": -1.5}]))
     created = datetime(2025, 12, 16, 11, 38, 48, 457821, UTC)
     names = ("response_model", "created", "finish_reason", "text", "prompt_tokens", "completion_tokens")
@@ -253,7 +253,7 @@ def test_ollama_says_what_became_of_the_answer(decode_one: Callable[..., Frames]
 
 
 def test_ollama_leaves_empty_lists_out(decode_one: Callable[..., Frames]) -> None:
-    """A token may have no bytes and no alternatives, where others have them."""
+    """Some tokens have no bytes and no alternatives where others have them."""
     part = [
         {"token": "", "logprob": -0.25},
         {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1, "bytes": [98]}]},
@@ -279,7 +279,7 @@ def test_ollama_chat_has_a_message(decode_one: Callable[..., Frames]) -> None:
 
 @pytest.mark.parametrize("key", ["response", "message"])
 def test_ollama_streams_are_put_together(decode_one: Callable[..., Frames], key: str) -> None:
-    """A piece a line, a token or none a piece; the last has the counts."""
+    """Each line is a piece, with some tokens or none; the last has the counts."""
     tokens = [{"token": text, "logprob": -1.0, "bytes": [ord(text)]} for text in "abc"]
     said = [{"response": text} if key == "response" else {"message": {"content": text}} for text in ("a", "bc", "")]
     pieces = [
@@ -296,7 +296,7 @@ def test_ollama_streams_are_put_together(decode_one: Callable[..., Frames], key:
 
 
 def test_a_stream_that_was_cut_off_is_a_failure(failure_of: Callable[..., tuple[str, str]]) -> None:
-    """Half an answer would look like a whole one."""
+    """Part of an answer would look like the whole."""
     pieces = [ollama([{"token": "a", "logprob": -1}], done=False)] * 2
 
     assert "cut off" in failure_of("\n".join(map(json.dumps, pieces)).encode())[1]
@@ -349,7 +349,7 @@ def test_sglang_input_is_the_prompt(decode_one: Callable[..., Frames], names: tu
 
 
 def test_sglang_tokens_without_text_are_null_and_can_be_shown(decode_one: Callable[..., Frames]) -> None:
-    """The id is all there is; an empty text would say that the token spells nothing."""
+    """Only the id was sent; an empty text would say that the token is empty."""
     part = {"output_token_logprobs": [[-0.5, 11, None]], "output_top_logprobs": [[[-0.5, 11, None], [-1.0, 12, None]]]}
     completions, tokens, alternatives = decode_one(sglang(**part))
 
@@ -363,7 +363,7 @@ def test_sglang_tokens_without_text_are_null_and_can_be_shown(decode_one: Callab
 
 @pytest.mark.parametrize(("others", "missing"), [([[-0.5, 11, None]], 0), ([[-0.5, 12, None]], 1)])
 def test_sglang_tokens_without_text_are_no_anomaly(answer: Callable[..., Any], others: list[Any], missing: int) -> None:
-    """Ids tell whether the chosen token is among its alternatives; what has no text does not differ from the text."""
+    """Their ids tell whether the chosen token is among its alternatives; a missing text differs from no other."""
     part = {"output_token_logprobs": [[-0.5, 11, None]], "output_top_logprobs": [others]}
     decoded = decode_answers([answer(sglang(**part))])
     counted = count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives)
@@ -372,7 +372,7 @@ def test_sglang_tokens_without_text_are_no_anomaly(answer: Callable[..., Any], o
 
 
 def test_sglang_ids_asked_for_follow_the_top_ones_once(decode_one: Callable[..., Frames]) -> None:
-    """11 is among the top and not counted twice; the order asked for comes back."""
+    """11 is among the top and is not counted twice; the order of the ids asked for is rebuilt."""
     part = {
         "output_token_logprobs": [[-0.5, 11, None], [-0.25, 12, None]],
         "output_top_logprobs": [[[-0.5, 11, None], [-1.0, 13, None]], [[-0.25, 12, None], [-2.0, 13, None]]],
@@ -397,7 +397,7 @@ def test_sglang_ids_asked_for_follow_the_top_ones_once(decode_one: Callable[...,
 
 
 def test_sglang_empty_lists_of_older_releases_need_no_patch(decode_one: Callable[..., Frames]) -> None:
-    """Where newer ones have null; and the lists may end early."""
+    """Newer releases send null there. The lists may be shorter than the tokens."""
     part = {"output_token_logprobs": [*TRIPLES, *TRIPLES], "output_top_logprobs": [[], [[-0.25, 12, " b"]], []]}
     completions, _, alternatives = decode_one(sglang(**part))
 
@@ -500,7 +500,7 @@ def test_tgi_the_best_of_several_is_the_first_choice(decode_one: Callable[..., F
 
 @pytest.mark.parametrize("details", [{"top_tokens": []}, {"tokens": None, "top_tokens": [], "prefill": None}])
 def test_tgi_lists_without_tokens_come_back(details: dict[str, Any]) -> None:
-    """Nothing is there to say how alternatives are spelled."""
+    """No token shows which keys an alternative has."""
     assert rebuilt({"generated_text": "", "details": details}) == {0: details}
 
 
@@ -525,7 +525,7 @@ def snake(value: Any) -> Any:
 
 @pytest.mark.parametrize("spell", [lambda body: body, snake], ids=["camelCase", "snake_case"])
 def test_gemini_in_both_spellings(decode_one: Callable[..., Frames], spell: Callable[[Any], Any]) -> None:
-    """Sent, or dumped by the Python SDK: the same rows, and each comes back as it was."""
+    """Sent, or dumped by the Python SDK: the rows are the same, and each is rebuilt in its own spelling."""
     body = spell(gemini_body(gemini(RESULT)))
     completions, tokens, alternatives = decode_one(body)
     created = datetime(2026, 2, 15, 7, 50, 39, 178410, UTC)
@@ -571,7 +571,7 @@ def test_gemini_an_index_may_lack(
 
 
 def test_gemini_a_token_without_text_is_null(decode_one: Callable[..., Frames]) -> None:
-    """One field that lacks does not cost the answer."""
+    """A missing text does not fail the answer."""
     result = {"chosenCandidates": [{"tokenId": 7, "logProbability": -0.5}, gemini_token("a", -1.0, 1)]}
     _, tokens, _ = decode_one(gemini_body(gemini(result)))
 
@@ -658,7 +658,7 @@ def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]
 def test_no_logprobs_though_asked_for_is_a_failure(
     failure_of: Callable[..., tuple[str, str]], decode_one: Callable[..., Frames], body: Any, expected: str
 ) -> None:
-    """Never an empty success; where nothing was asked for, the completion is a row."""
+    """An answer without logprobs is not taken for an empty one; if none were asked for, the completion is a row."""
     error_type, message = failure_of(body)
 
     assert error_type == "no_logprobs"

@@ -1,4 +1,4 @@
-"""Laws of decoding, for values that hypothesis makes up: lossless, one result however it is reached."""
+"""Laws of decoding any values: nothing is lost, and every way to decode gives the same tables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode import decoder as decoding
-from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.decoder import PART_BYTES, decode_answers
 
 if TYPE_CHECKING:
     from logprob_store.decode.decoder import Decoded
@@ -40,16 +38,12 @@ def originals(contents: list[bytes]) -> dict[int, Any]:
     }
 
 
-def decode_all(contents: list[bytes], source: str = "api") -> Decoded:
-    """Decode bodies that hold what was not asked for, so that an empty one is no failure."""
+def decode_all(contents: list[bytes], source: str = "api", *, scanner_min_bytes: int = 0) -> Decoded:
+    """Decode bodies, however small, with the scanner; as no logprobs are asked for, an empty body is no failure."""
     return decode_answers(
-        [shared.make_answer(c, prompt_index=n, logprobs=False, source=source) for n, c in enumerate(contents)]
+        [shared.make_answer(c, prompt_index=n, logprobs=False, source=source) for n, c in enumerate(contents)],
+        scanner_min_bytes=scanner_min_bytes,
     )
-
-
-@pytest.fixture(autouse=True)
-def _small_slices_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
 
 
 law = settings(
@@ -68,7 +62,7 @@ any_body = (
 @law
 @given(st.lists(any_body, min_size=1, max_size=4))
 def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(contents: list[bytes]) -> None:
-    """Tables to JSON value gives the value that the body held, in every shape, odd or not."""
+    """The value rebuilt from the tables is that of the body, in every shape, odd or not."""
     decoded = decode_all(contents)
 
     assert decoded.failures == []
@@ -94,9 +88,10 @@ def test_the_order_of_legacy_alternatives_survives(content: bytes) -> None:
 @law
 @given(made.echoed_bodies())
 def test_an_echoed_prompt_comes_back_twice(echoed: tuple[dict[str, Any], int]) -> None:
-    """Whether its two values agree or not, they come back as they were, the keys of their dicts in order."""
+    """Both values are rebuilt, whether they agree or not, with the keys of their dicts in order."""
     body, length = echoed
-    decoded = decode_answers([shared.make_answer(body, endpoint="completions", echo=True, prompt=[7] * length)])
+    answer = shared.make_answer(body, endpoint="completions", echo=True, prompt=[7] * length)
+    decoded = decode_answers([answer], scanner_min_bytes=0)
 
     assert decoded.failures == []
 
@@ -107,7 +102,7 @@ def test_an_echoed_prompt_comes_back_twice(echoed: tuple[dict[str, Any], int]) -
 
 
 def sort_but_ranked(value: dict[str, Any]) -> Any:
-    """The two values with the keys in order where order says nothing."""
+    """The two values with sorted keys wherever the order has no meaning."""
     legacy = dict(sorted(value["logprobs"].items()))
     prompt = [entry and {key: sorted(one.items()) for key, one in entry.items()} for entry in value["prompt_logprobs"]]
     return legacy, prompt
@@ -116,7 +111,7 @@ def sort_but_ranked(value: dict[str, Any]) -> Any:
 @law
 @given(made.recorded_streams())
 def test_a_stream_says_what_the_whole_body_would(stream: tuple[bytes, dict[str, Any]]) -> None:
-    """Events, list or lines, and wherever it was cut: the pieces make the value that a body holds at once."""
+    """As events, a list or lines, however it is cut: the pieces make the same value as a whole body."""
     content, whole = stream
     decoded = decode_all([content])
 
@@ -142,11 +137,10 @@ def assert_same_tables(one: Decoded, other: Decoded) -> None:
 @law
 @given(st.lists(regular_body | any_body, min_size=1, max_size=5))
 def test_the_fast_ways_and_the_exact_way_give_the_same_tables(contents: list[bytes]) -> None:
-    """Whether logprobs are cut out of a body, scanned as slices of it, or read token by token leaves no trace."""
-    cut, scanned = decode_all(contents), decode_all(contents, "import")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "WORTH_IT", 1 << 60)
-        exact, imported = decode_all(contents), decode_all(contents, "import")
+    """Logprobs that are cut out of a body, scanned as slices of it, or read token by token give the same tables."""
+    never = 1 << 60
+    cut, exact = decode_all(contents), decode_all(contents, scanner_min_bytes=never)
+    scanned, imported = decode_all(contents, "import"), decode_all(contents, "import", scanner_min_bytes=never)
 
     assert_same_tables(cut, exact)
     assert_same_tables(scanned, imported)
@@ -157,13 +151,11 @@ def test_the_fast_ways_and_the_exact_way_give_the_same_tables(contents: list[byt
 def test_neither_order_nor_batching_changes_a_row(contents: list[bytes], random: Any, parts: bool) -> None:  # noqa: FBT001
     """One by one and concatenated, shuffled, or in parts on several threads: the same rows."""
     answers = [shared.make_answer(c, prompt_index=n, logprobs=False) for n, c in enumerate(contents)]
-    alone = [decode_answers([answer]) for answer in answers]
+    alone = [decode_answers([answer], scanner_min_bytes=0) for answer in answers]
     shuffled = list(range(len(answers)))
     random.shuffle(shuffled)
-    with pytest.MonkeyPatch.context() as patch:
-        if parts:
-            patch.setattr(decoding, "_PART_BYTES", 100)
-        together = decode_answers([answers[n] for n in shuffled])
+    part_bytes = 100 if parts else PART_BYTES
+    together = decode_answers([answers[n] for n in shuffled], part_bytes=part_bytes, scanner_min_bytes=0)
 
     for name in ("completions", "tokens", "alternatives"):
         rows = [row for one in alone for row in getattr(one, name).to_pylist()]
@@ -180,7 +172,7 @@ def test_neither_order_nor_batching_changes_a_row(contents: list[bytes], random:
 def test_floats_keep_every_bit_on_the_fast_way(values: list[float]) -> None:
     """The parser rounds as Python does, to the last bit."""
     body = shared.make_body({"content": [{"token": "a", "logprob": value} for value in values]})
-    decoded = decode_answers([shared.make_answer(body)])
+    decoded = decode_answers([shared.make_answer(body)], scanner_min_bytes=0)
 
     assert decoded.tokens.column("logprob_wire").null_count == sum(value > -9999 for value in values)
     assert [e["logprob"].hex() for e in shared.rebuild(decoded)[0]["content"]] == [value.hex() for value in values]

@@ -1,4 +1,4 @@
-"""Real recordings: each row equals the raw JSON, value by value, and the raw JSON comes back."""
+"""Real recordings: each row equals the raw JSON, value by value, and the raw JSON can be rebuilt."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import decoder as decoding
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 
@@ -62,7 +61,7 @@ TWO_PARTS = response(
 
 
 def test_a_response_becomes_one_completion(decode_one: Callable[..., Frames]) -> None:
-    """The API's own words for why it ended, its own names for the usage; calls of tools as JSON."""
+    """The status is the finish reason, the API has its own names for the usage, and tool calls are JSON."""
     completions, _, _ = decode_one(TWO_PARTS, **ASKED)
     row = completions.row(0, named=True)
 
@@ -98,7 +97,7 @@ def test_positions_run_on_over_parts_and_items(decode_one: Callable[..., Frames]
 
 
 def test_what_is_rebuilt_is_a_list_for_each_part(answer: Callable[..., Any]) -> None:
-    """With the numbers of its item and its part; parts without the key are not there, null is null."""
+    """With the indices of its item and its part; a part without the key is left out, null stays null."""
     parts = [said("a", entry("a"), entry("b")), {"type": "output_text", "text": ""}, said("", logprobs=None), said("")]
     decoded = decode_answers([answer(response(REASONING, message(*parts), message(said("c", entry("c")))), **ASKED)])
 
@@ -129,17 +128,14 @@ def test_regular_responses_share_one_wire_text(decode_one: Callable[..., Frames]
     }
 
 
-def test_responses_go_the_fast_way(answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responses_go_the_fast_way(answer: Callable[..., Any]) -> None:
     """One part or several, on one line or over many: nothing is read token by token."""
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
-    exact: list[int] = []
-    real = decoding.read_exactly
-    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (exact.append(job.number), real(job, *rest)))
     one = response(message(said("a", entry("a", -1.0, "b"))))
     bodies = [json.dumps(body, indent=indent).encode() for body in (one, TWO_PARTS) for indent in (None, 1)]
-    decoded = decode_answers([answer(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)])
+    answers = [answer(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)]
+    decoded = decode_answers(answers, scanner_min_bytes=0)
 
-    assert exact == []
+    assert decoded.not_scanned == []
     assert decoded.tokens.column("token").to_pylist() == ["a", "a", "a", "b", "c", "a", "b", "c"]
 
 
@@ -203,14 +199,14 @@ def test_why_a_response_ended(decode_one: Callable[..., Frames], keys: Any, expe
 def test_what_is_wrong_is_said_with_its_place(
     failure_of: Callable[..., tuple[str, str]], body: Any, error_type: str, expected: str
 ) -> None:
-    """In the body's own terms, however its lists were joined."""
+    """The path is that in the body, although its lists were joined."""
     found_type, found = failure_of(body, **ASKED)
 
     assert (found_type, found[: len(expected)]) == (error_type, expected)
 
 
 def test_bytes_that_are_no_text_are_refused_in_what_stays_raw(failure_of: Callable[..., tuple[str, str]]) -> None:
-    """The bulk way would not look."""
+    """The scanner would not check them."""
     body = json.dumps(response(message(said("a", entry("a" * 300))))).encode().replace(b"aaa", b"a\xffa", 1)
     _, found = failure_of(body, **ASKED)
 
@@ -218,7 +214,7 @@ def test_bytes_that_are_no_text_are_refused_in_what_stays_raw(failure_of: Callab
 
 
 def test_oddities_of_other_servers_cost_nothing(decode_one: Callable[..., Frames]) -> None:
-    """Content that is plain text, parts that are none, half characters, NaN."""
+    """Content that is plain text, a part that is no object, lone surrogates, NaN."""
     body = response(message(said("a", entry("a", float("nan")))), message(), usage=[], created_at="now", id=5)
     body["output"] = [*body["output"], {"type": "message", "content": "\ud83d b"}]
     body["output"][1]["content"] = ["what?"]

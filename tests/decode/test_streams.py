@@ -104,7 +104,7 @@ def test_every_way_to_record_a_stream_is_decoded(decode_one: Callable[..., Frame
 
 
 def test_a_single_chunk_is_a_stream_too(decode_one: Callable[..., Frames]) -> None:
-    """It says so itself."""
+    """Its `object` says so."""
     completions, tokens, _ = decode_one(chunk({"content": "Hi"}, content("Hi"), finish_reason="length"))
 
     assert tokens["token"].to_list() == ["Hi"]
@@ -231,7 +231,7 @@ def test_numbers_of_a_stream_keep_every_digit() -> None:
 def test_what_is_wrong_with_a_stream_is_said(
     failure_of: Callable[..., tuple[str, str]], recorded: bytes, expected: str
 ) -> None:
-    """With the chunk it stands in."""
+    """The message names the chunk."""
     _, message = failure_of(recorded)
 
     assert message.startswith(expected)
@@ -279,7 +279,7 @@ def test_a_streamed_response_is_that_of_its_last_event(
 
 
 def test_a_streamed_response_that_was_cut_is_a_failure(failure_of: Callable[..., tuple[str, str]]) -> None:
-    """Half an answer would look like a whole one."""
+    """Part of an answer would look like the whole."""
     _, message = failure_of(sse(event("created", response={})), endpoint="responses")
 
     assert message.startswith("the stream was cut: no event response.completed")

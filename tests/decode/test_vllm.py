@@ -1,4 +1,4 @@
-"""vLLM's own: log-probabilities of the prompt, and token ids in place of texts. And what others put into a token."""
+"""vLLM's additions: log-probabilities of the prompt, token ids in place of texts. And other servers' keys in tokens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.decode import decoder as decoding
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 
@@ -33,7 +32,7 @@ CHAT = {"content": [{"token": "!", "logprob": -1.0, "bytes": [33], "top_logprobs
 
 
 def rebuilt(body: Any, **options: Any) -> tuple[dict[int, Any], list[str]]:
-    """What comes back of a body, and the `wire` column."""
+    """What is rebuilt from a body's tables, and the `wire` column."""
     from_conftest = options.pop("answer")
     decoded = decode_answers([from_conftest(body, **options)])
     assert decoded.failures == []
@@ -84,7 +83,7 @@ def test_both_values_come_back(answer: Callable[..., Any]) -> None:
 
 
 def test_a_rank_beyond_those_listed_is_in_the_template(answer: Callable[..., Any]) -> None:
-    """The prompt's own token was 1234th: nothing else tells."""
+    """The prompt's own token was 1234th, which does not follow from those listed."""
     prompt = [None, {"17": one(-9.5, 1234, "x"), "9": one(-0.5, 1, "y")}, {"9": one(-0.5, 1, "y")}]
     value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": prompt}, answer=answer)
 
@@ -116,7 +115,7 @@ def test_odd_values_come_back_too(answer: Callable[..., Any], prompt: Any) -> No
 
 
 def test_prompt_logprobs_of_a_chat_belong_to_the_first_choice(answer: Callable[..., Any]) -> None:
-    """There is one prompt, however many choices; null is as good as absent."""
+    """There is one prompt, however many choices; null counts as absent."""
     choices = [{"index": n, "logprobs": CHAT} for n in (1, 0)]
     value, _ = rebuilt({"choices": choices, "prompt_logprobs": PROMPT}, answer=answer)
 
@@ -128,7 +127,7 @@ def test_prompt_logprobs_of_a_chat_belong_to_the_first_choice(answer: Callable[.
 
 
 def test_an_echoed_prompt_that_differs_has_its_rows_from_the_echo(answer: Callable[..., Any]) -> None:
-    """Asked to echo, vLLM sends both; they are of one length in what it sends. Both come back."""
+    """Asked to echo, vLLM sends both. Both are rebuilt although their lengths differ."""
     echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25]}
     body = {"choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
@@ -143,7 +142,7 @@ def test_an_echoed_prompt_that_differs_has_its_rows_from_the_echo(answer: Callab
 
 @pytest.mark.parametrize("change", [{"tokens": ["The", " dog", " sat"]}, {"token_logprobs": [None, -2.25, -0.25]}])
 def test_an_echoed_prompt_that_contradicts_keeps_its_own_rows(answer: Callable[..., Any], change: Any) -> None:
-    """Of one length, but not the same: the rows are the echo's, and both values come back."""
+    """The lengths are equal, a token or a number is not: the rows are the echo's, and both values are rebuilt."""
     echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25], **change}
     body = {"choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat sat"}
@@ -184,7 +183,7 @@ def test_an_echo_and_prompt_logprobs_that_agree_share_their_rows(answer: Callabl
 
 
 def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt(failure_of: Callable[..., Any]) -> None:
-    """The prompt's tokens do not stand in for those that lack."""
+    """The prompt's tokens do not replace the missing ones."""
     body = {"choices": [{"text": "a", "logprobs": None, "prompt_logprobs": PROMPT}]}
 
     assert failure_of(body) == ("no_logprobs", "choices[0].logprobs: null, though asked for")
@@ -200,7 +199,7 @@ def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt(failure_of:
     ],
 )
 def test_a_damaged_prompt_says_where(failure_of: Callable[..., Any], prompt: Any, expected: str) -> None:
-    """With the path into the list."""
+    """The message has the path into the list."""
     assert failure_of({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]}) == ("malformed_answer", expected)
 
 
@@ -208,16 +207,6 @@ def listed(**keys: Any) -> dict[str, Any]:
     """A body whose tokens have these keys beside text and logprob, and so have their alternatives."""
     made = {"token": "a" * 99, "logprob": -1.0, **keys}
     return {"choices": [{"logprobs": {"content": [{**made, "top_logprobs": [made]}] * 2}}]}
-
-
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The prompt indices of the answers that were read token by token."""
-    monkeypatch.setattr(decoding, "WORTH_IT", 0)
-    numbers: list[int] = []
-    real = decoding.read_exactly
-    monkeypatch.setattr(decoding, "read_exactly", lambda job, *rest: (numbers.append(job.number), real(job, *rest)))
-    return numbers
 
 
 @pytest.mark.parametrize(
@@ -232,19 +221,18 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ({"token_id": 8}, 8),
     ],
 )
-def test_token_ids_have_their_column(
-    decode_one: Callable[..., Frames], answer: Callable[..., Any], exact: list[int], keys: Any, expected: int | None
-) -> None:
-    """Out of the text where the wire names none; the text stays as it came. The fast way and the exact way alike."""
+def test_token_ids_have_their_column(answer: Callable[..., Any], keys: Any, expected: int | None) -> None:
+    """Taken from the text where the wire has no id; the text stays. Scanned and token by token alike."""
     irregular = listed(**keys)
     irregular["choices"][0]["logprobs"]["extra"] = None
     for body, ways in ((listed(**keys), []), (irregular, [0])):
-        exact.clear()
-        _, tokens, alternatives = decode_one(body)
+        decoded = decode_answers([answer(body)], scanner_min_bytes=0)
 
-        assert exact == ways
-        assert tokens["token_id"].to_list() == alternatives["token_id"].to_list() == [expected] * 2
-        assert tokens["token"][0] == keys.get("token", "a" * 99)
+        assert decoded.failures == []
+        assert decoded.not_scanned == ways
+        for table in (decoded.tokens, decoded.alternatives):
+            assert table.column("token_id").to_pylist() == [expected] * 2
+        assert decoded.tokens.column("token")[0].as_py() == keys.get("token", "a" * 99)
         assert rebuilt(body, answer=answer)[0] == {0: body["choices"][0]["logprobs"]}
 
 
@@ -257,7 +245,7 @@ def test_token_ids_stand_in_the_legacy_shape_too(decode_one: Callable[..., Frame
 
 
 def test_what_no_column_is_for_is_a_list_in_the_template(answer: Callable[..., Any]) -> None:
-    """Fireworks' `text_offset` and `sampling_logprob`: a value a token, not a line of a patch a token."""
+    """Fireworks' `text_offset` and `sampling_logprob`: one value for each token, and no patch."""
     tokens = [
         {"token": "a", "logprob": -1.0, "sampling_logprob": -0.5, "text_offset": n, "top_logprobs": []} for n in (0, 1)
     ]

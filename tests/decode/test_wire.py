@@ -1,4 +1,4 @@
-"""The patch that makes rows and template exact, and the way back to the wire's value."""
+"""The patch that corrects what rows and template do not say, and the value rebuilt with it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from logprob_store.decode.bulk.scanned_rows import flagged
+from logprob_store.decode.bulk.scanned_rows import logprob_columns
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
-from logprob_store.decode.token_rows import FLAGS, classify, wire_number
-from logprob_store.decode.wire import apply_patch, differences, seal
+from logprob_store.decode.token_rows import FLAGS, split_logprob, wire_number
+from logprob_store.decode.wire import apply_patch, differences, with_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,23 +54,23 @@ def test_the_order_of_keys_counts_where_it_is_the_rank() -> None:
 
 
 def test_without_differences_the_column_is_the_template() -> None:
-    """So that regular answers share one text."""
-    assert seal({"shape": "x"}, {"a": 1.0}, {"a": 1}) == '{"shape":"x"}'
-    assert seal({"shape": "x"}, {}, {"\ud83d": 1}) == '{"shape":"x","patch":[[["\\ud83d"],1]]}'
+    """Regular answers share one text."""
+    assert with_patch({"shape": "x"}, {"a": 1.0}, {"a": 1}) == '{"shape":"x"}'
+    assert with_patch({"shape": "x"}, {}, {"\ud83d": 1}) == '{"shape":"x","patch":[[["\\ud83d"],1]]}'
 
 
 def test_both_ways_read_a_number_alike() -> None:
     """The columnar rule and the one for single values agree, and the wire's number comes back from the columns."""
-    columns = [column.to_pylist() for column in flagged(pa.array(NUMBERS))]
+    columns = [column.to_pylist() for column in logprob_columns(pa.array(NUMBERS))]
 
-    assert repr(list(zip(*columns, strict=True))) == repr(list(map(classify, NUMBERS)))
-    assert {classify(number)[1] for number in [None, *NUMBERS]} == {None, *FLAGS}
-    assert repr([wire_number(*classify(number)) for number in NUMBERS]) == repr(NUMBERS)
+    assert repr(list(zip(*columns, strict=True))) == repr(list(map(split_logprob, NUMBERS)))
+    assert {split_logprob(number)[1] for number in [None, *NUMBERS]} == {None, *FLAGS}
+    assert repr([wire_number(*split_logprob(number)) for number in NUMBERS]) == repr(NUMBERS)
 
 
 @pytest.mark.parametrize("offsets", [[0, True], [0, 1.0], [1, 1], [0, 1, 2], []])
 def test_offsets_that_do_not_follow_are_kept_as_they_are(answer: Callable[..., Any], offsets: list[Any]) -> None:
-    """True and 1.0 equal 1, and are not what the wire said."""
+    """True and 1.0 equal 1, and must not come back as 1."""
     value = {"tokens": ["a", "b"], "token_logprobs": [-1, -2], "text_offset": offsets}
     decoded = decode_answers([answer({"choices": [{"logprobs": value}]})])
     rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
@@ -89,7 +89,7 @@ def test_names_that_collapse_in_a_table_are_kept_in_the_patch(answer: Callable[.
 
 
 def test_rows_may_come_back_in_any_order(answer: Callable[..., Any]) -> None:
-    """A query gives no order; keys do."""
+    """A query may return rows in any order; their keys give the order."""
     tops = [{"token": text, "logprob": -1.0} for text in "abcdef"]
     listed = [{"token": text, "logprob": -1.0, "top_logprobs": tops} for text in "wxyz"]
     decoded = decode_answers(

@@ -1,1 +1,1 @@
-"""The compiled way through regular chat answers: many at once, no Python object per token."""
+"""The compiled scanner: regular logprobs of many answers to tables, without a Python object per token."""

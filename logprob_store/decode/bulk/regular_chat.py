@@ -1,18 +1,17 @@
-"""Regular chat `logprobs` in bulk: the raw JSON of many to tables, no Python object per token.
+"""Regular logprobs of the chat shape in bulk: raw JSON of many choices to tables, without a Python object per token.
 
-Holds what the scanner's findings mean for tables and templates, and the cutting of them out of bodies: a body that is
-known to be JSON is scanned before anything else reads it, and what is left is small. What is not regular is left to
-the exact way (`chat`). Leaves out the scanner (`scan`) and the columns (`flat`).
+Turns what the scanner finds into rows and `wire` texts. Also cuts regular logprobs out of bodies that are known to be
+JSON, so that the parser sees only the small rest. Values that are not regular are left to `token_by_token`.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from logprob_store.decode.bulk.scanned_rows import tables_of
+from logprob_store.decode.bulk.scanned_rows import tables_from_columns
 from logprob_store.decode.formats.chat import SECTION_OF, make_template
 from logprob_store.decode.segments import Segment
 from logprob_store.decode.token_rows import SECTIONS
@@ -21,123 +20,125 @@ from logprob_store.decode.wire import as_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from logprob_store.decode.bulk.scanner import Room, Scanned
-    from logprob_store.decode.segments import Pieces
+    import numpy.typing as npt
 
-WORTH_IT: Final = 1 << 20
-"""With fewer bytes than these, loading the scanner takes longer than reading token by token."""
+    from logprob_store.decode.bulk.scanner import Integers, ScanBuffers, ScanResult
+    from logprob_store.decode.segments import DecodedRows
+
+_NO_OWNER = -1
 
 
-class Found:
-    """The regular logprobs of many texts: rows that wait to be told whose they are.
+class RegularLogprobs:
+    """The regular values in many texts, scanned; each waits for the completion that it belongs to.
 
     Args:
         texts: valid JSON in UTF-8.
-        room: what the rows stand in until `add_to`.
-        within: whether the values stand in the texts, or are these.
+        buffers: hold the rows until `add_to`.
+        within: whether the values are those of the keys `logprobs` in the texts; otherwise each text is a value.
     """
 
-    def __init__(self, texts: Sequence[bytes], room: Room, *, within: bool = False) -> None:
-        from logprob_store.decode.bulk.scanner import (
-            scan,  # half a second, and the first time ever some more to compile
-        )
+    def __init__(self, texts: Sequence[bytes], buffers: ScanBuffers, *, within: bool = False) -> None:
+        from logprob_store.decode.bulk.scanner import scan  # takes 0.5 s to load, seconds to compile on first use
 
-        self.scanned = scan(texts, room, within=within)
-        self._owners = np.full(len(self.scanned.end), -1, np.int64)
+        self.scanned = scan(texts, buffers, within=within)
+        self._owners = np.full(len(self.scanned.end), _NO_OWNER, np.int64)  # int64[values], completion_ids
 
-    def belongs(self, value: int, completion_id: int) -> None:
-        """Say whose a regular value is; nobody's are left out."""
+    def assign(self, value: int, completion_id: int) -> None:
+        """Say which completion a regular value belongs to; a value without one leaves no rows."""
         self._owners[value] = completion_id
 
-    def add_to(self, pieces: Pieces) -> dict[int, str]:
-        """Add the rows; completion_id to the `wire` column of each."""
+    def add_to(self, rows: DecodedRows) -> dict[int, str]:
+        """Add the rows of the values that were assigned; returns their `wire` texts by completion_id."""
         from logprob_store.decode.bulk.scan_loop import SECTION_KEYS
 
         scanned, owners = self.scanned, self._owners
         codes = np.array([SECTIONS.index(SECTION_OF[key]) for key in SECTION_KEYS], np.uint8)
-        piece = pieces.add_tables(*tables_of(scanned.tokens, scanned.alternatives, owners, codes))
-        pieces.segments.extend(segment for segment in _segments(scanned, owners, codes, piece) if segment[0] >= 0)
-        owned = owners >= 0
+        source = rows.add_tables(*tables_from_columns(scanned.tokens, scanned.alternatives, owners, codes))
+        segments = _segments(scanned, owners, codes, source)
+        rows.add_segments(segment for segment in segments if segment[0] != _NO_OWNER)
+        owned = owners != _NO_OWNER
         columns = (owners, scanned.sections, scanned.token_keys, scanned.alternative_keys, scanned.null_tops)
-        said = zip(*(column[owned].tolist() for column in columns), strict=True)
+        values = zip(*(column[owned].tolist() for column in columns), strict=True)
         return {
-            completion_id: _wire(tuple(sections), token_keys, alternative_keys, null_top=null_top)
-            for completion_id, sections, token_keys, alternative_keys, null_top in said
+            completion_id: _wire_text(tuple(sections), token_keys, alternative_keys, null_top=null_top)
+            for completion_id, sections, token_keys, alternative_keys, null_top in values
         }
 
 
-def read_regular(slices: Mapping[int, bytes], pieces: Pieces, room: Room) -> dict[int, str]:
-    """Decode the regular ones of raw `logprobs` by completion_id; for each that was, its `wire` column."""
-    found = Found(list(slices.values()), room)
-    for value, (completion_id, end) in enumerate(zip(slices, found.scanned.end.tolist(), strict=True)):
+def read_regular_logprobs(values: Mapping[int, bytes], rows: DecodedRows, buffers: ScanBuffers) -> dict[int, str]:
+    """Add the rows of the regular ones among raw `logprobs` by completion_id; returns the `wire` text of each."""
+    regular = RegularLogprobs(list(values.values()), buffers)
+    for value, (completion_id, end) in enumerate(zip(values, regular.scanned.end.tolist(), strict=True)):
         if end:
-            found.belongs(value, completion_id)
-    return found.add_to(pieces)
+            regular.assign(value, completion_id)
+    return regular.add_to(rows)
 
 
 class CutBodies:
-    """Bodies with the number of a value in place of each `logprobs`: what is left of them is read in no time.
+    """Bodies with their logprobs cut out: each value is replaced by its number, which makes them quick to parse.
 
-    A body is cut only if all that it has under that key is regular. Whether these are the logprobs of its choices is
-    for the reader to see, who finds the numbers.
+    A body is cut only if everything that it has under a key `logprobs` is regular. The parser that finds the numbers
+    decides whether they are the logprobs of choices.
 
     Args:
-        bodies: valid JSON, by a number of the caller's.
-        room: as for `Found`.
+        bodies: by index, valid JSON in UTF-8.
+        buffers: hold the rows until `regular.add_to`.
     """
 
-    def __init__(self, bodies: Mapping[int, bytes], room: Room) -> None:
+    def __init__(self, bodies: Mapping[int, bytes], buffers: ScanBuffers) -> None:
         self._bodies = bodies
-        self.found = Found(list(bodies.values()), room, within=True)
-        scanned = self.found.scanned
-        numbers = list(bodies)
-        self._spans: dict[int, list[tuple[int, int, int]]] = {number: [] for number in numbers[: scanned.done]}
-        spans = zip(scanned.text.tolist(), scanned.start.tolist(), scanned.end.tolist(), strict=True)
-        for value, (text, start, end) in enumerate(spans):
-            if text < scanned.done:
-                self._spans[numbers[text]].append((value, start, end))
+        self.regular = RegularLogprobs(list(bodies.values()), buffers, within=True)
+        scanned = self.regular.scanned
+        indices = list(bodies)
+        self._spans: dict[int, list[tuple[int, int, int]]] = {index: [] for index in indices[: scanned.texts_done]}
+        spans = zip(scanned.text_number.tolist(), scanned.start.tolist(), scanned.end.tolist(), strict=True)
+        for value, (text_number, start, end) in enumerate(spans):
+            if text_number < scanned.texts_done:
+                self._spans[indices[text_number]].append((value, start, end))
 
-    def values(self, number: int) -> dict[bytes, int]:
-        """The values that stand in a body, by what stands in their place when it is cut; none if it cannot be cut."""
-        spans = self._spans.get(number, [])
+    def placeholders(self, index: int) -> dict[bytes, int]:
+        """The placeholders in a body, to the numbers of the values that they replace; none if it cannot be cut."""
+        spans = self._spans.get(index, [])
         return {b"%d" % value: value for value, _, _ in spans} if all(end for _, _, end in spans) else {}
 
-    def body(self, number: int) -> bytes:
-        """A body, cut."""
-        body = self._bodies[number]
+    def body(self, index: int) -> bytes:
+        """A body with placeholders in place of its logprobs."""
+        body = self._bodies[index]
         parts = []
         behind = 0
-        for value, start, end in self._spans[number]:
+        for value, start, end in self._spans[index]:
             parts += [body[behind:start], b"%d" % value]
             behind = end
         return b"".join([*parts, body[behind:]])
 
 
-def _segments(found: Scanned, ids: Any, codes: Any, piece: int) -> Iterator[Segment]:
-    """The runs of rows that are one section of one completion."""
-    tokens, alternatives = found.tokens, found.alternatives
-    starts = np.flatnonzero(tokens.place == 0)  # a section's first token
-    ends = np.append(starts[1:], len(tokens.place))
-    other_starts = np.searchsorted(alternatives.owner, starts)
-    other_ends = np.append(other_starts[1:], len(alternatives.owner))
+def _segments(
+    scanned: ScanResult, completion_ids: Integers, section_codes: npt.NDArray[np.uint8], source: int
+) -> Iterator[Segment]:
+    """One segment for each section of each value."""
+    tokens, alternatives = scanned.tokens, scanned.alternatives
+    starts = np.flatnonzero(tokens.position == 0)  # int64[segments], the rows of each section's first token
+    ends = np.append(starts[1:], len(tokens.position))
+    alternative_starts = np.searchsorted(alternatives.owner, starts)
+    alternative_ends = np.append(alternative_starts[1:], len(alternatives.owner))
     return map(
         Segment,
-        ids[tokens.owner[starts]].tolist(),
-        codes[tokens.section[starts]].tolist(),
-        [piece] * len(starts),
+        completion_ids[tokens.owner[starts]].tolist(),
+        section_codes[tokens.section[starts]].tolist(),
+        [source] * len(starts),
         zip(starts.tolist(), ends.tolist(), strict=True),
-        zip(other_starts.tolist(), other_ends.tolist(), strict=True),
+        zip(alternative_starts.tolist(), alternative_ends.tolist(), strict=True),
     )
 
 
 @lru_cache(maxsize=256)
-def _wire(sections: tuple[int, ...], token_keys: int, alternative_keys: int, *, null_top: bool) -> str:
+def _wire_text(sections: tuple[int, ...], token_keys: int, alternative_keys: int, *, null_top: bool) -> str:
     from logprob_store.decode.bulk.scan_loop import ABSENT, ITEM_KEYS, LISTED, SECTION_KEYS
 
     kinds = {
-        key: "list" if found == LISTED else "null"
-        for key, found in zip(SECTION_KEYS, sections, strict=True)
-        if found != ABSENT
+        key: "list" if kind == LISTED else "null"
+        for key, kind in zip(SECTION_KEYS, sections, strict=True)
+        if kind != ABSENT
     }
     token, alternative = (
         [key for n, key in enumerate(ITEM_KEYS) if mask >> n & 1] or None for mask in (token_keys, alternative_keys)

@@ -1,7 +1,4 @@
-"""Scanned columns to rows of the tables, without a Python object per token.
-
-Holds the columns and the flags. Leaves out where the columns come from and which values are regular (`scan`).
-"""
+"""Scanned columns to the tables of tokens and alternatives, without a Python object per token."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import pyarrow.compute as pc
 from logprob_store.decode.token_rows import (
     ALTERNATIVES_SCHEMA,
     FLAGS,
-    ID_MARK,
+    ID_PREFIX,
     SECTIONS,
     TOKENS_SCHEMA,
     enum_array,
@@ -23,31 +20,38 @@ from logprob_store.decode.token_rows import (
 from logprob_store.schema import SENTINEL_AT_MOST
 
 if TYPE_CHECKING:
-    from logprob_store.decode.bulk.scanner import Rows
+    import numpy.typing as npt
+
+    from logprob_store.decode.bulk.scanner import Integers, ScannedColumns
 
 _CODE: Final = {flag: pa.scalar(code, pa.uint8()) for code, flag in enumerate(FLAGS)}
 _NO_CODE: Final = pa.scalar(None, pa.uint8())
 _NO_NUMBER: Final = pa.scalar(None, pa.float64())
-# Scalars are made once, with their type: pyarrow looks for an absent module whenever it has to guess one (0.3 ms).
+# Scalars are made once and with their type: to guess a type, pyarrow looks for a module that is not there (0.3 ms).
 _ZERO: Final = pa.scalar(0.0, pa.float64())
 _SENTINEL: Final = pa.scalar(SENTINEL_AT_MOST, pa.float64())
 _NEG_INF: Final = pa.scalar(float("-inf"), pa.float64())
 
 
-def tables_of(tokens: Rows, alternatives: Rows, completion_ids: Any, section_codes: Any) -> tuple[pa.Table, pa.Table]:
+def tables_from_columns(
+    tokens: ScannedColumns,
+    alternatives: ScannedColumns,
+    completion_ids: Integers,
+    section_codes: npt.NDArray[np.uint8],
+) -> tuple[pa.Table, pa.Table]:
     """Rows of TOKENS and ALTERNATIVES, in memory of their own.
 
     Args:
         tokens: scanned; `owner` and `section` are indices of the next two.
         alternatives: scanned; `owner` is the row of a token.
-        completion_ids: for each value that was scanned.
-        section_codes: for each section key, its index in SECTIONS.
+        completion_ids: int64[values], the completion of each value that was scanned.
+        section_codes: uint8[section keys], the index in SECTIONS of each section key.
     """
     ids = pa.array(completion_ids).take(pa.array(tokens.owner))
     codes = pa.array(section_codes).take(pa.array(tokens.section))
-    positions = _cast(tokens.place, pa.int32())
+    positions = _cast(tokens.position, pa.int32())
     of = pa.array(alternatives.owner)
-    ranks = _cast(alternatives.place + 1, pa.int16())
+    ranks = _cast(alternatives.position + 1, pa.int16())
     keys = [ids, enum_array(codes, SECTIONS), positions]
     other_keys = [ids.take(of), enum_array(codes.take(of), SECTIONS), positions.take(of), ranks]
     return (
@@ -56,36 +60,42 @@ def tables_of(tokens: Rows, alternatives: Rows, completion_ids: Any, section_cod
     )
 
 
-def _columns(rows: Rows) -> list[Any]:
+def _columns(rows: ScannedColumns) -> list[pa.Array]:
+    """The columns `token`, `bytes`, `token_id` and the three of the log-probability."""
     from logprob_store.decode.bulk.scan_loop import HAS_BYTES, HAS_ID, NAMES_ID  # loaded by now
 
-    some, every = np.bitwise_or.reduce(rows.facts), np.bitwise_and.reduce(rows.facts)
-    texts = _run_of(pa.large_string(), rows.texts, rows.text_ends)
-    spelled = pa.nulls(len(texts), pa.large_binary())
+    some, every = np.bitwise_or.reduce(rows.presence), np.bitwise_and.reduce(rows.presence)
+    texts = _strings(pa.large_string(), rows.texts, rows.text_ends)
+    token_bytes = pa.nulls(len(texts), pa.large_binary())
     if some & HAS_BYTES:
-        valid = None if every & HAS_BYTES else rows.facts & HAS_BYTES > 0
-        spelled = _run_of(pa.large_binary(), rows.spelled, rows.spelled_ends, valid)
-    spellings = _run_of(pa.large_string(), rows.numbers, rows.number_ends)
+        valid = None if every & HAS_BYTES else rows.presence & HAS_BYTES > 0
+        token_bytes = _strings(pa.large_binary(), rows.token_bytes, rows.bytes_ends, valid)
+    numbers = _strings(pa.large_string(), rows.numbers, rows.number_ends)
     ids = pa.nulls(len(texts), pa.int32())
     if some & HAS_ID:
-        ids = pa.array(rows.ids, pa.int64(), mask=rows.facts & HAS_ID == 0).cast(pa.int32())
+        ids = pa.array(rows.ids, pa.int64(), mask=rows.presence & HAS_ID == 0).cast(pa.int32())
     if not every & NAMES_ID:
-        ids = _with_ids_in(texts, rows.facts & NAMES_ID > 0, ids)
-    return [texts, spelled, ids, *flagged(pc.cast(spellings, pa.float64()))]
+        ids = _with_ids_in(texts, rows.presence & NAMES_ID > 0, ids)
+    return [texts, token_bytes, ids, *logprob_columns(pc.cast(numbers, pa.float64()))]
 
 
-def _run_of(kind: pa.DataType, run: Any, ends: Any, valid: Any = None) -> pa.Array:
-    """Strings or binary values that stand one behind the other."""
-    bits = None if valid is None else _copied(np.packbits(valid, bitorder="little"))
-    return pa.Array.from_buffers(kind, len(ends) - 1, [bits, _copied(ends, ends[0]), _copied(run)])
+def _strings(
+    kind: pa.DataType, content: npt.NDArray[np.uint8], ends: Integers, valid: npt.NDArray[np.bool_] | None = None
+) -> pa.Array:
+    """Strings or binary values: `content` is uint8[bytes], `ends` int64[rows + 1], `valid` bool[rows]."""
+    bits = None if valid is None else _arrow_copy(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(kind, len(ends) - 1, [bits, _arrow_copy(ends, ends[0]), _arrow_copy(content)])
 
 
-def _cast(numbers: Any, kind: pa.DataType) -> pa.Array:
+def _cast(numbers: Integers, kind: pa.DataType) -> pa.Array:
     return pa.array(numbers).cast(kind)
 
 
-def _copied(array: Any, less: Any = 0) -> pa.Buffer:
-    """A copy in Arrow's memory, which it uses again; numpy's stays with the thread that asked for it."""
+def _arrow_copy(array: npt.NDArray[Any], less: Any = 0) -> pa.Buffer:
+    """A copy of the array, less a number, in Arrow's memory.
+
+    Arrow uses memory again that another thread gave back; numpy's stays with the thread that asked for it.
+    """
     buffer = pa.allocate_buffer(array.nbytes)
     copy = np.frombuffer(buffer, array.dtype)
     if less:
@@ -95,19 +105,24 @@ def _copied(array: Any, less: Any = 0) -> pa.Buffer:
     return buffer
 
 
-def _with_ids_in(texts: Any, named: Any, ids: Any) -> Any:
-    """The ids, and for tokens that name none, what vLLM writes in place of a text."""
-    spelled = pc.starts_with(texts, ID_MARK)
-    if not pc.any(spelled, min_count=0).as_py():
+def _with_ids_in(texts: pa.Array, named: npt.NDArray[np.bool_], ids: pa.Array) -> pa.Array:
+    """The ids, and for tokens without a key of an id the one that vLLM wrote in place of their text.
+
+    `texts` and `ids` have an item for each row; `named` is bool[rows], whether there is a key of an id.
+    """
+    marked = pc.starts_with(texts, ID_PREFIX)
+    if not pc.any(marked, min_count=0).as_py():
         return ids
-    spelled = pc.and_not(spelled, pa.array(named))
-    return pc.replace_with_mask(ids, spelled, pa.array(map(id_in_text, texts.filter(spelled).to_pylist()), pa.int32()))
+    marked = pc.and_not(marked, pa.array(named))
+    return pc.replace_with_mask(ids, marked, pa.array(map(id_in_text, texts.filter(marked).to_pylist()), pa.int32()))
 
 
-def flagged(numbers: Any) -> tuple[Any, Any, Any]:
-    """The columns `logprob`, `logprob_flag` and `logprob_wire` of wire numbers without nulls.
+def logprob_columns(numbers: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """The columns `logprob`, `logprob_flag` and `logprob_wire` of wire numbers: float64[rows] without nulls.
 
-    >>> [column.to_pylist() for column in flagged(pa.array([-0.5, -9999.0]))]
+    `token_rows.split_logprob` applies the same rule to one number.
+
+    >>> [column.to_pylist() for column in logprob_columns(pa.array([-0.5, -9999.0]))]
     [[-0.5, None], [None, 'sentinel'], [None, -9999.0]]
     """
     ordinary = pc.and_(pc.greater(numbers, _SENTINEL), pc.less_equal(numbers, _ZERO))

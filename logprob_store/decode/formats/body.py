@@ -1,16 +1,12 @@
-"""A response body, read: everything in it but the tokens.
-
-Holds `Reply` and `Choice`, which every reader of bodies gives, and the rules by which all of them read a text, a count,
-a time. Leaves out the bodies themselves (`registry` lists their readers) and what is in a choice's `logprobs`.
+"""The JSON of a response body: parsing it, reading its plain fields, and the errors it gives.
 
 Servers are sloppy: a field that is not usable becomes None and never costs the answer. Only what would misplace or lose
-rows (no choices, two with one index) makes a body malformed.
+rows makes a body malformed, such as no choices, or two with one index.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +17,7 @@ from logprob_store.errors import DecodeError
 from logprob_store.schema import CHOICES_PER_SAMPLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection
 
 _EXCERPT: Final = 160
 _INT64: Final = 2**63
@@ -29,62 +25,22 @@ _BOM: Final = b"\xef\xbb\xbf"
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One choice of a reply.
-
-    Args:
-        index: 0, 1, ...; unique in the reply.
-        path: the JSON path of its logprobs, for messages.
-        logprobs: the wire's value: `bytes` while it is raw JSON, msgspec.UNSET when the key is absent.
-        shape: the NAME of the shape that reads `logprobs`; None for an object that `registry.SHAPES` recognises.
-        layout: for `logprobs` put into the chat shape by the reader of the body: what its `restore` needs to make the
-            wire's value of it again. A small JSON object, the same for most answers.
-        place: for such `logprobs`, the JSON path of token n under a key (`content`, ...) as it is in the body.
-        prompt_logprobs: vLLM's log-probabilities of the prompt, raw or read; None where there are none.
-        prompt_path: the JSON path of these.
-    """
-
-    index: int
-    path: str
-    finish_reason: str | None = None
-    text: str | None = None
-    refusal: str | None = None
-    tool_calls: str | None = None
-    logprobs: Any = msgspec.UNSET
-    shape: str | None = None
-    layout: Mapping[str, Any] | None = None
-    place: Callable[[str, int], str] | None = None
-    prompt_logprobs: Any = None
-    prompt_path: str = "prompt_logprobs"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A body, read. The token counts are the whole response's, however many choices it has."""
-
-    response_id: str | None
-    model: str | None
-    created: datetime | None
-    system_fingerprint: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    choices: list[Choice]
-
-
 def without_bom(content: bytes) -> bytes:
-    """Some proxies put a byte order mark in front."""
+    """The body without the byte order mark that some proxies put in front of it."""
     return content.removeprefix(_BOM)
 
 
 def loads(content: bytes) -> Any:
-    """Python's JSON, which takes NaN and the infinities, with every way to fail as a DecodeError.
+    """The value of JSON as Python's parser reads it, NaN and the infinities included.
+
+    Raises:
+        DecodeError: it is not JSON, not UTF-8, nested too deeply, or has an integer too long to read.
 
     >>> loads(b'[-Infinity]')
     [-inf]
     """
     try:
-        return msgspec.json.decode(content)  # the same values, two to three times as fast
+        return msgspec.json.decode(content)  # gives the same values two to three times as fast, and refuses NaN
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
@@ -101,15 +57,29 @@ def loads(content: bytes) -> Any:
 
 
 def loads_object(content: bytes) -> dict[str, Any]:
-    """The same for a body, which has to be an object."""
+    """The value of a body, as `loads` reads it; raises DecodeError if it is no object."""
     value = loads(without_bom(content))
     if not isinstance(value, dict):
         raise DecodeError(f"the body is {type(value).__name__}, not an object: {excerpt(content)}")
     return value
 
 
+def expect_object(value: Any, path: str) -> dict[str, Any]:
+    """The value, if it is an object; raises DecodeError with the path if not."""
+    if not isinstance(value, dict):
+        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
+    return value
+
+
+def expect_list(value: Any, path: str) -> list[Any]:
+    """The value, if it is a list; raises DecodeError with the path if not."""
+    if not isinstance(value, list):
+        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
+    return value
+
+
 def is_utf8(content: bytes) -> bool:
-    """Whether bytes are text; a parser that skips strings does not look."""
+    """Whether bytes are UTF-8, which a parser does not check in the strings that it skips."""
     try:
         return content.isascii() or bool(content.decode())
     except UnicodeDecodeError:
@@ -117,7 +87,7 @@ def is_utf8(content: bytes) -> bool:
 
 
 def raw_object(content: bytes) -> dict[str, msgspec.Raw] | None:
-    """The values of an object by their keys, each still raw; None where it is no object that msgspec takes."""
+    """The values of an object by key, each still raw JSON; None if msgspec does not parse it as an object."""
     try:
         return _OBJECT.decode(content) if is_utf8(content) else None
     except (msgspec.DecodeError, RecursionError):
@@ -125,7 +95,7 @@ def raw_object(content: bytes) -> dict[str, msgspec.Raw] | None:
 
 
 def excerpt(content: bytes) -> str:
-    r"""The first characters, fit for a terminal: no escape sequence and no line break survives.
+    r"""The first characters, quoted for a message: without terminal escapes and line breaks.
 
     >>> print(excerpt(b"<html>\x1b[31m"))
     '<html>\x1b[31m'
@@ -133,23 +103,23 @@ def excerpt(content: bytes) -> str:
     return repr(content[:_EXCERPT].decode(errors="replace"))[: _EXCERPT + 40]
 
 
-def error_said(error: Any) -> DecodeError:
-    """The error for an answer that reports one in place of a reply, in the server's words."""
-    said = error.get("message", error) if isinstance(error, dict) else error
-    words = said if isinstance(said, str) else repr(said)
-    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in words[: 3 * _EXCERPT])
+def reported_error(error: Any) -> DecodeError:
+    """The error for an answer that reports an error instead of a reply, in the server's words."""
+    message = error.get("message", error) if isinstance(error, dict) else error
+    text = message if isinstance(message, str) else repr(message)
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 3 * _EXCERPT])
     return DecodeError(f"the server answered with an error: {printable}", error_type="error_body")
 
 
-def check_index(index: Any, path: str) -> None:
-    """Refuse a choice's index that a completion_id cannot hold."""
+def check_choice_index(index: Any, path: str) -> None:
+    """Raise DecodeError for a choice's index that a completion_id cannot hold."""
     if type(index) is not int or not 0 <= index < CHOICES_PER_SAMPLE:
         shown = excerpt(repr(index).encode(errors="replace"))
         raise DecodeError(f"{path}: expected an integer in 0..{CHOICES_PER_SAMPLE - 1}, got {shown}")
 
 
 def compact_json(value: Any, path: str) -> str | None:
-    """Compact JSON for the column `tool_calls`; None for null and for the empty list that some servers always send."""
+    """Compact JSON for the column `tool_calls`; None for null, and for the empty list that some servers always send."""
     if not value:
         return None
     try:
@@ -158,20 +128,20 @@ def compact_json(value: Any, path: str) -> str | None:
         raise DecodeError(f"{path}: nested too deeply") from None
 
 
-def text_of(value: Any) -> str | None:
-    """A string as a table can hold it."""
+def text_or_none(value: Any) -> str | None:
+    """A string that UTF-8 can encode, None for any other value."""
     if not isinstance(value, str):
         return None
     return value if value.isascii() else clean_text(value)
 
 
-def count_of(value: Any) -> int | None:
-    """A number of tokens."""
+def count_or_none(value: Any) -> int | None:
+    """A number of tokens, None for anything but an integer in 0..2**63 - 1."""
     return value if type(value) is int and 0 <= value < _INT64 else None
 
 
-def time_of(value: Any) -> datetime | None:
-    """Seconds since the epoch."""
+def time_or_none(value: Any) -> datetime | None:
+    """The time of a number of seconds since the epoch, None for any other value."""
     if type(value) not in (int, float):
         return None
     try:
@@ -180,6 +150,6 @@ def time_of(value: Any) -> datetime | None:
         return None
 
 
-def known_keys(keys: Collection[str]) -> str:
-    """The keys of an object of no known shape, for a message."""
+def keys_for_message(keys: Collection[str]) -> str:
+    """The first eight keys of an object, quoted for a message."""
     return excerpt(", ".join(map(str, list(keys)[:8])).encode(errors="replace"))

@@ -1,27 +1,26 @@
 """The chat shape: `{content: [E] | null, refusal: [E] | null}` with `E = {token, logprob, bytes, top_logprobs}`.
 
-DeepSeek's `reasoning_content` beside them, llama.cpp's `id` or Fireworks' `token_id` inside them, and keys that a
-server leaves out are part of the shape. Holds how such a value is recognised, read one token at a time, and rebuilt.
-Leaves out the bulk way (`chat_bulk`), which is for the regular ones among them.
+DeepSeek's `reasoning_content` beside these, llama.cpp's `id` or Fireworks' `token_id` in a token, and missing keys are
+part of the shape. Here a value is read token by token; `bulk.regular_chat` reads the regular ones.
 
 A template looks like `{"shape": "chat", "content": "list", "refusal": "null", "token": ["bytes", "logprob", "token",
-"top_logprobs"], "alternative": ["bytes", "logprob", "token"]}`: which keys there are, in the whole, in a token and in
-an alternative. `"top_logprobs": "null"` says that it is null in all tokens. `"extra": {"text_offset": [0, 2]}` holds
-what no column is for (Fireworks' `text_offset` and `sampling_logprob`), if all tokens have it: a value for each token,
-content before refusal before reasoning.
+"top_logprobs"], "alternative": ["bytes", "logprob", "token"]}`: the keys of the object, of its tokens and of their
+alternatives. `"top_logprobs": "null"` says that it is null in all tokens. `"extra": {"text_offset": [0, 2]}` holds keys
+without a column (Fireworks' `text_offset` and `sampling_logprob`) that all tokens have: a value for each token of
+content, refusal, reasoning, in this order.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.decode.formats.body import expect_list, expect_object
 from logprob_store.decode.token_rows import NO_ID, Token, make_token
-from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens
 
 NAME: Final = "chat"
 ORDERED: Final = False
@@ -31,26 +30,26 @@ ALTERNATIVE_KEYS: Final = ("bytes", "id", "logprob", "token", "token_id")
 TOKEN_KEYS: Final = (*ALTERNATIVE_KEYS, "top_logprobs")
 
 
-def recognises(value: Mapping[str, Any]) -> bool:
+def recognises_logprobs(value: Mapping[str, Any]) -> bool:
     """Whether a `logprobs` object is of this shape."""
     return any(key in value for key in SECTION_OF) and not isinstance(value.get("tokens"), list)
 
 
-def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
+def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
     """The template and the tokens of each section."""
     tokens: dict[str, Sequence[Token]] = {}
     kinds: dict[str, str] = {}
-    wires: list[Mapping[str, Any]] = []
+    all_items: list[Mapping[str, Any]] = []
     for key, section in SECTION_OF.items():
         if key not in value:
             continue
         items = value[key]
         kinds[key] = "null" if items is None else "list"
         if items is not None:
-            listed = _list(items, f"{where.path}.{key}")
-            tokens[section] = [_read_token(item, where.token(key, n)) for n, item in enumerate(listed)]
-            wires.extend(items)
-    return _template(kinds, wires), tokens
+            listed = expect_list(items, f"{context.path}.{key}")
+            tokens[section] = [_read_token(item, context.path_of_token(key, n)) for n, item in enumerate(listed)]
+            all_items.extend(items)
+    return _template(kinds, all_items), tokens
 
 
 def make_template(
@@ -60,7 +59,14 @@ def make_template(
     *,
     null_top: bool = False,
 ) -> dict[str, Any]:
-    """The template, in the one spelling that both ways of reading share."""
+    """The template. The compiled scanner uses it too, so that both write the same text for the same keys.
+
+    Args:
+        kinds: "list" or "null" for each section's key that is there.
+        token_keys: the keys of a token; None without tokens.
+        alternative_keys: the keys of an alternative; None without alternatives.
+        null_top: whether `top_logprobs` is null in all tokens.
+    """
     template: dict[str, Any] = {"shape": NAME, **{key: kinds[key] for key in SECTION_OF if key in kinds}}
     if token_keys is not None:
         template["token"] = [key for key in TOKEN_KEYS if key in token_keys]
@@ -71,65 +77,58 @@ def make_template(
     return template
 
 
-def _template(kinds: Mapping[str, str], wires: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    first = next((item["top_logprobs"][0] for item in wires if item.get("top_logprobs")), None)
-    null_top = bool(wires) and all(item.get("top_logprobs", ()) is None for item in wires)
-    template = make_template(kinds, wires[0] if wires else None, first, null_top=null_top)
-    shared = [key for key in wires[0] if key not in TOKEN_KEYS] if wires else []
-    plain = (key for key in shared if all(_is_plain(item.get(key, ())) for item in wires))
-    extra = {key: [item[key] for item in wires] for key in plain}
+def _template(kinds: Mapping[str, str], items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The template of a value whose tokens, of all sections, are `items`."""
+    first_alternative = next((item["top_logprobs"][0] for item in items if item.get("top_logprobs")), None)
+    null_top = bool(items) and all(item.get("top_logprobs", ()) is None for item in items)
+    template = make_template(kinds, items[0] if items else None, first_alternative, null_top=null_top)
+    keys = [key for key in items[0] if key not in TOKEN_KEYS] if items else []
+    scalar_keys = (key for key in keys if all(_is_scalar(item.get(key, ())) for item in items))
+    extra = {key: [item[key] for item in items] for key in scalar_keys}
     return {**template, "extra": extra} if extra else template
 
 
-def _is_plain(value: Any) -> bool:
+def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
 def _read_token(item: Any, path: str) -> Token:
-    found = _object(item, path)
-    others = found.get("top_logprobs")
+    token = expect_object(item, path)
+    others = token.get("top_logprobs")
+    if others is None:
+        return _make_token(token, path)
     top = f"{path}.top_logprobs"
-    listed = () if others is None else [_read_one(o, f"{top}[{n}]") for n, o in enumerate(_list(others, top))]
-    return _read_one(found, path, listed)
+    listed = [
+        _make_token(expect_object(other, place := f"{top}[{n}]"), place)
+        for n, other in enumerate(expect_list(others, top))
+    ]
+    return _make_token(token, path, listed)
 
 
-def _read_one(item: Any, path: str, alternatives: Sequence[Token] = ()) -> Token:
-    found = _object(item, path)
+def _make_token(fields: Mapping[str, Any], path: str, alternatives: Sequence[Token] = ()) -> Token:
     return make_token(
-        found.get("token"),
+        fields.get("token"),
         f"{path}.token",
-        logprob=found.get("logprob"),
-        spelled=found.get("bytes"),
-        token_id=found.get("id", found.get("token_id", NO_ID)),
+        logprob=fields.get("logprob"),
+        byte_values=fields.get("bytes"),
+        token_id=fields.get("id", fields.get("token_id", NO_ID)),
         alternatives=alternatives,
     )
 
 
-def _object(value: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
-    return value
-
-
-def _list(value: Any, path: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
-    return value
-
-
 def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token]]) -> dict[str, Any]:
-    """The wire's value, as far as template and tokens say it."""
+    """The wire's value, as far as template and tokens determine it."""
     rebuilt: dict[str, Any] = {}
-    made: list[dict[str, Any]] = []
+    all_items: list[dict[str, Any]] = []
     for key, section in SECTION_OF.items():
         kind = template.get(key)
         if kind == "list":
             rebuilt[key] = [_rebuild_token(token, template) for token in tokens.get(section, ())]
-            made.extend(rebuilt[key])
+            all_items.extend(rebuilt[key])
         elif kind == "null":
             rebuilt[key] = None
     for key, column in template.get("extra", {}).items():
-        for item, value in zip(made, column, strict=True):
+        for item, value in zip(all_items, column, strict=True):
             item[key] = value
     return rebuilt
 

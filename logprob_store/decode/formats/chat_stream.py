@@ -1,24 +1,22 @@
-"""Streams of chat completions and of legacy completions: many chunks merged into one body of the same API.
+"""Streams of chat completions and legacy completions: their chunks merged into one body of the same API.
 
-Texts and tool calls are put together from their pieces, lists of logprobs are joined in their order, and of all else
-the last value that says something counts (`usage` stands in the last chunk; Azure's first has no choice and empty
-names). Leaves out how chunks are found in a recording (`streams`) and the other APIs' streams.
+Texts and tool calls are joined from their pieces, and lists of logprobs in their order. Of every other key the last
+value that is not empty is kept: `usage` comes in the last chunk, and Azure's first chunk has no choice and empty names.
+`streams` finds the chunks in a recording.
 
 The logprobs part of a stream is that of the merged body: a list under each key that was a list in any chunk, null under
-a key that was null in all, and null or absent as a whole when it was so in all.
+a key that was null in all; null or absent as a whole if it was so in all.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import check_index, error_said
+from logprob_store.decode.formats.body import check_choice_index, expect_list, expect_object, reported_error
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-
-NAME: Final = "chunks"
 
 _OBJECTS: Final = {"chat.completion.chunk": "chat.completion"}
 _MESSAGE_TEXTS: Final = ("content", "refusal", "reasoning_content", "reasoning")
@@ -31,7 +29,7 @@ def recognises(keys: Collection[str]) -> bool:
 
 
 def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One body of the chunks.
+    """One body made of the chunks.
 
     Raises:
         DecodeError: a chunk reports an error or cannot be placed.
@@ -44,67 +42,68 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     choices: dict[int, list[Mapping[str, Any]]] = {}
     for n, piece in enumerate(pieces):
         if piece.get("error"):
-            raise error_said(piece["error"])
-        _update(body, {key: value for key, value in piece.items() if key != "choices"})
-        for m, choice in enumerate(_list(piece.get("choices"), f"chunk {n}: choices")):
+            raise reported_error(piece["error"])
+        _keep_last(body, {key: value for key, value in piece.items() if key != "choices"})
+        listed = piece.get("choices")
+        for m, item in enumerate([] if listed is None else expect_list(listed, f"chunk {n}: choices")):
             path = f"chunk {n}: choices[{m}]"
-            if not isinstance(choice, dict):
-                raise DecodeError(f"{path}: expected an object, got {type(choice).__name__}")
+            choice = expect_object(item, path)
             if isinstance(choice.get("message"), dict) and choice["message"].get("content") is not None:
                 raise DecodeError(
                     f"{path}.message: a whole answer, not a chunk of one; put one answer in a file or line"
                 )
             index = choice.get("index", 0)
-            check_index(index, f"{path}.index")
-            _check_logprobs(choice.get("logprobs"), f"{path}.logprobs")
+            check_choice_index(index, f"{path}.index")
+            if choice.get("logprobs") is not None:
+                expect_object(choice["logprobs"], f"{path}.logprobs")
             choices.setdefault(index, []).append(choice)
     body["object"] = _OBJECTS.get(str(body.get("object")), body.get("object"))
-    return {**body, "choices": [_choice(index, choices[index]) for index in sorted(choices)]}
+    return {**body, "choices": [_merge_choice(index, choices[index]) for index in sorted(choices)]}
 
 
-def _update(merged: dict[str, Any], found: Mapping[str, Any]) -> None:
-    """Keep the last value that says something."""
+def _keep_last(merged: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Put in the values that are not empty, and those of keys that have none yet."""
     for key, value in found.items():
         if value or not merged.get(key):
             merged[key] = value
 
 
-def _choice(index: int, pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _merge_choice(index: int, pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {"index": index}
     deltas = [piece["delta"] for piece in pieces if isinstance(piece.get("delta"), dict)]
     for piece in pieces:
-        _update(merged, {k: v for k, v in piece.items() if k not in ("index", "delta", "text", "logprobs")})
+        _keep_last(merged, {k: v for k, v in piece.items() if k not in ("index", "delta", "text", "logprobs")})
     if any("text" in piece for piece in pieces):
-        merged["text"] = _text([piece["text"] for piece in pieces if "text" in piece])
+        merged["text"] = _join_texts([piece["text"] for piece in pieces if "text" in piece])
     if any("delta" in piece for piece in pieces):
-        merged["message"] = _message(deltas)
+        merged["message"] = _merge_message(deltas)
     values = [piece["logprobs"] for piece in pieces if "logprobs" in piece]
     if values:
-        merged["logprobs"] = _logprobs([value for value in values if value is not None])
+        merged["logprobs"] = _merge_logprobs([value for value in values if value is not None])
     return merged
 
 
-def _message(deltas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _merge_message(deltas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     message: dict[str, Any] = {}
     for delta in deltas:
-        _add(message, {key: value for key, value in delta.items() if key not in _MESSAGE_TEXTS})
+        _add_delta(message, {key: value for key, value in delta.items() if key not in _MESSAGE_TEXTS})
     for key in _MESSAGE_TEXTS:
         found = [delta[key] for delta in deltas if key in delta]
         if found:
-            message[key] = _text(found)
+            message[key] = _join_texts(found)
     return message
 
 
-def _text(pieces: Sequence[Any]) -> Any:
-    """The pieces as one text, or as a list of parts where a server sends such in between; None if all are null."""
-    said = [piece for piece in pieces if piece is not None]
-    if all(isinstance(piece, str) for piece in said):
-        return "".join(said) if said else None
-    return [part for piece in said for part in (piece if isinstance(piece, list) else [piece])]
+def _join_texts(pieces: Sequence[Any]) -> Any:
+    """The pieces as one text, as a list of content parts if some are such lists; None if all are null."""
+    given = [piece for piece in pieces if piece is not None]
+    if all(isinstance(piece, str) for piece in given):
+        return "".join(given) if given else None
+    return [part for piece in given for part in (piece if isinstance(piece, list) else [piece])]
 
 
-def _add(merged: dict[str, Any], found: Mapping[str, Any]) -> None:
-    """Add to what there is: names and arguments grow, calls are found by their index, all else is replaced."""
+def _add_delta(merged: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Add a delta: names and arguments are appended, calls are found by their index, other values are replaced."""
     for key, value in found.items():
         before = merged.get(key)
         if key in _CALL_TEXTS and isinstance(value, str) and isinstance(before, str):
@@ -113,7 +112,7 @@ def _add(merged: dict[str, Any], found: Mapping[str, Any]) -> None:
             merged[key] = _add_calls(before, value)
         elif isinstance(value, dict):
             merged[key] = dict(before) if isinstance(before, dict) else {}
-            _add(merged[key], value)
+            _add_delta(merged[key], value)
         elif value is not None or key not in merged:
             merged[key] = value
 
@@ -130,12 +129,12 @@ def _add_calls(before: Any, calls: Sequence[Any]) -> list[Any]:
         if found is None:
             found = {}
             merged.append(found)
-        _add(found, call)
+        _add_delta(found, call)
     return merged
 
 
-def _logprobs(values: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The objects of all chunks as one: lists joined, a column that is null in some chunks filled up with nulls."""
+def _merge_logprobs(values: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The `logprobs` of all chunks as one object: lists joined, with nulls for the chunks in which a list is null."""
     if not values:
         return None
     merged: dict[str, Any] = {}
@@ -150,20 +149,8 @@ def _logprobs(values: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _filled(column: Any, value: Mapping[str, Any]) -> list[Any]:
+    """A chunk's list; if it is null, a null for each of the chunk's tokens."""
     if isinstance(column, list):
         return column
     tokens = value.get("tokens")
     return [None] * len(tokens) if isinstance(tokens, list) else []
-
-
-def _list(value: Any, path: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
-    return value
-
-
-def _check_logprobs(value: Any, path: str) -> None:
-    if value is not None and not isinstance(value, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")

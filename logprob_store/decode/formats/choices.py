@@ -1,7 +1,6 @@
-"""Bodies with `choices`: chat completions and legacy completions, by far the most.
+"""Bodies with `choices`: chat completions and legacy completions, by far the most common.
 
-Holds the reader of such bodies, and the quick way through them for `registry`. Each choice's `logprobs` stays raw
-bytes, since skipping is ten times as fast as parsing. Leaves out what is in them.
+Each choice's `logprobs` stays raw bytes, since skipping it is ten times as fast as parsing it.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
-    Choice,
-    Reply,
-    check_index,
+    check_choice_index,
     compact_json,
-    count_of,
-    error_said,
+    count_or_none,
+    expect_object,
     is_utf8,
     loads_object,
-    text_of,
-    time_of,
+    reported_error,
+    text_or_none,
+    time_or_none,
     without_bom,
 )
 from logprob_store.decode.token_rows import clean_text
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "choices"
 CHUNK: Final = "chat.completion.chunk"
-"""What a piece of a stream says that it is."""
+"""The `object` of a chunk, a piece of a stream."""
 
 
 class _Message(msgspec.Struct):
@@ -88,20 +87,20 @@ def read(answer: Answer) -> Reply:
     """Read a body of chat completions or completions.
 
     Raises:
-        DecodeError: it is not JSON, reports an error, or has no choices that can be told apart.
+        DecodeError: it is not JSON, reports an error, or has no choices with different indices.
     """
     content = without_bom(answer.body)
     body = _parse(content) or _parse_leniently(content)
     return _reply(body)
 
 
-def read_quickly(answer: Answer) -> Reply | None:
-    """The same for a body that is certainly of this format; None where `registry` has to look closer.
+def try_read(answer: Answer) -> Reply | None:
+    """Read a body if it is certainly of this format and needs no lenient parser; otherwise None.
 
     Raises:
-        DecodeError: its choices cannot be told apart.
+        DecodeError: two choices have one index, or an index is not usable.
     """
-    if b'"choices"' not in answer.body:  # found at once where it is; spares other formats a pass over the body
+    if b'"choices"' not in answer.body:  # quick to find where it is; saves other formats a parse of the body
         return None
     body = _parse(without_bom(answer.body))
     if body is None or not body.choices or body.object == CHUNK:
@@ -109,23 +108,23 @@ def read_quickly(answer: Answer) -> Reply | None:
     return _reply(body)
 
 
-def read_cut(content: bytes, expected: Collection[bytes]) -> Reply | None:
-    """Read a body whose choices' logprobs were cut out; None unless just these numbers stand in their place.
+def read_with_placeholders(content: bytes, placeholders: Collection[bytes]) -> Reply | None:
+    """Read a body whose logprobs were replaced by placeholders; None unless exactly these replace those of choices.
 
     Raises:
-        DecodeError: its choices cannot be told apart.
+        DecodeError: two choices have one index, or an index is not usable.
     """
     body = _parse(content)
     if body is None or not body.choices or body.object == CHUNK:
         return None
-    stand = [bytes(choice.logprobs) for choice in body.choices if choice.logprobs is not msgspec.UNSET]
-    if sorted(stand) != sorted(expected):
+    found = [bytes(choice.logprobs) for choice in body.choices if choice.logprobs is not msgspec.UNSET]
+    if sorted(found) != sorted(placeholders):
         return None
     return _reply(body)
 
 
 def is_chunk(keys: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether a body, its values still raw, is one piece of a stream."""
+    """Whether an object, its values still raw, is a chunk."""
     return keys.get("object") == _RAW_CHUNK
 
 
@@ -136,22 +135,22 @@ def _reply(body: _Body) -> Reply:
     usage = body.usage if isinstance(body.usage, dict) else {}
     choices = [_choice(c, i, f"choices[{n}]") for n, (c, i) in enumerate(zip(body.choices, indices, strict=True))]
     choices.sort(key=lambda choice: choice.index)
-    if body.prompt_logprobs is not None and choices[0].prompt_logprobs is None:  # chat: one prompt, n choices
+    if body.prompt_logprobs is not None and choices[0].prompt_logprobs is None:  # chat has one prompt for all choices
         held = _read_or_raw(body.prompt_logprobs)
         choices[0] = replace(choices[0], prompt_logprobs=held, prompt_path="prompt_logprobs")
     return Reply(
-        text_of(body.id),
-        text_of(body.model),
-        time_of(body.created),
-        text_of(body.system_fingerprint),
-        count_of(usage.get("prompt_tokens")),
-        count_of(usage.get("completion_tokens")),
+        text_or_none(body.id),
+        text_or_none(body.model),
+        time_or_none(body.created),
+        text_or_none(body.system_fingerprint),
+        count_or_none(usage.get("prompt_tokens")),
+        count_or_none(usage.get("completion_tokens")),
         choices,
     )
 
 
 def _parse(content: bytes) -> _Body | None:
-    """The body, None where msgspec refuses it."""
+    """The body; None if msgspec refuses it."""
     try:
         return _DECODER.decode(content) if is_utf8(content) else None
     except (msgspec.DecodeError, RecursionError):
@@ -159,7 +158,7 @@ def _parse(content: bytes) -> _Body | None:
 
 
 def _parse_leniently(content: bytes) -> _Body:
-    """What msgspec refuses and Python's own server side may send: NaN and -Infinity, odd types, lone surrogates."""
+    """A body with what msgspec refuses: odd types, lone surrogates, and the NaN and -Infinity of servers in Python."""
     value = loads_object(content)
     body = _Body(**{key: value.get(key) for key in _Body.__struct_fields__})
     listed = body.choices if isinstance(body.choices, list) else []
@@ -168,10 +167,9 @@ def _parse_leniently(content: bytes) -> _Body:
 
 
 def _lenient_choice(value: Any, number: int) -> _Choice:
-    if not isinstance(value, dict):
-        raise DecodeError(f"choices[{number}]: expected an object, got {type(value).__name__}")
-    choice = _Choice(**{key: value[key] for key in _Choice.__struct_fields__ if key in value})
-    message = value.get("message")
+    found = expect_object(value, f"choices[{number}]")
+    choice = _Choice(**{key: found[key] for key in _Choice.__struct_fields__ if key in found})
+    message = found.get("message")
     if isinstance(message, dict):
         choice.message = _Message(**{key: message.get(key) for key in _Message.__struct_fields__})
     else:
@@ -181,7 +179,7 @@ def _lenient_choice(value: Any, number: int) -> _Choice:
 
 def _no_choices(body: _Body) -> DecodeError:
     if body.error is not None or body.object == "error":
-        return error_said(body.error if body.error is not None else body.message)
+        return reported_error(body.error if body.error is not None else body.message)
     state = "missing or null" if body.choices is None else "empty"
     return DecodeError(f"choices: {state}, expected a list of at least one choice")
 
@@ -191,7 +189,7 @@ def _indices(choices: list[_Choice]) -> list[int]:
     if indices == [None]:
         return [0]
     for n, index in enumerate(indices):
-        check_index(index, f"choices[{n}].index")
+        check_choice_index(index, f"choices[{n}].index")
         if index in indices[:n]:
             raise DecodeError(f"choices[{n}].index: {index} stands twice")
     return indices
@@ -199,13 +197,13 @@ def _indices(choices: list[_Choice]) -> list[int]:
 
 def _choice(choice: _Choice, index: int, path: str) -> Choice:
     message = choice.message or _Message()
-    text = _parts(message.content)
+    text = _text_of_message(message.content)
     return Choice(
         index=index,
         path=f"{path}.logprobs",
-        finish_reason=text_of(choice.finish_reason),
-        text=text_of(choice.text) if text is None else text,
-        refusal=text_of(message.refusal),
+        finish_reason=text_or_none(choice.finish_reason),
+        text=text_or_none(choice.text) if text is None else text,
+        refusal=text_or_none(message.refusal),
         tool_calls=compact_json(message.tool_calls, f"{path}.message.tool_calls"),
         logprobs=_read_or_raw(choice.logprobs),
         prompt_logprobs=_read_or_raw(choice.prompt_logprobs),
@@ -217,9 +215,9 @@ def _read_or_raw(value: Any) -> Any:
     return bytes(value) if isinstance(value, msgspec.Raw) else value
 
 
-def _parts(content: Any) -> str | None:
+def _text_of_message(content: Any) -> str | None:
     """The text of a message: a string, or the texts of a list of parts."""
     if not isinstance(content, list):
-        return text_of(content)
+        return text_or_none(content)
     texts = [part.get("text") if isinstance(part, dict) else part for part in content]
     return clean_text("".join(text for text in texts if isinstance(text, str)))

@@ -1,12 +1,12 @@
 """The legacy completions shape: `{tokens, token_logprobs, top_logprobs: [{text: logprob} | null] | null, text_offset}`.
 
-Together's `{content: null, tokens, token_logprobs, token_ids}` on the chat endpoint is the same shape. Holds how such a
-value is recognised, read and rebuilt, and which tokens of an echoed prompt are the prompt's. Leaves out answers of the
-completions endpoint in the chat shape (`chat`).
+Together's `{content: null, tokens, token_logprobs, token_ids}` on the chat endpoint is the same shape. If the request
+asked for an echo, the first tokens are those of the prompt. Answers of the completions endpoint in the chat shape are
+read by `chat`.
 
 A template looks like `{"shape": "tokens", "keys": {"tokens": "list", "token_logprobs": "list", "top_logprobs": "null",
-"text_offset": 0}}`: the keys in their order, and what each holds. `text_offset` is where the first token starts when
-all others follow from the lengths of the tokens in code points, and otherwise the list itself.
+"text_offset": 0}}`: the keys in their order, and the kind of each value. `text_offset` is the first token's offset if
+the others follow from the lengths of the tokens in code points; otherwise it is the list itself.
 """
 
 from __future__ import annotations
@@ -14,65 +14,65 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.decode.formats.body import expect_object
 from logprob_store.decode.token_rows import NO_ID, Token, make_token
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens
 
 NAME: Final = "tokens"
 ORDERED: Final = True
-"""The order of the keys of an alternatives' dict is their rank."""
+"""The order of keys in a dict of alternatives is their rank."""
 
 _COLUMNS: Final = ("token_logprobs", "top_logprobs", "token_ids")
 
 
-def recognises(value: Mapping[str, Any]) -> bool:
+def recognises_logprobs(value: Mapping[str, Any]) -> bool:
     """Whether a `logprobs` object is of this shape."""
     return isinstance(value.get("tokens"), list)
 
 
-def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
-    """The template and the tokens, an echoed prompt's apart from those that were generated."""
+def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
+    """The template, and the tokens of the echoed prompt and of the answer."""
     texts = value["tokens"]
-    columns = {key: _column(value, key, len(texts), where) for key in _COLUMNS}
+    columns = {key: _column(value, key, len(texts), context) for key in _COLUMNS}
     tokens = [
         make_token(
             text,
-            f"{where.path}.tokens[{n}]",
+            f"{context.path}.tokens[{n}]",
             logprob=columns["token_logprobs"][n],
             token_id=NO_ID if value.get("token_ids") is None else columns["token_ids"][n],
-            alternatives=_alternatives(columns["top_logprobs"][n], f"{where.path}.top_logprobs[{n}]"),
+            alternatives=_alternatives(columns["top_logprobs"][n], f"{context.path}.top_logprobs[{n}]"),
         )
         for n, text in enumerate(texts)
     ]
     keys = {key: _kind(key, held, tokens) for key, held in value.items() if _kind(key, held, tokens) is not None}
-    cut = _prompt_tokens(value, tokens, where)
+    cut = _prompt_tokens(value, tokens, context)
     return {"shape": NAME, "keys": keys}, {"prompt": tokens[:cut], "content": tokens[cut:]}
 
 
-def _column(value: Mapping[str, Any], key: str, length: int, where: Where) -> Sequence[Any]:
+def _column(value: Mapping[str, Any], key: str, length: int, context: ChoiceContext) -> Sequence[Any]:
+    """The list under a key, with an item for each token; nulls if it is null or absent."""
     held = value.get(key)
     if held is None:
         return [None] * length
     if not isinstance(held, list) or len(held) != length:
-        what = f"{len(held)} items" if isinstance(held, list) else type(held).__name__
-        raise DecodeError(f"{where.path}.{key}: expected a list of {length} items, one for each token, got {what}")
+        found = f"{len(held)} items" if isinstance(held, list) else type(held).__name__
+        raise DecodeError(f"{context.path}.{key}: expected a list of {length} items, one for each token, got {found}")
     return held
 
 
 def _alternatives(held: Any, path: str) -> Sequence[Token]:
     if held is None:
         return ()
-    if not isinstance(held, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(held).__name__}")
-    return [make_token(text, path, logprob=logprob) for text, logprob in held.items()]
+    return [make_token(text, path, logprob=logprob) for text, logprob in expect_object(held, path).items()]
 
 
 def _kind(key: str, held: Any, tokens: Sequence[Token]) -> Any:
-    """What a template says of a key, None for a key that the patch has to keep."""
+    """What a template says of a key's value; None for a key that is left to the patch."""
     if held is None:
         return "null"
     if key == "text_offset":
@@ -81,8 +81,9 @@ def _kind(key: str, held: Any, tokens: Sequence[Token]) -> Any:
 
 
 def _start(offsets: Any, tokens: Sequence[Token]) -> Any:
+    """The offset of the first token if the others follow from it, else the list; None if it is no list."""
     if isinstance(offsets, list) and offsets and type(offsets[0]) is int and offsets == _starts(tokens, offsets[0]):
-        # True == 1 and 1.0 == 1: only integers may be derived.
+        # True and 1.0 are equal to 1 and would come back as 1.
         return offsets[0] if all(type(offset) is int for offset in offsets) else offsets
     return offsets if isinstance(offsets, list) else None
 
@@ -92,31 +93,31 @@ def _starts(tokens: Sequence[Token], start: int) -> list[int]:
     return list(accumulate((len(token.text or "") for token in tokens), initial=start))[:-1]
 
 
-def _prompt_tokens(value: Mapping[str, Any], tokens: Sequence[Token], where: Where) -> int:
-    """How many of the first tokens are an echoed prompt's.
+def _prompt_tokens(value: Mapping[str, Any], tokens: Sequence[Token], context: ChoiceContext) -> int:
+    """How many of the first tokens are those of an echoed prompt.
 
-    By where tokens start, when one starts right behind the prompt; by the count of prompt tokens when none does, for a
-    server may put a begin-of-text token in front and count its letters too.
+    If a token starts right after the prompt's text, its offset decides. If none does, the server's count of prompt
+    tokens decides: a server may put a begin-of-text token in front, whose letters count in the offsets.
     """
-    if not where.echo:
+    if not context.echo:
         return 0
-    if isinstance(where.prompt, list):
-        return min(len(where.prompt), len(tokens))
-    length = None if where.prompt is None else len(where.prompt)
-    if where.prompt and where.text is not None and not where.text.startswith(where.prompt):
+    if isinstance(context.prompt, list):
+        return min(len(context.prompt), len(tokens))
+    length = None if context.prompt is None else len(context.prompt)
+    if context.prompt and context.text is not None and not context.text.startswith(context.prompt):
         return 0  # the server ignored `echo`
     offsets = value.get("text_offset")
     if not (isinstance(offsets, list) and len(offsets) == len(tokens) and all(type(o) is int for o in offsets)):
         offsets = _starts(tokens, 0)
     ends = [offset - offsets[0] for offset in offsets] + [sum(len(token.text or "") for token in tokens)]
-    counted = where.prompt_tokens
+    counted = context.prompt_tokens
     if counted is not None and counted <= len(tokens) and (length is None or length not in ends):
         return counted
     return 0 if length is None else sum(end < length for end in ends[:-1])
 
 
 def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token]]) -> dict[str, Any]:
-    """The wire's value, as far as template and tokens say it."""
+    """The wire's value, as far as template and tokens determine it."""
     rows = [*tokens.get("prompt", ()), *tokens.get("content", ())]
     return {key: None if kind == "null" else _rebuild_key(key, kind, rows) for key, kind in template["keys"].items()}
 

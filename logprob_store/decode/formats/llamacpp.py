@@ -1,16 +1,16 @@
 """llama.cpp's own `/completion` (and `/infill`): one answer, a list of them for several prompts or samples, a stream.
 
-The logprobs part is `completion_probabilities`, a list. It has come in three forms:
+The logprobs part is `completion_probabilities`, a list. It has had three forms:
 
-- `[{id, token, bytes, logprob, top_logprobs: [{id, token, bytes, logprob}]}]`: the chat shape without its frame, and
-  read as such. A probability of 0 is -3.4e38 there (`sentinel`).
-- with `post_sampling_probs`: `prob` and `top_probs` in their place. Rows hold ln(prob): 0 is flagged `neg_inf`, more
-  than 1 `positive`. See `entries` for the way back.
-- until the end of 2024: `[{content, probs: [{tok_str, prob}]}]`. The chosen token has no number of its own there; its
-  row has that of the one alternative with its text, and none (`missing`) if there is none or more than one.
+- `[{id, token, bytes, logprob, top_logprobs: [{id, token, bytes, logprob}]}]`: the list of the chat shape, read as
+  such. A probability of 0 is -3.4e38 there (`sentinel`).
+- with `post_sampling_probs`: `prob` and `top_probs` instead of `logprob` and `top_logprobs`. Rows hold ln(prob): 0 is
+  flagged `neg_inf`, more than 1 `positive`. `token_objects` explains the way back.
+- until the end of 2024: `[{content, probs: [{tok_str, prob}]}]`. The chosen token has no number of its own. Its row has
+  that of the alternative with the same text; it has none (`missing`) if there is no such alternative, or several.
 
-Holds how such a body is read, and how the two forms with probabilities are rebuilt. A template of theirs looks like
-`{"shape": "llamacpp", "token": ["id", "token", "bytes", "prob", "top_probs"], ...}`: see `entries`.
+A template of the last two looks like `{"shape": "llamacpp", "token": ["id", "token", "bytes", "prob", "top_probs"],
+...}`: see `token_objects`.
 """
 
 from __future__ import annotations
@@ -20,29 +20,45 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import Choice, Reply, text_of
-from logprob_store.decode.formats.native_fields import as_list, at, join, numbered, one_or_many, prompt_count, summed
-from logprob_store.decode.formats.token_objects import PROB, Form, describe, nested, read_list, rebuild_list
+from logprob_store.decode.formats.base import Choice, Reply
+from logprob_store.decode.formats.body import expect_list, text_or_none
+from logprob_store.decode.formats.native_fields import (
+    child_path,
+    choice_indices,
+    count_prompt_tokens,
+    merge_pieces,
+    objects_of_body,
+    sum_counts,
+)
+from logprob_store.decode.formats.token_objects import (
+    PROB,
+    TokenForm,
+    list_template,
+    nested_alternatives,
+    read_tokens_with_alternatives,
+    rebuild_tokens,
+)
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens, TokensBySection
     from logprob_store.decode.token_rows import Token
     from logprob_store.request import Answer
 
 NAME: Final = "llamacpp"
+END_KEY: Final = "stop"
 ORDERED: Final = False
 LISTS: Final = True
 
-_PART: Final = "completion_probabilities"
-_KEYS: Final = frozenset({_PART, "tokens_predicted", "tokens_evaluated", "generation_settings", "stop_type"})
+_LOGPROBS: Final = "completion_probabilities"
+_OWN_KEYS: Final = frozenset({_LOGPROBS, "tokens_predicted", "tokens_evaluated", "generation_settings", "stop_type"})
 _STOPPED: Final = {"stopped_eos": "eos", "stopped_word": "word", "stopped_limit": "limit"}
 _LAYOUT: Final = {"format": NAME}
-_PROBABILITY: Final = frozenset({"prob", "probs", "top_probs", "tok_str", "content"})
-_PROBABILITY_KEY: Final = re.compile(rb'"(?:prob|probs|top_probs|tok_str|content)"\s*+:')
-_FORM: Final = Form(
+_PROBABILITY_KEYS: Final = frozenset({"prob", "probs", "top_probs", "tok_str", "content"})
+_PROBABILITY_PATTERN: Final = re.compile(rb'"(?:prob|probs|top_probs|tok_str|content)"\s*+:')
+_FORM: Final = TokenForm(
     {
         "id": "token_id",
         "token": "text",
@@ -58,86 +74,86 @@ _FORM: Final = Form(
 
 def recognises(keys: Collection[str]) -> bool:
     """Whether a body with these top-level keys is llama.cpp's own."""
-    return "choices" not in keys and not _KEYS.isdisjoint(keys)
+    return "choices" not in keys and not _OWN_KEYS.isdisjoint(keys)
 
 
 def read(answer: Answer) -> Reply:
-    """Everything but the tokens."""
-    found = one_or_many(answer, raw=_PART)
+    """Read everything but the tokens."""
+    found = objects_of_body(answer, raw=_LOGPROBS)
     if len(found) > 1 and any(item.get("stop") is False for _, item in found):
         found = [("", merge([item for _, item in found]))]
     for path, item in found:
         if item.get("stop") is False:
-            raise DecodeError(f"{at(path, 'stop')}: false, as in a stream that was cut off")
-    indices = numbered([item.get("index") for _, item in found], [at(path, "index") for path, _ in found])
+            raise DecodeError(f"{child_path(path, 'stop')}: false, as in a stream that was cut off")
+    indices = choice_indices([item.get("index") for _, item in found], [child_path(path, "index") for path, _ in found])
     _, first = found[0]
     settings = first.get("generation_settings")
     model = first.get("model", settings.get("model") if isinstance(settings, dict) else None)
-    one_prompt = len({text_of(item.get("prompt")) for _, item in found}) == 1
+    one_prompt = len({text_or_none(item.get("prompt")) for _, item in found}) == 1
     choices = [_choice(item, path, index) for (path, item), index in zip(found, indices, strict=True)]
     return Reply(
-        response_id=text_of(first.get("id")),
-        model=text_of(model),
+        response_id=text_or_none(first.get("id")),
+        model=text_or_none(model),
         created=None,
-        system_fingerprint=text_of(first.get("system_fingerprint")),
-        prompt_tokens=prompt_count([item.get("tokens_evaluated") for _, item in found], one_prompt=one_prompt),
-        completion_tokens=summed(item.get("tokens_predicted") for _, item in found),
+        system_fingerprint=text_or_none(first.get("system_fingerprint")),
+        prompt_tokens=count_prompt_tokens([item.get("tokens_evaluated") for _, item in found], one_prompt=one_prompt),
+        completion_tokens=sum_counts(item.get("tokens_predicted") for _, item in found),
         choices=sorted(choices, key=lambda choice: choice.index),
     )
 
 
 def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One body of the pieces of a stream."""
+    """One body made of the pieces of a stream."""
     if len({piece.get("index") for piece in pieces if isinstance(piece.get("index"), int)}) > 1:
         raise DecodeError("index: pieces of several answers in one stream")
-    return join(pieces, texts=("content",), lists=(_PART, "tokens"))
+    return merge_pieces(pieces, texts=("content",), lists=(_LOGPROBS, "tokens"))
 
 
 def _choice(item: Mapping[str, Any], path: str, index: int) -> Choice:
     stopped = next((reason for key, reason in _STOPPED.items() if item.get(key) is True), None)
-    part = at(path, _PART)
+    part = child_path(path, _LOGPROBS)
     choice: dict[str, Any] = {
         "index": index,
         "path": part,
-        "finish_reason": text_of(item.get("stop_type", stopped)),
-        "text": text_of(item.get("content")),
+        "finish_reason": text_or_none(item.get("stop_type", stopped)),
+        "text": text_or_none(item.get("content")),
     }
-    held = item.get(_PART)
+    held = item.get(_LOGPROBS)
     if held is None or held == b"null":
-        return Choice(**choice, logprobs=None if _PART in item else msgspec.UNSET)
-    if not _like_chat(held):
+        return Choice(**choice, logprobs=None if _LOGPROBS in item else msgspec.UNSET)
+    if not _is_chat_list(held):
         return Choice(**choice, logprobs=held, shape=NAME)
-    framed = b'{"content":' + held + b"}" if isinstance(held, bytes) else {"content": held}
-    return Choice(**choice, logprobs=framed, layout=_LAYOUT, place=lambda _, number: f"{part}[{number}]")
+    wrapped = b'{"content":' + held + b"}" if isinstance(held, bytes) else {"content": held}
+    return Choice(**choice, logprobs=wrapped, layout=_LAYOUT, token_path=lambda _, number: f"{part}[{number}]")
 
 
-def _like_chat(held: Any) -> bool:
-    """Whether it is a list of the chat shape; a doubt counts as no, which is exact too."""
+def _is_chat_list(held: Any) -> bool:
+    """Whether the value is certainly a list of the chat shape. Where it is not certain, False is exact too."""
     if isinstance(held, bytes):
-        return held.startswith(b"[") and not _PROBABILITY_KEY.search(held)
-    return isinstance(held, list) and all(isinstance(i, dict) and _PROBABILITY.isdisjoint(i) for i in held)
+        return held.startswith(b"[") and not _PROBABILITY_PATTERN.search(held)
+    return isinstance(held, list) and all(isinstance(i, dict) and _PROBABILITY_KEYS.isdisjoint(i) for i in held)
 
 
 def restore(_: Mapping[str, Any], value: Any) -> Any:
-    """The list without its frame."""
+    """The bare list again."""
     return value["content"]
 
 
-def read_tokens(value: Any, where: Where) -> Reading:
+def read_tokens(value: Any, context: ChoiceContext) -> TemplateAndTokens:
     """The template and the tokens of a list with probabilities."""
-    items = as_list(value, where.path)
-    tokens = read_list(items, where.path, _FORM)
-    template = {"shape": NAME, **describe(items, nested(items, _FORM), tokens, _FORM)}
+    items = expect_list(value, context.path)
+    tokens = read_tokens_with_alternatives(items, context.path, _FORM)
+    template = {"shape": NAME, **list_template(items, nested_alternatives(items, _FORM), tokens, _FORM)}
     chosen = zip(items, tokens, strict=True)
-    return template, {"content": [_of_its_text(token) if "content" in item else token for item, token in chosen]}
+    return template, {"content": [_with_own_logprob(token) if "content" in item else token for item, token in chosen]}
 
 
-def _of_its_text(token: Token) -> Token:
-    """A token of the oldest form with the number of the alternative that it is, if that is beyond doubt."""
+def _with_own_logprob(token: Token) -> Token:
+    """A token of the oldest form, with the number of the alternative with its text if there is exactly one."""
     alike = [other for other in token.alternatives if other.text == token.text]
     return token._replace(logprob=alike[0].logprob) if len(alike) == 1 and token.logprob is None else token
 
 
-def rebuild(template: Mapping[str, Any], tokens: Tokens) -> list[dict[str, Any]]:
-    """The wire's value, as far as template and tokens say it."""
-    return rebuild_list(template, tokens.get("content", ()), _FORM)
+def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> list[dict[str, Any]]:
+    """The wire's value, as far as template and tokens determine it."""
+    return rebuild_tokens(template, tokens.get("content", ()), _FORM)

@@ -1,6 +1,6 @@
-"""What servers' native bodies have in common: one answer, a list of them or pieces of one, and plain fields.
+"""Helpers for the bodies of servers' native APIs: one answer, a list of answers or pieces of one, and their fields.
 
-Leaves out how tokens are spelled (`entries`) and every format (`llamacpp`, `ollama`, `sglang`, `tgi`, `gemini`).
+`token_objects` reads their tokens.
 """
 
 from __future__ import annotations
@@ -8,7 +8,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from logprob_store.decode.formats.body import check_index, count_of, error_said, loads, raw_object, without_bom
+from logprob_store.decode.formats.body import (
+    check_choice_index,
+    count_or_none,
+    expect_list,
+    expect_object,
+    loads,
+    raw_object,
+    reported_error,
+    without_bom,
+)
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -17,15 +26,15 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 
-def one_or_many(answer: Answer, *, raw: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+def objects_of_body(answer: Answer, *, raw: str | None = None) -> list[tuple[str, dict[str, Any]]]:
     """The objects of a body with their paths: itself, or the items of a list (several samples, several prompts).
 
     Args:
-        answer: whose body it is.
-        raw: a key whose value may stay JSON (bytes), for the fast way.
+        answer: the answer.
+        raw: a key whose value may stay raw JSON (bytes), so that the compiled scanner can read it.
 
     Raises:
-        DecodeError: it is not JSON, or anything else, or one of the objects reports an error and nothing more.
+        DecodeError: the body is not JSON, neither an object nor a list of some, or an object holds only an error.
     """
     content = without_bom(answer.body)
     held = None if raw is None else raw_object(content)
@@ -33,68 +42,57 @@ def one_or_many(answer: Answer, *, raw: str | None = None) -> list[tuple[str, di
         return [("", {key: bytes(value) if key == raw else loads(bytes(value)) for key, value in held.items()})]
     value = loads(content)
     if not isinstance(value, list):
-        return [("", as_object(value, "the body"))]
+        return [("", expect_object(value, "the body"))]
     if not value:
         raise DecodeError("the body: expected at least one answer, got an empty list")
-    found = [(f"[{n}]", as_object(item, f"[{n}]")) for n, item in enumerate(value)]
+    found = [(f"[{n}]", expect_object(item, f"[{n}]")) for n, item in enumerate(value)]
     for _, item in found:
         if item.keys() == {"error"}:
-            raise error_said(item["error"])
+            raise reported_error(item["error"])
     return found
 
 
-def as_object(value: Any, path: str) -> dict[str, Any]:
-    """The value, which has to be an object."""
-    if not isinstance(value, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
-    return value
+def pad_alternatives(value: Any, path: str, tokens: int) -> list[Any]:
+    """A list of lists of alternatives, one for each token: None is appended for the last tokens if it is shorter.
 
-
-def as_list(value: Any, path: str) -> list[Any]:
-    """The value, which has to be a list."""
-    if not isinstance(value, list):
-        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
-    return value
-
-
-def beside(value: Any, path: str, tokens: int) -> list[Any]:
-    """The lists of alternatives that stand beside a list of tokens, with None for the last tokens if they are fewer.
-
-    More of them are refused: nobody can tell which of them belongs to which token.
+    Raises:
+        DecodeError: it is longer, so that the lists cannot be told to belong to tokens.
     """
-    listed = [] if value is None else as_list(value, path)
+    listed = [] if value is None else expect_list(value, path)
     if len(listed) > tokens:
         raise DecodeError(f"{path}: {len(listed)} lists of alternatives, more than the {tokens} tokens there are")
     return listed + [None] * (tokens - len(listed))
 
 
-def at(path: str, key: str) -> str:
-    """The path of a key.
+def child_path(path: str, key: str) -> str:
+    """The JSON path of a key in the object at `path`.
 
-    >>> at("", "a"), at("[0]", "a")
+    >>> child_path("", "a"), child_path("[0]", "a")
     ('a', '[0].a')
     """
     return f"{path}.{key}" if path else key
 
 
-def join(pieces: Iterable[Mapping[str, Any]], *, texts: Collection[str], lists: Collection[str]) -> dict[str, Any]:
-    """One object of the pieces of a stream: texts and lists under these keys joined, of all else the last value.
+def merge_pieces(
+    pieces: Iterable[Mapping[str, Any]], *, texts: Collection[str], lists: Collection[str]
+) -> dict[str, Any]:
+    """One object made of the pieces of a stream: the texts and lists under these keys joined, of others the last value.
 
     Raises:
         DecodeError: a piece reports an error, or holds no list where others do.
 
-    >>> join([{"a": "x", "b": [1], "c": 1}, {"a": "y", "b": [2]}], texts=["a"], lists=["b"])
+    >>> merge_pieces([{"a": "x", "b": [1], "c": 1}, {"a": "y", "b": [2]}], texts=["a"], lists=["b"])
     {'a': 'xy', 'b': [1, 2], 'c': 1}
     """
     joined: dict[str, Any] = {}
     for n, piece in enumerate(pieces):
         if piece.get("error"):
-            raise error_said(piece["error"])
+            raise reported_error(piece["error"])
         for key, value in piece.items():
             if key in lists and value is not None:
                 held = joined.get(key)
                 joined[key] = [] if held is None else held
-                joined[key] += as_list(value, f"chunk {n}: {key}")
+                joined[key] += expect_list(value, f"chunk {n}: {key}")
             elif key in texts and isinstance(value, str):
                 held = joined.get(key)
                 joined[key] = held + value if isinstance(held, str) else value
@@ -103,42 +101,44 @@ def join(pieces: Iterable[Mapping[str, Any]], *, texts: Collection[str], lists: 
     return joined
 
 
-def numbered(indices: Sequence[Any], paths: Sequence[str]) -> list[int]:
-    """The indices of choices, their places in the list for those that say none.
+def choice_indices(indices: Sequence[Any], paths: Sequence[str]) -> list[int]:
+    """The indices of choices; one that is None becomes its place in the list.
 
     Raises:
-        DecodeError: an index is none, or stands twice.
+        DecodeError: an index is not usable, or occurs twice.
     """
     known = [n if index is None else index for n, index in enumerate(indices)]
     for n, (index, path) in enumerate(zip(known, paths, strict=True)):
-        check_index(index, path)
+        check_choice_index(index, path)
         if index in known[:n]:
             raise DecodeError(f"{path}: {index} stands twice")
     return known
 
 
-def summed(counts: Iterable[Any]) -> int | None:
-    """Counts of tokens added up, None if one is none."""
-    known = [count_of(count) for count in counts]
-    return None if None in known else count_of(sum(count or 0 for count in known))
+def sum_counts(counts: Iterable[Any]) -> int | None:
+    """The sum of counts of tokens; None if one is not usable."""
+    known = [count_or_none(count) for count in counts]
+    return None if None in known else count_or_none(sum(count or 0 for count in known))
 
 
-def prompt_count(counts: Sequence[Any], *, one_prompt: bool = True) -> int | None:
-    """The tokens of the one prompt of several samples, or of all prompts.
+def count_prompt_tokens(counts: Sequence[Any], *, one_prompt: bool = True) -> int | None:
+    """The prompt's tokens, from the counts of several answers: of their one prompt, or of all their prompts.
 
-    Several prompts are told by their numbers of tokens where nothing else tells: two of one length count as one.
+    Different counts are those of different prompts. Equal counts are taken for one prompt unless `one_prompt` is false.
 
-    >>> prompt_count([5, 5]), prompt_count([5, 5], one_prompt=False), prompt_count([5, 7]), prompt_count([5, None])
-    (5, 10, 12, None)
+    >>> count_prompt_tokens([5, 5]), count_prompt_tokens([5, 5], one_prompt=False)
+    (5, 10)
+    >>> count_prompt_tokens([5, 7]), count_prompt_tokens([5, None])
+    (12, None)
     """
-    known = [count_of(count) for count in counts]
-    return known[0] if one_prompt and len(set(known)) == 1 else summed(known)
+    known = [count_or_none(count) for count in counts]
+    return known[0] if one_prompt and len(set(known)) == 1 else sum_counts(known)
 
 
-def iso_time(value: Any) -> datetime | None:
-    """A date and time in text, with any number of digits behind the second.
+def iso_time_or_none(value: Any) -> datetime | None:
+    """The time that an ISO 8601 text names, with any number of digits after the second; None for any other value.
 
-    >>> iso_time("2025-12-16T12:38:48.457821123+01:00")
+    >>> iso_time_or_none("2025-12-16T12:38:48.457821123+01:00")
     datetime.datetime(2025, 12, 16, 11, 38, 48, 457821, tzinfo=datetime.timezone.utc)
     """
     if not isinstance(value, str):

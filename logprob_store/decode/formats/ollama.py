@@ -1,12 +1,12 @@
 """Ollama's own `/api/generate` and `/api/chat`, whole or as the pieces of a stream.
 
 The logprobs part is the top-level `logprobs`: `[{token, logprob, bytes, top_logprobs: [{token, logprob, bytes}]}]`, the
-chat shape without its frame, and read as such. Lists that are empty are left out (the first releases with logprobs have
-no `bytes`), and so is the whole when nothing was asked for. Tokens of the model's thinking stand in the list like any
-other and nothing says where they end, so that their section is `content`, too.
+list of the chat shape, read as such. Empty lists are left out (the first releases with logprobs have no `bytes`), and
+so is the whole list if no logprobs were asked for. Tokens of the model's thinking stand in the list like any other, and
+nothing says where they end: their section is `content` too.
 
-`bytes` are those of the token's text: where a token ends inside a character they are U+FFFD's, and the true ones are
-lost before they are sent. Holds how such a body is read and made of its pieces; `chat` does the rest.
+`bytes` are those of the token's text. Where a token ends inside a character they are the bytes of U+FFFD; the true
+bytes are lost before they are sent.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import Choice, Reply, compact_json, count_of, loads, text_of
-from logprob_store.decode.formats.native_fields import as_list, iso_time, join, one_or_many
+from logprob_store.decode.formats.base import Choice, Reply
+from logprob_store.decode.formats.body import compact_json, count_or_none, expect_list, loads, text_or_none
+from logprob_store.decode.formats.native_fields import iso_time_or_none, merge_pieces, objects_of_body
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 NAME: Final = "ollama"
+END_KEY: Final = "done"
 
-_PART: Final = "logprobs"
+_LOGPROBS: Final = "logprobs"
 _LAYOUT: Final = {"format": NAME}
 
 
@@ -36,29 +38,29 @@ def recognises(keys: Collection[str]) -> bool:
 
 
 def read(answer: Answer) -> Reply:
-    """Everything but the tokens."""
-    (path, item), *more = one_or_many(answer, raw=_PART)
+    """Read everything but the tokens."""
+    (path, item), *more = objects_of_body(answer, raw=_LOGPROBS)
     if path or more:
         raise DecodeError("the body: expected an object, got a list")
     if item["done"] is False:
         raise DecodeError("done: false, as in a stream that was cut off")
     return Reply(
         response_id=None,
-        model=text_of(item.get("model")),
-        created=iso_time(item.get("created_at")),
+        model=text_or_none(item.get("model")),
+        created=iso_time_or_none(item.get("created_at")),
         system_fingerprint=None,
-        prompt_tokens=count_of(item.get("prompt_eval_count")),
-        completion_tokens=count_of(item.get("eval_count")),
+        prompt_tokens=count_or_none(item.get("prompt_eval_count")),
+        completion_tokens=count_or_none(item.get("eval_count")),
         choices=[_choice(item)],
     )
 
 
 def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One body of the pieces of a stream."""
-    body = join(pieces, texts=("response", "thinking"), lists=(_PART, "tool_calls"))
+    """One body made of the pieces of a stream."""
+    body = merge_pieces(pieces, texts=("response", "thinking"), lists=(_LOGPROBS, "tool_calls"))
     messages = [piece["message"] for piece in pieces if isinstance(piece.get("message"), dict)]
     if messages:
-        body["message"] = join(messages, texts=("content", "thinking"), lists=("tool_calls",))
+        body["message"] = merge_pieces(messages, texts=("content", "thinking"), lists=("tool_calls",))
     return body
 
 
@@ -68,20 +70,20 @@ def _choice(item: Mapping[str, Any]) -> Choice:
     calls = message.get("tool_calls", item.get("tool_calls"))
     choice: dict[str, Any] = {
         "index": 0,
-        "path": _PART,
-        "finish_reason": text_of(item.get("done_reason")),
-        "text": text_of(message.get("content", item.get("response"))),
+        "path": _LOGPROBS,
+        "finish_reason": text_or_none(item.get("done_reason")),
+        "text": text_or_none(message.get("content", item.get("response"))),
         "tool_calls": compact_json(calls, "message.tool_calls"),
     }
-    logprobs = item.get(_PART)
+    logprobs = item.get(_LOGPROBS)
     if logprobs is None or logprobs == b"null":
-        return Choice(**choice, logprobs=None if _PART in item else msgspec.UNSET)
+        return Choice(**choice, logprobs=None if _LOGPROBS in item else msgspec.UNSET)
     if not (isinstance(logprobs, bytes) and logprobs.startswith(b"[")):
-        as_list(loads(logprobs) if isinstance(logprobs, bytes) else logprobs, _PART)
-    framed = b'{"content":' + logprobs + b"}" if isinstance(logprobs, bytes) else {"content": logprobs}
-    return Choice(**choice, logprobs=framed, layout=_LAYOUT, place=lambda _, number: f"{_PART}[{number}]")
+        expect_list(loads(logprobs) if isinstance(logprobs, bytes) else logprobs, _LOGPROBS)
+    wrapped = b'{"content":' + logprobs + b"}" if isinstance(logprobs, bytes) else {"content": logprobs}
+    return Choice(**choice, logprobs=wrapped, layout=_LAYOUT, token_path=lambda _, number: f"{_LOGPROBS}[{number}]")
 
 
 def restore(_: Mapping[str, Any], value: Any) -> Any:
-    """The list without its frame."""
+    """The bare list again."""
     return value["content"]

@@ -1,46 +1,43 @@
 """vLLM's `prompt_logprobs`: `[null, {"<token id>": {logprob, rank, decoded_token}, ...}, ...]`, an item a prompt token.
 
-Each object becomes a token of section `prompt`, at its place in the list: the first token of a prompt has no
-log-probability, its item is null, and so positions start at 1. The object's first key is the prompt's own token (vLLM
-puts it first, then what the model would rather have read, by rank); all its keys, that one included, are alternatives
-in their order. Leaves out an echoed prompt in the legacy shape (`completions`).
+Each object becomes a token of section `prompt`, at its position in the list. The first token of a prompt has no
+log-probability and its item is null, so positions start at 1. The object's first key is the prompt's own token; then
+vLLM lists the likeliest tokens by rank. All keys, the first included, are alternatives in their order.
 
 A template looks like `{"shape": "prompt_logprobs", "nulls": [0], "keys": ["logprob", "rank", "decoded_token"], "ranks":
-[1, 17]}`: which items are null, the keys of the first object's first value, and the ranks of the prompt's own tokens
-when these do not follow from the log-probabilities listed. The others' ranks count from 1 and pass over that one.
-`"echo": true` says that the legacy shape beside it echoed the same prompt, and that the rows are of both: the echo
-gives the first token, which stands at position 0.
+[1, 17]}`. `nulls` are the positions of the items that are null, `keys` those of the first object's first value. `ranks`
+are those of the prompt's own tokens, if they do not follow from the log-probabilities listed; the ranks of the others
+count from 1 and skip that one. `"echo": true` says that a value of the `legacy` shape echoed the same prompt, and that
+the rows are those of both: the echo gives the first token, at position 0.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.decode.formats.body import expect_list, expect_object
 from logprob_store.decode.token_rows import make_token
-from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.formats.base import ChoiceContext
     from logprob_store.decode.token_rows import Token
 
 NAME: Final = "prompt_logprobs"
-ORDERED: Final = True
 
 _MOST_DIGITS: Final = 10
 _KEYS: Final = ("logprob", "rank", "decoded_token")
 
 
-def read_tokens(value: Any, where: Where) -> Reading:
-    """The template and the tokens; None in place of a token whose item is null or empty."""
-    if not isinstance(value, list):
-        raise DecodeError(f"{where.path}: expected a list, got {type(value).__name__}")
-    tokens = [_read_item(item, f"{where.path}[{n}]") for n, item in enumerate(value)]
+def read_tokens(value: Any, context: ChoiceContext) -> tuple[dict[str, Any], dict[str, Sequence[Token | None]]]:
+    """The template and the tokens, with None for an item that is null or empty."""
+    items = expect_list(value, context.path)
+    tokens = [_read_item(item, f"{context.path}[{n}]") for n, item in enumerate(items)]
     template: dict[str, Any] = {"shape": NAME, "nulls": [n for n, token in enumerate(tokens) if token is None]}
-    first: Mapping[str, Any] = next((one for item in value if item for one in item.values()), {})
+    first: Mapping[str, Any] = next((one for item in items if item for one in item.values()), {})
     template["keys"] = [key for key in _KEYS if key in first]
-    chosen = [(next(iter(item.values())), token) for item, token in zip(value, tokens, strict=True) if token]
+    chosen = [(next(iter(item.values())), token) for item, token in zip(items, tokens, strict=True) if token]
     ranks = [one.get("rank") for one, _ in chosen]
     derived = [_derived_rank(token.alternatives) for _, token in chosen]
     if ranks != derived and all(type(rank) is int for rank in ranks):
@@ -51,19 +48,17 @@ def read_tokens(value: Any, where: Where) -> Reading:
 def _read_item(item: Any, path: str) -> Token | None:
     if item is None or item == {}:
         return None
-    if not isinstance(item, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(item).__name__}")
-    listed = [_read_one(key, one, f"{path}.{key}") for key, one in item.items()]
+    listed = [_read_one(key, one, f"{path}.{key}") for key, one in expect_object(item, path).items()]
     return listed[0]._replace(alternatives=listed)
 
 
-def _read_one(key: str, one: Any, path: str) -> Token:
-    if not isinstance(one, dict):
-        raise DecodeError(f"{_printable(path)}: expected an object, got {type(one).__name__}")
+def _read_one(key: str, one: object, path: str) -> Token:
+    path = _printable(path)
+    fields = expect_object(one, path)
     return make_token(
-        one.get("decoded_token"),
-        f"{_printable(path)}.decoded_token",
-        logprob=one.get("logprob"),
+        fields.get("decoded_token"),
+        f"{path}.decoded_token",
+        logprob=fields.get("logprob"),
         token_id=int(key) if _is_id(key) else None,
         nullable=True,
     )
@@ -78,21 +73,21 @@ def _printable(path: str) -> str:
 
 
 def _derived_rank(listed: Sequence[Token]) -> int:
-    """The rank of the first, if no token that is not listed is likelier."""
+    """The rank of the first token, if every token that is likelier is listed."""
     own = listed[0].logprob
     return 1 + sum(own is not None and one.logprob is not None and one.logprob > own for one in listed)
 
 
 def agree(listed: Sequence[Token | None], echoed: Sequence[Token]) -> bool:
-    """Whether an echoed prompt has the same tokens with the same log-probabilities."""
+    """Whether the tokens and log-probabilities of an echoed prompt are the same."""
     return len(listed) == len(echoed) and all(
         one is None or (one.text, one.logprob) == (echo.text, echo.logprob)
         for one, echo in zip(listed, echoed, strict=True)
     )
 
 
-def rebuild(template: Mapping[str, Any], tokens: Tokens) -> list[Any]:
-    """The wire's value, as far as template and tokens say it."""
+def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token | None]]) -> list[Any]:
+    """The wire's value, as far as template and tokens determine it."""
     rows = [token for token in tokens.get("prompt", ()) if token is not None]
     if "echo" in template:
         rows = [token for position, token in enumerate(rows) if position not in template["nulls"]]

@@ -1,8 +1,4 @@
-"""Everything in an answer but the tokens, whatever its format: the answer itself says which it is.
-
-Holds the way to the right reader, by way of `streams` for a recorded stream. Leaves out the readers, which `registry`
-lists.
-"""
+"""Reads any answer: finds the format of its body, or of the recorded stream that it is, and has it read."""
 
 from __future__ import annotations
 
@@ -12,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from logprob_store.decode.formats import choices, streams
 from logprob_store.decode.formats.body import (
-    error_said,
     excerpt,
-    known_keys,
+    keys_for_message,
     loads,
     loads_object,
     raw_object,
+    reported_error,
     without_bom,
 )
 from logprob_store.decode.formats.registry import BODIES, STREAMS
@@ -26,22 +22,21 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from logprob_store.decode.formats.body import Reply
-    from logprob_store.decode.formats.registry import Body
+    from logprob_store.decode.formats.base import BodyFormat, Reply
     from logprob_store.request import Answer
 
 
 def read_body(answer: Answer) -> Reply:
-    """Everything in an answer but the tokens, whatever its format.
+    """Read everything in an answer but the tokens, whatever its format.
 
     Raises:
-        DecodeError: it is of no known format, damaged, or reports an error.
+        DecodeError: the format is not known, the body is damaged, or it reports an error.
     """
-    reply = choices.read_quickly(answer)  # by far the most: nobody needs to look at their keys
+    reply = choices.try_read(answer)  # most bodies by far, read without a look at the keys
     if reply is not None:
         return reply
     content = without_bom(answer.body)
-    listed = _form_of_list(content)
+    listed = _format_of_list(content)
     if listed is not None:
         return listed.read(answer)
     keys = raw_object(content)
@@ -56,8 +51,8 @@ def read_body(answer: Answer) -> Reply:
     return form.read(answer)
 
 
-def _form_of_list(content: bytes) -> Body | None:
-    """The form of a body that is a list of answers, as some servers (`LISTS`) send for several samples or prompts."""
+def _format_of_list(content: bytes) -> BodyFormat | None:
+    """The format of a body that is a list of answers, as some servers (`LISTS`) send for several samples or prompts."""
     if not content.lstrip().startswith(b"["):
         return None
     first = next(iter(loads(content)), None)
@@ -66,10 +61,10 @@ def _form_of_list(content: bytes) -> Body | None:
 
 
 def merge_stream(content: bytes) -> bytes:
-    """One body of a recorded stream: server-sent events, a JSON list of chunks, or a chunk a line.
+    """One body made of a recorded stream: server-sent events, a JSON list of chunks, or one chunk a line.
 
     Raises:
-        DecodeError: it is no stream, of no known format, damaged, or reports an error.
+        DecodeError: it is no stream, its format is not known, it is damaged, or it reports an error.
     """
     merged = _merged(without_bom(content))
     if merged is None:
@@ -78,7 +73,7 @@ def merge_stream(content: bytes) -> bytes:
 
 
 def _merged(content: bytes) -> bytes | None:
-    """The body that a stream makes, None if the content is no stream."""
+    """The body made of a stream; None if the content is no stream."""
     pieces = streams.split(content)
     if pieces is None:
         return None
@@ -87,8 +82,10 @@ def _merged(content: bytes) -> bytes | None:
     if form is None:
         error = next((piece["error"] for piece in pieces if piece.get("error")), None)
         if error is not None:
-            raise error_said(error)
-        raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have the keys {known_keys(keys)}")
+            raise reported_error(error)
+        raise DecodeError(
+            f"a stream of no known format: its {len(pieces)} pieces have the keys {keys_for_message(keys)}"
+        )
     try:
         return json.dumps(form.merge(pieces)).encode()
     except RecursionError:
@@ -96,11 +93,11 @@ def _merged(content: bytes) -> bytes | None:
 
 
 def _unknown(answer: Answer, keys: Collection[str]) -> DecodeError:
-    """What a body without choices says is wrong, or that it is of no known format."""
+    """The error that a body without choices reports, or that its format is not known."""
     try:
         choices.read(answer)
     except DecodeError as error:
         if error.error_type == "error_body":
             return error
-        return DecodeError(f"{error}; the {answer.request.endpoint} answer has the keys {known_keys(keys)}")
+        return DecodeError(f"{error}; the {answer.request.endpoint} answer has the keys {keys_for_message(keys)}")
     raise AssertionError("a body without choices was read")

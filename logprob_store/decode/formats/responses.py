@@ -1,10 +1,9 @@
-"""Bodies of the Responses API: several output items with several content parts, one reply.
+"""Bodies of the Responses API: several output items with several content parts, read as one choice.
 
 The logprobs part of such a body is a list with one object for each content part that has the key `logprobs`, in the
 body's order: `[{"item": 0, "part": 0, "logprobs": [E]}]` stands for `output[0].content[0].logprobs`. Parts of a
-reasoning item are section `reasoning`, refusal parts `refusal`, all others `content`.
-
-Leaves out how the lists of the parts are joined (`responses_parts`), tokens (`chat`) and streams (`responses_stream`).
+reasoning item are section `reasoning`, refusal parts `refusal`, all others `content`. The lists are joined in
+`responses_parts`.
 """
 
 from __future__ import annotations
@@ -14,18 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
-    Choice,
-    Reply,
     compact_json,
-    count_of,
-    error_said,
+    count_or_none,
+    expect_list,
+    expect_object,
     loads_object,
-    text_of,
-    time_of,
+    reported_error,
+    text_or_none,
+    time_or_none,
     without_bom,
 )
-from logprob_store.decode.formats.responses_parts import Part, join, layout_of, place, restore
+from logprob_store.decode.formats.responses_parts import ContentPart, join_parts, make_layout, restore, token_path
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -80,27 +80,27 @@ def read(answer: Answer) -> Reply:
     """Read a body of the Responses API.
 
     Raises:
-        DecodeError: it is damaged, reports an error, or is not finished.
+        DecodeError: the body is damaged, reports an error, or is not finished.
     """
     body, parts, calls = _parse(without_bom(answer.body))
     if body.error is not None or body.status == "failed":
-        raise error_said("status: failed" if body.error is None else body.error)
+        raise reported_error("status: failed" if body.error is None else body.error)
     if body.status in _UNFINISHED and not parts and not calls:
         raise DecodeError(f"status: {body.status}, the response holds no output yet")
     usage = body.usage if isinstance(body.usage, dict) else {}
     return Reply(
-        text_of(body.id),
-        text_of(body.model),
-        time_of(body.created_at),
+        text_or_none(body.id),
+        text_or_none(body.model),
+        time_or_none(body.created_at),
         None,
-        count_of(usage.get("input_tokens")),
-        count_of(usage.get("output_tokens")),
+        count_or_none(usage.get("input_tokens")),
+        count_or_none(usage.get("output_tokens")),
         [_choice(body, parts, calls)],
     )
 
 
-def _parse(content: bytes) -> tuple[_Body, list[Part], list[Any]]:
-    """The body, its content parts, and the items that are neither message nor reasoning: calls of tools."""
+def _parse(content: bytes) -> tuple[_Body, list[ContentPart], list[Any]]:
+    """The body, its content parts, and the other items, which are tool calls."""
     try:
         if not content.isascii():
             content.decode()
@@ -110,13 +110,11 @@ def _parse(content: bytes) -> tuple[_Body, list[Part], list[Any]]:
         pass
     value = loads_object(content)  # NaN, odd types, lone surrogates
     body = _Body(**{key: value.get(key) for key in _Body.__struct_fields__})
-    if not isinstance(body.output, list):
-        raise DecodeError(f"output: expected a list, got {type(body.output).__name__}")
-    return body, *_take_apart_leniently(body.output)
+    return body, *_take_apart_leniently(expect_list(body.output, "output"))
 
 
-def _take_apart(output: Sequence[msgspec.Raw]) -> tuple[list[Part], list[Any]]:
-    parts: list[Part] = []
+def _take_apart(output: Sequence[msgspec.Raw]) -> tuple[list[ContentPart], list[Any]]:
+    parts: list[ContentPart] = []
     calls: list[Any] = []
     for i, raw in enumerate(output):
         item = _ITEM.decode(raw)
@@ -129,12 +127,11 @@ def _take_apart(output: Sequence[msgspec.Raw]) -> tuple[list[Part], list[Any]]:
     return parts, calls
 
 
-def _take_apart_leniently(output: Sequence[Any]) -> tuple[list[Part], list[Any]]:
-    parts: list[Part] = []
+def _take_apart_leniently(output: Sequence[Any]) -> tuple[list[ContentPart], list[Any]]:
+    parts: list[ContentPart] = []
     calls: list[Any] = []
-    for i, item in enumerate(output):
-        if not isinstance(item, dict):
-            raise DecodeError(f"output[{i}]: expected an object, got {type(item).__name__}")
+    for i, raw in enumerate(output):
+        item = expect_object(raw, f"output[{i}]")
         content, kind = item.get("content"), item.get("type")
         if content is None and kind not in ("message", "reasoning"):
             calls.append(item)
@@ -142,29 +139,29 @@ def _take_apart_leniently(output: Sequence[Any]) -> tuple[list[Part], list[Any]]
             parts.append(_part(i, 0, kind, (None, content, None), msgspec.UNSET))
         for j, part in enumerate(content if isinstance(content, list) else ()):
             if isinstance(part, dict):
-                said = (part.get("type"), part.get("text"), part.get("refusal"))
-                parts.append(_part(i, j, kind, said, part.get("logprobs", msgspec.UNSET)))
+                fields = (part.get("type"), part.get("text"), part.get("refusal"))
+                parts.append(_part(i, j, kind, fields, part.get("logprobs", msgspec.UNSET)))
     return parts, calls
 
 
-def _part(item: int, part: int, item_kind: Any, said: tuple[Any, Any, Any], logprobs: Any) -> Part:
-    kind, text, refusal = said
-    return Part(item, part, kind, text_of(text), text_of(refusal), logprobs, item_kind == "reasoning")
+def _part(item: int, part: int, item_kind: Any, fields: tuple[Any, Any, Any], logprobs: Any) -> ContentPart:
+    kind, text, refusal = fields
+    return ContentPart(item, part, kind, text_or_none(text), text_or_none(refusal), logprobs, item_kind == "reasoning")
 
 
-def _choice(body: _Body, parts: Sequence[Part], calls: list[Any]) -> Choice:
+def _choice(body: _Body, parts: Sequence[ContentPart], calls: list[Any]) -> Choice:
     texts = [part.text for part in parts if part.key == "content" and part.text is not None]
     refusals = [part.refusal for part in parts if part.refusal is not None]
     details = body.incomplete_details if isinstance(body.incomplete_details, dict) else {}
-    logprobs, spans = join(parts)
+    logprobs, spans = join_parts(parts)
     return Choice(
         index=0,
         path="output[].content[].logprobs",
-        finish_reason=text_of(details.get("reason")) or text_of(body.status),
+        finish_reason=text_or_none(details.get("reason")) or text_or_none(body.status),
         text="".join(texts) if texts else None,
         refusal="".join(refusals) if refusals else None,
         tool_calls=compact_json(calls, "output"),
         logprobs=logprobs,
-        layout=layout_of(spans),
-        place=partial(place, spans),
+        layout=make_layout(spans),
+        token_path=partial(token_path, spans),
     )

@@ -1,9 +1,9 @@
-"""The content parts of a response: many lists of tokens as one value of the chat shape, and back.
+"""The content parts of a response: their lists of tokens joined into one value of the chat shape, and back.
 
 The lists of one section are joined into one, so that positions run on over parts and items. A layout looks like
-`{"format": "responses", "parts": [[0, 0, "content", 12], [1, 0, "content"], [2, 0, null]]}`: item, part, the chat
-value's key (null for `logprobs: null`) and how many tokens; the last part of a key takes all that are left, so that
-most answers have the same layout. Leaves out the body (`responses`) and the tokens (`chat`).
+`{"format": "responses", "parts": [[0, 0, "content", 12], [1, 0, "content"], [2, 0, null]]}`: item, part, the key in the
+chat value (null for `logprobs: null`) and how many tokens. The last part of a key takes all tokens that are left, so
+that most answers have the same layout.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class Part(NamedTuple):
-    """A content part and where it stands. `logprobs` is raw, or read, or UNSET when the key is absent."""
+class ContentPart(NamedTuple):
+    """A content part and its place in the body. `logprobs` is raw or parsed, or UNSET when the key is absent."""
 
     item: int
     part: int
@@ -34,19 +34,22 @@ class Part(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Where its tokens go in a chat value."""
+        """The key of its tokens in the chat value."""
         if self.in_reasoning:
             return "reasoning_content"
         return "refusal" if self.kind == "refusal" else "content"
 
     @property
     def path(self) -> str:
-        """Where its logprobs stand in the body."""
+        """The JSON path of its logprobs."""
         return f"output[{self.item}].content[{self.part}].logprobs"
 
 
-class Span(NamedTuple):
-    """Tokens of a chat value's key that are one part's; `key` is None for `logprobs: null`."""
+class PartSpan(NamedTuple):
+    """How many tokens under a key of the chat value are those of one part.
+
+    `key` is None for `logprobs: null`. A length of -1 stands for all that are left.
+    """
 
     item: int
     part: int
@@ -54,29 +57,29 @@ class Span(NamedTuple):
     length: int = -1
 
 
-def join(parts: Sequence[Part]) -> tuple[Any, list[Span]]:
-    """One value of the chat shape for the lists of all parts, raw if they are, and which tokens are whose."""
+def join_parts(parts: Sequence[ContentPart]) -> tuple[Any, list[PartSpan]]:
+    """The lists of all parts as one value of the chat shape, raw if they are raw; and which tokens each part has."""
     held = [part for part in parts if part.logprobs is not msgspec.UNSET]
     lists = [part for part in held if part.logprobs is not None and part.logprobs != b"null"]
     if not lists:
-        spans = [Span(part.item, part.part, None) for part in held]
+        spans = [PartSpan(part.item, part.part, None) for part in held]
         return (None if held else msgspec.UNSET), spans
     joined: dict[str, list[Any]] = {}
     spans = []
     for part in held:
         if part.logprobs is None or part.logprobs == b"null":
-            spans.append(Span(part.item, part.part, None))
+            spans.append(PartSpan(part.item, part.part, None))
             continue
         _check_list(part)
         joined.setdefault(part.key, []).append(part.logprobs)
         length = -1 if len(lists) == 1 else _length(part.logprobs)
-        spans.append(Span(part.item, part.part, part.key, length))
+        spans.append(PartSpan(part.item, part.part, part.key, length))
     if not isinstance(lists[0].logprobs, bytes):
         return {key: [token for listed in found for token in listed] for key, found in joined.items()}, spans
     return b"{" + b",".join(b'"%b":%b' % (key.encode(), _concatenate(raw)) for key, raw in joined.items()) + b"}", spans
 
 
-def _check_list(part: Part) -> None:
+def _check_list(part: ContentPart) -> None:
     value = part.logprobs
     if not (value.startswith(b"[") if isinstance(value, bytes) else isinstance(value, list)):
         kind = type(loads(value) if isinstance(value, bytes) else value).__name__
@@ -88,15 +91,15 @@ def _length(listed: Any) -> int:
 
 
 def _concatenate(lists: Sequence[bytes]) -> bytes:
-    """Raw lists as one raw list."""
+    """Several raw lists as one raw list."""
     if len(lists) == 1:
         return lists[0]
     insides = [listed[1:-1].strip() for listed in lists]
     return b"[" + b",".join(inside for inside in insides if inside) + b"]"
 
 
-def layout_of(spans: Sequence[Span]) -> dict[str, Any]:
-    """What `restore` needs to know."""
+def make_layout(spans: Sequence[PartSpan]) -> dict[str, Any]:
+    """The layout, from which `restore` makes the lists of the parts again."""
     last = {span.key: n for n, span in enumerate(spans)}
     counted = [
         [span.item, span.part, span.key] if last[span.key] == n or span.key is None else list(span)
@@ -105,8 +108,8 @@ def layout_of(spans: Sequence[Span]) -> dict[str, Any]:
     return {"format": "responses", "parts": counted}
 
 
-def place(spans: Sequence[Span], key: str, number: int) -> str:
-    """The JSON path of a token, by its place in the joined list."""
+def token_path(spans: Sequence[PartSpan], key: str, number: int) -> str:
+    """The JSON path of a token in the body, from its number in the joined list."""
     for span in spans:
         if span.key == key:
             if number < span.length or span.length < 0:
@@ -116,7 +119,7 @@ def place(spans: Sequence[Span], key: str, number: int) -> str:
 
 
 def restore(layout: Mapping[str, Any], value: Any) -> list[dict[str, Any]]:
-    """The lists of all parts, each with its item and part."""
+    """The lists of all parts, each with the indices of its item and part."""
     left = {key: list(listed) for key, listed in value.items()} if value is not None else {}
     restored: list[dict[str, Any]] = []
     for item, part, key, *length in layout["parts"]:

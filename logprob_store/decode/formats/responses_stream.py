@@ -1,20 +1,17 @@
-"""Streams of the Responses API: the whole response stands in the last event.
+"""Streams of the Responses API: the last event holds the whole response.
 
-Where that response's content parts come without their logprobs, they are taken from the events that announced the
-text. Leaves out the response itself (`responses`) and how events are found in a recording (`streams`).
+Where the content parts of that response lack their logprobs, they are taken from the events that announced the text.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import error_said
+from logprob_store.decode.formats.body import reported_error
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-
-NAME: Final = "responses"
 
 _LAST: Final = ("response.completed", "response.incomplete", "response.failed")
 _DELTA: Final = "response.output_text.delta"
@@ -35,7 +32,7 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     response: Any = None
     for piece in pieces:
         if piece.get("type") == "error":
-            raise error_said(piece.get("error") or piece.get("message"))
+            raise reported_error(piece.get("error") or piece.get("message"))
         if piece.get("type") in _LAST:
             response = piece.get("response")
     if not isinstance(response, dict):
@@ -52,7 +49,7 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _streamed(pieces: Sequence[Mapping[str, Any]], item: int, part: int) -> list[Any]:
-    """The logprobs of a content part as its events gave them."""
+    """The logprobs of a content part from its events: of the one that ends it, or of all its deltas."""
     deltas: list[Any] = []
     for piece in pieces:
         if (piece.get("output_index"), piece.get("content_index")) != (item, part):

@@ -1,19 +1,19 @@
 """SGLang's own `/generate`: one answer, or a list of them for several samples (`n`) or prompts.
 
-The logprobs part is those keys of `meta_info` that hold them, as an object: `{"output_token_logprobs": [[logprob, id,
-text | null]], "output_top_logprobs": [[[logprob, id, text]] | null], "output_token_ids_logprobs": [...],
-"input_token_logprobs": ..., ...}`. Releases before 0.4 say `decode_` for `output_` and `prefill_` for `input_`. What is
-`input_` or `prefill_` is the prompt's; its first token has a null logprob, and no alternatives.
+The logprobs part is an object with the keys of `meta_info` that hold logprobs: `{"output_token_logprobs": [[logprob,
+id, text | null]], "output_top_logprobs": [[[logprob, id, text]] | null], "output_token_ids_logprobs": [...],
+"input_token_logprobs": ..., ...}`. Releases before 0.4 say `decode_` for `output_` and `prefill_` for `input_`. Keys
+with `input_` or `prefill_` are those of the prompt, whose first token has a null logprob and no alternatives.
 
-Without `return_text_in_logprobs` (or a tokenizer) the texts are null, and so is `token` in the rows: the id is all that
-was sent. `token_ids_logprobs` are those of ids that the request asked for: they follow the top ones as alternatives,
-without those that are among the top anyway, so that no probability is counted twice. They are not the likeliest: leave
-ranks beyond `top_logprobs_num` out of what is taken for the top k.
+Without `return_text_in_logprobs` (or a tokenizer) the texts are null, and so is `token` in the rows: only the id was
+sent. `token_ids_logprobs` are those of ids that the request asked for. They follow the top ones as alternatives, except
+those that are among the top, so that no probability counts twice. They need not be likely: an analysis of the top k has
+to leave out ranks beyond `top_logprobs_num`.
 
-Holds how such a body is read and its logprobs are rebuilt. A template looks like `{"shape": "sglang", "keys":
-{"output_token_logprobs": 3, "output_top_logprobs": {"top": 5}, "output_token_ids_logprobs": {"ids": [7, 9]}}}`: what is
-a list of triples, of the first 5 alternatives, of the alternatives with these ids. `"length"` is that of a list that is
-shorter than the tokens, `"empty": "list"` says that `[]` and not null stands where there are none.
+A template looks like `{"shape": "sglang", "keys": {"output_token_logprobs": 3, "output_top_logprobs": {"top": 5},
+"output_token_ids_logprobs": {"ids": [7, 9]}}}`: a list of triples, lists of the first 5 alternatives, lists of the
+alternatives with these ids. `"length"` is that of a list that is shorter than the tokens; `"empty": "list"` says that
+the list of a token without alternatives is `[]` and not null.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.decode.formats.body import Choice, Reply, text_of
+from logprob_store.decode.formats.base import Choice, Reply
+from logprob_store.decode.formats.body import expect_list, expect_object, text_or_none
 from logprob_store.decode.formats.native_fields import (
-    as_list,
-    as_object,
-    at,
-    beside,
-    numbered,
-    one_or_many,
-    prompt_count,
-    summed,
+    child_path,
+    choice_indices,
+    count_prompt_tokens,
+    objects_of_body,
+    pad_alternatives,
+    sum_counts,
 )
 from logprob_store.decode.token_rows import Token, make_token
 from logprob_store.errors import DecodeError
@@ -40,21 +39,22 @@ from logprob_store.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens, TokensBySection
     from logprob_store.request import Answer
 
 NAME: Final = "sglang"
+PROMPT_KEY: Final = "text"
 ORDERED: Final = False
 LISTS: Final = True
 
 _META: Final = "meta_info"
 _KEY: Final = re.compile(r"(output|decode|input|prefill)_(token|top|token_ids)_logprobs")
 _SECTION_OF: Final = {"output": "content", "decode": "content", "input": "prompt", "prefill": "prompt"}
-_FULL: Final = 3
+_TRIPLE_LENGTH: Final = 3
 
 
 class _Key(NamedTuple):
-    """A key of the part, taken apart."""
+    """A key of `meta_info` such as `output_top_logprobs`, with its prefix (`output`) and its kind (`top`)."""
 
     key: str
     prefix: str
@@ -67,18 +67,18 @@ def recognises(keys: Collection[str]) -> bool:
 
 
 def read(answer: Answer) -> Reply:
-    """Everything but the tokens."""
-    found = one_or_many(answer)
-    metas = [as_object(item.get(_META), at(path, _META)) for path, item in found]
-    indices = numbered([item.get("index") for _, item in found], [at(path, "index") for path, _ in found])
+    """Read everything but the tokens."""
+    found = objects_of_body(answer)
+    metas = [expect_object(item.get(_META), child_path(path, _META)) for path, item in found]
+    indices = choice_indices([item.get("index") for _, item in found], [child_path(path, "index") for path, _ in found])
     choices = [_choice(*one) for one in zip(found, metas, indices, strict=True)]
     return Reply(
-        response_id=text_of(metas[0].get("id")),
-        model=text_of(found[0][1].get("model")),
+        response_id=text_or_none(metas[0].get("id")),
+        model=text_or_none(found[0][1].get("model")),
         created=None,
         system_fingerprint=None,
-        prompt_tokens=prompt_count([meta.get("prompt_tokens") for meta in metas]),
-        completion_tokens=summed(meta.get("completion_tokens") for meta in metas),
+        prompt_tokens=count_prompt_tokens([meta.get("prompt_tokens") for meta in metas]),
+        completion_tokens=sum_counts(meta.get("completion_tokens") for meta in metas),
         choices=sorted(choices, key=lambda choice: choice.index),
     )
 
@@ -86,63 +86,63 @@ def read(answer: Answer) -> Reply:
 def _choice(found: tuple[str, Mapping[str, Any]], meta: Mapping[str, Any], index: int) -> Choice:
     path, item = found
     reason = meta.get("finish_reason")
-    if path and reason is None:  # a list of these is a stream, each longer than the last
+    if path and reason is None:  # a list of these is a stream; each piece repeats the one before
         raise DecodeError(f"{path}.{_META}.finish_reason: none, as in a piece of a stream")
     logprobs = {key: value for key, value in meta.items() if _KEY.fullmatch(key)}
     return Choice(
         index=index,
-        path=at(path, _META),
-        finish_reason=text_of(reason.get("type") if isinstance(reason, dict) else reason),
-        text=text_of(item.get("text")),
+        path=child_path(path, _META),
+        finish_reason=text_or_none(reason.get("type") if isinstance(reason, dict) else reason),
+        text=text_or_none(item.get("text")),
         logprobs=logprobs or msgspec.UNSET,
         shape=NAME,
     )
 
 
-def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
-    """The template and the tokens, those of the prompt apart."""
+def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
+    """The template, and the tokens of prompt and answer."""
     keys = [_Key(key, *match.groups()) for key in value if (match := _KEY.fullmatch(key))]
     kinds: dict[str, Any] = {}
     tokens: dict[str, list[Token]] = {}
     for prefix, section in _SECTION_OF.items():
-        mine = {key.kind: key.key for key in keys if key.prefix == prefix}
-        if mine and section not in tokens:
-            tokens[section] = _read_section(value, mine, where.path, kinds)
+        own_keys = {key.kind: key.key for key in keys if key.prefix == prefix}
+        if own_keys and section not in tokens:
+            tokens[section] = _read_section(value, own_keys, context.path, kinds)
     return {"shape": NAME, "keys": {key: kinds[key] for key in value if key in kinds}}, tokens
 
 
 def _read_section(value: Mapping[str, Any], keys: Mapping[str, str], path: str, kinds: dict[str, Any]) -> list[Token]:
-    """The tokens of one section; what each of its keys holds is put into `kinds`."""
+    """The tokens of one section; puts what the template says of each of its keys into `kinds`."""
     for key in keys.values():
         if value[key] is None:
             kinds[key] = None
     name = keys.get("token", "")
     items = value.get(name)
-    listed = [] if items is None else as_list(items, f"{path}.{name}")
+    listed = [] if items is None else expect_list(items, f"{path}.{name}")
     lists: dict[str, list[list[Token]]] = {}
     for kind in ("top", "token_ids"):
         key = keys.get(kind, "")
-        held = beside(value.get(key), f"{path}.{key}", len(listed))
+        held = pad_alternatives(value.get(key), f"{path}.{key}", len(listed))
         lists[kind] = [_read_list(one, f"{path}.{key}[{n}]") for n, one in enumerate(held)]
         if value.get(key) is not None:
             kinds[key] = _kind_of(kind, value[key], lists[kind])
     if items is not None:
-        kinds[name] = min((len(item) for item in listed if isinstance(item, list)), default=_FULL)
-    others = [_together(*both) for both in zip(lists["top"], lists["token_ids"], strict=True)]
+        kinds[name] = min((len(item) for item in listed if isinstance(item, list)), default=_TRIPLE_LENGTH)
+    others = [_join_alternatives(*both) for both in zip(lists["top"], lists["token_ids"], strict=True)]
     return [_read_one(item, f"{path}.{name}[{n}]", others[n]) for n, item in enumerate(listed)]
 
 
 def _read_list(items: Any, path: str) -> list[Token]:
-    return [] if items is None else [_read_one(item, f"{path}[{n}]") for n, item in enumerate(as_list(items, path))]
+    return [] if items is None else [_read_one(item, f"{path}[{n}]") for n, item in enumerate(expect_list(items, path))]
 
 
 def _read_one(item: Any, path: str, alternatives: Sequence[Token] = ()) -> Token:
-    logprob, token_id, text = (*as_list(item, path), None, None, None)[:_FULL]
+    logprob, token_id, text = (*expect_list(item, path), None, None, None)[:_TRIPLE_LENGTH]
     return make_token(text, f"{path}[2]", logprob=logprob, token_id=token_id, alternatives=alternatives, nullable=True)
 
 
 def _kind_of(kind: str, held: Sequence[Any], read: Sequence[Sequence[Token]]) -> dict[str, Any]:
-    """What a template says of lists of alternatives."""
+    """What the template says of the lists of alternatives under a key."""
     longest = max(read, key=len, default=())
     found: dict[str, Any] = {"top": len(longest)} if kind == "top" else {"ids": [token.token_id for token in longest]}
     if [] in held:
@@ -152,14 +152,14 @@ def _kind_of(kind: str, held: Sequence[Any], read: Sequence[Sequence[Token]]) ->
     return found
 
 
-def _together(top: Sequence[Token], asked: Sequence[Token]) -> list[Token]:
-    """The top ones, and behind them those asked for that are not among them."""
+def _join_alternatives(top: Sequence[Token], asked: Sequence[Token]) -> list[Token]:
+    """The top alternatives, then those that were asked for and are not among them."""
     known = {token.token_id for token in top}
     return [*top, *(token for token in asked if token.token_id is None or token.token_id not in known)]
 
 
-def rebuild(template: Mapping[str, Any], tokens: Tokens) -> dict[str, Any]:
-    """The wire's value, as far as template and tokens say it."""
+def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, Any]:
+    """The wire's value, as far as template and tokens determine it."""
     rebuilt: dict[str, Any] = {}
     for key, kind in template["keys"].items():
         rows = tokens.get(_SECTION_OF[key.partition("_")[0]], ())
@@ -170,7 +170,7 @@ def rebuild(template: Mapping[str, Any], tokens: Tokens) -> dict[str, Any]:
     return rebuilt
 
 
-def _rebuild_one(token: Token, width: int = _FULL) -> list[Any]:
+def _rebuild_one(token: Token, width: int = _TRIPLE_LENGTH) -> list[Any]:
     return [token.logprob, token.token_id, token.text][:width]
 
 

@@ -1,6 +1,6 @@
-r"""Recorded streams, taken apart: server-sent events, a JSON list of chunks, or one chunk a line.
+r"""Recorded streams split into their pieces: server-sent events, a JSON list of chunks, or one chunk a line.
 
-Holds how the pieces are found. Leaves out what is in them and how they make one body: see `registry.STREAMS`.
+The formats in `registry.STREAMS` make one body of the pieces.
 
 >>> split(b'data: {"a": 1}\n\ndata: [DONE]\n\n')
 [{'a': 1}]
@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import loads
+from logprob_store.decode.formats.body import expect_object, loads
 from logprob_store.decode.formats.choices import CHUNK
 from logprob_store.errors import DecodeError
 
@@ -28,10 +28,10 @@ _DONE: Final = b"[DONE]"
 
 
 def split(content: bytes) -> list[dict[str, Any]] | None:
-    """The pieces of a stream in their order, None if the content is none.
+    """The pieces of a stream in their order; None if the content is no stream.
 
     Raises:
-        DecodeError: a piece is damaged, or no object.
+        DecodeError: a piece is damaged or no object.
     """
     stripped = content.strip()
     if _FIELD.match(stripped):
@@ -45,7 +45,7 @@ def split(content: bytes) -> list[dict[str, Any]] | None:
 
 
 def _events(content: bytes) -> list[bytes]:
-    """The data of each server-sent event; an event's lines of data are joined, its other fields passed over."""
+    """The data of each server-sent event, its lines joined; other fields are ignored."""
     events: list[bytes] = []
     data: list[bytes] = []
     for line in [*_LINE_END.split(content), b""]:
@@ -59,7 +59,7 @@ def _events(content: bytes) -> list[bytes]:
 
 
 def _lines(content: bytes) -> list[dict[str, Any]] | None:
-    """One chunk a line. The first line tells a stream from a body printed over several lines, or cut short."""
+    """One chunk a line; None if the first line is not JSON: a body printed over several lines, or cut short."""
     lines = [line for line in content.split(b"\n") if line.strip()]
     try:
         first = loads(lines[0])
@@ -83,7 +83,4 @@ def _parsed(texts: Sequence[bytes], what: str) -> list[Any]:
 
 
 def _objects(pieces: Sequence[Any], what: str) -> list[dict[str, Any]]:
-    for n, piece in enumerate(pieces):
-        if not isinstance(piece, dict):
-            raise DecodeError(f"{what} {n} of the stream: expected an object, got {type(piece).__name__}")
-    return list(pieces)
+    return [expect_object(piece, f"{what} {n} of the stream") for n, piece in enumerate(pieces)]

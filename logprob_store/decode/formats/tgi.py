@@ -1,16 +1,14 @@
 """Text Generation Inference's own `/generate`: one answer, or a list with it as `/` and hosted endpoints send.
 
-The logprobs part is those keys of `details` that hold them, as an object: `{"tokens": [{id, text, logprob, special}],
-"prefill": [{id, text, logprob}], "top_tokens": [[{id, text, logprob, special}]]}`. `prefill` is the prompt (filled with
-`decoder_input_details`), and its first token has a null logprob. The first releases sent tokens as `[id, text,
-logprob]`. `best_of_sequences` are choices 1, 2, ... of one answer, each with a part of its own.
+The logprobs part is an object with the keys of `details` that hold logprobs: `{"tokens": [{id, text, logprob,
+special}], "prefill": [{id, text, logprob}], "top_tokens": [[{id, text, logprob, special}]]}`. `prefill` is the prompt
+(filled with `decoder_input_details`), whose first token has a null logprob. The first releases sent tokens as `[id,
+text, logprob]`. `best_of_sequences` are choices 1, 2, ... of one answer, each with its own logprobs part.
 
-Whether a token is `special` is kept in the template, as the places of those that are.
-
-Holds how such a body is read and its logprobs are rebuilt. A template looks like `{"shape": "tgi", "tokens": {"token":
-["id", "text", "logprob"], "alternative": ["id", "text", "logprob"], "special": [4]}, "prefill": {...}, "top_tokens":
-{"special": []}}`. `"triples"` stands for the first releases' form; `"length"` is that of a list of alternatives that is
-shorter than the tokens, and `"empty"` says that null stands in it where there are none.
+A template looks like `{"shape": "tgi", "tokens": {"token": ["id", "text", "logprob"], "alternative": ["id", "text",
+"logprob"], "special": [4]}, "prefill": {...}, "top_tokens": {"special": []}}`. `special` lists the positions of the
+special tokens. `"triples"` stands for the form of the first releases; `"length"` is that of a list of alternatives that
+is shorter than the tokens; `"empty"` says that null stands for a token without alternatives.
 """
 
 from __future__ import annotations
@@ -19,40 +17,40 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import Choice, Reply, text_of
+from logprob_store.decode.formats.base import Choice, Reply
+from logprob_store.decode.formats.body import expect_list, expect_object, text_or_none
 from logprob_store.decode.formats.native_fields import (
-    as_list,
-    as_object,
-    at,
-    beside,
-    numbered,
-    one_or_many,
-    prompt_count,
-    summed,
+    child_path,
+    choice_indices,
+    count_prompt_tokens,
+    objects_of_body,
+    pad_alternatives,
+    sum_counts,
 )
 from logprob_store.decode.formats.token_objects import (
-    Form,
-    describe,
-    read_list,
-    read_one,
+    TokenForm,
+    list_template,
+    read_token,
+    read_tokens_with_alternatives,
     rebuild_alternatives,
-    rebuild_list,
+    rebuild_tokens,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from logprob_store.decode.formats.registry import Reading, Tokens, Where
+    from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens, TokensBySection
     from logprob_store.decode.token_rows import Token
     from logprob_store.request import Answer
 
 NAME: Final = "tgi"
+PROMPT_KEY: Final = "inputs"
 ORDERED: Final = False
 LISTS: Final = True
 
-_PARTS: Final = ("tokens", "prefill", "top_tokens")
+_LOGPROBS_KEYS: Final = ("tokens", "prefill", "top_tokens")
 _TRIPLE: Final = ("id", "text", "logprob")
-_FORM: Final = Form({"id": "token_id", "text": "text", "logprob": "logprob"})
+_FORM: Final = TokenForm({"id": "token_id", "text": "text", "logprob": "logprob"})
 
 
 def recognises(keys: Collection[str]) -> bool:
@@ -61,97 +59,99 @@ def recognises(keys: Collection[str]) -> bool:
 
 
 def read(answer: Answer) -> Reply:
-    """Everything but the tokens."""
-    found = [sequence for path, item in one_or_many(answer) for sequence in _sequences(item, path)]
+    """Read everything but the tokens."""
+    found = [sequence for path, item in objects_of_body(answer) for sequence in _sequences(item, path)]
     details = [details for _, _, details in found]
-    numbers = numbered([None] * len(found), [path for path, _, _ in found])
+    numbers = choice_indices([None] * len(found), [path for path, _, _ in found])
     return Reply(
         response_id=None,
         model=None,
         created=None,
         system_fingerprint=None,
-        prompt_tokens=prompt_count([held.get("prompt_tokens", held.get("input_length")) for held in details]),
-        completion_tokens=summed(held.get("generated_tokens") for held in details),
+        prompt_tokens=count_prompt_tokens([held.get("prompt_tokens", held.get("input_length")) for held in details]),
+        completion_tokens=sum_counts(held.get("generated_tokens") for held in details),
         choices=[_choice(*sequence, number) for sequence, number in zip(found, numbers, strict=True)],
     )
 
 
 def _sequences(item: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """Path of the details, text and details of an answer, and then of the others it was the best of."""
-    path = at(path, "details")
+    """For an answer and then for each of its `best_of_sequences`: the path of its details, its text, its details."""
+    path = child_path(path, "details")
     held = item.get("details")
-    details = {} if held is None else as_object(held, path)
+    details = {} if held is None else expect_object(held, path)
     yield path, item.get("generated_text"), details
     others = details.get("best_of_sequences")
     path += ".best_of_sequences"
-    for n, one in enumerate([] if others is None else as_list(others, path)):
-        other = as_object(one, f"{path}[{n}]")
+    for n, one in enumerate([] if others is None else expect_list(others, path)):
+        other = expect_object(one, f"{path}[{n}]")
         yield f"{path}[{n}]", other.get("generated_text"), other
 
 
 def _choice(path: str, text: Any, details: Mapping[str, Any], number: int) -> Choice:
-    logprobs = {key: value for key, value in details.items() if key in _PARTS}
+    logprobs = {key: value for key, value in details.items() if key in _LOGPROBS_KEYS}
     return Choice(
         index=number,
         path=path,
-        finish_reason=text_of(details.get("finish_reason")),
-        text=text_of(text),
+        finish_reason=text_or_none(details.get("finish_reason")),
+        text=text_or_none(text),
         logprobs=logprobs or msgspec.UNSET,
         shape=NAME,
     )
 
 
-def read_tokens(value: Mapping[str, Any], where: Where) -> Reading:
-    """The template and the tokens, those of the prompt apart."""
+def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
+    """The template, and the tokens of prompt and answer."""
     template: dict[str, Any] = {"shape": NAME}
-    listed = {key: [] if value.get(key) is None else as_list(value[key], f"{where.path}.{key}") for key in _PARTS}
-    objects = {key: _objects(listed[key], f"{where.path}.{key}") for key in ("tokens", "prefill")}
-    tops = beside(value.get("top_tokens"), f"{where.path}.top_tokens", len(objects["tokens"]))
-    others = [_read_top(top, f"{where.path}.top_tokens[{n}]") for n, top in enumerate(tops)]
-    tokens = [read_one(item, f"{where.path}.tokens[{n}]", _FORM, others[n]) for n, item in enumerate(objects["tokens"])]
-    prefill = read_list(objects["prefill"], f"{where.path}.prefill", _FORM)
+    path = context.path
+    listed = {key: [] if value.get(key) is None else expect_list(value[key], f"{path}.{key}") for key in _LOGPROBS_KEYS}
+    objects = {key: _objects(listed[key], f"{path}.{key}") for key in ("tokens", "prefill")}
+    tops = pad_alternatives(value.get("top_tokens"), f"{path}.top_tokens", len(objects["tokens"]))
+    others = [_read_top(top, f"{path}.top_tokens[{n}]") for n, top in enumerate(tops)]
+    tokens = [read_token(item, f"{path}.tokens[{n}]", _FORM, others[n]) for n, item in enumerate(objects["tokens"])]
+    prefill = read_tokens_with_alternatives(objects["prefill"], f"{path}.prefill", _FORM)
     flat = [other for top in tops for other in top or ()]
     described = {
-        "tokens": {**describe(objects["tokens"], flat, tokens, _FORM), **_special("special", objects["tokens"])},
-        "prefill": describe(objects["prefill"], [], prefill, _FORM),
-        "top_tokens": {**_special("special", flat), **_lengths(listed["top_tokens"], tokens)},
+        "tokens": {**list_template(objects["tokens"], flat, tokens, _FORM), **_special_positions(objects["tokens"])},
+        "prefill": list_template(objects["prefill"], [], prefill, _FORM),
+        "top_tokens": {**_special_positions(flat), **_lengths(listed["top_tokens"], tokens)},
     }
     for key in ("tokens", "prefill"):
         if any(isinstance(item, list) for item in listed[key]):
             described[key]["triples"] = True
-    template |= {key: None if value[key] is None else described[key] for key in _PARTS if key in value}
+    template |= {key: None if value[key] is None else described[key] for key in _LOGPROBS_KEYS if key in value}
     return template, {"prompt": prefill, "content": tokens}
 
 
 def _objects(items: Sequence[Any], path: str) -> list[dict[str, Any]]:
-    """The items as objects, those of the first releases' form too."""
+    """The items as objects; the triples of the first releases become such."""
     found = []
     for n, item in enumerate(items):
         if isinstance(item, list) and len(item) == len(_TRIPLE):
             found.append(dict(zip(_TRIPLE, item, strict=True)))
         else:
-            found.append(as_object(item, f"{path}[{n}]"))
+            found.append(expect_object(item, f"{path}[{n}]"))
     return found
 
 
 def _read_top(items: Any, path: str) -> list[Token]:
-    return [] if items is None else read_list(as_list(items, path), path, _FORM)
+    return [] if items is None else read_tokens_with_alternatives(expect_list(items, path), path, _FORM)
 
 
-def _special(name: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The places of the special ones, if each of them says whether it is."""
+def _special_positions(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The positions of the special items, if every item has the key `special`."""
     if not items or not all("special" in item for item in items):
         return {}
-    return {name: [n for n, item in enumerate(items) if item["special"] is True]}
+    return {"special": [n for n, item in enumerate(items) if item["special"] is True]}
 
 
 def _lengths(listed: Sequence[Any], tokens: Sequence[Token]) -> dict[str, Any]:
+    """What the template says of `top_tokens`: whether it holds null, and its length where that is not the tokens'."""
     found: dict[str, Any] = {"empty": "null"} if None in listed else {}
     return found if len(listed) == len(tokens) else {**found, "length": len(listed)}
 
 
-def rebuild(template: Mapping[str, Any], tokens: Tokens) -> dict[str, Any]:
-    """The wire's value, as far as template and tokens say it."""
+def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, Any]:
+    """The wire's value, as far as template and tokens determine it."""
     content, rebuilt = tokens.get("content", ()), {}
     for key, rows in (("tokens", content), ("prefill", tokens.get("prompt", ()))):
         if key in template:
@@ -163,7 +163,7 @@ def rebuild(template: Mapping[str, Any], tokens: Tokens) -> dict[str, Any]:
 
 
 def _rebuild_list(template: Mapping[str, Any], rows: Sequence[Token]) -> list[Any]:
-    found: list[Any] = _mark(template, rebuild_list(template, rows, _FORM))
+    found: list[Any] = _mark_special(template, rebuild_tokens(template, rows, _FORM))
     return [list(item.values()) for item in found] if "triples" in template else found
 
 
@@ -171,12 +171,12 @@ def _rebuild_top(
     template: Mapping[str, Any], lists: Mapping[str, Any], rows: Sequence[Token]
 ) -> list[list[dict[str, Any]] | None]:
     found = [rebuild_alternatives(template, token, _FORM) for token in rows[: lists.get("length")]]
-    _mark(lists, [other for top in found for other in top])
+    _mark_special(lists, [other for top in found for other in top])
     return [top or None for top in found] if "empty" in lists else list(found)
 
 
-def _mark(template: Mapping[str, Any], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Say of each item whether it is special, where the wire did."""
+def _mark_special(template: Mapping[str, Any], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items, each marked as special or not if the template lists the special ones."""
     if "special" in template:
         for item in items:
             item["special"] = False

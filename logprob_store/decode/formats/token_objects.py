@@ -1,15 +1,15 @@
-"""Tokens as objects with named fields, as servers' native answers list them.
+"""Tokens as objects with named fields, as servers' native APIs list them.
 
-Holds one description of such objects (`Form`), how a list of them is read, what a template says of a list, and how it
-is rebuilt. Leaves out where the lists stand in a body (`llamacpp`, `ollama`, `tgi`, `gemini`).
+A `TokenForm` describes such objects. The functions read a list of them, make the list's template, and rebuild it. Where
+the lists are in a body is up to the formats (`llamacpp`, `tgi`, `gemini`).
 
-The template of a list says which keys its objects have: `{"token": ["id", "token", "bytes?", "prob", "top_probs"],
-"alternative": ["id", "token", "prob"], "prob": "single"}`. A `?` marks a key that is absent where there is nothing to
-say (no bytes, no alternatives). What else an object holds, or lacks, is left to the patch.
+The template of a list names the keys of its objects: `{"token": ["id", "token", "bytes?", "prob", "top_probs"],
+"alternative": ["id", "token", "prob"], "prob": "single"}`. A `?` marks a key that is absent where it would have no
+value (no bytes, no alternatives). Other differences between the objects are left to the patch.
 
-Where a server sends a probability p, its logarithm is stored: ln p is what every other row holds. exp(ln p) often
-differs from p in the last bits, and a patch for each would double the size. Servers compute in single precision,
-though: rounding exp(ln p) to that gives p back, and `"prob": "single"` says to do so.
+If a server sends a probability p, the rows hold ln p, as for every other format. exp(ln p) often differs from p in the
+last bits, and a patch for each would double the size. But servers compute in single precision: exp(ln p) rounded to
+single precision gives p back, and `"prob": "single"` says to round.
 """
 
 from __future__ import annotations
@@ -19,57 +19,57 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.native_fields import as_list, as_object
+from logprob_store.decode.formats.body import expect_list, expect_object
 from logprob_store.decode.token_rows import Token, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 PROB: Final = "prob"
-"""The field of a probability, which becomes a Token's `logprob`."""
+"""The field of a probability; its logarithm becomes a Token's `logprob`."""
 
-_MAYBE: Final = "?"
+_OPTIONAL: Final = "?"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How a format spells a token.
+class TokenForm:
+    """The keys of a token's object.
 
     Args:
-        fields: key on the wire to field of Token, or to PROB; several keys of one field are spellings of it, and the
-            first that an object has counts.
+        fields: key on the wire to field of Token, or to PROB. If several keys have one field, the first counts that an
+            object has.
         tops: the keys under which an object may hold its own alternatives.
-        nullable: whether an object may do without a text. The row's token is null then: "" would be a claim.
+        nullable: whether an object may lack a text. The row's token is then null; "" would say that it is empty.
     """
 
     fields: Mapping[str, str]
     tops: tuple[str, ...] = ()
     nullable: bool = False
 
-    def top_of(self, item: Mapping[str, Any]) -> str | None:
+    def alternatives_key(self, item: Mapping[str, Any]) -> str | None:
         """The key that holds an object's alternatives, if one does."""
         return next((key for key in self.tops if item.get(key) is not None), None)
 
 
-def read_list(items: Any, path: str, form: Form) -> list[Token]:
+def read_tokens_with_alternatives(items: Any, path: str, form: TokenForm) -> list[Token]:
     """The tokens of a list, with the alternatives that each of them holds."""
-    return [_read_token(as_object(item, f"{path}[{n}]"), f"{path}[{n}]", form) for n, item in enumerate(items)]
+    return [_read_with_alternatives(item, f"{path}[{n}]", form) for n, item in enumerate(items)]
 
 
-def _read_token(item: dict[str, Any], path: str, form: Form) -> Token:
-    key = form.top_of(item)
+def _read_with_alternatives(item: Any, path: str, form: TokenForm) -> Token:
+    key = form.alternatives_key(expect_object(item, path))
     others = () if key is None else read_alternatives(item[key], f"{path}.{key}", form)
-    return read_one(item, path, form, others)
+    return read_token(item, path, form, others)
 
 
-def read_alternatives(items: Any, path: str, form: Form) -> list[Token]:
+def read_alternatives(items: Any, path: str, form: TokenForm) -> list[Token]:
     """The tokens of a list of alternatives."""
-    return [read_one(item, f"{path}[{n}]", form) for n, item in enumerate(as_list(items, path))]
+    return [read_token(item, f"{path}[{n}]", form) for n, item in enumerate(expect_list(items, path))]
 
 
-def read_one(item: Any, path: str, form: Form, alternatives: Sequence[Token] = ()) -> Token:
-    """The token that an object says."""
-    found = as_object(item, path)
+def read_token(item: Any, path: str, form: TokenForm, alternatives: Sequence[Token] = ()) -> Token:
+    """The token of an object."""
+    found = expect_object(item, path)
     held: dict[str, Any] = {}
     for key, field in form.fields.items():
         if key in found:
@@ -79,18 +79,18 @@ def read_one(item: Any, path: str, form: Form, alternatives: Sequence[Token] = (
     return make_token(
         held.get("text"),
         f"{path}.{spelling}",
-        logprob=held["logprob"] if "logprob" in held else ln(held.get(PROB)),
-        spelled=held.get("bytes"),
+        logprob=held["logprob"] if "logprob" in held else log_or_none(held.get(PROB)),
+        byte_values=held.get("bytes"),
         token_id=held.get("token_id"),
         alternatives=alternatives,
         nullable=form.nullable,
     )
 
 
-def ln(probability: Any) -> float | None:
-    """The logarithm of a probability; -inf for 0, None for what has none.
+def log_or_none(probability: Any) -> float | None:
+    """The natural logarithm of a probability; -inf for 0, None for a value without one.
 
-    >>> ln(1), ln(0), ln(-0.5), ln(None)
+    >>> log_or_none(1), log_or_none(0), log_or_none(-0.5), log_or_none(None)
     (0.0, -inf, None, None)
     """
     if type(probability) not in (int, float) or probability < 0:
@@ -99,7 +99,7 @@ def ln(probability: Any) -> float | None:
 
 
 def _exp(logprob: float | None, *, single: bool) -> float | None:
-    """The way back from `ln`, as near as it gets."""
+    """The probability again, within rounding; in single precision if `single`."""
     if logprob is None:
         return None
     try:
@@ -109,8 +109,17 @@ def _exp(logprob: float | None, *, single: bool) -> float | None:
     return ctypes.c_float(found).value if single else found
 
 
-def describe(items: Sequence[Any], others: Sequence[Any], tokens: Sequence[Token], form: Form) -> dict[str, Any]:
-    """The template of a list: its objects, those of all its alternatives, and the tokens they were read as."""
+def list_template(
+    items: Sequence[Any], others: Sequence[Any], tokens: Sequence[Token], form: TokenForm
+) -> dict[str, Any]:
+    """The template of a list.
+
+    Args:
+        items: its objects.
+        others: the objects of all alternatives.
+        tokens: the tokens that were read from both.
+        form: the form of both.
+    """
     flat = [other for token in tokens for other in token.alternatives]
     template: dict[str, Any] = {}
     if items:
@@ -124,32 +133,32 @@ def describe(items: Sequence[Any], others: Sequence[Any], tokens: Sequence[Token
         for key, field in form.fields.items()
         if field == PROB and key in item
     ]
-    wrong = [sum(_exp(ln, single=single) != p for p, ln in probability) for single in (False, True)]
+    wrong = [sum(_exp(logprob, single=single) != p for p, logprob in probability) for single in (False, True)]
     if wrong[True] < wrong[False]:
         template["prob"] = "single"
     return template
 
 
-def nested(items: Iterable[Any], form: Form) -> list[Any]:
-    """The objects of all alternatives that stand inside the objects of a list."""
-    return [other for item in items for other in item.get(form.top_of(item)) or ()]
+def nested_alternatives(items: Iterable[Any], form: TokenForm) -> list[Any]:
+    """The objects of all alternatives inside the objects of a list."""
+    return [other for item in items for other in item.get(form.alternatives_key(item)) or ()]
 
 
-def _keys(items: Sequence[Any], tokens: Sequence[Token], names: Iterable[str], form: Form) -> list[str]:
+def _keys(items: Sequence[Any], tokens: Sequence[Token], names: Iterable[str], form: TokenForm) -> list[str]:
     keys = []
     for name in names:
         has = [name in item for item in items]
         if all(has):
             keys.append(name)
-        elif any(has) and has == [_says(token, name, form) for token in tokens]:
-            keys.append(name + _MAYBE)
+        elif any(has) and has == [_has_value(token, name, form) for token in tokens]:
+            keys.append(name + _OPTIONAL)
         elif 2 * sum(has) > len(has):
             keys.append(name)
     return keys
 
 
-def _says(token: Token, name: str, form: Form) -> bool:
-    """Whether a token has something to say under a key."""
+def _has_value(token: Token, name: str, form: TokenForm) -> bool:
+    """Whether a token has a value for a key."""
     value = _value(token, form.fields.get(name, "alternatives"), single=False)
     return value is not None and value != ()
 
@@ -162,28 +171,28 @@ def _value(token: Token, field: str, *, single: bool) -> Any:
     return getattr(token, field)
 
 
-def rebuild_list(template: Mapping[str, Any], tokens: Sequence[Token], form: Form) -> list[dict[str, Any]]:
-    """The objects of a list, with those of the alternatives in them."""
+def rebuild_tokens(template: Mapping[str, Any], tokens: Sequence[Token], form: TokenForm) -> list[dict[str, Any]]:
+    """The objects of a list, with the objects of their alternatives in them."""
     rebuilt = []
     for token in tokens:
         item = _rebuild(token, template.get("token", ()), template, form)
         for key in template.get("token", ()):
-            name = key.removesuffix(_MAYBE)
+            name = key.removesuffix(_OPTIONAL)
             if name in form.tops and (token.alternatives or name == key):
                 item[name] = rebuild_alternatives(template, token, form)
         rebuilt.append(item)
     return rebuilt
 
 
-def rebuild_alternatives(template: Mapping[str, Any], token: Token, form: Form) -> list[dict[str, Any]]:
+def rebuild_alternatives(template: Mapping[str, Any], token: Token, form: TokenForm) -> list[dict[str, Any]]:
     """The objects of a token's alternatives."""
     return [_rebuild(other, template.get("alternative", ()), template, form) for other in token.alternatives]
 
 
-def _rebuild(token: Token, keys: Iterable[str], template: Mapping[str, Any], form: Form) -> dict[str, Any]:
+def _rebuild(token: Token, keys: Iterable[str], template: Mapping[str, Any], form: TokenForm) -> dict[str, Any]:
     rebuilt = {}
     for key in keys:
-        name = key.removesuffix(_MAYBE)
+        name = key.removesuffix(_OPTIONAL)
         if name in form.fields:
             value = _value(token, form.fields[name], single="prob" in template)
             if value is not None or name == key:
