@@ -20,13 +20,12 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-import polars as pl
 import pytest
+from builders import answer_to, chat_request, write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.request import Answer, make_request
 from logprob_store.run.plan import plan_job
 from logprob_store.transport.live import live_transport
 
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import FrameType
+
+    from logprob_store.request import Answer
 
 CACHED_CALLS = 280
 """Calls, of Python and of C functions, for a cached answer on its way to the tables; 214 on 2026-11-22."""
@@ -97,34 +98,18 @@ def body(tokens: int, top: int = 5, *, seed: int = 0) -> bytes:
 
 def answers(count: int, *, tokens: int) -> list[Answer]:
     """Answers to as many prompts."""
-    asked = {"model": "m", "logprobs": True, "top_logprobs": 5}
-    made = []
-    for number in range(count):
-        prompt = [{"role": "user", "content": str(number)}]
-        request = make_request(asked | {"messages": prompt}, endpoint="chat", provider="p", prompt_index=number)
-        made.append(Answer(request, 200, {}, body(tokens, seed=number), "api"))
-    return made
+    requests = [chat_request(str(index), prompt_index=index, logprobs=True, top_logprobs=5) for index in range(count)]
+    return [answer_to(request, body(tokens, seed=request.prompt_index)) for request in requests]
 
 
 def job_over(folder: Path, prompts: int) -> ls.Job:
     """A job over so many prompts, with all their answers in its cache."""
     folder.mkdir()
-    pl.DataFrame({"text": [f"Question {number}" for number in range(prompts)]}).write_parquet(folder / "p.parquet")
-    (folder / "job.toml").write_text(
-        """
-        name = "costs"
-        prompts = { path = "p.parquet", prompt = "text" }
-        model = { name = "m", base_url = "http://127.0.0.1:9/v1" }
-        cache = { path = "cache" }
-        store = { path = "store" }
-        """,
-        encoding="utf-8",
-    )
-    job = ls.load_job(folder / "job.toml")
+    write_prompts(folder, {"text": [f"Question {number}" for number in range(prompts)]})
+    job = ls.load_job(write_job(folder, "http://127.0.0.1:9/v1"))
     with AnswerCache(folder / "cache") as cache:
         for chunk in plan_job(job).chunks():
-            found = [Answer(one, 200, {}, body(1, seed=one.prompt_index), "api", run="r") for one in chunk.requests]
-            cache.put_many(found)
+            cache.put_many([answer_to(one, body(1, seed=one.prompt_index), run="r") for one in chunk.requests])
     return job
 
 
@@ -205,8 +190,7 @@ print(summary.state, summary.completions, [name for name in ("openai", "aiohttp"
 
 def test_a_live_call_costs_few_calls(fault_server: Any) -> None:
     """The transport takes a bounded number of calls for an answer, aiohttp's included."""
-    asked = {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1, "logprobs": True}
-    request = make_request(asked, endpoint="chat", provider="p")
+    request = chat_request(max_tokens=1, logprobs=True)
 
     async def ask(count: int) -> Counter[str]:
         async with live_transport(base_url=fault_server.url, api_key="none", concurrency=2) as transport:

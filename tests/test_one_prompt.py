@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
+from builders import write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.errors import JobError, ReplayMissError
@@ -57,16 +57,10 @@ def test_inside_an_event_loop(fault_server: Any) -> None:
 def test_the_key_is_that_of_a_job(fault_server: Any, tmp_path: Path) -> None:
     """What `complete` has asked, a job with the same words finds in its cache."""
     ls.complete("Hi", model="m", base_url=fault_server.url, provider="p", cache=tmp_path / "cache", temperature=0)
-    pl.DataFrame({"text": ["Hi"]}).write_parquet(tmp_path / "prompts.parquet")
-    (tmp_path / "job.toml").write_text(f"""
-name = "j"
-prompts = {{ path = "prompts.parquet", prompt = "text" }}
-model = {{ name = "m", base_url = "{fault_server.url}", provider = "p", params = {{ temperature = 0 }} }}
-cache = {{ path = "cache" }}
-store = {{ path = "store" }}
-""")
+    write_prompts(tmp_path, {"text": ["Hi"]})
+    job = write_job(tmp_path, fault_server.url, model={"provider": "p", "params": {"temperature": 0}})
 
-    summary = ls.run_job(ls.load_job(tmp_path / "job.toml"))
+    summary = ls.run_job(ls.load_job(job))
 
     assert (summary.from_cache, summary.calls) == (1, 0)
 

@@ -2,19 +2,18 @@ r"""From a stored token to its bytes: one answer in every place, `bytes:\xf0\x9f
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, Literal
 
 import polars as pl
 import pytest
+from builders import answer_with, chat_body
 from hypothesis import given
 from hypothesis import strategies as st
 
 import logprob_store as ls
 from logprob_store.decode.anomalies import count_anomalies
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.request import Answer, make_request
 from logprob_store.token_bytes import bytes_of_token, bytes_of_tokens, token_bytes
 from logprob_store.view.highlight import spans
 
@@ -88,8 +87,7 @@ def test_texts_that_differ_are_told_by_bytes(text: str, expected: int) -> None:
     """A legacy completion whose tokens spell its text by escapes does not count as one whose text differs."""
     listed: dict[str, Any] = {"tokens": ["a", *HALVES], "token_logprobs": [-0.5] * 3, "top_logprobs": None}
     body = {"choices": [{"index": 0, "text": text, "logprobs": listed}]}
-    request = make_request({"logprobs": 0}, endpoint="completions", provider="p", prompt_index=0)
-    decoded = decode_answers([Answer(request, 200, {}, json.dumps(body).encode(), "api")])
+    decoded = decode_answers([answer_with(body, endpoint="completions", logprobs=0)])
 
     assert decoded.failures == []
     found = count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives)
@@ -100,9 +98,7 @@ def test_a_token_without_bytes_leaves_the_others_theirs() -> None:
     """In a section in which only some tokens have bytes, those count for these tokens."""
     parts = [("a", None), ("\\xf0\\x9f", [0xF0, 0x9F]), ("\\x92\\x99", [0x92, 0x99])]
     content = [{"token": token, "logprob": -0.5, "bytes": raw, "top_logprobs": []} for token, raw in parts]
-    body = {"choices": [{"index": 0, "message": {"content": "a💙"}, "logprobs": {"content": content}}]}
-    request = make_request({"logprobs": True}, endpoint="chat", provider="p", prompt_index=0)
-    decoded = decode_answers([Answer(request, 200, {}, json.dumps(body).encode(), "api")])
+    decoded = decode_answers([answer_with(chat_body(content, "a💙"))])
 
     assert count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives)["text_differs"] == 0
 

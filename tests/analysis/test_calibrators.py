@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from builders import run_demo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
@@ -21,7 +22,6 @@ from logprob_store.analysis.calibrators.calibrator import FittedOn
 from logprob_store.analysis.calibrators.fit import _isotonic
 from logprob_store.analysis.calibrators.storage import calibrator_names
 from logprob_store.errors import InputError, StoreError
-from logprob_store.job import override
 
 REPO = Path(__file__).resolve().parents[2]
 METHODS = ["isotonic", "platt", "temperature"]
@@ -41,8 +41,7 @@ def overconfident(count: int, *, temperature: float = 3.0, seed: int = 0) -> pl.
 def demo(tmp_path_factory: pytest.TempPathFactory) -> ls.Store:
     """The store of the demo, with its one run."""
     path = tmp_path_factory.mktemp("demo") / "store"
-    job = override(ls.load_job(REPO / "jobs" / "demo.toml"), store=path)
-    ls.run_job(job, run="demo")
+    run_demo(path)
     return ls.open_store(path)
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import duckdb
-import fault_server as faults
+import fault_answers as faults
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from builders import answer_to, chat_request, decoded_tables, open_writer, write_run
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.errors import RunNotFoundError, StoreNotFoundError
-from logprob_store.request import Answer, make_request
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS
-from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,27 +25,15 @@ if TYPE_CHECKING:
 
 
 def _decoded(*numbers: int) -> Decoded:
-    answers = []
-    for number in numbers:
-        body = {
-            "model": "m",
-            "messages": [{"role": "user", "content": str(number)}],
-            "logprobs": True,
-            "top_logprobs": 2,
-            "max_tokens": 4,
-        }
-        request = make_request(body, endpoint="chat", provider="p", prompt_index=number, prompt_id=str(number))
-        answers.append(Answer(request, 200, {}, faults.answer_to("/v1/chat/completions", body), "api"))
-    return decode_answers(answers)
+    requests = [
+        chat_request(str(number), prompt_index=number, logprobs=True, top_logprobs=2, max_tokens=4)
+        for number in numbers
+    ]
+    return decode_answers([answer_to(one, faults.answer_to("/v1/chat/completions", one.body)) for one in requests])
 
 
 def _run(store: Path, run: str, *parts: list[int]) -> None:
-    with open_run(store, run, job_name="tried", job={"model.name": "m"}, inputs=[], samples=1) as writer:
-        for numbers in parts:
-            found = _decoded(*numbers)
-            tables = {"completions": found.completions, "tokens": found.tokens, "alternatives": found.alternatives}
-            writer.commit(tables, settled=numbers)
-        writer.finish("finished")
+    write_run(store, run, [(decoded_tables(_decoded(*numbers)), numbers) for numbers in parts])
 
 
 @pytest.fixture
@@ -72,7 +59,7 @@ def test_answers_have_the_kept_columns_beside_them(tmp_path: Path) -> None:
     prompts = pa.table(
         {"prompt_id": list("012"), "prompt_index": [0, 1, 2], "messages": list("abc"), "text": list("xyz")}
     )
-    with open_run(tmp_path, "r", job_name="tried", job={}, inputs=[], samples=1) as writer:
+    with open_writer(tmp_path) as writer:
         writer.commit({"prompts": prompts, "completions": found.completions}, settled=[0, 2], prompts_read=3)
         writer.finish("finished")
 

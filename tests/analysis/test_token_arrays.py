@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from builders import full_table, write_run
 from polars.testing import assert_frame_equal
 
 import logprob_store as ls
@@ -14,8 +15,7 @@ from logprob_store.analysis.opened_store import open_store
 from logprob_store.analysis.token_arrays import read_in_order
 from logprob_store.errors import StoreError
 from logprob_store.metrics.engine.catalogue import SCORES
-from logprob_store.schema import COMPLETIONS, TOKENS, arrow_schema
-from logprob_store.store.writing import open_run
+from logprob_store.schema import COMPLETIONS, TOKENS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,15 +28,14 @@ Row = tuple[int, str, int, float | None]
 def token_table(rows: list[Row]) -> Any:
     """The tokens table of completion_id, section, position and logprob."""
     named = ("completion_id", "section", "position", "logprob")
-    frame = pl.DataFrame(rows, schema=dict.fromkeys(named), orient="row").cast({name: TOKENS[name] for name in named})
-    others = (pl.lit(None, kind).alias(name) for name, kind in TOKENS.items() if name not in named)
-    return frame.with_columns(others).select(*TOKENS).to_arrow(compat_level=pl.CompatLevel.oldest())
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(named), orient="row")
+    return full_table(TOKENS, frame.to_dict(as_series=False))
 
 
 def read(path: Path, rows: list[Row], *, row_group_size: int | None = None) -> Any:
     """What `read_in_order` has of a file of these rows."""
     file = path / "part.parquet"
-    pq.write_table(token_table(rows).cast(arrow_schema(TOKENS)), file, row_group_size=row_group_size)
+    pq.write_table(token_table(rows), file, row_group_size=row_group_size)
     return read_in_order(file, places=True)
 
 
@@ -81,13 +80,12 @@ def store(tmp_path: Path) -> Path:
         [(2, "content", 0, -1.0), (2, "content", 2, None), (2, "content", 3, -3.0), (2, "reasoning", 0, -2.0)],
         [(4, "prompt", 0, -9.0), (4, "content", 0, -1.0), (4, "refusal", 1, -2.0)],
     ]
-    with open_run(tmp_path, "run", job_name="j", job={"model.name": "m"}, inputs=[], samples=1) as writer:
-        for rows, numbers in zip(parts, ([0, 1], [2], [3, 4]), strict=True):
-            given = {"completion_id": numbers, "prompt_index": numbers}
-            completions = pl.DataFrame({name: given.get(name, [None] * len(numbers)) for name in COMPLETIONS})
-            arrow = completions.cast(dict(COMPLETIONS)).to_arrow(compat_level=pl.CompatLevel.oldest())
-            writer.commit({"completions": arrow, "tokens": token_table(rows)}, settled=numbers)
-        writer.finish("finished")
+    numbers = [[0, 1], [2], [3, 4]]
+    completions = [full_table(COMPLETIONS, {"completion_id": ids, "prompt_index": ids}) for ids in numbers]
+    tables = [
+        {"completions": rows, "tokens": token_table(tokens)} for rows, tokens in zip(completions, parts, strict=True)
+    ]
+    write_run(tmp_path, "run", list(zip(tables, numbers, strict=True)))
     return tmp_path
 
 

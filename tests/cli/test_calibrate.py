@@ -9,11 +9,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from builders import run_demo
 
 import logprob_store as ls
 from logprob_store import cli
 from logprob_store.analysis.calibrators.expected_answers import same_text
-from logprob_store.job import override
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,7 @@ def logprobs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's store."""
     path = tmp_path_factory.mktemp("demo") / "store"
-    ls.run_job(override(ls.load_job(REPO / "jobs" / "demo.toml"), store=path), run="demo")
+    run_demo(path)
     return path
 
 

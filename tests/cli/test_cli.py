@@ -12,13 +12,13 @@ from threading import Timer
 
 import polars as pl
 import pytest
+from builders import open_writer
 from typer.testing import CliRunner
 
 import logprob_store as ls
 from logprob_store import cli
 from logprob_store.store.lock import is_being_written, locked
 from logprob_store.store.manifest import manifest_path, run_folder
-from logprob_store.store.writing import open_run
 
 REPO = Path(__file__).parents[2]
 
@@ -318,12 +318,12 @@ def test_status_of_many_runs_shows_the_newest(clone: Path, tmp_path: Path, logpr
 
 def test_a_look_at_a_run_keeps_no_writer_out(tmp_path: Path) -> None:
     """A writer gets the run even if `status` holds the lock at that moment."""
-    with open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1):
+    with open_writer(tmp_path):
         pass
     descriptor = os.open(run_folder(tmp_path, "r") / "lock", os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     Timer(0.02, os.close, [descriptor]).start()
 
-    with open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1):
+    with open_writer(tmp_path):
         assert is_being_written(tmp_path, "r")
     assert not is_being_written(tmp_path, "r")

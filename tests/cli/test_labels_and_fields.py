@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from math import log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
+from builders import chat_body, chat_token
 
 import logprob_store as ls
 from logprob_store import cli
@@ -16,33 +17,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def token(text: str, raw: bytes, logprob: float, others: dict[str, float]) -> dict[str, Any]:
-    """A token as the API gives it."""
-    top = [{"token": name, "bytes": list(name.encode()), "logprob": value} for name, value in others.items()]
-    return {"token": text, "bytes": list(raw), "logprob": logprob, "top_logprobs": top}
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One answer: {"mood": "happy", "emoji": "💙"}, happy 1/2 and sad 1/4."""
     folder = tmp_path_factory.mktemp("answers")
     content = [
-        token('{"mood":', b'{"mood":', 0.0, {'{"mood":': 0.0}),
-        token(' "', b' "', 0.0, {' "': 0.0}),
-        token("happy", b"happy", log(1 / 2), {"happy": log(1 / 2), "sad": log(1 / 4)}),
-        token('", "emoji": "', b'", "emoji": "', -0.1, {}),
-        token("\\xf0\\x9f", b"\xf0\x9f", log(1 / 4), {}),
-        token("\\x92\\x99", b"\x92\x99", log(1 / 2), {}),
-        token('"}', b'"}', 0.0, {}),
+        chat_token('{"mood":', 0.0, {'{"mood":': 0.0}),
+        chat_token(' "', 0.0, {' "': 0.0}),
+        chat_token("happy", log(1 / 2), {"happy": log(1 / 2), "sad": log(1 / 4)}),
+        chat_token('", "emoji": "', -0.1),
+        chat_token("\\xf0\\x9f", log(1 / 4), raw=b"\xf0\x9f"),
+        chat_token("\\x92\\x99", log(1 / 2), raw=b"\x92\x99"),
+        chat_token('"}', 0.0),
     ]
-    message = {"role": "assistant", "content": '{"mood": "happy", "emoji": "💙"}', "refusal": None}
-    choice = {
-        "index": 0,
-        "message": message,
-        "logprobs": {"content": content, "refusal": None},
-        "finish_reason": "stop",
-    }
-    body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    body = chat_body(content, '{"mood": "happy", "emoji": "💙"}')
     (folder / "answers.jsonl").write_text(json.dumps(body) + "\n", encoding="utf-8")
     ls.import_responses([folder / "answers.jsonl"], folder / "store")
     return folder / "store"

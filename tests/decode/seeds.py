@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from logprob_store.decode.decoder import SCANNER_MIN_BYTES
+from builders import answer_with
+from decode.decoding import rebuild
+
+from logprob_store.decode.decoder import SCANNER_MIN_BYTES, decode_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,17 +175,12 @@ def damage_bytes(content: bytes, pick: Callable[[int], int]) -> bytes:
     return changes[pick(len(changes))]
 
 
-def check(
-    content: bytes, make_answer: Callable[..., Any], *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_BYTES
-) -> None:
+def check(content: bytes, *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_BYTES) -> None:
     """Check that a body gives rows from which it can be rebuilt, or a failure, and that its neighbours keep theirs."""
-    from logprob_store.decode.decoder import decode_answers
-    from logprob_store.decode.rebuild import rebuild_logprobs
-
     good = json.dumps(BODIES["chat"]).encode()
-    answers = [make_answer(body, prompt_index=n, logprobs=asked) for n, body in enumerate((good, content, good))]
+    answers = [answer_with(body, prompt_index=n, logprobs=asked) for n, body in enumerate((good, content, good))]
     decoded = decode_answers(answers, scanner_min_bytes=scanner_min_bytes)
-    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    rebuilt = rebuild(decoded)
 
     assert rebuilt[0] == rebuilt[2 * 10**8] == CHAT
 

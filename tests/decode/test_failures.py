@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from builders import answer_with
+from decode.decoding import decode_one, failure_of
 
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.formats import chat as chat_shape
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 GOOD = {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": -1, "bytes": [97], "top_logprobs": []}]}}]}
 
@@ -83,7 +82,7 @@ def chosen(**keys: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]], body: Any, expected: str) -> None:
+def test_a_malformed_answer_says_where(body: Any, expected: str) -> None:
     """The message names the JSON path or the byte, and holds no terminal escape."""
     error_type, message = failure_of(body)
 
@@ -105,9 +104,7 @@ def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]
         ({"object": "error", "message": "no model"}, "the server answered with an error: no model"),
     ],
 )
-def test_an_error_sent_with_status_200_is_one(
-    failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
-) -> None:
+def test_an_error_sent_with_status_200_is_one(body: Any, expected: str) -> None:
     """The server's own words are the message, made printable."""
     assert failure_of(body) == ("error_body", expected)
 
@@ -131,9 +128,7 @@ def test_an_error_sent_with_status_200_is_one(
         ),
     ],
 )
-def test_no_logprobs_though_asked_for_is_a_failure(
-    failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
-) -> None:
+def test_no_logprobs_though_asked_for_is_a_failure(body: Any, expected: str) -> None:
     """An answer without logprobs is not taken for an empty one."""
     error_type, message = failure_of(body)
 
@@ -143,7 +138,7 @@ def test_no_logprobs_though_asked_for_is_a_failure(
 
 @pytest.mark.parametrize("value", [{"content": []}, {"content": None, "refusal": None}, {"tokens": []}])
 @pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": 0}])
-def test_an_answer_of_no_tokens_is_a_success(decode_one: Callable[..., Any], value: Any, usage: Any) -> None:
+def test_an_answer_of_no_tokens_is_a_success(value: Any, usage: Any) -> None:
     """The model said nothing, and the server says so: one completion, no token."""
     body = {**chosen(logprobs=value, message={"content": ""}), "usage": usage}
     completions, tokens, _ = decode_one(body)
@@ -153,14 +148,14 @@ def test_an_answer_of_no_tokens_is_a_success(decode_one: Callable[..., Any], val
 
 
 @pytest.mark.parametrize(("choice", "wire"), [({"logprobs": None}, '{"shape":"null"}'), ({}, '{"shape":"absent"}')])
-def test_logprobs_that_were_not_asked_for_may_lack(decode_one: Callable[..., Any], choice: Any, wire: str) -> None:
+def test_logprobs_that_were_not_asked_for_may_lack(choice: Any, wire: str) -> None:
     """The completion is a row, and the `wire` column tells null from absent."""
     completions, _, _ = decode_one(chosen(text="a", **choice), logprobs=False)
 
     assert completions.select("text", "token_count", "wire").row(0) == ("a", 0, wire)
 
 
-def test_one_bad_choice_fails_its_whole_answer(failure_of: Callable[..., tuple[str, str]]) -> None:
+def test_one_bad_choice_fails_its_whole_answer() -> None:
     """The rows of the good choice alone would look like the whole answer."""
     good = GOOD["choices"][0]
     error_type, message = failure_of({"choices": [{**good, "index": 0}, {"index": 1, "logprobs": None}]})
@@ -169,10 +164,10 @@ def test_one_bad_choice_fails_its_whole_answer(failure_of: Callable[..., tuple[s
 
 
 @pytest.mark.parametrize("bad", [b"{", rb'{"choices":[{"logprobs":{"content":[{"token":"\ud83d","logprob":-1}]}}]}'])
-def test_a_bad_one_among_many_is_isolated(answer: Callable[..., Any], bad: bytes) -> None:
+def test_a_bad_one_among_many_is_isolated(bad: bytes) -> None:
     """Two of 200 are broken or irregular; the other 198 are still read in bulk."""
     bodies = [bad if n in (7, 150) else GOOD for n in range(200)]
-    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)], scanner_min_bytes=0)
+    decoded = decode_answers([answer_with(body, prompt_index=n) for n, body in enumerate(bodies)], scanner_min_bytes=0)
 
     broken = [7, 150] if bad == b"{" else []
 
@@ -181,15 +176,13 @@ def test_a_bad_one_among_many_is_isolated(answer: Callable[..., Any], bad: bytes
     assert decoded.tokens.column("completion_id").to_pylist() == [n * 10**8 for n in range(200) if n not in broken]
 
 
-def test_two_answers_for_one_prompt_are_the_callers_mistake(answer: Callable[..., Any]) -> None:
+def test_two_answers_for_one_prompt_are_the_callers_mistake() -> None:
     """Their rows could not be told apart."""
     with pytest.raises(ValueError, match="answers 0 and 1 are both for prompt_index, sample_index"):
-        decode_answers([answer(GOOD), answer(GOOD)])
+        decode_answers([answer_with(GOOD), answer_with(GOOD)])
 
 
-def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint(
-    decode_one: Callable[..., Any], failure_of: Callable[..., tuple[str, str]]
-) -> None:
+def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint() -> None:
     """Servers answer one endpoint in the format of another; only a message names the endpoint."""
     _, tokens, _ = decode_one(GOOD, endpoint="responses")
 

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import answer_with
+from decode import seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode.decoder import SCANNER_MIN_BYTES
+from logprob_store.decode.decoder import SCANNER_MIN_BYTES, decode_answers
 
-
-def _neighbour(name: str) -> Any:
-    """A module of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"decode_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-shared, seeds = _neighbour("conftest"), _neighbour("seeds")
 law = settings(
     deadline=2000, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -46,12 +34,12 @@ def picker(data: st.DataObject) -> Any:
 def test_undamaged_bodies_are_decoded(scanner_min_bytes: int, name: str, asked: bool) -> None:  # noqa: FBT001
     """The bodies that the other tests damage are valid."""
     content = seeds.contents()[name]
-    decoded = shared.decode_answers([shared.make_answer(content, logprobs=asked)], scanner_min_bytes=scanner_min_bytes)
+    decoded = decode_answers([answer_with(content, logprobs=asked)], scanner_min_bytes=scanner_min_bytes)
 
     assert decoded.failures == []
     assert len(decoded.tokens) > 0
 
-    seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
+    seeds.check(content, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @law
@@ -62,7 +50,7 @@ def test_damaged_structure(scanner_min_bytes: int, name: str, data: st.DataObjec
     for _ in range(times):
         body = seeds.damage_structure(body, picker(data))
 
-    seeds.check(json.dumps(body).encode(), shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
+    seeds.check(json.dumps(body).encode(), asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @law
@@ -73,14 +61,14 @@ def test_damaged_bytes(scanner_min_bytes: int, name: str, data: st.DataObject, t
     for _ in range(times):
         content = seeds.damage_bytes(content, picker(data))
 
-    seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
+    seeds.check(content, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @law
 @given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode), st.booleans())
 def test_noise(scanner_min_bytes: int, content: bytes, asked: bool) -> None:  # noqa: FBT001
     """Any bytes and any text."""
-    seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
+    seeds.check(content, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @pytest.mark.parametrize(
@@ -90,4 +78,4 @@ def test_noise(scanner_min_bytes: int, content: bytes, asked: bool) -> None:  # 
 def test_deep_nesting_is_a_failure(scanner_min_bytes: int, opening: str, depth: int) -> None:
     """Deep nesting never crashes the interpreter, whether the brackets are closed or not."""
     for content in (opening + "[" * depth, opening + "[" * depth + "]" * depth + "}"):
-        seeds.check(content.encode(), shared.make_answer, asked=True, scanner_min_bytes=scanner_min_bytes)
+        seeds.check(content.encode(), asked=True, scanner_min_bytes=scanner_min_bytes)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from decode.decoding import decode_one
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import polars as pl
-
-    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 ECHOED = {
     "tokens": ["The", " cat", " sat"],
@@ -31,7 +28,7 @@ def sections(tokens: pl.DataFrame) -> list[tuple[str, int, str]]:
     return tokens.select("section", "position", "token").rows()
 
 
-def test_alternatives_have_the_rank_in_which_they_came(decode_one: Callable[..., Frames]) -> None:
+def test_alternatives_have_the_rank_in_which_they_came() -> None:
     """The dict's order is the rank, even where the chosen one is not first or not the best."""
     _, tokens, alternatives = decode_one(body(ECHOED), endpoint="completions")
 
@@ -44,7 +41,7 @@ def test_alternatives_have_the_rank_in_which_they_came(decode_one: Callable[...,
     ]
 
 
-def test_an_echoed_prompt_is_a_section_of_its_own(decode_one: Callable[..., Frames]) -> None:
+def test_an_echoed_prompt_is_a_section_of_its_own() -> None:
     """The prompt "The cat" is 7 letters long, so the token at 7 is the first generated; sums leave the prompt out."""
     options = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
     completions, tokens, alternatives = decode_one(body(ECHOED, prompt_tokens=9), **options)
@@ -76,9 +73,7 @@ def test_an_echoed_prompt_is_a_section_of_its_own(decode_one: Callable[..., Fram
         (None, [0, 3, 7], 4, 0),  # a count that cannot be
     ],
 )
-def test_where_the_prompt_ends(
-    decode_one: Callable[..., Frames], asked: Any, offsets: list[int] | None, counted: int | None, expected: int
-) -> None:
+def test_where_the_prompt_ends(asked: Any, offsets: list[int] | None, counted: int | None, expected: int) -> None:
     """Where a token starts right after the prompt; if none does, after the counted prompt tokens."""
     usage = {} if counted is None else {"prompt_tokens": counted}
     prompt = {} if asked is None else {"prompt": asked}
@@ -88,7 +83,7 @@ def test_where_the_prompt_ends(
     assert tokens["section"].to_list() == ["prompt"] * expected + ["content"] * (3 - expected)
 
 
-def test_several_prompts_in_one_call_each_have_their_own(decode_one: Callable[..., Frames]) -> None:
+def test_several_prompts_in_one_call_each_have_their_own() -> None:
     """Two prompts, two choices each: choice 2 is the second prompt's first."""
     choices = [
         {"index": n, "text": "abc", "logprobs": {"tokens": ["a", "b", "c"], "token_logprobs": [-1, -1, -1]}}
@@ -101,7 +96,7 @@ def test_several_prompts_in_one_call_each_have_their_own(decode_one: Callable[..
     assert counts.rows() == [(0, 1), (1, 1), (2, 2), (3, 2)]
 
 
-def test_togethers_mixture_on_chat(decode_one: Callable[..., Frames]) -> None:
+def test_togethers_mixture_on_chat() -> None:
     """Lists of tokens beside `content: null`, with token ids and a first logprob above 0."""
     value = {"content": None, "tokens": ["a", "b"], "token_logprobs": [0.7, -1.0], "token_ids": [5, 6]}
     _, tokens, _ = decode_one({"choices": [{"logprobs": value}]})
@@ -112,7 +107,7 @@ def test_togethers_mixture_on_chat(decode_one: Callable[..., Frames]) -> None:
     ]
 
 
-def test_the_chat_shape_on_the_completions_endpoint(decode_one: Callable[..., Frames]) -> None:
+def test_the_chat_shape_on_the_completions_endpoint() -> None:
     """llama.cpp and Ollama answer so; the text is the choice's."""
     completions, tokens, _ = decode_one(
         body({"content": [{"id": 9, "token": "a", "logprob": -1}]}, "a"), endpoint="completions"
@@ -122,7 +117,7 @@ def test_the_chat_shape_on_the_completions_endpoint(decode_one: Callable[..., Fr
     assert completions.select("text", "endpoint").row(0) == ("a", "completions")
 
 
-def test_the_wire_column_is_one_constant_for_regular_answers(decode_one: Callable[..., Frames]) -> None:
+def test_the_wire_column_is_one_constant_for_regular_answers() -> None:
     """Offsets that follow from the tokens (in code points, not bytes) are stored as the first of them."""
     value = {"tokens": ["é", "b"], "token_logprobs": [-1, -1], "top_logprobs": None, "text_offset": [4, 5]}
     completions, _, _ = decode_one(body(value), endpoint="completions")

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import answer_with
+from decode.decoding import decode_one, failure_of, rebuild
 
 from logprob_store.decode.anomalies import count_anomalies
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.decode.rebuild import rebuild_logprobs
 from logprob_store.view.highlight import coloured, uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
 HALF = 0.5
@@ -113,7 +113,7 @@ def rebuilt(body: Any, **options: Any) -> dict[int, Any]:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     decoded = decode_answers([Answer(request, 200, {}, content, "import")])
     assert decoded.failures == []
-    return rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    return rebuild(decoded)
 
 
 def columns(frame: pl.DataFrame, *names: str) -> list[tuple[Any, ...]]:
@@ -124,7 +124,7 @@ def columns(frame: pl.DataFrame, *names: str) -> list[tuple[Any, ...]]:
 # llama.cpp
 
 
-def test_llamacpp_says_what_became_of_the_answer(decode_one: Callable[..., Frames]) -> None:
+def test_llamacpp_says_what_became_of_the_answer() -> None:
     """Content, stop_type and counts have names of their own."""
     completions, _, _ = decode_one(llamacpp([chat_token("a", -1.5, 7)]))
     expected = [("gemma", "limit", "ab", 5, 2, 1, -1.5)]
@@ -133,7 +133,7 @@ def test_llamacpp_says_what_became_of_the_answer(decode_one: Callable[..., Frame
     assert columns(completions, *names, "logprob_sum") == expected
 
 
-def test_llamacpp_logprobs_are_those_of_chat(decode_one: Callable[..., Frames]) -> None:
+def test_llamacpp_logprobs_are_those_of_chat() -> None:
     """Ids and bytes too; the lowest float is a sentinel, for JSON has no -inf."""
     lowest = -3.4028234663852886e38
     part = [chat_token("é", -0.5, 7, top_logprobs=[chat_token("é", -0.5, 7), chat_token("b", lowest, 8)])]
@@ -147,7 +147,7 @@ def test_llamacpp_logprobs_are_those_of_chat(decode_one: Callable[..., Frames]) 
     assert rebuilt(llamacpp(part)) == {0: part}
 
 
-def test_llamacpp_probabilities_become_their_logarithms(decode_one: Callable[..., Frames]) -> None:
+def test_llamacpp_probabilities_become_their_logarithms() -> None:
     """0 is neg_inf, more than 1 is positive, no probability is missing; all are rebuilt."""
     tops = [prob_token("b", prob, 8) for prob in (1, 0.0, 2.0, -0.5, None, True)]
     part = [prob_token("a", 0.25, 7, top_probs=tops)]
@@ -167,7 +167,7 @@ def test_llamacpp_probabilities_become_their_logarithms(decode_one: Callable[...
     )
 
 
-def test_probabilities_of_single_precision_need_no_patch(decode_one: Callable[..., Frames]) -> None:
+def test_probabilities_of_single_precision_need_no_patch() -> None:
     """exp(ln p) is off in the last bits; rounded to the precision of the server it is p. These are real ones."""
     probs = [0.01373891532421112, 0.3302119970321655, 0.15234194695949554, 0.9314325451850891, 1e-45]
     part = [prob_token("a", prob, 7, top_probs=[]) for prob in probs]
@@ -179,7 +179,7 @@ def test_probabilities_of_single_precision_need_no_patch(decode_one: Callable[..
     assert rebuilt(llamacpp(part)) == {0: part}
 
 
-def test_llamacpp_of_old_gives_the_chosen_token_no_number(decode_one: Callable[..., Frames]) -> None:
+def test_llamacpp_of_old_gives_the_chosen_token_no_number() -> None:
     """It has that of the alternative with its text, if there is just one."""
     part = [
         {"content": "a", "probs": [{"prob": 0.5, "tok_str": "b"}, {"prob": 0.25, "tok_str": "a"}]},
@@ -205,9 +205,7 @@ def test_llamacpp_of_old_gives_the_chosen_token_no_number(decode_one: Callable[.
 
 
 @pytest.mark.parametrize(("prompts", "counted"), [(("x", "x"), 5), (("x", "y"), 10)])
-def test_llamacpp_several_answers_are_choices(
-    decode_one: Callable[..., Frames], prompts: tuple[str, str], counted: int
-) -> None:
+def test_llamacpp_several_answers_are_choices(prompts: tuple[str, str], counted: int) -> None:
     """Samples of one prompt, whose tokens count once, or of several, whose tokens are added up."""
     parts = [[chat_token("a", -1.0, 1)], [prob_token("b", HALF, 2)]]
     body = [llamacpp(parts[n], index=n, prompt=prompts[n]) for n in (1, 0)]
@@ -222,7 +220,7 @@ def test_llamacpp_several_answers_are_choices(
 
 
 @pytest.mark.parametrize("spell", ["events", "list"])
-def test_llamacpp_streams_are_put_together(decode_one: Callable[..., Frames], spell: str) -> None:
+def test_llamacpp_streams_are_put_together(spell: str) -> None:
     """As server-sent events, or as a list of their data; the last piece has the counts and no token."""
     tokens = [chat_token("a", -1.0, 1), prob_token("b", HALF, 2)]
     pieces = [
@@ -242,7 +240,7 @@ def test_llamacpp_streams_are_put_together(decode_one: Callable[..., Frames], sp
 # Ollama
 
 
-def test_ollama_says_what_became_of_the_answer(decode_one: Callable[..., Frames]) -> None:
+def test_ollama_says_what_became_of_the_answer() -> None:
     """The time has seven digits after the second, and a time zone."""
     completions, tokens, _ = decode_one(ollama([{"token": "ab", "logprob": -1.5}]))
     created = datetime(2025, 12, 16, 11, 38, 48, 457821, UTC)
@@ -252,7 +250,7 @@ def test_ollama_says_what_became_of_the_answer(decode_one: Callable[..., Frames]
     assert columns(tokens, "token", "bytes", "logprob") == [("ab", None, -1.5)]
 
 
-def test_ollama_leaves_empty_lists_out(decode_one: Callable[..., Frames]) -> None:
+def test_ollama_leaves_empty_lists_out() -> None:
     """Some tokens have no bytes and no alternatives where others have them."""
     part = [
         {"token": "", "logprob": -0.25},
@@ -265,7 +263,7 @@ def test_ollama_leaves_empty_lists_out(decode_one: Callable[..., Frames]) -> Non
     assert rebuilt(ollama(part)) == {0: part}
 
 
-def test_ollama_chat_has_a_message(decode_one: Callable[..., Frames]) -> None:
+def test_ollama_chat_has_a_message() -> None:
     """Its content is the text, its calls of tools are kept."""
     call = {"function": {"name": "f", "arguments": {"x": 1}}}
     message = {"role": "assistant", "content": "hi", "thinking": "hm", "tool_calls": [call]}
@@ -278,7 +276,7 @@ def test_ollama_chat_has_a_message(decode_one: Callable[..., Frames]) -> None:
 
 
 @pytest.mark.parametrize("key", ["response", "message"])
-def test_ollama_streams_are_put_together(decode_one: Callable[..., Frames], key: str) -> None:
+def test_ollama_streams_are_put_together(key: str) -> None:
     """Each line is a piece, with some tokens or none; the last has the counts."""
     tokens = [{"token": text, "logprob": -1.0, "bytes": [ord(text)]} for text in "abc"]
     said = [{"response": text} if key == "response" else {"message": {"content": text}} for text in ("a", "bc", "")]
@@ -295,7 +293,7 @@ def test_ollama_streams_are_put_together(decode_one: Callable[..., Frames], key:
     assert rebuilt(body) == {0: tokens}
 
 
-def test_a_stream_that_was_cut_off_is_a_failure(failure_of: Callable[..., tuple[str, str]]) -> None:
+def test_a_stream_that_was_cut_off_is_a_failure() -> None:
     """Part of an answer would look like the whole."""
     pieces = [ollama([{"token": "a", "logprob": -1}], done=False)] * 2
 
@@ -308,7 +306,7 @@ def test_a_stream_that_was_cut_off_is_a_failure(failure_of: Callable[..., tuple[
 TRIPLES = [[-0.5, 11, " a"], [-0.25, 12, " b"]]
 
 
-def test_sglang_says_what_became_of_the_answer(decode_one: Callable[..., Frames]) -> None:
+def test_sglang_says_what_became_of_the_answer() -> None:
     """The finish reason is an object, the rest stands in meta_info."""
     completions, tokens, _ = decode_one(sglang(output_token_logprobs=TRIPLES))
     names = ("response_id", "finish_reason", "text", "prompt_tokens", "completion_tokens", "token_count")
@@ -321,7 +319,7 @@ def test_sglang_says_what_became_of_the_answer(decode_one: Callable[..., Frames]
 
 
 @pytest.mark.parametrize("names", [("input", "output"), ("prefill", "decode")])
-def test_sglang_input_is_the_prompt(decode_one: Callable[..., Frames], names: tuple[str, str]) -> None:
+def test_sglang_input_is_the_prompt(names: tuple[str, str]) -> None:
     """Its first token has no logprob and no alternatives; releases before 0.4 have other names for it all."""
     part = {
         f"{names[0]}_token_logprobs": [[None, 1, "The"], [-2.5, 2, " cat"]],
@@ -348,7 +346,7 @@ def test_sglang_input_is_the_prompt(decode_one: Callable[..., Frames], names: tu
     assert "patch" not in completions["wire"][0]
 
 
-def test_sglang_tokens_without_text_are_null_and_can_be_shown(decode_one: Callable[..., Frames]) -> None:
+def test_sglang_tokens_without_text_are_null_and_can_be_shown() -> None:
     """Only the id was sent; an empty text would say that the token is empty."""
     part = {"output_token_logprobs": [[-0.5, 11, None]], "output_top_logprobs": [[[-0.5, 11, None], [-1.0, 12, None]]]}
     completions, tokens, alternatives = decode_one(sglang(**part))
@@ -362,16 +360,16 @@ def test_sglang_tokens_without_text_are_null_and_can_be_shown(decode_one: Callab
 
 
 @pytest.mark.parametrize(("others", "missing"), [([[-0.5, 11, None]], 0), ([[-0.5, 12, None]], 1)])
-def test_sglang_tokens_without_text_are_no_anomaly(answer: Callable[..., Any], others: list[Any], missing: int) -> None:
+def test_sglang_tokens_without_text_are_no_anomaly(others: list[Any], missing: int) -> None:
     """Their ids tell whether the chosen token is among its alternatives; a missing text differs from no other."""
     part = {"output_token_logprobs": [[-0.5, 11, None]], "output_top_logprobs": [others]}
-    decoded = decode_answers([answer(sglang(**part))])
+    decoded = decode_answers([answer_with(sglang(**part))])
     counted = count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives)
 
     assert (counted["chosen_missing"], counted["text_differs"]) == (missing, 0)
 
 
-def test_sglang_ids_asked_for_follow_the_top_ones_once(decode_one: Callable[..., Frames]) -> None:
+def test_sglang_ids_asked_for_follow_the_top_ones_once() -> None:
     """11 is among the top and is not counted twice; the order of the ids asked for is rebuilt."""
     part = {
         "output_token_logprobs": [[-0.5, 11, None], [-0.25, 12, None]],
@@ -396,7 +394,7 @@ def test_sglang_ids_asked_for_follow_the_top_ones_once(decode_one: Callable[...,
     assert "patch" not in completions["wire"][0]
 
 
-def test_sglang_empty_lists_of_older_releases_need_no_patch(decode_one: Callable[..., Frames]) -> None:
+def test_sglang_empty_lists_of_older_releases_need_no_patch() -> None:
     """Newer releases send null there. The lists may be shorter than the tokens."""
     part = {"output_token_logprobs": [*TRIPLES, *TRIPLES], "output_top_logprobs": [[], [[-0.25, 12, " b"]], []]}
     completions, _, alternatives = decode_one(sglang(**part))
@@ -406,7 +404,7 @@ def test_sglang_empty_lists_of_older_releases_need_no_patch(decode_one: Callable
     assert "patch" not in completions["wire"][0]
 
 
-def test_sglang_several_answers_are_choices(decode_one: Callable[..., Frames]) -> None:
+def test_sglang_several_answers_are_choices() -> None:
     """In the order of the list."""
     body = [sglang(text=text, output_token_logprobs=[[-1.0, n, text]]) for n, text in enumerate("ab")]
     completions, tokens, _ = decode_one(body)
@@ -418,7 +416,7 @@ def test_sglang_several_answers_are_choices(decode_one: Callable[..., Frames]) -
     assert columns(tokens, "completion_id", "token") == [(0, "a"), (1, "b")]
 
 
-def test_ids_beyond_what_a_row_holds_are_null_and_come_back(decode_one: Callable[..., Frames]) -> None:
+def test_ids_beyond_what_a_row_holds_are_null_and_come_back() -> None:
     """Int32 is the contract; the patch has the rest."""
     part = {"output_token_logprobs": [[-0.5, 2**31, "a"], [-0.5, -(2**31), "b"], [-0.5, True, "c"]]}
     _, tokens, _ = decode_one(sglang(**part))
@@ -430,7 +428,7 @@ def test_ids_beyond_what_a_row_holds_are_null_and_come_back(decode_one: Callable
 # TGI
 
 
-def test_tgi_says_what_became_of_the_answer(decode_one: Callable[..., Frames]) -> None:
+def test_tgi_says_what_became_of_the_answer() -> None:
     """Prefill is the prompt; whether a token is special is kept outside the rows."""
     part = {
         "tokens": [tgi_token("a", -0.5, 1), tgi_token("</s>", -0.25, 2, special=True)],
@@ -457,7 +455,7 @@ def test_tgi_says_what_became_of_the_answer(decode_one: Callable[..., Frames]) -
     assert "patch" not in completions["wire"][0]
 
 
-def test_tgi_in_a_list_is_one_answer(decode_one: Callable[..., Frames]) -> None:
+def test_tgi_in_a_list_is_one_answer() -> None:
     """As `/` and hosted endpoints send it."""
     completions, tokens, _ = decode_one([tgi(tokens=[tgi_token("a", -0.5, 1)])])
 
@@ -465,7 +463,7 @@ def test_tgi_in_a_list_is_one_answer(decode_one: Callable[..., Frames]) -> None:
     assert columns(tokens, "token", "logprob") == [("a", -0.5)]
 
 
-def test_tgi_of_old_has_triples(decode_one: Callable[..., Frames]) -> None:
+def test_tgi_of_old_has_triples() -> None:
     """Id, text, logprob, by their places."""
     body = {"generated_text": "a", "details": {"finish_reason": "length", "tokens": [[1, "a", -0.5], [2, "b", -0.25]]}}
     completions, tokens, _ = decode_one(body)
@@ -475,7 +473,7 @@ def test_tgi_of_old_has_triples(decode_one: Callable[..., Frames]) -> None:
     assert "patch" not in completions["wire"][0]
 
 
-def test_tgi_keys_that_are_left_out_need_no_patch(decode_one: Callable[..., Frames]) -> None:
+def test_tgi_keys_that_are_left_out_need_no_patch() -> None:
     """Rust's serde leaves out what is None, as the first token's logprob."""
     body = tgi(prefill=[{"id": 5, "text": "<s>"}, {"id": 6, "text": "x", "logprob": -3.0}], tokens=[])
     completions, tokens, _ = decode_one(body, logprobs=False)
@@ -485,7 +483,7 @@ def test_tgi_keys_that_are_left_out_need_no_patch(decode_one: Callable[..., Fram
     assert "patch" not in completions["wire"][0]
 
 
-def test_tgi_the_best_of_several_is_the_first_choice(decode_one: Callable[..., Frames]) -> None:
+def test_tgi_the_best_of_several_is_the_first_choice() -> None:
     """The others are choices too, each with its own text and tokens."""
     other = {"generated_text": "c", "finish_reason": "length", "generated_tokens": 1, "prefill": []}
     other["tokens"] = [tgi_token("c", -2.0, 3)]
@@ -524,7 +522,7 @@ def snake(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("spell", [lambda body: body, snake], ids=["camelCase", "snake_case"])
-def test_gemini_in_both_spellings(decode_one: Callable[..., Frames], spell: Callable[[Any], Any]) -> None:
+def test_gemini_in_both_spellings(spell: Callable[[Any], Any]) -> None:
     """Sent, or dumped by the Python SDK: the rows are the same, and each is rebuilt in its own spelling."""
     body = spell(gemini_body(gemini(RESULT)))
     completions, tokens, alternatives = decode_one(body)
@@ -545,7 +543,7 @@ def test_gemini_nulls_of_a_dump_come_back() -> None:
     assert rebuilt(body)[0]["logprobs_result"] == snake({**RESULT, "topCandidates": None, "logProbabilitySum": None})
 
 
-def test_gemini_thoughts_are_no_text(decode_one: Callable[..., Frames]) -> None:
+def test_gemini_thoughts_are_no_text() -> None:
     """Nor are calls of functions, which are calls of tools."""
     parts = [
         {"text": "hm", "thought": True},
@@ -559,9 +557,7 @@ def test_gemini_thoughts_are_no_text(decode_one: Callable[..., Frames]) -> None:
 
 
 @pytest.mark.parametrize(("indices", "expected"), [((None, 1), [0, 1]), ((1, 0), [1, 0]), ((None, None), [0, 1])])
-def test_gemini_an_index_may_lack(
-    decode_one: Callable[..., Frames], indices: tuple[int | None, ...], expected: list[int]
-) -> None:
+def test_gemini_an_index_may_lack(indices: tuple[int | None, ...], expected: list[int]) -> None:
     """JSON of protocol buffers leaves a 0 out; the place in the list stands for it."""
     held = [{} if index is None else {"index": index} for index in indices]
     texts = [gemini(RESULT, parts=[{"text": text}], **index) for text, index in zip("ab", held, strict=True)]
@@ -570,7 +566,7 @@ def test_gemini_an_index_may_lack(
     assert dict(columns(completions, "text", "choice_index")) == dict(zip("ab", expected, strict=True))
 
 
-def test_gemini_a_token_without_text_is_null(decode_one: Callable[..., Frames]) -> None:
+def test_gemini_a_token_without_text_is_null() -> None:
     """A missing text does not fail the answer."""
     result = {"chosenCandidates": [{"tokenId": 7, "logProbability": -0.5}, gemini_token("a", -1.0, 1)]}
     _, tokens, _ = decode_one(gemini_body(gemini(result)))
@@ -579,7 +575,7 @@ def test_gemini_a_token_without_text_is_null(decode_one: Callable[..., Frames]) 
     assert rebuilt(gemini_body(gemini(result)))[0]["logprobsResult"] == result
 
 
-def test_gemini_average_alone_is_no_logprobs(failure_of: Callable[..., tuple[str, str]]) -> None:
+def test_gemini_average_alone_is_no_logprobs() -> None:
     """Vertex sends it unasked."""
     body = gemini_body({"avgLogprobs": -0.5, "content": {"parts": [{"text": "a"}]}})
 
@@ -635,7 +631,7 @@ def test_gemini_average_alone_is_no_logprobs(failure_of: Callable[..., tuple[str
         ({"promptFeedback": {"blockReason": "SAFETY"}}, "the server blocked the prompt: 'SAFETY'"),
     ],
 )
-def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]], body: Any, expected: str) -> None:
+def test_a_malformed_answer_says_where(body: Any, expected: str) -> None:
     """The message names the JSON path."""
     _, message = failure_of(body)
 
@@ -655,9 +651,7 @@ def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]
         (gemini_body(gemini(None)), "candidates[0]: no tokens in it"),
     ],
 )
-def test_no_logprobs_though_asked_for_is_a_failure(
-    failure_of: Callable[..., tuple[str, str]], decode_one: Callable[..., Frames], body: Any, expected: str
-) -> None:
+def test_no_logprobs_though_asked_for_is_a_failure(body: Any, expected: str) -> None:
     """An answer without logprobs is not taken for an empty one; if none were asked for, the completion is a row."""
     error_type, message = failure_of(body)
 
@@ -673,7 +667,7 @@ def test_no_logprobs_though_asked_for_is_a_failure(
         {"choices": [{"text": "a"}], "meta_info": {}, "generated_text": "b", "candidates": []},
     ],
 )
-def test_a_body_with_choices_is_none_of_these(decode_one: Callable[..., Frames], body: Any) -> None:
+def test_a_body_with_choices_is_none_of_these(body: Any) -> None:
     """Servers add keys of their own to what they copy."""
     completions, _, _ = decode_one(body, logprobs=False)
 
@@ -704,10 +698,10 @@ def raw_tokens(body: dict[str, Any]) -> tuple[Any, list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_recordings_value_by_value(answer: Callable[..., Any], path: Path) -> None:
+def test_recordings_value_by_value(path: Path) -> None:
     """Each row is what the raw JSON says, and the raw JSON comes back."""
     body = json.loads(path.read_bytes())
-    decoded = decode_answers([answer(path.read_bytes())])
+    decoded = decode_answers([answer_with(path.read_bytes())])
 
     assert decoded.failures == []
 
@@ -718,4 +712,4 @@ def test_recordings_value_by_value(answer: Callable[..., Any], path: Path) -> No
     found = both.sort("position", "rank").select("position", "token", "token_id", "bytes", number).rows()
 
     assert found == [(n, *one) for n, listed in enumerate(expected) for one in listed]
-    assert rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives) == {0: part}
+    assert rebuild(decoded) == {0: part}

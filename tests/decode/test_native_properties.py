@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import answer_with
+from decode.decoding import rebuild, same
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from logprob_store.decode.decoder import Decoded
-
-_spec = importlib.util.spec_from_file_location("decode_conftest", Path(__file__).with_name("conftest.py"))
-assert _spec is not None
-assert _spec.loader is not None
-shared = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shared)
 
 ABSENT: Any = object()
 """Stands for a key that is left out."""
@@ -211,7 +205,7 @@ def parts_of(body: Any) -> list[Any]:
 
 def decode_all(bodies: list[Any]) -> Decoded:
     """Decode bodies, however small, with the scanner; as no logprobs are asked for, an empty body is no failure."""
-    answers = [shared.make_answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
+    answers = [answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
     return decode_answers(answers, scanner_min_bytes=0)
 
 
@@ -231,12 +225,12 @@ def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(name: str) ->
 
         assert decoded.failures == []
 
-        rebuilt = shared.rebuild(decoded)
+        rebuilt = rebuild(decoded)
 
         assert list(rebuilt) == list(range(len(rebuilt)))
         assert len(rebuilt) == len(parts_of(body))
         for one, other in zip(parts_of(body), rebuilt.values(), strict=True):
-            assert shared.same(one, other), (one, other)
+            assert same(one, other), (one, other)
 
     holds()
 
@@ -245,7 +239,7 @@ def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(name: str) ->
 @given(st.lists(any_body, min_size=1, max_size=5), st.randoms())
 def test_neither_order_nor_batching_changes_a_row(bodies: list[Any], random: Any) -> None:
     """One by one and concatenated, or all at once in any order: the same rows."""
-    answers = [shared.make_answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
+    answers = [answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
     alone = [decode_answers([answer], scanner_min_bytes=0) for answer in answers]
     random.shuffle(answers)
     together = decode_answers(answers, scanner_min_bytes=0)
@@ -334,8 +328,8 @@ def test_a_damaged_body_gives_rows_or_a_failure_that_says_where(body: Any) -> No
         assert str(error).isprintable()
         assert len(str(error)) < 600
     if not decoded.failures and not is_read_as_stream(body):
-        rebuilt = [value for _, value in sorted(shared.rebuild(decoded).items())]
+        rebuilt = [value for _, value in sorted(rebuild(decoded).items())]
         expected = parts_of(body)
 
         assert len(rebuilt) == len(expected)
-        assert all(any(shared.same(one, other) for other in expected) for one in rebuilt), (rebuilt, expected)
+        assert all(any(same(one, other) for other in expected) for one in rebuilt), (rebuilt, expected)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pytest
+from builders import answer_with
 
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
 FILES = [path for kind in ("chat", "completions", "responses") for path in sorted(RECORDINGS.glob(f"{kind}-*.json"))]
@@ -59,10 +57,10 @@ def expected_rows(value: Any) -> list[tuple[Any, ...]]:
     return sorted(rows, key=lambda row: row[:3])
 
 
-def test_rows_are_what_the_raw_json_says(recording: tuple[str, bytes], answer: Callable[..., Any]) -> None:
+def test_rows_are_what_the_raw_json_says(recording: tuple[str, bytes]) -> None:
     """No value is changed, lost or moved on the way into the tables."""
     endpoint, body = recording
-    decoded = decode_answers([answer(body, endpoint=endpoint)])
+    decoded = decode_answers([answer_with(body, endpoint=endpoint)])
 
     assert decoded.failures == []
 
@@ -74,12 +72,12 @@ def test_rows_are_what_the_raw_json_says(recording: tuple[str, bytes], answer: C
     assert sorted(found, key=lambda row: row[:3]) == expected_rows(part_of(json.loads(body)))
 
 
-def test_the_raw_json_comes_back(recording: tuple[str, bytes], answer: Callable[..., Any]) -> None:
+def test_the_raw_json_comes_back(recording: tuple[str, bytes]) -> None:
     """Pretty-printed or on one line, from Arrow tables or from polars frames."""
     endpoint, body = recording
     raw = json.loads(body)
     for content in (body, json.dumps(raw, separators=(",", ":")).encode()):
-        decoded = decode_answers([answer(content, endpoint=endpoint)])
+        decoded = decode_answers([answer_with(content, endpoint=endpoint)])
         tables = (decoded.completions, decoded.tokens, decoded.alternatives)
 
         assert rebuild_logprobs(*tables) == {0: part_of(raw)}
@@ -87,11 +85,11 @@ def test_the_raw_json_comes_back(recording: tuple[str, bytes], answer: Callable[
 
 
 @pytest.mark.skipif(not BATCHES, reason="no recordings beside the repository")
-def test_recorded_batch_bodies_without_logprobs_are_completions(answer: Callable[..., Any]) -> None:
+def test_recorded_batch_bodies_without_logprobs_are_completions() -> None:
     """They were made without asking for any."""
     lines = [json.loads(line) for path in BATCHES for line in path.read_text().splitlines()]
     bodies = [line["response"]["body"] for line in lines if line.get("response", {}).get("status_code") == 200]
-    decoded = decode_answers([answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)])
+    decoded = decode_answers([answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)])
 
     assert decoded.failures == []
     assert decoded.completions.column("text").to_pylist() == [b["choices"][0]["message"]["content"] for b in bodies]

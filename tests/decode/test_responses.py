@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from builders import answer_with
+from decode.decoding import decode_one, failure_of, rebuild
 
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.decode.rebuild import rebuild_logprobs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import polars as pl
-
-    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 ASKED = {"endpoint": "responses", "include": ["message.output_text.logprobs"]}
 
@@ -60,7 +54,7 @@ TWO_PARTS = response(
 )
 
 
-def test_a_response_becomes_one_completion(decode_one: Callable[..., Frames]) -> None:
+def test_a_response_becomes_one_completion() -> None:
     """The status is the finish reason, the API has its own names for the usage, and tool calls are JSON."""
     completions, _, _ = decode_one(TWO_PARTS, **ASKED)
     row = completions.row(0, named=True)
@@ -84,7 +78,7 @@ def test_a_response_becomes_one_completion(decode_one: Callable[..., Frames]) ->
     assert {key: row[key] for key in expected} == expected
 
 
-def test_positions_run_on_over_parts_and_items(decode_one: Callable[..., Frames]) -> None:
+def test_positions_run_on_over_parts_and_items() -> None:
     """The second message's first token is the third of the section; alternatives follow their token."""
     _, tokens, alternatives = decode_one(TWO_PARTS, **ASKED)
 
@@ -96,13 +90,15 @@ def test_positions_run_on_over_parts_and_items(decode_one: Callable[..., Frames]
     assert alternatives.select("position", "rank", "token").rows() == [(0, 1, "x"), (2, 1, "y")]
 
 
-def test_what_is_rebuilt_is_a_list_for_each_part(answer: Callable[..., Any]) -> None:
+def test_what_is_rebuilt_is_a_list_for_each_part() -> None:
     """With the indices of its item and its part; a part without the key is left out, null stays null."""
     parts = [said("a", entry("a"), entry("b")), {"type": "output_text", "text": ""}, said("", logprobs=None), said("")]
-    decoded = decode_answers([answer(response(REASONING, message(*parts), message(said("c", entry("c")))), **ASKED)])
+    decoded = decode_answers(
+        [answer_with(response(REASONING, message(*parts), message(said("c", entry("c")))), **ASKED)]
+    )
 
     assert decoded.failures == []
-    assert rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives) == {
+    assert rebuild(decoded) == {
         0: [
             {"item": 1, "part": 0, "logprobs": [entry("a"), entry("b")]},
             {"item": 1, "part": 2, "logprobs": None},
@@ -116,7 +112,7 @@ def test_what_is_rebuilt_is_a_list_for_each_part(answer: Callable[..., Any]) -> 
     }
 
 
-def test_regular_responses_share_one_wire_text(decode_one: Callable[..., Frames]) -> None:
+def test_regular_responses_share_one_wire_text() -> None:
     """One part takes all tokens, so that their number is not part of the text."""
     wires = {decode_one(response(message(said("a", *[entry("a")] * n))), **ASKED)[0]["wire"].item() for n in (1, 2, 30)}
 
@@ -128,18 +124,18 @@ def test_regular_responses_share_one_wire_text(decode_one: Callable[..., Frames]
     }
 
 
-def test_responses_go_the_fast_way(answer: Callable[..., Any]) -> None:
+def test_responses_go_the_fast_way() -> None:
     """One part or several, on one line or over many: nothing is read token by token."""
     one = response(message(said("a", entry("a", -1.0, "b"))))
     bodies = [json.dumps(body, indent=indent).encode() for body in (one, TWO_PARTS) for indent in (None, 1)]
-    answers = [answer(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)]
+    answers = [answer_with(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)]
     decoded = decode_answers(answers, scanner_min_bytes=0)
 
     assert decoded.not_scanned == []
     assert decoded.tokens.column("token").to_pylist() == ["a", "a", "a", "b", "c", "a", "b", "c"]
 
 
-def test_reasoning_and_refusals_with_logprobs_are_sections(decode_one: Callable[..., Frames]) -> None:
+def test_reasoning_and_refusals_with_logprobs_are_sections() -> None:
     """By the item that holds the part, then by the part's type."""
     reasoning = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "r", "logprobs": [entry("r")]}]}
     refusal = {"type": "refusal", "refusal": "no", "logprobs": [entry("no")]}
@@ -162,7 +158,7 @@ def test_reasoning_and_refusals_with_logprobs_are_sections(decode_one: Callable[
         ({"status": None}, None),
     ],
 )
-def test_why_a_response_ended(decode_one: Callable[..., Frames], keys: Any, expected: str | None) -> None:
+def test_why_a_response_ended(keys: Any, expected: str | None) -> None:
     """The reason where there is one, else the status."""
     completions, _, _ = decode_one(response(message(said("a", entry("a"))), **keys), **ASKED)
 
@@ -196,16 +192,14 @@ def test_why_a_response_ended(decode_one: Callable[..., Frames], keys: Any, expe
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(
-    failure_of: Callable[..., tuple[str, str]], body: Any, error_type: str, expected: str
-) -> None:
+def test_what_is_wrong_is_said_with_its_place(body: Any, error_type: str, expected: str) -> None:
     """The path is that in the body, although its lists were joined."""
     found_type, found = failure_of(body, **ASKED)
 
     assert (found_type, found[: len(expected)]) == (error_type, expected)
 
 
-def test_bytes_that_are_no_text_are_refused_in_what_stays_raw(failure_of: Callable[..., tuple[str, str]]) -> None:
+def test_bytes_that_are_no_text_are_refused_in_what_stays_raw() -> None:
     """The scanner would not check them."""
     body = json.dumps(response(message(said("a", entry("a" * 300))))).encode().replace(b"aaa", b"a\xffa", 1)
     _, found = failure_of(body, **ASKED)
@@ -213,7 +207,7 @@ def test_bytes_that_are_no_text_are_refused_in_what_stays_raw(failure_of: Callab
     assert found.startswith("the answer is not UTF-8 at byte")
 
 
-def test_oddities_of_other_servers_cost_nothing(decode_one: Callable[..., Frames]) -> None:
+def test_oddities_of_other_servers_cost_nothing() -> None:
     """Content that is plain text, a part that is no object, lone surrogates, NaN."""
     body = response(message(said("a", entry("a", float("nan")))), message(), usage=[], created_at="now", id=5)
     body["output"] = [*body["output"], {"type": "message", "content": "\ud83d b"}]

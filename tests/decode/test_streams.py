@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from decode.decoding import decode_one, failure_of
 
 from logprob_store.decode.formats.reader import merge_stream
 from logprob_store.errors import DecodeError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import polars as pl
-
-    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 
 def entry(text: str) -> dict[str, Any]:
@@ -90,7 +84,7 @@ def test_chunks_become_the_body_that_they_are_pieces_of() -> None:
     ],
     ids=["sse", "crlf", "cr", "fields", "lines of data", "list", "pretty list", "lines", "loose lines"],
 )
-def test_every_way_to_record_a_stream_is_decoded(decode_one: Callable[..., Frames], recorded: bytes) -> None:
+def test_every_way_to_record_a_stream_is_decoded(recorded: bytes) -> None:
     """Events, a list, or lines."""
     completions, tokens, _ = decode_one(recorded)
 
@@ -103,7 +97,7 @@ def test_every_way_to_record_a_stream_is_decoded(decode_one: Callable[..., Frame
     )
 
 
-def test_a_single_chunk_is_a_stream_too(decode_one: Callable[..., Frames]) -> None:
+def test_a_single_chunk_is_a_stream_too() -> None:
     """Its `object` says so."""
     completions, tokens, _ = decode_one(chunk({"content": "Hi"}, content("Hi"), finish_reason="length"))
 
@@ -111,7 +105,7 @@ def test_a_single_chunk_is_a_stream_too(decode_one: Callable[..., Frames]) -> No
     assert completions.select("text", "finish_reason").row(0) == ("Hi", "length")
 
 
-def test_choices_are_kept_apart_however_they_are_mixed(decode_one: Callable[..., Frames]) -> None:
+def test_choices_are_kept_apart_however_they_are_mixed() -> None:
     """By their index."""
     pieces = [chunk({"content": text}, content(text), index=n) for n, text in ((1, "x"), (0, "a"), (1, "y"), (0, "b"))]
     completions, tokens, _ = decode_one(sse(*pieces))
@@ -136,7 +130,7 @@ def test_calls_of_tools_grow_by_their_index() -> None:
     ]
 
 
-def test_reasoning_and_refusals_grow(decode_one: Callable[..., Frames]) -> None:
+def test_reasoning_and_refusals_grow() -> None:
     """With logprobs of their own."""
     pieces = [
         chunk({"reasoning_content": "h"}, {"reasoning_content": [entry("h")], "content": None}),
@@ -155,7 +149,7 @@ def test_reasoning_and_refusals_grow(decode_one: Callable[..., Frames]) -> None:
     ]
 
 
-def test_legacy_chunks_are_joined_column_by_column(decode_one: Callable[..., Frames]) -> None:
+def test_legacy_chunks_are_joined_column_by_column() -> None:
     """A column that is null in one chunk is filled up, so that all stay as long as the tokens."""
     pieces = [
         {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": None, "text_offset": [3]},
@@ -228,9 +222,7 @@ def test_numbers_of_a_stream_keep_every_digit() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_stream_is_said(
-    failure_of: Callable[..., tuple[str, str]], recorded: bytes, expected: str
-) -> None:
+def test_what_is_wrong_with_a_stream_is_said(recorded: bytes, expected: str) -> None:
     """The message names the chunk."""
     _, message = failure_of(recorded)
 
@@ -258,9 +250,7 @@ def event(kind: str, **keys: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kinds", [("delta",), ("done",), ("delta", "done")])
-def test_a_streamed_response_is_that_of_its_last_event(
-    decode_one: Callable[..., Frames], kinds: tuple[str, ...]
-) -> None:
+def test_a_streamed_response_is_that_of_its_last_event(kinds: tuple[str, ...]) -> None:
     """Logprobs that it lacks are those of the events that announced the text, once."""
     place = {"output_index": 0, "content_index": 0}
     events = {
@@ -278,7 +268,7 @@ def test_a_streamed_response_is_that_of_its_last_event(
     assert completions["text"].to_list() == ["Hi a"]
 
 
-def test_a_streamed_response_that_was_cut_is_a_failure(failure_of: Callable[..., tuple[str, str]]) -> None:
+def test_a_streamed_response_that_was_cut_is_a_failure() -> None:
     """Part of an answer would look like the whole."""
     _, message = failure_of(sse(event("created", response={})), endpoint="responses")
 

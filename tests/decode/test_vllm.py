@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from builders import answer_with
+from decode.decoding import decode_one, failure_of, rebuild
 
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.decode.rebuild import rebuild_logprobs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import polars as pl
-
-    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 
 def one(logprob: float, rank: Any, text: str | None) -> dict[str, Any]:
@@ -33,17 +27,14 @@ CHAT = {"content": [{"token": "!", "logprob": -1.0, "bytes": [33], "top_logprobs
 
 def rebuilt(body: Any, **options: Any) -> tuple[dict[int, Any], list[str]]:
     """What is rebuilt from a body's tables, and the `wire` column."""
-    from_conftest = options.pop("answer")
-    decoded = decode_answers([from_conftest(body, **options)])
+    decoded = decode_answers([answer_with(body, **options)])
     assert decoded.failures == []
-    value = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    value = rebuild(decoded)
     return value, decoded.completions.column("wire").to_pylist()
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
-def test_the_prompt_is_a_section_whose_positions_are_the_prompts(
-    decode_one: Callable[..., Frames], endpoint: str
-) -> None:
+def test_the_prompt_is_a_section_whose_positions_are_the_prompts(endpoint: str) -> None:
     """Its first token has no log-probability and no row, so positions start at 1; sums leave the prompt out."""
     choice = {"index": 0, "text": "!", "message": {"content": "!"}, "logprobs": CHAT}
     if endpoint == "chat":
@@ -69,9 +60,9 @@ def test_the_prompt_is_a_section_whose_positions_are_the_prompts(
     assert completions.select("token_count", "logprob_sum").row(0) == (1, -1.0)
 
 
-def test_both_values_come_back(answer: Callable[..., Any]) -> None:
+def test_both_values_come_back() -> None:
     """Ranks that follow are not stored: -2.5 is third of those listed, so its rank is 3, and the others are 1 and 2."""
-    value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": PROMPT}, answer=answer)
+    value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": PROMPT})
 
     assert value == {0: {"logprobs": CHAT, "prompt_logprobs": PROMPT}}
     assert [list(entry) for entry in value[0]["prompt_logprobs"][1:]] == [["17", "9", "4"], ["30", "31"]]
@@ -82,10 +73,10 @@ def test_both_values_come_back(answer: Callable[..., Any]) -> None:
     }
 
 
-def test_a_rank_beyond_those_listed_is_in_the_template(answer: Callable[..., Any]) -> None:
+def test_a_rank_beyond_those_listed_is_in_the_template() -> None:
     """The prompt's own token was 1234th, which does not follow from those listed."""
     prompt = [None, {"17": one(-9.5, 1234, "x"), "9": one(-0.5, 1, "y")}, {"9": one(-0.5, 1, "y")}]
-    value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": prompt}, answer=answer)
+    value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": prompt})
 
     assert value[0]["prompt_logprobs"] == prompt
     assert json.loads(wire)["prompt_logprobs"]["ranks"] == [1234, 1]
@@ -107,54 +98,54 @@ def test_a_rank_beyond_those_listed_is_in_the_template(answer: Callable[..., Any
         [None, {"5": one(-2.0, 1, "a"), "6": one(-1.0, 2, "b")}],
     ],
 )
-def test_odd_values_come_back_too(answer: Callable[..., Any], prompt: Any) -> None:
+def test_odd_values_come_back_too(prompt: Any) -> None:
     """Empty, without an id, without text, with ranks that contradict: nothing is lost."""
-    value, _ = rebuilt({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]}, answer=answer)
+    value, _ = rebuilt({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]})
 
     assert repr(value[0]["prompt_logprobs"]) == repr(prompt)
 
 
-def test_prompt_logprobs_of_a_chat_belong_to_the_first_choice(answer: Callable[..., Any]) -> None:
+def test_prompt_logprobs_of_a_chat_belong_to_the_first_choice() -> None:
     """There is one prompt, however many choices; null counts as absent."""
     choices = [{"index": n, "logprobs": CHAT} for n in (1, 0)]
-    value, _ = rebuilt({"choices": choices, "prompt_logprobs": PROMPT}, answer=answer)
+    value, _ = rebuilt({"choices": choices, "prompt_logprobs": PROMPT})
 
     assert value == {0: {"logprobs": CHAT, "prompt_logprobs": PROMPT}, 1: CHAT}
 
-    value, _ = rebuilt({"choices": choices, "prompt_logprobs": None}, answer=answer)
+    value, _ = rebuilt({"choices": choices, "prompt_logprobs": None})
 
     assert value == {0: CHAT, 1: CHAT}
 
 
-def test_an_echoed_prompt_that_differs_has_its_rows_from_the_echo(answer: Callable[..., Any]) -> None:
+def test_an_echoed_prompt_that_differs_has_its_rows_from_the_echo() -> None:
     """Asked to echo, vLLM sends both. Both are rebuilt although their lengths differ."""
     echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25]}
     body = {"choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
-    decoded = decode_answers([answer(body, **asked)])
+    decoded = decode_answers([answer_with(body, **asked)])
 
     assert decoded.tokens.column("section").to_pylist() == ["prompt", "prompt", "content"]
 
-    value, _ = rebuilt(body, answer=answer, **asked)
+    value, _ = rebuilt(body, **asked)
 
     assert value == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
 
 
 @pytest.mark.parametrize("change", [{"tokens": ["The", " dog", " sat"]}, {"token_logprobs": [None, -2.25, -0.25]}])
-def test_an_echoed_prompt_that_contradicts_keeps_its_own_rows(answer: Callable[..., Any], change: Any) -> None:
+def test_an_echoed_prompt_that_contradicts_keeps_its_own_rows(change: Any) -> None:
     """The lengths are equal, a token or a number is not: the rows are the echo's, and both values are rebuilt."""
     echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25], **change}
     body = {"choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat sat"}
-    decoded = decode_answers([answer(body, **asked)])
+    decoded = decode_answers([answer_with(body, **asked)])
 
     assert decoded.tokens.column("token").to_pylist() == echoed["tokens"]
     assert decoded.tokens.column("logprob").to_pylist() == echoed["token_logprobs"]
     assert decoded.tokens.column("token_id").to_pylist() == [None, None, None]
-    assert rebuilt(body, answer=answer, **asked)[0] == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
+    assert rebuilt(body, **asked)[0] == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
 
 
-def test_an_echo_and_prompt_logprobs_that_agree_share_their_rows(answer: Callable[..., Any]) -> None:
+def test_an_echo_and_prompt_logprobs_that_agree_share_their_rows() -> None:
     """The first token from the echo, ids from the other one, and neither is stored twice."""
     echoed = {
         "tokens": ["The", " cat", " sat", "!"],
@@ -169,20 +160,20 @@ def test_an_echo_and_prompt_logprobs_that_agree_share_their_rows(answer: Callabl
     }
     body = {"choices": [{"text": "The cat sat!", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat sat"}
-    decoded = decode_answers([answer(body, **asked)])
+    decoded = decode_answers([answer_with(body, **asked)])
     tokens = decoded.tokens
 
     assert tokens.column("section").to_pylist() == ["prompt", "prompt", "prompt", "content"]
     assert tokens.column("position").to_pylist() == [0, 1, 2, 0]
     assert tokens.column("token_id").to_pylist() == [None, 17, 30, None]
 
-    value, [wire] = rebuilt(body, answer=answer, **asked)
+    value, [wire] = rebuilt(body, **asked)
 
     assert value == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
     assert "patch" not in wire
 
 
-def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt(failure_of: Callable[..., Any]) -> None:
+def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt() -> None:
     """The prompt's tokens do not replace the missing ones."""
     body = {"choices": [{"text": "a", "logprobs": None, "prompt_logprobs": PROMPT}]}
 
@@ -198,7 +189,7 @@ def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt(failure_of:
         ([{"5": {"decoded_token": 1}}], "choices[0].prompt_logprobs[0].5.decoded_token: expected a string, got int"),
     ],
 )
-def test_a_damaged_prompt_says_where(failure_of: Callable[..., Any], prompt: Any, expected: str) -> None:
+def test_a_damaged_prompt_says_where(prompt: Any, expected: str) -> None:
     """The message has the path into the list."""
     assert failure_of({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]}) == ("malformed_answer", expected)
 
@@ -221,22 +212,22 @@ def listed(**keys: Any) -> dict[str, Any]:
         ({"token_id": 8}, 8),
     ],
 )
-def test_token_ids_have_their_column(answer: Callable[..., Any], keys: Any, expected: int | None) -> None:
+def test_token_ids_have_their_column(keys: Any, expected: int | None) -> None:
     """Taken from the text where the wire has no id; the text stays. Scanned and token by token alike."""
     irregular = listed(**keys)
     irregular["choices"][0]["logprobs"]["extra"] = None
     for body, ways in ((listed(**keys), []), (irregular, [0])):
-        decoded = decode_answers([answer(body)], scanner_min_bytes=0)
+        decoded = decode_answers([answer_with(body)], scanner_min_bytes=0)
 
         assert decoded.failures == []
         assert decoded.not_scanned == ways
         for table in (decoded.tokens, decoded.alternatives):
             assert table.column("token_id").to_pylist() == [expected] * 2
         assert decoded.tokens.column("token")[0].as_py() == keys.get("token", "a" * 99)
-        assert rebuilt(body, answer=answer)[0] == {0: body["choices"][0]["logprobs"]}
+        assert rebuilt(body)[0] == {0: body["choices"][0]["logprobs"]}
 
 
-def test_token_ids_stand_in_the_legacy_shape_too(decode_one: Callable[..., Frames]) -> None:
+def test_token_ids_stand_in_the_legacy_shape_too() -> None:
     """In the keys of a dict as well."""
     value = {"tokens": ["token_id:5"], "token_logprobs": [-1.0], "top_logprobs": [{"token_id:6": -2.0}]}
     _, tokens, alternatives = decode_one({"choices": [{"logprobs": value}]}, endpoint="completions")
@@ -244,12 +235,12 @@ def test_token_ids_stand_in_the_legacy_shape_too(decode_one: Callable[..., Frame
     assert (tokens["token_id"].to_list(), alternatives["token_id"].to_list()) == ([5], [6])
 
 
-def test_what_no_column_is_for_is_a_list_in_the_template(answer: Callable[..., Any]) -> None:
+def test_what_no_column_is_for_is_a_list_in_the_template() -> None:
     """Fireworks' `text_offset` and `sampling_logprob`: one value for each token, and no patch."""
     tokens = [
         {"token": "a", "logprob": -1.0, "sampling_logprob": -0.5, "text_offset": n, "top_logprobs": []} for n in (0, 1)
     ]
-    value, [wire] = rebuilt({"choices": [{"logprobs": {"content": tokens}}]}, answer=answer)
+    value, [wire] = rebuilt({"choices": [{"logprobs": {"content": tokens}}]})
 
     assert value == {0: {"content": tokens}}
     assert json.loads(wire)["extra"] == {"sampling_logprob": [-0.5, -0.5], "text_offset": [0, 1]}

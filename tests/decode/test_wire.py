@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pytest
+from builders import answer_with
+from decode.decoding import rebuild
 
 from logprob_store.decode.bulk.scanned_rows import logprob_columns
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 from logprob_store.decode.token_rows import FLAGS, split_logprob, wire_number
 from logprob_store.decode.wire import apply_patch, differences, with_patch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HALF, OTHER_HALF = "\ud83d", "\ud83e"
 NUMBERS = [-0.5, -0.0, 0.0, -9998.999, -9999.0, -1e30, 0.1, math.inf, -math.inf, math.nan]
@@ -69,42 +68,42 @@ def test_both_ways_read_a_number_alike() -> None:
 
 
 @pytest.mark.parametrize("offsets", [[0, True], [0, 1.0], [1, 1], [0, 1, 2], []])
-def test_offsets_that_do_not_follow_are_kept_as_they_are(answer: Callable[..., Any], offsets: list[Any]) -> None:
+def test_offsets_that_do_not_follow_are_kept_as_they_are(offsets: list[Any]) -> None:
     """True and 1.0 equal 1, and must not come back as 1."""
     value = {"tokens": ["a", "b"], "token_logprobs": [-1, -2], "text_offset": offsets}
-    decoded = decode_answers([answer({"choices": [{"logprobs": value}]})])
-    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    decoded = decode_answers([answer_with({"choices": [{"logprobs": value}]})])
+    rebuilt = rebuild(decoded)
 
     assert repr(rebuilt[0]["text_offset"]) == repr(offsets)
 
 
-def test_names_that_collapse_in_a_table_are_kept_in_the_patch(answer: Callable[..., Any]) -> None:
+def test_names_that_collapse_in_a_table_are_kept_in_the_patch() -> None:
     """Two lone surrogates are one U+FFFD in a table; the dict comes back with both, in order."""
     value = {"tokens": ["a"], "top_logprobs": [{HALF: -2, OTHER_HALF: -1, "b": -3}]}
-    decoded = decode_answers([answer({"choices": [{"logprobs": value}]})])
-    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    decoded = decode_answers([answer_with({"choices": [{"logprobs": value}]})])
+    rebuilt = rebuild(decoded)
 
     assert decoded.alternatives.column("token").to_pylist() == ["�", "�", "b"]
     assert repr(rebuilt[0]["top_logprobs"]) == repr([{HALF: -2, OTHER_HALF: -1, "b": -3}])
 
 
-def test_rows_may_come_back_in_any_order(answer: Callable[..., Any]) -> None:
+def test_rows_may_come_back_in_any_order() -> None:
     """A query may return rows in any order; their keys give the order."""
     tops = [{"token": text, "logprob": -1.0} for text in "abcdef"]
     listed = [{"token": text, "logprob": -1.0, "top_logprobs": tops} for text in "wxyz"]
     decoded = decode_answers(
-        [answer({"choices": [{"logprobs": {"content": listed}}]}, prompt_index=n) for n in range(3)]
+        [answer_with({"choices": [{"logprobs": {"content": listed}}]}, prompt_index=n) for n in range(3)]
     )
     frames = [pl.DataFrame(table).reverse() for table in (decoded.completions, decoded.tokens, decoded.alternatives)]
 
     assert rebuild_logprobs(*frames) == {n * 10**8: {"content": listed} for n in range(3)}
 
 
-def test_null_and_absent_are_told_apart_in_the_wire_column(answer: Callable[..., Any]) -> None:
+def test_null_and_absent_are_told_apart_in_the_wire_column() -> None:
     """Both are None when rebuilt."""
     bodies: list[Any] = [{"choices": [{"logprobs": None}]}, {"choices": [{}]}]
-    decoded = decode_answers([answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)])
-    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    decoded = decode_answers([answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)])
+    rebuilt = rebuild(decoded)
 
     assert decoded.completions.column("wire").to_pylist() == ['{"shape":"null"}', '{"shape":"absent"}']
     assert rebuilt == {0: None, 10**8: None}

@@ -9,40 +9,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pytest
+from builders import write_job, write_prompts
 
 import logprob_store as ls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    import polars as pl
 
 REPO = Path(__file__).parents[2]
 HOSTILE = REPO / "tests" / "faults" / "hostile.py"
 PROGRAM = Path(sys.executable).with_name("logprobs")
-
-JOB = """
-name = "job"
-[prompts]
-path = "prompts.parquet"
-id = "id"
-template = "Say {{word}} please"
-keep = ["word"]
-[model]
-name = "m"
-base_url = "{url}"
-provider = "test"
-top_logprobs = 3
-params = {{ temperature = 0, max_tokens = 6 }}
-[limits]
-concurrency = {concurrency}
-attempts = {attempts}
-[cache]
-path = "cache"
-[store]
-path = "store"
-part_bytes = {part_bytes}
-"""
 
 
 class Workplace:
@@ -54,14 +33,26 @@ class Workplace:
         self.folder = folder
 
     def job(
-        self, url: str, *, prompts: int, concurrency: int = 8, attempts: int = 6, part_bytes: int = 1 << 25
+        self,
+        url: str,
+        *,
+        prompts: int,
+        concurrency: int = 8,
+        attempts: int = 6,
+        part_bytes: int = 1 << 25,
+        **sections: Mapping[str, Any],
     ) -> Path:
-        """Write prompts and a job file."""
-        words = pl.DataFrame({"id": [f"p{n}" for n in range(prompts)], "word": [f"word-{n}" for n in range(prompts)]})
-        words.write_parquet(self.folder / "prompts.parquet")
-        path = self.folder / "job.toml"
-        path.write_text(JOB.format(url=url, concurrency=concurrency, attempts=attempts, part_bytes=part_bytes))
-        return path
+        """Write a prompts file and a job file, with the keys of these sections added."""
+        numbers = range(prompts)
+        write_prompts(self.folder, {"id": [f"p{n}" for n in numbers], "word": [f"word-{n}" for n in numbers]})
+        usual: dict[str, Mapping[str, Any]] = {
+            "prompts": {"id": "id", "prompt": None, "template": "Say {word} please", "keep": ["word"]},
+            "model": {"provider": "test", "top_logprobs": 3, "params": {"temperature": 0, "max_tokens": 6}},
+            "limits": {"concurrency": concurrency, "attempts": attempts},
+            "store": {"part_bytes": part_bytes},
+        }
+        merged = {part: {**usual.get(part, {}), **sections.get(part, {})} for part in {**usual, **sections}}
+        return write_job(self.folder, url, **merged)
 
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
         """Start `logprobs` with these words."""

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import fault_accounts as accounts
-import polars as pl
 import pytest
+from builders import write_job, write_prompts
 from hypothesis import Phase, currently_in_test_context, given, note, settings
 from hypothesis import strategies as st
 
@@ -30,6 +30,8 @@ import logprob_store as ls
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import polars as pl
 
 pytestmark = pytest.mark.slow
 
@@ -40,33 +42,6 @@ EXAMPLES = 300 if THOROUGH else 5
 """Each starts up to six processes: fewer than of a law about a function."""
 
 SESSION_AT_MOST_S = 60.0
-
-JOB = """
-name = "job"
-[prompts]
-path = "prompts.parquet"
-id = "id"
-template = "Say {{word}} please"
-keep = ["word"]
-[model]
-name = "m"
-base_url = "{url}"
-provider = "test"
-top_logprobs = 2
-samples = {samples}
-params = {{ temperature = 0, max_tokens = 3 }}
-[limits]
-concurrency = {concurrency}
-attempts = {attempts}
-timeout_s = {timeout_s}
-retry_for_s = {retry_for_s}
-[cache]
-path = "cache"
-mode = "{mode}"
-[store]
-path = "store"
-part_bytes = {part_bytes}
-"""
 
 REPEATED = (
     "429:retry-after-ms=20", "429:retry-after-date=0;clock-off=-86400", "429", "500:retry-after-ms=5", "502",
@@ -140,9 +115,7 @@ class Trial:
         self.asked = accounts.Asked(len(scenario.words), scenario.samples, runs=self.runs)
         words = [f"word-{word}" for word in scenario.words]
         ids = [f"p{index}" for index in range(len(words))]
-        pl.DataFrame({"id": ids, "word": words}, schema={"id": pl.String, "word": pl.String}).write_parquet(
-            folder / "prompts.parquet"
-        )
+        write_prompts(folder, {"id": ids, "word": words})
 
     def answered(self) -> int:
         """How many lines the ledger has; reads what is new."""
@@ -162,20 +135,25 @@ class Trial:
     def job(self, url: str, *, calm: bool = False, attempts: int = 6) -> Path:
         """Write the job's file; a calm one has all the time there is, and so many attempts."""
         given = self.scenario
-        path = self.folder / "job.toml"
-        path.write_text(
-            JOB.format(
-                url=url,
-                samples=given.samples,
-                mode=given.mode,
-                concurrency=given.concurrency,
-                part_bytes=given.part_bytes,
-                attempts=attempts if calm else given.attempts,
-                timeout_s=60 if calm else 0.5,
-                retry_for_s=60 if calm else 4,
-            )
+        return write_job(
+            self.folder,
+            url,
+            prompts={"id": "id", "prompt": None, "template": "Say {word} please", "keep": ["word"]},
+            model={
+                "provider": "test",
+                "top_logprobs": 2,
+                "samples": given.samples,
+                "params": {"temperature": 0, "max_tokens": 3},
+            },
+            limits={
+                "concurrency": given.concurrency,
+                "attempts": attempts if calm else given.attempts,
+                "timeout_s": 60 if calm else 0.5,
+                "retry_for_s": 60 if calm else 4,
+            },
+            cache={"mode": given.mode},
+            store={"part_bytes": given.part_bytes},
         )
-        return path
 
     def session(self, end: End | None = None) -> int:
         """One session of each run, ended as said; returns the higher exit code once nothing of them is left."""

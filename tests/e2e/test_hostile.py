@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_job, write_prompts
 from hostile import ATTACKS, ESCAPES, OUTCOMES
 
 if TYPE_CHECKING:
@@ -17,36 +18,17 @@ if TYPE_CHECKING:
 # What a terminal would obey: C0 and C1 controls but for line breaks and tabs, and what turns the direction of text.
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
-JOB = """
-name = "hostile"
-[prompts]
-path = "prompts.parquet"
-id = "id"
-prompt = "text"
-[model]
-name = "m"
-base_url = "{url}"
-provider = "test"
-top_logprobs = 1
-params = {{ max_tokens = 3 }}
-[limits]
-attempts = {attempts}
-timeout_s = 60
-max_answer_bytes = {most}
-[cache]
-path = "cache"
-[store]
-path = "store"
-"""
-
 
 def ask(workplace: Any, url: str, texts: dict[str, str], *, attempts: int = 2, most: int = 24 << 20) -> Path:
     """Write a job that asks these texts, by prompt id."""
-    frame = pl.DataFrame({"id": list(texts), "text": list(texts.values())})
-    frame.write_parquet(workplace.folder / "prompts.parquet")
-    job: Path = workplace.folder / "job.toml"
-    job.write_text(JOB.format(url=url, attempts=attempts, most=most))
-    return job
+    write_prompts(workplace.folder, {"id": list(texts), "text": list(texts.values())})
+    return write_job(
+        workplace.folder,
+        url,
+        prompts={"id": "id"},
+        model={"provider": "test", "top_logprobs": 1, "params": {"max_tokens": 3}},
+        limits={"attempts": attempts, "timeout_s": 60, "max_answer_bytes": most},
+    )
 
 
 def peak_mib(process: subprocess.Popen[str]) -> tuple[int, int]:

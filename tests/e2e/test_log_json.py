@@ -62,8 +62,7 @@ def test_a_run_with_faults(workplace: Any, serve: Any) -> None:
         *("--when", "word-8 =malformed,ok"),
         *("--requests-per-minute", "60000"),
     )
-    job = workplace.job(server.url, prompts=12)
-    job.write_text(job.read_text().replace("[model]", '[model]\napi_key_env = "MY_KEY"'))
+    job = workplace.job(server.url, prompts=12, model={"api_key_env": "MY_KEY"})
     done = subprocess.run(
         [str(workplace.program), "run", str(job), "--run", "r", "--json", "--log-json"],
         cwd=workplace.folder, env={**os.environ, "MY_KEY": KEY}, capture_output=True, text=True, check=False,

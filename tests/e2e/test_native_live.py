@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import answer_with
 
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
-from logprob_store.request import Answer, make_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +50,7 @@ def ask(root: str, **body: Any) -> bytes:
 
 def decode(content: bytes) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, dict[int, Any]]:
     """Completions, tokens and alternatives, and what comes back from them."""
-    request = make_request({"model": "m", "logprobs": True}, endpoint="completions", provider="p")
-    decoded = decode_answers([Answer(request, 200, {}, content, "import")])
+    decoded = decode_answers([answer_with(content, endpoint="completions", source="import")])
     assert decoded.failures == []
     tables = (decoded.completions, decoded.tokens, decoded.alternatives)
     return *map(pl.DataFrame, tables), rebuild_logprobs(*tables)  # type: ignore[return-value]

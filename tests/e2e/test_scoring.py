@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from builders import write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.store.manifest import manifest_path, read_manifest
@@ -23,38 +24,22 @@ VARY = ("source", "maybe_billed")
 PROMPTS = 120
 
 
-def job_file(folder: Path, url: str) -> Path:
+def job_file(folder: Path, url: str, **model: Any) -> Path:
     """A quiz whose prompts have between one and four candidates."""
-    pl.DataFrame(
-        {
-            "id": [f"p{n}" for n in range(PROMPTS)],
-            "question": [f"Question {n}:" for n in range(PROMPTS)],
-            "answers": [[f" answer-{n}-{m}" for m in range(n % 4 + 1)] for n in range(PROMPTS)],
-        }
-    ).write_parquet(folder / "quiz.parquet")
-    path = folder / "job.toml"
-    path.write_text(f"""
-name = "quiz"
-[prompts]
-path = "quiz.parquet"
-id = "id"
-prompt = "question"
-continuations = "answers"
-[model]
-mode = "score"
-endpoint = "completions"
-name = "m"
-base_url = "{url}"
-provider = "test"
-[limits]
-concurrency = 8
-[cache]
-path = "cache"
-[store]
-path = "store"
-part_bytes = 40000
-""")
-    return path
+    columns = {
+        "id": [f"p{n}" for n in range(PROMPTS)],
+        "question": [f"Question {n}:" for n in range(PROMPTS)],
+        "answers": [[f" answer-{n}-{m}" for m in range(n % 4 + 1)] for n in range(PROMPTS)],
+    }
+    write_prompts(folder, columns)
+    return write_job(
+        folder,
+        url,
+        prompts={"id": "id", "prompt": "question", "continuations": "answers"},
+        model={"mode": "score", "endpoint": "completions", "provider": "test", **model},
+        limits={"concurrency": 8},
+        store={"part_bytes": 40_000},
+    )
 
 
 @pytest.mark.slow
@@ -139,8 +124,8 @@ def test_llama_cpp_does_not_score(workplace: Any, score_by: str) -> None:
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
-        job = job_file(workplace.folder, server.stderr.readline().strip().rpartition(" ")[2])
-        job.write_text(job.read_text().replace('mode = "score"', f'mode = "score"\nscore_by = "{score_by}"'))
+        url = server.stderr.readline().strip().rpartition(" ")[2]
+        job = job_file(workplace.folder, url, score_by=score_by)
         done = workplace.run("run", job, "--run", "r")
     finally:
         server.kill()

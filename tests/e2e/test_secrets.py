@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_prompts
 from hostile import ECHOES, OUTCOMES
 
 from logprob_store.cache.answers import AnswerCache
@@ -36,8 +37,7 @@ def texts_of(folder: Path) -> dict[str, str]:
 def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
     """Store, manifest, cache, fixtures, and all that was printed or logged, through success, retry and refusal."""
     server = serve("--when", "word-3 =500,ok", "--when", "word-5 =400", "--when", "word-7 =reset,ok")
-    job = workplace.job(server.url, prompts=12)
-    job.write_text(job.read_text().replace("[model]", '[model]\napi_key_env = "MY_KEY"'))
+    job = workplace.job(server.url, prompts=12, model={"api_key_env": "MY_KEY"})
     said = []
     for words in (
         ["-v", "run", job, "--run", "r"],
@@ -49,7 +49,7 @@ def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
         done = workplace.run(*words, MY_KEY=KEY)
         said.append(done.stdout + done.stderr)
     refused = serve("--script", "401*50")
-    job.write_text(job.read_text().replace(server.url, refused.url))
+    job = workplace.job(refused.url, prompts=12, model={"api_key_env": "MY_KEY"})
     done = workplace.run("-v", "run", job, "--run", "refused", MY_KEY=KEY)
     said.append(done.stdout + done.stderr)
 
@@ -62,11 +62,8 @@ def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
 
 def test_a_server_that_says_the_key_back_is_quoted_without_it(workplace: Any, hostile: str) -> None:
     """In answers, headers, refusals, escaped, in what is no HTTP: `[key]` stands in its place, and the job goes on."""
-    job = workplace.job(hostile, prompts=0, attempts=2)
-    pl.DataFrame({"id": list(ECHOES), "word": [f"<{attack}>" for attack in ECHOES]}).write_parquet(
-        workplace.folder / "prompts.parquet"
-    )
-    job.write_text(job.read_text().replace("[model]", '[model]\napi_key_env = "MY_KEY"'))
+    job = workplace.job(hostile, prompts=0, attempts=2, model={"api_key_env": "MY_KEY"})
+    write_prompts(workplace.folder, {"id": list(ECHOES), "word": [f"<{attack}>" for attack in ECHOES]})
     done = workplace.run("-v", "run", job, "--run", "r", MY_KEY=KEY)
 
     assert done.returncode == 3, done.stderr

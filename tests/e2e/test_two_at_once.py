@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_prompts
 
 if TYPE_CHECKING:
     import subprocess
@@ -27,9 +28,7 @@ def job_with_twins(workplace: Any, url: str) -> Path:
     """A job where every question is asked by three prompts."""
     job: Path = workplace.job(url, prompts=0, concurrency=CONCURRENCY)
     words = [f"word-{n % (PROMPTS // 3)}" for n in range(PROMPTS)]
-    pl.DataFrame({"id": [f"p{n}" for n in range(PROMPTS)], "word": words}).write_parquet(
-        workplace.folder / "prompts.parquet"
-    )
+    write_prompts(workplace.folder, {"id": [f"p{n}" for n in range(PROMPTS)], "word": words})
     return job
 
 

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from importing.recorded import recorded_body
 
 from logprob_store import cli
 
@@ -20,10 +21,10 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 
 
 def test_done_and_done_again(
-    importing: Any, make: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    importing: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 0 and a line that says what was added; the second time nothing is."""
-    path = importing.jsonl("a.jsonl", make.body(0), make.body(1))
+    path = importing.jsonl("a.jsonl", recorded_body(0), recorded_body(1))
     codes = [call(monkeypatch, path, "--store", importing.store) for _ in range(2)]
     first, second = capsys.readouterr().out.splitlines()
 
@@ -33,10 +34,10 @@ def test_done_and_done_again(
 
 
 def test_failures_are_counted_by_kind(
-    importing: Any, make: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    importing: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 3, and how many lines failed, by kind."""
-    path = importing.jsonl("a.jsonl", make.body(0, logprobs=False), "oops", make.body(1), make.body(2))
+    path = importing.jsonl("a.jsonl", recorded_body(0, logprobs=False), "oops", recorded_body(1), recorded_body(2))
 
     assert call(monkeypatch, path, "--store", importing.store, "--run", "r") == 3
     assert "2 added, 0 there already, 2 failed (1 bad_line, 1 no_logprobs)" in capsys.readouterr().out
@@ -51,9 +52,9 @@ def test_nothing_to_import(importing: Any, monkeypatch: pytest.MonkeyPatch, caps
     assert call(monkeypatch, path, "--store", importing.store, "--run", "a/b") == 2
 
 
-def test_json(importing: Any, make: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json(importing: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`--json` prints one object for machines."""
-    path = importing.jsonl("a.jsonl", make.body(0), "oops")
+    path = importing.jsonl("a.jsonl", recorded_body(0), "oops")
 
     assert call(monkeypatch, path, "--store", importing.store, "--json") == 3
     printed = json.loads(capsys.readouterr().out)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from simulation import Fickle, LimitedServer, ask_all, ask_for, request, run
+from pacing.simulation import Fickle, LimitedServer, ask_all, ask_for, request, run
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.pacing.pacer import Pacer

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import completions_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.request import Request, make_request
 from logprob_store.spending.budget import Budget, Ceilings, Reservation
 from logprob_store.spending.prices import Prices
 from logprob_store.spending.request_tokens import worst_case
 from logprob_store.usage import Usage
 
+if TYPE_CHECKING:
+    from logprob_store.request import Request
+
 
 def request(text: str = "Hi", *, max_tokens: int = 10) -> Request:
-    """A call of 43 bytes and a text of two letters, at most 10 tokens of output."""
-    body = {"model": "m", "prompt": text, "max_tokens": max_tokens}
-    return make_request(body, endpoint="completions", provider="p")
+    """A call of 43 bytes with a text of two letters, and of at most 10 output tokens."""
+    return completions_request(text, max_tokens=max_tokens)
 
 
 WORST = worst_case(request())

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from builders import chat_request
 
-from logprob_store.request import make_request
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.live import live_transport
 
@@ -81,12 +81,10 @@ def test_proxies_are_the_machines(
 def test_calls_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch, fault_server: Any) -> None:
     """A host that has no address is reached through the proxy, which here is the fault server itself."""
     monkeypatch.setenv("http_proxy", fault_server.url.removesuffix("/v1"))
-    body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
-    request = make_request(body, endpoint="chat", provider="p")
 
     async def ask() -> int:
         async with live_transport(base_url="http://nobody.invalid/v1", api_key="sk-1") as transport:
-            return (await transport(request)).status
+            return (await transport(chat_request())).status
 
     assert asyncio.run(ask()) == 200
     assert len(fault_server.calls) == 1

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import tenacity
+from builders import chat_request
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CallError, JobError, RetryableError, StopRunError
 from logprob_store.failures import refuses_logprobs
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import fixture_line
-from logprob_store.request import make_request
 from logprob_store.run import retry
 from logprob_store.run.asker import Asker
 from logprob_store.transport.addresses import Addresses
@@ -36,8 +36,7 @@ KEY = "-".join(["sk", "test", "0123456789abcdefghijklmnop"])  # noqa: FLY002  in
 
 
 def _request(text: str = "Grüße") -> Request:
-    body = {"model": "m", "messages": [{"role": "user", "content": text}], "logprobs": True, "top_logprobs": 2}
-    return make_request(body, endpoint="chat", provider="p")
+    return chat_request(text, logprobs=True, top_logprobs=2)
 
 
 def _ask(url: str | None, *, attempts: int = 1, timeout_s: float = 5.0, retry_for_s: float = 600.0) -> Answer:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import fault_server as faults
 import pytest
+from builders import chat_request
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CallError, RetryableError
 from logprob_store.pacing.pacer import Pacer
-from logprob_store.request import Answer, Request, make_request
+from logprob_store.request import Answer
 from logprob_store.run.asker import Asker
 from logprob_store.run.retry import ask_until_answered
 from logprob_store.transport.live import check_body, live_transport
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from logprob_store.request import Request
 
-def _request(number: int, **more: Any) -> Request:
-    body = {"model": "m", "messages": [{"role": "user", "content": f"prompt {number}"}], "max_tokens": 5, **more}
-    return make_request(body, endpoint="chat", provider="p")
+
+def _request(number: int) -> Request:
+    return chat_request(f"prompt {number}", max_tokens=5)
 
 
 def _ask_all(url: str, pacer: Pacer, number: int, *, concurrency: int = 64, **settings: Any) -> list[Any]:
