@@ -1,4 +1,4 @@
-"""What all tests share: no network, no keys from the environment, the fault server, and where things are.
+"""Shared by all tests: the network guard, the environment without keys, the fault server, the command line.
 
 A test may connect to loopback if it is marked `live` or asks for a fixture of `LOOPBACK_FIXTURES`, and nowhere else.
 """
@@ -11,13 +11,15 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from logprob_store import cli
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 REPO = Path(__file__).resolve().parents[1]
@@ -113,6 +115,28 @@ def fault_server() -> Iterator[Any]:
     """A calm fault server (`tests/faults/server.py`); `fault_server.script("429, reset")` lets it misbehave."""
     with fault_server_module.ServerThread() as server:
         yield server
+
+
+class CommandResult(NamedTuple):
+    """How a command ended, and what it wrote to standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def logprobs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
+    """Run the command `logprobs` with these words, in this process."""
+
+    def call(*words: object) -> CommandResult:
+        monkeypatch.setattr("sys.argv", ["logprobs", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capfd.readouterr()
+        return CommandResult(int(ended.value.code or 0), captured.out, captured.err)
+
+    return call
 
 
 @pytest.fixture
