@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).parents[1]
 
+RECORDINGS = REPO.parent / "shared" / "recordings"
+"""Raw recorded responses, which lie beside the repository on some machines; tests over them are skipped elsewhere."""
+
 
 # requests
 

@@ -12,6 +12,8 @@ import pytest
 
 pytest_plugins = "pytester"
 
+TESTS = Path(__file__).parent
+
 GUARDED = """
     import socket
     import pytest
@@ -32,7 +34,8 @@ GUARDED = """
 )
 def test_attempts_are_refused_and_fail_the_test(pytester: pytest.Pytester, attempt: str) -> None:
     """Even where the error is caught, as here, the test that tried has failed at its end."""
-    pytester.makeconftest((Path(__file__).parent / "conftest.py").read_text().replace("__file__", repr(__file__)))
+    pytester.makeini(f"[pytest]\npythonpath = {TESTS} {TESTS / 'faults'}")
+    pytester.makeconftest((TESTS / "conftest.py").read_text().replace("__file__", repr(__file__)))
     pytester.makepyfile(GUARDED.format(attempt=attempt))
 
     result = pytester.runpytest_subprocess()

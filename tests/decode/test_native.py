@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from builders import answer_with
+from builders import RECORDINGS, answer_with
 from decode.decoding import decode_one, failure_of, rebuild
 
 from logprob_store.decode.anomalies import count_anomalies
@@ -19,9 +18,9 @@ from logprob_store.view.highlight import coloured, uncertain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
-RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
 HALF = 0.5
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from builders import answer_with
+from builders import RECORDINGS, answer_with
 
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 
-RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 FILES = [path for kind in ("chat", "completions", "responses") for path in sorted(RECORDINGS.glob(f"{kind}-*.json"))]
 BATCHES = sorted(RECORDINGS.glob("batch-output-*.jsonl"))
 

@@ -96,7 +96,7 @@ class FaultServer:
     def __init__(self, folder: Path, *options: str) -> None:
         self.ledger = folder / "ledger.jsonl"
         self.ledger.touch()
-        command = [sys.executable, REPO / "tests" / "faults" / "server.py", "--ledger", self.ledger, *options]
+        command = [sys.executable, REPO / "tests" / "faults" / "fault_server.py", "--ledger", self.ledger, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()

@@ -6,7 +6,7 @@ prints its base URL and serves until it is ended. The attack is the word of `ATT
 `<` and `>`; a request without one gets an honest answer. `OUTCOMES` says how each has to end for a job with
 `attempts = 2`: `ok`, or the class of the failure.
 
-Standard library only, like `server`, whose honest answers it takes.
+Standard library only, like `fault_server`, whose honest answers it takes.
 """
 
 from __future__ import annotations

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import RECORDINGS
 
-RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 FILES = sorted(RECORDINGS.glob("*.json"))
 BATCHES = sorted(RECORDINGS.glob("*.jsonl"))
 

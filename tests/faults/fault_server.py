@@ -1,6 +1,6 @@
 """A real HTTP server on loopback: an OpenAI-compatible API that answers well, or misbehaves by script.
 
-    python tests/faults/server.py --port 0 --script '429:retry-after-ms=20, reset, ok*3, hang' --ledger calls.jsonl
+    python tests/faults/fault_server.py --script '429:retry-after-ms=20, reset, ok*3, hang' --ledger calls.jsonl
 
 prints its base URL on one line and serves until it is ended. Answers follow from the request's body alone, so the
 same question gets the same bytes from any server. The ledger has one line a call: what was asked, what was done, and
