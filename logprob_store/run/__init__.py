@@ -9,7 +9,7 @@ asker          one request to a durable answer; `retry` repeats a call
 buffer         outcomes on their way into a part
 commit         a part, decoded and written
 prompt_scoring whether an answer scores the text that was sent
-dry_run        what a job would ask and cost; `estimate` says it
+dry_run        what a job would ask and cost
 record         a run that writes fixtures
 telemetry      OpenTelemetry around each call
 memory_settings what a run sets in its process

@@ -11,8 +11,7 @@ from logprob_store.cache.answers import AnswerCache
 from logprob_store.job import Job
 from logprob_store.request import Answer
 from logprob_store.run.api import run_job
-from logprob_store.run.dry_run import dry_run
-from logprob_store.run.estimate import Estimate
+from logprob_store.run.dry_run import Estimate, dry_run
 from logprob_store.run.plan import plan_job
 
 if TYPE_CHECKING:
