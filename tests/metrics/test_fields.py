@@ -435,7 +435,7 @@ def test_order_of_rows_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch)
     answers = [whole(json.dumps({"n": number, "s": "x" * number})) for number in range(9)]
     expected = ls.field_confidence(table(*answers)).sort("completion_id", "field_index").collect()
     shuffled = table(*answers).collect().sample(fraction=1, shuffle=True, seed=1).lazy()
-    monkeypatch.setattr("logprob_store.metrics.engine.lazy_source._ROWS", 50)
+    monkeypatch.setattr("logprob_store.metrics.engine.lazy_source._ROWS_PER_BATCH", 50)
     found = ls.field_confidence(shuffled)
 
     assert found.sort("completion_id", "field_index").collect().equals(expected)

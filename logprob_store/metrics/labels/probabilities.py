@@ -12,7 +12,7 @@ import polars as pl
 
 from logprob_store.errors import LabelsCollideError
 from logprob_store.metrics.arguments import check_sections
-from logprob_store.metrics.engine.lazy_source import in_parts
+from logprob_store.metrics.engine.lazy_source import scan_in_batches
 from logprob_store.metrics.labels.branches import DEEPEST, NEGLIGIBLE, Branches, follow
 from logprob_store.metrics.labels.location import check_place, places
 from logprob_store.metrics.labels.spelling import ALL_DIFFERENCES, Difference, Labels, Spelling
@@ -138,7 +138,7 @@ def label_probabilities(
             pl.col(name).cast(kind) for name, kind in schema.items()
         )
 
-    return in_parts(own, compute, schema, name="label_probabilities", rows=_TOKEN_ROWS)
+    return scan_in_batches(own, compute, schema, explain_name="label_probabilities", rows_per_batch=_TOKEN_ROWS)
 
 
 def _masses(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from logprob_store.metrics.arguments import check_sections
-from logprob_store.metrics.engine.lazy_source import in_parts
+from logprob_store.metrics.engine.lazy_source import scan_in_batches
 from logprob_store.metrics.spans.json_find import find_json
 from logprob_store.metrics.spans.token_offsets import SCORES, Spelled, scores_of, spell
 from logprob_store.schema import KEYS
@@ -105,7 +105,7 @@ def field_confidence(
         found = field_spans(spelled, wrapped=wrapped)
         return _scored(found, spelled).select(*schema)
 
-    return in_parts(chosen, compute, schema, name="field_confidence")
+    return scan_in_batches(chosen, compute, schema, explain_name="field_confidence")
 
 
 def field_spans(spelled: Spelled, *, wrapped: bool = True) -> pl.DataFrame:
