@@ -21,7 +21,7 @@ from logprob_store.run.plan import plan_job
 from logprob_store.run.resources import open_budget, open_transport
 from logprob_store.run.session import Session
 from logprob_store.store.manifest import Input
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

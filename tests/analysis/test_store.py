@@ -17,7 +17,7 @@ from logprob_store.decode.decoder import decode_answers
 from logprob_store.errors import RunNotFoundError, StoreNotFoundError
 from logprob_store.request import Answer, make_request
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from logprob_store.analysis.token_arrays import read_in_order
 from logprob_store.errors import StoreError
 from logprob_store.metrics.engine.catalogue import SCORES
 from logprob_store.schema import COMPLETIONS, TOKENS, arrow_schema
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from pathlib import Path

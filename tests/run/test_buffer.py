@@ -12,7 +12,7 @@ from logprob_store.errors import CallError
 from logprob_store.run.buffer import PartBuffer, Progress
 from logprob_store.run.commit import Committer, decode_part
 from logprob_store.run.plan import BadCall, PromptError
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -25,10 +25,12 @@ from logprob_store.errors import InputError, RunChangedError, RunLockedError, Sc
 from logprob_store.request import Answer, make_request
 from logprob_store.schema import FAILURES, PROMPTS, TABLES, arrow_schema
 from logprob_store.store.manifest import MOST_SESSIONS, Input, SessionRecord, manifest_path, read_manifest
-from logprob_store.store.writing import RunWriter, open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from logprob_store.store.writing import RunWriter
 
 JOB = {"model.name": "m", "model.params.temperature": 0}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -349,7 +351,7 @@ def test_two_processes_and_a_killed_one(tmp_path: Path) -> None:
     program = """
         import sys
         from pathlib import Path
-        from logprob_store.store.writing import open_run
+        from logprob_store.store.opening import open_run
         with open_run(Path(sys.argv[1]), "r", job_name="tried", job={}, inputs=[], samples=1):
             print("open", flush=True)
             sys.stdin.read()
