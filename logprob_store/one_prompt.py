@@ -225,7 +225,7 @@ async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
         open_asker(job, transport) as asker,
     ):
         cached = await asker.look_up([request])
-        return asker.answer(cached[request.key], request) if cached else await asker.ask(request)
+        return asker.answer_from_cache(cached[request.key], request) if cached else await asker.ask(request)
 
 
 def _wait_for(work: Coroutine[Any, Any, _T]) -> _T:

@@ -166,7 +166,7 @@ async def run_job_async(
                 session = Session(plan, writer, budget, stop or asyncio.Event(), on_progress)
                 _say_started(session, prompts=plan.prompt_count)
                 with set_up_for_a_run():
-                    await session.pump(ask)
+                    await session.run(ask)
             summary = _summary(session, asyncio.get_running_loop().time() - started)
             emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
             return summary
@@ -184,14 +184,14 @@ def _say_started(session: Session, *, prompts: int) -> None:
         "run_started",
         "run %s: %d of %d calls have an outcome",
         manifest.run,
-        session.already,
+        session.settled_before,
         calls,
         run=manifest.run,
         job=manifest.job_name,
         store=str(session.writer.store),
         prompts=prompts,
         calls=calls,
-        already=session.already,
+        already=session.settled_before,
     )
 
 
@@ -203,7 +203,7 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         state=manifest.state,
         reason=None if session.stopped_by is None else str(session.stopped_by),
         total=progress.total,
-        already=session.already,
+        already=session.settled_before,
         calls=progress.calls,
         from_cache=progress.from_cache,
         from_fixtures=progress.from_fixtures,

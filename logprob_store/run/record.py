@@ -117,7 +117,7 @@ async def _ask(asker: Asker, requests: list[Request], done: Recorded) -> tuple[l
 
     async def one(request: Request) -> Answer | None:
         if request.key in found:
-            return asker.answer(found[request.key], request)
+            return asker.answer_from_cache(found[request.key], request)
         try:
             return await asker.ask(request)
         except CallError as error:
@@ -140,9 +140,9 @@ async def _ask(asker: Asker, requests: list[Request], done: Recorded) -> tuple[l
 
 async def _let_finish(tasks: list[asyncio.Task[Answer | None]], asker: Asker) -> None:
     """Give calls at the server a few seconds: they are paid for. No other starts."""
-    under_way = [task for task in tasks if task in asker.busy]
+    under_way = [task for task in tasks if task in asker.tasks_at_server]
     for task in tasks:
-        if task not in asker.busy:
+        if task not in asker.tasks_at_server:
             task.cancel()
     if under_way:
         await asyncio.wait(under_way, timeout=GRACE_S)

@@ -132,7 +132,7 @@ def test_looking_up_gives_what_was_paid_for(cache: AnswerCache) -> None:
         async with _asker(_Server(), cache) as asker:
             found = await asker.look_up([*twins, _request("other")])
             assert list(found) == [twins[0].key]
-            return [asker.answer(found[request.key], request) for request in twins]
+            return [asker.answer_from_cache(found[request.key], request) for request in twins]
 
     answers = asyncio.run(main())
 
@@ -150,7 +150,7 @@ def test_refreshing_asks_again_what_others_paid_for(cache: AnswerCache, paid_by:
     async def main() -> int:
         server = _Server(run="mine")
         server.open.set()
-        async with _asker(server, cache, fresh_for="mine", run="mine") as asker:
+        async with _asker(server, cache, refresh=True, run="mine") as asker:
             if _request().key not in await asker.look_up([_request()]):
                 await asker.ask(_request())
             return asker.calls
@@ -195,10 +195,10 @@ def test_a_fresh_answer_whose_place_was_taken_is_marked(
         server = _Server()
         server.open.set()
         for run in ("mine", "other"):
-            async with _asker(server, cache, fresh_for=run, run=run) as asker:
+            async with _asker(server, cache, refresh=True, run=run) as asker:
                 await asker.ask(_request())
         since = began if resumed else None
-        async with _asker(server, cache, fresh_for="mine", run="mine", resumed_from=since) as asker:
+        async with _asker(server, cache, refresh=True, run="mine", resumed_from=since) as asker:
             answer = await asker.ask(_request())
             return [asker.calls, answer.maybe_billed]
 
@@ -279,7 +279,7 @@ def test_a_call_cancelled_at_the_server_is_lost(cache: AnswerCache) -> None:
                 task.cancel()
             await asyncio.wait(tasks)
             assert all(task.cancelled() for task in tasks)
-            return asker.lost
+            return asker.lost_keys
 
     assert asyncio.run(main()) == {_request("sent").key}
 
@@ -329,7 +329,7 @@ def test_all_of_equal_requests_can_be_called_off(cache: AnswerCache) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            assert asker.lost == {_request().key}
+            assert asker.lost_keys == {_request().key}
             return len(server.asked), [task.cancelled() for task in tasks]
 
     assert asyncio.run(main()) == (1, [True] * 3)
