@@ -61,9 +61,9 @@ _FITS: Final = {
 class Estimate:
     """The calls of a job by where their answers would come from, and what the calls to the server would take.
 
-    `settled` are the calls with an answer or a lasting failure, `cached` those that the cache or fixtures answer,
-    `shared` those that get the answer of an equal request, `bad` those that cannot be asked; `to_ask` is what would be
-    paid for, if nothing has to be tried again.
+    `settled` are the calls with an answer in the run, `cached` those that the cache or fixtures answer, `shared` those
+    that get the answer of an equal request, `bad` those that cannot be asked; `to_ask` is what would be paid for, if
+    nothing has to be tried again.
 
     `prompt_tokens` is a quarter of the bytes. `output_tokens` and `cost_usd` are the least and the most; the most is
     what ceilings reserve, None where a request sets no maximum. `seconds` is what the job's own limits per minute

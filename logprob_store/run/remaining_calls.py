@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class RemainingCalls:
     """What is left of a plan when a session begins.
 
-    `settled` is the number of calls that need not be made: they have an answer, or a failure that stays.
+    `answered` is the number of calls that have an answer. Every other call is made: one that failed is made again.
 
     Args:
         plan: the calls of the job.
@@ -31,7 +31,7 @@ class RemainingCalls:
         self._writer = writer
         self._failed = dict(writer.open_failures)  # the error type by call number
         outcomes = len(writer.settled) - writer.manifest.absent
-        self.settled = min(outcomes - len(self._failed), plan.call_count)
+        self.answered = min(outcomes - len(self._failed), plan.call_count)
 
     def chunks(self) -> Iterator[Chunk] | None:
         """The calls left to make; None if the manifest shows that there are none, so that no prompt need be read."""

@@ -46,8 +46,8 @@ _REPORT_EVERY_S: Final = 0.25
 class Session:
     """One session of a run. Make it inside a running event loop, and call `run` once.
 
-    For the caller to read: `settled_before` is the number of calls that earlier sessions left nothing to do for;
-    `progress` counts outcomes and calls; `stopped_by` is why no further call can succeed, None without such a reason;
+    For the caller to read: `answered_before` is the number of calls with an answer from earlier sessions; `progress`
+    counts outcomes and calls; `stopped_by` is the error after which no further call is made, None without one;
     `bottleneck` is what held calls back.
 
     Args:
@@ -80,8 +80,8 @@ class Session:
         self._error: BaseException | None = None
         self._reached_end = False
         self._remaining = RemainingCalls(plan, writer)
-        self.settled_before = self._remaining.settled
-        self.progress = Progress(total=plan.call_count, settled=self.settled_before)
+        self.answered_before = self._remaining.answered
+        self.progress = Progress(total=plan.call_count, settled=self.answered_before)
         self._buffer = PartBuffer(
             Committer(writer, spent=self._spent_so_far),
             writer.manifest,
