@@ -60,14 +60,14 @@ def test_a_chunk_has_500_prompts_at_most(make: Any) -> None:
 
 
 def test_settled_calls_are_left_out(make: Any) -> None:
-    """Of the calls 0 to 5, those with an outcome are not made."""
+    """Of the calls 0 to 5, those that are settled are not made."""
     plan = plan_job(make(ABC, model=TWICE))
 
     assert numbers(plan, plan.chunks(settled={0, 3, 4})) == [1, 2, 5]
 
 
 def test_settled_calls_are_made_again_if_they_are_to_be(make: Any) -> None:
-    """A call that failed has an outcome, and is made all the same."""
+    """Settled calls that are in `again` are made, and no other settled call is."""
     plan = plan_job(make(ABC, model=TWICE))
 
     assert numbers(plan, plan.chunks(settled=range(6), again={1, 4})) == [1, 4]
@@ -92,7 +92,7 @@ def test_a_limit_counts_prompts(make: Any) -> None:
 
 
 def test_a_limit_above_the_number_of_prompts_changes_nothing(make: Any) -> None:
-    """There are three prompts, whatever is allowed."""
+    """The plan has the three prompts that there are."""
     assert plan_job(make(ABC), limit=99).prompt_count == 3
 
 

@@ -65,7 +65,7 @@ def fails_to_open(job: Job, **settings: Any) -> str:
 
 
 def test_a_live_job_asks_its_server_with_the_key_given(make: Any, fault_server: Any) -> None:
-    """One call, with this key as the bearer."""
+    """The server gets one call, with this key."""
     job = make(AB, fault_server.url)
 
     answer = ask_once(job, requests_of(job)[0], api_key="sk-given")
@@ -81,7 +81,7 @@ def test_openai_s_key_goes_to_no_other_server(
     monkeypatch: pytest.MonkeyPatch,
     sdk_key: bool,  # noqa: FBT001
 ) -> None:
-    """With a `base_url` and no key, the one in the environment stays there."""
+    """With a `base_url` and no key, OpenAI's key of the environment is not sent."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     job = make(AB, fault_server.url)
 
@@ -115,7 +115,7 @@ def test_a_key_of_the_environment_is_left_to_the_sdk(make: Any) -> None:
 
 
 def test_a_server_is_not_touched_before_the_first_call(make: Any, fault_server: Any) -> None:
-    """All answers may be in the cache."""
+    """Opening a transport makes no call."""
 
     async def main() -> None:
         async with open_transport(make(AB, fault_server.url)):
@@ -162,7 +162,7 @@ def test_a_job_s_cache_lies_beside_its_file(make: Any, tmp_path: Path) -> None:
     ids=["off", "replay"],
 )
 def test_no_cache_is_made_where_none_is_used(make: Any, tmp_path: Path, sections: dict[str, Any]) -> None:
-    """A job without a cache, and a replay, leave no folder."""
+    """Neither a job without a cache nor a replay makes a folder."""
     with open_cache(make(AB, **sections)) as cache:
         assert cache is None
 
@@ -171,7 +171,7 @@ def test_no_cache_is_made_where_none_is_used(make: Any, tmp_path: Path, sections
 
 @pytest.mark.parametrize(("mode", "expected"), [("reuse", [b"kept"]), ("refresh", [])])
 def test_refreshing_does_not_use_the_answers_of_other_runs(make: Any, mode: str, expected: list[bytes]) -> None:
-    """An answer that run `other` paid for is one for mode `reuse` alone."""
+    """An answer that run `other` paid for is used in mode `reuse` only."""
     job = make(AB, "http://127.0.0.1:9/v1", cache={"mode": mode})
     request = requests_of(job)[0]
     with open_cache(job) as cache:
@@ -185,7 +185,7 @@ def test_refreshing_does_not_use_the_answers_of_other_runs(make: Any, mode: str,
 
 
 def test_refreshing_uses_the_run_s_own_answers(make: Any) -> None:
-    """A run that goes on after a kill does not pay for them again."""
+    """An answer that the run itself paid for is used, also in mode `refresh`."""
     job = make(AB, "http://127.0.0.1:9/v1", cache={"mode": "refresh"})
     request = requests_of(job)[0]
     with open_cache(job) as cache:
@@ -202,7 +202,7 @@ def test_refreshing_uses_the_run_s_own_answers(make: Any) -> None:
 
 
 def test_a_run_s_budget_keeps_the_job_s_ceilings(make: Any) -> None:
-    """With one call allowed, the second finds the budget closed."""
+    """With one call allowed, the second cannot be reserved."""
     job = make(AB, limits={"max_requests": 1})
     first, second = requests_of(job)
 
@@ -283,7 +283,7 @@ def test_a_replay_spends_nothing(make: Any, tmp_path: Path) -> None:
 
 
 def test_an_asker_without_a_run_keeps_the_job_s_ceilings(make: Any, fault_server: Any) -> None:
-    """As in a recording: one call is made, the second is not."""
+    """Of two calls, a ceiling of one allows the first only."""
     job = make(AB, fault_server.url, limits={"max_requests": 1})
     first, second = requests_of(job)
 
@@ -300,7 +300,7 @@ def test_an_asker_without_a_run_keeps_the_job_s_ceilings(make: Any, fault_server
 
 
 def test_an_asker_tries_as_often_as_the_job_says(make: Any, fault_server: Any) -> None:
-    """With two attempts, a server that fails once is asked twice."""
+    """With two attempts, a call that fails once is repeated."""
     fault_server.script("500:retry-after=0")
     job = make(AB, fault_server.url, limits={"attempts": 2})
 

@@ -78,7 +78,7 @@ def outcomes(job: Job) -> dict[str, list[Any]]:
 
 
 def test_a_session_that_reaches_the_end_is_finished(make: Any, fault_server: Any) -> None:
-    """Three prompts, three calls, three completions, and no reason."""
+    """Three prompts take three calls and give three completions; there is no reason."""
     job = make(ABC, fault_server.url)
 
     run_session(job)
@@ -90,7 +90,7 @@ def test_a_session_that_reaches_the_end_is_finished(make: Any, fault_server: Any
 
 
 def test_a_prompt_that_fails_does_not_keep_a_session_from_its_end(make: Any, fault_server: Any) -> None:
-    """Its failure is an outcome: the run is finished, and says what is open."""
+    """A failure is an outcome: the run is finished, and its manifest counts the open failure."""
     fault_server.when("bbb", "400")
     job = make(ABC, fault_server.url)
 
@@ -153,7 +153,7 @@ def test_a_used_up_quota_stops_a_session(make: Any, fault_server: Any) -> None:
 
 
 def test_the_reason_of_a_stop_stands_in_the_manifest(make: Any, fault_server: Any) -> None:
-    """State, class and message, by which `status` explains it later."""
+    """The record of the session has the state, the failure class and the message."""
     fault_server.when("aaa", "quota")
     job = make(ABC, fault_server.url, limits=ONE_AT_A_TIME)
 
@@ -223,7 +223,7 @@ def test_the_next_session_makes_the_calls_that_are_left(make: Any, fault_server:
 
 
 def test_a_failed_call_is_made_again_by_the_next_session(make: Any, fault_server: Any) -> None:
-    """Only that one, and then no failure is left."""
+    """Only the failed call is made, and then no failure is left."""
     fault_server.when("bbb", "400")
     job = make(ABC, fault_server.url)
     run_session(job)
@@ -252,7 +252,7 @@ def test_an_answer_that_was_of_no_use_is_not_taken_from_the_cache_again(make: An
 
 
 def test_a_session_that_is_to_stop_at_once_makes_no_call(make: Any, fault_server: Any) -> None:
-    """It is interrupted, with nothing to show and no reason."""
+    """The session is interrupted, without a reason."""
     stop = asyncio.Event()
     stop.set()
     job = make(ABC, fault_server.url)
@@ -282,20 +282,20 @@ def interrupted(make: Any, fault_server: Any, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_was_answered_before_an_interrupt_is_committed(interrupted: Job) -> None:
-    """The state says that the run is not at its end."""
+    """The state is `interrupted`, and the answer has its row."""
     assert manifest_of(interrupted).state == "interrupted"
     assert outcomes(interrupted)["answered"] == [0]
 
 
 def test_a_call_that_is_cancelled_at_the_server_may_be_billed(interrupted: Job) -> None:
-    """It is a failure that says so; a call that only waited for its turn is none."""
+    """It is a failure with `maybe_billed`; a call that waited for a slot is no failure."""
     failures = open_tables(interrupted.resolve("store")).failures.collect()
 
     assert failures.select("prompt_index", "error_type", "maybe_billed").rows() == [(1, "interrupted", True)]
 
 
 def test_after_an_interrupt_the_rest_is_asked(interrupted: Job, fault_server: Any) -> None:
-    """`bbb` once more, and `ccc` for the first time."""
+    """The next session asks `bbb` again, and `ccc` for the first time."""
     run_session(interrupted)
 
     asked = [body["messages"][0]["content"] for body in fault_server.bodies]
@@ -330,7 +330,7 @@ def test_a_full_disk_is_raised_and_nothing_is_half_committed(make: Any, fault_se
 
 
 def test_with_room_again_the_same_run_goes_on(make: Any, fault_server: Any) -> None:
-    """Nothing of the failed part stands in the way."""
+    """Nothing is left of the failed part, and the same run reaches its end."""
     job = make(ABC, fault_server.url, cache={"mode": "off"})
     with files_limited_to(4000), pytest.raises(DiskError):
         run_session(job)
@@ -342,7 +342,7 @@ def test_with_room_again_the_same_run_goes_on(make: Any, fault_server: Any) -> N
 
 
 def test_a_bug_is_raised_after_what_came_is_committed(make: Any, fault_server: Any) -> None:
-    """An error that no failure class has ends the session; the answer before it is kept, and its text noted."""
+    """An unexpected error ends the session; earlier answers are committed, and the manifest has its text."""
     job = make(ABC, fault_server.url, limits=ONE_AT_A_TIME)
 
     async def main() -> Answer:
@@ -369,7 +369,7 @@ def test_a_bug_is_raised_after_what_came_is_committed(make: Any, fault_server: A
 
 
 def test_the_last_report_has_all_counts(make: Any, fault_server: Any) -> None:
-    """Of three calls one fails for good: all are settled, none is at the server any more."""
+    """Of three calls one fails: all are settled, and none is at the server any more."""
     fault_server.when("bbb", "400")
     reports: list[Progress] = []
 
@@ -379,7 +379,7 @@ def test_the_last_report_has_all_counts(make: Any, fault_server: Any) -> None:
 
 
 def test_an_undecodable_answer_counts_as_failed(make: Any, fault_server: Any) -> None:
-    """It was settled as an answer first, and found to be none when its part was decoded."""
+    """An answer without logprobs is settled, and counts as failed once its part is decoded."""
     fault_server.when("bbb", "null")
 
     session = run_session(make(ABC, fault_server.url))
@@ -388,7 +388,7 @@ def test_an_undecodable_answer_counts_as_failed(make: Any, fault_server: Any) ->
 
 
 def test_repeated_calls_are_counted_each(make: Any, fault_server: Any) -> None:
-    """One prompt, asked twice."""
+    """One prompt whose first call fails takes two calls."""
     fault_server.script("500:retry-after=0")
 
     session = run_session(make({"text": ["aaa"]}, fault_server.url))
@@ -427,7 +427,7 @@ def test_answers_of_the_cache_are_counted_and_cost_no_call(make: Any, fault_serv
 
 
 def test_a_replay_counts_fixtures_and_no_calls(make: Any, fault_server: Any, tmp_path: Path) -> None:
-    """Its transport is called, but no server; and nothing is spent."""
+    """A replay calls no server and spends nothing."""
     live = make({"text": ["aaa", "bbb"]}, fault_server.url)
     requests = next(plan_job(live).chunks()).requests
 
@@ -447,7 +447,7 @@ def test_a_replay_counts_fixtures_and_no_calls(make: Any, fault_server: Any, tmp
 
 
 def test_prompt_rows_are_committed_with_the_outcomes(make: Any, fault_server: Any) -> None:
-    """All that were read have a row, the failed one too."""
+    """Each prompt that was read has a row, also the one that failed."""
     fault_server.when("bbb", "400")
     job = make(ABC, fault_server.url)
 

@@ -1,4 +1,4 @@
-"""Ceilings: reserved before a call, settled after it, never passed."""
+"""The budget: each call is reserved before and settled after it, and no ceiling is passed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def in_time(budget: Budget) -> Reservation | None:
 
 
 async def fail(budget: Budget, error: BaseException) -> None:
-    """Make a call that ends so."""
+    """Make a call that ends with this error."""
     with await budget.reserve(request()) as reservation:
         reservation.begin()
         raise error
@@ -59,7 +59,7 @@ def test_the_worst_case_of_the_example() -> None:
     ],
 )
 def test_no_more_are_under_way_than_fit(ceilings: Ceilings, fit: int) -> None:
-    """So many worst cases fit, and the next waits; when all have failed unbilled it goes on, or the run stops."""
+    """`fit` worst cases fit, and the next waits; when all have failed unbilled, it goes on or the run stops."""
 
     async def main() -> tuple[int, list[BaseException | None]]:
         budget = Budget(ceilings, prices=Prices(1, 15))
@@ -83,7 +83,7 @@ def test_no_more_are_under_way_than_fit(ceilings: Ceilings, fit: int) -> None:
 
 
 def test_the_stop_says_all_there_is_to_know() -> None:
-    """Which ceiling, what is spent, what the next call could cost, and what to do."""
+    """The error names the ceiling, what is spent, what the next call could cost, and what to do."""
 
     async def main() -> None:
         budget = Budget(Ceilings(usd=0.0003), prices=Prices(1, 15))
@@ -114,7 +114,7 @@ def test_the_stop_says_all_there_is_to_know() -> None:
     ],
 )
 def test_what_a_failed_call_costs(error: BaseException, expected: Usage) -> None:
-    """Nothing where it was surely not billed, its worst case where the answer may have been lost; always a call."""
+    """It counts as a call; it costs its worst case if its answer may have been lost, else nothing."""
 
     async def main() -> Budget:
         budget = Budget()
@@ -128,7 +128,7 @@ def test_what_a_failed_call_costs(error: BaseException, expected: Usage) -> None
 
 
 def test_a_call_that_was_never_made_costs_nothing() -> None:
-    """Cancelled while it waits for a place, a call gives everything back."""
+    """A call that is cancelled before it begins gives its reservation back."""
 
     async def main() -> Budget:
         budget = Budget(Ceilings(requests=1))
@@ -143,7 +143,7 @@ def test_a_call_that_was_never_made_costs_nothing() -> None:
 
 
 def test_nobody_begins_once_it_is_closed() -> None:
-    """A call that has its place already is not made either."""
+    """A call that is reserved already is not made either."""
 
     async def main() -> list[Any]:
         budget = Budget(Ceilings(requests=2))
@@ -163,7 +163,7 @@ def test_nobody_begins_once_it_is_closed() -> None:
 
 
 def test_a_server_that_counts_more_is_believed() -> None:
-    """What it counts beyond the worst case is reserved for the next calls, and does not add up."""
+    """Tokens counted beyond the worst case are reserved for later calls, once."""
 
     async def main() -> list[Usage]:
         budget = Budget(Ceilings(tokens=10_000))
