@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from logprob_store.failures import FAILURES
+from logprob_store.failures import asks_anew
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.run.api import default_run_name
 from logprob_store.run.plan import check_plan, plan_job
@@ -164,7 +164,7 @@ def _count_calls(plan: Plan, manifest: Manifest | None, failed: dict[int, str]) 
         for chunk in plan.chunks(settled=settled, again=failed):
             counts.bad += len(chunk.bad)
             counts.unsettled += len(chunk.requests)
-            rejected = {request.key for request in chunk.requests if _is_rejected(failed.get(plan.number_of(request)))}
+            rejected = {request.key for request in chunk.requests if asks_anew(failed.get(plan.number_of(request)))}
             answered = answered_keys({request.key for request in chunk.requests} - rejected)
             rows = [_row(request) for request in chunk.requests if request.key not in answered]
             counts.cached += len(chunk.requests) - len(rows)
@@ -183,11 +183,6 @@ def _answered_keys(job: Job, cache: AnswerCache | None, manifest: Manifest | Non
         run_id = manifest.run_id
         return lambda keys: {key for key, cached in cache.get_many(keys).items() if cached.meta.run == run_id}
     return lambda _: ()
-
-
-def _is_rejected(error_type: str | None) -> bool:
-    """Whether a call failed because of the answer in the cache, so that the server has to be asked again."""
-    return error_type is not None and FAILURES[error_type].ask_anew
 
 
 def _row(request: Request) -> tuple[int, int, int, int, int]:

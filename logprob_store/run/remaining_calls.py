@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logprob_store.failures import FAILURES
+from logprob_store.failures import asks_anew
 from logprob_store.schema import call_number, call_of_number
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ class RemainingCalls:
 
     def needs_new_answer(self, request: Request) -> bool:
         """Whether the call failed because of the answer that it got, so that the server has to be asked again."""
-        error_type = self._failed.get(self._plan.number_of(request))
-        return error_type is not None and FAILURES[error_type].ask_anew
+        return asks_anew(self._failed.get(self._plan.number_of(request)))
 
     def is_rejected(self, cached: CachedAnswer, request: Request) -> bool:
         """Whether a cached answer is the one that the call failed with; a later answer has not been decoded yet."""

@@ -5,7 +5,6 @@ This is the only module in which the words of a job file choose an implementatio
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,10 @@ from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
 from logprob_store.run.asker import Asker
-from logprob_store.spending.budget import Budget
+from logprob_store.spending.budget import Budget, Ceilings
 from logprob_store.store.call_log import CALL_LOG, open_call_log
 from logprob_store.store.manifest import run_folder
-from logprob_store.transport.url_and_key import check_key, check_url
+from logprob_store.transport.lazy_live import lazy_live_transport
 from logprob_store.usage import Usage, usage_of
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from logprob_store.job import Job
-    from logprob_store.request import Answer, Request
-    from logprob_store.store.call_log import OpenCall
+    from logprob_store.store.call_log import CallLog, OpenCall
     from logprob_store.store.writing import RunWriter
     from logprob_store.transport import Transport
 
@@ -52,39 +50,16 @@ async def open_transport(job: Job, *, api_key: str | None = None, sdk_key: bool 
         return
     if api_key is None and not (sdk_key and job.model.base_url is None):
         api_key = _key_if_none_given(job)
-    check_url(job.model.base_url)
-    check_key(api_key or "")
-    async with contextlib.AsyncExitStack() as opened:
-        yield _lazy_live_transport(job, api_key, opened)
-
-
-def _lazy_live_transport(job: Job, api_key: str | None, opened: contextlib.AsyncExitStack) -> Transport:
-    """The live transport, opened at its first call: the SDK takes half a second to load, and there may be no call."""
-    transports: list[Transport] = []
-    opening = asyncio.Lock()
-
-    async def call(request: Request) -> Answer:
-        if not transports:
-            async with opening:
-                if not transports:
-                    transports.append(await opened.enter_async_context(_live_transport(job, api_key)))
-        return await transports[0](request)
-
-    return call
-
-
-def _live_transport(job: Job, api_key: str | None) -> contextlib.AbstractAsyncContextManager[Transport]:
-    from logprob_store.transport.live import live_transport
-
-    return live_transport(
+    async with lazy_live_transport(
         base_url=job.model.base_url,
+        api_key=api_key,
         azure_api_version=job.model.azure_api_version,
         azure_deployment=job.model.deployment,
-        api_key=api_key,
         concurrency=job.limits.concurrency,
         timeout_s=job.limits.timeout_s,
         max_answer_bytes=job.limits.max_answer_bytes,
-    )
+    ) as transport:
+        yield transport
 
 
 def _key_if_none_given(job: Job) -> str:
@@ -122,20 +97,20 @@ def open_budget(job: Job, writer: RunWriter) -> Iterator[Budget]:
     Raises:
         DiskError: the record of calls cannot be written.
     """
-    prices = job.prices.prices
-    if job.transport.kind == "replay":
-        yield Budget(prices=prices)
-        return
+    replays = job.transport.kind == "replay"
+    with contextlib.ExitStack() as opened:
+        calls = None if replays else opened.enter_context(contextlib.closing(_open_calls(job, writer)))
+        ceilings = Ceilings() if replays else job.limits.ceilings
+        yield Budget(ceilings, prices=job.prices.prices, calls=calls)
+
+
+def _open_calls(job: Job, writer: RunWriter) -> CallLog:
     before = writer.manifest.spent
-    calls = open_call_log(
+    return open_call_log(
         run_folder(writer.store, writer.run) / CALL_LOG,
         find=lambda calls: _answered(job, writer.manifest.run_id, calls),
         least=(before.requests, Usage(before.prompt_tokens, before.cached_tokens, before.completion_tokens)),
     )
-    try:
-        yield Budget(job.limits.ceilings, prices=prices, calls=calls)
-    finally:
-        calls.close()
 
 
 def _answered(job: Job, run: str, calls: Sequence[OpenCall]) -> dict[int, Usage]:
