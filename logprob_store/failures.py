@@ -169,6 +169,18 @@ _LOGPROBS_REFUSED_WORDS: Final = (
 )
 
 
+def asks_anew(error_type: str | None) -> bool:
+    """Whether a failed call of this class has its bad answer in the cache, so that the server has to be asked again.
+
+    A store may hold a class that this version does not know: such a call is answered from the cache if it can be.
+
+    >>> asks_anew("no_logprobs"), asks_anew("timeout"), asks_anew("unknown"), asks_anew(None)
+    (True, False, False, False)
+    """
+    kind = FAILURES.get(error_type or "")
+    return kind is not None and kind.ask_anew
+
+
 def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
     """The class of an error answer.
 

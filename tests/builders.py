@@ -12,7 +12,7 @@ import logprob_store as ls
 from logprob_store.job import override
 from logprob_store.request import Answer, Request, make_request
 from logprob_store.schema import arrow_schema
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -298,7 +298,7 @@ def test_paths_that_are_not_there(importing: Any) -> None:
 
 
 def test_a_run_of_a_job_is_not_imported_into(importing: Any) -> None:
-    """A run that a job made is refused."""
+    """The name of a run that a job made is refused."""
     open_writer(importing.store).close()
 
     with pytest.raises(RunChangedError, match="import is True"):

@@ -193,7 +193,7 @@ def test_the_asker_says_what_bound_the_run(fault_server: Any, tmp_path: Path) ->
             Asker(transport, pacer=Pacer(8, requests_per_minute=600), cache=cache) as asker,
         ):
             await asyncio.gather(*(asker.ask(_request(number)) for number in range(15)))
-            asker.no_more()
+            asker.mark_last_request()
             return asker.bottleneck
 
     with AnswerCache(tmp_path) as cache:
