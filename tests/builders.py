@@ -11,6 +11,7 @@ import polars as pl
 import logprob_store as ls
 from logprob_store.job import override
 from logprob_store.request import Answer, Request, make_request
+from logprob_store.run.plan import plan_job
 from logprob_store.schema import arrow_schema
 from logprob_store.store.opening import open_run
 
@@ -134,6 +135,13 @@ def write_prompts(folder: Path, columns: Mapping[str, Any], name: str = "prompts
     return path
 
 
+def merge_sections(
+    usual: Mapping[str, Mapping[str, Any]], given: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The sections of a job file: the usual keys, with the given ones added or in their place."""
+    return {part: {**usual.get(part, {}), **given.get(part, {})} for part in {**usual, **given}}
+
+
 def write_job(folder: Path, url: str | None = None, *, name: str = "job", **sections: Mapping[str, Any]) -> Path:
     """Write `job.toml`: the smallest job over the column `text`, with the given keys added; None removes a key."""
     smallest: dict[str, Mapping[str, Any]] = {
@@ -142,14 +150,18 @@ def write_job(folder: Path, url: str | None = None, *, name: str = "job", **sect
         "cache": {"path": "cache"},
         "store": {"path": "store"},
     }
-    merged = {part: {**smallest.get(part, {}), **sections.get(part, {})} for part in {**smallest, **sections}}
     lines = [f"name = {_toml(name)}"]
-    for part, keys in merged.items():
+    for part, keys in merge_sections(smallest, sections).items():
         lines.append(f"[{part}]")
         lines += [f"{key} = {_toml(value)}" for key, value in keys.items() if value is not None]
     path = folder / "job.toml"
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return path
+
+
+def requests_of(job: ls.Job) -> list[Request]:
+    """All requests of a job, in order."""
+    return [request for chunk in plan_job(job).chunks() for request in chunk.requests]
 
 
 def _toml(value: Any) -> str:

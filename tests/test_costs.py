@@ -21,12 +21,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from builders import answer_to, chat_request, write_job, write_prompts
+from builders import answer_to, chat_request, requests_of, write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.run.plan import plan_job
 from logprob_store.transport.live import live_transport
 
 if TYPE_CHECKING:
@@ -108,8 +107,7 @@ def job_over(folder: Path, prompts: int) -> ls.Job:
     write_prompts(folder, {"text": [f"Question {number}" for number in range(prompts)]})
     job = ls.load_job(write_job(folder, "http://127.0.0.1:9/v1"))
     with AnswerCache(folder / "cache") as cache:
-        for chunk in plan_job(job).chunks():
-            cache.put_many([answer_to(one, body(1, seed=one.prompt_index), run="r") for one in chunk.requests])
+        cache.put_many([answer_to(one, body(1, seed=one.prompt_index), run="r") for one in requests_of(job)])
     return job
 
 

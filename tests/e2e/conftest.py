@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import write_job, write_prompts
+from builders import merge_sections, write_job, write_prompts
 
 import logprob_store as ls
 
@@ -51,8 +51,7 @@ class Workplace:
             "limits": {"concurrency": concurrency, "attempts": attempts},
             "store": {"part_bytes": part_bytes},
         }
-        merged = {part: {**usual.get(part, {}), **sections.get(part, {})} for part in {**usual, **sections}}
-        return write_job(self.folder, url, **merged)
+        return write_job(self.folder, url, **merge_sections(usual, sections))
 
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
         """Start `logprobs` with these words."""
