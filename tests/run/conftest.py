@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-import polars as pl
 import pytest
+from builders import merge_sections, write_job, write_prompts
 
-from logprob_store.job import make_job
+import logprob_store as ls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class MakeJob(Protocol):
-    """Writes prompts.parquet and returns a job over it; sections are added to those of the smallest job."""
+    """Writes prompts and a job file, and returns the job; sections are added to those of the smallest job."""
 
     def __call__(self, columns: dict[str, Any], url: str | None = None, /, **sections: dict[str, Any]) -> Job:
         """A job over these columns."""
@@ -27,14 +27,8 @@ def make(tmp_path: Path) -> MakeJob:
     """Makes jobs in an empty folder: the prompts are the column `text`, answers are kept in `cache`."""
 
     def make(columns: dict[str, Any], url: str | None = None, /, **sections: dict[str, Any]) -> Job:
-        pl.DataFrame(columns).write_parquet(tmp_path / "prompts.parquet")
-        smallest: dict[str, dict[str, Any]] = {
-            "prompts": {"path": "prompts.parquet", "prompt": "text"},
-            "model": {"name": "m", "provider": "p", "base_url": url, "top_logprobs": 2, "params": {"max_tokens": 3}},
-            "cache": {"path": "cache"},
-            "store": {"path": "store"},
-        }
-        merged = {name: {**smallest.get(name, {}), **sections.get(name, {})} for name in {**smallest, **sections}}
-        return make_job("tried", base=tmp_path, **merged)
+        write_prompts(tmp_path, columns)
+        usual = {"model": {"provider": "p", "top_logprobs": 2, "params": {"max_tokens": 3}}}
+        return ls.load_job(write_job(tmp_path, url, name="tried", **merge_sections(usual, sections)))
 
     return make

@@ -10,21 +10,22 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import answer_to, completions_request
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CacheError, CallError, StopRunError
 from logprob_store.pacing.pacer import Pacer
-from logprob_store.request import Answer, Request, make_request
 from logprob_store.run.asker import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from logprob_store.request import Answer, Request
+
 
 def _request(text: str = "Hi", index: int = 0) -> Request:
-    body = {"model": "m", "prompt": text}
-    return make_request(body, endpoint="completions", provider="p", prompt_index=index, prompt_id=str(index))
+    return completions_request(text, prompt_index=index)
 
 
 class _Server:
@@ -42,7 +43,7 @@ class _Server:
         await self.open.wait()
         if (error := self._fail(number)) is not None:
             raise error
-        return Answer(request, 200, {}, f"answer {number}".encode(), "api", run=self._run)
+        return answer_to(request, f"answer {number}".encode(), run=self._run)
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_an_answer_is_durable_before_it_is_handed_on(cache: AnswerCache) -> None
 
 def test_looking_up_gives_what_was_paid_for(cache: AnswerCache) -> None:
     """Equal requests in the cache are looked up once and get the answer under their own prompt, others get nothing."""
-    cache.put_many([Answer(_request(), 200, {}, b"kept", "api")])
+    cache.put_many([answer_to(_request(), b"kept")])
     twins = [_request(index=7), _request(index=8)]
 
     async def main() -> list[Answer]:
@@ -145,7 +146,7 @@ def test_looking_up_gives_what_was_paid_for(cache: AnswerCache) -> None:
 @pytest.mark.parametrize(("paid_by", "expected_calls"), [("other", 1), ("mine", 0)])
 def test_refreshing_asks_again_what_others_paid_for(cache: AnswerCache, paid_by: str, expected_calls: int) -> None:
     """In mode `refresh` only the run's own answers count, so that a restart does not ask twice."""
-    cache.put_many([Answer(_request(), 200, {}, b"old", "api", run=paid_by)])
+    cache.put_many([answer_to(_request(), b"old", run=paid_by)])
 
     async def main() -> int:
         server = _Server(run="mine")

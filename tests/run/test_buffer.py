@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import open_writer
 
 from logprob_store.errors import CallError
 from logprob_store.run.buffer import PartBuffer, Progress
 from logprob_store.run.commit import Committer, decode_part
 from logprob_store.run.plan import BadCall, PromptError
-from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def failing(number: int) -> tuple[BadCall, CallError]:
 
 async def fill(tmp_path: Path, count: int, **steps: Any) -> tuple[PartBuffer, list[asyncio.Task[None]]]:
     """A buffer that is full after each outcome, and the tasks that wait for it; `steps` are the committer's."""
-    writer = open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1)
+    writer = open_writer(tmp_path)
     buffer = PartBuffer(Committer(writer, **steps), writer.manifest, Progress(), part_bytes=1)
     tasks = [asyncio.create_task(buffer.add_failure(*failing(number))) for number in range(count)]
     await asyncio.sleep(0.02)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pytest
+from builders import answer_to, requests_of, write_job, write_prompts
 
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.job import Job
-from logprob_store.request import Answer
+from logprob_store.job import load_job
 from logprob_store.run.api import run_job
 from logprob_store.run.dry_run import Estimate, dry_run
-from logprob_store.run.plan import plan_job
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from logprob_store.request import Request
+    from logprob_store.job import Job
 
 PROMPTS = ["aaaa", "b", "aaaa", "c", None]
 PRICES = {"input_usd_per_million_tokens": 10, "output_usd_per_million_tokens": 20}
@@ -25,30 +23,9 @@ PRICES = {"input_usd_per_million_tokens": 10, "output_usd_per_million_tokens": 2
 
 def make(folder: Path, url: str = "http://127.0.0.1:9/v1", **limits: Any) -> Job:
     """A job over PROMPTS: of five rows two are equal and one cannot be asked; 2 choices of at most 8 tokens each."""
-    pl.DataFrame({"text": PROMPTS}).write_parquet(folder / "prompts.parquet")
-    return Job.model_validate(
-        {
-            "name": "j",
-            "prompts": {"path": "prompts.parquet", "prompt": "text"},
-            "model": {
-                "endpoint": "completions",
-                "name": "m",
-                "base_url": url,
-                "logprobs": False,
-                "params": {"max_tokens": 8, "n": 2},
-            },
-            "limits": limits,
-            "prices": PRICES,
-            "store": {"path": "store"},
-            "cache": {"path": "cache"},
-            "base": folder,
-        }
-    )
-
-
-def requests_of(job: Job) -> list[Request]:
-    """The calls of a job."""
-    return [request for chunk in plan_job(job).chunks() for request in chunk.requests]
+    write_prompts(folder, {"text": PROMPTS})
+    model = {"endpoint": "completions", "logprobs": False, "params": {"max_tokens": 8, "n": 2}}
+    return load_job(write_job(folder, url, model=model, limits=limits, prices=PRICES))
 
 
 def test_the_numbers_of_a_small_job(tmp_path: Path) -> None:
@@ -93,7 +70,7 @@ def test_what_is_cached_costs_nothing(tmp_path: Path) -> None:
     """With the answer of the two equal requests at hand, two are left to ask."""
     job = make(tmp_path)
     with AnswerCache(tmp_path / "cache") as cache:
-        cache.put_many([Answer(requests_of(job)[0], 200, {}, b"{}", "api")])
+        cache.put_many([answer_to(requests_of(job)[0])])
 
     estimate = dry_run(job)
 

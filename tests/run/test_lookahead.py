@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
+from builders import answer_to, completions_request
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CacheError, PromptsError
-from logprob_store.request import Answer, make_request
 from logprob_store.run.lookahead import LOOKUPS_AHEAD, REQUESTS_PER_LOOKUP, LookedUp, look_up_ahead
 from logprob_store.run.plan import Chunk
 
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
 
 def _chunk(first: int, count: int) -> Chunk:
-    requests = [
-        make_request({"model": "m", "prompt": str(index)}, endpoint="completions", provider="p", prompt_index=index)
-        for index in range(first, first + count)
-    ]
+    requests = [completions_request(str(index), prompt_index=index) for index in range(first, first + count)]
     return Chunk(pa.table({"prompt_index": range(first, first + count)}), first + count, requests)
 
 
@@ -48,7 +45,7 @@ def test_all_come_in_order_with_what_is_kept(tmp_path: Path) -> None:
 
     async def all_of() -> list[LookedUp]:
         with AnswerCache(tmp_path) as cache:
-            cache.put_many([Answer(request, 200, {}, str(request.prompt_index).encode(), "api") for request in kept])
+            cache.put_many([answer_to(request, str(request.prompt_index).encode()) for request in kept])
 
             async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
                 return cache.get_many(request.key for request in requests)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pytest
+from builders import write_prompts
 
 from logprob_store.errors import PromptError, PromptsError
 from logprob_store.run.plan import check_plan, plan_job, request_of_job
@@ -220,7 +220,7 @@ def test_prompts_of_several_files_are_counted_through(make: Any) -> None:
     """Files come in the order of their names, and the index goes on from one to the next."""
     job = make({"text": ["unused"]}, prompts={"path": "p-*.parquet"})
     for name, texts in (("p-2.parquet", ["c"]), ("p-1.parquet", ["a", "b"])):
-        pl.DataFrame({"text": texts}).write_parquet(job.base / name)
+        write_prompts(job.base, {"text": texts}, name)
 
     plan = plan_job(job)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.errors import JobError, PromptsError, RunChangedError
@@ -16,24 +17,6 @@ from logprob_store.store.manifest import manifest_path, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-JOB = """
-name = "quiz"
-[prompts]
-path = "quiz.parquet"
-id = "id"
-prompt = "question"
-{continuations}
-[model]
-mode = "score"
-endpoint = "completions"
-name = "m"
-base_url = "{url}"
-provider = "test"
-{model}
-[store]
-path = "store"
-"""
 
 ROWS = {
     "id": ["fr", "sum", "jp"],
@@ -53,13 +36,20 @@ class Quiz:
 
     def put(self, rows: dict[str, Any]) -> None:
         """Write the prompts."""
-        pl.DataFrame(rows).write_parquet(self.folder / "quiz.parquet")
+        write_prompts(self.folder, rows)
 
-    def write(self, *, continuations: str = 'continuations = "answers"', model: str = "") -> Path:
-        """Write the job."""
-        path = self.folder / "job.toml"
-        path.write_text(JOB.format(url=self.url, continuations=continuations, model=model), encoding="utf-8")
-        return path
+    def write(
+        self, *, continuations: str | None = "answers", sections: dict[str, Any] | None = None, **model: Any
+    ) -> Path:
+        """Write the job, with these sections, and with these keys added to [model]."""
+        return write_job(
+            self.folder,
+            self.url,
+            name="quiz",
+            prompts={"id": "id", "prompt": "question", "continuations": continuations},
+            model={"mode": "score", "endpoint": "completions", "provider": "test", **model},
+            **(sections or {}),
+        )
 
     def run(self, name: str = "r", limit: int | None = None) -> ls.RunSummary:
         """Run the job."""
@@ -131,7 +121,7 @@ def test_what_was_asked_stands_in_the_prompts_table(quiz: Quiz) -> None:
 def test_params_go_over_what_echo_needs(quiz: Quiz, fault_server: Any) -> None:
     """A server that refuses max_tokens = 0 gets 1; what it writes is content and is not scored."""
     quiz.run("zero")
-    quiz.write(model="params = { max_tokens = 1 }")
+    quiz.write(params={"max_tokens": 1})
     quiz.run("one")
 
     assert {body["max_tokens"] for body in fault_server.bodies[6:]} == {1}
@@ -145,7 +135,7 @@ def test_params_go_over_what_echo_needs(quiz: Quiz, fault_server: Any) -> None:
 def test_prompt_logprobs_give_the_same_scores(quiz: Quiz, fault_server: Any) -> None:
     """With `prompt_logprobs` of vLLM one token is generated and not scored, and the scores are those of `echo`."""
     quiz.run("echo")
-    quiz.write(model='score_by = "prompt_logprobs"\ntop_logprobs = 5')
+    quiz.write(score_by="prompt_logprobs", top_logprobs=5)
     summary = quiz.run("vllm")
 
     body = fault_server.bodies[-1]
@@ -160,7 +150,7 @@ def test_prompt_logprobs_give_the_same_scores(quiz: Quiz, fault_server: Any) -> 
 
 def test_the_text_itself_is_scored_without_continuations(quiz: Quiz, fault_server: Any) -> None:
     """One call a prompt; its perplexity is that of its own tokens."""
-    quiz.write(continuations="")
+    quiz.write(continuations=None)
     quiz.run()
 
     assert sorted(body["prompt"] for body in fault_server.bodies) == sorted(ROWS["question"])
@@ -268,14 +258,14 @@ def test_more_candidates_than_can_be_numbered(quiz: Quiz) -> None:
     """A list that no completion_id can count is refused before anything is asked, with its row."""
     quiz.put({"id": ["a", "b"], "question": ["?", "?"], "answers": [["x"], ["x"] * 100_001]})
 
-    with pytest.raises(PromptsError, match=r"quiz\.parquet, row 1: column 'answers' holds 100001 texts"):
+    with pytest.raises(PromptsError, match=r"prompts\.parquet, row 1: column 'answers' holds 100001 texts"):
         quiz.run()
 
 
 def test_a_run_is_what_it_scores(quiz: Quiz) -> None:
     """Another way to score, or none, makes it another job, which needs another run."""
     quiz.run()
-    quiz.write(model='score_by = "prompt_logprobs"')
+    quiz.write(score_by="prompt_logprobs")
 
     with pytest.raises(RunChangedError, match=r"model\.score_by is 'prompt_logprobs', was 'echo'"):
         quiz.run()
@@ -335,8 +325,7 @@ def test_the_run_goes_on_where_the_server_has_learnt_to_score(quiz: Quiz, fault_
 def test_a_few_bad_answers_are_failures_and_no_more(quiz: Quiz, fault_server: Any) -> None:
     """Once an answer was scored, others that are not do not stop the run."""
     quiz.put(many(100))
-    job = quiz.write()
-    job.write_text(job.read_text() + "part_bytes = 4000\n[limits]\nconcurrency = 4")
+    quiz.write(sections={"store": {"part_bytes": 4000}, "limits": {"concurrency": 4}})
     for n in range(60, 90):
         fault_server.when(f"Question {n}:", "no_echo" if n % 2 else "zeros")
     summary = quiz.run()
@@ -347,7 +336,7 @@ def test_a_few_bad_answers_are_failures_and_no_more(quiz: Quiz, fault_server: An
 def test_a_text_of_one_token_is_no_zero(quiz: Quiz) -> None:
     """The only token of a text of one token has no logprob: it is an answer without a score."""
     quiz.put({"id": ["a"], "question": ["Hi"]})
-    quiz.write(continuations="")
+    quiz.write(continuations=None)
     summary = quiz.run()
 
     assert (summary.failures, summary.completions) == (0, 1)
@@ -364,10 +353,7 @@ def test_no_logprobs_at_all_is_the_same(quiz: Quiz, fault_server: Any) -> None:
 
 def test_generating_is_not_checked(quiz: Quiz, fault_server: Any) -> None:
     """A job that generates may have answers with zeros and without a prompt."""
-    text = (
-        quiz.write(continuations="").read_text().replace('mode = "score"', "params = { echo = true, max_tokens = 0 }")
-    )
-    (quiz.folder / "job.toml").write_text(text)
+    quiz.write(continuations=None, mode=None, params={"echo": True, "max_tokens": 0})
     fault_server.script("zeros*3")
 
     assert quiz.run().completions == 3
@@ -377,22 +363,21 @@ def test_generating_is_not_checked(quiz: Quiz, fault_server: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("changes", "message"),
     [
-        ('endpoint = "completions"', 'endpoint = "chat"', 'mode = "score" needs endpoint = "completions", not "chat"'),
-        ('endpoint = "completions"', "", 'mode = "score" needs endpoint = "completions"'),
-        ('mode = "score"', "", 'prompts.continuations needs model.mode = "score"'),
-        ('mode = "score"', 'score_by = "prompt_logprobs"', 'score_by = "prompt_logprobs" needs mode = "score"'),
-        ('name = "m"', 'name = "m"\nsamples = 2', "model.samples must be 1 with prompts.continuations"),
-        ('name = "m"', 'name = "m"\nlogprobs = false', 'mode = "score" needs logprobs'),
-        ('name = "m"', 'name = "m"\nparams = { echo = false }', "params.echo = false contradicts"),
-        ('mode = "score"', 'mode = "scores"', "'generate' or 'score'"),
+        ({"endpoint": "chat"}, 'mode = "score" needs endpoint = "completions", not "chat"'),
+        ({"endpoint": None}, 'mode = "score" needs endpoint = "completions"'),
+        ({"mode": None}, 'prompts.continuations needs model.mode = "score"'),
+        ({"mode": None, "score_by": "prompt_logprobs"}, 'score_by = "prompt_logprobs" needs mode = "score"'),
+        ({"samples": 2}, "model.samples must be 1 with prompts.continuations"),
+        ({"logprobs": False}, 'mode = "score" needs logprobs'),
+        ({"params": {"echo": False}}, "params.echo = false contradicts"),
+        ({"mode": "scores"}, "'generate' or 'score'"),
     ],
 )
-def test_contradictions_are_errors_of_the_job(quiz: Quiz, old: str, new: str, message: str) -> None:
+def test_contradictions_are_errors_of_the_job(quiz: Quiz, changes: dict[str, Any], message: str) -> None:
     """A contradictory setting is an error before anything is read."""
-    path = quiz.write()
-    path.write_text(path.read_text().replace(old, new, 1))
+    path = quiz.write(**changes)
 
     with pytest.raises(JobError) as raised:
         ls.load_job(path)
@@ -401,17 +386,16 @@ def test_contradictions_are_errors_of_the_job(quiz: Quiz, old: str, new: str, me
 
 def test_a_generating_job_is_identified_as_before(quiz: Quiz) -> None:
     """Unused settings are not part of a job's identity, so that runs begun before there was scoring can go on."""
-    path = quiz.write(continuations="")
-    path.write_text(path.read_text().replace('mode = "score"', ""))
+    path = quiz.write(continuations=None, mode=None)
 
     identity = ls.load_job(path).identity()
     assert not {"model.mode", "model.score_by", "prompts.continuations"} & identity.keys()
 
 
-@pytest.mark.parametrize("params", ["n = 2", "best_of = 3"])
-def test_several_choices_cannot_be_scored(quiz: Quiz, fault_server: Any, params: str) -> None:
+@pytest.mark.parametrize("params", [{"n": 2}, {"best_of": 3}])
+def test_several_choices_cannot_be_scored(quiz: Quiz, fault_server: Any, params: dict[str, int]) -> None:
     """Each call scores one text once."""
-    quiz.write(model=f"params = {{ {params} }}")
+    quiz.write(params=params)
     summary = quiz.run()
 
     assert summary.failures == 6

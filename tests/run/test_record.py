@@ -6,8 +6,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pytest
+from builders import write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.errors import FixtureError, StopRunError
@@ -24,27 +24,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def job(tmp_path: Path, fault_server: Any) -> Job:
     """Four prompts, two of them alike, to the fault server."""
-    pl.DataFrame({"text": ["one", "two", "two", "three"]}).write_parquet(tmp_path / "prompts.parquet")
-    (tmp_path / "job.toml").write_text(
-        f"""
-        name = "tried"
-        [prompts]
-        path = "prompts.parquet"
-        prompt = "text"
-        [model]
-        name = "m"
-        base_url = "{fault_server.url}"
-        provider = "p"
-        top_logprobs = 2
-        [limits]
-        attempts = 2
-        [cache]
-        path = "cache"
-        [store]
-        path = "store"
-        """
-    )
-    return ls.load_job(tmp_path / "job.toml")
+    write_prompts(tmp_path, {"text": ["one", "two", "two", "three"]})
+    model = {"provider": "p", "top_logprobs": 2}
+    return ls.load_job(write_job(tmp_path, fault_server.url, name="tried", model=model, limits={"attempts": 2}))
 
 
 def _record(job: Job, fixtures: Path, **settings: Any) -> Recorded:
@@ -120,7 +102,7 @@ def test_a_failed_prompt_is_named_and_the_rest_recorded(job: Job, tmp_path: Path
 
 def test_a_stop_ends_the_calls_and_keeps_what_was_paid_for(job: Job, tmp_path: Path, fault_server: Any) -> None:
     """Once the quota is used up no further call is made; earlier answers are in the cache."""
-    pl.DataFrame({"text": [str(number) for number in range(30)]}).write_parquet(tmp_path / "prompts.parquet")
+    write_prompts(tmp_path, {"text": [str(number) for number in range(30)]})
     one_by_one = job.model_copy(update={"limits": job.limits.model_copy(update={"concurrency": 1})})
     fault_server.script("ok, quota")
 

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
+import builders
 import pytest
+from builders import answer_to, requests_of
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import JobError, StopRunError
 from logprob_store.job import Job, TransportSection
 from logprob_store.replay.fixtures import write_fixtures
-from logprob_store.request import Answer, Request
-from logprob_store.run.plan import plan_job
 from logprob_store.run.resources import open_asker, open_budget, open_cache, open_transport
 from logprob_store.spending.request_tokens import worst_case
-from logprob_store.store.opening import open_run
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from logprob_store.request import Answer, Request
     from logprob_store.store.writing import RunWriter
 
 AB: dict[str, Any] = {"text": ["a", "b"]}
 
 
-def requests_of(job: Job) -> list[Request]:
-    """The calls of a job."""
-    return [request for chunk in plan_job(job).chunks() for request in chunk.requests]
-
-
 def open_writer(job: Job) -> RunWriter:
     """The run `r` of a job, opened for writing."""
-    return open_run(
-        job.resolve(job.store.path), "r", job_name=job.name, job=job.identity(), inputs=[], samples=job.model.samples
-    )
+    settings = {"job_name": job.name, "job": job.identity(), "samples": job.model.samples}
+    return builders.open_writer(job.resolve(job.store.path), **settings)
 
 
 def ask_once(job: Job, request: Request, **settings: Any) -> Answer:
@@ -130,7 +123,7 @@ def test_a_replay_answers_from_its_fixtures(make: Any, tmp_path: Path) -> None:
     """No key is needed, and no server."""
     job = make(AB, transport={"kind": "replay", "fixtures": "recorded.jsonl"})
     request = requests_of(job)[0]
-    write_fixtures(tmp_path / "recorded.jsonl", [Answer(request, 200, {}, b'{"recorded":1}', "api")])
+    write_fixtures(tmp_path / "recorded.jsonl", [answer_to(request, b'{"recorded":1}')])
 
     answer = ask_once(job, request)
 
@@ -175,7 +168,7 @@ def test_refreshing_does_not_use_the_answers_of_other_runs(make: Any, mode: str,
     job = make(AB, "http://127.0.0.1:9/v1", cache={"mode": mode})
     request = requests_of(job)[0]
     with open_cache(job) as cache:
-        cache.put_many([Answer(request, 200, {}, b"kept", "api", run="other")])
+        cache.put_many([answer_to(request, b"kept", run="other")])
 
     async def main() -> list[bytes]:
         async with open_transport(job) as transport, open_asker(job, transport, run="mine") as asker:
@@ -189,7 +182,7 @@ def test_refreshing_uses_the_run_s_own_answers(make: Any) -> None:
     job = make(AB, "http://127.0.0.1:9/v1", cache={"mode": "refresh"})
     request = requests_of(job)[0]
     with open_cache(job) as cache:
-        cache.put_many([Answer(request, 200, {}, b"kept", "api", run="mine")])
+        cache.put_many([answer_to(request, b"kept", run="mine")])
 
     async def main() -> list[bytes]:
         async with open_transport(job) as transport, open_asker(job, transport, run="mine") as asker:
@@ -254,9 +247,9 @@ def test_a_call_under_way_at_a_kill_counts_what_its_answer_took(make: Any, kept:
 
     run, number = asyncio.run(begin())
     if kept:
-        body = json.dumps({"usage": {"prompt_tokens": 7, "completion_tokens": 2}}).encode()
+        body = {"usage": {"prompt_tokens": 7, "completion_tokens": 2}}
         with AnswerCache(job.resolve("cache")) as cache:
-            cache.put_many([Answer(request, 200, {}, body, "api", run=run, call=number)])
+            cache.put_many([answer_to(request, body, run=run, call=number)])
 
     with open_writer(job) as writer, open_budget(job, writer) as budget:
         assert budget.requests == 1

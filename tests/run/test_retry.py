@@ -7,10 +7,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import answer_to, chat_request
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.pacing.pacer import Pacer
-from logprob_store.request import Answer, Request, make_request
+from logprob_store.request import Answer, Request
 from logprob_store.run import retry
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def _run(
     outcome: Callable[[int], Exception | None], monkeypatch: pytest.MonkeyPatch, **settings: Any
 ) -> tuple[Answer | Exception, int, list[float]]:
     """Ask once on a clock that only sleeping moves; returns the outcome, the calls and the waits."""
-    request = make_request({"model": "m"}, endpoint="chat", provider="p")
+    request = chat_request()
     calls = 0
     waits: list[float] = []
     now = 0.0
@@ -31,7 +32,7 @@ def _run(
         calls += 1
         if (error := outcome(calls)) is not None:
             raise error
-        return Answer(request, 200, {}, b"{}", "api")
+        return answer_to(request)
 
     async def sleep(seconds: float) -> None:
         nonlocal now
@@ -121,7 +122,7 @@ def test_a_cancelled_wait_for_a_start_gives_its_slot_back() -> None:
     """A rate limit's queue can be left without losing a slot."""
 
     async def main() -> None:
-        request = make_request({"model": "m"}, endpoint="chat", provider="p")
+        request = chat_request()
         pacer = Pacer(1, requests_per_minute=1)
         async with pacer.slot(request):
             pass

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import open_writer, requests_of
 
 from logprob_store.errors import DiskError, StopRunError
 from logprob_store.replay.fixtures import write_fixtures
@@ -18,7 +19,6 @@ from logprob_store.run.plan import plan_job
 from logprob_store.run.resources import open_budget, open_cache, open_transport
 from logprob_store.run.session import Session
 from logprob_store.store.manifest import Manifest, manifest_path, read_manifest
-from logprob_store.store.opening import open_run
 from logprob_store.store.tables import open_tables
 
 if TYPE_CHECKING:
@@ -45,10 +45,9 @@ def run_session(
 
     async def main() -> Session:
         plan = plan_job(job)
-        store = job.resolve(job.store.path)
         async with open_transport(job) as opened:
             with (
-                open_run(store, "r", job_name="j", job=job.identity(), inputs=[], samples=plan.samples) as writer,
+                open_writer(job.resolve(job.store.path), job=job.identity(), samples=plan.samples) as writer,
                 open_budget(job, writer) as budget,
             ):
                 session = Session(plan, writer, budget, stop or asyncio.Event(), on_progress)
@@ -347,7 +346,7 @@ def test_a_bug_is_raised_after_what_came_is_committed(make: Any, fault_server: A
 
     async def main() -> Answer:
         async with open_transport(job) as transport:
-            request = next(plan_job(job).chunks()).requests[0]
+            request = requests_of(job)[0]
             return await transport(request)
 
     first = asyncio.run(main())
@@ -411,7 +410,7 @@ def test_the_first_report_counts_earlier_sessions(make: Any, fault_server: Any) 
 def test_answers_of_the_cache_are_counted_and_cost_no_call(make: Any, fault_server: Any) -> None:
     """Equal prompts share an answer that was kept before: both are counted."""
     job = make({"text": ["aaa", "bbb", "aaa"]}, fault_server.url)
-    request = next(plan_job(job).chunks()).requests[0]
+    request = requests_of(job)[0]
 
     async def main() -> Answer:
         async with open_transport(job) as transport:
@@ -429,7 +428,7 @@ def test_answers_of_the_cache_are_counted_and_cost_no_call(make: Any, fault_serv
 def test_a_replay_counts_fixtures_and_no_calls(make: Any, fault_server: Any, tmp_path: Path) -> None:
     """A replay calls no server and spends nothing."""
     live = make({"text": ["aaa", "bbb"]}, fault_server.url)
-    requests = next(plan_job(live).chunks()).requests
+    requests = requests_of(live)
 
     async def main() -> list[Answer]:
         async with open_transport(live) as transport:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_job, write_prompts
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -29,26 +30,21 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).parents[2]
 
-JOB = """
-name = "job"
-[prompts]
-path = "prompts.parquet"
-id = "id"
-template = "Say {{word}} please"
-[model]
-endpoint = "{endpoint}"
-name = "m"
-base_url = "{url}"
-top_logprobs = 3
-params = {{ temperature = 0, max_tokens = 6, n = 2, stop = "!" }}
-[limits]
-concurrency = 2
-attempts = 2
-[cache]
-path = "cache"
-[store]
-path = "store"
-"""
+
+def job_file(folder: Path, url: str, *, prompts: int, endpoint: str = "chat") -> Path:
+    """Write prompts that hold the word `secret`, and a job that asks for two choices each."""
+    write_prompts(folder, {"id": [f"p{n}" for n in range(prompts)], "word": [f"secret-{n}" for n in range(prompts)]})
+    return write_job(
+        folder,
+        url,
+        prompts={"id": "id", "prompt": None, "template": "Say {word} please"},
+        model={
+            "endpoint": endpoint,
+            "top_logprobs": 3,
+            "params": {"temperature": 0, "max_tokens": 6, "n": 2, "stop": "!"},
+        },
+        limits={"concurrency": 2, "attempts": 2},
+    )
 
 
 class Seen:
@@ -82,11 +78,9 @@ class Seen:
 
 def run(folder: Path, url: str, *, prompts: int, endpoint: str = "chat") -> Seen:
     """Run a job with everything seen."""
-    words = {"id": [f"p{n}" for n in range(prompts)], "word": [f"secret-{n}" for n in range(prompts)]}
-    pl.DataFrame(words).write_parquet(folder / "prompts.parquet")
-    (folder / "job.toml").write_text(JOB.format(url=url, endpoint=endpoint))
+    job = job_file(folder, url, prompts=prompts, endpoint=endpoint)
     seen = Seen()
-    ls.run_job(ls.load_job(folder / "job.toml"), run="r", instrument=seen.instrument)
+    ls.run_job(ls.load_job(job), run="r", instrument=seen.instrument)
     return seen
 
 
@@ -248,8 +242,7 @@ def collector() -> Iterator[Any]:
 
 def test_the_command_sends_to_the_collector(tmp_path: Path, fault_server: Any, collector: Any) -> None:
     """`run --otel` sends spans and metrics where OTEL_EXPORTER_OTLP_ENDPOINT says, under OTEL_SERVICE_NAME."""
-    pl.DataFrame({"id": ["p0"], "word": ["secret-0"]}).write_parquet(tmp_path / "prompts.parquet")
-    (tmp_path / "job.toml").write_text(JOB.format(url=fault_server.url, endpoint="chat"))
+    job_file(tmp_path, fault_server.url, prompts=1)
     program = Path(sys.executable).with_name("logprobs")
     done = subprocess.run(
         [program, "run", "job.toml", "--otel"], cwd=tmp_path, capture_output=True, text=True, check=False,

@@ -18,11 +18,11 @@ import fault_answers
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from builders import answer_to, completions_request, decoded_tables
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.errors import InputError, RunChangedError, RunLockedError, SchemaVersionError, StoreError
-from logprob_store.request import Answer, make_request
 from logprob_store.schema import FAILURES, PROMPTS, TABLES, arrow_schema
 from logprob_store.store.manifest import MOST_SESSIONS, Input, SessionRecord, manifest_path, read_manifest
 from logprob_store.store.opening import open_run
@@ -44,19 +44,12 @@ def _open(store: Path, run: str = "r", **changes: Any) -> RunWriter:
 
 def _answered(*numbers: int) -> dict[str, pa.Table]:
     """The rows of a part with an answer for each prompt."""
-    answers = []
-    for number in numbers:
-        body = {"model": "m", "prompt": str(number), "logprobs": 2, "n": 2, "max_tokens": 3}
-        request = make_request(body, endpoint="completions", provider="p", prompt_index=number, prompt_id=str(number))
-        answers.append(Answer(request, 200, {}, fault_answers.answer_to("/v1/completions", body), "api"))
-    decoded = decode_answers(answers)
+    requests = [
+        completions_request(str(number), prompt_index=number, logprobs=2, n=2, max_tokens=3) for number in numbers
+    ]
+    decoded = decode_answers([answer_to(one, fault_answers.answer_to("/v1/completions", one.body)) for one in requests])
     prompts = [{"prompt_id": str(number), "prompt_index": number, "messages": "[]"} for number in numbers]
-    return {
-        "prompts": pa.Table.from_pylist(prompts, schema=arrow_schema(PROMPTS)),
-        "completions": decoded.completions,
-        "tokens": decoded.tokens,
-        "alternatives": decoded.alternatives,
-    }
+    return {"prompts": pa.Table.from_pylist(prompts, schema=arrow_schema(PROMPTS)), **decoded_tables(decoded)}
 
 
 def _failed(*numbers: int, error_type: str = "timeout") -> pa.Table:
