@@ -44,8 +44,8 @@ def rebuild(decoded: Decoded) -> dict[int, Any]:
 
 
 def rebuilt(body: Any, **options: Any) -> dict[int, Any]:
-    """The `logprobs` of all choices of a good body, rebuilt from its tables."""
-    decoded = decode_answers([answer_with(body, **options)])
+    """The `logprobs` of all choices of a good body, rebuilt from its tables; it may have none."""
+    decoded = decode_answers([answer_with(body, **{"logprobs": False, **options})])
     assert decoded.failures == []
     return rebuild(decoded)
 
@@ -64,3 +64,8 @@ def failure_of(body: Any, **options: Any) -> tuple[str, str]:
     [(index, error)] = decoded.failures
     assert index == 0
     return error.error_type, str(error)
+
+
+def columns(frame: pl.DataFrame, *names: str) -> list[tuple[Any, ...]]:
+    """The rows of some columns of a table, in order."""
+    return frame.select(names).rows()
