@@ -25,7 +25,7 @@ RESULT = {
 
 
 def snake(value: Any) -> Any:
-    """A value with the keys as the Python SDK spells them."""
+    """A value whose keys are spelled as the Python SDK spells them."""
     if isinstance(value, list):
         return [snake(item) for item in value]
     if not isinstance(value, dict):
@@ -34,8 +34,8 @@ def snake(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("spell", [lambda body: body, snake], ids=["camelCase", "snake_case"])
-def test_in_both_spellings(spell: Callable[[Any], Any]) -> None:
-    """Sent, or dumped by the Python SDK: the rows are the same, and each is rebuilt in its own spelling."""
+def test_both_spellings_give_the_same_rows(spell: Callable[[Any], Any]) -> None:
+    """camelCase (as sent) and snake_case (as the Python SDK dumps it) are each rebuilt in their own spelling."""
     body = spell(gemini_body(gemini(RESULT)))
     completions, tokens, alternatives = decode_one(body)
     created = datetime(2026, 2, 15, 7, 50, 39, 178410, UTC)
@@ -48,15 +48,15 @@ def test_in_both_spellings(spell: Callable[[Any], Any]) -> None:
     assert "patch" not in completions["wire"][0]
 
 
-def test_nulls_of_a_dump_come_back() -> None:
-    """model_dump() writes every field it knows."""
+def test_nulls_of_a_dump_are_rebuilt() -> None:
+    """model_dump() writes every field, with null for those that are not set."""
     body = snake(gemini_body(gemini({**RESULT, "topCandidates": None, "logProbabilitySum": None}, index=None)))
 
     assert rebuilt(body)[0]["logprobs_result"] == snake({**RESULT, "topCandidates": None, "logProbabilitySum": None})
 
 
-def test_thoughts_are_no_text() -> None:
-    """Nor are calls of functions, which are calls of tools."""
+def test_thoughts_and_function_calls_are_not_text() -> None:
+    """Thoughts are left out of the text, and function calls become tool calls."""
     parts = [
         {"text": "hm", "thought": True},
         {"text": "a"},
@@ -69,8 +69,8 @@ def test_thoughts_are_no_text() -> None:
 
 
 @pytest.mark.parametrize(("indices", "expected"), [((None, 1), [0, 1]), ((1, 0), [1, 0]), ((None, None), [0, 1])])
-def test_an_index_may_lack(indices: tuple[int | None, ...], expected: list[int]) -> None:
-    """JSON of protocol buffers leaves a 0 out; the place in the list stands for it."""
+def test_a_missing_index_is_the_place_in_the_list(indices: tuple[int | None, ...], expected: list[int]) -> None:
+    """JSON of protocol buffers leaves out an index of 0."""
     held = [{} if index is None else {"index": index} for index in indices]
     texts = [gemini(RESULT, parts=[{"text": text}], **index) for text, index in zip("ab", held, strict=True)]
     completions, _, _ = decode_one(gemini_body(*texts))
@@ -79,7 +79,7 @@ def test_an_index_may_lack(indices: tuple[int | None, ...], expected: list[int])
 
 
 def test_a_token_without_text_is_null() -> None:
-    """A missing text does not fail the answer."""
+    """A token whose text is missing does not fail the answer."""
     result = {"chosenCandidates": [{"tokenId": 7, "logProbability": -0.5}, gemini_token("a", -1.0, 1)]}
     _, tokens, _ = decode_one(gemini_body(gemini(result)))
 
@@ -87,8 +87,8 @@ def test_a_token_without_text_is_null() -> None:
     assert rebuilt(gemini_body(gemini(result)))[0]["logprobsResult"] == result
 
 
-def test_average_alone_is_no_logprobs() -> None:
-    """Vertex sends it unasked."""
+def test_an_average_alone_is_a_failure() -> None:
+    """Vertex sends avgLogprobs without being asked, which is no logprob of a token."""
     body = gemini_body({"avgLogprobs": -0.5, "content": {"parts": [{"text": "a"}]}})
 
     assert failure_of(body) == ("no_logprobs", "candidates[0]: no tokens in it, though the answer is not empty")

@@ -14,8 +14,8 @@ from decode.native_bodies import (
 )
 
 
-def test_says_what_became_of_the_answer() -> None:
-    """Content, stop_type and counts have names of their own."""
+def test_a_body_becomes_a_completion() -> None:
+    """Model, stop_type, content and token counts go into the columns for them."""
     completions, _, _ = decode_one(llamacpp([logprob_token("a", -1.5, 7)]))
     expected = [("gemma", "limit", "ab", 5, 2, 1, -1.5)]
     names = ("response_model", "finish_reason", "text", "prompt_tokens", "completion_tokens", "token_count")
@@ -23,8 +23,8 @@ def test_says_what_became_of_the_answer() -> None:
     assert columns(completions, *names, "logprob_sum") == expected
 
 
-def test_logprobs_are_those_of_chat() -> None:
-    """Ids and bytes too; the lowest float is a sentinel, for JSON has no -inf."""
+def test_a_token_has_its_id_bytes_and_logprob() -> None:
+    """Tokens are read as in chat; the lowest float stands for -inf and is flagged as a sentinel."""
     lowest = -3.4028234663852886e38
     part = [logprob_token("é", -0.5, 7, top_logprobs=[logprob_token("é", -0.5, 7), logprob_token("b", lowest, 8)])]
     _, tokens, alternatives = decode_one(llamacpp(part))
@@ -38,7 +38,7 @@ def test_logprobs_are_those_of_chat() -> None:
 
 
 def test_probabilities_become_their_logarithms() -> None:
-    """0 is neg_inf, more than 1 is positive, no probability is missing; all are rebuilt."""
+    """A probability becomes its logarithm; 0 is neg_inf, more than 1 is positive, and any other value is missing."""
     tops = [prob_token("b", prob, 8) for prob in (1, 0.0, 2.0, -0.5, None, True)]
     part = [prob_token("a", 0.25, 7, top_probs=tops)]
     _, tokens, alternatives = decode_one(llamacpp(part))
@@ -58,7 +58,7 @@ def test_probabilities_become_their_logarithms() -> None:
 
 
 def test_probabilities_of_single_precision_need_no_patch() -> None:
-    """exp(ln p) is off in the last bits; rounded to the precision of the server it is p. These are real ones."""
+    """exp(ln p), rounded to the server's single precision, is p; the first four are recorded values."""
     probs = [0.01373891532421112, 0.3302119970321655, 0.15234194695949554, 0.9314325451850891, 1e-45]
     part = [prob_token("a", prob, 7, top_probs=[]) for prob in probs]
     completions, _, _ = decode_one(llamacpp(part))
@@ -69,8 +69,8 @@ def test_probabilities_of_single_precision_need_no_patch() -> None:
     assert rebuilt(llamacpp(part)) == {0: part}
 
 
-def test_of_old_gives_the_chosen_token_no_number() -> None:
-    """It has that of the alternative with its text, if there is just one."""
+def test_an_old_release_sends_no_probability_of_the_chosen_token() -> None:
+    """The chosen token has the probability of the alternative with its text, if there is just one."""
     part = [
         {"content": "a", "probs": [{"prob": 0.5, "tok_str": "b"}, {"prob": 0.25, "tok_str": "a"}]},
         {"content": "c", "probs": [{"prob": 0.5, "tok_str": "b"}]},
@@ -96,7 +96,7 @@ def test_of_old_gives_the_chosen_token_no_number() -> None:
 
 @pytest.mark.parametrize(("prompts", "counted"), [(("x", "x"), 5), (("x", "y"), 10)])
 def test_several_answers_are_choices(prompts: tuple[str, str], counted: int) -> None:
-    """Samples of one prompt, whose tokens count once, or of several, whose tokens are added up."""
+    """Samples of one prompt count its tokens once; answers to several prompts add theirs up."""
     parts = [[logprob_token("a", -1.0, 1)], [prob_token("b", 0.5, 2)]]
     body = [llamacpp(parts[n], index=n, prompt=prompts[n]) for n in (1, 0)]
     completions, tokens, _ = decode_one(body)
@@ -110,8 +110,8 @@ def test_several_answers_are_choices(prompts: tuple[str, str], counted: int) -> 
 
 
 @pytest.mark.parametrize("spell", ["events", "list"])
-def test_streams_are_put_together(spell: str) -> None:
-    """As server-sent events, or as a list of their data; the last piece has the counts and no token."""
+def test_a_stream_is_one_answer(spell: str) -> None:
+    """Server-sent events, or a list of their data, are merged; the last piece has the counts and no token."""
     tokens = [logprob_token("a", -1.0, 1), prob_token("b", 0.5, 2)]
     pieces = [
         {"index": 0, "content": "a", "stop": False, "tokens_predicted": 1, "completion_probabilities": tokens[:1]},

@@ -70,8 +70,8 @@ if TYPE_CHECKING:
         ({"promptFeedback": {"blockReason": "SAFETY"}}, "the server blocked the prompt: 'SAFETY'"),
     ],
 )
-def test_a_malformed_answer_says_where(body: Any, expected: str) -> None:
-    """The message names the JSON path."""
+def test_a_malformed_answer_names_the_json_path(body: Any, expected: str) -> None:
+    """The message of a malformed answer begins with the JSON path."""
     _, message = failure_of(body)
 
     assert message.startswith(expected)
@@ -91,7 +91,7 @@ def test_a_malformed_answer_says_where(body: Any, expected: str) -> None:
     ],
 )
 def test_no_logprobs_though_asked_for_is_a_failure(body: Any, expected: str) -> None:
-    """An answer without logprobs is not taken for an empty one; if none were asked for, the completion is a row."""
+    """An answer without the logprobs that were asked for is a failure; if none were asked for, it is a completion."""
     error_type, message = failure_of(body)
 
     assert error_type == "no_logprobs"
@@ -106,8 +106,8 @@ def test_no_logprobs_though_asked_for_is_a_failure(body: Any, expected: str) -> 
         {"choices": [{"text": "a"}], "meta_info": {}, "generated_text": "b", "candidates": []},
     ],
 )
-def test_a_body_with_choices_is_none_of_these(body: Any) -> None:
-    """Servers add keys of their own to what they copy."""
+def test_a_body_with_choices_is_not_native(body: Any) -> None:
+    """Servers add keys of their own to the OpenAI shape; `choices` decides."""
     completions, _, _ = decode_one(body, logprobs=False)
 
     assert completions["text"].to_list() == ["a"]
@@ -117,7 +117,7 @@ FILES = [path for pattern in ("gemini", "ollama", "sglang", "tgi") for path in s
 
 
 def raw_tokens(body: dict[str, Any]) -> tuple[Any, list[tuple[Any, ...]]]:
-    """The logprobs part of a recorded body, and (token, its alternatives) as (text, id, bytes, logprob)."""
+    """The logprobs part of a recorded body, and each token with its alternatives as (text, id, bytes, logprob)."""
     if "candidates" in body:
         [candidate] = body["candidates"]
         result = candidate["logprobsResult"]
@@ -138,7 +138,7 @@ def raw_tokens(body: dict[str, Any]) -> tuple[Any, list[tuple[Any, ...]]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_recordings_value_by_value(path: Path) -> None:
-    """Each row is what the raw JSON says, and the raw JSON comes back."""
+    """Each row equals the raw JSON of a recorded answer, and the raw JSON is rebuilt."""
     body = json.loads(path.read_bytes())
     decoded = decode_answers([answer_with(path.read_bytes())])
 

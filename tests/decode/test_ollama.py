@@ -12,8 +12,8 @@ from decode.native_bodies import (
 )
 
 
-def test_says_what_became_of_the_answer() -> None:
-    """The time has seven digits after the second, and a time zone."""
+def test_a_body_becomes_a_completion() -> None:
+    """`created` is read from a time with seven decimal places and a time zone."""
     completions, tokens, _ = decode_one(ollama([{"token": "ab", "logprob": -1.5}]))
     created = datetime(2025, 12, 16, 11, 38, 48, 457821, UTC)
     names = ("response_model", "created", "finish_reason", "text", "prompt_tokens", "completion_tokens")
@@ -22,8 +22,8 @@ def test_says_what_became_of_the_answer() -> None:
     assert columns(tokens, "token", "bytes", "logprob") == [("ab", None, -1.5)]
 
 
-def test_leaves_empty_lists_out() -> None:
-    """Some tokens have no bytes and no alternatives where others have them."""
+def test_a_token_may_lack_bytes_and_alternatives() -> None:
+    """Ollama leaves empty lists out; the missing keys are rebuilt as missing."""
     part = [
         {"token": "", "logprob": -0.25},
         {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1, "bytes": [98]}]},
@@ -35,8 +35,8 @@ def test_leaves_empty_lists_out() -> None:
     assert rebuilt(ollama(part)) == {0: part}
 
 
-def test_chat_has_a_message() -> None:
-    """Its content is the text, its calls of tools are kept."""
+def test_a_chat_answer_has_its_text_and_tool_calls() -> None:
+    """Text and tool calls are taken from `message`."""
     call = {"function": {"name": "f", "arguments": {"x": 1}}}
     message = {"role": "assistant", "content": "hi", "thinking": "hm", "tool_calls": [call]}
     body = ollama([{"token": "hi", "logprob": -1}], message=message)
@@ -48,8 +48,8 @@ def test_chat_has_a_message() -> None:
 
 
 @pytest.mark.parametrize("key", ["response", "message"])
-def test_streams_are_put_together(key: str) -> None:
-    """Each line is a piece, with some tokens or none; the last has the counts."""
+def test_a_stream_is_one_answer(key: str) -> None:
+    """Each line is a piece with some tokens or none; the last has the counts."""
     tokens = [{"token": text, "logprob": -1.0, "bytes": [ord(text)]} for text in "abc"]
     said = [{"response": text} if key == "response" else {"message": {"content": text}} for text in ("a", "bc", "")]
     pieces = [
@@ -66,7 +66,7 @@ def test_streams_are_put_together(key: str) -> None:
 
 
 def test_a_stream_that_was_cut_off_is_a_failure() -> None:
-    """Part of an answer would look like the whole."""
+    """Without its last piece a stream is a failure, because part of an answer would look like the whole."""
     pieces = [ollama([{"token": "a", "logprob": -1}], done=False)] * 2
 
     assert "cut off" in failure_of("\n".join(map(json.dumps, pieces)).encode())[1]

@@ -18,8 +18,8 @@ from logprob_store.view.highlight import coloured, uncertain
 TRIPLES = [[-0.5, 11, " a"], [-0.25, 12, " b"]]
 
 
-def test_says_what_became_of_the_answer() -> None:
-    """The finish reason is an object, the rest stands in meta_info."""
+def test_a_body_becomes_a_completion() -> None:
+    """The finish reason is the type of an object; ids and counts are in meta_info."""
     completions, tokens, _ = decode_one(sglang(output_token_logprobs=TRIPLES))
     names = ("response_id", "finish_reason", "text", "prompt_tokens", "completion_tokens", "token_count")
 
@@ -31,8 +31,8 @@ def test_says_what_became_of_the_answer() -> None:
 
 
 @pytest.mark.parametrize("names", [("input", "output"), ("prefill", "decode")])
-def test_input_is_the_prompt(names: tuple[str, str]) -> None:
-    """Its first token has no logprob and no alternatives; releases before 0.4 have other names for it all."""
+def test_input_tokens_are_the_prompt(names: tuple[str, str]) -> None:
+    """The first has no logprob and no alternatives; before release 0.4 input and output have other names."""
     part = {
         f"{names[0]}_token_logprobs": [[None, 1, "The"], [-2.5, 2, " cat"]],
         f"{names[1]}_token_logprobs": TRIPLES,
@@ -59,7 +59,7 @@ def test_input_is_the_prompt(names: tuple[str, str]) -> None:
 
 
 def test_tokens_without_text_are_null_and_can_be_shown() -> None:
-    """Only the id was sent; an empty text would say that the token is empty."""
+    """A token of which only the id was sent has a null text, not an empty one."""
     part = {"output_token_logprobs": [[-0.5, 11, None]], "output_top_logprobs": [[[-0.5, 11, None], [-1.0, 12, None]]]}
     completions, tokens, alternatives = decode_one(sglang(**part))
 
@@ -73,7 +73,7 @@ def test_tokens_without_text_are_null_and_can_be_shown() -> None:
 
 @pytest.mark.parametrize(("others", "missing"), [([[-0.5, 11, None]], 0), ([[-0.5, 12, None]], 1)])
 def test_tokens_without_text_are_no_anomaly(others: list[Any], missing: int) -> None:
-    """Their ids tell whether the chosen token is among its alternatives; a missing text differs from no other."""
+    """Chosen token and alternatives are compared by id, and a null text does not count as differing."""
     part = {"output_token_logprobs": [[-0.5, 11, None]], "output_top_logprobs": [others]}
     decoded = decode_answers([answer_with(sglang(**part))])
     counted = count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives)
@@ -81,8 +81,8 @@ def test_tokens_without_text_are_no_anomaly(others: list[Any], missing: int) -> 
     assert (counted["chosen_missing"], counted["text_differs"]) == (missing, 0)
 
 
-def test_ids_asked_for_follow_the_top_ones_once() -> None:
-    """11 is among the top and is not counted twice; the order of the ids asked for is rebuilt."""
+def test_requested_ids_follow_the_top_alternatives() -> None:
+    """Id 11 is in both lists and becomes one row; the order of the requested ids is rebuilt."""
     part = {
         "output_token_logprobs": [[-0.5, 11, None], [-0.25, 12, None]],
         "output_top_logprobs": [[[-0.5, 11, None], [-1.0, 13, None]], [[-0.25, 12, None], [-2.0, 13, None]]],
@@ -107,7 +107,7 @@ def test_ids_asked_for_follow_the_top_ones_once() -> None:
 
 
 def test_empty_lists_of_older_releases_need_no_patch() -> None:
-    """Newer releases send null there. The lists may be shorter than the tokens."""
+    """Older releases send [] where newer ones send null, and the lists may be shorter than the tokens."""
     part = {"output_token_logprobs": [*TRIPLES, *TRIPLES], "output_top_logprobs": [[], [[-0.25, 12, " b"]], []]}
     completions, _, alternatives = decode_one(sglang(**part))
 
@@ -117,7 +117,7 @@ def test_empty_lists_of_older_releases_need_no_patch() -> None:
 
 
 def test_several_answers_are_choices() -> None:
-    """In the order of the list."""
+    """A list of answers becomes choices in the order of the list."""
     body = [sglang(text=text, output_token_logprobs=[[-1.0, n, text]]) for n, text in enumerate("ab")]
     completions, tokens, _ = decode_one(body)
 
@@ -128,8 +128,8 @@ def test_several_answers_are_choices() -> None:
     assert columns(tokens, "completion_id", "token") == [(0, "a"), (1, "b")]
 
 
-def test_ids_beyond_what_a_row_holds_are_null_and_come_back() -> None:
-    """Int32 is the contract; the patch has the rest."""
+def test_ids_beyond_int32_are_null_and_rebuilt() -> None:
+    """The column is Int32; the patch keeps other values."""
     part = {"output_token_logprobs": [[-0.5, 2**31, "a"], [-0.5, -(2**31), "b"], [-0.5, True, "c"]]}
     _, tokens, _ = decode_one(sglang(**part))
 

@@ -12,8 +12,8 @@ from decode.native_bodies import (
 )
 
 
-def test_says_what_became_of_the_answer() -> None:
-    """Prefill is the prompt; whether a token is special is kept outside the rows."""
+def test_a_body_becomes_a_completion() -> None:
+    """Prefill tokens are the prompt; whether a token is special is kept in the wire column only."""
     part = {
         "tokens": [tgi_token("a", -0.5, 1), tgi_token("</s>", -0.25, 2, special=True)],
         "prefill": [{"id": 5, "text": "<s>", "logprob": None}, {"id": 6, "text": "x", "logprob": -3.0}],
@@ -39,16 +39,16 @@ def test_says_what_became_of_the_answer() -> None:
     assert "patch" not in completions["wire"][0]
 
 
-def test_in_a_list_is_one_answer() -> None:
-    """As `/` and hosted endpoints send it."""
+def test_a_list_of_one_body_is_one_answer() -> None:
+    """The endpoint `/` and hosted endpoints send the body in a list."""
     completions, tokens, _ = decode_one([tgi(tokens=[tgi_token("a", -0.5, 1)])])
 
     assert columns(completions, "completion_id", "text") == [(0, "ab")]
     assert columns(tokens, "token", "logprob") == [("a", -0.5)]
 
 
-def test_of_old_has_triples() -> None:
-    """Id, text, logprob, by their places."""
+def test_an_old_release_sends_triples() -> None:
+    """Tokens are lists of id, text and logprob."""
     body = {"generated_text": "a", "details": {"finish_reason": "length", "tokens": [[1, "a", -0.5], [2, "b", -0.25]]}}
     completions, tokens, _ = decode_one(body)
 
@@ -58,7 +58,7 @@ def test_of_old_has_triples() -> None:
 
 
 def test_keys_that_are_left_out_need_no_patch() -> None:
-    """Rust's serde leaves out what is None, as the first token's logprob."""
+    """Serde leaves out keys whose value is None, as the first token's logprob."""
     body = tgi(prefill=[{"id": 5, "text": "<s>"}, {"id": 6, "text": "x", "logprob": -3.0}], tokens=[])
     completions, tokens, _ = decode_one(body, logprobs=False)
 
@@ -68,7 +68,7 @@ def test_keys_that_are_left_out_need_no_patch() -> None:
 
 
 def test_the_best_of_several_is_the_first_choice() -> None:
-    """The others are choices too, each with its own text and tokens."""
+    """The other sequences are further choices, each with its own text and tokens."""
     other = {"generated_text": "c", "finish_reason": "length", "generated_tokens": 1, "prefill": []}
     other["tokens"] = [tgi_token("c", -2.0, 3)]
     completions, tokens, _ = decode_one(tgi(tokens=[tgi_token("a", -0.5, 1)], best_of_sequences=[other]))
@@ -81,6 +81,6 @@ def test_the_best_of_several_is_the_first_choice() -> None:
 
 
 @pytest.mark.parametrize("details", [{"top_tokens": []}, {"tokens": None, "top_tokens": [], "prefill": None}])
-def test_lists_without_tokens_come_back(details: dict[str, Any]) -> None:
-    """No token shows which keys an alternative has."""
+def test_lists_without_tokens_are_rebuilt(details: dict[str, Any]) -> None:
+    """Empty and null lists are rebuilt although no token shows which keys tokens have."""
     assert rebuilt({"generated_text": "", "details": details}) == {0: details}
