@@ -35,7 +35,7 @@ def snake(value: Any) -> Any:
 
 @pytest.mark.parametrize("spell", [lambda body: body, snake], ids=["camelCase", "snake_case"])
 def test_both_spellings_give_the_same_rows(spell: Callable[[Any], Any]) -> None:
-    """camelCase (as sent) and snake_case (as the Python SDK dumps it) are each rebuilt in their own spelling."""
+    """The API's camelCase and the Python SDK's snake_case give the same rows, and each is rebuilt."""
     body = spell(gemini_body(gemini(RESULT)))
     completions, tokens, alternatives = decode_one(body)
     created = datetime(2026, 2, 15, 7, 50, 39, 178410, UTC)
