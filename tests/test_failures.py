@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.failures import FAILURES, classify, failures_table
+from logprob_store.failures import FAILURES, classify, failures_table, refuses_logprobs
 from logprob_store.transport.refusals import error_of_status
 
 REPO = Path(__file__).parents[1]
@@ -117,3 +117,19 @@ def test_what_follows_is_what_the_table_says(name: str) -> None:
         assert isinstance(error, CallError)
         assert isinstance(error, RetryableError) == (kind.then == "again")
         assert error.error_type == name
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"message": "You are not allowed to request logprobs from this model."}, True),
+        ({"code": "unsupported_parameter", "param": "top_logprobs"}, True),
+        ({"code": "unsupported_parameter", "param": "temperature"}, False),
+        ({"message": "Invalid value for 'top_logprobs': must be at most 20"}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_refuses_logprobs(said: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
+    """Decided by the structured code where there is one, else by known phrases."""
+    assert refuses_logprobs(said) is expected

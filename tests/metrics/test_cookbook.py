@@ -172,7 +172,7 @@ def test_label_masses_of_the_classification(
 
 
 def test_beginnings_and_spellings_count_for_their_labels() -> None:
-    """"Polit" counts for Politics, and " Technology" for Technology."""
+    """The token "Polit" counts for Politics, and " Technology" for Technology."""
     politics, _ = labels(
         [("Politics", -3.1281633e-07, {"Politics": -3.1281633e-07, "Polit": -16.0})], names=["Politics", "Art"]
     )

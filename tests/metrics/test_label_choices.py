@@ -56,7 +56,7 @@ def test_p_true_of_nothing_is_null() -> None:
 
 
 def test_label_mass_leaves_shared_beginnings_out() -> None:
-    """"S" begins Sports and Science and counts for neither; "sp" counts for Sports."""
+    """The token "S" begins Sports and Science and counts for neither; "sp" counts for Sports."""
     frame = pl.DataFrame({"token": ["S", "sp", " SPORTS", "💙"], "logprob": [log(0.25)] * 4})
 
     assert frame.select(ls.label_mass("Sports", ["Science"])).item() == pytest.approx(0.5)
@@ -64,7 +64,7 @@ def test_label_mass_leaves_shared_beginnings_out() -> None:
 
 
 def test_label_mass_of_a_label_that_begins_another() -> None:
-    """"no" counts for itself although it begins "not sure"; "not" counts only for that; 10 is not 1."""
+    """The token "no" counts for the label no, although it also begins "not sure"; "not" does not, and 10 is not 1."""
     frame = pl.DataFrame({"token": ["no", " not", "yes"], "logprob": [log(0.5), log(0.25), log(0.125)]})
     digits = pl.DataFrame({"token": ["1", "10"], "logprob": [log(0.5), log(0.25)]})
 

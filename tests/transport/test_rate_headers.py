@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.transport.rate_headers import RateLimit, read_rate_limits, seconds_until
+from logprob_store.transport.rate_headers import RateLimit, read_rate_limits, retry_after_s, seconds_until
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 DATE = "Sun, 01 Mar 2026 12:00:00 GMT"
@@ -128,3 +128,26 @@ def test_no_header_is_an_error(value: str, date: str) -> None:
     level = None if report is None else report.requests
     if level is not None:
         assert all(amount is None or 0 <= amount < float("inf") for amount in level)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after-ms": "250", "retry-after": "2"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "2"}, 2.0),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "Thu, 32 Foo 2026"}, None),
+        ({"retry-after": "1790000000"}, None),
+        ({"retry-after": "2592000"}, 2_592_000.0),  # a month's quota: 30 days
+        ({"retry-after": ""}, None),
+    ],
+    ids=str,
+)
+def test_retry_after_s(headers: dict[str, str], expected: float | None) -> None:
+    """What is no time to wait, or more than 32 days, counts as unsaid; a past date is 0 seconds."""
+    assert retry_after_s(headers) == expected
