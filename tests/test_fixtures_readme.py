@@ -160,7 +160,7 @@ def test_a_long_answer_has_twenty_alternatives() -> None:
 
 
 def test_a_stopped_answer_has_a_space_more_than_its_tokens() -> None:
-    """The space stood before the stop string in the token that is not listed."""
+    """The token of the stop string is dropped, and its space stays in the text."""
     stopped = rich()["stopped"]
 
     assert text(stopped) == spelt(stopped) + " "
