@@ -129,7 +129,7 @@ def contents() -> dict[str, bytes]:
 
 
 def damage_structure(value: Any, pick: Callable[[int], int]) -> Any:
-    """A copy in which one value is replaced, removed, doubled, wrapped, or replaced by another part of the body."""
+    """A copy with one value replaced, removed, repeated, wrapped, or replaced by another part of the body."""
     value = json.loads(json.dumps(value))
     places = list(_places(value))
     if not places:
@@ -160,7 +160,7 @@ def _places(value: Any) -> Any:
 
 
 def damage_bytes(content: bytes, pick: Callable[[int], int]) -> bytes:
-    """The bytes with one change: a byte, a cut, a piece doubled or left out, a digit or a bracket put in."""
+    """The bytes with one change: a byte, a cut, a piece repeated or left out, a digit or a bracket inserted."""
     at = pick(len(content) + 1)
     end = min(len(content), at + 1 + pick(20))
     extras = [b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\", b"\xff", b"\n", b"9", b"-", b"null", b"NaN", b"\\ud800"]
@@ -176,7 +176,7 @@ def damage_bytes(content: bytes, pick: Callable[[int], int]) -> bytes:
 
 
 def check(content: bytes, *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_BYTES) -> None:
-    """Check that a body gives rows from which it can be rebuilt, or a failure, and that its neighbours keep theirs."""
+    """Check that a body gives rows that can be rebuilt, or a failure, and that the answers beside it keep their rows."""
     good = json.dumps(BODIES["chat"]).encode()
     answers = [answer_with(body, prompt_index=n, logprobs=asked) for n, body in enumerate((good, content, good))]
     decoded = decode_answers(answers, scanner_min_bytes=scanner_min_bytes)
@@ -198,7 +198,7 @@ def check(content: bytes, *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_B
 
 
 def _compare(content: bytes, own: dict[int, Any]) -> None:
-    """Compare what is rebuilt with what Python's JSON reads, for bodies with `choices`."""
+    """Compare the rebuilt values with what Python's JSON reads, for bodies with `choices`."""
     try:
         body = json.loads(content)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Oddities of answers are counted, each kind by itself."""
+"""Anomalies of answers are counted, each kind by itself."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from logprob_store.decode.decoder import decode_answers
 
 
 def counts(*answers: tuple[str, list[dict[str, Any]]]) -> dict[str, int]:
-    """Decode answers with these texts and tokens, and count."""
+    """Decode answers with these texts and tokens, and count their anomalies."""
     bodies = [chat_body(tokens, text) for text, tokens in answers]
     decoded = decode_answers([answer_with(body, prompt_index=index) for index, body in enumerate(bodies)])
     assert decoded.failures == []
     return count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives)
 
 
-def test_nothing_odd() -> None:
-    """An ordinary answer counts nothing."""
+def test_an_ordinary_answer() -> None:
+    """It has no anomaly."""
     ordinary = [chat_token("Hi", -0.1, {"Hi": -0.1, "Ho": -2.0}), chat_token(" 💙", -0.2, {" 💙": -0.2})]
 
     assert counts(("Hi 💙", ordinary), ("", [])) == {
@@ -31,7 +31,7 @@ def test_nothing_odd() -> None:
 
 
 def test_flagged_counts_tokens_and_alternatives() -> None:
-    """A sentinel among the tokens and a positive value among the alternatives are two."""
+    """A sentinel among the tokens and a positive logprob among the alternatives are two."""
     assert counts(("ab", [chat_token("a", -9999.0, {"b": 0.5}), chat_token("b", -1.0, {"b": -1.0})]))["flagged"] == 2
 
 
@@ -43,14 +43,14 @@ def test_chosen_missing_counts_tokens_that_have_alternatives() -> None:
 
 
 def test_text_differs_counts_completions() -> None:
-    """An answer whose white space was stripped counts once; its neighbours, before and after, do not."""
+    """An answer whose white space was stripped counts once; the answers around it do not."""
     spaced = [chat_token(" a", -0.1), chat_token("b", -0.1)]
 
     assert counts((" ab", spaced), ("ab", spaced), (" ab", spaced))["text_differs"] == 1
 
 
 def test_text_is_spelled_by_bytes() -> None:
-    """Tokens that share the bytes of a character spell the text, whatever their own texts say."""
+    """Tokens that share the bytes of a character spell the text, whatever their strings say."""
     halves = [chat_token("\\xf0\\x9f", -0.1, raw=b"\xf0\x9f"), chat_token("\\x92\\x99", -0.1, raw=b"\x92\x99")]
 
     assert counts(("💙", halves))["text_differs"] == 0

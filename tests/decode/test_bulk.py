@@ -1,4 +1,4 @@
-"""Values that the compiled scanner could change without notice must be read token by token."""
+"""The compiled scanner: values that it reads, and values that it leaves to be read token by token."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ IRREGULAR = [
 
 
 def bodies_of(values: list[str]) -> list[bytes]:
-    """Bodies that hold these values."""
+    """Bodies of one choice with each of these `logprobs` values."""
     return [f'{{"choices":[{{"index":0,"logprobs":{value}}}]}}'.encode() for value in values]
 
 
@@ -82,7 +82,7 @@ def scan(bodies: list[bytes]) -> Decoded:
 
 
 def assert_rebuilt(decoded: Any, values: list[str]) -> None:
-    """What is rebuilt equals what Python's JSON reads from the wire, to the bit."""
+    """Check that the rebuilt values equal, to the bit, what Python's JSON reads from the wire."""
     assert decoded.failures == []
 
     rebuilt = rebuild(decoded)
@@ -96,7 +96,7 @@ def assert_rebuilt(decoded: Any, values: list[str]) -> None:
 
 
 def test_regular_values_go_the_fast_way() -> None:
-    """Any order of keys, any white space, null bytes, escapes, sentinels: nothing is read token by token."""
+    """Any order of keys, white space, null bytes, escapes and sentinels are scanned."""
     decoded = scan(bodies_of(REGULAR))
 
     assert decoded.not_scanned == []
@@ -104,7 +104,7 @@ def test_regular_values_go_the_fast_way() -> None:
 
 
 def test_reasoning_beside_content_goes_the_fast_way() -> None:
-    """DeepSeek sends both lists."""
+    """Both lists of tokens that DeepSeek sends are scanned."""
     value = f'{{"content":[{ONE}],"reasoning_content":[{ONE},{ONE}]}}'
     message = '{"content":"a","reasoning_content":"aa"}'
     body = f'{{"choices":[{{"message":{message},"logprobs":{value}}}]}}'.encode()
@@ -117,7 +117,7 @@ def test_reasoning_beside_content_goes_the_fast_way() -> None:
 
 @pytest.mark.parametrize("value", IRREGULAR)
 def test_irregular_values_go_the_exact_way(value: str) -> None:
-    """Extra, doubled and missing keys, and numbers that floats or columns cannot hold, among regular neighbours."""
+    """Extra, repeated and missing keys, and numbers beyond floats or columns, are read token by token."""
     values = [REGULAR[0], value, REGULAR[0]]
     decoded = scan(bodies_of(values))
 
@@ -126,7 +126,7 @@ def test_irregular_values_go_the_exact_way(value: str) -> None:
 
 
 def test_more_alternatives_than_ranks_fail_alone() -> None:
-    """A rank is an Int16: 2**15 alternatives are refused, and the neighbours keep their rows."""
+    """A rank is an Int16, so 2**15 alternatives are a failure, and the other answers keep their rows."""
     bodies = []
     for count in (1, 2**15, 2**15 - 1):
         listed = ",".join(['{"token":"b","logprob":-2}'] * count)
@@ -139,8 +139,8 @@ def test_more_alternatives_than_ranks_fail_alone() -> None:
     assert decoded.alternatives.column("rank").to_pylist() == [1, *range(1, 2**15)]
 
 
-def test_lots_decoded_side_by_side_keep_their_rows() -> None:
-    """Threads reuse the memory that they scan into: no batch sees the rows of another."""
+def test_batches_decoded_in_parallel_keep_their_rows() -> None:
+    """Threads reuse scan memory, and no batch has the rows of another."""
     values = [f'{{"content":[{",".join([ONE.replace("-1.5", f"-{n}.25")] * (1 + n % 50))}]}}' for n in range(400)]
     answers = [answer_with(body, prompt_index=n) for n, body in enumerate(bodies_of(values))]
     with Decoder(2, part_bytes=20_000, scanner_min_bytes=0) as decoder:
@@ -168,7 +168,7 @@ def test_lots_decoded_side_by_side_keep_their_rows() -> None:
     ],
 )
 def test_only_the_logprobs_of_choices_are_cut_out(body: str) -> None:
-    """The key elsewhere, in a text, twice, or beside null: the tables are those of reading token by token."""
+    """The key `logprobs` in other places does not change the tables."""
     answers = [answer_with(body.encode(), logprobs=False), answer_with(bodies_of(REGULAR[:1])[0], prompt_index=1)]
     fast = decode_answers(answers, scanner_min_bytes=0)
     exact = decode_answers(answers, scanner_min_bytes=1 << 60)
@@ -178,8 +178,8 @@ def test_only_the_logprobs_of_choices_are_cut_out(body: str) -> None:
     assert repr(fast.failures) == repr(exact.failures)
 
 
-def test_what_is_not_utf8_fails_alone() -> None:
-    """The scanner does not check it, and a table must not hold it."""
+def test_a_body_that_is_not_utf8_fails_alone() -> None:
+    """The scanner does not check UTF-8, and a table must hold nothing else."""
     bodies = bodies_of(REGULAR[:3])
     bodies[1] = bodies[1].replace(b'"token":"a"', b'"token":"\xff"')
     decoded = scan(bodies)

@@ -1,4 +1,4 @@
-"""Bad bodies: each is one failure that says what is wrong and where, and its neighbours are unharmed."""
+"""Bodies that cannot be decoded: each is one failure that says what is wrong and where."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOOD = {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": -1, "byt
 
 
 def chosen(**keys: Any) -> dict[str, Any]:
-    """A body of one choice."""
+    """A body of one choice with these keys."""
     return {"choices": [keys]}
 
 
@@ -82,8 +82,8 @@ def chosen(**keys: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_malformed_answer_says_where(body: Any, expected: str) -> None:
-    """The message names the JSON path or the byte, and holds no terminal escape."""
+def test_a_malformed_answer_names_the_place(body: Any, expected: str) -> None:
+    """The message names the JSON path or the byte, and has no control character."""
     error_type, message = failure_of(body)
 
     assert error_type == "malformed_answer"
@@ -105,7 +105,7 @@ def test_a_malformed_answer_says_where(body: Any, expected: str) -> None:
     ],
 )
 def test_an_error_sent_with_status_200_is_one(body: Any, expected: str) -> None:
-    """The server's own words are the message, made printable."""
+    """A body that reports an error is a failure with the server's words, made printable."""
     assert failure_of(body) == ("error_body", expected)
 
 
@@ -129,7 +129,7 @@ def test_an_error_sent_with_status_200_is_one(body: Any, expected: str) -> None:
     ],
 )
 def test_no_logprobs_though_asked_for_is_a_failure(body: Any, expected: str) -> None:
-    """An answer without logprobs is not taken for an empty one."""
+    """An answer without the logprobs that were asked for is not an empty answer."""
     error_type, message = failure_of(body)
 
     assert error_type == "no_logprobs"
@@ -139,7 +139,7 @@ def test_no_logprobs_though_asked_for_is_a_failure(body: Any, expected: str) -> 
 @pytest.mark.parametrize("value", [{"content": []}, {"content": None, "refusal": None}, {"tokens": []}])
 @pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": 0}])
 def test_an_answer_of_no_tokens_is_a_success(value: Any, usage: Any) -> None:
-    """The model said nothing, and the server says so: one completion, no token."""
+    """An empty answer with an empty list of logprobs is a completion without tokens."""
     body = {**chosen(logprobs=value, message={"content": ""}), "usage": usage}
     completions, tokens, _ = decode_one(body)
 
@@ -149,7 +149,7 @@ def test_an_answer_of_no_tokens_is_a_success(value: Any, usage: Any) -> None:
 
 @pytest.mark.parametrize(("choice", "wire"), [({"logprobs": None}, '{"shape":"null"}'), ({}, '{"shape":"absent"}')])
 def test_logprobs_that_were_not_asked_for_may_lack(choice: Any, wire: str) -> None:
-    """The completion is a row, and the `wire` column tells null from absent."""
+    """The answer is a completion, and the `wire` column tells null from absent."""
     completions, _, _ = decode_one(chosen(text="a", **choice), logprobs=False)
 
     assert completions.select("text", "token_count", "wire").row(0) == ("a", 0, wire)
@@ -165,7 +165,7 @@ def test_one_bad_choice_fails_its_whole_answer() -> None:
 
 @pytest.mark.parametrize("bad", [b"{", rb'{"choices":[{"logprobs":{"content":[{"token":"\ud83d","logprob":-1}]}}]}'])
 def test_a_bad_one_among_many_is_isolated(bad: bytes) -> None:
-    """Two of 200 are broken or irregular; the other 198 are still read in bulk."""
+    """Two of 200 bodies are broken or irregular; the other 198 are still read in bulk."""
     bodies = [bad if n in (7, 150) else GOOD for n in range(200)]
     decoded = decode_answers([answer_with(body, prompt_index=n) for n, body in enumerate(bodies)], scanner_min_bytes=0)
 
@@ -177,13 +177,13 @@ def test_a_bad_one_among_many_is_isolated(bad: bytes) -> None:
 
 
 def test_two_answers_for_one_prompt_are_the_callers_mistake() -> None:
-    """Their rows could not be told apart."""
+    """Two answers with one prompt and sample index are refused, because their rows could not be told apart."""
     with pytest.raises(ValueError, match="answers 0 and 1 are both for prompt_index, sample_index"):
         decode_answers([answer_with(GOOD), answer_with(GOOD)])
 
 
 def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint() -> None:
-    """Servers answer one endpoint in the format of another; only a message names the endpoint."""
+    """The endpoint does not choose the format; only messages name it."""
     _, tokens, _ = decode_one(GOOD, endpoint="responses")
 
     assert tokens["token"].to_list() == ["a"]
@@ -198,5 +198,5 @@ def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint() -> Non
 
 
 def test_shapes_name_themselves() -> None:
-    """The name stands in stored tables for ever."""
+    """The names of shapes are pinned, because stored tables hold them."""
     assert chat_shape.NAME == "chat"

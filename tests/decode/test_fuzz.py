@@ -1,4 +1,4 @@
-"""Damaged bodies of every format give rows from which they can be rebuilt, or a failure; never a crash."""
+"""Damaged bodies of every format become rows that can be rebuilt, or a failure; decoding never crashes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ law = settings(
 
 @pytest.fixture(params=[0, SCANNER_MIN_BYTES], ids=["scanned", "token by token"])
 def scanner_min_bytes(request: pytest.FixtureRequest) -> int:
-    """With 0 small bodies are scanned too; else they are read token by token, as outside of tests."""
+    """With 0, small bodies are scanned too; with the default they are read token by token."""
     return int(request.param)
 
 
 def picker(data: st.DataObject) -> Any:
-    """Choices made by hypothesis."""
+    """A function that lets Hypothesis choose a number below its argument."""
     return lambda count: data.draw(st.integers(0, count - 1))
 
 
@@ -45,7 +45,7 @@ def test_undamaged_bodies_are_decoded(scanner_min_bytes: int, name: str, asked: 
 @law
 @given(st.sampled_from(sorted(seeds.BODIES)), st.data(), st.integers(1, 4), st.booleans())
 def test_damaged_structure(scanner_min_bytes: int, name: str, data: st.DataObject, times: int, asked: bool) -> None:  # noqa: FBT001
-    """Values of other types, missing and doubled keys, parts in the wrong place."""
+    """Values of other types, missing and repeated keys, and parts in the wrong place."""
     body = seeds.BODIES[name]
     for _ in range(times):
         body = seeds.damage_structure(body, picker(data))
@@ -56,7 +56,7 @@ def test_damaged_structure(scanner_min_bytes: int, name: str, data: st.DataObjec
 @law
 @given(st.sampled_from(sorted(seeds.contents())), st.data(), st.integers(1, 4), st.booleans())
 def test_damaged_bytes(scanner_min_bytes: int, name: str, data: st.DataObject, times: int, asked: bool) -> None:  # noqa: FBT001
-    """Cut, doubled, and changed in places."""
+    """Bytes that are changed, cut or repeated."""
     content = seeds.contents()[name]
     for _ in range(times):
         content = seeds.damage_bytes(content, picker(data))
@@ -76,6 +76,6 @@ def test_noise(scanner_min_bytes: int, content: bytes, asked: bool) -> None:  # 
 )
 @pytest.mark.parametrize("depth", [100, 2_000, 200_000])
 def test_deep_nesting_is_a_failure(scanner_min_bytes: int, opening: str, depth: int) -> None:
-    """Deep nesting never crashes the interpreter, whether the brackets are closed or not."""
+    """Deep nesting is a failure, whether the brackets are closed or not."""
     for content in (opening + "[" * depth, opening + "[" * depth + "]" * depth + "}"):
         seeds.check(content.encode(), asked=True, scanner_min_bytes=scanner_min_bytes)

@@ -1,4 +1,4 @@
-"""The legacy completions shape, its relatives, and echoed prompts."""
+"""The legacy completions shape, servers that send something like it, and echoed prompts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sections(tokens: pl.DataFrame) -> list[tuple[str, int, str]]:
 
 
 def test_alternatives_have_the_rank_in_which_they_came() -> None:
-    """The dict's order is the rank, even where the chosen one is not first or not the best."""
+    """The order of the dict is the rank, even where the chosen token is not first or not the likeliest."""
     _, tokens, alternatives = decode_one(body(ECHOED), endpoint="completions")
 
     assert tokens["logprob"].to_list() == [None, -2.5, -0.5]
@@ -42,7 +42,7 @@ def test_alternatives_have_the_rank_in_which_they_came() -> None:
 
 
 def test_an_echoed_prompt_is_a_section_of_its_own() -> None:
-    """The prompt "The cat" is 7 letters long, so the token at 7 is the first generated; sums leave the prompt out."""
+    """The prompt "The cat" has 7 letters, so the token at offset 7 is the first generated; sums leave the prompt out."""
     options = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
     completions, tokens, alternatives = decode_one(body(ECHOED, prompt_tokens=9), **options)
 
@@ -74,7 +74,7 @@ def test_an_echoed_prompt_is_a_section_of_its_own() -> None:
     ],
 )
 def test_where_the_prompt_ends(asked: Any, offsets: list[int] | None, counted: int | None, expected: int) -> None:
-    """Where a token starts right after the prompt; if none does, after the counted prompt tokens."""
+    """It ends where a token starts right after its text, or else after the counted prompt tokens."""
     usage = {} if counted is None else {"prompt_tokens": counted}
     prompt = {} if asked is None else {"prompt": asked}
     value = {**ECHOED, "text_offset": offsets}
@@ -84,7 +84,7 @@ def test_where_the_prompt_ends(asked: Any, offsets: list[int] | None, counted: i
 
 
 def test_several_prompts_in_one_call_each_have_their_own() -> None:
-    """Two prompts, two choices each: choice 2 is the second prompt's first."""
+    """With two prompts of two choices each, choice 2 is the first of the second prompt."""
     choices = [
         {"index": n, "text": "abc", "logprobs": {"tokens": ["a", "b", "c"], "token_logprobs": [-1, -1, -1]}}
         for n in range(4)
@@ -97,7 +97,7 @@ def test_several_prompts_in_one_call_each_have_their_own() -> None:
 
 
 def test_togethers_mixture_on_chat() -> None:
-    """Lists of tokens beside `content: null`, with token ids and a first logprob above 0."""
+    """Together sends lists of tokens beside `content: null`, with token ids and a first logprob above 0."""
     value = {"content": None, "tokens": ["a", "b"], "token_logprobs": [0.7, -1.0], "token_ids": [5, 6]}
     _, tokens, _ = decode_one({"choices": [{"logprobs": value}]})
 
@@ -108,7 +108,7 @@ def test_togethers_mixture_on_chat() -> None:
 
 
 def test_the_chat_shape_on_the_completions_endpoint() -> None:
-    """llama.cpp and Ollama answer so; the text is the choice's."""
+    """llama.cpp and Ollama send it there; the text is the choice's."""
     completions, tokens, _ = decode_one(
         body({"content": [{"id": 9, "token": "a", "logprob": -1}]}, "a"), endpoint="completions"
     )
@@ -118,7 +118,7 @@ def test_the_chat_shape_on_the_completions_endpoint() -> None:
 
 
 def test_the_wire_column_is_one_constant_for_regular_answers() -> None:
-    """Offsets that follow from the tokens (in code points, not bytes) are stored as the first of them."""
+    """Offsets that follow from the tokens, in code points, are stored as the first one only."""
     value = {"tokens": ["é", "b"], "token_logprobs": [-1, -1], "top_logprobs": None, "text_offset": [4, 5]}
     completions, _, _ = decode_one(body(value), endpoint="completions")
 

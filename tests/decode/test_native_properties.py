@@ -1,4 +1,4 @@
-"""Laws of decoding servers' native bodies: nothing is lost, every way to decode gives the same rows, no body raises."""
+"""Laws of decoding native bodies: nothing is lost, every way gives the same rows, and no body raises."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ odd = st.sampled_from([None, 5, "x", [], {}, [[]], [{}], -1.5, True, 2**70, floa
 
 
 def objects(**keys: Any) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects with these keys, in any order; a key whose value is ABSENT is left out."""
+    """Objects with these keys in any order; a key whose value is ABSENT is left out."""
 
     def ordered(pairs: tuple[dict[str, Any], list[str]]) -> dict[str, Any]:
         held, names = pairs
@@ -47,7 +47,7 @@ def objects(**keys: Any) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """The values, or their key left out."""
+    """These values, or ABSENT."""
     return values | values | values | st.just(ABSENT)
 
 
@@ -75,7 +75,7 @@ def with_probabilities() -> st.SearchStrategy[Any]:
 
 @st.composite
 def beside(draw: st.DrawFn, tokens: st.SearchStrategy[Any], items: st.SearchStrategy[Any]) -> tuple[Any, Any]:
-    """A list of tokens, and a list of lists of alternatives, as long as it or one shorter."""
+    """A list of tokens, and a list of lists of alternatives that is as long or one shorter."""
     chosen = draw(lists(tokens, 4))
     shorter = draw(st.integers(0, 1)) if chosen else 0
     length = len(chosen) - shorter
@@ -169,7 +169,7 @@ def gemini_body(draw: st.DrawFn) -> Any:
 
 
 def one_or_many(items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A body that is an object, or a list of them."""
+    """A body that is an object, or a list of objects."""
     return items | st.lists(items, min_size=1, max_size=3)
 
 
@@ -184,7 +184,7 @@ any_body = st.one_of(*BODIES.values())
 
 
 def parts_of(body: Any) -> list[Any]:
-    """The logprobs part of each choice of a body, read off the raw JSON; None for none."""
+    """The logprobs part of each choice, read from the raw JSON; None where there is none."""
     found: list[Any] = []
     for item in body if isinstance(body, list) else [body]:
         if "candidates" in item:
@@ -204,7 +204,7 @@ def parts_of(body: Any) -> list[Any]:
 
 
 def decode_all(bodies: list[Any]) -> Decoded:
-    """Decode bodies, however small, with the scanner; as no logprobs are asked for, an empty body is no failure."""
+    """Decode bodies of any size with the scanner, without asking for logprobs, so that an empty body is no failure."""
     answers = [answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
     return decode_answers(answers, scanner_min_bytes=0)
 
@@ -216,7 +216,7 @@ law = settings(
 
 @pytest.mark.parametrize("name", BODIES)
 def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(name: str) -> None:
-    """Every value of the part of every choice, odd or not."""
+    """Every value of the logprobs part of every choice is rebuilt, regular or not."""
 
     @law
     @given(BODIES[name])
@@ -238,7 +238,7 @@ def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(name: str) ->
 @law
 @given(st.lists(any_body, min_size=1, max_size=5), st.randoms())
 def test_neither_order_nor_batching_changes_a_row(bodies: list[Any], random: Any) -> None:
-    """One by one and concatenated, or all at once in any order: the same rows."""
+    """One by one, or all at once in any order, bodies give the same rows."""
     answers = [answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
     alone = [decode_answers([answer], scanner_min_bytes=0) for answer in answers]
     random.shuffle(answers)
@@ -257,7 +257,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def mutated(body: Any, change: Callable[[Any, Any], None], path: tuple[Any, ...]) -> Any:
-    """A copy of a body in which a value is changed: `change` gets its holder and its key or index."""
+    """A copy of a body in which `change` has changed one value, given its holder and its key or index."""
     copy = json.loads(json.dumps(body))
     holder = copy
     for step in path[:-1]:
@@ -268,7 +268,7 @@ def mutated(body: Any, change: Callable[[Any, Any], None], path: tuple[Any, ...]
 
 @st.composite
 def damaged(draw: st.DrawFn) -> Any:
-    """A body with one or two values replaced, removed, or put in twice."""
+    """A body in which one or two values are replaced, removed or repeated."""
     body = draw(any_body)
     for _ in range(draw(st.integers(1, 2))):
         path = draw(st.sampled_from(places(body)))
@@ -292,7 +292,7 @@ def damaged(draw: st.DrawFn) -> Any:
 
 
 def is_read_as_stream(body: Any) -> bool:
-    """Whether a body is a list that does not start with an answer: its items are merged as pieces of one answer."""
+    """Whether a body is a list that does not begin with a whole answer, and is merged as pieces of one."""
     starts = [form for form in BODY_FORMATS if getattr(form, "LISTS", False)]
     return isinstance(body, list) and not any(form.recognises(body[0]) for form in starts)
 
@@ -320,7 +320,7 @@ STARTS = (
 @given(damaged())
 @example([{}, {"completion_probabilities": None, "content": "", "stop_type": "eos", "tokens_predicted": 2}])
 def test_a_damaged_body_gives_rows_or_a_failure_that_says_where(body: Any) -> None:
-    """Nothing raises; what is decoded can be rebuilt exactly."""
+    """No body raises; decoded rows can be rebuilt, and a failure names the place."""
     decoded = decode_all([body])
 
     for _, error in decoded.failures:

@@ -1,4 +1,4 @@
-"""Laws of decoding any values: nothing is lost, and every way to decode gives the same tables."""
+"""Laws of decoding: nothing is lost, and every way to decode gives the same tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def originals(contents: list[bytes]) -> dict[int, Any]:
-    """What a rebuild has to give: completion_id is prompt_index * 10**8 + choice_index."""
+    """The values to rebuild by completion_id, which is prompt_index * 10**8 + choice_index."""
     return {
         number * 10**8 + index: value
         for number, content in enumerate(contents)
@@ -27,7 +27,7 @@ def originals(contents: list[bytes]) -> dict[int, Any]:
 
 
 def decode_all(contents: list[bytes], source: str = "api", *, scanner_min_bytes: int = 0) -> Decoded:
-    """Decode bodies, however small, with the scanner; as no logprobs are asked for, an empty body is no failure."""
+    """Decode bodies of any size with the scanner, without asking for logprobs, so that an empty body is no failure."""
     return decode_answers(
         [answer_with(c, prompt_index=n, logprobs=False, source=source) for n, c in enumerate(contents)],
         scanner_min_bytes=scanner_min_bytes,
@@ -50,7 +50,7 @@ any_body = (
 @law
 @given(st.lists(any_body, min_size=1, max_size=4))
 def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(contents: list[bytes]) -> None:
-    """The value rebuilt from the tables is that of the body, in every shape, odd or not."""
+    """In every shape, regular or not, the value rebuilt from the tables equals that of the body."""
     decoded = decode_all(contents)
 
     assert decoded.failures == []
@@ -65,7 +65,7 @@ def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(contents: lis
 @law
 @given(strategies.spellings(strategies.legacy_values()))
 def test_the_order_of_legacy_alternatives_survives(content: bytes) -> None:
-    """The order of the keys of a dict of alternatives is their rank, so it is rebuilt too."""
+    """The order of a dict of alternatives is their rank, so it is rebuilt too."""
     rebuilt = rebuild(decode_all([content]))
 
     for key, value in originals([content]).items():
@@ -75,8 +75,8 @@ def test_the_order_of_legacy_alternatives_survives(content: bytes) -> None:
 
 @law
 @given(strategies.echoed_bodies())
-def test_an_echoed_prompt_comes_back_twice(echoed: tuple[dict[str, Any], int]) -> None:
-    """Both values are rebuilt, whether they agree or not, with the keys of their dicts in order."""
+def test_both_values_of_an_echoed_prompt_are_rebuilt(echoed: tuple[dict[str, Any], int]) -> None:
+    """They are rebuilt whether they agree or not, with the order of their keys."""
     body, length = echoed
     answer = answer_with(body, endpoint="completions", echo=True, prompt=[7] * length)
     decoded = decode_answers([answer], scanner_min_bytes=0)
@@ -98,8 +98,8 @@ def sort_but_ranked(value: dict[str, Any]) -> Any:
 
 @law
 @given(strategies.recorded_streams())
-def test_a_stream_says_what_the_whole_body_would(stream: tuple[bytes, dict[str, Any]]) -> None:
-    """As events, a list or lines, however it is cut: the pieces make the same value as a whole body."""
+def test_a_stream_gives_the_value_of_the_whole_body(stream: tuple[bytes, dict[str, Any]]) -> None:
+    """As events, a list or lines, cut anywhere, the pieces give the same value."""
     content, whole = stream
     decoded = decode_all([content])
 
@@ -114,7 +114,7 @@ def test_a_stream_says_what_the_whole_body_would(stream: tuple[bytes, dict[str, 
 
 
 def assert_same_tables(one: Decoded, other: Decoded) -> None:
-    """All three tables are equal, value by value; NaN equals NaN."""
+    """Check that all three tables are equal, value by value; NaN equals NaN."""
     for name in ("completions", "tokens", "alternatives"):
         left, right = getattr(one, name), getattr(other, name)
 
@@ -125,7 +125,7 @@ def assert_same_tables(one: Decoded, other: Decoded) -> None:
 @law
 @given(st.lists(regular_body | any_body, min_size=1, max_size=5))
 def test_the_fast_ways_and_the_exact_way_give_the_same_tables(contents: list[bytes]) -> None:
-    """Logprobs that are cut out of a body, scanned as slices of it, or read token by token give the same tables."""
+    """Logprobs cut out of a body, scanned in place, or read token by token give the same tables."""
     never = 1 << 60
     cut, exact = decode_all(contents), decode_all(contents, scanner_min_bytes=never)
     scanned, imported = decode_all(contents, "import"), decode_all(contents, "import", scanner_min_bytes=never)
@@ -137,7 +137,7 @@ def test_the_fast_ways_and_the_exact_way_give_the_same_tables(contents: list[byt
 @law
 @given(st.lists(any_body | st.binary(max_size=20), min_size=1, max_size=6), st.randoms(), st.booleans())
 def test_neither_order_nor_batching_changes_a_row(contents: list[bytes], random: Any, parts: bool) -> None:  # noqa: FBT001
-    """One by one and concatenated, shuffled, or in parts on several threads: the same rows."""
+    """One by one, shuffled, or in parts on several threads, bodies give the same rows."""
     answers = [answer_with(c, prompt_index=n, logprobs=False) for n, c in enumerate(contents)]
     alone = [decode_answers([answer], scanner_min_bytes=0) for answer in answers]
     shuffled = list(range(len(answers)))
@@ -158,7 +158,7 @@ def test_neither_order_nor_batching_changes_a_row(contents: list[bytes], random:
 @law
 @given(st.lists(st.floats(max_value=0, allow_nan=False, allow_infinity=False), min_size=8, max_size=8))
 def test_floats_keep_every_bit_on_the_fast_way(values: list[float]) -> None:
-    """The parser rounds as Python does, to the last bit."""
+    """The scanner rounds decimal numbers as Python does, to the last bit."""
     body = {"choices": [{"index": 0, "logprobs": {"content": [{"token": "a", "logprob": value} for value in values]}}]}
     decoded = decode_answers([answer_with(body)], scanner_min_bytes=0)
 

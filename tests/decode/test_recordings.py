@@ -1,4 +1,4 @@
-"""Real recordings: each row equals the raw JSON, value by value, and the raw JSON can be rebuilt."""
+"""Real recordings: each row equals the raw JSON, and the raw JSON can be rebuilt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCHES = sorted(RECORDINGS.glob("batch-output-*.jsonl"))
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
 def recording(request: pytest.FixtureRequest) -> tuple[str, bytes]:
-    """Endpoint and body of each recorded answer."""
+    """The endpoint and the body of each recorded answer."""
     path: Path = request.param
     return path.name.split("-")[0], path.read_bytes()
 
@@ -58,8 +58,8 @@ def expected_rows(value: Any) -> list[tuple[Any, ...]]:
     return sorted(rows, key=lambda row: row[:3])
 
 
-def test_rows_are_what_the_raw_json_says(recording: tuple[str, bytes]) -> None:
-    """No value is changed, lost or moved on the way into the tables."""
+def test_rows_equal_the_raw_json(recording: tuple[str, bytes]) -> None:
+    """No value is changed, lost or moved."""
     endpoint, body = recording
     decoded = decode_answers([answer_with(body, endpoint=endpoint)])
 
@@ -73,8 +73,8 @@ def test_rows_are_what_the_raw_json_says(recording: tuple[str, bytes]) -> None:
     assert sorted(found, key=lambda row: row[:3]) == expected_rows(part_of(json.loads(body)))
 
 
-def test_the_raw_json_comes_back(recording: tuple[str, bytes]) -> None:
-    """Pretty-printed or on one line, from Arrow tables or from polars frames."""
+def test_the_raw_json_is_rebuilt(recording: tuple[str, bytes]) -> None:
+    """It is rebuilt from Arrow tables and from polars frames, whether the body was pretty-printed or on one line."""
     endpoint, body = recording
     raw = json.loads(body)
     for content in (body, json.dumps(raw, separators=(",", ":")).encode()):
@@ -87,7 +87,7 @@ def test_the_raw_json_comes_back(recording: tuple[str, bytes]) -> None:
 
 @pytest.mark.skipif(not BATCHES, reason="no recordings beside the repository")
 def test_recorded_batch_bodies_without_logprobs_are_completions() -> None:
-    """They were made without asking for any."""
+    """Their requests did not ask for logprobs."""
     lines = [json.loads(line) for path in BATCHES for line in path.read_text().splitlines()]
     bodies = [line["response"]["body"] for line in lines if line.get("response", {}).get("status_code") == 200]
     decoded = decode_answers([answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)])

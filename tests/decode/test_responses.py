@@ -1,4 +1,4 @@
-"""Bodies of the Responses API: several items and parts, one completion."""
+"""Bodies of the Responses API: several items and parts become one completion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def entry(text: str, logprob: float = -1.0, *others: str) -> dict[str, Any]:
 
 
 def said(text: str, *tokens: dict[str, Any], **keys: Any) -> dict[str, Any]:
-    """A content part of type output_text."""
+    """A content part of type output_text with these tokens."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(tokens), **keys}
 
 
@@ -55,7 +55,7 @@ TWO_PARTS = response(
 
 
 def test_a_response_becomes_one_completion() -> None:
-    """The status is the finish reason, the API has its own names for the usage, and tool calls are JSON."""
+    """The status is the finish reason, the usage has other names, and tool calls are kept as JSON."""
     completions, _, _ = decode_one(TWO_PARTS, **ASKED)
     row = completions.row(0, named=True)
 
@@ -79,7 +79,7 @@ def test_a_response_becomes_one_completion() -> None:
 
 
 def test_positions_run_on_over_parts_and_items() -> None:
-    """The second message's first token is the third of the section; alternatives follow their token."""
+    """The first token of the second message is the third of its section."""
     _, tokens, alternatives = decode_one(TWO_PARTS, **ASKED)
 
     assert tokens.select("section", "position", "token", "bytes", "logprob").rows() == [
@@ -90,8 +90,8 @@ def test_positions_run_on_over_parts_and_items() -> None:
     assert alternatives.select("position", "rank", "token").rows() == [(0, 1, "x"), (2, 1, "y")]
 
 
-def test_what_is_rebuilt_is_a_list_for_each_part() -> None:
-    """With the indices of its item and its part; a part without the key is left out, null stays null."""
+def test_the_rebuilt_value_has_an_entry_for_each_part() -> None:
+    """Each has the indices of its item and part; a part without logprobs has none, null stays null."""
     parts = [said("a", entry("a"), entry("b")), {"type": "output_text", "text": ""}, said("", logprobs=None), said("")]
     decoded = decode_answers(
         [answer_with(response(REASONING, message(*parts), message(said("c", entry("c")))), **ASKED)]
@@ -113,7 +113,7 @@ def test_what_is_rebuilt_is_a_list_for_each_part() -> None:
 
 
 def test_regular_responses_share_one_wire_text() -> None:
-    """One part takes all tokens, so that their number is not part of the text."""
+    """A single part takes all tokens, so their number is not in the text."""
     wires = {decode_one(response(message(said("a", *[entry("a")] * n))), **ASKED)[0]["wire"].item() for n in (1, 2, 30)}
 
     assert wires == {
@@ -125,7 +125,7 @@ def test_regular_responses_share_one_wire_text() -> None:
 
 
 def test_responses_go_the_fast_way() -> None:
-    """One part or several, on one line or over many: nothing is read token by token."""
+    """One part or several, on one line or pretty-printed, are scanned."""
     one = response(message(said("a", entry("a", -1.0, "b"))))
     bodies = [json.dumps(body, indent=indent).encode() for body in (one, TWO_PARTS) for indent in (None, 1)]
     answers = [answer_with(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)]
@@ -136,7 +136,7 @@ def test_responses_go_the_fast_way() -> None:
 
 
 def test_reasoning_and_refusals_with_logprobs_are_sections() -> None:
-    """By the item that holds the part, then by the part's type."""
+    """The section follows from the type of the item, then from that of the part."""
     reasoning = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "r", "logprobs": [entry("r")]}]}
     refusal = {"type": "refusal", "refusal": "no", "logprobs": [entry("no")]}
     completions, tokens, _ = decode_one(response(reasoning, message(said("c", entry("c")), refusal)), **ASKED)
@@ -158,8 +158,8 @@ def test_reasoning_and_refusals_with_logprobs_are_sections() -> None:
         ({"status": None}, None),
     ],
 )
-def test_why_a_response_ended(keys: Any, expected: str | None) -> None:
-    """The reason where there is one, else the status."""
+def test_the_finish_reason(keys: Any, expected: str | None) -> None:
+    """It is the reason of an incomplete response, or else the status."""
     completions, _, _ = decode_one(response(message(said("a", entry("a"))), **keys), **ASKED)
 
     assert completions["finish_reason"].to_list() == [expected]
@@ -192,14 +192,14 @@ def test_why_a_response_ended(keys: Any, expected: str | None) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(body: Any, error_type: str, expected: str) -> None:
-    """The path is that in the body, although its lists were joined."""
+def test_a_malformed_response_names_the_place(body: Any, error_type: str, expected: str) -> None:
+    """The path is that in the body, although the lists of its parts are joined."""
     found_type, found = failure_of(body, **ASKED)
 
     assert (found_type, found[: len(expected)]) == (error_type, expected)
 
 
-def test_bytes_that_are_no_text_are_refused_in_what_stays_raw() -> None:
+def test_bytes_that_are_not_utf8_are_refused_in_raw_values() -> None:
     """The scanner would not check them."""
     body = json.dumps(response(message(said("a", entry("a" * 300))))).encode().replace(b"aaa", b"a\xffa", 1)
     _, found = failure_of(body, **ASKED)
@@ -207,8 +207,8 @@ def test_bytes_that_are_no_text_are_refused_in_what_stays_raw() -> None:
     assert found.startswith("the answer is not UTF-8 at byte")
 
 
-def test_oddities_of_other_servers_cost_nothing() -> None:
-    """Content that is plain text, a part that is no object, lone surrogates, NaN."""
+def test_oddities_of_other_servers_are_no_failure() -> None:
+    """Content as plain text, a part that is no object, lone surrogates and NaN."""
     body = response(message(said("a", entry("a", float("nan")))), message(), usage=[], created_at="now", id=5)
     body["output"] = [*body["output"], {"type": "message", "content": "\ud83d b"}]
     body["output"][1]["content"] = ["what?"]

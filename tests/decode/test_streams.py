@@ -1,4 +1,4 @@
-"""Recorded streams: one body of many chunks, then an answer like any other."""
+"""Recorded streams: many chunks are merged into one body, which is decoded like any other."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ STREAM = [
 
 
 def test_chunks_become_the_body_that_they_are_pieces_of() -> None:
-    """Texts grow, lists are joined, the first chunk's empty names and the last one's null logprobs change nothing."""
+    """Texts and lists grow; empty names of the first chunk and null logprobs of the last change nothing."""
     merged = json.loads(merge_stream(sse(*STREAM)))
 
     assert merged == {
@@ -85,7 +85,7 @@ def test_chunks_become_the_body_that_they_are_pieces_of() -> None:
     ids=["sse", "crlf", "cr", "fields", "lines of data", "list", "pretty list", "lines", "loose lines"],
 )
 def test_every_way_to_record_a_stream_is_decoded(recorded: bytes) -> None:
-    """Events, a list, or lines."""
+    """A stream may be recorded as events, as a list or as lines."""
     completions, tokens, _ = decode_one(recorded)
 
     assert tokens["token"].to_list() == ["Hi", " ", "a"]
@@ -98,7 +98,7 @@ def test_every_way_to_record_a_stream_is_decoded(recorded: bytes) -> None:
 
 
 def test_a_single_chunk_is_a_stream_too() -> None:
-    """Its `object` says so."""
+    """Its `object` is that of a chunk."""
     completions, tokens, _ = decode_one(chunk({"content": "Hi"}, content("Hi"), finish_reason="length"))
 
     assert tokens["token"].to_list() == ["Hi"]
@@ -106,7 +106,7 @@ def test_a_single_chunk_is_a_stream_too() -> None:
 
 
 def test_choices_are_kept_apart_however_they_are_mixed() -> None:
-    """By their index."""
+    """Chunks of two choices are told apart by their index."""
     pieces = [chunk({"content": text}, content(text), index=n) for n, text in ((1, "x"), (0, "a"), (1, "y"), (0, "b"))]
     completions, tokens, _ = decode_one(sse(*pieces))
 
@@ -115,7 +115,7 @@ def test_choices_are_kept_apart_however_they_are_mixed() -> None:
 
 
 def test_calls_of_tools_grow_by_their_index() -> None:
-    """Names and arguments come in pieces, ids and types once; two calls may be mixed."""
+    """Names and arguments come in pieces, ids and types once, and two calls may be interleaved."""
     deltas = [
         {"index": 0, "id": "c_1", "type": "function", "function": {"name": "f", "arguments": ""}},
         {"index": 0, "function": {"arguments": '{"a"'}},
@@ -131,7 +131,7 @@ def test_calls_of_tools_grow_by_their_index() -> None:
 
 
 def test_reasoning_and_refusals_grow() -> None:
-    """With logprobs of their own."""
+    """Both come in pieces, with logprobs of their own."""
     pieces = [
         chunk({"reasoning_content": "h"}, {"reasoning_content": [entry("h")], "content": None}),
         chunk({"reasoning_content": "m"}, {"reasoning_content": [entry("m")], "content": None}),
@@ -150,7 +150,7 @@ def test_reasoning_and_refusals_grow() -> None:
 
 
 def test_legacy_chunks_are_joined_column_by_column() -> None:
-    """A column that is null in one chunk is filled up, so that all stay as long as the tokens."""
+    """A column that is null in one chunk is padded, so that all columns have one value for each token."""
     pieces = [
         {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": None, "text_offset": [3]},
         {
@@ -186,7 +186,7 @@ def test_legacy_chunks_are_joined_column_by_column() -> None:
 
 
 def test_numbers_of_a_stream_keep_every_digit() -> None:
-    """The merged body is JSON again, and no float loses a bit on the way."""
+    """No float loses a bit when chunks are merged into JSON."""
     piece = sse(chunk({"content": "a"}, {"content": [{"token": "a", "logprob": 0}]}))
     for number in (
         "-0.1",
@@ -222,15 +222,15 @@ def test_numbers_of_a_stream_keep_every_digit() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_stream_is_said(recorded: bytes, expected: str) -> None:
-    """The message names the chunk."""
+def test_a_malformed_stream_names_the_chunk(recorded: bytes, expected: str) -> None:
+    """The message begins with the chunk or event."""
     _, message = failure_of(recorded)
 
     assert message.startswith(expected)
 
 
-def test_what_is_no_stream_is_refused() -> None:
-    """A body is not merged."""
+def test_a_body_is_not_merged() -> None:
+    """Merging a whole body is an error."""
     with pytest.raises(DecodeError, match="no stream of events, list of chunks or chunk a line"):
         merge_stream(b'{"choices": []}')
 
@@ -251,7 +251,7 @@ def event(kind: str, **keys: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kinds", [("delta",), ("done",), ("delta", "done")])
 def test_a_streamed_response_is_that_of_its_last_event(kinds: tuple[str, ...]) -> None:
-    """Logprobs that it lacks are those of the events that announced the text, once."""
+    """The last event has the response; logprobs that it lacks are taken from earlier events, once."""
     place = {"output_index": 0, "content_index": 0}
     events = {
         "delta": [

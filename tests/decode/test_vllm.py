@@ -1,4 +1,4 @@
-"""vLLM's additions: log-probabilities of the prompt, token ids in place of texts. And other servers' keys in tokens."""
+"""vLLM's logprobs of the prompt and token ids in place of texts, and other servers' extra keys of tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from logprob_store.decode.decoder import decode_answers
 
 
 def one(logprob: float, rank: Any, text: str | None) -> dict[str, Any]:
-    """A value of an entry."""
+    """A value of an entry of `prompt_logprobs`."""
     return {"logprob": logprob, "rank": rank, "decoded_token": text}
 
 
@@ -25,8 +25,8 @@ PROMPT = [
 CHAT = {"content": [{"token": "!", "logprob": -1.0, "bytes": [33], "top_logprobs": []}]}
 
 
-def rebuilt(body: Any, **options: Any) -> tuple[dict[int, Any], list[str]]:
-    """What is rebuilt from a body's tables, and the `wire` column."""
+def value_and_wire(body: Any, **options: Any) -> tuple[dict[int, Any], list[str]]:
+    """The value rebuilt from a body's tables, and its `wire` column."""
     decoded = decode_answers([answer_with(body, **options)])
     assert decoded.failures == []
     value = rebuild(decoded)
@@ -35,7 +35,7 @@ def rebuilt(body: Any, **options: Any) -> tuple[dict[int, Any], list[str]]:
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
 def test_the_prompt_is_a_section_whose_positions_are_the_prompts(endpoint: str) -> None:
-    """Its first token has no log-probability and no row, so positions start at 1; sums leave the prompt out."""
+    """The first token has no logprob and no row, so positions start at 1; sums leave the prompt out."""
     choice = {"index": 0, "text": "!", "message": {"content": "!"}, "logprobs": CHAT}
     if endpoint == "chat":
         body = {"choices": [{**choice}], "prompt_logprobs": PROMPT}
@@ -60,9 +60,9 @@ def test_the_prompt_is_a_section_whose_positions_are_the_prompts(endpoint: str) 
     assert completions.select("token_count", "logprob_sum").row(0) == (1, -1.0)
 
 
-def test_both_values_come_back() -> None:
-    """Ranks that follow are not stored: -2.5 is third of those listed, so its rank is 3, and the others are 1 and 2."""
-    value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": PROMPT})
+def test_both_values_are_rebuilt() -> None:
+    """Ranks that follow from the order of logprobs are not stored."""
+    value, [wire] = value_and_wire({"choices": [{"logprobs": CHAT}], "prompt_logprobs": PROMPT})
 
     assert value == {0: {"logprobs": CHAT, "prompt_logprobs": PROMPT}}
     assert [list(entry) for entry in value[0]["prompt_logprobs"][1:]] == [["17", "9", "4"], ["30", "31"]]
@@ -74,9 +74,9 @@ def test_both_values_come_back() -> None:
 
 
 def test_a_rank_beyond_those_listed_is_in_the_template() -> None:
-    """The prompt's own token was 1234th, which does not follow from those listed."""
+    """The prompt's own token has rank 1234, which does not follow from the listed logprobs."""
     prompt = [None, {"17": one(-9.5, 1234, "x"), "9": one(-0.5, 1, "y")}, {"9": one(-0.5, 1, "y")}]
-    value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": prompt})
+    value, [wire] = value_and_wire({"choices": [{"logprobs": CHAT}], "prompt_logprobs": prompt})
 
     assert value[0]["prompt_logprobs"] == prompt
     assert json.loads(wire)["prompt_logprobs"]["ranks"] == [1234, 1]
@@ -98,9 +98,9 @@ def test_a_rank_beyond_those_listed_is_in_the_template() -> None:
         [None, {"5": one(-2.0, 1, "a"), "6": one(-1.0, 2, "b")}],
     ],
 )
-def test_odd_values_come_back_too(prompt: Any) -> None:
-    """Empty, without an id, without text, with ranks that contradict: nothing is lost."""
-    value, _ = rebuilt({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]})
+def test_odd_values_are_rebuilt_too(prompt: Any) -> None:
+    """Entries that are empty, without id or text, or with contradicting ranks."""
+    value, _ = value_and_wire({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]})
 
     assert repr(value[0]["prompt_logprobs"]) == repr(prompt)
 
@@ -108,17 +108,17 @@ def test_odd_values_come_back_too(prompt: Any) -> None:
 def test_prompt_logprobs_of_a_chat_belong_to_the_first_choice() -> None:
     """There is one prompt, however many choices; null counts as absent."""
     choices = [{"index": n, "logprobs": CHAT} for n in (1, 0)]
-    value, _ = rebuilt({"choices": choices, "prompt_logprobs": PROMPT})
+    value, _ = value_and_wire({"choices": choices, "prompt_logprobs": PROMPT})
 
     assert value == {0: {"logprobs": CHAT, "prompt_logprobs": PROMPT}, 1: CHAT}
 
-    value, _ = rebuilt({"choices": choices, "prompt_logprobs": None})
+    value, _ = value_and_wire({"choices": choices, "prompt_logprobs": None})
 
     assert value == {0: CHAT, 1: CHAT}
 
 
 def test_an_echoed_prompt_that_differs_has_its_rows_from_the_echo() -> None:
-    """Asked to echo, vLLM sends both. Both are rebuilt although their lengths differ."""
+    """The echo and `prompt_logprobs` differ in length, and both are rebuilt."""
     echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25]}
     body = {"choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
@@ -126,14 +126,14 @@ def test_an_echoed_prompt_that_differs_has_its_rows_from_the_echo() -> None:
 
     assert decoded.tokens.column("section").to_pylist() == ["prompt", "prompt", "content"]
 
-    value, _ = rebuilt(body, **asked)
+    value, _ = value_and_wire(body, **asked)
 
     assert value == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
 
 
 @pytest.mark.parametrize("change", [{"tokens": ["The", " dog", " sat"]}, {"token_logprobs": [None, -2.25, -0.25]}])
 def test_an_echoed_prompt_that_contradicts_keeps_its_own_rows(change: Any) -> None:
-    """The lengths are equal, a token or a number is not: the rows are the echo's, and both values are rebuilt."""
+    """With equal lengths and another token or number, the rows are the echo's, and both are rebuilt."""
     echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25], **change}
     body = {"choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat sat"}
@@ -142,11 +142,11 @@ def test_an_echoed_prompt_that_contradicts_keeps_its_own_rows(change: Any) -> No
     assert decoded.tokens.column("token").to_pylist() == echoed["tokens"]
     assert decoded.tokens.column("logprob").to_pylist() == echoed["token_logprobs"]
     assert decoded.tokens.column("token_id").to_pylist() == [None, None, None]
-    assert rebuilt(body, **asked)[0] == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
+    assert value_and_wire(body, **asked)[0] == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
 
 
 def test_an_echo_and_prompt_logprobs_that_agree_share_their_rows() -> None:
-    """The first token from the echo, ids from the other one, and neither is stored twice."""
+    """The rows have the echo's first token and the other value's ids, and neither value is stored twice."""
     echoed = {
         "tokens": ["The", " cat", " sat", "!"],
         "token_logprobs": [None, -2.5, -0.25, -1.0],
@@ -167,14 +167,14 @@ def test_an_echo_and_prompt_logprobs_that_agree_share_their_rows() -> None:
     assert tokens.column("position").to_pylist() == [0, 1, 2, 0]
     assert tokens.column("token_id").to_pylist() == [None, 17, 30, None]
 
-    value, [wire] = rebuilt(body, **asked)
+    value, [wire] = value_and_wire(body, **asked)
 
     assert value == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
     assert "patch" not in wire
 
 
 def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt() -> None:
-    """The prompt's tokens do not replace the missing ones."""
+    """The logprobs of the prompt do not replace those of the answer."""
     body = {"choices": [{"text": "a", "logprobs": None, "prompt_logprobs": PROMPT}]}
 
     assert failure_of(body) == ("no_logprobs", "choices[0].logprobs: null, though asked for")
@@ -189,13 +189,13 @@ def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt() -> None:
         ([{"5": {"decoded_token": 1}}], "choices[0].prompt_logprobs[0].5.decoded_token: expected a string, got int"),
     ],
 )
-def test_a_damaged_prompt_says_where(prompt: Any, expected: str) -> None:
+def test_a_damaged_prompt_names_the_place(prompt: Any, expected: str) -> None:
     """The message has the path into the list."""
     assert failure_of({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]}) == ("malformed_answer", expected)
 
 
 def listed(**keys: Any) -> dict[str, Any]:
-    """A body whose tokens have these keys beside text and logprob, and so have their alternatives."""
+    """A body whose tokens and alternatives have these keys beside text and logprob."""
     made = {"token": "a" * 99, "logprob": -1.0, **keys}
     return {"choices": [{"logprobs": {"content": [{**made, "top_logprobs": [made]}] * 2}}]}
 
@@ -213,7 +213,7 @@ def listed(**keys: Any) -> dict[str, Any]:
     ],
 )
 def test_token_ids_have_their_column(keys: Any, expected: int | None) -> None:
-    """Taken from the text where the wire has no id; the text stays. Scanned and token by token alike."""
+    """An id in the text of a token goes into the column for ids, scanned or token by token; the text stays."""
     irregular = listed(**keys)
     irregular["choices"][0]["logprobs"]["extra"] = None
     for body, ways in ((listed(**keys), []), (irregular, [0])):
@@ -224,23 +224,23 @@ def test_token_ids_have_their_column(keys: Any, expected: int | None) -> None:
         for table in (decoded.tokens, decoded.alternatives):
             assert table.column("token_id").to_pylist() == [expected] * 2
         assert decoded.tokens.column("token")[0].as_py() == keys.get("token", "a" * 99)
-        assert rebuilt(body)[0] == {0: body["choices"][0]["logprobs"]}
+        assert value_and_wire(body)[0] == {0: body["choices"][0]["logprobs"]}
 
 
 def test_token_ids_stand_in_the_legacy_shape_too() -> None:
-    """In the keys of a dict as well."""
+    """They are read from the keys of a dict of alternatives as well."""
     value = {"tokens": ["token_id:5"], "token_logprobs": [-1.0], "top_logprobs": [{"token_id:6": -2.0}]}
     _, tokens, alternatives = decode_one({"choices": [{"logprobs": value}]}, endpoint="completions")
 
     assert (tokens["token_id"].to_list(), alternatives["token_id"].to_list()) == ([5], [6])
 
 
-def test_what_no_column_is_for_is_a_list_in_the_template() -> None:
-    """Fireworks' `text_offset` and `sampling_logprob`: one value for each token, and no patch."""
+def test_keys_without_a_column_are_lists_in_the_template() -> None:
+    """Fireworks' `text_offset` and `sampling_logprob` have a value for each token, and need no patch."""
     tokens = [
         {"token": "a", "logprob": -1.0, "sampling_logprob": -0.5, "text_offset": n, "top_logprobs": []} for n in (0, 1)
     ]
-    value, [wire] = rebuilt({"choices": [{"logprobs": {"content": tokens}}]})
+    value, [wire] = value_and_wire({"choices": [{"logprobs": {"content": tokens}}]})
 
     assert value == {0: {"content": tokens}}
     assert json.loads(wire)["extra"] == {"sampling_logprob": [-0.5, -0.5], "text_offset": [0, 1]}

@@ -1,4 +1,4 @@
-"""The patch that corrects what rows and template do not say, and the value rebuilt with it."""
+"""The patch that corrects what rows and template do not hold, and the value rebuilt with it."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ NUMBERS = [-0.5, -0.0, 0.0, -9998.999, -9999.0, -1e30, 0.1, math.inf, -math.inf,
         (2**53 + 1, 2.0**53, [[[], 2**53 + 1]]),
     ],
 )
-def test_a_patch_says_what_differs_and_nothing_else(original: Any, rebuilt: Any, patch: list[Any]) -> None:
-    """By bits for floats, by type for True and 1, by presence for null and absent."""
+def test_a_patch_has_the_differences_and_nothing_else(original: Any, rebuilt: Any, patch: list[Any]) -> None:
+    """Floats differ by bits, True and 1 by type, null and absent by presence."""
     assert repr(differences(original, rebuilt)) == repr(patch)
     assert repr(apply_patch(rebuilt, patch)) == repr(original) or not patch
 
@@ -59,7 +59,7 @@ def test_without_differences_the_column_is_the_template() -> None:
 
 
 def test_both_ways_read_a_number_alike() -> None:
-    """The columnar rule and the one for single values agree, and the wire's number comes back from the columns."""
+    """The rule for columns and the one for single values agree, and the number on the wire is rebuilt."""
     columns = [column.to_pylist() for column in logprob_columns(pa.array(NUMBERS))]
 
     assert repr(list(zip(*columns, strict=True))) == repr(list(map(split_logprob, NUMBERS)))
@@ -69,7 +69,7 @@ def test_both_ways_read_a_number_alike() -> None:
 
 @pytest.mark.parametrize("offsets", [[0, True], [0, 1.0], [1, 1], [0, 1, 2], []])
 def test_offsets_that_do_not_follow_are_kept_as_they_are(offsets: list[Any]) -> None:
-    """True and 1.0 equal 1, and must not come back as 1."""
+    """True and 1.0 equal 1, and must not be rebuilt as 1."""
     value = {"tokens": ["a", "b"], "token_logprobs": [-1, -2], "text_offset": offsets}
     decoded = decode_answers([answer_with({"choices": [{"logprobs": value}]})])
     rebuilt = rebuild(decoded)
@@ -78,7 +78,7 @@ def test_offsets_that_do_not_follow_are_kept_as_they_are(offsets: list[Any]) -> 
 
 
 def test_names_that_collapse_in_a_table_are_kept_in_the_patch() -> None:
-    """Two lone surrogates are one U+FFFD in a table; the dict comes back with both, in order."""
+    """Two lone surrogates are one U+FFFD in a table; the dict is rebuilt with both, in order."""
     value = {"tokens": ["a"], "top_logprobs": [{HALF: -2, OTHER_HALF: -1, "b": -3}]}
     decoded = decode_answers([answer_with({"choices": [{"logprobs": value}]})])
     rebuilt = rebuild(decoded)
