@@ -35,7 +35,7 @@ class NetworkBlockedError(RuntimeError):
 
 @pytest.fixture(autouse=True)
 def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make every attempt to reach the network an error, and the test a failure even if the error was caught."""
+    """Make every attempt to reach the network an error, and fail the test even if it catches the error."""
     loopback = "live" in request.keywords or LOOPBACK_FIXTURE in request.fixturenames
     tried: list[Any] = []
     original = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex")}
@@ -81,7 +81,7 @@ def _is_loopback(host: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take keys and proxies out of the environment, so that tests do not depend on who runs them."""
+    """Remove keys and proxies from the environment, so that tests do not depend on the machine."""
     for name in [name for name in os.environ if name.startswith("OPENAI_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 

@@ -1,4 +1,4 @@
-"""What `jobs/` and `fixtures/` ship: job files load, schedules are well formed, and their READMEs tell the truth."""
+"""The files of `jobs/`: job files load, schedules are well formed, and the README is complete."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  #
 
 @pytest.mark.parametrize("path", JOB_FILES, ids=lambda path: path.name)
 def test_every_job_file_loads_and_finds_its_prompts(path: Path) -> None:
-    """A job file that is shipped is valid, and its prompts are there, whatever the working directory."""
+    """Each job file is valid and finds its prompts from any working directory."""
     job = load_job(path)
     # A second job of a recipe asks about the answers of its first, which the page writes to out/.
     prompts = job.resolve(job.prompts.path)
@@ -43,7 +43,7 @@ def test_every_job_file_loads_and_finds_its_prompts(path: Path) -> None:
 
 
 def test_a_nightly_asks_anew() -> None:
-    """Tonight's answers are wanted, not those of another night."""
+    """The nightly job refreshes, so that each night has answers of its own."""
     assert load_job(JOBS / "nightly.toml").cache.mode == "refresh"
 
 
@@ -51,13 +51,13 @@ def test_a_nightly_asks_anew() -> None:
 
 
 def crontab_lines() -> list[str]:
-    """The lines of the crontab that are no comments."""
+    """The lines of the crontab that are not comments."""
     lines = (SCHEDULE / "crontab").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def unit(name: str) -> configparser.ConfigParser:
-    """A systemd unit's sections."""
+    """The sections of a systemd unit."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys are case-sensitive
     parser.read_string((SCHEDULE / name).read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ def job_spec() -> dict[str, Any]:
 
 
 def is_cron(fields: list[str]) -> bool:
-    """Five fields, each a star or a number in its range."""
+    """Whether these are five fields, each a star or a number in its range."""
     ranges = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)]
     return len(fields) == len(ranges) and all(
         field == "*" or (field.isdigit() and low <= int(field) <= high)
@@ -92,7 +92,7 @@ def is_cron(fields: list[str]) -> bool:
 
 
 def test_crontab_lines_are_settings_or_jobs() -> None:
-    """A line sets a variable, or is five fields of time and a command without cron's newline, `%`."""
+    """Each line sets a variable, or is a schedule and a command without cron's newline, `%`."""
     for line in crontab_lines():
         if not re.match(r"[A-Z]+=", line):
             *when, command = line.split(maxsplit=5)
@@ -101,7 +101,7 @@ def test_crontab_lines_are_settings_or_jobs() -> None:
 
 
 def test_systemd_starts_again_after_a_limit_only() -> None:
-    """3 and 130 are done, 2 is not tried again, and the timer starts the service of its own name."""
+    """Exit codes 3 and 130 count as success, 2 is not retried, and the timer starts the service of its own name."""
     service = unit("logprobs-nightly.service")["Service"]
     timer = unit("logprobs-nightly.timer")
 
@@ -113,7 +113,7 @@ def test_systemd_starts_again_after_a_limit_only() -> None:
 
 
 def test_kubernetes_manifests_refer_to_each_other() -> None:
-    """The CronJob's ConfigMap, volume claim and Secret key are those of the file, and nights do not overlap."""
+    """Names of ConfigMap, volume claim and Secret key agree, and nights do not overlap."""
     found = manifests()
     template = job_spec()["template"]["spec"]
     container = template["containers"][0]
@@ -146,7 +146,7 @@ def test_the_kubernetes_job_file_loads(tmp_path: Path) -> None:
 
 
 def test_the_workflow_keeps_what_the_job_writes() -> None:
-    """Store and cache are restored before and saved after the run, also when it failed; keys fit together."""
+    """Store and cache are restored before the run and saved after it, also after a failure, under fitting keys."""
     steps = workflow()["jobs"]["nightly"]["steps"]
     restore, save, upload = (
         next(step for step in steps if name in step.get("uses", ""))
@@ -176,8 +176,8 @@ def command_lines() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "line"), sorted(set(command_lines())))
-def test_every_command_line_is_one(page: str, line: str) -> None:
-    """Each command shown exists, with these arguments and options; a bare name in a text is one too."""
+def test_every_command_line_is_valid(page: str, line: str) -> None:
+    """Each command, argument and option that is shown exists."""
     name, *words = shlex.split(line)[1:]
 
     assert name in COMMANDS, page
@@ -196,7 +196,7 @@ def test_every_schedule_runs_a_job() -> None:
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key of a job file, dotted, with its field."""
+    """Every key of a job file with dots, and its field."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from keys(field.annotation, f"{prefix}{name}.")
@@ -213,14 +213,14 @@ def default(field: Any) -> str:
 
 
 def test_the_key_reference_is_complete_and_right() -> None:
-    """The table of the README has each key of a job file once, in order, with its default."""
+    """The README's table has each key of a job file once, in order, with its default."""
     rows = re.findall(r"^\| `([a-z_.]+)` \| (\S+) \|", (JOBS / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert rows == [(key, default(field)) for key, field in keys(Job)]
 
 
 def test_every_file_of_jobs_is_explained() -> None:
-    """The README links each file of jobs/, and every link of both READMEs leads somewhere."""
+    """The README links each file of jobs/, and every link of both READMEs exists."""
     links = {
         (page.parent / link).resolve()
         for page in (JOBS / "README.md", FIXTURES / "README.md")

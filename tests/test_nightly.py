@@ -32,14 +32,14 @@ def nightly() -> ModuleType:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Path:
-    """The demo's job file in a folder where it may write."""
+    """The demo's job file in a folder that a test may write to."""
     shutil.copytree(REPO / "fixtures", tmp_path / "fixtures", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     (tmp_path / "jobs").mkdir()
     return Path(shutil.copy(JOBS / "demo.toml", tmp_path / "jobs"))
 
 
 def test_nightly_runs_a_job(nightly: ModuleType, demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It runs the job it is given, prints the ten least confident answers, and exits with 0."""
+    """It runs the given job, prints the ten least confident answers, and exits with 0."""
     code = nightly.main(demo)
 
     printed = capsys.readouterr().out
@@ -65,7 +65,7 @@ def test_nightly_exits_with_3_when_prompts_failed(
 def test_nightly_exits_with_4_when_a_limit_stops_it(
     nightly: ModuleType, demo: Path, fault_server: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A refused key stops the run, which can go on later."""
+    """A refused key stops the run, and the same run can go on later."""
     fault_server.script("401")
     text = demo.read_text(encoding="utf-8").replace('kind = "replay"', 'kind = "live"')
     demo.write_text(text.replace("[model]", f'[model]\nbase_url = "{fault_server.url}"'), encoding="utf-8")
@@ -77,7 +77,7 @@ def test_nightly_exits_with_4_when_a_limit_stops_it(
 
 
 def test_nightly_exits_with_2_when_the_job_is_wrong(nightly: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing job file is said in one line on standard error."""
+    """A missing job file is one line on standard error."""
     code = nightly.main("no-such.toml")
 
     assert code == 2

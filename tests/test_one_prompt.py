@@ -1,4 +1,4 @@
-"""`ls.complete`: one prompt, asked as a job asks it."""
+"""`ls.complete`: one prompt, asked in the way of a job."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_another_request_is_another_key() -> None:
 
 
 def test_a_server_is_asked_once(fault_server: Any, tmp_path: Path) -> None:
-    """With a cache, the second call is answered from it; without a key, none is sent to another server."""
+    """With a cache the second call is answered from it; a server given by URL needs no key."""
     ask = {"model": "m", "base_url": fault_server.url, "cache": tmp_path / "cache", "max_tokens": 4}
 
     first, second = ls.complete("Hi", **ask), ls.complete("Hi", **ask)
@@ -46,7 +46,7 @@ def test_a_server_is_asked_once(fault_server: Any, tmp_path: Path) -> None:
 
 
 def test_inside_an_event_loop(fault_server: Any) -> None:
-    """It works where an event loop is running, as in a notebook."""
+    """It works where an event loop already runs, as in a notebook."""
 
     async def cell() -> Any:
         return ls.complete("Hi", model="m", base_url=fault_server.url)

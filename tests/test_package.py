@@ -1,4 +1,4 @@
-"""The package as a whole: its public surface, and habits that no single module's test can see."""
+"""The package as a whole: its public names, its imports, and habits of all modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def test_public_surface() -> None:
-    """Every name of the stub is there, once; `dir` and `*` show these and nothing else."""
+    """Every name of the stub exists once; `dir` and `*` show these names and no others."""
     stub = (PACKAGE / "__init__.pyi").read_text(encoding="utf-8")
     imports = [line.split() for line in stub.splitlines() if line.startswith("from")]
     names = [words[-1] for words in imports]
@@ -30,7 +30,7 @@ def test_public_surface() -> None:
 
 
 def test_names_stay_what_they_are() -> None:
-    """A name does not turn into the module of the same name after its first use."""
+    """A public name does not become the module of the same name after its first use."""
     for name in ls.__all__:
         assert getattr(ls, name) is getattr(ls, name)
 
@@ -52,7 +52,7 @@ def test_import_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_habits(path: Path) -> None:
-    """No broad except, no reading of the environment or printing outside the command line, a docstring everywhere."""
+    """No broad except, environment and printing only on the command line, a docstring in every module."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     broad = [
         node.lineno

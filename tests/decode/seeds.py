@@ -176,7 +176,7 @@ def damage_bytes(content: bytes, pick: Callable[[int], int]) -> bytes:
 
 
 def check(content: bytes, *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_BYTES) -> None:
-    """Check that a body gives rows that can be rebuilt, or a failure, and that the answers beside it keep their rows."""
+    """Check that a body gives rows that can be rebuilt, or a failure, and that its neighbours keep their rows."""
     good = json.dumps(BODIES["chat"]).encode()
     answers = [answer_with(body, prompt_index=n, logprobs=asked) for n, body in enumerate((good, content, good))]
     decoded = decode_answers(answers, scanner_min_bytes=scanner_min_bytes)

@@ -42,7 +42,7 @@ def test_alternatives_have_the_rank_in_which_they_came() -> None:
 
 
 def test_an_echoed_prompt_is_a_section_of_its_own() -> None:
-    """The prompt "The cat" has 7 letters, so the token at offset 7 is the first generated; sums leave the prompt out."""
+    """Its text "The cat" has 7 letters, so the token at offset 7 is generated; sums leave the prompt out."""
     options = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
     completions, tokens, alternatives = decode_one(body(ECHOED, prompt_tokens=9), **options)
 

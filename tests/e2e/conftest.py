@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: the command line as a process, a fault server as a process, stores compared."""
+"""Shared by the end-to-end tests: the command line and fault servers as processes, and the tables of a store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROGRAM = Path(sys.executable).with_name("logprobs")
 
 
 class Workplace:
-    """A folder with a job and its prompts."""
+    """A folder with a job and its prompts, and the command line run in it."""
 
     program = PROGRAM
 
@@ -60,7 +60,7 @@ class Workplace:
         )
 
     def run(self, *words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run `logprobs` with these words to its end, with these variables beside those of the environment."""
+        """Run `logprobs` with these words to its end, with these environment variables added."""
         return subprocess.run(
             [PROGRAM, *words],
             cwd=self.folder,
@@ -72,7 +72,7 @@ class Workplace:
         )
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """All rows of the store in an order of their own, without what a clock writes."""
+        """All rows of the store, sorted, without the columns that depend on the clock."""
         opened = ls.open_store(self.folder / "store")
         keys = ["run", "completion_id", "section", "position", "rank", "prompt_index", "sample_index"]
         found = {}
@@ -90,7 +90,7 @@ def workplace(tmp_path: Path) -> Workplace:
 
 
 class FaultServer:
-    """A fault server in its own process, and its ledger."""
+    """A fault server in a process of its own, and its ledger."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.ledger = folder / "ledger.jsonl"
@@ -101,11 +101,11 @@ class FaultServer:
         self.url = self.process.stdout.readline().strip()
 
     def calls(self) -> list[dict[str, Any]]:
-        """The calls so far, with what was done."""
+        """The calls so far, and what was done with each."""
         return [json.loads(line) for line in self.ledger.read_text(encoding="utf-8").splitlines()]
 
     def stop(self) -> None:
-        """End it; calling it again does nothing."""
+        """End the server; a second call does nothing."""
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(10)
@@ -129,7 +129,7 @@ def serve(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def serve_in() -> Iterator[Any]:
-    """Start fault servers whose ledger is in a folder of the test's choice; one that is left over is ended."""
+    """Start fault servers whose ledger is in a given folder, and end those that still run."""
     servers: list[FaultServer] = []
 
     def start(folder: Path, *options: str) -> FaultServer:

@@ -1,4 +1,4 @@
-"""Ceilings on what a run may spend, with the command line and a real server: never passed, whatever happens."""
+"""Ceilings on what a run may spend, on the command line and against a real server: they are never passed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def job_with(workplace: Any, url: str, *, prompts: int = PROMPTS, concurrency: i
 
 
 def spent(calls: list[dict[str, Any]]) -> dict[str, float]:
-    """What the server would have billed, by its own account."""
+    """What the server would have billed, by its ledger."""
     billed = sum(call["billed"] for call in calls)
     return {
         "max_requests": len(calls),
@@ -45,7 +45,7 @@ def spent(calls: list[dict[str, Any]]) -> dict[str, float]:
 
 @pytest.mark.parametrize(("name", "ceiling"), [("max_requests", 50), ("max_tokens", 1000), ("max_cost_usd", 0.02)])
 def test_a_ceiling_stops_and_raising_it_goes_on(workplace: Any, serve: Any, name: str, ceiling: float) -> None:
-    """The run stops below its ceiling with exit code 4 and all answers stored; with a higher one it does the rest."""
+    """The run stops below its ceiling with exit code 4 and keeps all answers; with a higher ceiling it finishes."""
     server = serve("--delay-ms", "10")
     job = job_with(workplace, server.url, **{name: ceiling})
 
@@ -83,7 +83,7 @@ def test_a_ceiling_stops_and_raising_it_goes_on(workplace: Any, serve: Any, name
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "ceiling"), [("max_requests", 90), ("max_tokens", 3000), ("max_cost_usd", 0.04)])
 def test_a_ceiling_holds_through_kills(workplace: Any, serve: Any, name: str, ceiling: float) -> None:
-    """Killed again and again, with faults besides, the run's sessions together never spend more than the ceiling."""
+    """Killed again and again under faults, the sessions of a run together never spend more than the ceiling."""
     server = serve("--delay-ms", "40", "--rate", "0.2", "--faults", "500,429,reset,truncated,drip")
     job = job_with(workplace, server.url, retry_for_s=60, **{name: ceiling})
     chance = random.Random(name)  # noqa: S311  no secret
@@ -120,7 +120,7 @@ def test_a_ceiling_holds_through_kills(workplace: Any, serve: Any, name: str, ce
 
 
 def test_a_kill_is_noted_on_the_answer(workplace: Any, serve: Any) -> None:
-    """Calls under way at a kill are asked again and marked; their worst case counts as spent."""
+    """Calls under way at a kill are made again and marked, and their worst case counts as spent."""
     server = serve("--script", "hang*3")
     job = job_with(workplace, server.url, prompts=5, concurrency=3)
     process = workplace.start("run", job, "--run", "r")
@@ -145,7 +145,7 @@ def test_a_kill_is_noted_on_the_answer(workplace: Any, serve: Any) -> None:
 
 
 def test_equal_prompts_cost_once(workplace: Any, serve: Any) -> None:
-    """Of equal prompts one has the cost, of an answer's choices the first; another run's answers were free."""
+    """One of the equal prompts has the cost, and of several choices the first; another run's answers are free."""
     server = serve()
     params = {"temperature": 0, "max_tokens": OUTPUT, "n": 2}
     job = workplace.job(server.url, prompts=4, model={"params": params}, prices=PRICES)
@@ -165,7 +165,7 @@ def test_equal_prompts_cost_once(workplace: Any, serve: Any) -> None:
 
 
 def test_without_a_cache_a_kill_is_noted_too(workplace: Any, serve: Any) -> None:
-    """An answer that no part holds yet is lost with the process: it counts and is marked, whether or not it came."""
+    """An answer that is in no part yet is lost at a kill: it counts as spent, and the next answer is marked."""
     server = serve("--script", "ok*3, hang")
     job = workplace.job(server.url, prompts=4, concurrency=1, cache={"path": None, "mode": "off"}, prices=PRICES)
     process = workplace.start("run", job, "--run", "r")

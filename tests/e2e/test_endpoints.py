@@ -1,4 +1,4 @@
-"""Endpoints and services beside plain chat: the Responses API, and Azure through the SDK's own client."""
+"""Endpoints and services beside plain chat: the Responses API, and Azure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AZURE = {"azure_api_version": "2026-01-01", "azure_deployment": "mine", "provide
 
 
 def test_responses(workplace: Any, serve: Any) -> None:
-    """A job with endpoint "responses" asks for logprobs in that API's words and stores what comes."""
+    """A job with endpoint "responses" asks for logprobs as that API wants it, and stores them."""
     server = serve()
     job = workplace.job(server.url, prompts=3, model=RESPONSES)
 
@@ -35,7 +35,7 @@ def test_responses(workplace: Any, serve: Any) -> None:
 
 
 def test_responses_without_logprobs_are_failures(workplace: Any, serve: Any) -> None:
-    """A server that answers with empty lists whatever was asked gives `no_logprobs`, not empty successes."""
+    """A server that ignores the request for logprobs gives `no_logprobs` failures, not empty answers."""
     server = serve("--script", "null*2")
     job = workplace.job(server.url, prompts=2, model=RESPONSES)
 
@@ -44,7 +44,7 @@ def test_responses_without_logprobs_are_failures(workplace: Any, serve: Any) -> 
 
 
 def test_azure(workplace: Any, serve: Any) -> None:
-    """An Azure job asks the deployment's own path with the API version and Azure's header for the key."""
+    """An Azure job uses the deployment's path, the API version, and Azure's header for the key."""
     server = serve()
     job = workplace.job(server.url.removesuffix("/v1"), prompts=2, model=AZURE)
     done = subprocess.run(
@@ -66,7 +66,7 @@ def test_azure(workplace: Any, serve: Any) -> None:
 
 
 def test_azure_without_a_key(workplace: Any, serve: Any) -> None:
-    """Without its key an Azure job says which variable to set."""
+    """Without its key an Azure job names the variable to set."""
     server = serve()
     job = workplace.job(server.url.removesuffix("/v1"), prompts=1, model=AZURE)
     done = workplace.run("run", job, "--run", "r")

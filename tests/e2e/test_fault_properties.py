@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 THOROUGH = settings.get_current_profile_name() == "soak"
-"""Whether there is time: the usual suite does a part of what takes minutes."""
+"""Whether to run the examples that take minutes; the usual suite runs a part of them."""
 
 EXAMPLES = 300 if THOROUGH else 5
-"""Each starts up to six processes: fewer than of a law about a function."""
+"""Few, because each starts up to six processes."""
 
 SESSION_AT_MOST_S = 60.0
 
@@ -55,7 +55,7 @@ FINAL = ("400", "content_filter", "null", "latin1", "401", "403", "quota", "no_l
 
 @dataclass(frozen=True)
 class End:
-    """How a session is ended: these signals, `pause_ms` apart, once `calls` calls were answered and `ms` passed."""
+    """How a session is ended: these signals, `pause_ms` apart, after `calls` answered calls and `ms` milliseconds."""
 
     signals: tuple[int, ...]
     calls: int
@@ -65,7 +65,7 @@ class End:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One example; `beside`: another run of the same job, in a process of its own, goes on at the same time."""
+    """One example; with `beside`, another run of the same job is made by a second process at the same time."""
 
     words: list[int]
     samples: int = 1
@@ -118,7 +118,7 @@ class Trial:
         write_prompts(folder, {"id": ids, "word": words})
 
     def answered(self) -> int:
-        """How many lines the ledger has; reads what is new."""
+        """The number of lines in the ledger."""
         path = self.folder / "ledger.jsonl"
         with path.open("rb") as file:
             file.seek(self._read)
@@ -133,7 +133,7 @@ class Trial:
         return accounts.read_ledger(self.folder / "ledger.jsonl")
 
     def job(self, url: str, *, calm: bool = False, attempts: int = 6) -> Path:
-        """Write the job's file; a calm one has all the time there is, and so many attempts."""
+        """Write the job file; a calm job has long time limits and `attempts` attempts."""
         given = self.scenario
         return write_job(
             self.folder,
@@ -156,7 +156,7 @@ class Trial:
         )
 
     def session(self, end: End | None = None) -> int:
-        """One session of each run, ended as said; returns the higher exit code once nothing of them is left."""
+        """Run one session of each run, ended as given; returns the higher exit code once no process is left."""
         before = self.answered()
         with contextlib.ExitStack() as at_end:
             started = [self._start(run, at_end) for run in self.runs]
@@ -192,7 +192,7 @@ class Trial:
         return int(process.returncode)
 
     def measured_session(self) -> tuple[int, int]:
-        """One session; its exit code, and the most memory it had, in bytes."""
+        """Run one session; returns its exit code and its peak memory in bytes."""
         command = [self.program, "run", self.folder / "job.toml", "--run", "r"]
         with (self.folder / "said.txt").open("w") as said:
             process = subprocess.Popen(command, cwd=self.folder, stdout=said, stderr=said)
@@ -219,11 +219,11 @@ class Trial:
             time.sleep(end.pause_ms / 1000)
 
     def broken_promises(self) -> list[str]:
-        """What does not add up in the run as it stands."""
+        """Everything that does not add up in the runs as they are now."""
         return accounts.broken_promises(self.folder / "store", self.folder / "cache", self.ledger, self.asked)
 
     def calm_store(self, url: str) -> Path:
-        """The store of the same job, asked without any trouble."""
+        """The store of the same job, run without faults."""
         folder = self.folder / "calm"
         folder.mkdir()
         shutil.copy(self.folder / "prompts.parquet", folder)
@@ -233,7 +233,7 @@ class Trial:
 
 
 def say(what: str) -> None:
-    """Tell what happened, where the test fails."""
+    """Report what happened where a failing test shows it."""
     if currently_in_test_context():
         note(what)
     else:
@@ -241,7 +241,7 @@ def say(what: str) -> None:
 
 
 def play(scenario: Scenario, folder: Path, serve: Any, program: Path, calm_url: str) -> None:
-    """Play a scenario to its end and check what is promised on the way."""
+    """Play a scenario to its end and check the promises on the way."""
     trial = Trial(folder, scenario, program)
     whens = [f"word-{word} ={','.join(steps)}" for word, steps in scenario.scripts.items()]
     options = [option for when in whens for option in ("--when", when)]
@@ -271,7 +271,7 @@ def play(scenario: Scenario, folder: Path, serve: Any, program: Path, calm_url: 
 def test_random_faults_and_kills(
     scenario: Scenario, tmp_path_factory: pytest.TempPathFactory, serve_in: Any, workplace: Any, fault_server: Any
 ) -> None:
-    """Every call is one completion or one failure, what was billed twice is marked, the tables are a calm run's."""
+    """Each call is one completion or one failure, double billing is marked, and the rows are those of a calm run."""
     folder = tmp_path_factory.mktemp("trial")
     play(scenario, folder, serve_in, workplace.program, fault_server.url)
     shutil.rmtree(folder)
@@ -281,12 +281,14 @@ ONCE_BROKEN = {
     "equal prompts, an answer of no use": Scenario(words=[0, 0, 8, 0], concurrency=1, scripts={0: ["latin1", "quota"]}),
     "a refreshing run, an answer without logprobs": Scenario(words=[0], mode="refresh", scripts={0: ["null"]}),
 }
-"""Examples that were found to break a promise, made small."""
+"""Small examples that once broke a promise."""
 
 
 @pytest.mark.parametrize("scenario", ONCE_BROKEN.values(), ids=ONCE_BROKEN)
-def test_what_once_broke(scenario: Scenario, tmp_path: Path, serve_in: Any, workplace: Any, fault_server: Any) -> None:
-    """What the test above has found stays mended."""
+def test_examples_that_once_failed(
+    scenario: Scenario, tmp_path: Path, serve_in: Any, workplace: Any, fault_server: Any
+) -> None:
+    """Examples that the test above once found stay fixed."""
     play(scenario, tmp_path, serve_in, workplace.program, fault_server.url)
 
 
