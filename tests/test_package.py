@@ -29,7 +29,7 @@ def test_public_surface() -> None:
     )
 
 
-def test_names_stay_what_they_are() -> None:
+def test_names_do_not_become_modules() -> None:
     """A public name does not become the module of the same name after its first use."""
     for name in ls.__all__:
         assert getattr(ls, name) is getattr(ls, name)
@@ -77,7 +77,7 @@ def test_habits(path: Path) -> None:
 
 
 def test_only_the_package_is_installed() -> None:
-    """No top-level `jobs` or `tests` module comes with the package."""
+    """Installing the package installs no top-level `jobs`, `fixtures` or `benchmarks`."""
     code = "import importlib.util as u; print([m for m in ('jobs', 'fixtures', 'benchmarks') if u.find_spec(m)])"
     done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
 

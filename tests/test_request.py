@@ -91,7 +91,7 @@ def test_key_changes_with_a_new_field(body: dict[str, Any], name: str, value: An
 
 
 @pytest.mark.parametrize("changes", [{"endpoint": "completions"}, {"provider": "q"}, {"sample_index": 1}], ids=str)
-def test_key_changes_with_what_stands_beside_the_body(changes: dict[str, Any]) -> None:
+def test_key_changes_with_endpoint_provider_and_sample(changes: dict[str, Any]) -> None:
     """Endpoint, provider and sample index are part of the key."""
     assert _key({"model": "m"}, **changes) != _key({"model": "m"})
 
@@ -189,7 +189,7 @@ def test_content_is_the_body_as_given() -> None:
     assert request.content == '{"b":1.0,"a":[true,null,"é"]}'.encode()
 
 
-def test_parameters_win_over_what_the_job_says() -> None:
+def test_params_override_the_job() -> None:
     """`params` override the fields that ask for logprobs."""
     body = build_body("chat", model="m", prompt=[], top_logprobs=5, params={"top_logprobs": 2, "seed": 1})
 

@@ -1,4 +1,4 @@
-"""A part's tokens as arrays: which rows, in which order, and when not at all."""
+"""A part's tokens as arrays: their rows, their order, and when there are none."""
 
 from __future__ import annotations
 

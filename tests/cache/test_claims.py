@@ -88,8 +88,8 @@ def test_two_in_one_process_exclude_each_other(tmp_path: Path) -> None:
     three.close()
 
 
-def test_waiting_ends_when_the_holder_lets_go(tmp_path: Path) -> None:
-    """After waiting, the claim is held."""
+def test_waiting_ends_when_the_key_is_released(tmp_path: Path) -> None:
+    """An asker that waits for a key holds the claim afterwards."""
 
     async def main() -> None:
         waiting = asyncio.create_task(two.wait(KEY))
@@ -107,7 +107,7 @@ def test_waiting_ends_when_the_holder_lets_go(tmp_path: Path) -> None:
     two.close()
 
 
-def test_without_locks_a_warning_and_on(
+def test_without_locks_every_claim_is_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without locks, as on some network file systems, every claim is granted, and one warning explains it."""
@@ -210,8 +210,8 @@ def test_a_failure_is_not_shared_between_askers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", ["the server", "the other's claim"])
-def test_a_cancelled_asker_lets_go(tmp_path: Path, at: str) -> None:
-    """An asker that is cancelled at the server, or while it waits for another, does not block the other."""
+def test_a_cancelled_asker_releases_its_claim(tmp_path: Path, at: str) -> None:
+    """An asker that is cancelled, at the server or while it waits for another, does not block the other."""
 
     async def ask(one: Asker, two: Asker) -> None:
         first = asyncio.create_task(one.ask(completions_request()))
@@ -230,7 +230,7 @@ def test_a_cancelled_asker_lets_go(tmp_path: Path, at: str) -> None:
     assert server.calls == (2 if at == "the server" else 1)
 
 
-def test_refreshing_waits_for_nobody_and_takes_nobody_s_answer(tmp_path: Path) -> None:
+def test_a_refreshing_asker_makes_its_own_call(tmp_path: Path) -> None:
     """A refreshing asker does not wait for another run's answer, and does not take it."""
 
     async def ask(one: Asker, two: Asker) -> None:

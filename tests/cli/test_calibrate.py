@@ -60,7 +60,7 @@ def test_text_for_people(demo: Path, logprobs: Any) -> None:
 
 
 def test_documentation_shows_what_is_printed(demo: Path, logprobs: Any) -> None:
-    """The output on the documentation's page is the command's, spaces aside."""
+    """The output on the documentation's page is that of the command, apart from spaces."""
     page = (REPO / "docs" / "calibration.md").read_text(encoding="utf-8")
     shown = page.partition("```text\n")[2].partition("```")[0]
 
@@ -68,7 +68,7 @@ def test_documentation_shows_what_is_printed(demo: Path, logprobs: Any) -> None:
 
 
 def test_save_and_apply(demo: Path, logprobs: Any, tmp_path: Path) -> None:
-    """A saved calibrator stands beside the store, which stays sound, and gives the scores their column."""
+    """A saved calibrator lies beside the store, which still verifies, and adds its column to the scores."""
     code, out, _ = logprobs("calibrate", demo, "--expected", "capital", "--method", "platt", "--save", "capitals")
     assert code == 0
     assert "platt of confidence, fitted at " in out

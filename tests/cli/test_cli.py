@@ -291,7 +291,7 @@ def test_status_of_many_runs_shows_the_newest(clone: Path, tmp_path: Path, logpr
     assert len(all_of_them) == 22
 
 
-def test_a_look_at_a_run_keeps_no_writer_out(tmp_path: Path) -> None:
+def test_status_keeps_no_writer_out(tmp_path: Path) -> None:
     """A writer gets the run even if `status` holds the lock at that moment."""
     with open_writer(tmp_path):
         pass

@@ -112,7 +112,7 @@ def test_what_cannot_be_compared(store: Path, words: list[str], message: str | N
 
 
 def test_the_first_run_of_a_job_has_none_before_it(store: Path) -> None:
-    """The message names the runs there are."""
+    """The message lists the runs of the store."""
     with pytest.raises(InputError, match=r"first of job 'another'.*mon, tue, other"):
         open_store(store).compare(run_b="other")
 

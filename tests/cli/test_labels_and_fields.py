@@ -88,7 +88,7 @@ def test_fields_at_a_path(store: Path, logprobs: Any) -> None:
     assert "/mood" not in out
 
 
-def test_fields_at_a_path_that_there_is_not(store: Path, logprobs: Any) -> None:
+def test_fields_at_an_unknown_path(store: Path, logprobs: Any) -> None:
     """A path without its slash is an error that lists the known paths, not an empty table."""
     code, _, err = logprobs("fields", store, "--path", "mood")
 
@@ -96,7 +96,7 @@ def test_fields_at_a_path_that_there_is_not(store: Path, logprobs: Any) -> None:
     assert "--path 'mood': no answer has a value there; there are '/emoji', '/mood'" in err
 
 
-def test_labels_at_a_path_that_is_none(store: Path, logprobs: Any) -> None:
+def test_labels_at_a_malformed_path(store: Path, logprobs: Any) -> None:
     """A field without its slash is an error, not a table of nulls."""
     code, _, err = logprobs("labels", store, "--labels", "happy,sad", "--field", "mood")
 

@@ -1,4 +1,4 @@
-"""What pytest leaves alone in this folder."""
+"""The file of this folder that pytest does not collect."""
 
 from __future__ import annotations
 

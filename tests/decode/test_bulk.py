@@ -189,7 +189,7 @@ def test_a_body_that_is_not_utf8_fails_alone() -> None:
     decoded.tokens.validate(full=True)
 
 
-def test_minus_zero_is_what_python_reads() -> None:
+def test_minus_zero_keeps_its_sign() -> None:
     """`-0.0` keeps its sign; the integer `-0` has none."""
     values = [f'{{"content":[{{"token":"a","logprob":{zero}}}]}}' for zero in ("-0.0", "-0", "0.0", "0", "-0e0")]
     decoded = scan(bodies_of(values))

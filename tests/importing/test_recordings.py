@@ -110,7 +110,7 @@ def imported(rows: dict[str, pl.DataFrame]) -> list[list[Row]]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_rows_are_what_the_raw_json_says(importing: Any, path: Path) -> None:
+def test_rows_equal_the_raw_json(importing: Any, path: Path) -> None:
     """No token, alternative, byte or digit is changed, lost or moved."""
     done = importing(path)
     rows = importing.frames()

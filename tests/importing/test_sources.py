@@ -287,7 +287,7 @@ def test_nothing_to_import_is_an_error(importing: Any, name: str, content: str |
     assert not importing.store.exists()
 
 
-def test_paths_that_are_not_there(importing: Any) -> None:
+def test_missing_paths(importing: Any) -> None:
     """A missing file, an empty folder and no path at all are errors."""
     with pytest.raises(InputError, match="is not there"):
         importing(importing.folder / "no.json")

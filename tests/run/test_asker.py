@@ -336,7 +336,7 @@ def test_all_of_equal_requests_can_be_called_off(cache: AnswerCache) -> None:
     assert asyncio.run(main()) == (1, [True] * 3)
 
 
-def test_no_call_starts_once_one_said_stop(cache: AnswerCache) -> None:
+def test_no_call_starts_after_a_stop(cache: AnswerCache) -> None:
     """The requests that wait get the same reason, without a call."""
     quota = StopRunError("no", reason="quota")
 
@@ -351,7 +351,7 @@ def test_no_call_starts_once_one_said_stop(cache: AnswerCache) -> None:
     assert asyncio.run(main()) == (1, [quota] * 5)
 
 
-def test_a_cache_that_cannot_be_written_is_told_to_everybody(
+def test_a_cache_that_cannot_be_written_fails_every_waiting_request(
     cache: AnswerCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer that cannot be written is an error for every request that waits for it."""

@@ -95,7 +95,7 @@ def test_whether_it_fits(tmp_path: Path, limits: dict[str, Any], expected: str) 
     assert dry_run(make(tmp_path, **limits)).fits == expected
 
 
-def test_without_a_maximum_nobody_knows(tmp_path: Path) -> None:
+def test_without_a_maximum_the_cost_has_no_upper_end(tmp_path: Path) -> None:
     """Without a maximum of output tokens the cost has no upper end."""
     job = make(tmp_path)
     job = job.model_copy(update={"model": job.model.model_copy(update={"params": {}})})

@@ -63,7 +63,7 @@ def test_all_come_in_order_with_what_is_kept(tmp_path: Path) -> None:
     assert bodies == [str(request.prompt_index).encode() for request in kept]
 
 
-def test_so_many_are_looked_up_ahead_and_one_chunk_read() -> None:
+def test_a_bounded_number_of_lookups_is_ahead() -> None:
     """The next lookups are under way while one is used, across chunks, and never more than LOOKUPS_AHEAD."""
     read: list[int] = []
     looked_up: list[int] = []

@@ -42,7 +42,7 @@ def test_recording_asks_each_question_once(job: Job, tmp_path: Path, fault_serve
     assert done.lines == len(Recordings(tmp_path / "fixtures" / "tried.jsonl")) == 3
 
 
-def test_recording_from_the_cache_calls_nobody(job: Job, tmp_path: Path, fault_server: Any) -> None:
+def test_recording_from_the_cache_makes_no_call(job: Job, tmp_path: Path, fault_server: Any) -> None:
     """Cache and fixtures hold the same bytes, so one fills the other."""
     _record(job, tmp_path / "first")
     asked = len(fault_server.calls)

@@ -54,7 +54,7 @@ def test_unsaid_waits_grow_at_random() -> None:
     assert len(set(waits)) == len(waits)
 
 
-def test_the_server_s_word_is_waited_for() -> None:
+def test_the_wait_is_as_long_as_the_server_says() -> None:
     """The wait is at least as long as the server said, and little longer."""
     _, _, waits = _run(_again(retry_after_s=40.0), attempts=4)
 

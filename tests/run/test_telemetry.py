@@ -171,7 +171,7 @@ def test_no_prompt_and_no_answer(tmp_path: Path, fault_server: Any) -> None:
     assert [text for text in texts if json.dumps(text)[1:-1] in told] == []
 
 
-def test_a_replay_calls_nobody(tmp_path: Path) -> None:
+def test_a_replay_has_no_spans(tmp_path: Path) -> None:
     """Answers from fixtures are no calls, and no spans."""
     text = (REPO / "jobs" / "demo.toml").read_text(encoding="utf-8")
     job = tmp_path / "job.toml"

@@ -84,7 +84,7 @@ def test_no_more_are_under_way_than_fit(ceilings: Ceilings, fit: int) -> None:
     )  # a failed call has been made all the same
 
 
-def test_the_stop_says_all_there_is_to_know() -> None:
+def test_the_message_of_a_stop() -> None:
     """The error names the ceiling, what is spent, what the next call could cost, and what to do."""
 
     async def main() -> None:
@@ -144,7 +144,7 @@ def test_a_call_that_was_never_made_costs_nothing() -> None:
     assert (budget.requests, budget.usage) == (1, Usage())
 
 
-def test_nobody_begins_once_it_is_closed() -> None:
+def test_no_call_begins_after_closing() -> None:
     """A call that is reserved already is not made either."""
 
     async def main() -> list[Any]:

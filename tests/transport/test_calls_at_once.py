@@ -15,7 +15,7 @@ KEY = "-".join(["sk", "test", "0123456789abcdefghijklmnop"])  # noqa: FLY002  in
 
 
 def _many(url: str, pacer: Pacer, texts: list[str], concurrency: int) -> list[str]:
-    """Ask all at once; returns the texts in the order in which they were answered."""
+    """Ask all at once; returns the texts in the order of their answers."""
     done: list[str] = []
 
     async def one(text: str, transport: Any) -> None:
@@ -38,7 +38,7 @@ def test_a_waiting_retry_holds_no_slot(fault_server: Any) -> None:
 
 
 def test_concurrency_is_never_exceeded(fault_server: Any) -> None:
-    """The server never sees more calls at once than the pacer allows, and sees that many."""
+    """The most calls at once that the server sees are as many as the pacer allows."""
     fault_server.behaviour.delay_ms = 30
     fault_server.script("500:retry-after-ms=20, ok*3, 429:retry-after-ms=20")
 

@@ -14,7 +14,7 @@ from logprob_store.transport.live import live_transport
 
 
 @pytest.mark.parametrize("step", ["unasked", "parting"])
-def test_what_comes_over_an_idle_connection_is_not_the_next_answer(fault_server: Any, step: str) -> None:
+def test_bytes_on_an_idle_connection_are_not_the_next_answer(fault_server: Any, step: str) -> None:
     """Neither a repeated answer nor a proxy's closing notice is taken for the answer to the next request."""
     fault_server.when("first", step)
     requests = [chat_request(text) for text in ("first", "second")]

@@ -1,4 +1,4 @@
-"""API keys and the environment: a key is sent and shown nowhere, and no other variable changes a call."""
+"""API keys and the environment: a key is sent and shown nowhere, and OPENAI_BASE_URL is ignored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEY = "-".join(["sk", "test", "0123456789abcdefghijklmnop"])  # noqa: FLY002  in
 def test_the_key_is_in_no_log_error_cache_or_fixture(
     fault_server: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The key is nowhere, even at DEBUG, in tracebacks, and when the server repeats it."""
+    """It is in none of these, also at DEBUG, in tracebacks, and when the server repeats it."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setitem(fault_script.ERRORS, "401", (401, "invalid_api_key", "x", f"Incorrect API key: {KEY}"))
     fault_server.script("500, reset, ok, 401")
@@ -60,8 +60,8 @@ def test_the_key_is_in_no_log_error_cache_or_fixture(
     assert KEY.encode() not in fixture_line(answer)
 
 
-def test_the_base_url_in_the_environment_is_not_heeded(fault_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OPENAI_BASE_URL, which request keys do not include, is ignored, with a base_url and without."""
+def test_the_base_url_in_the_environment_is_ignored(fault_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OPENAI_BASE_URL, which request keys do not include, changes no call."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
 
     async def default() -> str:

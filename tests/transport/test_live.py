@@ -47,12 +47,12 @@ def _ask(url: str | None, *, attempts: int = 1, timeout_s: float = 5.0, retry_fo
 
 @pytest.fixture
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries for which the server names no time follow at once."""
+    """Retries follow at once, unless the server names a time."""
     monkeypatch.setattr(retry, "_jitter", tenacity.wait_none())
 
 
 def test_the_request_is_sent_as_it_is(fault_server: Any) -> None:
-    """The server gets the bytes of `content`, as JSON, with the key; the answer's bytes come back unchanged."""
+    """The server gets the bytes of `content` and the key, and the bytes of the answer are returned unchanged."""
     answer = _ask(fault_server.url)
 
     (call,) = fault_server.calls
@@ -90,14 +90,14 @@ def test_the_request_is_sent_as_it_is(fault_server: Any) -> None:
         ("error200", "server_error", 502, True),
     ],
 )
-def test_a_passing_fault(
+def test_a_temporary_fault_is_repeated(
     fault_server: Any,
     step: str,
     error_type: str,
     status: int | None,
     maybe_billed: bool,  # noqa: FBT001
 ) -> None:
-    """A call with a passing fault is repeated; the error has its class, status and whether it may be billed."""
+    """The error has its class, its status and whether the call may be billed."""
     fault_server.script(f"{step}*5")
 
     with pytest.raises(RetryableError) as caught:
@@ -111,8 +111,8 @@ def test_a_passing_fault(
 
 @pytest.mark.usefixtures("no_wait")
 @pytest.mark.parametrize("step", ["429", "500", "reset", "reset_body", "truncated", "malformed", "error200"])
-def test_a_fault_that_passes(fault_server: Any, step: str) -> None:
-    """Once the fault has passed, the answer comes, with its attempts counted."""
+def test_an_answer_after_a_temporary_fault(fault_server: Any, step: str) -> None:
+    """The answer counts the failed attempts."""
     fault_server.script(f"{step}*2")
 
     answer = _ask(fault_server.url, attempts=3)
@@ -132,7 +132,7 @@ def test_a_fault_that_passes(fault_server: Any, step: str) -> None:
     ],
 )
 def test_a_fault_of_this_prompt_alone(fault_server: Any, step: str, error_type: str, status: int) -> None:
-    """A fault of one prompt is not repeated, and does not stop the run."""
+    """It is not repeated, and does not stop the run."""
     fault_server.script(f"{step}*5")
 
     with pytest.raises(CallError) as caught:
@@ -154,7 +154,7 @@ def test_a_fault_of_this_prompt_alone(fault_server: Any, step: str, error_type: 
     ],
 )
 def test_a_fault_of_every_prompt(fault_server: Any, step: str, reason: str, status: int) -> None:
-    """A fault that every prompt would have stops the run at the first."""
+    """It stops the run at the first call."""
     fault_server.script(f"{step}*5")
 
     with pytest.raises(StopRunError) as caught:
@@ -165,7 +165,7 @@ def test_a_fault_of_every_prompt(fault_server: Any, step: str, reason: str, stat
 
 
 def test_an_answer_without_logprobs_is_an_answer(fault_server: Any) -> None:
-    """An answer without logprobs is kept, because it was paid for; decoding finds the failure."""
+    """It was paid for and is kept; decoding finds the failure."""
     fault_server.script("null")
 
     assert b'"logprobs": null' in _ask(fault_server.url, attempts=3).body
@@ -184,7 +184,7 @@ def test_the_sdk_does_not_retry_on_its_own(fault_server: Any) -> None:
 
 @pytest.mark.parametrize("step", ["hang", "drip:seconds=6"])
 def test_a_call_has_a_time_limit(fault_server: Any, step: str) -> None:
-    """A server that sends nothing, or too slowly, is a timeout that may be billed."""
+    """A server that sends nothing, or too slowly, gives a timeout that may be billed."""
     fault_server.script(step)
     started = asyncio.new_event_loop()
     before = started.time()
@@ -198,7 +198,7 @@ def test_a_call_has_a_time_limit(fault_server: Any, step: str) -> None:
 
 
 def test_a_slow_answer_is_an_answer(fault_server: Any) -> None:
-    """An answer that comes slowly, but within the limit, is an answer."""
+    """An answer that takes less than the limit is kept."""
     fault_server.script("drip:seconds=0.3")
 
     assert _ask(fault_server.url, timeout_s=5).status == 200
@@ -206,7 +206,7 @@ def test_a_slow_answer_is_an_answer(fault_server: Any) -> None:
 
 @pytest.mark.usefixtures("fault_server")
 def test_a_refused_connection_is_surely_not_billed() -> None:
-    """A connection that was refused is certainly not billed."""
+    """Its error is not `maybe_billed`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

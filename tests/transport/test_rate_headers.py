@@ -47,7 +47,7 @@ FAR_OFF = "Thu, 01 Jan 1998 00:00:00 GMT"
     ],
 )
 def test_a_reset(text: str, expected: float | None) -> None:
-    """A duration, seconds, or a point in time; anything else counts as unsaid."""
+    """It is a duration, seconds, or a point in time; anything else is ignored."""
     assert seconds_until(text, now=NOW) == pytest.approx(expected)
 
 
@@ -61,7 +61,7 @@ def test_a_clock_that_is_far_off(reset: str) -> None:
 
 
 def test_a_date_that_is_not_of_the_clock_of_the_limits() -> None:
-    """Where the answer's `Date` gives no sensible wait, the local clock is used."""
+    """If the answer's `Date` gives no sensible wait, the local clock is used."""
     assert seconds_until("2026-03-01T12:00:30Z", date=FAR_OFF, now=NOW) == 30.0
     assert seconds_until("2026-03-01T12:00:30Z", date="nonsense", now=NOW) == 30.0
 
@@ -113,7 +113,7 @@ def test_levels(headers: dict[str, str], requests: RateLimit | None, tokens: Rat
     [{}, {"x-ratelimit-limit-images": "5", "x-ratelimit-limit": "3", "date": DATE, "ratelimit-reset": "1"}],
     ids=["none", "unknown suffixes"],
 )
-def test_nothing_is_told(headers: dict[str, str]) -> None:
+def test_headers_without_limits(headers: dict[str, str]) -> None:
     """No header, or headers with other suffixes, report nothing."""
     assert read_rate_limits(headers) is None
 
@@ -149,5 +149,5 @@ def test_no_header_is_an_error(value: str, date: str) -> None:
     ids=str,
 )
 def test_retry_after_s(headers: dict[str, str], expected: float | None) -> None:
-    """What is no time to wait, or more than 32 days, counts as unsaid; a past date is 0 seconds."""
+    """Other values, and more than 32 days, are ignored; a past date is 0 seconds."""
     assert retry_after_s(headers) == expected

@@ -1,4 +1,4 @@
-"""The error that a refusal becomes, and what is shown of the server's words."""
+"""The error that a refusal becomes, and its message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from logprob_store.transport.refusals import error_of_status
 
 
 def test_insufficient_quota_goes_by_the_code_alone() -> None:
-    """`insufficient_quota` stops the run as a code only: one provider uses the words for a limit that passes."""
+    """Only the code `insufficient_quota` stops a run, because one provider uses the words for a temporary limit."""
     body = b'{"error":{"message":"insufficient_quota for this minute","type":"insufficient_quota","code":"slow_down"}}'
 
     error = error_of_status(429, {}, body)
@@ -31,8 +31,8 @@ def test_insufficient_quota_goes_by_the_code_alone() -> None:
     ],
     ids=["empty", "bytes", "escapes", "list", "deep", "long"],
 )
-def test_whatever_the_server_says_is_shown_on_one_harmless_line(body: bytes) -> None:
-    """Terminal escapes, line breaks and megabytes of a server's message do not reach logs and tables."""
+def test_a_server_s_message_is_one_harmless_line(body: bytes) -> None:
+    """Terminal escapes, line breaks and megabytes of it do not reach logs and tables."""
     text = str(error_of_status(400, {}, body))
 
     assert text.startswith("HTTP 400")
