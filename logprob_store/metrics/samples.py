@@ -46,7 +46,8 @@ def mc_entropy(column: Column = "logprob_sum") -> pl.Expr:
 
     Formula: -mean over samples of sum l. Of the column "mean_logprob" it is the length-normalised form.
     Range: [0, inf), lower is surer. Unit: nats; nats per token for the length-normalised form.
-    Needs: one row per sample with its logprob sum, as `store.scores()` gives them.
+    Needs: one row per sample with its logprob sum, as `store.scores()` gives them:
+    `store.scores().group_by("run", "prompt_id").agg(ls.mc_entropy())`.
     Nulls: left out; no value gives null.
     Source: Malinin and Gales 2021 (arXiv:2002.07650), equations 8 and 9; the predictive entropy of Kuhn et al. 2023
     (arXiv:2302.09664).
@@ -87,7 +88,8 @@ def sample_scores(
     - `semantic_negentropy_discrete`: 1 - semantic_entropy_discrete / ln of the answers that have a cluster
 
     A sample that was drawn twice counts twice, as published. The token that ended an answer is not stored and so not in
-    P(s): an answer that is the beginning of another one is given too much weight.
+    P(s): an answer that is the beginning of another has the probability of writing these letters, not of stopping
+    there, and is given too much weight. `semantic_entropy_discrete` is not affected.
 
     Needs: one row per answer, as `store.scores()` gives them: `by`, sample_index, choice_index, text, logprob_sum,
     mean_logprob, unscored_tokens.
@@ -98,8 +100,9 @@ def sample_scores(
 
     Args:
         scores: one row per answer.
-        clusters: which answers mean the same: a column name, an expression, or a function that takes the texts of a
-            prompt and returns a cluster for each. None: answers with equal `normalised_text`. A null is no cluster.
+        clusters: which answers mean the same: a column name, an expression, or a function, called once per prompt, that
+            takes the list of its texts and returns a cluster for each, by an NLI model of yours for example. None:
+            answers with equal `normalised_text`. A null is no cluster.
         by: the columns that identify a prompt; `["prompt_id"]` takes several runs together.
 
     Raises:

@@ -29,7 +29,8 @@ def label_choices(probabilities: pl.LazyFrame) -> pl.LazyFrame:
 
     - `run`, `completion_id`, `section`, `position`
     - `label`: the likeliest label; of equals, the first in the list
-    - `label_probability`: its probability; [0, 1], higher is surer
+    - `label_probability`: its probability; [0, 1], higher is surer; the confidence to compare with the truth, as in
+      `ls.auroc("label_probability", "correct")`
     - `label_lower`, `label_upper`: its bounds; [0, 1]
     - `margin`: label_probability minus the probability of the next label; [0, 1], higher is surer; null with one label
     - `runner_up`: the next label

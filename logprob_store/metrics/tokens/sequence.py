@@ -96,7 +96,8 @@ def perplexity(column: Column = "logprob") -> pl.Expr:
     """The perplexity: the number of equally likely tokens from which the model chose, on average.
 
     Formula: exp(-(1/T) sum l), which is 1 / `confidence`.
-    Range: [1, inf), lower is better. Unit: none. Comparable only between models with the same tokenizer.
+    Range: [1, inf), lower is better. Unit: none. Comparable only between models with the same tokenizer. The perplexity
+    of a corpus is not the mean of the perplexities of its answers: see `corpus_perplexity`.
     Needs: `logprob`.
     Nulls: left out; no scored token gives null.
     Source: Jelinek et al. 1977; OpenAI cookbook, "Using logprobs", section on perplexity.

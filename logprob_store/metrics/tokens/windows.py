@@ -26,7 +26,8 @@ def written_order() -> pl.Expr:
 
     Formula: n 2**32 + position, where n numbers the sections: prompt 0, reasoning 1, content 2, refusal 4, tool 8.
     Between two sections the number jumps.
-    Range: [0, 9 * 2**32). Unit: none.
+    Range: [0, 9 * 2**32). Unit: none. `text` and the metrics of windows sort by it; where a frame has no sections, give
+    them an order of its own, such as `order="position"`.
     Needs: `section` and `position`.
     Nulls: a null section or position gives null.
     Source: the data contract, in which each section counts from 0.
@@ -92,7 +93,7 @@ def sliding_confidence(
 
     An answer shorter than the window is one window.
 
-    Range: [0, 1], higher is better. Unit: none.
+    Range: [0, 1], higher is better. Unit: none. A long answer that is unsure for a while shows here; its mean hides it.
     Needs: `logprob`, `section` and `position`; or `logprob` and any `order`.
     Nulls: left out, so that a window reaches over them; no scored token gives null.
     Source: the group confidence of DeepConf, Fu et al. 2025 (arXiv:2508.15260), here of the chosen tokens;

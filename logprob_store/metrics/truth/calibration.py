@@ -152,8 +152,8 @@ def nll(confidence: Column = "confidence", correct: Column = "correct", *, clip:
 
     Formula: mean of -ln c where right and -ln(1 - c) where wrong, with c kept in [clip, 1 - clip].
     Range: [0, -ln clip], lower is better. Unit: nats. It is a proper score that punishes a wrong answer with c = 1.0
-    without bound, and confidences from logprobs do reach 1.0. The default clip, 2^-52 (36 nats), is that of
-    scikit-learn; `clip=0` gives the unbounded score.
+    without bound, and confidences from logprobs do reach 1.0. The default clip, 2^-52, is that of scikit-learn and
+    gives the range [0, 36.04]; `clip=0` gives the unbounded score.
     Needs: `confidence`, `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Good 1952.
