@@ -1,9 +1,10 @@
-"""Writes the pages of docs/metrics/ and the list of public names in docs/README.md from the docstrings.
+"""Writes what the docs take from the code: the pages of docs/metrics/, the public names, failures and events.
 
     make docs    # or: .venv/bin/python docs/generate_reference.py
 
 `logprob_store/__init__.pyi` lists the public names; pages and modules follow its order. Each folder of
-`logprob_store/metrics/` is a page. A test holds the pages to the docstrings. docs/metrics/README.md is written by hand.
+`logprob_store/metrics/` is a page. docs/metrics/README.md is written by hand. The other pages have a block between
+markers. A test holds all of them to the code.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args, get_origin
 
 import logprob_store as ls
+from logprob_store.events import events_table
+from logprob_store.failures import failures_table
 from logprob_store.metrics.engine.catalogue import SCORES
 
 if TYPE_CHECKING:
@@ -27,8 +30,6 @@ if TYPE_CHECKING:
 
 DOCS: Final = Path(__file__).parent
 PACKAGE: Final = Path(ls.__file__).parent
-INDEX: Final = DOCS / "README.md"
-BEGIN, END = "<!-- public names: begin -->\n", "<!-- public names: end -->"
 HEAD: Final = "<!-- Generated from the docstrings by `make docs`. Change those, not this page. -->\n"
 
 TITLES: Final = {
@@ -372,10 +373,23 @@ def files() -> dict[Path, str]:
     missing = set(PAGE_OF.values()) - TITLES.keys()
     if missing:
         raise SystemExit(f"docs/generate_reference.py: TITLES has no title for {', '.join(sorted(missing))}")
-    before, _, rest = INDEX.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
     pages = {DOCS / "metrics" / f"{page}.md": page_text(page) for page in TITLES}
-    return {**pages, INDEX: f"{before}{BEGIN}\n{names_text()}\n{END}{after}"}
+    blocks = (
+        ("README.md", "public names", names_text()),
+        ("reliability/failures.md", "failure classes", failures_table()),
+        ("reliability/watching.md", "events", events_table()),
+    )
+    return pages | {DOCS / page: with_block(DOCS / page, name, text) for page, name, text in blocks}
+
+
+def with_block(path: Path, name: str, text: str) -> str:
+    """A page that is written by hand, with `text` between the two markers of that name."""
+    begin, end = f"<!-- {name}: begin, written by `make docs` -->", f"<!-- {name}: end -->"
+    before, begins, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, ends, after = rest.partition(end)
+    if not begins or not ends:
+        raise SystemExit(f"{path} lacks the line {end if begins else begin}")
+    return f"{before}{begin}\n\n{text}\n{end}{after}"
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
 where servers have no code. The table is acted on elsewhere: `run.retry` repeats calls, `run.session` stops the run,
 `pacing.outcomes` adjusts the pace of other calls, `spending.budget` counts what may be billed.
 
-A new class is one entry in `_CLASSES`. `docs/reliability.md` shows `failures_table()`; a test keeps the two equal.
+A new class is one entry in `_CLASSES`. `make docs` writes `failures_table()` into docs/reliability/failures.md.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ _PACE_TEXT: Final = {
 
 
 def failures_table() -> str:
-    """The classes as a Markdown table, for docs/reliability.md."""
+    """The classes as a Markdown table, for docs/reliability/failures.md."""
     lines = ["| class | what happened | then | the other calls | billed |", "|---|---|---|---|---|"]
     for kind in _CLASSES:
         known = [str(status) for status in sorted(kind.statuses) if status < 500] + [  # noqa: PLR2004  the rest is one word
