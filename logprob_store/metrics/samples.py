@@ -1,7 +1,7 @@
-"""Metrics of several answers to one prompt: how much they vary, in words and in meaning.
+"""Several answers to one prompt: how much they vary, in words and in meaning.
 
-The answers are the choices of one response, the samples of a job, or repeated runs. Probabilities of answers underflow,
-so all sums are computed from logarithms.
+The answers are the choices of one response, the samples of a job, or repeated runs. Probabilities of long answers
+underflow, so all sums are computed from logarithms.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def normalised_text(text: Column = "text") -> pl.Expr:
 
     Formula: NFKC, lower case, runs of white space as one space, no white space at the ends, no `.`, `!`, `?` or space
     at the end. Two answers with equal forms count as the same answer.
+    Range: any text in that form.
     Needs: a column of texts.
     Nulls: null stays null.
     Source: the exact match of SQuAD, Rajpurkar et al. 2016 (arXiv:1606.05250), which also removes articles and all
@@ -111,19 +112,10 @@ def sample_scores(
     Three answers of 1/2, 1/4 and 1/4, two of them "Paris": P is 3/4 and 1/4, entropy 0.562335; counted, 2/3 and 1/3.
 
     >>> from math import log
-    >>> rows = pl.LazyFrame(
-    ...     {
-    ...         "run": "r",
-    ...         "prompt_id": "FR",
-    ...         "sample_index": [0, 1, 2],
-    ...         "choice_index": 0,
-    ...         "text": ["Paris", "paris.", "Lyon"],
-    ...         "logprob_sum": [log(0.5), log(0.25), log(0.25)],
-    ...         "mean_logprob": [log(0.5), log(0.25), log(0.25)],
-    ...         "unscored_tokens": 0,
-    ...     }
-    ... )
-    >>> row = sample_scores(rows).collect().row(0, named=True)
+    >>> logprobs = [log(0.5), log(0.25), log(0.25)]
+    >>> rows = {"run": "r", "prompt_id": "FR", "sample_index": [0, 1, 2], "choice_index": 0, "unscored_tokens": 0}
+    >>> rows |= {"text": ["Paris", "paris.", "Lyon"], "logprob_sum": logprobs, "mean_logprob": logprobs}
+    >>> row = sample_scores(pl.LazyFrame(rows)).collect().row(0, named=True)
     >>> row["majority"], round(row["agreement"], 6), row["clusters"]
     ('paris', 0.666667, 2)
     >>> round(row["semantic_entropy"], 6), round(row["semantic_entropy_discrete"], 6)

@@ -1,4 +1,4 @@
-"""The entropy of the next token and its relatives, from the alternatives that the API showed.
+"""Entropy of the next token: estimates, and relatives, from the alternatives that the API showed.
 
 Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Bounds of the entropy are in
 `entropy_bounds`.

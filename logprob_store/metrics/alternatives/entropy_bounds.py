@@ -1,4 +1,4 @@
-"""Bounds of the entropy of the next token, given what the API showed.
+"""Bounds of the entropy of the next token: its least and its greatest value, given what the API showed.
 
 Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Single estimates are in `entropy`.
 

@@ -1,7 +1,7 @@
 """Answers from label probabilities: the likeliest label, P(True), an expected score, and whether to accept or review.
 
-Polars expressions, and one table. The probability of each label is in `probabilities`; how often the likeliest label is
-right depends on the truth, and is in `truth`.
+Polars expressions, and one table. The probability of each label is in `probabilities`; whether the likeliest label is
+right is judged in `truth.calibration`.
 """
 
 from __future__ import annotations
@@ -217,6 +217,7 @@ def route(probability: Column = "label_probability", *, threshold: float) -> pl.
     """Whether to accept an answer or have a person review it, by its probability.
 
     Formula: "accept" where the probability is at least the threshold, else "review".
+    Range: "accept" or "review".
     Needs: a probability in each row, such as `label_choices` gives.
     Nulls: null gives "review": a person should see what has no score.
     Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500).

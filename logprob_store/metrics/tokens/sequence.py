@@ -1,4 +1,4 @@
-"""Scores of a sequence of tokens, from the logprobs of the chosen tokens.
+"""Scores of a sequence of tokens: sums, means and extremes of the logprobs of the chosen tokens.
 
 Polars expressions over the `tokens` table, for any `group_by`, `over`, `filter` or `select`. Each reads the rows that
 it is given: leave prompt tokens out with `generated()`. In the formulas, l is the logprob of a token, p = exp(l), and T
@@ -200,7 +200,7 @@ def scored_tokens(column: Column = "logprob") -> pl.Expr:
     Range: [0, inf). Unit: tokens.
     Needs: `logprob`.
     Nulls: not counted; no rows give 0.
-    Source: the data contract.
+    Source: the format of the store, docs/store.md.
 
     Two of three tokens have a logprob:
 
@@ -217,7 +217,7 @@ def unscored_tokens(column: Column = "logprob") -> pl.Expr:
     Range: [0, inf), lower is better. Unit: tokens.
     Needs: `logprob`.
     Nulls: counted; no rows give 0.
-    Source: the data contract, `schema.LogprobFlag`.
+    Source: the format of the store, docs/store.md.
 
     One of three tokens has no logprob:
 

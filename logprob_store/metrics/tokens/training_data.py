@@ -1,4 +1,4 @@
-"""Scores that are higher for texts a model saw in training, from the logprobs of the chosen tokens.
+"""Traces of training data: scores that are higher for texts a model saw in training.
 
 Polars expressions. Such a score at best separates texts of one kind and length; where to draw the line is not decided
 here. Min-k%++ and whatever else needs the probabilities of the whole vocabulary is left out, because no API gives
