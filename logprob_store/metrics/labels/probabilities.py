@@ -81,6 +81,12 @@ def label_probabilities(
     u the unknown mass. Then mass_lower = L(y), mass_upper = L(y) + U(y), lower = L(y) / (sum of L + u - O(y)), and
     upper = (L(y) + U(y)) / (sum of L + U(y)), each sum over all labels. Masses that rounding takes above 1 count as 1.
     Range: [0, 1], higher is surer. Unit: none.
+    Needs: the tokens and alternatives tables. One alternative is enough, because the bounds include what was not shown.
+    Nulls: no token at the location, or no mass on any label (coverage 0), gives null probabilities. Alternatives
+    without a logprob are in the mass that was not shown. Where one of them spells or begins a label and that mass is
+    above 0.01, the probabilities are null and the bounds hold: the label of that alternative may be the likelier one (a
+    p that rounding took above 1 has no logprob either), and a stray e^-16 for another label would else decide.
+    Source: OpenAI cookbook, "Using logprobs", section 1. The bounds follow because the probabilities sum to 1.
 
     What counts for y: tokens that spell it, whatever the white space, case and quotes around it (see `ignore`), and
     tokens that begin it and no other label. A label ends at a sign or a space: "True." is True, "Truely" is not.
@@ -99,13 +105,6 @@ def label_probabilities(
       bounds of the others
     - "whole": as "bound", but what spells a label is that label and no other. Right where the tokenizer writes 10 as
       one token
-
-    Needs: the tokens and alternatives tables. One alternative is enough, because the bounds include what was not shown.
-    Nulls: no token at the location, or no mass on any label (coverage 0), gives null probabilities. Alternatives
-    without a logprob are in the mass that was not shown. Where one of them spells or begins a label and that mass is
-    above 0.01, the probabilities are null and the bounds hold: the label of that alternative may be the likelier one (a
-    p that rounding took above 1 has no logprob either), and a stray e^-16 for another label would decide.
-    Source: OpenAI cookbook, "Using logprobs", section 1. The bounds follow because the probabilities sum to 1.
 
     Args:
         tokens: the tokens table.
