@@ -31,7 +31,6 @@ _FORBIDDEN_PARAMS = {
     "messages": "the prompts fill it",
     "prompt": "the prompts fill it",
     "input": "the prompts fill it",
-    "stream": "answers are stored whole, so streaming would only cost time",
 }
 
 

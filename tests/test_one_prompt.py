@@ -76,7 +76,7 @@ store = {{ path = "store" }}
     [
         ({"endpoint": "chats"}, "model.endpoint"),
         ({"attempts": 0}, "limits.attempts"),
-        ({"params": {"stream": True}}, "params.stream cannot be set"),
+        ({"params": {"messages": []}}, "params.messages cannot be set"),
         ({"base_url": "http://user:secret@h/v1"}, "user name or password"),
     ],
 )

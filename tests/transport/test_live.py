@@ -22,7 +22,7 @@ from logprob_store.request import make_request
 from logprob_store.run import retry
 from logprob_store.run.asker import Asker
 from logprob_store.transport.addresses import Addresses
-from logprob_store.transport.live import live_transport
+from logprob_store.transport.live import keepalive_socket, live_transport
 from logprob_store.transport.rate_headers import retry_after_s
 from logprob_store.transport.refusals import error_of_status
 
@@ -486,3 +486,13 @@ def test_whatever_the_server_says_is_shown_on_one_harmless_line(body: bytes) -> 
     assert text.isprintable()
     assert len(text) < 1100
     assert not re.search(r"[\x00-\x1f]", text)
+
+
+def test_a_silent_connection_is_probed() -> None:
+    """Gateways forget connections that are idle for minutes, and with them answers that are paid for."""
+    address = socket.getaddrinfo("127.0.0.1", 1, type=socket.SOCK_STREAM)[0]
+    with keepalive_socket(address) as opened:
+        probes = opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        idle_s = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+    assert (probes, idle_s) == (1, 60)
