@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from logprob_store.errors import JobError
-from logprob_store.request import OPENAI_BASE_URL, provider_of
+from logprob_store.request import OPENAI_BASE_URL, PATHS, provider_of
 from logprob_store.spending.budget import Ceilings
 from logprob_store.spending.prices import Prices
 from logprob_store.spending.request_tokens import MAXIMA, most_output
@@ -84,6 +84,14 @@ class ModelSection(_Section):
         for name in self.params:
             if name in _FORBIDDEN_PARAMS:
                 raise ValueError(f"params.{name} cannot be set here: {_FORBIDDEN_PARAMS[name]}")
+        return self
+
+    @model_validator(mode="after")
+    def _base_url_has_no_endpoint(self) -> Self:
+        for path in PATHS.values():
+            if (self.base_url or "").rstrip("/").endswith(path):
+                base = (self.base_url or "").rstrip("/").removesuffix(path)
+                raise ValueError(f"base_url holds the endpoint's own path, which is added to it: write {base}")
         return self
 
     @model_validator(mode="after")

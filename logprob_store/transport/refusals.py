@@ -89,6 +89,8 @@ def error_object(body: bytes) -> dict[str, Any]:
         parsed = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
+    if isinstance(parsed, list) and parsed:  # Gemini sends a list with the one error
+        parsed = parsed[0]
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
     if isinstance(error, str):
         return {"message": error}

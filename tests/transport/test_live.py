@@ -447,14 +447,19 @@ def test_retry_after_s(headers: dict[str, str], expected: float | None) -> None:
         ({"message": "You are not allowed to request logprobs from this model."}, True),
         ({"code": "unsupported_parameter", "param": "top_logprobs"}, True),
         ({"code": "unsupported_parameter", "param": "temperature"}, False),
-        ({"message": "Invalid value for 'top_logprobs': must be at most 20"}, False),
+        ({"message": "Invalid value for 'top_logprobs': must be at most 20"}, True),
+        ({"message": "logprobs are not supported with reasoning models"}, True),
+        ({"message": "Unrecognized request argument supplied: logprobs"}, True),
+        ({"detail": [{"loc": ["body", "logprobs"], "msg": "Extra inputs are not permitted"}]}, True),
+        ({"detail": [{"loc": ["body", "stop"], "msg": "too many", "input": {"logprobs": True}}]}, False),
+        ({"message": "the model has no catalogprobs"}, False),
         ({}, False),
     ],
     ids=str,
 )
 def test_refuses_logprobs(said: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
-    """Decided by the structured code where there is one, else by known phrases."""
-    assert refuses_logprobs(said) is expected
+    """Decided by the parameter that the server names, else by its words; never by the request that it shows."""
+    assert refuses_logprobs(400, said) is expected
 
 
 def test_insufficient_quota_goes_by_the_code_alone() -> None:
