@@ -12,6 +12,7 @@ import socket
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -30,7 +31,7 @@ from logprob_store.transport.url_and_key import check_url
 from logprob_store.usage import ServerReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from logprob_store.request import Request
     from logprob_store.transport import Transport
@@ -75,6 +76,8 @@ async def live_transport(
     concurrency: int = 64,
     timeout_s: float = 600.0,
     max_answer_bytes: int = MAX_ANSWER_BYTES,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    query: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Transport]:
     """A transport with one HTTP session, for as long as the context lasts.
 
@@ -87,6 +90,8 @@ async def live_transport(
         concurrency: connections in the pool; a call beyond these waits for a connection within its `timeout_s`.
         timeout_s: seconds that a call may take, from connecting to the last byte.
         max_answer_bytes: the most bytes of an answer, both as received and as inflated.
+        headers: sent with each call; their values are secrets that no answer may repeat.
+        query: added to each URL.
 
     Raises:
         JobError: there is no API key, it cannot be sent, or the URL holds credentials, a query or a fragment.
@@ -97,6 +102,8 @@ async def live_transport(
         api_key=api_key,
         azure_api_version=azure_api_version,
         azure_deployment=azure_deployment,
+        headers=headers,
+        query=query,
     )
     # The certificates that the SDK trusts. Plain HTTP needs none.
     trusted = httpx2.create_ssl_context() if (base_url or OPENAI_BASE_URL).lower().startswith("https") else True
@@ -112,7 +119,7 @@ async def live_transport(
         headers={"Accept-Encoding": ACCEPT_ENCODING},
     ) as session:
         bodies = BodyReader(max_answer_bytes)
-        redaction = Redaction(addresses.api_key)
+        redaction = Redaction(addresses.api_key, *headers.values())
 
         async def call(request: Request) -> Answer:
             while True:
