@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import signal
 import threading
 from dataclasses import dataclass, field
 from datetime import date
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from logprob_store.events import emit
 from logprob_store.pacing.bottleneck import Bottleneck
+from logprob_store.run.interrupts import stop_on_signals
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.run.plan import plan_job
 from logprob_store.run.resources import open_budget, open_transport
@@ -108,7 +108,7 @@ def run_job(
     async def session() -> RunSummary:
         stop = asyncio.Event()
         if threading.current_thread() is threading.main_thread():
-            _stop_on_signals(stop)
+            stop_on_signals(stop)
         return await run_job_async(
             job,
             run=run,
@@ -124,19 +124,6 @@ def run_job(
         return asyncio.run(session())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Let the first Ctrl-C or SIGTERM set `stop`, and the second cancel the current task."""
-    loop, this = asyncio.get_running_loop(), asyncio.current_task()
-
-    def interrupt() -> None:
-        if stop.is_set() and this is not None:
-            this.cancel()
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt)
 
 
 async def run_job_async(
