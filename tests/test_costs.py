@@ -42,7 +42,7 @@ LIVE_CALLS = 560
 """The same for one call of the live transport; 439 on 2026-11-22, and 2770 when the SDK made each request anew."""
 
 SEARCHES = 4
-"""Searches for garbage while a thousand cached answers go into a part; 1 on 2026-11-22, 50 if Python is let be."""
+"""Searches for garbage while a thousand cached answers go into a part; 1 on 2026-11-22, 50 with Python's default."""
 
 SYNCS = 36
 """Syncs of a run with one part: files, folders, manifests at its begin, commit and end; 30 on 2026-11-22."""
@@ -189,7 +189,7 @@ def test_a_cached_answer_costs_few_calls(tmp_path: Path) -> None:
 
 
 def test_a_run_that_asks_nothing_loads_neither_sdk_nor_scanner(tmp_path: Path) -> None:
-    """Each takes half a second to load: who has all answers, or few, does not wait for it."""
+    """Each takes half a second to load, for which a run of cached or few answers does not wait."""
     job_over(tmp_path / "job", 3)
     program = """
 import sys
@@ -220,7 +220,7 @@ def test_a_live_call_costs_few_calls(fault_server: Any) -> None:
 
 
 def test_a_run_seldom_searches_for_garbage(tmp_path: Path) -> None:
-    """Answers that wait for their part are not looked through for cycles again and again."""
+    """Answers that wait for their part are not searched for cycles again and again."""
     job = job_over(tmp_path / "job", 1000)
     searches: list[str] = []
 

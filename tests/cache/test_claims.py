@@ -152,7 +152,7 @@ class _Server:
 
 
 def _two(
-    folder: Path, server: _Server, ask: Callable[[Asker, Asker], Coroutine[object, object, None]], **settings: str
+    folder: Path, server: _Server, ask: Callable[[Asker, Asker], Coroutine[object, object, None]], **settings: bool
 ) -> None:
     """Run `ask` with two askers that have a cache object each."""
 
@@ -239,7 +239,7 @@ def test_refreshing_waits_for_nobody_and_takes_nobody_s_answer(tmp_path: Path) -
         await other
 
     server = _Server()
-    _two(tmp_path, server, ask, fresh_for="a")
+    _two(tmp_path, server, ask, refresh=True)
 
     assert server.calls == 2
 
@@ -254,6 +254,6 @@ def test_a_reusing_asker_takes_what_a_refreshing_one_pays_for(tmp_path: Path) ->
         await refreshing
 
     server = _Server()
-    _two(tmp_path, server, ask, fresh_for="a")
+    _two(tmp_path, server, ask, refresh=True)
 
     assert server.calls == 1

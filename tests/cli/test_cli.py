@@ -18,7 +18,7 @@ import logprob_store as ls
 from logprob_store import cli
 from logprob_store.store.lock import is_being_written, locked
 from logprob_store.store.manifest import manifest_path, run_folder
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 REPO = Path(__file__).parents[2]
 

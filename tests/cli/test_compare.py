@@ -13,7 +13,7 @@ from logprob_store.analysis.opened_store import open_store
 from logprob_store.cli import app
 from logprob_store.errors import InputError
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, PROMPTS, TOKENS, arrow_schema, completion_id
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from logprob_store.importing.packed_files import CountingStream
 from logprob_store.job import override
 from logprob_store.run import commit
 from logprob_store.schema import SAMPLES_PER_PROMPT
+from logprob_store.store.opening import open_run
 from logprob_store.store.verifying import repair_store, verify_store
-from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -294,8 +294,8 @@ def test_paths_that_are_not_there(importing: Any) -> None:
 
 
 def test_a_run_of_a_job_is_not_imported_into(importing: Any, make: Any) -> None:
-    """A run that a job made is refused."""
-    from logprob_store.store.writing import open_run
+    """The name of a run that a job made is refused."""
+    from logprob_store.store.opening import open_run
 
     open_run(importing.store, "r", job_name="j", job={"model.name": "m"}, inputs=[], samples=1).close()
 

@@ -1,4 +1,4 @@
-"""Reading ahead: all in order, only so much at once, errors in their turn, and no thread that goes on afterwards."""
+"""Lookups ahead of the session: in order, bounded, errors in their turn, and no thread left after closing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_all_come_in_order_with_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_so_many_are_looked_up_ahead_and_one_chunk_read() -> None:
-    """Who takes one finds the next under way, across chunks; who stops taking does not find the memory full."""
+    """The next lookups are under way while one is used, across chunks, and never more than LOOKUPS_AHEAD."""
     read: list[int] = []
     looked_up: list[int] = []
 
@@ -102,7 +102,7 @@ def test_so_many_are_looked_up_ahead_and_one_chunk_read() -> None:
 
 
 def test_an_error_of_the_prompts_comes_after_all_before_it() -> None:
-    """A file that is cut off costs none of the prompts before the cut."""
+    """The prompts before the cut of a truncated file are all yielded."""
 
     def chunks() -> Iterator[Chunk]:
         yield _chunk(0, 5 * REQUESTS_PER_LOOKUP)
@@ -122,7 +122,7 @@ def test_an_error_of_the_prompts_comes_after_all_before_it() -> None:
 
 
 def test_an_error_of_the_cache_comes_in_its_turn_and_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Those before are handed out; that those behind failed too is no second error, nor one that nobody has seen."""
+    """Earlier requests are yielded first; errors of later lookups are neither raised nor logged."""
 
     async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
         if requests[0].prompt_index >= 2 * REQUESTS_PER_LOOKUP:
@@ -146,7 +146,7 @@ def test_an_error_of_the_cache_comes_in_its_turn_and_once(caplog: pytest.LogCapt
 
 
 def test_once_closed_nothing_is_read() -> None:
-    """The thread that reads prompts is waited for: files may then be closed, folders removed."""
+    """Closing waits for the thread that reads prompts, so that its files may be removed."""
     reads: list[str] = []
 
     def chunks() -> Iterator[Chunk]:

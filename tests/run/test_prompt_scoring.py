@@ -1,4 +1,4 @@
-"""Jobs that score given text: what is asked, which calls there are, and servers that only seem to score."""
+"""Jobs that score given text: their requests and calls, and servers that do not score."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def quiz(tmp_path: Path, fault_server: Any) -> Quiz:
 
 
 def many(count: int) -> dict[str, Any]:
-    """As many questions, each with one answer."""
+    """The questions of a quiz, each with one answer."""
     return {
         "id": [str(n) for n in range(count)],
         "question": [f"Question {n}:" for n in range(count)],
@@ -95,7 +95,7 @@ def many(count: int) -> dict[str, Any]:
 
 
 def test_each_candidate_is_one_call(quiz: Quiz, fault_server: Any) -> None:
-    """The context with each candidate behind it, to be echoed and not gone on with."""
+    """The request is the context with a candidate behind it, to be echoed without further tokens."""
     summary = quiz.run()
 
     bodies = sorted(fault_server.bodies, key=lambda body: body["prompt"])
@@ -143,7 +143,7 @@ def test_params_go_over_what_echo_needs(quiz: Quiz, fault_server: Any) -> None:
 
 
 def test_prompt_logprobs_give_the_same_scores(quiz: Quiz, fault_server: Any) -> None:
-    """The way of vLLM: one token is generated and not scored, and the scores are those of `echo`."""
+    """With `prompt_logprobs` of vLLM one token is generated and not scored, and the scores are those of `echo`."""
     quiz.run("echo")
     quiz.write(model='score_by = "prompt_logprobs"\ntop_logprobs = 5')
     summary = quiz.run("vllm")
@@ -171,7 +171,7 @@ def test_the_text_itself_is_scored_without_continuations(quiz: Quiz, fault_serve
 
 
 def test_scores_are_those_of_the_server(quiz: Quiz) -> None:
-    """A candidate's loglikelihood is the sum of what the server holds of its pieces after what is before them."""
+    """A candidate's loglikelihood is the sum of its tokens' logprobs in the server's answer."""
     from fault_answers import logprob_after, pieces
 
     quiz.run()
@@ -195,7 +195,7 @@ def test_scores_are_those_of_the_server(quiz: Quiz) -> None:
 
 
 def test_absent_candidates_leave_no_holes(quiz: Quiz) -> None:
-    """Numbers are three apart, as the longest list; what a shorter list leaves free is settled with its row."""
+    """Prompts are three numbers apart, as the longest list; the free numbers of a shorter list are settled."""
     quiz.run()
 
     manifest = quiz.manifest
@@ -203,7 +203,7 @@ def test_absent_candidates_leave_no_holes(quiz: Quiz) -> None:
 
 
 def test_a_second_session_asks_nothing(quiz: Quiz, fault_server: Any) -> None:
-    """All six calls are known, whatever numbers stand for none."""
+    """Progress counts the six calls, and no number without a call."""
     quiz.run()
     again = quiz.run()
 
@@ -273,7 +273,7 @@ def test_more_candidates_than_can_be_numbered(quiz: Quiz) -> None:
 
 
 def test_a_run_is_what_it_scores(quiz: Quiz) -> None:
-    """Another way to score, or none, is another run."""
+    """Another way to score, or none, makes it another job, which needs another run."""
     quiz.run()
     quiz.write(model='score_by = "prompt_logprobs"')
 
@@ -282,7 +282,7 @@ def test_a_run_is_what_it_scores(quiz: Quiz) -> None:
 
 
 def test_intervals_are_merged_with_numbers() -> None:
-    """What is added as intervals and what is added as numbers is one set."""
+    """Numbers added as intervals and numbers added one by one are one set."""
     done = IntervalSet([(0, 2)])
     done.update([4])
     done.update_intervals([(2, 4), (8, 10)])
@@ -294,7 +294,7 @@ def test_intervals_are_merged_with_numbers() -> None:
 
 
 def test_a_server_that_ignores_echo_stops_the_run(quiz: Quiz, fault_server: Any) -> None:
-    """After 20 answers without the prompt's logprobs the run stops, says so and what to do, and most were not asked."""
+    """After 20 answers without the prompt's logprobs the run stops and says what to do; most prompts are not asked."""
     quiz.put(many(600))
     fault_server.script("no_echo*600")
     summary = quiz.run()
@@ -310,7 +310,7 @@ def test_a_server_that_ignores_echo_stops_the_run(quiz: Quiz, fault_server: Any)
 
 
 def test_all_zero_logprobs_stop_the_run(quiz: Quiz, fault_server: Any) -> None:
-    """Zeros for every token are no certainty; they stop the run as well, and are not in the tables."""
+    """Answers with a logprob of 0.0 for every token stop the run as well, and are not in the tables."""
     quiz.put(many(600))
     fault_server.script("zeros*600")
     summary = quiz.run()
@@ -322,7 +322,7 @@ def test_all_zero_logprobs_stop_the_run(quiz: Quiz, fault_server: Any) -> None:
 
 
 def test_the_run_goes_on_where_the_server_has_learnt_to_score(quiz: Quiz, fault_server: Any) -> None:
-    """The bad answers lie in the cache and are asked anew, not taken from there."""
+    """The bad answers are in the cache, and are asked for again."""
     quiz.put(many(30))
     fault_server.script("no_echo*30")
     first = quiz.run()
@@ -345,7 +345,7 @@ def test_a_few_bad_answers_are_failures_and_no_more(quiz: Quiz, fault_server: An
 
 
 def test_a_text_of_one_token_is_no_zero(quiz: Quiz) -> None:
-    """Its only token has no logprob, which is the server's right: an answer, if one without a score."""
+    """The only token of a text of one token has no logprob: it is an answer without a score."""
     quiz.put({"id": ["a"], "question": ["Hi"]})
     quiz.write(continuations="")
     summary = quiz.run()
@@ -390,7 +390,7 @@ def test_generating_is_not_checked(quiz: Quiz, fault_server: Any) -> None:
     ],
 )
 def test_contradictions_are_errors_of_the_job(quiz: Quiz, old: str, new: str, message: str) -> None:
-    """What cannot be meant is said before anything is read."""
+    """A contradictory setting is an error before anything is read."""
     path = quiz.write()
     path.write_text(path.read_text().replace(old, new, 1))
 
@@ -400,7 +400,7 @@ def test_contradictions_are_errors_of_the_job(quiz: Quiz, old: str, new: str, me
 
 
 def test_a_generating_job_is_identified_as_before(quiz: Quiz) -> None:
-    """What a job does not use is not part of its identity: runs begun before there was scoring can be continued."""
+    """Unused settings are not part of a job's identity, so that runs begun before there was scoring can go on."""
     path = quiz.write(continuations="")
     path.write_text(path.read_text().replace('mode = "score"', ""))
 

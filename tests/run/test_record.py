@@ -1,4 +1,4 @@
-"""Recording a job: what is known is not asked again, and what is recorded replays to the same rows."""
+"""Recording a job: known answers are not asked for again, and a recording replays to the same rows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _record(job: Job, fixtures: Path, **settings: Any) -> Recorded:
 
 
 def test_recording_asks_each_question_once(job: Job, tmp_path: Path, fault_server: Any) -> None:
-    """Twins share a line; the file holds what the server sent."""
+    """Equal requests share a line; the file has the server's bytes."""
     done = _record(job, tmp_path / "fixtures")
 
     assert (done.calls, done.from_cache, done.kept, done.problems) == (3, 0, 0, [])
@@ -108,7 +108,7 @@ def test_refreshing_replaces(job: Job, tmp_path: Path, fault_server: Any) -> Non
 
 
 def test_a_failed_prompt_is_named_and_the_rest_recorded(job: Job, tmp_path: Path, fault_server: Any) -> None:
-    """One bad prompt costs the others nothing."""
+    """A prompt that cannot be asked is a problem, and the others are recorded."""
     fault_server.when('"one"', "400")
 
     done = _record(job, tmp_path / "fixtures")
@@ -119,7 +119,7 @@ def test_a_failed_prompt_is_named_and_the_rest_recorded(job: Job, tmp_path: Path
 
 
 def test_a_stop_ends_the_calls_and_keeps_what_was_paid_for(job: Job, tmp_path: Path, fault_server: Any) -> None:
-    """At used-up quota no further call is made; what was answered lies in the cache."""
+    """Once the quota is used up no further call is made; earlier answers are in the cache."""
     pl.DataFrame({"text": [str(number) for number in range(30)]}).write_parquet(tmp_path / "prompts.parquet")
     one_by_one = job.model_copy(update={"limits": job.limits.model_copy(update={"concurrency": 1})})
     fault_server.script("ok, quota")
@@ -133,7 +133,7 @@ def test_a_stop_ends_the_calls_and_keeps_what_was_paid_for(job: Job, tmp_path: P
 
 @pytest.mark.parametrize("mode", ["reuse", "off"])
 def test_a_stop_writes_what_was_got(job: Job, tmp_path: Path, fault_server: Any, mode: str) -> None:
-    """With a cache or without, answers that were paid for before the stop are in the file, and a later one goes on."""
+    """With a cache or without, answers from before the stop are in the file, and the next recording goes on."""
     changes = {"limits": {"concurrency": 1}, "cache": {"mode": mode}}
     one_by_one = job.model_copy(
         update={name: getattr(job, name).model_copy(update=change) for name, change in changes.items()}
@@ -149,7 +149,7 @@ def test_a_stop_writes_what_was_got(job: Job, tmp_path: Path, fault_server: Any,
 
 
 def test_a_recording_keeps_to_the_job_s_ceilings(job: Job, tmp_path: Path, fault_server: Any) -> None:
-    """Each recording by itself: it remembers nothing of another."""
+    """The ceiling counts the calls of each recording alone."""
     limits = job.limits.model_copy(update={"max_requests": 2})
 
     with pytest.raises(StopRunError, match="max_requests = 2 allows no further call"):

@@ -1,4 +1,4 @@
-"""The retry policy, apart from any server: how long is waited and when it ends."""
+"""The retry policy without a server: the waits, and when it gives up."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _again(**settings: Any) -> Callable[[int], Exception]:
 
 
 def test_unsaid_waits_grow_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to 0.5 s, 1 s, 2 s ... 30 s, anywhere below (full jitter), so that those who fail together come apart."""
+    """Waits are random below 0.5 s, 1 s, 2 s ... 30 s (full jitter), so that calls that fail together come apart."""
     _, calls, waits = _run(_again(), monkeypatch, attempts=12)
 
     bounds = [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30, 30]
@@ -65,7 +65,7 @@ def test_unsaid_waits_grow_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_server_s_word_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At least as long as it said, and little longer."""
+    """The wait is at least as long as the server said, and little longer."""
     _, _, waits = _run(_again(retry_after_s=40.0), monkeypatch, attempts=4)
 
     assert len(waits) == 3
@@ -74,7 +74,7 @@ def test_the_server_s_word_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("lost", [True, False])
 def test_an_answer_after_a_lost_one_may_be_paid_twice(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:  # noqa: FBT001
-    """Whether an earlier attempt may have been billed stands on the answer that came in the end."""
+    """The answer says whether an earlier attempt may have been billed."""
     error = RetryableError("no", error_type="timeout", maybe_billed=lost)
     answer, calls, _ = _run(lambda call: error if call == 1 else None, monkeypatch)
 
@@ -106,7 +106,7 @@ def test_what_will_not_pass_is_not_repeated(monkeypatch: pytest.MonkeyPatch, err
 
 
 def test_each_wait_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Who reads the log sees which attempt got what."""
+    """The log has each failed attempt and its class."""
     caplog.set_level(logging.INFO, "logprob_store.run.retry")
 
     _run(_again(), monkeypatch, attempts=3)

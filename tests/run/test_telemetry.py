@@ -1,4 +1,4 @@
-"""OpenTelemetry: what a call's span and measurements say, in the words of the semantic conventions, and what never."""
+"""OpenTelemetry: the span and measurements of a call, by the semantic conventions, and what they never have."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_legacy_completions_are_text_completions(tmp_path: Path, fault_server: A
 
 
 def test_each_attempt_is_a_span_and_failures_have_their_class(tmp_path: Path, fault_server: Any) -> None:
-    """500 and then an answer are two spans; a lost connection has no status; a refusal is told by our class."""
+    """A 500 and then an answer are two spans; a lost connection has no status; a refusal has our failure class."""
     for text, steps in (("secret-0 ", "500"), ("secret-1 ", "reset"), ("secret-2 ", "400")):
         fault_server.behaviour.when(text, steps)
     seen = run(tmp_path, fault_server.url, prompts=3)
@@ -167,7 +167,7 @@ def test_measurements_add_up(tmp_path: Path, fault_server: Any) -> None:
 
 
 def test_no_prompt_and_no_answer(tmp_path: Path, fault_server: Any) -> None:
-    """Nothing that was asked or answered is in any span, also where the server refuses."""
+    """No span has a prompt or an answer, also where the server refuses."""
     fault_server.behaviour.when("secret-1 ", "400")
     seen = run(tmp_path, fault_server.url, prompts=3)
     told = "".join(span.to_json() for span in seen.spans)
@@ -189,7 +189,7 @@ def test_a_replay_calls_nobody(tmp_path: Path) -> None:
 
 
 def test_the_names_are_those_of_the_conventions(tmp_path: Path, fault_server: Any) -> None:
-    """Every attribute is in the installed conventions' list, or is ours by its first word."""
+    """Every attribute is in the installed conventions, or begins with `logprob_store`."""
     fault_server.behaviour.when("secret-0 ", "500")
     seen = run(tmp_path, fault_server.url, prompts=2)
     modules = (gen_ai_attributes, error_attributes, http_attributes, server_attributes)
@@ -204,7 +204,7 @@ def test_the_names_are_those_of_the_conventions(tmp_path: Path, fault_server: An
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks for OpenTelemetry and has it not is told what to install."""
+    """Without the extra, the error says what to install."""
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
 
     with pytest.raises(ls.LogprobStoreError, match=r"pip install 'logprob-store\[otel\]'"):

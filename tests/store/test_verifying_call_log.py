@@ -1,4 +1,4 @@
-"""`verify` and the file of calls."""
+"""Verification and repair of the log of calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     [("gone", "is missing"), ("totals", "has lost its beginning"), ("call", "has 1 damaged records")],
 )
 def test_a_damaged_file_of_calls_is_named_and_mended(tmp_path: Path, fault_server: Any, damage: str, said: str) -> None:
-    """The manifest says what was spent, and from then on the file does again."""
+    """What was spent is taken from the manifest, and the repaired file has it."""
     pl.DataFrame({"text": ["a", "b"]}).write_parquet(tmp_path / "prompts.parquet")
     sections = {
         "prompts": {"path": "prompts.parquet", "prompt": "text"},

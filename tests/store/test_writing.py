@@ -1,4 +1,4 @@
-"""Writing a run: a part is there whole or not at all, whoever is killed when, and one writer at a time."""
+"""Writing a run: a part is whole or absent whenever the process is killed, and a run has one writer at a time."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from logprob_store.errors import InputError, RunChangedError, RunLockedError, Sc
 from logprob_store.request import Answer, make_request
 from logprob_store.schema import FAILURES, PROMPTS, TABLES, arrow_schema
 from logprob_store.store.manifest import MOST_SESSIONS, Input, SessionRecord, manifest_path, read_manifest
-from logprob_store.store.writing import RunWriter, open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from logprob_store.store.writing import RunWriter
 
 JOB = {"model.name": "m", "model.params.temperature": 0}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,7 +97,7 @@ def _listed(store: Path) -> set[str]:
 
 
 class _Killed(BaseException):
-    """Stands for kill -9: nothing of the program runs after it."""
+    """Stands for kill -9: no code of the program runs after it."""
 
 
 @contextmanager
@@ -164,7 +166,7 @@ def _until_it_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: A
 
 
 def test_a_commit_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader sees the old state or the new one, whole in all tables; what is left over goes with the next writer."""
+    """A reader sees the old or the new state, whole in all tables; the next writer removes what is left over."""
 
     def begin(writer: RunWriter) -> None:
         writer.commit(_answered(0), settled=[0])
@@ -183,7 +185,7 @@ def test_a_commit_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_finish_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Failures made good since are dropped without a moment in which one is missing or back."""
+    """Failures with an answer by now are dropped; at no moment is an open one missing or an old one back."""
 
     def begin(writer: RunWriter) -> None:
         writer.commit({"failures": _failed(1, 2)}, settled=[1, 2])
@@ -273,7 +275,7 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_the_manifest_keeps_each_session_and_the_open_failures_by_class(tmp_path: Path) -> None:
-    """How each session ended and why, one without an end as crashed; what is open, not what has been made good."""
+    """The manifest has each session's state and reason, `crashed` for one without an end, and the open failures."""
     with _open(tmp_path) as writer:
         writer.commit({"failures": _failed(1, 2, 3, error_type="timeout")}, settled=[1, 2, 3])
         writer.commit({"failures": _failed(4, error_type="rate_limit")}, settled=[4])
@@ -296,7 +298,7 @@ def test_the_manifest_keeps_each_session_and_the_open_failures_by_class(tmp_path
 
 
 def test_a_manifest_without_sessions_can_be_read_and_goes_on(tmp_path: Path) -> None:
-    """Those that were written before sessions were kept have none, and get one."""
+    """A manifest from before sessions were recorded has none, and gets one."""
     with _open(tmp_path) as writer:
         writer.commit(_answered(0), settled=[0])
         writer.finish("finished")
@@ -313,7 +315,7 @@ def test_a_manifest_without_sessions_can_be_read_and_goes_on(tmp_path: Path) -> 
 
 
 def test_a_manifest_keeps_the_newest_sessions(tmp_path: Path) -> None:
-    """It is written anew with each part, and a job may be started every minute."""
+    """The oldest records go: a manifest is rewritten with each part, and a job may be started every minute."""
     with _open(tmp_path) as writer:
         writer.manifest.sessions[:] = [SessionRecord(NOW, message=str(n)) for n in range(MOST_SESSIONS)]
         writer.finish("finished")
@@ -324,7 +326,7 @@ def test_a_manifest_keeps_the_newest_sessions(tmp_path: Path) -> None:
 
 
 def test_a_failure_that_fails_again_stands_once(tmp_path: Path) -> None:
-    """With what happened last."""
+    """The last failure of a call is the row."""
     with _open(tmp_path) as writer:
         writer.commit({"failures": _failed(1, error_type="timeout")}, settled=[1])
         writer.commit({"failures": _failed(1, error_type="rate_limit")}, settled=[1])
@@ -349,7 +351,7 @@ def test_two_processes_and_a_killed_one(tmp_path: Path) -> None:
     program = """
         import sys
         from pathlib import Path
-        from logprob_store.store.writing import open_run
+        from logprob_store.store.opening import open_run
         with open_run(Path(sys.argv[1]), "r", job_name="tried", job={}, inputs=[], samples=1):
             print("open", flush=True)
             sys.stdin.read()

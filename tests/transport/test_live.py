@@ -22,7 +22,7 @@ from logprob_store.request import make_request
 from logprob_store.run import retry
 from logprob_store.run.asker import Asker
 from logprob_store.transport.addresses import Addresses
-from logprob_store.transport.live import live_transport
+from logprob_store.transport.live import keepalive_socket, live_transport
 from logprob_store.transport.rate_headers import retry_after_s
 from logprob_store.transport.refusals import error_of_status
 
@@ -447,14 +447,19 @@ def test_retry_after_s(headers: dict[str, str], expected: float | None) -> None:
         ({"message": "You are not allowed to request logprobs from this model."}, True),
         ({"code": "unsupported_parameter", "param": "top_logprobs"}, True),
         ({"code": "unsupported_parameter", "param": "temperature"}, False),
-        ({"message": "Invalid value for 'top_logprobs': must be at most 20"}, False),
+        ({"message": "Invalid value for 'top_logprobs': must be at most 20"}, True),
+        ({"message": "logprobs are not supported with reasoning models"}, True),
+        ({"message": "Unrecognized request argument supplied: logprobs"}, True),
+        ({"detail": [{"loc": ["body", "logprobs"], "msg": "Extra inputs are not permitted"}]}, True),
+        ({"detail": [{"loc": ["body", "stop"], "msg": "too many", "input": {"logprobs": True}}]}, False),
+        ({"message": "the model has no catalogprobs"}, False),
         ({}, False),
     ],
     ids=str,
 )
 def test_refuses_logprobs(said: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
-    """Decided by the structured code where there is one, else by known phrases."""
-    assert refuses_logprobs(said) is expected
+    """Decided by the parameter that the server names, else by its words; never by the request that it shows."""
+    assert refuses_logprobs(400, said) is expected
 
 
 def test_insufficient_quota_goes_by_the_code_alone() -> None:
@@ -486,3 +491,13 @@ def test_whatever_the_server_says_is_shown_on_one_harmless_line(body: bytes) -> 
     assert text.isprintable()
     assert len(text) < 1100
     assert not re.search(r"[\x00-\x1f]", text)
+
+
+def test_a_silent_connection_is_probed() -> None:
+    """Gateways forget connections that are idle for minutes, and with them answers that are paid for."""
+    address = socket.getaddrinfo("127.0.0.1", 1, type=socket.SOCK_STREAM)[0]
+    with keepalive_socket(address) as opened:
+        probes = opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        idle_s = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+    assert (probes, idle_s) == (1, 60)

@@ -18,7 +18,8 @@ from logprob_store.pacing.pacer import Pacer
 from logprob_store.request import Answer, Request, make_request
 from logprob_store.run.asker import Asker
 from logprob_store.run.retry import ask_until_answered
-from logprob_store.transport.live import check_body, live_transport
+from logprob_store.transport.answer_check import check_answer
+from logprob_store.transport.live import live_transport
 from logprob_store.usage import RateLimit, ServerReport
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def test_the_asker_says_what_bound_the_run(fault_server: Any, tmp_path: Path) ->
             Asker(transport, pacer=Pacer(8, requests_per_minute=600), cache=cache) as asker,
         ):
             await asyncio.gather(*(asker.ask(_request(number)) for number in range(15)))
-            asker.no_more()
+            asker.mark_last_request()
             return asker.bottleneck
 
     with AnswerCache(tmp_path) as cache:
@@ -220,7 +221,7 @@ def test_the_asker_says_what_bound_the_run(fault_server: Any, tmp_path: Path) ->
 )
 def test_usage_is_picked_up_on_the_way(body: bytes, expected: int | None) -> None:
     """The tokens are read in each spelling; an unusable `usage` counts as none."""
-    usage = check_body(body)
+    _, usage = check_answer(body)
 
     assert (None if usage is None else usage.total) == expected
 
@@ -229,4 +230,4 @@ def test_usage_is_picked_up_on_the_way(body: bytes, expected: int | None) -> Non
 def test_what_is_no_answer_is_still_refused(body: bytes) -> None:
     """A body that is no JSON object is refused."""
     with pytest.raises(RetryableError, match=r"no JSON object|empty"):
-        check_body(body)
+        check_answer(body)

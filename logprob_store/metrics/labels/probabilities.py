@@ -12,7 +12,7 @@ import polars as pl
 
 from logprob_store.errors import LabelsCollideError
 from logprob_store.metrics.arguments import check_sections
-from logprob_store.metrics.engine.lazy_source import in_parts
+from logprob_store.metrics.engine.lazy_source import scan_in_batches
 from logprob_store.metrics.labels.branches import MOST_LABEL_TOKENS, NEGLIGIBLE, Branches, follow_answers
 from logprob_store.metrics.labels.location import check_location, label_locations
 from logprob_store.metrics.labels.spelling import ALL_DIFFERENCES, Difference, Labels, Spellings
@@ -178,7 +178,7 @@ def label_probabilities_in_parts(
             pl.col(name).cast(kind) for name, kind in schema.items()
         )
 
-    return in_parts(own, compute, schema, name="label_probabilities", rows=rows)
+    return scan_in_batches(own, compute, schema, explain_name="label_probabilities", rows_per_batch=rows)
 
 
 def _masses(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:

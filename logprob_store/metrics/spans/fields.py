@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from logprob_store.metrics.arguments import check_sections
-from logprob_store.metrics.engine.lazy_source import in_parts
+from logprob_store.metrics.engine.lazy_source import scan_in_batches
 from logprob_store.metrics.spans.json_scan import find_json
 from logprob_store.metrics.spans.token_offsets import SCORES, TokenOffsets, locate_tokens, span_scores
 from logprob_store.schema import KEYS
@@ -132,7 +132,7 @@ def field_confidence_in_parts(
         fields = field_spans(offsets, wrapped=wrapped)
         return _with_scores(fields, offsets).select(*schema)
 
-    return in_parts(chosen, compute, schema, name="field_confidence", rows=rows)
+    return scan_in_batches(chosen, compute, schema, explain_name="field_confidence", rows_per_batch=rows)
 
 
 def field_spans(offsets: TokenOffsets, *, wrapped: bool = True) -> pl.DataFrame:
