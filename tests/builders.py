@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,7 @@ def write_job(folder: Path, url: str | None = None, *, name: str = "job", **sect
     lines = [f"name = {_toml(name)}"]
     for part, keys in merge_sections(smallest, sections).items():
         lines.append(f"[{part}]")
-        lines += [f"{key} = {_toml(value)}" for key, value in keys.items() if value is not None]
+        lines += [f"{_key(key)} = {_toml(value)}" for key, value in keys.items() if value is not None]
     path = folder / "job.toml"
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return path
@@ -164,10 +165,15 @@ def requests_of(job: ls.Job) -> list[Request]:
     return [request for chunk in plan_job(job).chunks() for request in chunk.requests]
 
 
+def _key(name: str) -> str:
+    """A key as TOML: quoted if it has other characters than letters, digits, `_` and `-`."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+
+
 def _toml(value: Any) -> str:
     """A value as TOML: text, numbers, booleans and lists are written as in JSON, tables inline."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(held)}" for key, held in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(held)}" for key, held in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False)
 
 

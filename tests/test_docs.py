@@ -8,9 +8,10 @@ print.
 from __future__ import annotations
 
 import contextlib
+import doctest
+import importlib
 import io
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -210,13 +211,24 @@ def test_every_command_is_documented() -> None:
     assert [name for name in commands if f"logprobs {name}" not in readme] == []
 
 
-def test_generated_pages_are_up_to_date() -> None:
-    """The reference equals what `make docs` writes, and has no page of a folder that is gone."""
-    files = runpy.run_path(str(DOCS / "generate_reference.py"))["files"]()
+def test_generated_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The docs say what the code says (`make docs` writes it), and have no page of a folder that is gone."""
+    monkeypatch.syspath_prepend(DOCS)
+    files = importlib.import_module("generate_reference").files()
     by_hand = {DOCS / "metrics" / "README.md"}
 
     assert [path.name for path, text in files.items() if path.read_text(encoding="utf-8") != text] == []
     assert set((DOCS / "metrics").glob("*.md")) - by_hand <= set(files)
+
+
+@pytest.mark.parametrize("name", ["docstring_markdown", "generate_reference"])
+def test_examples_of_the_generator_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctests of the modules in docs/ hold."""
+    monkeypatch.syspath_prepend(DOCS)
+    tried = doctest.testmod(importlib.import_module(name))
+
+    assert tried.attempted
+    assert not tried.failed
 
 
 def test_the_index_names_every_page() -> None:

@@ -16,9 +16,14 @@ from logprob_store.transport.refusals import error_of_status
 REPO = Path(__file__).parents[1]
 
 
-def test_the_docs_show_the_table() -> None:
-    """`docs/reliability/failures.md` has the table that `failures_table()` prints."""
-    assert failures_table() in (REPO / "docs" / "reliability" / "failures.md").read_text(encoding="utf-8")
+def test_a_row_of_the_table() -> None:
+    """A row has the class, its statuses and codes, what follows for this call and for others, and the bill."""
+    expected = (
+        "| `server_error` | the server failed or was overloaded (408, 409, 5xx) | tried again, then a failure row "
+        "| no growth; many in a row: one call at a time until one succeeds | no |"
+    )
+
+    assert expected in failures_table().splitlines()
 
 
 def test_every_class_that_the_package_names_is_in_the_table() -> None:
@@ -125,11 +130,16 @@ def test_each_class_raises_the_error_of_its_policy(name: str) -> None:
         ({"message": "You are not allowed to request logprobs from this model."}, True),
         ({"code": "unsupported_parameter", "param": "top_logprobs"}, True),
         ({"code": "unsupported_parameter", "param": "temperature"}, False),
-        ({"message": "Invalid value for 'top_logprobs': must be at most 20"}, False),
+        ({"message": "Invalid value for 'top_logprobs': must be at most 20"}, True),
+        ({"message": "logprobs are not supported with reasoning models"}, True),
+        ({"message": "Unrecognized request argument supplied: logprobs"}, True),
+        ({"detail": [{"loc": ["body", "logprobs"], "msg": "Extra inputs are not permitted"}]}, True),
+        ({"detail": [{"loc": ["body", "stop"], "msg": "too many", "input": {"logprobs": True}}]}, False),
+        ({"message": "the model has no catalogprobs"}, False),
         ({}, False),
     ],
     ids=str,
 )
 def test_refuses_logprobs(said: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
-    """The structured code decides where there is one, else known phrases."""
-    assert refuses_logprobs(said) is expected
+    """The parameter that the server names decides, or else its words; never the request that it shows."""
+    assert refuses_logprobs(400, said) is expected

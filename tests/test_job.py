@@ -82,8 +82,9 @@ def test_the_defaults(write: Callable[..., Path]) -> None:
         ),
         ({"base": '"/"'}, "base: unknown key"),
         ({"model.name": None, "model.samples": "1"}, "model.name: is missing"),
-        ({"model.params.stream": "true"}, ("model: params.stream cannot be set here: answers are stored whole, "
-                                          "so streaming would only cost time")),
+        ({"model.base_url": '"http://h/v1/chat/completions"'}, (
+            "model: base_url holds the endpoint's own path, which is added to it: write http://h/v1"
+        )),
         ({"model.params.messages": "[]"}, "model: params.messages cannot be set here: the prompts fill it"),
         ({"prompts.prompt": None}, "prompts: give exactly one of prompt, messages and template; found none"),
         ({"prompts.template": '"x"'}, ("prompts: give exactly one of prompt, messages and template; "

@@ -70,7 +70,7 @@ def test_the_key_is_that_of_a_job(fault_server: Any, tmp_path: Path) -> None:
     [
         ({"endpoint": "chats"}, "model.endpoint"),
         ({"attempts": 0}, "limits.attempts"),
-        ({"params": {"stream": True}}, "params.stream cannot be set"),
+        ({"params": {"messages": []}}, "params.messages cannot be set"),
         ({"base_url": "http://user:secret@h/v1"}, "user name or password"),
     ],
 )

@@ -211,3 +211,29 @@ def test_canonical_json_is_a_fixed_point(value: Any) -> None:
     once = canonical_json(value)
 
     assert canonical_json(json.loads(once)) == once
+
+
+def test_no_stream_is_no_stream_whether_said_or_not() -> None:
+    """`stream: false` is the default and makes no other call; `stream: true` does."""
+    keys = [request_key({"model": "m", **said}, endpoint="chat", provider="p") for said in STREAM_SAID]
+
+    assert keys[0] == keys[1] != keys[2]
+
+
+STREAM_SAID: list[dict[str, bool]] = [{}, {"stream": False}, {"stream": True}]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "params", "expected"),
+    [
+        ("chat", {"stream": True}, {"include_usage": True}),
+        ("completions", {"stream": True, "stream_options": None}, None),
+        ("responses", {"stream": True}, "absent"),
+        ("chat", {}, "absent"),
+    ],
+)
+def test_a_stream_is_asked_for_its_usage(endpoint: str, params: dict[str, Any], expected: Any) -> None:
+    """Unless the params say something about it; a stream of the Responses API has its usage anyway."""
+    body = build_body(endpoint, model="m", prompt="Hi", params=params)
+
+    assert body.get("stream_options", "absent") == expected

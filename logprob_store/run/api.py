@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import signal
 import threading
 from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from logprob_store.events import emit
 from logprob_store.pacing.bottleneck import Bottleneck
+from logprob_store.run.interrupts import stop_on_signals
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.run.plan import plan_job
 from logprob_store.run.resources import open_budget, open_transport
@@ -24,7 +25,7 @@ from logprob_store.store.manifest import Input
 from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from logprob_store.job import Job
@@ -76,6 +77,7 @@ def run_job(
     run: str | None = None,
     limit: int | None = None,
     api_key: str | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
     on_progress: Callable[[Progress], None] | None = None,
     instrument: Instrument | None = None,
 ) -> RunSummary:
@@ -89,6 +91,7 @@ def run_job(
         run: the run's name, `<job>-<date>` when None; the same name goes on with the same run.
         limit: the number of prompts to run, from the first; all when None.
         api_key: the value of the variable that `job.key_variable` names.
+        variables: the values of the variables that `job.header_variables` name.
         on_progress: called a few times a second.
         instrument: goes around each call, such as `ls.opentelemetry()`.
 
@@ -105,9 +108,16 @@ def run_job(
     async def session() -> RunSummary:
         stop = asyncio.Event()
         if threading.current_thread() is threading.main_thread():
-            _stop_on_signals(stop)
+            stop_on_signals(stop)
         return await run_job_async(
-            job, run=run, limit=limit, api_key=api_key, on_progress=on_progress, instrument=instrument, stop=stop
+            job,
+            run=run,
+            limit=limit,
+            api_key=api_key,
+            variables=variables,
+            on_progress=on_progress,
+            instrument=instrument,
+            stop=stop,
         )
 
     try:
@@ -116,25 +126,13 @@ def run_job(
         raise KeyboardInterrupt from None
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Let the first Ctrl-C or SIGTERM set `stop`, and the second cancel the current task."""
-    loop, this = asyncio.get_running_loop(), asyncio.current_task()
-
-    def interrupt() -> None:
-        if stop.is_set() and this is not None:
-            this.cancel()
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt)
-
-
 async def run_job_async(
     job: Job,
     *,
     run: str | None = None,
     limit: int | None = None,
     api_key: str | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
     on_progress: Callable[[Progress], None] | None = None,
     instrument: Instrument | None = None,
     stop: asyncio.Event | None = None,
@@ -146,6 +144,7 @@ async def run_job_async(
         run: the run's name.
         limit: the number of prompts to run, from the first; all when None.
         api_key: for the live transport.
+        variables: the values of `job.header_variables`.
         on_progress: called a few times a second.
         instrument: goes around each call, such as `ls.opentelemetry()`.
         stop: set it to interrupt the run: calls under way get a few seconds to finish, then all answers are committed.
@@ -156,7 +155,7 @@ async def run_job_async(
     started = asyncio.get_running_loop().time()
     plan = plan_job(job, limit=limit)
     # The transport is opened first, so that a missing key or missing fixtures leave no empty run in the store.
-    async with open_transport(job, api_key=api_key) as transport:
+    async with open_transport(job, api_key=api_key, variables=variables) as transport:
         ask = transport if instrument is None else instrument(transport, job)
         with open_run(
             job.resolve(job.store.path),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.errors import CallError, StopRunError
@@ -18,6 +19,7 @@ from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.resources import open_asker, open_cache, open_transport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from logprob_store.job import Job
@@ -48,6 +50,7 @@ async def record_job(
     *,
     limit: int | None = None,
     api_key: str | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
     cached_only: bool = False,
 ) -> Recorded:
     """Write the answers to a job's prompts to `<fixtures>/<job>.jsonl`.
@@ -60,6 +63,7 @@ async def record_job(
         fixtures: a folder, or the `.jsonl` or `.jsonl.zst` file itself.
         limit: the number of prompts to record, from the first; all when None.
         api_key: for the server.
+        variables: the values of `job.header_variables`.
         cached_only: make no call; prompts without an answer in the cache are problems.
 
     Raises:
@@ -80,7 +84,7 @@ async def record_job(
         # A new run id, so that in mode `refresh` no answer in the cache counts as paid for by this recording.
         recording = uuid.uuid4().hex
         async with (
-            open_transport(job, api_key=api_key) as transport,
+            open_transport(job, api_key=api_key, variables=variables) as transport,
             open_asker(job, transport, run=recording) as asker,
         ):
             answers, stopped = await _ask(asker, requests, done)

@@ -6,6 +6,7 @@ This is the only module in which the words of a job file choose an implementatio
 from __future__ import annotations
 
 import contextlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import AnswerCache
@@ -21,7 +22,7 @@ from logprob_store.transport.lazy_live import lazy_live_transport
 from logprob_store.usage import Usage, usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from logprob_store.job import Job
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def open_transport(job: Job, *, api_key: str | None = None, sdk_key: bool = False) -> AsyncIterator[Transport]:
+async def open_transport(
+    job: Job, *, api_key: str | None = None, sdk_key: bool = False, variables: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Transport]:
     """The transport that a job names, for as long as the context lasts.
 
     Args:
@@ -39,6 +42,7 @@ async def open_transport(job: Job, *, api_key: str | None = None, sdk_key: bool 
         api_key: the key for the server.
         sdk_key: without `api_key` and `base_url`, let the SDK look for OpenAI's key in the environment. No other server
             gets that key.
+        variables: the values of `job.header_variables`.
 
     Raises:
         InputError: there is no key, or no usable fixtures.
@@ -58,6 +62,8 @@ async def open_transport(job: Job, *, api_key: str | None = None, sdk_key: bool 
         concurrency=job.limits.concurrency,
         timeout_s=job.limits.timeout_s,
         max_answer_bytes=job.limits.max_answer_bytes,
+        headers=job.headers(variables),
+        query=job.model.query,
     ) as transport:
         yield transport
 

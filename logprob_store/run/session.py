@@ -21,6 +21,7 @@ from logprob_store.pacing.bottleneck import Bottleneck
 from logprob_store.run.asker import GRACE_S
 from logprob_store.run.buffer import PartBuffer, Progress
 from logprob_store.run.commit import Committer
+from logprob_store.run.first_refusals import FirstRefusals
 from logprob_store.run.lookahead import look_up_ahead
 from logprob_store.run.plan import check_plan
 from logprob_store.run.remaining_calls import RemainingCalls
@@ -82,6 +83,7 @@ class Session:
         self._remaining = RemainingCalls(plan, writer)
         self.answered_before = self._remaining.answered
         self.progress = Progress(total=plan.call_count, settled=self.answered_before)
+        self._first_refusals = FirstRefusals(watch=not writer.manifest.counts.completions)
         self._buffer = PartBuffer(
             Committer(writer, spent=self._spent_so_far),
             writer.manifest,
@@ -193,6 +195,8 @@ class Session:
         except CallError as error:
             emit_prompt_failed(log, request, error)
             await self._buffer.add_failure(request, error, first_at=started)
+            if (reason := self._first_refusals.failed(error)) is not None:
+                self._stop_early(reason)
         except asyncio.CancelledError:
             if request.key in asker.lost_keys:
                 failure = _interrupted()
@@ -204,6 +208,7 @@ class Session:
         self._update_call_count(asker)
 
     async def _add_answer(self, answer: Answer) -> None:
+        self._first_refusals.answered()
         await self._buffer.add_answer(answer)
         if self._buffer.stop_reason is not None:
             self._stop_early(self._buffer.stop_reason)

@@ -8,6 +8,7 @@ and the result is the same for every call. Calls are sent by `live`.
 from __future__ import annotations
 
 import urllib.request
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx2
@@ -42,6 +43,8 @@ class Addresses:
         api_key: the key; when None, the SDK reads its own environment variable.
         azure_api_version: `base_url` is an Azure resource.
         azure_deployment: which of its deployments.
+        headers: sent with each call, beside the SDK's own and over them.
+        query: added to each URL.
 
     Raises:
         JobError: there is no API key, or it cannot be sent.
@@ -54,9 +57,12 @@ class Addresses:
         api_key: str | None = None,
         azure_api_version: str | None = None,
         azure_deployment: str | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        query: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._http = _CapturingClient()
         settings: dict[str, Any] = {"api_key": api_key, "max_retries": 0, "http_client": self._http}
+        settings |= {"default_headers": dict(headers) or None, "default_query": dict(query) or None}
         try:
             if azure_api_version is None:
                 self._client: openai.AsyncOpenAI = openai.AsyncOpenAI(base_url=base_url or OPENAI_BASE_URL, **settings)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from logprob_store.transport.url_and_key import check_key, check_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from logprob_store.request import Answer, Request
     from logprob_store.transport import Transport
@@ -28,6 +28,8 @@ async def lazy_live_transport(
     concurrency: int,
     timeout_s: float,
     max_answer_bytes: int,
+    headers: Mapping[str, str],
+    query: Mapping[str, str],
 ) -> AsyncIterator[Transport]:
     """`live.live_transport` with these arguments, opened when the first call is made.
 
@@ -52,6 +54,8 @@ async def lazy_live_transport(
                     concurrency=concurrency,
                     timeout_s=timeout_s,
                     max_answer_bytes=max_answer_bytes,
+                    headers=headers,
+                    query=query,
                 )
             )
 

@@ -152,7 +152,7 @@ def test_a_refusal_with_nothing_left_waits_for_the_reset() -> None:
 
 def test_a_refusal_without_a_time_cuts_once() -> None:
     """Ten refusals of one wave are one cut: 32 to 25."""
-    pacer = Pacer(32)
+    pacer = Pacer(32, first_calls=32)
     server = Fickle(lambda _, number, __: _refusal() if number <= 10 else None, refusal_s=0.01)
 
     outcomes = run(ask_all(server, pacer, [request(number) for number in range(32)]))
@@ -432,3 +432,25 @@ def test_the_bottleneck_of_an_outage() -> None:
 
     assert pacer.watch.bottleneck.bound_by == "outage"
     assert pacer.watch.bottleneck.sentence == "bound by an outage: 99% of the time the server did not answer"
+
+
+def test_a_handful_of_calls_until_the_first_answer() -> None:
+    """Eight calls at once until one is answered, as a job that cannot succeed costs no more; then as many as else."""
+    under_way: list[int] = []
+
+    async def session() -> None:
+        pacer = Pacer(64)
+        slots = [pacer.slot(request(number)) for number in range(40)]
+        waiting = [asyncio.create_task(pacer.begin(slot)) for slot in slots]
+        await asyncio.sleep(0.01)
+        under_way.append(pacer.concurrency.in_use)
+        pacer.end(slots[0], None)
+        await asyncio.sleep(0.01)
+        under_way.append(pacer.concurrency.in_use)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(session())
+
+    assert under_way == [8, 32]

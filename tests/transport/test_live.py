@@ -16,7 +16,7 @@ from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.run import retry
 from logprob_store.run.asker import Asker
-from logprob_store.transport.live import live_transport
+from logprob_store.transport.live import keepalive_socket, live_transport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -296,3 +296,13 @@ def test_only_whole_good_answers_are_cached(fault_server: Any, tmp_path: Path) -
         asyncio.run(main())
 
         assert list(cache.keys()) == [_request("good").key]
+
+
+def test_a_silent_connection_is_probed() -> None:
+    """Gateways forget connections that are idle for minutes, and with them answers that are paid for."""
+    address = socket.getaddrinfo("127.0.0.1", 1, type=socket.SOCK_STREAM)[0]
+    with keepalive_socket(address) as opened:
+        probes = opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        idle_s = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+    assert (probes, idle_s) == (1, 60)

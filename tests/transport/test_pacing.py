@@ -19,7 +19,8 @@ from logprob_store.pacing.pacer import Pacer
 from logprob_store.request import Answer
 from logprob_store.run.asker import Asker
 from logprob_store.run.retry import ask_until_answered
-from logprob_store.transport.live import check_body, live_transport
+from logprob_store.transport.answer_check import check_answer
+from logprob_store.transport.live import live_transport
 from logprob_store.usage import RateLimit, ServerReport
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def test_the_asker_knows_the_bottleneck(fault_server: Any, tmp_path: Path) -> No
 )
 def test_usage_is_read_with_the_check_of_a_body(body: bytes, expected: int | None) -> None:
     """Tokens are read under each of their names; an unusable `usage` counts as none."""
-    usage = check_body(body)
+    _, usage = check_answer(body)
 
     assert (None if usage is None else usage.total) == expected
 
@@ -231,4 +232,4 @@ def test_usage_is_read_with_the_check_of_a_body(body: bytes, expected: int | Non
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     """A body that is no JSON object is refused."""
     with pytest.raises(RetryableError, match=r"no JSON object|empty"):
-        check_body(body)
+        check_answer(body)

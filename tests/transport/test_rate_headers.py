@@ -110,7 +110,7 @@ def test_levels(headers: dict[str, str], requests: RateLimit | None, tokens: Rat
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"x-ratelimit-limit-images": "5", "x-ratelimit-limit": "3", "date": DATE, "ratelimit-reset": "1"}],
+    [{}, {"x-ratelimit-limit-images": "5", "x-ratelimit-limit-furlongs": "3", "date": DATE, "ratelimit-reset": "1"}],
     ids=["none", "unknown suffixes"],
 )
 def test_headers_without_limits(headers: dict[str, str]) -> None:
