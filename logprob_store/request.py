@@ -69,6 +69,11 @@ class Request:
         return model if isinstance(model, str) else None
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether only its answer is known, as of a bare response that was imported."""
+        return not self.content
+
+    @property
     def asks_logprobs(self) -> bool:
         """Whether an answer without logprobs is a failure."""
         if self.endpoint == "responses":

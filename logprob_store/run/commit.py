@@ -189,7 +189,7 @@ def _counts(answers: Sequence[Answer], part: DecodedPart) -> dict[str, int]:
         counts[name] = sum(answer.source == source for answer in answers)
     counts["calls"] = sum(answer.attempts for answer in answers if answer.source == "api")
     counts["calls"] += sum(row["attempts"] for row in part.failures)
-    counts |= count_anomalies(tables["completions"], tables["tokens"], tables["alternatives"])
+    counts |= count_anomalies(tables["completions"], tables["tokens"], tables["alternatives"], answers=answers)
     # `usage` is per answer and is repeated on the row of each choice: count it once.
     first = tables["completions"].filter(pc.equal(tables["completions"]["choice_index"], 0))
     for name in ("prompt_tokens", "completion_tokens"):

@@ -59,6 +59,7 @@ class Counts(msgspec.Struct):
     chosen_missing: int = 0
     text_differs: int = 0
     lossy_bytes: int = 0
+    without_tokens: int = 0
     from_api: int = 0
     from_cache: int = 0
     from_fixtures: int = 0

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from builders import answer_with
 from decode.decoding import rebuild
 
-from logprob_store.decode.decoder import SCANNER_MIN_BYTES, decode_answers
+from logprob_store.decode.decoder import SCANNER_MIN_BYTES, UNFORESEEN, decode_answers
+from logprob_store.decode.formats.body import number_choices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,6 +191,7 @@ def check(content: bytes, *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_B
         message = str(error)
 
         assert (index, own) == (1, {})
+        assert UNFORESEEN not in message
         assert message.isprintable()
         assert 0 < len(message) < 1000
     else:
@@ -205,18 +207,31 @@ def _compare(content: bytes, own: dict[int, Any]) -> None:
         return  # a stream
     if not (isinstance(body, dict) and body.get("choices")) or "delta" in str(body["choices"]):
         return
-    for n, choice in enumerate(body["choices"]):
-        value = own[10**8 + (choice.get("index") or 0)]
+    listed = body["choices"] if isinstance(body["choices"], list) else [body["choices"]]
+    objects = [choice for choice in listed if isinstance(choice, dict)]
+    choices = [choice for choice in objects if _holds_something(choice)] or objects
+    for index, choice in zip(number_choices([choice.get("index") for choice in choices]), choices, strict=True):
+        value = own[10**8 + index]
         if isinstance(value, dict) and "prompt_logprobs" in value:
             beside = choice.get("prompt_logprobs")
 
             assert repr_of(value["prompt_logprobs"]) == repr_of(
                 body["prompt_logprobs"] if beside is None else beside
-            ), n
+            ), index
 
             value = value["logprobs"]
 
-        assert repr_of(value) == repr_of(choice.get("logprobs")), n
+        assert repr_of(value) == repr_of(choice.get("logprobs")), index
+
+
+def _holds_something(choice: dict[str, Any]) -> bool:
+    """Whether there is anything in a choice; one without is left out beside others."""
+    fields = ("text", "finish_reason", "error", "prompt_logprobs")
+    return (
+        "logprobs" in choice
+        or isinstance(choice.get("message"), dict)
+        or any(choice.get(field) is not None for field in fields)
+    )
 
 
 def repr_of(value: Any) -> str:

@@ -1,21 +1,26 @@
-"""Bodies that cannot be decoded: each is one failure that says what is wrong and where."""
+"""Bad bodies: each is one failure that says what is wrong and where, and its neighbours are unharmed."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
-from builders import answer_with
-from decode.decoding import decode_one, failure_of
 
+from logprob_store.decode import completions_table, decoder
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.formats import chat as chat_shape
 
-GOOD = {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": -1, "bytes": [97], "top_logprobs": []}]}}]}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHAT = {"content": [{"token": "a", "logprob": -1, "bytes": [97], "top_logprobs": []}]}
+GOOD = {"choices": [{"logprobs": CHAT}]}
 
 
 def chosen(**keys: Any) -> dict[str, Any]:
-    """A body of one choice with these keys."""
+    """A body of one choice."""
     return {"choices": [keys]}
 
 
@@ -38,52 +43,17 @@ def chosen(**keys: Any) -> dict[str, Any]:
         (b"{}", "choices: missing or null"),
         (b'{"choices": {}}', "choices: empty"),
         (b'{"choices": []}', "choices: empty"),
-        (b'{"choices": [7]}', "choices[0]: expected an object, got int"),
-        ({"choices": [{"index": 0}, {"index": 0}]}, "choices[1].index: 0 stands twice"),
-        ({"choices": [{"index": 0}, {}]}, "choices[1].index: expected an integer in 0..999, got 'None'"),
-        ({"choices": [{"index": -1}]}, "choices[0].index: expected an integer"),
-        ({"choices": [{"index": 1000}]}, "choices[0].index: expected an integer"),
-        ({"choices": [{"index": True}]}, "choices[0].index: expected an integer"),
-        (chosen(logprobs=[]), "choices[0].logprobs: expected an object, got list"),
-        (chosen(logprobs={"content": "a"}), "choices[0].logprobs.content: expected a list, got str"),
-        (chosen(logprobs={"content": ["a"]}), "choices[0].logprobs.content[0]: expected an object, got str"),
-        (
-            chosen(logprobs={"refusal": [{"logprob": 0}]}),
-            "choices[0].logprobs.refusal[0].token: expected a string, got NoneType",
-        ),
-        (
-            chosen(logprobs={"content": [{"token": "a", "logprob": 0, "top_logprobs": [{"token": 5}]}]}),
-            "choices[0].logprobs.content[0].top_logprobs[0].token: expected a string, got int",
-        ),
-        (
-            chosen(logprobs={"content": [{"token": "a", "logprob": 0, "top_logprobs": {"a": 0}}]}),
-            "choices[0].logprobs.content[0].top_logprobs: expected a list, got dict",
-        ),
-        (
-            chosen(
-                logprobs={
-                    "content": [{"token": "a", "logprob": 0, "top_logprobs": [{"token": "a", "logprob": 0}] * 32_768}]
-                }
-            ),
-            "32768 alternatives, more than the 32767 ranks there are",
-        ),
-        (chosen(logprobs={"tokens": ["a", 5]}), "choices[0].logprobs.tokens[1]: expected a string, got int"),
-        (
-            chosen(logprobs={"tokens": ["a", "b"], "token_logprobs": [0]}),
-            "choices[0].logprobs.token_logprobs: expected a list of 2 items, one for each token, got 1 items",
-        ),
-        (
-            chosen(logprobs={"tokens": ["a"], "top_logprobs": [[]]}),
-            "choices[0].logprobs.top_logprobs[0]: expected an object, got list",
-        ),
+        (b'{"choices": [7]}', "choices: expected a list of objects, got '[7]'"),
+        (b'{"choices": "a"}', "choices: expected a list of objects, got \"'a'\""),
+        ({"choices": [{}] * 1001}, "choices: 1001, more than the 1000 that can be numbered"),
         (
             b'{"choices":[{"logprobs":{"content":[],"x":' + b"[" * 70 + b"]" * 70 + b"}}]}",
             "logprobs are nested deeper than 64 levels",
         ),
     ],
 )
-def test_a_malformed_answer_names_the_place(body: Any, expected: str) -> None:
-    """The message names the JSON path or the byte, and has no control character."""
+def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]], body: Any, expected: str) -> None:
+    """The message names the JSON path or the byte, and holds no terminal escape."""
     error_type, message = failure_of(body)
 
     assert error_type == "malformed_answer"
@@ -102,11 +72,46 @@ def test_a_malformed_answer_names_the_place(body: Any, expected: str) -> None:
         ({"error": "no"}, "the server answered with an error: no"),
         ({"error": {"code": 5}, "choices": []}, "the server answered with an error: {'code': 5}"),
         ({"object": "error", "message": "no model"}, "the server answered with an error: no model"),
+        ({"error": "no", **GOOD}, "the server answered with an error: no"),
+        (
+            chosen(finish_reason="error", message={"content": "The ans\x1b"}, logprobs=CHAT),
+            r"the server answered with an error: finish_reason: error; before it failed came 'The ans\x1b'",
+        ),
+        (
+            chosen(finish_reason="stop", error={"code": 502, "message": "idle"}, text="Th", logprobs=CHAT),
+            "the server answered with an error: idle; before it failed came 'Th'",
+        ),
+        (
+            {"choices": [{"index": 0, "text": "a", "logprobs": CHAT}, {"index": 1, "finish_reason": "abort"}]},
+            "the server answered with an error: finish_reason: abort; before it failed came 'a'",
+        ),
     ],
 )
-def test_an_error_sent_with_status_200_is_one(body: Any, expected: str) -> None:
-    """A body that reports an error is a failure with the server's words, made printable."""
+def test_an_error_sent_with_status_200_is_one(
+    failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
+) -> None:
+    """The server's own words are the message, made printable, and what came before stands behind them."""
     assert failure_of(body) == ("error_body", expected)
+    assert failure_of(body, logprobs=False) == ("error_body", expected)
+
+
+@pytest.mark.parametrize("end", [{"error": {"message": "idle"}}, {"choices": [{"index": 0, "finish_reason": "error"}]}])
+def test_a_stream_that_ends_in_an_error_is_no_answer(failure_of: Callable[..., tuple[str, str]], end: Any) -> None:
+    """Whether a piece of its own or the last choice says so, the text that came is in the message."""
+    chunk = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Th"}, "logprobs": CHAT}]}
+    error_type, message = failure_of("".join(f"data: {json.dumps(piece)}\n\n" for piece in (chunk, end)).encode())
+
+    assert error_type == "error_body"
+    assert message.endswith("; before it failed came 'Th'")
+
+
+@pytest.mark.parametrize("error", [None, {}, "", {"code": None, "message": None}])
+def test_an_empty_error_is_none(decode_one: Callable[..., Any], error: Any) -> None:
+    """Some servers always have the key."""
+    body = {"error": error, **chosen(error=error, text="a", finish_reason="stop", logprobs=CHAT)}
+    _, tokens, _ = decode_one(body)
+
+    assert tokens["token"].to_list() == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,15 @@ def test_an_error_sent_with_status_200_is_one(body: Any, expected: str) -> None:
     [
         (chosen(logprobs=None), "choices[0].logprobs: null, though asked for"),
         (chosen(text="a"), "choices[0].logprobs: absent, though asked for"),
-        (chosen(logprobs=None, message={"tool_calls": [{}]}), "choices[0].logprobs: null, though asked for"),
+        (
+            chosen(logprobs=None, text="a", finish_reason="length", message={"tool_calls": [{}]}),
+            "choices[0].logprobs: null, though asked for",
+        ),
+        (chosen(logprobs=None, message={"content": " "}, finish_reason="stop"), "choices[0].logprobs: null, though"),
+        (
+            chosen(logprobs="-1", text="a", finish_reason="stop"),
+            "choices[0].logprobs: no list of tokens in it, only str",
+        ),
         (chosen(logprobs={}), "choices[0].logprobs: no list of tokens in it, only ''"),
         (chosen(logprobs={"rank": 1}), "choices[0].logprobs: no list of tokens in it, only 'rank'"),
         (
@@ -128,18 +141,49 @@ def test_an_error_sent_with_status_200_is_one(body: Any, expected: str) -> None:
         ),
     ],
 )
-def test_no_logprobs_though_asked_for_is_a_failure(body: Any, expected: str) -> None:
-    """An answer without the logprobs that were asked for is not an empty answer."""
+def test_no_logprobs_though_asked_for_is_a_failure(
+    failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
+) -> None:
+    """An answer without logprobs is not taken for an empty one."""
     error_type, message = failure_of(body)
 
     assert error_type == "no_logprobs"
     assert message.startswith(expected)
 
 
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "calls"),
+    [
+        ({"message": {"content": None, "tool_calls": [CALL]}, "finish_reason": "tool_calls"}, [CALL]),
+        ({"message": {"content": "\n\n", "tool_calls": [CALL]}}, [CALL]),
+        (
+            {"message": {"content": None, "function_call": CALL["function"]}, "finish_reason": "function_call"},
+            [{"type": "function", "function": CALL["function"]}],
+        ),
+        ({"message": {"content": ""}, "finish_reason": "length"}, None),
+        ({"message": {"content": None}, "finish_reason": "content_filter"}, None),
+        ({"message": {"content": ""}, "finish_reason": "stop"}, None),
+    ],
+)
+@pytest.mark.parametrize("logprobs", [{"logprobs": None}, {}, {"logprobs": {}}, {"logprobs": {"content": []}}])
+def test_an_answer_without_text_needs_no_tokens(
+    decode_one: Callable[..., Any], choice: Any, calls: Any, logprobs: Any
+) -> None:
+    """Tool calls alone, a limit that reasoning used up, a filtered text: one completion without tokens."""
+    completions, tokens, _ = decode_one({**chosen(**choice, **logprobs), "usage": {"completion_tokens": 64}})
+
+    assert completions["token_count"].to_list() == [0]
+    assert completions["tool_calls"].to_list() == [calls and json.dumps(calls, separators=(",", ":"))]
+    assert len(tokens) == 0
+
+
 @pytest.mark.parametrize("value", [{"content": []}, {"content": None, "refusal": None}, {"tokens": []}])
 @pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": 0}])
-def test_an_answer_of_no_tokens_is_a_success(value: Any, usage: Any) -> None:
-    """An empty answer with an empty list of logprobs is a completion without tokens."""
+def test_an_answer_of_no_tokens_is_a_success(decode_one: Callable[..., Any], value: Any, usage: Any) -> None:
+    """The model said nothing, and the server says so: one completion, no token."""
     body = {**chosen(logprobs=value, message={"content": ""}), "usage": usage}
     completions, tokens, _ = decode_one(body)
 
@@ -148,14 +192,14 @@ def test_an_answer_of_no_tokens_is_a_success(value: Any, usage: Any) -> None:
 
 
 @pytest.mark.parametrize(("choice", "wire"), [({"logprobs": None}, '{"shape":"null"}'), ({}, '{"shape":"absent"}')])
-def test_logprobs_that_were_not_asked_for_may_lack(choice: Any, wire: str) -> None:
-    """The answer is a completion, and the `wire` column tells null from absent."""
+def test_logprobs_that_were_not_asked_for_may_lack(decode_one: Callable[..., Any], choice: Any, wire: str) -> None:
+    """The completion is a row, and the `wire` column tells null from absent."""
     completions, _, _ = decode_one(chosen(text="a", **choice), logprobs=False)
 
     assert completions.select("text", "token_count", "wire").row(0) == ("a", 0, wire)
 
 
-def test_one_bad_choice_fails_its_whole_answer() -> None:
+def test_one_bad_choice_fails_its_whole_answer(failure_of: Callable[..., tuple[str, str]]) -> None:
     """The rows of the good choice alone would look like the whole answer."""
     good = GOOD["choices"][0]
     error_type, message = failure_of({"choices": [{**good, "index": 0}, {"index": 1, "logprobs": None}]})
@@ -164,10 +208,10 @@ def test_one_bad_choice_fails_its_whole_answer() -> None:
 
 
 @pytest.mark.parametrize("bad", [b"{", rb'{"choices":[{"logprobs":{"content":[{"token":"\ud83d","logprob":-1}]}}]}'])
-def test_a_bad_one_among_many_is_isolated(bad: bytes) -> None:
-    """Two of 200 bodies are broken or irregular; the other 198 are still read in bulk."""
+def test_a_bad_one_among_many_is_isolated(answer: Callable[..., Any], bad: bytes) -> None:
+    """Two of 200 are broken or irregular; the other 198 are still read in bulk."""
     bodies = [bad if n in (7, 150) else GOOD for n in range(200)]
-    decoded = decode_answers([answer_with(body, prompt_index=n) for n, body in enumerate(bodies)], scanner_min_bytes=0)
+    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)], scanner_min_bytes=0)
 
     broken = [7, 150] if bad == b"{" else []
 
@@ -176,14 +220,55 @@ def test_a_bad_one_among_many_is_isolated(bad: bytes) -> None:
     assert decoded.tokens.column("completion_id").to_pylist() == [n * 10**8 for n in range(200) if n not in broken]
 
 
-def test_two_answers_for_one_prompt_are_the_callers_mistake() -> None:
-    """Two answers with one prompt and sample index are refused, because their rows could not be told apart."""
+def test_an_answer_that_no_table_can_hold_is_a_failure_alone(
+    answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever making the tables raises, the one answer is found, and its neighbours keep their rows."""
+
+    def refuse_five(tasks: Any, *args: Any) -> pa.Table:
+        if any(task.answer_index == 5 for task in tasks):
+            raise pa.ArrowInvalid("Value 32768 too large to fit in C integer type")
+        return completions_table.completions_table(tasks, *args)
+
+    monkeypatch.setattr(decoder, "completions_table", refuse_five)
+    decoded = decode_answers([answer(GOOD, prompt_index=n) for n in range(12)])
+    [(index, error)] = decoded.failures
+
+    assert index == 5
+    assert error.error_type == "malformed_answer"
+    assert "the decoder did not foresee this answer (ArrowInvalid: Value 32768 too large" in str(error)
+    assert decoded.tokens.column("completion_id").to_pylist() == [n * 10**8 for n in range(12) if n != 5]
+
+
+def test_a_format_that_raises_costs_its_answer(answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in the reader of one shape is a failure of the answer that has it."""
+
+    def stumble(*_: Any) -> Any:
+        raise KeyError("token")
+
+    monkeypatch.setattr(chat_shape, "read_tokens", stumble)
+    legacy = {"choices": [{"logprobs": {"tokens": ["a"], "token_logprobs": [-1.0]}}]}
+    decoded = decode_answers([answer(GOOD), answer(legacy, prompt_index=1)])
+
+    assert [(index, str(error)) for index, error in decoded.failures] == [
+        (
+            0,
+            "choices[0].logprobs: the decoder did not foresee this answer (KeyError: 'token'); please report it",
+        )
+    ]
+    assert decoded.tokens.column("token").to_pylist() == ["a"]
+
+
+def test_two_answers_for_one_prompt_are_the_callers_mistake(answer: Callable[..., Any]) -> None:
+    """Their rows could not be told apart."""
     with pytest.raises(ValueError, match="answers 0 and 1 are both for prompt_index, sample_index"):
-        decode_answers([answer_with(GOOD), answer_with(GOOD)])
+        decode_answers([answer(GOOD), answer(GOOD)])
 
 
-def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint() -> None:
-    """The endpoint does not choose the format; only messages name it."""
+def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint(
+    decode_one: Callable[..., Any], failure_of: Callable[..., tuple[str, str]]
+) -> None:
+    """Servers answer one endpoint in the format of another; only a message names the endpoint."""
     _, tokens, _ = decode_one(GOOD, endpoint="responses")
 
     assert tokens["token"].to_list() == ["a"]
@@ -198,5 +283,5 @@ def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint() -> Non
 
 
 def test_shapes_name_themselves() -> None:
-    """The names of shapes are pinned, because stored tables hold them."""
+    """The name stands in stored tables for ever."""
     assert chat_shape.NAME == "chat"

@@ -1,16 +1,21 @@
-"""Bodies of the Responses API: several items and parts become one completion."""
+"""Bodies of the Responses API: several items and parts, one completion."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
-from builders import answer_with
-from decode.decoding import decode_one, failure_of, rebuild
 
 from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.rebuild import rebuild_logprobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 ASKED = {"endpoint": "responses", "include": ["message.output_text.logprobs"]}
 
@@ -22,7 +27,7 @@ def entry(text: str, logprob: float = -1.0, *others: str) -> dict[str, Any]:
 
 
 def said(text: str, *tokens: dict[str, Any], **keys: Any) -> dict[str, Any]:
-    """A content part of type output_text with these tokens."""
+    """A content part of type output_text."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(tokens), **keys}
 
 
@@ -54,8 +59,8 @@ TWO_PARTS = response(
 )
 
 
-def test_a_response_becomes_one_completion() -> None:
-    """The status is the finish reason, the usage has other names, and tool calls are kept as JSON."""
+def test_a_response_becomes_one_completion(decode_one: Callable[..., Frames]) -> None:
+    """The status is the finish reason, the API has its own names for the usage, and tool calls are JSON."""
     completions, _, _ = decode_one(TWO_PARTS, **ASKED)
     row = completions.row(0, named=True)
 
@@ -78,8 +83,8 @@ def test_a_response_becomes_one_completion() -> None:
     assert {key: row[key] for key in expected} == expected
 
 
-def test_positions_run_on_over_parts_and_items() -> None:
-    """The first token of the second message is the third of its section."""
+def test_positions_run_on_over_parts_and_items(decode_one: Callable[..., Frames]) -> None:
+    """The second message's first token is the third of the section; alternatives follow their token."""
     _, tokens, alternatives = decode_one(TWO_PARTS, **ASKED)
 
     assert tokens.select("section", "position", "token", "bytes", "logprob").rows() == [
@@ -90,15 +95,13 @@ def test_positions_run_on_over_parts_and_items() -> None:
     assert alternatives.select("position", "rank", "token").rows() == [(0, 1, "x"), (2, 1, "y")]
 
 
-def test_the_rebuilt_value_has_an_entry_for_each_part() -> None:
-    """Each has the indices of its item and part; a part without logprobs has none, null stays null."""
+def test_what_is_rebuilt_is_a_list_for_each_part(answer: Callable[..., Any]) -> None:
+    """With the indices of its item and its part; a part without the key is left out, null stays null."""
     parts = [said("a", entry("a"), entry("b")), {"type": "output_text", "text": ""}, said("", logprobs=None), said("")]
-    decoded = decode_answers(
-        [answer_with(response(REASONING, message(*parts), message(said("c", entry("c")))), **ASKED)]
-    )
+    decoded = decode_answers([answer(response(REASONING, message(*parts), message(said("c", entry("c")))), **ASKED)])
 
     assert decoded.failures == []
-    assert rebuild(decoded) == {
+    assert rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives) == {
         0: [
             {"item": 1, "part": 0, "logprobs": [entry("a"), entry("b")]},
             {"item": 1, "part": 2, "logprobs": None},
@@ -112,8 +115,8 @@ def test_the_rebuilt_value_has_an_entry_for_each_part() -> None:
     }
 
 
-def test_regular_responses_share_one_wire_text() -> None:
-    """A single part takes all tokens, so their number is not in the text."""
+def test_regular_responses_share_one_wire_text(decode_one: Callable[..., Frames]) -> None:
+    """One part takes all tokens, so that their number is not part of the text."""
     wires = {decode_one(response(message(said("a", *[entry("a")] * n))), **ASKED)[0]["wire"].item() for n in (1, 2, 30)}
 
     assert wires == {
@@ -124,19 +127,19 @@ def test_regular_responses_share_one_wire_text() -> None:
     }
 
 
-def test_responses_go_the_fast_way() -> None:
-    """One part or several, on one line or pretty-printed, are scanned."""
+def test_responses_go_the_fast_way(answer: Callable[..., Any]) -> None:
+    """One part or several, on one line or over many: nothing is read token by token."""
     one = response(message(said("a", entry("a", -1.0, "b"))))
     bodies = [json.dumps(body, indent=indent).encode() for body in (one, TWO_PARTS) for indent in (None, 1)]
-    answers = [answer_with(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)]
+    answers = [answer(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)]
     decoded = decode_answers(answers, scanner_min_bytes=0)
 
     assert decoded.not_scanned == []
     assert decoded.tokens.column("token").to_pylist() == ["a", "a", "a", "b", "c", "a", "b", "c"]
 
 
-def test_reasoning_and_refusals_with_logprobs_are_sections() -> None:
-    """The section follows from the type of the item, then from that of the part."""
+def test_reasoning_and_refusals_with_logprobs_are_sections(decode_one: Callable[..., Frames]) -> None:
+    """By the item that holds the part, then by the part's type."""
     reasoning = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "r", "logprobs": [entry("r")]}]}
     refusal = {"type": "refusal", "refusal": "no", "logprobs": [entry("no")]}
     completions, tokens, _ = decode_one(response(reasoning, message(said("c", entry("c")), refusal)), **ASKED)
@@ -158,8 +161,8 @@ def test_reasoning_and_refusals_with_logprobs_are_sections() -> None:
         ({"status": None}, None),
     ],
 )
-def test_the_finish_reason(keys: Any, expected: str | None) -> None:
-    """It is the reason of an incomplete response, or else the status."""
+def test_why_a_response_ended(decode_one: Callable[..., Frames], keys: Any, expected: str | None) -> None:
+    """The reason where there is one, else the status."""
     completions, _, _ = decode_one(response(message(said("a", entry("a"))), **keys), **ASKED)
 
     assert completions["finish_reason"].to_list() == [expected]
@@ -177,29 +180,62 @@ def test_the_finish_reason(keys: Any, expected: str | None) -> None:
         (response(status="queued"), "malformed_answer", "status: queued, the response holds no output yet"),
         (response(message(said("a"))), "no_logprobs", "output[].content[].logprobs: no tokens in it"),
         (response(message(said("a", logprobs=None))), "no_logprobs", "output[].content[].logprobs: null, though asked"),
-        (response(CALL), "no_logprobs", "output[].content[].logprobs: absent, though asked for"),
         (response(output=5), "malformed_answer", "output: expected a list, got int"),
-        (response(7), "malformed_answer", "output[0]: expected an object, got int"),
         (
             response(CALL, message(said("a", logprobs={}))),
-            "malformed_answer",
-            "output[1].content[0].logprobs: expected a list, got dict",
+            "no_logprobs",
+            "output[].content[].logprobs: null, though asked for",
         ),
         (
-            response(message(said("a", entry("a"))), message(said("b"), said("c", entry("c"), {"token": 5}))),
+            response(message(said("Th", entry("Th"))), status="failed", error={"message": "sorry"}),
+            "error_body",
+            "the server answered with an error: sorry; before it failed came 'Th'",
+        ),
+        (response(status="cancelled"), "error_body", "the server answered with an error: status: cancelled"),
+        (
+            response(message(said("Th", entry("Th"))), status="in_progress"),
             "malformed_answer",
-            "output[1].content[1].logprobs[1].token: expected a string, got int",
+            "status: in_progress, the response is not finished: so far it holds 'Th'",
         ),
     ],
 )
-def test_a_malformed_response_names_the_place(body: Any, error_type: str, expected: str) -> None:
-    """The path is that in the body, although the lists of its parts are joined."""
+def test_what_is_wrong_is_said(
+    failure_of: Callable[..., tuple[str, str]], body: Any, error_type: str, expected: str
+) -> None:
+    """The server's own words, the status, or the path."""
     found_type, found = failure_of(body, **ASKED)
 
     assert (found_type, found[: len(expected)]) == (error_type, expected)
 
 
-def test_bytes_that_are_not_utf8_are_refused_in_raw_values() -> None:
+@pytest.mark.parametrize(
+    ("body", "reason", "calls"),
+    [
+        (response(REASONING, CALL), "completed", [CALL]),
+        (
+            response(REASONING, status="incomplete", incomplete_details={"reason": "max_output_tokens"}),
+            "max_output_tokens",
+            None,
+        ),
+        (response(status="incomplete", incomplete_details={"reason": "content_filter"}), "content_filter", None),
+        (response(message(said("")), status="incomplete"), "incomplete", None),
+    ],
+)
+def test_a_response_without_text_needs_no_tokens(
+    decode_one: Callable[..., Frames], body: Any, reason: str, calls: Any
+) -> None:
+    """Function calls alone, tokens used up by reasoning, a filtered text: one completion without tokens."""
+    completions, tokens, _ = decode_one(body, **ASKED)
+
+    expected = (None, reason, calls and json.dumps(calls, separators=(",", ":")), 0)
+
+    assert completions.select(pl.col("text").replace("", None), "finish_reason", "tool_calls", "token_count").row(
+        0
+    ) == (expected)
+    assert len(tokens) == 0
+
+
+def test_bytes_that_are_no_text_are_refused_in_what_stays_raw(failure_of: Callable[..., tuple[str, str]]) -> None:
     """The scanner would not check them."""
     body = json.dumps(response(message(said("a", entry("a" * 300))))).encode().replace(b"aaa", b"a\xffa", 1)
     _, found = failure_of(body, **ASKED)
@@ -207,15 +243,15 @@ def test_bytes_that_are_not_utf8_are_refused_in_raw_values() -> None:
     assert found.startswith("the answer is not UTF-8 at byte")
 
 
-def test_oddities_of_other_servers_are_no_failure() -> None:
-    """Content as plain text, a part that is no object, lone surrogates and NaN."""
+def test_oddities_of_other_servers_cost_nothing(decode_one: Callable[..., Frames]) -> None:
+    """Content that is plain text, a part that is no object, lone surrogates, NaN."""
     body = response(message(said("a", entry("a", float("nan")))), message(), usage=[], created_at="now", id=5)
     body["output"] = [*body["output"], {"type": "message", "content": "\ud83d b"}]
     body["output"][1]["content"] = ["what?"]
     completions, tokens, _ = decode_one(body, **ASKED)
 
     assert completions.select("text", "prompt_tokens", "created", "response_id").row(0) == (
-        "a\ufffd b",
+        "awhat?\ufffd b",
         None,
         None,
         None,
