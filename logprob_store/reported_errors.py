@@ -7,6 +7,7 @@ the same. What follows from an error is in `failures`.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ vLLM and SGLang `abort`, DeepSeek `insufficient_system_resource`, Z.ai `network_
 _FAILED_STATUSES: Final = frozenset({"cancelled", "failed"})
 _SAID: Final = ("code", "message", "param", "type")
 _ANSWER_KEYS: Final = ("choices", "output", "candidates")
+_MESSAGE_KEYS: Final = ("message", "msg", "detail", "error_description")
+_ERROR_BODY_KEYS: Final = frozenset(
+    {"code", "data", "detail", "errors", "id", "messages", "model", "object", "param", "provider", "request_id"}
+    | {"result", "status", "success", "timestamp", "type", "usage", *_MESSAGE_KEYS}
+)
+"""A body with no other key holds no answer."""
 
 
 class ReportedError(NamedTuple):
@@ -94,6 +101,19 @@ def _native_errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     response = body.get("base_resp")
     if isinstance(response, dict) and response.get("status_code"):
         yield {"code": response["status_code"], "message": response.get("status_msg")}
+    if _ERROR_BODY_KEYS.issuperset(body):
+        yield from _bare_errors(body)
+
+
+def _bare_errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The error of a body that has nothing but what errors consist of: FastAPI's, Cloudflare's, `{code, message}`."""
+    errors = _listed(body.get("errors"))
+    found = errors[0] if errors else body
+    if not isinstance(found, dict):
+        found = {"message": str(found)}
+    message = next((found[key] for key in _MESSAGE_KEYS if found.get(key)), None)
+    if message is not None:
+        yield {"code": found.get("code"), "message": message if isinstance(message, str) else json.dumps(message)}
 
 
 def _as_object(error: Any) -> dict[str, Any]:

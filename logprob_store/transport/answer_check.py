@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.errors import CallError, RetryableError
+from logprob_store.reported_errors import find_reported_error
 from logprob_store.sse import DONE, event_data, is_event_stream
 from logprob_store.transport.refusals import error_of, excerpt
 from logprob_store.usage import read_usage
@@ -29,17 +30,8 @@ _DEFAULT_STATUS: Final = 500
 _RATE_LIMIT: Final = 429
 _RATE_WORDS: Final = re.compile(r"rate.?limit|too many requests|\bqps\b", re.IGNORECASE)
 """Words that mean a rate limit where neither a status nor a code says so."""
-_FAILED: Final = frozenset({"failed", "cancelled"})
 _UNFINISHED: Final = frozenset({"queued", "in_progress"})
 _LAST_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
-_ERROR_KEYS: Final = ("error_msg", "message", "msg", "detail", "error_description")
-_CODE_KEYS: Final = ("error_code", "code", "err_code")
-_NOT_A_REPLY: Final = frozenset(
-    {"error", "errors", "message", "messages", "msg", "detail", "details", "code", "type", "param", "status", "success"}
-    | {"result", "data", "id", "object", "model", "provider", "created", "request_id", "user_id", "usage", "timestamp"}
-    | {*_ERROR_KEYS, *_CODE_KEYS}
-)
-"""Keys of bodies that report an error; a body with no other key holds no reply."""
 
 
 class _Choice(msgspec.Struct):
@@ -99,7 +91,8 @@ def check_answer(
     if said is not None:
         raise _error(said, headers or {}, redact)
     if head.status in _UNFINISHED and head.choices is None:
-        raise _no_reply(f"the answer is not finished: its status is {head.status!r}")
+        message = f"the answer is not finished ({head.status}). Take `background` out of the params of the job"
+        raise CallError(message, error_type="malformed_answer", status=200, maybe_billed=True)
     return body, read_usage(bytes(head.usage))
 
 
@@ -112,10 +105,7 @@ def _read(content: bytes) -> _Body | None:
     except msgspec.DecodeError:
         pass
     # A field of an odd type, or what servers written in Python send and msgspec refuses: NaN, lone surrogates.
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
+    value = _loads_or_none(content)
     if not isinstance(value, dict):
         return None
     listed = value.get("choices")
@@ -135,49 +125,24 @@ def _before_done(content: bytes) -> bytes | None:
 
 
 def _reported_error(head: _Body, content: bytes) -> dict[str, Any] | None:
-    """The error that a body reports in place of a reply, or of a whole one; None for a reply."""
-    for choice in head.choices or ():
-        if choice.error or choice.finish_reason == "error":
-            return _with_partial_text(_as_error(choice.error), choice)
-    if head.status in _FAILED and head.choices is None:
-        return _as_error(head.error) or {"message": f"the response's status is {head.status!r}"}
-    if head.choices or bytes(head.output) not in {b"", b"null"}:
+    """The error that a body reports, with the text that came before it; None for a reply."""
+    body = {name: value for name in ("error", "status") if (value := getattr(head, name)) is not None}
+    if head.choices:
+        body["choices"] = [
+            {name: getattr(choice, name) for name in choice.__struct_fields__} for choice in head.choices
+        ]
+    elif bytes(head.output) not in {b"", b"null"}:
+        body["output"] = []
+    else:
+        value = _loads_or_none(content)  # small: it holds no reply
+        body = value if isinstance(value, dict) else body
+        if not body:
+            return {"message": "an empty object"}
+    found = find_reported_error(body)
+    if found is None:
         return None
-    if head.error:
-        return _as_error(head.error)
-    return _otherwise_spelled(content)
-
-
-def _as_error(error: Any) -> dict[str, Any]:
-    if isinstance(error, dict):
-        return error
-    return {"message": str(error)} if error else {}
-
-
-def _with_partial_text(error: dict[str, Any], choice: _Choice) -> dict[str, Any]:
-    message = choice.message if isinstance(choice.message, dict) else {}
-    text = choice.text if isinstance(choice.text, str) else message.get("content")
-    said = str(error.get("message") or "the server reports an error")
-    partial = f" (the answer broke off after {text[:200]!r})" if isinstance(text, str) and text else ""
-    return {**error, "message": f"{said}{partial}"}
-
-
-def _otherwise_spelled(content: bytes) -> dict[str, Any] | None:
-    """The error of a body that has nothing but what errors consist of; None for a body that may be a reply."""
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    if not value or not isinstance(value, dict) or not _NOT_A_REPLY.issuperset(value):
-        return {"message": "an empty object"} if value == {} else None
-    listed = value.get("errors")
-    first = listed[0] if isinstance(listed, list) and listed else value.get("data") or value
-    found = first if isinstance(first, dict) else {"message": str(first)}
-    message = next((found[key] for key in _ERROR_KEYS if found.get(key)), None)
-    code = next((found[key] for key in _CODE_KEYS if found.get(key) is not None), None)
-    if message is None and code is None:
-        return None
-    return {"message": message if isinstance(message, str) else json.dumps(message), "code": code}
+    partial = f" (the answer broke off after {found.partial[:200]!r})" if found.partial else ""
+    return {**found.said, "message": f"{found.said.get('message') or 'the server reports an error'}{partial}"}
 
 
 def _error(said: dict[str, Any], headers: Mapping[str, str], redact: Callable[[str], str]) -> LogprobStoreError:
@@ -192,6 +157,14 @@ def _error(said: dict[str, Any], headers: Mapping[str, str], redact: Callable[[s
     if isinstance(error, CallError):
         error.maybe_billed = True  # with status 200 the service may have counted it as answered
     return error
+
+
+def _loads_or_none(content: bytes) -> Any:
+    """The value of JSON as Python reads it, None for what is none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _no_reply(message: str) -> RetryableError:
@@ -227,12 +200,8 @@ def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[
 
 
 def _error_of_piece(piece: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any] | None:
-    if piece.get("type") == "response.failed" or piece.get("type") == "error":
-        return _as_error(response.get("error")) or _as_error(piece)
-    if piece.get("error"):
-        return _as_error(piece["error"])
-    listed = piece.get("choices")
-    for item in listed if isinstance(listed, list) else ():
-        if isinstance(item, dict) and (item.get("error") or item.get("finish_reason") == "error"):
-            return _as_error(item.get("error")) or {"message": "the server reports an error"}
+    """The error that a piece of a stream reports: in the form of a whole body, or of an event of the Responses API."""
+    for body in (response, piece):
+        if (found := find_reported_error(body)) is not None:
+            return found.said
     return None
