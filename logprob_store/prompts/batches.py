@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from logprob_store.errors import PromptError, PromptsError
-from logprob_store.prompts.columns import checked_schema
+from logprob_store.prompts.columns import checked_schema, stored_schema
 from logprob_store.prompts.ids import id_texts, null_rows, refuse_nulls
 from logprob_store.prompts.prompt import (
     NOT_UTF8,
@@ -19,6 +19,7 @@ from logprob_store.prompts.prompt import (
     params_of,
 )
 from logprob_store.prompts.scanning import scan_rows
+from logprob_store.stored_types import stored_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PromptBatch:
-    """Consecutive prompts of one file, and the kept columns of the same rows with their types in the file."""
+    """Consecutive prompts of one file, and the kept columns of the same rows with their types in the store."""
 
     prompts: list[Prompt]
     kept: pa.Table
@@ -76,9 +77,10 @@ def read_prompts(
     """
     build_messages = message_builder(columns, endpoint)
     schema = checked_schema(inputs, columns.roles())
+    kept = stored_schema(schema, columns, inputs)
     # A generator expression and no `yield`, so that the checks above run now and not when the first batch is taken.
     return (
-        _prompt_batch(rows, columns, build_messages)
+        _prompt_batch(rows, columns, kept, build_messages)
         for rows in scan_rows(inputs, schema, skip=skip, limit=limit, batch_rows=batch_rows)
     )
 
@@ -111,8 +113,7 @@ def _scalar_value(scalar: pa.Scalar) -> Any:
         return NOT_UTF8
 
 
-def _prompt_batch(rows: RowBatch, columns: Columns, build_messages: MessageBuilder) -> PromptBatch:
-    kept = _kept_columns(rows, columns.keep)
+def _prompt_batch(rows: RowBatch, columns: Columns, kept: pa.Schema, build_messages: MessageBuilder) -> PromptBatch:
     ids = id_texts(rows, columns.id)
     if columns.id is not None:
         refuse_nulls(null_rows(ids, rows), columns.id)
@@ -132,15 +133,21 @@ def _prompt_batch(rows: RowBatch, columns: Columns, build_messages: MessageBuild
             problem = PromptError(f"{location}: {error}", error_type=error.error_type)
             prompt = Prompt(rows.first_index + number, id_, None, {}, problem)
         prompts.append(prompt)
-    return PromptBatch(prompts, kept)
+    return PromptBatch(prompts, _kept_columns(rows, kept))
 
 
-def _kept_columns(rows: RowBatch, names: tuple[str, ...]) -> pa.Table:
-    for name in names:
+def _kept_columns(rows: RowBatch, schema: pa.Schema) -> pa.Table:
+    columns = []
+    for field in schema:
+        column = rows.record_batch.column(field.name)
         try:
-            rows.record_batch.column(name).validate(full=True)
+            column.validate(full=True)
+            columns.append(stored_column(column, field))
         except pa.ArrowInvalid as error:
             raise PromptsError(
-                f"{rows.location}: column {name!r} cannot be kept: {error}. Write its text as UTF-8, or do not keep it."
+                f"{rows.location}: column {field.name!r} cannot be kept: {error}. Write its text as UTF-8, or do not "
+                "keep it."
             ) from error
-    return pa.Table.from_batches([rows.record_batch.select(list(names))])
+    if not columns:
+        return pa.Table.from_batches([rows.record_batch.select([])])
+    return pa.Table.from_arrays(columns, schema=schema)

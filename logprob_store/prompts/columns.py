@@ -16,6 +16,7 @@ from logprob_store.errors import PromptsError
 from logprob_store.prompts.input_files import closest_first
 from logprob_store.prompts.template import Template
 from logprob_store.schema import PROMPTS
+from logprob_store.stored_types import stored_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -166,14 +167,31 @@ class Columns:
 
 
 def kept_schema(inputs: Sequence[InputFile], columns: Columns) -> pa.Schema:
-    """The schema of the kept columns, after every check that needs no rows.
+    """The schema of the kept columns as the store has them, after every check that needs no rows.
 
     Raises:
-        PromptsError: a column is missing, has a type that its role does not allow, or has types in two files that
-            cannot be read as one.
+        PromptsError: a column is missing, has a type that its role does not allow or that the store cannot hold, or
+            has types in two files that cannot be read as one.
     """
-    schema = checked_schema(inputs, columns.roles())
-    return pa.schema([schema.field(name) for name in columns.keep])
+    return stored_schema(checked_schema(inputs, columns.roles()), columns, inputs)
+
+
+def stored_schema(schema: pa.Schema, columns: Columns, inputs: Sequence[InputFile]) -> pa.Schema:
+    """The kept columns of a checked schema, as the store has them.
+
+    Raises:
+        PromptsError: a column has a type that the store cannot hold.
+    """
+    fields = []
+    for field in map(schema.field, columns.keep):
+        try:
+            fields.append(stored_field(field))
+        except pa.ArrowNotImplementedError as error:
+            raise PromptsError(
+                f"column {field.name!r} (prompts.keep) is {field.type} in {inputs[0].path} and could not be read back "
+                f"from the store: {error}. Cast it to another type, or do not keep it"
+            ) from error
+    return pa.schema(fields)
 
 
 def checked_schema(inputs: Sequence[InputFile], roles: list[tuple[str, str]]) -> pa.Schema:
