@@ -76,11 +76,18 @@ def is_json(kind: pa.DataType) -> bool:
     >>> is_json(pa.struct({"seed": pa.int64()})), is_json(pa.list_(pa.date32()))
     (True, False)
     """
+    if isinstance(kind, pa.BaseExtensionType):
+        return isinstance(kind, pa.UuidType) or is_json(kind.storage_type)
     if types.is_struct(kind):
         return all(is_json(field.type) for field in kind)
     if is_list(kind):
         return is_json(kind.value_type)
     return is_text(kind) or any(test(kind) for test in _JSON)
+
+
+def _is_object(kind: pa.DataType) -> bool:
+    """Whether a value can be a JSON object: a struct, or text that is marked as JSON."""
+    return isinstance(kind, pa.JsonType) or (types.is_struct(kind) and is_json(kind))
 
 
 _TEXT_EXPECTED: Final = "text: cast it, or write it with template"
@@ -89,7 +96,7 @@ _ROLE_TYPES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
     "prompt": (is_text, _TEXT_EXPECTED),
     "system": (is_text, _TEXT_EXPECTED),
     "messages": (
-        lambda kind: is_text(kind) or (is_list(kind) and types.is_struct(kind.value_type) and is_json(kind)),
+        lambda kind: is_text(kind) or (is_list(kind) and _is_object(kind.value_type)),
         "a list of structs of JSON values, or JSON text",
     ),
     "continuations": (
@@ -97,7 +104,7 @@ _ROLE_TYPES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
         "a list of texts, or text",
     ),
     "params": (
-        lambda kind: is_text(kind) or (types.is_struct(kind) and is_json(kind)),
+        lambda kind: is_text(kind) or _is_object(kind),
         "a struct of JSON values, or JSON text",
     ),
     "template": (
