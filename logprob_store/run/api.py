@@ -42,6 +42,7 @@ class RunSummary:
     `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped. `calls` counts calls made in
     this session, `already` the calls that had an outcome before it, `failures` the prompts still open. `bound_by` says
     what took the time: the server's `limit`, the `server`, an `outage` or this `machine`; `verdict` how much of it.
+    `files` counts the files that the prompts are in.
     What is spent is the run's, over all its sessions; `spent_usd` is None without prices.
     """
 
@@ -63,6 +64,7 @@ class RunSummary:
     spent_usd: float | None = None
     spent_requests: int = 0
     spent_tokens: int = 0
+    files: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON can say it."""
@@ -216,4 +218,5 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         spent_usd=manifest.spent.usd,
         spent_requests=manifest.spent.requests,
         spent_tokens=manifest.spent.tokens,
+        files=len(manifest.inputs),
     )

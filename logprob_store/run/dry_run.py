@@ -81,6 +81,7 @@ def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Es
         counts.bad,
         distinct.height,
         shared=asked.height - distinct.height,
+        files=len(plan.inputs),
         **(_amounts(job, distinct, _budget(job, store, manifest)) if live else {}),
     )
 

@@ -20,7 +20,7 @@ class Estimate:
     `prompt_tokens` is a quarter of the bytes; `output_tokens` and `cost_usd` are the least and the most, the most as
     ceilings reserve it, None where nothing says it. `seconds` is what the job's own limits per minute allow, None
     without such limits. `spent_usd` and its like are the run's so far, and `fits` says whether the rest stays under the
-    job's ceilings: `yes`, `maybe`, `no`, None without ceilings.
+    job's ceilings: `yes`, `maybe`, `no`, None without ceilings. `files` counts the files of the prompts.
     """
 
     prompts: int
@@ -38,12 +38,14 @@ class Estimate:
     spent_tokens: int = 0
     spent_usd: float | None = None
     fits: str | None = None
+    files: int = 1
 
     @property
     def sentence(self) -> str:
         """All of it for a person, in a few lines."""
+        places = f" in {self.files} files" if self.files > 1 else ""
         first = (
-            f"{self.prompts} prompts, {self.calls} calls: {self.settled} already in the run, "
+            f"{self.prompts} prompts{places}, {self.calls} calls: {self.settled} already in the run, "
             f"{self.cached} in the cache or fixtures, {self.bad} cannot be asked, {self.to_ask} to ask"
         )
         if self.shared:
