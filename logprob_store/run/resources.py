@@ -18,6 +18,7 @@ from logprob_store.run.asker import Asker
 from logprob_store.spending.budget import Budget
 from logprob_store.store.call_log import CALL_LOG, open_call_log
 from logprob_store.store.manifest import run_folder
+from logprob_store.transport.machine import check_machine
 from logprob_store.transport.url_and_key import check_key, check_url
 from logprob_store.usage import Usage, usage_of
 
@@ -42,7 +43,8 @@ async def open_transport(job: Job, *, api_key: str | None = None, sdk_key: bool 
         sdk_key: without `api_key`, let the SDK look for OpenAI's key in the environment. No other server gets that key.
 
     Raises:
-        InputError: there is no key, or no usable fixtures.
+        InputError: there is no key, no usable fixtures, or the environment names a proxy or certificates that cannot be
+            used.
     """
     if job.transport.kind == "replay":
         if job.transport.fixtures is None:
@@ -52,6 +54,7 @@ async def open_transport(job: Job, *, api_key: str | None = None, sdk_key: bool 
     if api_key is None and not (sdk_key and job.model.base_url is None):
         api_key = _no_key(job)
     check_url(job.model.base_url)
+    check_machine(job.model.base_url)
     check_key(api_key or "")
     async with contextlib.AsyncExitStack() as opened:
         yield _opened_at_first_call(job, api_key, opened)
