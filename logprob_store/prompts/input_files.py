@@ -133,7 +133,9 @@ def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
             "name the file or its folder"
         )
     try:
-        root, paths = find_files(Path(pattern), base)
+        root, paths = find_files(Path(pattern).expanduser(), base)
+    except RuntimeError as error:
+        raise PromptsError(f"prompts {pattern!r}: the home folder is not known: write the whole path") from error
     except (OSError, ValueError) as error:
         raise PromptsError(f"prompts {pattern!r} cannot be looked for in {base}: {error}") from error
     if not paths:
