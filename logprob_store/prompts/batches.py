@@ -104,16 +104,17 @@ def _prompt_batch(rows: RowBatch, columns: Columns, kept: pa.Schema, build_messa
 
 
 def _kept_columns(rows: RowBatch, schema: pa.Schema) -> pa.Table:
+    stored = dict(zip(rows.record_batch.schema.names, rows.record_batch.columns, strict=True))
     columns = []
     for field in schema:
-        column = rows.record_batch.column(field.name)
+        column = stored[field.name]
         try:
             column.validate(full=True)
             columns.append(stored_column(column, field))
         except pa.ArrowInvalid as error:
             raise PromptsError(
-                f"{rows.location}: column {field.name!r} cannot be kept: {error}. Write its text as UTF-8, or do not "
-                "keep it."
+                f"{rows.location}: column {field.name!r} cannot be kept: {error}. Correct the value (text has to "
+                "be UTF-8), or do not keep the column."
             ) from error
     if not columns:
         return pa.Table.from_batches([rows.record_batch.select([])])

@@ -172,6 +172,10 @@ def _inspect(path: Path, root: Path) -> InputFile:
             modified_ns = os.fstat(raw.fileno()).st_mtime_ns
             digest = hashlib.file_digest(raw, "sha256").hexdigest()
             size = raw.tell()
+    except pa.ArrowNotImplementedError as error:
+        raise PromptsError(
+            f"{path} has a column of a type that cannot be read: {error}. Cast it, or write the file without it."
+        ) from error
     except (pa.ArrowException, OSError) as error:
         what = what_it_is(path) or f"{error} Write it again, or narrow the path of the prompts."
         raise PromptsError(f"{path} cannot be read as Parquet: {what}") from error
