@@ -66,6 +66,9 @@ EVENTS: Final = {
     "outage_ended": Event(_WARNING, (), "the server answers again"),
     "outage_given_up": Event(_WARNING, ("seconds",), "the outage has outlasted `limits.retry_for_s`: calls fail"),
     "cache_damaged": Event(_WARNING, ("request_key",), "an answer in the cache is damaged and is asked for again"),
+    "column_left_out": Event(
+        _WARNING, ("run", "columns"), "kept columns of a run, written by an older version, cannot be read"
+    ),
     "part_committed": Event(
         _INFO, ("run", "part", "rows", "bytes", "seconds"), "a part is durable; `rows` by table, `bytes` of its files"
     ),
@@ -76,6 +79,7 @@ EVENTS: Final = {
         (
             "run", "store", "state", "reason", "total", "already", "calls", "from_cache", "from_fixtures", "failures",
             "completions", "tokens", "seconds", "bound_by", "verdict", "spent_usd", "spent_requests", "spent_tokens",
+            "files",
         ),
         "the session is over: what `--json` prints",
     ),

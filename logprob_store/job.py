@@ -6,6 +6,7 @@ are not part of a job: the command line reads them from the environment.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import os
 import re
@@ -271,8 +272,15 @@ class Job(_Section):
         return self
 
     def resolve(self, path: str) -> Path:
-        """A path of the job file, with `~` expanded and relative to `base`."""
-        return Path(os.path.normpath(self.base / Path(path).expanduser()))
+        """A path of the job file, with `~` expanded and relative to `base`.
+
+        Raises:
+            JobError: the path begins with `~`, and the home folder is not known.
+        """
+        try:
+            return Path(os.path.normpath(self.base / Path(path).expanduser()))
+        except RuntimeError as error:
+            raise JobError(f"{path}: the home folder is not known, HOME is not set: write the whole path") from error
 
     @property
     def key_variable(self) -> str | None:
@@ -335,14 +343,19 @@ def load_job(path: str | Path) -> Job:
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
+        raw = path.read_bytes()
     except OSError as error:
         raise JobError(f"{path}: cannot be read: {error.strerror}") from error
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise JobError(f"{path}: is UTF-16 text: save it as UTF-8")
+    try:
+        # Windows editors begin UTF-8 files with a byte order mark.
+        text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
         raise JobError(f"{path}: is not UTF-8 text (byte {error.start})") from error
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also for a number of 5,000 digits, and for lists in lists in lists
         raise JobError(f"{path}: is not valid TOML: {error}") from error
     if "base" in table:
         raise JobError(f"{path}: base: unknown key")

@@ -245,3 +245,38 @@ def test_overriding_from_the_command_line(write: Callable[..., Path], tmp_path: 
         override(job, transport="replay")
     with pytest.raises(JobError, match=r"transport\.kind"):
         override(job, transport="telepathy")
+
+
+def test_a_byte_order_mark_is_passed_over(write: Callable[..., Path]) -> None:
+    """Windows editors begin UTF-8 files with one."""
+    path = write()
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+
+    assert load_job(path).name == "tried"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_is_named(write: Callable[..., Path], encoding: str) -> None:
+    """PowerShell writes it by default."""
+    path = write()
+    path.write_bytes(("\ufeff" * (encoding != "utf-16") + path.read_text(encoding="utf-8")).encode(encoding))
+
+    assert _problems(path) == ["is UTF-16 text: save it as UTF-8"]
+
+
+@pytest.mark.parametrize("value", ["1" * 5000, "[" * 2000 + "]" * 2000], ids=["number", "lists"])
+def test_toml_that_python_cannot_read_is_a_clear_error(write: Callable[..., Path], value: str) -> None:
+    """A number of 5,000 digits, and lists within lists."""
+    (problem,) = _problems(write({"model.params.x": value}))
+
+    assert problem.startswith("is not valid TOML: ")
+
+
+def test_an_unknown_home_folder_is_a_clear_error(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run as a user without a name or a home."""
+    job = load_job(write({"store.path": '"~/out"'}))
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}[0])
+
+    with pytest.raises(JobError, match="~/out: the home folder is not known, HOME is not set: write the whole path"):
+        job.resolve(job.store.path)

@@ -52,7 +52,7 @@ def test_import_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_habits(path: Path) -> None:
-    """No broad except, environment and printing only on the command line, a docstring in every module."""
+    """No broad except, no printing outside the command line, and the environment is read where that is the purpose."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     broad = [
         node.lineno
@@ -61,10 +61,11 @@ def test_habits(path: Path) -> None:
         and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id == "Exception"))
     ]
     outside = path.relative_to(PACKAGE).parts[0] != "cli"
+    reads_environment = not outside or path.relative_to(PACKAGE).as_posix() == "transport/machine.py"
     environment = [
         node.lineno
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and outside
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and not reads_environment
     ]
     prints = [
         node.lineno

@@ -5,9 +5,11 @@ Holds the list of commands and turns errors into exit codes. Each command is a m
 
     common  what several commands share: exit codes, options, printing and writing
     logs    where log records go
+    streams standard output and error: closed, full, or not UTF-8
     otel    OpenTelemetry exporters
 
-Nothing else in `logprob_store` reads argv or `os.environ`, or configures logging.
+Nothing else in `logprob_store` reads argv or configures logging, and only `transport.machine` reads `os.environ`, for
+the variables that HTTP libraries read.
 
 Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit and can
 be continued, 5 two compared runs differ by more than a limit, 130 interrupted and can be continued.
@@ -33,6 +35,7 @@ from logprob_store.cli.run import run
 from logprob_store.cli.scores import scores
 from logprob_store.cli.show import show
 from logprob_store.cli.status import status
+from logprob_store.cli.streams import output_error, prepare_streams
 from logprob_store.cli.verify import verify
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ def main() -> NoReturn:
     """Run the command line and exit; errors that the user can fix are one message, without a traceback."""
     from logprob_store.errors import DiskError, InputError
 
+    prepare_streams()
     try:
         app(standalone_mode=True)
     except InputError as error:
@@ -81,6 +85,10 @@ def main() -> NoReturn:
         # The reader of our output closed the pipe (`| head`). Closing stderr keeps Python from complaining at shutdown.
         sys.stderr.close()
         sys.exit(1)
+    except OSError:
+        if (full := output_error()) is None:
+            raise
+        _exit(full, EXIT_LIMIT)
     sys.exit(0)
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from logprob_store.cli.streams import shows_all_letters
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -93,12 +95,12 @@ def open_runs(store: Path, run: str | None) -> Store:
 
 def echo(message: object) -> None:
     """Print text as it is, and everything else as one line of JSON."""
-    if isinstance(message, str):
-        typer.echo(message)
-    else:
+    if not isinstance(message, str):
         import json
 
-        typer.echo(json.dumps(message, default=str, ensure_ascii=False))
+        message = json.dumps(message, default=str, ensure_ascii=not shows_all_letters())
+    sys.stdout.write(f"{message}\n")
+    sys.stdout.flush()
 
 
 def print_rich(renderable: Any) -> None:

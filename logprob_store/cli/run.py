@@ -135,6 +135,8 @@ def summary_line(summary: RunSummary) -> str:
         f"{', '.join(parts)}, {summary.failures} failed. "
         f"{summary.completions} completions with {summary.tokens} tokens are in {path_from_here(summary.store)}"
     )
+    if summary.files > 1:
+        line += f"\nthe prompts are those of {summary.files} files"
     if summary.already == summary.total and summary.total and not summary.failures:
         line += "\nnothing had to be asked again"
     if summary.seconds > _LONG_RUN_S and summary.bound_by:

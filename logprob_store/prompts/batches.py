@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from logprob_store.errors import PromptError, PromptsError
-from logprob_store.prompts.columns import checked_schema
+from logprob_store.prompts.columns import checked_schema, stored_schema
 from logprob_store.prompts.ids import id_texts, null_rows, refuse_nulls
-from logprob_store.prompts.prompt import (
-    NOT_UTF8,
-    Prompt,
-    candidates_of,
-    check_utf8,
-    message_builder,
-    params_of,
-)
+from logprob_store.prompts.prompt import Prompt, candidates_of, check_usable, message_builder, params_of
 from logprob_store.prompts.scanning import scan_rows
+from logprob_store.prompts.values import column_values
+from logprob_store.stored_types import stored_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PromptBatch:
-    """Consecutive prompts of one file, and the kept columns of the same rows with their types in the file."""
+    """Consecutive prompts of one file, and the kept columns of the same rows with their types in the store."""
 
     prompts: list[Prompt]
     kept: pa.Table
@@ -76,53 +71,26 @@ def read_prompts(
     """
     build_messages = message_builder(columns, endpoint)
     schema = checked_schema(inputs, columns.roles())
+    kept = stored_schema(schema, columns, inputs)
     # A generator expression and no `yield`, so that the checks above run now and not when the first batch is taken.
     return (
-        _prompt_batch(rows, columns, build_messages)
+        _prompt_batch(rows, columns, kept, build_messages)
         for rows in scan_rows(inputs, schema, skip=skip, limit=limit, batch_rows=batch_rows)
     )
 
 
-def column_values(column: pa.Array) -> list[Any]:
-    """A column as Python values, with `NOT_UTF8` in place of text that is not UTF-8.
-
-    >>> column_values(pa.array([0.1, None], pa.float32()))
-    [0.1, None]
-    """
-    types, kind = pa.types, column.type
-    if types.is_floating(kind) and not types.is_float64(kind):
-        # Cast through text: as a float64 the float32 that is written 0.1 is 0.10000000149011612.
-        column = column.cast(pa.string()).cast(pa.float64())
-    elif (types.is_timestamp(kind) or types.is_time64(kind)) and kind.unit == "ns":
-        # Python's times have microseconds; the digits beyond are cut off.
-        to = pa.timestamp("us", kind.tz) if types.is_timestamp(kind) else pa.time64("us")
-        column = column.cast(to, safe=False)
-    try:
-        values: list[Any] = column.to_pylist()
-    except UnicodeDecodeError:
-        values = [_scalar_value(scalar) for scalar in column]
-    return values
-
-
-def _scalar_value(scalar: pa.Scalar) -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError:
-        return NOT_UTF8
-
-
-def _prompt_batch(rows: RowBatch, columns: Columns, build_messages: MessageBuilder) -> PromptBatch:
-    kept = _kept_columns(rows, columns.keep)
+def _prompt_batch(rows: RowBatch, columns: Columns, kept: pa.Schema, build_messages: MessageBuilder) -> PromptBatch:
     ids = id_texts(rows, columns.id)
     if columns.id is not None:
         refuse_nulls(null_rows(ids, rows), columns.id)
     names = dict.fromkeys(name for role, name in columns.roles() if role not in {"id", "keep"})
-    values = [column_values(rows.record_batch.column(name)) for name in names]
+    sent_as_json = {columns.messages, columns.params}
+    values = [column_values(rows.record_batch.column(name), as_json=name in sent_as_json) for name in names]
     prompts = []
     for number, (id_, *row_values) in enumerate(zip(ids.to_list(), *values, strict=True)):
         row = dict(zip(names, row_values, strict=True))
         try:
-            check_utf8(row)
+            check_usable(row)
             messages = build_messages(row)
             params = params_of(row, columns.params)
             candidates = candidates_of(row, columns.continuations)
@@ -132,15 +100,22 @@ def _prompt_batch(rows: RowBatch, columns: Columns, build_messages: MessageBuild
             problem = PromptError(f"{location}: {error}", error_type=error.error_type)
             prompt = Prompt(rows.first_index + number, id_, None, {}, problem)
         prompts.append(prompt)
-    return PromptBatch(prompts, kept)
+    return PromptBatch(prompts, _kept_columns(rows, kept))
 
 
-def _kept_columns(rows: RowBatch, names: tuple[str, ...]) -> pa.Table:
-    for name in names:
+def _kept_columns(rows: RowBatch, schema: pa.Schema) -> pa.Table:
+    stored = dict(zip(rows.record_batch.schema.names, rows.record_batch.columns, strict=True))
+    columns = []
+    for field in schema:
+        column = stored[field.name]
         try:
-            rows.record_batch.column(name).validate(full=True)
+            column.validate(full=True)
+            columns.append(stored_column(column, field))
         except pa.ArrowInvalid as error:
             raise PromptsError(
-                f"{rows.location}: column {name!r} cannot be kept: {error}. Write its text as UTF-8, or do not keep it."
+                f"{rows.location}: column {field.name!r} cannot be kept: {error}. Correct the value (text has to "
+                "be UTF-8), or do not keep the column."
             ) from error
-    return pa.Table.from_batches([rows.record_batch.select(list(names))])
+    if not columns:
+        return pa.Table.from_batches([rows.record_batch.select([])])
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -16,6 +16,7 @@ from logprob_store.errors import PromptsError
 from logprob_store.prompts.input_files import closest_first
 from logprob_store.prompts.template import Template
 from logprob_store.schema import PROMPTS
+from logprob_store.stored_types import stored_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,11 +76,18 @@ def is_json(kind: pa.DataType) -> bool:
     >>> is_json(pa.struct({"seed": pa.int64()})), is_json(pa.list_(pa.date32()))
     (True, False)
     """
+    if isinstance(kind, pa.BaseExtensionType):
+        return isinstance(kind, pa.UuidType) or is_json(kind.storage_type)
     if types.is_struct(kind):
         return all(is_json(field.type) for field in kind)
     if is_list(kind):
         return is_json(kind.value_type)
     return is_text(kind) or any(test(kind) for test in _JSON)
+
+
+def _is_object(kind: pa.DataType) -> bool:
+    """Whether a value can be a JSON object: a struct, or text that is marked as JSON."""
+    return isinstance(kind, pa.JsonType) or (types.is_struct(kind) and is_json(kind))
 
 
 _TEXT_EXPECTED: Final = "text: cast it, or write it with template"
@@ -88,7 +96,7 @@ _ROLE_TYPES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
     "prompt": (is_text, _TEXT_EXPECTED),
     "system": (is_text, _TEXT_EXPECTED),
     "messages": (
-        lambda kind: is_text(kind) or (is_list(kind) and types.is_struct(kind.value_type) and is_json(kind)),
+        lambda kind: is_text(kind) or (is_list(kind) and _is_object(kind.value_type)),
         "a list of structs of JSON values, or JSON text",
     ),
     "continuations": (
@@ -96,7 +104,7 @@ _ROLE_TYPES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
         "a list of texts, or text",
     ),
     "params": (
-        lambda kind: is_text(kind) or (types.is_struct(kind) and is_json(kind)),
+        lambda kind: is_text(kind) or _is_object(kind),
         "a struct of JSON values, or JSON text",
     ),
     "template": (
@@ -166,14 +174,31 @@ class Columns:
 
 
 def kept_schema(inputs: Sequence[InputFile], columns: Columns) -> pa.Schema:
-    """The schema of the kept columns, after every check that needs no rows.
+    """The schema of the kept columns as the store has them, after every check that needs no rows.
 
     Raises:
-        PromptsError: a column is missing, has a type that its role does not allow, or has types in two files that
-            cannot be read as one.
+        PromptsError: a column is missing, has a type that its role does not allow or that the store cannot hold, or
+            has types in two files that cannot be read as one.
     """
-    schema = checked_schema(inputs, columns.roles())
-    return pa.schema([schema.field(name) for name in columns.keep])
+    return stored_schema(checked_schema(inputs, columns.roles()), columns, inputs)
+
+
+def stored_schema(schema: pa.Schema, columns: Columns, inputs: Sequence[InputFile]) -> pa.Schema:
+    """The kept columns of a checked schema, as the store has them.
+
+    Raises:
+        PromptsError: a column has a type that the store cannot hold.
+    """
+    fields = []
+    for field in map(schema.field, columns.keep):
+        try:
+            fields.append(stored_field(field))
+        except pa.ArrowNotImplementedError as error:
+            raise PromptsError(
+                f"column {field.name!r} (prompts.keep) is {field.type} in {inputs[0].path} and could not be read back "
+                f"from the store: {error}. Cast it to another type, or do not keep it"
+            ) from error
+    return pa.schema(fields)
 
 
 def checked_schema(inputs: Sequence[InputFile], roles: list[tuple[str, str]]) -> pa.Schema:

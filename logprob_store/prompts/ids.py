@@ -50,7 +50,7 @@ def id_texts(rows: RowBatch, name: str | None) -> pl.Series:
     """The ids of a batch of rows as text; without an id column, the index of each row over all files.
 
     Raises:
-        PromptsError: an id is not UTF-8.
+        PromptsError: an id is not UTF-8, or a time in a zone that is not known.
     """
     if name is None:
         stop = rows.first_index + rows.record_batch.num_rows
@@ -58,7 +58,10 @@ def id_texts(rows: RowBatch, name: str | None) -> pl.Series:
     column = rows.record_batch.column(name)
     if isinstance(column.type, pa.UuidType):
         column = pa.array([None if id_ is None else str(id_) for id_ in column.to_pylist()], pa.large_string())
-    text = column.cast(pa.large_string())
+    try:
+        text = column.cast(pa.large_string())
+    except pa.ArrowInvalid as error:
+        raise PromptsError(f"{rows.location}: id column {name!r} ({column.type}) has no text: {error}") from error
     try:
         text.validate(full=True)
     except pa.ArrowInvalid as error:

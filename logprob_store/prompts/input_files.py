@@ -8,7 +8,7 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
@@ -17,14 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from logprob_store.errors import PromptsError
+from logprob_store.prompts.file_search import find_files, is_hidden
+from logprob_store.prompts.not_parquet import what_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _READ_BUFFER_BYTES: Final = 1 << 20
 _MOST_LISTED: Final = 20
-_GLOB_CHARACTER: Final = re.compile(r"[*?\[]")
-_PARTITION: Final = re.compile(r"[^=]+=.*")
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HIVE_NULL: Final = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -111,7 +112,7 @@ def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
 
     Args:
         pattern: a file; a folder, which means every `*.parquet` below it; or a glob (`**` is any depth).
-            Hidden names and names that start with `_` are passed over, except `_key=value`.
+            Links are followed. Hidden names and names that start with `_` are passed over, except `_key=value`.
         base: the folder that a relative pattern starts from.
 
     Raises:
@@ -126,8 +127,15 @@ def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
     """
     if not pattern:
         raise PromptsError("the path of the prompts is empty: name a Parquet file, a folder or a glob")
+    if _URL.match(pattern):
+        raise PromptsError(
+            f"prompts {pattern!r} is a URL, and prompts are read from files of this machine only: download it, and "
+            "name the file or its folder"
+        )
     try:
-        root, paths = _matches(Path(pattern), base)
+        root, paths = find_files(Path(pattern).expanduser(), base)
+    except RuntimeError as error:
+        raise PromptsError(f"prompts {pattern!r}: the home folder is not known: write the whole path") from error
     except (OSError, ValueError) as error:
         raise PromptsError(f"prompts {pattern!r} cannot be looked for in {base}: {error}") from error
     if not paths:
@@ -146,39 +154,12 @@ def closest_first(wanted: str, names: list[str]) -> str:
     return ", ".join(map(repr, ranked[:_MOST_LISTED])) + more
 
 
-def _matches(pattern: Path, base: Path) -> tuple[Path, set[Path]]:
-    """The root below which all matches lie, and the files that the pattern matches."""
-    literal = base / pattern
-    if literal.is_file():
-        fixed, found = pattern.parts[:-1], [literal]
-    elif literal.is_dir():
-        fixed, found = pattern.parts, [literal]
-    else:
-        fixed = tuple(takewhile(lambda part: not _GLOB_CHARACTER.search(part), pattern.parts))
-        rest = pattern.parts[len(fixed) :]
-        found = list(base.joinpath(*fixed).glob("/".join(rest))) if rest else []
-    top = base.joinpath(*fixed)
-    below = (file for path in found for file in (path.rglob("*.parquet") if path.is_dir() else [path]))
-    files = {
-        file
-        for file in below
-        if file.is_file() and (file == literal or not any(map(_is_hidden, file.relative_to(top).parts)))
-    }
-    # Partition folders that the pattern spells out are part of the name, so that their columns are known too.
-    root = base.joinpath(*takewhile(lambda part: not _PARTITION.fullmatch(part), fixed))
-    return root, {root / file.relative_to(root) for file in files}
-
-
-def _is_hidden(part: str) -> bool:
-    return part.startswith(".") or (part.startswith("_") and "=" not in part)
-
-
 def _no_match_message(pattern: str, base: Path) -> str:
     literal = base / pattern
     nearest = next(folder for folder in literal.parents if folder.is_dir())
     wanted = literal.relative_to(nearest).parts[0]
     listed = islice(nearest.iterdir(), 1000)
-    names = [path.name + "/" * path.is_dir() for path in listed if not _is_hidden(path.name)]
+    names = [path.name + "/" * path.is_dir() for path in listed if not is_hidden(path.name)]
     present = closest_first(wanted, names) or "nothing"
     return f"no prompts: nothing matches {pattern!r} (looked for {literal}); {nearest} holds: {present}"
 
@@ -191,8 +172,11 @@ def _inspect(path: Path, root: Path) -> InputFile:
             modified_ns = os.fstat(raw.fileno()).st_mtime_ns
             digest = hashlib.file_digest(raw, "sha256").hexdigest()
             size = raw.tell()
-    except (pa.ArrowException, OSError) as error:
+    except pa.ArrowNotImplementedError as error:
         raise PromptsError(
-            f"{path} cannot be read as Parquet: {error} Write it again, or narrow the path of the prompts."
+            f"{path} has a column of a type that cannot be read: {error}. Cast it, or write the file without it."
         ) from error
+    except (pa.ArrowException, OSError) as error:
+        what = what_it_is(path) or f"{error} Write it again, or narrow the path of the prompts."
+        raise PromptsError(f"{path} cannot be read as Parquet: {what}") from error
     return InputFile(path, path.relative_to(root).as_posix(), rows, size, digest, modified_ns)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,7 @@ import msgspec
 
 from logprob_store.errors import PromptError, PromptsError
 from logprob_store.prompts.template import Template
+from logprob_store.prompts.values import Unusable, json_of_text
 
 if TYPE_CHECKING:
     from logprob_store.prompts.columns import Columns
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Messages = list[dict[str, Any]] | str
 MessageBuilder = Callable[[Row], Messages]
-
-NOT_UTF8: Final = object()
-"""Stands in a row for a value that holds text that is not UTF-8."""
 
 _PARAMS_OF_THE_JOB: Final = ("messages", "prompt", "input", "stream")
 _EXCERPT_CHARACTERS: Final = 80
@@ -76,15 +73,15 @@ def message_builder(columns: Columns, endpoint: str) -> MessageBuilder:
     return user if endpoint == "completions" else partial(_chat_messages, system=system, user=user)
 
 
-def check_utf8(row: Row) -> None:
-    """Check that all text of a row is UTF-8.
+def check_usable(row: Row) -> None:
+    """Check that Python has each value of a row.
 
     Raises:
-        PromptError: a value is `NOT_UTF8`.
+        PromptError: a value is `Unusable`.
     """
     for name, value in row.items():
-        if value is NOT_UTF8:
-            raise PromptError(f"column {name!r} holds bytes that are not UTF-8: write the text as UTF-8")
+        if isinstance(value, Unusable):
+            raise PromptError(f"column {name!r} {value.reason}")
 
 
 def params_of(row: Row, name: str | None) -> dict[str, Any]:
@@ -142,20 +139,20 @@ def prompt_json(messages: Messages, candidates: Sequence[str] | None = None) -> 
 
 
 def json_value(value: Any, name: str) -> Any:
-    """The JSON in a value of column `name`: text is parsed, and null fields of structs are left out.
+    """The JSON in a value of column `name`: text is parsed, other values are JSON already.
 
     Raises:
         PromptError: the text is not JSON.
 
-    >>> json_value('{"seed": null}', "params"), json_value({"seed": None, "n": Decimal("2.0")}, "params")
-    ({'seed': None}, {'n': 2})
+    >>> json_value('{"seed": null}', "params"), json_value({"seed": 1}, "params")
+    ({'seed': None}, {'seed': 1})
     """
     if not isinstance(value, str):
-        return _without_nulls(value)
+        return value
     try:
-        return msgspec.json.decode(value)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise PromptError(f"column {name!r} holds {_excerpt(value)}, which is not JSON: {error}") from error
+        return json_of_text(value)
+    except PromptError as error:
+        raise PromptError(f"column {name!r} holds {_excerpt(value)}, {error}") from error
 
 
 def _value_not_null(row: Row, name: str) -> Any:
@@ -186,17 +183,6 @@ def _messages_of_column(row: Row, name: str, *, allow_type: bool) -> list[dict[s
                 f"column {name!r}, message {number} is {_excerpt(message)}; expected an object with a role"
             )
     return messages
-
-
-def _without_nulls(value: Any) -> Any:
-    """A struct's value as JSON: a struct has all its fields in every row, so null means that a field is not set."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value
 
 
 def _excerpt(value: Any) -> str:

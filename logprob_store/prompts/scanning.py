@@ -105,7 +105,8 @@ def _scan_file(
     """The rows `start <= row < stop` of one file, each batch with the index of its first row."""
     with file.open() as parquet, file.change_check() as check_unchanged:
         groups, row = _row_groups(parquet.metadata, start, stop)
-        stored = [name for name in schema.names if name in parquet.schema_arrow.names]
+        present = set(parquet.schema_arrow.names)
+        stored = [name for name in schema.names if name in present]
         for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=groups, columns=stored):
             check_unchanged()
             first, last = max(start - row, 0), min(stop - row, batch.num_rows)
@@ -133,13 +134,14 @@ def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[
 def _with_schema(batch: pa.RecordBatch, schema: pa.Schema, file: InputFile, first_row: int) -> pa.RecordBatch:
     """The batch cast to the schema that all files share, with partition columns filled in."""
     constants = file.partition()
+    stored = dict(zip(batch.schema.names, batch.columns, strict=True))
     columns = []
     for field in schema:
-        if field.name not in batch.schema.names:
+        if field.name not in stored:
             value = pa.scalar(constants[field.name], pa.string())
             columns.append(pa.repeat(value.cast(field.type), batch.num_rows))
             continue
-        column = batch.column(field.name)
+        column = stored[field.name]
         try:
             columns.append(column if column.type == field.type else column.cast(field.type))
         except pa.ArrowException as error:

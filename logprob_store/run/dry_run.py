@@ -68,7 +68,8 @@ class Estimate:
     `prompt_tokens` is a quarter of the bytes. `output_tokens` and `cost_usd` are the least and the most; the most is
     what ceilings reserve, None where a request sets no maximum. `seconds` is what the job's own limits per minute
     allow, None without such limits. `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far. `fits` says
-    whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without ceilings.
+    whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without ceilings. `files` counts the
+    files of the prompts.
     """
 
     prompts: int
@@ -86,12 +87,14 @@ class Estimate:
     spent_tokens: int = 0
     spent_usd: float | None = None
     fits: str | None = None
+    files: int = 1
 
     @property
     def sentence(self) -> str:
         """The estimate as one to five lines of text."""
+        places = f" in {self.files} files" if self.files > 1 else ""
         first = (
-            f"{self.prompts} prompts, {self.calls} calls: {self.settled} already in the run, "
+            f"{self.prompts} prompts{places}, {self.calls} calls: {self.settled} already in the run, "
             f"{self.cached} in the cache or fixtures, {self.bad} cannot be asked, {self.to_ask} to ask"
         )
         if self.shared:
@@ -142,6 +145,7 @@ def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Es
         counts.bad,
         distinct.height,
         shared=to_ask.height - distinct.height,
+        files=len(plan.inputs),
         **(_amounts(job, distinct, _spent_so_far(job, store, manifest)) if live else {}),
     )
 

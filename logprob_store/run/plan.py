@@ -246,6 +246,6 @@ def _prompt_rows(batch: PromptBatch, prompts_read: int) -> pa.Table:
         ],
         schema=arrow_schema(PROMPTS),
     )
-    for name, column in zip(batch.kept.column_names, batch.kept.slice(skip).columns, strict=True):
-        base = base.append_column(name, column)
-    return base
+    kept = batch.kept.slice(skip)
+    fields = [pa.field(field.name, field.type) for field in kept.schema]
+    return pa.Table.from_arrays([*base.columns, *kept.columns], schema=pa.schema([*base.schema, *fields]))

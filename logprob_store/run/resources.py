@@ -45,7 +45,8 @@ async def open_transport(
         variables: the values of `job.header_variables`.
 
     Raises:
-        InputError: there is no key, or no usable fixtures.
+        InputError: there is no key, no usable fixtures, or the environment names a proxy or certificates that cannot be
+            used.
     """
     if job.transport.kind == "replay":
         if job.transport.fixtures is None:

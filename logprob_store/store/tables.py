@@ -87,8 +87,17 @@ class StoreTables:
 
     @cached_property
     def prompts(self) -> pl.LazyFrame:
-        """One row per prompt that a run has read: its id, its messages as JSON, and the columns that the job keeps."""
-        return self._scan("prompts", PROMPTS)
+        """One row per prompt that a run has read: its id, its messages as JSON, and the columns that the job keeps.
+
+        Columns that runs kept with other types: see docs/store.md.
+        """
+        if not any(manifest.job.get("prompts.keep") for manifest in self.manifests):
+            return self._scan("prompts", PROMPTS)
+        from logprob_store.store.kept_columns import scan_prompts
+
+        files = {manifest.run: self._files("prompts", manifest) for manifest in self.manifests}
+        files = {run: listed for run, listed in files.items() if listed}
+        return scan_prompts(files) if files else self._scan("prompts", PROMPTS)
 
     @cached_property
     def completions(self) -> pl.LazyFrame:
@@ -157,8 +166,7 @@ class StoreTables:
         ]
         if not scans:
             return pl.LazyFrame(schema={"run": pl.String(), **schema})
-        # The columns of prompts differ between runs: each run has those that its job keeps.
-        return pl.concat(scans, how="diagonal_relaxed" if table == "prompts" else "vertical")
+        return pl.concat(scans, how="vertical")
 
 
 def open_tables(path: str | Path, *, runs: Sequence[str] | None = None) -> StoreTables:

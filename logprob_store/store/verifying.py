@@ -31,6 +31,7 @@ from logprob_store.store.manifest import (
     run_folder,
     write_manifest,
 )
+from logprob_store.stored_types import is_readable
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -155,7 +156,20 @@ def _check_rows(path: Path, table: str, listed: PartFile) -> str | None:
     version = (metadata.metadata or {}).get(SCHEMA_VERSION_METADATA)
     if version != str(SCHEMA_VERSION).encode():
         return f"has schema version {version!r}, expected {SCHEMA_VERSION}"
-    return _check_order(path, table)
+    return _check_columns(path) if table == "prompts" else _check_order(path, table)
+
+
+def _check_columns(path: Path) -> str | None:
+    """What is wrong with a kept column: versions up to 0.1 wrote types that polars cannot read."""
+    unreadable = [field for field in pq.read_schema(path) if not is_readable(field.type)]
+    if unreadable:
+        listed = ", ".join(f"{field.name!r} ({field.type})" for field in unreadable)
+        return f"has columns that polars cannot read: {listed}"
+    try:
+        pl.read_parquet(path, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        return f"cannot be read by polars: {' '.join(str(error).split())}"
+    return None
 
 
 def _check_order(path: Path, table: str) -> str | None:
@@ -190,7 +204,8 @@ def _restore_manifest(store: Path, run: str) -> str:
 def _drop_parts(store: Path, run: str, problems: list[Problem]) -> str:
     path = manifest_path(store, run)
     manifest = read_manifest(path)
-    damaged = {problem.part for problem in problems}
+    # Without its prompts a part keeps its answers: they may be paid for and in no cache.
+    damaged = {problem.part for problem in problems if problem.path.parent.parent.name != "prompts"}
     before = len(IntervalSet(manifest.settled)) - manifest.absent
     files = {file for part in manifest.parts for file in _files(store, run, part)}
     _drop_prompts_from_first_damaged(
@@ -205,8 +220,9 @@ def _drop_parts(store: Path, run: str, problems: list[Problem]) -> str:
     for file in files - {file for part in manifest.parts for file in _files(store, run, part)}:
         file.unlink(missing_ok=True)
     lost = before - len(IntervalSet(manifest.settled))
+    taken = len({problem.part for problem in problems})
     return (
-        f"run {run}: damaged parts taken out: {len(damaged)}; answers to fill in: {lost}. "
+        f"run {run}: damaged parts taken out: {taken}; answers to fill in: {lost}. "
         "Run the job again: answers that are in the cache are not asked again"
     )
 

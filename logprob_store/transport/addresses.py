@@ -7,9 +7,9 @@ and the result is the same for every call. Calls are sent by `live`.
 
 from __future__ import annotations
 
-import urllib.request
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -17,6 +17,7 @@ import yarl
 
 from logprob_store.errors import JobError
 from logprob_store.request import OPENAI_BASE_URL, PATHS
+from logprob_store.transport.machine import SOCKS_SCHEMES, proxy_of
 from logprob_store.transport.url_and_key import check_key
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _PER_CALL_HEADERS: Final = frozenset({"host", "connection", "content-length", "t
 
 
 class Address(NamedTuple):
-    """The URL of an endpoint, the headers of each call to it, and the proxy on the way; None for no proxy."""
+    """The URL of an endpoint, the headers of each call to it, and the HTTP proxy on the way; None for no such proxy."""
 
     url: yarl.URL
     headers: dict[str, str]
@@ -47,7 +48,9 @@ class Addresses:
         query: added to each URL.
 
     Raises:
-        JobError: there is no API key, or it cannot be sent.
+        JobError: there is no API key, it cannot be sent, or this machine's proxy cannot be used.
+
+    `socks_proxy` is the SOCKS proxy on the way, which takes a connector of its own; None if there is none.
     """
 
     def __init__(
@@ -78,6 +81,10 @@ class Addresses:
         self.api_key = self._client.api_key
         check_key(self.api_key)
         self._by_endpoint: dict[str, Address] = {}
+        proxy = proxy_of(base_url or OPENAI_BASE_URL)
+        is_socks = proxy is not None and urlsplit(proxy).scheme.lower() in SOCKS_SCHEMES
+        self.socks_proxy = proxy if is_socks else None
+        self._http_proxy = None if is_socks else proxy
 
     async def of(self, endpoint: str) -> Address:
         """The address of an endpoint: `chat`, `completions` or `responses`."""
@@ -88,7 +95,7 @@ class Addresses:
             request = self._http.captured
             url = yarl.URL(str(request.url), encoded=True)
             headers = {name: value for name, value in request.headers.items() if name.lower() not in _PER_CALL_HEADERS}
-            self._by_endpoint[endpoint] = Address(url, headers, _proxy_of(url, urllib.request.getproxies()))
+            self._by_endpoint[endpoint] = Address(url, headers, self._http_proxy)
         return self._by_endpoint[endpoint]
 
 
@@ -97,14 +104,10 @@ class _CapturingClient(httpx2.AsyncClient):
 
     captured: httpx2.Request
 
+    def __init__(self) -> None:
+        # It needs neither proxies nor certificates, and those of the environment may be unusable.
+        super().__init__(trust_env=False, verify=False)
+
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ARG002  chosen by the SDK
         self.captured = request
         return httpx2.Response(200, request=request, json={})
-
-
-def _proxy_of(url: yarl.URL, proxies: Mapping[str, str]) -> str | None:
-    """The proxy for a URL, by this machine's settings."""
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if proxy is None or urllib.request.proxy_bypass(url.host or ""):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from logprob_store.errors import LogprobStoreError
     from logprob_store.usage import Usage
 
-_ERROR_STATUSES: Final = range(400, 1000)
+_ERROR_STATUS: Final = re.compile("[4-9][0-9]{2}")
 _DEFAULT_STATUS: Final = 500
 _RATE_LIMIT: Final = 429
 _RATE_WORDS: Final = re.compile(r"rate.?limit|too many requests|\bqps\b", re.IGNORECASE)
@@ -76,9 +76,7 @@ def check_answer(
     >>> check_answer(b'{"choices":[{}],"usage":{"prompt_tokens":7,"completion_tokens":5}}')[1].total
     12
     """
-    content = body.removeprefix(
-        codecs.BOM_UTF8
-    )  # not allowed in JSON, but some servers send one, and decoding skips it
+    content = body.removeprefix(codecs.BOM_UTF8)  # JSON allows none, some servers send one, and decoding skips it
     if is_event_stream(content):
         return body, _check_stream(content, headers or {}, redact)
     head = _read(content) if content.lstrip().startswith(b"{") else None
@@ -102,7 +100,7 @@ def _read(content: bytes) -> _Body | None:
         return _DECODER.decode(content)
     except RecursionError:
         return None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     # A field of an odd type, or what servers written in Python send and msgspec refuses: NaN, lone surrogates.
     value = _loads_or_none(content)
@@ -148,9 +146,9 @@ def _reported_error(head: _Body, content: bytes) -> dict[str, Any] | None:
 def _error(said: dict[str, Any], headers: Mapping[str, str], redact: Callable[[str], str]) -> LogprobStoreError:
     """The error as if it had come with the status that its code names, and 500 if it names none."""
     code = said.get("code")
-    named = int(code) if isinstance(code, (int, str)) and str(code).isdecimal() else None
-    if named is not None and named in _ERROR_STATUSES:
-        status = named
+    named = str(code) if isinstance(code, (int, str)) else ""
+    if _ERROR_STATUS.fullmatch(named):
+        status = int(named)
     else:
         status = _RATE_LIMIT if _RATE_WORDS.search(str(said.get("message"))) else _DEFAULT_STATUS
     error = error_of(status, said, headers, redact=redact)

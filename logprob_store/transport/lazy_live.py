@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from logprob_store.transport.machine import check_machine
 from logprob_store.transport.url_and_key import check_key, check_url
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ async def lazy_live_transport(
     """`live.live_transport` with these arguments, opened when the first call is made.
 
     Raises:
-        JobError: the URL or the key is not usable.
+        JobError: the URL, the key, or a proxy or certificate of the environment is not usable.
     """
     check_url(base_url)
+    check_machine(base_url)
     check_key(api_key or "")
     transports: list[Transport] = []
     opening = asyncio.Lock()

@@ -24,6 +24,7 @@ from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.answer_check import check_answer
 from logprob_store.transport.body_reader import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
 from logprob_store.transport.idle_connections import CleanConnectionRequest, StaleConnectionError
+from logprob_store.transport.machine import check_machine
 from logprob_store.transport.rate_headers import have_rate_limits, read_rate_limits
 from logprob_store.transport.redaction import Redaction
 from logprob_store.transport.refusals import error_of_status, one_line
@@ -94,9 +95,11 @@ async def live_transport(
         query: added to each URL.
 
     Raises:
-        JobError: there is no API key, it cannot be sent, or the URL holds credentials, a query or a fragment.
+        JobError: there is no API key, it cannot be sent, the URL holds credentials, a query or a fragment, or the
+            environment names a proxy or certificates that cannot be used.
     """
     check_url(base_url)
+    check_machine(base_url)
     addresses = Addresses(
         base_url=base_url,
         api_key=api_key,
@@ -108,7 +111,7 @@ async def live_transport(
     # The certificates that the SDK trusts. Plain HTTP needs none.
     trusted = httpx2.create_ssl_context() if (base_url or OPENAI_BASE_URL).lower().startswith("https") else True
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=concurrency, ssl=trusted, socket_factory=keepalive_socket),
+        connector=_connector(addresses.socks_proxy, limit=concurrency, ssl=trusted),
         timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_TIMEOUT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         request_class=CleanConnectionRequest,
@@ -129,6 +132,14 @@ async def live_transport(
                     continue  # that connection is closed now: the pool gives another, or opens one
 
         yield call
+
+
+def _connector(socks_proxy: str | None, **options: Any) -> aiohttp.TCPConnector:
+    if socks_proxy is None:
+        return aiohttp.TCPConnector(socket_factory=keepalive_socket, **options)
+    from logprob_store.transport.socks import socks_connector
+
+    return socks_connector(socks_proxy, **options)
 
 
 async def _call(

@@ -53,7 +53,7 @@ OUTCOMES: Final = {
     "long_number": "ok",
     "twice": "ok",
     "no_choices": "malformed_answer",
-    "error_late": "error_body",
+    "error_late": "server_error",
     "error_code": "server_error",
     "many_headers": "ok",
     "header_of_a_gateway": "ok",

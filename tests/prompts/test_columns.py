@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,35 @@ def test_a_files_own_field_numbers_are_not_kept(tmp_path: Path) -> None:
     (found,) = kept_schema(find_inputs("*", base=tmp_path), Columns(prompt="t", keep=("k",)))
 
     assert found.metadata == {b"unit": b"m"}
+
+
+def test_a_type_that_arrow_does_not_read_is_named(tmp_path: Path) -> None:
+    """Polars writes integers of 128 bits; the file is not damaged."""
+    pl.DataFrame({"t": ["a"], "big": pl.Series([1], dtype=pl.Int128)}).write_parquet(tmp_path / "a.parquet")
+
+    with pytest.raises(PromptsError, match=r"a\.parquet has a column of a type that cannot be read: Integers"):
+        find_inputs("*", base=tmp_path)
+
+
+def test_a_kept_column_that_the_store_cannot_hold_is_refused_before_the_first_row(tmp_path: Path) -> None:
+    """The error names the column, its type and the file."""
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    inputs = write_tables(tmp_path, {"t": ["a"], "k": twice})
+
+    with pytest.raises(PromptsError, match=r"'k' \(prompts.keep\) is struct<a: int64, a: int64> in .*0\.parquet"):
+        kept_schema(inputs, Columns(prompt="t", keep=("k",)))
+
+
+def test_ten_thousand_kept_columns_are_read_in_seconds(tmp_path: Path) -> None:
+    """Time grows with the number of columns, not with its square: 10,000 took two and a half minutes."""
+    names = [f"c{number}" for number in range(10_000)]
+    inputs = write_tables(tmp_path, {name: [1] for name in names} | {"t": ["a"]})
+    start = time.monotonic()
+
+    (batch,) = read_prompts(inputs, Columns(prompt="t", keep=tuple(names)), endpoint="chat")
+
+    assert batch.kept.column_names == names
+    assert time.monotonic() - start < 20
 
 
 def unified(base: Path, column: str = "x") -> pa.Field:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +15,9 @@ from prompts.parquet_files import write_numbers
 
 from logprob_store.errors import PromptsError
 from logprob_store.prompts.input_files import find_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def names(pattern: str, base: Path) -> list[str]:
@@ -134,3 +140,135 @@ def test_an_edit_that_leaves_the_footer_alone_changes_the_digest(tmp_path: Path)
 
     assert files[0].size == files[1].size
     assert files[0].digest != files[1].digest
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    """A folder of prompts of its own, with one that is linked into it."""
+    write_numbers(tmp_path / "prompts/own/a.parquet")
+    write_numbers(tmp_path / "far/day=1/b.parquet")
+    (tmp_path / "prompts/far").symlink_to("../far")
+    return tmp_path
+
+
+@pytest.mark.parametrize("pattern", ["prompts", "prompts/**", "prompts/**/*.parquet", "prompts/**/?.parquet"])
+def test_linked_folders_are_read(linked: Path, pattern: str) -> None:
+    """A folder on a shared disk or of a build system counts like any other."""
+    assert names(pattern, linked) == ["far/day=1/b.parquet", "own/a.parquet"]
+
+
+def test_a_folder_that_two_links_name_is_read_under_both(linked: Path) -> None:
+    """Each name is a match of its own, as it is without links."""
+    (linked / "prompts/again").symlink_to("../far")
+
+    assert names("prompts", linked) == ["again/day=1/b.parquet", "far/day=1/b.parquet", "own/a.parquet"]
+
+
+@pytest.mark.parametrize("pattern", ["prompts", "prompts/**/*.parquet"])
+@pytest.mark.parametrize("target", [".", "..", "own", "/"])
+def test_a_link_to_a_folder_above_it_is_named(linked: Path, pattern: str, target: str) -> None:
+    """Following it would never end."""
+    (linked / "prompts/own/loop").symlink_to("../own" if target == "own" else target)
+
+    with pytest.raises(PromptsError, match=r"own/loop is reached by a link to a folder above it"):
+        find_inputs(pattern, base=linked)
+
+
+def test_links_to_each_other_are_named(linked: Path) -> None:
+    """Two folders that link to each other have no end either."""
+    (linked / "prompts/own/far").symlink_to("../../far")
+    (linked / "far/own").symlink_to("../prompts/own")
+
+    with pytest.raises(PromptsError, match="is reached by a link to a folder above it"):
+        find_inputs("prompts", base=linked)
+
+
+@pytest.mark.parametrize("name", ["gone.parquet", "gone"])
+@pytest.mark.parametrize("pattern", ["prompts", "prompts/**/*.parquet", "prompts/*/*"])
+def test_a_link_to_nothing_is_named(linked: Path, pattern: str, name: str) -> None:
+    """It may stand for prompts that were not fetched, or for a disk that is not mounted."""
+    (linked / "prompts/own" / name).symlink_to("nowhere")
+
+    with pytest.raises(PromptsError, match=rf"own/{name} is a link to nowhere, which is not there"):
+        find_inputs(pattern, base=linked)
+
+
+def test_a_link_to_nothing_that_is_the_path_itself_is_named(tmp_path: Path) -> None:
+    """The error does not say that there is nothing of that name."""
+    (tmp_path / "a.parquet").symlink_to("nowhere")
+
+    with pytest.raises(PromptsError, match=r"a\.parquet is a link to nowhere, which is not there"):
+        find_inputs("a.parquet", base=tmp_path)
+
+
+def test_hidden_links_are_passed_over(linked: Path) -> None:
+    """Like hidden files: those of editors are links to nothing."""
+    (linked / "prompts/.#a.parquet").symlink_to("user@machine.1234")
+
+    assert len(names("prompts", linked)) == 2
+
+
+@pytest.mark.parametrize("pattern", ["prompts", "prompts/*/*.parquet", "prompts/own/pipe.parquet"])
+def test_what_is_neither_file_nor_folder_is_named(linked: Path, pattern: str) -> None:
+    """Reading a pipe would wait for ever."""
+    os.mkfifo(linked / "prompts/own/pipe.parquet")
+
+    with pytest.raises(PromptsError, match=r"pipe\.parquet is neither a file nor a folder"):
+        find_inputs(pattern, base=linked)
+
+
+@pytest.mark.parametrize("pattern", ["prompts", "prompts/**/*.parquet", "prompts/*/*.parquet"])
+def test_a_folder_that_cannot_be_read_is_named(linked: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
+    """There may be prompts in it."""
+    really = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "own":
+            raise PermissionError(13, "Permission denied")
+        return really(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+
+    with pytest.raises(PromptsError, match=r"prompts/own cannot be read \(Permission denied\)"):
+        find_inputs(pattern, base=linked)
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (LFS, "it is a Git LFS pointer, which stands for the file: `git lfs pull`"),
+        (b"\xef\xbb\xbf" + LFS, "it is a Git LFS pointer"),
+        (b"/annex/objects/SHA256E-s12--4d7a.parquet\n", "it is a git-annex pointer: `git annex get`"),
+        (b"\x1f\x8b\x08\x00", "it is compressed with gzip"),
+        (b"PK\x03\x04", "it is a zip file"),
+        (b"ARROW1\0\0", "it is an Arrow IPC"),
+        (b"<!DOCTYPE html>", "it is a web page"),
+        (b"", "it is empty"),
+    ],
+)
+def test_a_file_that_is_something_else_says_what(tmp_path: Path, content: bytes, what: str) -> None:
+    """One sentence, which also says what to do."""
+    (tmp_path / "a.parquet").write_bytes(content)
+
+    with pytest.raises(PromptsError, match=rf"a\.parquet cannot be read as Parquet: {what}"):
+        find_inputs("a.parquet", base=tmp_path)
+
+
+def test_a_csv_file_says_how_to_convert_it(tmp_path: Path) -> None:
+    """The command is that of polars, which is installed with this package."""
+    (tmp_path / "a.csv").write_text("id,text\n1,a\n", encoding="utf-8")
+
+    with pytest.raises(PromptsError, match=r"from Parquet only: `pl\.read_csv\(PATH\)\.write_parquet"):
+        find_inputs("a.csv", base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/a.parquet", "s3://bucket/a/*.parquet", "hf://datasets/a/b", "file:///a"]
+)
+def test_a_url_says_that_files_are_read(tmp_path: Path, url: str) -> None:
+    """The error names the whole URL, not a path below the job's folder."""
+    with pytest.raises(PromptsError, match=f"{re.escape(repr(url))} is a URL, and prompts are read from files"):
+        find_inputs(url, base=tmp_path)

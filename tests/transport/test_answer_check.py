@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.errors import CallError, LogprobStoreError, RetryableError, StopRunError
 from logprob_store.transport.answer_check import check_answer
 from logprob_store.usage import usage_of
 
@@ -164,3 +167,19 @@ def test_a_responses_stream_ends_with_its_event() -> None:
 
     assert usage is not None
     assert usage.total == 5
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.binary(max_size=30).map(lambda inner: b'{"choices":[{}],"x":"' + inner + b'"}'),
+        st.binary(max_size=30).map(lambda inner: b'data: {"choices":[{"finish_reason":"' + inner + b'"}]}\n\n'),
+        st.text(alphabet="0123456789²३", max_size=5).map(lambda code: json.dumps({"error": {"code": code}}).encode()),
+    )
+)
+@example(b'{"choices":[{}],"x":"\xff"}')
+@example(b'{"error":{"code":"' + b"9" * 5000 + b'"}}')
+def test_any_bytes_pass_or_are_an_error_of_the_call(body: bytes) -> None:
+    """No answer ends the run: what cannot be read is a failure of its call."""
+    with contextlib.suppress(LogprobStoreError):
+        check_answer(body)

@@ -42,12 +42,17 @@ def with_expected(store: Store, column: str) -> pl.DataFrame:
     """The scores of a store with `correct`: whether the text equals a column kept with the prompts (`same_text`).
 
     Raises:
-        InputError: no such column was kept with the prompts; the message lists those that were.
+        InputError: no such column was kept with the prompts (the message lists those that were), or it has no text.
     """
-    names = [name for name in store.prompts.collect_schema().names() if name not in _STORE_COLUMNS]
+    schema = store.prompts.collect_schema()
+    names = [name for name in schema.names() if name not in _STORE_COLUMNS]
     if column not in names:
         listed = ", ".join(names) or "none: name them in the job's prompts.keep"
         raise InputError(f"no column {column!r} was kept with the prompts; there are: {listed}")
+    if (kind := schema[column]).is_nested() or kind in {pl.Binary, pl.Duration}:
+        raise InputError(
+            f"column {column!r} is {kind}, which has no text to compare with an answer's; use --truth FILE"
+        )
     expected = store.prompts.select("run", "prompt_index", pl.col(column).cast(pl.String).alias("__expected"))
     scores = store.scores().join(expected, on=["run", "prompt_index"], how="left")
     right = same_text(pl.col("text"), pl.col("__expected"))

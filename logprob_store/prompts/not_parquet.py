@@ -1,0 +1,63 @@
+"""What a file is that should be Parquet and is not, by its first bytes, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_READ_BYTES: Final = 1024
+_UNPACK: Final = "unpack it, and name what is in it"
+
+_BEGINNINGS: Final = (
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "it is a Git LFS pointer, which stands for the file: `git lfs pull` in its repository fetches the file itself",
+    ),
+    (b"/annex/objects/", "it is a git-annex pointer: `git annex get` in its repository fetches the file itself"),
+    (b"\x1f\x8b", f"it is compressed with gzip: {_UNPACK}"),
+    (b"\x28\xb5\x2f\xfd", f"it is compressed with zstd: {_UNPACK}"),
+    (b"BZh", f"it is compressed with bzip2: {_UNPACK}"),
+    (b"PK\x03\x04", f"it is a zip file: {_UNPACK}"),
+    (b"PARE", "its footer is encrypted, and prompts are read without keys: write it again without encryption"),
+    (b"ARROW1", "it is an Arrow IPC (Feather) file: `pl.read_ipc(PATH).write_parquet(...)` in Python converts it"),
+    (b"ORC", "it is an ORC file: `pyarrow.orc.read_table` and `pyarrow.parquet.write_table` convert it"),
+    (b"Obj\x01", "it is an Avro file: `pl.read_avro(PATH).write_parquet(...)` in Python converts it"),
+    (b"SQLite format 3\0", "it is an SQLite database: select the prompts and write them as Parquet"),
+    (b"<", "it is a web page or XML, such as the login page of a download: fetch the file itself"),
+)
+_TEXTS: Final = {
+    ".csv": "pl.read_csv(PATH)",
+    ".tsv": 'pl.read_csv(PATH, separator="\\t")',
+    ".jsonl": "pl.read_ndjson(PATH)",
+    ".ndjson": "pl.read_ndjson(PATH)",
+    ".json": "pl.read_json(PATH)",
+}
+
+
+def what_it_is(path: Path) -> str | None:
+    """What a file is and how to get Parquet from it; None where its first bytes do not say.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a.csv"
+    ...     _ = path.write_text("id,text", encoding="utf-8")
+    ...     what_it_is(path)
+    'it is a .csv file, and prompts are read from Parquet only: `pl.read_csv(PATH).write_parquet(...)` converts it'
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(_READ_BYTES)
+    except OSError:
+        return None
+    if not start:
+        return "it is empty: write it again"
+    for beginning, what in _BEGINNINGS:
+        if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(beginning):
+            return what
+    if (reader := _TEXTS.get(path.suffix.lower())) is not None and not start.startswith(b"PAR1"):
+        said = f"it is a {path.suffix.lower()} file, and prompts are read from Parquet only"
+        return f"{said}: `{reader}.write_parquet(...)` converts it"
+    return None
