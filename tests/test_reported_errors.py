@@ -1,4 +1,4 @@
-"""What a body with status 200 reports: an error, or none."""
+"""Errors that a body with status 200 reports."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def choice(**keys: Any) -> dict[str, Any]:
     ],
 )
 def test_an_error_is_found_with_what_came_before(body: Any, said: Any, partial: str) -> None:
-    """Wherever the body reports it."""
+    """The error is found wherever the body reports it, with the text before it."""
     found = find_reported_error(body)
 
     assert found is not None
@@ -73,12 +73,12 @@ def test_an_error_is_found_with_what_came_before(body: Any, said: Any, partial: 
     ],
 )
 def test_an_answer_reports_none(body: Any) -> None:
-    """Keys that servers always send, and values of any type."""
+    """Keys that servers always send, and values of any type, are no error."""
     assert find_reported_error(body) is None
 
 
-def test_what_is_found_can_be_classified() -> None:
-    """The error's object is what `classify` takes."""
+def test_a_reported_error_can_be_classified() -> None:
+    """`classify` takes the object of the error."""
     found = find_reported_error({"output": [], "status": "failed", "error": {"code": "rate_limit_exceeded"}})
 
     assert found is not None

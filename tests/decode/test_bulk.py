@@ -1,4 +1,4 @@
-"""Values that the compiled scanner could change without notice must be read token by token."""
+"""The compiled scanner: values that it reads, and values that it leaves to be read token by token."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import answer_with
+from decode.decoding import rebuild
 
 from logprob_store.decode.decoder import Decoder, decode_answers
-from logprob_store.decode.rebuild import rebuild_logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from logprob_store.decode.decoder import Decoded
 
 ONE = '{"token":"a","logprob":-1.5,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-2.5,"bytes":[98]}]}'
@@ -72,21 +71,21 @@ IRREGULAR = [
 
 
 def bodies_of(values: list[str]) -> list[bytes]:
-    """Bodies that hold these values."""
+    """Bodies of one choice with each of these `logprobs` values."""
     return [f'{{"choices":[{{"index":0,"logprobs":{value}}}]}}'.encode() for value in values]
 
 
-def scan(answer: Callable[..., Any], bodies: list[bytes]) -> Decoded:
+def scan(bodies: list[bytes]) -> Decoded:
     """Decode bodies, however small, with the scanner."""
-    answers = [answer(body, prompt_index=n) for n, body in enumerate(bodies)]
+    answers = [answer_with(body, prompt_index=n) for n, body in enumerate(bodies)]
     return decode_answers(answers, scanner_min_bytes=0)
 
 
 def assert_rebuilt(decoded: Any, values: list[str]) -> None:
-    """What is rebuilt equals what Python's JSON reads from the wire, to the bit."""
+    """Check that the rebuilt values equal, to the bit, what Python's JSON reads from the wire."""
     assert decoded.failures == []
 
-    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    rebuilt = rebuild(decoded)
     for number, value in enumerate(values):
         original = json.loads(value, parse_int=lambda digits: float(digits) if len(digits) < 10 else int(digits))
         back = json.loads(json.dumps(rebuilt[number * 10**8]), parse_int=lambda d: float(d) if len(d) < 10 else int(d))
@@ -96,20 +95,20 @@ def assert_rebuilt(decoded: Any, values: list[str]) -> None:
         )
 
 
-def test_regular_values_go_the_fast_way(answer: Callable[..., Any]) -> None:
-    """Any order of keys, any white space, null bytes, escapes, sentinels: nothing is read token by token."""
-    decoded = scan(answer, bodies_of(REGULAR))
+def test_regular_values_go_the_fast_way() -> None:
+    """Any order of keys, white space, null bytes, escapes and sentinels are scanned."""
+    decoded = scan(bodies_of(REGULAR))
 
     assert decoded.not_scanned == []
     assert_rebuilt(decoded, REGULAR)
 
 
-def test_reasoning_beside_content_goes_the_fast_way(answer: Callable[..., Any]) -> None:
-    """DeepSeek sends both lists."""
+def test_reasoning_beside_content_goes_the_fast_way() -> None:
+    """Both lists of tokens that DeepSeek sends are scanned."""
     value = f'{{"content":[{ONE}],"reasoning_content":[{ONE},{ONE}]}}'
     message = '{"content":"a","reasoning_content":"aa"}'
     body = f'{{"choices":[{{"message":{message},"logprobs":{value}}}]}}'.encode()
-    decoded = scan(answer, [body])
+    decoded = scan([body])
 
     assert decoded.not_scanned == []
     assert decoded.tokens.column("section").to_pylist() == ["content", "reasoning", "reasoning"]
@@ -117,22 +116,22 @@ def test_reasoning_beside_content_goes_the_fast_way(answer: Callable[..., Any]) 
 
 
 @pytest.mark.parametrize("value", IRREGULAR)
-def test_irregular_values_go_the_exact_way(answer: Callable[..., Any], value: str) -> None:
-    """Extra, doubled and missing keys, and numbers that floats or columns cannot hold, among regular neighbours."""
+def test_irregular_values_go_the_exact_way(value: str) -> None:
+    """Extra, repeated and missing keys, and numbers beyond floats or columns, are read token by token."""
     values = [REGULAR[0], value, REGULAR[0]]
-    decoded = scan(answer, bodies_of(values))
+    decoded = scan(bodies_of(values))
 
     assert decoded.not_scanned == [1]
     assert_rebuilt(decoded, values)
 
 
-def test_alternatives_beyond_the_ranks_are_in_the_patch(answer: Callable[..., Any]) -> None:
+def test_alternatives_beyond_the_ranks_are_in_the_patch() -> None:
     """A rank is an Int16: of 2**15 + 1 alternatives 2**15 - 1 have rows, and all are rebuilt."""
     values = []
     for count in (1, 2**15 + 1, 2**15 - 1):
         listed = ",".join([f'{{"token":"b{n}","logprob":-2.5}}' for n in range(count)])
         values.append(f'{{"content":[{{"token":"a","logprob":-1.5,"top_logprobs":[{listed}]}}]}}')
-    decoded = scan(answer, bodies_of(values))
+    decoded = scan(bodies_of(values))
 
     assert decoded.not_scanned == [1]
     assert_rebuilt(decoded, values)
@@ -143,10 +142,10 @@ def test_alternatives_beyond_the_ranks_are_in_the_patch(answer: Callable[..., An
     assert [path for path, _ in wire["patch"]] == [["content", 0, "top_logprobs", 2**15 - 1 + n] for n in range(2)]
 
 
-def test_lots_decoded_side_by_side_keep_their_rows(answer: Callable[..., Any]) -> None:
-    """Threads reuse the memory that they scan into: no batch sees the rows of another."""
+def test_batches_decoded_in_parallel_keep_their_rows() -> None:
+    """Threads reuse scan memory, and no batch has the rows of another."""
     values = [f'{{"content":[{",".join([ONE.replace("-1.5", f"-{n}.25")] * (1 + n % 50))}]}}' for n in range(400)]
-    answers = [answer(body, prompt_index=n) for n, body in enumerate(bodies_of(values))]
+    answers = [answer_with(body, prompt_index=n) for n, body in enumerate(bodies_of(values))]
     with Decoder(2, part_bytes=20_000, scanner_min_bytes=0) as decoder:
         for _ in range(5):
             decoded = decoder.decode(answers)
@@ -171,9 +170,9 @@ def test_lots_decoded_side_by_side_keep_their_rows(answer: Callable[..., Any]) -
         f'{{"choices":[{{"logprobs":{REGULAR[0]},"logprobs":{REGULAR[3]}}}]}}',
     ],
 )
-def test_only_the_logprobs_of_choices_are_cut_out(answer: Callable[..., Any], body: str) -> None:
-    """The key elsewhere, in a text, twice, or beside null: the tables are those of reading token by token."""
-    answers = [answer(body.encode(), logprobs=False), answer(bodies_of(REGULAR[:1])[0], prompt_index=1)]
+def test_only_the_logprobs_of_choices_are_cut_out(body: str) -> None:
+    """The key `logprobs` in other places does not change the tables."""
+    answers = [answer_with(body.encode(), logprobs=False), answer_with(bodies_of(REGULAR[:1])[0], prompt_index=1)]
     fast = decode_answers(answers, scanner_min_bytes=0)
     exact = decode_answers(answers, scanner_min_bytes=1 << 60)
 
@@ -182,21 +181,21 @@ def test_only_the_logprobs_of_choices_are_cut_out(answer: Callable[..., Any], bo
     assert repr(fast.failures) == repr(exact.failures)
 
 
-def test_what_is_not_utf8_fails_alone(answer: Callable[..., Any]) -> None:
-    """The scanner does not check it, and a table must not hold it."""
+def test_a_body_that_is_not_utf8_fails_alone() -> None:
+    """The scanner does not check UTF-8, and a table must hold nothing else."""
     bodies = bodies_of(REGULAR[:3])
     bodies[1] = bodies[1].replace(b'"token":"a"', b'"token":"\xff"')
-    decoded = scan(answer, bodies)
+    decoded = scan(bodies)
 
     assert [(index, str(error)[:30]) for index, error in decoded.failures] == [(1, "the answer is not UTF-8 at byt")]
     assert decoded.not_scanned == []
     decoded.tokens.validate(full=True)
 
 
-def test_minus_zero_is_what_python_reads(answer: Callable[..., Any]) -> None:
+def test_minus_zero_keeps_its_sign() -> None:
     """`-0.0` keeps its sign; the integer `-0` has none."""
     values = [f'{{"content":[{{"token":"a","logprob":{zero}}}]}}' for zero in ("-0.0", "-0", "0.0", "0", "-0e0")]
-    decoded = scan(answer, bodies_of(values))
+    decoded = scan(bodies_of(values))
 
     assert list(map(str, decoded.tokens.column("logprob").to_pylist())) == ["-0.0", "0.0", "0.0", "0.0", "-0.0"]
     assert decoded.not_scanned == [1]

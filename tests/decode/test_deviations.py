@@ -1,4 +1,4 @@
-"""Single deviations of a good body, one a case: each costs at most the item that deviates, and all of it is rebuilt."""
+"""Bodies that deviate in one place: at most the item there is lost from the tables, and everything is rebuilt."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from builders import answer_with
+from decode.decoding import decode_one, rebuild, same
 
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 GONE: Final = object()
 """Stands for a key that is left out."""
@@ -174,7 +176,7 @@ def of_plain_fields() -> list[Case]:
 
 
 def deviating(body: Any, path: Sequence[Any], value: Any) -> Any:
-    """A copy of the body with this value at the path; one behind the end of a list is appended."""
+    """A copy of the body with this value at the path, or appended where the path is one past the end of a list."""
     body = copy.deepcopy(body)
     place = body
     for step in path[:-1]:
@@ -216,17 +218,13 @@ def rows_of(decoded: Any) -> tuple[dict[str, Any], dict[int, Any], dict[tuple[in
         for case in (*of_tokens(), *of_legacy_columns(), *of_plain_fields())
     ],
 )
-def test_a_deviation_costs_what_deviates(
-    answer: Callable[..., Any],
-    is_same: Callable[[Any, Any], bool],
-    case: Case,
-) -> None:
-    """All other rows and columns are those of the good body, and what the wire said is rebuilt."""
+def test_a_deviation_changes_only_its_own_item(case: Case) -> None:
+    """All other rows and columns are those of the good body, and the value on the wire is rebuilt."""
     name, path, value, costs = case
     asked = {"endpoint": "responses", "include": ["message.output_text.logprobs"]} if name == "responses" else {}
     body = deviating(BODIES[name], path, value)
-    good = decode_answers([answer(BODIES[name], **asked)], scanner_min_bytes=0)
-    odd = decode_answers([answer(body, **asked)], scanner_min_bytes=0)
+    good = decode_answers([answer_with(BODIES[name], **asked)], scanner_min_bytes=0)
+    odd = decode_answers([answer_with(body, **asked)], scanner_min_bytes=0)
 
     assert odd.failures == []
 
@@ -239,7 +237,7 @@ def test_a_deviation_costs_what_deviates(
 
     [rebuilt] = rebuild_logprobs(odd.completions, odd.tokens, odd.alternatives).values()
 
-    assert is_same(rebuilt, part_of(body))
+    assert same(rebuilt, part_of(body))
 
 
 @pytest.mark.parametrize(
@@ -254,8 +252,8 @@ def test_a_deviation_costs_what_deviates(
         (None, (None, None, None, None)),
     ],
 )
-def test_what_is_left_of_an_odd_token_is_kept(decode_one: Callable[..., Any], item: Any, expected: Any) -> None:
-    """An id under its own key or in place of the text, and a text in place of the bytes; of tokens and alternatives."""
+def test_the_usable_fields_of_an_odd_token_are_kept(item: Any, expected: Any) -> None:
+    """An id under its own key or in place of the text, and a text in place of the bytes."""
     listed = [{**(item or {}), "top_logprobs": [item]}, {"token": "!", "logprob": -1.0, "top_logprobs": [item]}]
     _, tokens, alternatives = decode_one({"choices": [{"text": "Hi!", "logprobs": {"content": listed}}]})
 
@@ -274,8 +272,8 @@ def test_what_is_left_of_an_odd_token_is_kept(decode_one: Callable[..., Any], it
         ({"a": {"b": 1}}, []),
     ],
 )
-def test_alternatives_in_another_form_are_read(decode_one: Callable[..., Any], top: Any, expected: Any) -> None:
-    """An object of texts to numbers as in legacy completions, one object alone, nulls in between."""
+def test_alternatives_in_another_form_are_read(top: Any, expected: Any) -> None:
+    """An object of texts and numbers as in legacy completions, a single object, and nulls in a list."""
     item = {"token": "a", "logprob": -1.0, "top_logprobs": top}
     _, _, alternatives = decode_one({"choices": [{"text": "a", "logprobs": {"content": [item]}}]})
 
@@ -295,8 +293,8 @@ def test_alternatives_in_another_form_are_read(decode_one: Callable[..., Any], t
         ([2, 2, {}], [2, 1, 0]),
     ],
 )
-def test_choices_are_numbered_by_their_place(decode_one: Callable[..., Any], indices: Any, expected: Any) -> None:
-    """Where an index is taken or none; each choice keeps its text and its tokens."""
+def test_choices_are_numbered_by_their_place(indices: Any, expected: Any) -> None:
+    """A choice without an index, or with one that is taken, keeps its text and its tokens."""
     choices = [
         {"text": f"t{n}", "logprobs": {"content": [{"token": f"t{n}", "logprob": -1.0}]}, "index": index}
         for n, index in enumerate(indices)
@@ -312,17 +310,15 @@ def test_choices_are_numbered_by_their_place(decode_one: Callable[..., Any], ind
     assert tokens["token"].to_list() == texts
 
 
-def test_a_part_without_a_list_costs_its_own_tokens(
-    answer: Callable[..., Any], is_same: Callable[[Any, Any], bool]
-) -> None:
-    """Two parts of a response, of which one has a text for logprobs: the other's tokens are kept."""
+def test_a_part_without_a_list_loses_its_own_tokens() -> None:
+    """Of two parts of a response one has a text for logprobs; the tokens of the other are kept."""
     parts = [{"type": "output_text", "text": "x", "logprobs": value} for value in (TOKENS, "x", {"a": [1]}, TOKENS)]
     body = {"output": [{"type": "message", "content": parts}], "status": "completed"}
-    decoded = decode_answers([answer(body, endpoint="responses", include=["message.output_text.logprobs"])])
+    decoded = decode_answers([answer_with(body, endpoint="responses", include=["message.output_text.logprobs"])])
 
     assert decoded.failures == []
     assert decoded.tokens.column("token").to_pylist() == ["Hi", " é", "!"] * 2
 
-    [rebuilt] = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives).values()
+    [rebuilt] = rebuild(decoded).values()
 
-    assert is_same(rebuilt, part_of(body))
+    assert same(rebuilt, part_of(body))

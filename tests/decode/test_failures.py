@@ -1,26 +1,25 @@
-"""Bad bodies: each is one failure that says what is wrong and where, and its neighbours are unharmed."""
+"""Bodies that cannot be decoded: each is one failure that says what is wrong and where."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from builders import answer_with
+from decode.decoding import decode_one, failure_of
 
 from logprob_store.decode import completions_table, decoder
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.formats import chat as chat_shape
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 CHAT = {"content": [{"token": "a", "logprob": -1, "bytes": [97], "top_logprobs": []}]}
 GOOD = {"choices": [{"logprobs": CHAT}]}
 
 
 def chosen(**keys: Any) -> dict[str, Any]:
-    """A body of one choice."""
+    """A body of one choice with these keys."""
     return {"choices": [keys]}
 
 
@@ -52,8 +51,8 @@ def chosen(**keys: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]], body: Any, expected: str) -> None:
-    """The message names the JSON path or the byte, and holds no terminal escape."""
+def test_a_malformed_answer_names_the_place(body: Any, expected: str) -> None:
+    """The message names the JSON path or the byte, and has no control character."""
     error_type, message = failure_of(body)
 
     assert error_type == "malformed_answer"
@@ -87,17 +86,15 @@ def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]
         ),
     ],
 )
-def test_an_error_sent_with_status_200_is_one(
-    failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
-) -> None:
-    """The server's own words are the message, made printable, and what came before stands behind them."""
+def test_an_error_sent_with_status_200_is_one(body: Any, expected: str) -> None:
+    """The message has the server's words, made printable, and then the text that came before."""
     assert failure_of(body) == ("error_body", expected)
     assert failure_of(body, logprobs=False) == ("error_body", expected)
 
 
 @pytest.mark.parametrize("end", [{"error": {"message": "idle"}}, {"choices": [{"index": 0, "finish_reason": "error"}]}])
-def test_a_stream_that_ends_in_an_error_is_no_answer(failure_of: Callable[..., tuple[str, str]], end: Any) -> None:
-    """Whether a piece of its own or the last choice says so, the text that came is in the message."""
+def test_a_stream_that_ends_in_an_error_is_a_failure(end: Any) -> None:
+    """A last piece or a choice reports the error, and the message has the text that came before."""
     chunk = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Th"}, "logprobs": CHAT}]}
     error_type, message = failure_of("".join(f"data: {json.dumps(piece)}\n\n" for piece in (chunk, end)).encode())
 
@@ -106,8 +103,8 @@ def test_a_stream_that_ends_in_an_error_is_no_answer(failure_of: Callable[..., t
 
 
 @pytest.mark.parametrize("error", [None, {}, "", {"code": None, "message": None}])
-def test_an_empty_error_is_none(decode_one: Callable[..., Any], error: Any) -> None:
-    """Some servers always have the key."""
+def test_an_empty_error_is_none(error: Any) -> None:
+    """Some servers always send the key `error`."""
     body = {"error": error, **chosen(error=error, text="a", finish_reason="stop", logprobs=CHAT)}
     _, tokens, _ = decode_one(body)
 
@@ -141,10 +138,8 @@ def test_an_empty_error_is_none(decode_one: Callable[..., Any], error: Any) -> N
         ),
     ],
 )
-def test_no_logprobs_though_asked_for_is_a_failure(
-    failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
-) -> None:
-    """An answer without logprobs is not taken for an empty one."""
+def test_no_logprobs_though_asked_for_is_a_failure(body: Any, expected: str) -> None:
+    """An answer without the logprobs that were asked for is not an empty answer."""
     error_type, message = failure_of(body)
 
     assert error_type == "no_logprobs"
@@ -169,10 +164,8 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments
     ],
 )
 @pytest.mark.parametrize("logprobs", [{"logprobs": None}, {}, {"logprobs": {}}, {"logprobs": {"content": []}}])
-def test_an_answer_without_text_needs_no_tokens(
-    decode_one: Callable[..., Any], choice: Any, calls: Any, logprobs: Any
-) -> None:
-    """Tool calls alone, a limit that reasoning used up, a filtered text: one completion without tokens."""
+def test_an_answer_without_text_needs_no_tokens(choice: Any, calls: Any, logprobs: Any) -> None:
+    """Tool calls alone, a limit used up by reasoning, or a filtered text are a completion without tokens."""
     completions, tokens, _ = decode_one({**chosen(**choice, **logprobs), "usage": {"completion_tokens": 64}})
 
     assert completions["token_count"].to_list() == [0]
@@ -182,8 +175,8 @@ def test_an_answer_without_text_needs_no_tokens(
 
 @pytest.mark.parametrize("value", [{"content": []}, {"content": None, "refusal": None}, {"tokens": []}])
 @pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": 0}])
-def test_an_answer_of_no_tokens_is_a_success(decode_one: Callable[..., Any], value: Any, usage: Any) -> None:
-    """The model said nothing, and the server says so: one completion, no token."""
+def test_an_answer_of_no_tokens_is_a_success(value: Any, usage: Any) -> None:
+    """An empty answer with an empty list of logprobs is a completion without tokens."""
     body = {**chosen(logprobs=value, message={"content": ""}), "usage": usage}
     completions, tokens, _ = decode_one(body)
 
@@ -192,14 +185,14 @@ def test_an_answer_of_no_tokens_is_a_success(decode_one: Callable[..., Any], val
 
 
 @pytest.mark.parametrize(("choice", "wire"), [({"logprobs": None}, '{"shape":"null"}'), ({}, '{"shape":"absent"}')])
-def test_logprobs_that_were_not_asked_for_may_lack(decode_one: Callable[..., Any], choice: Any, wire: str) -> None:
-    """The completion is a row, and the `wire` column tells null from absent."""
+def test_logprobs_that_were_not_asked_for_may_lack(choice: Any, wire: str) -> None:
+    """The answer is a completion, and the `wire` column tells null from absent."""
     completions, _, _ = decode_one(chosen(text="a", **choice), logprobs=False)
 
     assert completions.select("text", "token_count", "wire").row(0) == ("a", 0, wire)
 
 
-def test_one_bad_choice_fails_its_whole_answer(failure_of: Callable[..., tuple[str, str]]) -> None:
+def test_one_bad_choice_fails_its_whole_answer() -> None:
     """The rows of the good choice alone would look like the whole answer."""
     good = GOOD["choices"][0]
     error_type, message = failure_of({"choices": [{**good, "index": 0}, {"index": 1, "logprobs": None}]})
@@ -208,10 +201,10 @@ def test_one_bad_choice_fails_its_whole_answer(failure_of: Callable[..., tuple[s
 
 
 @pytest.mark.parametrize("bad", [b"{", rb'{"choices":[{"logprobs":{"content":[{"token":"\ud83d","logprob":-1}]}}]}'])
-def test_a_bad_one_among_many_is_isolated(answer: Callable[..., Any], bad: bytes) -> None:
-    """Two of 200 are broken or irregular; the other 198 are still read in bulk."""
+def test_a_bad_one_among_many_is_isolated(bad: bytes) -> None:
+    """Two of 200 bodies are broken or irregular; the other 198 are still read in bulk."""
     bodies = [bad if n in (7, 150) else GOOD for n in range(200)]
-    decoded = decode_answers([answer(body, prompt_index=n) for n, body in enumerate(bodies)], scanner_min_bytes=0)
+    decoded = decode_answers([answer_with(body, prompt_index=n) for n, body in enumerate(bodies)], scanner_min_bytes=0)
 
     broken = [7, 150] if bad == b"{" else []
 
@@ -220,10 +213,8 @@ def test_a_bad_one_among_many_is_isolated(answer: Callable[..., Any], bad: bytes
     assert decoded.tokens.column("completion_id").to_pylist() == [n * 10**8 for n in range(200) if n not in broken]
 
 
-def test_an_answer_that_no_table_can_hold_is_a_failure_alone(
-    answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever making the tables raises, the one answer is found, and its neighbours keep their rows."""
+def test_an_answer_that_no_table_can_hold_is_a_failure_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error while tables are made fails the one answer that causes it, and no other."""
 
     def refuse_five(tasks: Any, *args: Any) -> pa.Table:
         if any(task.answer_index == 5 for task in tasks):
@@ -231,7 +222,7 @@ def test_an_answer_that_no_table_can_hold_is_a_failure_alone(
         return completions_table.completions_table(tasks, *args)
 
     monkeypatch.setattr(decoder, "completions_table", refuse_five)
-    decoded = decode_answers([answer(GOOD, prompt_index=n) for n in range(12)])
+    decoded = decode_answers([answer_with(GOOD, prompt_index=n) for n in range(12)])
     [(index, error)] = decoded.failures
 
     assert index == 5
@@ -240,15 +231,15 @@ def test_an_answer_that_no_table_can_hold_is_a_failure_alone(
     assert decoded.tokens.column("completion_id").to_pylist() == [n * 10**8 for n in range(12) if n != 5]
 
 
-def test_a_format_that_raises_costs_its_answer(answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug in the reader of one shape is a failure of the answer that has it."""
+def test_a_format_that_raises_fails_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in the reader of a shape is a failure of the answer that has the shape."""
 
     def stumble(*_: Any) -> Any:
         raise KeyError("token")
 
     monkeypatch.setattr(chat_shape, "read_tokens", stumble)
     legacy = {"choices": [{"logprobs": {"tokens": ["a"], "token_logprobs": [-1.0]}}]}
-    decoded = decode_answers([answer(GOOD), answer(legacy, prompt_index=1)])
+    decoded = decode_answers([answer_with(GOOD), answer_with(legacy, prompt_index=1)])
 
     assert [(index, str(error)) for index, error in decoded.failures] == [
         (
@@ -259,16 +250,14 @@ def test_a_format_that_raises_costs_its_answer(answer: Callable[..., Any], monke
     assert decoded.tokens.column("token").to_pylist() == ["a"]
 
 
-def test_two_answers_for_one_prompt_are_the_callers_mistake(answer: Callable[..., Any]) -> None:
-    """Their rows could not be told apart."""
+def test_two_answers_for_one_prompt_are_the_callers_mistake() -> None:
+    """Two answers with one prompt and sample index are refused, because their rows could not be told apart."""
     with pytest.raises(ValueError, match="answers 0 and 1 are both for prompt_index, sample_index"):
-        decode_answers([answer(GOOD), answer(GOOD)])
+        decode_answers([answer_with(GOOD), answer_with(GOOD)])
 
 
-def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint(
-    decode_one: Callable[..., Any], failure_of: Callable[..., tuple[str, str]]
-) -> None:
-    """Servers answer one endpoint in the format of another; only a message names the endpoint."""
+def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint() -> None:
+    """The endpoint does not choose the format; only messages name it."""
     _, tokens, _ = decode_one(GOOD, endpoint="responses")
 
     assert tokens["token"].to_list() == ["a"]
@@ -283,5 +272,5 @@ def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint(
 
 
 def test_shapes_name_themselves() -> None:
-    """The name stands in stored tables for ever."""
+    """The names of shapes are pinned, because stored tables hold them."""
     assert chat_shape.NAME == "chat"

@@ -1,17 +1,15 @@
-"""The legacy completions shape, its relatives, and echoed prompts."""
+"""The legacy completions shape, servers that send something like it, and echoed prompts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from decode.decoding import decode_one, failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import polars as pl
 
-    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 ECHOED = {
     "tokens": ["The", " cat", " sat"],
@@ -31,8 +29,8 @@ def sections(tokens: pl.DataFrame) -> list[tuple[str, int, str]]:
     return tokens.select("section", "position", "token").rows()
 
 
-def test_alternatives_have_the_rank_in_which_they_came(decode_one: Callable[..., Frames]) -> None:
-    """The dict's order is the rank, even where the chosen one is not first or not the best."""
+def test_alternatives_have_the_rank_in_which_they_came() -> None:
+    """The order of the dict is the rank, even where the chosen token is not first or not the likeliest."""
     _, tokens, alternatives = decode_one(body(ECHOED), endpoint="completions")
 
     assert tokens["logprob"].to_list() == [None, -2.5, -0.5]
@@ -44,8 +42,8 @@ def test_alternatives_have_the_rank_in_which_they_came(decode_one: Callable[...,
     ]
 
 
-def test_an_echoed_prompt_is_a_section_of_its_own(decode_one: Callable[..., Frames]) -> None:
-    """The prompt "The cat" is 7 letters long, so the token at 7 is the first generated; sums leave the prompt out."""
+def test_an_echoed_prompt_is_a_section_of_its_own() -> None:
+    """Its text "The cat" has 7 letters, so the token at offset 7 is generated; sums leave the prompt out."""
     options = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
     completions, tokens, alternatives = decode_one(body(ECHOED, prompt_tokens=9), **options)
 
@@ -75,10 +73,8 @@ def test_an_echoed_prompt_is_a_section_of_its_own(decode_one: Callable[..., Fram
         (None, [0, 3, 7], 2, 2),
     ],
 )
-def test_where_the_prompt_ends(
-    decode_one: Callable[..., Frames], asked: Any, offsets: list[int] | None, counted: int | None, expected: int
-) -> None:
-    """Where a token starts right after the prompt; if none does, after the counted prompt tokens."""
+def test_where_the_prompt_ends(asked: Any, offsets: list[int] | None, counted: int | None, expected: int) -> None:
+    """It ends where a token starts right after its text, or else after the counted prompt tokens."""
     usage = {} if counted is None else {"prompt_tokens": counted}
     prompt = {} if asked is None else {"prompt": asked}
     value = {**ECHOED, "text_offset": offsets}
@@ -88,7 +84,7 @@ def test_where_the_prompt_ends(
 
 
 def echo(prompt: str, pieces: list[str], offsets: Any, text: str | None = None, first: Any = None, **usage: int) -> Any:
-    """A body that echoes, and what was asked."""
+    """A body that echoes its prompt, and the request's parameters."""
     logprobs = [first, *[-1.0] * (len(pieces) - 1)]
     value = {"tokens": pieces, "token_logprobs": logprobs, "top_logprobs": None, "text_offset": offsets}
     return body(value, "".join(pieces) if text is None else text, **usage), {
@@ -112,8 +108,8 @@ JAPAN = ["日", "本", " is", " it", "."]
         "0",
     ],
 )
-def test_offsets_of_any_unit_do_not_move_the_prompts_end(decode_one: Callable[..., Frames], offsets: Any) -> None:
-    """The prompt is 5 characters and 9 bytes long; its 3 tokens spell it, whatever the offsets count."""
+def test_offsets_of_any_unit_do_not_move_the_prompts_end(offsets: Any) -> None:
+    """The prompt has 5 characters in 9 bytes, and its 3 tokens spell it, whatever the offsets count."""
     asked, options = echo("日本 is", JAPAN, offsets)
     _, tokens, _ = decode_one(asked, **options)
 
@@ -121,24 +117,24 @@ def test_offsets_of_any_unit_do_not_move_the_prompts_end(decode_one: Callable[..
 
 
 @pytest.mark.parametrize("offsets", [[0, 0, 1, 2, 5], [0, 2, 3, 6, 9]])
-def test_offsets_decide_where_tokens_have_lost_their_bytes(decode_one: Callable[..., Frames], offsets: Any) -> None:
-    """The halves of 日 are U+FFFD; the other tokens stand in the text at their offsets, in characters or in bytes."""
+def test_offsets_decide_where_tokens_have_lost_their_bytes(offsets: Any) -> None:
+    """The halves of 日 are U+FFFD, so the offsets of the other tokens decide, in characters or in bytes."""
     asked, options = echo("日本 is", ["\ufffd", "\ufffd", "本", " is", " it"], offsets, "日本 is it")
     _, tokens, _ = decode_one(asked, **options)
 
     assert tokens["section"].to_list() == ["prompt"] * 4 + ["content"]
 
 
-def test_tokens_escaped_by_openai_spell_the_prompt(decode_one: Callable[..., Frames]) -> None:
-    r"""`bytes:\xe6` stands for a byte."""
+def test_tokens_escaped_by_openai_spell_the_prompt() -> None:
+    r"""OpenAI writes a lone byte as `bytes:\xe6`."""
     asked, options = echo("日b", ["bytes:\\xe6\\x97", "bytes:\\xa5", "b", "c"], [0, 0, 0, 0], "日bc")
     _, tokens, _ = decode_one(asked, **options)
 
     assert tokens["section"].to_list() == ["prompt"] * 3 + ["content"]
 
 
-def test_a_begin_of_text_token_is_of_the_prompt(decode_one: Callable[..., Frames]) -> None:
-    """Whether the text shows it or not."""
+def test_a_begin_of_text_token_belongs_to_the_prompt() -> None:
+    """The text may show it or not."""
     for text in ("<s>The cat sat", "The cat sat"):
         asked, options = echo("The cat", ["<s>", "The", " cat", " sat"], [0, 3, 6, 10], text)
         _, tokens, _ = decode_one(asked, **options)
@@ -147,10 +143,8 @@ def test_a_begin_of_text_token_is_of_the_prompt(decode_one: Callable[..., Frames
 
 
 @pytest.mark.parametrize(("usage", "asked"), [({"completion_tokens": 0}, {}), ({}, {"max_tokens": 0})])
-def test_all_tokens_are_the_prompts_if_none_was_generated(
-    decode_one: Callable[..., Frames], usage: Any, asked: Any
-) -> None:
-    """As the server counts or the request asked, however the tokens spell the prompt."""
+def test_all_tokens_are_the_prompts_if_none_was_generated(usage: Any, asked: Any) -> None:
+    """The server's count or the request says so, however the tokens spell the prompt."""
     sent, options = echo("the cat", ["\u2581the", "\u2581cat"], [0, 3], "the cat", **usage)
     _, tokens, _ = decode_one(sent, **options, **asked)
 
@@ -160,8 +154,8 @@ def test_all_tokens_are_the_prompts_if_none_was_generated(
 @pytest.mark.parametrize(
     ("prompt", "usage"), [("A cat", {}), ("The", {"prompt_tokens": 1, "completion_tokens": 3}), ([5], {})]
 )
-def test_an_echo_that_was_ignored_gives_no_prompt(decode_one: Callable[..., Frames], prompt: Any, usage: Any) -> None:
-    """The first token has a logprob, and the text does not begin with the prompt, or all tokens are counted as new."""
+def test_an_echo_that_was_ignored_gives_no_prompt(prompt: Any, usage: Any) -> None:
+    """The first token has a logprob, and the text does not begin with the prompt or all tokens count as generated."""
     usage = usage or {"completion_tokens": 3}
     asked, options = echo(prompt, ["The", " cat", " sat"], [0, 3, 7], first=-1.0, **usage)
     _, tokens, _ = decode_one(asked, **options)
@@ -169,8 +163,8 @@ def test_an_echo_that_was_ignored_gives_no_prompt(decode_one: Callable[..., Fram
     assert tokens["section"].to_list() == ["content"] * 3
 
 
-def test_a_token_of_no_letters_at_the_prompts_end_is_counted(decode_one: Callable[..., Frames]) -> None:
-    """Tokens that end inside a character may be empty: which of them are the prompt's, the count says."""
+def test_an_empty_token_at_the_prompts_end_is_counted() -> None:
+    """Tokens that end within a character may be empty; the count says which are the prompt's."""
     for counted, expected in ((1, 1), (2, 2), (None, 1)):
         usage = {} if counted is None else {"prompt_tokens": counted}
         asked, options = echo("The", ["The", "", " cat"], None, **usage)
@@ -188,8 +182,8 @@ def test_a_token_of_no_letters_at_the_prompts_end_is_counted(decode_one: Callabl
         ([5, 6, 7, 8], {}),
     ],
 )
-def test_an_end_that_cannot_be_told_is_a_failure(failure_of: Callable[..., Any], prompt: Any, usage: Any) -> None:
-    """Its tokens do not spell the prompt, and no count fits: better no score than one of other tokens."""
+def test_an_unknown_end_of_the_prompt_is_a_failure(prompt: Any, usage: Any) -> None:
+    """If tokens do not spell the prompt and no count fits, no score is better than a wrong one."""
     asked, options = echo(prompt, ["The", " cat", " sat"], [0, 3, 7], **usage)
     error_type, message = failure_of(asked, **options)
 
@@ -197,8 +191,8 @@ def test_an_end_that_cannot_be_told_is_a_failure(failure_of: Callable[..., Any],
     assert message.startswith("choices[0].logprobs: it cannot be told where the echoed prompt ends")
 
 
-def test_several_prompts_in_one_call_each_have_their_own(decode_one: Callable[..., Frames]) -> None:
-    """Two prompts, two choices each: choice 2 is the second prompt's first."""
+def test_several_prompts_in_one_call_each_have_their_own() -> None:
+    """With two prompts of two choices each, choice 2 is the first of the second prompt."""
     choices = [
         {"index": n, "text": "abc", "logprobs": {"tokens": ["a", "b", "c"], "token_logprobs": [-1, -1, -1]}}
         for n in range(4)
@@ -210,8 +204,8 @@ def test_several_prompts_in_one_call_each_have_their_own(decode_one: Callable[..
     assert counts.rows() == [(0, 1), (1, 1), (2, 2), (3, 2)]
 
 
-def test_togethers_mixture_on_chat(decode_one: Callable[..., Frames]) -> None:
-    """Lists of tokens beside `content: null`, with token ids and a first logprob above 0."""
+def test_togethers_mixture_on_chat() -> None:
+    """Together sends lists of tokens beside `content: null`, with token ids and a first logprob above 0."""
     value = {"content": None, "tokens": ["a", "b"], "token_logprobs": [0.7, -1.0], "token_ids": [5, 6]}
     _, tokens, _ = decode_one({"choices": [{"logprobs": value}]})
 
@@ -221,8 +215,8 @@ def test_togethers_mixture_on_chat(decode_one: Callable[..., Frames]) -> None:
     ]
 
 
-def test_the_chat_shape_on_the_completions_endpoint(decode_one: Callable[..., Frames]) -> None:
-    """llama.cpp and Ollama answer so; the text is the choice's."""
+def test_the_chat_shape_on_the_completions_endpoint() -> None:
+    """llama.cpp and Ollama send it there; the text is the choice's."""
     completions, tokens, _ = decode_one(
         body({"content": [{"id": 9, "token": "a", "logprob": -1}]}, "a"), endpoint="completions"
     )
@@ -231,8 +225,8 @@ def test_the_chat_shape_on_the_completions_endpoint(decode_one: Callable[..., Fr
     assert completions.select("text", "endpoint").row(0) == ("a", "completions")
 
 
-def test_the_wire_column_is_one_constant_for_regular_answers(decode_one: Callable[..., Frames]) -> None:
-    """Offsets that follow from the tokens (in code points, not bytes) are stored as the first of them."""
+def test_the_wire_column_is_one_constant_for_regular_answers() -> None:
+    """Offsets that follow from the tokens, in code points, are stored as the first one only."""
     value = {"tokens": ["é", "b"], "token_logprobs": [-1, -1], "top_logprobs": None, "text_offset": [4, 5]}
     completions, _, _ = decode_one(body(value), endpoint="completions")
 

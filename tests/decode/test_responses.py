@@ -1,21 +1,17 @@
-"""Bodies of the Responses API: several items and parts, one completion."""
+"""Bodies of the Responses API: several items and parts become one completion."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pytest
+from builders import answer_with
+from decode.decoding import decode_one, failure_of, rebuild
 
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.decode.rebuild import rebuild_logprobs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 ASKED = {"endpoint": "responses", "include": ["message.output_text.logprobs"]}
 
@@ -27,7 +23,7 @@ def entry(text: str, logprob: float = -1.0, *others: str) -> dict[str, Any]:
 
 
 def said(text: str, *tokens: dict[str, Any], **keys: Any) -> dict[str, Any]:
-    """A content part of type output_text."""
+    """A content part of type output_text with these tokens."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(tokens), **keys}
 
 
@@ -59,8 +55,8 @@ TWO_PARTS = response(
 )
 
 
-def test_a_response_becomes_one_completion(decode_one: Callable[..., Frames]) -> None:
-    """The status is the finish reason, the API has its own names for the usage, and tool calls are JSON."""
+def test_a_response_becomes_one_completion() -> None:
+    """The status is the finish reason, the usage has other names, and tool calls are kept as JSON."""
     completions, _, _ = decode_one(TWO_PARTS, **ASKED)
     row = completions.row(0, named=True)
 
@@ -83,8 +79,8 @@ def test_a_response_becomes_one_completion(decode_one: Callable[..., Frames]) ->
     assert {key: row[key] for key in expected} == expected
 
 
-def test_positions_run_on_over_parts_and_items(decode_one: Callable[..., Frames]) -> None:
-    """The second message's first token is the third of the section; alternatives follow their token."""
+def test_positions_run_on_over_parts_and_items() -> None:
+    """The first token of the second message is the third of its section."""
     _, tokens, alternatives = decode_one(TWO_PARTS, **ASKED)
 
     assert tokens.select("section", "position", "token", "bytes", "logprob").rows() == [
@@ -95,13 +91,15 @@ def test_positions_run_on_over_parts_and_items(decode_one: Callable[..., Frames]
     assert alternatives.select("position", "rank", "token").rows() == [(0, 1, "x"), (2, 1, "y")]
 
 
-def test_what_is_rebuilt_is_a_list_for_each_part(answer: Callable[..., Any]) -> None:
-    """With the indices of its item and its part; a part without the key is left out, null stays null."""
+def test_the_rebuilt_value_has_an_entry_for_each_part() -> None:
+    """Each has the indices of its item and part; a part without logprobs has none, null stays null."""
     parts = [said("a", entry("a"), entry("b")), {"type": "output_text", "text": ""}, said("", logprobs=None), said("")]
-    decoded = decode_answers([answer(response(REASONING, message(*parts), message(said("c", entry("c")))), **ASKED)])
+    decoded = decode_answers(
+        [answer_with(response(REASONING, message(*parts), message(said("c", entry("c")))), **ASKED)]
+    )
 
     assert decoded.failures == []
-    assert rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives) == {
+    assert rebuild(decoded) == {
         0: [
             {"item": 1, "part": 0, "logprobs": [entry("a"), entry("b")]},
             {"item": 1, "part": 2, "logprobs": None},
@@ -115,8 +113,8 @@ def test_what_is_rebuilt_is_a_list_for_each_part(answer: Callable[..., Any]) -> 
     }
 
 
-def test_regular_responses_share_one_wire_text(decode_one: Callable[..., Frames]) -> None:
-    """One part takes all tokens, so that their number is not part of the text."""
+def test_regular_responses_share_one_wire_text() -> None:
+    """A single part takes all tokens, so their number is not in the text."""
     wires = {decode_one(response(message(said("a", *[entry("a")] * n))), **ASKED)[0]["wire"].item() for n in (1, 2, 30)}
 
     assert wires == {
@@ -127,19 +125,19 @@ def test_regular_responses_share_one_wire_text(decode_one: Callable[..., Frames]
     }
 
 
-def test_responses_go_the_fast_way(answer: Callable[..., Any]) -> None:
-    """One part or several, on one line or over many: nothing is read token by token."""
+def test_responses_go_the_fast_way() -> None:
+    """One part or several, on one line or pretty-printed, are scanned."""
     one = response(message(said("a", entry("a", -1.0, "b"))))
     bodies = [json.dumps(body, indent=indent).encode() for body in (one, TWO_PARTS) for indent in (None, 1)]
-    answers = [answer(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)]
+    answers = [answer_with(body, prompt_index=n, **ASKED) for n, body in enumerate(bodies)]
     decoded = decode_answers(answers, scanner_min_bytes=0)
 
     assert decoded.not_scanned == []
     assert decoded.tokens.column("token").to_pylist() == ["a", "a", "a", "b", "c", "a", "b", "c"]
 
 
-def test_reasoning_and_refusals_with_logprobs_are_sections(decode_one: Callable[..., Frames]) -> None:
-    """By the item that holds the part, then by the part's type."""
+def test_reasoning_and_refusals_with_logprobs_are_sections() -> None:
+    """The section follows from the type of the item, then from that of the part."""
     reasoning = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "r", "logprobs": [entry("r")]}]}
     refusal = {"type": "refusal", "refusal": "no", "logprobs": [entry("no")]}
     completions, tokens, _ = decode_one(response(reasoning, message(said("c", entry("c")), refusal)), **ASKED)
@@ -161,8 +159,8 @@ def test_reasoning_and_refusals_with_logprobs_are_sections(decode_one: Callable[
         ({"status": None}, None),
     ],
 )
-def test_why_a_response_ended(decode_one: Callable[..., Frames], keys: Any, expected: str | None) -> None:
-    """The reason where there is one, else the status."""
+def test_the_finish_reason(keys: Any, expected: str | None) -> None:
+    """It is the reason of an incomplete response, or else the status."""
     completions, _, _ = decode_one(response(message(said("a", entry("a"))), **keys), **ASKED)
 
     assert completions["finish_reason"].to_list() == [expected]
@@ -199,10 +197,8 @@ def test_why_a_response_ended(decode_one: Callable[..., Frames], keys: Any, expe
         ),
     ],
 )
-def test_what_is_wrong_is_said(
-    failure_of: Callable[..., tuple[str, str]], body: Any, error_type: str, expected: str
-) -> None:
-    """The server's own words, the status, or the path."""
+def test_a_failed_response_has_a_message(body: Any, error_type: str, expected: str) -> None:
+    """It has the server's words, the status, or the path."""
     found_type, found = failure_of(body, **ASKED)
 
     assert (found_type, found[: len(expected)]) == (error_type, expected)
@@ -221,10 +217,8 @@ def test_what_is_wrong_is_said(
         (response(message(said("")), status="incomplete"), "incomplete", None),
     ],
 )
-def test_a_response_without_text_needs_no_tokens(
-    decode_one: Callable[..., Frames], body: Any, reason: str, calls: Any
-) -> None:
-    """Function calls alone, tokens used up by reasoning, a filtered text: one completion without tokens."""
+def test_a_response_without_text_needs_no_tokens(body: Any, reason: str, calls: Any) -> None:
+    """Function calls alone, a limit used up by reasoning, or a filtered text are a completion without tokens."""
     completions, tokens, _ = decode_one(body, **ASKED)
 
     expected = (None, reason, calls and json.dumps(calls, separators=(",", ":")), 0)
@@ -235,7 +229,7 @@ def test_a_response_without_text_needs_no_tokens(
     assert len(tokens) == 0
 
 
-def test_bytes_that_are_no_text_are_refused_in_what_stays_raw(failure_of: Callable[..., tuple[str, str]]) -> None:
+def test_bytes_that_are_not_utf8_are_refused_in_raw_values() -> None:
     """The scanner would not check them."""
     body = json.dumps(response(message(said("a", entry("a" * 300))))).encode().replace(b"aaa", b"a\xffa", 1)
     _, found = failure_of(body, **ASKED)
@@ -243,8 +237,8 @@ def test_bytes_that_are_no_text_are_refused_in_what_stays_raw(failure_of: Callab
     assert found.startswith("the answer is not UTF-8 at byte")
 
 
-def test_oddities_of_other_servers_cost_nothing(decode_one: Callable[..., Frames]) -> None:
-    """Content that is plain text, a part that is no object, lone surrogates, NaN."""
+def test_oddities_of_other_servers_are_no_failure() -> None:
+    """Content as plain text, a part that is no object, lone surrogates and NaN."""
     body = response(message(said("a", entry("a", float("nan")))), message(), usage=[], created_at="now", id=5)
     body["output"] = [*body["output"], {"type": "message", "content": "\ud83d b"}]
     body["output"][1]["content"] = ["what?"]

@@ -1,28 +1,22 @@
-"""vLLM's additions: log-probabilities of the prompt, token ids in place of texts. And other servers' keys in tokens."""
+"""vLLM's logprobs of the prompt and token ids in place of texts, and other servers' extra keys of tokens."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from builders import answer_with
+from decode.decoding import decode_one, failure_of, rebuild
 
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.decode.rebuild import rebuild_logprobs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import polars as pl
-
-    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 
 def one(logprob: float, rank: Any, text: str | None) -> dict[str, Any]:
-    """A value of an entry."""
+    """A value of an entry of `prompt_logprobs`."""
     return {"logprob": logprob, "rank": rank, "decoded_token": text}
 
 
@@ -34,20 +28,17 @@ PROMPT = [
 CHAT = {"content": [{"token": "!", "logprob": -1.0, "bytes": [33], "top_logprobs": []}]}
 
 
-def rebuilt(body: Any, **options: Any) -> tuple[dict[int, Any], list[str]]:
-    """What is rebuilt from a body's tables, and the `wire` column."""
-    from_conftest = options.pop("answer")
-    decoded = decode_answers([from_conftest(body, **options)])
+def value_and_wire(body: Any, **options: Any) -> tuple[dict[int, Any], list[str]]:
+    """The value rebuilt from a body's tables, and its `wire` column."""
+    decoded = decode_answers([answer_with(body, **options)])
     assert decoded.failures == []
-    value = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    value = rebuild(decoded)
     return value, decoded.completions.column("wire").to_pylist()
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
-def test_the_prompt_is_a_section_whose_positions_are_the_prompts(
-    decode_one: Callable[..., Frames], endpoint: str
-) -> None:
-    """Its first token has no log-probability and no row, so positions start at 1; sums leave the prompt out."""
+def test_the_prompt_is_a_section_whose_positions_are_the_prompts(endpoint: str) -> None:
+    """The first token has no logprob and no row, so positions start at 1; sums leave the prompt out."""
     choice = {"index": 0, "text": "!", "message": {"content": "!"}, "logprobs": CHAT}
     if endpoint == "chat":
         body = {"choices": [{**choice}], "prompt_logprobs": PROMPT}
@@ -72,9 +63,9 @@ def test_the_prompt_is_a_section_whose_positions_are_the_prompts(
     assert completions.select("token_count", "logprob_sum").row(0) == (1, -1.0)
 
 
-def test_both_values_come_back(answer: Callable[..., Any]) -> None:
-    """Ranks that follow are not stored: -2.5 is third of those listed, so its rank is 3, and the others are 1 and 2."""
-    value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": PROMPT}, answer=answer)
+def test_both_values_are_rebuilt() -> None:
+    """Ranks that follow from the order of logprobs are not stored."""
+    value, [wire] = value_and_wire({"choices": [{"logprobs": CHAT}], "prompt_logprobs": PROMPT})
 
     assert value == {0: {"logprobs": CHAT, "prompt_logprobs": PROMPT}}
     assert [list(entry) for entry in value[0]["prompt_logprobs"][1:]] == [["17", "9", "4"], ["30", "31"]]
@@ -85,10 +76,10 @@ def test_both_values_come_back(answer: Callable[..., Any]) -> None:
     }
 
 
-def test_a_rank_beyond_those_listed_is_in_the_template(answer: Callable[..., Any]) -> None:
-    """The prompt's own token was 1234th, which does not follow from those listed."""
+def test_a_rank_beyond_those_listed_is_in_the_template() -> None:
+    """The prompt's own token has rank 1234, which does not follow from the listed logprobs."""
     prompt = [None, {"17": one(-9.5, 1234, "x"), "9": one(-0.5, 1, "y")}, {"9": one(-0.5, 1, "y")}]
-    value, [wire] = rebuilt({"choices": [{"logprobs": CHAT}], "prompt_logprobs": prompt}, answer=answer)
+    value, [wire] = value_and_wire({"choices": [{"logprobs": CHAT}], "prompt_logprobs": prompt})
 
     assert value[0]["prompt_logprobs"] == prompt
     assert json.loads(wire)["prompt_logprobs"]["ranks"] == [1234, 1]
@@ -110,58 +101,58 @@ def test_a_rank_beyond_those_listed_is_in_the_template(answer: Callable[..., Any
         [None, {"5": one(-2.0, 1, "a"), "6": one(-1.0, 2, "b")}],
     ],
 )
-def test_odd_values_come_back_too(answer: Callable[..., Any], prompt: Any) -> None:
-    """Empty, without an id, without text, with ranks that contradict: nothing is lost."""
-    value, _ = rebuilt({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]}, answer=answer)
+def test_odd_values_are_rebuilt_too(prompt: Any) -> None:
+    """Entries that are empty, without id or text, or with contradicting ranks."""
+    value, _ = value_and_wire({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]})
 
     assert repr(value[0]["prompt_logprobs"]) == repr(prompt)
 
 
-def test_prompt_logprobs_of_a_chat_belong_to_the_first_choice(answer: Callable[..., Any]) -> None:
+def test_prompt_logprobs_of_a_chat_belong_to_the_first_choice() -> None:
     """There is one prompt, however many choices; null counts as absent."""
     choices = [{"index": n, "logprobs": CHAT} for n in (1, 0)]
-    value, _ = rebuilt({"choices": choices, "prompt_logprobs": PROMPT}, answer=answer)
+    value, _ = value_and_wire({"choices": choices, "prompt_logprobs": PROMPT})
 
     assert value == {0: {"logprobs": CHAT, "prompt_logprobs": PROMPT}, 1: CHAT}
 
-    value, _ = rebuilt({"choices": choices, "prompt_logprobs": None}, answer=answer)
+    value, _ = value_and_wire({"choices": choices, "prompt_logprobs": None})
 
     assert value == {0: CHAT, 1: CHAT}
 
 
-def test_an_echoed_prompt_that_differs_has_its_rows_from_the_echo(answer: Callable[..., Any]) -> None:
-    """Asked to echo, vLLM sends both. Both are rebuilt although their lengths differ."""
+def test_an_echoed_prompt_that_differs_has_its_rows_from_the_echo() -> None:
+    """The echo and `prompt_logprobs` differ in length, and both are rebuilt."""
     echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25]}
     body = {"choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat"}
-    decoded = decode_answers([answer(body, **asked)])
+    decoded = decode_answers([answer_with(body, **asked)])
 
     assert decoded.tokens.column("section").to_pylist() == ["prompt", "prompt", "content"]
 
-    value, _ = rebuilt(body, answer=answer, **asked)
+    value, _ = value_and_wire(body, **asked)
 
     assert value == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
 
 
 @pytest.mark.parametrize("change", [{"tokens": ["The", " dog", " sat"]}, {"token_logprobs": [None, -2.25, -0.25]}])
-def test_an_echoed_prompt_that_contradicts_keeps_its_own_rows(answer: Callable[..., Any], change: Any) -> None:
-    """The lengths are equal, a token or a number is not: the rows are the echo's, and both values are rebuilt."""
+def test_an_echoed_prompt_that_contradicts_keeps_its_own_rows(change: Any) -> None:
+    """With equal lengths and another token or number, the rows are the echo's, and both are rebuilt."""
     echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25], **change}
     body = {
         "choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 0},
     }
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat sat"}
-    decoded = decode_answers([answer(body, **asked)])
+    decoded = decode_answers([answer_with(body, **asked)])
 
     assert decoded.tokens.column("token").to_pylist() == echoed["tokens"]
     assert decoded.tokens.column("logprob").to_pylist() == echoed["token_logprobs"]
     assert decoded.tokens.column("token_id").to_pylist() == [None, None, None]
-    assert rebuilt(body, answer=answer, **asked)[0] == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
+    assert value_and_wire(body, **asked)[0] == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
 
 
-def test_an_echo_and_prompt_logprobs_that_agree_share_their_rows(answer: Callable[..., Any]) -> None:
-    """The first token from the echo, ids from the other one, and neither is stored twice."""
+def test_an_echo_and_prompt_logprobs_that_agree_share_their_rows() -> None:
+    """The rows have the echo's first token and the other value's ids, and neither value is stored twice."""
     echoed = {
         "tokens": ["The", " cat", " sat", "!"],
         "token_logprobs": [None, -2.5, -0.25, -1.0],
@@ -175,30 +166,30 @@ def test_an_echo_and_prompt_logprobs_that_agree_share_their_rows(answer: Callabl
     }
     body = {"choices": [{"text": "The cat sat!", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat sat"}
-    decoded = decode_answers([answer(body, **asked)])
+    decoded = decode_answers([answer_with(body, **asked)])
     tokens = decoded.tokens
 
     assert tokens.column("section").to_pylist() == ["prompt", "prompt", "prompt", "content"]
     assert tokens.column("position").to_pylist() == [0, 1, 2, 0]
     assert tokens.column("token_id").to_pylist() == [None, 17, 30, None]
 
-    value, [wire] = rebuilt(body, answer=answer, **asked)
+    value, [wire] = value_and_wire(body, **asked)
 
     assert value == {0: {"logprobs": echoed, "prompt_logprobs": PROMPT}}
     assert "patch" not in wire
 
 
-def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt(failure_of: Callable[..., Any]) -> None:
-    """The prompt's tokens do not replace the missing ones."""
+def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt() -> None:
+    """The logprobs of the prompt do not replace those of the answer."""
     body = {"choices": [{"text": "a", "logprobs": None, "prompt_logprobs": PROMPT}]}
 
     assert failure_of(body) == ("no_logprobs", "choices[0].logprobs: null, though asked for")
 
 
-def test_a_bare_import_is_not_held_to_what_nobody_asked(answer: Callable[..., Any]) -> None:
-    """Nobody knows the request: the prompt's tokens are what the answer holds."""
+def test_an_import_without_its_request_needs_no_logprobs() -> None:
+    """An answer whose request is unknown is not failed for logprobs of the answer that it lacks."""
     body = {"choices": [{"text": "", "logprobs": None, "finish_reason": None, "prompt_logprobs": PROMPT}]}
-    known = answer(body)
+    known = answer_with(body)
     unknown = replace(known, request=replace(known.request, content=b""))
 
     assert [error.error_type for _, error in decode_answers([known]).failures] == ["no_logprobs"]
@@ -216,16 +207,16 @@ def test_a_bare_import_is_not_held_to_what_nobody_asked(answer: Callable[..., An
         ([None, {"5": one(-3.0, "x", "a"), "6": one(-1.0, 1, "b")}], [(1, "a", 5, -3.0)]),
     ],
 )
-def test_an_odd_item_of_a_prompt_costs_itself(answer: Callable[..., Any], prompt: Any, expected: Any) -> None:
-    """Its row is null, the others are as ever, and the wire's value is rebuilt."""
+def test_an_odd_item_of_a_prompt_is_null(prompt: Any, expected: Any) -> None:
+    """Its row is null, the other rows are unchanged, and the value is rebuilt."""
     body = {"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]}
-    decoded = decode_answers([answer(body)])
+    decoded = decode_answers([answer_with(body)])
     rows = decoded.tokens.filter(pc.equal(decoded.tokens["section"].cast(pa.string()), "prompt"))
 
     columns = (rows[name].to_pylist() for name in ("position", "token", "token_id", "logprob"))
 
     assert list(zip(*columns, strict=True)) == expected
-    assert rebuilt(body, answer=answer)[0] == {0: {"logprobs": CHAT, "prompt_logprobs": prompt}}
+    assert value_and_wire(body)[0] == {0: {"logprobs": CHAT, "prompt_logprobs": prompt}}
 
 
 QUESTION, THE, TAGS = one(-1.25, 1, "Question"), one(-3.5, 3, "The"), one(-2.0, 2, "Tags")
@@ -234,12 +225,12 @@ FAR = {"220": one(-0.5, 1, " "), "68": one(-9.5, 117, " capital")}
 NEAR = {"220": one(-0.5, 1, " "), "68": one(-9.5, 2, " capital")}
 
 
-def own_tokens(answer: Callable[..., Any], listed: Any, choice: Any = None, **options: Any) -> list[Any]:
-    """Text, id, log-probability and flag of the prompt's tokens, by position."""
+def own_tokens(listed: Any, choice: Any = None, **options: Any) -> list[Any]:
+    """The text, id, logprob and flag of the prompt's tokens, by position."""
     body = {"choices": [{"text": "!", "logprobs": CHAT, "prompt_logprobs": listed, **(choice or {})}]}
-    decoded = decode_answers([answer(body, **options)])
+    decoded = decode_answers([answer_with(body, **options)])
 
-    assert rebuilt(body, answer=answer, **options)[0] == {0: {"logprobs": CHAT, "prompt_logprobs": listed}}
+    assert value_and_wire(body, **options)[0] == {0: {"logprobs": CHAT, "prompt_logprobs": listed}}
     assert decoded.alternatives.num_rows == sum(len(item or ()) for item in listed)
 
     columns = [decoded.tokens[name].to_pylist() for name in ("token", "token_id", "logprob", "logprob_flag")]
@@ -249,63 +240,63 @@ def own_tokens(answer: Callable[..., Any], listed: Any, choice: Any = None, **op
 CAPITAL = (" capital", 68, -9.5, None)
 
 
-def test_the_prompts_own_token_is_told_by_its_id(answer: Callable[..., Any]) -> None:
-    """The choice gives the ids of its prompt; the order of the keys is that of the ranks."""
-    own = own_tokens(answer, [None, BY_RANK, FAR], {"prompt_token_ids": [1, 5, 68]})
+def test_the_prompts_own_token_is_found_by_its_id() -> None:
+    """The choice gives the ids of its prompt, and the keys are in the order of the ranks."""
+    own = own_tokens([None, BY_RANK, FAR], {"prompt_token_ids": [1, 5, 68]})
 
     assert own == [("The", 5, -3.5, None), CAPITAL]
-    assert own_tokens(answer, [None, BY_RANK, FAR], prompt=[1, 5, 68]) == own
+    assert own_tokens([None, BY_RANK, FAR], prompt=[1, 5, 68]) == own
 
 
-def test_an_id_that_is_not_listed_is_flagged(answer: Callable[..., Any]) -> None:
-    """The row has the id and no number, as that of the other tokens would be wrong."""
-    own = own_tokens(answer, [None, BY_RANK], {"prompt_token_ids": [1, 4]})
+def test_an_id_that_is_not_listed_is_flagged() -> None:
+    """The row has the id and no logprob, because those of other tokens would be wrong."""
+    own = own_tokens([None, BY_RANK], {"prompt_token_ids": [1, 4]})
 
     assert own == [(None, 4, None, "missing")]
 
 
-def test_the_prompts_own_token_is_told_by_its_rank(answer: Callable[..., Any]) -> None:
-    """117 is beyond the likeliest, so the keys are ordered by rank; then the first position cannot be told."""
-    assert own_tokens(answer, [None, BY_RANK, FAR]) == [(None, None, None, "missing"), CAPITAL]
+def test_the_prompts_own_token_is_found_by_its_rank() -> None:
+    """Rank 117 shows that keys are ordered by rank, so the own token of the first position is unknown."""
+    assert own_tokens([None, BY_RANK, FAR]) == [(None, None, None, "missing"), CAPITAL]
 
 
-def test_a_rank_just_beyond_the_likeliest_is_told_by_the_others(answer: Callable[..., Any]) -> None:
-    """At one position one likeliest token is listed, so at the other of two the second is the prompt's own."""
-    assert own_tokens(answer, [None, NEAR, FAR]) == [CAPITAL, CAPITAL]
+def test_a_rank_just_beyond_the_likeliest_is_the_own_token() -> None:
+    """Another position lists one likeliest token, so here the second is the prompt's own."""
+    assert own_tokens([None, NEAR, FAR]) == [CAPITAL, CAPITAL]
 
 
 @pytest.mark.parametrize(("prompt", "listed"), [("The capital", [BY_RANK, FAR]), ("<s>The", [BY_RANK])])
-def test_the_prompts_own_token_is_told_by_the_text(answer: Callable[..., Any], prompt: str, listed: Any) -> None:
+def test_the_prompts_own_token_is_found_by_the_text(prompt: str, listed: Any) -> None:
     """The own tokens spell the end of the prompt, and no others do."""
-    own = own_tokens(answer, [None, *listed], endpoint="completions", prompt=prompt)
+    own = own_tokens([None, *listed], endpoint="completions", prompt=prompt)
 
     assert own == [("The", 5, -3.5, None), CAPITAL][: len(listed)]
 
 
-def test_vllms_own_order_is_believed(answer: Callable[..., Any]) -> None:
-    """The first of each is the own token if one position shows that order and no other denies it."""
+def test_vllms_order_puts_the_own_token_first() -> None:
+    """One position has to show that order, and none may contradict it."""
     first = {"5": THE, "9": QUESTION, "7": TAGS}
 
-    assert own_tokens(answer, [None, first, BY_RANK]) == [("The", 5, -3.5, None), ("Question", 9, -1.25, None)]
+    assert own_tokens([None, first, BY_RANK]) == [("The", 5, -3.5, None), ("Question", 9, -1.25, None)]
 
 
-def test_a_whole_vocabulary_harms_no_neighbour(answer: Callable[..., Any]) -> None:
-    """Of 2**15 alternatives those with a rank are rows; the own token keeps its number, and all is rebuilt."""
+def test_a_whole_vocabulary_harms_no_other_answer() -> None:
+    """Of 2**15 alternatives those with a rank are rows; the own token has its logprob, and all is rebuilt."""
     many = {str(n): one(-1.0 - n, n + 1, f"t{n}") for n in range(2**15)}
     body = {"choices": [{"logprobs": CHAT, "prompt_logprobs": [None, many], "prompt_token_ids": [1, 2**15 - 1]}]}
     good = {"choices": [{"logprobs": CHAT}]}
-    decoded = decode_answers([answer(good), answer(body, prompt_index=1), answer(good, prompt_index=2)])
+    decoded = decode_answers([answer_with(good), answer_with(body, prompt_index=1), answer_with(good, prompt_index=2)])
 
     assert decoded.failures == []
     assert decoded.tokens.column("token").to_pylist() == ["!", f"t{2**15 - 1}", "!", "!"]
     assert decoded.alternatives.num_rows == 2**15 - 1
-    [back] = rebuilt(body, answer=answer)[0].values()
+    [back] = value_and_wire(body)[0].values()
     assert back == {"logprobs": CHAT, "prompt_logprobs": [None, many]}
     assert list(back["prompt_logprobs"][1]) == list(many)
 
 
 def listed(**keys: Any) -> dict[str, Any]:
-    """A body whose tokens have these keys beside text and logprob, and so have their alternatives."""
+    """A body whose tokens and alternatives have these keys beside text and logprob."""
     made = {"token": "a" * 99, "logprob": -1.0, **keys}
     return {"choices": [{"logprobs": {"content": [{**made, "top_logprobs": [made]}] * 2}}]}
 
@@ -322,35 +313,35 @@ def listed(**keys: Any) -> dict[str, Any]:
         ({"token_id": 8}, 8),
     ],
 )
-def test_token_ids_have_their_column(answer: Callable[..., Any], keys: Any, expected: int | None) -> None:
-    """Taken from the text where the wire has no id; the text stays. Scanned and token by token alike."""
+def test_token_ids_have_their_column(keys: Any, expected: int | None) -> None:
+    """An id in the text of a token goes into the column for ids, scanned or token by token; the text stays."""
     irregular = listed(**keys)
     irregular["choices"][0]["logprobs"]["extra"] = None
     for body, ways in ((listed(**keys), []), (irregular, [0])):
-        decoded = decode_answers([answer(body)], scanner_min_bytes=0)
+        decoded = decode_answers([answer_with(body)], scanner_min_bytes=0)
 
         assert decoded.failures == []
         assert decoded.not_scanned == ways
         for table in (decoded.tokens, decoded.alternatives):
             assert table.column("token_id").to_pylist() == [expected] * 2
         assert decoded.tokens.column("token")[0].as_py() == keys.get("token", "a" * 99)
-        assert rebuilt(body, answer=answer)[0] == {0: body["choices"][0]["logprobs"]}
+        assert value_and_wire(body)[0] == {0: body["choices"][0]["logprobs"]}
 
 
-def test_token_ids_stand_in_the_legacy_shape_too(decode_one: Callable[..., Frames]) -> None:
-    """In the keys of a dict as well."""
+def test_token_ids_stand_in_the_legacy_shape_too() -> None:
+    """They are read from the keys of a dict of alternatives as well."""
     value = {"tokens": ["token_id:5"], "token_logprobs": [-1.0], "top_logprobs": [{"token_id:6": -2.0}]}
     _, tokens, alternatives = decode_one({"choices": [{"logprobs": value}]}, endpoint="completions")
 
     assert (tokens["token_id"].to_list(), alternatives["token_id"].to_list()) == ([5], [6])
 
 
-def test_what_no_column_is_for_is_a_list_in_the_template(answer: Callable[..., Any]) -> None:
-    """Fireworks' `text_offset` and `sampling_logprob`: one value for each token, and no patch."""
+def test_keys_without_a_column_are_lists_in_the_template() -> None:
+    """Fireworks' `text_offset` and `sampling_logprob` have a value for each token, and need no patch."""
     tokens = [
         {"token": "a", "logprob": -1.0, "sampling_logprob": -0.5, "text_offset": n, "top_logprobs": []} for n in (0, 1)
     ]
-    value, [wire] = rebuilt({"choices": [{"logprobs": {"content": tokens}}]}, answer=answer)
+    value, [wire] = value_and_wire({"choices": [{"logprobs": {"content": tokens}}]})
 
     assert value == {0: {"content": tokens}}
     assert json.loads(wire)["extra"] == {"sampling_logprob": [-0.5, -0.5], "text_offset": [0, 1]}
