@@ -27,7 +27,7 @@ import polars as pl
 import logprob_store as ls
 from logprob_store.metrics.engine.catalogue import DEFAULT_METRICS, SCORES
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS, completion_id
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

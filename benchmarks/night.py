@@ -73,7 +73,7 @@ def make_job(folder: Path, url: str, *, prompts: int, concurrency: int) -> Path:
 
 def start_server(folder: Path, arguments: argparse.Namespace) -> tuple[subprocess.Popen[str], str]:
     """The fault server in a process of its own, and its URL."""
-    command = [sys.executable, REPO / "tests" / "faults" / "server.py", "--ledger", folder / "ledger.jsonl"]
+    command = [sys.executable, REPO / "tests" / "faults" / "fault_server.py", "--ledger", folder / "ledger.jsonl"]
     command += ["--requests-per-minute", str(arguments.per_second * 60), "--delay-ms", str(arguments.delay_ms)]
     command += ["--burst", arguments.burst, "--faults", arguments.faults, "--seed", str(arguments.seed), "--brief"]
     command += ["--per-second"] if arguments.strict else []

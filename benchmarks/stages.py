@@ -34,7 +34,7 @@ from logprob_store.run.api import run_job  # here, so that no measurement holds 
 from logprob_store.run.commit import PARTS_IN_FLIGHT, Committer, PartContents
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.run.plan import plan_job
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

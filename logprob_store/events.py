@@ -85,7 +85,19 @@ EVENTS: Final = {
     ),
     "error": Event(_ERROR, ("exit_code",), "the command ends with an error; a bug adds its `traceback`"),
 }  # fmt: skip
-"""All events by name, as in docs/reliability.md. Later versions may add events and fields, but remove none."""
+"""All events by name. Later versions may add events and fields, but remove none.
+
+`make docs` writes `events_table()` into docs/reliability/watching.md.
+"""
+
+
+def events_table() -> str:
+    """The events as a Markdown table, for docs/reliability/watching.md."""
+    lines = ["| event | level | fields | when |", "|---|---|---|---|"]
+    for name, event in EVENTS.items():
+        fields = ", ".join(f"`{field}`" for field in event.fields)
+        lines.append(f"| `{name}` | {logging.getLevelName(event.level).lower()} | {fields} | {event.when} |")
+    return "\n".join(lines) + "\n"
 
 
 def emit(log: logging.Logger, event: str, message: str, *args: object, level: int | None = None, **fields: Any) -> None:

@@ -4,16 +4,17 @@
 where servers have no code. The table is acted on elsewhere: `run.retry` repeats calls, `run.session` stops the run,
 `pacing.outcomes` adjusts the pace of other calls, `spending.budget` counts what may be billed.
 
-A new class is one entry in `_CLASSES`. `docs/reliability.md` shows `failures_table()`; a test keeps the two equal.
+A new class is one entry in `_CLASSES`. `make docs` writes `failures_table()` into docs/reliability/failures.md.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,13 @@ _CLASSES: Final = (
         "Choose another model, or lower top_logprobs if that is what is refused.",
     ),
     FailureClass(
+        name="all_refused",
+        means="the first calls were all refused with the same status, and none was answered",
+        then="stop",
+        advice="each of the first {count} calls was refused alike, and none was answered. {where}. Change what the job "
+        "asks (model.name, model.base_url, model.params), then run it again.",
+    ),
+    FailureClass(
         name="limit_closed",
         means="the server says three times in a row to wait longer than `limits.retry_for_s`",
         then="stop",
@@ -157,16 +165,27 @@ _BY_STATUS: Final = {status: kind for kind in _CLASSES for status in kind.status
 
 _CONTENT_TOO_LARGE: Final = 413
 _TOO_MANY_REQUESTS: Final = 429
-_LOGPROBS_REFUSED_WORDS: Final = (
-    "not allowed to request logprobs",
-    "does not support the 'logprobs'",
-    "does not support logprobs",
-    "unrecognized request argument supplied: logprobs",
-    "unsupported parameter: 'logprobs'",
-    "unsupported parameter: 'top_logprobs'",
-    "logprobs is not supported",
-    "logprobs are not supported",
+_REFUSED: Final = range(400, 500)
+_NAMES_LOGPROBS: Final = re.compile(
+    r"(?<![a-z])(?:top_?|prompt_?|n_?)?log_?prob(?:s|abilit(?:y|ies))?(?![a-z])", re.IGNORECASE
 )
+_TOO_LONG: Final = re.compile(
+    r"context.?length|context.?window|maximum.?context|too.?long|too many tokens|string_above_max|max_model_len"
+    r"|longer than|exceeds? the (?:maximum|limit)|content.?(?:filter|policy|management)|safety|moderat",
+    re.IGNORECASE,
+)
+
+
+def asks_anew(error_type: str | None) -> bool:
+    """Whether a failed call of this class has its bad answer in the cache, so that the server has to be asked again.
+
+    A store may hold a class that this version does not know: such a call is answered from the cache if it can be.
+
+    >>> asks_anew("no_logprobs"), asks_anew("timeout"), asks_anew("unknown"), asks_anew(None)
+    (True, False, False, False)
+    """
+    kind = FAILURES.get(error_type or "")
+    return kind is not None and kind.ask_anew
 
 
 def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
@@ -184,7 +203,7 @@ def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
     >>> classify(418, {}).name
     'invalid_request'
     """
-    if refuses_logprobs(said):
+    if refuses_logprobs(status, said):
         return FAILURES["logprobs_refused"]
     if _is_too_large(status, said):
         return FAILURES["over_limit"]
@@ -201,18 +220,50 @@ def _is_too_large(status: int, said: Mapping[str, Any]) -> bool:
     return status == _TOO_MANY_REQUESTS and str(said.get("message") or "").lower().startswith("request too large")
 
 
-def refuses_logprobs(said: Mapping[str, Any]) -> bool:
-    """Whether the `error` object of a body says that this model gives no logprobs.
+def refuses_logprobs(status: int, said: Mapping[str, Any]) -> bool:
+    """Whether a refusal names logprobs: the job asks for them in a way that this model or server does not take.
 
-    >>> refuses_logprobs({"code": "unsupported_parameter", "param": "logprobs"})
+    Every prompt of the job asks so, and every one would be refused.
+
+    >>> refuses_logprobs(400, {"code": "unsupported_parameter", "param": "logprobs"})
     True
-    >>> refuses_logprobs({"message": "Unsupported value: temperature"})
+    >>> refuses_logprobs(422, {"detail": [{"loc": ["body", "top_logprobs"], "msg": "Input should be less than 6"}]})
+    True
+    >>> refuses_logprobs(400, {"message": "Unsupported value: temperature"})
     False
     """
-    if said.get("code") in ("unsupported_parameter", "unsupported_value"):
-        return said.get("param") in ("logprobs", "top_logprobs")
-    message = str(said.get("message") or "").lower()
-    return any(words in message for words in _LOGPROBS_REFUSED_WORDS)
+    if status not in _REFUSED or status == _TOO_MANY_REQUESTS:
+        return False
+    if isinstance(said.get("param"), str) and said["param"]:
+        return _NAMES_LOGPROBS.search(said["param"]) is not None
+    return any(_NAMES_LOGPROBS.search(text) is not None for text in _words_of(said))
+
+
+def _words_of(said: Mapping[str, Any]) -> Iterator[str]:
+    """What a refusal says in words.
+
+    Of a validator's list of details that is the message and the place, and never the input: some show the whole
+    request, which names logprobs in any case.
+    """
+    for text in (said.get("message"), said.get("detail")):
+        if isinstance(text, str):
+            yield text
+    details = said.get("detail")
+    for item in details if isinstance(details, list) else ():
+        if isinstance(item, dict):
+            yield str(item.get("msg"))
+            yield str(item.get("loc"))
+
+
+def concerns_the_prompt(message: str) -> bool:
+    """Whether a refusal is for the length of one prompt, so that another prompt may be taken.
+
+    >>> concerns_the_prompt("HTTP 400 context_length_exceeded: maximum context length is 8192 tokens")
+    True
+    >>> concerns_the_prompt("HTTP 404: The model `gpt-9` does not exist")
+    False
+    """
+    return _TOO_LONG.search(message) is not None
 
 
 _THEN_TEXT: Final = {
@@ -228,7 +279,7 @@ _PACE_TEXT: Final = {
 
 
 def failures_table() -> str:
-    """The classes as a Markdown table, for docs/reliability.md."""
+    """The classes as a Markdown table, for docs/reliability/failures.md."""
     lines = ["| class | what happened | then | the other calls | billed |", "|---|---|---|---|---|"]
     for kind in _CLASSES:
         known = [str(status) for status in sorted(kind.statuses) if status < 500] + [  # noqa: PLR2004  the rest is one word

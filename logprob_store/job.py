@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import difflib
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from logprob_store.errors import JobError
-from logprob_store.request import OPENAI_BASE_URL, provider_of
+from logprob_store.request import OPENAI_BASE_URL, PATHS, provider_of
 from logprob_store.spending.budget import Ceilings
 from logprob_store.spending.prices import Prices
 from logprob_store.spending.request_tokens import MAXIMA, most_output
@@ -24,15 +25,17 @@ from logprob_store.spending.request_tokens import MAXIMA, most_output
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SERVICE_FIELDS = {"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment"}
+_SERVICE_FIELDS = {"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment", "headers", "query"}
 """Fields that `Job.identity` replaces by the service's one name, or leaves out."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OWN_HEADERS = {"host", "content-length", "content-type", "transfer-encoding", "accept-encoding", "connection"}
 
 _FORBIDDEN_PARAMS = {
     "model": "set model.name",
     "messages": "the prompts fill it",
     "prompt": "the prompts fill it",
     "input": "the prompts fill it",
-    "stream": "answers are stored whole, so streaming would only cost time",
 }
 
 
@@ -64,6 +67,12 @@ class PromptsSection(_Section):
         return self
 
 
+class FromEnvironment(_Section):
+    """A value that stands in an environment variable, so that it is in no file."""
+
+    env: str = Field(min_length=1)
+
+
 class ModelSection(_Section):
     """The model, its service, and the parameters of each request."""
 
@@ -76,6 +85,8 @@ class ModelSection(_Section):
     azure_api_version: str | None = None
     azure_deployment: str | None = None
     provider: str | None = Field(default=None, min_length=1)
+    headers: dict[str, str | FromEnvironment] = Field(default_factory=dict)
+    query: dict[str, str] = Field(default_factory=dict)
     logprobs: bool = True
     top_logprobs: int = Field(default=5, ge=0)
     params: dict[str, Any] = Field(default_factory=dict)
@@ -86,6 +97,23 @@ class ModelSection(_Section):
         for name in self.params:
             if name in _FORBIDDEN_PARAMS:
                 raise ValueError(f"params.{name} cannot be set here: {_FORBIDDEN_PARAMS[name]}")
+        return self
+
+    @model_validator(mode="after")
+    def _headers_can_be_sent(self) -> Self:
+        for name, value in self.headers.items():
+            if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+                raise ValueError(f"headers.{name} cannot be set: it is no header's name, or one that each call has")
+            if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+                raise ValueError(f"headers.{name} holds a line break or a character that no header can hold")
+        return self
+
+    @model_validator(mode="after")
+    def _base_url_has_no_endpoint(self) -> Self:
+        for path in PATHS.values():
+            if (self.base_url or "").rstrip("/").endswith(path):
+                base = (self.base_url or "").rstrip("/").removesuffix(path)
+                raise ValueError(f"base_url holds the endpoint's own path, which is added to it: write {base}")
         return self
 
     @model_validator(mode="after")
@@ -265,6 +293,29 @@ class Job(_Section):
         if self.model.azure_api_version is not None:
             return self.model.api_key_env or "AZURE_OPENAI_API_KEY"
         return self.model.api_key_env or ("OPENAI_API_KEY" if self.model.base_url is None else None)
+
+    @property
+    def header_variables(self) -> tuple[str, ...]:
+        """The environment variables that hold values of `model.headers`."""
+        values = self.model.headers.values() if self.transport.kind == "live" else ()
+        return tuple(dict.fromkeys(value.env for value in values if isinstance(value, FromEnvironment)))
+
+    def headers(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """The headers of each call, given the values of `header_variables`.
+
+        Raises:
+            JobError: a variable is not set, or its value cannot be sent.
+        """
+        found = {}
+        for name, value in self.model.headers.items():
+            text = value if isinstance(value, str) else variables.get(value.env)
+            if text is None:
+                variable = value.env if isinstance(value, FromEnvironment) else ""
+                raise JobError(f"model.headers.{name}: {variable} is not set. `export {variable}=...`")
+            if not (text.isascii() and text.isprintable()):
+                raise JobError(f"model.headers.{name}: its value holds a character that no header can hold")
+            found[name] = text
+        return found
 
     def identity(self) -> dict[str, Any]:
         """The settings that shape the rows of a run, by dotted name, so that two jobs can be compared line by line.

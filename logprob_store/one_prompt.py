@@ -1,4 +1,4 @@
-"""One prompt at a time, for trying prompts in a notebook: `complete`.
+"""`complete`, which asks one prompt, for trying prompts in a notebook, and the `Completion` that it returns.
 
 The call has the same request key, cache, retry and replay as a job's. Nothing is written but the cache.
 """
@@ -9,7 +9,7 @@ import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import polars as pl
 
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from logprob_store.job import Job
     from logprob_store.request import Answer, Request
 
-_WIDTH = 100
+_WIDTH: Final = 100
+"""Columns of the text that a notebook or terminal shows."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer with its tokens; with n > 1, its first choice (the others are in the frames' other completion_ids).
+    """One answer with its tokens. With n > 1 the properties are of the first choice; the frames have all choices.
 
     Attributes:
         completions: one row per choice, the columns of a store's completions.
@@ -93,7 +94,7 @@ class Completion:
         return scores(*(frame.lazy().select(run, pl.all()) for frame in frames)).collect()
 
     def __repr__(self) -> str:
-        """The text coloured by probability, then what it scores."""
+        """The text, coloured by probability, then its scores and least certain tokens."""
         from rich.console import Console
 
         console = Console(force_terminal=True, color_system="standard", width=_WIDTH)
@@ -158,27 +159,28 @@ def complete(
         messages: chat messages, or a text: a user's message, or the prompt of the completions endpoint.
         model: the model's name.
         endpoint: `chat` or `completions`.
-        max_tokens: tokens to write at most; this and the next five are sent when given.
+        max_tokens: the most tokens of the answer; this and the next five are sent when given.
         temperature: 0 for the most likely answer.
         stop: texts that end the answer.
         seed: for servers that sample repeatably.
-        n: choices.
-        tools: functions the model may call.
+        n: the number of choices.
+        tools: functions that the model may call.
         logprobs: whether to ask for logprobs at all.
         top_logprobs: alternatives per token.
         params: further body parameters, sent as they are.
-        sample_index: asks the same question again under another key.
-        base_url: where the API is, OpenAI's own when None.
-        api_key: when None, the SDK's own environment variable for OpenAI, and no key for any other server.
-        provider: names the service in the key, in place of the base URL.
-        cache: a folder; answers are kept there and not asked again.
-        fixtures: recordings to answer from; then nothing is asked.
-        attempts: calls at most.
-        timeout_s: seconds one call may take.
+        sample_index: another number asks the same question under another key.
+        base_url: the URL of the API, OpenAI's when None.
+        api_key: when None, the SDK takes OpenAI's key from its environment variable; any other server gets no key.
+        provider: names the service in the request key, in place of the base URL.
+        cache: a folder, in which answers are kept so that they are not asked again.
+        fixtures: recordings to answer from; then no server is asked.
+        attempts: the most calls to make.
+        timeout_s: seconds that one call may take.
 
     Raises:
         JobError: an argument has a wrong value, or the key or the URL is not usable.
-        CallError: no usable answer. StopRunError: no access, no quota, or a model that gives no logprobs.
+        CallError: no usable answer.
+        StopRunError: no access, no quota, or a model that gives no logprobs.
         DecodeError: the answer is malformed, or has no logprobs though asked for.
         PromptError: the request cannot be written as JSON.
 
@@ -194,7 +196,7 @@ def complete(
         prompt = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
     job = make_job(
         "complete",
-        prompts={"path": ".", "prompt": "prompt"},  # the one prompt is given here
+        prompts={"path": ".", "prompt": "prompt"},  # not read: the prompt is an argument
         store={"path": "."},  # nothing is stored
         model={
             "endpoint": endpoint,
@@ -225,7 +227,7 @@ async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
         open_asker(job, transport) as asker,
     ):
         cached = await asker.look_up([request])
-        return asker.answer(cached[request.key], request) if cached else await asker.ask(request)
+        return asker.answer_from_cache(cached[request.key], request) if cached else await asker.ask(request)
 
 
 def _wait_for(work: Coroutine[Any, Any, _T]) -> _T:

@@ -69,6 +69,11 @@ class Request:
         return model if isinstance(model, str) else None
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether only its answer is known, as of a bare response that was imported."""
+        return not self.content
+
+    @property
     def asks_logprobs(self) -> bool:
         """Whether an answer without logprobs is a failure."""
         if self.endpoint == "responses":
@@ -156,6 +161,7 @@ def build_body(
     """A request body: the prompt, the fields that ask for logprobs, and the parameters unchanged.
 
     `params` come last and override the others, so that a server can be asked for logprobs in its own way.
+    A stream is asked for its usage too, unless `params` say otherwise.
 
     >>> build_body("completions", model="m", prompt="Hi", top_logprobs=2, params={"max_tokens": 1})
     {'model': 'm', 'prompt': 'Hi', 'logprobs': 2, 'max_tokens': 1}
@@ -167,7 +173,10 @@ def build_body(
         body |= {"include": [RESPONSES_LOGPROBS], "top_logprobs": top_logprobs}
     elif logprobs:
         body["logprobs"] = top_logprobs
-    return body | dict(params or {})
+    body |= params or {}
+    if body.get("stream") is True and endpoint != "responses":
+        body.setdefault("stream_options", {"include_usage": True})
+    return body
 
 
 def request_key(body: Mapping[str, Any], *, endpoint: str, provider: str, sample_index: int = 0) -> str:
@@ -185,6 +194,8 @@ def request_key(body: Mapping[str, Any], *, endpoint: str, provider: str, sample
     >>> a == request_key({"model": "m", "temperature": 0.0}, endpoint="chat", provider="p", sample_index=1)
     False
     """
+    if body.get("stream") is False:  # the default: said or not, the call is the same
+        body = {name: value for name, value in body.items() if name != "stream"}
     whole = {
         "key_version": KEY_VERSION,
         "provider": provider,

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from logprob_store.sse import DONE, event_data, is_event_stream
+
 _MAX_TOKENS: Final = 1e9
 """Larger counts are an error of the server and count as unsaid."""
 
@@ -126,5 +128,13 @@ def read_usage(raw: bytes) -> Usage | None:
 
 
 def usage_of(body: bytes) -> Usage | None:
-    """The tokens that an answer's body reports; None if it reports none."""
+    r"""The tokens that an answer's body reports, a stream of events in its last report; None if it reports none.
+
+    >>> usage_of(b'data: {"choices":[]}\n\ndata: {"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n').total
+    4
+    """
+    if is_event_stream(body):
+        pieces = (find_usage(data) for data in reversed(event_data(body)) if data.strip() != DONE)
+        found = (read_usage(piece or b"") for piece in pieces)
+        return next((usage for usage in found if usage is not None), None)
     return read_usage(find_usage(body) or b"")

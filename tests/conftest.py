@@ -1,32 +1,27 @@
-"""What all tests share: no network, no keys from the environment, the fault server, and where things are.
+"""Shared by all tests: the network guard, the environment without keys, the fault server, the command line.
 
-A test may connect to loopback if it is marked `live` or asks for a fixture of `LOOPBACK_FIXTURES`, and nowhere else.
+A test may connect to loopback if it is marked `live` or uses the fixture `fault_server`, and nowhere else.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import os
 import socket
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from fault_server import ServerThread
 from hypothesis import HealthCheck, settings
 
+from logprob_store import cli
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
+    from collections.abc import Callable, Iterator
 
-REPO = Path(__file__).resolve().parents[1]
-RECORDINGS = REPO.parent / "shared" / "recordings"
+LOOPBACK_FIXTURE = "fault_server"
 
-LOOPBACK_FIXTURES = frozenset({"fault_server", "fault_server_process"})
-
-
-# A busy machine is no bug, and a folder that several examples share is meant.
+# Examples may be slow on a busy machine, and may share a folder.
 settings.register_profile(
     "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
@@ -38,47 +33,30 @@ class NetworkBlockedError(RuntimeError):
     """A test tried to reach the network."""
 
 
-def _load(name: str, path: Path) -> ModuleType:
-    """Import a file of the tests as a module; they are no package."""
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-fault_server_module = _load("fault_server", REPO / "tests" / "faults" / "server.py")
-_load("fault_accounts", REPO / "tests" / "faults" / "accounts.py")
-
-
 @pytest.fixture(autouse=True)
 def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make every attempt to reach the network an error, and the test a failure even if the error was caught."""
-    loopback = "live" in request.keywords or not LOOPBACK_FIXTURES.isdisjoint(request.fixturenames)
+    """Make every attempt to reach the network an error, and fail the test even if it catches the error."""
+    loopback = "live" in request.keywords or LOOPBACK_FIXTURE in request.fixturenames
     tried: list[Any] = []
-    really = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex")}
+    original = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex")}
     look_up = socket.getaddrinfo
 
     def refuse(address: Any) -> None:
         tried.append(address)
         raise NetworkBlockedError(
-            f"a test tried to reach {address!r}; tests have no network. For a loopback server use one of the "
-            f"fixtures {', '.join(sorted(LOOPBACK_FIXTURES))} or mark the test `live`."
+            f"a test tried to reach {address!r}; tests have no network. For a loopback server use the fixture "
+            f"`{LOOPBACK_FIXTURE}` or mark the test `live`."
         )
 
     def connect(self: socket.socket, address: Any) -> Any:
         if self.family != socket.AF_UNIX and not (loopback and _is_loopback(address[0])):
             refuse(address)
-        return really["connect"](self, address)
+        return original["connect"](self, address)
 
     def connect_ex(self: socket.socket, address: Any) -> Any:
         if self.family != socket.AF_UNIX and not (loopback and _is_loopback(address[0])):
             refuse(address)
-        return really["connect_ex"](self, address)
+        return original["connect_ex"](self, address)
 
     def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
         if host is not None and not _is_loopback(host):
@@ -103,21 +81,35 @@ def _is_loopback(host: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take keys and proxies out of the environment, so that tests do not depend on who runs them."""
+    """Remove keys and proxies from the environment, so that tests do not depend on the machine."""
     for name in [name for name in os.environ if name.startswith("OPENAI_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture
 def fault_server() -> Iterator[Any]:
-    """A calm fault server (`tests/faults/server.py`); `fault_server.script("429, reset")` lets it misbehave."""
-    with fault_server_module.ServerThread() as server:
+    """A calm fault server (`tests/faults/fault_server.py`); `fault_server.script("429, reset")` lets it misbehave."""
+    with ServerThread() as server:
         yield server
 
 
+class CommandResult(NamedTuple):
+    """How a command ended, and what it wrote to standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
 @pytest.fixture
-def recordings() -> Path:
-    """The folder of raw recorded responses that lies beside the repository, where there is one."""
-    if not RECORDINGS.is_dir():
-        pytest.skip("no recordings beside the repository")
-    return RECORDINGS
+def logprobs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
+    """Run the command `logprobs` with these words, in this process."""
+
+    def call(*words: object) -> CommandResult:
+        monkeypatch.setattr("sys.argv", ["logprobs", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capfd.readouterr()
+        return CommandResult(int(ended.value.code or 0), captured.out, captured.err)
+
+    return call

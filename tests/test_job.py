@@ -82,8 +82,9 @@ def test_the_defaults(write: Callable[..., Path]) -> None:
         ),
         ({"base": '"/"'}, "base: unknown key"),
         ({"model.name": None, "model.samples": "1"}, "model.name: is missing"),
-        ({"model.params.stream": "true"}, ("model: params.stream cannot be set here: answers are stored whole, "
-                                          "so streaming would only cost time")),
+        ({"model.base_url": '"http://h/v1/chat/completions"'}, (
+            "model: base_url holds the endpoint's own path, which is added to it: write http://h/v1"
+        )),
         ({"model.params.messages": "[]"}, "model: params.messages cannot be set here: the prompts fill it"),
         ({"prompts.prompt": None}, "prompts: give exactly one of prompt, messages and template; found none"),
         ({"prompts.template": '"x"'}, ("prompts: give exactly one of prompt, messages and template; "
@@ -93,8 +94,8 @@ def test_the_defaults(write: Callable[..., Path]) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )  # fmt: skip
-def test_what_is_wrong_is_named(write: Callable[..., Path], changes: dict[str, str | None], expected: str) -> None:
-    """An error names the place and what is wrong; an unknown key comes with the nearest known one."""
+def test_an_error_names_the_place(write: Callable[..., Path], changes: dict[str, str | None], expected: str) -> None:
+    """It says what is wrong there; an unknown key comes with the nearest known one."""
     assert _problems(write(changes)) == [expected]
 
 
@@ -143,7 +144,7 @@ def test_values_out_of_range(write: Callable[..., Path], name: str, value: str) 
     ],
 )
 def test_a_file_that_is_no_job(tmp_path: Path, content: bytes | None, said: str) -> None:
-    """Missing, binary, or no TOML: the error names the file."""
+    """The error for a missing, binary or malformed file names the file."""
     path = tmp_path / "job.toml"
     if content is not None:
         path.write_bytes(content)
@@ -206,7 +207,7 @@ def test_what_does_not_identify_a_run(write: Callable[..., Path], changes: dict[
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_identifies_a_run(write: Callable[..., Path], changes: dict[str, str], name: str) -> None:
-    """Every setting that shapes rows is part of the identity, under its name in the file."""
+    """Each setting that shapes rows is part of the identity, under its name in the file."""
     before, after = load_job(write()).identity(), load_job(write(changes)).identity()
 
     assert [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)] == [name]
@@ -224,7 +225,7 @@ def test_a_provider_stands_for_any_url(write: Callable[..., Path]) -> None:
 
 
 def test_credentials_in_a_base_url_stay_out(write: Callable[..., Path]) -> None:
-    """The identity has no password in it."""
+    """The identity has no password."""
     job = load_job(write({"model.base_url": '"https://me:secret@host/v1?token=secret"'}))
 
     assert "secret" not in str(job.identity())

@@ -1,4 +1,4 @@
-"""`ls.complete`: one prompt, asked as a job asks it."""
+"""`ls.complete`: one prompt, asked in the way of a job."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
+from builders import write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.errors import JobError, ReplayMissError
@@ -36,7 +36,7 @@ def test_another_request_is_another_key() -> None:
 
 
 def test_a_server_is_asked_once(fault_server: Any, tmp_path: Path) -> None:
-    """With a cache, the second call is answered from it; without a key, none is sent to a server of one's own."""
+    """With a cache the second call is answered from it; a server given by URL needs no key."""
     ask = {"model": "m", "base_url": fault_server.url, "cache": tmp_path / "cache", "max_tokens": 4}
 
     first, second = ls.complete("Hi", **ask), ls.complete("Hi", **ask)
@@ -46,7 +46,7 @@ def test_a_server_is_asked_once(fault_server: Any, tmp_path: Path) -> None:
 
 
 def test_inside_an_event_loop(fault_server: Any) -> None:
-    """It works where an event loop is running, as in a notebook."""
+    """It works where an event loop already runs, as in a notebook."""
 
     async def cell() -> Any:
         return ls.complete("Hi", model="m", base_url=fault_server.url)
@@ -55,18 +55,12 @@ def test_inside_an_event_loop(fault_server: Any) -> None:
 
 
 def test_the_key_is_that_of_a_job(fault_server: Any, tmp_path: Path) -> None:
-    """What `complete` has asked, a job with the same words finds in its cache."""
+    """A job with the same settings finds the answer of `complete` in its cache."""
     ls.complete("Hi", model="m", base_url=fault_server.url, provider="p", cache=tmp_path / "cache", temperature=0)
-    pl.DataFrame({"text": ["Hi"]}).write_parquet(tmp_path / "prompts.parquet")
-    (tmp_path / "job.toml").write_text(f"""
-name = "j"
-prompts = {{ path = "prompts.parquet", prompt = "text" }}
-model = {{ name = "m", base_url = "{fault_server.url}", provider = "p", params = {{ temperature = 0 }} }}
-cache = {{ path = "cache" }}
-store = {{ path = "store" }}
-""")
+    write_prompts(tmp_path, {"text": ["Hi"]})
+    job = write_job(tmp_path, fault_server.url, model={"provider": "p", "params": {"temperature": 0}})
 
-    summary = ls.run_job(ls.load_job(tmp_path / "job.toml"))
+    summary = ls.run_job(ls.load_job(job))
 
     assert (summary.from_cache, summary.calls) == (1, 0)
 
@@ -76,7 +70,7 @@ store = {{ path = "store" }}
     [
         ({"endpoint": "chats"}, "model.endpoint"),
         ({"attempts": 0}, "limits.attempts"),
-        ({"params": {"stream": True}}, "params.stream cannot be set"),
+        ({"params": {"messages": []}}, "params.messages cannot be set"),
         ({"base_url": "http://user:secret@h/v1"}, "user name or password"),
     ],
 )
@@ -87,6 +81,6 @@ def test_wrong_arguments(words: dict[str, Any], message: str) -> None:
 
 
 def test_without_a_key() -> None:
-    """OpenAI's own service needs a key, and the error says where it is looked for."""
+    """OpenAI needs a key, and the error names the variable."""
     with pytest.raises(JobError, match="OPENAI_API_KEY"):
         ls.complete("Hi", model="m")

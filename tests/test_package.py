@@ -1,4 +1,4 @@
-"""The package as a whole: its public surface, and habits that no single module's test can see."""
+"""The package as a whole: its public names, its imports, and habits of all modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def test_public_surface() -> None:
-    """Every name of the stub is there, once; `dir` and `*` show these and nothing else."""
+    """Every name of the stub exists once; `dir` and `*` show these names and no others."""
     stub = (PACKAGE / "__init__.pyi").read_text(encoding="utf-8")
     imports = [line.split() for line in stub.splitlines() if line.startswith("from")]
     names = [words[-1] for words in imports]
@@ -29,8 +29,8 @@ def test_public_surface() -> None:
     )
 
 
-def test_names_stay_what_they_are() -> None:
-    """A name does not turn into the module of the same name after its first use."""
+def test_names_do_not_become_modules() -> None:
+    """A public name does not become the module of the same name after its first use."""
     for name in ls.__all__:
         assert getattr(ls, name) is getattr(ls, name)
 
@@ -52,7 +52,7 @@ def test_import_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_habits(path: Path) -> None:
-    """No broad except, and outside the command line no printing, nor reading of what HTTP libraries do not read."""
+    """No broad except, printing only on the command line, the environment read there and for HTTP, docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     broad = [
         node.lineno
@@ -78,7 +78,7 @@ def test_habits(path: Path) -> None:
 
 
 def test_only_the_package_is_installed() -> None:
-    """No top-level `jobs` or `tests` module comes with the package."""
+    """Installing the package installs no top-level `jobs`, `fixtures` or `benchmarks`."""
     code = "import importlib.util as u; print([m for m in ('jobs', 'fixtures', 'benchmarks') if u.find_spec(m)])"
     done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
 

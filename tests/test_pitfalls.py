@@ -1,4 +1,4 @@
-"""What went wrong elsewhere: each line of that table names tests that exist, and what no other file tests is here."""
+"""Pitfalls of other tools: each line of that table names tests that exist, and some of these tests are here."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import ast
 import asyncio
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pytest
+from builders import completions_request, write_job, write_prompts
 
 import logprob_store as ls
-from logprob_store.request import make_request
 from logprob_store.transport.live import live_transport
-
-if TYPE_CHECKING:
-    from logprob_store.job import Job
 
 REPO = Path(__file__).parents[1]
 PAGE = (REPO / "docs" / "reliability" / "promises.md").read_text(encoding="utf-8")
@@ -25,7 +22,7 @@ ROWS = [line.split(" | ") for line in TABLE.splitlines() if line.startswith("| "
 
 
 def test_every_line_has_a_test_or_a_reason() -> None:
-    """Only headings and what does not apply yet stand without one."""
+    """Only headings and lines on batch jobs have no test."""
     bare = [what for what, tests in ROWS if "`tests/" not in tests]
 
     assert len(ROWS) - len(bare) >= 25
@@ -36,7 +33,7 @@ def test_every_line_has_a_test_or_a_reason() -> None:
 
 @pytest.mark.parametrize("name", re.findall(r"`(tests/[^`]+)`", TABLE))
 def test_the_test_is_there(name: str) -> None:
-    """A renamed test is renamed in the table, too."""
+    """A test that is renamed or moved is renamed in the table too."""
     path, _, function = name.partition("::")
     tree = ast.parse((REPO / path).read_text(encoding="utf-8"))
 
@@ -47,7 +44,7 @@ def test_the_test_is_there(name: str) -> None:
 
 @pytest.mark.usefixtures("fault_server")
 def test_calls_share_as_many_connections_as_there_are_calls_at_once() -> None:
-    """200 calls, 50 at a time, take at most 50 connections, and none of them waits for one in vain."""
+    """200 calls, 50 at a time, take at most 50 connections and are all answered."""
     accepted = 0
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,8 +68,7 @@ def test_calls_share_as_many_connections_as_there_are_calls_at_once() -> None:
 
         async def one(number: int, transport: Any) -> bytes:
             async with room:
-                request = make_request({"prompt": str(number)}, endpoint="completions", provider="p")
-                return bytes((await transport(request)).body)
+                return bytes((await transport(completions_request(str(number)))).body)
 
         async with live_transport(base_url=url, api_key="k", concurrency=50) as transport:
             bodies = await asyncio.gather(*(one(number, transport) for number in range(200)))
@@ -84,10 +80,10 @@ def test_calls_share_as_many_connections_as_there_are_calls_at_once() -> None:
 
 
 def test_equal_prompts_have_a_row_each_when_a_run_goes_on(fault_server: Any, tmp_path: Path) -> None:
-    """What a run has done is known by place, not by text: 40 prompts of 4 texts, 17 of them first, end as 40 rows."""
+    """40 prompts of 4 texts, 17 of them asked first, end as 40 rows, because settled calls are known by number."""
     texts = [f"text {number % 4}" for number in range(40)]
-    pl.DataFrame({"text": texts}).write_parquet(tmp_path / "prompts.parquet")
-    job: Job = ls.load_job(_job(tmp_path, fault_server.url))
+    write_prompts(tmp_path, {"text": texts})
+    job = ls.load_job(write_job(tmp_path, fault_server.url))
 
     ls.run_job(job, run="r", limit=17)
     summary = ls.run_job(job, run="r")
@@ -97,12 +93,3 @@ def test_equal_prompts_have_a_row_each_when_a_run_goes_on(fault_server: Any, tmp
     assert rows["prompt_index"].to_list() == list(range(40))
     assert rows.group_by(pl.col("prompt_index") % 4).agg(pl.col("text").n_unique())["text"].to_list() == [1] * 4
     assert len(fault_server.calls) == 4
-
-
-def _job(folder: Path, url: str) -> Path:
-    path = folder / "job.toml"
-    path.write_text(
-        f'name = "j"\n[prompts]\npath = "prompts.parquet"\nprompt = "text"\n[model]\nname = "m"\nbase_url = "{url}"\n'
-        '[cache]\npath = "cache"\n[store]\npath = "store"\n'
-    )
-    return path

@@ -1,4 +1,4 @@
-"""Request keys: which calls have the same key."""
+"""Request keys: which requests have the same key."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _reordered(value: Any) -> Any:
 
 
 def test_key_of_a_simple_body_by_hand() -> None:
-    """The key is sha256 over sorted compact JSON of version, provider, endpoint, body and sample."""
+    """The key is the sha256 of sorted compact JSON of version, provider, endpoint, body and sample index."""
     body = {"model": "m", "messages": [{"role": "user", "content": "Grüße"}], "temperature": 0.5}
     whole = {"key_version": 1, "provider": "p", "endpoint": "chat", "body": body, "sample_index": 2}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -78,7 +78,7 @@ def test_key_changes_with_any_leaf(body: dict[str, Any], chosen: int, new: Any) 
 
 @given(body=_BODIES)
 def test_key_ignores_the_order_of_names(body: dict[str, Any]) -> None:
-    """The same names and values in another order are the same call."""
+    """The same names and values in another order are the same request."""
     assert _key(_reordered(body)) == _key(body)
 
 
@@ -91,8 +91,8 @@ def test_key_changes_with_a_new_field(body: dict[str, Any], name: str, value: An
 
 
 @pytest.mark.parametrize("changes", [{"endpoint": "completions"}, {"provider": "q"}, {"sample_index": 1}], ids=str)
-def test_key_changes_with_what_stands_beside_the_body(changes: dict[str, Any]) -> None:
-    """Endpoint, provider and sample index are part of the call."""
+def test_key_changes_with_endpoint_provider_and_sample(changes: dict[str, Any]) -> None:
+    """Endpoint, provider and sample index are part of the key."""
     assert _key({"model": "m"}, **changes) != _key({"model": "m"})
 
 
@@ -115,7 +115,7 @@ def test_different_values_stay_different(one: Any, other: Any) -> None:
 
 
 def test_the_order_of_properties_is_part_of_the_question() -> None:
-    """The order of a JSON schema's properties changes the key: the model writes fields in that order."""
+    """The order of a JSON schema's properties changes the key, because the model writes fields in that order."""
     schema = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}
     swapped = {"properties": dict(reversed(schema["properties"].items())), "type": "object"}  # type: ignore[attr-defined]
 
@@ -150,7 +150,7 @@ def test_deep_nesting(depth: int, kind: str) -> None:
 
 @pytest.mark.parametrize("names", [{1: "a"}, {None: 1}, {True: 1}, {"a": 1, 2: 1}, {b"x": 1}, {1.5: 0}], ids=str)
 def test_names_that_are_no_text(names: dict[Any, Any]) -> None:
-    """A name that JSON would turn into text is refused: 1 and "1" would be one key."""
+    """A name that JSON would turn into text is refused: 1 and "1" would have one key."""
     with pytest.raises(PromptError, match="not text"):
         make_request({"logit_bias": names}, endpoint="chat", provider="p")
 
@@ -189,7 +189,7 @@ def test_content_is_the_body_as_given() -> None:
     assert request.content == '{"b":1.0,"a":[true,null,"é"]}'.encode()
 
 
-def test_parameters_win_over_what_the_job_says() -> None:
+def test_params_override_the_job() -> None:
     """`params` override the fields that ask for logprobs."""
     body = build_body("chat", model="m", prompt=[], top_logprobs=5, params={"top_logprobs": 2, "seed": 1})
 
@@ -211,3 +211,29 @@ def test_canonical_json_is_a_fixed_point(value: Any) -> None:
     once = canonical_json(value)
 
     assert canonical_json(json.loads(once)) == once
+
+
+def test_no_stream_is_no_stream_whether_said_or_not() -> None:
+    """`stream: false` is the default and makes no other call; `stream: true` does."""
+    keys = [request_key({"model": "m", **said}, endpoint="chat", provider="p") for said in STREAM_SAID]
+
+    assert keys[0] == keys[1] != keys[2]
+
+
+STREAM_SAID: list[dict[str, bool]] = [{}, {"stream": False}, {"stream": True}]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "params", "expected"),
+    [
+        ("chat", {"stream": True}, {"include_usage": True}),
+        ("completions", {"stream": True, "stream_options": None}, None),
+        ("responses", {"stream": True}, "absent"),
+        ("chat", {}, "absent"),
+    ],
+)
+def test_a_stream_is_asked_for_its_usage(endpoint: str, params: dict[str, Any], expected: Any) -> None:
+    """Unless the params say something about it; a stream of the Responses API has its usage anyway."""
+    body = build_body(endpoint, model="m", prompt="Hi", params=params)
+
+    assert body.get("stream_options", "absent") == expected

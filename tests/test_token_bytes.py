@@ -1,20 +1,19 @@
-r"""From a stored token to its bytes: one answer in every place, `bytes:\xf0\x9f` without bytes included."""
+r"""The bytes of a stored token, the same in every place, also where only `bytes:\xf0\x9f` was sent."""
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, Literal
 
 import polars as pl
 import pytest
+from builders import answer_with, chat_body
 from hypothesis import given
 from hypothesis import strategies as st
 
 import logprob_store as ls
 from logprob_store.decode.anomalies import count_anomalies
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.request import Answer, make_request
 from logprob_store.token_bytes import bytes_of_token, bytes_of_tokens, token_bytes
 from logprob_store.view.highlight import spans
 
@@ -57,13 +56,13 @@ def frame(rows: list[tuple[str | None, bytes | None]]) -> pl.DataFrame:
     ],
 )
 def test_bytes_of_a_token(string: str | None, raw: bytes | None, expected: bytes | None) -> None:
-    """Its bytes if there are any; else the bytes that its string names, or else the string's own."""
+    """The bytes that were sent, or else those that the string escapes, or else those of the string."""
     assert bytes_of_token(string, raw) == expected
 
 
 @given(st.lists(tokens, max_size=6))
 def test_rows_columns_and_expressions_agree(rows: list[tuple[str | None, bytes | None]]) -> None:
-    """A row at a time, a column at a time and in a query, in both engines, give the same bytes."""
+    """One row, a column, and an expression in both engines give the same bytes."""
     expected = [bytes_of_token(*row) for row in rows]
     table = frame(rows)
 
@@ -76,7 +75,7 @@ def test_rows_columns_and_expressions_agree(rows: list[tuple[str | None, bytes |
 
 
 def test_a_shown_answer_has_the_character() -> None:
-    """What `logprobs show` prints for two halves without bytes is the heart, with their joint probability."""
+    """`logprobs show` prints two halves without bytes as the heart, with their joint probability."""
     (span,) = spans(frame([(half, None) for half in HALVES]))
 
     assert (span.first, span.last, span.text) == (0, 1, "💙")
@@ -84,12 +83,11 @@ def test_a_shown_answer_has_the_character() -> None:
 
 
 @pytest.mark.parametrize(("text", "expected"), [("a💙", 0), ("a", 1)])
-def test_texts_that_differ_are_told_by_bytes(text: str, expected: int) -> None:
-    """A legacy completion whose tokens spell its text by escapes does not count as one whose text differs."""
+def test_texts_are_compared_by_bytes(text: str, expected: int) -> None:
+    """Tokens of a legacy completion that spell its text by escapes are no difference."""
     listed: dict[str, Any] = {"tokens": ["a", *HALVES], "token_logprobs": [-0.5] * 3, "top_logprobs": None}
     body = {"choices": [{"index": 0, "text": text, "logprobs": listed}]}
-    request = make_request({"logprobs": 0}, endpoint="completions", provider="p", prompt_index=0)
-    decoded = decode_answers([Answer(request, 200, {}, json.dumps(body).encode(), "api")])
+    decoded = decode_answers([answer_with(body, endpoint="completions", logprobs=0)])
 
     assert decoded.failures == []
     found = count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives)
@@ -97,18 +95,16 @@ def test_texts_that_differ_are_told_by_bytes(text: str, expected: int) -> None:
 
 
 def test_a_token_without_bytes_leaves_the_others_theirs() -> None:
-    """In a section in which only some tokens have bytes, those count for these tokens."""
+    """In a section where only some tokens have bytes, those of these tokens count."""
     parts = [("a", None), ("\\xf0\\x9f", [0xF0, 0x9F]), ("\\x92\\x99", [0x92, 0x99])]
     content = [{"token": token, "logprob": -0.5, "bytes": raw, "top_logprobs": []} for token, raw in parts]
-    body = {"choices": [{"index": 0, "message": {"content": "a💙"}, "logprobs": {"content": content}}]}
-    request = make_request({"logprobs": True}, endpoint="chat", provider="p", prompt_index=0)
-    decoded = decode_answers([Answer(request, 200, {}, json.dumps(body).encode(), "api")])
+    decoded = decode_answers([answer_with(chat_body(content, "a💙"))])
 
     assert count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives)["text_differs"] == 0
 
 
 def test_labels_are_read_by_bytes() -> None:
-    """The heart is a label over both its tokens: 1/2 times 1/2."""
+    """The heart is a label of two tokens: 1/2 times 1/2."""
     rows = frame([(half, None) for half in HALVES]).lazy()
     found = ls.label_probabilities(rows, rows, ["💙", "x"]).collect()
 
@@ -116,7 +112,7 @@ def test_labels_are_read_by_bytes() -> None:
 
 
 def test_a_cut_is_healed_by_bytes() -> None:
-    """After a cut within a character, the token of its first three bytes goes on beyond the cut."""
+    """After a cut within a character, a token that goes on beyond the cut extends it."""
     rows = frame([("bytes:\\xf0\\x9f\\x92", None), ("x", None)])
     lower, _ = rows.select(ls.healing_bounds(pl.lit(b"\xf0\x9f"))).row(0)
 
@@ -125,7 +121,7 @@ def test_a_cut_is_healed_by_bytes() -> None:
 
 
 def test_runs_are_compared_by_bytes() -> None:
-    """A certain token, with bytes in one run and by its escape in the other, is one token: no divergence."""
+    """A token with bytes in one run and an escape in the other is the same token, so there is no divergence."""
     row = {"prompt_id": "p", "sample_index": 0, "choice_index": 0, "completion_id": 0, "text": "?", "run": "r"}
     completions = pl.LazyFrame([row])
     certain = pl.lit(0.0).alias("logprob")

@@ -1,6 +1,6 @@
-"""An opened store with every question to it: `ls.Store`, and `open_store`, which makes one.
+"""`ls.Store`, an opened store with its scores and comparisons, and `open_store`, which makes one.
 
-The tables themselves are in `store.tables`, the formulas in `metrics`.
+The tables are in `store.tables`, the formulas in `metrics`.
 """
 
 from __future__ import annotations
@@ -27,20 +27,23 @@ if TYPE_CHECKING:
     from logprob_store.store.manifest import Manifest, Part
 
 _LARGE_PART: Final = 250_000
-"""Rows of tokens and alternatives from which on a part is read by itself."""
+"""Rows of tokens and alternatives from which on a part is a batch of its own; smaller parts are read together."""
 
 
 class Store(StoreTables):
-    """The tables of a store, each a LazyFrame whose first column is `run`, and the questions to them.
+    """The tables of a store, each a LazyFrame whose first column is `run`, and the scores and comparisons of its runs.
 
-    Make one with `open_store`. It shows what was committed when it was opened; open the store again to see more.
+    Make one with `open_store`. It shows what was committed at that time; open the store again to see more.
     """
 
     def scores(self, *, metrics: Sequence[str | pl.Expr] | None = None) -> pl.LazyFrame:
-        """One row per completion: perplexity, confidence and the rest, or the `metrics` named; see docs/metrics.md.
+        """One row per completion, with its scores; see docs/metrics.md.
+
+        Args:
+            metrics: names of scores, or expressions over the tokens of a completion; the usual scores when None.
 
         Raises:
-            InputError: there is no metric of a name.
+            InputError: a name is not that of a score.
         """
         from logprob_store.metrics.engine.score_table import scores_of_parts
 
@@ -62,13 +65,13 @@ class Store(StoreTables):
         other: Store | None = None,
         answer: str | pl.Expr = "text",
     ) -> Comparison:
-        """Two runs of the same prompts beside each other; see docs/comparing.md.
+        """The comparison of two runs of the same prompts; see docs/comparing.md.
 
         Args:
-            run_a: the run to compare with. None: the one before `run_b` of the same job, or the newest with `other`.
-            run_b: the run that may have changed; None: the newest.
+            run_a: the run to compare with. When None, the run before `run_b` of the same job; with `other`, the newest.
+            run_b: the run that may have changed, the newest when None.
             other: the store that `run_b` is in, if not this one.
-            answer: what of a completion is compared, as a column or an expression.
+            answer: the column or expression of completions that is compared.
 
         Raises:
             InputError: there are no two runs of one job.
@@ -76,8 +79,8 @@ class Store(StoreTables):
         """
         from logprob_store.metrics.two_runs.comparison import compare
 
-        theirs = self if other is None else other
-        later = theirs.only(run_b or theirs.newest_run())
+        store_b = self if other is None else other
+        later = store_b.only(run_b or store_b.newest_run())
         if run_a is None:
             run_a = self.newest_run() if other is not None else self._run_before(later.manifests[0])
         return compare(self.only(run_a).tables(), later.tables(), answer=answer)
@@ -105,7 +108,7 @@ class Store(StoreTables):
         )
 
     def _part_batches(self) -> Iterator[PartBatch]:
-        """All parts with answers: a large one by itself, small ones of a run together."""
+        """The parts with answers, in batches: each large one by itself, small ones of a run together."""
         for manifest in self.manifests:
             parts: list[Part] = []
             rows = 0
@@ -132,13 +135,17 @@ class Store(StoreTables):
         return PartBatch(manifest.run, rows, tables, of_parts.tokens_in_order)
 
     def tokens_in_order(self, places: bool) -> list[OrderedTokens | None]:  # noqa: FBT001  called by a PartBatch
-        """The tokens of each part as arrays, None for a part where they do not lie in the order of writing."""
+        """The generated tokens of each part as arrays; None for a part whose rows are not in the order of generation.
+
+        Args:
+            places: whether to read `OrderedTokens.place` too.
+        """
         from logprob_store.analysis.token_arrays import read_in_order
 
         return [read_in_order(path, places=places) for path in self.files("tokens")]
 
     def sorted_tables(self) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
-        """`tables` of a single part, which polars is told are sorted: grouping is then a third faster."""
+        """`tables` of a single part, marked as sorted for polars: grouping is then a third faster."""
         tokens, alternatives, completions = self.tables()
         return tokens.set_sorted("completion_id"), alternatives, completions
 
@@ -164,7 +171,7 @@ class Store(StoreTables):
         shared: Shared = "error",
         section: str = "content",
     ) -> pl.LazyFrame:
-        """One row per completion and label: how likely the model was to give it; see docs/metrics.md."""
+        """One row per completion and label: how likely the model was to answer with it; see docs/metrics.md."""
         from logprob_store.metrics.labels.probabilities import label_probabilities
 
         return label_probabilities(
@@ -179,7 +186,7 @@ class Store(StoreTables):
         )
 
     def fields(self, *, sections: Sequence[str] = ("content", "tool"), wrapped: bool = True) -> pl.LazyFrame:
-        """One row per value of each JSON answer, with the scores of its tokens; see docs/metrics.md."""
+        """One row per value in each JSON answer, with the scores of its tokens; see docs/metrics.md."""
         from logprob_store.metrics.spans.fields import field_confidence
 
         return field_confidence(self.tokens, sections=sections, wrapped=wrapped)

@@ -1,7 +1,4 @@
-"""The tokens of a part as arrays, in the order in which they were written.
-
-Leaves out what is computed of them (`logprob_store.metrics.engine.arrays`).
-"""
+"""The generated tokens of a part as numpy arrays, for `metrics.engine.arrays`, which computes scores of them."""
 
 from __future__ import annotations
 
@@ -20,18 +17,19 @@ if TYPE_CHECKING:
 
 __all__ = ["read_in_order"]
 
-_PLACES: Final = 2**32
+_PLACES_PER_SECTION: Final = 2**32
+"""More than the positions of a section, so that places of two sections never follow one another."""
 _SECTIONS: Final = {section: number for number, section in enumerate(Section.categories)}
 
 
 def read_in_order(path: Path, *, places: bool) -> OrderedTokens | None:
-    """The tokens that a model wrote; None where rows do not lie in the order in which they were written.
+    """The generated tokens of a file; None if its rows are not in the order of generation.
 
-    That is so where there is reasoning beside another section: the tables have it behind the content.
+    That is so where there is reasoning beside another section: the table has reasoning behind the content.
 
     Args:
         path: a file of the tokens table.
-        places: whether `place` is needed.
+        places: whether to read `OrderedTokens.place` too.
 
     Raises:
         StoreError: the file is damaged.
@@ -51,7 +49,7 @@ def read_in_order(path: Path, *, places: bool) -> OrderedTokens | None:
     if places:
         place = rows["position"].to_numpy()
         if only is None:
-            place = place + rows["number"].to_numpy() * _PLACES
+            place = place + rows["number"].to_numpy() * _PLACES_PER_SECTION
     return OrderedTokens(
         rows["completion_id"].to_numpy(),
         logprob.to_numpy(zero_copy_only=False),
@@ -61,11 +59,11 @@ def read_in_order(path: Path, *, places: bool) -> OrderedTokens | None:
 
 
 def _read(path: Path, columns: list[str]) -> tuple[str | None, pa.Table]:
-    """The section that all rows are of, if the file knows it, and these columns; with the section otherwise."""
+    """The section of all rows if the file's statistics show one, and these columns; else None, and `section` too."""
     try:
         with pq.ParquetFile(path) as file:
             only = _only_section(file.metadata)
-            # one thread, for parts are read side by side
+            # one thread, because several parts are read at once
             return only, file.read(columns=columns if only else [*columns, "section"], use_threads=False)
     except FileNotFoundError:
         raise
@@ -77,7 +75,7 @@ def _read(path: Path, columns: list[str]) -> tuple[str | None, pa.Table]:
 
 
 def _only_section(metadata: pq.FileMetaData) -> str | None:
-    """The section that all rows are of, if the file's statistics say so."""
+    """The section of all rows, if the file's statistics show that there is one; None otherwise."""
     names = set()
     column = metadata.schema.names.index("section")
     for number in range(metadata.num_row_groups):

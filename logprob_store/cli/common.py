@@ -79,6 +79,13 @@ def api_key(job: Job) -> str | None:
     return None if job.key_variable is None else os.environ.get(job.key_variable)
 
 
+def header_values(job: Job) -> dict[str, str]:
+    """The values of the environment variables that the job's headers name, of those that are set."""
+    import os
+
+    return {name: os.environ[name] for name in job.header_variables if name in os.environ}
+
+
 def open_runs(store: Path, run: str | None) -> Store:
     """A store with one of its runs, or with all when `run` is None."""
     from logprob_store.analysis.opened_store import open_store

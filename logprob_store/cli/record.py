@@ -19,6 +19,7 @@ from logprob_store.cli.common import (
     TransportKind,
     api_key,
     echo,
+    header_values,
     load_job_with_overrides,
 )
 from logprob_store.cli.logs import log_json
@@ -44,7 +45,8 @@ def record(
         log_json()
     job = load_job_with_overrides(job_file, transport=TransportKind.live, base_url=base_url)
     key = None if cached_only else api_key(job)
-    done = asyncio.run(record_job(job, fixtures, limit=limit, api_key=key, cached_only=cached_only))
+    values = {} if cached_only else header_values(job)
+    done = asyncio.run(record_job(job, fixtures, limit=limit, api_key=key, variables=values, cached_only=cached_only))
     echo(
         f"{done.path}: {done.lines} recordings; {done.calls} asked, {done.from_cache} from the cache, "
         f"{done.kept} recorded before, {len(done.problems)} without an answer"

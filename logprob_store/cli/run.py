@@ -24,6 +24,7 @@ from logprob_store.cli.common import (
     TransportKind,
     api_key,
     echo,
+    header_values,
     load_job_with_overrides,
     path_from_here,
 )
@@ -74,7 +75,13 @@ def run(
     with _instrument(otel=otel) as instrument:
         with _progress_display() as on_progress:
             summary = run_job(
-                job, run=run, limit=limit, api_key=api_key(job), on_progress=on_progress, instrument=instrument
+                job,
+                run=run,
+                limit=limit,
+                api_key=api_key(job),
+                variables=header_values(job),
+                on_progress=on_progress,
+                instrument=instrument,
             )
         # Print before the exporters shut down: without a collector they retry for some seconds.
         echo(summary.as_dict() if as_json else summary_line(summary))

@@ -16,28 +16,58 @@ from logprob_store.schema import Section
 from logprob_store.token_bytes import ESCAPED_PREFIX, bytes_of_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from logprob_store.request import Answer
 
 _REPLACEMENT: Final = "\ufffd".encode()
+_NO_LISTS: Final = ('{"shape":"null"', '{"shape":"absent"', '{"shape":"other"')
+"""How the `wire` column begins where the server gave no list of tokens, not even an empty one."""
+
 _POSITION: Final = ("completion_id", "section", "position")
 _TEXTS: Final = {"content": "text", "refusal": "refusal"}
 """Which column of completions a section's tokens spell."""
 
 
-def count_anomalies(completions: pa.Table, tokens: pa.Table, alternatives: pa.Table) -> dict[str, int]:
+def count_anomalies(
+    completions: pa.Table, tokens: pa.Table, alternatives: pa.Table, *, answers: Sequence[Answer] = ()
+) -> dict[str, int]:
     """Count what is odd in the tables of one part, sorted as the contract says.
+
+    Args:
+        completions: the table.
+        tokens: the table.
+        alternatives: the table.
+        answers: of the part, whose requests say for which completions logprobs were asked for.
 
     Returns:
         `flagged`: tokens and alternatives whose wire value is no log-probability; `chosen_missing`: tokens that have
         alternatives but are not among them; `text_differs`: completions whose tokens spell another text than the
-        server gave; `lossy_bytes`: tokens whose bytes hold U+FFFD, for which the true bytes are lost.
+        server gave; `lossy_bytes`: tokens whose bytes hold U+FFFD, for which the true bytes are lost; `without_tokens`:
+        completions without a token though logprobs were asked for, because they have no text: tool calls alone, or a
+        limit that reasoning used up.
     """
     return {
         "flagged": sum(len(table) - table["logprob_flag"].null_count for table in (tokens, alternatives)),
         "chosen_missing": _chosen_missing(tokens, alternatives),
         "text_differs": _text_differs(completions, tokens),
         "lossy_bytes": _lossy(tokens),
+        "without_tokens": _without_tokens(completions, tokens, answers),
     }
+
+
+def _without_tokens(completions: pa.Table, tokens: pa.Table, answers: Sequence[Answer]) -> int:
+    bare = completions.filter(pc.equal(completions["token_count"], pa.scalar(0, pa.int32())))
+    if not bare.num_rows:
+        return 0
+    asked = {(one.request.prompt_index, one.request.sample_index) for one in answers if one.request.asks_logprobs}
+    has_prompt = pc.is_in(bare["completion_id"], value_set=pc.unique(tokens["completion_id"]))
+    names = ("prompt_index", "sample_index", "wire", "tool_calls", "completion_tokens")
+    rows = zip(*(bare[name].to_pylist() for name in names), has_prompt.to_pylist(), strict=True)
+    return sum(
+        (prompt_index, sample_index) in asked and not scores and bool(calls or used or wire.startswith(_NO_LISTS))
+        for prompt_index, sample_index, wire, calls, used, scores in rows
+    )
 
 
 def _chosen_missing(tokens: pa.Table, alternatives: pa.Table) -> int:

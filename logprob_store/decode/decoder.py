@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self
@@ -36,11 +36,27 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 
+UNFORESEEN: Final = "the decoder did not foresee this answer"
+"""In the message of a failure that is a bug of this package."""
+
+_LONGEST_FAULT: Final = 300
+
 PART_BYTES: Final = 4 << 20
 """Bytes of answers that one thread decodes at a time: enough for columns to pay, few enough to share among threads."""
 
 SCANNER_MIN_BYTES: Final = 1 << 20
 """With fewer bytes, loading the compiled scanner takes longer than reading token by token."""
+
+_FAULTS: Final = (
+    pa.ArrowException,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What code raises that did not foresee an answer. It costs that answer: its neighbours and the run go on."""
 
 _LOADED_SCANNER_SHIFT: Final = 5
 """A scanner that is loaded pays from `SCANNER_MIN_BYTES >> 5` bytes on."""
@@ -98,17 +114,23 @@ class Decoder:
         """Decode as `decode_answers` does."""
         parts = list(_split(answers, _row_order(answers), self._part_bytes))
         each = map if min(len(parts), self._threads) == 1 else self._pool.map
-        decoded = list(each(lambda part: self._decode_part(answers, part), parts))
-        return Decoded(
-            pa.concat_tables([part.completions for part in decoded]),
-            pa.concat_tables([part.tokens for part in decoded]),
-            pa.concat_tables([part.alternatives for part in decoded]),
-            sorted((failure for part in decoded for failure in part.failures), key=lambda failure: failure[0]),
-            [index for part in decoded for index in part.not_scanned],
-        )
+        return _joined(list(each(lambda part: self._decode_part(answers, part), parts)))
 
     def _decode_part(self, answers: Sequence[Answer], indices: list[int]) -> Decoded:
-        """Decode the answers with these indices, which are in the order of their rows."""
+        """Decode the answers with these indices, which are in the order of their rows.
+
+        If the tables of all cannot be made, they are made in halves, until the answer is alone that no table can hold.
+        """
+        try:
+            return self._decode_together(answers, indices)
+        except _FAULTS as error:
+            if len(indices) == 1:
+                return replace(self._decode_together(answers, []), failures=[(indices[0], _unforeseen(error))])
+        middle = len(indices) // 2
+        return _joined([self._decode_part(answers, half) for half in (indices[:middle], indices[middle:])])
+
+    def _decode_together(self, answers: Sequence[Answer], indices: list[int]) -> Decoded:
+        """Decode answers into the same tables; raises one of `_FAULTS` if one of them makes that impossible."""
         failures: dict[int, DecodeError] = {}
         not_scanned: list[int] = []
         rows = DecodedRows()
@@ -121,11 +143,13 @@ class Decoder:
                 _attempt(failures, add_layout_and_prompt, task, rows, wire_texts)
         counts = rows.token_counts()
         for task in tasks:
-            # A choice that lacks logprobs may have rows all the same, those of vLLM's `prompt_logprobs`.
-            empty = not counts[task.completion_id] or (
-                task.choice.prompt_logprobs is not None and task.choice.lacks_logprobs
+            request = task.answer.request
+            # A choice that lacks logprobs may have rows all the same, those of vLLM's `prompt_logprobs`. Nobody knows
+            # whether more was asked for, if the request is unknown.
+            has_tokens = counts[task.completion_id] and (
+                task.choice.prompt_logprobs is None or not task.choice.lacks_logprobs or request.is_unknown
             )
-            if empty and task.answer.request.asks_logprobs:
+            if request.asks_logprobs and not has_tokens:
                 _attempt(failures, refuse_missing_tokens, task)
         tasks = [task for task in tasks if task.answer_index not in failures]
         kept = {task.completion_id for task in tasks}
@@ -244,6 +268,9 @@ def _read_bodies(
         except RecursionError:
             failures[index] = DecodeError("the answer is nested too deeply")
             continue
+        except _FAULTS as error:
+            failures[index] = _unforeseen(error)
+            continue
         for choice in reply.choices:
             key = completion_id(request.prompt_index, request.sample_index, choice.index)
             tasks.append(DecodingTask(index, answer, reply, choice, key))
@@ -278,3 +305,22 @@ def _attempt(
         failures[task.answer_index] = error
     except RecursionError:
         failures[task.answer_index] = DecodeError(f"{task.choice.path}: nested too deeply")
+    except _FAULTS as error:
+        failures[task.answer_index] = _unforeseen(error, f"{task.choice.path}: ")
+
+
+def _unforeseen(error: BaseException, place: str = "") -> DecodeError:
+    """The failure of an answer that makes the decoder raise an error of its own: a bug here, and a bad answer."""
+    said = "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(error)[:_LONGEST_FAULT])
+    return DecodeError(f"{place}{UNFORESEEN} ({type(error).__name__}: {said}); please report it")
+
+
+def _joined(parts: Sequence[Decoded]) -> Decoded:
+    """The tables of consecutive parts as one."""
+    return Decoded(
+        pa.concat_tables([part.completions for part in parts]),
+        pa.concat_tables([part.tokens for part in parts]),
+        pa.concat_tables([part.alternatives for part in parts]),
+        sorted((failure for part in parts for failure in part.failures), key=lambda failure: failure[0]),
+        [index for part in parts for index in part.not_scanned],
+    )

@@ -6,15 +6,15 @@ choice that lacks tokens. Leaves out the formats themselves (`formats`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from logprob_store.decode import wire
-from logprob_store.decode.formats import prompt_logprobs
+from logprob_store.decode.formats import prompt_logprobs, registry
 from logprob_store.decode.formats.base import ChoiceContext
-from logprob_store.decode.formats.body import expect_object, keys_for_message, loads
-from logprob_store.decode.formats.registry import recognised_shape, shape_named
+from logprob_store.decode.formats.body import keys_for_message, loads
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -29,22 +29,23 @@ if TYPE_CHECKING:
 def read_token_by_token(task: DecodingTask, rows: DecodedRows, wire_texts: dict[int, str]) -> None:
     """Add the rows of a choice's `logprobs`, and the text of its `wire` column."""
     choice, context = task.choice, _context_of(task)
-    value = loads(choice.logprobs) if isinstance(choice.logprobs, bytes) else choice.logprobs
+    value = _parsed(choice.logprobs)
     if value is None or value is msgspec.UNSET:
         wire_texts[task.completion_id] = wire.as_text({"shape": "null" if value is None else "absent"})
         return
     name = choice.shape
-    shape = recognised_shape(expect_object(value, context.path)) if name is None else shape_named(name)
+    recognised = registry.recognised_shape(value) if isinstance(value, dict) else None
+    shape = recognised if name is None else registry.shape_named(name)
     if shape is None:
-        if task.answer.request.asks_logprobs:
-            keys = keys_for_message(value)
-            raise DecodeError(f"{context.path}: no list of tokens in it, only {keys}", error_type="no_logprobs")
+        if task.answer.request.asks_logprobs and not _is_whole_without_tokens(choice):
+            found = keys_for_message(value) if isinstance(value, dict) else type(value).__name__
+            raise DecodeError(f"{context.path}: no list of tokens in it, only {found}", error_type="no_logprobs")
         wire_texts[task.completion_id] = wire.with_patch({"shape": "other"}, None, value)
         return
     template, tokens = shape.read_tokens(value, context)
     prompt_text = None
     if choice.prompt_logprobs is not None and tokens.get("prompt"):
-        prompt_text, tokens = _merge_echo(choice, tokens)
+        prompt_text, tokens = _merge_echo(choice, context, tokens)
     text = wire.with_patch(template, shape.rebuild(template, tokens), value, ordered=shape.ORDERED)
     if prompt_text is not None:
         text = wire.with_key(text, prompt_logprobs.NAME, prompt_text)
@@ -52,12 +53,12 @@ def read_token_by_token(task: DecodingTask, rows: DecodedRows, wire_texts: dict[
     rows.add_tokens(task.completion_id, tokens)
 
 
-def _merge_echo(choice: Choice, tokens: TokensBySection) -> tuple[str, TokensBySection]:
+def _merge_echo(choice: Choice, context: ChoiceContext, tokens: TokensBySection) -> tuple[str, TokensBySection]:
     """Merge an echoed prompt with vLLM's `prompt_logprobs` of it: the text for the `wire` column, and the tokens.
 
     The echo has the first token, `prompt_logprobs` has ids and ranks. Where the two disagree, the rows are the echo's.
     """
-    value, template, listed = _read_prompt_logprobs(choice)
+    value, template, listed = _read_prompt_logprobs(choice, context)
     echoed = tokens["prompt"]
     if not prompt_logprobs.agree(listed, echoed):
         return wire.with_patch({"shape": "other"}, None, value), tokens
@@ -67,12 +68,19 @@ def _merge_echo(choice: Choice, tokens: TokensBySection) -> tuple[str, TokensByS
     return wire.with_patch(template, rebuilt, value, ordered=True), {**tokens, "prompt": merged}
 
 
-def _read_prompt_logprobs(choice: Choice) -> tuple[Any, dict[str, Any], Sequence[Token | None]]:
-    """The wire's value of vLLM's `prompt_logprobs`, its template, and its tokens."""
-    raw = choice.prompt_logprobs
-    value = loads(raw) if isinstance(raw, bytes) else raw
-    template, tokens = prompt_logprobs.read_tokens(value, ChoiceContext(path=choice.prompt_path))
+def _read_prompt_logprobs(choice: Choice, context: ChoiceContext) -> tuple[Any, dict[str, Any], Sequence[Token | None]]:
+    """The wire's value of vLLM's `prompt_logprobs`, its template, and its tokens; none where it is no list."""
+    value = _parsed(choice.prompt_logprobs)
+    if not isinstance(value, list):
+        return value, {"shape": "other"}, ()
+    ids = _parsed(choice.prompt_token_ids)
+    context = replace(context, path=choice.prompt_path, prompt_token_ids=ids)
+    template, tokens = prompt_logprobs.read_tokens(value, context)
     return value, template, tokens["prompt"]
+
+
+def _parsed(value: Any) -> Any:
+    return loads(value) if isinstance(value, bytes) else value
 
 
 def add_layout_and_prompt(task: DecodingTask, rows: DecodedRows, wire_texts: dict[int, str]) -> None:
@@ -82,9 +90,10 @@ def add_layout_and_prompt(task: DecodingTask, rows: DecodedRows, wire_texts: dic
         wire_texts[key] = wire.with_key(wire_texts[key], "layout", wire.as_text(choice.layout))
     if choice.prompt_logprobs is None or rows.just_added(key, "prompt"):
         return
-    value, template, listed = _read_prompt_logprobs(choice)
+    value, template, listed = _read_prompt_logprobs(choice, _context_of(task))
     tokens = {"prompt": listed}
-    text = wire.with_patch(template, prompt_logprobs.rebuild(template, tokens), value, ordered=True)
+    rebuilt = prompt_logprobs.rebuild(template, tokens) if template["shape"] == prompt_logprobs.NAME else None
+    text = wire.with_patch(template, rebuilt, value, ordered=True)
     rows.add_tokens(key, tokens)
     wire_texts[key] = wire.with_key(wire_texts[key], prompt_logprobs.NAME, text)
 
@@ -93,6 +102,9 @@ def _context_of(task: DecodingTask) -> ChoiceContext:
     body = task.answer.request.body
     prompt = body.get("prompt")
     prompt_tokens = task.reply.prompt_tokens
+    completion_tokens = task.reply.completion_tokens if len(task.reply.choices) == 1 else None
+    if completion_tokens is None and body.get("max_tokens") == 0:
+        completion_tokens = 0
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         # Several prompts in one call: `n` choices of the first, then those of the next; the usage is that of all.
         n = body.get("n") if isinstance(body.get("n"), int) else 1
@@ -104,16 +116,29 @@ def _context_of(task: DecodingTask) -> ChoiceContext:
         prompt=prompt if isinstance(prompt, (str, list)) else None,
         text=task.choice.text,
         prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
         token_path=task.choice.token_path,
     )
 
 
 def refuse_missing_tokens(task: DecodingTask) -> None:
-    """Raise DecodeError for a choice without tokens, unless the model said nothing and the server says so."""
+    """Raise DecodeError for a choice without tokens, unless it is whole without or empty, as the server says."""
     choice, path = task.choice, task.choice.path
+    if _is_whole_without_tokens(choice):
+        return
     if choice.lacks_logprobs:
         state = "absent" if choice.logprobs is msgspec.UNSET else "null"
         raise DecodeError(f"{path}: {state}, though asked for", error_type="no_logprobs")
     only_choice = len(task.reply.choices) == 1
-    if choice.text or choice.refusal or choice.tool_calls or (only_choice and task.reply.completion_tokens):
+    if choice.text or choice.refusal or (only_choice and task.reply.completion_tokens):
         raise DecodeError(f"{path}: no tokens in it, though the answer is not empty", error_type="no_logprobs")
+
+
+def _is_whole_without_tokens(choice: Choice) -> bool:
+    """Whether a choice has no text that tokens would spell, and says what it has instead or why it ended.
+
+    Such as tool calls alone, a `length` that reasoning used up, or a text that a content filter held back.
+    """
+    # Parsers of tool calls leave the white space that stood before the calls.
+    text = (choice.text or "").strip() if choice.tool_calls else choice.text
+    return not text and not choice.refusal and bool(choice.tool_calls or choice.finish_reason)

@@ -25,7 +25,7 @@ _ENUMS: Final = {"section": SECTIONS, "logprob_flag": FLAGS}
 TOKENS_SCHEMA: Final = arrow_schema(TOKENS)
 ALTERNATIVES_SCHEMA: Final = arrow_schema(ALTERNATIVES)
 MAX_ALTERNATIVES: Final = 2**15 - 1
-"""The highest rank that an Int16 holds."""
+"""The highest rank that an Int16 holds. Of more alternatives the first are rows, and the patch has the others."""
 
 NO_ID: Final = object()
 """Stands for the id of a token for which the wire has no key of an id."""
@@ -47,7 +47,7 @@ class Token(NamedTuple):
         bytes: the token's bytes, None where the wire has none.
         token_id: None where the wire has none, or one that is no Int32.
         logprob: the wire's number in nats, -9999.0, inf and NaN included; None where there is none.
-        alternatives: by rank.
+        alternatives: by rank, `MAX_ALTERNATIVES` at most.
     """
 
     text: str | None
@@ -92,20 +92,20 @@ def make_token(
         nullable: whether the text may be None.
 
     Raises:
-        DecodeError: the text is no string, or there are more alternatives than ranks.
+        DecodeError: the text is no string.
 
     >>> make_token("é", "content[0].token", logprob=-1, byte_values=[195, 169], token_id=7)
     Token(text='é', bytes=b'\xc3\xa9', token_id=7, logprob=-1.0, alternatives=())
     """
     if not isinstance(text, str) and not (nullable and text is None):
         raise DecodeError(f"{path}: expected a string, got {type(text).__name__}")
-    if len(alternatives) > MAX_ALTERNATIVES:
-        raise DecodeError(f"{path}: {len(alternatives)} alternatives, more than the {MAX_ALTERNATIVES} ranks there are")
     if token_id is NO_ID and text is not None:
         token_id = id_in_text(text)
     if type(token_id) is not int or not -_INT32 <= token_id < _INT32:
         token_id = None
     clean = None if text is None else clean_text(text)
+    if len(alternatives) > MAX_ALTERNATIVES:
+        alternatives = alternatives[:MAX_ALTERNATIVES]
     return Token(clean, _as_bytes(byte_values), token_id, _as_float(logprob), alternatives)
 
 

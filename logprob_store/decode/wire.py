@@ -5,7 +5,8 @@ and each shape's module says what they mean. `patch` lists what template and row
 reader of the body put the value into the chat shape, and `prompt_logprobs` is another such object for vLLM's second
 value. Regular answers need no patch: the column then holds the same text for all of them.
 
-A patch is a list of `[path, value]` (put this there) and `[path]` (remove what is there). The path `[]` is the whole.
+A patch is a list of `[path, value]` (put this there) and `[path]` (remove what is there). The path `[]` is the whole; a
+path to the end of a list appends.
 
 >>> differences({"a": [1.0, None], "b": 2}, {"a": [1, 0], "c": 0})
 [[['a', 1], None], [['c']], [['b'], 2]]
@@ -54,9 +55,14 @@ def with_patch(template: dict[str, Any], rebuilt: Any, original: Any, *, ordered
     patch = differences(original, rebuilt, ordered=ordered)
     if not patch:
         return as_text(template)
-    if too_deep(patch, MAX_DEPTH):
-        raise DecodeError(f"logprobs are nested deeper than {MAX_DEPTH} levels")
+    check_depth(patch)
     return as_text({**template, "patch": patch})
+
+
+def check_depth(value: Any) -> None:
+    """Raise DecodeError if a value to be stored in the column is nested deeper than MAX_DEPTH."""
+    if too_deep(value, MAX_DEPTH):
+        raise DecodeError(f"logprobs are nested deeper than {MAX_DEPTH} levels")
 
 
 def differences(original: Any, rebuilt: Any, *, ordered: bool = False) -> list[list[Any]]:
@@ -74,18 +80,19 @@ def differences(original: Any, rebuilt: Any, *, ordered: bool = False) -> list[l
 
 def _compare(original: Any, rebuilt: Any, path: list[str | int], patch: list[list[Any]], *, ordered: bool) -> None:
     if isinstance(original, dict) and isinstance(rebuilt, dict):
-        if not (ordered and path and list(original) != list(rebuilt)):
+        if not (ordered and path and list(original)[: len(rebuilt)] != list(rebuilt)):
             _compare_dicts(original, rebuilt, path, patch, ordered=ordered)
             return
     elif isinstance(original, list) and isinstance(rebuilt, list):
         if original == rebuilt and _PLAIN.issuperset(map(type, original)):
             return  # most lists are bytes: do not look at each item
-        if len(original) == len(rebuilt):
+        if len(original) == len(rebuilt) or (rebuilt and original[: len(rebuilt)] == rebuilt):
             path.append(0)
-            for index, (one, other) in enumerate(zip(original, rebuilt, strict=True)):
+            for index, (one, other) in enumerate(zip(original, rebuilt, strict=False)):
                 path[-1] = index
                 _compare(one, other, path, patch, ordered=ordered)
             path.pop()
+            patch.extend([[*path, n], original[n]] for n in range(len(rebuilt), len(original)))
             return
     elif _same(original, rebuilt):
         return
@@ -123,7 +130,9 @@ def apply_patch(value: Any, patch: list[list[Any]]) -> Any:
         place = value
         for step in path[:-1]:
             place = place[step]
-        if put:
+        if put and isinstance(place, list) and path[-1] == len(place):
+            place.append(put[0])
+        elif put:
             place[path[-1]] = put[0]
         else:
             del place[path[-1]]

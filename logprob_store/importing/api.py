@@ -14,7 +14,7 @@ from logprob_store.importing.records import read_records
 from logprob_store.importing.sources import UNKNOWN_FORMAT, find_sources, read_items
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.schema import SAMPLES_PER_PROMPT
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

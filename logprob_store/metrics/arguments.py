@@ -1,4 +1,4 @@
-"""What metrics share: the type of a column argument, the keys of a token, and checks of arguments."""
+"""Columns and filters that metrics share: the keys of a token, generated rows, and arguments with their checks."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def generated() -> pl.Expr:
     is: filter by this before you score an answer.
 
     Formula: section != "prompt".
+    Range: true or false.
     Needs: the `section` of tokens or alternatives.
     Nulls: a null section gives null.
-    Source: the data contract, `schema.Section`.
+    Source: the format of the store, docs/store.md.
 
     One row of the prompt and one of the answer:
 

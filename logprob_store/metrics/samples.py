@@ -1,7 +1,7 @@
-"""Metrics of several answers to one prompt: how much they vary, in words and in meaning.
+"""Several answers to one prompt: how much they vary, in words and in meaning.
 
-The answers are the choices of one response, the samples of a job, or repeated runs. Probabilities of answers underflow,
-so all sums are computed from logarithms.
+The answers are the choices of one response, the samples of a job, or repeated runs. Probabilities of long answers
+underflow, so all sums are computed from logarithms.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def normalised_text(text: Column = "text") -> pl.Expr:
 
     Formula: NFKC, lower case, runs of white space as one space, no white space at the ends, no `.`, `!`, `?` or space
     at the end. Two answers with equal forms count as the same answer.
+    Range: any text in that form.
     Needs: a column of texts.
     Nulls: null stays null.
     Source: the exact match of SQuAD, Rajpurkar et al. 2016 (arXiv:1606.05250), which also removes articles and all
@@ -46,7 +47,8 @@ def mc_entropy(column: Column = "logprob_sum") -> pl.Expr:
 
     Formula: -mean over samples of sum l. Of the column "mean_logprob" it is the length-normalised form.
     Range: [0, inf), lower is surer. Unit: nats; nats per token for the length-normalised form.
-    Needs: one row per sample with its logprob sum, as `store.scores()` gives them.
+    Needs: one row per sample with its logprob sum, as `store.scores()` gives them:
+    `store.scores().group_by("run", "prompt_id").agg(ls.mc_entropy())`.
     Nulls: left out; no value gives null.
     Source: Malinin and Gales 2021 (arXiv:2002.07650), equations 8 and 9; the predictive entropy of Kuhn et al. 2023
     (arXiv:2302.09664).
@@ -87,7 +89,8 @@ def sample_scores(
     - `semantic_negentropy_discrete`: 1 - semantic_entropy_discrete / ln of the answers that have a cluster
 
     A sample that was drawn twice counts twice, as published. The token that ended an answer is not stored and so not in
-    P(s): an answer that is the beginning of another one is given too much weight.
+    P(s): an answer that is the beginning of another has the probability of writing these letters, not of stopping
+    there, and is given too much weight. `semantic_entropy_discrete` is not affected.
 
     Needs: one row per answer, as `store.scores()` gives them: `by`, sample_index, choice_index, text, logprob_sum,
     mean_logprob, unscored_tokens.
@@ -98,8 +101,9 @@ def sample_scores(
 
     Args:
         scores: one row per answer.
-        clusters: which answers mean the same: a column name, an expression, or a function that takes the texts of a
-            prompt and returns a cluster for each. None: answers with equal `normalised_text`. A null is no cluster.
+        clusters: which answers mean the same: a column name, an expression, or a function, called once per prompt, that
+            takes the list of its texts and returns a cluster for each, by an NLI model of yours for example. None:
+            answers with equal `normalised_text`. A null is no cluster.
         by: the columns that identify a prompt; `["prompt_id"]` takes several runs together.
 
     Raises:
@@ -108,19 +112,10 @@ def sample_scores(
     Three answers of 1/2, 1/4 and 1/4, two of them "Paris": P is 3/4 and 1/4, entropy 0.562335; counted, 2/3 and 1/3.
 
     >>> from math import log
-    >>> rows = pl.LazyFrame(
-    ...     {
-    ...         "run": "r",
-    ...         "prompt_id": "FR",
-    ...         "sample_index": [0, 1, 2],
-    ...         "choice_index": 0,
-    ...         "text": ["Paris", "paris.", "Lyon"],
-    ...         "logprob_sum": [log(0.5), log(0.25), log(0.25)],
-    ...         "mean_logprob": [log(0.5), log(0.25), log(0.25)],
-    ...         "unscored_tokens": 0,
-    ...     }
-    ... )
-    >>> row = sample_scores(rows).collect().row(0, named=True)
+    >>> logprobs = [log(0.5), log(0.25), log(0.25)]
+    >>> rows = {"run": "r", "prompt_id": "FR", "sample_index": [0, 1, 2], "choice_index": 0, "unscored_tokens": 0}
+    >>> rows |= {"text": ["Paris", "paris.", "Lyon"], "logprob_sum": logprobs, "mean_logprob": logprobs}
+    >>> row = sample_scores(pl.LazyFrame(rows)).collect().row(0, named=True)
     >>> row["majority"], round(row["agreement"], 6), row["clusters"]
     ('paris', 0.666667, 2)
     >>> round(row["semantic_entropy"], 6), round(row["semantic_entropy_discrete"], 6)

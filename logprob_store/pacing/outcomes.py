@@ -57,6 +57,7 @@ class Outcomes:
         self._waves = 0
         self._typical_answer: float | None = None
         self._latency_s: float | None = None
+        self.any_answer = False
 
     @property
     def typical_answer(self) -> float:
@@ -69,6 +70,7 @@ class Outcomes:
         self._closed_until.clear()
         self._refusals = 0
         self._waves = 0
+        self.any_answer = True
         self._breaker.answered()
         self._concurrency.succeeded(slot.started_at, now)
         self._latency_s = _average(self._latency_s, now - slot.started_at)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from logprob_store.pacing.bottleneck import Cause
     from logprob_store.request import Request
 
+FIRST_CALLS: Final = 8
 _NO_WAIT_S: Final = 1e-6
 """A call whose wait is not longer than this starts at once."""
 
@@ -41,6 +42,7 @@ class Pacer:
             smaller one holds.
         tokens_per_minute: the same for tokens.
         patience_s: seconds that an outage, or a pause that the server asks for, is waited out.
+        first_calls: calls under way at most until the first answer: a job that cannot succeed then costs a handful.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Pacer:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         patience_s: float = 600.0,
+        first_calls: int = FIRST_CALLS,
     ) -> None:
         self.rates = RateLimits(requests_per_minute, tokens_per_minute, patience_s=patience_s)
         self.concurrency = Concurrency(concurrency)
@@ -57,9 +60,16 @@ class Pacer:
         self.watch = BottleneckWatch(self._cause_now)
         self.sleeping = 0
         self.all_queued = False
+        self._first_calls = first_calls
         self._outcomes = Outcomes(self.rates, self.concurrency, self.breaker, patience_s=patience_s)
         self._waiting: tuple[deque[_Waiter], deque[_Waiter]] = (deque(), deque())  # new calls, repeated calls
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _allowed(self) -> int:
+        """Calls under way at most, as of now."""
+        limit = self.concurrency.limit
+        return limit if self._outcomes.any_answer else min(limit, self._first_calls)
 
     def slot(self, request: Request, *, again: bool = False) -> Slot:
         """A place for one call; `again` if an earlier call for the request failed."""
@@ -115,7 +125,7 @@ class Pacer:
         """Seconds until a call may start; infinity when another has to end first."""
         if self.breaker.is_open and (wait := self.breaker.wait_s(now)):
             return wait
-        if self.concurrency.in_use >= self.concurrency.limit:
+        if self.concurrency.in_use >= self._allowed:
             return math.inf
         return self.rates.wait_s(now, tokens)
 
@@ -169,9 +179,9 @@ class Pacer:
         now, calls = asyncio.get_running_loop().time(), self.concurrency
         if self.breaker.is_open:
             return "outage"
-        if now < self.rates.paused_until or (self._first_waiting() is not None and calls.in_use < calls.limit):
+        if now < self.rates.paused_until or (self._first_waiting() is not None and calls.in_use < self._allowed):
             return "limit"
-        server_is_busy = calls.in_use >= calls.limit or self.sleeping > 0 or (self.all_queued and calls.in_use > 0)
+        server_is_busy = calls.in_use >= self._allowed or self.sleeping > 0 or (self.all_queued and calls.in_use > 0)
         return "server" if server_is_busy else "machine"
 
 

@@ -1,6 +1,6 @@
-"""Running a job: `run_job`, the public way in, and what it returns.
+"""`run_job`, the public way to run a job, and the summary that it returns.
 
-Holds the opening of a run's store and transport, and its end. Leaves out what happens between (`session`).
+Opens the run's store, transport and budget, and closes them; what happens between is in `session`.
 """
 
 from __future__ import annotations
@@ -8,23 +8,24 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import signal
 import threading
 from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from logprob_store.events import emit
 from logprob_store.pacing.bottleneck import Bottleneck
+from logprob_store.run.interrupts import stop_on_signals
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.run.plan import plan_job
 from logprob_store.run.resources import open_budget, open_transport
 from logprob_store.run.session import Session
 from logprob_store.store.manifest import Input
-from logprob_store.store.writing import open_run
+from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from logprob_store.job import Job
@@ -37,13 +38,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a session did and how the run stands.
+    """What a session did, and how the run stands after it.
 
-    `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped. `calls` counts calls made in
-    this session, `already` the calls that had an outcome before it, `failures` the prompts still open. `bound_by` says
-    what took the time: the server's `limit`, the `server`, an `outage` or this `machine`; `verdict` how much of it.
-    `files` counts the files that the prompts are in.
-    What is spent is the run's, over all its sessions; `spent_usd` is None without prices.
+    `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped. `calls` counts the calls made in
+    this session, `already` the job's calls that had an answer before it, `failures` the calls of the run without an
+    answer. `bound_by` says what took the time: the server's `limit`, the `server`, an `outage` or this `machine`;
+    `verdict` has the seconds of each. `spent_usd`, `spent_requests` and `spent_tokens` are the run's, over all its
+    sessions; `spent_usd` is None without prices. `files` counts the files that the prompts are in.
     """
 
     run: str
@@ -67,7 +68,7 @@ class RunSummary:
     files: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON can say it."""
+        """The fields, as values that JSON has."""
         return {**dataclasses.asdict(self), "store": str(self.store)}
 
 
@@ -77,6 +78,7 @@ def run_job(
     run: str | None = None,
     limit: int | None = None,
     api_key: str | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
     on_progress: Callable[[Progress], None] | None = None,
     instrument: Instrument | None = None,
 ) -> RunSummary:
@@ -88,8 +90,9 @@ def run_job(
     Args:
         job: from `load_job`.
         run: the run's name, `<job>-<date>` when None; the same name goes on with the same run.
-        limit: only the first so many prompts.
+        limit: the number of prompts to run, from the first; all when None.
         api_key: the value of the variable that `job.key_variable` names.
+        variables: the values of the variables that `job.header_variables` name.
         on_progress: called a few times a second.
         instrument: goes around each call, such as `ls.opentelemetry()`.
 
@@ -106,9 +109,16 @@ def run_job(
     async def session() -> RunSummary:
         stop = asyncio.Event()
         if threading.current_thread() is threading.main_thread():
-            _stop_on_signals(stop)
+            stop_on_signals(stop)
         return await run_job_async(
-            job, run=run, limit=limit, api_key=api_key, on_progress=on_progress, instrument=instrument, stop=stop
+            job,
+            run=run,
+            limit=limit,
+            api_key=api_key,
+            variables=variables,
+            on_progress=on_progress,
+            instrument=instrument,
+            stop=stop,
         )
 
     try:
@@ -117,25 +127,13 @@ def run_job(
         raise KeyboardInterrupt from None
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """The first Ctrl-C or SIGTERM stops in order, the second at once."""
-    loop, this = asyncio.get_running_loop(), asyncio.current_task()
-
-    def interrupt() -> None:
-        if stop.is_set() and this is not None:
-            this.cancel()
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt)
-
-
 async def run_job_async(
     job: Job,
     *,
     run: str | None = None,
     limit: int | None = None,
     api_key: str | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
     on_progress: Callable[[Progress], None] | None = None,
     instrument: Instrument | None = None,
     stop: asyncio.Event | None = None,
@@ -145,16 +143,20 @@ async def run_job_async(
     Args:
         job: from `load_job`.
         run: the run's name.
-        limit: only the first so many prompts.
+        limit: the number of prompts to run, from the first; all when None.
         api_key: for the live transport.
+        variables: the values of `job.header_variables`.
         on_progress: called a few times a second.
         instrument: goes around each call, such as `ls.opentelemetry()`.
-        stop: set it to interrupt the run: what is under way gets a few seconds to finish, then all is committed.
+        stop: set it to interrupt the run: calls under way get a few seconds to finish, then all answers are committed.
+
+    Raises:
+        InputError: as `run_job`.
     """
     started = asyncio.get_running_loop().time()
     plan = plan_job(job, limit=limit)
-    # The transport first: without a key or fixtures there is to be no empty run in the store.
-    async with open_transport(job, api_key=api_key) as transport:
+    # The transport is opened first, so that a missing key or missing fixtures leave no empty run in the store.
+    async with open_transport(job, api_key=api_key, variables=variables) as transport:
         ask = transport if instrument is None else instrument(transport, job)
         with open_run(
             job.resolve(job.store.path),
@@ -166,34 +168,34 @@ async def run_job_async(
         ) as writer:
             with open_budget(job, writer) as budget:
                 session = Session(plan, writer, budget, stop or asyncio.Event(), on_progress)
-                _say_started(session, prompts=plan.prompt_count)
+                _log_start(session, prompts=plan.prompt_count)
                 with set_up_for_a_run():
-                    await session.pump(ask)
+                    await session.run(ask)
             summary = _summary(session, asyncio.get_running_loop().time() - started)
             emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
             return summary
 
 
 def default_run_name(job: Job) -> str:
-    """`<job>-<date>`: a night's run, the same when started again that day."""
-    return f"{job.name}-{date.today().isoformat()}"  # noqa: DTZ011  the night the user lives in
+    """`<job>-<date>`: the same run when the job is started again on that day."""
+    return f"{job.name}-{date.today().isoformat()}"  # noqa: DTZ011  the user's own date
 
 
-def _say_started(session: Session, *, prompts: int) -> None:
+def _log_start(session: Session, *, prompts: int) -> None:
     manifest, calls = session.writer.manifest, session.progress.total
     emit(
         log,
         "run_started",
         "run %s: %d of %d calls have an outcome",
         manifest.run,
-        session.already,
+        session.answered_before,
         calls,
         run=manifest.run,
         job=manifest.job_name,
         store=str(session.writer.store),
         prompts=prompts,
         calls=calls,
-        already=session.already,
+        already=session.answered_before,
     )
 
 
@@ -205,7 +207,7 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         state=manifest.state,
         reason=None if session.stopped_by is None else str(session.stopped_by),
         total=progress.total,
-        already=session.already,
+        already=session.answered_before,
         calls=progress.calls,
         from_cache=progress.from_cache,
         from_fixtures=progress.from_fixtures,

@@ -1,14 +1,13 @@
-"""Outcomes of calls, waiting for a part.
+"""The buffer of outcomes that wait for their part, between the event loop and the threads of `run.commit`.
 
-The buffer stands between the event loop and the threads that decode and write (`run.commit`). Its size is bounded by
-bytes, since an answer may have one token or a thousand.
+It is bounded by bytes, because an answer may have one token or a thousand.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.run.commit import PARTS_IN_FLIGHT, Committer, PartContents, failure_row
 from logprob_store.run.prompt_scoring import FirstLook
@@ -23,15 +22,19 @@ if TYPE_CHECKING:
     from logprob_store.store.manifest import Manifest
 
 PART_SECONDS: Final = 60.0
-"""Seconds after which a part is written whatever its size, so that a slow run can be watched."""
+"""Seconds after which a part is committed whatever its size, so that the rows of a slow run can be read."""
 
 _OVERHEAD_BYTES: Final = 4000
-"""Memory of an answer or a failure beside the body: the request and the objects around both."""
+"""Memory that an answer or a failure takes beside the body: the request and Python objects."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a session is. Calls are prompts times samples; `in_flight` are those at the server now."""
+    """How far a session is.
+
+    `total` is the number of calls of the job, `settled` of those with an outcome; `calls` counts the calls made in this
+    session, retries too, `in_flight` those at the server now.
+    """
 
     total: int = 0
     settled: int = 0
@@ -43,14 +46,24 @@ class Progress:
     spent_usd: float | None = None
 
 
+class _Flush(NamedTuple):
+    """A commit of the buffer that waits for its turn; `taken` is done when the buffer is empty again."""
+
+    task: asyncio.Task[None]
+    taken: asyncio.Future[None]
+
+
 class PartBuffer:
-    """Collects outcomes and commits them as parts, one after the other, off the event loop.
+    """Collects outcomes and hands them to the committer as parts, in order.
+
+    One part is written, one is decoded, and the next one fills. While all three are full, adding waits: this bounds the
+    memory.
 
     Args:
         committer: of the run; the buffer closes it.
         manifest: of the run.
         progress: counts the outcomes.
-        part_bytes: size from which on a part is committed.
+        part_bytes: bytes in memory from which on a part is committed.
         on_durable: called with each answer whose rows are durable.
     """
 
@@ -68,20 +81,20 @@ class PartBuffer:
         self._part_bytes = part_bytes
         self._on_durable = on_durable
         self._contents = PartContents()
-        self._turns = asyncio.Semaphore(PARTS_IN_FLIGHT)
-        self._since = asyncio.get_running_loop().time()
+        self._committing = asyncio.Semaphore(PARTS_IN_FLIGHT)
+        self._filling_since_s = asyncio.get_running_loop().time()
         self._first_look = FirstLook(manifest)
-        self._broken: BaseException | None = None
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._next: tuple[asyncio.Future[None], asyncio.Task[None]] | None = None
+        self._error: BaseException | None = None
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._next_flush: _Flush | None = None
 
     @property
     def stop_reason(self) -> StopRunError | None:
-        """The reason to stop, when the first answers show that no other will do."""
+        """Why the run should stop, once the first answers show that no further one will be of use; None otherwise."""
         return self._first_look.stop_reason
 
     def add_prompts(self, chunk: Chunk) -> None:
-        """Add the prompt rows of a chunk; they go with the next part."""
+        """Add the prompt rows of a chunk to the part that fills."""
         if chunk.prompts.num_rows:
             self._contents.prompts.append(chunk.prompts)
             self._contents.weight += chunk.prompts.nbytes
@@ -89,7 +102,11 @@ class PartBuffer:
         self._contents.absent += chunk.absent
 
     async def add_answer(self, answer: Answer) -> None:
-        """Add an answer; waits while the buffer is full and the two parts before it are not written."""
+        """Add an answer; waits while the buffer is full and the two parts before it are not committed.
+
+        Raises:
+            DiskError: a part could not be committed, this one or an earlier one.
+        """
         self._contents.answers.append(answer)
         self._contents.weight += len(answer.body) + _OVERHEAD_BYTES
         self._progress.settled += 1
@@ -98,65 +115,71 @@ class PartBuffer:
         await self._flush_if_full()
 
     async def add_failure(self, call: Request | BadCall, error: CallError, *, first_at: datetime | None = None) -> None:
-        """Add a failure; waits like `add_answer`."""
+        """Add a failure; waits and raises like `add_answer`."""
         self.add_failure_now(call, error, first_at=first_at)
         await self._flush_if_full()
 
     def add_failure_now(self, call: Request | BadCall, error: CallError, *, first_at: datetime | None = None) -> None:
-        """Add a failure without waiting: for a task that is being cancelled."""
+        """Add a failure without waiting, for a task that is being cancelled."""
         self._contents.failures.append(failure_row(call, error, first_at))
         self._contents.weight += _OVERHEAD_BYTES
         self._progress.settled += 1
         self._progress.failed += 1
 
     async def flush(self) -> None:
-        """Commit all outcomes; raises the error of an earlier commit, which no task may have waited for."""
+        """Commit all outcomes.
+
+        Raises:
+            DiskError: a part could not be committed, this one or an earlier one whose error nobody was there to get.
+        """
         await self._flush()
-        if self._under_way:
-            await asyncio.wait(self._under_way)
-        if self._broken is not None:
-            raise self._broken
+        if self._flushes:
+            await asyncio.wait(self._flushes)
+        if self._error is not None:
+            raise self._error
 
     def close(self) -> None:
         """End the committer's threads."""
         self._committer.close()
 
-    def _is_full(self) -> bool:
-        overdue = asyncio.get_running_loop().time() - self._since > PART_SECONDS
-        return self._contents.weight >= self._part_bytes or overdue or self._first_look.due(len(self._contents.answers))
-
     async def _flush_if_full(self) -> None:
-        if self._broken is not None:
-            raise self._broken
-        if not self._is_full():
+        if self._error is not None:
+            raise self._error
+        awaits_first_look = self._first_look.due(len(self._contents.answers))
+        if not (awaits_first_look or self._is_full()):
             return
-        # One part is written, one decoded, and the next one fills. When all three are full, waiting here bounds the
-        # memory. The first answers are waited for until they are committed, to see what they are worth. Shielded: a
-        # task that waits here may be cancelled when the run stops, and the outcomes of other tasks must not go with it.
-        looks = self._first_look.due(len(self._contents.answers))
-        if self._next is None:
-            taken = asyncio.get_running_loop().create_future()
-            flushing = asyncio.ensure_future(self._flush())
-            flushing.add_done_callback(self._under_way.discard)
-            flushing.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._under_way.add(flushing)
-            self._next = taken, flushing
-        taken, flushing = self._next
-        await asyncio.shield(flushing if looks else taken)
+        if self._next_flush is None:
+            self._next_flush = self._start_flush()
+        # The first answers are waited for until they are committed, to see what they are worth. Shielded: the task that
+        # waits here may be cancelled when the run stops, and other tasks' outcomes must not go with it.
+        flush = self._next_flush
+        await asyncio.shield(flush.task if awaits_first_look else flush.taken)
+
+    def _is_full(self) -> bool:
+        overdue = asyncio.get_running_loop().time() - self._filling_since_s > PART_SECONDS
+        return self._contents.weight >= self._part_bytes or overdue
+
+    def _start_flush(self) -> _Flush:
+        task = asyncio.ensure_future(self._flush())
+        task.add_done_callback(self._flushes.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # marks its error as retrieved
+        self._flushes.add(task)
+        return _Flush(task, asyncio.get_running_loop().create_future())
 
     async def _flush(self) -> None:
-        async with self._turns:
-            following, self._next = self._next, None
+        """Take what is in the buffer once a commit may begin, and commit it."""
+        async with self._committing:
+            flush, self._next_flush = self._next_flush, None
             contents, self._contents = self._contents, PartContents()
-            self._since = asyncio.get_running_loop().time()
-            if following is not None:
-                following[0].set_result(None)
+            self._filling_since_s = asyncio.get_running_loop().time()
+            if flush is not None:
+                flush.taken.set_result(None)
             if not contents:
                 return
             try:
                 await self._commit(contents)
             except BaseException as error:
-                self._broken = self._broken or error
+                self._error = self._error or error
                 raise
 
     async def _commit(self, contents: PartContents) -> None:

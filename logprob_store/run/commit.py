@@ -1,7 +1,7 @@
-"""Parts of a run, from outcomes to files: a part is decoded while the one before it is written.
+"""Commits of a run's parts: outcomes become tables, and tables become files.
 
-`PartContents` is what goes into a part; `Committer` has the two threads, one that decodes and one that writes. When a
-part is full is decided in `run.buffer` and `importing.importer`.
+`PartContents` is what goes into a part. `Committer` has two threads: one decodes a part while the other writes the part
+before it. `run.buffer` and `importing.importer` decide when a part is full.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from logprob_store.decode.anomalies import count_anomalies
 from logprob_store.decode.decoder import Decoder
 from logprob_store.errors import CallError, DecodeError
 from logprob_store.events import emit_prompt_failed
-from logprob_store.failures import FAILURES as CLASSES
+from logprob_store.failures import FAILURES as FAILURE_CLASSES
 from logprob_store.run.prompt_scoring import without_unscored
 from logprob_store.schema import FAILURES, arrow_schema, call_number
 
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PARTS_IN_FLIGHT: Final = 2
-"""Parts to hand over before waiting for the first of them: one is decoded, one is written."""
+"""Parts that may be submitted and not committed: one is decoded, one is written."""
 
 _ANSWER_COUNTS: Final = {"api": "from_api", "cache": "from_cache", "fixture": "from_fixtures"}
 
 
 @dataclass(slots=True)
 class PartContents:
-    """Outcomes for one part.
+    """The outcomes and prompts that go into one part.
 
     Args:
         answers: the answers to decode.
         failures: rows of `failures`, for calls without an answer.
         prompts: rows of `prompts`.
         imports: rows of `imports`.
-        settles: whether the outcomes are calls of a job, which its run then counts as settled.
-        prompts_read: prompts, from the first, that have a row with this part.
-        absent: intervals of call numbers that belong to no call; they go with their prompts.
+        settles: whether the outcomes are of a job's calls, which the manifest then lists as settled.
+        prompts_read: how many prompts, from the first, have a row with this part.
+        absent: half-open intervals of call numbers that belong to no call; they are settled with their prompts' rows.
         files: the input files of an import that end in this part.
         weight: bytes in memory, roughly.
     """
@@ -70,14 +70,14 @@ class PartContents:
 
 
 class Undecoded(NamedTuple):
-    """An answer that could not be decoded: the error, and its row of `failures`."""
+    """An answer that could not be decoded: the error, and its row for `failures`."""
 
     error: DecodeError
     row: dict[str, Any]
 
 
 class DecodedPart(NamedTuple):
-    """A part ready to be written: rows by table, all rows of `failures`, and the answers that could not be decoded."""
+    """A part ready to be written: rows by table, the rows of `failures` once more, and the undecoded answers."""
 
     tables: dict[str, pa.Table]
     failures: list[dict[str, Any]]
@@ -89,9 +89,9 @@ class Committer:
 
     Args:
         writer: of the run.
-        spent: what the run has spent so far, for the manifest; it also makes the record of calls durable.
-        decode: makes the tables of a part; an argument for tests.
-        write: writes the tables of a part; an argument for tests.
+        spent: returns what the run has spent so far, for the manifest, and makes the record of calls durable.
+        decode: makes the tables of a part; `decode_part` but for tests.
+        write: writes the tables of a part; `write_part` but for tests.
     """
 
     def __init__(
@@ -106,24 +106,24 @@ class Committer:
         self._spent = spent
         self._decode = decode or decode_part
         self._write_part = write or write_part
-        # One core is left to the part that is being written: with one thread more than there are cores, decoding and
-        # writing are both slower (docs/performance.md).
+        # One core is left to the thread that writes: with more threads than cores, decoding and writing are both slower
+        # (docs/performance.md).
         self._decoder = Decoder(max(1, pa.cpu_count() - 1))
         self._decoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode-part")
         self._writing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write-part")
         self._failed: BaseException | None = None
 
     def submit(self, contents: PartContents) -> Future[list[Undecoded]]:
-        """Decode and write a part; done when it is durable, with the answers that could not be decoded.
+        """Decode and write a part; the future is done when it is durable, with the answers that could not be decoded.
 
-        After a part that could not be committed, no later part is: each gets the same error. A later part's manifest
-        would say that all prompts before it have rows, and those of the failed part have none.
+        Once a part cannot be committed, each later one fails with the same error: its manifest would say that all
+        prompts before it have rows, and those of the failed part have none.
         """
         decoding = self._decoding.submit(self._decode, contents, self._decoder, self._writer.manifest.job)
         return self._writing.submit(self._write, contents, decoding)
 
     def close(self) -> None:
-        """End the threads, after they have done what was submitted."""
+        """End the threads, once they have committed what was submitted."""
         self._decoding.shutdown(wait=True)
         self._writing.shutdown(wait=True)
         self._decoder.close()
@@ -141,11 +141,11 @@ class Committer:
 
 
 def decode_part(contents: PartContents, decoder: Decoder, job: Mapping[str, Any]) -> DecodedPart:
-    """The tables of a part; an answer that cannot be decoded becomes a row of `failures`.
+    """Decode the answers of a part into tables; an answer that cannot be decoded becomes a row of `failures`.
 
     Args:
         contents: the outcomes of the part.
-        decoder: decodes many answers at once.
+        decoder: decodes the answers, in threads of its own.
         job: the job's identity, as the manifest has it.
     """
     answers = sorted(contents.answers, key=lambda answer: (answer.request.prompt_index, answer.request.sample_index))
@@ -189,8 +189,8 @@ def _counts(answers: Sequence[Answer], part: DecodedPart) -> dict[str, int]:
         counts[name] = sum(answer.source == source for answer in answers)
     counts["calls"] = sum(answer.attempts for answer in answers if answer.source == "api")
     counts["calls"] += sum(row["attempts"] for row in part.failures)
-    counts |= count_anomalies(tables["completions"], tables["tokens"], tables["alternatives"])
-    # `usage` is per answer and stands on the row of each of its choices: count it once.
+    counts |= count_anomalies(tables["completions"], tables["tokens"], tables["alternatives"], answers=answers)
+    # `usage` is per answer and is repeated on the row of each choice: count it once.
     first = tables["completions"].filter(pc.equal(tables["completions"]["choice_index"], 0))
     for name in ("prompt_tokens", "completion_tokens"):
         counts[name] = pc.sum(first[name]).as_py() or 0
@@ -198,7 +198,7 @@ def _counts(answers: Sequence[Answer], part: DecodedPart) -> dict[str, int]:
 
 
 def failure_row(call: Request | BadCall, error: CallError, first_at: datetime | None) -> dict[str, Any]:
-    """One row of `failures`."""
+    """A row of `failures`."""
     now = datetime.now(UTC)
     return {
         "prompt_id": call.prompt_id,
@@ -216,11 +216,11 @@ def failure_row(call: Request | BadCall, error: CallError, first_at: datetime | 
 
 
 def _undecoded(answer: Answer, error: DecodeError, *, settles: bool) -> Undecoded:
-    # The answer to an earlier call may have been lost; and a service may or may not bill an answer that is none.
-    unknown = answer.source == "api" and CLASSES[error.error_type].billed == "maybe"
+    # An earlier answer may have been lost (`maybe_billed`), or a service may bill an answer of this class or not.
+    unknown = answer.source == "api" and FAILURE_CLASSES[error.error_type].billed == "maybe"
     maybe_billed = answer.maybe_billed or unknown
     failure = CallError(str(error), error_type=error.error_type, status=answer.status, maybe_billed=maybe_billed)
     failure.attempts = answer.attempts
-    # An import reads files that may hold a million bodies without logprobs: its summary counts them.
+    # An import may read a million bodies without logprobs: its summary counts them, and no line is shown for each.
     emit_prompt_failed(log, answer.request, failure, level=logging.WARNING if settles else logging.INFO)
     return Undecoded(error, failure_row(answer.request, failure, answer.fetched_at))

@@ -1,7 +1,6 @@
-"""What a job would do and cost, without asking anything.
+"""A dry run: how many calls a job would make, and what they would take in tokens, dollars and time.
 
-Holds the count of calls by what they would meet, and what those to ask would take in tokens, dollars and time. Leaves
-out how that is said (`estimate`) and what the server does: calls that fail and are tried again come on top.
+Nothing is asked and nothing written. Calls that fail and are tried again come on top.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from logprob_store.failures import FAILURES
+from logprob_store.failures import asks_anew
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.run.api import default_run_name
-from logprob_store.run.estimate import Estimate
 from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.resources import open_cache
 from logprob_store.schema import call_numbers
@@ -27,16 +25,21 @@ from logprob_store.store.tables import open_tables
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
+    from logprob_store.cache.answers import AnswerCache
     from logprob_store.job import Job
     from logprob_store.request import Request
     from logprob_store.run.plan import Plan
     from logprob_store.store.manifest import Manifest
 
-_UNKNOWN: Final = -1
-_ASKED: Final = pl.Schema(
+    AnsweredKeys = Callable[[set[str]], Collection[str]]
+
+_UNBOUNDED: Final = -1
+"""Stands in `output_most` for a request that sets no maximum of output tokens."""
+
+_TO_ASK: Final = pl.Schema(
     {
         "key": pl.UInt64(),
         "prompt": pl.Int64(),
@@ -45,15 +48,76 @@ _ASKED: Final = pl.Schema(
         "output_most": pl.Int64(),
     }
 )
-"""40 bytes for each request that would be asked: a million of them are 40 MB."""
+"""One row per request that would be asked, 40 bytes each: a million requests are 40 MB."""
+
+_FITS: Final = {
+    "yes": "yes, even at its most",
+    "maybe": "perhaps; if not, the run stops before it passes one and can be continued",
+    "no": "no; the run will stop before it passes one and can be continued",
+}
 
 
-@dataclass(slots=True)
-class _Counts:
-    wanted: int = 0
-    cached: int = 0
-    bad: int = 0
-    asked: list[pl.DataFrame] = field(default_factory=list)
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The calls of a job by where their answers would come from, and what the calls to the server would take.
+
+    `settled` are the calls with an answer in the run, `cached` those that the cache or fixtures answer, `shared` those
+    that get the answer of an equal request, `bad` those that cannot be asked; `to_ask` is what would be paid for, if
+    nothing has to be tried again.
+
+    `prompt_tokens` is a quarter of the bytes. `output_tokens` and `cost_usd` are the least and the most; the most is
+    what ceilings reserve, None where a request sets no maximum. `seconds` is what the job's own limits per minute
+    allow, None without such limits. `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far. `fits` says
+    whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without ceilings. `files` counts the
+    files of the prompts.
+    """
+
+    prompts: int
+    calls: int
+    settled: int
+    cached: int
+    bad: int
+    to_ask: int
+    shared: int = 0
+    prompt_tokens: int = 0
+    output_tokens: tuple[int, int | None] = (0, 0)
+    cost_usd: tuple[float, float | None] | None = None
+    seconds: float | None = None
+    spent_requests: int = 0
+    spent_tokens: int = 0
+    spent_usd: float | None = None
+    fits: str | None = None
+    files: int = 1
+
+    @property
+    def sentence(self) -> str:
+        """The estimate as one to five lines of text."""
+        places = f" in {self.files} files" if self.files > 1 else ""
+        first = (
+            f"{self.prompts} prompts{places}, {self.calls} calls: {self.settled} already in the run, "
+            f"{self.cached} in the cache or fixtures, {self.bad} cannot be asked, {self.to_ask} to ask"
+        )
+        if self.shared:
+            first += f", {self.shared} equal to one of these"
+        return "\n".join([first, *self._amount_lines()] if self.to_ask else [first])
+
+    def _amount_lines(self) -> list[str]:
+        least, most = self.output_tokens
+        upper_tokens = "an unknown number of" if most is None else f"{most:,}"
+        lines = [f"about {self.prompt_tokens:,} tokens of prompts, {least:,} to {upper_tokens} tokens of answers"]
+        if self.cost_usd is not None:
+            least_usd, most_usd = self.cost_usd
+            upper = "nobody knows: set a maximum of output tokens" if most_usd is None else f"${most_usd:,.4f} at most"
+            lines.append(f"cost: ${least_usd:,.4f} to {upper}")
+        if self.seconds is not None:
+            lines.append(f"time at the job's limits per minute: {_duration(self.seconds)}")
+        if self.fits is not None:
+            spent = "" if self.spent_usd is None else f", ${self.spent_usd:,.4f}"
+            lines.append(
+                f"under the job's ceilings: {_FITS[self.fits]} "
+                f"(spent so far: {self.spent_requests:,} calls, {self.spent_tokens:,} tokens{spent})"
+            )
+        return lines
 
 
 def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Estimate:
@@ -68,53 +132,65 @@ def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Es
     name = default_run_name(job) if run is None else run
     path = manifest_path(store, name)
     manifest = read_manifest(path) if path.exists() else None
-    counts = _count(plan, manifest, {} if manifest is None else _open_failures(store, manifest))
-    asked = pl.concat([_ASKED.to_frame(), *counts.asked])
-    # Without a cache equal requests are asked each; what has no recording is asked nowhere and costs nothing.
+    counts = _count_calls(plan, manifest, {} if manifest is None else _open_failures(store, manifest))
+    to_ask = pl.concat([_TO_ASK.to_frame(), *counts.to_ask])
+    # Without a cache each of several equal requests is asked. A replay asks no server and costs nothing.
     live = job.transport.kind == "live"
-    distinct = asked.unique("key") if live and job.cache.mode != "off" else asked
+    distinct = to_ask.unique("key") if live and job.cache.mode != "off" else to_ask
     return Estimate(
         plan.prompt_count,
         plan.call_count,
-        plan.call_count - counts.wanted - counts.bad,
+        plan.call_count - counts.unsettled - counts.bad,
         counts.cached,
         counts.bad,
         distinct.height,
-        shared=asked.height - distinct.height,
+        shared=to_ask.height - distinct.height,
         files=len(plan.inputs),
-        **(_amounts(job, distinct, _budget(job, store, manifest)) if live else {}),
+        **(_amounts(job, distinct, _spent_so_far(job, store, manifest)) if live else {}),
     )
 
 
-def _count(plan: Plan, manifest: Manifest | None, failed: dict[int, str]) -> _Counts:
-    job, counts = plan.job, _Counts()
+@dataclass(slots=True)
+class _Counts:
+    """Numbers of calls; `unsettled` includes the cached ones."""
+
+    unsettled: int = 0
+    cached: int = 0
+    bad: int = 0
+    to_ask: list[pl.DataFrame] = field(default_factory=list)
+
+
+def _count_calls(plan: Plan, manifest: Manifest | None, failed: dict[int, str]) -> _Counts:
+    counts = _Counts()
     settled = IntervalSet(manifest.settled if manifest is not None else ())
-    with open_cache(job) as cache:
-        known: Callable[[set[str]], Iterable[str]] = lambda _: ()  # noqa: E731
-        if job.transport.kind == "replay" and job.transport.fixtures is not None:
-            fixtures = Recordings(job.resolve(job.transport.fixtures))
-            known = lambda keys: {key for key in keys if fixtures.get(key) is not None}  # noqa: E731
-        elif cache is not None and job.cache.mode == "reuse":
-            known = cache.get_many
-        elif cache is not None and manifest is not None:
-            own = manifest.run_id
-            known = lambda keys: {key for key, kept in cache.get_many(keys).items() if kept.meta.run == own}  # noqa: E731
+    with open_cache(plan.job) as cache:
+        answered_keys = _answered_keys(plan.job, cache, manifest)
         for chunk in plan.chunks(settled=settled, again=failed):
             counts.bad += len(chunk.bad)
-            counts.wanted += len(chunk.requests)
-            anew = {request.key for request in chunk.requests if _asks_anew(failed.get(plan.number_of(request)))}
-            had = known({request.key for request in chunk.requests} - anew)
-            ask = [_row(request) for request in chunk.requests if request.key not in had]
-            counts.cached += len(chunk.requests) - len(ask)
-            counts.asked.append(pl.DataFrame(ask, schema=_ASKED, orient="row"))
+            counts.unsettled += len(chunk.requests)
+            rejected = {request.key for request in chunk.requests if asks_anew(failed.get(plan.number_of(request)))}
+            answered = answered_keys({request.key for request in chunk.requests} - rejected)
+            rows = [_row(request) for request in chunk.requests if request.key not in answered]
+            counts.cached += len(chunk.requests) - len(rows)
+            counts.to_ask.append(pl.DataFrame(rows, schema=_TO_ASK, orient="row"))
     return counts
 
 
-def _asks_anew(error_type: str | None) -> bool:
-    return error_type is not None and FAILURES[error_type].ask_anew
+def _answered_keys(job: Job, cache: AnswerCache | None, manifest: Manifest | None) -> AnsweredKeys:
+    """A function that picks, of some request keys, those that the run would find an answer to without a call."""
+    if job.transport.kind == "replay" and job.transport.fixtures is not None:
+        fixtures = Recordings(job.resolve(job.transport.fixtures))
+        return lambda keys: {key for key in keys if fixtures.get(key) is not None}
+    if cache is not None and job.cache.mode == "reuse":
+        return cache.get_many
+    if cache is not None and manifest is not None:  # mode `refresh`: the run's own answers alone
+        run_id = manifest.run_id
+        return lambda keys: {key for key, cached in cache.get_many(keys).items() if cached.meta.run == run_id}
+    return lambda _: ()
 
 
 def _row(request: Request) -> tuple[int, int, int, int, int]:
+    """A row of `_TO_ASK`."""
     most = most_output(request.body, request.endpoint)
     least = 0 if most == 0 else choices(request.body, request.endpoint)
     return (
@@ -122,62 +198,71 @@ def _row(request: Request) -> tuple[int, int, int, int, int]:
         estimate_prompt_tokens(request),
         worst_case(request).prompt_tokens,
         least,
-        _UNKNOWN if most is None else most,
+        _UNBOUNDED if most is None else most,
     )
 
 
 def _open_failures(store: Path, manifest: Manifest) -> dict[int, str]:
-    """The calls that failed and would be asked again, by number, and how they failed."""
+    """The error type of each call that failed and would be asked again, by the call's number."""
     rows = open_tables(store, runs=[manifest.run]).failures.collect()
     return dict(zip(call_numbers(rows, manifest.samples), rows["error_type"].to_list(), strict=True))
 
 
-def _budget(job: Job, store: Path, manifest: Manifest | None) -> Budget:
-    """What the run has spent so far; calls under way in another process or at a kill count at their worst."""
+def _spent_so_far(job: Job, store: Path, manifest: Manifest | None) -> Budget:
+    """What the run has spent; calls of another process that are under way or were killed count at their worst."""
     budget = Budget(prices=job.prices.prices)
     if manifest is None:
         return budget
     noted = manifest.spent
-    calls = run_folder(store, manifest.run) / CALL_LOG
-    state = read_call_log(calls.read_bytes() if calls.exists() else b"")
+    path = run_folder(store, manifest.run) / CALL_LOG
+    state = read_call_log(path.read_bytes() if path.exists() else b"")
     spent = sum((call.worst for call in state.open.values()), state.spent)
     budget.requests = max(noted.requests, state.requests)
     budget.usage = Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
     return budget
 
 
-def _amounts(job: Job, asked: pl.DataFrame, budget: Budget) -> dict[str, Any]:
-    prompt, prompt_most, least, most = (int(asked[name].sum()) for name in _ASKED.names()[1:])
-    bounded = not (asked["output_most"] == _UNKNOWN).any()
+def _amounts(job: Job, to_ask: pl.DataFrame, budget: Budget) -> dict[str, Any]:
+    """The fields of an `Estimate` from `prompt_tokens` on."""
+    prompt, prompt_most, least, most = (int(to_ask[name].sum()) for name in _TO_ASK.names()[1:])
+    bounded = not (to_ask["output_most"] == _UNBOUNDED).any()
     limits, prices = job.limits, job.prices.prices
     low = Usage(prompt, 0, least)
     cost_usd = None
     if prices is not None:
         cost_usd = (prices.usd(low), prices.most_usd(Usage(), prompt_most, most) if bounded else None)
-    waits = [
-        60 * amount / a_minute
-        for amount, a_minute in (
-            (asked.height, limits.requests_per_minute),
+    waits_s = [
+        60 * amount / per_minute
+        for amount, per_minute in (
+            (to_ask.height, limits.requests_per_minute),
             (prompt + (most if bounded else least), limits.tokens_per_minute),
         )
-        if a_minute is not None
+        if per_minute is not None
     ]
     return {
         "prompt_tokens": prompt,
         "output_tokens": (least, most if bounded else None),
         "cost_usd": cost_usd,
-        "seconds": max(waits, default=None),
+        "seconds": max(waits_s, default=None),
         "spent_requests": budget.requests,
         "spent_tokens": budget.usage.total,
         "spent_usd": budget.usd,
-        "fits": _fits(job, budget, asked.height, low, (prompt_most, most)),
+        "fits": _fits(job, budget, to_ask.height, low, (prompt_most, most)),
     }
 
 
 def _fits(job: Job, budget: Budget, requests: int, low: Usage, high: tuple[int, int]) -> str | None:
-    """Whether the rest stays under the ceilings; under those of tokens and dollars every call has a most."""
+    """Whether the rest stays under the ceilings; each call has a maximum where tokens or dollars have a ceiling.
+
+    Args:
+        job: has the ceilings.
+        budget: what is spent.
+        requests: calls to make.
+        low: the least tokens that they take.
+        high: the most tokens of prompts, and of answers.
+    """
     ceilings, prices = job.limits.ceilings, job.prices.prices
-    sums: list[tuple[float, float, float]] = []
+    sums: list[tuple[float, float, float]] = []  # least, most, ceiling
     if ceilings.requests is not None:
         sums.append((budget.requests + requests, budget.requests + requests, ceilings.requests))
     if ceilings.tokens is not None:
@@ -190,3 +275,14 @@ def _fits(job: Job, budget: Budget, requests: int, low: Usage, high: tuple[int, 
     if all(most <= ceiling for _, most, ceiling in sums):
         return "yes"
     return "no" if any(least > ceiling for least, _, ceiling in sums) else "maybe"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> _duration(42.4), _duration(150), _duration(7300)
+    ('42 s', '2.5 min', '2.0 h')
+    """
+    if seconds < 120:  # noqa: PLR2004  two minutes
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

@@ -1,7 +1,7 @@
-"""Cached answers, read before they are needed.
+"""Lookups of cached answers, made ahead of the session that uses them.
 
-Prompts become requests, and the cache is read, while earlier answers are on their way into the store: the store does
-not wait for the cache. What is done with the requests and answers is in `run.session`.
+Prompts are read, and the cache is searched, while earlier answers are on their way into the store, so that the store
+does not wait for the cache.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     LookUp = Callable[[Sequence[Request]], Coroutine[Any, Any, Mapping[str, CachedAnswer]]]
 
 REQUESTS_PER_LOOKUP: Final = 32
-"""The cached answers of a whole chunk may not fit into memory."""
+"""Requests of one lookup. All cached answers of a chunk may not fit into memory."""
 
 LOOKUPS_AHEAD: Final = 3
 """Lookups in flight ahead of the consumer."""
@@ -29,9 +29,9 @@ LOOKUPS_AHEAD: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """Some requests of a chunk, and the answers that the cache has to them, by request key.
+    """Some requests of a chunk, and the cached answers to them by request key.
 
-    `chunk` is set on the first requests of a chunk. A chunk without requests has one `LookedUp` too.
+    `chunk` is set with the first requests of a chunk. A chunk without requests has one `LookedUp` too.
     """
 
     chunk: Chunk | None
@@ -40,10 +40,10 @@ class LookedUp:
 
 
 async def look_up_ahead(chunks: Iterator[Chunk], look_up: LookUp) -> AsyncGenerator[LookedUp]:
-    """All requests of the chunks, in order.
+    """All requests of the chunks in order, REQUESTS_PER_LOOKUP at a time, with their cached answers.
 
-    An error of `chunks` or `look_up` is raised in its turn, after everything before it. Close the generator
-    (`contextlib.aclosing`), so that no thread reads on.
+    An error of `chunks` or `look_up` is raised in its turn, after everything before it was yielded. Close the generator
+    (`contextlib.aclosing`): that waits for the thread that reads prompts.
     """
     ahead: deque[asyncio.Task[LookedUp]] = deque()
     reading = _read(chunks)

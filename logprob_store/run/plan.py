@@ -1,6 +1,6 @@
-"""What is still to be asked: prompts become requests, minus the calls that have an outcome.
+"""The plan of a job: its prompts as requests, in order, without the calls that have an outcome.
 
-Requests come in chunks, one for each batch of prompt rows, so memory does not grow with the number of prompts.
+Requests come in chunks, one for each batch of prompt rows, so that memory does not grow with the number of prompts.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A batch of prompts: the rows that are new to the prompts table, and the calls to make.
+    """A batch of prompts: their rows that the prompts table does not have yet, and the calls to make.
 
     Args:
-        prompts: rows for the prompts table.
-        prompts_read: prompts, from the first, that have a row with this chunk.
+        prompts: the new rows for the prompts table.
+        prompts_read: how many prompts, from the first, have a row with this chunk.
         requests: the calls to make.
         bad: the calls that cannot be made.
-        absent: half-open intervals of call numbers without a call: a prompt with fewer candidates than the prompt that
-            has most leaves numbers free.
+        absent: half-open intervals of call numbers without a call: each prompt has as many numbers as the prompt with
+            most candidates has calls.
     """
 
     prompts: pa.Table
@@ -56,11 +56,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job's prompts, checked: the files, their columns, the ids.
+    """A job's prompts as numbered calls. Make one with `plan_job`.
 
-    Make one with `plan_job`. `samples` is the most calls that any prompt has, whatever the limit, so that the number of
-    a call (`schema.call_number`) means the same in each session. `counts` are the calls of each prompt, None where
-    every prompt has `samples`.
+    `samples` is the most calls that any prompt has, also one beyond the limit, so that the number of a call
+    (`schema.call_number`) is the same in each session. `counts` has the number of calls of each prompt, and is None
+    where every prompt has `samples`.
     """
 
     job: Job
@@ -98,13 +98,16 @@ class Plan:
         skip: int = 0,
         prompts_read: int = 0,
     ) -> Iterator[Chunk]:
-        """The calls to make, in order.
+        """The calls to make, in order, read from the prompts files as they are taken.
 
         Args:
-            settled: the numbers of calls that have an outcome already.
-            again: settled calls to make again.
-            skip: prompts, from the first, that need no call; they are not read.
-            prompts_read: prompts, from the first, that have a row in the prompts table already.
+            settled: the numbers of the calls that have an outcome already.
+            again: the numbers of settled calls to make again.
+            skip: how many prompts, from the first, need no call; they are not read.
+            prompts_read: how many prompts, from the first, have a row in the prompts table already.
+
+        Raises:
+            PromptsError: a prompts file cannot be read.
         """
         batches = read_prompts(self.inputs, self.columns, endpoint=self.job.model.endpoint, skip=skip, limit=self.limit)
         for batch in batches:
@@ -161,10 +164,10 @@ def request_of_job(
     """The request that a job makes of a prompt.
 
     Args:
-        job: says what is asked of which model.
+        job: has the model and its parameters.
         prompt: a text, or messages.
-        provider: `job.model.identity`, worked out once by the caller.
-        params: of this prompt; they win over the job's.
+        provider: `job.model.identity`, computed once by the caller.
+        params: body parameters of this prompt; they override the job's.
         prompt_index: the prompt's row.
         prompt_id: the prompt's id.
         sample_index: which sample of the prompt.
@@ -197,7 +200,7 @@ def request_of_job(
 
 
 def plan_job(job: Job, *, limit: int | None = None) -> Plan:
-    """Find a job's prompts and check their columns, before anything is asked; ids are checked by `check_plan`.
+    """Find a job's prompts files and check their columns; `check_plan` checks the ids.
 
     Raises:
         PromptsError: no file, an unreadable one, a missing or wrong column.
@@ -222,15 +225,16 @@ def plan_job(job: Job, *, limit: int | None = None) -> Plan:
 
 
 def check_plan(plan: Plan) -> None:
-    """Check that ids are unique, which takes a pass over the id column.
+    """Check that each prompt has an id of its own, which takes a pass over the id column.
 
     Raises:
-        PromptsError: ids are null or stand twice; they are named.
+        PromptsError: ids are null or repeated; the error names them.
     """
     check_ids(plan.inputs, plan.columns)
 
 
 def _prompt_rows(batch: PromptBatch, prompts_read: int) -> pa.Table:
+    """The rows of a batch for the prompts table, without the prompts that have one already."""
     first = batch.prompts[0].index
     skip = min(max(prompts_read - first, 0), len(batch.prompts))
     new = batch.prompts[skip:]

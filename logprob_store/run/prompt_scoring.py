@@ -1,10 +1,7 @@
-"""Scoring given text: what is asked for it, and whether an answer scores anything.
+"""Requests that score given text, and the check that an answer does score it.
 
-Holds the parameters that ask for the logprobs of the text that is sent, and the check that they came. Leaves out
-reading them (`decode`, where they are the section `prompt`) and what is made of them (`metrics.candidates`,
-`metrics.texts`).
-
-Servers ignore `echo` without a word, or answer with zeros, and whoever trusts that finds all candidates equally likely.
+Some servers ignore `echo` without an error, or answer with zeros: then all candidates would look equally likely. The
+logprobs of the text sent are decoded as section `prompt`; `metrics.given` computes scores from them.
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
 ECHO_IGNORED: Final = "echo_ignored"
 
 LOOKED_AT_FIRST: Final = 20
-"""Answers that are looked at before a run goes on: if none of them scores the text, no other will."""
+"""Answers that are checked before a run goes on: if none of them scores the text, no further one will."""
 
 _WAY_OUT: Final = (
     "Use a server that scores prompts, such as vLLM, or ask it the other way: model.score_by is "
@@ -46,20 +43,20 @@ _ALL_ZERO: Final = (
 
 
 def scoring_params(model: ModelSection) -> dict[str, Any]:
-    """What a request for scores holds beside the text and `logprobs`; the job's own params go over it."""
+    """The body parameters of a request for scores, beside the text and `logprobs`; the job's own override them."""
     if model.mode == "generate":
         return {}
     if model.score_by == "echo":
         return {"echo": True, "max_tokens": 0}
-    # vLLM generates at least one token; it is no part of the score.
+    # vLLM generates at least one token, which is not part of the score.
     return {"prompt_logprobs": model.top_logprobs, "max_tokens": 1}
 
 
 def check_scoring(body: Mapping[str, Any]) -> None:
-    """Refuse a request whose answer would score the text several times or not at all.
+    """Check that the answer to a request will score the text once.
 
     Raises:
-        PromptError: which parameter is wrong.
+        PromptError: it would score it several times or not at all; the error names the parameter.
     """
     for name in ("n", "best_of"):
         if body.get(name) not in {None, 1}:
@@ -69,26 +66,26 @@ def check_scoring(body: Mapping[str, Any]) -> None:
 
 
 def without_unscored(answers: Sequence[Answer], decoded: Decoded) -> Decoded:
-    """The tables without the answers that do not score the text sent; those are failures `echo_ignored`."""
+    """The decoded answers without those that do not score the text sent, which become failures `echo_ignored`."""
     numbers = {
         completion_id(answer.request.prompt_index, answer.request.sample_index) // CHOICES_PER_SAMPLE: number
         for number, answer in enumerate(answers)
     }
-    found = dict.fromkeys(_calls(decoded.completions).to_pylist(), _NO_PROMPT)
+    messages = dict.fromkeys(_calls(decoded.completions).to_pylist(), _NO_PROMPT)
     for call, all_zero in _prompt_tokens(decoded.tokens).iter_rows():
-        del found[call]
+        del messages[call]
         if all_zero:
-            found[call] = _ALL_ZERO
+            messages[call] = _ALL_ZERO
     failures = [(number, _as_ignored(error)) for number, error in decoded.failures]
-    failures += [(numbers[call], DecodeError(message, error_type=ECHO_IGNORED)) for call, message in found.items()]
-    tables = {name: _without(getattr(decoded, name), found) for name in ("completions", "tokens", "alternatives")}
+    failures += [(numbers[call], DecodeError(message, error_type=ECHO_IGNORED)) for call, message in messages.items()]
+    tables = {name: _without(getattr(decoded, name), messages) for name in ("completions", "tokens", "alternatives")}
     return dataclasses.replace(decoded, **tables, failures=sorted(failures, key=lambda failure: failure[0]))
 
 
 class FirstLook:
-    """A look at the first answers of a run that scores, before many more are asked for.
+    """The check of the first answers of a run that scores text, before many more are paid for.
 
-    `stop_reason` is the reason to stop once `LOOKED_AT_FIRST` answers came and none of the run scored its text.
+    `stop_reason` is set once LOOKED_AT_FIRST answers came and no answer of the run scored its text.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -98,11 +95,11 @@ class FirstLook:
         self._ignored = 0
 
     def due(self, answers: int) -> bool:
-        """Whether so many answers are enough to be looked at now."""
+        """Whether this number of answers in the buffer is to be committed and checked now."""
         return self._scores and not self._manifest.counts.completions and answers >= LOOKED_AT_FIRST
 
     def note(self, bad: Sequence[DecodeError]) -> None:
-        """Take in what was wrong with the answers of a part that is now committed."""
+        """Count the answers of a committed part that do not score their text."""
         ignored = [error for error in bad if error.error_type == ECHO_IGNORED]
         self._ignored += len(ignored)
         if ignored and self._ignored >= LOOKED_AT_FIRST and not self._manifest.counts.completions:
@@ -111,7 +108,7 @@ class FirstLook:
 
 
 def _prompt_tokens(tokens: pa.Table) -> pl.DataFrame:
-    """The calls with tokens of the prompt, and whether all that have a logprob have 0.0 (false where none has)."""
+    """A row for each call with tokens of the prompt: whether all their logprobs are 0.0; false if there are none."""
     rows = pl.DataFrame(pl.from_arrow(tokens.select(["completion_id", "section", "logprob"])))
     logprob = pl.col("logprob")
     return (
@@ -122,7 +119,7 @@ def _prompt_tokens(tokens: pa.Table) -> pl.DataFrame:
 
 
 def _as_ignored(error: DecodeError) -> DecodeError:
-    """A server that ignores `echo` and generates nothing has no logprobs at all."""
+    """A failure `no_logprobs` as `echo_ignored`: a server that ignores `echo` and generates nothing has no logprobs."""
     return DecodeError(_NO_PROMPT, error_type=ECHO_IGNORED) if error.error_type == "no_logprobs" else error
 
 

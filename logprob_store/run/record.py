@@ -1,7 +1,6 @@
-"""Recording: the answers to a job's prompts, as fixtures.
+"""Recording: a run that writes the answers to a job's prompts as fixtures instead of tables.
 
-Holds the way from a job to a fixtures file. Leaves out the format (`fixtures`) and asking (`asking`): recording is a
-run that writes lines instead of tables.
+The format of fixtures is in `replay.fixtures`.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.errors import CallError, StopRunError
@@ -19,6 +19,7 @@ from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.resources import open_asker, open_cache, open_transport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from logprob_store.job import Job
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Recorded:
-    """What recording did; `problems` names the prompts without an answer."""
+    """What a recording did.
+
+    `lines` counts the fixtures in the file, `calls` the calls made, `from_cache` the answers taken from the cache,
+    `kept` the prompts whose answer the file had already. `problems` names the prompts without an answer.
+    """
 
     path: Path
     lines: int = 0
@@ -45,18 +50,20 @@ async def record_job(
     *,
     limit: int | None = None,
     api_key: str | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
     cached_only: bool = False,
 ) -> Recorded:
     """Write the answers to a job's prompts to `<fixtures>/<job>.jsonl`.
 
-    What the file has already is kept and not asked again, unless the cache mode is `refresh`; then the cache is
-    looked at, then the server asked.
+    An answer that the file has already is kept; another one is taken from the cache, or else asked for. In cache mode
+    `refresh` all are asked for.
 
     Args:
         job: from `load_job`.
         fixtures: a folder, or the `.jsonl` or `.jsonl.zst` file itself.
-        limit: only the first so many prompts.
+        limit: the number of prompts to record, from the first; all when None.
         api_key: for the server.
+        variables: the values of `job.header_variables`.
         cached_only: make no call; prompts without an answer in the cache are problems.
 
     Raises:
@@ -74,10 +81,10 @@ async def record_job(
     if cached_only:
         answers = _from_cache(job, requests, done)
     else:
-        # A name that no answer in the cache has: in mode `refresh` none of them counts.
+        # A new run id, so that in mode `refresh` no answer in the cache counts as paid for by this recording.
         recording = uuid.uuid4().hex
         async with (
-            open_transport(job, api_key=api_key) as transport,
+            open_transport(job, api_key=api_key, variables=variables) as transport,
             open_asker(job, transport, run=recording) as asker,
         ):
             answers, stopped = await _ask(asker, requests, done)
@@ -111,13 +118,13 @@ def _from_cache(job: Job, requests: list[Request], done: Recorded) -> list[Answe
 
 
 async def _ask(asker: Asker, requests: list[Request], done: Recorded) -> tuple[list[Answer], StopRunError | None]:
-    """The answers that were got, and why there are not more if the recording had to stop."""
-    found = await asker.look_up(requests)
-    done.from_cache = len(found)
+    """The answers, and the error that stopped the recording early; None without one."""
+    cached = await asker.look_up(requests)
+    done.from_cache = len(cached)
 
     async def one(request: Request) -> Answer | None:
-        if request.key in found:
-            return asker.answer(found[request.key], request)
+        if request.key in cached:
+            return asker.answer_from_cache(cached[request.key], request)
         try:
             return await asker.ask(request)
         except CallError as error:
@@ -139,10 +146,10 @@ async def _ask(asker: Asker, requests: list[Request], done: Recorded) -> tuple[l
 
 
 async def _let_finish(tasks: list[asyncio.Task[Answer | None]], asker: Asker) -> None:
-    """Give calls at the server a few seconds: they are paid for. No other starts."""
-    under_way = [task for task in tasks if task in asker.busy]
+    """Give calls at the server, which are paid for, a few seconds to finish; cancel all other tasks."""
+    under_way = [task for task in tasks if task in asker.tasks_at_server]
     for task in tasks:
-        if task not in asker.busy:
+        if task not in asker.tasks_at_server:
             task.cancel()
     if under_way:
         await asyncio.wait(under_way, timeout=GRACE_S)

@@ -1,8 +1,7 @@
-"""One retry layer around any transport: how often, how long, and what the server asked for.
+"""The retries of a call: how many, for how long, and how long to wait before the next.
 
-Holds the policy for repeating a call. Leaves out what makes an error worth repeating: the transport says so by raising
-`RetryableError`. The SDK's own retries are off (`max_retries=0`), as layers multiply: 6 x 3 = 18 calls where three
-were meant.
+The transport says that an error is worth another call by raising `RetryableError`. This is the only layer of retries:
+layers multiply, 6 x 3 = 18 calls where three were meant, so the SDK's own are off (`max_retries=0`).
 """
 
 from __future__ import annotations
@@ -40,19 +39,19 @@ async def ask_until_answered(
     attempts: int = 6,
     retry_for_s: float = 600.0,
 ) -> Answer:
-    """Make one call, again where that is worth it, holding a slot only while a call is under way.
+    """Make a call, and repeat it while that is worth it. A slot of the pacer is held only while a call is under way.
 
-    Waits as long as the server said, otherwise a random time up to 0.5 s, 1 s, 2 s ... 30 s (full jitter, so that
-    those who failed together do not come back together). Calls that the pacer says do not count, during an outage, go
-    back to its queue at once: it knows when to try.
+    The wait before the next call is as long as the server said; if it said nothing, a random time up to 0.5 s, 1 s,
+    2 s ... 30 s (full jitter, so that calls that failed together do not come back together). Calls during an outage do
+    not count as attempts and do not wait here: they go back to the pacer's queue at once.
 
     Args:
         request: what to ask.
         transport: makes one call; raises `RetryableError` when another may succeed.
         pacer: lets the call start.
-        budget: lets the call spend, and hears what it took; each call reserves anew.
+        budget: reserves the worst case of each call, and settles what it took.
         run: the id of the run that pays.
-        attempts: calls at most, without those of an outage.
+        attempts: calls at most, without those during an outage.
         retry_for_s: seconds after the start of the first call after which no further call is started.
 
     Raises:
@@ -61,79 +60,86 @@ async def ask_until_answered(
         StopRunError: no call of this run can succeed.
     """
     budget = Budget() if budget is None else budget
-    tries = _Tries(request, pacer, budget, attempts, retry_for_s)
+    calls = _Calls(request, pacer, budget, attempts, retry_for_s)
     try:
         try:
-            answer = await tries.once(transport)
+            answer = await calls.make(transport)
         except RetryableError as error:
-            answer = await _again(tries, transport, error)
+            answer = await _retry(calls, transport, error)
     except CallError as error:
-        error.attempts = tries.made
-        error.maybe_billed = tries.maybe_billed or error.maybe_billed
+        error.attempts = calls.made
+        error.maybe_billed = calls.maybe_billed or error.maybe_billed
         raise
     return dataclasses.replace(
         answer,
-        attempts=tries.made,
+        attempts=calls.made,
         run=run,
-        maybe_billed=tries.maybe_billed,
+        maybe_billed=calls.maybe_billed,
         cost_usd=budget.cost_usd(answer),
-        call=tries.number,
+        call=calls.last_number,
     )
 
 
-async def _again(tries: _Tries, transport: Transport, first: RetryableError) -> Answer:
-    """Try again after a first failure. Nearly all calls have none, and tenacity costs each of them 50 us."""
-    failed: RetryableError | None = first
+async def _retry(calls: _Calls, transport: Transport, error: RetryableError) -> Answer:
+    """Repeat a call whose first attempt failed with `error`.
+
+    The first attempt is made without tenacity, which costs 50 us a call, and nearly all calls need no second.
+    """
+    first_error: RetryableError | None = error
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(RetryableError),
-        stop=tries.are_over,
-        wait=tries.wait_s,
-        before_sleep=tries.say,
-        sleep=tries.sleep,
+        stop=calls.are_over,
+        wait=calls.wait_s,
+        before_sleep=calls.log_wait,
+        sleep=calls.sleep,
         reraise=True,
     )
     async for attempt in retrying:
         with attempt:
-            if failed is not None:
-                known, failed = failed, None
-                raise known  # the first attempt is over already
-            return await tries.once(transport)
+            if first_error is not None:
+                raised, first_error = first_error, None
+                raise raised  # tenacity counts this as the first attempt
+            return await calls.make(transport)
     raise AssertionError("tenacity returns or raises")
 
 
-class _Tries:
-    """What one request has used up: calls, those of them that count, and time; `number` is the last call's."""
+class _Calls:
+    """The calls made for one request, and how many and how long it may still make.
+
+    `made` counts them, `last_number` is the number of the last one within the run, `maybe_billed` says whether one of
+    them may have been answered and lost.
+    """
 
     def __init__(self, request: Request, pacer: Pacer, budget: Budget, attempts: int, retry_for_s: float) -> None:
         self.made = 0
-        self.number: int | None = None
+        self.last_number: int | None = None
         self.maybe_billed = budget.may_have_paid(request.key)
         self._request = request
         self._pacer = pacer
         self._budget = budget
-        self._left = attempts
+        self._attempts_left = attempts
         self._retry_for_s = retry_for_s
-        self._until: float | None = None
-        self._last: RetryableError | None = None
-        self._counted = True
+        self._no_start_after_s: float | None = None  # on the event loop's clock; set by the first call
+        self._last_error: RetryableError | None = None
+        self._last_counted = True
 
-    async def once(self, transport: Transport) -> Answer:
-        """Make one call, when ceilings and pacer let it start."""
-        # The money before the place, so that who waits for others to settle takes no place from them.
+    async def make(self, transport: Transport) -> Answer:
+        """Make one call, when the ceilings and then the pacer let it start."""
+        # The budget first: a call that waits for others to settle must not take a slot from them.
         with await self._budget.reserve(self._request) as reservation:
-            return await self._once(transport, reservation)
+            return await self._make(transport, reservation)
 
-    async def _once(self, transport: Transport, reservation: Reservation) -> Answer:
-        slot = self._pacer.slot(self._request, again=self._last is not None)
+    async def _make(self, transport: Transport, reservation: Reservation) -> Answer:
+        slot = self._pacer.slot(self._request, again=self._last_error is not None)
         try:
             async with slot:
                 now = asyncio.get_running_loop().time()
-                if self._until is None:
-                    self._until = now + self._retry_for_s
-                elif self._last is not None and now >= self._until:
+                if self._no_start_after_s is None:
+                    self._no_start_after_s = now + self._retry_for_s
+                elif self._last_error is not None and now >= self._no_start_after_s:
                     slot.withdraw()
-                    raise self._last
-                self.number = reservation.begin()
+                    raise self._last_error
+                self.last_number = reservation.begin()
                 self.made += 1
                 answer = await transport(self._request)
                 slot.answered(answer.report)
@@ -141,35 +147,35 @@ class _Tries:
                 return answer
         except CallError as error:
             self.maybe_billed = self.maybe_billed or error.maybe_billed
-            self._last = error if isinstance(error, RetryableError) else None
-            self._counted = slot.counts_as_attempt
-            self._left -= slot.counts_as_attempt
+            self._last_error = error if isinstance(error, RetryableError) else None
+            self._last_counted = slot.counts_as_attempt
+            self._attempts_left -= slot.counts_as_attempt
             raise
 
     def are_over(self, state: tenacity.RetryCallState) -> bool:
         """Whether no further call is to be made."""
         now = asyncio.get_running_loop().time()
-        late = self._until is not None and now + state.upcoming_sleep >= self._until
-        return self._left <= 0 or late
+        late = self._no_start_after_s is not None and now + state.upcoming_sleep >= self._no_start_after_s
+        return self._attempts_left <= 0 or late
 
     def wait_s(self, state: tenacity.RetryCallState) -> float:
-        """Seconds to the next call."""
-        if self._last is not None and self._last.retry_after_s is not None:
-            # The server's word is the least to wait; a little jitter on top keeps the crowd apart.
-            return self._last.retry_after_s + tenacity.wait_random(0, 0.25)(state)
-        return _jitter(state) if self._counted else 0.0
+        """Seconds to wait before the next call."""
+        if self._last_error is not None and self._last_error.retry_after_s is not None:
+            # At least as long as the server said; a little jitter keeps the waiting calls apart.
+            return self._last_error.retry_after_s + tenacity.wait_random(0, 0.25)(state)
+        return _jitter(state) if self._last_counted else 0.0
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, and let the pacer know that it is not for lack of work."""
+        """Wait; the pacer then knows that free slots are not for lack of work."""
         self._pacer.sleeping += 1
         try:
             await asyncio.sleep(seconds)
         finally:
             self._pacer.sleeping -= 1
 
-    def say(self, state: tenacity.RetryCallState) -> None:
-        """Log what happened, before the wait."""
-        if (error := self._last) is not None:
+    def log_wait(self, state: tenacity.RetryCallState) -> None:
+        """Log the failed call and the wait that follows."""
+        if (error := self._last_error) is not None:
             emit(
                 log,
                 "attempt_failed",

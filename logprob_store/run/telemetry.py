@@ -1,10 +1,10 @@
-"""OpenTelemetry: a span and two measurements for each call, as the semantic conventions for generative AI name them.
+"""OpenTelemetry: a span and two histograms for each call, as the semantic conventions for generative AI name them.
 
-Holds `opentelemetry`, which goes around the transport of a run. Leaves out where it is sent: that is the SDK's business
-(`logprobs run --otel` sets one up). Needs the extra `otel`; without it, and without being asked, it costs nothing.
+`opentelemetry` wraps the transport of a run. It needs the extra `otel`, which is imported only when it is used. Where
+spans are sent is a setting of the SDK; `logprobs run --otel` makes it.
 
-A span is one call at the server. A prompt that is tried three times has three, and waiting for our own limits is in
-none: the duration is the server's. No span holds a prompt, an answer, a key, or what a server said about an error.
+A span is one call at the server: a prompt that is tried three times has three. Its duration is the server's; waiting
+for rate limits is in no span. No span has a prompt, an answer, a key, or the server's words about an error.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer, Request
 
 Instrument = Callable[[Transport, Job], Transport]
-"""Goes around a run's transport: `run_job(job, instrument=...)`."""
+"""A function that wraps the transport of a run: `run_job(job, instrument=...)`."""
 
 _SCOPE: Final = "logprob_store"
 _OPERATIONS: Final = {"chat": "chat", "completions": "text_completion", "responses": "chat"}
 
-# Request attribute by the body's key; of two keys for one attribute, the first that is there.
+# The keys of the body for each request attribute; of several keys, the first that the body has.
 _ASKED: Final = {
     "gen_ai.request.temperature": ("temperature",),
     "gen_ai.request.top_p": ("top_p",),
@@ -58,7 +58,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    """Tokens, as chat and completions, and as the Responses endpoint spell them."""
+    """Tokens under the names of chat and completions, and of the Responses endpoint."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -67,7 +67,7 @@ class _Usage(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    """What is read of an answer; its logprobs are skipped."""
+    """The parts of an answer that a span needs; its logprobs are skipped."""
 
     id: str | None = None
     model: str | None = None
@@ -198,7 +198,7 @@ def _answered(answer: Answer) -> dict[str, Any]:
     try:
         body = _BODY.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}  # whatever is odd about it, the decoders say; a span is not the place
+        return {}  # decoding reports what is wrong with the body
     usage = body.usage or _Usage()
     found = {
         "gen_ai.response.id": body.id,
@@ -226,5 +226,5 @@ def _mark_failed(span: Any, failed: Mapping[str, Any]) -> None:
     from opentelemetry.trace import Status, StatusCode
 
     span.set_attributes(failed)
-    # Without a description: it would quote the server.
+    # No description: it would quote the server.
     span.set_status(Status(StatusCode.ERROR))

@@ -1,1 +1,1 @@
-"""What a run may spend (`budget`), what tokens cost (`prices`), and how many a request may take."""
+"""What a run may spend (`budget`), what tokens cost (`prices`), and how many tokens a request may take."""

@@ -1,11 +1,11 @@
-"""What a run may spend: the ceilings of a job, kept by reserving each call's worst case before the call is made.
+"""The budget of a run: a job's ceilings, kept by reserving the worst case of each call before the call is made.
 
-`Budget` lets a call through when its worst case fits beside all that is spent and reserved, and stops the run when it
-never will. The file that remembers calls across sessions is in `store.call_log`; how fast calls may follow each other
-is in `pacing`.
+`Budget` lets a call start when its worst case fits under the ceilings beside all that is spent and reserved, and stops
+the run when it never will. The file that remembers calls across sessions is `store.call_log`; how fast calls may follow
+each other is in `pacing`.
 
-Calls under way settle for less than their worst case. So a call that does not fit waits for them, in order: a small
-call does not overtake a large one, or the large one might wait for ever.
+Calls under way usually settle for less than their worst case. So a call that does not fit waits for them, in order: if
+small calls overtook a large one, it might wait for ever.
 """
 
 from __future__ import annotations
@@ -28,32 +28,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUDGET: Final = "budget"
-"""The reason of a stop at a ceiling."""
+"""The reason of a run that stops at a ceiling."""
 
 
 class CallRecord(Protocol):
     """A durable record of the calls of a run, such as `store.call_log.CallLog`.
 
-    `requests` counts the calls begun, `spent` the tokens of those that ended, and at most those of the lost ones.
+    `requests` counts the calls begun. `spent` sums the tokens of the calls that ended, and the worst case of the calls
+    whose answer was lost.
     """
 
     requests: int
     spent: Usage
 
     def begin(self, key: str, worst: Usage) -> int:
-        """Note that a call is about to be made; returns its number."""
+        """Record that a call is about to be made; returns its number."""
 
     def end(self, number: int, usage: Usage | None) -> None:
-        """Note the tokens of a call whose answer is durable."""
+        """Record the tokens of a call whose answer is durable; None counts as its worst case."""
 
     def free(self, number: int) -> None:
-        """Note that a call was surely not billed."""
+        """Record that a call was surely not billed."""
 
     def lose(self, number: int) -> None:
-        """Note that the answer of a call was lost."""
+        """Record that the answer of a call was lost."""
 
     def is_lost(self, key: str) -> bool:
-        """Whether an answer to this key was lost."""
+        """Whether the answer of a call for this key was lost."""
 
     def sync(self) -> None:
         """Make the record durable against a power cut."""
@@ -69,7 +70,7 @@ class Ceilings:
 
     @property
     def any(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a ceiling."""
         return self.usd is not None or self.requests is not None or self.tokens is not None
 
     @property
@@ -82,12 +83,15 @@ class Budget:
     """What a run has spent and what it has reserved. Use it from one event loop.
 
     `requests` counts the calls made, failed ones too. `usage` sums the tokens of the answers, and the worst case of
-    answers that were lost. Once `closed`, it lets no call through.
+    answers that were lost. Once `closed` has a reason, no further call starts.
 
     Args:
         ceilings: none by default.
         prices: what tokens cost; a ceiling in dollars needs them.
-        calls: the run's record of calls; without one, nothing is remembered.
+        calls: the run's record of calls; without one, nothing is remembered across sessions.
+
+    Raises:
+        ValueError: there is a ceiling in dollars and no prices.
     """
 
     def __init__(
@@ -101,11 +105,11 @@ class Budget:
         self.usage = Usage() if calls is None else calls.spent
         self.closed: StopRunError | None = None
         self._ceilings = ceilings
-        self._held = 0
-        self._not_begun = 0
-        self._held_prompt = 0
-        self._held_completion = 0
-        self._excess = (0, 0)  # prompt and completion tokens that the server counted beyond a worst case
+        self._reservations = 0  # calls reserved, begun or not
+        self._not_begun = 0  # those of them that are not begun
+        self._reserved_prompt = 0  # tokens
+        self._reserved_completion = 0
+        self._excess = (0, 0)  # the most prompt and completion tokens that the server counted beyond a worst case
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
 
     @property
@@ -114,48 +118,49 @@ class Budget:
         return None if self.prices is None else self.prices.usd(self.usage)
 
     async def reserve(self, request: Request) -> Reservation:
-        """Reserve a call's worst case as soon as it fits. The reservation ends with what became of the call.
+        """Reserve a call's worst case, once it fits under the ceilings.
 
         Raises:
-            StopRunError: it does not fit and no call is under way whose end could change that; or the budget is closed.
+            StopRunError: the budget is closed; or the call does not fit, and no call under way could change that.
         """
         bare, (prompt, completion) = worst_case(request), self._excess
         worst = Usage(bare[0] + prompt, 0, bare[2] + completion) if prompt or completion else bare
         reservation = Reservation(self, request.key, worst=worst, bare=bare)
         if self.closed is not None:
             raise self.closed
-        if not self._waiting and self._passed_by(reservation) is None:
+        if not self._waiting and self._ceiling_passed_by(reservation) is None:
             self._take(reservation)
             return reservation
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((reservation, turn))
-        self._let_in()
+        self._admit()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.call_failed(reservation, None)
             else:
-                self._let_in()
+                self._admit()
             raise
         return reservation
 
     def close(self, reason: StopRunError) -> None:
-        """Let no further call through; the first reason stays."""
+        """Let no further call start; the first reason is kept."""
         if self.closed is None:
             self.closed = reason
-            self._let_in()
+            self._admit()
 
     def durable(self, answer: Answer) -> None:
-        """Note that an answer is on disk: from now on a crash cannot lose it."""
+        """Record that an answer is on the disk, so that a crash cannot lose it any more."""
         if self.calls is not None and answer.call is not None:
             self.calls.end(answer.call, answer.usage)
 
     def call_begins(self, reservation: Reservation) -> None:
-        """Note that a reserved call is made now.
+        """Record that a reserved call is made now.
 
         Raises:
-            StopRunError: the budget is closed. DiskError: the call cannot be written down.
+            StopRunError: the budget is closed.
+            DiskError: the call cannot be recorded.
         """
         if self.closed is not None:
             raise self.closed
@@ -166,7 +171,7 @@ class Budget:
         reservation.state = "begun"
 
     def call_failed(self, reservation: Reservation, error: BaseException | None) -> None:
-        """Note that a call got no answer: it costs nothing if it was never sent or surely not billed."""
+        """Settle a call that got no answer: for nothing if it was not sent or surely not billed, else at its worst."""
         begun = reservation.state == "begun"
         if reservation.state not in {"begun", "reserved"}:
             return
@@ -179,7 +184,7 @@ class Budget:
                 self.calls.free(reservation.number)
 
     def may_have_paid(self, key: str) -> bool:
-        """Whether an earlier call for this key may have been billed, its answer being lost."""
+        """Whether an earlier call for this key may have been billed and its answer lost."""
         return self.calls is not None and self.calls.is_lost(key)
 
     def cost_usd(self, answer: Answer) -> float | None:
@@ -189,12 +194,15 @@ class Budget:
         usage = answer.usage or usage_of(answer.body)
         return None if usage is None else self.prices.usd(usage)
 
-    def _passed_by(self, reservation: Reservation) -> str | None:
-        """The first ceiling that a call could pass at its worst, beside all that is reserved; None without one."""
+    def _ceiling_passed_by(self, reservation: Reservation) -> str | None:
+        """The ceiling that a call could pass at its worst, beside all that is reserved; None if it fits."""
         most = self._ceilings
         if most.requests is not None and self.requests + self._not_begun + 1 > most.requests:
             return "requests"
-        prompt, completion = self._held_prompt + reservation.worst[0], self._held_completion + reservation.worst[2]
+        prompt, completion = (
+            self._reserved_prompt + reservation.worst[0],
+            self._reserved_completion + reservation.worst[2],
+        )
         if most.tokens is not None and self.usage.total + prompt + completion > most.tokens:
             return "tokens"
         if most.usd is not None and self.prices is not None:
@@ -203,27 +211,27 @@ class Budget:
 
     def _take(self, reservation: Reservation) -> None:
         reservation.state = "reserved"
-        self._held += 1
+        self._reservations += 1
         self._not_begun += 1
-        self._held_prompt += reservation.worst[0]
-        self._held_completion += reservation.worst[2]
+        self._reserved_prompt += reservation.worst[0]
+        self._reserved_completion += reservation.worst[2]
 
     def settle(self, reservation: Reservation, spent: Usage | None) -> None:
-        """End a reservation: this was spent, None for nothing."""
-        self._held -= 1
+        """End a reservation, of which this was spent; None for nothing."""
+        self._reservations -= 1
         self._not_begun -= reservation.state == "reserved"
-        self._held_prompt -= reservation.worst[0]
-        self._held_completion -= reservation.worst[2]
+        self._reserved_prompt -= reservation.worst[0]
+        self._reserved_completion -= reservation.worst[2]
         reservation.state = "ended"
         if spent is not None:
             self.usage += spent
             if self._ceilings.any and (spent[0] > reservation.worst[0] or spent[2] > reservation.worst[2]):
-                self._took_more(reservation, spent)
+                self._learn_excess(reservation, spent)
         if self._waiting:
-            self._let_in()
+            self._admit()
 
-    def _took_more(self, reservation: Reservation, spent: Usage) -> None:
-        """Reserve the excess for each later call: the server adds tokens of its own, or passes the maximum."""
+    def _learn_excess(self, reservation: Reservation, spent: Usage) -> None:
+        """Reserve the excess with each later call: the server adds tokens of its own, or goes beyond the maximum."""
         bare = reservation.bare
         self._excess = max(self._excess[0], spent[0] - bare[0]), max(self._excess[1], spent[2] - bare[2])
         log.warning(
@@ -235,16 +243,16 @@ class Budget:
             reservation.worst[2],
         )
 
-    def _let_in(self) -> None:
-        """Let waiting calls through, in order, as long as they fit; stop the run if the first can never fit."""
+    def _admit(self) -> None:
+        """Let waiting calls start, in order, as long as they fit; close the budget if the first can never fit."""
         while self._waiting:
             reservation, turn = self._waiting[0]
             if turn.done():  # cancelled
                 self._waiting.popleft()
                 continue
-            passed = self._passed_by(reservation)
+            passed = self._ceiling_passed_by(reservation)
             if self.closed is None and passed is not None:
-                if self._held:
+                if self._reservations:
                     return
                 self.closed = self._stop(passed, reservation)
             self._waiting.popleft()
@@ -275,7 +283,8 @@ class Budget:
 class Reservation:
     """The worst case of one call, reserved from `Budget.reserve` until the call's end; a context manager.
 
-    `worst` is what is reserved, `bare` the same without the excess that this server is known to count.
+    `worst` is what is reserved, `bare` the same without the excess that the server has counted for earlier calls.
+    `state` is `waiting`, `reserved`, `begun` or `ended`. `number` is the call's number in the run's record of calls.
     """
 
     __slots__ = ("_budget", "bare", "key", "number", "state", "worst")
@@ -296,37 +305,38 @@ class Reservation:
             self.failed(error)
 
     def begin(self) -> int | None:
-        """Note that the call is made now; returns its number within the run, None if calls are not remembered.
+        """Record that the call is made now; returns its number within the run, None without a record of calls.
 
         Raises:
-            StopRunError: the budget is closed. DiskError: the call cannot be written down.
+            StopRunError: the budget is closed.
+            DiskError: the call cannot be recorded.
         """
         self._budget.call_begins(self)
         return self.number
 
     def answered(self, usage: Usage | None) -> None:
-        """Note that an answer came and took these tokens; None, if it does not say, counts as the worst case."""
+        """Settle the call for the tokens that its answer reports; None counts as the worst case."""
         self._budget.settle(self, usage or self.worst)
 
     def failed(self, error: BaseException | None) -> None:
-        """Note that no answer came, and why."""
+        """Settle the call, which got no answer but this error."""
         self._budget.call_failed(self, error)
 
 
 def _may_be_billed(error: BaseException | None) -> bool:
-    """Whether a call that ended with this error may have cost; a cancelled call may."""
+    """Whether a call that ended with this error may be billed; a cancelled call may."""
     if isinstance(error, StopRunError):
         kind = FAILURES.get(error.reason)
         return kind is None or kind.billed != "no"
     if isinstance(error, CallError):
-        # A connection that was never made is of a class that may be billed; its error says that this one was not.
+        # The class `connection` may be billed, but not where no connection was made: the error itself says which.
         kind = FAILURES.get(error.error_type)
         return error.maybe_billed or kind is None or kind.billed == "yes"
     return True
 
 
 def _usd(amount: float) -> str:
-    """Dollars to four significant digits, four decimals from $1 on.
+    """Dollars as text: to four significant digits, and to four decimals from $1 on.
 
     >>> _usd(12.3456), _usd(0.00012344), _usd(0.0)
     ('$12.3456', '$0.0001234', '$0')

@@ -1,4 +1,4 @@
-"""What tokens cost: a job's prices."""
+"""The prices of tokens."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Prices:
     cached_input: float | None = None
 
     def usd(self, usage: Usage) -> float:
-        """What that costs: prompt tokens that were cached at their own price, if they have one."""
+        """US dollars for some tokens; cached prompt tokens at their own price, if there is one."""
         prompt, cached, completion = usage
         cached_price = self.input if self.cached_input is None else self.cached_input
         return ((prompt - cached) * self.input + cached * cached_price + completion * self.output) / _MILLION
 
     def most_usd(self, usage: Usage, reserved_prompt: int, reserved_completion: int) -> float:
-        """The cost of what was used and of what is reserved, the latter at the dearer of the two input prices."""
+        """US dollars for used and for reserved tokens; reserved prompt tokens at the higher of the two input prices."""
         prompt_price = self.input if self.cached_input is None else max(self.input, self.cached_input)
         reserved = reserved_prompt * prompt_price + reserved_completion * self.output
         return self.usd(usage) + reserved / _MILLION

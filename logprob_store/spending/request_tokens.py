@@ -1,10 +1,10 @@
-"""The tokens that a request may take, before it is sent: at most (for ceilings) and likely (for pacing).
+"""The tokens that a request will take: the most, for ceilings, and the likely number, for pacing.
 
-At most: a token of text is at least one byte, and the JSON around each message is longer than the tokens that a chat
-template puts there. An image may be few bytes and many tokens, so each counts as more than any published price of one.
+The most: a token of text is at least one byte, and the JSON around each message is longer than the tokens that a chat
+template puts there. An image may be few bytes and many tokens, so it counts as more than any published price of one.
 
-Likely: a quarter of the request's bytes, and the longest answer that it allows. What the call really took is in the
-answer's `usage`, and `pacing.rates` settles the difference.
+The likely number: a quarter of the request's bytes, and the longest answer that it allows. What the call really took is
+in the answer's `usage`, and `pacing.rates` settles the difference.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from logprob_store.request import Request
 
 TOKENS_OF_AN_IMAGE: Final = 50_000
-"""At most."""
+"""The most tokens of an image."""
 BYTES_PER_TOKEN: Final = 4
-"""Likely, for English text; other scripts have fewer."""
+"""The likely bytes of a token of English text; other scripts have fewer."""
 _TOKENS_OF_A_FILE: Final = 1000
-"""Likely, for an image or a sound that stands in the request as base64."""
+"""The likely tokens of an image or a sound that is in the request as base64."""
 _INLINE: Final = b";base64,"
 _IMAGES: Final = (b'"type":"image_url"', b'"type":"input_image"')
 _FILES: Final = (b'"type":"file"', b'"type":"input_file"', b'"file_id":')
@@ -33,17 +33,17 @@ MAXIMA: Final = {
     "completions": ("max_tokens",),
     "responses": ("max_output_tokens",),
 }
-"""The parameters that bound an answer; another endpoint's name for it bounds nothing."""
+"""The parameters that bound an answer, by endpoint; the name that another endpoint uses bounds nothing."""
 
 _CHOICES: Final = ("n", "best_of")
 _BY_REFERENCE: Final = ("previous_response_id", "conversation", "web_search_options")
 _MOST: Final = 2**40
-"""More than any service writes; keeps sums of whatever a row says within 64 bits."""
+"""More tokens than any service writes; a larger maximum in a row counts as this, so that sums fit into 64 bits."""
 _OWN_TOOLS: Final = frozenset({"function", "custom"})
 
 
 def most_output(body: Mapping[str, Any], endpoint: str) -> int | None:
-    """Tokens that the choices of an answer have together at most; None where the request does not say.
+    """The most tokens that the choices of an answer have together; None where the request does not say.
 
     >>> most_output({"max_tokens": 16, "n": 2, "best_of": 3}, "completions")
     48
@@ -69,7 +69,7 @@ def choices(body: Mapping[str, Any], endpoint: str) -> int:
 
 
 def worst_case(request: Request) -> Usage:
-    """The tokens that a call takes at most; without a maximum of output, its prompt alone (see `check_bounded`).
+    """The most tokens that a call can take; without a maximum of output, those of its prompt (see `check_bounded`).
 
     >>> from logprob_store.request import make_request
     >>> request = make_request({"model": "m", "prompt": "Hi", "max_tokens": 5}, endpoint="completions", provider="p")
@@ -84,10 +84,10 @@ def worst_case(request: Request) -> Usage:
 
 
 def check_bounded(request: Request) -> None:
-    """Refuse a request whose cost nothing bounds.
+    """Check that the tokens of a request have a known maximum.
 
     Raises:
-        PromptError: it sets no maximum of output tokens, or refers to content that lies at the server.
+        PromptError: it sets no maximum of output tokens, or refers to content that is at the server.
     """
     if most_output(request.body, request.endpoint) is None:
         names = " or ".join(MAXIMA[request.endpoint])
@@ -95,15 +95,15 @@ def check_bounded(request: Request) -> None:
             f"the request sets no {names}, so that a ceiling of tokens or cost cannot be kept: "
             "set it in model.params or in the row's params"
         )
-    if (what := _elsewhere(request)) is not None:
+    if (what := _content_at_server(request)) is not None:
         raise PromptError(
             f"the request has {what}, whose tokens are not known before it is sent, so that a ceiling of tokens or "
             "cost cannot be kept: take it out, or take limits.max_cost_usd and limits.max_tokens out"
         )
 
 
-def _elsewhere(request: Request) -> str | None:
-    """The part of a request that makes the server read more than is sent; None without one."""
+def _content_at_server(request: Request) -> str | None:
+    """The part of a request that makes the server read more than is sent; None if there is none."""
     body = request.body
     for name in _BY_REFERENCE:
         if body.get(name) is not None:
@@ -118,21 +118,20 @@ def _elsewhere(request: Request) -> str | None:
 
 
 def _count(value: Any) -> int:
-    """A number of tokens or choices, -1 for none; a negative one means at some servers that there is no bound."""
+    """A parameter as a number of tokens or choices; -1 if it is not one (some servers take a negative as no bound)."""
     if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and value >= 0 else -1
 
 
 def estimate_tokens(request: Request, *, typical_answer: float = 0.0) -> int:
-    """Tokens that a call is likely to take: its bytes / 4, plus the maximum of output tokens x choices.
+    """The tokens that a call is likely to take: its bytes / 4, plus the maximum of output tokens x choices.
 
-    The JSON around the text is counted too. An image or a sound within the request counts as 1000 tokens, whatever its
-    bytes.
+    The JSON around the text is counted too. An image or a sound in the request counts as 1000 tokens, of any size.
 
     Args:
         request: what is asked.
-        typical_answer: tokens of one choice, where the request sets no maximum.
+        typical_answer: tokens of one choice, used where the request sets no maximum.
 
     >>> from logprob_store.request import make_request
     >>> body = {"model": "m", "prompt": "x" * 371, "max_tokens": 16, "n": 2}
@@ -146,7 +145,7 @@ def estimate_tokens(request: Request, *, typical_answer: float = 0.0) -> int:
 
 
 def estimate_prompt_tokens(request: Request) -> int:
-    """Tokens of what is sent, without any of an answer."""
+    """The tokens that the request itself is likely to have, without an answer."""
     size, files = len(request.content), 0
     if _INLINE in request.content:
         size, files = _text_and_files(request.body)
@@ -154,7 +153,7 @@ def estimate_prompt_tokens(request: Request) -> int:
 
 
 def _text_and_files(value: Any) -> tuple[int, int]:
-    """Bytes of text and number of inline files in a body."""
+    """The bytes of text and the number of inline files in a body."""
     if isinstance(value, str):
         return (0, 1) if ";base64," in value[:200] else (len(value.encode(errors="replace")), 0)
     inner: list[Any] = []

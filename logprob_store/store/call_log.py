@@ -1,15 +1,14 @@
-"""The file that remembers what a run has spent: `runs/run=<run>/calls.log`, appended to around every call.
+"""The log of a run's calls, `runs/run=<run>/calls.log`, from which a later session knows what was spent.
 
-A record is written before a call is made and another once its answer is durable, each with one `os.write` and no sync:
-they survive the death of the process at any instant. A power cut may lose those since the last part was committed,
-when the file is synced. A call that was begun and not ended was under way when the process died: it counts as spent at
-its worst case, and its key is *lost*: whoever asks it again may pay twice.
+A record is written before a call is made, and another once its answer is durable, each with one `os.write` and no sync:
+they survive the death of the process at any instant. A power cut may lose the records since the last commit of a part,
+which syncs the file. A call that was begun and not ended was under way when the process died: it counts as spent at its
+worst case, and its key is *lost*, which means that asking it again may pay twice. (`run.resources` first looks for the
+answers of such calls in the cache.)
 
-Holds the format, the state that its records add up to, and rewriting it small. Leaves out ceilings (`ceilings`), and
-what a lost call's answer may be found in (`wiring` looks into the cache).
-
-Records have one length and each its checksum, so a damaged one costs itself and nothing after it. The run's writer lock
-keeps other processes away; here a lock keeps the thread that rewrites the file apart from the one that appends.
+All records have the same length, and each has a checksum, so a damaged one costs itself and nothing after it. The run's
+lock keeps other processes away; a lock in here keeps the thread that rewrites the file apart from the one that appends.
+Ceilings are in `spending.budget`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 
 CALL_LOG: Final = "calls.log"
 REWRITE_ABOVE: Final = 4 << 20
-"""Bytes from which the file is rewritten at the next commit: 26,000 calls."""
+"""Bytes of the file, 26,000 calls, above which the next commit rewrites it."""
 
 _TOTALS, _BEGUN, _ENDED, _FREE, _LOST = range(1, 6)
 _MAGIC: Final = b"logprob-store calls 1".ljust(32)
@@ -45,7 +44,7 @@ _KEY_BYTES: Final = 32
 
 
 class OpenCall(NamedTuple):
-    """A call that was begun: the key asked for, and its worst case."""
+    """A call that was begun and not ended: its request key, and its worst case in tokens."""
 
     number: int
     key: str
@@ -53,8 +52,13 @@ class OpenCall(NamedTuple):
 
 
 @dataclass(slots=True)
-class Read:
-    """What a file's records add up to; `damaged` counts those that cannot be read, `torn` the bytes after the last."""
+class CallLogState:
+    """The sum of a file's records.
+
+    `requests` counts the calls begun, `spent` the tokens of the ended and lost ones. `open` has the open calls by
+    number, `lost` the keys of lost ones. `has_totals` is false if the first record is missing, `damaged` counts the
+    records that cannot be read, `torn` the bytes after the last whole record.
+    """
 
     requests: int
     spent: Usage
@@ -66,9 +70,9 @@ class Read:
     torn: int
 
 
-def read_call_log(content: bytes) -> Read:
-    """Add up the records of a file, passing over damaged ones."""
-    state = Read(0, Usage(), 1, {}, set(), has_totals=False, damaged=0, torn=len(content) % RECORD_BYTES)
+def read_call_log(content: bytes) -> CallLogState:
+    """Add up the records of a file, without the damaged ones."""
+    state = CallLogState(0, Usage(), 1, {}, set(), has_totals=False, damaged=0, torn=len(content) % RECORD_BYTES)
     for start in range(0, len(content) - state.torn, RECORD_BYTES):
         record = content[start + _CRC.size : start + RECORD_BYTES]
         if _CRC.unpack_from(content, start)[0] != zlib.crc32(record):
@@ -79,7 +83,7 @@ def read_call_log(content: bytes) -> Read:
     return state
 
 
-def _apply(state: Read, kind: int, number: int, usage: Usage, requests: int, raw: bytes) -> None:  # noqa: PLR0917
+def _apply(state: CallLogState, kind: int, number: int, usage: Usage, requests: int, raw: bytes) -> None:  # noqa: PLR0917
     key = raw.hex()
     state.next_number = max(state.next_number, number + 1)
     if kind == _TOTALS:
@@ -89,7 +93,7 @@ def _apply(state: Read, kind: int, number: int, usage: Usage, requests: int, raw
         state.requests += 1
         state.open[number] = OpenCall(number, key, usage)
     else:
-        # Of a call whose begin is damaged the end says all but that it was made.
+        # The record of this call's begin may be damaged: then its end counts it. Number 0 is of no call.
         state.requests += number > 0 and state.open.pop(number, None) is None
         if kind != _FREE:
             state.spent += usage
@@ -100,40 +104,40 @@ def _apply(state: Read, kind: int, number: int, usage: Usage, requests: int, raw
 
 
 class CallLog:
-    """A run's calls, as the file has them. Make one with `open_call_log`; append from one thread only.
+    """The log of a run's calls. Make one with `open_call_log`; append from one thread only.
 
-    `requests` counts all calls begun, `spent` is what the ended ones took, and the lost ones at most.
+    `requests` counts all calls begun. `spent` sums the tokens of the ended calls, and the worst case of the lost ones.
     """
 
-    def __init__(self, path: Path, state: Read) -> None:
+    def __init__(self, path: Path, state: CallLogState) -> None:
         self._path = path
         self.requests = state.requests
         self.spent = state.spent
-        self._next = state.next_number
+        self._next_number = state.next_number
         self._open = state.open
         self._lost = state.lost
         self._writing = threading.Lock()
         self._rewriting = threading.Lock()
-        self._since: list[bytes] | None = None
+        self._appended: list[bytes] | None = None  # records since a rewrite began; None without one under way
         self._file = -1
         self._size = 0
 
     def begin(self, key: str, worst: Usage) -> int:
-        """Note that a call is about to be made; returns its number.
+        """Record that a call is about to be made; returns its number.
 
         Raises:
-            DiskError: it cannot be written, so the call must not be made.
+            DiskError: it cannot be recorded, so the call must not be made.
         """
         with self._writing:
-            number = self._next
+            number = self._next_number
             self._append(_BEGUN, number, worst, bytes.fromhex(key))
-            self._next += 1
+            self._next_number += 1
             self.requests += 1
             self._open[number] = OpenCall(number, key, worst)
         return number
 
     def end(self, number: int, usage: Usage | None) -> None:
-        """Note what a call took whose answer is durable, its worst case where that is unsaid."""
+        """Record the tokens of a call whose answer is durable; None counts as its worst case."""
         if (call := self._open.get(number)) is not None:
             took = call.worst if usage is None else usage
             with self._writing:
@@ -141,14 +145,14 @@ class CallLog:
                 self.settle(call, took)
 
     def free(self, number: int) -> None:
-        """Note that a call was surely not billed."""
+        """Record that a call was surely not billed."""
         if number in self._open:
             with self._writing:
                 self._append(_FREE, number, Usage(), bytes(_KEY_BYTES))
                 del self._open[number]
 
     def lose(self, number: int) -> None:
-        """Note that a call's answer was lost: its worst case is spent."""
+        """Record that a call's answer was lost: its worst case counts as spent."""
         if (call := self._open.get(number)) is not None:
             with self._writing:
                 self._append(_LOST, number, call.worst, bytes.fromhex(call.key))
@@ -159,7 +163,7 @@ class CallLog:
         return key in self._lost
 
     def sync(self) -> None:
-        """Make what was noted durable against a power cut; from any thread.
+        """Make the records durable against a power cut; may be called from any thread.
 
         Raises:
             DiskError: it could not be written.
@@ -184,13 +188,13 @@ class CallLog:
                 self._file = -1
 
     def rewrite(self) -> None:
-        """Replace the file by one that says the same in few records; from any thread.
+        """Replace the file by a shorter one with the same sums; may be called from any thread.
 
-        What is appended meanwhile is in both files, so that a crash finds all of it in the one that has the name.
+        Records that are appended meanwhile go into both files, so that the file under the name is always complete.
         """
         with self._rewriting:
             with self._writing:
-                records, self._since = list(self._snapshot()), []
+                records, self._appended = list(self._snapshot()), []
             temporary = self._path.with_name(f".{CALL_LOG}.tmp")
             try:
                 file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -198,7 +202,7 @@ class CallLog:
                     _write(file, b"".join(records))
                     os.fsync(file)
                     with self._writing:
-                        _write(file, b"".join(self._since))
+                        _write(file, b"".join(self._appended))
                         temporary.replace(self._path)
                         self._file, file = file, self._file
                         self._size = os.fstat(self._file).st_size
@@ -206,11 +210,11 @@ class CallLog:
                     if file >= 0:
                         os.close(file)
             finally:
-                self._since = None
+                self._appended = None
         sync_folder(self._path.parent)
 
     def settle(self, call: OpenCall, usage: Usage | None) -> None:
-        """Close an open call: it took this usage, or None where its answer is lost."""
+        """Close an open call, which took this usage; None if its answer is lost."""
         del self._open[call.number]
         self.spent += call.worst if usage is None else usage
         if usage is None:
@@ -219,15 +223,15 @@ class CallLog:
             self._lost.discard(call.key)
 
     def _snapshot(self) -> Iterator[bytes]:
-        # Records of what is open count themselves again when they are read.
-        yield _record(_TOTALS, self._next - 1, self.spent, _MAGIC, self.requests - len(self._open))
+        # The totals leave out the open calls, whose records count them when they are read.
+        yield _record(_TOTALS, self._next_number - 1, self.spent, _MAGIC, self.requests - len(self._open))
         for key in self._lost:
             yield _record(_LOST, 0, Usage(), bytes.fromhex(key))
         for call in self._open.values():
             yield _record(_BEGUN, call.number, call.worst, bytes.fromhex(call.key))
 
     def _append(self, kind: int, number: int, usage: Usage, key: bytes) -> None:
-        """Write a record; the caller holds the lock, and changes the state under it too."""
+        """Write a record; the caller holds the lock `_writing`, and changes the state under it."""
         record = _record(kind, number, usage, key)
         try:
             if os.write(self._file, record) != RECORD_BYTES:
@@ -236,8 +240,8 @@ class CallLog:
             os.ftruncate(self._file, self._size)
             raise DiskError("a call", self._path, error) from error
         self._size += RECORD_BYTES
-        if self._since is not None:
-            self._since.append(record)
+        if self._appended is not None:
+            self._appended.append(record)
 
 
 def open_call_log(
@@ -246,12 +250,12 @@ def open_call_log(
     find: Callable[[Sequence[OpenCall]], Mapping[int, Usage]] = lambda _: {},
     least: tuple[int, Usage] = (0, Usage()),
 ) -> CallLog:
-    """Open a run's file, new or not, and settle the calls that were under way when its last process died.
+    """Open a run's log, new or not, and settle the calls that were under way when its last process died.
 
     Args:
-        path: in the run's folder, which is there and locked.
-        find: of open calls, the usage of those whose answer was kept after all.
-        least: requests and tokens that the run has spent at least, as its manifest says: they hold where the file is
+        path: in the run's folder, which exists and is locked.
+        find: returns, of some open calls, the usage of those whose answer was kept after all, by the call's number.
+        least: the requests and tokens that the run has spent at least, from its manifest: they count where the file is
             lost or its beginning is damaged.
 
     Raises:
@@ -272,17 +276,18 @@ def open_call_log(
     return calls
 
 
-def restore_call_log(path: Path, state: Read, *, least: tuple[int, Usage]) -> None:
-    """Write what remains of a damaged file anew; calls that are open stay so."""
+def restore_call_log(path: Path, state: CallLogState, *, least: tuple[int, Usage]) -> None:
+    """Rewrite a damaged file from what could be read of it; open calls stay open."""
     calls = CallLog(path, _at_least(state, least))
     calls.rewrite()
     calls.close()
 
 
-def _at_least(state: Read, least: tuple[int, Usage]) -> Read:
-    """Of a damaged or lost file, a state that its manifest's older sums do not contradict.
+def _at_least(state: CallLogState, least: tuple[int, Usage]) -> CallLogState:
+    """Raise the sums of a damaged or lost file to those of the manifest, which are older.
 
-    A whole file says it all, and better: the manifest may count an answer that the file has as under way.
+    The sums of an undamaged file are kept, even where they are smaller: the manifest may count an answer whose call is
+    open in the file.
     """
     if state.has_totals and not state.damaged:
         return state
@@ -291,7 +296,7 @@ def _at_least(state: Read, least: tuple[int, Usage]) -> Read:
     return state
 
 
-def _warn(path: Path, state: Read, content: bytes, least: tuple[int, Usage]) -> None:
+def _warn(path: Path, state: CallLogState, content: bytes, least: tuple[int, Usage]) -> None:
     if state.damaged or state.torn:
         log.warning(
             "%s is damaged: %d records and the %d bytes at its end cannot be read and are left out; what the run spent "

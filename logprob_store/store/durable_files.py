@@ -1,7 +1,4 @@
-"""Files that survive a power cut: written under another name, synced, renamed, and the folder synced.
-
-The only module of the store that knows how a file is made durable.
-"""
+"""Files that survive a power cut: written under a temporary name, synced, renamed, and the folder synced."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
+    """Make the names of the files in a folder durable, after files were added to it or renamed."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -34,7 +31,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_file(path: Path) -> tuple[int, int]:
-    """Make a file's bytes durable; returns their CRC-32 and their number."""
+    """Make a file's bytes durable; returns their CRC-32 and the file's size in bytes."""
     with path.open("rb+") as file:
         crc, size = checksum(file)
         os.fsync(file.fileno())
@@ -42,7 +39,7 @@ def sync_file(path: Path) -> tuple[int, int]:
 
 
 def checksum(file: BinaryIO) -> tuple[int, int]:
-    """CRC-32 and size in bytes of what is left to read of a file."""
+    """The CRC-32 and the size in bytes of a file, from where it is read to."""
     crc, size = 0, 0
     while block := file.read(1 << 20):
         crc = zlib.crc32(block, crc)
@@ -51,7 +48,7 @@ def checksum(file: BinaryIO) -> tuple[int, int]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, and make their names durable: a synced file in a lost folder is lost."""
+    """Make a folder and the missing ones above it, with durable names: a synced file in a lost folder is lost."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)

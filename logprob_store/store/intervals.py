@@ -1,6 +1,6 @@
-"""A set of whole numbers kept as intervals: which calls of a run have an outcome.
+"""A set of integers stored as intervals, such as the numbers of the calls of a run that have an outcome.
 
-Answers come nearly in order, so a million of them are a handful of intervals, and a manifest stays small.
+Answers come nearly in order, so a million of them are a few intervals, and a manifest stays small.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class IntervalSet:
 
     @property
     def intervals(self) -> list[tuple[int, int]]:
-        """Sorted, disjoint, not touching: (first, last + 1)."""
+        """The half-open intervals (first, last + 1): sorted, disjoint, not adjacent."""
         return list(self._intervals)
 
     def __contains__(self, number: object) -> bool:

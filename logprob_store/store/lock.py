@@ -1,7 +1,7 @@
-"""The lock of a run: one writer at a time.
+"""The lock of a run, which allows one writer at a time.
 
-The kernel releases the lock when its process ends, however it ends. So the lock shows what the manifest cannot: that a
-run whose manifest says `running` has crashed.
+The kernel releases the lock when its process ends, however it ends. So the lock shows what the manifest cannot: whether
+a run whose manifest says `running` has crashed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_LOOK_S: Final = 0.05
-"""Longer than `is_being_written` holds a lock: a file that is still locked then has a writer."""
+_RETRY_AFTER_S: Final = 0.05
+"""Longer than `is_being_written` holds its lock: a file that is locked after that has a writer."""
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def locked(store: Path, run: str) -> Iterator[None]:
 
 
 def take_lock(path: Path, run: str) -> int:
-    """Lock a file for writing a run; returns the open file's descriptor. Closing it, or the process's end, unlocks it.
+    """Lock a run's lock file; returns its descriptor. Closing that, or the end of the process, releases the lock.
 
     Raises:
         RunLockedError: another process writes this run.
@@ -52,16 +52,16 @@ def take_lock(path: Path, run: str) -> int:
             if last:
                 os.close(descriptor)
                 raise RunLockedError(run, path) from None
-            time.sleep(_LOOK_S)
+            time.sleep(_RETRY_AFTER_S)
         else:
             break
     return descriptor
 
 
 def is_being_written(store: Path, run: str) -> bool:
-    """Whether a live process has the run open for writing; False where that cannot be seen.
+    """Whether a live process has the run open for writing; False where the lock file cannot be read.
 
-    Takes a shared lock for an instant; a writer that comes at this instant tries again.
+    Takes a shared lock for an instant; a writer that comes at this instant tries again (`take_lock`).
     """
     try:
         descriptor = os.open(run_folder(store, run) / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -79,9 +79,9 @@ def is_being_written(store: Path, run: str) -> bool:
 
 
 def state_now(store: Path, run: str, noted: str) -> str:
-    """The state of a run: the one its manifest notes, corrected by whether a process writes it now.
+    """The state of a run: that of its manifest (`noted`), corrected by whether a process writes the run now.
 
-    `running` while a process writes it; `crashed` when none does and the manifest still says `running`.
+    It is `running` while a process writes it, and `crashed` if none does and the manifest still says `running`.
     """
     if is_being_written(store, run):
         return "running"

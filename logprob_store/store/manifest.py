@@ -1,6 +1,6 @@
-"""A run's manifest, `runs/run=<run>/run.json`: the list of what is committed. A file that it leaves out does not count.
+"""The manifest of a run, `runs/run=<run>/run.json`, which lists what is committed, and the paths of a run's files.
 
-Holds the manifest's fields, the paths of runs and parts, and how a manifest is read and replaced.
+A part file that no manifest lists does not count.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 RUN_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-"""What a run may be called."""
+"""The names that a run may have."""
 
 
 class PartFile(msgspec.Struct, forbid_unknown_fields=True):
-    """One Parquet file of a part; `crc32` is of its bytes."""
+    """One Parquet file of a part: its rows, its size in bytes, and the CRC-32 of these bytes."""
 
     rows: int
     size: int
@@ -32,14 +32,14 @@ class PartFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):
-    """What one commit added: files by table, all named `<name>.parquet`."""
+    """The files that one commit added, by table; each is named `<name>.parquet`."""
 
     name: str
     files: dict[str, PartFile]
 
 
 class Input(msgspec.Struct, forbid_unknown_fields=True):
-    """One prompts file, and what identifies its content."""
+    """A prompts file: its name, and its rows, size in bytes and digest, which identify its content."""
 
     name: str
     rows: int
@@ -48,7 +48,7 @@ class Input(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Counts(msgspec.Struct):
-    """What the run did, summed over all its sessions."""
+    """Counts of a run's rows, answers, calls and tokens, over all its sessions."""
 
     prompts: int = 0
     completions: int = 0
@@ -59,6 +59,7 @@ class Counts(msgspec.Struct):
     chosen_missing: int = 0
     text_differs: int = 0
     lossy_bytes: int = 0
+    without_tokens: int = 0
     from_api: int = 0
     from_cache: int = 0
     from_fixtures: int = 0
@@ -68,9 +69,9 @@ class Counts(msgspec.Struct):
 
 
 class Spent(msgspec.Struct):
-    """What the run's calls took over all its sessions, and what that costs at the job's last prices.
+    """What the run has spent over all its sessions: calls, tokens, and US dollars at the job's latest prices.
 
-    Failed calls and lost answers count too, these at most; `usd` is None without prices.
+    Failed calls count too, and lost answers at their worst case. `usd` is None without prices.
     """
 
     requests: int = 0
@@ -88,9 +89,10 @@ class Spent(msgspec.Struct):
 class SessionRecord(msgspec.Struct):
     """One session of a run: when, and how it ended.
 
-    `state` is `running`, `finished`, `stopped`, `interrupted` or `crashed`; of one that crashed it is known from the
-    next session on. `reason` is the class of failure that stopped it, `message` what was said about it. `calls` were
-    made in it; `verdict` has its seconds by what held it up (`limit_s`, `server_s`, `outage_s`, `machine_s`).
+    `state` is `running`, `finished`, `stopped`, `interrupted` or `crashed`; the next session replaces `running` by
+    `crashed`. `reason` is the failure class that stopped it, `message` the text of the error that ended it. `calls`
+    counts the calls made in it. `verdict` has seconds by what held calls up (`limit_s`, `server_s`, `outage_s`,
+    `machine_s`).
     """
 
     started_at: datetime
@@ -103,18 +105,18 @@ class SessionRecord(msgspec.Struct):
 
 
 MOST_SESSIONS: Final = 100
-"""A manifest keeps the records of so many sessions, the newest: it is written anew with each part."""
+"""Sessions whose records a manifest keeps, the newest: it is written anew with each part, and has to stay small."""
 
 
 class Manifest(msgspec.Struct, forbid_unknown_fields=True):
-    """A run: which job made it from which prompts, how far it is, and the parts that hold its rows.
+    """A run: the job and prompts that it was made from, how far it is, and the parts that have its rows.
 
-    `settled` lists the calls (by `schema.call_number`) that have an outcome, a completion or a
-    failure row, as half-open intervals; `prompts_read` is how many prompts have a row in the prompts table. Where
-    prompts have candidates, `samples` is the most that any has, and the numbers that a prompt with fewer leaves free
-    are settled with its row, so that the intervals stay few; `absent` counts them. `spent` is as of the last commit:
-    `calls.log` beside the manifest knows the calls since. `failed` counts the open failures by class, as of the end of
-    the last session that came to an end.
+    `settled` lists, as half-open intervals of call numbers (`schema.call_number`), the calls that have an outcome: a
+    completion or a row of failures. `prompts_read` is how many prompts, from the first, have a row in the prompts
+    table. `samples` is the most calls that a prompt has. A prompt with fewer candidates leaves numbers without a call;
+    they are settled with the prompt's row, so that the intervals stay few, and `absent` counts them. `spent` is as of
+    the last commit; `calls.log` beside the manifest has the calls since then. `failed` counts the open failures by
+    class, as of the end of the last session that was not killed.
     """
 
     run: str
@@ -140,12 +142,12 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def run_folder(store: Path, run: str) -> Path:
-    """Where a run's manifest lives."""
+    """The folder of a run's manifest, log of calls and lock."""
     return store / "runs" / f"run={run}"
 
 
 def manifest_path(store: Path, run: str) -> Path:
-    """The manifest of a run."""
+    """The file of a run's manifest."""
     return run_folder(store, run) / "run.json"
 
 
@@ -163,8 +165,9 @@ def read_manifest(path: Path) -> Manifest:
     """Read a manifest.
 
     Raises:
-        SchemaVersionError: it is of another version.
+        SchemaVersionError: it was written with another schema version.
         StoreError: it is damaged.
+        FileNotFoundError: there is none.
     """
     raw = path.read_bytes()
     try:
@@ -180,11 +183,11 @@ def read_manifest(path: Path) -> Manifest:
 
 
 PREVIOUS: Final = "run.json.previous"
-"""The manifest before the last commit: it stands in for one that was damaged later."""
+"""The name of the manifest before the last commit, with which a damaged one is repaired."""
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Replace a manifest so that a reader or a crash sees the old one or the new one, whole; the old one is kept."""
+    """Replace a manifest, so that a reader or a crash sees the whole old or new one; the old one is kept beside it."""
     if path.exists():
         kept = path.with_name(f".{PREVIOUS}.tmp")
         kept.unlink(missing_ok=True)

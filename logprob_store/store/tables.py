@@ -1,7 +1,7 @@
-"""The tables of a store: the committed rows of all runs, or of some, as polars LazyFrames.
+"""The tables of a store: the committed rows of its runs, as polars LazyFrames.
 
-Only the files that the manifests list are read, so a part that a crash left behind is never seen. Nothing is computed
-here beyond joins of rows that belong together; `analysis.opened_store` has the questions.
+Only files that a manifest lists are read, so the part that a crash left unfinished is never seen. Scores and
+comparisons are in `analysis.opened_store`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _RUNS: Final = pl.Schema(
 class StoreTables:
     """The tables of a store, each a LazyFrame whose first column is `run`.
 
-    Make one with `open_tables`. It shows what was committed when it was opened; open the store again to see more.
+    Make one with `open_tables`. It shows what was committed at that time; open the store again to see more.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class StoreTables:
         return [manifest.run for manifest in self.manifests]
 
     def only(self, *runs: str) -> Self:
-        """The same store, narrowed to some runs; no other run's files are touched.
+        """The same store with some of its runs; files of other runs are not read.
 
         Raises:
             RunNotFoundError: the store has no such run.
@@ -66,7 +66,7 @@ class StoreTables:
 
     @cached_property
     def runs(self) -> pl.LazyFrame:
-        """One row per run: how it stands and what it did."""
+        """One row per run: its state, job, counts and what it has spent."""
         rows = [
             {
                 "run": manifest.run,
@@ -87,7 +87,7 @@ class StoreTables:
 
     @cached_property
     def prompts(self) -> pl.LazyFrame:
-        """One row per prompt that a run has read: its id, its messages as JSON, the kept columns.
+        """One row per prompt that a run has read: its id, its messages as JSON, and the columns that the job keeps.
 
         Columns that runs kept with other types: see docs/store.md.
         """
@@ -108,7 +108,7 @@ class StoreTables:
     def answers(self) -> pl.LazyFrame:
         """`completions`, each row with the columns that the job keeps of its prompt: one row per choice.
 
-        A kept column that is called like one of completions is there as `<name>_of_prompt`.
+        A kept column with the name of a column of completions is renamed to `<name>_of_prompt`.
         """
         prompts = self.prompts.drop("prompt_id")
         taken = set(COMPLETIONS.names())
@@ -128,7 +128,7 @@ class StoreTables:
 
     @cached_property
     def failures(self) -> pl.LazyFrame:
-        """One row per call that is still without an answer: one that later succeeded is not here."""
+        """One row per call that failed and has no answer since: its last failure."""
         keys = ["run", "prompt_index", "sample_index"]
         rows = self._scan("failures", FAILURES)
         if not any("failures" in part.files for manifest in self.manifests for part in manifest.parts):
@@ -139,15 +139,15 @@ class StoreTables:
 
     @cached_property
     def imports(self) -> pl.LazyFrame:
-        """One row per imported record: the file and the place in it that it came from."""
+        """One row per imported record: its file and its place in the file."""
         return self._scan("imports", IMPORTS)
 
     def tables(self) -> tuple[pl.LazyFrame, pl.LazyFrame, pl.LazyFrame]:
-        """The tokens, the alternatives and the completions: what metrics start from."""
+        """The tokens, alternatives and completions, as the functions of `metrics` take them."""
         return self.tokens, self.alternatives, self.completions
 
     def files(self, table: str) -> list[Path]:
-        """The committed Parquet files of a table, in order: for pyarrow, DuckDB or anything else."""
+        """The committed Parquet files of a table, in order, for pyarrow, DuckDB or another reader."""
         return [path for manifest in self.manifests for path in self._files(table, manifest)]
 
     def _files(self, table: str, manifest: Manifest) -> list[Path]:
@@ -155,8 +155,8 @@ class StoreTables:
         return [part_path(self.path, table, manifest.run, part) for part in listed]
 
     def _scan(self, table: str, schema: pl.Schema) -> pl.LazyFrame:
-        # One scan per run with its name as a constant: polars would read hive keys from the folders above the
-        # store too (".../date=2026-11-22/store"), and guess types for run names that look like dates.
+        # One scan per run, with the run's name as a constant. Hive partitioning would also read keys from the folders
+        # above the store (".../date=2026-11-22/store"), and guess types for run names that look like dates.
         scans = [
             pl.scan_parquet(files, hive_partitioning=False, glob=False).select(
                 pl.lit(manifest.run).alias("run"), pl.all()

@@ -1,8 +1,8 @@
-"""Checking a store against its manifests, and mending it from what remains.
+"""Verification of a store against its manifests, and its repair.
 
-Holds the check of every listed file (there, whole, readable, its rows in order) and the repair: a damaged part is taken
-out of the manifest in all its tables, and what it answered counts as unanswered again, so that the next run of the job
-fills it in from the cache without asking. Leaves out the cache.
+Each listed file must exist, be unchanged and readable, and have its rows in order. The repair takes a damaged part out
+of the manifest in all its tables; the calls that it answered count as open again, so that the next run of the job fills
+them in from the cache without asking.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ORDER: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a store: `part` is None where a whole run is concerned, `CALL_LOG` where its calls are."""
+    """A damage of a store. `part` is None if it is of the manifest, CALL_LOG if it is of the log of calls."""
 
     run: str
     part: str | None
@@ -55,14 +55,14 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """The file and what is wrong with it, in one line."""
         return f"{self.path}: {self.what}"
 
 
 def verify_store(store: Path, *, runs: list[str] | None = None) -> list[Problem]:
-    """Check every committed file of a store: an empty list means that all is well.
+    """Check every committed file of a store; an empty list means that all are intact.
 
-    Reads every byte once for its checksum, and the keys for their order.
+    Every byte is read once for its checksum, and the keys for their order.
 
     Raises:
         StoreNotFoundError: there is no store.
@@ -74,10 +74,10 @@ def verify_store(store: Path, *, runs: list[str] | None = None) -> list[Problem]
 
 
 def repair_store(store: Path, problems: list[Problem]) -> list[str]:
-    """Mend what `verify_store` found, and say what was done.
+    """Repair what `verify_store` found; returns what was done, as sentences.
 
-    A damaged manifest is replaced by the one before it. A damaged part is dropped whole; the rows it held come back
-    when the job runs again, from the cache.
+    A damaged manifest is replaced by the one before it. A damaged part is removed in all tables but prompts; its rows
+    come back from the cache when the job runs again.
 
     Raises:
         RunLockedError: a run with a problem is being written.
@@ -90,7 +90,7 @@ def repair_store(store: Path, problems: list[Problem]) -> list[str]:
                 done.append(_restore_manifest(store, run))
                 mine = [problem for problem in _check_run(store, run) if problem.part is not None]
             if any(problem.part == CALL_LOG for problem in mine):
-                done.append(_mend_call_log(store, run))
+                done.append(_repair_call_log(store, run))
                 mine = [problem for problem in mine if problem.part != CALL_LOG]
             if mine:
                 done.append(_drop_parts(store, run, mine))
@@ -116,7 +116,7 @@ def _check_run(store: Path, run: str) -> Iterator[Problem]:
 
 
 def _check_call_log(path: Path, manifest: Manifest) -> str | None:
-    """What is wrong with a run's file of calls; a run that has made none has no such file."""
+    """What is wrong with a run's log of calls, None if nothing; a run that made no call has none."""
     if not path.is_file():
         return "is missing" if manifest.spent.requests else None
     state = read_call_log(path.read_bytes())
@@ -125,8 +125,8 @@ def _check_call_log(path: Path, manifest: Manifest) -> str | None:
     return f"has {state.damaged} damaged records" if state.damaged else None
 
 
-def _mend_call_log(store: Path, run: str) -> str:
-    """Rewrite a run's file of calls from what remains of it and what the manifest says was spent."""
+def _repair_call_log(store: Path, run: str) -> str:
+    """Rewrite a run's log of calls from what can be read of it and from what the manifest says was spent."""
     spent = read_manifest(manifest_path(store, run)).spent
     usage = Usage(spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
     path = run_folder(store, run) / CALL_LOG
@@ -208,7 +208,7 @@ def _drop_parts(store: Path, run: str, problems: list[Problem]) -> str:
     damaged = {problem.part for problem in problems if problem.path.parent.parent.name != "prompts"}
     before = len(IntervalSet(manifest.settled)) - manifest.absent
     files = {file for part in manifest.parts for file in _files(store, run, part)}
-    _keep_whole_prompts(
+    _drop_prompts_from_first_damaged(
         manifest, {problem.part for problem in problems if problem.path.parent.parent.name == "prompts"}
     )
     manifest.parts = [_prompts_only(part) if part.name in damaged else part for part in manifest.parts]
@@ -227,17 +227,22 @@ def _drop_parts(store: Path, run: str, problems: list[Problem]) -> str:
     )
 
 
-def _keep_whole_prompts(manifest: Manifest, damaged: set[str | None]) -> None:
-    """Prompt rows are written in the order of their indexes: from the first damaged file on they are written anew."""
-    whole = True
+def _drop_prompts_from_first_damaged(manifest: Manifest, damaged: set[str | None]) -> None:
+    """Drop the files of prompts from the first damaged one on: the next run writes prompts in order from there.
+
+    Args:
+        manifest: is changed.
+        damaged: the parts whose file of prompts is damaged.
+    """
+    all_intact = True
     rows = 0
     for part in manifest.parts:
-        whole = whole and part.name not in damaged
-        if not whole:
+        all_intact = all_intact and part.name not in damaged
+        if not all_intact:
             part.files.pop("prompts", None)
         elif "prompts" in part.files:
             rows += part.files["prompts"].rows
-    if not whole:
+    if not all_intact:
         manifest.prompts_read = rows
 
 

@@ -7,7 +7,8 @@ and the result is the same for every call. Calls are sent by `live`.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx2
@@ -18,6 +19,9 @@ from logprob_store.errors import JobError
 from logprob_store.request import OPENAI_BASE_URL, PATHS
 from logprob_store.transport.machine import SOCKS_SCHEMES, proxy_of
 from logprob_store.transport.url_and_key import check_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _CONTENT_TYPE: Final = {"Content-Type": "application/json"}
 _PER_CALL_HEADERS: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
@@ -40,6 +44,8 @@ class Addresses:
         api_key: the key; when None, the SDK reads its own environment variable.
         azure_api_version: `base_url` is an Azure resource.
         azure_deployment: which of its deployments.
+        headers: sent with each call, beside the SDK's own and over them.
+        query: added to each URL.
 
     Raises:
         JobError: there is no API key, it cannot be sent, or this machine's proxy cannot be used.
@@ -54,9 +60,12 @@ class Addresses:
         api_key: str | None = None,
         azure_api_version: str | None = None,
         azure_deployment: str | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        query: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._http = _CapturingClient()
         settings: dict[str, Any] = {"api_key": api_key, "max_retries": 0, "http_client": self._http}
+        settings |= {"default_headers": dict(headers) or None, "default_query": dict(query) or None}
         try:
             if azure_api_version is None:
                 self._client: openai.AsyncOpenAI = openai.AsyncOpenAI(base_url=base_url or OPENAI_BASE_URL, **settings)

@@ -8,10 +8,11 @@ Posting to the address that the SDK made takes 0.15 ms.
 
 from __future__ import annotations
 
-import codecs
+import socket
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -20,17 +21,18 @@ import httpx2
 from logprob_store.errors import CallError, LogprobStoreError, RetryableError
 from logprob_store.request import OPENAI_BASE_URL, Answer
 from logprob_store.transport.addresses import Addresses
+from logprob_store.transport.answer_check import check_answer
 from logprob_store.transport.body_reader import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
 from logprob_store.transport.idle_connections import CleanConnectionRequest, StaleConnectionError
 from logprob_store.transport.machine import check_machine
 from logprob_store.transport.rate_headers import have_rate_limits, read_rate_limits
 from logprob_store.transport.redaction import Redaction
-from logprob_store.transport.refusals import error_object, error_of_status, excerpt, one_line
+from logprob_store.transport.refusals import error_of_status, one_line
 from logprob_store.transport.url_and_key import check_url
-from logprob_store.usage import ServerReport, find_usage, read_usage
+from logprob_store.usage import ServerReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from logprob_store.request import Request
     from logprob_store.transport import Transport
@@ -39,12 +41,42 @@ if TYPE_CHECKING:
 _ANSWER_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
 """Headers that are kept with an answer."""
 _CONNECT_TIMEOUT_S: Final = 10.0
+_PROBE_AFTER_S: Final = 60
 _LONGEST_HEADER_BYTES: Final = 1 << 16
 _MOST_HEADERS: Final = 1024
 """Gateways add kilobytes of cookies and policies; no answer that was paid for should be lost to them."""
-_ERROR_STATUSES: Final = range(400, 1000)
-_DEFAULT_ERROR_STATUS: Final = 500
-"""The status of an error body that names none."""
+
+
+def keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A TCP socket that sends a probe after a minute of silence.
+
+    A call may be silent for minutes, while a model reasons or the call waits in the server's queue. Gateways and
+    firewalls forget connections that are idle for as long, and the answer, which is billed, would never arrive.
+
+    Args:
+        address: an item of `socket.getaddrinfo`.
+    """
+    family, kind, protocol = address[:3]
+    opened = socket.socket(family, kind, protocol)
+    _keep_alive(opened)
+    return opened
+
+
+def _keep_alive(opened: socket.socket) -> None:
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # macOS has TCP_KEEPALIVE in place of TCP_KEEPIDLE.
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
+    for option, seconds in ((idle, _PROBE_AFTER_S), (getattr(socket, "TCP_KEEPINTVL", None), _PROBE_AFTER_S)):
+        if option is not None:
+            opened.setsockopt(socket.IPPROTO_TCP, option, seconds)
+
+
+def _connector(socks_proxy: str | None, **options: Any) -> aiohttp.TCPConnector:
+    if socks_proxy is None:
+        return aiohttp.TCPConnector(socket_factory=keepalive_socket, **options)
+    from logprob_store.transport.socks import socks_connector
+
+    return socks_connector(socks_proxy, _keep_alive, **options)
 
 
 @asynccontextmanager
@@ -57,6 +89,8 @@ async def live_transport(
     concurrency: int = 64,
     timeout_s: float = 600.0,
     max_answer_bytes: int = MAX_ANSWER_BYTES,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    query: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Transport]:
     """A transport with one HTTP session, for as long as the context lasts.
 
@@ -69,6 +103,8 @@ async def live_transport(
         concurrency: connections in the pool; a call beyond these waits for a connection within its `timeout_s`.
         timeout_s: seconds that a call may take, from connecting to the last byte.
         max_answer_bytes: the most bytes of an answer, both as received and as inflated.
+        headers: sent with each call; their values are secrets that no answer may repeat.
+        query: added to each URL.
 
     Raises:
         JobError: there is no API key, it cannot be sent, the URL holds credentials, a query or a fragment, or the
@@ -81,6 +117,8 @@ async def live_transport(
         api_key=api_key,
         azure_api_version=azure_api_version,
         azure_deployment=azure_deployment,
+        headers=headers,
+        query=query,
     )
     # The certificates that the SDK trusts. Plain HTTP needs none.
     trusted = httpx2.create_ssl_context() if (base_url or OPENAI_BASE_URL).lower().startswith("https") else True
@@ -96,7 +134,7 @@ async def live_transport(
         headers={"Accept-Encoding": ACCEPT_ENCODING},
     ) as session:
         bodies = BodyReader(max_answer_bytes)
-        redaction = Redaction(addresses.api_key)
+        redaction = Redaction(addresses.api_key, *headers.values())
 
         async def call(request: Request) -> Answer:
             while True:
@@ -106,14 +144,6 @@ async def live_transport(
                     continue  # that connection is closed now: the pool gives another, or opens one
 
         yield call
-
-
-def _connector(socks_proxy: str | None, **options: Any) -> aiohttp.TCPConnector:
-    if socks_proxy is None:
-        return aiohttp.TCPConnector(**options)
-    from logprob_store.transport.socks import socks_connector
-
-    return socks_connector(socks_proxy, **options)
 
 
 async def _call(
@@ -138,7 +168,7 @@ async def _call(
         raise _with_report(refusal, response)
     body = redaction.answer(body)
     try:
-        usage = check_body(body)
+        body, usage = check_answer(body, headers=response.headers, redact=redaction.text)
     except LogprobStoreError as error:
         refused = _with_report(error.with_traceback(None), response)
         del response, body  # the error keeps this frame alive, and with it these
@@ -210,34 +240,3 @@ def _connection_error(error: Exception, redact: Callable[[str], str] = str) -> R
         error_type="timeout" if timed_out else "connection",
         maybe_billed=not unsent,
     )
-
-
-def check_body(body: bytes) -> Usage | None:
-    """Refuse a body with status 200 that is no answer: no JSON object (empty, truncated, HTML), or an error.
-
-    Only answers that pass are cached. The check takes some 1.4 ms per megabyte; rows are decoded later, many answers at
-    a time.
-
-    Returns:
-        The tokens that the call took; None where the body does not say.
-
-    Raises:
-        LogprobStoreError: the error that an error body means, see `error_of_status`; a RetryableError for a body that
-            is no JSON object.
-
-    >>> check_body(b'{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5}}').total
-    12
-    """
-    text = body.removeprefix(codecs.BOM_UTF8)  # not allowed in JSON, but some servers send one, and decoding skips it
-    used = find_usage(text) if text.lstrip().startswith(b"{") else None
-    if used is None:
-        what = f"is no JSON object: {excerpt(body)}" if body.strip() else "is empty"
-        raise RetryableError(f"the answer {what}", error_type="malformed_answer", status=200, maybe_billed=True)
-    if b'"error"' in body[:64] and b'"choices"' not in body and b'"output"' not in body:
-        code = error_object(body).get("code")
-        status = code if isinstance(code, int) and code in _ERROR_STATUSES else _DEFAULT_ERROR_STATUS
-        error = error_of_status(status, {}, body)
-        if isinstance(error, CallError):
-            error.maybe_billed = True  # with status 200 the service may have counted it as answered
-        raise error
-    return read_usage(used)

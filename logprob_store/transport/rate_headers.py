@@ -30,7 +30,9 @@ _SPELLINGS: Final = (
     "anthropic-ratelimit-{dimension}-{kind}",
 )
 """`dimension` is requests or tokens; `kind` is limit, remaining or reset."""
-_HEADERS: Final = {
+_BARE: Final = "x-ratelimit-{kind}"
+"""Without a unit, as OpenRouter sends it: a limit of requests, whose reset is milliseconds since the epoch."""
+_HEADERS: Final = {_BARE.format(kind=kind): ("requests", kind) for kind in ("limit", "remaining", "reset")} | {
     spelling.format(dimension=dimension, kind=kind): (dimension, kind)
     for spelling in _SPELLINGS
     for dimension in ("requests", "tokens")

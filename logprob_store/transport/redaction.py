@@ -1,6 +1,6 @@
-"""Removal of the API key from what a server sends: `[key]` takes its place.
+"""Removal of the API key, and of other secrets, from what a server sends: `[key]` takes their place.
 
-A server that repeats the key is broken or hostile, and what it sends goes into tables, logs and a cache that may be
+A server that repeats a key is broken or hostile, and what it sends goes into tables, logs and a cache that may be
 passed on to others.
 """
 
@@ -17,7 +17,7 @@ _SHORTEST_SECRET: Final = 12
 
 
 class Redaction:
-    """Removes one key from texts and bodies; a key that is too short to be a secret is left alone.
+    """Removes keys from texts and bodies; a key that is too short to be a secret is left alone.
 
     >>> Redaction("sk-0123456789").text("not with sk-0123456789, please")
     'not with [key], please'
@@ -25,22 +25,27 @@ class Redaction:
     'none of these'
     """
 
-    def __init__(self, key: str) -> None:
-        self._key = key if len(key) >= _SHORTEST_SECRET else None
-        self._raw = key.encode()
+    def __init__(self, *keys: str) -> None:
+        # The longest first, as one key may be a part of another.
+        self._keys = sorted((key for key in keys if len(key) >= _SHORTEST_SECRET), key=len, reverse=True)
+        self._raw = [key.encode() for key in self._keys]
         self._has_warned = False
 
     def text(self, text: str) -> str:
         """A message or a header's value, without the key."""
-        return text if self._key is None else text.replace(self._key, _PLACEHOLDER)
+        for key in self._keys:
+            text = text.replace(key, _PLACEHOLDER)
+        return text
 
     def refusal(self, body: bytes) -> bytes:
         """The body of a refusal, without the key."""
-        return body if self._key is None else body.replace(self._raw, _PLACEHOLDER.encode())
+        for key in self._raw:
+            body = body.replace(key, _PLACEHOLDER.encode())
+        return body
 
     def answer(self, body: bytes) -> bytes:
         """The body of an answer, without the key; logs a warning the first time it contains the key."""
-        if self._key is None or self._raw not in body:
+        if not any(key in body for key in self._raw):
             return body
         if not self._has_warned:
             self._has_warned = True

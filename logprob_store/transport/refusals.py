@@ -41,9 +41,28 @@ def error_of_status(
         As `failures` says for its class: a `StopRunError` (every other prompt would fail alike), a `RetryableError`, or
         a plain `CallError` (this prompt's failure).
     """
-    said = error_object(body)
+    return error_of(status, error_object(body), headers, otherwise=excerpt(body), redact=redact)
+
+
+def error_of(
+    status: int,
+    said: Mapping[str, Any],
+    headers: Mapping[str, str],
+    *,
+    otherwise: str = "",
+    redact: Callable[[str], str] = str,
+) -> LogprobStoreError:
+    """The error that a status and an error object mean; as `error_of_status`, of a body that is parsed already.
+
+    Args:
+        status: the HTTP status, or the one that an answer with status 200 names.
+        said: the error object.
+        headers: of the answer.
+        otherwise: what is quoted where the error has no message.
+        redact: removes the API key from what the server says.
+    """
     code = str(said.get("code") or said.get("type") or "")
-    message = str(said.get("message") or "") or excerpt(body) or "no message"
+    message = str(said.get("message") or "") or otherwise or "no message"
     where = one_line(redact(f"HTTP {status}{f' {code}' if code else ''}: {message.rstrip('.')}"))
     kind = _with_should_retry(classify(status, said), headers)
     if kind.then == "stop":
@@ -70,6 +89,8 @@ def error_object(body: bytes) -> dict[str, Any]:
         parsed = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
+    if isinstance(parsed, list) and parsed:  # Gemini sends a list with the one error
+        parsed = parsed[0]
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
     if isinstance(error, str):
         return {"message": error}

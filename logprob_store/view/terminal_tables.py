@@ -81,7 +81,7 @@ def scores_and_columns(store: Store) -> tuple[pl.LazyFrame, list[str], list[str]
 
 def anomalies_frame(store: Store) -> pl.DataFrame:
     """One row per run with anomalies, counted by kind; docs/store.md explains the kinds."""
-    kinds = ("flagged", "chosen_missing", "text_differs", "lossy_bytes")
+    kinds = ("flagged", "chosen_missing", "text_differs", "lossy_bytes", "without_tokens")
     return store.runs.select("run", *kinds).filter(pl.any_horizontal(pl.col(kinds) > 0)).collect()
 
 

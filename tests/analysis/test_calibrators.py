@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from builders import run_demo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
@@ -21,7 +22,6 @@ from logprob_store.analysis.calibrators.calibrator import FittedOn
 from logprob_store.analysis.calibrators.fit import _isotonic
 from logprob_store.analysis.calibrators.storage import calibrator_names
 from logprob_store.errors import InputError, StoreError
-from logprob_store.job import override
 
 REPO = Path(__file__).resolve().parents[2]
 METHODS = ["isotonic", "platt", "temperature"]
@@ -41,8 +41,7 @@ def overconfident(count: int, *, temperature: float = 3.0, seed: int = 0) -> pl.
 def demo(tmp_path_factory: pytest.TempPathFactory) -> ls.Store:
     """The store of the demo, with its one run."""
     path = tmp_path_factory.mktemp("demo") / "store"
-    job = override(ls.load_job(REPO / "jobs" / "demo.toml"), store=path)
-    ls.run_job(job, run="demo")
+    run_demo(path)
     return ls.open_store(path)
 
 
@@ -117,7 +116,7 @@ def test_figures_are_cross_fitted() -> None:
     assert own[1] < 1e-9 < fitted.after["ece"]
 
 
-def test_confidence_that_misleads_is_said() -> None:
+def test_misleading_confidence_is_described() -> None:
     """Where surer answers are less often right, Platt's line falls, and the description says so."""
     misled = overconfident(300).with_columns(correct=~pl.col("correct"))
 
@@ -219,7 +218,7 @@ def test_file_gives_the_same_back(method: Any, tmp_path: Path) -> None:
     assert '"calibrator_version": 1' in path.read_text()
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_unknown_and_invalid_names(tmp_path: Path) -> None:
     """An unknown name lists the names that exist; a name that is a path is refused."""
     ls.save_calibrator(ls.calibrate(overconfident(100)), tmp_path, "one")
     with pytest.raises(InputError, match=r"no calibrator 'two' in .*; there are: one"):
@@ -260,7 +259,7 @@ def test_knots_that_do_not_rise(tmp_path: Path) -> None:
         ls.load_calibrator(tmp_path, "one")
 
 
-def test_says_what_it_was_fitted_on(demo: ls.Store) -> None:
+def test_a_calibrator_describes_its_rows(demo: ls.Store) -> None:
     """It records the store, run, model, rows, right answers, and the time it was given."""
     rows = judged(demo)
     fitted = ls.calibrate(

@@ -1,23 +1,22 @@
-"""Reading a store: what the manifests list, by this library and by plain pyarrow, DuckDB and polars."""
+"""Reading a store: the rows that manifests list, with this library and with plain pyarrow, DuckDB and polars."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import duckdb
-import fault_server as faults
+import fault_answers as faults
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from builders import answer_to, chat_request, decoded_tables, open_writer, write_run
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.errors import RunNotFoundError, StoreNotFoundError
-from logprob_store.request import Answer, make_request
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS
-from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,27 +25,15 @@ if TYPE_CHECKING:
 
 
 def _decoded(*numbers: int) -> Decoded:
-    answers = []
-    for number in numbers:
-        body = {
-            "model": "m",
-            "messages": [{"role": "user", "content": str(number)}],
-            "logprobs": True,
-            "top_logprobs": 2,
-            "max_tokens": 4,
-        }
-        request = make_request(body, endpoint="chat", provider="p", prompt_index=number, prompt_id=str(number))
-        answers.append(Answer(request, 200, {}, faults.answer_to("/v1/chat/completions", body), "api"))
-    return decode_answers(answers)
+    requests = [
+        chat_request(str(number), prompt_index=number, logprobs=True, top_logprobs=2, max_tokens=4)
+        for number in numbers
+    ]
+    return decode_answers([answer_to(one, faults.answer_to("/v1/chat/completions", one.body)) for one in requests])
 
 
 def _run(store: Path, run: str, *parts: list[int]) -> None:
-    with open_run(store, run, job_name="tried", job={"model.name": "m"}, inputs=[], samples=1) as writer:
-        for numbers in parts:
-            found = _decoded(*numbers)
-            tables = {"completions": found.completions, "tokens": found.tokens, "alternatives": found.alternatives}
-            writer.commit(tables, settled=numbers)
-        writer.finish("finished")
+    write_run(store, run, [(decoded_tables(_decoded(*numbers)), numbers) for numbers in parts])
 
 
 @pytest.fixture
@@ -67,12 +54,12 @@ def test_tables_have_the_contract_s_columns(store: Path) -> None:
 
 
 def test_answers_have_the_kept_columns_beside_them(tmp_path: Path) -> None:
-    """Each choice with its own prompt's; a kept column called like one of completions gets another name."""
+    """Each choice has the kept columns of its prompt; one with the name of a column of completions is renamed."""
     found = _decoded(0, 2)
     prompts = pa.table(
         {"prompt_id": list("012"), "prompt_index": [0, 1, 2], "messages": list("abc"), "text": list("xyz")}
     )
-    with open_run(tmp_path, "r", job_name="tried", job={}, inputs=[], samples=1) as writer:
+    with open_writer(tmp_path) as writer:
         writer.commit({"prompts": prompts, "completions": found.completions}, settled=[0, 2], prompts_read=3)
         writer.finish("finished")
 
@@ -83,7 +70,7 @@ def test_answers_have_the_kept_columns_beside_them(tmp_path: Path) -> None:
 
 
 def test_rows_come_in_order(store: Path) -> None:
-    """By run as they were made, then by completion, section, position and rank."""
+    """Rows are by run in order of creation, then by completion, section, position and rank."""
     rows = open_store(store).alternatives.collect()
 
     assert rows["run"].unique(maintain_order=True).to_list() == ["first", "second"]
@@ -119,7 +106,7 @@ def test_one_file_needs_nothing_but_pyarrow(store: Path) -> None:
 
 
 def test_only_what_the_manifest_lists_is_seen(store: Path) -> None:
-    """A part that a crash left behind does not show, nor does a file somebody put there."""
+    """Neither a part that a crash left unlisted nor another file is read."""
     before = open_store(store).tokens.collect()
     folder = store / "tokens" / "run=first"
     (folder / "part-00002.parquet").write_bytes((folder / "part-00000.parquet").read_bytes())
@@ -130,7 +117,7 @@ def test_only_what_the_manifest_lists_is_seen(store: Path) -> None:
 
 @pytest.mark.parametrize("run", ["2026-01-01", "123", "1e5", "true", "null", "demo-2026-11-22", "-", "1.0"])
 def test_run_names_stay_text(tmp_path: Path, run: str) -> None:
-    """Names that look like dates, numbers or nothing are names."""
+    """Run names that look like dates, numbers or null are text."""
     _run(tmp_path, run, [0])
 
     opened = open_store(tmp_path)
@@ -153,7 +140,7 @@ def test_a_store_below_a_folder_that_looks_like_a_partition(tmp_path: Path) -> N
 
 
 def test_narrowing_to_runs(store: Path) -> None:
-    """Some runs only; an unknown one is an error that lists the known."""
+    """Only some runs are opened; an unknown one is an error that lists the known."""
     assert open_store(store, runs=["second"]).completions.collect().height == 1
     assert open_store(store).only("first").run_names == ["first"]
     with pytest.raises(RunNotFoundError, match=r"no run 'third'.*first, second"):
@@ -173,13 +160,13 @@ def test_an_empty_run_has_empty_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["missing", ""])
 def test_no_store(tmp_path: Path, place: str) -> None:
-    """A folder that holds none is an error that says how to make one."""
+    """A folder without a store is an error that says how to make one."""
     with pytest.raises(StoreNotFoundError, match="logprobs run"):
         open_store(tmp_path / place)
 
 
 def test_files_are_listed_for_other_tools(store: Path) -> None:
-    """In order, all runs."""
+    """Files of all runs are listed in order."""
     found = [str(path.relative_to(store)) for path in open_store(store).files("tokens")]
 
     assert found == [
@@ -190,7 +177,7 @@ def test_files_are_listed_for_other_tools(store: Path) -> None:
 
 
 def test_scores_read_a_run_in_batches(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many parts are read at a time changes nothing."""
+    """Scores are the same, however many parts are read at a time."""
     whole = open_store(store).scores().sort("run", "completion_id").collect()
     monkeypatch.setattr("logprob_store.analysis.opened_store._LARGE_PART", 1)
 
@@ -199,7 +186,7 @@ def test_scores_read_a_run_in_batches(store: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_scores_of_tokens_leave_the_alternatives_alone(store: Path) -> None:
-    """With the alternatives' files gone, metrics of tokens can be had, by name or by selecting them."""
+    """Scores of tokens need no file of alternatives, whether they are named or selected."""
     for file in open_store(store).files("alternatives"):
         file.unlink()
 

@@ -1,4 +1,4 @@
-"""A part's tokens as arrays: which rows, in which order, and when not at all."""
+"""A part's tokens as arrays: their rows, their order, and when there are none."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from builders import full_table, write_run
 from polars.testing import assert_frame_equal
 
 import logprob_store as ls
@@ -14,8 +15,7 @@ from logprob_store.analysis.opened_store import open_store
 from logprob_store.analysis.token_arrays import read_in_order
 from logprob_store.errors import StoreError
 from logprob_store.metrics.engine.catalogue import SCORES
-from logprob_store.schema import COMPLETIONS, TOKENS, arrow_schema
-from logprob_store.store.writing import open_run
+from logprob_store.schema import COMPLETIONS, TOKENS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,20 +28,19 @@ Row = tuple[int, str, int, float | None]
 def token_table(rows: list[Row]) -> Any:
     """The tokens table of completion_id, section, position and logprob."""
     named = ("completion_id", "section", "position", "logprob")
-    frame = pl.DataFrame(rows, schema=dict.fromkeys(named), orient="row").cast({name: TOKENS[name] for name in named})
-    others = (pl.lit(None, kind).alias(name) for name, kind in TOKENS.items() if name not in named)
-    return frame.with_columns(others).select(*TOKENS).to_arrow(compat_level=pl.CompatLevel.oldest())
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(named), orient="row")
+    return full_table(TOKENS, frame.to_dict(as_series=False))
 
 
 def read(path: Path, rows: list[Row], *, row_group_size: int | None = None) -> Any:
-    """What `read_in_order` has of a file of these rows."""
+    """The result of `read_in_order` for a file of these rows."""
     file = path / "part.parquet"
-    pq.write_table(token_table(rows).cast(arrow_schema(TOKENS)), file, row_group_size=row_group_size)
+    pq.write_table(token_table(rows), file, row_group_size=row_group_size)
     return read_in_order(file, places=True)
 
 
 def test_answers_of_one_section(tmp_path: Path) -> None:
-    """Ids, logprobs, and places that count up; all are scored."""
+    """The arrays have ids, logprobs, and places that grow by one; all tokens are scored."""
     tokens = read(tmp_path, [(1, "content", 0, -1.0), (1, "content", 1, -2.0), (2, "content", 0, -3.0)])
 
     assert tokens.completion_id.tolist() == [1, 1, 2]
@@ -52,7 +51,7 @@ def test_answers_of_one_section(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row_group_size", [None, 1])
 def test_prompts_are_left_out_and_sections_are_apart(tmp_path: Path, row_group_size: int | None) -> None:
-    """Places of the refusal do not go on where the content ends, whatever the row groups know."""
+    """The places of a refusal do not continue those of the content, with or without statistics."""
     rows: list[Row] = [(1, "prompt", 0, -9.0), (1, "content", 0, None), (1, "refusal", 1, -3.0), (2, "prompt", 0, -9.0)]
     tokens = read(tmp_path, rows, row_group_size=row_group_size)
 
@@ -63,12 +62,12 @@ def test_prompts_are_left_out_and_sections_are_apart(tmp_path: Path, row_group_s
 
 
 def test_a_file_of_prompts_has_no_tokens(tmp_path: Path) -> None:
-    """Nothing was written by a model."""
+    """Tokens of the prompt are not generated, so there are none."""
     assert len(read(tmp_path, [(1, "prompt", 0, -9.0)]).completion_id) == 0
 
 
 def test_reasoning_is_not_in_order(tmp_path: Path) -> None:
-    """The tables have it behind the content that was written after it; alone, it is."""
+    """Beside content, reasoning is not in the order of generation; alone, it is."""
     assert read(tmp_path, [(1, "content", 0, -1.0), (1, "reasoning", 0, -2.0)]) is None
     assert read(tmp_path, [(1, "reasoning", 0, -2.0)]).logprob.tolist() == [-2.0]
 
@@ -81,18 +80,17 @@ def store(tmp_path: Path) -> Path:
         [(2, "content", 0, -1.0), (2, "content", 2, None), (2, "content", 3, -3.0), (2, "reasoning", 0, -2.0)],
         [(4, "prompt", 0, -9.0), (4, "content", 0, -1.0), (4, "refusal", 1, -2.0)],
     ]
-    with open_run(tmp_path, "run", job_name="j", job={"model.name": "m"}, inputs=[], samples=1) as writer:
-        for rows, numbers in zip(parts, ([0, 1], [2], [3, 4]), strict=True):
-            given = {"completion_id": numbers, "prompt_index": numbers}
-            completions = pl.DataFrame({name: given.get(name, [None] * len(numbers)) for name in COMPLETIONS})
-            arrow = completions.cast(dict(COMPLETIONS)).to_arrow(compat_level=pl.CompatLevel.oldest())
-            writer.commit({"completions": arrow, "tokens": token_table(rows)}, settled=numbers)
-        writer.finish("finished")
+    numbers = [[0, 1], [2], [3, 4]]
+    completions = [full_table(COMPLETIONS, {"completion_id": ids, "prompt_index": ids}) for ids in numbers]
+    tables = [
+        {"completions": rows, "tokens": token_table(tokens)} for rows, tokens in zip(completions, parts, strict=True)
+    ]
+    write_run(tmp_path, "run", list(zip(tables, numbers, strict=True)))
     return tmp_path
 
 
 def test_scores_of_a_store_are_those_of_its_tables(store: Path) -> None:
-    """By name, over arrays where rows lie in order and by expressions where they do not."""
+    """Each named score is that of its expression, also for parts whose rows are not in order."""
     opened = open_store(store)
     expected = ls.scores(*opened.tables(), metrics=OF_TOKENS).sort("completion_id").collect()
     found = opened.scores(metrics=OF_TOKENS).sort("completion_id").collect()
@@ -105,7 +103,7 @@ def test_scores_of_a_store_are_those_of_its_tables(store: Path) -> None:
 
 @pytest.mark.parametrize("filtered", [pl.col("perplexity") > 1, pl.col("completion_id") == 4, pl.col("run") == "run"])
 def test_filters_and_columns_choose_from_the_same_scores(store: Path, filtered: pl.Expr) -> None:
-    """A filter on a score, on an id or on the run, with some columns, gives these rows of the whole."""
+    """Filters and selected columns give the same rows as on the whole table."""
     opened = open_store(store)
     columns = ["completion_id", "mean_logprob"]
     whole = ls.scores(*opened.tables()).filter(filtered).select(columns).sort("completion_id")
@@ -116,7 +114,7 @@ def test_filters_and_columns_choose_from_the_same_scores(store: Path, filtered: 
 
 
 def test_own_expressions_stand_beside_names(store: Path) -> None:
-    """An expression of the user's is computed with the names, and left out where only names are asked for."""
+    """A user's expression is computed beside named scores, and not where its column is not selected."""
     opened = open_store(store)
     asked = ["perplexity", ls.sliding_confidence(window=2).alias("by_two")]
     rows = opened.scores(metrics=asked).sort("completion_id")
@@ -126,7 +124,7 @@ def test_own_expressions_stand_beside_names(store: Path) -> None:
 
 
 def test_a_damaged_part_is_an_error(store: Path) -> None:
-    """Scores end with an error that names the file, not with the rows of the other parts."""
+    """A damaged file is an error that names it, not a shorter table."""
     (store / "tokens" / "run=run" / "part-00001.parquet").write_bytes(b"PAR1 no Parquet PAR1")
 
     with pytest.raises(StoreError, match=r"part-00001\.parquet cannot be read: .*`logprobs verify"):

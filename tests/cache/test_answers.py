@@ -15,20 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
+from builders import completions_answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CacheError, DiskError
-from logprob_store.request import Answer, make_request
+from logprob_store.request import Answer
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def _answer(name: str, body: bytes = b'{"choices":[]}', **changes: Any) -> Answer:
-    request = make_request({"model": "m", "prompt": name}, endpoint="completions", provider="p")
-    return Answer(request, **{"status": 200, "headers": {}, "body": body, "source": "api", **changes})
 
 
 def _row(path: Path, key: str) -> tuple[int, bytes]:
@@ -51,7 +47,7 @@ def _plant(path: Path, key: str, /, **columns: Any) -> None:
 @given(body=st.binary(max_size=300))
 def test_round_trip(tmp_path: Path, body: bytes) -> None:
     """Any body comes back byte for byte, with the metadata of its call."""
-    answer = _answer(
+    answer = completions_answer(
         "x",
         body,
         status=201,
@@ -83,7 +79,7 @@ def test_round_trip(tmp_path: Path, body: bytes) -> None:
 @pytest.mark.parametrize(("run", "expected"), [("mine", True), ("other", False), (None, False)])
 def test_maybe_billed_is_kept_for_the_run_that_paid(tmp_path: Path, run: str | None, expected: bool) -> None:  # noqa: FBT001
     """`maybe_billed` survives a crash between answer and commit; another run's answer cost this one nothing."""
-    answer = _answer("a", run="mine", maybe_billed=True)
+    answer = completions_answer("a", run="mine", maybe_billed=True)
     with AnswerCache(tmp_path) as cache:
         cache.put_many([answer])
         found = cache.get(answer.request.key)
@@ -95,9 +91,9 @@ def test_maybe_billed_is_kept_for_the_run_that_paid(tmp_path: Path, run: str | N
 def test_answers_survive_reopening(tmp_path: Path) -> None:
     """What was written is there after reopening."""
     with AnswerCache(tmp_path / "made" / "when missing") as cache:
-        cache.put_many([_answer("a", b"1"), _answer("b", b"2")])
+        cache.put_many([completions_answer("a", b"1"), completions_answer("b", b"2")])
     with AnswerCache(tmp_path / "made" / "when missing") as cache:
-        found = cache.get_many([_answer(name).request.key for name in "abc"])
+        found = cache.get_many([completions_answer(name).request.key for name in "abc"])
 
         assert sorted(item.body for item in found.values()) == [b"1", b"2"]
         assert len(cache) == 2
@@ -105,7 +101,7 @@ def test_answers_survive_reopening(tmp_path: Path) -> None:
 
 def test_an_answer_paid_for_by_the_run_itself_counts_as_the_api_s(tmp_path: Path) -> None:
     """After a restart, an answer that the run itself paid for has the source `api`."""
-    answer = _answer("a", run="mine")
+    answer = completions_answer("a", run="mine")
     with AnswerCache(tmp_path) as cache:
         cache.put_many([answer])
         found = cache.get(answer.request.key)
@@ -119,9 +115,9 @@ def test_an_answer_paid_for_by_the_run_itself_counts_as_the_api_s(tmp_path: Path
 def test_a_later_answer_replaces_an_earlier(tmp_path: Path) -> None:
     """A second answer replaces the first; the key has one."""
     with AnswerCache(tmp_path) as cache:
-        cache.put_many([_answer("a", b"old")])
-        cache.put_many([_answer("a", b"new")])
-        found = cache.get(_answer("a").request.key)
+        cache.put_many([completions_answer("a", b"old")])
+        cache.put_many([completions_answer("a", b"new")])
+        found = cache.get(completions_answer("a").request.key)
 
         assert found is not None
         assert found.body == b"new"
@@ -131,7 +127,7 @@ def test_a_later_answer_replaces_an_earlier(tmp_path: Path) -> None:
 def test_nothing_is_evicted(tmp_path: Path) -> None:
     """Diskcache's default drops the oldest past its size limit; ours keeps them all, inside the database."""
     noise = random.Random(0)  # noqa: S311
-    answers = [_answer(str(number), noise.randbytes(40_000)) for number in range(20)]
+    answers = [completions_answer(str(number), noise.randbytes(40_000)) for number in range(20)]
     with AnswerCache(tmp_path) as cache:
         assert (cache._disk.eviction_policy, cache._disk.cull_limit) == ("none", 0)
         cache._disk.reset("size_limit", 1000)  # as if 1 GiB had passed long ago
@@ -146,7 +142,7 @@ def test_nothing_is_evicted(tmp_path: Path) -> None:
 
 def test_keys_come_in_order(tmp_path: Path) -> None:
     """Keys are listed in the order in which they came."""
-    answers = [_answer(name) for name in "abcdef"]
+    answers = [completions_answer(name) for name in "abcdef"]
     with AnswerCache(tmp_path) as cache:
         cache.put_many(answers)
 
@@ -187,7 +183,7 @@ def test_writes_are_synced(tmp_path: Path) -> None:
 )
 def test_a_damaged_value_counts_as_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Any) -> None:
     """A damaged value is logged and missing; the values beside it are read."""
-    bad, good = _answer("bad"), _answer("good")
+    bad, good = completions_answer("bad"), completions_answer("good")
     with AnswerCache(tmp_path) as cache:
         cache.put_many([bad, good])
         _, value = _row(tmp_path, bad.request.key)
@@ -211,7 +207,7 @@ class _Bomb:
 
 def test_a_planted_pickle_is_never_unpickled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A row in diskcache's pickle mode, which diskcache would load, is refused."""
-    answer, touched = _answer("a"), tmp_path / "executed"
+    answer, touched = completions_answer("a"), tmp_path / "executed"
     with AnswerCache(tmp_path / "cache") as cache:
         cache.put_many([answer])
         _plant(tmp_path / "cache", answer.request.key, mode=4, value=pickle.dumps(_Bomb(touched)))
@@ -224,7 +220,7 @@ def test_a_planted_pickle_is_never_unpickled(tmp_path: Path, caplog: pytest.LogC
 
 def test_a_planted_pickle_as_key_is_never_unpickled(tmp_path: Path) -> None:
     """A key in pickled form is neither loaded nor hides the keys beside it."""
-    first, second, touched = _answer("a"), _answer("b"), tmp_path / "executed"
+    first, second, touched = completions_answer("a"), completions_answer("b"), tmp_path / "executed"
     with AnswerCache(tmp_path / "cache") as cache:
         cache.put_many([first])
         cache.put_many([second])
@@ -238,7 +234,7 @@ def test_a_planted_pickle_as_key_is_never_unpickled(tmp_path: Path) -> None:
 
 def test_a_planted_file_is_neither_read_nor_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A row that points to a file outside the cache is refused, and replacing it leaves the file alone."""
-    answer, mine = _answer("a", b"paid"), tmp_path / "mine.txt"
+    answer, mine = completions_answer("a", b"paid"), tmp_path / "mine.txt"
     mine.write_text("precious")
     with AnswerCache(tmp_path / "cache") as cache:
         cache.put_many([answer])
@@ -256,7 +252,7 @@ def test_a_planted_file_is_neither_read_nor_deleted(tmp_path: Path, caplog: pyte
 
 def test_a_bomb_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A frame that claims to unpack to more than 1 GiB is not unpacked."""
-    answer = _answer("a")
+    answer = completions_answer("a")
     # A frame header by hand: magic, descriptor 0xE0 (8 bytes of size, single segment), 2 GiB, one last empty raw block.
     bomb = b"\x28\xb5\x2f\xfd" + b"\xe0" + (2 << 30).to_bytes(8, "little") + b"\x01\x00\x00"
     assert zstandard.frame_content_size(bomb) == 2 << 30
@@ -272,7 +268,7 @@ def test_a_bomb_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
 def test_put_many_is_all_or_nothing(tmp_path: Path) -> None:
     """If one answer of a batch cannot be written, none is, and the cache goes on working."""
     noise = random.Random(0).randbytes(100_000)  # noqa: S311
-    batch = [_answer("a"), _answer("b"), _answer("large", noise)]
+    batch = [completions_answer("a"), completions_answer("b"), completions_answer("large", noise)]
     with AnswerCache(tmp_path) as cache:
         (pages,) = cache._disk._sql("PRAGMA page_count").fetchone()
         cache._disk._sql(f"PRAGMA max_page_count = {pages + 5}")  # 20 kB more: room for the first two
@@ -290,14 +286,14 @@ def test_put_many_is_all_or_nothing(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     """An answer that does not fit is a DiskError; what was written before stays readable."""
     noise = random.Random(0)  # noqa: S311
-    small = _answer("small")
+    small = completions_answer("small")
     with AnswerCache(tmp_path) as cache:
         cache.put_many([small])
         (pages,) = cache._disk._sql("PRAGMA page_count").fetchone()
         cache._disk._sql(f"PRAGMA max_page_count = {pages + 5}")
 
         with pytest.raises(DiskError, match="full"):
-            cache.put_many([_answer("large", noise.randbytes(1_000_000))])
+            cache.put_many([completions_answer("large", noise.randbytes(1_000_000))])
 
         assert cache.get(small.request.key) is not None
 
@@ -351,6 +347,6 @@ def test_processes_share_a_cache_and_may_be_killed(tmp_path: Path) -> None:
 
     with AnswerCache(tmp_path) as cache:
         expected = [f"{name} {number}" for name in ("one", "two", "shared") for number in range(60)]
-        found = cache.get_many(_answer(name).request.key for name in expected)
+        found = cache.get_many(completions_answer(name).request.key for name in expected)
 
     assert sorted(item.body for item in found.values()) == sorted(name.encode() * 100 for name in expected)

@@ -11,17 +11,20 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
+from builders import answer_to, completions_request
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.cache.claims import Claims
 from logprob_store.errors import CacheError, CallError
 from logprob_store.pacing.pacer import Pacer
-from logprob_store.request import Answer, Request, make_request
+from logprob_store.request import Answer
 from logprob_store.run.asker import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
+
+    from logprob_store.request import Request
 
 KEY = "ab" * 32
 OTHER = "cd" * 32
@@ -85,8 +88,8 @@ def test_two_in_one_process_exclude_each_other(tmp_path: Path) -> None:
     three.close()
 
 
-def test_waiting_ends_when_the_holder_lets_go(tmp_path: Path) -> None:
-    """After waiting, the claim is held."""
+def test_waiting_ends_when_the_key_is_released(tmp_path: Path) -> None:
+    """An asker that waits for a key holds the claim afterwards."""
 
     async def main() -> None:
         waiting = asyncio.create_task(two.wait(KEY))
@@ -104,7 +107,7 @@ def test_waiting_ends_when_the_holder_lets_go(tmp_path: Path) -> None:
     two.close()
 
 
-def test_without_locks_a_warning_and_on(
+def test_without_locks_every_claim_is_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without locks, as on some network file systems, every claim is granted, and one warning explains it."""
@@ -130,10 +133,6 @@ def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
         Claims(tmp_path / "nowhere")
 
 
-def _request(text: str = "Hi") -> Request:
-    return make_request({"model": "m", "prompt": text}, endpoint="completions", provider="p")
-
-
 class _Server:
     """A transport that fails a number of times, then answers, and counts calls."""
 
@@ -148,11 +147,11 @@ class _Server:
         await asyncio.sleep(0.05)
         if self.calls <= self._failures:
             raise CallError("no", error_type="invalid_request")
-        return Answer(request, 200, {}, f"answer {self.calls}".encode(), "api")
+        return answer_to(request, f"answer {self.calls}".encode())
 
 
 def _two(
-    folder: Path, server: _Server, ask: Callable[[Asker, Asker], Coroutine[object, object, None]], **settings: str
+    folder: Path, server: _Server, ask: Callable[[Asker, Asker], Coroutine[object, object, None]], **settings: bool
 ) -> None:
     """Run `ask` with two askers that have a cache object each."""
 
@@ -171,7 +170,7 @@ def test_two_askers_make_one_call(tmp_path: Path) -> None:
     """The second waits for the first's answer and takes it from the cache."""
 
     async def ask(one: Asker, two: Asker) -> None:
-        answers.extend(await asyncio.gather(one.ask(_request()), two.ask(_request())))
+        answers.extend(await asyncio.gather(one.ask(completions_request()), two.ask(completions_request())))
 
     server, answers = _Server(), list[Answer]()
     _two(tmp_path, server, ask)
@@ -185,9 +184,9 @@ def test_an_answer_since_the_look_up_is_found(tmp_path: Path) -> None:
     """An answer that another asker stored after the look-up is taken from the cache."""
 
     async def ask(one: Asker, two: Asker) -> None:
-        assert await two.look_up([_request()]) == {}
-        await one.ask(_request())
-        assert (await two.ask(_request())).source == "cache"
+        assert await two.look_up([completions_request()]) == {}
+        await one.ask(completions_request())
+        assert (await two.ask(completions_request())).source == "cache"
 
     server = _Server()
     _two(tmp_path, server, ask)
@@ -199,7 +198,9 @@ def test_a_failure_is_not_shared_between_askers(tmp_path: Path) -> None:
     """After the first asker's failure, the one that waited asks itself."""
 
     async def ask(one: Asker, two: Asker) -> None:
-        results.extend(await asyncio.gather(one.ask(_request()), two.ask(_request()), return_exceptions=True))
+        results.extend(
+            await asyncio.gather(one.ask(completions_request()), two.ask(completions_request()), return_exceptions=True)
+        )
 
     server, results = _Server(failures=1), list[object]()
     _two(tmp_path, server, ask)
@@ -209,13 +210,13 @@ def test_a_failure_is_not_shared_between_askers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", ["the server", "the other's claim"])
-def test_a_cancelled_asker_lets_go(tmp_path: Path, at: str) -> None:
-    """An asker that is cancelled at the server, or while it waits for another, does not block the other."""
+def test_a_cancelled_asker_releases_its_claim(tmp_path: Path, at: str) -> None:
+    """An asker that is cancelled, at the server or while it waits for another, does not block the other."""
 
     async def ask(one: Asker, two: Asker) -> None:
-        first = asyncio.create_task(one.ask(_request()))
+        first = asyncio.create_task(one.ask(completions_request()))
         await server.begun.wait()
-        second = asyncio.create_task(two.ask(_request()))
+        second = asyncio.create_task(two.ask(completions_request()))
         await asyncio.sleep(0.01)
         gone, other = (first, second) if at == "the server" else (second, first)
         gone.cancel()
@@ -229,17 +230,17 @@ def test_a_cancelled_asker_lets_go(tmp_path: Path, at: str) -> None:
     assert server.calls == (2 if at == "the server" else 1)
 
 
-def test_refreshing_waits_for_nobody_and_takes_nobody_s_answer(tmp_path: Path) -> None:
+def test_a_refreshing_asker_makes_its_own_call(tmp_path: Path) -> None:
     """A refreshing asker does not wait for another run's answer, and does not take it."""
 
     async def ask(one: Asker, two: Asker) -> None:
-        other = asyncio.create_task(two.ask(_request()))
+        other = asyncio.create_task(two.ask(completions_request()))
         await server.begun.wait()
-        assert (await one.ask(_request())).source == "api"
+        assert (await one.ask(completions_request())).source == "api"
         await other
 
     server = _Server()
-    _two(tmp_path, server, ask, fresh_for="a")
+    _two(tmp_path, server, ask, refresh=True)
 
     assert server.calls == 2
 
@@ -248,12 +249,12 @@ def test_a_reusing_asker_takes_what_a_refreshing_one_pays_for(tmp_path: Path) ->
     """A reusing asker takes the answer that a refreshing one pays for."""
 
     async def ask(one: Asker, two: Asker) -> None:
-        refreshing = asyncio.create_task(one.ask(_request()))
+        refreshing = asyncio.create_task(one.ask(completions_request()))
         await server.begun.wait()
-        assert (await two.ask(_request())).source == "cache"
+        assert (await two.ask(completions_request())).source == "cache"
         await refreshing
 
     server = _Server()
-    _two(tmp_path, server, ask, fresh_for="a")
+    _two(tmp_path, server, ask, refresh=True)
 
     assert server.calls == 1

@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from builders import run_demo
 
 import logprob_store as ls
-from logprob_store import cli
 from logprob_store.analysis.calibrators.expected_answers import same_text
-from logprob_store.job import override
 
 REPO = Path(__file__).resolve().parents[2]
-
-Logprobs = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def logprobs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Logprobs:
-    """Run `logprobs` with words, in this process: the exit code and what it said."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["logprobs", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's store."""
     path = tmp_path_factory.mktemp("demo") / "store"
-    ls.run_job(override(ls.load_job(REPO / "jobs" / "demo.toml"), store=path), run="demo")
+    run_demo(path)
     return path
 
 
@@ -51,7 +34,7 @@ def judged(demo: Path) -> pl.DataFrame:
     return joined.with_columns(right).collect()
 
 
-def test_expected_column(demo: Path, judged: pl.DataFrame, logprobs: Logprobs) -> None:
+def test_expected_column(demo: Path, judged: pl.DataFrame, logprobs: Any) -> None:
     """The figures are those of the answers beside the kept column, each with an interval around it."""
     code, out, _ = logprobs("calibrate", demo, "--expected", "capital", "--json")
     said = json.loads(out)
@@ -66,7 +49,7 @@ def test_expected_column(demo: Path, judged: pl.DataFrame, logprobs: Logprobs) -
     assert (said["calibrator"], said["saved"]) == (None, None)
 
 
-def test_text_for_people(demo: Path, logprobs: Logprobs) -> None:
+def test_text_for_people(demo: Path, logprobs: Any) -> None:
     """A person sees how many answers were judged, the figures, the table and the thresholds."""
     code, out, _ = logprobs("calibrate", demo, "--expected", "capital")
 
@@ -76,16 +59,16 @@ def test_text_for_people(demo: Path, logprobs: Logprobs) -> None:
         assert word in out
 
 
-def test_documentation_shows_what_is_printed(demo: Path, logprobs: Logprobs) -> None:
-    """The output on the documentation's page is the command's, spaces aside."""
+def test_documentation_shows_what_is_printed(demo: Path, logprobs: Any) -> None:
+    """The output on the documentation's page is that of the command, apart from spaces."""
     page = (REPO / "docs" / "calibration.md").read_text(encoding="utf-8")
     shown = page.partition("```text\n")[2].partition("```")[0]
 
     assert shown.split() == logprobs("calibrate", demo, "--expected", "capital")[1].split()
 
 
-def test_save_and_apply(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None:
-    """A saved calibrator stands beside the store, which stays sound, and gives the scores their column."""
+def test_save_and_apply(demo: Path, logprobs: Any, tmp_path: Path) -> None:
+    """A saved calibrator lies beside the store, which still verifies, and adds its column to the scores."""
     code, out, _ = logprobs("calibrate", demo, "--expected", "capital", "--method", "platt", "--save", "capitals")
     assert code == 0
     assert "platt of confidence, fitted at " in out
@@ -103,7 +86,7 @@ def test_save_and_apply(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None:
     assert logprobs("verify", demo)[0] == 0
 
 
-def test_another_job_is_a_warning(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None:
+def test_another_job_is_a_warning(demo: Path, logprobs: Any, tmp_path: Path) -> None:
     """A warning names a run whose answers differ from those of the calibrator, and what differs."""
     store = ls.open_store(demo)
     answers = store.scores().collect().with_columns(correct=pl.int_range(pl.len()) % 2 == 0)
@@ -118,7 +101,7 @@ def test_another_job_is_a_warning(demo: Path, logprobs: Logprobs, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["prompt_id.parquet", "prompt_id.csv", "completion_id.csv", "completion_id.jsonl"])
-def test_truth_from_a_file(name: str, demo: Path, judged: pl.DataFrame, logprobs: Logprobs, tmp_path: Path) -> None:
+def test_truth_from_a_file(name: str, demo: Path, judged: pl.DataFrame, logprobs: Any, tmp_path: Path) -> None:
     """A file of truths by prompt or completion gives the same figures; answers it does not name are left out."""
     path = tmp_path / name
     known = judged.head(200).select(path.stem, verdict="correct")
@@ -131,7 +114,7 @@ def test_truth_from_a_file(name: str, demo: Path, judged: pl.DataFrame, logprobs
     assert said["figures"][0]["estimate"] == pytest.approx(judged.head(200)["correct"].mean())
 
 
-def test_truth_as_texts(demo: Path, judged: pl.DataFrame, logprobs: Logprobs, tmp_path: Path) -> None:
+def test_truth_as_texts(demo: Path, judged: pl.DataFrame, logprobs: Any, tmp_path: Path) -> None:
     """A column of texts in the truth file works like `--expected`."""
     judged.select("prompt_id", "capital").write_parquet(tmp_path / "truth.parquet")
     _, out, _ = logprobs("calibrate", demo, "--truth", tmp_path / "truth.parquet", "--column", "capital", "--json")
@@ -139,7 +122,7 @@ def test_truth_as_texts(demo: Path, judged: pl.DataFrame, logprobs: Logprobs, tm
     assert json.loads(out)["figures"][0]["estimate"] == pytest.approx(judged["correct"].mean())
 
 
-def test_table_to_a_file(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None:
+def test_table_to_a_file(demo: Path, logprobs: Any, tmp_path: Path) -> None:
     """-o writes the reliability table, every bin of it."""
     words = ("--equal-mass", "--bins", 4, "--confidence", "min_probability", "-o", tmp_path / "table.csv")
     assert logprobs("calibrate", demo, "--expected", "capital", *words)[0] == 0
@@ -164,7 +147,7 @@ def test_table_to_a_file(demo: Path, logprobs: Logprobs, tmp_path: Path) -> None
         (["--expected", "continent"], None),
     ],
 )
-def test_wrong_words(words: list[str], message: str | None, demo: Path, logprobs: Logprobs) -> None:
+def test_wrong_words(words: list[str], message: str | None, demo: Path, logprobs: Any) -> None:
     """Wrong options are one message with exit code 2; answers that are all wrong are still measured."""
     code, _, err = logprobs("calibrate", demo, *words)
 
@@ -182,9 +165,7 @@ def test_wrong_words(words: list[str], message: str | None, demo: Path, logprobs
         ({"prompt_id": ["FR"], "correct": [7]}, "is not true or false"),
     ],
 )
-def test_wrong_truths(
-    rows: dict[str, list[object]], message: str, demo: Path, logprobs: Logprobs, tmp_path: Path
-) -> None:
+def test_wrong_truths(rows: dict[str, list[object]], message: str, demo: Path, logprobs: Any, tmp_path: Path) -> None:
     """A truth file with wrong columns or values is an error."""
     pl.DataFrame(rows).write_parquet(tmp_path / "truth.parquet")
     code, _, err = logprobs("calibrate", demo, "--truth", tmp_path / "truth.parquet")
@@ -193,7 +174,7 @@ def test_wrong_truths(
     assert message in err
 
 
-def test_fitting_without_scikit_learn(demo: Path, logprobs: Logprobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fitting_without_scikit_learn(demo: Path, logprobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without scikit-learn, metrics are computed, and --method says what to install."""
     monkeypatch.setitem(sys.modules, "sklearn", None)
 
@@ -203,7 +184,7 @@ def test_fitting_without_scikit_learn(demo: Path, logprobs: Logprobs, monkeypatc
     assert "pip install 'logprob-store[analysis]'" in err
 
 
-def test_no_such_calibrator(demo: Path, logprobs: Logprobs) -> None:
+def test_no_such_calibrator(demo: Path, logprobs: Any) -> None:
     """A missing calibrator is an error that says how to make one."""
     code, _, err = logprobs("scores", demo, "--calibrated", "nothing")
 

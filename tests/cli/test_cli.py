@@ -6,46 +6,21 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import polars as pl
 import pytest
+from builders import open_writer
 from typer.testing import CliRunner
 
 import logprob_store as ls
 from logprob_store import cli
 from logprob_store.store.lock import is_being_written, locked
 from logprob_store.store.manifest import manifest_path, run_folder
-from logprob_store.store.writing import open_run
 
 REPO = Path(__file__).parents[2]
-
-Logprobs = Callable[..., "Result"]
-
-
-class Result:
-    """How a command ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code = code
-        self.out = out
-        self.err = err
-
-
-@pytest.fixture
-def logprobs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Logprobs:
-    """Run `logprobs` with words, in this process."""
-
-    def call(*words: object) -> Result:
-        monkeypatch.setattr("sys.argv", ["logprobs", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return Result(int(ended.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +45,7 @@ def changed(clone: Path, tmp_path: Path, *changes: tuple[str, str]) -> Path:
     return path
 
 
-def test_run_and_run_again(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+def test_run_and_run_again(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     """A run stores all answers; started again it has nothing to ask."""
     job = changed(clone, tmp_path)
 
@@ -82,7 +57,7 @@ def test_run_and_run_again(clone: Path, tmp_path: Path, logprobs: Logprobs) -> N
     assert "nothing had to be asked again" in second.out
 
 
-def test_run_json(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+def test_run_json(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     """`--json` prints one object for machines."""
     done = logprobs("run", changed(clone, tmp_path), "--run", "r", "--json", "--limit", "5")
     summary = json.loads(done.out)
@@ -90,7 +65,7 @@ def test_run_json(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
     assert (summary["state"], summary["total"], summary["completions"]) == ("finished", 5, 5)
 
 
-def test_limit_then_all(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+def test_limit_then_all(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     """A run with a limit goes on without it, and each prompt has one row."""
     job = changed(clone, tmp_path)
     assert logprobs("run", job, "--run", "r", "--limit", "5").code == 0
@@ -102,7 +77,7 @@ def test_limit_then_all(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None
 
 
 def test_store_and_fixtures_are_relative_to_the_working_directory(
-    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logprobs: Logprobs
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logprobs: Any
 ) -> None:
     """Paths on the command line are relative to the working directory, those in the job file to the file."""
     monkeypatch.chdir(tmp_path)
@@ -113,7 +88,7 @@ def test_store_and_fixtures_are_relative_to_the_working_directory(
     assert ls.open_store(tmp_path / "here").completions.collect().height == 2
 
 
-def test_replay_miss_is_a_failure_row(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+def test_replay_miss_is_a_failure_row(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     """Prompts without a recording fail, name the nearest and what differs, and the exit code is 3."""
     job = changed(clone, tmp_path, ("temperature = 0", "temperature = 0.7"))
     done = logprobs("run", job, "--run", "r", "--limit", "2")
@@ -127,7 +102,7 @@ def test_replay_miss_is_a_failure_row(clone: Path, tmp_path: Path, logprobs: Log
     assert "replay_miss" in status.out
 
 
-def test_changed_job_under_the_same_name(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+def test_changed_job_under_the_same_name(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     """Another job cannot continue a run; the error names what changed."""
     assert logprobs("run", changed(clone, tmp_path), "--run", "r", "--limit", "2").code == 0
     done = logprobs("run", changed(clone, tmp_path, ("max_tokens = 12", "max_tokens = 9")), "--run", "r")
@@ -151,7 +126,7 @@ def test_changed_job_under_the_same_name(clone: Path, tmp_path: Path, logprobs: 
         ([('name = "demo"', 'name = "a/b"')], "name"),
     ],
 )
-def test_wrong_jobs(clone: Path, tmp_path: Path, logprobs: Logprobs, changes: list[tuple[str, str]], said: str) -> None:
+def test_wrong_jobs(clone: Path, tmp_path: Path, logprobs: Any, changes: list[tuple[str, str]], said: str) -> None:
     """A wrong job is exit code 2 and one message that names the place; no traceback, no store."""
     done = logprobs("run", changed(clone, tmp_path, *changes), "--run", "r")
 
@@ -161,7 +136,7 @@ def test_wrong_jobs(clone: Path, tmp_path: Path, logprobs: Logprobs, changes: li
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", "a b", "x" * 200])
-def test_wrong_run_names(clone: Path, tmp_path: Path, logprobs: Logprobs, name: str) -> None:
+def test_wrong_run_names(clone: Path, tmp_path: Path, logprobs: Any, name: str) -> None:
     """A run's name cannot leave the store."""
     done = logprobs("run", changed(clone, tmp_path), f"--run={name}")
 
@@ -169,14 +144,14 @@ def test_wrong_run_names(clone: Path, tmp_path: Path, logprobs: Logprobs, name: 
     assert "run name" in done.err
 
 
-def test_missing_job_file(tmp_path: Path, logprobs: Logprobs) -> None:
+def test_missing_job_file(tmp_path: Path, logprobs: Any) -> None:
     """A missing job file is exit code 2 and a message."""
     done = logprobs("run", tmp_path / "no.toml")
 
     assert (done.code, "cannot be read" in done.err) == (2, True)
 
 
-def test_dry_run_counts_and_writes_nothing(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+def test_dry_run_counts_and_writes_nothing(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     """`--dry-run` says what would be asked and leaves no store."""
     done = logprobs("run", changed(clone, tmp_path), "--dry-run")
 
@@ -185,7 +160,7 @@ def test_dry_run_counts_and_writes_nothing(clone: Path, tmp_path: Path, logprobs
     assert not (tmp_path / "store").exists()
 
 
-def test_no_key(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+def test_no_key(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     """A live job without a key says which variable to set."""
     done = logprobs("run", changed(clone, tmp_path), "--transport", "live")
 
@@ -193,7 +168,7 @@ def test_no_key(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
     assert "OPENAI_API_KEY is not set" in done.err
 
 
-def test_status_json(clone: Path, logprobs: Logprobs) -> None:
+def test_status_json(clone: Path, logprobs: Any) -> None:
     """`status --json` has the counts of each run."""
     runs = json.loads(logprobs("status", clone / "out" / "demo", "--json").out)["runs"]
 
@@ -202,7 +177,7 @@ def test_status_json(clone: Path, logprobs: Logprobs) -> None:
     ]
 
 
-def test_no_store(tmp_path: Path, logprobs: Logprobs) -> None:
+def test_no_store(tmp_path: Path, logprobs: Any) -> None:
     """`status`, `scores` and `show` say when a folder is no store."""
     for command in (["status"], ["scores"], ["show"]):
         words = [*command, tmp_path, *(["1"] if command == ["show"] else [])]
@@ -210,7 +185,7 @@ def test_no_store(tmp_path: Path, logprobs: Logprobs) -> None:
         assert (done.code, "no store at" in done.err) == (2, True)
 
 
-def test_unknown_run(clone: Path, logprobs: Logprobs) -> None:
+def test_unknown_run(clone: Path, logprobs: Any) -> None:
     """The error for an unknown run lists the runs of the store."""
     done = logprobs("scores", clone / "out" / "demo", "--run", "dem")
 
@@ -219,7 +194,7 @@ def test_unknown_run(clone: Path, logprobs: Logprobs) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "json", "jsonl"])
-def test_scores_written(clone: Path, tmp_path: Path, logprobs: Logprobs, suffix: str) -> None:
+def test_scores_written(clone: Path, tmp_path: Path, logprobs: Any, suffix: str) -> None:
     """`scores -o` writes every completion in the form its name says."""
     path = tmp_path / f"scores.{suffix}"
     assert logprobs("scores", clone / "out" / "demo", "-o", path).code == 0
@@ -228,14 +203,14 @@ def test_scores_written(clone: Path, tmp_path: Path, logprobs: Logprobs, suffix:
     assert read(path).height == 243
 
 
-def test_scores_refuses_an_unknown_form(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+def test_scores_refuses_an_unknown_form(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     """A file name with an unknown suffix is an error that lists the known ones."""
     done = logprobs("scores", clone / "out" / "demo", "-o", tmp_path / "scores.xlsx")
 
     assert (done.code, ".parquet" in done.err) == (2, True)
 
 
-def test_scores_sorted(clone: Path, logprobs: Logprobs) -> None:
+def test_scores_sorted(clone: Path, logprobs: Any) -> None:
     """The least confident come first, or what `--sort` says."""
     rows = json.loads(logprobs("scores", clone / "out" / "demo", "--json", "-n", "5").out)
     by_margin = json.loads(logprobs("scores", clone / "out" / "demo", "--json", "--sort", "mean_margin").out)
@@ -246,7 +221,7 @@ def test_scores_sorted(clone: Path, logprobs: Logprobs) -> None:
     assert logprobs("scores", clone / "out" / "demo", "--sort", "nothing").code == 2
 
 
-def test_show_by_prompt_and_by_completion(clone: Path, logprobs: Logprobs) -> None:
+def test_show_by_prompt_and_by_completion(clone: Path, logprobs: Any) -> None:
     """`show` takes a prompt's id or a completion_id, and lists alternatives."""
     by_prompt = logprobs("show", clone / "out" / "demo", "PN")
     completion = by_prompt.out.split("completion ")[1].split()[0]
@@ -258,7 +233,7 @@ def test_show_by_prompt_and_by_completion(clone: Path, logprobs: Logprobs) -> No
     assert logprobs("show", clone / "out" / "demo", "nobody").code == 2
 
 
-def test_show_obeys_no_terminal_codes(tmp_path: Path, logprobs: Logprobs, clone: Path) -> None:
+def test_show_obeys_no_terminal_codes(tmp_path: Path, logprobs: Any, clone: Path) -> None:
     """Escape sequences in a model's answer are printed as visible characters."""
     line = (clone / "fixtures" / "capitals.jsonl").read_text(encoding="utf-8").splitlines()[0]
     evil = line.replace('" Kabul"', r'"\u001b[2J\u001b]0;owned\u0007"').replace(
@@ -283,7 +258,7 @@ def test_help_names_every_command() -> None:
     assert all(command in shown for command in ("run", "record", "status", "scores", "show"))
 
 
-def test_status_tells_a_running_run_from_a_crashed_one(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+def test_status_tells_a_running_run_from_a_crashed_one(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     """A manifest that says `running` is believed only while a process holds the run's lock."""
     store = tmp_path / "store"
     for name in ("live", "dead", "again"):
@@ -301,7 +276,7 @@ def test_status_tells_a_running_run_from_a_crashed_one(clone: Path, tmp_path: Pa
     assert all([run["run"], run["state"]] in rows for run in runs)
 
 
-def test_status_of_many_runs_shows_the_newest(clone: Path, tmp_path: Path, logprobs: Logprobs) -> None:
+def test_status_of_many_runs_shows_the_newest(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     """Of many runs the newest 20 are shown, and the older ones counted; --json has all."""
     job, store = changed(clone, tmp_path, ("temperature = 0", "temperature = 0.7")), tmp_path / "store"
     for night in range(22):
@@ -316,14 +291,14 @@ def test_status_of_many_runs_shows_the_newest(clone: Path, tmp_path: Path, logpr
     assert len(all_of_them) == 22
 
 
-def test_a_look_at_a_run_keeps_no_writer_out(tmp_path: Path) -> None:
+def test_status_keeps_no_writer_out(tmp_path: Path) -> None:
     """A writer gets the run even if `status` holds the lock at that moment."""
-    with open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1):
+    with open_writer(tmp_path):
         pass
     descriptor = os.open(run_folder(tmp_path, "r") / "lock", os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     Timer(0.02, os.close, [descriptor]).start()
 
-    with open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1):
+    with open_writer(tmp_path):
         assert is_being_written(tmp_path, "r")
     assert not is_being_written(tmp_path, "r")

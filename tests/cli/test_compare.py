@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
+from builders import full_table, write_run
 from typer.testing import CliRunner
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.cli import app
 from logprob_store.errors import InputError
-from logprob_store.schema import ALTERNATIVES, COMPLETIONS, PROMPTS, TOKENS, arrow_schema, completion_id
-from logprob_store.store.writing import open_run
+from logprob_store.schema import ALTERNATIVES, COMPLETIONS, PROMPTS, TOKENS, completion_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,14 +36,8 @@ def write(store: Path, run: str, answers: list[str], *, job: str = "nightly", lo
         "tokens": (TOKENS, {**place, "logprob": [logprob] * len(ids)}),
         "alternatives": (ALTERNATIVES, {**place, "rank": [1] * len(ids), "logprob": [logprob] * len(ids)}),
     }
-    rows = {}
-    for name, (schema, columns) in tables.items():
-        given = {column: columns.get(column, [None] * len(ids)) for column in schema}
-        frame = pl.DataFrame(given, schema=schema)
-        rows[name] = frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(arrow_schema(schema))
-    with open_run(store, run, job_name=job, job={"model.name": "m"}, inputs=[], samples=1) as writer:
-        writer.commit(rows, settled=range(len(ids)))
-        writer.finish("finished")
+    rows = {name: full_table(schema, columns) for name, (schema, columns) in tables.items()}
+    write_run(store, run, [(rows, range(len(ids)))], job_name=job)
 
 
 @pytest.fixture
@@ -118,7 +112,7 @@ def test_what_cannot_be_compared(store: Path, words: list[str], message: str | N
 
 
 def test_the_first_run_of_a_job_has_none_before_it(store: Path) -> None:
-    """The message names the runs there are."""
+    """The message lists the runs of the store."""
     with pytest.raises(InputError, match=r"first of job 'another'.*mon, tue, other"):
         open_store(store).compare(run_b="other")
 

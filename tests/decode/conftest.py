@@ -75,6 +75,12 @@ def answer() -> Callable[..., Answer]:
 
 
 @pytest.fixture
+def is_same() -> Callable[[Any, Any], bool]:
+    """`same`."""
+    return same
+
+
+@pytest.fixture
 def decode_one() -> Callable[..., tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]]:
     """Decode one good body and give its completions, tokens and alternatives."""
 

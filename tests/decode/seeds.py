@@ -8,7 +8,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from logprob_store.decode.decoder import SCANNER_MIN_BYTES
+from builders import answer_with
+from decode.decoding import rebuild
+
+from logprob_store.decode.decoder import SCANNER_MIN_BYTES, UNFORESEEN, decode_answers
+from logprob_store.decode.formats.body import number_choices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +130,7 @@ def contents() -> dict[str, bytes]:
 
 
 def damage_structure(value: Any, pick: Callable[[int], int]) -> Any:
-    """A copy in which one value is replaced, removed, doubled, wrapped, or replaced by another part of the body."""
+    """A copy with one value replaced, removed, repeated, wrapped, or replaced by another part of the body."""
     value = json.loads(json.dumps(value))
     places = list(_places(value))
     if not places:
@@ -157,7 +161,7 @@ def _places(value: Any) -> Any:
 
 
 def damage_bytes(content: bytes, pick: Callable[[int], int]) -> bytes:
-    """The bytes with one change: a byte, a cut, a piece doubled or left out, a digit or a bracket put in."""
+    """The bytes with one change: a byte, a cut, a piece repeated or left out, a digit or a bracket inserted."""
     at = pick(len(content) + 1)
     end = min(len(content), at + 1 + pick(20))
     extras = [b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\", b"\xff", b"\n", b"9", b"-", b"null", b"NaN", b"\\ud800"]
@@ -172,17 +176,12 @@ def damage_bytes(content: bytes, pick: Callable[[int], int]) -> bytes:
     return changes[pick(len(changes))]
 
 
-def check(
-    content: bytes, make_answer: Callable[..., Any], *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_BYTES
-) -> None:
-    """Check that a body gives rows from which it can be rebuilt, or a failure, and that its neighbours keep theirs."""
-    from logprob_store.decode.decoder import decode_answers
-    from logprob_store.decode.rebuild import rebuild_logprobs
-
+def check(content: bytes, *, asked: bool, scanner_min_bytes: int = SCANNER_MIN_BYTES) -> None:
+    """Check that a body gives rows that can be rebuilt, or a failure, and that its neighbours keep their rows."""
     good = json.dumps(BODIES["chat"]).encode()
-    answers = [make_answer(body, prompt_index=n, logprobs=asked) for n, body in enumerate((good, content, good))]
+    answers = [answer_with(body, prompt_index=n, logprobs=asked) for n, body in enumerate((good, content, good))]
     decoded = decode_answers(answers, scanner_min_bytes=scanner_min_bytes)
-    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    rebuilt = rebuild(decoded)
 
     assert rebuilt[0] == rebuilt[2 * 10**8] == CHAT
 
@@ -192,6 +191,7 @@ def check(
         message = str(error)
 
         assert (index, own) == (1, {})
+        assert UNFORESEEN not in message
         assert message.isprintable()
         assert 0 < len(message) < 1000
     else:
@@ -200,25 +200,38 @@ def check(
 
 
 def _compare(content: bytes, own: dict[int, Any]) -> None:
-    """Compare what is rebuilt with what Python's JSON reads, for bodies with `choices`."""
+    """Compare the rebuilt values with what Python's JSON reads, for bodies with `choices`."""
     try:
         body = json.loads(content)
     except ValueError:
         return  # a stream
     if not (isinstance(body, dict) and body.get("choices")) or "delta" in str(body["choices"]):
         return
-    for n, choice in enumerate(body["choices"]):
-        value = own[10**8 + (choice.get("index") or 0)]
+    listed = body["choices"] if isinstance(body["choices"], list) else [body["choices"]]
+    objects = [choice for choice in listed if isinstance(choice, dict)]
+    choices = [choice for choice in objects if _holds_something(choice)] or objects
+    for index, choice in zip(number_choices([choice.get("index") for choice in choices]), choices, strict=True):
+        value = own[10**8 + index]
         if isinstance(value, dict) and "prompt_logprobs" in value:
             beside = choice.get("prompt_logprobs")
 
             assert repr_of(value["prompt_logprobs"]) == repr_of(
                 body["prompt_logprobs"] if beside is None else beside
-            ), n
+            ), index
 
             value = value["logprobs"]
 
-        assert repr_of(value) == repr_of(choice.get("logprobs")), n
+        assert repr_of(value) == repr_of(choice.get("logprobs")), index
+
+
+def _holds_something(choice: dict[str, Any]) -> bool:
+    """Whether there is anything in a choice; one without is left out beside others."""
+    fields = ("text", "finish_reason", "error", "prompt_logprobs")
+    return (
+        "logprobs" in choice
+        or isinstance(choice.get("message"), dict)
+        or any(choice.get(field) is not None for field in fields)
+    )
 
 
 def repr_of(value: Any) -> str:

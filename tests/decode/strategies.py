@@ -1,4 +1,4 @@
-"""Strategies for regular and odd bodies, and the logprobs part that has to be rebuilt from each."""
+"""Strategies for regular and irregular bodies, and the logprobs part of each, which has to be rebuilt."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ extras = st.dictionaries(
 
 
 def maybe(odd: bool, ordinary: st.SearchStrategy[Any], other: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:  # noqa: FBT001
-    """The ordinary values; if `odd`, the others too."""
+    """The regular values and, if `odd`, the irregular ones too."""
     return ordinary | other if odd else ordinary
 
 
 @st.composite
 def one_token(draw: st.DrawFn, keys: list[str], *, odd: bool) -> dict[str, Any]:
-    """A token or an alternative with these keys; an odd one lacks some, has others, and holds odd values."""
+    """A token or an alternative with these keys; an odd one may lack some, have others, and hold odd values."""
     made: dict[str, Any] = {"token": draw(texts), "logprob": draw(maybe(odd, numbers, odd_numbers))}
     if "bytes" in keys:
         made["bytes"] = draw(maybe(odd, spelled, odd_spelled))
@@ -66,7 +66,7 @@ def one_token(draw: st.DrawFn, keys: list[str], *, odd: bool) -> dict[str, Any]:
 
 @st.composite
 def token_lists(draw: st.DrawFn, *, odd: bool) -> st.SearchStrategy[Any]:
-    """A strategy for lists of tokens that have the same keys; odd ones differ here and there."""
+    """Lists of tokens that have the same keys; odd ones differ in places."""
     keys = st.lists(st.sampled_from(["bytes", "id", "token_id"]), unique=True)
     token_keys, other_keys = draw(keys), draw(keys)
     top = draw(st.sampled_from(["list", "list", "list", "none", "null"]))
@@ -121,7 +121,7 @@ def legacy_values(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def spellings(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> bytes:
-    """A body of a few choices, in one of the ways JSON can be written."""
+    """A body of a few choices, as JSON in one of several layouts."""
     listed = draw(st.lists(values, min_size=1, max_size=3))
     indices = draw(st.permutations(range(len(listed))))
     choices = [
@@ -137,13 +137,13 @@ def spellings(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> bytes:
 
 
 def asciied(text: str) -> bytes:
-    """The text as UTF-8; lone surrogates as escapes."""
+    """The text as UTF-8, with lone surrogates as escapes."""
     return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text).encode()
 
 
 @st.composite
 def prompt_values(draw: st.DrawFn) -> Any:
-    """A `prompt_logprobs` value of vLLM; its ranks may follow from the log-probabilities or not."""
+    """A `prompt_logprobs` value of vLLM, whose ranks may follow from the logprobs or not."""
     one = st.fixed_dictionaries(
         {"logprob": numbers | odd_numbers, "rank": st.integers(1, 4) | odd_ids},
         optional={"decoded_token": st.none() | texts, "extra": texts},
@@ -168,7 +168,7 @@ def _ranked(logprobs: list[float]) -> dict[str, Any]:
 
 @st.composite
 def vllm_bodies(draw: st.DrawFn) -> bytes:
-    """A body with log-probabilities of the prompt, in the choices or at the top."""
+    """A body with logprobs of the prompt, in its choices or at the top."""
     choices = [
         {"index": n, "text": "x", "logprobs": value}
         for n, value in enumerate(draw(st.lists(chat_values(odd=False) | legacy_values(), min_size=1, max_size=2)))
@@ -184,7 +184,7 @@ def vllm_bodies(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def echoed_bodies(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
-    """A body with `prompt_logprobs` and legacy logprobs that echo the same prompt; and the prompt's length."""
+    """A body with `prompt_logprobs` and with legacy logprobs that echo the same prompt, and the prompt's length."""
     prompt = [None, *draw(st.lists(st.lists(st.floats(-9, 0), min_size=1, max_size=4).map(_ranked), max_size=3))]
     listed = [list(entry.values()) if entry else [] for entry in prompt]
     value = {
@@ -205,7 +205,7 @@ def echoed_bodies(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
 
 @st.composite
 def responses_bodies(draw: st.DrawFn, *, odd: bool) -> bytes:
-    """A body of the Responses API: messages, reasoning, calls, refusals, with and without logprobs."""
+    """A body of the Responses API: messages, reasoning, calls and refusals, with logprobs or without."""
     lists = chat_values(odd=odd).map(lambda value: value["content"])
     kinds = st.sampled_from(["output_text", "refusal", "reasoning_text"])
 
@@ -250,7 +250,7 @@ def recorded_streams(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
 
 
 def _cut(draw: st.DrawFn, value: dict[str, Any] | None) -> list[Any]:
-    """A value in two pieces: its lists are cut in the middle, everything else is in the first piece."""
+    """A value in two pieces: lists are cut in the middle, everything else is in the first piece."""
     if value is None:
         return [None]
     legacy = isinstance(value.get("tokens"), list)

@@ -37,6 +37,7 @@ def test_nothing_odd() -> None:
         "chosen_missing": 0,
         "text_differs": 0,
         "lossy_bytes": 0,
+        "without_tokens": 0,
     }
 
 
@@ -69,3 +70,32 @@ def test_text_is_spelled_by_bytes() -> None:
 def test_lossy_bytes() -> None:
     """A token spelled as U+FFFD has lost its bytes."""
     assert counts(("\ufffd", [token("\ufffd", -0.1)]))["lossy_bytes"] == 1
+
+
+def without_tokens(*choices: dict[str, Any], **asked: Any) -> int:
+    """How many answers, one of each choice, count as without tokens."""
+    made = []
+    for index, choice in enumerate(choices):
+        body = {"choices": [choice], "usage": choice.pop("usage", None)}
+        request = make_request({"logprobs": True, **asked}, endpoint="chat", provider="p", prompt_index=index)
+        made.append(Answer(request, 200, {}, json.dumps(body).encode(), "api"))
+    decoded = decode_answers(made)
+    assert decoded.failures == []
+    counted = count_anomalies(decoded.completions, decoded.tokens, decoded.alternatives, answers=made)
+    return counted["without_tokens"]
+
+
+def test_without_tokens_counts_answers_that_have_none() -> None:
+    """Tool calls alone, and a limit used up by reasoning; not an answer that the server lists as empty."""
+    calls = {"logprobs": None, "message": {"tool_calls": [{"id": "c"}]}}
+    thought = {"logprobs": {"content": []}, "finish_reason": "length", "usage": {"completion_tokens": 64}}
+    empty = {"logprobs": {"content": []}, "finish_reason": "stop", "message": {"content": ""}}
+    scored = {"logprobs": None, "finish_reason": "stop", "prompt_logprobs": [None, {"5": {"logprob": -1.0}}]}
+    good = {"logprobs": {"content": [token("a", -0.1)]}, "message": {"content": "a"}}
+
+    assert without_tokens(calls, thought, empty, scored, good) == 2
+
+
+def test_without_tokens_counts_only_what_was_asked_for() -> None:
+    """An answer to a request without logprobs has none, as it should."""
+    assert without_tokens({"text": "a", "finish_reason": "stop"}, logprobs=False) == 0

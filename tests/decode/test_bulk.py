@@ -126,18 +126,21 @@ def test_irregular_values_go_the_exact_way(answer: Callable[..., Any], value: st
     assert_rebuilt(decoded, values)
 
 
-def test_more_alternatives_than_ranks_fail_alone(answer: Callable[..., Any]) -> None:
-    """A rank is an Int16: 2**15 alternatives are refused, and the neighbours keep their rows."""
-    bodies = []
-    for count in (1, 2**15, 2**15 - 1):
-        listed = ",".join(['{"token":"b","logprob":-2}'] * count)
-        bodies += bodies_of([f'{{"content":[{{"token":"a","logprob":-1,"top_logprobs":[{listed}]}}]}}'])
-    decoded = scan(answer, bodies)
+def test_alternatives_beyond_the_ranks_are_in_the_patch(answer: Callable[..., Any]) -> None:
+    """A rank is an Int16: of 2**15 + 1 alternatives 2**15 - 1 have rows, and all are rebuilt."""
+    values = []
+    for count in (1, 2**15 + 1, 2**15 - 1):
+        listed = ",".join([f'{{"token":"b{n}","logprob":-2.5}}' for n in range(count)])
+        values.append(f'{{"content":[{{"token":"a","logprob":-1.5,"top_logprobs":[{listed}]}}]}}')
+    decoded = scan(answer, bodies_of(values))
 
     assert decoded.not_scanned == [1]
-    assert [index for index, _ in decoded.failures] == [1]
-    assert decoded.tokens.column("completion_id").to_pylist() == [0, 2 * 10**8]
-    assert decoded.alternatives.column("rank").to_pylist() == [1, *range(1, 2**15)]
+    assert_rebuilt(decoded, values)
+    assert decoded.alternatives.column("rank").to_pylist() == [1, *range(1, 2**15), *range(1, 2**15)]
+
+    wire = json.loads(decoded.completions.column("wire")[1].as_py())
+
+    assert [path for path, _ in wire["patch"]] == [["content", 0, "top_logprobs", 2**15 - 1 + n] for n in range(2)]
 
 
 def test_lots_decoded_side_by_side_keep_their_rows(answer: Callable[..., Any]) -> None:

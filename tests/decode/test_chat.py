@@ -1,22 +1,17 @@
-"""The chat shape: what each wire value becomes in the tables."""
+"""The chat shape: the row that each value on the wire becomes."""
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from builders import answer_with
+from decode.decoding import decode_one
 
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS, arrow_schema
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import polars as pl
-
-    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 HI = {
     "token": "Hi",
@@ -47,9 +42,9 @@ BODY = {
 }
 
 
-def test_the_tables_have_the_schemas_of_the_contract(answer: Callable[..., Any]) -> None:
-    """The Arrow schemas are those of the contract to the letter, with rows and without."""
-    for answers in ([], [answer(BODY)], [answer(b"")]):
+def test_the_tables_have_the_documented_schemas() -> None:
+    """The Arrow schemas equal those of `schema`, with rows and without."""
+    for answers in ([], [answer_with(BODY)], [answer_with(b"")]):
         decoded = decode_answers(answers)
 
         assert decoded.completions.schema.equals(arrow_schema(COMPLETIONS), check_metadata=True)
@@ -57,8 +52,8 @@ def test_the_tables_have_the_schemas_of_the_contract(answer: Callable[..., Any])
         assert decoded.alternatives.schema.equals(arrow_schema(ALTERNATIVES), check_metadata=True)
 
 
-def test_a_token_becomes_a_row_and_so_does_each_alternative(decode_one: Callable[..., Frames]) -> None:
-    """Positions count from 0, ranks from 1; null bytes stay null; an integer logprob is a float."""
+def test_a_token_becomes_a_row_and_so_does_each_alternative() -> None:
+    """Positions count from 0, ranks from 1; null bytes stay null; an integer logprob becomes a float."""
     _, tokens, alternatives = decode_one(BODY, prompt_index=3)
 
     nothing = (None, None, None)
@@ -73,8 +68,8 @@ def test_a_token_becomes_a_row_and_so_does_each_alternative(decode_one: Callable
     ]
 
 
-def test_a_choice_becomes_a_row_with_sums(decode_one: Callable[..., Frames]) -> None:
-    """The sum of -0.5 and -2 is -2.5, the least is -2."""
+def test_a_choice_becomes_a_row_with_sums() -> None:
+    """The sum of -0.5 and -2 is -2.5, and the minimum is -2."""
     completions, _, _ = decode_one(BODY, prompt_index=3, source="fixture")
     row = completions.row(0, named=True)
     del row["request_key"]
@@ -130,10 +125,8 @@ def test_a_choice_becomes_a_row_with_sums(decode_one: Callable[..., Frames]) -> 
     ],
 )
 @pytest.mark.parametrize("filler", ["a", "a" * 300])
-def test_what_is_no_probability_is_null_and_flagged(
-    decode_one: Callable[..., Frames], written: str, expected: tuple[Any, ...], filler: str
-) -> None:
-    """A log-probability is a number in (-9999, 0]; for any other value the flag says why it is none."""
+def test_what_is_no_probability_is_null_and_flagged(written: str, expected: tuple[Any, ...], filler: str) -> None:
+    """A logprob is a number in (-9999, 0]; any other value is null, with a flag that says why."""
     entry = f'{{"token":"{filler}","logprob":{written}}}'
     body = f'{{"choices":[{{"logprobs":{{"content":[{entry[:-1]},"top_logprobs":[{entry}]}}]}}}}]}}'
     _, tokens, alternatives = decode_one(body.encode())
@@ -145,8 +138,8 @@ def test_what_is_no_probability_is_null_and_flagged(
         assert math.copysign(1, row[0] or 0.0) == math.copysign(1, expected[0] or 0.0)
 
 
-def test_nan_is_missing_and_kept(decode_one: Callable[..., Frames]) -> None:
-    """NaN is no log-probability, but `logprob_wire` keeps it."""
+def test_nan_is_missing_and_kept() -> None:
+    """NaN is flagged as missing, and `logprob_wire` keeps it."""
     _, tokens, _ = decode_one(b'{"choices":[{"logprobs":{"content":[{"token":"a","logprob":NaN}]}}]}')
 
     assert tokens["logprob"].to_list() == [None]
@@ -154,8 +147,8 @@ def test_nan_is_missing_and_kept(decode_one: Callable[..., Frames]) -> None:
     assert tokens["logprob_wire"].is_nan().to_list() == [True]
 
 
-def test_flagged_tokens_are_counted_but_not_summed(decode_one: Callable[..., Frames]) -> None:
-    """Three tokens, of which one at -1.5 has a log-probability; with none, sum and least are null."""
+def test_flagged_tokens_are_counted_but_not_summed() -> None:
+    """Of three tokens one has a logprob, -1.5; without any, sum and minimum are null."""
     listed = [{"token": "a", "logprob": value} for value in (-9999.0, -1.5, 0.7)]
     columns = ("token_count", "logprob_sum", "logprob_min")
     completions, _, _ = decode_one({"choices": [{"logprobs": {"content": listed}}]})
@@ -167,8 +160,8 @@ def test_flagged_tokens_are_counted_but_not_summed(decode_one: Callable[..., Fra
     assert completions.select(columns).row(0) == (1, None, None)
 
 
-def test_sections_are_sorted_and_each_counts_from_zero(decode_one: Callable[..., Frames]) -> None:
-    """Content, refusal, reasoning: whatever their order on the wire."""
+def test_sections_are_sorted_and_each_counts_from_zero() -> None:
+    """The order is content, refusal, reasoning, whatever it was on the wire."""
     value = {
         "reasoning_content": [{"token": "r", "logprob": -1}],
         "refusal": [{"token": "n", "logprob": -1}, {"token": "o", "logprob": -1}],
@@ -183,8 +176,8 @@ def test_sections_are_sorted_and_each_counts_from_zero(decode_one: Callable[...,
     assert completions["logprob_sum"].to_list() == [-4.0]
 
 
-def test_choices_are_rows_by_index_and_share_the_usage(decode_one: Callable[..., Frames]) -> None:
-    """The id is made from the index of the choice, not from its place in the body."""
+def test_choices_are_rows_by_index_and_share_the_usage() -> None:
+    """The completion_id follows from the index of a choice, not from its place in the body."""
     choices = [
         {"index": n, "text": t, "logprobs": {"content": [{"token": t, "logprob": -n}]}} for n, t in ((7, "b"), (2, "a"))
     ]
@@ -196,23 +189,23 @@ def test_choices_are_rows_by_index_and_share_the_usage(decode_one: Callable[...,
     assert tokens.select("completion_id", "token").rows() == [(2, "a"), (7, "b")]
 
 
-def test_token_ids_are_kept(decode_one: Callable[..., Frames]) -> None:
-    """llama.cpp gives an id; one beyond Int32 is left to the patch."""
+def test_token_ids_are_kept() -> None:
+    """llama.cpp's ids are kept; one beyond Int32 is in the patch only."""
     listed = [{"id": number, "token": "a" * 100, "logprob": -1.0, "bytes": [97]} for number in (5, 2**31 - 1, 2**31)]
     _, tokens, _ = decode_one({"choices": [{"logprobs": {"content": listed}}]})
 
     assert tokens["token_id"].to_list() == [5, 2**31 - 1, None]
 
 
-def test_bytes_that_are_none_become_null(decode_one: Callable[..., Frames]) -> None:
-    """256 is no byte; an empty list is no null."""
+def test_bytes_that_are_none_become_null() -> None:
+    """A list with 256 is null; an empty list is not."""
     listed = [{"token": "a", "logprob": -1.0, "bytes": spelled} for spelled in ([97], [], None, [256], [1.0])]
     _, tokens, _ = decode_one({"choices": [{"logprobs": {"content": listed}}]})
 
     assert tokens["bytes"].to_list() == [b"a", b"", None, None, None]
 
 
-def test_lone_surrogates_are_replaced_in_the_tables(decode_one: Callable[..., Frames]) -> None:
+def test_lone_surrogates_are_replaced_in_the_tables() -> None:
     """A table holds UTF-8, which has no surrogates."""
     body = rb'{"choices":[{"message":{"content":"x\ud83d"},"logprobs":{"content":[{"token":"\ude00y","logprob":-1}]}}]}'
     completions, tokens, _ = decode_one(body)
@@ -233,18 +226,16 @@ def test_lone_surrogates_are_replaced_in_the_tables(decode_one: Callable[..., Fr
         ("what?", (None, None, None)),
     ],
 )
-def test_messages_are_read_leniently(
-    decode_one: Callable[..., Frames], message: Any, expected: tuple[str | None, ...]
-) -> None:
-    """Text, list of parts, refusal, tool calls; anything else becomes null and does not fail the answer."""
+def test_messages_are_read_leniently(message: Any, expected: tuple[str | None, ...]) -> None:
+    """Text, content parts, refusals and tool calls are read; anything else becomes null."""
     completions, _, _ = decode_one({"choices": [{"message": message, "logprobs": None}]}, logprobs=False)
 
     assert completions.select("text", "refusal", "tool_calls").row(0) == expected
 
 
 @pytest.mark.parametrize("created", ["yesterday", -1e300, 10**18, 10**40, None, [], True, math.inf])
-def test_an_unusable_field_is_null_and_costs_nothing(decode_one: Callable[..., Frames], created: Any) -> None:
-    """A wrong type in a field that no row depends on does not fail an answer that was paid for."""
+def test_an_unusable_field_is_null(created: Any) -> None:
+    """A field of the wrong type that no row depends on does not fail the answer."""
     body = {**BODY, "created": created, "id": 5, "model": {}, "system_fingerprint": [], "usage": {"prompt_tokens": "4"}}
     completions, tokens, _ = decode_one(body)
     columns = ("created", "response_id", "response_model", "system_fingerprint", "prompt_tokens", "completion_tokens")
@@ -253,15 +244,15 @@ def test_an_unusable_field_is_null_and_costs_nothing(decode_one: Callable[..., F
     assert len(tokens) == 2
 
 
-def test_created_may_be_a_fraction(decode_one: Callable[..., Frames]) -> None:
-    """Half a second past the epoch."""
+def test_created_may_be_a_fraction() -> None:
+    """A time half a second past the epoch is kept."""
     completions, _, _ = decode_one({**BODY, "created": 0.5})
 
     assert completions["created"].to_list() == [datetime(1970, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)]
 
 
-def test_a_byte_order_mark_is_passed_over(decode_one: Callable[..., Frames]) -> None:
-    """Some proxies put one in front."""
+def test_a_byte_order_mark_is_skipped() -> None:
+    """Some proxies put one before the body."""
     _, tokens, _ = decode_one(b'\xef\xbb\xbf{"choices":[{"logprobs":{"content":[{"token":"a","logprob":-1}]}}]}')
 
     assert tokens["token"].to_list() == ["a"]

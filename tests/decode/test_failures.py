@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
+from logprob_store.decode import completions_table, decoder
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.formats import chat as chat_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GOOD = {"choices": [{"logprobs": {"content": [{"token": "a", "logprob": -1, "bytes": [97], "top_logprobs": []}]}}]}
+CHAT = {"content": [{"token": "a", "logprob": -1, "bytes": [97], "top_logprobs": []}]}
+GOOD = {"choices": [{"logprobs": CHAT}]}
 
 
 def chosen(**keys: Any) -> dict[str, Any]:
@@ -39,44 +43,9 @@ def chosen(**keys: Any) -> dict[str, Any]:
         (b"{}", "choices: missing or null"),
         (b'{"choices": {}}', "choices: empty"),
         (b'{"choices": []}', "choices: empty"),
-        (b'{"choices": [7]}', "choices[0]: expected an object, got int"),
-        ({"choices": [{"index": 0}, {"index": 0}]}, "choices[1].index: 0 stands twice"),
-        ({"choices": [{"index": 0}, {}]}, "choices[1].index: expected an integer in 0..999, got 'None'"),
-        ({"choices": [{"index": -1}]}, "choices[0].index: expected an integer"),
-        ({"choices": [{"index": 1000}]}, "choices[0].index: expected an integer"),
-        ({"choices": [{"index": True}]}, "choices[0].index: expected an integer"),
-        (chosen(logprobs=[]), "choices[0].logprobs: expected an object, got list"),
-        (chosen(logprobs={"content": "a"}), "choices[0].logprobs.content: expected a list, got str"),
-        (chosen(logprobs={"content": ["a"]}), "choices[0].logprobs.content[0]: expected an object, got str"),
-        (
-            chosen(logprobs={"refusal": [{"logprob": 0}]}),
-            "choices[0].logprobs.refusal[0].token: expected a string, got NoneType",
-        ),
-        (
-            chosen(logprobs={"content": [{"token": "a", "logprob": 0, "top_logprobs": [{"token": 5}]}]}),
-            "choices[0].logprobs.content[0].top_logprobs[0].token: expected a string, got int",
-        ),
-        (
-            chosen(logprobs={"content": [{"token": "a", "logprob": 0, "top_logprobs": {"a": 0}}]}),
-            "choices[0].logprobs.content[0].top_logprobs: expected a list, got dict",
-        ),
-        (
-            chosen(
-                logprobs={
-                    "content": [{"token": "a", "logprob": 0, "top_logprobs": [{"token": "a", "logprob": 0}] * 32_768}]
-                }
-            ),
-            "32768 alternatives, more than the 32767 ranks there are",
-        ),
-        (chosen(logprobs={"tokens": ["a", 5]}), "choices[0].logprobs.tokens[1]: expected a string, got int"),
-        (
-            chosen(logprobs={"tokens": ["a", "b"], "token_logprobs": [0]}),
-            "choices[0].logprobs.token_logprobs: expected a list of 2 items, one for each token, got 1 items",
-        ),
-        (
-            chosen(logprobs={"tokens": ["a"], "top_logprobs": [[]]}),
-            "choices[0].logprobs.top_logprobs[0]: expected an object, got list",
-        ),
+        (b'{"choices": [7]}', "choices: expected a list of objects, got '[7]'"),
+        (b'{"choices": "a"}', "choices: expected a list of objects, got \"'a'\""),
+        ({"choices": [{}] * 1001}, "choices: 1001, more than the 1000 that can be numbered"),
         (
             b'{"choices":[{"logprobs":{"content":[],"x":' + b"[" * 70 + b"]" * 70 + b"}}]}",
             "logprobs are nested deeper than 64 levels",
@@ -103,13 +72,46 @@ def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]
         ({"error": "no"}, "the server answered with an error: no"),
         ({"error": {"code": 5}, "choices": []}, "the server answered with an error: {'code': 5}"),
         ({"object": "error", "message": "no model"}, "the server answered with an error: no model"),
+        ({"error": "no", **GOOD}, "the server answered with an error: no"),
+        (
+            chosen(finish_reason="error", message={"content": "The ans\x1b"}, logprobs=CHAT),
+            r"the server answered with an error: finish_reason: error; before it failed came 'The ans\x1b'",
+        ),
+        (
+            chosen(finish_reason="stop", error={"code": 502, "message": "idle"}, text="Th", logprobs=CHAT),
+            "the server answered with an error: idle; before it failed came 'Th'",
+        ),
+        (
+            {"choices": [{"index": 0, "text": "a", "logprobs": CHAT}, {"index": 1, "finish_reason": "abort"}]},
+            "the server answered with an error: finish_reason: abort; before it failed came 'a'",
+        ),
     ],
 )
 def test_an_error_sent_with_status_200_is_one(
     failure_of: Callable[..., tuple[str, str]], body: Any, expected: str
 ) -> None:
-    """The server's own words are the message, made printable."""
+    """The server's own words are the message, made printable, and what came before stands behind them."""
     assert failure_of(body) == ("error_body", expected)
+    assert failure_of(body, logprobs=False) == ("error_body", expected)
+
+
+@pytest.mark.parametrize("end", [{"error": {"message": "idle"}}, {"choices": [{"index": 0, "finish_reason": "error"}]}])
+def test_a_stream_that_ends_in_an_error_is_no_answer(failure_of: Callable[..., tuple[str, str]], end: Any) -> None:
+    """Whether a piece of its own or the last choice says so, the text that came is in the message."""
+    chunk = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Th"}, "logprobs": CHAT}]}
+    error_type, message = failure_of("".join(f"data: {json.dumps(piece)}\n\n" for piece in (chunk, end)).encode())
+
+    assert error_type == "error_body"
+    assert message.endswith("; before it failed came 'Th'")
+
+
+@pytest.mark.parametrize("error", [None, {}, "", {"code": None, "message": None}])
+def test_an_empty_error_is_none(decode_one: Callable[..., Any], error: Any) -> None:
+    """Some servers always have the key."""
+    body = {"error": error, **chosen(error=error, text="a", finish_reason="stop", logprobs=CHAT)}
+    _, tokens, _ = decode_one(body)
+
+    assert tokens["token"].to_list() == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,15 @@ def test_an_error_sent_with_status_200_is_one(
     [
         (chosen(logprobs=None), "choices[0].logprobs: null, though asked for"),
         (chosen(text="a"), "choices[0].logprobs: absent, though asked for"),
-        (chosen(logprobs=None, message={"tool_calls": [{}]}), "choices[0].logprobs: null, though asked for"),
+        (
+            chosen(logprobs=None, text="a", finish_reason="length", message={"tool_calls": [{}]}),
+            "choices[0].logprobs: null, though asked for",
+        ),
+        (chosen(logprobs=None, message={"content": " "}, finish_reason="stop"), "choices[0].logprobs: null, though"),
+        (
+            chosen(logprobs="-1", text="a", finish_reason="stop"),
+            "choices[0].logprobs: no list of tokens in it, only str",
+        ),
         (chosen(logprobs={}), "choices[0].logprobs: no list of tokens in it, only ''"),
         (chosen(logprobs={"rank": 1}), "choices[0].logprobs: no list of tokens in it, only 'rank'"),
         (
@@ -139,6 +149,35 @@ def test_no_logprobs_though_asked_for_is_a_failure(
 
     assert error_type == "no_logprobs"
     assert message.startswith(expected)
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "calls"),
+    [
+        ({"message": {"content": None, "tool_calls": [CALL]}, "finish_reason": "tool_calls"}, [CALL]),
+        ({"message": {"content": "\n\n", "tool_calls": [CALL]}}, [CALL]),
+        (
+            {"message": {"content": None, "function_call": CALL["function"]}, "finish_reason": "function_call"},
+            [{"type": "function", "function": CALL["function"]}],
+        ),
+        ({"message": {"content": ""}, "finish_reason": "length"}, None),
+        ({"message": {"content": None}, "finish_reason": "content_filter"}, None),
+        ({"message": {"content": ""}, "finish_reason": "stop"}, None),
+    ],
+)
+@pytest.mark.parametrize("logprobs", [{"logprobs": None}, {}, {"logprobs": {}}, {"logprobs": {"content": []}}])
+def test_an_answer_without_text_needs_no_tokens(
+    decode_one: Callable[..., Any], choice: Any, calls: Any, logprobs: Any
+) -> None:
+    """Tool calls alone, a limit that reasoning used up, a filtered text: one completion without tokens."""
+    completions, tokens, _ = decode_one({**chosen(**choice, **logprobs), "usage": {"completion_tokens": 64}})
+
+    assert completions["token_count"].to_list() == [0]
+    assert completions["tool_calls"].to_list() == [calls and json.dumps(calls, separators=(",", ":"))]
+    assert len(tokens) == 0
 
 
 @pytest.mark.parametrize("value", [{"content": []}, {"content": None, "refusal": None}, {"tokens": []}])
@@ -179,6 +218,45 @@ def test_a_bad_one_among_many_is_isolated(answer: Callable[..., Any], bad: bytes
     assert [index for index, _ in decoded.failures] == broken
     assert decoded.not_scanned == ([] if broken else [7, 150])
     assert decoded.tokens.column("completion_id").to_pylist() == [n * 10**8 for n in range(200) if n not in broken]
+
+
+def test_an_answer_that_no_table_can_hold_is_a_failure_alone(
+    answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever making the tables raises, the one answer is found, and its neighbours keep their rows."""
+
+    def refuse_five(tasks: Any, *args: Any) -> pa.Table:
+        if any(task.answer_index == 5 for task in tasks):
+            raise pa.ArrowInvalid("Value 32768 too large to fit in C integer type")
+        return completions_table.completions_table(tasks, *args)
+
+    monkeypatch.setattr(decoder, "completions_table", refuse_five)
+    decoded = decode_answers([answer(GOOD, prompt_index=n) for n in range(12)])
+    [(index, error)] = decoded.failures
+
+    assert index == 5
+    assert error.error_type == "malformed_answer"
+    assert "the decoder did not foresee this answer (ArrowInvalid: Value 32768 too large" in str(error)
+    assert decoded.tokens.column("completion_id").to_pylist() == [n * 10**8 for n in range(12) if n != 5]
+
+
+def test_a_format_that_raises_costs_its_answer(answer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in the reader of one shape is a failure of the answer that has it."""
+
+    def stumble(*_: Any) -> Any:
+        raise KeyError("token")
+
+    monkeypatch.setattr(chat_shape, "read_tokens", stumble)
+    legacy = {"choices": [{"logprobs": {"tokens": ["a"], "token_logprobs": [-1.0]}}]}
+    decoded = decode_answers([answer(GOOD), answer(legacy, prompt_index=1)])
+
+    assert [(index, str(error)) for index, error in decoded.failures] == [
+        (
+            0,
+            "choices[0].logprobs: the decoder did not foresee this answer (KeyError: 'token'); please report it",
+        )
+    ]
+    assert decoded.tokens.column("token").to_pylist() == ["a"]
 
 
 def test_two_answers_for_one_prompt_are_the_callers_mistake(answer: Callable[..., Any]) -> None:

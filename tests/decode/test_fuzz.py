@@ -1,30 +1,18 @@
-"""Damaged bodies of every format give rows from which they can be rebuilt, or a failure; never a crash."""
+"""Damaged bodies of every format become rows that can be rebuilt, or a failure; decoding never crashes."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import answer_with
+from decode import seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode.decoder import SCANNER_MIN_BYTES
+from logprob_store.decode.decoder import SCANNER_MIN_BYTES, decode_answers
 
-
-def _neighbour(name: str) -> Any:
-    """A module of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"decode_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-shared, seeds = _neighbour("conftest"), _neighbour("seeds")
 law = settings(
     deadline=2000, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -32,12 +20,12 @@ law = settings(
 
 @pytest.fixture(params=[0, SCANNER_MIN_BYTES], ids=["scanned", "token by token"])
 def scanner_min_bytes(request: pytest.FixtureRequest) -> int:
-    """With 0 small bodies are scanned too; else they are read token by token, as outside of tests."""
+    """With 0, small bodies are scanned too; with the default they are read token by token."""
     return int(request.param)
 
 
 def picker(data: st.DataObject) -> Any:
-    """Choices made by hypothesis."""
+    """A function that lets Hypothesis choose a number below its argument."""
     return lambda count: data.draw(st.integers(0, count - 1))
 
 
@@ -46,41 +34,41 @@ def picker(data: st.DataObject) -> Any:
 def test_undamaged_bodies_are_decoded(scanner_min_bytes: int, name: str, asked: bool) -> None:  # noqa: FBT001
     """The bodies that the other tests damage are valid."""
     content = seeds.contents()[name]
-    decoded = shared.decode_answers([shared.make_answer(content, logprobs=asked)], scanner_min_bytes=scanner_min_bytes)
+    decoded = decode_answers([answer_with(content, logprobs=asked)], scanner_min_bytes=scanner_min_bytes)
 
     assert decoded.failures == []
     assert len(decoded.tokens) > 0
 
-    seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
+    seeds.check(content, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @law
 @given(st.sampled_from(sorted(seeds.BODIES)), st.data(), st.integers(1, 4), st.booleans())
 def test_damaged_structure(scanner_min_bytes: int, name: str, data: st.DataObject, times: int, asked: bool) -> None:  # noqa: FBT001
-    """Values of other types, missing and doubled keys, parts in the wrong place."""
+    """Values of other types, missing and repeated keys, and parts in the wrong place."""
     body = seeds.BODIES[name]
     for _ in range(times):
         body = seeds.damage_structure(body, picker(data))
 
-    seeds.check(json.dumps(body).encode(), shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
+    seeds.check(json.dumps(body).encode(), asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @law
 @given(st.sampled_from(sorted(seeds.contents())), st.data(), st.integers(1, 4), st.booleans())
 def test_damaged_bytes(scanner_min_bytes: int, name: str, data: st.DataObject, times: int, asked: bool) -> None:  # noqa: FBT001
-    """Cut, doubled, and changed in places."""
+    """Bytes that are changed, cut or repeated."""
     content = seeds.contents()[name]
     for _ in range(times):
         content = seeds.damage_bytes(content, picker(data))
 
-    seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
+    seeds.check(content, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @law
 @given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode), st.booleans())
 def test_noise(scanner_min_bytes: int, content: bytes, asked: bool) -> None:  # noqa: FBT001
     """Any bytes and any text."""
-    seeds.check(content, shared.make_answer, asked=asked, scanner_min_bytes=scanner_min_bytes)
+    seeds.check(content, asked=asked, scanner_min_bytes=scanner_min_bytes)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +76,6 @@ def test_noise(scanner_min_bytes: int, content: bytes, asked: bool) -> None:  # 
 )
 @pytest.mark.parametrize("depth", [100, 2_000, 200_000])
 def test_deep_nesting_is_a_failure(scanner_min_bytes: int, opening: str, depth: int) -> None:
-    """Deep nesting never crashes the interpreter, whether the brackets are closed or not."""
+    """Deep nesting is a failure, whether the brackets are closed or not."""
     for content in (opening + "[" * depth, opening + "[" * depth + "]" * depth + "}"):
-        seeds.check(content.encode(), shared.make_answer, asked=True, scanner_min_bytes=scanner_min_bytes)
+        seeds.check(content.encode(), asked=True, scanner_min_bytes=scanner_min_bytes)

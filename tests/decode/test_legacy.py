@@ -67,13 +67,12 @@ def test_an_echoed_prompt_is_a_section_of_its_own(decode_one: Callable[..., Fram
         ("The", [3, 6, 10], 2, 1),
         ("The c", [0, 3, 7], 2, 2),  # none starts at 5: the count decides
         ("The c", [0, 3, 7], None, 2),  # no count: 0 and 3 lie before 5
-        ("A cat", [0, 3, 7], 2, 0),  # the text does not start so: the server did not echo
+        ("A cat", [0, 3, 7], 2, 2),  # the first has no logprob, so it is an echo, spelled in another way: the count
         ([5, 6], [0, 3, 7], None, 2),  # a prompt of token ids
         (["The cat"], [0, 3, 7], None, 2),
         ("The cat sat", [0, 3, 7], 3, 3),  # max_tokens = 0
         ("", [0, 3, 7], None, 0),
         (None, [0, 3, 7], 2, 2),
-        (None, [0, 3, 7], 4, 0),  # a count that cannot be
     ],
 )
 def test_where_the_prompt_ends(
@@ -86,6 +85,116 @@ def test_where_the_prompt_ends(
     _, tokens, _ = decode_one(body(value, **usage), endpoint="completions", echo=True, **prompt)
 
     assert tokens["section"].to_list() == ["prompt"] * expected + ["content"] * (3 - expected)
+
+
+def echo(prompt: str, pieces: list[str], offsets: Any, text: str | None = None, first: Any = None, **usage: int) -> Any:
+    """A body that echoes, and what was asked."""
+    logprobs = [first, *[-1.0] * (len(pieces) - 1)]
+    value = {"tokens": pieces, "token_logprobs": logprobs, "top_logprobs": None, "text_offset": offsets}
+    return body(value, "".join(pieces) if text is None else text, **usage), {
+        "endpoint": "completions",
+        "echo": True,
+        "prompt": prompt,
+    }
+
+
+JAPAN = ["日", "本", " is", " it", "."]
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        [0, 1, 2, 5, 8],  # characters
+        [0, 3, 6, 9, 12],  # bytes
+        [0, 1, 2, 0, 3],  # anew in the second chunk
+        [0, 0, 0, 0, 0],
+        None,
+        "0",
+    ],
+)
+def test_offsets_of_any_unit_do_not_move_the_prompts_end(decode_one: Callable[..., Frames], offsets: Any) -> None:
+    """The prompt is 5 characters and 9 bytes long; its 3 tokens spell it, whatever the offsets count."""
+    asked, options = echo("日本 is", JAPAN, offsets)
+    _, tokens, _ = decode_one(asked, **options)
+
+    assert tokens["section"].to_list() == ["prompt"] * 3 + ["content"] * 2
+
+
+@pytest.mark.parametrize("offsets", [[0, 0, 1, 2, 5], [0, 2, 3, 6, 9]])
+def test_offsets_decide_where_tokens_have_lost_their_bytes(decode_one: Callable[..., Frames], offsets: Any) -> None:
+    """The halves of 日 are U+FFFD; the other tokens stand in the text at their offsets, in characters or in bytes."""
+    asked, options = echo("日本 is", ["\ufffd", "\ufffd", "本", " is", " it"], offsets, "日本 is it")
+    _, tokens, _ = decode_one(asked, **options)
+
+    assert tokens["section"].to_list() == ["prompt"] * 4 + ["content"]
+
+
+def test_tokens_escaped_by_openai_spell_the_prompt(decode_one: Callable[..., Frames]) -> None:
+    r"""`bytes:\xe6` stands for a byte."""
+    asked, options = echo("日b", ["bytes:\\xe6\\x97", "bytes:\\xa5", "b", "c"], [0, 0, 0, 0], "日bc")
+    _, tokens, _ = decode_one(asked, **options)
+
+    assert tokens["section"].to_list() == ["prompt"] * 3 + ["content"]
+
+
+def test_a_begin_of_text_token_is_of_the_prompt(decode_one: Callable[..., Frames]) -> None:
+    """Whether the text shows it or not."""
+    for text in ("<s>The cat sat", "The cat sat"):
+        asked, options = echo("The cat", ["<s>", "The", " cat", " sat"], [0, 3, 6, 10], text)
+        _, tokens, _ = decode_one(asked, **options)
+
+        assert tokens["section"].to_list() == ["prompt"] * 3 + ["content"]
+
+
+@pytest.mark.parametrize(("usage", "asked"), [({"completion_tokens": 0}, {}), ({}, {"max_tokens": 0})])
+def test_all_tokens_are_the_prompts_if_none_was_generated(
+    decode_one: Callable[..., Frames], usage: Any, asked: Any
+) -> None:
+    """As the server counts or the request asked, however the tokens spell the prompt."""
+    sent, options = echo("the cat", ["\u2581the", "\u2581cat"], [0, 3], "the cat", **usage)
+    _, tokens, _ = decode_one(sent, **options, **asked)
+
+    assert tokens["section"].to_list() == ["prompt"] * 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "usage"), [("A cat", {}), ("The", {"prompt_tokens": 1, "completion_tokens": 3}), ([5], {})]
+)
+def test_an_echo_that_was_ignored_gives_no_prompt(decode_one: Callable[..., Frames], prompt: Any, usage: Any) -> None:
+    """The first token has a logprob, and the text does not begin with the prompt, or all tokens are counted as new."""
+    usage = usage or {"completion_tokens": 3}
+    asked, options = echo(prompt, ["The", " cat", " sat"], [0, 3, 7], first=-1.0, **usage)
+    _, tokens, _ = decode_one(asked, **options)
+
+    assert tokens["section"].to_list() == ["content"] * 3
+
+
+def test_a_token_of_no_letters_at_the_prompts_end_is_counted(decode_one: Callable[..., Frames]) -> None:
+    """Tokens that end inside a character may be empty: which of them are the prompt's, the count says."""
+    for counted, expected in ((1, 1), (2, 2), (None, 1)):
+        usage = {} if counted is None else {"prompt_tokens": counted}
+        asked, options = echo("The", ["The", "", " cat"], None, **usage)
+        _, tokens, _ = decode_one(asked, **options)
+
+        assert tokens["section"].to_list() == ["prompt"] * expected + ["content"] * (3 - expected)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "usage"),
+    [
+        ("A cat", {}),
+        ("A cat", {"prompt_tokens": 4}),
+        ("A cat", {"prompt_tokens": 2, "completion_tokens": 2}),
+        ([5, 6, 7, 8], {}),
+    ],
+)
+def test_an_end_that_cannot_be_told_is_a_failure(failure_of: Callable[..., Any], prompt: Any, usage: Any) -> None:
+    """Its tokens do not spell the prompt, and no count fits: better no score than one of other tokens."""
+    asked, options = echo(prompt, ["The", " cat", " sat"], [0, 3, 7], **usage)
+    error_type, message = failure_of(asked, **options)
+
+    assert error_type == "malformed_answer"
+    assert message.startswith("choices[0].logprobs: it cannot be told where the echoed prompt ends")
 
 
 def test_several_prompts_in_one_call_each_have_their_own(decode_one: Callable[..., Frames]) -> None:

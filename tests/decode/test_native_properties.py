@@ -1,13 +1,13 @@
-"""Laws of decoding servers' native bodies: nothing is lost, every way to decode gives the same rows, no body raises."""
+"""Laws of decoding native bodies: nothing is lost, every way gives the same rows, and no body raises."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import answer_with
+from decode.decoding import rebuild, same
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from logprob_store.decode.decoder import Decoded
-
-_spec = importlib.util.spec_from_file_location("decode_conftest", Path(__file__).with_name("conftest.py"))
-assert _spec is not None
-assert _spec.loader is not None
-shared = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shared)
 
 ABSENT: Any = object()
 """Stands for a key that is left out."""
@@ -43,7 +37,7 @@ odd = st.sampled_from([None, 5, "x", [], {}, [[]], [{}], -1.5, True, 2**70, floa
 
 
 def objects(**keys: Any) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects with these keys, in any order; a key whose value is ABSENT is left out."""
+    """Objects with these keys in any order; a key whose value is ABSENT is left out."""
 
     def ordered(pairs: tuple[dict[str, Any], list[str]]) -> dict[str, Any]:
         held, names = pairs
@@ -53,7 +47,7 @@ def objects(**keys: Any) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def maybe(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """The values, or their key left out."""
+    """These values, or ABSENT."""
     return values | values | values | st.just(ABSENT)
 
 
@@ -81,7 +75,7 @@ def with_probabilities() -> st.SearchStrategy[Any]:
 
 @st.composite
 def beside(draw: st.DrawFn, tokens: st.SearchStrategy[Any], items: st.SearchStrategy[Any]) -> tuple[Any, Any]:
-    """A list of tokens, and a list of lists of alternatives, as long as it or one shorter."""
+    """A list of tokens, and a list of lists of alternatives that is as long or one shorter."""
     chosen = draw(lists(tokens, 4))
     shorter = draw(st.integers(0, 1)) if chosen else 0
     length = len(chosen) - shorter
@@ -175,7 +169,7 @@ def gemini_body(draw: st.DrawFn) -> Any:
 
 
 def one_or_many(items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A body that is an object, or a list of them."""
+    """A body that is an object, or a list of objects."""
     return items | st.lists(items, min_size=1, max_size=3)
 
 
@@ -190,7 +184,7 @@ any_body = st.one_of(*BODIES.values())
 
 
 def parts_of(body: Any) -> list[Any]:
-    """The logprobs part of each choice of a body, read off the raw JSON; None for none."""
+    """The logprobs part of each choice, read from the raw JSON; None where there is none."""
     found: list[Any] = []
     for item in body if isinstance(body, list) else [body]:
         if "candidates" in item:
@@ -210,8 +204,8 @@ def parts_of(body: Any) -> list[Any]:
 
 
 def decode_all(bodies: list[Any]) -> Decoded:
-    """Decode bodies, however small, with the scanner; as no logprobs are asked for, an empty body is no failure."""
-    answers = [shared.make_answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
+    """Decode bodies of any size with the scanner, without asking for logprobs, so that an empty body is no failure."""
+    answers = [answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
     return decode_answers(answers, scanner_min_bytes=0)
 
 
@@ -222,7 +216,7 @@ law = settings(
 
 @pytest.mark.parametrize("name", BODIES)
 def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(name: str) -> None:
-    """Every value of the part of every choice, odd or not."""
+    """Every value of the logprobs part of every choice is rebuilt, regular or not."""
 
     @law
     @given(BODIES[name])
@@ -231,12 +225,12 @@ def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(name: str) ->
 
         assert decoded.failures == []
 
-        rebuilt = shared.rebuild(decoded)
+        rebuilt = rebuild(decoded)
 
         assert list(rebuilt) == list(range(len(rebuilt)))
         assert len(rebuilt) == len(parts_of(body))
         for one, other in zip(parts_of(body), rebuilt.values(), strict=True):
-            assert shared.same(one, other), (one, other)
+            assert same(one, other), (one, other)
 
     holds()
 
@@ -244,8 +238,8 @@ def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(name: str) ->
 @law
 @given(st.lists(any_body, min_size=1, max_size=5), st.randoms())
 def test_neither_order_nor_batching_changes_a_row(bodies: list[Any], random: Any) -> None:
-    """One by one and concatenated, or all at once in any order: the same rows."""
-    answers = [shared.make_answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
+    """One by one, or all at once in any order, bodies give the same rows."""
+    answers = [answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)]
     alone = [decode_answers([answer], scanner_min_bytes=0) for answer in answers]
     random.shuffle(answers)
     together = decode_answers(answers, scanner_min_bytes=0)
@@ -263,7 +257,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def mutated(body: Any, change: Callable[[Any, Any], None], path: tuple[Any, ...]) -> Any:
-    """A copy of a body in which a value is changed: `change` gets its holder and its key or index."""
+    """A copy of a body in which `change` has changed one value, given its holder and its key or index."""
     copy = json.loads(json.dumps(body))
     holder = copy
     for step in path[:-1]:
@@ -274,7 +268,7 @@ def mutated(body: Any, change: Callable[[Any, Any], None], path: tuple[Any, ...]
 
 @st.composite
 def damaged(draw: st.DrawFn) -> Any:
-    """A body with one or two values replaced, removed, or put in twice."""
+    """A body in which one or two values are replaced, removed or repeated."""
     body = draw(any_body)
     for _ in range(draw(st.integers(1, 2))):
         path = draw(st.sampled_from(places(body)))
@@ -298,7 +292,7 @@ def damaged(draw: st.DrawFn) -> Any:
 
 
 def is_read_as_stream(body: Any) -> bool:
-    """Whether a body is a list that does not start with an answer: its items are merged as pieces of one answer."""
+    """Whether a body is a list that does not begin with a whole answer, and is merged as pieces of one."""
     starts = [form for form in BODY_FORMATS if getattr(form, "LISTS", False)]
     return isinstance(body, list) and not any(form.recognises(body[0]) for form in starts)
 
@@ -326,7 +320,7 @@ STARTS = (
 @given(damaged())
 @example([{}, {"completion_probabilities": None, "content": "", "stop_type": "eos", "tokens_predicted": 2}])
 def test_a_damaged_body_gives_rows_or_a_failure_that_says_where(body: Any) -> None:
-    """Nothing raises; what is decoded can be rebuilt exactly."""
+    """No body raises; decoded rows can be rebuilt, and a failure names the place."""
     decoded = decode_all([body])
 
     for _, error in decoded.failures:
@@ -334,8 +328,8 @@ def test_a_damaged_body_gives_rows_or_a_failure_that_says_where(body: Any) -> No
         assert str(error).isprintable()
         assert len(str(error)) < 600
     if not decoded.failures and not is_read_as_stream(body):
-        rebuilt = [value for _, value in sorted(shared.rebuild(decoded).items())]
+        rebuilt = [value for _, value in sorted(rebuild(decoded).items())]
         expected = parts_of(body)
 
         assert len(rebuilt) == len(expected)
-        assert all(any(shared.same(one, other) for other in expected) for one in rebuilt), (rebuilt, expected)
+        assert all(any(same(one, other) for other in expected) for one in rebuilt), (rebuilt, expected)

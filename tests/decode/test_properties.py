@@ -1,12 +1,13 @@
-"""Laws of decoding any values: nothing is lost, and every way to decode gives the same tables."""
+"""Laws of decoding: nothing is lost, and every way to decode gives the same tables."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builders import answer_with
+from decode import strategies
+from decode.decoding import rebuild, same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,32 +17,19 @@ if TYPE_CHECKING:
     from logprob_store.decode.decoder import Decoded
 
 
-def _neighbour(name: str) -> Any:
-    """A module of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"decode_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-shared, made = _neighbour("conftest"), _neighbour("strategies")
-
-
 def originals(contents: list[bytes]) -> dict[int, Any]:
-    """What a rebuild has to give: completion_id is prompt_index * 10**8 + choice_index."""
+    """The values to rebuild by completion_id, which is prompt_index * 10**8 + choice_index."""
     return {
         number * 10**8 + index: value
         for number, content in enumerate(contents)
-        for index, value in made.parts_of(json.loads(content)).items()
+        for index, value in strategies.parts_of(json.loads(content)).items()
     }
 
 
 def decode_all(contents: list[bytes], source: str = "api", *, scanner_min_bytes: int = 0) -> Decoded:
-    """Decode bodies, however small, with the scanner; as no logprobs are asked for, an empty body is no failure."""
+    """Decode bodies of any size with the scanner, without asking for logprobs, so that an empty body is no failure."""
     return decode_answers(
-        [shared.make_answer(c, prompt_index=n, logprobs=False, source=source) for n, c in enumerate(contents)],
+        [answer_with(c, prompt_index=n, logprobs=False, source=source) for n, c in enumerate(contents)],
         scanner_min_bytes=scanner_min_bytes,
     )
 
@@ -49,36 +37,36 @@ def decode_all(contents: list[bytes], source: str = "api", *, scanner_min_bytes:
 law = settings(
     deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-regular_body = made.spellings(made.chat_values(odd=False)) | made.responses_bodies(odd=False)
+regular_body = strategies.spellings(strategies.chat_values(odd=False)) | strategies.responses_bodies(odd=False)
 any_body = (
     regular_body
-    | made.spellings(made.chat_values(odd=True))
-    | made.spellings(made.legacy_values())
-    | made.responses_bodies(odd=True)
-    | made.vllm_bodies()
+    | strategies.spellings(strategies.chat_values(odd=True))
+    | strategies.spellings(strategies.legacy_values())
+    | strategies.responses_bodies(odd=True)
+    | strategies.vllm_bodies()
 )
 
 
 @law
 @given(st.lists(any_body, min_size=1, max_size=4))
 def test_what_was_on_the_wire_can_be_rebuilt_from_the_tables_alone(contents: list[bytes]) -> None:
-    """The value rebuilt from the tables is that of the body, in every shape, odd or not."""
+    """In every shape, regular or not, the value rebuilt from the tables equals that of the body."""
     decoded = decode_all(contents)
 
     assert decoded.failures == []
 
-    rebuilt = shared.rebuild(decoded)
+    rebuilt = rebuild(decoded)
     expected = originals(contents)
 
     assert rebuilt.keys() == expected.keys()
-    assert all(shared.same(expected[key], rebuilt[key]) for key in expected)
+    assert all(same(expected[key], rebuilt[key]) for key in expected)
 
 
 @law
-@given(made.spellings(made.legacy_values()))
+@given(strategies.spellings(strategies.legacy_values()))
 def test_the_order_of_legacy_alternatives_survives(content: bytes) -> None:
-    """The order of the keys of a dict of alternatives is their rank, so it is rebuilt too."""
-    rebuilt = shared.rebuild(decode_all([content]))
+    """The order of a dict of alternatives is their rank, so it is rebuilt too."""
+    rebuilt = rebuild(decode_all([content]))
 
     for key, value in originals([content]).items():
         for one, other in zip(value.get("top_logprobs") or [], rebuilt[key].get("top_logprobs") or [], strict=True):
@@ -86,11 +74,11 @@ def test_the_order_of_legacy_alternatives_survives(content: bytes) -> None:
 
 
 @law
-@given(made.echoed_bodies())
-def test_an_echoed_prompt_comes_back_twice(echoed: tuple[dict[str, Any], int]) -> None:
-    """Both values are rebuilt, whether they agree or not, with the keys of their dicts in order."""
+@given(strategies.echoed_bodies())
+def test_both_values_of_an_echoed_prompt_are_rebuilt(echoed: tuple[dict[str, Any], int]) -> None:
+    """They are rebuilt whether they agree or not, with the order of their keys."""
     body, length = echoed
-    answer = shared.make_answer(body, endpoint="completions", echo=True, prompt=[7] * length)
+    answer = answer_with(body, endpoint="completions", echo=True, prompt=[7] * length)
     decoded = decode_answers([answer], scanner_min_bytes=0)
 
     assert decoded.failures == []
@@ -98,7 +86,7 @@ def test_an_echoed_prompt_comes_back_twice(echoed: tuple[dict[str, Any], int]) -
     [choice] = body["choices"]
     expected = {key: choice[key] for key in ("logprobs", "prompt_logprobs")}
 
-    assert repr(sort_but_ranked(shared.rebuild(decoded)[0])) == repr(sort_but_ranked(expected))
+    assert repr(sort_but_ranked(rebuild(decoded)[0])) == repr(sort_but_ranked(expected))
 
 
 def sort_but_ranked(value: dict[str, Any]) -> Any:
@@ -109,24 +97,24 @@ def sort_but_ranked(value: dict[str, Any]) -> Any:
 
 
 @law
-@given(made.recorded_streams())
-def test_a_stream_says_what_the_whole_body_would(stream: tuple[bytes, dict[str, Any]]) -> None:
-    """As events, a list or lines, however it is cut: the pieces make the same value as a whole body."""
+@given(strategies.recorded_streams())
+def test_a_stream_gives_the_value_of_the_whole_body(stream: tuple[bytes, dict[str, Any]]) -> None:
+    """As events, a list or lines, cut anywhere, the pieces give the same value."""
     content, whole = stream
     decoded = decode_all([content])
 
     assert decoded.failures == []
 
-    expected = made.parts_of(whole)
-    rebuilt = shared.rebuild(decoded)
+    expected = strategies.parts_of(whole)
+    rebuilt = rebuild(decoded)
 
     assert rebuilt.keys() == expected.keys()
-    assert all(shared.same(expected[key], rebuilt[key]) for key in expected)
+    assert all(same(expected[key], rebuilt[key]) for key in expected)
     assert_same_tables(decoded, decode_all([json.dumps(whole).encode()]))
 
 
 def assert_same_tables(one: Decoded, other: Decoded) -> None:
-    """All three tables are equal, value by value; NaN equals NaN."""
+    """Check that all three tables are equal, value by value; NaN equals NaN."""
     for name in ("completions", "tokens", "alternatives"):
         left, right = getattr(one, name), getattr(other, name)
 
@@ -137,7 +125,7 @@ def assert_same_tables(one: Decoded, other: Decoded) -> None:
 @law
 @given(st.lists(regular_body | any_body, min_size=1, max_size=5))
 def test_the_fast_ways_and_the_exact_way_give_the_same_tables(contents: list[bytes]) -> None:
-    """Logprobs that are cut out of a body, scanned as slices of it, or read token by token give the same tables."""
+    """Logprobs cut out of a body, scanned in place, or read token by token give the same tables."""
     never = 1 << 60
     cut, exact = decode_all(contents), decode_all(contents, scanner_min_bytes=never)
     scanned, imported = decode_all(contents, "import"), decode_all(contents, "import", scanner_min_bytes=never)
@@ -149,8 +137,8 @@ def test_the_fast_ways_and_the_exact_way_give_the_same_tables(contents: list[byt
 @law
 @given(st.lists(any_body | st.binary(max_size=20), min_size=1, max_size=6), st.randoms(), st.booleans())
 def test_neither_order_nor_batching_changes_a_row(contents: list[bytes], random: Any, parts: bool) -> None:  # noqa: FBT001
-    """One by one and concatenated, shuffled, or in parts on several threads: the same rows."""
-    answers = [shared.make_answer(c, prompt_index=n, logprobs=False) for n, c in enumerate(contents)]
+    """One by one, shuffled, or in parts on several threads, bodies give the same rows."""
+    answers = [answer_with(c, prompt_index=n, logprobs=False) for n, c in enumerate(contents)]
     alone = [decode_answers([answer], scanner_min_bytes=0) for answer in answers]
     shuffled = list(range(len(answers)))
     random.shuffle(shuffled)
@@ -170,9 +158,9 @@ def test_neither_order_nor_batching_changes_a_row(contents: list[bytes], random:
 @law
 @given(st.lists(st.floats(max_value=0, allow_nan=False, allow_infinity=False), min_size=8, max_size=8))
 def test_floats_keep_every_bit_on_the_fast_way(values: list[float]) -> None:
-    """The parser rounds as Python does, to the last bit."""
-    body = shared.make_body({"content": [{"token": "a", "logprob": value} for value in values]})
-    decoded = decode_answers([shared.make_answer(body)], scanner_min_bytes=0)
+    """The scanner rounds decimal numbers as Python does, to the last bit."""
+    body = {"choices": [{"index": 0, "logprobs": {"content": [{"token": "a", "logprob": value} for value in values]}}]}
+    decoded = decode_answers([answer_with(body)], scanner_min_bytes=0)
 
     assert decoded.tokens.column("logprob_wire").null_count == sum(value > -9999 for value in values)
-    assert [e["logprob"].hex() for e in shared.rebuild(decoded)[0]["content"]] == [value.hex() for value in values]
+    assert [e["logprob"].hex() for e in rebuild(decoded)[0]["content"]] == [value.hex() for value in values]

@@ -1,28 +1,27 @@
-"""Real recordings: each row equals the raw JSON, value by value, and the raw JSON can be rebuilt."""
+"""Real recordings: each row equals the raw JSON, and the raw JSON can be rebuilt."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import RECORDINGS, answer_with
 
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
-RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
 FILES = [path for kind in ("chat", "completions", "responses") for path in sorted(RECORDINGS.glob(f"{kind}-*.json"))]
 BATCHES = sorted(RECORDINGS.glob("batch-output-*.jsonl"))
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
 def recording(request: pytest.FixtureRequest) -> tuple[str, bytes]:
-    """Endpoint and body of each recorded answer."""
+    """The endpoint and the body of each recorded answer."""
     path: Path = request.param
     return path.name.split("-")[0], path.read_bytes()
 
@@ -59,10 +58,10 @@ def expected_rows(value: Any) -> list[tuple[Any, ...]]:
     return sorted(rows, key=lambda row: row[:3])
 
 
-def test_rows_are_what_the_raw_json_says(recording: tuple[str, bytes], answer: Callable[..., Any]) -> None:
-    """No value is changed, lost or moved on the way into the tables."""
+def test_rows_equal_the_raw_json(recording: tuple[str, bytes]) -> None:
+    """No value is changed, lost or moved."""
     endpoint, body = recording
-    decoded = decode_answers([answer(body, endpoint=endpoint)])
+    decoded = decode_answers([answer_with(body, endpoint=endpoint)])
 
     assert decoded.failures == []
 
@@ -74,12 +73,12 @@ def test_rows_are_what_the_raw_json_says(recording: tuple[str, bytes], answer: C
     assert sorted(found, key=lambda row: row[:3]) == expected_rows(part_of(json.loads(body)))
 
 
-def test_the_raw_json_comes_back(recording: tuple[str, bytes], answer: Callable[..., Any]) -> None:
-    """Pretty-printed or on one line, from Arrow tables or from polars frames."""
+def test_the_raw_json_is_rebuilt(recording: tuple[str, bytes]) -> None:
+    """It is rebuilt from Arrow tables and from polars frames, whether the body was pretty-printed or on one line."""
     endpoint, body = recording
     raw = json.loads(body)
     for content in (body, json.dumps(raw, separators=(",", ":")).encode()):
-        decoded = decode_answers([answer(content, endpoint=endpoint)])
+        decoded = decode_answers([answer_with(content, endpoint=endpoint)])
         tables = (decoded.completions, decoded.tokens, decoded.alternatives)
 
         assert rebuild_logprobs(*tables) == {0: part_of(raw)}
@@ -87,11 +86,11 @@ def test_the_raw_json_comes_back(recording: tuple[str, bytes], answer: Callable[
 
 
 @pytest.mark.skipif(not BATCHES, reason="no recordings beside the repository")
-def test_recorded_batch_bodies_without_logprobs_are_completions(answer: Callable[..., Any]) -> None:
-    """They were made without asking for any."""
+def test_recorded_batch_bodies_without_logprobs_are_completions() -> None:
+    """Their requests did not ask for logprobs."""
     lines = [json.loads(line) for path in BATCHES for line in path.read_text().splitlines()]
     bodies = [line["response"]["body"] for line in lines if line.get("response", {}).get("status_code") == 200]
-    decoded = decode_answers([answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)])
+    decoded = decode_answers([answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)])
 
     assert decoded.failures == []
     assert decoded.completions.column("text").to_pylist() == [b["choices"][0]["message"]["content"] for b in bodies]

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 
 from logprob_store.decode.decoder import decode_answers
@@ -13,8 +14,6 @@ from logprob_store.decode.rebuild import rebuild_logprobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import polars as pl
 
     Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
@@ -181,28 +180,59 @@ def test_why_a_response_ended(decode_one: Callable[..., Frames], keys: Any, expe
         (response(status="queued"), "malformed_answer", "status: queued, the response holds no output yet"),
         (response(message(said("a"))), "no_logprobs", "output[].content[].logprobs: no tokens in it"),
         (response(message(said("a", logprobs=None))), "no_logprobs", "output[].content[].logprobs: null, though asked"),
-        (response(CALL), "no_logprobs", "output[].content[].logprobs: absent, though asked for"),
         (response(output=5), "malformed_answer", "output: expected a list, got int"),
-        (response(7), "malformed_answer", "output[0]: expected an object, got int"),
         (
             response(CALL, message(said("a", logprobs={}))),
-            "malformed_answer",
-            "output[1].content[0].logprobs: expected a list, got dict",
+            "no_logprobs",
+            "output[].content[].logprobs: null, though asked for",
         ),
         (
-            response(message(said("a", entry("a"))), message(said("b"), said("c", entry("c"), {"token": 5}))),
+            response(message(said("Th", entry("Th"))), status="failed", error={"message": "sorry"}),
+            "error_body",
+            "the server answered with an error: sorry; before it failed came 'Th'",
+        ),
+        (response(status="cancelled"), "error_body", "the server answered with an error: status: cancelled"),
+        (
+            response(message(said("Th", entry("Th"))), status="in_progress"),
             "malformed_answer",
-            "output[1].content[1].logprobs[1].token: expected a string, got int",
+            "status: in_progress, the response is not finished: so far it holds 'Th'",
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(
+def test_what_is_wrong_is_said(
     failure_of: Callable[..., tuple[str, str]], body: Any, error_type: str, expected: str
 ) -> None:
-    """The path is that in the body, although its lists were joined."""
+    """The server's own words, the status, or the path."""
     found_type, found = failure_of(body, **ASKED)
 
     assert (found_type, found[: len(expected)]) == (error_type, expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "calls"),
+    [
+        (response(REASONING, CALL), "completed", [CALL]),
+        (
+            response(REASONING, status="incomplete", incomplete_details={"reason": "max_output_tokens"}),
+            "max_output_tokens",
+            None,
+        ),
+        (response(status="incomplete", incomplete_details={"reason": "content_filter"}), "content_filter", None),
+        (response(message(said("")), status="incomplete"), "incomplete", None),
+    ],
+)
+def test_a_response_without_text_needs_no_tokens(
+    decode_one: Callable[..., Frames], body: Any, reason: str, calls: Any
+) -> None:
+    """Function calls alone, tokens used up by reasoning, a filtered text: one completion without tokens."""
+    completions, tokens, _ = decode_one(body, **ASKED)
+
+    expected = (None, reason, calls and json.dumps(calls, separators=(",", ":")), 0)
+
+    assert completions.select(pl.col("text").replace("", None), "finish_reason", "tool_calls", "token_count").row(
+        0
+    ) == (expected)
+    assert len(tokens) == 0
 
 
 def test_bytes_that_are_no_text_are_refused_in_what_stays_raw(failure_of: Callable[..., tuple[str, str]]) -> None:
@@ -221,7 +251,7 @@ def test_oddities_of_other_servers_cost_nothing(decode_one: Callable[..., Frames
     completions, tokens, _ = decode_one(body, **ASKED)
 
     assert completions.select("text", "prompt_tokens", "created", "response_id").row(0) == (
-        "a\ufffd b",
+        "awhat?\ufffd b",
         None,
         None,
         None,

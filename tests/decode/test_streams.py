@@ -1,21 +1,15 @@
-"""Recorded streams: one body of many chunks, then an answer like any other."""
+"""Recorded streams: many chunks are merged into one body, which is decoded like any other."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from decode.decoding import decode_one, failure_of
 
 from logprob_store.decode.formats.reader import merge_stream
 from logprob_store.errors import DecodeError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import polars as pl
-
-    Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 
 
 def entry(text: str) -> dict[str, Any]:
@@ -54,7 +48,7 @@ STREAM = [
 
 
 def test_chunks_become_the_body_that_they_are_pieces_of() -> None:
-    """Texts grow, lists are joined, the first chunk's empty names and the last one's null logprobs change nothing."""
+    """Texts and lists grow; empty names of the first chunk and null logprobs of the last change nothing."""
     merged = json.loads(merge_stream(sse(*STREAM)))
 
     assert merged == {
@@ -90,8 +84,8 @@ def test_chunks_become_the_body_that_they_are_pieces_of() -> None:
     ],
     ids=["sse", "crlf", "cr", "fields", "lines of data", "list", "pretty list", "lines", "loose lines"],
 )
-def test_every_way_to_record_a_stream_is_decoded(decode_one: Callable[..., Frames], recorded: bytes) -> None:
-    """Events, a list, or lines."""
+def test_every_way_to_record_a_stream_is_decoded(recorded: bytes) -> None:
+    """A stream may be recorded as events, as a list or as lines."""
     completions, tokens, _ = decode_one(recorded)
 
     assert tokens["token"].to_list() == ["Hi", " ", "a"]
@@ -103,16 +97,16 @@ def test_every_way_to_record_a_stream_is_decoded(decode_one: Callable[..., Frame
     )
 
 
-def test_a_single_chunk_is_a_stream_too(decode_one: Callable[..., Frames]) -> None:
-    """Its `object` says so."""
+def test_a_single_chunk_is_a_stream_too() -> None:
+    """Its `object` is that of a chunk."""
     completions, tokens, _ = decode_one(chunk({"content": "Hi"}, content("Hi"), finish_reason="length"))
 
     assert tokens["token"].to_list() == ["Hi"]
     assert completions.select("text", "finish_reason").row(0) == ("Hi", "length")
 
 
-def test_choices_are_kept_apart_however_they_are_mixed(decode_one: Callable[..., Frames]) -> None:
-    """By their index."""
+def test_choices_are_kept_apart_however_they_are_mixed() -> None:
+    """Chunks of two choices are told apart by their index."""
     pieces = [chunk({"content": text}, content(text), index=n) for n, text in ((1, "x"), (0, "a"), (1, "y"), (0, "b"))]
     completions, tokens, _ = decode_one(sse(*pieces))
 
@@ -121,7 +115,7 @@ def test_choices_are_kept_apart_however_they_are_mixed(decode_one: Callable[...,
 
 
 def test_calls_of_tools_grow_by_their_index() -> None:
-    """Names and arguments come in pieces, ids and types once; two calls may be mixed."""
+    """Names and arguments come in pieces, ids and types once, and two calls may be interleaved."""
     deltas = [
         {"index": 0, "id": "c_1", "type": "function", "function": {"name": "f", "arguments": ""}},
         {"index": 0, "function": {"arguments": '{"a"'}},
@@ -136,8 +130,8 @@ def test_calls_of_tools_grow_by_their_index() -> None:
     ]
 
 
-def test_reasoning_and_refusals_grow(decode_one: Callable[..., Frames]) -> None:
-    """With logprobs of their own."""
+def test_reasoning_and_refusals_grow() -> None:
+    """Both come in pieces, with logprobs of their own."""
     pieces = [
         chunk({"reasoning_content": "h"}, {"reasoning_content": [entry("h")], "content": None}),
         chunk({"reasoning_content": "m"}, {"reasoning_content": [entry("m")], "content": None}),
@@ -155,8 +149,8 @@ def test_reasoning_and_refusals_grow(decode_one: Callable[..., Frames]) -> None:
     ]
 
 
-def test_legacy_chunks_are_joined_column_by_column(decode_one: Callable[..., Frames]) -> None:
-    """A column that is null in one chunk is filled up, so that all stay as long as the tokens."""
+def test_legacy_chunks_are_joined_column_by_column() -> None:
+    """A column that is null in one chunk is padded, so that all columns have one value for each token."""
     pieces = [
         {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": None, "text_offset": [3]},
         {
@@ -192,7 +186,7 @@ def test_legacy_chunks_are_joined_column_by_column(decode_one: Callable[..., Fra
 
 
 def test_numbers_of_a_stream_keep_every_digit() -> None:
-    """The merged body is JSON again, and no float loses a bit on the way."""
+    """No float loses a bit when chunks are merged into JSON."""
     piece = sse(chunk({"content": "a"}, {"content": [{"token": "a", "logprob": 0}]}))
     for number in (
         "-0.1",
@@ -228,17 +222,15 @@ def test_numbers_of_a_stream_keep_every_digit() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_stream_is_said(
-    failure_of: Callable[..., tuple[str, str]], recorded: bytes, expected: str
-) -> None:
-    """The message names the chunk."""
+def test_a_malformed_stream_names_the_chunk(recorded: bytes, expected: str) -> None:
+    """The message begins with the chunk or event."""
     _, message = failure_of(recorded)
 
     assert message.startswith(expected)
 
 
-def test_what_is_no_stream_is_refused() -> None:
-    """A body is not merged."""
+def test_a_body_is_not_merged() -> None:
+    """Merging a whole body is an error."""
     with pytest.raises(DecodeError, match="no stream of events, list of chunks or chunk a line"):
         merge_stream(b'{"choices": []}')
 
@@ -258,10 +250,8 @@ def event(kind: str, **keys: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kinds", [("delta",), ("done",), ("delta", "done")])
-def test_a_streamed_response_is_that_of_its_last_event(
-    decode_one: Callable[..., Frames], kinds: tuple[str, ...]
-) -> None:
-    """Logprobs that it lacks are those of the events that announced the text, once."""
+def test_a_streamed_response_is_that_of_its_last_event(kinds: tuple[str, ...]) -> None:
+    """The last event has the response; logprobs that it lacks are taken from earlier events, once."""
     place = {"output_index": 0, "content_index": 0}
     events = {
         "delta": [
@@ -278,7 +268,7 @@ def test_a_streamed_response_is_that_of_its_last_event(
     assert completions["text"].to_list() == ["Hi a"]
 
 
-def test_a_streamed_response_that_was_cut_is_a_failure(failure_of: Callable[..., tuple[str, str]]) -> None:
+def test_a_streamed_response_that_was_cut_is_a_failure() -> None:
     """Part of an answer would look like the whole."""
     _, message = failure_of(sse(event("created", response={})), endpoint="responses")
 

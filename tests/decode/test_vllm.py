@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from logprob_store.decode.decoder import decode_answers
@@ -144,7 +147,10 @@ def test_an_echoed_prompt_that_differs_has_its_rows_from_the_echo(answer: Callab
 def test_an_echoed_prompt_that_contradicts_keeps_its_own_rows(answer: Callable[..., Any], change: Any) -> None:
     """The lengths are equal, a token or a number is not: the rows are the echo's, and both values are rebuilt."""
     echoed = {"tokens": ["The", " cat", " sat"], "token_logprobs": [None, -2.5, -0.25], **change}
-    body = {"choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}]}
+    body = {
+        "choices": [{"text": "The cat sat", "logprobs": echoed, "prompt_logprobs": PROMPT}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 0},
+    }
     asked = {"endpoint": "completions", "echo": True, "prompt": "The cat sat"}
     decoded = decode_answers([answer(body, **asked)])
 
@@ -189,18 +195,113 @@ def test_null_logprobs_though_asked_for_is_a_failure_beside_a_prompt(failure_of:
     assert failure_of(body) == ("no_logprobs", "choices[0].logprobs: null, though asked for")
 
 
+def test_a_bare_import_is_not_held_to_what_nobody_asked(answer: Callable[..., Any]) -> None:
+    """Nobody knows the request: the prompt's tokens are what the answer holds."""
+    body = {"choices": [{"text": "", "logprobs": None, "finish_reason": None, "prompt_logprobs": PROMPT}]}
+    known = answer(body)
+    unknown = replace(known, request=replace(known.request, content=b""))
+
+    assert [error.error_type for _, error in decode_answers([known]).failures] == ["no_logprobs"]
+    assert decode_answers([unknown]).tokens.column("section").to_pylist() == ["prompt", "prompt"]
+
+
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [
-        ({}, "choices[0].prompt_logprobs: expected a list, got dict"),
-        ([None, []], "choices[0].prompt_logprobs[1]: expected an object, got list"),
-        ([{"5": 1}], "choices[0].prompt_logprobs[0].5: expected an object, got int"),
-        ([{"5": {"decoded_token": 1}}], "choices[0].prompt_logprobs[0].5.decoded_token: expected a string, got int"),
+        ({}, []),
+        ("no", []),
+        ([None, [], {"5": one(-1.0, 1, "a")}], [(1, None, None, None), (2, "a", 5, -1.0)]),
+        ([{"5": 1}, {"5": one(-1.0, 1, "a")}], [(0, None, 5, None), (1, "a", 5, -1.0)]),
+        ([{"5": {"decoded_token": 1, "logprob": -1.0}}], [(0, None, 5, -1.0)]),
+        ([None, {"5": one(-3.0, "x", "a"), "6": one(-1.0, 1, "b")}], [(1, "a", 5, -3.0)]),
     ],
 )
-def test_a_damaged_prompt_says_where(failure_of: Callable[..., Any], prompt: Any, expected: str) -> None:
-    """The message has the path into the list."""
-    assert failure_of({"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]}) == ("malformed_answer", expected)
+def test_an_odd_item_of_a_prompt_costs_itself(answer: Callable[..., Any], prompt: Any, expected: Any) -> None:
+    """Its row is null, the others are as ever, and the wire's value is rebuilt."""
+    body = {"choices": [{"logprobs": CHAT, "prompt_logprobs": prompt}]}
+    decoded = decode_answers([answer(body)])
+    rows = decoded.tokens.filter(pc.equal(decoded.tokens["section"].cast(pa.string()), "prompt"))
+
+    columns = (rows[name].to_pylist() for name in ("position", "token", "token_id", "logprob"))
+
+    assert list(zip(*columns, strict=True)) == expected
+    assert rebuilt(body, answer=answer)[0] == {0: {"logprobs": CHAT, "prompt_logprobs": prompt}}
+
+
+QUESTION, THE, TAGS = one(-1.25, 1, "Question"), one(-3.5, 3, "The"), one(-2.0, 2, "Tags")
+BY_RANK = {"9": QUESTION, "7": TAGS, "5": THE}
+FAR = {"220": one(-0.5, 1, " "), "68": one(-9.5, 117, " capital")}
+NEAR = {"220": one(-0.5, 1, " "), "68": one(-9.5, 2, " capital")}
+
+
+def own_tokens(answer: Callable[..., Any], listed: Any, choice: Any = None, **options: Any) -> list[Any]:
+    """Text, id, log-probability and flag of the prompt's tokens, by position."""
+    body = {"choices": [{"text": "!", "logprobs": CHAT, "prompt_logprobs": listed, **(choice or {})}]}
+    decoded = decode_answers([answer(body, **options)])
+
+    assert rebuilt(body, answer=answer, **options)[0] == {0: {"logprobs": CHAT, "prompt_logprobs": listed}}
+    assert decoded.alternatives.num_rows == sum(len(item or ()) for item in listed)
+
+    columns = [decoded.tokens[name].to_pylist() for name in ("token", "token_id", "logprob", "logprob_flag")]
+    return list(zip(*columns, strict=True))[:-1]
+
+
+CAPITAL = (" capital", 68, -9.5, None)
+
+
+def test_the_prompts_own_token_is_told_by_its_id(answer: Callable[..., Any]) -> None:
+    """The choice gives the ids of its prompt; the order of the keys is that of the ranks."""
+    own = own_tokens(answer, [None, BY_RANK, FAR], {"prompt_token_ids": [1, 5, 68]})
+
+    assert own == [("The", 5, -3.5, None), CAPITAL]
+    assert own_tokens(answer, [None, BY_RANK, FAR], prompt=[1, 5, 68]) == own
+
+
+def test_an_id_that_is_not_listed_is_flagged(answer: Callable[..., Any]) -> None:
+    """The row has the id and no number, as that of the other tokens would be wrong."""
+    own = own_tokens(answer, [None, BY_RANK], {"prompt_token_ids": [1, 4]})
+
+    assert own == [(None, 4, None, "missing")]
+
+
+def test_the_prompts_own_token_is_told_by_its_rank(answer: Callable[..., Any]) -> None:
+    """117 is beyond the likeliest, so the keys are ordered by rank; then the first position cannot be told."""
+    assert own_tokens(answer, [None, BY_RANK, FAR]) == [(None, None, None, "missing"), CAPITAL]
+
+
+def test_a_rank_just_beyond_the_likeliest_is_told_by_the_others(answer: Callable[..., Any]) -> None:
+    """At one position one likeliest token is listed, so at the other of two the second is the prompt's own."""
+    assert own_tokens(answer, [None, NEAR, FAR]) == [CAPITAL, CAPITAL]
+
+
+@pytest.mark.parametrize(("prompt", "listed"), [("The capital", [BY_RANK, FAR]), ("<s>The", [BY_RANK])])
+def test_the_prompts_own_token_is_told_by_the_text(answer: Callable[..., Any], prompt: str, listed: Any) -> None:
+    """The own tokens spell the end of the prompt, and no others do."""
+    own = own_tokens(answer, [None, *listed], endpoint="completions", prompt=prompt)
+
+    assert own == [("The", 5, -3.5, None), CAPITAL][: len(listed)]
+
+
+def test_vllms_own_order_is_believed(answer: Callable[..., Any]) -> None:
+    """The first of each is the own token if one position shows that order and no other denies it."""
+    first = {"5": THE, "9": QUESTION, "7": TAGS}
+
+    assert own_tokens(answer, [None, first, BY_RANK]) == [("The", 5, -3.5, None), ("Question", 9, -1.25, None)]
+
+
+def test_a_whole_vocabulary_harms_no_neighbour(answer: Callable[..., Any]) -> None:
+    """Of 2**15 alternatives those with a rank are rows; the own token keeps its number, and all is rebuilt."""
+    many = {str(n): one(-1.0 - n, n + 1, f"t{n}") for n in range(2**15)}
+    body = {"choices": [{"logprobs": CHAT, "prompt_logprobs": [None, many], "prompt_token_ids": [1, 2**15 - 1]}]}
+    good = {"choices": [{"logprobs": CHAT}]}
+    decoded = decode_answers([answer(good), answer(body, prompt_index=1), answer(good, prompt_index=2)])
+
+    assert decoded.failures == []
+    assert decoded.tokens.column("token").to_pylist() == ["!", f"t{2**15 - 1}", "!", "!"]
+    assert decoded.alternatives.num_rows == 2**15 - 1
+    [back] = rebuilt(body, answer=answer)[0].values()
+    assert back == {"logprobs": CHAT, "prompt_logprobs": [None, many]}
+    assert list(back["prompt_logprobs"][1]) == list(many)
 
 
 def listed(**keys: Any) -> dict[str, Any]:

@@ -1,22 +1,21 @@
-"""The patch that corrects what rows and template do not say, and the value rebuilt with it."""
+"""The patch that corrects what rows and template do not hold, and the value rebuilt with it."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pytest
+from builders import answer_with
+from decode.decoding import rebuild
 
 from logprob_store.decode.bulk.scanned_rows import logprob_columns
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 from logprob_store.decode.token_rows import FLAGS, split_logprob, wire_number
 from logprob_store.decode.wire import apply_patch, differences, with_patch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HALF, OTHER_HALF = "\ud83d", "\ud83e"
 NUMBERS = [-0.5, -0.0, 0.0, -9998.999, -9999.0, -1e30, 0.1, math.inf, -math.inf, math.nan]
@@ -39,8 +38,8 @@ NUMBERS = [-0.5, -0.0, 0.0, -9998.999, -9999.0, -1e30, 0.1, math.inf, -math.inf,
         (2**53 + 1, 2.0**53, [[[], 2**53 + 1]]),
     ],
 )
-def test_a_patch_says_what_differs_and_nothing_else(original: Any, rebuilt: Any, patch: list[Any]) -> None:
-    """By bits for floats, by type for True and 1, by presence for null and absent."""
+def test_a_patch_has_the_differences_and_nothing_else(original: Any, rebuilt: Any, patch: list[Any]) -> None:
+    """Floats differ by bits, True and 1 by type, null and absent by presence."""
     assert repr(differences(original, rebuilt)) == repr(patch)
     assert repr(apply_patch(rebuilt, patch)) == repr(original) or not patch
 
@@ -60,7 +59,7 @@ def test_without_differences_the_column_is_the_template() -> None:
 
 
 def test_both_ways_read_a_number_alike() -> None:
-    """The columnar rule and the one for single values agree, and the wire's number comes back from the columns."""
+    """The rule for columns and the one for single values agree, and the number on the wire is rebuilt."""
     columns = [column.to_pylist() for column in logprob_columns(pa.array(NUMBERS))]
 
     assert repr(list(zip(*columns, strict=True))) == repr(list(map(split_logprob, NUMBERS)))
@@ -69,42 +68,42 @@ def test_both_ways_read_a_number_alike() -> None:
 
 
 @pytest.mark.parametrize("offsets", [[0, True], [0, 1.0], [1, 1], [0, 1, 2], []])
-def test_offsets_that_do_not_follow_are_kept_as_they_are(answer: Callable[..., Any], offsets: list[Any]) -> None:
-    """True and 1.0 equal 1, and must not come back as 1."""
+def test_offsets_that_do_not_follow_are_kept_as_they_are(offsets: list[Any]) -> None:
+    """True and 1.0 equal 1, and must not be rebuilt as 1."""
     value = {"tokens": ["a", "b"], "token_logprobs": [-1, -2], "text_offset": offsets}
-    decoded = decode_answers([answer({"choices": [{"logprobs": value}]})])
-    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    decoded = decode_answers([answer_with({"choices": [{"logprobs": value}]})])
+    rebuilt = rebuild(decoded)
 
     assert repr(rebuilt[0]["text_offset"]) == repr(offsets)
 
 
-def test_names_that_collapse_in_a_table_are_kept_in_the_patch(answer: Callable[..., Any]) -> None:
-    """Two lone surrogates are one U+FFFD in a table; the dict comes back with both, in order."""
+def test_names_that_collapse_in_a_table_are_kept_in_the_patch() -> None:
+    """Two lone surrogates are one U+FFFD in a table; the dict is rebuilt with both, in order."""
     value = {"tokens": ["a"], "top_logprobs": [{HALF: -2, OTHER_HALF: -1, "b": -3}]}
-    decoded = decode_answers([answer({"choices": [{"logprobs": value}]})])
-    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    decoded = decode_answers([answer_with({"choices": [{"logprobs": value}]})])
+    rebuilt = rebuild(decoded)
 
     assert decoded.alternatives.column("token").to_pylist() == ["�", "�", "b"]
     assert repr(rebuilt[0]["top_logprobs"]) == repr([{HALF: -2, OTHER_HALF: -1, "b": -3}])
 
 
-def test_rows_may_come_back_in_any_order(answer: Callable[..., Any]) -> None:
+def test_rows_may_come_back_in_any_order() -> None:
     """A query may return rows in any order; their keys give the order."""
     tops = [{"token": text, "logprob": -1.0} for text in "abcdef"]
     listed = [{"token": text, "logprob": -1.0, "top_logprobs": tops} for text in "wxyz"]
     decoded = decode_answers(
-        [answer({"choices": [{"logprobs": {"content": listed}}]}, prompt_index=n) for n in range(3)]
+        [answer_with({"choices": [{"logprobs": {"content": listed}}]}, prompt_index=n) for n in range(3)]
     )
     frames = [pl.DataFrame(table).reverse() for table in (decoded.completions, decoded.tokens, decoded.alternatives)]
 
     assert rebuild_logprobs(*frames) == {n * 10**8: {"content": listed} for n in range(3)}
 
 
-def test_null_and_absent_are_told_apart_in_the_wire_column(answer: Callable[..., Any]) -> None:
+def test_null_and_absent_are_told_apart_in_the_wire_column() -> None:
     """Both are None when rebuilt."""
     bodies: list[Any] = [{"choices": [{"logprobs": None}]}, {"choices": [{}]}]
-    decoded = decode_answers([answer(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)])
-    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    decoded = decode_answers([answer_with(body, prompt_index=n, logprobs=False) for n, body in enumerate(bodies)])
+    rebuilt = rebuild(decoded)
 
     assert decoded.completions.column("wire").to_pylist() == ['{"shape":"null"}', '{"shape":"absent"}']
     assert rebuilt == {0: None, 10**8: None}

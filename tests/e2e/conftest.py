@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: the command line as a process, a fault server as a process, stores compared."""
+"""Shared by the end-to-end tests: the command line and fault servers as processes, and the tables of a store."""
 
 from __future__ import annotations
 
@@ -9,44 +9,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pytest
+from builders import merge_sections, write_job, write_prompts
 
 import logprob_store as ls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    import polars as pl
 
 REPO = Path(__file__).parents[2]
 HOSTILE = REPO / "tests" / "faults" / "hostile.py"
 PROGRAM = Path(sys.executable).with_name("logprobs")
 
-JOB = """
-name = "job"
-[prompts]
-path = "prompts.parquet"
-id = "id"
-template = "Say {{word}} please"
-keep = ["word"]
-[model]
-name = "m"
-base_url = "{url}"
-provider = "test"
-top_logprobs = 3
-params = {{ temperature = 0, max_tokens = 6 }}
-[limits]
-concurrency = {concurrency}
-attempts = {attempts}
-[cache]
-path = "cache"
-[store]
-path = "store"
-part_bytes = {part_bytes}
-"""
-
 
 class Workplace:
-    """A folder with a job and its prompts."""
+    """A folder with a job and its prompts, and the command line run in it."""
 
     program = PROGRAM
 
@@ -54,14 +33,25 @@ class Workplace:
         self.folder = folder
 
     def job(
-        self, url: str, *, prompts: int, concurrency: int = 8, attempts: int = 6, part_bytes: int = 1 << 25
+        self,
+        url: str,
+        *,
+        prompts: int,
+        concurrency: int = 8,
+        attempts: int = 6,
+        part_bytes: int = 1 << 25,
+        **sections: Mapping[str, Any],
     ) -> Path:
-        """Write prompts and a job file."""
-        words = pl.DataFrame({"id": [f"p{n}" for n in range(prompts)], "word": [f"word-{n}" for n in range(prompts)]})
-        words.write_parquet(self.folder / "prompts.parquet")
-        path = self.folder / "job.toml"
-        path.write_text(JOB.format(url=url, concurrency=concurrency, attempts=attempts, part_bytes=part_bytes))
-        return path
+        """Write a prompts file and a job file, with the keys of these sections added."""
+        numbers = range(prompts)
+        write_prompts(self.folder, {"id": [f"p{n}" for n in numbers], "word": [f"word-{n}" for n in numbers]})
+        usual: dict[str, Mapping[str, Any]] = {
+            "prompts": {"id": "id", "prompt": None, "template": "Say {word} please", "keep": ["word"]},
+            "model": {"provider": "test", "top_logprobs": 3, "params": {"temperature": 0, "max_tokens": 6}},
+            "limits": {"concurrency": concurrency, "attempts": attempts},
+            "store": {"part_bytes": part_bytes},
+        }
+        return write_job(self.folder, url, **merge_sections(usual, sections))
 
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
         """Start `logprobs` with these words."""
@@ -70,7 +60,7 @@ class Workplace:
         )
 
     def run(self, *words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run `logprobs` with these words to its end, with these variables beside those of the environment."""
+        """Run `logprobs` with these words to its end, with these environment variables added."""
         return subprocess.run(
             [PROGRAM, *words],
             cwd=self.folder,
@@ -82,7 +72,7 @@ class Workplace:
         )
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """All rows of the store in an order of their own, without what a clock writes."""
+        """All rows of the store, sorted, without the columns that depend on the clock."""
         opened = ls.open_store(self.folder / "store")
         keys = ["run", "completion_id", "section", "position", "rank", "prompt_index", "sample_index"]
         found = {}
@@ -100,22 +90,22 @@ def workplace(tmp_path: Path) -> Workplace:
 
 
 class FaultServer:
-    """A fault server in its own process, and its ledger."""
+    """A fault server in a process of its own, and its ledger."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.ledger = folder / "ledger.jsonl"
         self.ledger.touch()
-        command = [sys.executable, REPO / "tests" / "faults" / "server.py", "--ledger", self.ledger, *options]
+        command = [sys.executable, REPO / "tests" / "faults" / "fault_server.py", "--ledger", self.ledger, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
 
     def calls(self) -> list[dict[str, Any]]:
-        """The calls so far, with what was done."""
+        """The calls so far, and what was done with each."""
         return [json.loads(line) for line in self.ledger.read_text(encoding="utf-8").splitlines()]
 
     def stop(self) -> None:
-        """End it; calling it again does nothing."""
+        """End the server; a second call does nothing."""
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(10)
@@ -139,7 +129,7 @@ def serve(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def serve_in() -> Iterator[Any]:
-    """Start fault servers whose ledger is in a folder of the test's choice; one that is left over is ended."""
+    """Start fault servers whose ledger is in a given folder, and end those that still run."""
     servers: list[FaultServer] = []
 
     def start(folder: Path, *options: str) -> FaultServer:

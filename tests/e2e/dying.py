@@ -23,7 +23,7 @@ made = 0
 
 
 def change() -> None:
-    """Note that a change is about to be made, and die if it is the one."""
+    """Count a change, and die if it is the N-th."""
     global made  # noqa: PLW0603
     made = next(_COUNT)
     if made == _DIES_AT:
@@ -31,7 +31,7 @@ def change() -> None:
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook: sees changes by Python's own calls."""
+    """An audit hook that counts the changes made by Python's own calls."""
     if event == "open":
         path, _, flags = arguments
         if isinstance(path, str) and path.startswith(_HERE) and flags & _WRITES:
@@ -41,7 +41,7 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def watched(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The call as one change, with a moment to die after it too."""
+    """A function whose call counts as one change, and that may die right after it too."""
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         change()
@@ -53,7 +53,7 @@ def watched(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def main() -> None:
-    """Run the command line under watch."""
+    """Run the command line and count its changes."""
     import pyarrow.parquet as pq
 
     from logprob_store.cache.answers import AnswerCache

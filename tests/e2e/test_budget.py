@@ -1,4 +1,4 @@
-"""Ceilings on what a run may spend, with the command line and a real server: never passed, whatever happens."""
+"""Ceilings on what a run may spend, on the command line and against a real server: they are never passed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_prompts
 
 import logprob_store as ls
 
@@ -21,20 +22,19 @@ OUTPUT = 6
 """What the job's `max_tokens` are, and what the fault server always writes."""
 PROMPT_TOKENS = 7
 """What the fault server says that every prompt has."""
-PRICES = "[prices]\ninput_usd_per_million_tokens = 10\noutput_usd_per_million_tokens = 30\n"
+PRICES = {"input_usd_per_million_tokens": 10, "output_usd_per_million_tokens": 30}
 USD = (PROMPT_TOKENS * 10 + OUTPUT * 30) / 1e6
 """What a call costs: 250 millionths."""
 
 
-def job_with(workplace: Any, url: str, ceiling: str, *, prompts: int = PROMPTS, concurrency: int = 64) -> Path:
-    """A job with a line in [limits] and prices."""
-    path: Path = workplace.job(url, prompts=prompts, concurrency=concurrency)
-    path.write_text(path.read_text().replace("[limits]\n", f"[limits]\n{ceiling}\n") + PRICES)
+def job_with(workplace: Any, url: str, *, prompts: int = PROMPTS, concurrency: int = 64, **limits: float) -> Path:
+    """Write a job with prices and with these keys in [limits]."""
+    path: Path = workplace.job(url, prompts=prompts, concurrency=concurrency, limits=limits, prices=PRICES)
     return path
 
 
 def spent(calls: list[dict[str, Any]]) -> dict[str, float]:
-    """What the server would have billed, by its own account."""
+    """What the server would have billed, by its ledger."""
     billed = sum(call["billed"] for call in calls)
     return {
         "max_requests": len(calls),
@@ -45,9 +45,9 @@ def spent(calls: list[dict[str, Any]]) -> dict[str, float]:
 
 @pytest.mark.parametrize(("name", "ceiling"), [("max_requests", 50), ("max_tokens", 1000), ("max_cost_usd", 0.02)])
 def test_a_ceiling_stops_and_raising_it_goes_on(workplace: Any, serve: Any, name: str, ceiling: float) -> None:
-    """The run stops below its ceiling with exit code 4 and all answers stored; with a higher one it does the rest."""
+    """The run stops below its ceiling with exit code 4 and keeps all answers; with a higher ceiling it finishes."""
     server = serve("--delay-ms", "10")
-    job = job_with(workplace, server.url, f"{name} = {ceiling}")
+    job = job_with(workplace, server.url, **{name: ceiling})
 
     stopped = workplace.run("run", job, "--run", "r")
 
@@ -60,7 +60,7 @@ def test_a_ceiling_stops_and_raising_it_goes_on(workplace: Any, serve: Any, name
     assert tables["failures"].height == 0
     assert f"r stopped: limits.{name} = {ceiling:g} allows no further call" in workplace.run("status", "store").stdout
 
-    job.write_text(job.read_text().replace(f"{name} = {ceiling}", f"{name} = {ceiling * 20}"))
+    job_with(workplace, server.url, **{name: ceiling * 20})
     finished = workplace.run("run", job, "--run", "r", "--json")
 
     assert finished.returncode == 0, finished.stderr
@@ -83,9 +83,9 @@ def test_a_ceiling_stops_and_raising_it_goes_on(workplace: Any, serve: Any, name
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "ceiling"), [("max_requests", 90), ("max_tokens", 3000), ("max_cost_usd", 0.04)])
 def test_a_ceiling_holds_through_kills(workplace: Any, serve: Any, name: str, ceiling: float) -> None:
-    """Killed again and again, with faults besides, the run's sessions together never spend more than the ceiling."""
+    """Killed again and again under faults, the sessions of a run together never spend more than the ceiling."""
     server = serve("--delay-ms", "40", "--rate", "0.2", "--faults", "500,429,reset,truncated,drip")
-    job = job_with(workplace, server.url, f"{name} = {ceiling}\nretry_for_s = 60")
+    job = job_with(workplace, server.url, retry_for_s=60, **{name: ceiling})
     chance = random.Random(name)  # noqa: S311  no secret
 
     for _ in range(6):
@@ -100,7 +100,7 @@ def test_a_ceiling_holds_through_kills(workplace: Any, serve: Any, name: str, ce
     time.sleep(0.5)  # for what the server has not written down yet
     assert spent(server.calls())[name] <= ceiling
 
-    job.write_text(job.read_text().replace(f"{name} = {ceiling}", ""))
+    job_with(workplace, server.url, retry_for_s=60)
     assert workplace.run("run", job, "--run", "r").returncode == 0
     rows = workplace.tables()["completions"]
     assert rows.height == PROMPTS
@@ -120,9 +120,9 @@ def test_a_ceiling_holds_through_kills(workplace: Any, serve: Any, name: str, ce
 
 
 def test_a_kill_is_noted_on_the_answer(workplace: Any, serve: Any) -> None:
-    """Calls under way at a kill are asked again and marked; their worst case counts as spent."""
+    """Calls under way at a kill are made again and marked, and their worst case counts as spent."""
     server = serve("--script", "hang*3")
-    job = job_with(workplace, server.url, "", prompts=5, concurrency=3)
+    job = job_with(workplace, server.url, prompts=5, concurrency=3)
     process = workplace.start("run", job, "--run", "r")
     log = workplace.folder / "store" / "runs" / "run=r" / "calls.log"
     while not log.exists() or log.stat().st_size < 4 * 80:  # totals and three begun calls
@@ -145,12 +145,11 @@ def test_a_kill_is_noted_on_the_answer(workplace: Any, serve: Any) -> None:
 
 
 def test_equal_prompts_cost_once(workplace: Any, serve: Any) -> None:
-    """Of equal prompts one has the cost, of an answer's choices the first; another run's answers were free."""
+    """One of the equal prompts has the cost, and of several choices the first; another run's answers are free."""
     server = serve()
-    job = job_with(workplace, server.url, "", prompts=4)
-    job.write_text(job.read_text().replace("max_tokens = 6", "max_tokens = 6, n = 2"))
-    words = pl.DataFrame({"id": ["a", "b", "c", "d"], "word": ["same", "same", "other", "same"]})
-    words.write_parquet(workplace.folder / "prompts.parquet")
+    params = {"temperature": 0, "max_tokens": OUTPUT, "n": 2}
+    job = workplace.job(server.url, prompts=4, model={"params": params}, prices=PRICES)
+    write_prompts(workplace.folder, {"id": ["a", "b", "c", "d"], "word": ["same", "same", "other", "same"]})
     assert workplace.run("run", job, "--run", "r").returncode == 0
 
     assert workplace.run("run", job, "--run", "s").returncode == 0
@@ -166,10 +165,9 @@ def test_equal_prompts_cost_once(workplace: Any, serve: Any) -> None:
 
 
 def test_without_a_cache_a_kill_is_noted_too(workplace: Any, serve: Any) -> None:
-    """An answer that no part holds yet is lost with the process: it counts and is marked, whether or not it came."""
+    """An answer that is in no part yet is lost at a kill: it counts as spent, and the next answer is marked."""
     server = serve("--script", "ok*3, hang")
-    job = job_with(workplace, server.url, "", prompts=4, concurrency=1)
-    job.write_text(job.read_text().replace('path = "cache"', 'mode = "off"'))
+    job = workplace.job(server.url, prompts=4, concurrency=1, cache={"path": None, "mode": "off"}, prices=PRICES)
     process = workplace.start("run", job, "--run", "r")
     while len(server.calls()) < 3:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""A disk that is full: a clear error, nothing corrupt, and the same command goes on when there is room."""
+"""A full disk: the error is clear, nothing is damaged, and the same command finishes once there is room."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def small(workplace: Any, full: str) -> Iterator[Path]:
-    """A file system in the workplace's folder that a cache or a store of 400 answers does not fit into."""
+    """A file system in the workplace that has no room for the cache, or for the store, of 400 answers."""
     size = {"cache": "400k", "store": "100k"}[full]
     place = workplace.folder / "small"
     place.mkdir()
@@ -37,7 +37,7 @@ def small(workplace: Any, full: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("full", ["cache", "store"])
 def test_disk_full_then_room(workplace: Any, serve: Any, small: Path, full: str) -> None:
-    """Whichever runs out of room, the run says so and exits with 4; with room it ends, and pays for no answer twice."""
+    """On a full disk the run exits with 4; once there is room it finishes and pays for no answer twice."""
     server = serve()
     job = workplace.job(server.url, prompts=400, part_bytes=800_000)
     job.write_text(job.read_text().replace(f'path = "{full}"', f'path = "small/{full}"'))
@@ -67,7 +67,7 @@ def test_disk_full_then_room(workplace: Any, serve: Any, small: Path, full: str)
 
 @pytest.fixture
 def place(workplace: Any) -> Iterator[Path]:
-    """A file system of its own in the workplace's folder, with room."""
+    """A file system of its own in the workplace, with room."""
     place = workplace.folder / "small"
     place.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=50M", "tmpfs", place], check=False).returncode:
@@ -77,7 +77,7 @@ def place(workplace: Any) -> Iterator[Path]:
 
 
 def on_small_disk(job: Path, *names: str) -> Path:
-    """The job with its cache or store, or both, on the small file system."""
+    """Move the cache or the store of a job, or both, to the small file system."""
     for name in names:
         job.write_text(job.read_text().replace(f'path = "{name}"', f'path = "small/{name}"'))
     return job
@@ -85,7 +85,7 @@ def on_small_disk(job: Path, *names: str) -> Path:
 
 @pytest.mark.parametrize("what", ["cache", "store"])
 def test_read_only_then_writable(workplace: Any, serve: Any, place: Path, what: str) -> None:
-    """A run whose cache or store has become read-only says so before it asks; made writable, it goes on."""
+    """With a read-only cache or store a run fails before it asks; made writable, it goes on."""
     server = serve()
     job = on_small_disk(workplace.job(server.url, prompts=40), what)
     assert workplace.run("run", job, "--run", "r", "--limit", "10").returncode == 0
@@ -107,7 +107,7 @@ def test_read_only_then_writable(workplace: Any, serve: Any, place: Path, what: 
 
 
 def test_no_room_from_the_start(workplace: Any, serve: Any, place: Path) -> None:
-    """With cache and store on a disk that is full already, nothing is asked; with room, the same command does it."""
+    """With cache and store on a disk that is already full nothing is asked; with room the same command finishes."""
     server = serve()
     job = on_small_disk(workplace.job(server.url, prompts=20), "cache", "store")
     filler = place / "filler"
@@ -130,7 +130,7 @@ def test_no_room_from_the_start(workplace: Any, serve: Any, place: Path) -> None
 
 
 def test_one_small_disk_for_all(workplace: Any, serve: Any, place: Path) -> None:
-    """Cache and store share a disk that fills up three times: each time a clear end, in the end all is there."""
+    """Cache and store share a disk that fills up three times; each time the run ends cleanly, and then it finishes."""
     server = serve()
     job = on_small_disk(workplace.job(server.url, prompts=400, part_bytes=200_000), "cache", "store")
     codes = []
@@ -150,5 +150,5 @@ def test_one_small_disk_for_all(workplace: Any, serve: Any, place: Path) -> None
 
 
 def workplace_rows(place: Path) -> int:
-    """How many completions the store on the small disk has."""
+    """The number of completions in the store on the small disk."""
     return ls.open_store(place / "store").completions.collect().height

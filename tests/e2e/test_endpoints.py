@@ -1,4 +1,4 @@
-"""Endpoints and services beside plain chat: the Responses API, and Azure through the SDK's own client."""
+"""Endpoints and services beside plain chat: the Responses API, and Azure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 import logprob_store as ls
 
+RESPONSES = {"endpoint": "responses", "params": {"temperature": 0, "max_output_tokens": 6}}
+AZURE = {"azure_api_version": "2026-01-01", "azure_deployment": "mine", "provider": None}
+
 
 def test_responses(workplace: Any, serve: Any) -> None:
-    """A job with endpoint "responses" asks for logprobs in that API's words and stores what comes."""
+    """A job with endpoint "responses" asks for logprobs as that API wants it, and stores them."""
     server = serve()
-    job = workplace.job(server.url, prompts=3)
-    text = job.read_text().replace("[model]", '[model]\nendpoint = "responses"')
-    job.write_text(text.replace("max_tokens = 6", "max_output_tokens = 6"))
+    job = workplace.job(server.url, prompts=3, model=RESPONSES)
 
     done = workplace.run("run", job, "--run", "r")
     assert done.returncode == 0, done.stderr
@@ -34,28 +35,18 @@ def test_responses(workplace: Any, serve: Any) -> None:
 
 
 def test_responses_without_logprobs_are_failures(workplace: Any, serve: Any) -> None:
-    """A server that answers with empty lists whatever was asked gives `no_logprobs`, not empty successes."""
+    """A server that ignores the request for logprobs gives `no_logprobs` failures, not empty answers."""
     server = serve("--script", "null*2")
-    job = workplace.job(server.url, prompts=2)
-    text = job.read_text().replace("[model]", '[model]\nendpoint = "responses"')
-    job.write_text(text.replace("max_tokens = 6", "max_output_tokens = 6"))
+    job = workplace.job(server.url, prompts=2, model=RESPONSES)
 
     assert workplace.run("run", job, "--run", "r").returncode == 3
     assert workplace.tables()["failures"]["error_type"].to_list() == ["no_logprobs"] * 2
 
 
-def azure(url: str, text: str) -> str:
-    """The job for an Azure resource at the test's server."""
-    resource = url.removesuffix("/v1")
-    text = text.replace(f'base_url = "{url}"', f'base_url = "{resource}"\nazure_api_version = "2026-01-01"')
-    return text.replace('provider = "test"\n', 'azure_deployment = "mine"\n')
-
-
 def test_azure(workplace: Any, serve: Any) -> None:
-    """An Azure job asks the deployment's own path with the API version and Azure's header for the key."""
+    """An Azure job uses the deployment's path, the API version, and Azure's header for the key."""
     server = serve()
-    job = workplace.job(server.url, prompts=2)
-    job.write_text(azure(server.url, job.read_text()))
+    job = workplace.job(server.url.removesuffix("/v1"), prompts=2, model=AZURE)
     done = subprocess.run(
         [str(workplace.program), "run", str(job), "--run", "r"],
         cwd=workplace.folder,
@@ -75,10 +66,9 @@ def test_azure(workplace: Any, serve: Any) -> None:
 
 
 def test_azure_without_a_key(workplace: Any, serve: Any) -> None:
-    """Without its key an Azure job says which variable to set."""
+    """Without its key an Azure job names the variable to set."""
     server = serve()
-    job = workplace.job(server.url, prompts=1)
-    job.write_text(azure(server.url, job.read_text()))
+    job = workplace.job(server.url.removesuffix("/v1"), prompts=1, model=AZURE)
     done = workplace.run("run", job, "--run", "r")
 
     assert done.returncode == 2

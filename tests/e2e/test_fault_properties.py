@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import fault_accounts as accounts
-import polars as pl
 import pytest
+from builders import write_job, write_prompts
 from hypothesis import Phase, currently_in_test_context, given, note, settings
 from hypothesis import strategies as st
 
@@ -31,42 +31,17 @@ import logprob_store as ls
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import polars as pl
+
 pytestmark = pytest.mark.slow
 
 THOROUGH = settings.get_current_profile_name() == "soak"
-"""Whether there is time: the usual suite does a part of what takes minutes."""
+"""Whether to run the examples that take minutes; the usual suite runs a part of them."""
 
 EXAMPLES = 300 if THOROUGH else 5
-"""Each starts up to six processes: fewer than of a law about a function."""
+"""Few, because each starts up to six processes."""
 
 SESSION_AT_MOST_S = 60.0
-
-JOB = """
-name = "job"
-[prompts]
-path = "prompts.parquet"
-id = "id"
-template = "Say {{word}} please"
-keep = ["word"]
-[model]
-name = "m"
-base_url = "{url}"
-provider = "test"
-top_logprobs = 2
-samples = {samples}
-params = {{ temperature = 0, max_tokens = 3 }}
-[limits]
-concurrency = {concurrency}
-attempts = {attempts}
-timeout_s = {timeout_s}
-retry_for_s = {retry_for_s}
-[cache]
-path = "cache"
-mode = "{mode}"
-[store]
-path = "store"
-part_bytes = {part_bytes}
-"""
 
 REPEATED = (
     "429:retry-after-ms=20", "429:retry-after-date=0;clock-off=-86400", "429", "500:retry-after-ms=5", "502",
@@ -80,7 +55,7 @@ FINAL = ("400", "content_filter", "null", "latin1", "401", "403", "quota", "no_l
 
 @dataclass(frozen=True)
 class End:
-    """How a session is ended: these signals, `pause_ms` apart, once `calls` calls were answered and `ms` passed."""
+    """How a session is ended: these signals, `pause_ms` apart, after `calls` answered calls and `ms` milliseconds."""
 
     signals: tuple[int, ...]
     calls: int
@@ -90,7 +65,7 @@ class End:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One example; `beside`: another run of the same job, in a process of its own, goes on at the same time."""
+    """One example; with `beside`, another run of the same job is made by a second process at the same time."""
 
     words: list[int]
     samples: int = 1
@@ -140,12 +115,10 @@ class Trial:
         self.asked = accounts.Asked(len(scenario.words), scenario.samples, runs=self.runs)
         words = [f"word-{word}" for word in scenario.words]
         ids = [f"p{index}" for index in range(len(words))]
-        pl.DataFrame({"id": ids, "word": words}, schema={"id": pl.String, "word": pl.String}).write_parquet(
-            folder / "prompts.parquet"
-        )
+        write_prompts(folder, {"id": ids, "word": words})
 
     def answered(self) -> int:
-        """How many lines the ledger has; reads what is new."""
+        """The number of lines in the ledger."""
         path = self.folder / "ledger.jsonl"
         with path.open("rb") as file:
             file.seek(self._read)
@@ -160,25 +133,30 @@ class Trial:
         return accounts.read_ledger(self.folder / "ledger.jsonl")
 
     def job(self, url: str, *, calm: bool = False, attempts: int = 6) -> Path:
-        """Write the job's file; a calm one has all the time there is, and so many attempts."""
+        """Write the job file; a calm job has long time limits and `attempts` attempts."""
         given = self.scenario
-        path = self.folder / "job.toml"
-        path.write_text(
-            JOB.format(
-                url=url,
-                samples=given.samples,
-                mode=given.mode,
-                concurrency=given.concurrency,
-                part_bytes=given.part_bytes,
-                attempts=attempts if calm else given.attempts,
-                timeout_s=60 if calm else 0.5,
-                retry_for_s=60 if calm else 4,
-            )
+        return write_job(
+            self.folder,
+            url,
+            prompts={"id": "id", "prompt": None, "template": "Say {word} please", "keep": ["word"]},
+            model={
+                "provider": "test",
+                "top_logprobs": 2,
+                "samples": given.samples,
+                "params": {"temperature": 0, "max_tokens": 3},
+            },
+            limits={
+                "concurrency": given.concurrency,
+                "attempts": attempts if calm else given.attempts,
+                "timeout_s": 60 if calm else 0.5,
+                "retry_for_s": 60 if calm else 4,
+            },
+            cache={"mode": given.mode},
+            store={"part_bytes": given.part_bytes},
         )
-        return path
 
     def session(self, end: End | None = None) -> int:
-        """One session of each run, ended as said; returns the higher exit code once nothing of them is left."""
+        """Run one session of each run, ended as given; returns the higher exit code once no process is left."""
         before = self.answered()
         with contextlib.ExitStack() as at_end:
             started = [self._start(run, at_end) for run in self.runs]
@@ -214,7 +192,7 @@ class Trial:
         return int(process.returncode)
 
     def measured_session(self) -> tuple[int, int]:
-        """One session; its exit code, and the most memory it had, in bytes."""
+        """Run one session; returns its exit code and its peak memory in bytes."""
         command = [self.program, "run", self.folder / "job.toml", "--run", "r"]
         with (self.folder / "said.txt").open("w") as said:
             process = subprocess.Popen(command, cwd=self.folder, stdout=said, stderr=said)
@@ -241,11 +219,11 @@ class Trial:
             time.sleep(end.pause_ms / 1000)
 
     def broken_promises(self) -> list[str]:
-        """What does not add up in the run as it stands."""
+        """Everything that does not add up in the runs as they are now."""
         return accounts.broken_promises(self.folder / "store", self.folder / "cache", self.ledger, self.asked)
 
     def calm_store(self, url: str) -> Path:
-        """The store of the same job, asked without any trouble."""
+        """The store of the same job, run without faults."""
         folder = self.folder / "calm"
         folder.mkdir()
         shutil.copy(self.folder / "prompts.parquet", folder)
@@ -255,7 +233,7 @@ class Trial:
 
 
 def say(what: str) -> None:
-    """Tell what happened, where the test fails."""
+    """Report what happened where a failing test shows it."""
     if currently_in_test_context():
         note(what)
     else:
@@ -263,7 +241,7 @@ def say(what: str) -> None:
 
 
 def play(scenario: Scenario, folder: Path, serve: Any, program: Path, calm_url: str) -> None:
-    """Play a scenario to its end and check what is promised on the way."""
+    """Play a scenario to its end and check the promises on the way."""
     trial = Trial(folder, scenario, program)
     whens = [f"word-{word} ={','.join(steps)}" for word, steps in scenario.scripts.items()]
     options = [option for when in whens for option in ("--when", when)]
@@ -293,7 +271,7 @@ def play(scenario: Scenario, folder: Path, serve: Any, program: Path, calm_url: 
 def test_random_faults_and_kills(
     scenario: Scenario, tmp_path_factory: pytest.TempPathFactory, serve_in: Any, workplace: Any, fault_server: Any
 ) -> None:
-    """Every call is one completion or one failure, what was billed twice is marked, the tables are a calm run's."""
+    """Each call is one completion or one failure, double billing is marked, and the rows are those of a calm run."""
     folder = tmp_path_factory.mktemp("trial")
     play(scenario, folder, serve_in, workplace.program, fault_server.url)
     shutil.rmtree(folder)
@@ -303,12 +281,14 @@ ONCE_BROKEN = {
     "equal prompts, an answer of no use": Scenario(words=[0, 0, 8, 0], concurrency=1, scripts={0: ["latin1", "quota"]}),
     "a refreshing run, an answer without logprobs": Scenario(words=[0], mode="refresh", scripts={0: ["null"]}),
 }
-"""Examples that were found to break a promise, made small."""
+"""Small examples that once broke a promise."""
 
 
 @pytest.mark.parametrize("scenario", ONCE_BROKEN.values(), ids=ONCE_BROKEN)
-def test_what_once_broke(scenario: Scenario, tmp_path: Path, serve_in: Any, workplace: Any, fault_server: Any) -> None:
-    """What the test above has found stays mended."""
+def test_examples_that_once_failed(
+    scenario: Scenario, tmp_path: Path, serve_in: Any, workplace: Any, fault_server: Any
+) -> None:
+    """Examples that the test above once found stay fixed."""
     play(scenario, tmp_path, serve_in, workplace.program, fault_server.url)
 
 

@@ -1,4 +1,4 @@
-"""What a user has on disk from 0.1.0 still reads, verifies, goes on and is found in the cache (`tests/golden`)."""
+"""What version 0.1.0 left on the disk (`tests/golden`) still reads, verifies, goes on and is found in the cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNS = [("store", "whole"), ("store", "half"), ("imported", "imported")]
 
 
 def unpacked(folder: Path) -> Path:
-    """A copy of the golden files that a test may write to."""
+    """A copy of the golden files that a test may change."""
     return Path(shutil.copytree(GOLDEN, folder, dirs_exist_ok=True))
 
 
@@ -33,7 +33,7 @@ def test_public_names() -> None:
 
 
 def test_request_keys() -> None:
-    """A request has the key that it had, so that a cache of then answers it."""
+    """Requests have the keys that 0.1.0 gave them, so that its cache still answers them."""
     for line in (GOLDEN / "request_keys.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n"):
         case: dict[str, Any] = json.loads(line)
         expected = case.pop("key")
@@ -42,7 +42,7 @@ def test_request_keys() -> None:
 
 
 def test_help(workplace: Any) -> None:
-    """`--help` of each command says what it said."""
+    """`--help` of each command prints what it printed in 0.1.0."""
     variables = {"PATH": os.environ["PATH"], "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "LANG": "C.UTF-8"}
     expected = (GOLDEN / "help.txt").read_text(encoding="utf-8")
     commands = [line.split()[2:] for line in expected.splitlines() if line.startswith("$ ")]
@@ -58,7 +58,7 @@ def test_help(workplace: Any) -> None:
 
 @pytest.mark.parametrize(("store", "run"), RUNS)
 def test_reads(store: str, run: str, tmp_path: Path) -> None:
-    """A run of then has its rows and its scores."""
+    """A run of 0.1.0 has its rows and its scores."""
     opened = ls.open_store(unpacked(tmp_path) / store, runs=[run])
     counts = json.loads((GOLDEN / "counts.json").read_text(encoding="utf-8"))[run]
     expected = pl.read_ndjson(GOLDEN / f"scores-{run}.jsonl", infer_schema_length=None)
@@ -71,7 +71,7 @@ def test_reads(store: str, run: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("store", ["store", "imported"])
 def test_verifies(store: str, workplace: Any) -> None:
-    """`verify` finds every file whole."""
+    """`verify` finds every file of 0.1.0 intact."""
     unpacked(workplace.folder)
 
     done = workplace.run("verify", store)
@@ -80,7 +80,7 @@ def test_verifies(store: str, workplace: Any) -> None:
 
 
 def test_goes_on(workplace: Any, serve: Any) -> None:
-    """A run killed by then goes on: what is in the cache is not asked again, and all calls have an answer."""
+    """A run that was killed under 0.1.0 goes on: cached answers are not asked for again, and all calls are answered."""
     unpacked(workplace.folder)
     server = serve()
     job = workplace.folder / "half.toml"
@@ -100,7 +100,7 @@ def test_goes_on(workplace: Any, serve: Any) -> None:
 
 
 def test_failures_are_asked_again(workplace: Any, serve: Any) -> None:
-    """The failed calls of a finished run of then are asked again, and nothing else."""
+    """Of a finished run of 0.1.0 the failed calls are made again, and no others."""
     unpacked(workplace.folder)
     server = serve()
     job = workplace.folder / "whole.toml"
@@ -113,7 +113,7 @@ def test_failures_are_asked_again(workplace: Any, serve: Any) -> None:
 
 
 def test_cache_answers_another_run(workplace: Any, serve: Any) -> None:
-    """Another run of the same job takes every answer that the cache has."""
+    """Another run of the same job takes every answer from the cache of 0.1.0."""
     unpacked(workplace.folder)
     server = serve()
     job = workplace.folder / "whole.toml"
@@ -127,7 +127,7 @@ def test_cache_answers_another_run(workplace: Any, serve: Any) -> None:
 
 
 def test_import_adds_nothing(workplace: Any) -> None:
-    """Importing the same file into the imported store of then adds nothing."""
+    """Importing the same file into the store that 0.1.0 imported it into adds nothing."""
     unpacked(workplace.folder)
 
     done = workplace.run("import", "responses.jsonl", "--store", "imported", "--run", "imported")

@@ -1,4 +1,4 @@
-"""A server that attacks: each attack ends as a failure of its own prompt or as an answer, and hurts nothing else."""
+"""A server that attacks its clients: each attack is a failure of its own prompt or an answer, and harms no other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_job, write_prompts
 from hostile import ATTACKS, ESCAPES, OUTCOMES
 
 if TYPE_CHECKING:
@@ -17,59 +18,40 @@ if TYPE_CHECKING:
 # What a terminal would obey: C0 and C1 controls but for line breaks and tabs, and what turns the direction of text.
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
-JOB = """
-name = "hostile"
-[prompts]
-path = "prompts.parquet"
-id = "id"
-prompt = "text"
-[model]
-name = "m"
-base_url = "{url}"
-provider = "test"
-top_logprobs = 1
-params = {{ max_tokens = 3 }}
-[limits]
-attempts = {attempts}
-timeout_s = 60
-max_answer_bytes = {most}
-[cache]
-path = "cache"
-[store]
-path = "store"
-"""
-
 
 def ask(workplace: Any, url: str, texts: dict[str, str], *, attempts: int = 2, most: int = 24 << 20) -> Path:
-    """Write a job that asks these texts, by prompt id."""
-    frame = pl.DataFrame({"id": list(texts), "text": list(texts.values())})
-    frame.write_parquet(workplace.folder / "prompts.parquet")
-    job: Path = workplace.folder / "job.toml"
-    job.write_text(JOB.format(url=url, attempts=attempts, most=most))
-    return job
+    """Write a job that asks these texts, given by prompt id."""
+    write_prompts(workplace.folder, {"id": list(texts), "text": list(texts.values())})
+    return write_job(
+        workplace.folder,
+        url,
+        prompts={"id": "id"},
+        model={"provider": "test", "top_logprobs": 1, "params": {"max_tokens": 3}},
+        limits={"attempts": attempts, "timeout_s": 60, "max_answer_bytes": most},
+    )
 
 
 def peak_mib(process: subprocess.Popen[str]) -> tuple[int, int]:
-    """Wait for a process; its exit code, and the most memory it ever had, in MiB."""
+    """Wait for a process; returns its exit code and its peak memory in MiB."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, usage.ru_maxrss >> 10
 
 
 def start(workplace: Any, *words: str | Path) -> subprocess.Popen[str]:
-    """Start the program with its output in a file, as nobody reads a pipe while it is waited for."""
+    """Start the program with its output in a file, because nothing reads a pipe meanwhile."""
     with (workplace.folder / "said").open("w") as said:
         return subprocess.Popen([workplace.program, *words], cwd=workplace.folder, stdout=said, stderr=said, text=True)
 
 
 def test_every_attack_has_an_outcome() -> None:
-    """The list of attacks and the list of outcomes are one."""
+    """Attacks and outcomes have the same names."""
     assert set(OUTCOMES) == ATTACKS
 
 
 @pytest.mark.slow
-def test_attacks_hurt_nobody_else(workplace: Any, hostile: str) -> None:
-    """Each ends as its class of failure or as an answer, honest prompts are answered, in bounded time and memory."""
+def test_attacks_harm_no_other_prompt(workplace: Any, hostile: str) -> None:
+    """Each attack ends as its failure class or as an answer; other prompts are answered, in bounded time and memory."""
     texts = {attack: f"<{attack}>" for attack in OUTCOMES} | {f"honest-{n}": f"Say {n}" for n in range(30)}
     job = ask(workplace, hostile, texts)
 
@@ -96,7 +78,7 @@ def test_attacks_hurt_nobody_else(workplace: Any, hostile: str) -> None:
 
 
 def test_hostile_answers_are_shown_harmlessly(workplace: Any, hostile: str) -> None:
-    """Whatever tokens and prompts hold, no command gives it to a terminal as it is."""
+    """No command prints control characters of tokens or prompts to a terminal."""
     names = ["escapes", "nulls", "surrogates", "long_token"]
     texts = {f"{name}\x1b[31m": f"<{name}> \x1b[2J" for name in names} | {f"../../{ESCAPES}": "honest"}
     job = ask(workplace, hostile, texts)
@@ -113,7 +95,7 @@ def test_hostile_answers_are_shown_harmlessly(workplace: Any, hostile: str) -> N
 
 @pytest.mark.slow
 def test_sixty_four_bombs_at_once(workplace: Any, hostile: str) -> None:
-    """Each would be 64 MiB and all together 4 GiB: they are inflated two at a time, up to the limit, and given up."""
+    """64 bombs of 64 MiB each are inflated two at a time, up to the limit, and given up."""
     job = ask(workplace, hostile, {f"b{n}": f"<gzip_bomb> {n}" for n in range(64)}, attempts=1, most=48 << 20)
 
     code, most_mib = peak_mib(start(workplace, "run", job, "--run", "r"))
@@ -124,8 +106,8 @@ def test_sixty_four_bombs_at_once(workplace: Any, hostile: str) -> None:
     assert most_mib < 800
 
 
-def test_planted_links_lead_to_no_harm(workplace: Any, serve: Any) -> None:
-    """Files of the store and the cache that are links to somebody's file leave that file as it was."""
+def test_planted_links_are_not_followed(workplace: Any, serve: Any) -> None:
+    """Links among the files of the store and cache leave the files that they point to as they were."""
     job = ask(workplace, serve().url, {"a": "one"})
     victim = workplace.folder / "victim"
     victim.write_text("precious")

@@ -1,4 +1,4 @@
-"""A run that is interrupted or killed goes on: the same tables in the end, and nothing answered is asked again."""
+"""Interrupted and killed runs go on: the tables are the same in the end, and no answer is asked for twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cached(folder: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(workplace: Any, serve: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Killed with -9 twenty times, the job ends with the tables of a calm run and asks for nothing it had."""
+    """Killed with -9 twenty times, a job ends with the tables of a calm run and asks for no cached answer."""
     server = serve("--delay-ms", "60")
     calm = type(workplace)(tmp_path_factory.mktemp("calm"))
     assert calm.run("run", calm.job(server.url, prompts=PROMPTS, part_bytes=200_000), "--run", "r").returncode == 0
@@ -97,7 +97,7 @@ def test_an_answer_in_place_of_a_useless_one_survives_a_kill(workplace: Any, ser
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_interrupt_commits_and_tells_how_to_go_on(workplace: Any, serve: Any, number: signal.Signals) -> None:
-    """An interrupt finishes what is under way, commits it, exits with 130; the same command does the rest."""
+    """An interrupt waits for calls under way, commits their answers and exits with 130; the same command finishes."""
     server = serve("--delay-ms", "100")
     job = workplace.job(server.url, prompts=200, concurrency=4)
     process = workplace.start("run", job, "--run", "r")
@@ -120,7 +120,7 @@ def test_interrupt_commits_and_tells_how_to_go_on(workplace: Any, serve: Any, nu
 
 
 def test_interrupt_of_a_hanging_server_is_maybe_billed(workplace: Any, serve: Any) -> None:
-    """Calls that are still at the server when the grace is over are failures that may have been billed."""
+    """Calls still at the server after the grace period are failures that may have been billed."""
     server = serve("--script", "hang*3")
     job = workplace.job(server.url, prompts=3, concurrency=3)
     process = workplace.start("run", job, "--run", "r")
@@ -139,7 +139,7 @@ def test_interrupt_of_a_hanging_server_is_maybe_billed(workplace: Any, serve: An
 
 
 def test_second_run_asks_nothing(workplace: Any, serve: Any) -> None:
-    """A finished run, started again, makes no call and says so; another run takes all from the cache."""
+    """Started again, a finished run makes no call; another run takes all answers from the cache."""
     server = serve()
     job = workplace.job(server.url, prompts=20)
     assert workplace.run("run", job, "--run", "r").returncode == 0
@@ -153,7 +153,7 @@ def test_second_run_asks_nothing(workplace: Any, serve: Any) -> None:
 
 
 def test_faults_become_rows_and_are_asked_again(workplace: Any, serve: Any) -> None:
-    """Prompts that fail are failure rows and exit code 3; the next run asks just those and they are gone."""
+    """Failed prompts are failure rows and exit code 3; the next session asks only these, and the rows go."""
     server = serve(
         "--when", "word-3 =400", "--when", "word-5 =truncated,malformed,empty,400", "--script", "429:retry-after=0"
     )

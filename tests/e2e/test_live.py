@@ -1,4 +1,4 @@
-"""Against the real llama.cpp server with a real model: what it sends is what the store holds."""
+"""The real llama.cpp server with a real model: the store holds what the server sends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LlamaServer:
         assert self.url.startswith("http://127.0.0.1:"), self.url
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill the server, as a crash would."""
         self.process.kill()
         self.process.wait(10)
         assert self.process.stderr is not None
@@ -47,7 +47,7 @@ class LlamaServer:
 
 @pytest.fixture(scope="module")
 def llama() -> Iterator[LlamaServer]:
-    """One server for the whole file."""
+    """One server for all tests of this file."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
     server = LlamaServer()
     yield server
@@ -71,7 +71,7 @@ def job_file(
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
 def test_rows_are_what_the_server_sent(llama: LlamaServer, workplace: Any, endpoint: str) -> None:
-    """Every token, logprob, byte and alternative of the raw answers stands in the tables, in order."""
+    """The tables hold every token, logprob, byte and alternative of the raw answers, in order."""
     job = job_file(workplace.folder, llama.url, endpoint=endpoint)
     done = workplace.run("run", job, "--run", "r")
     assert done.returncode == 0, done.stderr
@@ -96,7 +96,7 @@ def test_rows_are_what_the_server_sent(llama: LlamaServer, workplace: Any, endpo
 
 
 def test_recorded_answers_are_still_true(llama: LlamaServer, workplace: Any) -> None:
-    """The model says today what the committed fixtures say it said, and is about as sure of it."""
+    """The model gives the answers of the committed fixtures, with nearly the same probabilities."""
     live = job_file(workplace.folder, llama.url, endpoint="completions", limit=8)
     assert workplace.run("run", live, "--run", "live").returncode == 0
     replayed = workplace.run("run", live, "--run", "replayed", "--transport", "replay", "--fixtures",
@@ -113,7 +113,7 @@ def test_recorded_answers_are_still_true(llama: LlamaServer, workplace: Any) -> 
 
 
 def test_record_then_replay_gives_the_same_rows(llama: LlamaServer, workplace: Any) -> None:
-    """`record` and then `run --transport replay` store what a live run stored."""
+    """`record`, then `run --transport replay`, stores what a live run stores."""
     job = job_file(workplace.folder, llama.url, endpoint="chat", limit=4)
     assert workplace.run("run", job, "--run", "live").returncode == 0
     recorded = workplace.run("record", job, "--fixtures", "fx")
@@ -128,7 +128,7 @@ def test_record_then_replay_gives_the_same_rows(llama: LlamaServer, workplace: A
 
 
 def test_server_killed_midway(workplace: Any) -> None:
-    """A server that stays dead leaves failures that say so; with it back, the same command answers them."""
+    """Calls to a dead server become failures that say so; once it is back, the same command answers them."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -169,7 +169,7 @@ def test_server_killed_midway(workplace: Any) -> None:
 
 
 def test_one_call_from_python(llama: LlamaServer, tmp_path: Path) -> None:
-    """`ls.complete` asks once, shows probabilities, and a second time takes the answer from its cache."""
+    """`ls.complete` asks once, shows probabilities, and then takes the answer from its cache."""
     ask = {"model": "gemma-3-270m", "max_tokens": 3, "temperature": 0, "base_url": llama.url, "api_key": "none"}
 
     first = ls.complete("one, two, three,", cache=tmp_path / "cache", **ask)
@@ -184,7 +184,7 @@ def test_one_call_from_python(llama: LlamaServer, tmp_path: Path) -> None:
 
 
 def test_demo_local(workplace: Any) -> None:
-    """The live demo, over a few prompts: serves, runs, runs again and asks nothing."""
+    """`jobs/demo.py --serve` over a few prompts runs the job, and a second time asks nothing."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
     job = job_file(workplace.folder, "http://127.0.0.1:1/v1", endpoint="completions", limit=12)
     done = subprocess.run(
@@ -202,7 +202,7 @@ def test_demo_local(workplace: Any) -> None:
 
 
 def test_ctrl_c_ends_the_server(tmp_path: Path) -> None:
-    """The server ends with its command line; nothing is left running, and no weights lie about, were it killed."""
+    """The server ends with its command line, and no process and no weights file are left."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
     server = LlamaServer(temporary=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""`--log-json`, seen from outside: each line of standard error is JSON, and says what happened and no secret."""
+"""`--log-json` from outside: each line of standard error is JSON, and none holds a secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALWAYS = {"ts", "level", "event", "message"}
 
 
 def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    """Every line of standard error, read; their fields are those of the list."""
+    """Every line of standard error, parsed, with its fields checked against the list of events."""
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     for line in lines:
         expected = {"logger"} if line["event"] == "log" else set(EVENTS[line["event"]].fields)
@@ -33,13 +33,13 @@ def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 
 def only(lines: list[dict[str, Any]], event: str) -> dict[str, Any]:
-    """The one line with this event."""
+    """The one line of this event."""
     (line,) = [line for line in lines if line["event"] == event]
     return line
 
 
 def test_a_refusal_that_names_a_time_pauses_the_run(workplace: Any, serve: Any) -> None:
-    """How long, and why; a refusal that says requests are left would hold its own call only."""
+    """The event `paused` has the seconds and the reason; a refusal with requests left pauses its own call only."""
     server = serve("--when", "word-1 =429:retry-after=1,ok")
 
     done = workplace.run("run", workplace.job(server.url, prompts=3), "--run", "r", "--log-json")
@@ -49,7 +49,7 @@ def test_a_refusal_that_names_a_time_pauses_the_run(workplace: Any, serve: Any) 
 
 
 def test_a_run_with_faults(workplace: Any, serve: Any) -> None:
-    """Begin, attempts, failures, pauses, parts and end are there, agree with the summary, and never hold the key."""
+    """Start, attempts, failures, pauses, parts and end are logged, agree with the summary, and never hold the key."""
     server = serve(
         *(
             "--when",
@@ -62,8 +62,7 @@ def test_a_run_with_faults(workplace: Any, serve: Any) -> None:
         *("--when", "word-8 =malformed,ok"),
         *("--requests-per-minute", "60000"),
     )
-    job = workplace.job(server.url, prompts=12)
-    job.write_text(job.read_text().replace("[model]", '[model]\napi_key_env = "MY_KEY"'))
+    job = workplace.job(server.url, prompts=12, model={"api_key_env": "MY_KEY"})
     done = subprocess.run(
         [str(workplace.program), "run", str(job), "--run", "r", "--json", "--log-json"],
         cwd=workplace.folder, env={**os.environ, "MY_KEY": KEY}, capture_output=True, text=True, check=False,
@@ -114,7 +113,7 @@ def test_before_the_command_it_means_the_same(workplace: Any, serve: Any) -> Non
 
 
 def test_an_outage_and_a_stop(workplace: Any, serve: Any) -> None:
-    """An outage has a beginning and an end, and a refused key is the reason to stop."""
+    """The start and end of an outage are logged, and a refused key is the reason for the stop."""
     server = serve("--script", "503*12,ok*30,401*50")
     done = workplace.run("run", workplace.job(server.url, prompts=100, concurrency=8), "--run", "r", "--log-json")
     lines = events(done)
@@ -127,7 +126,7 @@ def test_an_outage_and_a_stop(workplace: Any, serve: Any) -> None:
 
 
 def test_a_wrong_job_is_an_event(workplace: Any) -> None:
-    """What ends the command before it began is a line of JSON too."""
+    """An error before the command starts is a line of JSON too."""
     done = workplace.run("run", "no.toml", "--log-json")
     error = only(events(done), "error")
 
@@ -151,7 +150,7 @@ def test_warnings_and_bugs_are_lines_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [["record", "--fixtures", "fx"], ["run", "--dry-run"]])
 def test_commands_that_log_little(workplace: Any, serve: Any, words: list[str]) -> None:
-    """`record` and a dry run take the option too, and write no line that is not JSON."""
+    """`record` and a dry run take the option too, and log nothing but JSON."""
     job = workplace.job(serve("--script", "500").url, prompts=2)
     done = workplace.run(words[0], job, *words[1:], "--log-json")
 

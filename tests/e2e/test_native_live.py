@@ -1,4 +1,4 @@
-"""llama.cpp's own endpoint, with a real model: what it sends is what the rows hold, and comes back."""
+"""llama.cpp's own endpoint with a real model: the rows hold what it sends, and its JSON is rebuilt."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import answer_with
 
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
-from logprob_store.request import Answer, make_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[str]:
-    """The root of a server for the whole file, where its own endpoints are."""
+    """The root URL of one server for all tests of this file."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
     command = [sys.executable, REPO / "jobs" / "local_server.py"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -49,9 +49,8 @@ def ask(root: str, **body: Any) -> bytes:
 
 
 def decode(content: bytes) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, dict[int, Any]]:
-    """Completions, tokens and alternatives, and what comes back from them."""
-    request = make_request({"model": "m", "logprobs": True}, endpoint="completions", provider="p")
-    decoded = decode_answers([Answer(request, 200, {}, content, "import")])
+    """The completions, tokens and alternatives of an answer, and the value rebuilt from them."""
+    decoded = decode_answers([answer_with(content, endpoint="completions", source="import")])
     assert decoded.failures == []
     tables = (decoded.completions, decoded.tokens, decoded.alternatives)
     return *map(pl.DataFrame, tables), rebuild_logprobs(*tables)  # type: ignore[return-value]
@@ -63,7 +62,7 @@ def decode(content: bytes) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, di
     ids=["logprobs", "post_sampling_probs"],
 )
 def test_rows_are_what_the_server_sent(root: str, asked: dict[str, Any], number: str, tops: str) -> None:
-    """Value by value; a probability is there as its logarithm, and the wire's own number is rebuilt without a patch."""
+    """Each row equals the raw JSON; probabilities are stored as logarithms and rebuilt without a patch."""
     content = ask(root, **asked)
     raw = json.loads(content)
     completions, tokens, alternatives, rebuilt = decode(content)
@@ -95,7 +94,7 @@ def test_rows_are_what_the_server_sent(root: str, asked: dict[str, Any], number:
 
 
 def test_several_prompts_in_one_call_are_choices(root: str) -> None:
-    """The server answers with a list."""
+    """The server answers several prompts with a list."""
     content = ask(root, prompt=["One two", "Three"], n_predict=2)
     completions, _, _, rebuilt = decode(content)
     raw = json.loads(content)

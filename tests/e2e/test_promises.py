@@ -1,4 +1,4 @@
-"""Each promise of docs/reliability/promises.md names a proof that exists."""
+"""Each promise of docs/reliability/promises.md names a test that exists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def functions(path: Path) -> list[str]:
 
 
 def commands(row: str) -> list[str]:
-    """What stands in a row as code and is a command."""
+    """The commands among the code in a row of the table."""
     return [code for code in re.findall(r"`([^`]+)`", row.split("|")[2]) if code.startswith(("pytest ", ".venv/"))]
 
 
@@ -35,7 +35,7 @@ def test_there_are_promises() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[2:42] for row in ROWS])
 def test_a_promise_has_its_proof(row: str) -> None:
-    """The file is there, and each of the words after -k picks a test of it."""
+    """The file exists, and each word after -k selects a test in it."""
     for command in commands(row):
         if command.startswith(".venv/bin/python "):
             assert (REPO / command.split()[1]).is_file()

@@ -1,4 +1,4 @@
-"""Scoring end to end: killed and gone on with, on the command line, and against a real server that ignores `echo`."""
+"""Scoring end to end: kills, the command line, and a real server that ignores `echo`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from builders import write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.store.manifest import manifest_path, read_manifest
@@ -23,43 +24,27 @@ VARY = ("source", "maybe_billed")
 PROMPTS = 120
 
 
-def job_file(folder: Path, url: str) -> Path:
-    """A quiz whose prompts have between one and four candidates."""
-    pl.DataFrame(
-        {
-            "id": [f"p{n}" for n in range(PROMPTS)],
-            "question": [f"Question {n}:" for n in range(PROMPTS)],
-            "answers": [[f" answer-{n}-{m}" for m in range(n % 4 + 1)] for n in range(PROMPTS)],
-        }
-    ).write_parquet(folder / "quiz.parquet")
-    path = folder / "job.toml"
-    path.write_text(f"""
-name = "quiz"
-[prompts]
-path = "quiz.parquet"
-id = "id"
-prompt = "question"
-continuations = "answers"
-[model]
-mode = "score"
-endpoint = "completions"
-name = "m"
-base_url = "{url}"
-provider = "test"
-[limits]
-concurrency = 8
-[cache]
-path = "cache"
-[store]
-path = "store"
-part_bytes = 40000
-""")
-    return path
+def job_file(folder: Path, url: str, **model: Any) -> Path:
+    """A quiz whose prompts have one to four candidates."""
+    columns = {
+        "id": [f"p{n}" for n in range(PROMPTS)],
+        "question": [f"Question {n}:" for n in range(PROMPTS)],
+        "answers": [[f" answer-{n}-{m}" for m in range(n % 4 + 1)] for n in range(PROMPTS)],
+    }
+    write_prompts(folder, columns)
+    return write_job(
+        folder,
+        url,
+        prompts={"id": "id", "prompt": "question", "continuations": "answers"},
+        model={"mode": "score", "endpoint": "completions", "provider": "test", **model},
+        limits={"concurrency": 8},
+        store={"part_bytes": 40_000},
+    )
 
 
 @pytest.mark.slow
 def test_killed_and_gone_on_with(workplace: Any, serve: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Killed with -9 four times, a run has the tables of a calm one, one interval of calls, and asked little twice."""
+    """Killed with -9 four times, a run has the tables of a calm one and one interval of calls; it repeats few calls."""
     server = serve("--delay-ms", "40")
     calm = type(workplace)(tmp_path_factory.mktemp("calm"))
     assert calm.run("run", job_file(calm.folder, server.url), "--run", "r").returncode == 0
@@ -92,7 +77,7 @@ def test_killed_and_gone_on_with(workplace: Any, serve: Any, tmp_path_factory: p
 
 
 def test_scores_on_the_command_line(workplace: Any, serve: Any) -> None:
-    """`scores` lists candidates, the likeliest of a prompt first; `--dry-run` counts them; `-o` writes all."""
+    """`scores` lists the candidates of each prompt by likelihood, `--dry-run` counts them, and `-o` writes all."""
     job = job_file(workplace.folder, serve().url)
     dry = workplace.run("run", job, "--dry-run")
     assert workplace.run("run", job, "--run", "r", "--limit", "4").returncode == 0
@@ -110,7 +95,7 @@ def test_scores_on_the_command_line(workplace: Any, serve: Any) -> None:
 
 
 def test_a_part_taken_out_is_filled_in(workplace: Any, serve: Any) -> None:
-    """After a repair the run knows how much it lost, fills it in from the cache, and is whole."""
+    """After a repair the run fills in the lost rows from the cache."""
     server = serve()
     job = job_file(workplace.folder, server.url)
     assert workplace.run("run", job, "--run", "r").returncode == 0
@@ -133,14 +118,14 @@ def test_a_part_taken_out_is_filled_in(workplace: Any, serve: Any) -> None:
 @pytest.mark.live
 @pytest.mark.parametrize("score_by", ["echo", "prompt_logprobs"])
 def test_llama_cpp_does_not_score(workplace: Any, score_by: str) -> None:
-    """The real server ignores both ways to ask; the run stops with a message that says so, and stores no score."""
+    """The real server ignores both ways to ask; the run stops with a message, and stores no score."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
     command = [sys.executable, REPO / "jobs" / "local_server.py", "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
-        job = job_file(workplace.folder, server.stderr.readline().strip().rpartition(" ")[2])
-        job.write_text(job.read_text().replace('mode = "score"', f'mode = "score"\nscore_by = "{score_by}"'))
+        url = server.stderr.readline().strip().rpartition(" ")[2]
+        job = job_file(workplace.folder, url, score_by=score_by)
         done = workplace.run("run", job, "--run", "r")
     finally:
         server.kill()

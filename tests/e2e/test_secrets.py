@@ -1,4 +1,4 @@
-"""A key is used and never kept: no artifact of a run made with a known key holds it."""
+"""An API key is used and never kept: no file and no output of a run holds it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_prompts
 from hostile import ECHOES, OUTCOMES
 
 from logprob_store.cache.answers import AnswerCache
@@ -17,7 +18,7 @@ KEY = "-".join(["sk", "proj", "Zq8vN3xT7rK1mW5yB9cD2fG4hJ6kL0pS"])  # noqa: FLY0
 
 
 def texts_of(folder: Path) -> dict[str, str]:
-    """Every file's content below a folder as text, Parquet and the cache unpacked."""
+    """The content of every file below a folder as text, with Parquet and the cache unpacked."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name.startswith("ledger"):
@@ -34,10 +35,9 @@ def texts_of(folder: Path) -> dict[str, str]:
 
 
 def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
-    """Store, manifest, cache, fixtures, and all that was printed or logged, through success, retry and refusal."""
+    """Store, manifest, cache, fixtures and output are free of it after success, retry and refusal."""
     server = serve("--when", "word-3 =500,ok", "--when", "word-5 =400", "--when", "word-7 =reset,ok")
-    job = workplace.job(server.url, prompts=12)
-    job.write_text(job.read_text().replace("[model]", '[model]\napi_key_env = "MY_KEY"'))
+    job = workplace.job(server.url, prompts=12, model={"api_key_env": "MY_KEY"})
     said = []
     for words in (
         ["-v", "run", job, "--run", "r"],
@@ -49,7 +49,7 @@ def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
         done = workplace.run(*words, MY_KEY=KEY)
         said.append(done.stdout + done.stderr)
     refused = serve("--script", "401*50")
-    job.write_text(job.read_text().replace(server.url, refused.url))
+    job = workplace.job(refused.url, prompts=12, model={"api_key_env": "MY_KEY"})
     done = workplace.run("-v", "run", job, "--run", "refused", MY_KEY=KEY)
     said.append(done.stdout + done.stderr)
 
@@ -60,13 +60,10 @@ def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
     assert [name for name, text in texts_of(workplace.folder).items() if KEY in text] == []
 
 
-def test_a_server_that_says_the_key_back_is_quoted_without_it(workplace: Any, hostile: str) -> None:
-    """In answers, headers, refusals, escaped, in what is no HTTP: `[key]` stands in its place, and the job goes on."""
-    job = workplace.job(hostile, prompts=0, attempts=2)
-    pl.DataFrame({"id": list(ECHOES), "word": [f"<{attack}>" for attack in ECHOES]}).write_parquet(
-        workplace.folder / "prompts.parquet"
-    )
-    job.write_text(job.read_text().replace("[model]", '[model]\napi_key_env = "MY_KEY"'))
+def test_a_key_that_the_server_repeats_is_replaced(workplace: Any, hostile: str) -> None:
+    """In answers, headers, refusals and broken HTTP `[key]` stands in its place, and the job goes on."""
+    job = workplace.job(hostile, prompts=0, attempts=2, model={"api_key_env": "MY_KEY"})
+    write_prompts(workplace.folder, {"id": list(ECHOES), "word": [f"<{attack}>" for attack in ECHOES]})
     done = workplace.run("-v", "run", job, "--run", "r", MY_KEY=KEY)
 
     assert done.returncode == 3, done.stderr
@@ -85,7 +82,7 @@ def test_a_server_that_says_the_key_back_is_quoted_without_it(workplace: Any, ho
     "url", ["http://me:{key}@{host}/v1", "http://{key}@{host}/v1", "http://{host}/v1?api-key={key}"]
 )
 def test_a_key_in_the_url_is_refused_and_not_repeated(workplace: Any, serve: Any, url: str) -> None:
-    """It is the job's error before anything is asked, whatever command comes across it; the message leaves it out."""
+    """It is an error of the job before anything is asked, and no message shows it."""
     server = serve()
     host = server.url.removeprefix("http://").removesuffix("/v1")
     job = workplace.job(url.format(key=KEY, host=host), prompts=2)

@@ -1,4 +1,4 @@
-"""Two processes at once on one cache and one store: each question is answered, and paid for, once."""
+"""Two processes on one cache and one store: each question is answered, and paid for, once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_prompts
 
 if TYPE_CHECKING:
     import subprocess
@@ -24,17 +25,15 @@ def answered(server: Any) -> Counter[str]:
 
 
 def job_with_twins(workplace: Any, url: str) -> Path:
-    """A job where every question is asked by three prompts."""
+    """A job in which three prompts ask each question."""
     job: Path = workplace.job(url, prompts=0, concurrency=CONCURRENCY)
     words = [f"word-{n % (PROMPTS // 3)}" for n in range(PROMPTS)]
-    pl.DataFrame({"id": [f"p{n}" for n in range(PROMPTS)], "word": words}).write_parquet(
-        workplace.folder / "prompts.parquet"
-    )
+    write_prompts(workplace.folder, {"id": [f"p{n}" for n in range(PROMPTS)], "word": words})
     return job
 
 
 def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a process that was started with `--json` says at its end."""
+    """The last line that a process started with `--json` prints."""
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     said: dict[str, Any] = json.loads(out.splitlines()[-1])
@@ -42,7 +41,7 @@ def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def test_different_runs_on_one_store_share_every_call(workplace: Any, serve: Any) -> None:
-    """Two runs side by side make no call twice, not even for equal prompts within each, and hold the same rows."""
+    """Two runs at once make no call twice, also for equal prompts within each, and hold the same rows."""
     server = serve("--delay-ms", "60")
     job = job_with_twins(workplace, server.url)
 
@@ -58,7 +57,7 @@ def test_different_runs_on_one_store_share_every_call(workplace: Any, serve: Any
 
 @pytest.mark.slow
 def test_killed_midway_the_other_takes_over(workplace: Any, serve: Any) -> None:
-    """Of two runs one is killed with -9: the other asks what was under way and the rest, and nothing else again."""
+    """When one of two runs is killed with -9, the other makes its calls under way again, and no other call twice."""
     server = serve("--delay-ms", "150")
     job = workplace.job(server.url, prompts=PROMPTS, concurrency=CONCURRENCY)
     first = workplace.start("run", job, "--run", "a")
@@ -83,7 +82,7 @@ def test_killed_midway_the_other_takes_over(workplace: Any, serve: Any) -> None:
 
 
 def test_a_refused_call_is_made_by_each(workplace: Any, serve: Any) -> None:
-    """There is no answer to share: the run that waited asks in turn, and gets its own failure or answer."""
+    """A refusal is not shared: the run that waited makes the call itself."""
     server = serve("--delay-ms", "100", "--when", "word-1 =400,ok")
     job = workplace.job(server.url, prompts=4)
 

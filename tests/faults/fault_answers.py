@@ -1,4 +1,4 @@
-"""What the fault server answers when it answers well: texts, tokens and logprobs that follow from the request alone."""
+"""Good answers of the fault server: their texts, tokens and logprobs follow from the request alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS = (
 
 
 def answer_to(path: str, body: dict[str, Any], *, step: str = "ok") -> bytes:
-    """The answer to a request: follows from the request alone.
+    """The answer to a request, which follows from the request alone.
 
     Chat gets `logprobs.content`, the legacy endpoint `tokens`, `token_logprobs`, `top_logprobs` and `text_offset`, and
     what is asked for with `echo` and `prompt_logprobs`. Logprobs fall with the rank; the chosen token is now and then
@@ -80,18 +80,18 @@ def responses_answer_to(_path: str, body: dict[str, Any], *, step: str = "ok") -
 
 
 def pieces(text: str) -> list[str]:
-    """The tokens of a prompt: up to four letters, with the white space before them."""
+    """The tokens of a prompt: up to four letters each, with the white space before them."""
     return re.findall(r"\s*\S{1,4}|\s+\Z", text)
 
 
 def logprob_after(before: str, piece: str) -> float:
-    """What the server holds of a piece after a text: the same wherever and whenever it is asked."""
+    """The logprob of a piece after a text, which is the same whenever it is asked for."""
     digest = hashlib.sha256(f"{before}|{piece}".encode()).digest()
     return -round(1 + int.from_bytes(digest[:4]) / 2**30, 6)
 
 
 def prompt_tokens(prompt: str, top: int, *, zeros: bool = False) -> list[dict[str, Any]]:
-    """The tokens of a prompt, each after those before it; the first has no logprob, for nothing is before it."""
+    """The tokens of a prompt with their logprobs; the first has none."""
     tokens: list[dict[str, Any]] = []
     before = ""
     for piece in pieces(prompt):

@@ -1,4 +1,4 @@
-"""What the fault server does with each call: steps, scripts, limits that it enforces, and its ledger."""
+"""What the fault server does with each call: steps and scripts, enforced limits, and the ledger."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """How long a `drip` takes."""
+        """How long a `drip` takes, in seconds."""
         return float(self.options.get("seconds", "0.2"))
 
     @property
@@ -91,7 +91,7 @@ class Step:
 
 
 def parse_script(text: str) -> list[Step]:
-    """A script's steps; a misspelt one is a ValueError."""
+    """The steps of a script; a misspelt step is a ValueError."""
     steps = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         spelled, _, times = part.partition("*")
@@ -123,7 +123,7 @@ class Call:
 
 @dataclass
 class Burst:
-    """A time of faults: for `lasting_s` in each `every_s`, from the first call on, a share of the calls goes wrong."""
+    """Faults in bursts: for `lasting_s` in each `every_s`, from the first call on, a share of the calls fails."""
 
     every_s: float
     lasting_s: float
@@ -131,16 +131,16 @@ class Burst:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `every:lasting:rate`; the first burst comes at the end of the first `every`."""
+        """A burst from `every:lasting:rate`; the first one comes at the end of the first `every`."""
         return cls(*map(float, text.split(":")))
 
     def is_on(self, since_s: float) -> bool:
-        """Whether it is on so many seconds after the first call."""
+        """Whether a burst is on this many seconds after the first call."""
         return since_s >= self.every_s and since_s % self.every_s < self.lasting_s
 
 
 class Limits:
-    """Limits over any minute, and how they stand."""
+    """Limits over any minute, and what is left of them."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class Limits:
         self._tokens = 0
 
     def take(self, now: float, tokens: int) -> tuple[bool, dict[str, str]]:
-        """Whether a call is within the limits, and what the headers say after it."""
+        """Whether a call is within the limits, and the rate limit headers after it."""
         while self._taken and self._taken[0][0] <= now - 60:
             self._tokens -= self._taken.popleft()[1]
         spent = {"requests": len(self._taken), "tokens": self._tokens}
@@ -184,7 +184,7 @@ class Limits:
 
 
 class Behaviour:
-    """What the server does, and the ledger of what it did; may be changed while it serves."""
+    """What the server does, and the ledger of what it did; it may be changed while the server runs."""
 
     def __init__(
         self,
@@ -244,7 +244,7 @@ class Behaviour:
         return call, step
 
     def end(self, call: Call, did: str) -> None:
-        """Note what was done."""
+        """Note what was done with a call."""
         call.did = did
         call.ended = asyncio.get_running_loop().time()
         self.in_flight -= 1

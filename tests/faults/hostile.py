@@ -1,4 +1,4 @@
-"""A server that attacks whoever asks it: bombs, endless bodies, lies about length and encoding, spiteful content.
+"""A server that attacks its clients: bombs, endless bodies, wrong lengths and encodings, harmful content.
 
     python tests/faults/hostile.py
 
@@ -6,7 +6,7 @@ prints its base URL and serves until it is ended. The attack is the word of `ATT
 `<` and `>`; a request without one gets an honest answer. `OUTCOMES` says how each has to end for a job with
 `attempts = 2`: `ok`, or the class of the failure.
 
-Standard library only, like `server`, whose honest answers it takes.
+Standard library only, like `fault_server`, whose honest answers it takes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ OUTCOMES: Final = {
 
 
 def head(length: int | None = None, *more: str, status: str = "200 OK") -> bytes:
-    """The start of an answer."""
+    """The status line and headers of an answer."""
     lines = [f"HTTP/1.1 {status}", "content-type: application/json", *more]
     lines += [] if length is None else [f"content-length: {length}"]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
@@ -85,7 +85,7 @@ def whole(body: bytes, *more: str) -> bytes:
 
 
 def refusal(body: bytes) -> bytes:
-    """A 400 that says this."""
+    """A 400 with this message."""
     return head(len(body), status="400 Bad Request") + body
 
 
@@ -98,7 +98,7 @@ def bomb(window: int) -> bytes:
 
 
 def with_tokens(answer: bytes, *texts: str, times: int = 1) -> bytes:
-    """An answer whose tokens have these texts, and none of their bytes."""
+    """An answer whose tokens have these texts, and no bytes."""
     said: dict[str, Any] = json.loads(answer)
     tokens = [
         {
@@ -189,7 +189,7 @@ async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 
 async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer what comes over one connection."""
+    """Answer the requests on one connection."""
     try:
         while await serve_one(reader, writer):
             pass

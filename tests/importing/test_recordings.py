@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import RECORDINGS
 
-RECORDINGS = Path(__file__).parents[2].parent / "shared" / "recordings"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 FILES = sorted(RECORDINGS.glob("*.json"))
 BATCHES = sorted(RECORDINGS.glob("*.jsonl"))
 
@@ -108,7 +110,7 @@ def imported(rows: dict[str, pl.DataFrame]) -> list[list[Row]]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_rows_are_what_the_raw_json_says(importing: Any, path: Path) -> None:
+def test_rows_equal_the_raw_json(importing: Any, path: Path) -> None:
     """No token, alternative, byte or digit is changed, lost or moved."""
     done = importing(path)
     rows = importing.frames()

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import open_writer
+from importing.recorded import input_line, jsonl, output_line, recorded_body, recorded_chunks, recorded_request
 
 import logprob_store as ls
 from logprob_store.importing.importer import Importer
 from logprob_store.importing.known_requests import BatchRequests
 from logprob_store.importing.packed_files import CountingStream
 from logprob_store.job import override
-from logprob_store.run import commit
+from logprob_store.run.commit import Committer, write_part
 from logprob_store.schema import SAMPLES_PER_PROMPT
 from logprob_store.store.verifying import repair_store, verify_store
-from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,39 +36,39 @@ def everything(importing: Any, run: str = "import") -> dict[str, list[tuple[Any,
     return {name: sorted(frame.drop("run").rows(), key=repr) for name, frame in frames.items()}
 
 
-def kinds(make: Any) -> str:
+def kinds() -> str:
     """Lines of every kind, good and bad."""
-    return make.jsonl(
-        make.body(0),
-        make.body(1, own_id=False),
-        make.body(1, own_id=False),
+    return jsonl(
+        recorded_body(0),
+        recorded_body(1, own_id=False),
+        recorded_body(1, own_id=False),
         "oops",
         "oops",
-        make.output("a", make.body(2)),
-        make.output("b", {"error": {"message": "no"}}, status=400),
-        {"request": make.request(3), "response": make.body(3)},
-        {"request": make.request(3), "response": make.body(4)},
-        {"request": make.request(5), "response": make.body(5, own_id=False)},
-        make.body(6, logprobs=False),
-        make.output("c", make.body(7, logprobs=False)),
-        *make.chunks(8),
+        output_line("a", recorded_body(2)),
+        output_line("b", {"error": {"message": "no"}}, status=400),
+        {"request": recorded_request(3), "response": recorded_body(3)},
+        {"request": recorded_request(3), "response": recorded_body(4)},
+        {"request": recorded_request(5), "response": recorded_body(5, own_id=False)},
+        recorded_body(6, logprobs=False),
+        output_line("c", recorded_body(7, logprobs=False)),
+        *recorded_chunks(8),
     )
 
 
-def test_twice_is_once(importing: Any, make: Any) -> None:
+def test_twice_is_once(importing: Any) -> None:
     """The second import finds every record in the run and changes no row."""
-    first = importing.content(kinds(make))
+    first = importing.content(kinds())
     before = everything(importing)
-    second = importing.content(kinds(make))
+    second = importing.content(kinds())
 
     assert (first.records, first.already, second.records, second.already) == (13, 0, 13, 13)
     assert everything(importing) == before
     assert second.failures == first.failures == 5
 
 
-def test_copies_without_any_id_count_as_often_as_they_occur(importing: Any, make: Any) -> None:
+def test_copies_without_any_id_count_as_often_as_they_occur(importing: Any) -> None:
     """Two equal answers without ids in one file are two; with an id they are one."""
-    lines = [make.body(0, own_id=False)] * 2 + [make.body(1)] * 2
+    lines = [recorded_body(0, own_id=False)] * 2 + [recorded_body(1)] * 2
     one = importing.lines(*lines, name="one.jsonl")
     other = importing.lines(*lines, lines[0], name="other.jsonl")
 
@@ -74,9 +76,9 @@ def test_copies_without_any_id_count_as_often_as_they_occur(importing: Any, make
     assert (other.added, other.already) == (1, 4)
 
 
-def test_equal_answers_to_different_requests(importing: Any, make: Any) -> None:
+def test_equal_answers_to_different_requests(importing: Any) -> None:
     """Two prompts may get answers equal to the last digit; in another order they are the same two records."""
-    pairs = [{"request": make.request(n), "response": make.body(0, own_id=False)} for n in range(2)]
+    pairs = [{"request": recorded_request(n), "response": recorded_body(0, own_id=False)} for n in range(2)]
     one = importing.lines(*pairs, name="one.jsonl")
     other = importing.lines(*reversed(pairs), name="other.jsonl")
 
@@ -84,12 +86,12 @@ def test_equal_answers_to_different_requests(importing: Any, make: Any) -> None:
     assert importing.frames()["completions"]["prompt_index"].to_list() == [0, 1]
 
 
-def test_overlapping_files(importing: Any, make: Any) -> None:
+def test_overlapping_files(importing: Any) -> None:
     """The same answer in two files counts once, whatever its white space; further files add to the run."""
-    one = importing.jsonl("one.jsonl", *(make.body(n) for n in (0, 1)))
-    two = importing.file("two.json", json.dumps([make.body(n) for n in (1, 2)], indent=3))
+    one = importing.jsonl("one.jsonl", *(recorded_body(n) for n in (0, 1)))
+    two = importing.file("two.json", json.dumps([recorded_body(n) for n in (1, 2)], indent=3))
     done = importing(one, two)
-    more = importing(importing.jsonl("three.jsonl", *(make.body(n) for n in (2, 3))), one)
+    more = importing(importing.jsonl("three.jsonl", *(recorded_body(n) for n in (2, 3))), one)
 
     assert (done.added, done.already) == (3, 1)
     assert (more.added, more.already) == (1, 3)
@@ -97,19 +99,19 @@ def test_overlapping_files(importing: Any, make: Any) -> None:
     assert importing.frames()["completions"]["prompt_index"].to_list() == [0, 1, 2, 3]
 
 
-def test_a_further_answer_in_a_later_session_is_a_further_sample(importing: Any, make: Any) -> None:
+def test_a_further_answer_in_a_later_session_is_a_further_sample(importing: Any) -> None:
     """The sample index counts on from the run, so that no completion_id is given twice."""
     for number in range(3):
-        importing.lines({"request": make.request(0), "response": make.body(number)}, name=f"{number}.jsonl")
+        importing.lines({"request": recorded_request(0), "response": recorded_body(number)}, name=f"{number}.jsonl")
     rows = importing.frames()["completions"].sort("completion_id")
 
     assert rows.select("prompt_index", "sample_index", "text").rows() == [(0, n, f"n{n}!") for n in range(3)]
     assert importing.frames()["prompts"].height == 1
 
 
-def test_the_order_of_files_does_not_matter(importing: Any, make: Any) -> None:
+def test_the_order_of_files_does_not_matter(importing: Any) -> None:
     """Either order gives the same answers, and after one order the other adds nothing."""
-    files = [importing.jsonl(f"{n}.jsonl", make.body(n), make.body(n + 1)) for n in range(4)]
+    files = [importing.jsonl(f"{n}.jsonl", recorded_body(n), recorded_body(n + 1)) for n in range(4)]
     importing(*files)
     again = importing(*reversed(files))
     importing(*reversed(files), run="other")
@@ -118,64 +120,60 @@ def test_the_order_of_files_does_not_matter(importing: Any, make: Any) -> None:
     assert set(importing.texts) == set(importing.frames("other")["completions"]["text"])
 
 
-def test_a_pair_counts_as_its_response(importing: Any, make: Any) -> None:
+def test_a_pair_counts_as_its_response(importing: Any) -> None:
     """A response that the run has is not imported again from a pair."""
-    importing.lines(make.body(0), name="one.jsonl")
-    done = importing.lines({"request": make.request(0), "response": make.body(0)}, name="two.jsonl")
+    importing.lines(recorded_body(0), name="one.jsonl")
+    done = importing.lines({"request": recorded_request(0), "response": recorded_body(0)}, name="two.jsonl")
 
     assert (done.added, done.already) == (0, 1)
 
 
-def test_batch_output_before_and_with_its_input(importing: Any, make: Any) -> None:
+def test_batch_output_before_and_with_its_input(importing: Any) -> None:
     """Naming the input file later does not import the output again."""
-    output = importing.jsonl("out.jsonl", make.output("a", make.body(0)))
+    output = importing.jsonl("out.jsonl", output_line("a", recorded_body(0)))
     importing(output)
-    done = importing(output, importing.jsonl("in.jsonl", make.input("a", make.request(0))))
+    done = importing(output, importing.jsonl("in.jsonl", input_line("a", recorded_request(0))))
 
     assert (done.added, done.already, done.failures) == (0, 1, 0)
 
 
-def test_ids_do_not_depend_on_the_size_of_parts(importing: Any, make: Any) -> None:
+def test_ids_do_not_depend_on_the_size_of_parts(importing: Any) -> None:
     """The rows are the same in one part and in a part for each answer."""
-    importing.content(kinds(make))
-    importing.content(kinds(make), run="small", part_bytes=1)
+    importing.content(kinds())
+    importing.content(kinds(), run="small", part_bytes=1)
     parts = [len(manifest.parts) for manifest in ls.open_store(importing.store).manifests]
 
     assert parts[1] > 8 * parts[0]
     assert everything(importing) == everything(importing, "small")
 
 
-def test_an_interrupted_import_goes_on(importing: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was committed before the interrupt stays, and the same command completes the rows."""
-    importing.content(kinds(make), run="whole")
-    left = [3]
-    write_part = commit.write_part
+def test_an_interrupted_import_goes_on(importing: Any) -> None:
+    """Parts committed before an interrupt stay, and the same command completes the rows."""
+    importing.content(kinds(), run="whole")
+    total = everything(importing, "whole")
+    reports = itertools.count(1)
 
-    def write_some(*args: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0:
+    def interrupt(_: Any) -> None:
+        if next(reports) == 3:
             raise KeyboardInterrupt
-        write_part(*args)
 
-    monkeypatch.setattr(commit, "write_part", write_some)
     with pytest.raises(KeyboardInterrupt):
-        importing.content(kinds(make), part_bytes=1)
+        importing.content(kinds(), part_bytes=1, on_progress=interrupt)
     opened = ls.open_store(importing.store, runs=["import"])
 
-    assert opened.completions.collect().height == 3
+    assert 3 <= opened.completions.collect().height < len(total["completions"])
     assert opened.runs.collect()["state"].to_list() == ["interrupted"]
 
-    monkeypatch.undo()
-    importing.content(kinds(make))
+    importing.content(kinds())
 
-    assert everything(importing) == everything(importing, "whole")
+    assert everything(importing) == total
 
 
-def test_the_manifest_lists_what_was_read(importing: Any, make: Any) -> None:
+def test_the_manifest_lists_what_was_read(importing: Any) -> None:
     """Each file is listed once, with its records, size and checksum; a changed file is listed again."""
-    importing.lines(make.body(0))
-    importing.lines(make.body(0))
-    importing.lines(make.body(0), make.body(1))
+    importing.lines(recorded_body(0))
+    importing.lines(recorded_body(0))
+    importing.lines(recorded_body(0), recorded_body(1))
     [manifest] = ls.open_store(importing.store).manifests
 
     assert [(read.name, read.rows) for read in manifest.inputs] == [("answers.jsonl", 1), ("answers.jsonl", 2)]
@@ -183,26 +181,26 @@ def test_the_manifest_lists_what_was_read(importing: Any, make: Any) -> None:
     assert manifest.prompts_read == 2
 
 
-def test_files_of_an_unlisted_part_are_removed(importing: Any, make: Any) -> None:
+def test_files_of_an_unlisted_part_are_removed(importing: Any) -> None:
     """The next import removes a file of an unlisted part from `imports`, as from the other tables."""
-    importing.lines(make.body(0))
+    importing.lines(recorded_body(0))
     stray = importing.store / "imports" / "run=import" / "part-00007.parquet"
     stray.write_bytes(b"")
-    importing.lines(make.body(1))
+    importing.lines(recorded_body(1))
 
     assert not stray.exists()
     assert importing.frames()["imports"].height == 2
 
 
-def test_a_repaired_run_gets_back_what_it_lost(importing: Any, make: Any) -> None:
+def test_a_repaired_run_gets_back_what_it_lost(importing: Any) -> None:
     """Whichever table of a part is damaged, repair and the same import restore its answers under new, unique ids."""
     for table in ("prompts", "completions", "imports"):
         run = f"with-damaged-{table}"
-        importing.lines(*(make.body(number) for number in range(6)), run=run, part_bytes=1)
+        importing.lines(*(recorded_body(number) for number in range(6)), run=run, part_bytes=1)
         assert verify_store(importing.store) == []
         (importing.store / table / f"run={run}" / "part-00002.parquet").write_bytes(b"spoilt")
         repair_store(importing.store, verify_store(importing.store, runs=[run]))
-        importing.lines(*(make.body(number) for number in range(6)), run=run)
+        importing.lines(*(recorded_body(number) for number in range(6)), run=run)
         rows = importing.frames(run)["completions"]
 
         assert sorted(rows["text"]) == [f"n{number}!" for number in range(6)]
@@ -261,21 +259,20 @@ class EndlessSource(io.RawIOBase):
         return count
 
 
-def test_memory_is_flat(importing: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_flat(importing: Any) -> None:
     """However long a file is, reading is at most three parts, a block and a line ahead of what is committed."""
     part_bytes = 100_000
     pad = "x" * 5_000
-    source = EndlessSource(make.jsonl({**make.body(number), "pad": pad}).encode() for number in range(1500))
-    write_part = commit.write_part
+    source = EndlessSource(jsonl({**recorded_body(number), "pad": pad}).encode() for number in range(1500))
 
     def write_and_count(writer: Any, contents: Any, *rest: Any) -> None:
         write_part(writer, contents, *rest)
         source.committed += sum(len(answer.body) for answer in contents.answers)
 
-    monkeypatch.setattr(commit, "write_part", write_and_count)
-    run = {"job_name": "import", "job": {"import": True}, "inputs": [], "samples": SAMPLES_PER_PROMPT, "grows": True}
-    with contextlib.closing(BatchRequests()) as requests, open_run(importing.store, "import", **run) as writer:
+    run = {"job_name": "import", "job": {"import": True}, "samples": SAMPLES_PER_PROMPT, "grows": True}
+    with contextlib.closing(BatchRequests()) as requests, open_writer(importing.store, "import", **run) as writer:
         importer = Importer(writer, requests, "import", part_bytes, None)
+        importer._committer = Committer(writer, write=write_and_count)
         importer.run([source], ())
     done = importer.summary
 

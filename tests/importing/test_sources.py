@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import zstandard
+from builders import open_writer
+from importing.recorded import jsonl, recorded_body, recorded_chunks, recorded_request
 
 from logprob_store.errors import InputError, RunChangedError
 
 
-def test_lines_of_raw_responses(importing: Any, make: Any) -> None:
+def test_lines_of_raw_responses(importing: Any) -> None:
     """In JSON Lines of responses, the prompt's id is the response's, and the request is unknown."""
-    done = importing.lines(make.body(0), "", make.body(1))
+    done = importing.lines(recorded_body(0), "", recorded_body(1))
     rows = importing.frames()
 
     assert (done.records, done.added, done.failures) == (2, 2, 0)
@@ -28,17 +30,17 @@ def test_lines_of_raw_responses(importing: Any, make: Any) -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_one_response_a_file(importing: Any, make: Any, indent: int | None) -> None:
+def test_one_response_a_file(importing: Any, indent: int | None) -> None:
     """A file with one response may have it on one line or printed over several."""
-    importing.content(json.dumps(make.body(7), indent=indent), "seven.json")
+    importing.content(json.dumps(recorded_body(7), indent=indent), "seven.json")
 
     assert importing.texts == ["n7!"]
 
 
-def test_printed_responses_in_sequence(importing: Any, make: Any) -> None:
+def test_printed_responses_in_sequence(importing: Any) -> None:
     """A file may hold several printed responses, as jq writes them; their places are the lines they start on."""
-    printed = json.dumps(make.body(0), indent=1)
-    importing.content(f"{printed}\n\n{json.dumps(make.body(1), indent=1)}\n", "many.json")
+    printed = json.dumps(recorded_body(0), indent=1)
+    importing.content(f"{printed}\n\n{json.dumps(recorded_body(1), indent=1)}\n", "many.json")
     lines = printed.count("\n") + 1
 
     assert importing.texts == ["n0!", "n1!"]
@@ -46,24 +48,26 @@ def test_printed_responses_in_sequence(importing: Any, make: Any) -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_list_of_responses(importing: Any, make: Any, indent: int | None) -> None:
+def test_list_of_responses(importing: Any, indent: int | None) -> None:
     """Each element of a JSON list is an answer; places count the elements from 0."""
-    importing.content(json.dumps([make.body(0), make.body(1)], indent=indent), "list.json")
+    importing.content(json.dumps([recorded_body(0), recorded_body(1)], indent=indent), "list.json")
 
     assert importing.texts == ["n0!", "n1!"]
     assert importing.frames()["imports"]["place"].to_list() == ["1[0]", "1[1]"]
 
 
-def test_pairs(importing: Any, make: Any) -> None:
+def test_pairs(importing: Any) -> None:
     """A pair's request gives the messages and the key of a run with that provider."""
     from logprob_store.request import request_key
 
-    pair = {"request": make.request(3), "response": make.body(3)}
+    pair = {"request": recorded_request(3), "response": recorded_body(3)}
     importing.lines(pair, provider="p")
     rows = importing.frames()
 
-    assert rows["completions"]["request_key"].to_list() == [request_key(make.request(3), endpoint="chat", provider="p")]
-    assert json.loads(rows["prompts"]["messages"][0]) == make.request(3)["messages"]
+    assert rows["completions"]["request_key"].to_list() == [
+        request_key(recorded_request(3), endpoint="chat", provider="p")
+    ]
+    assert json.loads(rows["prompts"]["messages"][0]) == recorded_request(3)["messages"]
     assert rows["completions"]["model"].to_list() == ["m"]
 
 
@@ -79,27 +83,27 @@ def test_pairs(importing: Any, make: Any) -> None:
         },
     ],
 )
-def test_pairs_in_envelopes(importing: Any, make: Any, wrap: Any) -> None:
+def test_pairs_in_envelopes(importing: Any, wrap: Any) -> None:
     """Requests and responses may be wrapped in an object or written as JSON text."""
-    importing.lines({"id": 5, **wrap(make.request(3), make.body(3))})
+    importing.lines({"id": 5, **wrap(recorded_request(3), recorded_body(3))})
     rows = importing.frames()
 
     assert importing.texts == ["n3!"]
     assert rows["prompts"]["prompt_id"].to_list() == ["5"]
-    assert json.loads(rows["prompts"]["messages"][0]) == make.request(3)["messages"]
+    assert json.loads(rows["prompts"]["messages"][0]) == recorded_request(3)["messages"]
 
 
-def test_samples_of_one_request(importing: Any, make: Any) -> None:
+def test_samples_of_one_request(importing: Any) -> None:
     """Different answers to one request are samples of one prompt, with the keys of a run."""
     from logprob_store.request import request_key
 
-    importing.lines(*({"request": make.request(0), "response": make.body(n)} for n in range(3)))
+    importing.lines(*({"request": recorded_request(0), "response": recorded_body(n)} for n in range(3)))
     rows = importing.frames()["completions"].sort("completion_id")
 
     assert rows.select("prompt_index", "sample_index").rows() == [(0, 0), (0, 1), (0, 2)]
     assert rows["prompt_id"].n_unique() == 1
     assert rows["request_key"].to_list() == [
-        request_key(make.request(0), endpoint="chat", provider="import", sample_index=sample) for sample in range(3)
+        request_key(recorded_request(0), endpoint="chat", provider="import", sample_index=sample) for sample in range(3)
     ]
 
 
@@ -120,11 +124,11 @@ def sse(pieces: list[Any]) -> str:
     ],
     ids=["events", "events without an end", "a chunk a line", "a list a line", "one printed list", "text in a pair"],
 )
-def test_streams(importing: Any, make: Any, write: Any) -> None:
+def test_streams(importing: Any, write: Any) -> None:
     """Two recorded streams in a file give the token rows of the same answers unstreamed."""
-    importing.content(write([make.chunks(0), make.chunks(1)]), "stream.txt")
+    importing.content(write([recorded_chunks(0), recorded_chunks(1)]), "stream.txt")
     streamed = importing.frames()
-    importing.lines(make.body(0), make.body(1), run="whole")
+    importing.lines(recorded_body(0), recorded_body(1), run="whole")
     whole = importing.frames("whole")
 
     assert importing.texts == ["n0!", "n1!"]
@@ -132,7 +136,7 @@ def test_streams(importing: Any, make: Any, write: Any) -> None:
     assert streamed["alternatives"].drop("run").equals(whole["alternatives"].drop("run"))
 
 
-def test_streams_that_mark_their_end(importing: Any, make: Any) -> None:
+def test_streams_that_mark_their_end(importing: Any) -> None:
     """Ollama's pieces up to the one that is done are one answer; whole answers next to them stay separate."""
 
     def piece(text: str, *, done: bool) -> dict[str, Any]:
@@ -146,7 +150,7 @@ def test_streams_that_mark_their_end(importing: Any, make: Any) -> None:
         }
 
     stream = [piece("a", done=False), piece("b", done=False), piece("", done=True)]
-    importing.lines(*stream, piece("whole", done=True), *stream, make.body(0))
+    importing.lines(*stream, piece("whole", done=True), *stream, recorded_body(0))
 
     assert importing.texts == ["ab", "whole", "ab", "n0!"]
     assert importing.frames()["completions"]["endpoint"].to_list() == ["ollama", "ollama", "ollama", "chat"]
@@ -168,21 +172,21 @@ def test_events_of_a_response(importing: Any) -> None:
     assert importing.frames()["completions"]["endpoint"].to_list() == ["responses"]
 
 
-def test_azure_begins_a_stream_without_choices(importing: Any, make: Any) -> None:
+def test_azure_begins_a_stream_without_choices(importing: Any) -> None:
     """The first chunk, which has no choices and no name, belongs to the stream that follows it."""
     first = {"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": []}
-    importing.lines(first, *make.chunks(0), first, *make.chunks(1))
+    importing.lines(first, *recorded_chunks(0), first, *recorded_chunks(1))
 
     assert importing.texts == ["n0!", "n1!"]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
-def test_folders_are_searched_to_the_bottom(importing: Any, make: Any, suffix: str) -> None:
+def test_folders_are_searched_to_the_bottom(importing: Any, suffix: str) -> None:
     """A folder gives its files with known suffixes, sorted by path, compressed or not, without hidden ones."""
     pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}[suffix]
     for number, name in enumerate(["a.json", "b/c.jsonl", "b/d.ndjson", "e.txt"]):
-        importing.file(f"in/{name}{suffix}", pack(json.dumps(make.body(number)).encode()))
-    importing.file("in/.hidden.json", json.dumps(make.body(8)))
+        importing.file(f"in/{name}{suffix}", pack(json.dumps(recorded_body(number)).encode()))
+    importing.file("in/.hidden.json", json.dumps(recorded_body(8)))
     importing.file("in/readme.md", "# not to be read")
     done = importing(importing.folder / "in")
 
@@ -191,25 +195,25 @@ def test_folders_are_searched_to_the_bottom(importing: Any, make: Any, suffix: s
     assert importing.frames()["imports"]["file"].to_list()[1] == f"in/b/c.jsonl{suffix}"
 
 
-def test_compression_is_recognised_by_content(importing: Any, make: Any) -> None:
+def test_compression_is_recognised_by_content(importing: Any) -> None:
     """A gzip file may have any name."""
-    importing.content(gzip.compress(make.jsonl(make.body(0)).encode()), "answers.jsonl")
+    importing.content(gzip.compress(jsonl(recorded_body(0)).encode()), "answers.jsonl")
 
     assert importing.texts == ["n0!"]
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_marks_and_line_ends(importing: Any, make: Any, ending: str) -> None:
+def test_marks_and_line_ends(importing: Any, ending: str) -> None:
     """A byte order mark and Windows line ends change nothing."""
-    text = ending.join(json.dumps(make.body(number)) for number in range(2))
+    text = ending.join(json.dumps(recorded_body(number)) for number in range(2))
     importing.content(b"\xef\xbb\xbf" + text.encode())
 
     assert importing.texts == ["n0!", "n1!"]
 
 
-def test_bad_lines_are_failures_among_answers(importing: Any, make: Any) -> None:
+def test_bad_lines_are_failures_among_answers(importing: Any) -> None:
     """Each bad line becomes a row with file, line and error; the answers around it are imported."""
-    lines = make.jsonl('{"id": "chatcmpl-9", "cho', make.body(0), "oops", make.body(1), "null", '{"a": 1}', '"x"')
+    lines = jsonl('{"id": "chatcmpl-9", "cho', recorded_body(0), "oops", recorded_body(1), "null", '{"a": 1}', '"x"')
     done = importing.content(lines)
     failures = importing.frames()["failures"].sort("prompt_index")
 
@@ -226,10 +230,10 @@ def test_bad_lines_are_failures_among_answers(importing: Any, make: Any) -> None
     assert (done.records, done.added, done.failures) == (7, 2, 5)
 
 
-def test_numbers_that_are_no_json(importing: Any, make: Any) -> None:
+def test_numbers_that_are_no_json(importing: Any) -> None:
     """Answers with NaN or -Infinity, which servers written in Python send, are imported, also in pairs."""
-    bare = json.dumps(make.body(0)).replace("-0.001", "-Infinity")
-    pair = json.dumps({"request": make.request(1), "response": make.body(1)}).replace("-0.002", "-Infinity")
+    bare = json.dumps(recorded_body(0)).replace("-0.001", "-Infinity")
+    pair = json.dumps({"request": recorded_request(1), "response": recorded_body(1)}).replace("-0.002", "-Infinity")
     importing.lines(bare, pair)
 
     assert importing.texts == ["n0!", "n1!"]
@@ -237,9 +241,9 @@ def test_numbers_that_are_no_json(importing: Any, make: Any) -> None:
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
-def test_a_file_cut_short_keeps_what_it_has(importing: Any, make: Any, pack: Any) -> None:
+def test_a_file_cut_short_keeps_what_it_has(importing: Any, pack: Any) -> None:
     """The readable start of a truncated compressed file is imported, and its end becomes a failure row."""
-    content = "".join(make.jsonl({**make.body(number), "noise": secrets.token_hex(300)}) for number in range(2000))
+    content = "".join(jsonl({**recorded_body(number), "noise": secrets.token_hex(300)}) for number in range(2000))
     packed = pack(content.encode())
     done = importing.content(packed[: len(packed) // 2], "cut.jsonl.gz")
     [(place, error_type)] = importing.open_failures
@@ -250,17 +254,17 @@ def test_a_file_cut_short_keeps_what_it_has(importing: Any, make: Any, pack: Any
     assert 100 < done.added < 2000
 
 
-def test_several_compressed_frames(importing: Any, make: Any) -> None:
+def test_several_compressed_frames(importing: Any) -> None:
     """A compressed file may have several frames, as writers that append make them."""
     for number, pack in enumerate([gzip.compress, zstandard.ZstdCompressor().compress]):
-        importing.content(b"".join(pack(make.jsonl(make.body(2 * number + n)).encode()) for n in range(2)))
+        importing.content(b"".join(pack(jsonl(recorded_body(2 * number + n)).encode()) for n in range(2)))
 
     assert importing.texts == ["n0!", "n1!", "n2!", "n3!"]
 
 
-def test_an_unknown_file_among_others_is_a_failure(importing: Any, make: Any) -> None:
+def test_an_unknown_file_among_others_is_a_failure(importing: Any) -> None:
     """A file in an unknown format becomes one failure row, however many lines it has."""
-    importing(importing.file("a.txt", "name,score\nx,1\n"), importing.jsonl("b.jsonl", make.body(0)))
+    importing(importing.file("a.txt", "name,score\nx,1\n"), importing.jsonl("b.jsonl", recorded_body(0)))
 
     assert importing.open_failures == [("a.txt:1", "unknown_format")]
     assert importing.texts == ["n0!"]
@@ -283,7 +287,7 @@ def test_nothing_to_import_is_an_error(importing: Any, name: str, content: str |
     assert not importing.store.exists()
 
 
-def test_paths_that_are_not_there(importing: Any) -> None:
+def test_missing_paths(importing: Any) -> None:
     """A missing file, an empty folder and no path at all are errors."""
     with pytest.raises(InputError, match="is not there"):
         importing(importing.folder / "no.json")
@@ -293,21 +297,19 @@ def test_paths_that_are_not_there(importing: Any) -> None:
         importing()
 
 
-def test_a_run_of_a_job_is_not_imported_into(importing: Any, make: Any) -> None:
-    """A run that a job made is refused."""
-    from logprob_store.store.writing import open_run
-
-    open_run(importing.store, "r", job_name="j", job={"model.name": "m"}, inputs=[], samples=1).close()
+def test_a_run_of_a_job_is_not_imported_into(importing: Any) -> None:
+    """The name of a run that a job made is refused."""
+    open_writer(importing.store).close()
 
     with pytest.raises(RunChangedError, match="import is True"):
-        importing.lines(make.body(0), run="r")
+        importing.lines(recorded_body(0), run="r")
 
 
-def test_answers_without_logprobs_are_failures(importing: Any, make: Any) -> None:
+def test_answers_without_logprobs_are_failures(importing: Any) -> None:
     """An answer without logprobs is a failure, unless its request is known not to ask for them."""
-    unasked = {"request": make.request(1, logprobs=False), "response": make.body(1, logprobs=False)}
-    asked = {"request": make.request(2), "response": make.body(2, logprobs=False)}
-    done = importing.lines(make.body(0, logprobs=False), unasked, asked)
+    unasked = {"request": recorded_request(1, logprobs=False), "response": recorded_body(1, logprobs=False)}
+    asked = {"request": recorded_request(2), "response": recorded_body(2, logprobs=False)}
+    done = importing.lines(recorded_body(0, logprobs=False), unasked, asked)
 
     assert [error_type for _, error_type in importing.open_failures] == ["no_logprobs"] * 2
     assert importing.texts == ["n1!"]

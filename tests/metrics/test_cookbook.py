@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from math import exp
+
 import polars as pl
 import pytest
+from metrics.label_answers import Step, labels
 
 import logprob_store as ls
 
@@ -145,3 +148,57 @@ def test_perplexity(printed: str, tokens: int, expected: float) -> None:
 
     assert scored == tokens
     assert perplexity == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        # printed: Technology 100.0 %, " Technology" 0.0 %; Politics 100.0 %, "Polit" 0.0 %; Art 97.23 %, Sports 1.39 %
+        (("Technology", 0.0), (" Technology", -18.75), {"Technology": 100.0, "Politics": 0.0}),
+        (("Politics", -3.1281633e-07), ("Polit", -16.0), {"Politics": 100.0, "Technology": 0.0}),
+        (("Art", -0.028133942), ("Sports", -4.278134), {"Art": 97.23, "Sports": 1.39}),
+    ],
+)
+def test_label_masses_of_the_classification(
+    first: tuple[str, float], second: tuple[str, float], expected: dict[str, float]
+) -> None:
+    """Section 1, three headlines: the printed linear probabilities are the labels' masses."""
+    answer: list[Step] = [(first[0], first[1], dict([first, second]))]
+    rows = labels(answer, names=["Technology", "Politics", "Sports", "Art"])
+    found = {row["label"]: round(100 * row["mass"], 2) for row in rows}
+
+    assert {name: found[name] for name in expected} == expected
+    assert all(row["coverage"] <= 1 for row in rows)
+
+
+def test_beginnings_and_spellings_count_for_their_labels() -> None:
+    """The token "Polit" counts for Politics, and " Technology" for Technology."""
+    politics, _ = labels(
+        [("Politics", -3.1281633e-07, {"Politics": -3.1281633e-07, "Polit": -16.0})], names=["Politics", "Art"]
+    )
+    technology, _ = labels(
+        [("Technology", 0.0, {"Technology": 0.0, " Technology": -18.75})], names=["Technology", "Art"]
+    )
+
+    assert politics["mass"] == pytest.approx(exp(-3.1281633e-07) + exp(-16.0), abs=1e-12)
+    assert politics["mass_lower"] == pytest.approx(exp(-3.1281633e-07), abs=1e-12)
+    # A sum that rounding pushes above 1 is 1.
+    assert technology["mass"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("token", "logprob", "expected"),
+    [
+        ("True", -3.1281633e-07, 100.0),
+        ("True", -7.89631e-07, 100.0),
+        ("False", -0.008654992, 99.14),
+        ("True", -0.004082317, 99.59),
+    ],
+)
+def test_label_masses_of_has_sufficient_context(token: str, logprob: float, expected: float) -> None:
+    """Section 2: True or False with the printed probability."""
+    rows = labels([(token, logprob, {token: logprob})], names=["True", "False"])
+    found = {row["label"]: row for row in rows}[token]
+
+    assert round(100 * found["mass"], 2) == expected
+    assert (found["probability"], found["lower"]) == (1.0, pytest.approx(exp(logprob)))

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metrics.token_tables import Piece, token_table
 
 import logprob_store as ls
 from logprob_store.metrics.spans.fields import field_confidence_in_parts
@@ -20,39 +21,10 @@ from logprob_store.metrics.spans.json_scan import find_json, scan_json
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
-Piece = tuple[bytes | str, float | None]
-
-
-def table(*answers: list[Piece], section: str = "content") -> pl.LazyFrame:
-    """The tokens of answers: from bytes, tokens with bytes; from strings, tokens without."""
-    rows = [
-        {
-            "run": "r",
-            "completion_id": number,
-            "section": section,
-            "position": position,
-            "token": piece if isinstance(piece, str) else piece.decode("utf-8", "replace"),
-            "bytes": piece if isinstance(piece, bytes) else None,
-            "logprob": logprob,
-        }
-        for number, pieces in enumerate(answers)
-        for position, (piece, logprob) in enumerate(pieces)
-    ]
-    schema = {
-        "run": pl.String,
-        "completion_id": pl.Int64,
-        "section": pl.String,
-        "position": pl.Int32,
-        "token": pl.String,
-        "bytes": pl.Binary,
-        "logprob": pl.Float64,
-    }
-    return pl.LazyFrame(rows, schema=schema)
-
 
 def fields(*answers: list[Piece], **kwargs: Any) -> list[dict[str, Any]]:
     """The rows of the answers' fields, in order."""
-    found = ls.field_confidence(table(*answers), **kwargs).collect()
+    found = ls.field_confidence(token_table(*answers), **kwargs).collect()
     return found.sort("completion_id", "field_index").to_dicts()
 
 
@@ -298,7 +270,7 @@ def test_a_section_without_json_is_one_row(text: str, error: str | None) -> None
 
 def test_a_token_of_unknown_text_is_an_error() -> None:
     """A token with neither string nor bytes makes the text of its section unknown."""
-    tokens = table([("[", -1.0), ("1", -1.0), ("]", -1.0)]).with_columns(
+    tokens = token_table([("[", -1.0), ("1", -1.0), ("]", -1.0)]).with_columns(
         token=pl.when(pl.col("position") != 1).then("token")
     )
 
@@ -309,8 +281,8 @@ def test_a_token_of_unknown_text_is_an_error() -> None:
 
 def test_sections_are_texts_of_their_own() -> None:
     """The arguments of tool calls are a text of their own, and only the given sections are read."""
-    both = pl.concat([table([("[1]", -1.0)]), table([("[2]", -2.0)], section="tool")])
-    prompt = table([("[3]", -3.0)], section="prompt")
+    both = pl.concat([token_table([("[1]", -1.0)]), token_table([("[2]", -2.0)], section="tool")])
+    prompt = token_table([("[3]", -3.0)], section="prompt")
     tokens = pl.concat([both, prompt])
     all_, tool = ls.field_confidence(tokens), ls.field_confidence(tokens, sections=["tool"])
 
@@ -322,7 +294,7 @@ def test_sections_are_texts_of_their_own() -> None:
 def test_unknown_sections(sections: Any) -> None:
     """A misspelt section is an error, and not an empty table."""
     with pytest.raises(ValueError, match="section"):
-        ls.field_confidence(table(), sections=sections)
+        ls.field_confidence(token_table(), sections=sections)
 
 
 def test_a_hundred_thousand_levels() -> None:
@@ -433,8 +405,8 @@ def test_strict_json_is_what_the_standard_library_reads(text: bytes | str) -> No
 def test_order_of_rows_and_parts_change_nothing() -> None:
     """Shuffled tokens, and a few completions at a time, give the same rows."""
     answers = [whole(json.dumps({"n": number, "s": "x" * number})) for number in range(9)]
-    expected = ls.field_confidence(table(*answers)).sort("completion_id", "field_index").collect()
-    shuffled = table(*answers).collect().sample(fraction=1, shuffle=True, seed=1).lazy()
+    expected = ls.field_confidence(token_table(*answers)).sort("completion_id", "field_index").collect()
+    shuffled = token_table(*answers).collect().sample(fraction=1, shuffle=True, seed=1).lazy()
     found = field_confidence_in_parts(shuffled, sections=["content"], wrapped=True, rows=50)
 
     assert found.sort("completion_id", "field_index").collect().equals(expected)

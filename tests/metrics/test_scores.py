@@ -240,7 +240,7 @@ def test_every_name_gives_its_column() -> None:
         ("Rényi entropy", "whole vocabulary"),
     ],
 )
-def test_a_name_that_there_is_not(name: str, message: str) -> None:
+def test_an_unknown_name(name: str, message: str) -> None:
     """The error names the nearest ones, or says why it cannot be had."""
     with pytest.raises(InputError, match=message):
         ls.scores(TOKEN_ROWS, None, COMPLETION_ROWS, metrics=["perplexity", name])
@@ -280,7 +280,7 @@ def test_metrics_are_a_list_of_different_names(metrics: Any, message: str) -> No
 
 
 @pytest.mark.parametrize("score", SCORES.values(), ids=lambda score: score.name)
-def test_a_record_says_one_way_and_what_it_is(score: Score) -> None:
+def test_the_catalogue_is_complete(score: Score) -> None:
     """Each named score is computed in one way, has a public metric, and a summary from that metric's docstring."""
     ways = (score.from_totals, score.from_text, score.from_tokens, score.of_token, score.of_chosen, score.windows_of)
 

@@ -11,38 +11,14 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metrics.token_tables import Piece, token_table
 
 import logprob_store as ls
-
-Piece = tuple[bytes | str, float | None]
-
-
-def table(*answers: list[Piece]) -> pl.LazyFrame:
-    """The tokens of answers: from bytes, tokens with bytes; from strings, tokens without."""
-    rows = [
-        {
-            "completion_id": number,
-            "position": position,
-            "token": piece if isinstance(piece, str) else None,
-            "bytes": piece if isinstance(piece, bytes) else None,
-            "logprob": logprob,
-        }
-        for number, pieces in enumerate(answers)
-        for position, (piece, logprob) in enumerate(pieces)
-    ]
-    schema = {
-        "completion_id": pl.Int64,
-        "position": pl.Int32,
-        "token": pl.String,
-        "bytes": pl.Binary,
-        "logprob": pl.Float64,
-    }
-    return pl.LazyFrame(rows, schema=schema).with_columns(run=pl.lit("r"), section=pl.lit("content"))
 
 
 def spans(*answers: list[Piece], unit: Any = "word") -> list[dict[str, Any]]:
     """The rows of the spans, in order."""
-    return ls.span_surprisal(table(*answers), unit).sort("completion_id", "span_index").collect().to_dicts()
+    return ls.span_surprisal(token_table(*answers), unit).sort("completion_id", "span_index").collect().to_dicts()
 
 
 def texts(text: str, unit: str) -> list[str]:
@@ -149,7 +125,7 @@ def test_nulls_are_left_out_and_counted() -> None:
 
 def test_a_section_with_an_unknown_token_has_no_spans() -> None:
     """A token with neither string nor bytes makes the text of its own section unknown, and of no other."""
-    tokens = pl.concat([table([("a", -1.0)], [("b", -2.0), ("c", -3.0)])]).with_columns(
+    tokens = pl.concat([token_table([("a", -1.0)], [("b", -2.0), ("c", -3.0)])]).with_columns(
         token=pl.when((pl.col("completion_id") == 0) | (pl.col("position") == 1)).then("token")
     )
 
@@ -158,16 +134,16 @@ def test_a_section_with_an_unknown_token_has_no_spans() -> None:
 
 def test_no_tokens_give_no_rows() -> None:
     """An empty table, and prompts alone, have no spans."""
-    prompt = table([("a", -1.0)]).with_columns(section=pl.lit("prompt"))
+    prompt = token_table([("a", -1.0)]).with_columns(section=pl.lit("prompt"))
 
-    assert ls.span_surprisal(table()).collect().height == 0
+    assert ls.span_surprisal(token_table()).collect().height == 0
     assert ls.span_surprisal(prompt, "line").collect().height == 0
 
 
 def test_a_misspelt_unit_is_an_error() -> None:
     """The message lists the units."""
     with pytest.raises(ValueError, match="'words' is none of word, sentence, line"):
-        ls.span_surprisal(table(), "words")  # type: ignore[arg-type]
+        ls.span_surprisal(token_table(), "words")  # type: ignore[arg-type]
 
 
 TEXTS = st.text(st.sampled_from("ab1é💙東。.!?'- \n\r_\""), max_size=25)

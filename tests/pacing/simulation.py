@@ -37,7 +37,7 @@ class _NoWaiting(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock only waiting advances: an hour takes as long as its events take to run."""
+    """An event loop with a virtual clock, on which waiting takes no time."""
 
     def __init__(self) -> None:
         self._waits = _NoWaiting()
@@ -152,7 +152,7 @@ class LimitedServer:
 
 
 class Fickle:
-    """A transport whose `outcome` gives each call's error, or None for an answer after `latency_s`."""
+    """A transport in which `outcome` gives each call's error, or None for an answer after `latency_s`."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ async def ask_all(
 async def ask_for(
     server: Callable[[Request], Coroutine[Any, Any, Answer]], pacer: Pacer, *, seconds: float, at_once: int, **body: Any
 ) -> list[BaseException]:
-    """Keep `at_once` prompts being asked for so many seconds; returns the failures."""
+    """Keep `at_once` prompts under way for `seconds`; returns the failures."""
     loop, numbers, failed = asyncio.get_running_loop(), itertools.count(), []
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""The sentence about what held a run up."""
+"""The sentence about a run's bottleneck."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from logprob_store.run.api import RunSummary
     ],
     ids=["long", "short", "nothing seen"],
 )
-def test_a_long_run_says_what_bound_it(seconds: float, verdict: Bottleneck, said: bool) -> None:  # noqa: FBT001
+def test_a_long_run_reports_its_bottleneck(seconds: float, verdict: Bottleneck, said: bool) -> None:  # noqa: FBT001
     """The summary of a run of more than 10 s has a line on its bottleneck, if one was seen."""
     summary = RunSummary(
         run="r", store=Path("s"), state="finished", reason=None, total=5, already=0, calls=5, from_cache=0,
@@ -32,6 +32,6 @@ def test_a_long_run_says_what_bound_it(seconds: float, verdict: Bottleneck, said
     assert (line in summary_line(summary)) is said
 
 
-def test_nothing_seen_is_no_verdict() -> None:
+def test_a_run_without_calls_has_no_bottleneck() -> None:
     """A run that made no call, or ended at once, has no bottleneck."""
     assert (Bottleneck().bound_by, Bottleneck().sentence) == ("", "")

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from simulation import Fickle, LimitedServer, ask_all, ask_for, request, run
+from pacing.simulation import Fickle, LimitedServer, ask_all, ask_for, request, run
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.pacing.pacer import Pacer
@@ -84,7 +84,7 @@ def test_a_limit_of_tokens() -> None:
     assert sum(used for _, used in server.arrivals) >= 0.95 * 600_000
 
 
-def test_a_limit_of_the_job_holds_though_the_server_says_nothing() -> None:
+def test_a_limit_of_the_job_holds_though_none_is_reported() -> None:
     """The job's limit holds from the first call on, though the server reports none."""
     server = LimitedServer(120, tells=False)
 
@@ -103,7 +103,7 @@ def test_a_limit_enforced_per_second() -> None:
     assert len(server.arrivals) >= 0.95 * 3000
 
 
-def test_a_limit_that_nobody_says() -> None:
+def test_a_limit_that_is_not_reported() -> None:
     """A limit known by refusals alone is used to 90 %, with few refusals and hardly a failed prompt."""
     server = LimitedServer(600, tells=False)
 
@@ -152,7 +152,7 @@ def test_a_refusal_with_nothing_left_waits_for_the_reset() -> None:
 
 def test_a_refusal_without_a_time_cuts_once() -> None:
     """Ten refusals of one wave are one cut: 32 to 25."""
-    pacer = Pacer(32)
+    pacer = Pacer(32, first_calls=32)
     server = Fickle(lambda _, number, __: _refusal() if number <= 10 else None, refusal_s=0.01)
 
     outcomes = run(ask_all(server, pacer, [request(number) for number in range(32)]))
@@ -179,8 +179,8 @@ def test_a_sleeping_retry_holds_no_slot() -> None:
     assert server.calls[100][0] >= 50
 
 
-def test_those_tried_again_go_first() -> None:
-    """A repeated call starts before new ones."""
+def test_repeated_calls_go_first() -> None:
+    """A call that is repeated starts before new ones."""
     server = Fickle(
         lambda _, number, __: RetryableError("no", error_type="x", retry_after_s=0.01) if number == 1 else None
     )
@@ -205,7 +205,7 @@ def test_an_outage_costs_no_prompt_an_attempt() -> None:
     assert not pacer.breaker.is_open
 
 
-def test_those_that_probed_in_vain_do_not_sleep() -> None:
+def test_failed_probes_wait_in_the_queue() -> None:
     """Calls that probed without success wait in the queue, so that all go on at once when the server is back."""
     pacer = Pacer(8, patience_s=5000)
     server = Fickle(lambda _, __, now: _trouble() if now < 1200 else None)
@@ -300,7 +300,7 @@ def test_a_limit_that_is_closed_for_hours_stops_the_run() -> None:
     assert "7.0 hours" in str(stopped[0])
 
 
-def test_one_absurd_time_stops_nobody() -> None:
+def test_one_absurd_time_fails_one_prompt() -> None:
     """After one refusal beyond patience_s that prompt fails, and others go on at once."""
     server = Fickle(lambda _, number, __: _refusal(retry_after_s=80_000.0) if number == 3 else None)
 
@@ -310,7 +310,7 @@ def test_one_absurd_time_stops_nobody() -> None:
     assert server.calls[-1][0] < 2
 
 
-def test_absurd_times_now_and_then_stop_nobody() -> None:
+def test_absurd_times_now_and_then_stop_no_run() -> None:
     """Refusals beyond patience_s with answers between them do not stop the run."""
     server = Fickle(lambda _, number, __: _refusal(retry_after_s=80_000.0) if number % 4 == 0 else None)
 
@@ -340,7 +340,7 @@ def test_a_turn_that_is_cancelled_is_given_back() -> None:
     assert took < 2
 
 
-def test_who_leaves_the_queue_s_head_makes_way() -> None:
+def test_a_cancelled_head_of_the_queue_makes_way() -> None:
     """A large call waits for its tokens; once it is cancelled the small one behind it starts at once."""
     pacer = Pacer(4, tokens_per_minute=1000)
 
@@ -400,8 +400,8 @@ def test_a_lost_answer_s_tokens_stay_spent() -> None:
     ],
     ids=["limit", "server", "machine"],
 )
-def test_the_verdict(setting: dict[str, Any], bound_by: str) -> None:
-    """The bottleneck is what held calls back most of the time."""
+def test_the_bottleneck(setting: dict[str, Any], bound_by: str) -> None:
+    """It is what held calls back most of the time."""
     pacer = Pacer(setting["ceiling"])
     server = LimitedServer(setting["limit"], latency_s=setting["latency_s"])
 
@@ -418,8 +418,8 @@ def test_the_verdict(setting: dict[str, Any], bound_by: str) -> None:
     assert verdict.sentence.startswith("bound by ")
 
 
-def test_the_verdict_on_an_outage() -> None:
-    """A run during an outage was bound by it."""
+def test_the_bottleneck_of_an_outage() -> None:
+    """A run during an outage was bound by the outage."""
     pacer = Pacer(16)
     server = Fickle(lambda _, __, now: _trouble() if now < 100 else None)
 
@@ -432,3 +432,25 @@ def test_the_verdict_on_an_outage() -> None:
 
     assert pacer.watch.bottleneck.bound_by == "outage"
     assert pacer.watch.bottleneck.sentence == "bound by an outage: 99% of the time the server did not answer"
+
+
+def test_a_handful_of_calls_until_the_first_answer() -> None:
+    """Eight calls at once until one is answered, as a job that cannot succeed costs no more; then as many as else."""
+    under_way: list[int] = []
+
+    async def session() -> None:
+        pacer = Pacer(64)
+        slots = [pacer.slot(request(number)) for number in range(40)]
+        waiting = [asyncio.create_task(pacer.begin(slot)) for slot in slots]
+        await asyncio.sleep(0.01)
+        under_way.append(pacer.concurrency.in_use)
+        pacer.end(slots[0], None)
+        await asyncio.sleep(0.01)
+        under_way.append(pacer.concurrency.in_use)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(session())
+
+    assert under_way == [8, 32]

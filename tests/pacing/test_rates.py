@@ -14,7 +14,7 @@ from logprob_store.usage import RateLimit, ServerReport
 
 
 def _starts(limit: PerMinuteLimit, costs: list[float], begin: float = 0.0) -> list[float]:
-    """When calls of these costs start, each as soon as it may after the one before."""
+    """The starts of calls with these costs, each as soon as it may be after the one before."""
     now, starts = begin, []
     for cost in costs:
         while (wait := limit.wait_s(now, cost)) > 1e-9:
@@ -81,7 +81,7 @@ def test_what_is_given_back_is_used() -> None:
 
 
 def _gap_after(limit: PerMinuteLimit, now: float, *, waited: bool) -> float:
-    """Seconds from a start at `now` to the next that is allowed."""
+    """Seconds from a start at `now` to the next allowed start."""
     limit.take(now, 1, waited=waited)
     return limit.wait_s(now, 1)
 

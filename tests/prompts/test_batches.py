@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prompts.parquet_files import bad_utf8, read_all, write_tables
 
 from logprob_store.errors import PromptsError
 from logprob_store.prompts.batches import PromptBatch, read_prompts
@@ -47,13 +48,7 @@ def kept(inputs: list[InputFile], *names: str, **options: Any) -> pa.Table:
     batch_rows=st.integers(1, 5),
 )
 def test_reading_from_the_middle_gives_the_same_prompts(
-    tmp_path_factory: pytest.TempPathFactory,
-    write_tables: Callable[..., list[InputFile]],
-    *,
-    rows: list[int],
-    skip: int,
-    limit: int | None,
-    batch_rows: int,
+    tmp_path_factory: pytest.TempPathFactory, *, rows: list[int], skip: int, limit: int | None, batch_rows: int
 ) -> None:
     """A resumed run reads the same prompts, ids and kept values as a run from the start."""
     tables = [
@@ -73,7 +68,7 @@ def test_reading_from_the_middle_gives_the_same_prompts(
     assert pairs(skip=skip, limit=limit, batch_rows=batch_rows) == pairs()[:limit][skip:]
 
 
-def test_reading_is_lazy_and_bounded(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_reading_is_lazy_and_bounded(tmp_path: Path) -> None:
     """The first batch is there before the rest is read, and no batch is larger than the limit."""
     rows = 1200
     inputs = write_tables(tmp_path, {"t": ["x"] * rows, "k": range(rows)})
@@ -85,7 +80,7 @@ def test_reading_is_lazy_and_bounded(tmp_path: Path, write_tables: Callable[...,
     assert [len(batch.prompts) for batch in stream] == [500, 200]
 
 
-def test_an_empty_file_has_no_prompts(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_an_empty_file_has_no_prompts(tmp_path: Path) -> None:
     """No rows are no error."""
     inputs = write_tables(tmp_path, {"t": pa.array([], pa.string()), "k": pa.array([], pa.int64())})
 
@@ -109,7 +104,7 @@ def test_memory_stays_bounded_for_one_row_group_of_much_text(
     assert mebibytes < 120
 
 
-def test_kept_columns_keep_order_types_and_rows(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_kept_columns_keep_order_types_and_rows(tmp_path: Path) -> None:
     """The kept columns are those of the input, in the order of `keep`."""
     table = {
         "t": ["a", "b", None],
@@ -138,9 +133,7 @@ def test_kept_enums_and_categories_keep_their_types(tmp_path: Path) -> None:
     assert pl.read_parquet_schema(tmp_path / "kept")["e"] == pl.Enum(["x", "y", "z"])
 
 
-def test_partition_columns_can_be_kept_and_asked_about(
-    tmp_path: Path, write_tables: Callable[..., list[InputFile]], read_all: Callable[..., list[Prompt]]
-) -> None:
+def test_partition_columns_can_be_kept_and_asked_about(tmp_path: Path) -> None:
     """A Hive folder is a column like any other."""
     write_tables(tmp_path / "country=fr/day=1", {"t": ["a"]})
     write_tables(tmp_path / "country=it/day=2", {"t": ["b", "c"]})
@@ -154,16 +147,14 @@ def test_partition_columns_can_be_kept_and_asked_about(
     ]
 
 
-def test_nothing_kept_still_counts_the_rows(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_nothing_kept_still_counts_the_rows(tmp_path: Path) -> None:
     """A kept table without columns still has as many rows as its batch has prompts."""
     (batch,) = read_prompts(write_tables(tmp_path, {"t": ["a", "b"]}), Columns(prompt="t"), endpoint="chat")
 
     assert (len(batch.prompts), batch.kept.num_rows, batch.kept.num_columns) == (2, 2, 0)
 
 
-def test_kept_text_that_is_not_utf8_is_a_clear_error(
-    tmp_path: Path, write_tables: Callable[..., list[InputFile]], bad_utf8: pa.Array
-) -> None:
+def test_kept_text_that_is_not_utf8_is_a_clear_error(tmp_path: Path) -> None:
     """Such text would make the whole prompts table of the store unreadable."""
     with pytest.raises(PromptsError, match=r"0\.parquet, rows 0 to 1: column 'k' cannot be kept: Invalid UTF8"):
-        kept(write_tables(tmp_path, {"t": ["a", "b"], "k": bad_utf8}), "k")
+        kept(write_tables(tmp_path, {"t": ["a", "b"], "k": bad_utf8()}), "k")

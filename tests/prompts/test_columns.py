@@ -11,17 +11,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prompts.parquet_files import scan_column, write_numbers, write_tables
 
 from logprob_store.errors import PromptsError, TemplateError
 from logprob_store.prompts.batches import read_prompts
 from logprob_store.prompts.columns import Columns, kept_schema, unified_schema
-from logprob_store.prompts.input_files import InputFile, find_inputs
+from logprob_store.prompts.input_files import find_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    ScanColumn = Callable[..., Iterator[list[Any]]]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +69,7 @@ def test_templates_are_parsed_at_once(columns: dict[str, str]) -> None:
     ],
 )
 def test_a_column_that_cannot_have_its_role_is_an_error_before_the_first_row(
-    tmp_path: Path, columns: dict[str, Any], what: str, write_tables: Callable[..., list[InputFile]]
+    tmp_path: Path, columns: dict[str, Any], what: str
 ) -> None:
     """Missing columns and wrong types are named by both calls that precede any request."""
     table = {
@@ -109,9 +107,7 @@ def test_a_type_that_arrow_does_not_read_is_named(tmp_path: Path) -> None:
         find_inputs("*", base=tmp_path)
 
 
-def test_a_kept_column_that_the_store_cannot_hold_is_refused_before_the_first_row(
-    tmp_path: Path, write_tables: Callable[..., list[InputFile]]
-) -> None:
+def test_a_kept_column_that_the_store_cannot_hold_is_refused_before_the_first_row(tmp_path: Path) -> None:
     """The error names the column, its type and the file."""
     twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
     inputs = write_tables(tmp_path, {"t": ["a"], "k": twice})
@@ -120,9 +116,7 @@ def test_a_kept_column_that_the_store_cannot_hold_is_refused_before_the_first_ro
         kept_schema(inputs, Columns(prompt="t", keep=("k",)))
 
 
-def test_ten_thousand_kept_columns_are_read_in_seconds(
-    tmp_path: Path, write_tables: Callable[..., list[InputFile]]
-) -> None:
+def test_ten_thousand_kept_columns_are_read_in_seconds(tmp_path: Path) -> None:
     """Time grows with the number of columns, not with its square: 10,000 took two and a half minutes."""
     names = [f"c{number}" for number in range(10_000)]
     inputs = write_tables(tmp_path, {name: [1] for name in names} | {"t": ["a"]})
@@ -139,16 +133,14 @@ def unified(base: Path, column: str = "x") -> pa.Field:
     return unified_schema(find_inputs("*.parquet", base=base), {column: "prompts.prompt"}).field(column)
 
 
-def test_widths_of_integers_promote(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_widths_of_integers_promote(tmp_path: Path) -> None:
     """int32 in one file and int64 in another are read as int64."""
     write_tables(tmp_path, {"x": pa.array([1], pa.int32())}, {"x": pa.array([2], pa.int64())})
 
     assert unified(tmp_path).type == pa.int64()
 
 
-def test_all_encodings_of_text_unify(
-    tmp_path: Path, write_tables: Callable[..., list[InputFile]], scan_column: ScanColumn
-) -> None:
+def test_all_encodings_of_text_unify(tmp_path: Path) -> None:
     """Plain, large, view and dictionary text are read as one type."""
     kinds = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
     inputs = write_tables(tmp_path, *({"x": pa.array([str(kind)]).cast(kind)} for kind in kinds))
@@ -166,7 +158,7 @@ def test_enums_with_other_categories_become_text(tmp_path: Path) -> None:
     assert unified(tmp_path).type == pa.large_string()
 
 
-def test_types_that_contradict_name_both_files(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_types_that_contradict_name_both_files(tmp_path: Path) -> None:
     """Text in one file and integers in another is an error with both files and both types."""
     write_tables(tmp_path, {"x": ["1"]}, {"x": [1]})
 
@@ -182,9 +174,7 @@ def test_a_missing_column_is_named_with_its_use_and_the_closest_first(tmp_path: 
         unified(tmp_path, "txt")
 
 
-def test_a_column_that_one_file_lacks_names_that_file(
-    tmp_path: Path, write_tables: Callable[..., list[InputFile]], write_numbers: Callable[..., Path]
-) -> None:
+def test_a_column_that_one_file_lacks_names_that_file(tmp_path: Path) -> None:
     """Every file must have every used column."""
     write_tables(tmp_path, {"x": [1]})
     write_numbers(tmp_path / "1.parquet")
@@ -210,13 +200,7 @@ def test_a_column_that_a_file_has_twice_is_an_error(tmp_path: Path) -> None:
         (["C%C3%B4te", "a b"], ["Côte", "a b"]),
     ],
 )
-def test_partition_columns_are_read_from_the_folders(
-    tmp_path: Path,
-    values: list[str],
-    read: list[object],
-    write_numbers: Callable[..., Path],
-    scan_column: ScanColumn,
-) -> None:
+def test_partition_columns_are_read_from_the_folders(tmp_path: Path, values: list[str], read: list[object]) -> None:
     """Plain integers are integers, everything else is text; percent escapes and Hive's null are decoded."""
     for number, value in enumerate(values):
         write_numbers(tmp_path / f"{number}/key={value}/a.parquet", 2)
@@ -225,9 +209,7 @@ def test_partition_columns_are_read_from_the_folders(
     assert list(chain(*scan_column(inputs, "key"))) == [value for value in read for _ in range(2)]
 
 
-def test_a_files_own_column_wins_over_the_folder(
-    tmp_path: Path, write_numbers: Callable[..., Path], scan_column: ScanColumn
-) -> None:
+def test_a_files_own_column_wins_over_the_folder(tmp_path: Path) -> None:
     """A column in the file takes precedence over a partition folder of that name."""
     write_numbers(tmp_path / "n=7/a.parquet", 1)
     inputs = find_inputs("**/*.parquet", base=tmp_path)

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prompts.parquet_files import bad_utf8, read_all, write_tables
 
 from logprob_store.errors import PromptsError
 from logprob_store.prompts.batches import read_prompts
@@ -20,9 +21,6 @@ from logprob_store.prompts.ids import check_ids
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from logprob_store.prompts.input_files import InputFile
-    from logprob_store.prompts.prompt import Prompt
 
 
 @pytest.mark.parametrize(
@@ -36,13 +34,7 @@ if TYPE_CHECKING:
         (pa.array([uuid.UUID(int=1).bytes], pa.uuid()), "00000000-0000-0000-0000-000000000001"),
     ],
 )
-def test_ids_of_any_scalar_type_become_text(
-    tmp_path: Path,
-    column: pa.Array,
-    text: str,
-    write_tables: Callable[..., list[InputFile]],
-    read_all: Callable[..., list[Prompt]],
-) -> None:
+def test_ids_of_any_scalar_type_become_text(tmp_path: Path, column: pa.Array, text: str) -> None:
     """An id is data: one that looks like a path is plain text too."""
     inputs = write_tables(tmp_path, {"id": column, "t": ["Hi"]})
 
@@ -50,9 +42,7 @@ def test_ids_of_any_scalar_type_become_text(
     check_ids(inputs, Columns(id="id", prompt="t"))
 
 
-def test_without_an_id_column_the_id_is_the_row_index_over_all_files(
-    tmp_path: Path, write_tables: Callable[..., list[InputFile]], read_all: Callable[..., list[Prompt]]
-) -> None:
+def test_without_an_id_column_the_id_is_the_row_index_over_all_files(tmp_path: Path) -> None:
     """The index counts on from file to file."""
     prompts = read_all(
         write_tables(tmp_path, {"t": ["a", "b"]}, {"t": []} | {"t": pa.array([], pa.string())}, {"t": ["c"]}),
@@ -62,7 +52,7 @@ def test_without_an_id_column_the_id_is_the_row_index_over_all_files(
     assert [(prompt.index, prompt.id) for prompt in prompts] == [(0, "0"), (1, "1"), (2, "2")]
 
 
-def test_ids_that_are_unique_pass(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_ids_that_are_unique_pass(tmp_path: Path) -> None:
     """Unique ids raise nothing, and neither does a job without an id column."""
     inputs = write_tables(tmp_path, {"id": ["a", "b"], "t": ["x", "x"]}, {"id": ["c"], "t": ["x"]})
 
@@ -70,7 +60,7 @@ def test_ids_that_are_unique_pass(tmp_path: Path, write_tables: Callable[..., li
     check_ids(inputs, Columns(prompt="t"))
 
 
-def test_repeated_ids_are_named_with_their_rows(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_repeated_ids_are_named_with_their_rows(tmp_path: Path) -> None:
     """The error names at most five of them, over all files, and their number."""
     inputs = write_tables(tmp_path, {"id": list("abcdefgx")}, {"id": list("yabcdefg")})
 
@@ -80,7 +70,7 @@ def test_repeated_ids_are_named_with_their_rows(tmp_path: Path, write_tables: Ca
     assert "'f'" not in str(caught.value)
 
 
-def test_one_id_in_many_rows_names_the_first_rows(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_one_id_in_many_rows_names_the_first_rows(tmp_path: Path) -> None:
     """Of a constant column the error names the first five rows."""
     inputs = write_tables(tmp_path, {"id": [7] * 50})
 
@@ -88,9 +78,7 @@ def test_one_id_in_many_rows_names_the_first_rows(tmp_path: Path, write_tables: 
         check_ids(inputs, Columns(id="id", template="x"))
 
 
-def test_ids_that_share_only_a_hash_are_not_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_tables: Callable[..., list[InputFile]]
-) -> None:
+def test_ids_that_share_only_a_hash_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids with equal hashes are compared by a second hash before the error is raised."""
     real = pl.Series.hash
     monkeypatch.setattr(
@@ -101,7 +89,7 @@ def test_ids_that_share_only_a_hash_are_not_repeated(
     check_ids(inputs, Columns(id="id", prompt="id"))
 
 
-def test_null_ids_are_named_by_row(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_null_ids_are_named_by_row(tmp_path: Path) -> None:
     """`check_ids` finds them, and so does reading without that check."""
     inputs = write_tables(tmp_path, {"id": ["a"]}, {"id": [None] * 7})
     columns = Columns(id="id", prompt="id")
@@ -112,11 +100,9 @@ def test_null_ids_are_named_by_row(tmp_path: Path, write_tables: Callable[..., l
         list(read_prompts(inputs, columns, endpoint="chat"))
 
 
-def test_ids_that_are_not_utf8_are_a_clear_error(
-    tmp_path: Path, write_tables: Callable[..., list[InputFile]], bad_utf8: pa.Array
-) -> None:
+def test_ids_that_are_not_utf8_are_a_clear_error(tmp_path: Path) -> None:
     """The error names the file, the rows and the column."""
-    inputs = write_tables(tmp_path, {"id": bad_utf8})
+    inputs = write_tables(tmp_path, {"id": bad_utf8()})
 
     with pytest.raises(PromptsError, match=r"0\.parquet, rows 0 to 1: id column 'id' holds bytes that are not UTF-8"):
         check_ids(inputs, Columns(id="id", template="x"))

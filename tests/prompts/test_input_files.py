@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prompts.parquet_files import write_numbers
 
 from logprob_store.errors import PromptsError
 from logprob_store.prompts.input_files import find_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 def names(pattern: str, base: Path) -> list[str]:
@@ -24,7 +25,7 @@ def names(pattern: str, base: Path) -> list[str]:
     return [file.name for file in find_inputs(pattern, base=base)]
 
 
-def test_a_file_is_found_and_described(tmp_path: Path, write_numbers: Callable[..., Path]) -> None:
+def test_a_file_is_found_and_described(tmp_path: Path) -> None:
     """Name, rows, size and digest are those of the file on disk."""
     path = write_numbers(tmp_path / "in/a.parquet", 3)
 
@@ -34,14 +35,14 @@ def test_a_file_is_found_and_described(tmp_path: Path, write_numbers: Callable[.
     assert (found.size, found.digest) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def test_an_absolute_pattern_does_not_need_the_base(tmp_path: Path, write_numbers: Callable[..., Path]) -> None:
+def test_an_absolute_pattern_does_not_need_the_base(tmp_path: Path) -> None:
     """An absolute pattern does not start from the base folder."""
     write_numbers(tmp_path / "a.parquet")
 
     assert names(str(tmp_path / "*.parquet"), Path("/nowhere")) == ["a.parquet"]
 
 
-def test_a_folder_means_all_parquet_files_below_it_sorted(tmp_path: Path, write_numbers: Callable[..., Path]) -> None:
+def test_a_folder_means_all_parquet_files_below_it_sorted(tmp_path: Path) -> None:
     """Parquet files of any depth are found, and no other files."""
     for name in ("b.parquet", "a/z.parquet", "a/b/c.parquet", "part.parquet/0.parquet"):
         write_numbers(tmp_path / "in" / name)
@@ -50,7 +51,7 @@ def test_a_folder_means_all_parquet_files_below_it_sorted(tmp_path: Path, write_
     assert names("in", tmp_path) == ["a/b/c.parquet", "a/z.parquet", "b.parquet", "part.parquet/0.parquet"]
 
 
-def test_hidden_and_underscored_names_are_passed_over(tmp_path: Path, write_numbers: Callable[..., Path]) -> None:
+def test_hidden_and_underscored_names_are_passed_over(tmp_path: Path) -> None:
     """Files of Spark and of editors are no prompts, but a partition key may start with an underscore."""
     for name in (".a.parquet", "_b.parquet", "_temporary/c.parquet", ".git/d.parquet", "_day=1/e.parquet"):
         write_numbers(tmp_path / "in" / name)
@@ -58,7 +59,7 @@ def test_hidden_and_underscored_names_are_passed_over(tmp_path: Path, write_numb
     assert names("in", tmp_path) == names("in/**/*.parquet", tmp_path) == ["_day=1/e.parquet"]
 
 
-def test_a_hidden_file_that_is_named_is_read(tmp_path: Path, write_numbers: Callable[..., Path]) -> None:
+def test_a_hidden_file_that_is_named_is_read(tmp_path: Path) -> None:
     """A hidden file is read if the pattern names it or its folder."""
     write_numbers(tmp_path / ".in/_a.parquet")
     write_numbers(tmp_path / ".in/b.parquet")
@@ -78,7 +79,7 @@ def test_a_hidden_file_that_is_named_is_read(tmp_path: Path, write_numbers: Call
         ("./in/x/../a.parquet", ["a.parquet"]),
     ],
 )
-def test_globs(tmp_path: Path, pattern: str, expected: list[str], write_numbers: Callable[..., Path]) -> None:
+def test_globs(tmp_path: Path, pattern: str, expected: list[str]) -> None:
     """A star matches one level, two stars any depth, and a folder that matches stands for its files."""
     for name in ("a", "b", "x/c"):
         write_numbers(tmp_path / f"in/{name}.parquet")
@@ -86,7 +87,7 @@ def test_globs(tmp_path: Path, pattern: str, expected: list[str], write_numbers:
     assert names(pattern, tmp_path) == expected
 
 
-def test_a_file_whose_name_looks_like_a_glob_is_itself(tmp_path: Path, write_numbers: Callable[..., Path]) -> None:
+def test_a_file_whose_name_looks_like_a_glob_is_itself(tmp_path: Path) -> None:
     """A file with the exact name takes precedence over the glob."""
     write_numbers(tmp_path / "a[1].parquet")
     write_numbers(tmp_path / "a1.parquet")
@@ -95,16 +96,14 @@ def test_a_file_whose_name_looks_like_a_glob_is_itself(tmp_path: Path, write_num
 
 
 @pytest.mark.parametrize("pattern", ["in/country=fr/*.parquet", "in/country=*/*.parquet", "in", "in/country=fr"])
-def test_partition_folders_are_part_of_the_name(
-    tmp_path: Path, pattern: str, write_numbers: Callable[..., Path]
-) -> None:
+def test_partition_folders_are_part_of_the_name(tmp_path: Path, pattern: str) -> None:
     """Whatever the pattern, the partition column is known and the name is the same."""
     write_numbers(tmp_path / "in/country=fr/a.parquet")
 
     assert names(pattern, tmp_path) == ["country=fr/a.parquet"]
 
 
-def test_a_pattern_without_match_lists_the_nearest_names(tmp_path: Path, write_numbers: Callable[..., Path]) -> None:
+def test_a_pattern_without_match_lists_the_nearest_names(tmp_path: Path) -> None:
     """The error names what was looked for and lists the nearest folder, the most similar name first."""
     write_numbers(tmp_path / "prompts/zebra.parquet")
     write_numbers(tmp_path / "prompts/capitals.parquet")
@@ -123,9 +122,7 @@ def test_an_invalid_pattern_is_a_clear_error(tmp_path: Path, pattern: str) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, this is text and no Parquet", None])
-def test_a_file_that_is_no_whole_parquet_is_named(
-    tmp_path: Path, content: bytes | None, write_numbers: Callable[..., Path]
-) -> None:
+def test_a_file_that_is_no_whole_parquet_is_named(tmp_path: Path, content: bytes | None) -> None:
     """Empty, foreign and truncated files stop the job before it asks anything."""
     whole = write_numbers(tmp_path / "good.parquet").read_bytes()
     (tmp_path / "zbad.parquet").write_bytes(whole[:-20] if content is None else content)
@@ -146,7 +143,7 @@ def test_an_edit_that_leaves_the_footer_alone_changes_the_digest(tmp_path: Path)
 
 
 @pytest.fixture
-def linked(tmp_path: Path, write_numbers: Callable[..., Path]) -> Path:
+def linked(tmp_path: Path) -> Path:
     """A folder of prompts of its own, with one that is linked into it."""
     write_numbers(tmp_path / "prompts/own/a.parquet")
     write_numbers(tmp_path / "far/day=1/b.parquet")

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prompts.parquet_files import scan_column, write_numbers, write_tables
 
 from logprob_store.errors import PromptsError
 from logprob_store.prompts.columns import Columns, unified_schema
-from logprob_store.prompts.input_files import InputFile, find_inputs
+from logprob_store.prompts.input_files import find_inputs
 from logprob_store.prompts.scanning import candidate_counts, scan_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    ScanColumn = Callable[..., Iterator[list[Any]]]
 
 COLUMNS = Columns(prompt="q", continuations="c")
 
@@ -47,7 +45,6 @@ def scanned(base: Path, batch_rows: int = 1000, *, skip: int = 0, limit: int | N
 )
 def test_skip_and_limit_are_slicing(
     tmp_path_factory: pytest.TempPathFactory,
-    write_numbers: Callable[..., Path],
     *,
     files: list[tuple[int, int]],
     skip: int,
@@ -67,9 +64,7 @@ def test_skip_and_limit_are_slicing(
     assert all(0 < len(batch) <= batch_rows for batch in batches)
 
 
-def test_files_and_row_groups_that_are_skipped_are_not_read(
-    tmp_path: Path, write_numbers: Callable[..., Path], scan_column: ScanColumn
-) -> None:
+def test_files_and_row_groups_that_are_skipped_are_not_read(tmp_path: Path) -> None:
     """Damage in rows before `skip` and after `limit` raises no error, because those pages are not read."""
     for number in range(3):
         write_numbers(tmp_path / f"{number}.parquet", 10, row_group_size=5, first=number * 10)
@@ -94,9 +89,7 @@ def damage(path: Path, group: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [3, 4])
-def test_a_file_that_changed_since_it_was_found_is_an_error(
-    tmp_path: Path, rows: int, write_numbers: Callable[..., Path]
-) -> None:
+def test_a_file_that_changed_since_it_was_found_is_an_error(tmp_path: Path, rows: int) -> None:
     """A row's index identifies its prompt, so a file with other rows is refused, even if it has as many."""
     write_numbers(tmp_path / "a.parquet", 3)
     inputs = find_inputs("*.parquet", base=tmp_path)
@@ -108,9 +101,7 @@ def test_a_file_that_changed_since_it_was_found_is_an_error(
 
 
 @pytest.mark.parametrize("how", ["cut off", "written over", "written over by as much"])
-def test_a_file_that_changes_while_it_is_read_is_an_error(
-    tmp_path: Path, write_numbers: Callable[..., Path], scan_column: ScanColumn, how: str
-) -> None:
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path, how: str) -> None:
     """Arrow reads what is left of a truncated file and raises nothing: rows would be missing without notice."""
     path = write_numbers(tmp_path / "a.parquet", 2000, row_group_size=10)
     inputs = find_inputs("*.parquet", base=tmp_path)
@@ -128,9 +119,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(
         list(batches)
 
 
-def test_a_file_that_is_replaced_is_read_to_its_end(
-    tmp_path: Path, write_numbers: Callable[..., Path], scan_column: ScanColumn
-) -> None:
+def test_a_file_that_is_replaced_is_read_to_its_end(tmp_path: Path) -> None:
     """Renaming another file to the name leaves the open file as it was."""
     write_numbers(tmp_path / "a.parquet", 2000, row_group_size=10)
     inputs = find_inputs("*.parquet", base=tmp_path)
@@ -141,9 +130,7 @@ def test_a_file_that_is_replaced_is_read_to_its_end(
     assert list(chain(first, *batches)) == list(range(2000))
 
 
-def test_a_value_that_does_not_fit_the_unified_type_is_named(
-    tmp_path: Path, write_tables: Callable[..., list[InputFile]], scan_column: ScanColumn
-) -> None:
+def test_a_value_that_does_not_fit_the_unified_type_is_named(tmp_path: Path) -> None:
     """uint64 and int64 promote to int64; a value beyond it is an error with file, column and rows."""
     inputs = write_tables(tmp_path, {"x": pa.array([1], pa.int64())}, {"x": pa.array([1, 2**63], pa.uint64())})
 
@@ -151,14 +138,14 @@ def test_a_value_that_does_not_fit_the_unified_type_is_named(
         list(scan_column(inputs, "x"))
 
 
-def test_reading_without_rows_yields_nothing(tmp_path: Path, write_numbers: Callable[..., Path]) -> None:
+def test_reading_without_rows_yields_nothing(tmp_path: Path) -> None:
     """An empty Parquet file is no error."""
     write_numbers(tmp_path / "a.parquet", 0)
 
     assert scanned(tmp_path) == []
 
 
-def test_lists_are_counted_over_all_files(write_tables: Callable[..., Any], tmp_path: Path) -> None:
+def test_lists_are_counted_over_all_files(tmp_path: Path) -> None:
     """The counts are in the order of rows; a null or empty list counts as 1, the failure that it becomes."""
     first = {"q": ["?"] * 2, "c": [["a", "b"], []]}
     second = {"q": ["?"] * 2, "c": [None, ["a", "b", "c"]]}
@@ -169,7 +156,7 @@ def test_lists_are_counted_over_all_files(write_tables: Callable[..., Any], tmp_
     assert counts.to_list() == [2, 1, 1, 3]
 
 
-def test_text_needs_no_pass(write_tables: Callable[..., Any], tmp_path: Path) -> None:
+def test_text_needs_no_pass(tmp_path: Path) -> None:
     """One text a row is one call a row, and without the column there is nothing to count."""
     inputs = write_tables(tmp_path, {"q": ["?"], "c": ["a"]})
 
@@ -177,7 +164,7 @@ def test_text_needs_no_pass(write_tables: Callable[..., Any], tmp_path: Path) ->
     assert candidate_counts(inputs, Columns(prompt="q")) is None
 
 
-def test_other_layouts_of_lists(write_tables: Callable[..., Any], tmp_path: Path) -> None:
+def test_other_layouts_of_lists(tmp_path: Path) -> None:
     """Large lists, lists of a fixed size, and lists of categories are lists of texts."""
     values = [["a", "b"], ["c", "d"]]
     for number, kind in enumerate(

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prompts.parquet_files import read_all, read_one, write_tables
 
 from logprob_store.errors import PromptsError
 from logprob_store.prompts.columns import Columns
@@ -20,11 +21,8 @@ from logprob_store.prompts.ids import check_ids
 from logprob_store.prompts.values import column_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from logprob_store.prompts.input_files import InputFile
-    from logprob_store.prompts.prompt import Prompt
 
 CALL = {"id": "call_1", "function": {"name": "f", "arguments": '{"city": "Oslo"}'}, "extra": None}
 
@@ -78,9 +76,7 @@ def test_a_float_of_32_bits_is_the_shortest_decimal_that_reads_back_as_it(value:
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )
-def test_params_are_sent_as_they_stand_in_the_column(
-    tmp_path: Path, column: pa.Array, sent: Any, read_one: Callable[..., Prompt]
-) -> None:
+def test_params_are_sent_as_they_stand_in_the_column(tmp_path: Path, column: pa.Array, sent: Any) -> None:
     """Whatever the type of a field in the struct of parameters."""
     prompt = read_one(tmp_path, {"t": ["Hi"], "p": struct(x=column)}, prompt="t", params="p")
 
@@ -89,7 +85,7 @@ def test_params_are_sent_as_they_stand_in_the_column(
     assert type(prompt.params["x"]) is type(sent)
 
 
-def test_tool_calls_of_json_type_are_objects(tmp_path: Path, read_one: Callable[..., Prompt]) -> None:
+def test_tool_calls_of_json_type_are_objects(tmp_path: Path) -> None:
     """As Hugging Face writes conversations: a null within JSON text is kept, a null field of a struct is left out."""
     calls = pa.ListArray.from_arrays(pa.array([0, 0, 1], pa.int32()), json_texts(CALL), mask=pa.array([True, False]))
     messages = struct(role=pa.array(["user", "assistant"]), content=pa.array(["Weather?", None]), tool_calls=calls)
@@ -100,7 +96,7 @@ def test_tool_calls_of_json_type_are_objects(tmp_path: Path, read_one: Callable[
     ]
 
 
-def test_whole_messages_may_be_of_json_type(tmp_path: Path, read_one: Callable[..., Prompt]) -> None:
+def test_whole_messages_may_be_of_json_type(tmp_path: Path) -> None:
     """A list of JSON values is a conversation, where each is an object with a role."""
     message = {"role": "user", "content": "Hi", "name": None}
 
@@ -125,8 +121,6 @@ def test_a_field_that_json_cannot_say_is_a_problem_of_its_row(
     tmp_path: Path,
     column: pa.Array,
     what: str,
-    write_tables: Callable[..., list[InputFile]],
-    read_all: Callable[..., list[Prompt]],
 ) -> None:
     """A decimal is not rounded, and the other rows are asked."""
     bad, good = read_all(write_tables(tmp_path, {"t": ["a", "b"], "p": struct(x=column)}), prompt="t", params="p")
@@ -160,8 +154,6 @@ def test_a_time_that_python_does_not_have_is_a_problem_of_its_row(
     tmp_path: Path,
     column: pa.Array,
     what: str,
-    write_tables: Callable[..., list[InputFile]],
-    read_all: Callable[..., list[Prompt]],
 ) -> None:
     """`infinity` of a database, 9999-12-31 seen from Berlin, hour 25: the next row is asked."""
     bad, good = read_all(write_tables(tmp_path, {"until": column}), template="Until {until}?")
@@ -174,9 +166,7 @@ def test_a_time_that_python_does_not_have_is_a_problem_of_its_row(
 
 
 @pytest.mark.parametrize("zone", ["Mars/Phobos", "Z", "GMT+2"])
-def test_a_time_in_an_unknown_zone_is_a_problem_of_its_row(
-    tmp_path: Path, zone: str, write_tables: Callable[..., list[InputFile]], read_all: Callable[..., list[Prompt]]
-) -> None:
+def test_a_time_in_an_unknown_zone_is_a_problem_of_its_row(tmp_path: Path, zone: str) -> None:
     """A row without such a time is asked."""
     inputs = write_tables(tmp_path, {"at": stamps(zone, 0), "n": [1]})
 
@@ -187,7 +177,7 @@ def test_a_time_in_an_unknown_zone_is_a_problem_of_its_row(
     assert read_all(inputs, template="{n}")[0].problem is None
 
 
-def test_times_are_text_as_before(tmp_path: Path, read_one: Callable[..., Prompt]) -> None:
+def test_times_are_text_as_before(tmp_path: Path) -> None:
     """A zone of the IANA database, a fixed offset, and no zone."""
     table = {
         "a": stamps("Europe/Berlin", 0),
@@ -201,7 +191,7 @@ def test_times_are_text_as_before(tmp_path: Path, read_one: Callable[..., Prompt
     )
 
 
-def test_ids_in_an_unknown_zone_are_a_clear_error(tmp_path: Path, write_tables: Callable[..., list[InputFile]]) -> None:
+def test_ids_in_an_unknown_zone_are_a_clear_error(tmp_path: Path) -> None:
     """An id without a text cannot name a prompt."""
     inputs = write_tables(tmp_path, {"at": stamps("Mars/Phobos", 0)})
 
@@ -209,9 +199,7 @@ def test_ids_in_an_unknown_zone_are_a_clear_error(tmp_path: Path, write_tables: 
         check_ids(inputs, Columns(id="at", template="x"))
 
 
-def test_a_struct_with_two_fields_of_one_name_is_a_problem_of_its_row(
-    tmp_path: Path, read_one: Callable[..., Prompt]
-) -> None:
+def test_a_struct_with_two_fields_of_one_name_is_a_problem_of_its_row(tmp_path: Path) -> None:
     """Neither of the two is sent."""
     twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["seed", "seed"])
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
+from replay.recording import capital_body, capital_request, write_recordings
 
 import logprob_store as ls
 from logprob_store.errors import FixtureError, ReplayMissError
 from logprob_store.replay.fixtures import Recordings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from logprob_store.request import Request
 
 CAPITALS = Path(__file__).parents[2] / "fixtures" / "capitals-chat.jsonl"
 
@@ -110,35 +110,28 @@ def test_an_endpoint_that_is_not_recorded() -> None:
         client.models.list()
 
 
-def test_samples_come_in_turn(
-    path: Path,
-    chat_body: Callable[..., dict[str, Any]],
-    chat_request: Callable[..., Request],
-    record: Callable[..., Recordings],
-) -> None:
+def test_samples_come_in_turn(path: Path) -> None:
     """Equal requests get the recorded samples in order, then from the first again."""
     calls = [
-        (chat_request(sample_index=index), json.dumps({"id": f"sample {index}", "choices": []}).encode())
+        (capital_request(sample_index=index), json.dumps({"id": f"sample {index}", "choices": []}).encode())
         for index in (1, 0)
     ]
-    record(path, *calls)
+    write_recordings(path, *calls)
 
     with ls.replay_client(path) as client:
-        ids = [client.chat.completions.create(**chat_body()).id for _ in range(3)]
+        ids = [client.chat.completions.create(**capital_body()).id for _ in range(3)]
 
     assert ids == ["sample 0", "sample 1", "sample 0"]
 
 
-def test_recorded_once_it_replays_with_the_server_gone(
-    path: Path, fault_server: Any, recording: openai.OpenAI, chat_body: Callable[..., dict[str, Any]]
-) -> None:
+def test_recorded_once_it_replays_with_the_server_gone(path: Path, fault_server: Any, recording: openai.OpenAI) -> None:
     """The first call asks the server and appends a line; later ones need neither server nor key."""
-    first = recording.chat.completions.create(**chat_body())
+    first = recording.chat.completions.create(**capital_body())
     with ls.replay_client(path, mode="record", base_url=fault_server.url, api_key="sk-test") as again:
-        second = again.chat.completions.create(**chat_body())
+        second = again.chat.completions.create(**capital_body())
     fault_server.stop()
     with ls.replay_client(path) as client:
-        third = client.chat.completions.create(**chat_body())
+        third = client.chat.completions.create(**capital_body())
 
     assert len(fault_server.calls) == 1
     assert path.read_bytes().count(b"\n") == 1
@@ -146,66 +139,51 @@ def test_recorded_once_it_replays_with_the_server_gone(
     assert b"sk-test" not in path.read_bytes()
 
 
-def test_recording_asynchronously(path: Path, fault_server: Any, chat_body: Callable[..., dict[str, Any]]) -> None:
+def test_recording_asynchronously(path: Path, fault_server: Any) -> None:
     """The same holds for `AsyncOpenAI`."""
 
     async def main() -> None:
         async with ls.replay_client(
             path, asynchronous=True, mode="record", base_url=fault_server.url, api_key="sk-test"
         ) as client:
-            await client.chat.completions.create(**chat_body())
+            await client.chat.completions.create(**capital_body())
 
     asyncio.run(main())
 
     assert len(Recordings(path)) == len(fault_server.calls) == 1
 
 
-def test_equal_requests_are_recorded_as_samples(
-    path: Path, fault_server: Any, recording: openai.OpenAI, chat_body: Callable[..., dict[str, Any]]
-) -> None:
+def test_equal_requests_are_recorded_as_samples(path: Path, fault_server: Any, recording: openai.OpenAI) -> None:
     """Two equal calls of one client are two samples, not one answer twice."""
-    recording.chat.completions.create(**chat_body())
-    recording.chat.completions.create(**chat_body())
+    recording.chat.completions.create(**capital_body())
+    recording.chat.completions.create(**capital_body())
 
     assert len(fault_server.calls) == 2
     assert [fixture.sample_index for fixture in Recordings(path)] == [0, 1]
 
 
-def test_an_error_is_not_recorded(
-    path: Path, fault_server: Any, recording: openai.OpenAI, chat_body: Callable[..., dict[str, Any]]
-) -> None:
+def test_an_error_is_not_recorded(path: Path, fault_server: Any, recording: openai.OpenAI) -> None:
     """The code under test gets the SDK's error, and nothing is written."""
     fault_server.script("429")
 
     with pytest.raises(openai.RateLimitError):
-        recording.chat.completions.create(**chat_body())
+        recording.chat.completions.create(**capital_body())
 
     assert not path.exists()
 
 
-def test_a_line_is_added_below_an_unfinished_one(
-    path: Path,
-    fault_server: Any,
-    chat_body: Callable[..., dict[str, Any]],
-    chat_request: Callable[..., Request],
-    record: Callable[..., Recordings],
-) -> None:
+def test_a_line_is_added_below_an_unfinished_one(path: Path, fault_server: Any) -> None:
     """If the last line of the file has no line end, the new line does not run into it."""
-    record(path, (chat_request(model="other"), b"{}"))
+    write_recordings(path, (capital_request(model="other"), b"{}"))
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
 
     with ls.replay_client(path, mode="record", base_url=fault_server.url, api_key="sk-test") as client:
-        client.chat.completions.create(**chat_body())
+        client.chat.completions.create(**capital_body())
 
     assert [fixture.request["model"] for fixture in Recordings(path)] == ["other", "m"]
 
 
-def test_a_streamed_answer_replays(
-    path: Path,
-    chat_body: Callable[..., dict[str, Any]],
-    chat_request: Callable[..., Request],
-    record: Callable[..., Recordings],
-) -> None:
+def test_a_streamed_answer_replays(path: Path) -> None:
     """Server-sent events are recorded as text and stream again."""
     chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     events = [
@@ -213,10 +191,10 @@ def test_a_streamed_answer_replays(
         for text in ("Hel", "lo")
     ]
     text = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
-    record(path, (chat_request(stream=True), text.encode()), content_type="text/event-stream")
+    write_recordings(path, (capital_request(stream=True), text.encode()), content_type="text/event-stream")
 
     with ls.replay_client(path) as client:
-        stream = client.chat.completions.create(**chat_body(stream=True))
+        stream = client.chat.completions.create(**capital_body(stream=True))
         texts = [event.choices[0].delta.content for event in stream]
 
     assert texts == ["Hel", "lo"]

@@ -6,10 +6,11 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
+from builders import completions_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +18,10 @@ from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 from logprob_store.errors import FixtureError
 from logprob_store.replay.fixtures import KEPT_HEADERS, Recordings, fixture_line, write_fixtures
-from logprob_store.request import Answer, make_request
+from logprob_store.request import make_request
+
+if TYPE_CHECKING:
+    from logprob_store.request import Answer
 
 COMMITTED = sorted((Path(__file__).parents[2] / "fixtures").glob("**/*.jsonl*"))
 
@@ -43,13 +47,6 @@ HARMLESS = [
 ]
 
 
-def _answer(text: str = "Hi", body: bytes = b'{"choices":[]}', *, sample_index: int = 0, **changes: Any) -> Answer:
-    request = make_request(
-        {"model": "m", "prompt": text}, endpoint="completions", provider="p", sample_index=sample_index
-    )
-    return Answer(request, **{"status": 200, "headers": {}, "body": body, "source": "api", **changes})
-
-
 def _written(path: Path, *answers: Answer) -> Recordings:
     write_fixtures(path, answers)
     return Recordings(path)
@@ -64,9 +61,9 @@ _BODIES = st.binary(max_size=60) | st.recursive(
 @given(body=_BODIES)
 def test_any_body_comes_back_byte_for_byte(tmp_path: Path, body: bytes) -> None:
     """That holds for JSON on one line or several, for text, for an empty body, and for bytes that are not UTF-8."""
-    recordings = _written(tmp_path / "f.jsonl", _answer(body=body))
+    recordings = _written(tmp_path / "f.jsonl", completions_answer(body=body))
 
-    found = recordings.get(_answer().request.key)
+    found = recordings.get(completions_answer().request.key)
 
     assert found is not None
     assert found.body == body
@@ -85,7 +82,7 @@ def test_any_body_comes_back_byte_for_byte(tmp_path: Path, body: bytes) -> None:
 )
 def test_the_field_that_holds_a_body(body: bytes, field: str) -> None:
     """JSON on one line is kept as it is, so that a person can read it in a diff; each line of the file is JSON."""
-    line = fixture_line(_answer(body=body))
+    line = fixture_line(completions_answer(body=body))
 
     assert b"\n" not in line
     assert [name for name in json.loads(line) if name.startswith("body")] == [field]
@@ -96,7 +93,9 @@ def test_the_fields_of_a_line() -> None:
     """Status, time and content type are written; other headers are not."""
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     headers = {"content-type": "text/plain", "server": "host-17", "x-request-id": "req", "openai-organization": "me"}
-    line = fixture_line(_answer(status=201, headers=headers, fetched_at=at, run="r", latency_s=1.0, attempts=3))
+    line = fixture_line(
+        completions_answer(status=201, headers=headers, fetched_at=at, run="r", latency_s=1.0, attempts=3)
+    )
 
     kept = json.loads(line)
 
@@ -110,7 +109,7 @@ def test_the_fields_of_a_line() -> None:
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_in_an_answer_is_redacted(name: str) -> None:
     """Text in an answer that looks like an API key is not written."""
-    line = fixture_line(_answer(body=json.dumps({"text": f"your key {SECRETS[name]} is wrong"}).encode()))
+    line = fixture_line(completions_answer(body=json.dumps({"text": f"your key {SECRETS[name]} is wrong"}).encode()))
 
     assert SECRETS[name].encode() not in line
     assert b"[redacted]" in line
@@ -120,7 +119,9 @@ def test_a_secret_in_an_answer_is_redacted(name: str) -> None:
 def test_a_secret_in_a_prompt_is_refused(name: str, tmp_path: Path) -> None:
     """Redacting it would change the request key, so nothing is written; the error does not show the secret."""
     with pytest.raises(FixtureError, match="looks like an API key") as caught:
-        write_fixtures(tmp_path / "f.jsonl", [_answer("fine"), _answer(f"my key is {SECRETS[name]}")])
+        write_fixtures(
+            tmp_path / "f.jsonl", [completions_answer("fine"), completions_answer(f"my key is {SECRETS[name]}")]
+        )
 
     assert SECRETS[name] not in str(caught.value)
     assert not (tmp_path / "f.jsonl").exists()
@@ -131,13 +132,15 @@ def test_ordinary_words_are_no_secrets(text: str) -> None:
     """Long names and words are written as they are, in prompts and in answers."""
     body = json.dumps({"text": text}).encode()
 
-    assert body in fixture_line(_answer(text, body))
+    assert body in fixture_line(completions_answer(text, body))
 
 
 def test_a_later_line_replaces_an_earlier(tmp_path: Path) -> None:
     """Of several lines with one key, the last counts."""
     path = tmp_path / "f.jsonl"
-    path.write_bytes(fixture_line(_answer(body=b"1")) + b"\n\n" + fixture_line(_answer(body=b"2")) + b"\n")
+    path.write_bytes(
+        fixture_line(completions_answer(body=b"1")) + b"\n\n" + fixture_line(completions_answer(body=b"2")) + b"\n"
+    )
 
     recordings = Recordings(path)
 
@@ -146,7 +149,9 @@ def test_a_later_line_replaces_an_earlier(tmp_path: Path) -> None:
 
 def test_samples_have_recordings_of_their_own(tmp_path: Path) -> None:
     """Two samples of one prompt are two recordings."""
-    recordings = _written(tmp_path / "f.jsonl", _answer(body=b"1"), _answer(body=b"2", sample_index=1))
+    recordings = _written(
+        tmp_path / "f.jsonl", completions_answer(body=b"1"), completions_answer(body=b"2", sample_index=1)
+    )
 
     assert [fixture.body for fixture in recordings] == [b"1", b"2"]
 
@@ -154,10 +159,10 @@ def test_samples_have_recordings_of_their_own(tmp_path: Path) -> None:
 def test_earlier_lines_stay_first_and_unchanged(tmp_path: Path) -> None:
     """Adding recordings leaves earlier lines as they were, so that a diff shows only what is new."""
     path = tmp_path / "f.jsonl"
-    before = _written(path, _answer("a", b'{"v":1}'), _answer("b", b'{"v":1}'))
+    before = _written(path, completions_answer("a", b'{"v":1}'), completions_answer("b", b'{"v":1}'))
     old = path.read_bytes().splitlines()
 
-    lines = write_fixtures(path, [_answer("b", b'{"v":2}'), _answer("c")], keep=before)
+    lines = write_fixtures(path, [completions_answer("b", b'{"v":2}'), completions_answer("c")], keep=before)
 
     new = path.read_bytes().splitlines()
     assert lines == len(new) == 3
@@ -169,9 +174,9 @@ def test_earlier_lines_stay_first_and_unchanged(tmp_path: Path) -> None:
 def test_compressed_fixtures(tmp_path: Path) -> None:
     """A file that ends in .zst is compressed, and may be read in several frames."""
     path = tmp_path / "f.jsonl.zst"
-    _written(path, _answer("a"))
+    _written(path, completions_answer("a"))
     one = path.read_bytes()
-    _written(path, _answer("b"))
+    _written(path, completions_answer("b"))
     path.write_bytes(one + path.read_bytes())
 
     assert one.startswith(b"\x28\xb5\x2f\xfd")
@@ -180,8 +185,8 @@ def test_compressed_fixtures(tmp_path: Path) -> None:
 
 def test_a_folder_of_fixtures(tmp_path: Path) -> None:
     """All fixture files of a folder are read, compressed or not, and no other files."""
-    _written(tmp_path / "b.jsonl", _answer("b"))
-    _written(tmp_path / "a.jsonl.zst", _answer("a"))
+    _written(tmp_path / "b.jsonl", completions_answer("b"))
+    _written(tmp_path / "a.jsonl.zst", completions_answer("a"))
     (tmp_path / "README.md").write_text("no recording")
 
     assert [fixture.request["prompt"] for fixture in Recordings(tmp_path)] == ["a", "b"]
@@ -197,7 +202,7 @@ def test_no_fixtures(tmp_path: Path, place: str) -> None:
 
 
 def _edited(**changes: Any) -> bytes:
-    line = json.loads(fixture_line(_answer()))
+    line = json.loads(fixture_line(completions_answer()))
     return json.dumps({name: value for name, value in {**line, **changes}.items() if value is not ...}).encode()
 
 
@@ -213,7 +218,7 @@ def _edited(**changes: Any) -> bytes:
         (_edited(provider="other"), "its key .* is not that of its request"),
         (_edited(sample_index=1), "its key .* is not that of its request"),
         (b'{"fixture":2,"anything":"else"}', "has fixture version 2, this logprob-store reads 1"),
-        (fixture_line(_answer())[:-20], "is no recording"),
+        (fixture_line(completions_answer())[:-20], "is no recording"),
         (b'{"fixture":1,"request":' + b"[" * 5000, "is no recording"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
@@ -221,7 +226,7 @@ def _edited(**changes: Any) -> bytes:
 def test_the_error_of_a_wrong_line_names_it(tmp_path: Path, line: bytes, message: str) -> None:
     """The error has the file, the line number and the reason."""
     path = tmp_path / "f.jsonl"
-    path.write_bytes(fixture_line(_answer("good")) + b"\n" + line + b"\n")
+    path.write_bytes(fixture_line(completions_answer("good")) + b"\n" + line + b"\n")
 
     with pytest.raises(FixtureError, match=f"f.jsonl, line 2: {message}"):
         Recordings(path)
@@ -230,7 +235,7 @@ def test_the_error_of_a_wrong_line_names_it(tmp_path: Path, line: bytes, message
 def test_a_compressed_file_that_is_cut_off(tmp_path: Path) -> None:
     """Half a file is an error, not fewer recordings."""
     path = tmp_path / "f.jsonl.zst"
-    _written(path, *(_answer(str(number)) for number in range(50)))
+    _written(path, *(completions_answer(str(number)) for number in range(50)))
     path.write_bytes(path.read_bytes()[:-8])
 
     with pytest.raises(FixtureError, match=r"f\.jsonl\.zst cannot be read"):
@@ -242,7 +247,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(FixtureError, match=r"file/f\.jsonl cannot be written"):
-        write_fixtures(tmp_path / "file" / "f.jsonl", [_answer()])
+        write_fixtures(tmp_path / "file" / "f.jsonl", [completions_answer()])
 
 
 def _plain(path: Path) -> bytes:

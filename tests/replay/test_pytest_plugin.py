@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from replay.recording import capital_request, write_recordings
 
 from logprob_store.replay.fixtures import Recordings
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from logprob_store.request import Request
 
 pytest_plugins = "pytester"
 
@@ -28,12 +28,10 @@ TEST = """
 
 
 @pytest.fixture
-def record_hello(
-    chat_request: Callable[..., Request], record: Callable[..., Recordings]
-) -> Callable[[Path], Recordings]:
+def record_hello() -> Callable[[Path], Recordings]:
     """Write a fixtures file that answers the request of `TEST` with "Hello"."""
     body = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Hello"}}]}'
-    return lambda path: record(path, (chat_request("Hi"), body))
+    return lambda path: write_recordings(path, (capital_request("Hi"), body))
 
 
 def test_the_default_path(pytester: pytest.Pytester, record_hello: Callable[[Path], Recordings]) -> None:

@@ -1,4 +1,4 @@
-"""Asking: each key once, durable before it is handed on, and every failure where it belongs."""
+"""The asker: each key is asked once, answers are durable before they are handed on, failures reach their callers."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import answer_to, completions_request
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CacheError, CallError, StopRunError
 from logprob_store.pacing.pacer import Pacer
-from logprob_store.request import Answer, Request, make_request
 from logprob_store.run.asker import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from logprob_store.request import Answer, Request
+
 
 def _request(text: str = "Hi", index: int = 0) -> Request:
-    body = {"model": "m", "prompt": text}
-    return make_request(body, endpoint="completions", provider="p", prompt_index=index, prompt_id=str(index))
+    return completions_request(text, prompt_index=index)
 
 
 class _Server:
-    """A transport that answers when it is let, and notes what it was asked."""
+    """A transport that answers once `open` is set, and lists the requests."""
 
     def __init__(self, *, run: str | None = None, fail: Callable[[int], Exception | None] | None = None) -> None:
         self.asked: list[Request] = []
@@ -42,7 +43,7 @@ class _Server:
         await self.open.wait()
         if (error := self._fail(number)) is not None:
             raise error
-        return Answer(request, 200, {}, f"answer {number}".encode(), "api", run=self._run)
+        return answer_to(request, f"answer {number}".encode(), run=self._run)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def _asker(server: _Server, cache: AnswerCache | None, **settings: Any) -> Asker
 
 
 def test_equal_requests_in_flight_are_sent_once(cache: AnswerCache) -> None:
-    """Twins get the one answer, each under its own prompt."""
+    """Equal requests get one answer, each under its own prompt."""
 
     async def main() -> tuple[_Server, Sequence[Answer]]:
         server = _Server()
@@ -75,7 +76,7 @@ def test_equal_requests_in_flight_are_sent_once(cache: AnswerCache) -> None:
 
 
 def test_an_equal_request_later_comes_from_the_cache(cache: AnswerCache) -> None:
-    """A twin that arrives after the answer was kept, but after its own look-up, is not sent either."""
+    """An equal request that was looked up before the answer was kept is not sent either."""
 
     async def main() -> tuple[_Server, Answer, Answer]:
         server = _Server()
@@ -125,14 +126,14 @@ def test_an_answer_is_durable_before_it_is_handed_on(cache: AnswerCache) -> None
 
 def test_looking_up_gives_what_was_paid_for(cache: AnswerCache) -> None:
     """Equal requests in the cache are looked up once and get the answer under their own prompt, others get nothing."""
-    cache.put_many([Answer(_request(), 200, {}, b"kept", "api")])
+    cache.put_many([answer_to(_request(), b"kept")])
     twins = [_request(index=7), _request(index=8)]
 
     async def main() -> list[Answer]:
         async with _asker(_Server(), cache) as asker:
             found = await asker.look_up([*twins, _request("other")])
             assert list(found) == [twins[0].key]
-            return [asker.answer(found[request.key], request) for request in twins]
+            return [asker.answer_from_cache(found[request.key], request) for request in twins]
 
     answers = asyncio.run(main())
 
@@ -145,12 +146,12 @@ def test_looking_up_gives_what_was_paid_for(cache: AnswerCache) -> None:
 @pytest.mark.parametrize(("paid_by", "expected_calls"), [("other", 1), ("mine", 0)])
 def test_refreshing_asks_again_what_others_paid_for(cache: AnswerCache, paid_by: str, expected_calls: int) -> None:
     """In mode `refresh` only the run's own answers count, so that a restart does not ask twice."""
-    cache.put_many([Answer(_request(), 200, {}, b"old", "api", run=paid_by)])
+    cache.put_many([answer_to(_request(), b"old", run=paid_by)])
 
     async def main() -> int:
         server = _Server(run="mine")
         server.open.set()
-        async with _asker(server, cache, fresh_for="mine", run="mine") as asker:
+        async with _asker(server, cache, refresh=True, run="mine") as asker:
             if _request().key not in await asker.look_up([_request()]):
                 await asker.ask(_request())
             return asker.calls
@@ -162,7 +163,7 @@ def test_refreshing_asks_again_what_others_paid_for(cache: AnswerCache, paid_by:
 
 
 def test_an_answer_in_place_of_a_damaged_one_is_marked(cache: AnswerCache, tmp_path: Path) -> None:
-    """What cannot be read any more was paid for, and is asked for again."""
+    """A damaged answer was paid for, and is asked for again."""
 
     async def main() -> list[Any]:
         server = _Server()
@@ -188,17 +189,17 @@ def test_a_fresh_answer_whose_place_was_taken_is_marked(
     resumed: bool,  # noqa: FBT001
     expected: list[Any],
 ) -> None:
-    """Two runs that refresh write over each other: who is asked again after a restart may have been paid for before."""
+    """Two runs that refresh overwrite each other's answers: one asked again after a restart may be paid for twice."""
     began = datetime.now(UTC)
 
     async def main() -> list[Any]:
         server = _Server()
         server.open.set()
         for run in ("mine", "other"):
-            async with _asker(server, cache, fresh_for=run, run=run) as asker:
+            async with _asker(server, cache, refresh=True, run=run) as asker:
                 await asker.ask(_request())
         since = began if resumed else None
-        async with _asker(server, cache, fresh_for="mine", run="mine", resumed_from=since) as asker:
+        async with _asker(server, cache, refresh=True, run="mine", resumed_from=since) as asker:
             answer = await asker.ask(_request())
             return [asker.calls, answer.maybe_billed]
 
@@ -223,7 +224,7 @@ def test_asking_anew_does_not_take_the_bad_answer_from_the_cache(cache: AnswerCa
 
 
 def test_equal_prompts_are_asked_anew_once_and_marked(cache: AnswerCache) -> None:
-    """The answer that replaces a useless one was the second to be paid for; an equal prompt takes it as it is."""
+    """The new answer is marked as possibly the second that is billed; an equal prompt takes it without a call."""
 
     async def main() -> list[tuple[bytes, bool]]:
         server = _Server()
@@ -236,7 +237,7 @@ def test_equal_prompts_are_asked_anew_once_and_marked(cache: AnswerCache) -> Non
 
 
 def test_a_failure_is_shared(cache: AnswerCache) -> None:
-    """Twins of a failed call fail alike, without a call of their own."""
+    """Equal requests fail with the one call, and make none of their own."""
     failure = CallError("no", error_type="invalid_request", status=400)
 
     async def main() -> tuple[int, list[Any]]:
@@ -268,7 +269,7 @@ def test_a_failure_is_not_remembered(cache: AnswerCache) -> None:
 
 
 def test_a_call_cancelled_at_the_server_is_lost(cache: AnswerCache) -> None:
-    """It may have been charged, so its key is noted; one still waiting for a slot is not."""
+    """It may be billed, so its key is lost; that of a call which waits for a slot is not."""
 
     async def main() -> set[str]:
         asker = Asker(_Server(), pacer=Pacer(1), cache=cache, attempts=1)
@@ -279,13 +280,13 @@ def test_a_call_cancelled_at_the_server_is_lost(cache: AnswerCache) -> None:
                 task.cancel()
             await asyncio.wait(tasks)
             assert all(task.cancelled() for task in tasks)
-            return asker.lost
+            return asker.lost_keys
 
     assert asyncio.run(main()) == {_request("sent").key}
 
 
 def test_a_cancelled_twin_does_not_take_the_other_s_call_away(cache: AnswerCache) -> None:
-    """Who only waits for another's call can leave without ending it."""
+    """Cancelling a request that waits for an equal one does not end that one's call."""
 
     async def main() -> bytes:
         server = _Server()
@@ -303,7 +304,7 @@ def test_a_cancelled_twin_does_not_take_the_other_s_call_away(cache: AnswerCache
 
 
 def test_when_the_first_is_called_off_its_twin_asks(cache: AnswerCache) -> None:
-    """Equal requests do not hang on the one that was sent: another asks, and says that the first may have cost."""
+    """When the request that was sent is cancelled, an equal one makes the call."""
 
     async def main() -> tuple[int, bytes]:
         server = _Server()
@@ -319,7 +320,7 @@ def test_when_the_first_is_called_off_its_twin_asks(cache: AnswerCache) -> None:
 
 
 def test_all_of_equal_requests_can_be_called_off(cache: AnswerCache) -> None:
-    """As when a run stops: each just ends, and one call is lost."""
+    """All end when they are cancelled, as when a run stops, and one call is lost."""
 
     async def main() -> tuple[int, list[bool]]:
         server = _Server()
@@ -329,14 +330,14 @@ def test_all_of_equal_requests_can_be_called_off(cache: AnswerCache) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            assert asker.lost == {_request().key}
+            assert asker.lost_keys == {_request().key}
             return len(server.asked), [task.cancelled() for task in tasks]
 
     assert asyncio.run(main()) == (1, [True] * 3)
 
 
-def test_no_call_starts_once_one_said_stop(cache: AnswerCache) -> None:
-    """Who is next in the queue gets the same reason, without a call."""
+def test_no_call_starts_after_a_stop(cache: AnswerCache) -> None:
+    """The requests that wait get the same reason, without a call."""
     quota = StopRunError("no", reason="quota")
 
     async def main() -> tuple[int, list[Any]]:
@@ -350,10 +351,10 @@ def test_no_call_starts_once_one_said_stop(cache: AnswerCache) -> None:
     assert asyncio.run(main()) == (1, [quota] * 5)
 
 
-def test_a_cache_that_cannot_be_written_is_told_to_everybody(
+def test_a_cache_that_cannot_be_written_fails_every_waiting_request(
     cache: AnswerCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer that cannot be kept is an error for each who waits for it, never passed over."""
+    """An answer that cannot be written is an error for every request that waits for it."""
 
     def full(_: object) -> None:
         raise CacheError("no room")
@@ -371,7 +372,7 @@ def test_a_cache_that_cannot_be_written_is_told_to_everybody(
 
 
 def test_any_other_error_of_the_cache_reaches_the_caller(cache: AnswerCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug in keeping is raised; nobody waits for ever."""
+    """A bug in writing is raised, and no request waits for ever."""
 
     def broken(_: object) -> None:
         raise ZeroDivisionError
@@ -389,7 +390,7 @@ def test_any_other_error_of_the_cache_reaches_the_caller(cache: AnswerCache, mon
 
 
 def test_many_answers_share_one_sync(cache: AnswerCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes while a batch is being written goes with the next batch, not one by one."""
+    """Answers that come while a batch is written go into the next batch together."""
     batches: list[int] = []
     really = cache.put_many
 
@@ -415,7 +416,7 @@ def test_many_answers_share_one_sync(cache: AnswerCache, monkeypatch: pytest.Mon
 
 
 def test_attempts_are_counted_on_the_answer(cache: AnswerCache) -> None:
-    """What the cache holds says how many calls an answer took, and so does what is handed on."""
+    """The cached answer and the one handed on have the number of calls."""
     from logprob_store.errors import RetryableError
 
     def once(number: int) -> Exception | None:

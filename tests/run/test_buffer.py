@@ -1,4 +1,4 @@
-"""The buffer between answers and parts."""
+"""The buffer of outcomes: parts in order, bounded, and whole when tasks are cancelled or a part fails."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import open_writer
 
 from logprob_store.errors import CallError
 from logprob_store.run.buffer import PartBuffer, Progress
 from logprob_store.run.commit import Committer, decode_part
 from logprob_store.run.plan import BadCall, PromptError
-from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def failing(number: int) -> tuple[BadCall, CallError]:
-    """An outcome that needs no server."""
+    """An outcome without a call: a prompt that cannot be asked."""
     return BadCall(number, str(number), 0, PromptError("bad")), CallError("bad", error_type="bad_prompt")
 
 
 async def fill(tmp_path: Path, count: int, **steps: Any) -> tuple[PartBuffer, list[asyncio.Task[None]]]:
     """A buffer that is full after each outcome, and the tasks that wait for it; `steps` are the committer's."""
-    writer = open_run(tmp_path, "r", job_name="j", job={}, inputs=[], samples=1)
+    writer = open_writer(tmp_path)
     buffer = PartBuffer(Committer(writer, **steps), writer.manifest, Progress(), part_bytes=1)
     tasks = [asyncio.create_task(buffer.add_failure(*failing(number))) for number in range(count)]
     await asyncio.sleep(0.02)
@@ -37,7 +37,7 @@ async def fill(tmp_path: Path, count: int, **steps: Any) -> tuple[PartBuffer, li
 
 
 def test_a_cancelled_task_takes_nothing_along(tmp_path: Path) -> None:
-    """Whoever waits for a part when the run is stopped may go; the part, and those behind it, are written."""
+    """A task that waits for a part may be cancelled; this part and the later ones are written."""
     committed: list[int] = []
 
     def slowly(_: Any, contents: PartContents, *__: Any) -> None:
@@ -62,7 +62,7 @@ def test_a_cancelled_task_takes_nothing_along(tmp_path: Path) -> None:
 
 
 def test_an_error_without_a_listener_is_raised_at_the_end(tmp_path: Path) -> None:
-    """If all who waited are gone, the last flush says that a part could not be written."""
+    """If all tasks that waited are cancelled, the last flush raises the error of the part."""
 
     def broken(*_: Any) -> None:
         time.sleep(0.05)
@@ -81,7 +81,7 @@ def test_an_error_without_a_listener_is_raised_at_the_end(tmp_path: Path) -> Non
 
 
 def test_after_a_part_that_could_not_be_written_there_is_none(tmp_path: Path) -> None:
-    """Later parts say that all prompts before them have rows: without those of the broken one they must not be."""
+    """A later manifest would say that all earlier prompts have rows, and those of the failed part have none."""
     tried: list[int] = []
 
     def broken_once(_: Any, contents: PartContents, *__: Any) -> None:
@@ -105,7 +105,7 @@ def test_after_a_part_that_could_not_be_written_there_is_none(tmp_path: Path) ->
 
 
 def test_a_part_is_decoded_while_the_one_before_is_written(tmp_path: Path) -> None:
-    """Two parts are under way at once, not more, and they are written in order."""
+    """At most two parts are under way, and they are written in order."""
     decoded: list[int] = []
     seen: list[tuple[int, int]] = []
 

@@ -1,59 +1,35 @@
-"""What `--dry-run` says, worked out by hand."""
+"""The estimate of `--dry-run`, against numbers worked out by hand."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pytest
+from builders import answer_to, requests_of, write_job, write_prompts
 
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.job import Job
-from logprob_store.request import Answer
+from logprob_store.job import load_job
 from logprob_store.run.api import run_job
-from logprob_store.run.dry_run import dry_run
-from logprob_store.run.estimate import Estimate
-from logprob_store.run.plan import plan_job
+from logprob_store.run.dry_run import Estimate, dry_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from logprob_store.request import Request
+    from logprob_store.job import Job
 
 PROMPTS = ["aaaa", "b", "aaaa", "c", None]
 PRICES = {"input_usd_per_million_tokens": 10, "output_usd_per_million_tokens": 20}
 
 
 def make(folder: Path, url: str = "http://127.0.0.1:9/v1", **limits: Any) -> Job:
-    """A job over PROMPTS: of five rows two are equal, and one cannot be asked; at most 8 tokens for 2 choices each."""
-    pl.DataFrame({"text": PROMPTS}).write_parquet(folder / "prompts.parquet")
-    return Job.model_validate(
-        {
-            "name": "j",
-            "prompts": {"path": "prompts.parquet", "prompt": "text"},
-            "model": {
-                "endpoint": "completions",
-                "name": "m",
-                "base_url": url,
-                "logprobs": False,
-                "params": {"max_tokens": 8, "n": 2},
-            },
-            "limits": limits,
-            "prices": PRICES,
-            "store": {"path": "store"},
-            "cache": {"path": "cache"},
-            "base": folder,
-        }
-    )
-
-
-def requests_of(job: Job) -> list[Request]:
-    """The calls of a job."""
-    return [request for chunk in plan_job(job).chunks() for request in chunk.requests]
+    """A job over PROMPTS: of five rows two are equal and one cannot be asked; 2 choices of at most 8 tokens each."""
+    write_prompts(folder, {"text": PROMPTS})
+    model = {"endpoint": "completions", "logprobs": False, "params": {"max_tokens": 8, "n": 2}}
+    return load_job(write_job(folder, url, model=model, limits=limits, prices=PRICES))
 
 
 def test_the_numbers_of_a_small_job(tmp_path: Path) -> None:
-    """Three different requests of 50, 47 and 47 bytes are to ask: tokens, dollars and time follow from these."""
+    """Three different requests, of 50, 47 and 47 bytes, are to ask; tokens, dollars and time follow from these."""
     job = make(tmp_path, requests_per_minute=2, tokens_per_minute=1000, max_cost_usd=0.0025)
     # {"model":"m","prompt":"aaaa","max_tokens":8,"n":2}: 50 bytes; with one letter three less
     assert [len(request.content) for request in requests_of(job)] == [50, 47, 50, 47]
@@ -94,7 +70,7 @@ def test_what_is_cached_costs_nothing(tmp_path: Path) -> None:
     """With the answer of the two equal requests at hand, two are left to ask."""
     job = make(tmp_path)
     with AnswerCache(tmp_path / "cache") as cache:
-        cache.put_many([Answer(requests_of(job)[0], 200, {}, b"{}", "api")])
+        cache.put_many([answer_to(requests_of(job)[0])])
 
     estimate = dry_run(job)
 
@@ -119,8 +95,8 @@ def test_whether_it_fits(tmp_path: Path, limits: dict[str, Any], expected: str) 
     assert dry_run(make(tmp_path, **limits)).fits == expected
 
 
-def test_without_a_maximum_nobody_knows(tmp_path: Path) -> None:
-    """No maximum of output tokens, no upper end of the cost."""
+def test_without_a_maximum_the_cost_has_no_upper_end(tmp_path: Path) -> None:
+    """Without a maximum of output tokens the cost has no upper end."""
     job = make(tmp_path)
     job = job.model_copy(update={"model": job.model.model_copy(update={"params": {}})})
 
@@ -133,7 +109,7 @@ def test_without_a_maximum_nobody_knows(tmp_path: Path) -> None:
 
 
 def test_failures_are_to_ask_and_what_was_spent_counts(tmp_path: Path, fault_server: Any) -> None:
-    """After a run with one refused prompt: that one is left, and what the others took is spent."""
+    """After a run with one refused prompt, that one is left, and the tokens of the others are spent."""
     fault_server.when('"b"', "400")
     job = make(tmp_path, fault_server.url, max_requests=10)
     run_job(job, run="r")

@@ -1,4 +1,4 @@
-"""Reading ahead: all in order, only so much at once, errors in their turn, and no thread that goes on afterwards."""
+"""Lookups ahead of the session: in order, bounded, errors in their turn, and no thread left after closing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
+from builders import answer_to, completions_request
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CacheError, PromptsError
-from logprob_store.request import Answer, make_request
 from logprob_store.run.lookahead import LOOKUPS_AHEAD, REQUESTS_PER_LOOKUP, LookedUp, look_up_ahead
 from logprob_store.run.plan import Chunk
 
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
 
 def _chunk(first: int, count: int) -> Chunk:
-    requests = [
-        make_request({"model": "m", "prompt": str(index)}, endpoint="completions", provider="p", prompt_index=index)
-        for index in range(first, first + count)
-    ]
+    requests = [completions_request(str(index), prompt_index=index) for index in range(first, first + count)]
     return Chunk(pa.table({"prompt_index": range(first, first + count)}), first + count, requests)
 
 
@@ -48,7 +45,7 @@ def test_all_come_in_order_with_what_is_kept(tmp_path: Path) -> None:
 
     async def all_of() -> list[LookedUp]:
         with AnswerCache(tmp_path) as cache:
-            cache.put_many([Answer(request, 200, {}, str(request.prompt_index).encode(), "api") for request in kept])
+            cache.put_many([answer_to(request, str(request.prompt_index).encode()) for request in kept])
 
             async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
                 return cache.get_many(request.key for request in requests)
@@ -66,8 +63,8 @@ def test_all_come_in_order_with_what_is_kept(tmp_path: Path) -> None:
     assert bodies == [str(request.prompt_index).encode() for request in kept]
 
 
-def test_so_many_are_looked_up_ahead_and_one_chunk_read() -> None:
-    """Who takes one finds the next under way, across chunks; who stops taking does not find the memory full."""
+def test_a_bounded_number_of_lookups_is_ahead() -> None:
+    """The next lookups are under way while one is used, across chunks, and never more than LOOKUPS_AHEAD."""
     read: list[int] = []
     looked_up: list[int] = []
 
@@ -102,7 +99,7 @@ def test_so_many_are_looked_up_ahead_and_one_chunk_read() -> None:
 
 
 def test_an_error_of_the_prompts_comes_after_all_before_it() -> None:
-    """A file that is cut off costs none of the prompts before the cut."""
+    """The prompts before the cut of a truncated file are all yielded."""
 
     def chunks() -> Iterator[Chunk]:
         yield _chunk(0, 5 * REQUESTS_PER_LOOKUP)
@@ -122,7 +119,7 @@ def test_an_error_of_the_prompts_comes_after_all_before_it() -> None:
 
 
 def test_an_error_of_the_cache_comes_in_its_turn_and_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Those before are handed out; that those behind failed too is no second error, nor one that nobody has seen."""
+    """Earlier requests are yielded first; errors of later lookups are neither raised nor logged."""
 
     async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
         if requests[0].prompt_index >= 2 * REQUESTS_PER_LOOKUP:
@@ -146,7 +143,7 @@ def test_an_error_of_the_cache_comes_in_its_turn_and_once(caplog: pytest.LogCapt
 
 
 def test_once_closed_nothing_is_read() -> None:
-    """The thread that reads prompts is waited for: files may then be closed, folders removed."""
+    """Closing waits for the thread that reads prompts, so that its files may be removed."""
     reads: list[str] = []
 
     def chunks() -> Iterator[Chunk]:

@@ -1,4 +1,4 @@
-"""What a run sets in its process, and puts back."""
+"""The memory settings of a run, and that they are put back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _as_before() -> Iterator[None]:
 
 
 def test_it_is_put_back() -> None:
-    """Also when the run ends with an error."""
+    """The settings are put back, also when the run ends with an error."""
     gc.set_threshold(700, 10, 10)
     pool = pa.default_memory_pool().backend_name
 
@@ -41,7 +41,7 @@ def test_it_is_put_back() -> None:
 
 @pytest.mark.parametrize("chosen", [0, 1_000_000])
 def test_what_the_user_has_chosen_stays(chosen: int) -> None:
-    """No search at all, or a rarer one, is not overruled."""
+    """A disabled collector, or a higher threshold, stays."""
     gc.set_threshold(chosen, 10, 10)
     with set_up_for_a_run():
         assert gc.get_threshold() == (chosen, 10, 10)

@@ -1,4 +1,4 @@
-"""Jobs that score given text: what is asked, which calls there are, and servers that only seem to score."""
+"""Jobs that score given text: their requests and calls, and servers that do not score."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.errors import JobError, PromptsError, RunChangedError
@@ -16,24 +17,6 @@ from logprob_store.store.manifest import manifest_path, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-JOB = """
-name = "quiz"
-[prompts]
-path = "quiz.parquet"
-id = "id"
-prompt = "question"
-{continuations}
-[model]
-mode = "score"
-endpoint = "completions"
-name = "m"
-base_url = "{url}"
-provider = "test"
-{model}
-[store]
-path = "store"
-"""
 
 ROWS = {
     "id": ["fr", "sum", "jp"],
@@ -53,13 +36,20 @@ class Quiz:
 
     def put(self, rows: dict[str, Any]) -> None:
         """Write the prompts."""
-        pl.DataFrame(rows).write_parquet(self.folder / "quiz.parquet")
+        write_prompts(self.folder, rows)
 
-    def write(self, *, continuations: str = 'continuations = "answers"', model: str = "") -> Path:
-        """Write the job."""
-        path = self.folder / "job.toml"
-        path.write_text(JOB.format(url=self.url, continuations=continuations, model=model), encoding="utf-8")
-        return path
+    def write(
+        self, *, continuations: str | None = "answers", sections: dict[str, Any] | None = None, **model: Any
+    ) -> Path:
+        """Write the job, with these sections, and with these keys added to [model]."""
+        return write_job(
+            self.folder,
+            self.url,
+            name="quiz",
+            prompts={"id": "id", "prompt": "question", "continuations": continuations},
+            model={"mode": "score", "endpoint": "completions", "provider": "test", **model},
+            **(sections or {}),
+        )
 
     def run(self, name: str = "r", limit: int | None = None) -> ls.RunSummary:
         """Run the job."""
@@ -83,7 +73,7 @@ def quiz(tmp_path: Path, fault_server: Any) -> Quiz:
 
 
 def many(count: int) -> dict[str, Any]:
-    """As many questions, each with one answer."""
+    """The questions of a quiz, each with one answer."""
     return {
         "id": [str(n) for n in range(count)],
         "question": [f"Question {n}:" for n in range(count)],
@@ -95,7 +85,7 @@ def many(count: int) -> dict[str, Any]:
 
 
 def test_each_candidate_is_one_call(quiz: Quiz, fault_server: Any) -> None:
-    """The context with each candidate behind it, to be echoed and not gone on with."""
+    """The request is the context with a candidate behind it, to be echoed without further tokens."""
     summary = quiz.run()
 
     bodies = sorted(fault_server.bodies, key=lambda body: body["prompt"])
@@ -131,7 +121,7 @@ def test_what_was_asked_stands_in_the_prompts_table(quiz: Quiz) -> None:
 def test_params_go_over_what_echo_needs(quiz: Quiz, fault_server: Any) -> None:
     """A server that refuses max_tokens = 0 gets 1; what it writes is content and is not scored."""
     quiz.run("zero")
-    quiz.write(model="params = { max_tokens = 1 }")
+    quiz.write(params={"max_tokens": 1})
     quiz.run("one")
 
     assert {body["max_tokens"] for body in fault_server.bodies[6:]} == {1}
@@ -143,9 +133,9 @@ def test_params_go_over_what_echo_needs(quiz: Quiz, fault_server: Any) -> None:
 
 
 def test_prompt_logprobs_give_the_same_scores(quiz: Quiz, fault_server: Any) -> None:
-    """The way of vLLM: one token is generated and not scored, and the scores are those of `echo`."""
+    """With `prompt_logprobs` of vLLM one token is generated and not scored, and the scores are those of `echo`."""
     quiz.run("echo")
-    quiz.write(model='score_by = "prompt_logprobs"\ntop_logprobs = 5')
+    quiz.write(score_by="prompt_logprobs", top_logprobs=5)
     summary = quiz.run("vllm")
 
     body = fault_server.bodies[-1]
@@ -160,7 +150,7 @@ def test_prompt_logprobs_give_the_same_scores(quiz: Quiz, fault_server: Any) -> 
 
 def test_the_text_itself_is_scored_without_continuations(quiz: Quiz, fault_server: Any) -> None:
     """One call a prompt; its perplexity is that of its own tokens."""
-    quiz.write(continuations="")
+    quiz.write(continuations=None)
     quiz.run()
 
     assert sorted(body["prompt"] for body in fault_server.bodies) == sorted(ROWS["question"])
@@ -171,7 +161,7 @@ def test_the_text_itself_is_scored_without_continuations(quiz: Quiz, fault_serve
 
 
 def test_scores_are_those_of_the_server(quiz: Quiz) -> None:
-    """A candidate's loglikelihood is the sum of what the server holds of its pieces after what is before them."""
+    """A candidate's loglikelihood is the sum of its tokens' logprobs in the server's answer."""
     from fault_answers import logprob_after, pieces
 
     quiz.run()
@@ -195,7 +185,7 @@ def test_scores_are_those_of_the_server(quiz: Quiz) -> None:
 
 
 def test_absent_candidates_leave_no_holes(quiz: Quiz) -> None:
-    """Numbers are three apart, as the longest list; what a shorter list leaves free is settled with its row."""
+    """Prompts are three numbers apart, as the longest list; the free numbers of a shorter list are settled."""
     quiz.run()
 
     manifest = quiz.manifest
@@ -203,7 +193,7 @@ def test_absent_candidates_leave_no_holes(quiz: Quiz) -> None:
 
 
 def test_a_second_session_asks_nothing(quiz: Quiz, fault_server: Any) -> None:
-    """All six calls are known, whatever numbers stand for none."""
+    """Progress counts the six calls, and no number without a call."""
     quiz.run()
     again = quiz.run()
 
@@ -268,21 +258,21 @@ def test_more_candidates_than_can_be_numbered(quiz: Quiz) -> None:
     """A list that no completion_id can count is refused before anything is asked, with its row."""
     quiz.put({"id": ["a", "b"], "question": ["?", "?"], "answers": [["x"], ["x"] * 100_001]})
 
-    with pytest.raises(PromptsError, match=r"quiz\.parquet, row 1: column 'answers' holds 100001 texts"):
+    with pytest.raises(PromptsError, match=r"prompts\.parquet, row 1: column 'answers' holds 100001 texts"):
         quiz.run()
 
 
 def test_a_run_is_what_it_scores(quiz: Quiz) -> None:
-    """Another way to score, or none, is another run."""
+    """Another way to score, or none, makes it another job, which needs another run."""
     quiz.run()
-    quiz.write(model='score_by = "prompt_logprobs"')
+    quiz.write(score_by="prompt_logprobs")
 
     with pytest.raises(RunChangedError, match=r"model\.score_by is 'prompt_logprobs', was 'echo'"):
         quiz.run()
 
 
 def test_intervals_are_merged_with_numbers() -> None:
-    """What is added as intervals and what is added as numbers is one set."""
+    """Numbers added as intervals and numbers added one by one are one set."""
     done = IntervalSet([(0, 2)])
     done.update([4])
     done.update_intervals([(2, 4), (8, 10)])
@@ -294,7 +284,7 @@ def test_intervals_are_merged_with_numbers() -> None:
 
 
 def test_a_server_that_ignores_echo_stops_the_run(quiz: Quiz, fault_server: Any) -> None:
-    """After 20 answers without the prompt's logprobs the run stops, says so and what to do, and most were not asked."""
+    """After 20 answers without the prompt's logprobs the run stops and says what to do; most prompts are not asked."""
     quiz.put(many(600))
     fault_server.script("no_echo*600")
     summary = quiz.run()
@@ -310,7 +300,7 @@ def test_a_server_that_ignores_echo_stops_the_run(quiz: Quiz, fault_server: Any)
 
 
 def test_all_zero_logprobs_stop_the_run(quiz: Quiz, fault_server: Any) -> None:
-    """Zeros for every token are no certainty; they stop the run as well, and are not in the tables."""
+    """Answers with a logprob of 0.0 for every token stop the run as well, and are not in the tables."""
     quiz.put(many(600))
     fault_server.script("zeros*600")
     summary = quiz.run()
@@ -322,7 +312,7 @@ def test_all_zero_logprobs_stop_the_run(quiz: Quiz, fault_server: Any) -> None:
 
 
 def test_the_run_goes_on_where_the_server_has_learnt_to_score(quiz: Quiz, fault_server: Any) -> None:
-    """The bad answers lie in the cache and are asked anew, not taken from there."""
+    """The bad answers are in the cache, and are asked for again."""
     quiz.put(many(30))
     fault_server.script("no_echo*30")
     first = quiz.run()
@@ -335,8 +325,7 @@ def test_the_run_goes_on_where_the_server_has_learnt_to_score(quiz: Quiz, fault_
 def test_a_few_bad_answers_are_failures_and_no_more(quiz: Quiz, fault_server: Any) -> None:
     """Once an answer was scored, others that are not do not stop the run."""
     quiz.put(many(100))
-    job = quiz.write()
-    job.write_text(job.read_text() + "part_bytes = 4000\n[limits]\nconcurrency = 4")
+    quiz.write(sections={"store": {"part_bytes": 4000}, "limits": {"concurrency": 4}})
     for n in range(60, 90):
         fault_server.when(f"Question {n}:", "no_echo" if n % 2 else "zeros")
     summary = quiz.run()
@@ -345,9 +334,9 @@ def test_a_few_bad_answers_are_failures_and_no_more(quiz: Quiz, fault_server: An
 
 
 def test_a_text_of_one_token_is_no_zero(quiz: Quiz) -> None:
-    """Its only token has no logprob, which is the server's right: an answer, if one without a score."""
+    """The only token of a text of one token has no logprob: it is an answer without a score."""
     quiz.put({"id": ["a"], "question": ["Hi"]})
-    quiz.write(continuations="")
+    quiz.write(continuations=None)
     summary = quiz.run()
 
     assert (summary.failures, summary.completions) == (0, 1)
@@ -364,10 +353,7 @@ def test_no_logprobs_at_all_is_the_same(quiz: Quiz, fault_server: Any) -> None:
 
 def test_generating_is_not_checked(quiz: Quiz, fault_server: Any) -> None:
     """A job that generates may have answers with zeros and without a prompt."""
-    text = (
-        quiz.write(continuations="").read_text().replace('mode = "score"', "params = { echo = true, max_tokens = 0 }")
-    )
-    (quiz.folder / "job.toml").write_text(text)
+    quiz.write(continuations=None, mode=None, params={"echo": True, "max_tokens": 0})
     fault_server.script("zeros*3")
 
     assert quiz.run().completions == 3
@@ -377,22 +363,21 @@ def test_generating_is_not_checked(quiz: Quiz, fault_server: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("changes", "message"),
     [
-        ('endpoint = "completions"', 'endpoint = "chat"', 'mode = "score" needs endpoint = "completions", not "chat"'),
-        ('endpoint = "completions"', "", 'mode = "score" needs endpoint = "completions"'),
-        ('mode = "score"', "", 'prompts.continuations needs model.mode = "score"'),
-        ('mode = "score"', 'score_by = "prompt_logprobs"', 'score_by = "prompt_logprobs" needs mode = "score"'),
-        ('name = "m"', 'name = "m"\nsamples = 2', "model.samples must be 1 with prompts.continuations"),
-        ('name = "m"', 'name = "m"\nlogprobs = false', 'mode = "score" needs logprobs'),
-        ('name = "m"', 'name = "m"\nparams = { echo = false }', "params.echo = false contradicts"),
-        ('mode = "score"', 'mode = "scores"', "'generate' or 'score'"),
+        ({"endpoint": "chat"}, 'mode = "score" needs endpoint = "completions", not "chat"'),
+        ({"endpoint": None}, 'mode = "score" needs endpoint = "completions"'),
+        ({"mode": None}, 'prompts.continuations needs model.mode = "score"'),
+        ({"mode": None, "score_by": "prompt_logprobs"}, 'score_by = "prompt_logprobs" needs mode = "score"'),
+        ({"samples": 2}, "model.samples must be 1 with prompts.continuations"),
+        ({"logprobs": False}, 'mode = "score" needs logprobs'),
+        ({"params": {"echo": False}}, "params.echo = false contradicts"),
+        ({"mode": "scores"}, "'generate' or 'score'"),
     ],
 )
-def test_contradictions_are_errors_of_the_job(quiz: Quiz, old: str, new: str, message: str) -> None:
-    """What cannot be meant is said before anything is read."""
-    path = quiz.write()
-    path.write_text(path.read_text().replace(old, new, 1))
+def test_contradictions_are_errors_of_the_job(quiz: Quiz, changes: dict[str, Any], message: str) -> None:
+    """A contradictory setting is an error before anything is read."""
+    path = quiz.write(**changes)
 
     with pytest.raises(JobError) as raised:
         ls.load_job(path)
@@ -400,18 +385,17 @@ def test_contradictions_are_errors_of_the_job(quiz: Quiz, old: str, new: str, me
 
 
 def test_a_generating_job_is_identified_as_before(quiz: Quiz) -> None:
-    """What a job does not use is not part of its identity: runs begun before there was scoring can be continued."""
-    path = quiz.write(continuations="")
-    path.write_text(path.read_text().replace('mode = "score"', ""))
+    """Unused settings are not part of a job's identity, so that runs begun before there was scoring can go on."""
+    path = quiz.write(continuations=None, mode=None)
 
     identity = ls.load_job(path).identity()
     assert not {"model.mode", "model.score_by", "prompts.continuations"} & identity.keys()
 
 
-@pytest.mark.parametrize("params", ["n = 2", "best_of = 3"])
-def test_several_choices_cannot_be_scored(quiz: Quiz, fault_server: Any, params: str) -> None:
+@pytest.mark.parametrize("params", [{"n": 2}, {"best_of": 3}])
+def test_several_choices_cannot_be_scored(quiz: Quiz, fault_server: Any, params: dict[str, int]) -> None:
     """Each call scores one text once."""
-    quiz.write(model=f"params = {{ {params} }}")
+    quiz.write(params=params)
     summary = quiz.run()
 
     assert summary.failures == 6

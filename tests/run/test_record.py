@@ -1,4 +1,4 @@
-"""Recording a job: what is known is not asked again, and what is recorded replays to the same rows."""
+"""Recording a job: known answers are not asked for again, and a recording replays to the same rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pytest
+from builders import write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.errors import FixtureError, StopRunError
@@ -24,27 +24,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def job(tmp_path: Path, fault_server: Any) -> Job:
     """Four prompts, two of them alike, to the fault server."""
-    pl.DataFrame({"text": ["one", "two", "two", "three"]}).write_parquet(tmp_path / "prompts.parquet")
-    (tmp_path / "job.toml").write_text(
-        f"""
-        name = "tried"
-        [prompts]
-        path = "prompts.parquet"
-        prompt = "text"
-        [model]
-        name = "m"
-        base_url = "{fault_server.url}"
-        provider = "p"
-        top_logprobs = 2
-        [limits]
-        attempts = 2
-        [cache]
-        path = "cache"
-        [store]
-        path = "store"
-        """
-    )
-    return ls.load_job(tmp_path / "job.toml")
+    write_prompts(tmp_path, {"text": ["one", "two", "two", "three"]})
+    model = {"provider": "p", "top_logprobs": 2}
+    return ls.load_job(write_job(tmp_path, fault_server.url, name="tried", model=model, limits={"attempts": 2}))
 
 
 def _record(job: Job, fixtures: Path, **settings: Any) -> Recorded:
@@ -52,7 +34,7 @@ def _record(job: Job, fixtures: Path, **settings: Any) -> Recorded:
 
 
 def test_recording_asks_each_question_once(job: Job, tmp_path: Path, fault_server: Any) -> None:
-    """Twins share a line; the file holds what the server sent."""
+    """Equal requests share a line; the file has the server's bytes."""
     done = _record(job, tmp_path / "fixtures")
 
     assert (done.calls, done.from_cache, done.kept, done.problems) == (3, 0, 0, [])
@@ -60,7 +42,7 @@ def test_recording_asks_each_question_once(job: Job, tmp_path: Path, fault_serve
     assert done.lines == len(Recordings(tmp_path / "fixtures" / "tried.jsonl")) == 3
 
 
-def test_recording_from_the_cache_calls_nobody(job: Job, tmp_path: Path, fault_server: Any) -> None:
+def test_recording_from_the_cache_makes_no_call(job: Job, tmp_path: Path, fault_server: Any) -> None:
     """Cache and fixtures hold the same bytes, so one fills the other."""
     _record(job, tmp_path / "first")
     asked = len(fault_server.calls)
@@ -108,7 +90,7 @@ def test_refreshing_replaces(job: Job, tmp_path: Path, fault_server: Any) -> Non
 
 
 def test_a_failed_prompt_is_named_and_the_rest_recorded(job: Job, tmp_path: Path, fault_server: Any) -> None:
-    """One bad prompt costs the others nothing."""
+    """A prompt that cannot be asked is a problem, and the others are recorded."""
     fault_server.when('"one"', "400")
 
     done = _record(job, tmp_path / "fixtures")
@@ -119,8 +101,8 @@ def test_a_failed_prompt_is_named_and_the_rest_recorded(job: Job, tmp_path: Path
 
 
 def test_a_stop_ends_the_calls_and_keeps_what_was_paid_for(job: Job, tmp_path: Path, fault_server: Any) -> None:
-    """At used-up quota no further call is made; what was answered lies in the cache."""
-    pl.DataFrame({"text": [str(number) for number in range(30)]}).write_parquet(tmp_path / "prompts.parquet")
+    """Once the quota is used up no further call is made; earlier answers are in the cache."""
+    write_prompts(tmp_path, {"text": [str(number) for number in range(30)]})
     one_by_one = job.model_copy(update={"limits": job.limits.model_copy(update={"concurrency": 1})})
     fault_server.script("ok, quota")
 
@@ -133,7 +115,7 @@ def test_a_stop_ends_the_calls_and_keeps_what_was_paid_for(job: Job, tmp_path: P
 
 @pytest.mark.parametrize("mode", ["reuse", "off"])
 def test_a_stop_writes_what_was_got(job: Job, tmp_path: Path, fault_server: Any, mode: str) -> None:
-    """With a cache or without, answers that were paid for before the stop are in the file, and a later one goes on."""
+    """With a cache or without, answers from before the stop are in the file, and the next recording goes on."""
     changes = {"limits": {"concurrency": 1}, "cache": {"mode": mode}}
     one_by_one = job.model_copy(
         update={name: getattr(job, name).model_copy(update=change) for name, change in changes.items()}
@@ -149,7 +131,7 @@ def test_a_stop_writes_what_was_got(job: Job, tmp_path: Path, fault_server: Any,
 
 
 def test_a_recording_keeps_to_the_job_s_ceilings(job: Job, tmp_path: Path, fault_server: Any) -> None:
-    """Each recording by itself: it remembers nothing of another."""
+    """The ceiling counts the calls of each recording alone."""
     limits = job.limits.model_copy(update={"max_requests": 2})
 
     with pytest.raises(StopRunError, match="max_requests = 2 allows no further call"):

@@ -1,62 +1,52 @@
-"""The retry policy, apart from any server: how long is waited and when it ends."""
+"""The retry policy without a server: the waits, and when it gives up."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import answer_to, chat_request
+from pacing.simulation import run
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.pacing.pacer import Pacer
-from logprob_store.request import Answer, Request, make_request
+from logprob_store.request import Answer, Request
 from logprob_store.run import retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _run(
-    outcome: Callable[[int], Exception | None], monkeypatch: pytest.MonkeyPatch, **settings: Any
-) -> tuple[Answer | Exception, int, list[float]]:
-    """Ask once on a clock that only sleeping moves; returns the outcome, the calls and the waits."""
-    request = make_request({"model": "m"}, endpoint="chat", provider="p")
-    calls = 0
-    waits: list[float] = []
-    now = 0.0
+def _run(outcome: Callable[[int], Exception | None], **settings: Any) -> tuple[Answer | Exception, int, list[float]]:
+    """Ask once on a virtual clock; returns the outcome, the number of calls, and the waits between them in seconds."""
+    starts: list[float] = []
 
     async def transport(request: Request) -> Answer:
-        nonlocal calls
-        calls += 1
-        if (error := outcome(calls)) is not None:
+        starts.append(asyncio.get_running_loop().time())
+        if (error := outcome(len(starts))) is not None:
             raise error
-        return Answer(request, 200, {}, b"{}", "api")
+        return answer_to(request)
 
-    async def sleep(seconds: float) -> None:
-        nonlocal now
-        waits.append(seconds)
-        now += seconds
+    async def main() -> Answer | Exception:
+        try:
+            return await retry.ask_until_answered(chat_request(), transport, pacer=Pacer(1), **settings)
+        except (CallError, StopRunError) as error:
+            return error
 
-    monkeypatch.setattr("asyncio.sleep", sleep)
-    monkeypatch.setattr("time.monotonic", lambda: now)
-
-    async def main() -> Answer:
-        return await retry.ask_until_answered(request, transport, pacer=Pacer(1), **settings)
-
-    try:
-        return asyncio.run(main()), calls, waits
-    except (CallError, StopRunError) as error:
-        return error, calls, waits
+    result = run(main())
+    return result, len(starts), [after - before for before, after in itertools.pairwise(starts)]
 
 
 def _again(**settings: Any) -> Callable[[int], Exception]:
     return lambda _: RetryableError("no", **{"error_type": "server_error", **settings})
 
 
-def test_unsaid_waits_grow_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to 0.5 s, 1 s, 2 s ... 30 s, anywhere below (full jitter), so that those who fail together come apart."""
-    _, calls, waits = _run(_again(), monkeypatch, attempts=12)
+def test_unsaid_waits_grow_at_random() -> None:
+    """Waits are random below 0.5 s, 1 s, 2 s ... 30 s (full jitter), so that calls that fail together come apart."""
+    _, calls, waits = _run(_again(), attempts=12)
 
     bounds = [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30, 30]
     assert calls == 12
@@ -64,28 +54,28 @@ def test_unsaid_waits_grow_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(waits)) == len(waits)
 
 
-def test_the_server_s_word_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At least as long as it said, and little longer."""
-    _, _, waits = _run(_again(retry_after_s=40.0), monkeypatch, attempts=4)
+def test_the_wait_is_as_long_as_the_server_says() -> None:
+    """The wait is at least as long as the server said, and little longer."""
+    _, _, waits = _run(_again(retry_after_s=40.0), attempts=4)
 
     assert len(waits) == 3
     assert all(40 <= wait <= 40.25 for wait in waits)
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_an_answer_after_a_lost_one_may_be_paid_twice(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:  # noqa: FBT001
-    """Whether an earlier attempt may have been billed stands on the answer that came in the end."""
+def test_an_answer_after_a_lost_one_may_be_paid_twice(lost: bool) -> None:  # noqa: FBT001
+    """The answer says whether an earlier attempt may have been billed."""
     error = RetryableError("no", error_type="timeout", maybe_billed=lost)
-    answer, calls, _ = _run(lambda call: error if call == 1 else None, monkeypatch)
+    answer, calls, _ = _run(lambda call: error if call == 1 else None)
 
     assert calls == 2
     assert isinstance(answer, Answer)
     assert answer.maybe_billed is lost
 
 
-def test_the_time_for_one_prompt_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_for_one_prompt_is_bounded() -> None:
     """With 40 s between calls and 100 s for all, calls start at 0, 40 and 80 s."""
-    error, calls, _ = _run(_again(retry_after_s=40.0), monkeypatch, attempts=50, retry_for_s=100)
+    error, calls, _ = _run(_again(retry_after_s=40.0), attempts=50, retry_for_s=100)
 
     assert calls == 3
     assert isinstance(error, RetryableError)
@@ -97,19 +87,19 @@ def test_the_time_for_one_prompt_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     [CallError("no", error_type="invalid_request"), StopRunError("no", reason="quota") ],
     ids=["this prompt's", "the run's"],
 )  # fmt: skip
-def test_what_will_not_pass_is_not_repeated(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_what_will_not_pass_is_not_repeated(error: Exception) -> None:
     """One call, and the error as it was."""
-    outcome, calls, waits = _run(lambda _: error, monkeypatch)
+    outcome, calls, waits = _run(lambda _: error)
 
     assert outcome is error
     assert (calls, waits) == (1, [])
 
 
-def test_each_wait_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Who reads the log sees which attempt got what."""
+def test_each_wait_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has each failed attempt and its class."""
     caplog.set_level(logging.INFO, "logprob_store.run.retry")
 
-    _run(_again(), monkeypatch, attempts=3)
+    _run(_again(), attempts=3)
 
     assert [record.getMessage().split(",")[0] for record in caplog.records] == [
         "attempt 1 got server_error",
@@ -121,7 +111,7 @@ def test_a_cancelled_wait_for_a_start_gives_its_slot_back() -> None:
     """A rate limit's queue can be left without losing a slot."""
 
     async def main() -> None:
-        request = make_request({"model": "m"}, endpoint="chat", provider="p")
+        request = chat_request()
         pacer = Pacer(1, requests_per_minute=1)
         async with pacer.slot(request):
             pass

@@ -1,4 +1,4 @@
-"""OpenTelemetry: what a call's span and measurements say, in the words of the semantic conventions, and what never."""
+"""OpenTelemetry: the span and measurements of a call, by the semantic conventions, and what they never have."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from builders import write_job, write_prompts
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -29,26 +30,21 @@ if TYPE_CHECKING:
 
 REPO = Path(__file__).parents[2]
 
-JOB = """
-name = "job"
-[prompts]
-path = "prompts.parquet"
-id = "id"
-template = "Say {{word}} please"
-[model]
-endpoint = "{endpoint}"
-name = "m"
-base_url = "{url}"
-top_logprobs = 3
-params = {{ temperature = 0, max_tokens = 6, n = 2, stop = "!" }}
-[limits]
-concurrency = 2
-attempts = 2
-[cache]
-path = "cache"
-[store]
-path = "store"
-"""
+
+def job_file(folder: Path, url: str, *, prompts: int, endpoint: str = "chat") -> Path:
+    """Write prompts that hold the word `secret`, and a job that asks for two choices each."""
+    write_prompts(folder, {"id": [f"p{n}" for n in range(prompts)], "word": [f"secret-{n}" for n in range(prompts)]})
+    return write_job(
+        folder,
+        url,
+        prompts={"id": "id", "prompt": None, "template": "Say {word} please"},
+        model={
+            "endpoint": endpoint,
+            "top_logprobs": 3,
+            "params": {"temperature": 0, "max_tokens": 6, "n": 2, "stop": "!"},
+        },
+        limits={"concurrency": 2, "attempts": 2},
+    )
 
 
 class Seen:
@@ -82,11 +78,9 @@ class Seen:
 
 def run(folder: Path, url: str, *, prompts: int, endpoint: str = "chat") -> Seen:
     """Run a job with everything seen."""
-    words = {"id": [f"p{n}" for n in range(prompts)], "word": [f"secret-{n}" for n in range(prompts)]}
-    pl.DataFrame(words).write_parquet(folder / "prompts.parquet")
-    (folder / "job.toml").write_text(JOB.format(url=url, endpoint=endpoint))
+    job = job_file(folder, url, prompts=prompts, endpoint=endpoint)
     seen = Seen()
-    ls.run_job(ls.load_job(folder / "job.toml"), run="r", instrument=seen.instrument)
+    ls.run_job(ls.load_job(job), run="r", instrument=seen.instrument)
     return seen
 
 
@@ -125,7 +119,7 @@ def test_legacy_completions_are_text_completions(tmp_path: Path, fault_server: A
 
 
 def test_each_attempt_is_a_span_and_failures_have_their_class(tmp_path: Path, fault_server: Any) -> None:
-    """500 and then an answer are two spans; a lost connection has no status; a refusal is told by our class."""
+    """A 500 and then an answer are two spans; a lost connection has no status; a refusal has our failure class."""
     for text, steps in (("secret-0 ", "500"), ("secret-1 ", "reset"), ("secret-2 ", "400")):
         fault_server.behaviour.when(text, steps)
     seen = run(tmp_path, fault_server.url, prompts=3)
@@ -167,7 +161,7 @@ def test_measurements_add_up(tmp_path: Path, fault_server: Any) -> None:
 
 
 def test_no_prompt_and_no_answer(tmp_path: Path, fault_server: Any) -> None:
-    """Nothing that was asked or answered is in any span, also where the server refuses."""
+    """No span has a prompt or an answer, also where the server refuses."""
     fault_server.behaviour.when("secret-1 ", "400")
     seen = run(tmp_path, fault_server.url, prompts=3)
     told = "".join(span.to_json() for span in seen.spans)
@@ -177,7 +171,7 @@ def test_no_prompt_and_no_answer(tmp_path: Path, fault_server: Any) -> None:
     assert [text for text in texts if json.dumps(text)[1:-1] in told] == []
 
 
-def test_a_replay_calls_nobody(tmp_path: Path) -> None:
+def test_a_replay_has_no_spans(tmp_path: Path) -> None:
     """Answers from fixtures are no calls, and no spans."""
     text = (REPO / "jobs" / "demo.toml").read_text(encoding="utf-8")
     job = tmp_path / "job.toml"
@@ -189,7 +183,7 @@ def test_a_replay_calls_nobody(tmp_path: Path) -> None:
 
 
 def test_the_names_are_those_of_the_conventions(tmp_path: Path, fault_server: Any) -> None:
-    """Every attribute is in the installed conventions' list, or is ours by its first word."""
+    """Every attribute is in the installed conventions, or begins with `logprob_store`."""
     fault_server.behaviour.when("secret-0 ", "500")
     seen = run(tmp_path, fault_server.url, prompts=2)
     modules = (gen_ai_attributes, error_attributes, http_attributes, server_attributes)
@@ -204,7 +198,7 @@ def test_the_names_are_those_of_the_conventions(tmp_path: Path, fault_server: An
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks for OpenTelemetry and has it not is told what to install."""
+    """Without the extra, the error says what to install."""
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
 
     with pytest.raises(ls.LogprobStoreError, match=r"pip install 'logprob-store\[otel\]'"):
@@ -248,8 +242,7 @@ def collector() -> Iterator[Any]:
 
 def test_the_command_sends_to_the_collector(tmp_path: Path, fault_server: Any, collector: Any) -> None:
     """`run --otel` sends spans and metrics where OTEL_EXPORTER_OTLP_ENDPOINT says, under OTEL_SERVICE_NAME."""
-    pl.DataFrame({"id": ["p0"], "word": ["secret-0"]}).write_parquet(tmp_path / "prompts.parquet")
-    (tmp_path / "job.toml").write_text(JOB.format(url=fault_server.url, endpoint="chat"))
+    job_file(tmp_path, fault_server.url, prompts=1)
     program = Path(sys.executable).with_name("logprobs")
     done = subprocess.run(
         [program, "run", "job.toml", "--otel"], cwd=tmp_path, capture_output=True, text=True, check=False,

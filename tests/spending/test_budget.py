@@ -1,34 +1,36 @@
-"""Ceilings: reserved before a call, settled after it, never passed."""
+"""The budget: each call is reserved before and settled after it, and no ceiling is passed."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import completions_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.request import Request, make_request
 from logprob_store.spending.budget import Budget, Ceilings, Reservation
 from logprob_store.spending.prices import Prices
 from logprob_store.spending.request_tokens import worst_case
 from logprob_store.usage import Usage
 
+if TYPE_CHECKING:
+    from logprob_store.request import Request
+
 
 def request(text: str = "Hi", *, max_tokens: int = 10) -> Request:
-    """A call of 43 bytes and a text of two letters, at most 10 tokens of output."""
-    body = {"model": "m", "prompt": text, "max_tokens": max_tokens}
-    return make_request(body, endpoint="completions", provider="p")
+    """A call of 43 bytes with a text of two letters, and of at most 10 output tokens."""
+    return completions_request(text, max_tokens=max_tokens)
 
 
 WORST = worst_case(request())
 
 
 async def in_time(budget: Budget) -> Reservation | None:
-    """A hold, if there is one without waiting for others."""
+    """A reservation, if there is one without waiting for others."""
     try:
         async with asyncio.timeout(0.02):
             return await budget.reserve(request())
@@ -37,9 +39,9 @@ async def in_time(budget: Budget) -> Reservation | None:
 
 
 async def fail(budget: Budget, error: BaseException) -> None:
-    """Make a call that ends so."""
-    with await budget.reserve(request()) as hold:
-        hold.begin()
+    """Make a call that ends with this error."""
+    with await budget.reserve(request()) as reservation:
+        reservation.begin()
         raise error
 
 
@@ -59,20 +61,20 @@ def test_the_worst_case_of_the_example() -> None:
     ],
 )
 def test_no_more_are_under_way_than_fit(ceilings: Ceilings, fit: int) -> None:
-    """So many worst cases fit, and the next waits; when all have failed unbilled it goes on, or the run stops."""
+    """`fit` worst cases fit, and the next waits; when all have failed unbilled, it goes on or the run stops."""
 
     async def main() -> tuple[int, list[BaseException | None]]:
         budget = Budget(ceilings, prices=Prices(1, 15))
-        holds = []
-        while (hold := await in_time(budget)) is not None:
-            holds.append(hold)
-        for hold in holds:
-            hold.begin()
+        reservations = []
+        while (reservation := await in_time(budget)) is not None:
+            reservations.append(reservation)
+        for reservation in reservations:
+            reservation.begin()
         waiting = asyncio.create_task(budget.reserve(request()))
         await asyncio.sleep(0)
-        for hold in holds:
-            hold.failed(CallError("no", error_type="rate_limit"))
-        return len(holds), list(await asyncio.gather(waiting, return_exceptions=True))
+        for reservation in reservations:
+            reservation.failed(CallError("no", error_type="rate_limit"))
+        return len(reservations), list(await asyncio.gather(waiting, return_exceptions=True))
 
     count, (after,) = asyncio.run(main())
 
@@ -82,14 +84,14 @@ def test_no_more_are_under_way_than_fit(ceilings: Ceilings, fit: int) -> None:
     )  # a failed call has been made all the same
 
 
-def test_the_stop_says_all_there_is_to_know() -> None:
-    """Which ceiling, what is spent, what the next call could cost, and what to do."""
+def test_the_message_of_a_stop() -> None:
+    """The error names the ceiling, what is spent, what the next call could cost, and what to do."""
 
     async def main() -> None:
         budget = Budget(Ceilings(usd=0.0003), prices=Prices(1, 15))
-        hold = await budget.reserve(request())
-        hold.begin()
-        hold.answered(Usage(40, 0, 10))  # 40 * 1 + 10 * 15 = 190 millionths
+        reservation = await budget.reserve(request())
+        reservation.begin()
+        reservation.answered(Usage(40, 0, 10))  # 40 * 1 + 10 * 15 = 190 millionths
         await budget.reserve(request())
 
     with pytest.raises(StopRunError) as caught:
@@ -114,7 +116,7 @@ def test_the_stop_says_all_there_is_to_know() -> None:
     ],
 )
 def test_what_a_failed_call_costs(error: BaseException, expected: Usage) -> None:
-    """Nothing where it was surely not billed, its worst case where the answer may have been lost; always a call."""
+    """It counts as a call; it costs its worst case if its answer may have been lost, else nothing."""
 
     async def main() -> Budget:
         budget = Budget()
@@ -128,7 +130,7 @@ def test_what_a_failed_call_costs(error: BaseException, expected: Usage) -> None
 
 
 def test_a_call_that_was_never_made_costs_nothing() -> None:
-    """Cancelled while it waits for a place, a call gives everything back."""
+    """A call that is cancelled before it begins gives its reservation back."""
 
     async def main() -> Budget:
         budget = Budget(Ceilings(requests=1))
@@ -142,18 +144,18 @@ def test_a_call_that_was_never_made_costs_nothing() -> None:
     assert (budget.requests, budget.usage) == (1, Usage())
 
 
-def test_nobody_begins_once_it_is_closed() -> None:
-    """A call that has its place already is not made either."""
+def test_no_call_begins_after_closing() -> None:
+    """A call that is reserved already is not made either."""
 
     async def main() -> list[Any]:
         budget = Budget(Ceilings(requests=2))
-        holds = [await budget.reserve(request()) for _ in range(2)]
+        reservations = [await budget.reserve(request()) for _ in range(2)]
         waiting = asyncio.create_task(budget.reserve(request()))
         await asyncio.sleep(0)
         reason = StopRunError("no", reason="quota")
         budget.close(reason)
         with pytest.raises(StopRunError) as caught:
-            holds[0].begin()
+            reservations[0].begin()
         return [caught.value is reason, *(await asyncio.gather(waiting, return_exceptions=True)), budget.requests]
 
     began, waited, requests = asyncio.run(main())
@@ -163,14 +165,14 @@ def test_nobody_begins_once_it_is_closed() -> None:
 
 
 def test_a_server_that_counts_more_is_believed() -> None:
-    """What it counts beyond the worst case is reserved for the next calls, and does not add up."""
+    """Tokens counted beyond the worst case are reserved for later calls, once."""
 
     async def main() -> list[Usage]:
         budget = Budget(Ceilings(tokens=10_000))
-        holds = [await budget.reserve(request()) for _ in range(2)]
-        for hold in holds:
-            hold.begin()
-            hold.answered(Usage(50, 0, 12))
+        reservations = [await budget.reserve(request()) for _ in range(2)]
+        for reservation in reservations:
+            reservation.begin()
+            reservation.answered(Usage(50, 0, 12))
         return [(await budget.reserve(request())).worst]
 
     assert asyncio.run(main()) == [Usage(50, 0, 12)]
@@ -202,9 +204,9 @@ def test_no_ceiling_is_ever_passed(seed: int, ceilings: Ceilings) -> None:
         async def one() -> None:
             asked = request("x" * chance.randrange(200), max_tokens=chance.randrange(50))
             try:
-                with await budget.reserve(asked) as hold:
+                with await budget.reserve(asked) as reservation:
                     await asyncio.sleep(0)
-                    hold.begin()
+                    reservation.begin()
                     check()
                     for _ in range(chance.randrange(4)):
                         await asyncio.sleep(0)
@@ -212,8 +214,8 @@ def test_no_ceiling_is_ever_passed(seed: int, ceilings: Ceilings) -> None:
                         raise RetryableError("no", error_type="server_error")
                     if end < 0.4:
                         raise RetryableError("no", error_type="timeout", maybe_billed=True)
-                    worst = hold.worst
-                    hold.answered(Usage(chance.randint(0, worst[0]), 0, chance.randint(0, worst[2])))
+                    worst = reservation.worst
+                    reservation.answered(Usage(chance.randint(0, worst[0]), 0, chance.randint(0, worst[2])))
             except (CallError, StopRunError):
                 pass
             check()

@@ -1,10 +1,11 @@
-"""The worst case of a call, and the calls that have none."""
+"""The most and the likely tokens of a request, and requests without a maximum."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from builders import chat_request
 
 from logprob_store.errors import PromptError
 from logprob_store.request import make_request
@@ -41,8 +42,7 @@ def test_an_image_counts_as_more_than_its_bytes() -> None:
     """A picture's address has few bytes; text that only speaks of one adds nothing."""
     picture = {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
     content = [{"type": "text", "text": 'about "type":"image_url"'}, picture]
-    body = {"model": "m", "messages": [{"role": "user", "content": content}], "max_tokens": 5}
-    asked = make_request(body, endpoint="chat", provider="p")
+    asked = chat_request(content, max_tokens=5)
 
     assert worst_case(asked).prompt_tokens == len(asked.content) + 50_000
 
@@ -89,19 +89,18 @@ def _estimate(typical: float = 0.0, endpoint: str = "chat", **body: Any) -> int:
     ids=str,
 )
 def test_likely_tokens_of_an_answer(body: dict[str, Any], expected: int) -> None:
-    """The maximum for each choice; what is no number counts as unsaid."""
+    """The maximum times the choices; a value that is not a number counts as absent."""
     assert _estimate(**body) == expected
 
 
 def test_without_a_maximum_answers_so_far_are_the_measure() -> None:
-    """The running average of what answers took."""
+    """Without a maximum, the average of earlier answers counts for each choice."""
     assert _estimate(40.0, n=2) == 80
 
 
 def test_an_image_is_not_counted_by_its_bytes() -> None:
-    """A megabyte of base64 is no quarter of a million tokens."""
+    """A megabyte of base64 does not count as a quarter of a million tokens."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
-    body = {"messages": [{"role": "user", "content": [{"type": "text", "text": "x" * 4000}, image]}]}
-    request = make_request(body, endpoint="chat", provider="p")
+    request = chat_request([{"type": "text", "text": "x" * 4000}, image])
 
     assert 2000 <= estimate_tokens(request) < 2100

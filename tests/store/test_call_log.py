@@ -1,4 +1,4 @@
-"""The file of calls: whatever happens to the process, nothing that may have been paid for is forgotten."""
+"""The log of calls: whatever happens to the process, no call that may have been billed is forgotten."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ WORST = Usage(100, 0, 10)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the file is to be."""
+    """The path of a log that does not exist yet."""
     return tmp_path / "calls.log"
 
 
 def died(log: CallLog) -> None:
-    """End a process without a word: the file is left as it is."""
+    """End a process as a kill does: the file is left as it is."""
     os.close(log._file)
     log._file = -1
 
@@ -71,7 +71,7 @@ def test_a_call_under_way_at_a_kill_is_lost(path: Path) -> None:
 
 
 def test_an_answer_that_was_kept_settles_its_call(path: Path) -> None:
-    """Killed between keeping an answer and noting it, a call counts what the answer took."""
+    """A call killed between the writing of its answer and its own record counts the answer's tokens."""
     log = open_call_log(path)
     number = log.begin(KEYS[0], WORST)
     log.begin(KEYS[1], WORST)
@@ -87,7 +87,7 @@ def test_an_answer_that_was_kept_settles_its_call(path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, RECORD_BYTES - 1])
 def test_a_torn_end_is_cut(path: Path, cut: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Half a record is left out with a warning, the others count."""
+    """Half a record at the end is dropped with a warning; the others count."""
     log = open_call_log(path)
     log.begin(KEYS[0], WORST)
     log.begin(KEYS[1], WORST)
@@ -103,7 +103,7 @@ def test_a_torn_end_is_cut(path: Path, cut: int, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_damaged_record_costs_only_itself(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What follows a record that cannot be read still counts: records have one length."""
+    """The records after a damaged one count: all have the same length."""
     log = open_call_log(path)
     log.lose(log.begin(KEYS[0], WORST))
     log.lose(log.begin(KEYS[1], WORST))
@@ -121,7 +121,7 @@ def test_a_damaged_record_costs_only_itself(path: Path, caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("damage", ["gone", "totals"])
 def test_the_manifest_stands_in_for_a_lost_beginning(path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What the manifest says was spent is the least that counts."""
+    """At least what the manifest says was spent counts."""
     log = open_call_log(path)
     log.end(log.begin(KEYS[0], WORST), Usage(7, 0, 5))
     log.close()
@@ -140,7 +140,7 @@ def test_the_manifest_stands_in_for_a_lost_beginning(path: Path, damage: str, ca
 
 
 def test_a_rewritten_file_is_small_and_says_the_same(path: Path) -> None:
-    """Ended calls leave their sum; open and lost ones stay."""
+    """A rewrite keeps the sum of the ended calls, and each open and lost one."""
     log = open_call_log(path)
     for _ in range(100):
         log.end(log.begin(KEYS[0], WORST), Usage(7, 0, 5))
@@ -163,7 +163,7 @@ def test_a_rewritten_file_is_small_and_says_the_same(path: Path) -> None:
 
 
 def test_a_call_that_cannot_be_noted_is_not_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a full disk `begin` says so, and leaves no half record behind."""
+    """On a full disk `begin` raises, and leaves no half record behind."""
     log = open_call_log(path)
     really = os.write
 
@@ -198,7 +198,7 @@ ACTIONS = st.lists(
 @settings(max_examples=100)
 @given(actions=ACTIONS)
 def test_no_sequence_forgets_a_call(tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, int]]) -> None:
-    """Whatever is begun, ended, killed and rewritten, the file adds up to what a model of it on paper says."""
+    """Any sequence of begins, ends, kills and rewrites adds up to the sums of a simple model."""
     path = tmp_path_factory.mktemp("calls") / "calls.log"
     log = open_call_log(path)
     requests, spent = 0, Usage()

@@ -1,4 +1,4 @@
-"""Interval sets: a set of whole numbers, whatever the order they come in."""
+"""Interval sets: a set of integers, in whatever order they are added."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_it_is_a_set(batches: list[list[int]]) -> None:
 
 @given(numbers=_NUMBERS)
 def test_intervals_are_the_fewest(numbers: list[int]) -> None:
-    """Sorted, disjoint and not touching, and the same again when made from themselves."""
+    """Intervals are sorted, disjoint and not adjacent, and make the same set again."""
     intervals = IntervalSet()
     intervals.update(numbers)
     found = intervals.intervals

@@ -1,4 +1,4 @@
-"""A store is checked byte by byte, and mended from what remains."""
+"""Verification of a store, and its repair."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def test_a_whole_store_has_no_problem(store: Path) -> None:
-    """What was just written verifies, and has several parts."""
+    """A store that was just written has no problem, and has several parts."""
     assert verify_store(store) == []
     assert len(list(store.glob("tokens/run=r/*.parquet"))) > 5
 
@@ -117,7 +117,7 @@ def test_a_damaged_manifest_is_replaced_by_the_one_before(store: Path, job: Job)
 
 
 def test_a_manifest_that_nothing_can_replace(store: Path) -> None:
-    """With both manifests gone bad, the error says what to delete."""
+    """With both manifests damaged, the error says what to delete."""
     for name in ("run.json", "run.json.previous"):
         (store / "runs" / "run=r" / name).write_text("{", encoding="utf-8")
 

@@ -1,13 +1,13 @@
-"""`verify` and the file of calls."""
+"""Verification and repair of the log of calls."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import pytest
+from builders import write_job, write_prompts
 
-from logprob_store.job import Job
+from logprob_store.job import load_job
 from logprob_store.run.api import run_job
 from logprob_store.store.call_log import RECORD_BYTES, open_call_log
 from logprob_store.store.verifying import repair_store, verify_store
@@ -22,15 +22,9 @@ if TYPE_CHECKING:
     [("gone", "is missing"), ("totals", "has lost its beginning"), ("call", "has 1 damaged records")],
 )
 def test_a_damaged_file_of_calls_is_named_and_mended(tmp_path: Path, fault_server: Any, damage: str, said: str) -> None:
-    """The manifest says what was spent, and from then on the file does again."""
-    pl.DataFrame({"text": ["a", "b"]}).write_parquet(tmp_path / "prompts.parquet")
-    sections = {
-        "prompts": {"path": "prompts.parquet", "prompt": "text"},
-        "model": {"name": "m", "base_url": fault_server.url, "params": {"max_tokens": 5}},
-        "store": {"path": "store"},
-        "cache": {"path": "cache"},
-    }
-    summary = run_job(Job.model_validate({"name": "j", **sections, "base": tmp_path}), run="r")
+    """What was spent is taken from the manifest, and the repaired file has it."""
+    write_prompts(tmp_path, {"text": ["a", "b"]})
+    summary = run_job(load_job(write_job(tmp_path, fault_server.url, model={"params": {"max_tokens": 5}})), run="r")
     store = tmp_path / "store"
     path = store / "runs" / "run=r" / "calls.log"
     assert verify_store(store) == []

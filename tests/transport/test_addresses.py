@@ -1,4 +1,4 @@
-"""URLs, headers and proxies of calls, as the SDK makes them."""
+"""The URL, the headers and the proxy of a call."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from builders import chat_request
 
-from logprob_store.request import make_request
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.live import live_transport
 
@@ -26,8 +26,8 @@ def address_of(endpoint: str, **service: Any) -> Any:
     return asyncio.run(Addresses(api_key="sk-1", **service).of(endpoint))
 
 
-def test_the_sdk_says_where_and_as_whom() -> None:
-    """The base URL's path stays, the key is a bearer token, and nothing that belongs to one call is kept."""
+def test_an_address_has_the_url_and_the_key() -> None:
+    """The path of the base URL is kept, the key is a bearer token, and no header belongs to one call."""
     address = address_of("chat", base_url="https://example.org/some/v1/")
 
     assert str(address.url) == "https://example.org/some/v1/chat/completions"
@@ -37,7 +37,7 @@ def test_the_sdk_says_where_and_as_whom() -> None:
 
 
 def test_azure_has_its_own_path_and_header() -> None:
-    """Deployment and version stand in the URL; the key goes in `api-key`."""
+    """Deployment and version are in the URL; the key is in the header `api-key`."""
     address = address_of(
         "completions", base_url="https://r.openai.azure.com", azure_api_version="2024-10-21", azure_deployment="d"
     )
@@ -48,7 +48,7 @@ def test_azure_has_its_own_path_and_header() -> None:
 
 
 def test_an_address_is_made_once() -> None:
-    """An endpoint's address is made once."""
+    """A second call to an endpoint uses the same address object."""
 
     async def twice() -> bool:
         addresses = Addresses(base_url="http://127.0.0.1:1/v1", api_key="sk-1")
@@ -68,10 +68,10 @@ def test_an_address_is_made_once() -> None:
         ({"http_proxy": "http://p:1", "no_proxy": "example.org"}, None),
     ],
 )
-def test_proxies_are_the_machines(
+def test_the_proxy_is_that_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], proxy: str | None
 ) -> None:
-    """The proxy is that of the usual environment variables, for the URL's scheme and host."""
+    """The usual variables are read for the URL's scheme and host."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
@@ -79,14 +79,12 @@ def test_proxies_are_the_machines(
 
 
 def test_calls_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch, fault_server: Any) -> None:
-    """A host that has no address is reached through the proxy, which here is the fault server itself."""
+    """A host without an address is reached through the proxy, which here is the fault server."""
     monkeypatch.setenv("http_proxy", fault_server.url.removesuffix("/v1"))
-    body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
-    request = make_request(body, endpoint="chat", provider="p")
 
     async def ask() -> int:
         async with live_transport(base_url="http://nobody.invalid/v1", api_key="sk-1") as transport:
-            return (await transport(request)).status
+            return (await transport(chat_request())).status
 
     assert asyncio.run(ask()) == 200
     assert len(fault_server.calls) == 1

@@ -11,24 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 import fault_server as faults
 import pytest
+from builders import chat_request
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CallError, RetryableError
 from logprob_store.pacing.pacer import Pacer
-from logprob_store.request import Answer, Request, make_request
+from logprob_store.request import Answer
 from logprob_store.run.asker import Asker
 from logprob_store.run.retry import ask_until_answered
-from logprob_store.transport.live import check_body, live_transport
+from logprob_store.transport.answer_check import check_answer
+from logprob_store.transport.live import live_transport
 from logprob_store.usage import RateLimit, ServerReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from logprob_store.request import Request
 
-def _request(number: int, **more: Any) -> Request:
-    body = {"model": "m", "messages": [{"role": "user", "content": f"prompt {number}"}], "max_tokens": 5, **more}
-    return make_request(body, endpoint="chat", provider="p")
+
+def _request(number: int) -> Request:
+    return chat_request(f"prompt {number}", max_tokens=5)
 
 
 def _ask_all(url: str, pacer: Pacer, number: int, *, concurrency: int = 64, **settings: Any) -> list[Any]:
@@ -48,7 +51,7 @@ def _limited(**limits: Any) -> Any:
     return faults.Limits(**limits)
 
 
-def test_the_headers_of_a_good_answer_are_heard(fault_server: Any) -> None:
+def test_the_headers_of_a_good_answer_are_used(fault_server: Any) -> None:
     """Limits and usage reach the pacer, not the cache."""
     fault_server.behaviour.limits = _limited(requests_per_minute=600, tokens_per_minute=60_000)
     pacer = Pacer(4)
@@ -63,7 +66,7 @@ def test_the_headers_of_a_good_answer_are_heard(fault_server: Any) -> None:
 
 
 @pytest.mark.parametrize("step", ["429", "500", "400", "truncated"])
-def test_the_headers_of_a_bad_answer_are_heard(fault_server: Any, step: str) -> None:
+def test_the_headers_of_a_bad_answer_are_used(fault_server: Any, step: str) -> None:
     """The rate limits in a failed answer's headers reach the pacer."""
     fault_server.script(f"{step}:x-ratelimit-limit-requests=90;x-ratelimit-remaining-requests=80")
     pacer = Pacer(4)
@@ -125,7 +128,7 @@ def test_a_sleeping_retry_holds_no_slot_over_http(fault_server: Any) -> None:
 
 
 def test_a_clock_that_is_far_off_does_not_matter(fault_server: Any) -> None:
-    """A reset and a retry-after at points in time are understood from a server whose clock says 1998."""
+    """A reset and a retry-after as points in time are read from a server whose clock says 1998."""
     date = "Thu, 01 Jan 1998 00:00:00 GMT"
     fault_server.script(
         f"429:date={date.replace(',', '')};retry-after={date.replace(',', '').replace('00 GMT', '01 GMT')},"
@@ -141,7 +144,7 @@ def test_a_clock_that_is_far_off_does_not_matter(fault_server: Any) -> None:
 
 @pytest.fixture
 def port() -> int:
-    """A port on which nobody listens."""
+    """A port on which no server listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         number: int = free.getsockname()[1]
@@ -161,7 +164,7 @@ def late_server(port: int, fault_server: Any) -> Iterator[Any]:
 
 
 def test_an_outage_is_sat_out(late_server: Any, port: int) -> None:
-    """In an outage of 2 s no prompt fails though each has two attempts, and the server gets few calls."""
+    """In an outage of 2 s no prompt fails, although each has two attempts, and the server gets few calls."""
     started = time.monotonic()
 
     outcomes = _ask_all(f"http://127.0.0.1:{port}/v1", pacer := Pacer(16), 200, attempts=2)
@@ -182,7 +185,7 @@ def test_an_outage_without_a_breaker_would_fail_prompts(port: int, fault_server:
     assert [outcome.attempts for outcome in outcomes] == [2] * 7
 
 
-def test_the_asker_says_what_bound_the_run(fault_server: Any, tmp_path: Path) -> None:
+def test_the_asker_knows_the_bottleneck(fault_server: Any, tmp_path: Path) -> None:
     """A run at the job's own limit was bound by it."""
 
     async def main() -> Any:
@@ -191,7 +194,7 @@ def test_the_asker_says_what_bound_the_run(fault_server: Any, tmp_path: Path) ->
             Asker(transport, pacer=Pacer(8, requests_per_minute=600), cache=cache) as asker,
         ):
             await asyncio.gather(*(asker.ask(_request(number)) for number in range(15)))
-            asker.no_more()
+            asker.mark_last_request()
             return asker.bottleneck
 
     with AnswerCache(tmp_path) as cache:
@@ -218,15 +221,15 @@ def test_the_asker_says_what_bound_the_run(fault_server: Any, tmp_path: Path) ->
         (b'{"choices":[],"usage":[[[]]]}', None),
     ],
 )
-def test_usage_is_picked_up_on_the_way(body: bytes, expected: int | None) -> None:
-    """The tokens are read in each spelling; an unusable `usage` counts as none."""
-    usage = check_body(body)
+def test_usage_is_read_with_the_check_of_a_body(body: bytes, expected: int | None) -> None:
+    """Tokens are read under each of their names; an unusable `usage` counts as none."""
+    _, usage = check_answer(body)
 
     assert (None if usage is None else usage.total) == expected
 
 
 @pytest.mark.parametrize("body", [b"", b" ", b"[]", b"null", b'"x"', b'{"a":1', b'{"a":1}}', b"{" + b'"a":{' * 5000])
-def test_what_is_no_answer_is_still_refused(body: bytes) -> None:
+def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     """A body that is no JSON object is refused."""
     with pytest.raises(RetryableError, match=r"no JSON object|empty"):
-        check_body(body)
+        check_answer(body)

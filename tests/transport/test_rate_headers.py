@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.transport.rate_headers import RateLimit, read_rate_limits, seconds_until
+from logprob_store.transport.rate_headers import RateLimit, read_rate_limits, retry_after_s, seconds_until
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 DATE = "Sun, 01 Mar 2026 12:00:00 GMT"
@@ -47,7 +47,7 @@ FAR_OFF = "Thu, 01 Jan 1998 00:00:00 GMT"
     ],
 )
 def test_a_reset(text: str, expected: float | None) -> None:
-    """A duration, seconds, or a point in time; anything else counts as unsaid."""
+    """It is a duration, seconds, or a point in time; anything else is ignored."""
     assert seconds_until(text, now=NOW) == pytest.approx(expected)
 
 
@@ -61,7 +61,7 @@ def test_a_clock_that_is_far_off(reset: str) -> None:
 
 
 def test_a_date_that_is_not_of_the_clock_of_the_limits() -> None:
-    """Where the answer's `Date` gives no sensible wait, the local clock is used."""
+    """If the answer's `Date` gives no sensible wait, the local clock is used."""
     assert seconds_until("2026-03-01T12:00:30Z", date=FAR_OFF, now=NOW) == 30.0
     assert seconds_until("2026-03-01T12:00:30Z", date="nonsense", now=NOW) == 30.0
 
@@ -110,10 +110,10 @@ def test_levels(headers: dict[str, str], requests: RateLimit | None, tokens: Rat
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"x-ratelimit-limit-images": "5", "x-ratelimit-limit": "3", "date": DATE, "ratelimit-reset": "1"}],
+    [{}, {"x-ratelimit-limit-images": "5", "x-ratelimit-limit-furlongs": "3", "date": DATE, "ratelimit-reset": "1"}],
     ids=["none", "unknown suffixes"],
 )
-def test_nothing_is_told(headers: dict[str, str]) -> None:
+def test_headers_without_limits(headers: dict[str, str]) -> None:
     """No header, or headers with other suffixes, report nothing."""
     assert read_rate_limits(headers) is None
 
@@ -128,3 +128,26 @@ def test_no_header_is_an_error(value: str, date: str) -> None:
     level = None if report is None else report.requests
     if level is not None:
         assert all(amount is None or 0 <= amount < float("inf") for amount in level)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after-ms": "250", "retry-after": "2"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "2"}, 2.0),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "Thu, 32 Foo 2026"}, None),
+        ({"retry-after": "1790000000"}, None),
+        ({"retry-after": "2592000"}, 2_592_000.0),  # a month's quota: 30 days
+        ({"retry-after": ""}, None),
+    ],
+    ids=str,
+)
+def test_retry_after_s(headers: dict[str, str], expected: float | None) -> None:
+    """Other values, and more than 32 days, are ignored; a past date is 0 seconds."""
+    assert retry_after_s(headers) == expected

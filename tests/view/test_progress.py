@@ -1,4 +1,4 @@
-"""Progress of a run: what is shown, the rate, the time left, and the width of the line."""
+"""Progress of a run: the rate, the time left, and the items and width of the line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the module under test."""
+    """The clock that the module under test reads."""
     clock = Clock()
     monkeypatch.setattr(view.time, "monotonic", clock)
     return clock
@@ -86,7 +86,7 @@ def test_all_items_of_a_line() -> None:
 
 
 @given(st.lists(st.text("ab ", min_size=1, max_size=20), min_size=1), st.integers(0, 60))
-def test_what_is_shown_fits(items: list[str], width: int) -> None:
+def test_a_line_fits_its_width(items: list[str], width: int) -> None:
     """A line is never wider than allowed, unless its first item is, and it drops items from the end."""
     line = join_within(items, width)
 
@@ -109,7 +109,7 @@ def test_a_line_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[st
 
 
 def test_an_event_every_ten_seconds(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """For machines the same is logged as an event."""
+    """With JSON logs the same is an event."""
     with caplog.at_level(logging.INFO), view.progress_events() as update:
         for second in range(11):
             clock.now = float(second)

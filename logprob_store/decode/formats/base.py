@@ -61,6 +61,7 @@ class Choice:
         token_path: for such `logprobs`, the JSON path in the body of token n under a key (`content`, ...).
         prompt_logprobs: vLLM's log-probabilities of the prompt, raw or parsed; None where there are none.
         prompt_path: the JSON path of `prompt_logprobs`.
+        prompt_token_ids: the ids of the prompt's tokens, raw or parsed, where vLLM sent them.
     """
 
     index: int
@@ -75,6 +76,7 @@ class Choice:
     token_path: Callable[[str, int], str] | None = None
     prompt_logprobs: Any = None
     prompt_path: str = "prompt_logprobs"
+    prompt_token_ids: Any = None
 
     @property
     def lacks_logprobs(self) -> bool:
@@ -105,6 +107,9 @@ class ChoiceContext:
         prompt: the text or the token ids sent, where known.
         text: the text of the choice.
         prompt_tokens: how many tokens the server counted in the prompt.
+        completion_tokens: how many tokens the server counted in the choice, where it is the only one; 0 where none was
+            to be generated.
+        prompt_token_ids: the ids of the prompt's tokens, as the server gave them.
         token_path: the JSON path of token n under a key, where it is not `path.key[n]`.
     """
 
@@ -113,6 +118,8 @@ class ChoiceContext:
     prompt: str | list[int] | None = None
     text: str | None = None
     prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_token_ids: Any = None
     token_path: Callable[[str, int], str] | None = None
 
     def path_of_token(self, key: str, number: int) -> str:

@@ -1,23 +1,25 @@
 """The JSON of a response body: parsing it, reading its plain fields, and the errors it gives.
 
-Servers are sloppy: a field that is not usable becomes None and never costs the answer. Only what would misplace or lose
-rows makes a body malformed, such as no choices, or two with one index.
+Servers are sloppy: a field that is not usable becomes None and never costs the answer. A body is malformed only if it
+holds no choices.
 """
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
+from logprob_store.reported_errors import find_reported_error
 from logprob_store.schema import CHOICES_PER_SAMPLE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 _EXCERPT: Final = 160
 _INT64: Final = 2**63
@@ -103,12 +105,63 @@ def excerpt(content: bytes) -> str:
     return repr(content[:_EXCERPT].decode(errors="replace"))[: _EXCERPT + 40]
 
 
-def reported_error(error: Any) -> DecodeError:
-    """The error for an answer that reports an error instead of a reply, in the server's words."""
+def reported_error(error: Any, partial: str = "") -> DecodeError:
+    """The error for an answer that reports an error, in the server's words.
+
+    Args:
+        error: the value of the key `error`, or what `find_reported_error` made of the body.
+        partial: the text that came before the failure.
+    """
     message = error.get("message", error) if isinstance(error, dict) else error
     text = message if isinstance(message, str) else repr(message)
     printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 3 * _EXCERPT])
-    return DecodeError(f"the server answered with an error: {printable}", error_type="error_body")
+    came = f"; before it failed came {partial[:_EXCERPT]!r}" if partial else ""
+    return DecodeError(f"the server answered with an error: {printable}{came}", error_type="error_body")
+
+
+def refuse_reported_error(body: object) -> None:
+    """Raise DecodeError if a parsed body reports an error, however much of an answer it holds."""
+    found = find_reported_error(body)
+    if found is not None:
+        raise reported_error(found.said, found.partial)
+
+
+def number_choices(indices: Sequence[Any]) -> list[int]:
+    """The number of each choice: its own index where that is usable and not taken, else its place in the list.
+
+    Some servers number all choices 0, or none; some write the number as a text. Where the place is taken, the lowest
+    free number is given.
+
+    Raises:
+        DecodeError: there are more choices than a completion_id can number.
+
+    >>> number_choices([1, 0]), number_choices([0, 0]), number_choices([None, None]), number_choices(["0", "1"])
+    ([1, 0], [0, 1], [0, 1], [0, 1])
+    >>> number_choices([1, None]), number_choices([7]), number_choices([-1])
+    ([1, 0], [7], [0])
+    """
+    if indices == [0]:
+        return [0]
+    if len(indices) > CHOICES_PER_SAMPLE:
+        raise DecodeError(f"choices: {len(indices)}, more than the {CHOICES_PER_SAMPLE} that can be numbered")
+    numbers = [_index_or_none(index) for index in indices]
+    taken: set[int | None] = set()
+    for place, number in enumerate(numbers):
+        if number in taken:
+            numbers[place] = None
+        taken.add(number)
+    free = (number for number in count() if number not in taken)
+    for place, number in enumerate(numbers):
+        if number is None:
+            numbers[place] = place if place not in taken else next(free)
+            taken.add(numbers[place])
+    return [number for number in numbers if number is not None]
+
+
+def _index_or_none(index: Any) -> int | None:
+    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) <= len(str(CHOICES_PER_SAMPLE)):
+        index = int(index)
+    return index if type(index) is int and 0 <= index < CHOICES_PER_SAMPLE else None
 
 
 def check_choice_index(index: Any, path: str) -> None:

@@ -3,6 +3,10 @@
 DeepSeek's `reasoning_content` beside these, llama.cpp's `id` or Fireworks' `token_id` in a token, and missing keys are
 part of the shape. Here a value is read token by token; `bulk.regular_chat` reads the regular ones.
 
+Servers deviate, and an odd item costs itself alone. A token may be named by its `id`, by a number under `token`, or by
+a text under `bytes`. An item that is no object becomes a row of nulls. `top_logprobs` may be one object, or an object
+of texts to numbers. The patch has what the wire said.
+
 A template looks like `{"shape": "chat", "content": "list", "refusal": "null", "token": ["bytes", "logprob", "token",
 "top_logprobs"], "alternative": ["bytes", "logprob", "token"]}`: the keys of the object, of its tokens and of their
 alternatives. `"top_logprobs": "null"` says that it is null in all tokens. `"extra": {"text_offset": [0, 2]}` holds keys
@@ -12,13 +16,13 @@ content, refusal, reasoning, in this order.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import expect_list, expect_object
 from logprob_store.decode.token_rows import NO_ID, Token, make_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from logprob_store.decode.formats.base import ChoiceContext, TemplateAndTokens
 
@@ -32,22 +36,23 @@ TOKEN_KEYS: Final = (*ALTERNATIVE_KEYS, "top_logprobs")
 
 def recognises_logprobs(value: Mapping[str, Any]) -> bool:
     """Whether a `logprobs` object is of this shape."""
-    return any(key in value for key in SECTION_OF) and not isinstance(value.get("tokens"), list)
+    is_legacy = isinstance(value.get("tokens"), list) or isinstance(value.get("token_logprobs"), list)
+    return any(key in value for key in SECTION_OF) and not is_legacy
 
 
 def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
     """The template and the tokens of each section."""
     tokens: dict[str, Sequence[Token]] = {}
     kinds: dict[str, str] = {}
-    all_items: list[Mapping[str, Any]] = []
+    all_items: list[Any] = []
     for key, section in SECTION_OF.items():
         if key not in value:
             continue
-        items = value[key]
-        kinds[key] = "null" if items is None else "list"
-        if items is not None:
-            listed = expect_list(items, f"{context.path}.{key}")
-            tokens[section] = [_read_token(item, context.path_of_token(key, n)) for n, item in enumerate(listed)]
+        held = value[key]
+        items = [held] if isinstance(held, dict) and "logprob" in held else held
+        kinds[key] = "list" if isinstance(items, list) else "null"
+        if isinstance(items, list):
+            tokens[section] = [_read_token(item, context.path_of_token(key, n)) for n, item in enumerate(items)]
             all_items.extend(items)
     return _template(kinds, all_items), tokens
 
@@ -77,15 +82,44 @@ def make_template(
     return template
 
 
-def _template(kinds: Mapping[str, str], items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _template(kinds: Mapping[str, str], items: Sequence[Any]) -> dict[str, Any]:
     """The template of a value whose tokens, of all sections, are `items`."""
-    first_alternative = next((item["top_logprobs"][0] for item in items if item.get("top_logprobs")), None)
-    null_top = bool(items) and all(item.get("top_logprobs", ()) is None for item in items)
-    template = make_template(kinds, items[0] if items else None, first_alternative, null_top=null_top)
-    keys = [key for key in items[0] if key not in TOKEN_KEYS] if items else []
-    scalar_keys = (key for key in keys if all(_is_scalar(item.get(key, ())) for item in items))
+    objects = [item for item in items if isinstance(item, dict)]
+    token_keys = _usual_keys(objects)
+    listed = (one for item in objects for one in _listed_alternatives(item))
+    first_alternative = next((one for one in listed if isinstance(one, dict) and one), None)
+    null_top = bool(objects) and all(item.get("top_logprobs", ()) is None for item in objects)
+    template = make_template(kinds, token_keys, first_alternative, null_top=null_top)
+    extra_keys = [key for key in token_keys or () if key not in TOKEN_KEYS] if len(objects) == len(items) else []
+    scalar_keys = (key for key in extra_keys if all(_is_scalar(item.get(key, ())) for item in items))
     extra = {key: [item[key] for item in items] for key in scalar_keys}
     return {**template, "extra": extra} if extra else template
+
+
+def _usual_keys(objects: Sequence[Mapping[str, Any]]) -> Sequence[str] | None:
+    """The keys that most objects have; None without objects."""
+    if not objects:
+        return None
+    usual: Collection[str] = objects[0].keys()
+    if not all(item.keys() == usual for item in objects):
+        usual = Counter(map(frozenset, objects)).most_common(1)[0][0]
+    return next(list(item) for item in objects if item.keys() == usual)
+
+
+def _listed_alternatives(item: Mapping[str, Any]) -> Sequence[Any]:
+    """The alternatives of a token as objects, however the wire writes them."""
+    held = item.get("top_logprobs")
+    if isinstance(held, list):
+        return held
+    if not isinstance(held, dict):
+        return ()
+    if all(_is_number(value) for value in held.values()):
+        return [{"token": text, "logprob": number} for text, number in held.items()]
+    return [held] if "logprob" in held else ()
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or type(value) in (int, float)
 
 
 def _is_scalar(value: Any) -> bool:
@@ -93,26 +127,35 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _read_token(item: Any, path: str) -> Token:
-    token = expect_object(item, path)
-    others = token.get("top_logprobs")
-    if others is None:
-        return _make_token(token, path)
+    if not isinstance(item, dict):
+        return Token(None)
+    listed = _listed_alternatives(item)
+    if not listed:
+        return make_chat_token(item, path)
     top = f"{path}.top_logprobs"
-    listed = [
-        _make_token(expect_object(other, place := f"{top}[{n}]"), place)
-        for n, other in enumerate(expect_list(others, top))
-    ]
-    return _make_token(token, path, listed)
+    return make_chat_token(item, path, [make_chat_token(other, top) for other in listed])
 
 
-def _make_token(fields: Mapping[str, Any], path: str, alternatives: Sequence[Token] = ()) -> Token:
+def make_chat_token(item: Any, path: str, alternatives: Sequence[Token] = ()) -> Token:
+    """The token of an object `{token, logprob, bytes, id}`; nulls for a value that is none.
+
+    A number under `token` is the token's id, and a text under `bytes` is then its text.
+    """
+    if not isinstance(item, dict):
+        return Token(None)
+    text, spelled = item.get("token"), item.get("bytes")
+    token_id = item.get("id", item.get("token_id", NO_ID))
+    if not isinstance(text, str):
+        token_id = text if token_id is NO_ID else token_id
+        text = spelled if isinstance(spelled, str) else None
     return make_token(
-        fields.get("token"),
-        f"{path}.token",
-        logprob=fields.get("logprob"),
-        byte_values=fields.get("bytes"),
-        token_id=fields.get("id", fields.get("token_id", NO_ID)),
+        text,
+        path,
+        logprob=item.get("logprob"),
+        byte_values=spelled,
+        token_id=token_id,
         alternatives=alternatives,
+        nullable=True,
     )
 
 
@@ -134,9 +177,10 @@ def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token]]) 
 
 
 def _rebuild_token(token: Token, template: Mapping[str, Any]) -> dict[str, Any]:
-    rebuilt = _rebuild_one(token, template["token"])
-    if "top_logprobs" in template["token"]:
-        others = [_rebuild_one(other, template["alternative"]) for other in token.alternatives]
+    keys = template.get("token", ())
+    rebuilt = _rebuild_one(token, keys)
+    if "top_logprobs" in keys:
+        others = [_rebuild_one(other, template.get("alternative", ())) for other in token.alternatives]
         rebuilt["top_logprobs"] = None if template.get("top_logprobs") == "null" else others
     return rebuilt
 

@@ -2,7 +2,7 @@
 
 Texts and tool calls are joined from their pieces, and lists of logprobs in their order. Of every other key the last
 value that is not empty is kept: `usage` comes in the last chunk, and Azure's first chunk has no choice and empty names.
-`streams` finds the chunks in a recording.
+`streams` finds the chunks in a recording. An `error` that a chunk reports stands in the body, whose reader refuses it.
 
 The logprobs part of a stream is that of the merged body: a list under each key that was a list in any chunk, null under
 a key that was null in all; null or absent as a whole if it was so in all.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import check_choice_index, expect_list, expect_object, reported_error
+from logprob_store.decode.formats.body import check_choice_index, expect_list, expect_object
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One body made of the chunks.
 
     Raises:
-        DecodeError: a chunk reports an error or cannot be placed.
+        DecodeError: a chunk cannot be placed.
 
     >>> chunk = {"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": {"content": [{"token": "a"}]}}]}
     >>> merge([chunk, chunk])["choices"]
@@ -41,8 +41,6 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     choices: dict[int, list[Mapping[str, Any]]] = {}
     for n, piece in enumerate(pieces):
-        if piece.get("error"):
-            raise reported_error(piece["error"])
         _keep_last(body, {key: value for key, value in piece.items() if key != "choices"})
         listed = piece.get("choices")
         for m, item in enumerate([] if listed is None else expect_list(listed, f"chunk {n}: choices")):

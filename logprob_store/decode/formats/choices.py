@@ -1,6 +1,7 @@
 """Bodies with `choices`: chat completions and legacy completions, by far the most common.
 
-Each choice's `logprobs` stays raw bytes, since skipping it is ten times as fast as parsing it.
+Each choice's `logprobs` stays raw bytes, since skipping it is ten times as fast as parsing it. Where it is a bare list
+of tokens, it is read as the `content` of the chat shape, and the layout is `{"format": "choices"}`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
-    check_choice_index,
     compact_json,
     count_or_none,
-    expect_object,
+    excerpt,
     is_utf8,
     loads_object,
-    reported_error,
+    number_choices,
+    refuse_reported_error,
     text_or_none,
     time_or_none,
     without_bom,
 )
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
+from logprob_store.reported_errors import ends_in_failure
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -35,11 +37,14 @@ NAME: Final = "choices"
 CHUNK: Final = "chat.completion.chunk"
 """The `object` of a chunk, a piece of a stream."""
 
+_CHOICE_KEYS: Final = frozenset({"message", "text", "logprobs"})
+
 
 class _Message(msgspec.Struct):
     content: Any = None
     refusal: Any = None
     tool_calls: Any = None
+    function_call: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -47,13 +52,16 @@ class _Choice(msgspec.Struct):
     message: _Message | None = None
     text: Any = None
     finish_reason: Any = None
+    error: Any = None
     logprobs: Any = msgspec.UNSET
     prompt_logprobs: Any = None
+    prompt_token_ids: Any = None
 
 
 class _RawChoice(_Choice):
     logprobs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     prompt_logprobs: msgspec.Raw | None = None
+    prompt_token_ids: msgspec.Raw | None = None
 
 
 class _Body(msgspec.Struct):
@@ -67,13 +75,16 @@ class _Body(msgspec.Struct):
     message: Any = None
     choices: Any = None
     prompt_logprobs: Any = None
+    prompt_token_ids: Any = None
 
 
 class _RawBody(_Body):
     choices: list[_RawChoice] | None = None
     prompt_logprobs: msgspec.Raw | None = None
+    prompt_token_ids: msgspec.Raw | None = None
 
 
+_LAYOUT: Final = {"format": NAME}
 _RAW_CHUNK: Final = msgspec.Raw(b'"%b"' % CHUNK.encode())
 _DECODER: Final = msgspec.json.Decoder(_RawBody)
 
@@ -87,18 +98,18 @@ def read(answer: Answer) -> Reply:
     """Read a body of chat completions or completions.
 
     Raises:
-        DecodeError: it is not JSON, reports an error, or has no choices with different indices.
+        DecodeError: it is not JSON, reports an error, or has no choices.
     """
     content = without_bom(answer.body)
-    body = _parse(content) or _parse_leniently(content)
-    return _reply(body)
+    body = _parse(content)
+    return _reply(body if body is not None and body.choices else _parse_leniently(content))
 
 
 def try_read(answer: Answer) -> Reply | None:
     """Read a body if it is certainly of this format and needs no lenient parser; otherwise None.
 
     Raises:
-        DecodeError: two choices have one index, or an index is not usable.
+        DecodeError: the body reports an error.
     """
     if b'"choices"' not in answer.body:  # quick to find where it is; saves other formats a parse of the body
         return None
@@ -112,7 +123,7 @@ def read_with_placeholders(content: bytes, placeholders: Collection[bytes]) -> R
     """Read a body whose logprobs were replaced by placeholders; None unless exactly these replace those of choices.
 
     Raises:
-        DecodeError: two choices have one index, or an index is not usable.
+        DecodeError: the body reports an error.
     """
     body = _parse(content)
     if body is None or not body.choices or body.object == CHUNK:
@@ -129,15 +140,17 @@ def is_chunk(keys: Mapping[str, msgspec.Raw]) -> bool:
 
 
 def _reply(body: _Body) -> Reply:
-    if not body.choices:
-        raise _no_choices(body)
-    indices = _indices(body.choices)
+    _refuse_failure(body)
     usage = body.usage if isinstance(body.usage, dict) else {}
-    choices = [_choice(c, i, f"choices[{n}]") for n, (c, i) in enumerate(zip(body.choices, indices, strict=True))]
+    listed = body.choices
+    places = [n for n, choice in enumerate(listed) if not _is_empty(choice)] if len(listed) > 1 else [0]
+    places = places or list(range(len(listed)))
+    numbers = number_choices([listed[n].index for n in places])
+    choices = [_choice(listed[n], number, f"choices[{n}]") for n, number in zip(places, numbers, strict=True)]
     choices.sort(key=lambda choice: choice.index)
     if body.prompt_logprobs is not None and choices[0].prompt_logprobs is None:  # chat has one prompt for all choices
-        held = _read_or_raw(body.prompt_logprobs)
-        choices[0] = replace(choices[0], prompt_logprobs=held, prompt_path="prompt_logprobs")
+        held, ids = _read_or_raw(body.prompt_logprobs), _read_or_raw(body.prompt_token_ids)
+        choices[0] = replace(choices[0], prompt_logprobs=held, prompt_path="prompt_logprobs", prompt_token_ids=ids)
     return Reply(
         text_or_none(body.id),
         text_or_none(body.model),
@@ -158,16 +171,27 @@ def _parse(content: bytes) -> _Body | None:
 
 
 def _parse_leniently(content: bytes) -> _Body:
-    """A body with what msgspec refuses: odd types, lone surrogates, and the NaN and -Infinity of servers in Python."""
+    """A body with what msgspec refuses: odd types, lone surrogates, and the NaN and -Infinity of servers in Python.
+
+    Raises:
+        DecodeError: it is not JSON, or has no choices; the error is the server's own if it reports one.
+    """
     value = loads_object(content)
+    listed = value.get("choices")
+    if isinstance(listed, dict) and not _CHOICE_KEYS.isdisjoint(listed):
+        listed = [listed]
+    choices = listed if isinstance(listed, list) else []
+    if not any(isinstance(choice, dict) for choice in choices):
+        refuse_reported_error(value)
+        raise _no_choices(value.get("choices"))
     body = _Body(**{key: value.get(key) for key in _Body.__struct_fields__})
-    listed = body.choices if isinstance(body.choices, list) else []
-    body.choices = [_lenient_choice(choice, n) for n, choice in enumerate(listed)]
+    body.choices = [_lenient_choice(choice) for choice in choices]
     return body
 
 
-def _lenient_choice(value: Any, number: int) -> _Choice:
-    found = expect_object(value, f"choices[{number}]")
+def _lenient_choice(found: Any) -> _Choice:
+    if not isinstance(found, dict):
+        return _Choice()
     choice = _Choice(**{key: found[key] for key in _Choice.__struct_fields__ if key in found})
     message = found.get("message")
     if isinstance(message, dict):
@@ -177,38 +201,79 @@ def _lenient_choice(value: Any, number: int) -> _Choice:
     return choice
 
 
-def _no_choices(body: _Body) -> DecodeError:
-    if body.error is not None or body.object == "error":
-        return reported_error(body.error if body.error is not None else body.message)
-    state = "missing or null" if body.choices is None else "empty"
+def _no_choices(listed: Any) -> DecodeError:
+    if listed:
+        return DecodeError(f"choices: expected a list of objects, got {excerpt(repr(listed).encode(errors='replace'))}")
+    state = "missing or null" if listed is None else "empty"
     return DecodeError(f"choices: {state}, expected a list of at least one choice")
 
 
-def _indices(choices: list[_Choice]) -> list[int]:
-    indices = [choice.index for choice in choices]
-    if indices == [None]:
-        return [0]
-    for n, index in enumerate(indices):
-        check_choice_index(index, f"choices[{n}].index")
-        if index in indices[:n]:
-            raise DecodeError(f"choices[{n}].index: {index} stands twice")
-    return indices
+def _is_empty(choice: _Choice) -> bool:
+    """Whether nothing is in a choice: there is no answer in it, and it is left out beside others."""
+    if choice.logprobs is not msgspec.UNSET:
+        return False
+    held = (choice.message, choice.text, choice.finish_reason, choice.error, choice.prompt_logprobs)
+    return all(value is None for value in held)
+
+
+def _refuse_failure(body: _Body) -> None:
+    """Raise DecodeError if the body reports an error; a look at few values clears most bodies."""
+    suspect = body.error is not None
+    for choice in body.choices:
+        end = choice.finish_reason
+        if choice.error is not None or (end != "stop" and ends_in_failure(end)):
+            suspect = True
+    if suspect:
+        refuse_reported_error(_what_may_report(body))
+
+
+def _what_may_report(body: _Body) -> dict[str, Any]:
+    """The values of a body that tell a failed attempt from an answer, and its texts."""
+    choices = [
+        {
+            "error": choice.error,
+            "finish_reason": choice.finish_reason,
+            "text": choice.text,
+            "message": {"content": None if choice.message is None else choice.message.content},
+        }
+        for choice in body.choices
+    ]
+    return {"error": body.error, "choices": choices}
 
 
 def _choice(choice: _Choice, index: int, path: str) -> Choice:
     message = choice.message or _Message()
     text = _text_of_message(message.content)
+    logprobs = _read_or_raw(choice.logprobs)
+    bare = logprobs[:1] == b"[" if isinstance(logprobs, bytes) else isinstance(logprobs, list)
+    if bare:
+        logprobs = b'{"content":' + logprobs + b"}" if isinstance(logprobs, bytes) else {"content": logprobs}
     return Choice(
         index=index,
         path=f"{path}.logprobs",
         finish_reason=text_or_none(choice.finish_reason),
         text=text_or_none(choice.text) if text is None else text,
         refusal=text_or_none(message.refusal),
-        tool_calls=compact_json(message.tool_calls, f"{path}.message.tool_calls"),
-        logprobs=_read_or_raw(choice.logprobs),
+        tool_calls=compact_json(_calls(message), f"{path}.message.tool_calls"),
+        logprobs=logprobs,
+        layout=_LAYOUT if bare else None,
+        token_path=(lambda _, number: f"{path}.logprobs[{number}]") if bare else None,
         prompt_logprobs=_read_or_raw(choice.prompt_logprobs),
         prompt_path=f"{path}.prompt_logprobs",
+        prompt_token_ids=_read_or_raw(choice.prompt_token_ids),
     )
+
+
+def _calls(message: _Message) -> Any:
+    """The tool calls, or the call in the deprecated `function_call` as `tool_calls` would list it."""
+    if message.tool_calls or not message.function_call:
+        return message.tool_calls
+    return [{"type": "function", "function": message.function_call}]
+
+
+def restore(_: Mapping[str, Any], value: Any) -> Any:
+    """The bare list of tokens again."""
+    return value["content"]
 
 
 def _read_or_raw(value: Any) -> Any:
@@ -216,7 +281,9 @@ def _read_or_raw(value: Any) -> Any:
 
 
 def _text_of_message(content: Any) -> str | None:
-    """The text of a message: a string, or the texts of a list of parts."""
+    """The text of a message: a string, or the texts of a part or of a list of parts."""
+    if isinstance(content, dict):
+        return text_or_none(content.get("text"))
     if not isinstance(content, list):
         return text_or_none(content)
     texts = [part.get("text") if isinstance(part, dict) else part for part in content]

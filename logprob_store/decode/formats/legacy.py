@@ -4,6 +4,9 @@ Together's `{content: null, tokens, token_logprobs, token_ids}` on the chat endp
 asked for an echo, the first tokens are those of the prompt. Answers of the completions endpoint in the chat shape are
 read by `chat`.
 
+An odd item costs itself alone. A list whose length is not that of the others costs the column: it cannot be told which
+value is whose. A token that is a number is an id. The patch has what the wire said.
+
 A template looks like `{"shape": "tokens", "keys": {"tokens": "list", "token_logprobs": "list", "top_logprobs": "null",
 "text_offset": 0}}`: the keys in their order, and the kind of each value. `text_offset` is the first token's offset if
 the others follow from the lengths of the tokens in code points; otherwise it is the list itself.
@@ -11,12 +14,13 @@ the others follow from the lengths of the tokens in code points; otherwise it is
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import expect_object
+from logprob_store.decode.formats.chat import make_chat_token
+from logprob_store.decode.formats.echoed_prompt import count_echoed_tokens
 from logprob_store.decode.token_rows import NO_ID, Token, make_token
-from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,48 +31,52 @@ NAME: Final = "tokens"
 ORDERED: Final = True
 """The order of keys in a dict of alternatives is their rank."""
 
-_COLUMNS: Final = ("token_logprobs", "top_logprobs", "token_ids")
+_COLUMNS: Final = ("tokens", "token_logprobs", "top_logprobs", "token_ids")
 
 
 def recognises_logprobs(value: Mapping[str, Any]) -> bool:
     """Whether a `logprobs` object is of this shape."""
-    return isinstance(value.get("tokens"), list)
+    return isinstance(value.get("tokens"), list) or isinstance(value.get("token_logprobs"), list)
 
 
 def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
     """The template, and the tokens of the echoed prompt and of the answer."""
-    texts = value["tokens"]
-    columns = {key: _column(value, key, len(texts), context) for key in _COLUMNS}
+    lengths = [len(value[key]) for key in (*_COLUMNS, "text_offset") if isinstance(value.get(key), list)]
+    length = Counter(lengths).most_common(1)[0][0]  # of two that are as common, the first: that of the tokens
+    columns = [_column(value.get(key), length) for key in _COLUMNS]
+    has_ids = value.get("token_ids") is not None
     tokens = [
-        make_token(
-            text,
-            f"{context.path}.tokens[{n}]",
-            logprob=columns["token_logprobs"][n],
-            token_id=NO_ID if value.get("token_ids") is None else columns["token_ids"][n],
-            alternatives=_alternatives(columns["top_logprobs"][n], f"{context.path}.top_logprobs[{n}]"),
-        )
-        for n, text in enumerate(texts)
+        _read_token(text, logprob, others, token_id if has_ids else NO_ID, f"{context.path}.tokens[{n}]")
+        for n, (text, logprob, others, token_id) in enumerate(zip(*columns, strict=True))
     ]
-    keys = {key: _kind(key, held, tokens) for key, held in value.items() if _kind(key, held, tokens) is not None}
-    cut = _prompt_tokens(value, tokens, context)
+    kinds = {key: _kind(key, held, tokens) for key, held in value.items()}
+    keys = {key: kind for key, kind in kinds.items() if kind is not None}
+    cut = count_echoed_tokens(tokens, value.get("text_offset"), context)
     return {"shape": NAME, "keys": keys}, {"prompt": tokens[:cut], "content": tokens[cut:]}
 
 
-def _column(value: Mapping[str, Any], key: str, length: int, context: ChoiceContext) -> Sequence[Any]:
-    """The list under a key, with an item for each token; nulls if it is null or absent."""
-    held = value.get(key)
-    if held is None:
-        return [None] * length
-    if not isinstance(held, list) or len(held) != length:
-        found = f"{len(held)} items" if isinstance(held, list) else type(held).__name__
-        raise DecodeError(f"{context.path}.{key}: expected a list of {length} items, one for each token, got {found}")
-    return held
+def _column(held: Any, length: int) -> Sequence[Any]:
+    """A list with an item for each token; nulls if it is no list, or one of another length."""
+    return held if isinstance(held, list) and len(held) == length else [None] * length
+
+
+def _read_token(text: Any, logprob: Any, others: Any, token_id: Any, path: str) -> Token:
+    if not isinstance(text, str):
+        token_id = text if token_id is NO_ID else token_id
+        text = None
+    return make_token(
+        text, path, logprob=logprob, token_id=token_id, alternatives=_alternatives(others, path), nullable=True
+    )
 
 
 def _alternatives(held: Any, path: str) -> Sequence[Token]:
+    """The alternatives in an object of texts to numbers, or in objects of the chat shape."""
     if held is None:
         return ()
-    return [make_token(text, path, logprob=logprob) for text, logprob in expect_object(held, path).items()]
+    if isinstance(held, dict) and not ("logprob" in held and isinstance(held.get("token"), str)):
+        return [make_token(text, path, logprob=logprob) for text, logprob in held.items()]
+    listed = [held] if isinstance(held, dict) else held if isinstance(held, list) else ()
+    return [make_chat_token(one, path) for one in listed]
 
 
 def _kind(key: str, held: Any, tokens: Sequence[Token]) -> Any:
@@ -77,7 +85,7 @@ def _kind(key: str, held: Any, tokens: Sequence[Token]) -> Any:
         return "null"
     if key == "text_offset":
         return _start(held, tokens)
-    return "list" if key == "tokens" or key in _COLUMNS else None
+    return "list" if key in _COLUMNS and isinstance(held, list) else None
 
 
 def _start(offsets: Any, tokens: Sequence[Token]) -> Any:
@@ -91,29 +99,6 @@ def _start(offsets: Any, tokens: Sequence[Token]) -> Any:
 def _starts(tokens: Sequence[Token], start: int) -> list[int]:
     """Where each token starts, in code points: `[0, 2]` for "Hi", " all"."""
     return list(accumulate((len(token.text or "") for token in tokens), initial=start))[:-1]
-
-
-def _prompt_tokens(value: Mapping[str, Any], tokens: Sequence[Token], context: ChoiceContext) -> int:
-    """How many of the first tokens are those of an echoed prompt.
-
-    If a token starts right after the prompt's text, its offset decides. If none does, the server's count of prompt
-    tokens decides: a server may put a begin-of-text token in front, whose letters count in the offsets.
-    """
-    if not context.echo:
-        return 0
-    if isinstance(context.prompt, list):
-        return min(len(context.prompt), len(tokens))
-    length = None if context.prompt is None else len(context.prompt)
-    if context.prompt and context.text is not None and not context.text.startswith(context.prompt):
-        return 0  # the server ignored `echo`
-    offsets = value.get("text_offset")
-    if not (isinstance(offsets, list) and len(offsets) == len(tokens) and all(type(o) is int for o in offsets)):
-        offsets = _starts(tokens, 0)
-    ends = [offset - offsets[0] for offset in offsets] + [sum(len(token.text or "") for token in tokens)]
-    counted = context.prompt_tokens
-    if counted is not None and counted <= len(tokens) and (length is None or length not in ends):
-        return counted
-    return 0 if length is None else sum(end < length for end in ends[:-1])
 
 
 def rebuild(template: Mapping[str, Any], tokens: Mapping[str, Sequence[Token]]) -> dict[str, Any]:

@@ -2,27 +2,27 @@
 
 Each object becomes a token of section `prompt`, at its position in the list. The first token of a prompt has no
 log-probability and its item is null, so positions start at 1. The object's first key is the prompt's own token; then
-vLLM lists the likeliest tokens by rank. All keys, the first included, are alternatives in their order.
+vLLM lists the likeliest tokens by rank. All keys, the first included, are alternatives in their order. Where the order
+is another one, `prompt_tokens` finds the own token; where it cannot be told, the token's row is null and flagged.
 
 A template looks like `{"shape": "prompt_logprobs", "nulls": [0], "keys": ["logprob", "rank", "decoded_token"], "ranks":
 [1, 17]}`. `nulls` are the positions of the items that are null, `keys` those of the first object's first value. `ranks`
-are those of the prompt's own tokens, if they do not follow from the log-probabilities listed; the ranks of the others
-count from 1 and skip that one. `"echo": true` says that a value of the `legacy` shape echoed the same prompt, and that
-the rows are those of both: the echo gives the first token, at position 0.
+are those of the first keys, if they do not follow from the log-probabilities listed; the ranks of the others count from
+1 and skip that one. `"echo": true` says that a value of the `legacy` shape echoed the same prompt, and that the rows
+are those of both: the echo gives the first token, at position 0. The patch has what else the wire said.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import expect_list, expect_object
-from logprob_store.decode.token_rows import make_token
+from logprob_store.decode.formats.prompt_tokens import Listed, own_places
+from logprob_store.decode.token_rows import MAX_ALTERNATIVES, Token, make_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from logprob_store.decode.formats.base import ChoiceContext
-    from logprob_store.decode.token_rows import Token
 
 NAME: Final = "prompt_logprobs"
 
@@ -30,34 +30,55 @@ _MOST_DIGITS: Final = 10
 _KEYS: Final = ("logprob", "rank", "decoded_token")
 
 
-def read_tokens(value: Any, context: ChoiceContext) -> tuple[dict[str, Any], dict[str, Sequence[Token | None]]]:
+def read_tokens(
+    items: Sequence[Any], context: ChoiceContext
+) -> tuple[dict[str, Any], dict[str, Sequence[Token | None]]]:
     """The template and the tokens, with None for an item that is null or empty."""
-    items = expect_list(value, context.path)
-    tokens = [_read_item(item, f"{context.path}[{n}]") for n, item in enumerate(items)]
+    positions = [_read_item(item, f"{context.path}[{n}]") for n, item in enumerate(items)]
+    ids = context.prompt_token_ids if context.prompt_token_ids is not None else context.prompt
+    places = own_places(positions, ids, context.prompt if isinstance(context.prompt, str) else None)
+    known_ids = ids if isinstance(ids, list) and len(ids) == len(items) else [None] * len(items)
+    tokens: list[Token | None] = []
+    for n, (item, listed) in enumerate(zip(items, positions, strict=True)):
+        if listed is None:
+            tokens.append(None if item is None or item == {} else Token(None))
+            continue
+        place = places[n]
+        untold = make_token(None, context.path, token_id=known_ids[n], nullable=True)
+        own = untold if place is None else listed.tokens[place]
+        tokens.append(own._replace(alternatives=listed.tokens[:MAX_ALTERNATIVES]))
+    return _template(items, positions, tokens), {"prompt": tokens}
+
+
+def _template(
+    items: Sequence[Any], positions: Sequence[Listed | None], tokens: Sequence[Token | None]
+) -> dict[str, Any]:
     template: dict[str, Any] = {"shape": NAME, "nulls": [n for n, token in enumerate(tokens) if token is None]}
-    first: Mapping[str, Any] = next((one for item in items if item for one in item.values()), {})
+    values = (one for item in items if isinstance(item, dict) for one in item.values() if isinstance(one, dict))
+    first: Mapping[str, Any] = next(values, {})
     template["keys"] = [key for key in _KEYS if key in first]
-    chosen = [(next(iter(item.values())), token) for item, token in zip(items, tokens, strict=True) if token]
-    ranks = [one.get("rank") for one, _ in chosen]
-    derived = [_derived_rank(token.alternatives) for _, token in chosen]
+    rows = [listed for listed, token in zip(positions, tokens, strict=True) if token is not None]
+    ranks = [None if listed is None else listed.ranks[0] for listed in rows]
+    derived = [None if listed is None else _derived_rank(listed.tokens[:MAX_ALTERNATIVES]) for listed in rows]
     if ranks != derived and all(type(rank) is int for rank in ranks):
         template["ranks"] = ranks
-    return template, {"prompt": tokens}
+    return template
 
 
-def _read_item(item: Any, path: str) -> Token | None:
-    if item is None or item == {}:
+def _read_item(item: Any, path: str) -> Listed | None:
+    """What is listed at a position; None if it is nothing or no object."""
+    if not isinstance(item, dict) or not item:
         return None
-    listed = [_read_one(key, one, f"{path}.{key}") for key, one in expect_object(item, path).items()]
-    return listed[0]._replace(alternatives=listed)
+    values = [one if isinstance(one, dict) else {} for one in item.values()]
+    tokens = [_read_one(key, one, path) for key, one in zip(item, values, strict=True)]
+    return Listed(tokens, [one.get("rank") for one in values])
 
 
-def _read_one(key: str, one: object, path: str) -> Token:
-    path = _printable(path)
-    fields = expect_object(one, path)
+def _read_one(key: str, fields: Mapping[str, Any], path: str) -> Token:
+    text = fields.get("decoded_token")
     return make_token(
-        fields.get("decoded_token"),
-        f"{path}.decoded_token",
+        text if isinstance(text, str) else None,
+        path,
         logprob=fields.get("logprob"),
         token_id=int(key) if _is_id(key) else None,
         nullable=True,
@@ -66,10 +87,6 @@ def _read_one(key: str, one: object, path: str) -> Token:
 
 def _is_id(key: str) -> bool:
     return key.isascii() and key.isdigit() and len(key) <= _MOST_DIGITS
-
-
-def _printable(path: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in path[:120])
 
 
 def _derived_rank(listed: Sequence[Token]) -> int:

@@ -17,8 +17,8 @@ from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
     compact_json,
     count_or_none,
+    excerpt,
     expect_list,
-    expect_object,
     loads_object,
     reported_error,
     text_or_none,
@@ -27,6 +27,7 @@ from logprob_store.decode.formats.body import (
 )
 from logprob_store.decode.formats.responses_parts import ContentPart, join_parts, make_layout, restore, token_path
 from logprob_store.errors import DecodeError
+from logprob_store.reported_errors import find_reported_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -83,10 +84,7 @@ def read(answer: Answer) -> Reply:
         DecodeError: the body is damaged, reports an error, or is not finished.
     """
     body, parts, calls = _parse(without_bom(answer.body))
-    if body.error is not None or body.status == "failed":
-        raise reported_error("status: failed" if body.error is None else body.error)
-    if body.status in _UNFINISHED and not parts and not calls:
-        raise DecodeError(f"status: {body.status}, the response holds no output yet")
+    _check_is_finished(body, "".join(part.text for part in parts if part.text))
     usage = body.usage if isinstance(body.usage, dict) else {}
     return Reply(
         text_or_none(body.id),
@@ -97,6 +95,16 @@ def read(answer: Answer) -> Reply:
         count_or_none(usage.get("output_tokens")),
         [_choice(body, parts, calls)],
     )
+
+
+def _check_is_finished(body: _Body, text: str) -> None:
+    found = find_reported_error({"error": body.error, "status": body.status, "output": None})
+    if found is not None:
+        raise reported_error(found.said, text)
+    if isinstance(body.status, str) and body.status in _UNFINISHED:
+        came = excerpt(text.encode(errors="replace"))
+        state = f"is not finished: so far it holds {came}" if text else "holds no output yet"
+        raise DecodeError(f"status: {body.status}, the response {state}")
 
 
 def _parse(content: bytes) -> tuple[_Body, list[ContentPart], list[Any]]:
@@ -110,7 +118,8 @@ def _parse(content: bytes) -> tuple[_Body, list[ContentPart], list[Any]]:
         pass
     value = loads_object(content)  # NaN, odd types, lone surrogates
     body = _Body(**{key: value.get(key) for key in _Body.__struct_fields__})
-    return body, *_take_apart_leniently(expect_list(body.output, "output"))
+    output = [body.output] if isinstance(body.output, dict) else body.output
+    return body, *_take_apart_leniently([] if output is None else expect_list(output, "output"))
 
 
 def _take_apart(output: Sequence[msgspec.Raw]) -> tuple[list[ContentPart], list[Any]]:
@@ -130,14 +139,16 @@ def _take_apart(output: Sequence[msgspec.Raw]) -> tuple[list[ContentPart], list[
 def _take_apart_leniently(output: Sequence[Any]) -> tuple[list[ContentPart], list[Any]]:
     parts: list[ContentPart] = []
     calls: list[Any] = []
-    for i, raw in enumerate(output):
-        item = expect_object(raw, f"output[{i}]")
+    for i, item in enumerate(output):
+        if not isinstance(item, dict):
+            continue
         content, kind = item.get("content"), item.get("type")
         if content is None and kind not in ("message", "reasoning"):
             calls.append(item)
-        if isinstance(content, str):
-            parts.append(_part(i, 0, kind, (None, content, None), msgspec.UNSET))
-        for j, part in enumerate(content if isinstance(content, list) else ()):
+        listed = content if isinstance(content, list) else [content]
+        for j, part in enumerate(listed):
+            if isinstance(part, str):
+                parts.append(_part(i, j, kind, (None, part, None), msgspec.UNSET))
             if isinstance(part, dict):
                 fields = (part.get("type"), part.get("text"), part.get("refusal"))
                 parts.append(_part(i, j, kind, fields, part.get("logprobs", msgspec.UNSET)))

@@ -1,4 +1,4 @@
-"""The chosen token among the alternatives: with its own probability, its rank, and whether it is the most likely."""
+"""The chosen token among the alternatives: its probability, its rank, and whether it is the most likely."""
 
 from __future__ import annotations
 
@@ -24,17 +24,15 @@ def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFram
     Needs: the alternatives and tokens tables.
     Nulls: a chosen token without a logprob is not added. `chosen_logprob` is null where the chosen token has no logprob
     or is not stored.
-    Source: the data contract.
+    Source: the format of the store, docs/store.md.
 
     The chosen token "c" is not among the two alternatives that were listed:
 
-    >>> where = {"run": "r", "completion_id": 0, "section": "content", "position": 0}
-    >>> none = pl.lit(None, dtype=pl.String)
-    >>> rows = pl.LazyFrame({"token": ["a", "b"], "logprob": [-0.5, -1.5], "rank": [1, 2]})
-    >>> where = {name: pl.lit(value) for name, value in where.items()}
-    >>> rows = rows.with_columns(**where, bytes=none, token_id=none, logprob_flag=none)
-    >>> tokens = rows.head(1).drop("rank").with_columns(token=pl.lit("c"), logprob=pl.lit(-3.0))
-    >>> with_chosen(rows, tokens).sort("rank").select("rank", "token").collect().rows()
+    >>> place = {"run": "r", "completion_id": 0, "section": "content", "position": 0}
+    >>> place |= {"bytes": None, "token_id": None, "logprob_flag": None}
+    >>> alternatives = pl.LazyFrame(place | {"rank": [1, 2], "token": ["a", "b"], "logprob": [-0.5, -1.5]})
+    >>> tokens = pl.LazyFrame(place | {"token": ["c"], "logprob": [-3.0]})
+    >>> with_chosen(alternatives, tokens).sort("rank").select("rank", "token").collect().rows()
     [(0, 'c'), (1, 'a'), (2, 'b')]
     """
     keys = list(POSITION)
@@ -83,6 +81,7 @@ def greedy(column: Column = "logprob", *, chosen: Column = "chosen_logprob") -> 
     """Whether the chosen token is the most likely; a tie counts.
 
     Formula: chosen_rank = 1. The mean over tokens is the share that a greedy decoder would have chosen as well.
+    Range: true or false, true is surer.
     Needs: as `chosen_rank`.
     Nulls: as `chosen_rank`.
     Source: as `chosen_rank`.

@@ -1,4 +1,4 @@
-"""The distance of two distributions over the next token: lower bounds, from the alternatives that two servers showed.
+"""Divergence of two distributions over the next token: lower bounds, from what two servers showed.
 
 Polars expressions over one row per token that either side showed, grouped by position. `compare` brings the rows of two
 runs together.
@@ -7,8 +7,8 @@ An API shows k tokens of V. The probability of a token that only one side showed
 outcomes are: each token that both sides showed; the tokens that only the first showed, together; those that only the
 second showed, together; and all others. The mass that a side did not show, m = 1 - sum p, is divided between the tokens
 that only the other side showed and the rest so that the divergence is as small as it can be. Merging outcomes never
-raises a divergence (the data-processing inequality). So the results are **lower bounds** of the true values, and equal
-to them where both sides show everything.
+raises a divergence (the data-processing inequality). So the results are lower bounds of the true values, and equal to
+them where both sides show everything.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The entropy of the next token and its relatives, from the alternatives that the API showed.
+"""Entropy of the next token: estimates, and relatives, from the alternatives that the API showed.
 
 Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Bounds of the entropy are in
 `entropy_bounds`.
@@ -34,7 +34,8 @@ def entropy(column: Column = "logprob", *, form: Form = "tail", base: float = ma
     Range: [0, ln V], lower is surer; `renormalised` [0, ln k]. Unit: nats (base=2: bits). `partial` and `tail` are at
     most the true entropy; `renormalised` may be above or below it.
     Needs: the `logprob` of alternatives, by token.
-    Nulls: left out, so that their mass is in m; fewer than two alternatives give null.
+    Nulls: left out, so that their mass is in m; fewer than two alternatives give null, and so does `renormalised` where
+    every p underflows to 0.
     Source: Shannon 1948; that `tail` is a lower bound follows from his grouping property.
 
     Raises:
@@ -79,8 +80,8 @@ def varentropy(column: Column = "logprob", *, form: Form = "tail", base: float =
 
     Formula: (sum p ln^2 p - H^2) / ln(base)^2, over the outcomes of `form`: the p as they are (`partial`, a variance
     only where S = 1), p / S (`renormalised`), or the p and m (`tail`).
-    Range: [0, inf). Unit: squared nats (base=2: squared bits). High entropy with low varentropy means many equal
-    options; high varentropy means a few likely options among many unlikely ones.
+    Range: [0, inf), 0 where all outcomes are equally likely. Unit: squared nats (base=2: squared bits). High entropy
+    with low varentropy means many equal options; high varentropy means a few likely options among many unlikely ones.
     Needs: the `logprob` of alternatives, by token.
     Nulls: left out, so that their mass is in m; fewer than two alternatives give null.
     Source: Kontoyiannis and Verdu 2014, Optimal lossless data compression.

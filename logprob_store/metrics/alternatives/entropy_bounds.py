@@ -1,4 +1,4 @@
-"""Bounds of the entropy of the next token, given what the API showed.
+"""Bounds of the entropy of the next token: its least and its greatest value, given what the API showed.
 
 Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Single estimates are in `entropy`.
 
@@ -37,12 +37,12 @@ def entropy_lower(
 
     Formula: (partial - (m - r) ln p_k - r ln r) / ln(base), with r = m - floor(m / p_k) p_k. No hidden token is
     likelier than p_k, so m is most concentrated as floor(m / p_k) tokens of p_k and one of r. Where that needs more
-    tokens than the vocabulary has left, p_k cannot be the limit, and m counts as one token: partial - m ln m, a lower
-    bound in any case.
+    tokens than the vocabulary has left, as where p_k underflows to 0, p_k cannot be the limit, and m counts as one
+    token: partial - m ln m, a lower bound in any case.
     Range: [0, ln V], lower is surer. Unit: nats (base=2: bits).
     Needs: the `logprob` of alternatives, by token.
-    Nulls: left out, so that their mass is in m. As m may then be the mass of one of them, it counts as one token. Fewer
-    than two alternatives give null.
+    Nulls: left out, so that their mass is in m. All of m may then belong to one of them, even to the likeliest (a p
+    that rounding took above 1 has no logprob either), so it counts as one token. Fewer than two alternatives give null.
     Source: entropy is concave, so that its least value is at an extreme point.
 
     Args:
@@ -50,9 +50,10 @@ def entropy_lower(
         vocabulary_size: V; 2**31 where it is not given.
         top: which rows are the k most likely tokens, where others are among them: `pl.col("rank") > 0` after
             `with_chosen`.
-        appended: whether one alternative may be a sampled token that is listed though it is not among the likeliest, as
-            in legacy completions and vLLM. The second least likely then counts as p_k: a slightly lower bound that
-            always holds.
+        appended: whether one alternative may be a sampled token that is listed though it is not among the likeliest:
+            legacy completions list it as the k+1st, vLLM's chat in the place of the last. The second least likely then
+            counts as p_k, which always gives a lower bound; in the recordings of this repository it is 4 % lower with 5
+            alternatives, 0.3 % with 20.
         rank: a column that makes `appended` faster, as in `margin`.
         largest_rank: the largest value of `rank`, as in `margin`.
         base: the base of the logarithm.

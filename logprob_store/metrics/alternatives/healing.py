@@ -1,7 +1,7 @@
 """Token healing: bounds of the probability that a prompt ends inside what would be one token.
 
 A polars expression over the `alternatives` table. Which token is the last of the prompt is in the tokens table of a
-scored prompt, or known to the tokenizer of the server. docs/cookbook/token-healing.md sends the healed prompt.
+scored prompt, or known to the tokenizer of the server.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def healing_bounds(
 
     The two expressions are named healing_lower and healing_upper. They answer, from the alternatives to the last token
     of a prompt and that token as `cut`: if the text goes on with the cut, does one token cross its end?
+    docs/cookbook/token-healing.md is a worked example.
 
     Formula: lower = E / (E + X + B + m), upper = (E + B + m) / (E + X + B + m). E is the mass of the alternatives that
     begin with the cut and go on, X that of the cut itself, B that of proper beginnings of the cut, and m = 1 - sum p. B

@@ -1,4 +1,4 @@
-"""How sure the model was of the next token, from its two likeliest alternatives or from the mass of all alternatives.
+"""Margins, missing mass and token confidence: how sure the model was of the next token.
 
 Polars expressions over the `alternatives` table, grouped by token (`POSITION`). Entropies are in `entropy` and
 `entropy_bounds`; what needs the chosen token is in `chosen`.

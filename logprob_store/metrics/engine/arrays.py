@@ -1,7 +1,7 @@
-"""Scores of completions over numpy arrays: the tokens of a part, in order. It takes a fraction of polars' time.
+"""Scores of completions computed over numpy arrays of tokens, in a fraction of the time of polars' expressions.
 
-The expressions in `catalogue` say what the numbers mean, and a test holds each function here to its expression. Reading
-files is in `analysis.token_arrays`, finishing scores from totals in `score_table`.
+Each function here computes what an expression in `catalogue` defines, and a test compares the two. Files are read in
+`analysis.token_arrays`; scores are computed from totals in `score_table`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 WINDOW: Final = 32
 """Tokens of a window, in the scores that have a name."""
 LOW: Final = math.log(0.5)
-"""A token with a logprob below this is a low one."""
+"""The logprob, in nats, below which a token is a low one."""
 _TOKENS_AT_ONCE: Final = 2**16
-"""Tokens whose windows are summed at a time: half a megabyte, which stays in the processor's cache."""
+"""Tokens whose windows are summed at a time: half a megabyte of float64, which fits in the processor's cache."""
 
 
 class OrderedTokens(NamedTuple):
-    """The tokens that a model wrote, as arrays of one length: ascending by completion_id and by `place`.
+    """Generated tokens as arrays of one length, sorted by `completion_id` and `place`.
 
-    `logprob` is any number where `scored` is false; a `scored` of None is true everywhere. `place` counts up by one
-    from token to token; None where it is not needed.
+    `logprob` is any number where `scored` is false; a `scored` of None means true everywhere. `place` grows by one from
+    a token to the next of the same section; None where it is not needed.
     """
 
     completion_id: Integers  # int64[tokens]
@@ -50,9 +50,9 @@ def array_scores(
 ) -> pl.DataFrame | None:
     """One row per completion: completion_id, and a column for each function.
 
-    None if the tokens of some completion do not follow one another.
+    Returns None if the tokens of a completion are not all next to each other.
 
-    Two completions, of 1/2 and 1/4, and of one unscored token:
+    Two completions: one with the probabilities 1/2 and 1/4, one with a single unscored token:
 
     >>> ids, logprobs = np.array([1, 1, 2]), np.log([1 / 2, 1 / 4, 1])
     >>> tokens = OrderedTokens(ids, logprobs, np.array([True, True, False]), np.array([0, 1, 0]))
@@ -70,8 +70,8 @@ def array_scores(
 class ByCompletion:
     """Tokens grouped by completion.
 
-    `values` are the logprobs of the scored tokens, of all completions one after the other; `some` marks the completions
-    that have any, and the arrays named `value_...` have one item for each of these.
+    `values` has the logprobs of the scored tokens of all completions, one completion after the other. `some` marks the
+    completions that have a scored token; the arrays `value_begins` and `value_counts` have one item for each of these.
 
     Args:
         tokens: of whole completions.
@@ -101,7 +101,7 @@ class ByCompletion:
         self.value_begins = np.cumsum(self.value_counts) - self.value_counts
 
     def series(self, values: NDArray[np.generic]) -> pl.Series:
-        """A column of all completions from one value for each that has a scored token; null for the others."""
+        """A column with a row for each completion, from values for those with a scored token; null for the others."""
         if self.some.all():
             return pl.Series(values)
         rows = np.zeros(len(self.ids), dtype=values.dtype)
@@ -115,7 +115,7 @@ class ByCompletion:
 
     @cached_property
     def low(self) -> Integers:
-        """The rows of tokens with p < 1/2; int64[low tokens]."""
+        """The row numbers of the tokens with p < 1/2; int64[low tokens]."""
         low = self.tokens.logprob < LOW
         return np.flatnonzero(low if self.tokens.scored is None else low & self.tokens.scored)
 
@@ -128,7 +128,7 @@ class ByCompletion:
     def windows(self) -> tuple[Floats, Floats]:
         """The lowest and the last mean of a window of each completion; each float64[completions with a scored token].
 
-        Where a completion has fewer tokens than a window, both are the mean of all its tokens.
+        Both are the mean of all scored tokens where a completion has fewer than a window.
         """
         lowest = self.sums / self.value_counts
         last = lowest.copy()
@@ -141,8 +141,8 @@ class ByCompletion:
             sums = _window_sums(self.values[begins[part[0]] : begins[part[-1]] + self.value_counts[part[-1]]])
             first = begins[long] - begins[part[0]]
             behind = first + self.value_counts[long] - WINDOW + 1
-            # reduceat takes the minimum from each index to the next: from a completion's first window to behind its
-            # last, and from there to the next completion's first, which is not used
+            # reduceat takes the minimum from each index to the next: over a completion's windows, and then from behind
+            # its last window to the next completion's first, which is not used
             both = np.stack([first, behind], axis=1).ravel()
             both = both[:-1] if both[-1] == len(sums) else both
             lowest[long] = np.minimum.reduceat(sums, both)[::2] / WINDOW
@@ -151,9 +151,10 @@ class ByCompletion:
 
 
 def _window_sums(values: Floats) -> Floats:
-    """The sum of each window of values, across the borders of completions; float64[values - WINDOW + 1].
+    """The sum of each window of values, also across two completions; float64[values - WINDOW + 1].
 
-    Added up in pairs, fours and so on, which is as exact as a sum of each window; differences of a running sum are not.
+    Values are added in pairs, then fours and so on, which is as exact as summing each window; differences of a running
+    sum are less exact.
     """
     powers, size, total, behind = values, 1, None, 0
     while True:
@@ -168,7 +169,7 @@ def _window_sums(values: Floats) -> Floats:
 
 
 def _rows_in(rows: Integers, begins: Integers, end: int) -> Integers:
-    """The number of the ascending `rows` between each of `begins` and the next, or the end; int64[begins]."""
+    """How many of the ascending `rows` are in each range from one of `begins` to the next, or `end`; int64[begins]."""
     return np.diff(np.searchsorted(rows, np.append(begins, end)))
 
 
@@ -202,7 +203,7 @@ def low_tokens(groups: ByCompletion) -> pl.Series:
 
 
 def longest_low_confidence_span(groups: ByCompletion) -> pl.Series:
-    """The most tokens in a row with p < 1/2. Goes through the low tokens only, which are few."""
+    """The most consecutive tokens with p < 1/2. Only the low tokens are visited, which are few."""
     rows, place = groups.low, groups.tokens.place
     longest = np.zeros(len(groups.ids), dtype=np.uint32)
     if place is not None and len(rows):
@@ -229,7 +230,7 @@ def last_window(groups: ByCompletion) -> pl.Series:
 def min_k_probability(groups: ByCompletion) -> pl.Series:
     """The mean of the lowest fifth of the logprobs.
 
-    Completions for which equally many tokens count are the rows of one matrix, whose lowest are found at once.
+    Completions with the same number of tokens in that fifth are the rows of a matrix, which is partitioned at once.
     """
     counts, begins = groups.value_counts, groups.value_begins
     wanted = np.maximum(np.floor(counts * LOWEST_SHARE + EXACT), 1).astype(np.int64)

@@ -1,7 +1,7 @@
-"""The scores of a completion that have a name: one record each, from which everything else about them is derived.
+"""The named scores of a completion: one record each, from which everything else about them is derived.
 
 `scores(metrics=[...])`, `logprobs scores --metrics` and the reference page read `SCORES`. To add a named score, add its
-record; the metric itself is a function in one of the wings.
+record; the metric itself is a function in one of the folders of `metrics`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class Total:
     """A sum over the tokens of a completion, from which several scores are computed.
 
-    polars sums anew for each expression of an `agg`, however alike they are. Scores that are functions of a few totals
-    are therefore computed from the totals, which is three times as fast.
+    polars computes equal sums again for each expression of an `agg`. Scores that are functions of a few totals are
+    therefore computed from the totals, which is three times as fast.
 
     Args:
         expression: over the tokens of a completion.
@@ -50,9 +50,9 @@ class Score:
     """A named score of a completion. One of the expressions says how it is computed.
 
     Args:
-        name: its column, and what it is asked for by.
+        name: the name of its column, and in `scores(metrics=[...])`.
         metric: the public function that defines it.
-        note: what of `metric` it is, where the name does not say so.
+        note: which value of `metric` it is, where the name does not say so.
         default: whether `scores()` has it when no metrics are named.
         totals: the names of TOTALS that it needs beside `scored_tokens`.
         from_totals: an expression over the totals.
@@ -60,7 +60,7 @@ class Score:
         from_tokens: an expression over the tokens of a completion.
         array: the same as `from_tokens`, over arrays.
         of_token: an expression over the alternatives of one token; the score is its mean over the completion's tokens.
-            It is given the largest rank that any alternative has.
+            The function takes the largest rank that any alternative has.
         of_chosen: like `of_token`, over the alternatives with the chosen token's own logprob beside them.
         windows_of: the name of an `of_token` whose windows are averaged, in place of its mean.
     """
@@ -85,7 +85,7 @@ class Score:
 
     @property
     def summary(self) -> str:
-        """One sentence: the first of the metric's docstring, and what of it this is."""
+        """One sentence: the first line of the metric's docstring, and the note."""
         first = (self.metric.__doc__ or "").strip().partition("\n")[0].rstrip(".")
         return f"{first}; {self.note}." if self.note else f"{first}."
 
@@ -191,7 +191,7 @@ _SCORES: Final = (
         name="mean_entropy_lower",
         metric=entropy_bounds.entropy_lower,
         note=_MEAN_OVER_TOKENS,
-        # A server may list the sampled token though it is not among the likeliest; such a row cannot be told here.
+        # A server may list the sampled token although it is not among the likeliest; these rows do not show it.
         of_token=lambda largest: entropy_bounds.entropy_lower(appended=True, rank="rank", largest_rank=largest),
     ),
     Score(
@@ -249,7 +249,7 @@ DEFAULT_METRICS: Final = tuple(score.name for score in _SCORES if score.default)
 ARRAYS: Final[Mapping[str, ArrayScore]] = {name: total.array for name, total in TOTALS.items()} | {
     score.name: score.array for score in _SCORES if score.array is not None
 }
-"""The totals and scores of tokens that can be computed over arrays, by name."""
+"""The functions over arrays, by the name of their total or score."""
 
 _WHOLE_VOCABULARY: Final = {
     "mink++": "min_k_probability",
@@ -259,7 +259,7 @@ _WHOLE_VOCABULARY: Final = {
     "tsallis": "mean_entropy",
     "fisherrao": "mean_entropy",
 }
-"""Metrics that need the whole vocabulary: the letters of their names, whatever the signs between them (Min-K%++)."""
+"""Metrics that need the whole vocabulary, by the letters of their names (Min-K%++: mink++), and what replaces each."""
 
 _LETTERS: Final = frozenset(string.ascii_lowercase + "+")
 

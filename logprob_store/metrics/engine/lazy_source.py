@@ -1,7 +1,4 @@
-"""LazyFrames of what polars has no expression for: a function of whole completions, run over a part of them at a time.
-
-Leaves out what the functions compute (`fields`, `spans`, `labels`).
-"""
+"""LazyFrames over functions that polars has no expression for, computed for some whole completions at a time."""
 
 from __future__ import annotations
 
@@ -15,47 +12,56 @@ from logprob_store.schema import KEYS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["in_parts"]
+__all__ = ["apply_pushdown", "scan_in_batches"]
 
-_ROWS: Final = 2_000_000
-"""Token rows at a time: some hundred megabytes."""
+_ROWS_PER_BATCH: Final = 2_000_000
+"""Token rows that are read at a time: some hundred megabytes."""
 
 
-def in_parts(
+def scan_in_batches(
     tokens: pl.LazyFrame,
     compute: Callable[[pl.LazyFrame, pl.Expr], pl.DataFrame],
     schema: pl.Schema,
     *,
-    name: str,
-    rows: int | None = None,
+    explain_name: str,
+    rows_per_batch: int | None = None,
 ) -> pl.LazyFrame:
-    """A LazyFrame of what `compute` gives, called for some completions at a time, so that memory is bounded.
+    """A LazyFrame of the rows that `compute` returns, called with one batch of completions at a time.
 
-    A filter on the keys goes to the files; other filters, and the choice of columns, are applied to each part.
+    Memory is bounded by the size of a batch. A filter on KEYS alone is applied to `tokens`, and so reaches their files;
+    other filters and the choice of columns are applied to what `compute` returns.
 
     Args:
-        tokens: what says how many rows each completion has.
-        compute: from the tokens of some completions, and the condition on KEYS that chose them, to rows of `schema`.
-        schema: what `compute` gives.
-        name: what a query plan calls it.
-        rows: token rows at a time, at least one completion; two million when None.
+        tokens: rows with KEYS; how many a completion has decides the batches.
+        compute: takes the tokens of a batch and the condition on KEYS that selects it; returns rows of `schema`.
+        schema: of the rows that `compute` returns.
+        explain_name: the name of the scan in a query plan.
+        rows_per_batch: token rows of a batch, which has one completion at least; two million when None.
     """
 
-    def plan(
+    def read(
         columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
-        by_key = predicate is not None and set(KEYS).issuperset(predicate.meta.root_names())
-        wanted = tokens.filter(predicate) if by_key and predicate is not None else tokens
-        tables = (compute(wanted.filter(condition), condition) for condition in _parts(wanted, rows or _ROWS))
-        return as_asked(tables, columns, predicate, n_rows)
+        on_keys = predicate is not None and set(KEYS).issuperset(predicate.meta.root_names())
+        selected = tokens.filter(predicate) if on_keys and predicate is not None else tokens
+        conditions = _batch_conditions(selected, rows_per_batch or _ROWS_PER_BATCH)
+        tables = (compute(selected.filter(condition), condition) for condition in conditions)
+        return apply_pushdown(tables, columns, predicate, n_rows)
 
-    return register_io_source(plan, schema=schema, is_pure=True, explain_name=name)
+    return register_io_source(read, schema=schema, is_pure=True, explain_name=explain_name)
 
 
-def as_asked(
+def apply_pushdown(
     tables: Iterable[pl.DataFrame], columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None
 ) -> Iterator[pl.DataFrame]:
-    """Of tables that follow one another, what a query asks a source for; none is made once there are enough rows."""
+    """Apply to each table what polars pushes down to an IO source; stop taking tables once there are `n_rows` rows.
+
+    Args:
+        tables: of one schema.
+        columns: the columns to return, all when None.
+        predicate: the rows to return, all when None.
+        n_rows: the most rows to return, over all tables; all when None.
+    """
     left = n_rows
     for whole in tables:
         table = whole if predicate is None else whole.filter(predicate)
@@ -69,15 +75,15 @@ def as_asked(
             return
 
 
-def _parts(tokens: pl.LazyFrame, rows: int) -> Iterator[pl.Expr]:
-    """Conditions on KEYS that part the completions; one that is always true where all fit."""
+def _batch_conditions(tokens: pl.LazyFrame, rows: int) -> Iterator[pl.Expr]:
+    """Conditions on KEYS that divide the completions into batches; one that is always true where all fit in one."""
     total = tokens.select(pl.len()).collect(engine="streaming").item()
     if total <= rows:
         yield pl.lit(value=True)
         return
     counts = tokens.group_by(KEYS).agg(pl.len()).collect(engine="streaming").sort(KEYS)
-    part = (pl.col("len").cum_sum() - pl.col("len")).over("run") // rows
-    bounds = counts.group_by("run", part.alias("part")).agg(
+    batch = (pl.col("len").cum_sum() - pl.col("len")).over("run") // rows
+    bounds = counts.group_by("run", batch.alias("batch")).agg(
         pl.col("completion_id").min().alias("first"), pl.col("completion_id").max().alias("last")
     )
     for run, _, first, last in bounds.sort("run", "first").iter_rows():

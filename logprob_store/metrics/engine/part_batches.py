@@ -1,6 +1,6 @@
-"""Batches of a store's parts: tables of whole completions, which can be scored one batch at a time.
+"""Batches of a store's parts: tables of whole completions, which are scored one batch at a time.
 
-Here is which batches are read together, and which ones a filter leaves out. `analysis.opened_store` makes them.
+`analysis.opened_store` makes the batches; which are read together, and which a filter excludes, is decided here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Tables: TypeAlias = tuple[pl.LazyFrame, pl.LazyFrame | None, pl.LazyFrame]
 
 
 class PartBatch(NamedTuple):
-    """Parts of a run, read together.
+    """Some parts of a run, read together.
 
     Attributes:
-        run: whose parts they are; None if they may be of any run.
-        rows: tokens and alternatives in them.
+        run: the run; None if the parts may be of several runs.
+        rows: the rows of tokens and alternatives in the parts.
         tables: opens their tables.
-        ordered_tokens: where there is one, reads the tokens of each part as arrays, with `place` if it is given True;
-            None for a part whose tokens do not lie in order.
+        ordered_tokens: reads the generated tokens of each part as arrays, with `place` if it is called with True, and
+            returns None for a part whose rows are not in the order of generation. None where there are no such files.
     """
 
     run: str | None
@@ -36,9 +36,9 @@ class PartBatch(NamedTuple):
 
 
 def may_hold(predicate: pl.Expr, run: str | None) -> bool:
-    """Whether rows of a run can pass a filter: they cannot if a condition on the run alone excludes them.
+    """Whether rows of a run can pass a filter, which they cannot if a condition on the run alone excludes them.
 
-    polars does not know that a batch has one run, and would read all its tokens to join them with nothing.
+    polars does not know that a batch has one run, and would read all its tokens to join them with no rows.
     """
     if run is None:
         return True
@@ -51,11 +51,11 @@ def may_hold(predicate: pl.Expr, run: str | None) -> bool:
 
 
 def batches(parts: Sequence[PartBatch], rows: int) -> Iterator[list[PartBatch]]:
-    """Batches to read at the same time: a part is one row group, which polars does not read in parallel.
+    """Groups of batches to read at the same time: polars does not read one row group, which a part is, in parallel.
 
     Args:
-        parts: all of them.
-        rows: the most rows to read at the same time, if there is more than one batch.
+        parts: all batches.
+        rows: the most rows of a group that has more than one batch.
     """
     together: list[PartBatch] = []
     for batch in parts:

@@ -1,6 +1,6 @@
-"""One row of scores per completion, lazily: which table is read for which score, and how many parts at a time.
+"""The table of scores, one row per completion, as a LazyFrame that reads only the tables which its columns need.
 
-The named scores are in `catalogue`, the formulas in the wings of `metrics`.
+The named scores are in `catalogue`, the formulas in the folders of `metrics`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def scores(
     *,
     metrics: Sequence[str | pl.Expr] | None = None,
 ) -> pl.LazyFrame:
-    """One row per completion: its keys, its text, and how sure the model was of it.
+    """One row per completion: its keys, its text, and how certain the model was of it.
 
     Columns: run, completion_id, prompt_id, prompt_index, sample_index, choice_index, finish_reason, text,
     token_count; scored_tokens, unscored_tokens, logprob_sum, joint_probability, mean_logprob, confidence,
@@ -101,26 +101,26 @@ def scores(
 def scores_of_parts(
     parts: Sequence[PartBatch], empty: Tables, *, metrics: Sequence[str | pl.Expr] | None = None
 ) -> pl.LazyFrame:
-    """`scores` of a store, some parts at a time: memory holds 20 million rows, or one batch of parts if it has more.
+    """`scores` of a store, some parts at a time: memory has 20 million rows, or one batch of parts if it has more.
 
     Args:
         parts: the tables of whole completions, each of one run.
         empty: tables without rows, for the columns.
         metrics: as in `scores`.
     """
-    # Within a run completion_id is enough, and grouping by the constant run as well takes twice the time.
+    # Within a run completion_id is a key; grouping by the run too, which is constant, takes twice the time.
     return _Plan.of(metrics, keys=("completion_id",), measured=True).read(parts, empty)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The columns that are asked for.
+    """The columns of a table of scores, and how to compute them.
 
     Args:
-        names: of named scores.
+        names: the named scores.
         own: the caller's expressions over the tokens of a completion.
-        keys: what identifies a completion in the tables.
-        measured: whether the largest rank is looked up first, which is quick where the alternatives are files.
+        keys: the columns that identify a completion in the tables.
+        measured: whether to look up the largest rank first, which is fast where the alternatives are files.
     """
 
     names: tuple[str, ...]
@@ -154,19 +154,19 @@ class _Plan:
     def read(self, parts: Sequence[PartBatch], empty: Tables) -> pl.LazyFrame:
         """The scores as a LazyFrame that reads only the tables which the query's columns need.
 
-        polars keeps a left join none of whose columns are selected, because it cannot know that keys are unique, and
-        would scan all alternatives for a list of perplexities. It drops a horizontal concat, but that stops filters. So
-        the plan is made when the query's columns are known, and filters are handed on.
+        polars keeps a left join even if none of its columns is selected, because it cannot know that keys are unique,
+        and would scan all alternatives for a list of perplexities. It drops a horizontal concat, but no filter passes
+        one. So the tables are joined when the query's columns are known, and its filter is applied to them.
         """
 
         def read(
             columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _batch_size: int | None
         ) -> Iterator[pl.DataFrame]:
-            # polars lists the predicate's columns among `columns`.
-            plan = self if columns is None else self._of(columns)
+            # `columns` includes the columns of the predicate.
+            plan = self if columns is None else self._narrowed_to(columns)
             possible = [batch for batch in parts if predicate is None or may_hold(predicate, batch.run)]
             for together in batches(possible, -1 if n_rows is not None else _ROWS_AT_ONCE):
-                tables = plan.of_batches(together, predicate)
+                tables = plan.tables_of(together, predicate)
                 if predicate is not None:
                     tables = [table.filter(predicate) for table in tables]
                 if columns is not None:
@@ -183,23 +183,23 @@ class _Plan:
 
         unmeasured = replace(self, measured=False)
         return register_io_source(
-            read, schema=lambda: unmeasured.wide(empty).collect_schema(), is_pure=True, explain_name="scores"
+            read, schema=lambda: unmeasured.all_scores(empty).collect_schema(), is_pure=True, explain_name="scores"
         )
 
-    def _of(self, columns: Sequence[str]) -> _Plan:
-        """The part of the plan that these columns need."""
+    def _narrowed_to(self, columns: Sequence[str]) -> _Plan:
+        """A plan of the scores among these columns."""
         own = tuple(expr for expr in self.own if expr.meta.output_name() in columns)
         return replace(self, names=tuple(name for name in self.names if name in columns), own=own)
 
-    def of_batches(self, parts: Sequence[PartBatch], predicate: pl.Expr | None) -> list[pl.LazyFrame]:
-        """The rows of each batch of parts; over arrays where the tokens lie in order."""
-        # A filter on a column of completions may spare most of the tokens' files: polars skips these, arrays do not.
+    def tables_of(self, parts: Sequence[PartBatch], predicate: pl.Expr | None) -> list[pl.LazyFrame]:
+        """The table of scores of each batch; computed over arrays where the tokens are in the order of generation."""
+        # A filter on a column of completions may exclude most tokens: polars then skips their rows, arrays do not.
         whole = predicate is None or {*_FROM_COMPLETIONS}.isdisjoint({*predicate.meta.root_names()} - {"run"})
         if self.own or not whole or not ARRAYS.keys() >= self._token_aggs().keys():
-            return [self.wide(batch.tables()) for batch in parts]
+            return [self.all_scores(batch.tables()) for batch in parts]
         with ThreadPoolExecutor(min(pl.thread_pool_size(), 4)) as pool:
             found = pool.map(self._array_scores, parts)
-            return [self.wide(batch.tables(), scored) for batch, scored in zip(parts, found, strict=True)]
+            return [self.all_scores(batch.tables(), scored) for batch, scored in zip(parts, found, strict=True)]
 
     def _array_scores(self, batch: PartBatch) -> pl.LazyFrame | None:
         functions = {name: ARRAYS[name] for name in self._token_aggs()}
@@ -212,8 +212,13 @@ class _Plan:
         known = [table for table in tables if table is not None]
         return pl.concat(known).lazy() if known and len(known) == len(tables) else None
 
-    def narrow(self, tables: Tables, scored: pl.LazyFrame | None = None) -> pl.LazyFrame:
-        """The scores that do not read the alternatives; `scored` are those of the tokens, if they are known."""
+    def token_scores(self, tables: Tables, scored: pl.LazyFrame | None = None) -> pl.LazyFrame:
+        """The scores that do not read the alternatives.
+
+        Args:
+            tables: of a batch.
+            scored: the aggregates of `_token_aggs`, where they are computed already.
+        """
         tokens, _, completions = tables
         if scored is None:
             scored = tokens.filter(generated()).group_by(self.keys).agg(*self.own, **self._token_aggs())
@@ -229,10 +234,10 @@ class _Plan:
         table = table.with_columns(pl.col(counts).fill_null(0)).with_columns(**finished)
         return table.select(*_FROM_COMPLETIONS, *(score.name for score in of_tokens), *self._own_names())
 
-    def wide(self, tables: Tables, scored: pl.LazyFrame | None = None) -> pl.LazyFrame:
-        """All scores; those of alternatives are null where there are none."""
+    def all_scores(self, tables: Tables, scored: pl.LazyFrame | None = None) -> pl.LazyFrame:
+        """All scores; those of alternatives are null where there is no such table. Arguments as for `token_scores`."""
         tokens, alternatives, _ = tables
-        table = self.narrow(tables, scored)
+        table = self.token_scores(tables, scored)
         names = [score.name for score in self.of_alternatives]
         if not names:
             return table
@@ -246,7 +251,7 @@ class _Plan:
         return [expr.meta.output_name() for expr in self.own]
 
     def _token_aggs(self) -> dict[str, pl.Expr]:
-        """What is computed of the tokens of a completion: totals, and the scores that are no function of totals."""
+        """Expressions over the tokens of a completion: the totals, and the scores that are not functions of totals."""
         totals = sorted({"scored_tokens"}.union(*(score.totals for score in self.scores)))
         aggs = {total: TOTALS[total].expression for total in totals}
         return aggs | {score.name: score.from_tokens for score in self.scores if score.from_tokens is not None}

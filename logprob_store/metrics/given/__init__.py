@@ -1,1 +1,1 @@
-"""Metrics of given text: candidates to choose from, and perplexities of whole texts."""
+"""Text that was given: candidates to choose from, and perplexities of whole texts."""

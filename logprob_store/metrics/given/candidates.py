@@ -161,13 +161,6 @@ def choices(
     - `choice_pmi`, `margin_pmi` (with `unconditional`): the same by l(y|x) - l(y|premise), which does not favour
       continuations that are likely anywhere
 
-    Args:
-        candidates: the rows of `candidate_scores`.
-        unconditional: the rows of `candidate_scores` of another run, in which the continuations follow a premise that
-            says nothing about the question, such as "Answer:".
-        on: the columns that match the candidates of the two runs; `["continuation"]` where the run with the premise has
-            each text once.
-
     Formula: choice = argmax over candidates y of l(y|x); margin = l(first|x) - l(second|x).
     Range: of the margins [0, inf), higher is surer. Unit: nats.
     Needs: `candidate_scores`.
@@ -175,6 +168,13 @@ def choices(
     best. The margin is also null where there is only one candidate. Of equal candidates the first in the list is
     chosen.
     Source: lm-evaluation-harness, `acc`, `acc_norm`, `acc_bytes`; PMI-DC, Holtzman et al. 2021 (arXiv:2104.08315).
+
+    Args:
+        candidates: the rows of `candidate_scores`.
+        unconditional: the rows of `candidate_scores` of another run, in which the continuations follow a premise that
+            says nothing about the question, such as "Answer:".
+        on: the columns that match the candidates of the two runs; `["continuation"]` where the run with the premise has
+            each text once.
 
     "yes" is likelier, but "certainly" is likelier per character (-3/9 > -2/3):
 

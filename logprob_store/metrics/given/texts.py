@@ -98,7 +98,7 @@ def corpus_perplexity(
     count more. By "sequence", exp(mean over sequences of -logprob_sum / tokens), the geometric mean of the perplexities
     of the sequences, in which every sequence counts the same. Neither is the arithmetic mean of the perplexities, which
     one bad sequence can dominate.
-    Range: [1, inf), lower is better; comparable only between models with the same tokenizer. Unit: tokens.
+    Range: [1, inf), lower is better; comparable only between models with the same tokenizer. Unit: none.
     Needs: rows of `store.scores()`, or any column of logprob sums and one of the tokens that they are of.
     Nulls: sequences where either column is null, or that have no token, are left out; none left gives null.
     Source: Jelinek et al. 1977.
@@ -149,7 +149,7 @@ def byte_perplexity(logprob_sum: Column = "logprob_sum", *, size: Column = "scor
     """The perplexity per byte of text, over all rows together.
 
     Formula: exp(-sum of logprobs / sum of bytes) = 2 ** `bits_per_byte`: a ratio of sums.
-    Range: [1, inf), lower is better; comparable between models with different tokenizers. Unit: bytes.
+    Range: [1, inf), lower is better; comparable between models with different tokenizers. Unit: none.
     Needs: rows of `text_scores`, or any column of logprob sums and one of the bytes that they are of.
     Nulls: rows where either column is null are left out; no bytes give null.
     Source: lm-evaluation-harness, `byte_perplexity`.
@@ -168,7 +168,7 @@ def word_perplexity(logprob_sum: Column = "logprob_sum", *, words: Column = "sco
 
     Formula: exp(-sum of logprobs / sum of words): a ratio of sums. A word is a run of characters without white space,
     which says little about Chinese or Japanese.
-    Range: [1, inf), lower is better; comparable between models with different tokenizers. Unit: words.
+    Range: [1, inf), lower is better; comparable between models with different tokenizers. Unit: none.
     Needs: rows of `text_scores`, or any column of logprob sums and one of the words that they are of.
     Nulls: rows where either column is null are left out; no words give null.
     Source: lm-evaluation-harness, `word_perplexity`, which also counts the empty text before a leading space as a word.

@@ -1,1 +1,1 @@
-"""How likely each of several labels was at one location of an answer, over all its spellings."""
+"""Labels, yes or no, and scores: how likely each of several labels was at one location of an answer."""

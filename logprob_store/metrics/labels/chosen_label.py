@@ -1,7 +1,7 @@
 """Answers from label probabilities: the likeliest label, P(True), an expected score, and whether to accept or review.
 
-Polars expressions, and one table. The probability of each label is in `probabilities`; how often the likeliest label is
-right depends on the truth, and is in `truth`.
+Polars expressions, and one table. The probability of each label is in `probabilities`; whether the likeliest label is
+right is judged in `truth.calibration`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def label_choices(probabilities: pl.LazyFrame) -> pl.LazyFrame:
 
     - `run`, `completion_id`, `section`, `position`
     - `label`: the likeliest label; of equals, the first in the list
-    - `label_probability`: its probability; [0, 1], higher is surer
+    - `label_probability`: its probability; [0, 1], higher is surer; the confidence to compare with the truth, as in
+      `ls.auroc("label_probability", "correct")`
     - `label_lower`, `label_upper`: its bounds; [0, 1]
     - `margin`: label_probability minus the probability of the next label; [0, 1], higher is surer; null with one label
     - `runner_up`: the next label
@@ -216,6 +217,7 @@ def route(probability: Column = "label_probability", *, threshold: float) -> pl.
     """Whether to accept an answer or have a person review it, by its probability.
 
     Formula: "accept" where the probability is at least the threshold, else "review".
+    Range: "accept" or "review".
     Needs: a probability in each row, such as `label_choices` gives.
     Nulls: null gives "review": a person should see what has no score.
     Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500).

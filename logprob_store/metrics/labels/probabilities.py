@@ -12,7 +12,7 @@ import polars as pl
 
 from logprob_store.errors import LabelsCollideError
 from logprob_store.metrics.arguments import check_sections
-from logprob_store.metrics.engine.lazy_source import in_parts
+from logprob_store.metrics.engine.lazy_source import scan_in_batches
 from logprob_store.metrics.labels.branches import MOST_LABEL_TOKENS, NEGLIGIBLE, Branches, follow_answers
 from logprob_store.metrics.labels.location import check_location, label_locations
 from logprob_store.metrics.labels.spelling import ALL_DIFFERENCES, Difference, Labels, Spellings
@@ -63,7 +63,7 @@ def label_probabilities(
     Columns:
 
     - `run`, `completion_id`, `section`
-    - `position`: of the first token of the label
+    - `position`: of the first token of the label; null where the answer does not have the location
     - `label_index`, `label`
     - `mass`: p(y); [0, 1]
     - `mass_lower`, `mass_upper`: bounds of p(y), given what was not shown; [0, 1]
@@ -71,21 +71,30 @@ def label_probabilities(
     - `lower`, `upper`: bounds of the probability; [0, 1]
     - `coverage`: the sum of p(y) over the labels; [0, 1], higher is better: the probabilities hold for this share of
       the mass
-    - `unknown_mass`: the mass of which no one can say to which label it belongs, or whether to any; [0, 1], lower is
-      better
+    - `unknown_mass`: the mass that may belong to one label or another, or to none: what was not shown at any token of
+      the label, and the beginnings, white space and quotes that the answer did not choose; [0, 1], lower is better
     - `scored_alternatives`, `unscored_alternatives`: how many tokens were read, with a logprob and without, the chosen
       ones included
 
-    Formula: p(y) = the sum of p over all spellings of y, along the tokens that the answer chose.
+    Formula: p(y) = the sum of p over all spellings of y, along the tokens that the answer chose. Let L(y) be the mass
+    that is certainly y's, U(y) the other mass that may be y's, O(y) the part of U(y) that can be no other label's, and
+    u the unknown mass. Then mass_lower = L(y), mass_upper = L(y) + U(y), lower = L(y) / (sum of L + u - O(y)), and
+    upper = (L(y) + U(y)) / (sum of L + U(y)), each sum over all labels. Masses that rounding takes above 1 count as 1.
     Range: [0, 1], higher is surer. Unit: none.
+    Needs: the tokens and alternatives tables. One alternative is enough, because the bounds include what was not shown.
+    Nulls: no token at the location, or no mass on any label (coverage 0), gives null probabilities. Alternatives
+    without a logprob are in the mass that was not shown. Where one of them spells or begins a label and that mass is
+    above 0.01, the probabilities are null and the bounds hold: the label of that alternative may be the likelier one (a
+    p that rounding took above 1 has no logprob either), and a stray e^-16 for another label would else decide.
+    Source: OpenAI cookbook, "Using logprobs", section 1. The bounds follow because the probabilities sum to 1.
 
     What counts for y: tokens that spell it, whatever the white space, case and quotes around it (see `ignore`), and
-    tokens that begin it and no other label. "Polit" counts for Politics in `mass`, but not in `mass_lower`, because it
-    may go on otherwise. The chosen token counts once, listed or not. Where the answer chose a token that only begins
-    labels, the alternatives to its next token are read, times the probability of what came before. So a label of
-    several tokens is exact along the tokens of the answer. Beginnings that the answer did not choose cannot be
-    followed. They are in the bounds, as is the mass that was not shown: the lower bounds give all of it to others, the
-    upper bounds all of it to y.
+    tokens that begin it and no other label. A label ends at a sign or a space: "True." is True, "Truely" is not.
+    "Polit" counts for Politics in `mass`, but not in `mass_lower`, because it may go on otherwise. The chosen token
+    counts once, listed or not. Where the answer chose a token that only begins labels, the alternatives to its next
+    token are read, times the probability of what came before. So a label of several tokens, up to 16, is exact along
+    the tokens of the answer. Beginnings that the answer did not choose cannot be followed. They are in the bounds, as
+    is the mass that was not shown: the lower bounds give all of it to others, the upper bounds all of it to y.
 
     Labels that share a beginning: a token that begins several labels ("not" of "not relevant" and "not sure"), or that
     spells one and begins another ("1" of 1 and 10), can be decided where the answer chose it. Where it did not,
@@ -97,20 +106,14 @@ def label_probabilities(
     - "whole": as "bound", but what spells a label is that label and no other. Right where the tokenizer writes 10 as
       one token
 
-    Needs: the tokens and alternatives tables. One alternative is enough, because the bounds include what was not shown.
-    Nulls: no token at the location, or no mass on any label, gives null probabilities. Alternatives without a logprob
-    are in the mass that was not shown. Where one of them spells or begins a label and that mass is above 0.01, the
-    probabilities are null and the bounds hold, because the label of that alternative may be the likelier one. (A p that
-    rounding took above 1 has no logprob either.)
-    Source: OpenAI cookbook, "Using logprobs", section 1. The bounds follow because the probabilities sum to 1.
-
     Args:
         tokens: the tokens table.
         alternatives: the alternatives table.
         labels: the labels, or a mapping of each to its spellings, as `{"yes": ["yes", "true"], "no": ["no", "false"]}`.
         after: the label comes after the last occurrence of this text, such as "Answer:"; by default it begins the
-            answer.
-        field: the label is the value at this RFC 6901 path of a JSON answer, such as "/sentiment".
+            answer. Where one token ends this text and begins the label, only alternatives that begin alike count.
+        field: the label is the value at this RFC 6901 path of a JSON answer, such as "/sentiment"; what `after` says of
+            tokens holds here, too.
         ignore: the differences in spelling that do not matter: "space", "case", "quotes" (with brackets and asterisks).
         shared: what to do with a beginning that several labels share and that the answer did not choose.
         section: the section to read.
@@ -118,7 +121,7 @@ def label_probabilities(
     Raises:
         ValueError: both `after` and `field` are given, `after` is empty, `field` is not a path, the section or `shared`
             is unknown, or the labels are none, empty or spelled alike.
-        LabelsCollideError: when collected; see `shared`.
+        LabelsCollideError: when collected; see `shared`. The error names the labels.
 
     "True" has 1/2 and " true" 1/8, "False" 1/4; 1/8 was not shown:
 
@@ -175,7 +178,7 @@ def label_probabilities_in_parts(
             pl.col(name).cast(kind) for name, kind in schema.items()
         )
 
-    return in_parts(own, compute, schema, name="label_probabilities", rows=rows)
+    return scan_in_batches(own, compute, schema, explain_name="label_probabilities", rows_per_batch=rows)
 
 
 def _masses(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:

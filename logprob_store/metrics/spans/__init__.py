@@ -1,1 +1,1 @@
-"""Metrics of words, sentences, lines and JSON fields: spans of the text that the tokens spell."""
+"""Text, words, sentences, lines and JSON fields: metrics of the spans of text that the tokens spell."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from logprob_store.metrics.arguments import check_sections
-from logprob_store.metrics.engine.lazy_source import in_parts
+from logprob_store.metrics.engine.lazy_source import scan_in_batches
 from logprob_store.metrics.spans.json_scan import find_json
 from logprob_store.metrics.spans.token_offsets import SCORES, TokenOffsets, locate_tokens, span_scores
 from logprob_store.schema import KEYS
@@ -51,10 +51,11 @@ def field_confidence(
     - `path`: an RFC 6901 pointer; "" is the root, `~1` a slash in a key
     - `type`: string, number, boolean or null; object or array for `{}` and `[]`
     - `value`: the value as it is written
-    - `complete`: whether the text holds the whole value
+    - `complete`: whether the text holds the whole value; false for a value that the text ends within, and for a number
+      at the end of truncated JSON, which may go on
     - `truncated`: whether the text ends before its JSON does
     - `begin_byte`, `end_byte`: what is scored, in bytes of the text of the section
-    - `first_position`, `last_position`: of its tokens
+    - `first_position`, `last_position`: of its tokens; join alternatives on them
     - `scored_tokens`, `unscored_tokens`, `logprob_sum`, `joint_probability`, `mean_logprob`, `confidence`,
       `perplexity`, `min_probability`: the metric of that name over these tokens, with its formula, range, unit and
       source
@@ -64,14 +65,20 @@ def field_confidence(
     - `error`: why a section has no fields, else null
 
     Which values count: those that hold no other value. Keys, brackets, commas and the quotes of strings do not count,
-    except that an empty string is its two quotes. A token that crosses an edge of the value counts whole, because a
-    logprob cannot be divided. Bytes are those of the text as it is written: `\u0041` is six. A key that appears twice
-    gives two rows.
+    except that an empty string is its two quotes, and `{}` and `[]` are their two brackets. Bytes are those of the text
+    as it is written: `\u0041` is six. Values and tokens are matched by bytes, so a character split over several tokens
+    shifts nothing. A key that appears twice gives two rows; most parsers take the later value, of the higher
+    `field_index`.
+
+    Tokens on an edge: a token that crosses an edge of the value counts whole, because a logprob cannot be divided:
+    `":"P` has a quote and a letter. The joint probability is then that of the value and some punctuation, at most that
+    of the value alone.
 
     The end of a value: the token after it, a comma or a brace, decided that 1 is not the beginning of 12; a quote ends
     a string. exp(logprob_sum + end_logprob) is the probability of the value and that end, at most the probability of
     the value with any end. `end_logprob` is null where the last token goes on beyond the value, because its own logprob
-    then includes the end; where nothing follows; and for values that end with a bracket or with scored quotes.
+    then includes the end; where the text ends, because the token that ended it is not stored; and for values that end
+    with a bracket or with scored quotes. Use `end_logprob.fill_null(0)` in sums.
 
     Forced tokens: constrained decoding reports l = 0 where the grammar leaves no choice, and servers do so for what
     they round to certain. They add nothing to sums and raise means: logprob_sum / (scored_tokens - forced_tokens) is
@@ -81,7 +88,7 @@ def field_confidence(
     first object or array that is complete or that the text ends within. With `wrapped=False`, only the whole text.
     Truncated JSON gives the values so far, the last perhaps with `complete` false. A section without JSON gives one row
     with a null path and the reason in `error`, so that no answer is missing: count these rows, or filter by
-    `path.is_not_null()`.
+    `path.is_not_null()`. JSON may be of any depth, until the paths of one answer take 16 MB: that is an `error`, too.
 
     Needs: the tokens table.
     Nulls: tokens without a logprob are left out and counted in `unscored_tokens`; a value without a scored token has
@@ -125,7 +132,7 @@ def field_confidence_in_parts(
         fields = field_spans(offsets, wrapped=wrapped)
         return _with_scores(fields, offsets).select(*schema)
 
-    return in_parts(chosen, compute, schema, name="field_confidence", rows=rows)
+    return scan_in_batches(chosen, compute, schema, explain_name="field_confidence", rows_per_batch=rows)
 
 
 def field_spans(offsets: TokenOffsets, *, wrapped: bool = True) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-r"""The text that tokens spell, rebuilt from their bytes, and the bytes of it at which each token begins and ends.
+r"""The text that tokens spell: rebuilt from their bytes, with the place of each token in it.
 
 The text comes from the tokens themselves, so no offset is wrong where the server cut off a stop string, stripped white
 space or split a character over several tokens. Which spans of the text are scored is in `words` and `fields`; offsets
@@ -50,10 +50,11 @@ def text(raw: Column = "bytes", *, string: Column = "token", order: Column | Non
     Formula: the bytes of the tokens in `written_order`, joined and decoded as UTF-8. Rows may come in any order.
     Reasoning comes before content: filter or group by `section` for one section. Bytes that are not UTF-8, as where an
     answer was cut within a character, become U+FFFD.
+    Range: any text.
     Needs: `bytes` and `token`; `section` and `position`, or any `order`.
     Nulls: where `bytes` is null, the string counts (`bytes:\xf0\x9f`, as OpenAI writes it, for the bytes that it
     names). A token with neither adds nothing. No rows give the empty text.
-    Source: the data contract.
+    Source: the format of the store, docs/store.md.
 
     The last two tokens are one heart:
 
@@ -159,7 +160,7 @@ def locate_tokens(tokens: pl.LazyFrame) -> TokenOffsets:
 
 
 def _is_sorted() -> pl.Expr:
-    """Whether the rows are in the order of the data contract."""
+    """Whether the rows are in the order in which a store has them."""
     sorted_ = pl.lit(value=True)
     for name in reversed(_ORDER):
         now, before = pl.col(name), pl.col(name).shift()

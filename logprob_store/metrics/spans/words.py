@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import polars as pl
 
-from logprob_store.metrics.engine.lazy_source import in_parts
+from logprob_store.metrics.engine.lazy_source import scan_in_batches
 from logprob_store.metrics.spans.token_offsets import SCORES, TokenOffsets, locate_tokens, span_scores
 from logprob_store.schema import KEYS
 
@@ -100,7 +100,7 @@ def span_surprisal(tokens: pl.LazyFrame, unit: Unit = "word") -> pl.LazyFrame:
         spans = _spans(offsets, unit)
         return _with_scores(spans, offsets, gaps=unit != "word").select(*schema)
 
-    return in_parts(written, compute, schema, name="span_surprisal")
+    return scan_in_batches(written, compute, schema, explain_name="span_surprisal")
 
 
 def _spans(offsets: TokenOffsets, unit: Unit) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Scores of a sequence of tokens, from the logprobs of the chosen tokens.
+"""Scores of a sequence of tokens: sums, means and extremes of the logprobs of the chosen tokens.
 
 Polars expressions over the `tokens` table, for any `group_by`, `over`, `filter` or `select`. Each reads the rows that
 it is given: leave prompt tokens out with `generated()`. In the formulas, l is the logprob of a token, p = exp(l), and T
@@ -96,7 +96,8 @@ def perplexity(column: Column = "logprob") -> pl.Expr:
     """The perplexity: the number of equally likely tokens from which the model chose, on average.
 
     Formula: exp(-(1/T) sum l), which is 1 / `confidence`.
-    Range: [1, inf), lower is better. Unit: none. Comparable only between models with the same tokenizer.
+    Range: [1, inf), lower is better. Unit: none. Comparable only between models with the same tokenizer. The perplexity
+    of a corpus is not the mean of the perplexities of its answers: see `corpus_perplexity`.
     Needs: `logprob`.
     Nulls: left out; no scored token gives null.
     Source: Jelinek et al. 1977; OpenAI cookbook, "Using logprobs", section on perplexity.
@@ -199,7 +200,7 @@ def scored_tokens(column: Column = "logprob") -> pl.Expr:
     Range: [0, inf). Unit: tokens.
     Needs: `logprob`.
     Nulls: not counted; no rows give 0.
-    Source: the data contract.
+    Source: the format of the store, docs/store.md.
 
     Two of three tokens have a logprob:
 
@@ -216,7 +217,7 @@ def unscored_tokens(column: Column = "logprob") -> pl.Expr:
     Range: [0, inf), lower is better. Unit: tokens.
     Needs: `logprob`.
     Nulls: counted; no rows give 0.
-    Source: the data contract, `schema.LogprobFlag`.
+    Source: the format of the store, docs/store.md.
 
     One of three tokens has no logprob:
 

@@ -1,4 +1,4 @@
-"""Scores that depend on the order of tokens: runs of unlikely tokens, and means over a sliding window.
+"""Windows and runs of tokens: scores that depend on the order of the tokens.
 
 Polars expressions over the `tokens` table, or over any column with one value per token. They sort the tokens
 themselves, so that neither the order of rows nor the borders of parts matters. The order is the one in which a model
@@ -26,10 +26,11 @@ def written_order() -> pl.Expr:
 
     Formula: n 2**32 + position, where n numbers the sections: prompt 0, reasoning 1, content 2, refusal 4, tool 8.
     Between two sections the number jumps.
-    Range: [0, 9 * 2**32). Unit: none.
+    Range: [0, 9 * 2**32). Unit: none. `text` and the metrics of windows sort by it; where a frame has no sections, give
+    them an order of its own, such as `order="position"`.
     Needs: `section` and `position`.
     Nulls: a null section or position gives null.
-    Source: the data contract, in which each section counts from 0.
+    Source: the format of the store, docs/store.md, in which each section counts from 0.
 
     A token of the reasoning comes before one of the content:
 
@@ -83,20 +84,20 @@ def sliding_confidence(
 ) -> pl.Expr:
     """The confidence of windows of consecutive scored tokens, as one number.
 
-    Formula: exp((1/window) sum l) of each window; `statistic` makes one number of them:
-
-    - `lowest`: the least sure window
-    - `bottom`: the mean of the least sure tenth of the windows, at least one
-    - `mean`: the mean of all windows
-    - `tail`: the last window, where an answer ends
-
-    An answer shorter than the window is one window.
-
-    Range: [0, 1], higher is better. Unit: none.
+    Formula: exp((1/window) sum l) of each window; `statistic` makes one number of them. An answer shorter than the
+    window is one window.
+    Range: [0, 1], higher is better. Unit: none. A long answer that is unsure for a while shows here; its mean hides it.
     Needs: `logprob`, `section` and `position`; or `logprob` and any `order`.
     Nulls: left out, so that a window reaches over them; no scored token gives null.
     Source: the group confidence of DeepConf, Fu et al. 2025 (arXiv:2508.15260), here of the chosen tokens;
     `group_confidence` is the published form, of the alternatives.
+
+    Args:
+        column: the logprobs.
+        window: the tokens of a window.
+        statistic: "lowest", the least sure window; "bottom", the mean of the least sure tenth of the windows, at least
+            one; "mean", the mean of all windows; "tail", the last window, where an answer ends.
+        order: the order of the tokens; `written_order` by default.
 
     Raises:
         ValueError: `window` is below 1, or `statistic` is unknown.

@@ -1,4 +1,4 @@
-"""The share of right answers, and how many answers were judged."""
+"""Accuracy: the share of right answers, and how many answers were judged."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def accuracy(confidence: Column = "confidence", correct: Column = "correct") -> 
 
     Formula: mean of y.
     Range: [0, 1], higher is better. Unit: none.
-    Needs: `confidence`, `correct`. The confidence only decides which rows are judged, so that the accuracy is of the
-    same rows as the other metrics.
+    Needs: the columns `confidence` and `correct`. The confidence only decides which rows are judged, so that the
+    accuracy is of the same rows as the other metrics.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: the mean of zeros and ones.
 
@@ -36,7 +36,7 @@ def judged(confidence: Column = "confidence", correct: Column = "correct") -> pl
 
     Formula: n.
     Range: [0, inf), higher is better. Unit: rows.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: a row with a null in either is not counted; no rows give 0.
     Source: a count.
 
@@ -54,7 +54,7 @@ def unjudged(confidence: Column = "confidence", correct: Column = "correct") -> 
 
     Formula: the number of rows - n.
     Range: [0, inf), lower is better. Unit: rows.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: a row with a null in either is counted once; no rows give 0.
     Source: a count.
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of any metric, with a seed: over rows, or over groups of rows that are not independent.
+"""Bootstrap intervals: of any metric, over rows or over groups of rows that are not independent, with a seed.
 
 A resample is drawn as row indices, and the metrics are evaluated on many resamples at once in one `group_by`, so every
 polars expression can have an interval.

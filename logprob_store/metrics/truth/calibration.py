@@ -1,7 +1,7 @@
-"""Calibration errors and proper scores of a confidence, and the reliability table.
+"""Calibration: errors and proper scores of a confidence, and the reliability table.
 
 They say whether answers given with 0.8 are right eight times in ten. Whether a confidence tells right answers from
-wrong ones is in `ranking`.
+wrong ones is another question: see `auroc`.
 
 Bins are [k / bins, (k + 1) / bins) and the last one is closed, so 0.0 falls in the first bin and 1.0 in the last.
 """
@@ -30,7 +30,7 @@ def ece(confidence: Column = "confidence", correct: Column = "correct", *, bins:
     Formula: sum over bins b of (n_b / n) |mean of y in b - mean of c in b|.
     Range: [0, 1], lower is better. Unit: none. With few rows per bin it is above 0 even for an honest confidence, about
     sqrt(bins / n) / 3: compare it only at the same n, and give an interval.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Naeini et al. 2015; Guo et al. 2017 (arXiv:1706.04599), whose half-open bins lose a confidence of exactly 0.
 
@@ -51,8 +51,8 @@ def ace(confidence: Column = "confidence", correct: Column = "correct", *, bins:
     Formula: that of `ece`. The bin of a row follows from the mean rank of its confidence, so equal confidences share a
     bin, whatever the order of rows; bins may then differ in size.
     Range: [0, 1], lower is better. Unit: none.
-    Needs: `confidence`, `correct`. It suits confidences from logprobs, of which bins of equal width hold nearly all in
-    the one next to 1.
+    Needs: the columns `confidence` and `correct`. It suits confidences from logprobs, of which bins of equal width hold
+    nearly all in the one next to 1.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Nguyen and O'Connor 2015 (arXiv:1508.05154); Nixon et al. 2019 (arXiv:1904.01685), here of the confidence in
     the answer given.
@@ -75,7 +75,7 @@ def mce(
     Formula: max over bins b of |mean of y in b - mean of c in b|.
     Range: [0, 1], lower is better. Unit: none. A single row alone in its bin can decide it: look at the reliability
     table as well, or use `binning="mass"`, the bins of `ace`.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Naeini et al. 2015.
 
@@ -95,7 +95,7 @@ def brier(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     Formula: mean of (c - y)^2.
     Range: [0, 1], lower is better; a constant confidence equal to the accuracy a scores a (1 - a). Unit: none. It is a
     proper score: only the true probability has the best expected score, so it measures calibration and discrimination.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Brier 1950, for one event; `brier_labels` is his form for several.
 
@@ -127,14 +127,8 @@ def brier_labels(
 
     Row 1: (0.7 - 1)^2 + 0.3^2 = 0.18. Row 2, whose true label is not listed: 0.6^2 + 0.4^2 + 1 = 1.52. Mean: 0.85.
 
-    >>> frame = pl.DataFrame(
-    ...     {
-    ...         "id": [1, 1, 2, 2],
-    ...         "label": ["a", "b", "a", "b"],
-    ...         "probability": [0.7, 0.3, 0.6, 0.4],
-    ...         "truth": ["a", "a", "c", "c"],
-    ...     }
-    ... )
+    >>> rows = {"id": [1, 1, 2, 2], "label": ["a", "b", "a", "b"], "truth": ["a", "a", "c", "c"]}
+    >>> frame = pl.DataFrame(rows | {"probability": [0.7, 0.3, 0.6, 0.4]})
     >>> round(frame.select(brier_labels(row=["id"])).item(), 6)
     0.85
     """
@@ -152,9 +146,9 @@ def nll(confidence: Column = "confidence", correct: Column = "correct", *, clip:
 
     Formula: mean of -ln c where right and -ln(1 - c) where wrong, with c kept in [clip, 1 - clip].
     Range: [0, -ln clip], lower is better. Unit: nats. It is a proper score that punishes a wrong answer with c = 1.0
-    without bound, and confidences from logprobs do reach 1.0. The default clip, 2^-52 (36 nats), is that of
-    scikit-learn; `clip=0` gives the unbounded score.
-    Needs: `confidence`, `correct`.
+    without bound, and confidences from logprobs do reach 1.0. The default clip, 2^-52, is that of scikit-learn and
+    gives the range [0, 36.04]; `clip=0` gives the unbounded score.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Good 1952.
 
@@ -200,7 +194,7 @@ def reliability_table(
     - `unjudged`: the rows of the group that are in no bin
 
     Range: [0, 1]; of `gap` [-1, 1], 0 is best. Unit: none; of the counts, rows.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are counted in `unjudged`; an empty bin has nulls beside its count.
     Source: DeGroot and Fienberg 1983, the reliability diagram; Wilson 1927, the interval.
 

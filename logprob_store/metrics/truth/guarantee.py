@@ -1,6 +1,7 @@
 """A threshold with a guarantee: above it, the error rate on new rows stays below a target.
 
-Thresholds chosen on the rows at hand, without a guarantee, are in `selective`. Needs SciPy, from the extra `analysis`.
+`threshold_at_risk` chooses a threshold on the rows at hand, without a guarantee. This one needs SciPy, from the extra
+`analysis`.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def guaranteed_threshold(
     among k accepted rows, the bound is the quantile 1 - failure / (number of thresholds) of Beta(e + 1, k - e). The
     failure is divided among the thresholds (Bonferroni), so few thresholds are better than many.
     Range: [0, 1]; a lower one accepts more. Unit: none.
-    Needs: `confidence`, `correct`. The guarantee holds where new rows are like these and rows are independent, which
-    several answers to one prompt are not. Do not choose `thresholds` by looking at these rows.
+    Needs: the columns `confidence` and `correct`. The guarantee holds where new rows are like these and rows are
+    independent, which several answers to one prompt are not. Do not choose `thresholds` by looking at these rows.
     Nulls: unjudged rows are left out.
     Source: Clopper and Pearson 1934; Geifman and El-Yaniv 2017 (arXiv:1705.08500); Angelopoulos et al. 2021, Learn then
     Test (arXiv:2110.01052).

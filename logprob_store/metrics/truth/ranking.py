@@ -1,8 +1,8 @@
 """Ranking metrics: how well a confidence tells right answers from wrong ones.
 
 They depend only on the order of the confidences: any increasing function of the confidence has the same values. Equal
-confidences are accepted together or not at all, so the order of rows does not matter. The curves themselves are in
-`selective`.
+confidences are accepted together or not at all, so the order of rows does not matter. The curve itself is
+`risk_coverage_curve`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def auroc(confidence: Column = "confidence", correct: Column = "correct") -> pl.
 
     Formula: (pairs of a right and a wrong answer in which the right one is surer + ties / 2) / all such pairs.
     Range: [0, 1], higher is better; 1/2 is no discrimination. Unit: none.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; null unless there are both right and wrong answers.
     Source: Hanley and McNeil 1982, computed by the rank sum of Mann and Whitney.
 
@@ -45,7 +45,7 @@ def auprc(confidence: Column = "confidence", correct: Column = "correct", *, pos
     wrong answers are sought, by 1 - confidence: the form to use where errors are rare.
     Range: [0, 1], higher is better; no discrimination gives the share of the answers sought, so compare it only at the
     same share. Unit: none.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; null where no judged row is of the kind sought.
     Source: average precision as in scikit-learn, which does not join the points by straight lines, for the reasons
     given by Davis and Goadrich 2006.
@@ -69,7 +69,7 @@ def aurc(confidence: Column = "confidence", correct: Column = "correct") -> pl.E
     Formula: mean over rows i of the error rate among the rows with c >= c_i.
     Range: [0, 1], lower is better; no discrimination gives the error rate of all rows. Unit: none. It contains errors
     that no confidence could avoid; `excess_aurc` takes these away.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Geifman et al. 2019 (arXiv:1805.08206), with equal confidences as one threshold.
 
@@ -88,7 +88,7 @@ def excess_aurc(confidence: Column = "confidence", correct: Column = "correct") 
 
     Formula: aurc - mean over k = 1 to n of max(0, k - right answers) / k.
     Range: [0, 1], lower is better; 0 is the best order. Unit: none.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Geifman et al. 2019 (arXiv:1805.08206), E-AURC, with the exact sum in place of their integral.
 
@@ -112,7 +112,7 @@ def augrc(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     equal to (1 - AUROC) a (1 - a) + (1 - a)^2 / 2, a the accuracy.
     Range: [0, 1/2], lower is better; no discrimination gives half the error rate. Unit: none. Each error weighs the
     same, while errors among the surest few rows dominate `aurc`.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Traub et al. 2024 (arXiv:2407.01032).
 

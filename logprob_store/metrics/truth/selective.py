@@ -1,8 +1,8 @@
 """Selective prediction: what a threshold accepts, what it sends to review, and at which error rate.
 
 A row is accepted where its confidence is at least the threshold. Coverage is the share of judged rows that is accepted,
-risk the error rate of the accepted rows. The figures are of the rows at hand, and the best threshold chosen on them
-does better there than on new rows; a threshold with a guarantee for new rows is in `guarantee`.
+risk the error rate of the accepted rows. The figures are of the rows at hand: a threshold that is the best there tends
+to do worse on new rows. For new rows, `guaranteed_threshold` gives a guarantee.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def coverage_at_risk(confidence: Column = "confidence", correct: Column = "corre
 
     Formula: max over thresholds t of (rows with c >= t) / n, where the error rate of these rows is at most `risk`.
     Range: [0, 1], higher is better; 0 where no threshold keeps the risk. Unit: none.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Geifman and El-Yaniv 2017 (arXiv:1705.08500).
 
@@ -51,7 +51,7 @@ def threshold_at_risk(confidence: Column = "confidence", correct: Column = "corr
     Formula: the threshold of `coverage_at_risk`.
     Range: [0, 1]; a lower one accepts more. Unit: none. It is chosen on these rows, so new rows will have a somewhat
     higher risk; `guaranteed_threshold` allows for that.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; null where no threshold keeps the risk, or no row is judged.
     Source: Geifman and El-Yaniv 2017 (arXiv:1705.08500).
 
@@ -88,7 +88,7 @@ def risk_coverage_curve(
     - `generalised_risk`: errors / n
 
     Range: [0, 1], lower risk and higher coverage are better. Unit: none; of the counts, rows.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives no rows.
     Source: El-Yaniv and Wiener 2010; generalised risk, Traub et al. 2024 (arXiv:2407.01032).
 
@@ -141,7 +141,7 @@ def accuracy_by_threshold(
     - `unjudged`: the rows of the group that are in no count
 
     Range: [0, 1], higher is better. Unit: none; of the counts, rows.
-    Needs: `confidence`, `correct`.
+    Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are counted in `unjudged`.
     Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500).
 

@@ -1,1 +1,1 @@
-"""Comparison of two runs of the same prompts: which answers changed, and by how much the probabilities moved."""
+"""Two runs of the same prompts: which answers changed, and by how much the probabilities moved."""

@@ -209,8 +209,12 @@ class Comparison:
 def compare(a: Tables, b: Tables, *, answer: Column = "text") -> Comparison:
     """Compare two runs of the same prompts: which answers changed, and by how much the probabilities moved.
 
-    Answers are paired by prompt_id, sample_index and choice_index.
+    Answers are paired by prompt_id, sample_index and choice_index. docs/comparing.md is a worked example.
 
+    Needs: the tokens, alternatives and completions of two runs. Without alternatives, what is computed of them is null.
+    Nulls: tokens without a logprob are left out of the scores, as by each metric; the columns say where they are null.
+    Source: delta_p and same_top, llama.cpp's `perplexity --kl-divergence`; kl and js, see `kl_divergence` and
+    `js_divergence`; intervals, Efron 1979.
     Memory: some hundred megabytes and one row per pair; a summary also needs the numbers of each pair and 8 bytes per
     token.
 
@@ -218,9 +222,6 @@ def compare(a: Tables, b: Tables, *, answer: Column = "text") -> Comparison:
         a: tokens, alternatives (or None) and completions of one run, as `store.only(run).tables()` gives them.
         b: the same of the other run.
         answer: the column or expression of completions that is compared, such as `ls.normalised_text("text")`.
-
-    Source: delta_p and same_top, llama.cpp's `perplexity --kl-divergence`; kl and js, see `kl_divergence` and
-    `js_divergence`; intervals, Efron 1979.
 
     Both runs say "Paris", with probability 1/2 on Monday and 1/4 on Tuesday: no flip, and the perplexity rises from 2
     to 4.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from logprob_store.metrics.engine.lazy_source import as_asked
+from logprob_store.metrics.engine.lazy_source import apply_pushdown
 from logprob_store.metrics.two_runs.answer_pairs import compared_positions, compared_prompts, paired_answers
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class PairedRuns:
             skip = columns is not None and _FROM_ALTERNATIVES.isdisjoint(columns)
             runs = self._without_alternatives() if skip else self
             tables = (runs.compare(batch)[which] for batch in runs.batches(pairs))
-            return as_asked(tables, columns, predicate, n_rows)
+            return apply_pushdown(tables, columns, predicate, n_rows)
 
         name = ("compared_prompts", "compared_positions")[which]
         return register_io_source(

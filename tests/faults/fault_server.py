@@ -1,6 +1,6 @@
 """A real HTTP server on loopback: an OpenAI-compatible API that answers well, or misbehaves by script.
 
-    python tests/faults/server.py --port 0 --script '429:retry-after-ms=20, reset, ok*3, hang' --ledger calls.jsonl
+    python tests/faults/fault_server.py --script '429:retry-after-ms=20, reset, ok*3, hang' --ledger calls.jsonl
 
 prints its base URL on one line and serves until it is ended. Answers follow from the request's body alone, so the
 same question gets the same bytes from any server. The ledger has one line a call: what was asked, what was done, and
@@ -63,7 +63,7 @@ class Server:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
 
     async def stop(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections."""
         assert self._server is not None
         await asyncio.sleep(0.02)  # asyncio loses a connection that it accepts while its server closes
         self._server.close()
@@ -88,7 +88,7 @@ class Server:
             writer.close()
 
     async def _one_call(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Read a request and answer it; returns whether the connection lives on."""
+        """Read a request and answer it; returns whether the connection stays open."""
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
@@ -148,7 +148,7 @@ class Server:
 
 
 def _spoilt(name: str, content: bytes) -> bytes:
-    """What is sent in place of an answer; the answer itself where the step changes nothing."""
+    """The bytes sent in place of an answer, or the answer itself where the step changes nothing."""
     if name == "truncated":
         return content[: len(content) // 2]
     if name == "utf16":
@@ -205,7 +205,7 @@ class ServerThread:
 
     @property
     def calls(self) -> list[Call]:
-        """The ledger; calls just answered get a moment to be written down."""
+        """The ledger, after a moment in which calls that were just answered are written down."""
         until = time.monotonic() + 0.5
         while self.behaviour.in_flight and time.monotonic() < until:
             time.sleep(0.002)
@@ -213,7 +213,7 @@ class ServerThread:
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        """What was asked, call by call."""
+        """The bodies of the requests, call by call."""
         return [json.loads(call.body) for call in self.calls]
 
     def script(self, text: str) -> None:

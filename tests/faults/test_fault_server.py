@@ -1,4 +1,4 @@
-"""The fault server itself: what it answers, what it notes."""
+"""The fault server itself: its answers, its scripts and its ledger."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _post(url: str, body: dict[str, Any]) -> bytes:
 
 
 def test_answers_follow_from_the_question() -> None:
-    """The same question gets the same bytes, and another question others."""
+    """The same question gets the same bytes, and another question gets others."""
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "logprobs": True, "top_logprobs": 2}
 
     one = fault_answers.answer_to("/v1/chat/completions", body)
@@ -39,7 +39,7 @@ def test_answers_follow_from_the_question() -> None:
     assert one != fault_answers.answer_to("/v1/chat/completions", {**body, "temperature": 1})
 
 
-def test_answers_hold_what_was_asked() -> None:
+def test_answers_have_the_requested_numbers() -> None:
     """Choices, tokens and alternatives are as many as the request says."""
     body = {"model": "m", "prompt": "x", "logprobs": 3, "n": 2, "max_tokens": 4}
 
@@ -51,7 +51,7 @@ def test_answers_hold_what_was_asked() -> None:
 
 
 def test_a_misspelt_step_is_an_error() -> None:
-    """A script that means nothing does not pass for a calm one."""
+    """A script with an unknown word is refused."""
     with pytest.raises(ValueError, match="rset"):
         fault_script.parse_script("ok, rset")
 
@@ -73,7 +73,7 @@ def test_the_ledger_says_what_was_billed(fault_server: Any) -> None:
 
 
 def test_faults_by_rate_depend_on_the_seed_alone() -> None:
-    """Which call of which question goes wrong does not depend on the order of arrival."""
+    """Which call of a question fails does not depend on the order of arrival."""
     bodies = [f'{{"prompt":"{number}"}}'.encode() for number in range(40)]
 
     def outcomes(order: list[bytes]) -> dict[bytes, str]:
@@ -85,7 +85,7 @@ def test_faults_by_rate_depend_on_the_seed_alone() -> None:
 
 
 def test_it_runs_as_a_script(tmp_path: Path, fault_server: Any) -> None:
-    """Started by another process it prints its URL and leaves a ledger."""
+    """Started as a process, it prints its URL and leaves a ledger."""
     ledger = tmp_path / "calls.jsonl"
     command = [sys.executable, faults.__file__, "--script", "ok", "--ledger", str(ledger)]
 
@@ -102,7 +102,7 @@ def test_it_runs_as_a_script(tmp_path: Path, fault_server: Any) -> None:
 
 
 def test_a_burst_comes_and_goes() -> None:
-    """Faults of a burst begin after the first interval, last as long as said, and come again."""
+    """A burst begins after the first interval, lasts as long as it says, and comes again."""
     burst = fault_script.Burst.parse("60:5:0.3")
 
     at = [0, 4, 59, 60, 64.9, 65, 119, 120]
@@ -111,7 +111,7 @@ def test_a_burst_comes_and_goes() -> None:
 
 
 def test_a_date_by_a_clock_that_is_off() -> None:
-    """`retry-after` as a date is by the clock that the answer's `Date` shows."""
+    """`retry-after` as a date follows the clock of the answer's `Date`."""
     (step,) = fault_script.parse_script("429:retry-after-date=2;clock-off=-86400")
 
     then, now = (parsedate_to_datetime(step.headers[name]) for name in ("retry-after", "date"))
@@ -122,7 +122,7 @@ def test_a_date_by_a_clock_that_is_off() -> None:
 
 @pytest.mark.parametrize(("script", "billed"), [("reset", False), ("reset:billed=yes", True), ("ok:billed=no", False)])
 def test_a_script_may_say_what_is_billed(script: str, billed: bool) -> None:  # noqa: FBT001
-    """The option outdoes the step's own meaning, and is no header."""
+    """The option overrides the step's own meaning, and is no header."""
     (step,) = fault_script.parse_script(script)
 
     assert (step.billed, step.headers) == (billed, {})

@@ -1,7 +1,6 @@
-"""What a server billed, held against what a store, its cache and its run say: the promises, checked after the fact.
+"""The ledger of a fault server compared with a store, its cache and its run.
 
-Holds the reading of a fault server's ledger and `broken_promises`, which names everything that does not add up. Leaves
-out the servers and the runs. It sees files only: any run of any process can be checked once it has ended.
+It reads files only, so any run of any process can be checked once it has ended.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
 
 TABLES = ("prompts", "completions", "tokens", "alternatives", "failures")
 CLOCKS = ("latency_s", "first_at", "last_at")
-"""Columns that a clock writes."""
+"""Columns that depend on the clock."""
 HISTORY = ("source", "attempts", "maybe_billed")
 """Columns that tell how an answer came about."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a job asks: `calls` are (prompt_index, sample_index), `provider` and `samples` as in the job.
+    """The calls of a job: its prompts, samples and provider, and the runs made of it, all with one cache.
 
     `runs` are the runs that have been made of it, all with one cache.
     """
@@ -49,13 +48,13 @@ class Asked:
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
-    """The calls a server answered; a line that is still being written is left out."""
+    """The calls that a server answered; a line that is still being written is left out."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
 
 
 def billed_keys(calls: Iterable[dict[str, Any]], asked: Asked) -> dict[str, tuple[list[str], int]]:
-    """By body: the request keys it may have had, one for each sample, and how often it was billed."""
+    """By body: the request keys it may have, one for each sample, and how often it was billed."""
     billed = Counter(call["body"] for call in calls if call["billed"])
     return {body: (_keys(body, asked), times) for body, times in billed.items()}
 
@@ -69,7 +68,7 @@ def _keys(body: str, asked: Asked) -> list[str]:
 
 
 def broken_promises(store: Path, cache: Path, calls: list[dict[str, Any]], asked: Asked) -> list[str]:
-    """Everything that does not add up, as sentences; empty when all is well."""
+    """Everything that does not add up, as sentences; an empty list means that all promises hold."""
     opened = ls.open_store(store)
     completions, failures = opened.completions.collect(), opened.failures.collect()
     found = [str(problem) for problem in verify_store(store)]
@@ -80,7 +79,7 @@ def broken_promises(store: Path, cache: Path, calls: list[dict[str, Any]], asked
 
 
 def _outcomes(run: str, completions: pl.DataFrame, failures: pl.DataFrame, asked: Asked) -> Iterator[str]:
-    """Every call of a run is exactly one completion or one open failure, and nothing else is there."""
+    """Calls that are not exactly one completion or one open failure, and rows that belong to no call."""
     counted: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
     for place, frame in enumerate((completions, failures)):
         for call in frame.select("prompt_index", "sample_index").iter_rows():
@@ -101,7 +100,7 @@ def _kept(cache: Path) -> set[str]:
 def _money(
     completions: pl.DataFrame, failures: pl.DataFrame, kept: set[str], calls: list[dict[str, Any]], asked: Asked
 ) -> Iterator[str]:
-    """What was paid for is there, and what was paid for more than once is marked."""
+    """Billed calls whose answer is not there, and calls billed more than once that are not marked."""
     rows = pl.concat([frame.select("request_key", "maybe_billed") for frame in (completions, failures)])
     marked = set(rows.filter("maybe_billed")["request_key"])
     answered = set(completions["request_key"])
@@ -115,7 +114,7 @@ def _money(
 
 
 def tables(store: Path, *, runs: Iterable[str] = ("r",), without: Iterable[str] = ()) -> dict[str, pl.DataFrame]:
-    """All rows of some runs in an order of their own, without what a clock writes and `without`."""
+    """All rows of some runs, sorted, without the columns that depend on the clock and without `without`."""
     opened = ls.open_store(store, runs=list(runs))
     keys = ["run", "completion_id", "section", "position", "rank", "prompt_index", "sample_index"]
     found = {}
@@ -126,7 +125,7 @@ def tables(store: Path, *, runs: Iterable[str] = ("r",), without: Iterable[str] 
 
 
 def differences(actual: Path, expected: Path, *, run: str = "r") -> list[str]:
-    """The tables in which a run differs from a calm store's run "r", but for how and when answers came."""
+    """The tables in which a run differs from run "r" of a calm store, apart from how and when answers came."""
     mine, theirs = (
         tables(store, runs=[name], without=(*HISTORY, "run")) for store, name in ((actual, run), (expected, "r"))
     )

@@ -1,4 +1,4 @@
-"""The house: which room of `logprob_store` may import which, and no circles; the table is in CONTRIBUTING.md."""
+"""The house: which room of `logprob_store` may import which, by the table in CONTRIBUTING.md, and no circles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROW = re.compile(r"^\| `(?P<rooms>[^|]+)` \|(?P<imports>[^|]*)\|", re.MULTILINE)
 
 
 def module_name(path: Path) -> str:
-    """`run.session` for run/session.py, `run` for run/__init__.py, and the empty name for the package itself."""
+    """`run.session` for run/session.py, `run` for run/__init__.py, and "" for the package itself."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -26,7 +26,7 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imports_of(path: Path) -> set[str]:
-    """The modules of this package that a module imports: also inside functions, and for types only."""
+    """The modules of the package that a module imports, also inside functions and for types."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("logprob_store"):
@@ -38,7 +38,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def table() -> list[tuple[list[str], set[str]]]:
-    """The lines of the table in CONTRIBUTING.md: the rooms of a line, and the rooms that these may import."""
+    """The lines of the table in CONTRIBUTING.md: the rooms of each, and the rooms that they may import."""
     section = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The house")[2].partition("\n## ")[0]
     return [
         (re.findall(r"\w+", row["rooms"]), set(re.findall(r"`(\w+)`", row["imports"]))) for row in ROW.finditer(section)
@@ -51,14 +51,14 @@ ALLOWED = {room: named | set(rooms) | GROUND for rooms, named in LINES for room 
 
 
 def test_each_room_has_a_line() -> None:
-    """The table names every folder and every module at the top, and nothing else."""
+    """The table has every folder and every module at the top, and nothing else."""
     rooms = {name.partition(".")[0] for name in MODULES if name}
 
     assert set(ALLOWED) == rooms
 
 
 def test_the_table_goes_down() -> None:
-    """A line names rooms of earlier lines only."""
+    """A line names only rooms of earlier lines."""
     seen: set[str] = set()
     for rooms, named in LINES:
         assert named <= seen, rooms
@@ -75,7 +75,7 @@ def test_imports_go_down(name: str) -> None:
 
 
 def test_no_circles() -> None:
-    """No module imports itself by way of others, not even for types."""
+    """No module imports itself through others, not even for types."""
     graph = {name: imports_of(path) - {name} for name, path in MODULES.items()}
     try:
         TopologicalSorter(graph).prepare()
@@ -103,7 +103,7 @@ def test_no_folder_is_called_like_a_public_name() -> None:
 
 
 def test_the_store_computes_nothing() -> None:
-    """The store knows no metric, and only `importing` and `run` know both store and decode."""
+    """The store imports no metric, and only `importing` and `run` import both store and decode."""
     both = {
         name.partition(".")[0]
         for name, path in MODULES.items()

@@ -1,0 +1,56 @@
+"""The calls that earlier sessions of a run left to make: those without an outcome, and those that failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from logprob_store.failures import asks_anew
+from logprob_store.schema import call_number, call_of_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from logprob_store.cache.answers import CachedAnswer
+    from logprob_store.request import Request
+    from logprob_store.run.plan import Chunk, Plan
+    from logprob_store.store.writing import RunWriter
+
+
+class RemainingCalls:
+    """What is left of a plan when a session begins.
+
+    `answered` is the number of calls that have an answer. Every other call is made: one that failed is made again.
+
+    Args:
+        plan: the calls of the job.
+        writer: of the run; knows the outcomes of earlier sessions.
+    """
+
+    def __init__(self, plan: Plan, writer: RunWriter) -> None:
+        self._plan = plan
+        self._writer = writer
+        self._failed = dict(writer.open_failures)  # the error type by call number
+        outcomes = len(writer.settled) - writer.manifest.absent
+        self.answered = min(outcomes - len(self._failed), plan.call_count)
+
+    def chunks(self) -> Iterator[Chunk] | None:
+        """The calls left to make; None if the manifest shows that there are none, so that no prompt need be read."""
+        plan, writer = self._plan, self._writer
+        end = call_number(plan.prompt_count, 0, plan.samples)
+        first = min([writer.settled.first_missing(), *(call for call in self._failed if call < end)])
+        prompts_read = writer.manifest.prompts_read
+        skip = min(call_of_number(first, plan.samples)[0], prompts_read)
+        if skip >= plan.prompt_count:
+            return None
+        return plan.chunks(settled=writer.settled, again=self._failed, skip=skip, prompts_read=prompts_read)
+
+    def needs_new_answer(self, request: Request) -> bool:
+        """Whether the call failed because of the answer that it got, so that the server has to be asked again."""
+        return asks_anew(self._failed.get(self._plan.number_of(request)))
+
+    def is_rejected(self, cached: CachedAnswer, request: Request) -> bool:
+        """Whether a cached answer is the one that the call failed with; a later answer has not been decoded yet."""
+        if not self.needs_new_answer(request):
+            return False
+        fetched_at = cached.meta.fetched_at
+        return fetched_at is None or fetched_at <= self._writer.failed_at[self._plan.number_of(request)]

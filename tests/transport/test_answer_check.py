@@ -1,0 +1,159 @@
+"""Bodies with status 200: a reply, or an error in one of many spellings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.transport.answer_check import check_answer
+from logprob_store.usage import usage_of
+
+BUSY = {"message": "Rate limit exceeded: try again later", "code": 429}
+GOOD = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "a"}}]}
+
+
+def body(value: Any) -> bytes:
+    """The value as JSON."""
+    return json.dumps(value).encode()
+
+
+def events(*pieces: Any, done: bool = True) -> bytes:
+    """A stream of server-sent events."""
+    lines = [f"data: {json.dumps(piece)}\n\n" for piece in pieces]
+    return "".join([*lines, "data: [DONE]\n\n" if done else ""]).encode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        GOOD,
+        {**GOOD, "error": None},
+        {**GOOD, "error": {}},
+        {"choices": [], "usage": {"total_tokens": 5}},
+        {"choices": "odd"},
+        {"status": "completed", "error": None, "output": [{"type": "message"}]},
+        {"status": "incomplete", "error": None, "output": [], "incomplete_details": {"reason": "max_output_tokens"}},
+        {"content": "a", "completion_probabilities": []},
+        {"choices": [{"finish_reason": 7, "message": "odd", "error": None}]},
+    ],
+    ids=",".join,
+)
+def test_a_reply_passes_as_it_is(value: dict[str, Any]) -> None:
+    """What may be a reply is kept byte for byte; decoding says what is wrong with it."""
+    content = body(value)
+
+    assert check_answer(content)[0] == content
+
+
+@pytest.mark.parametrize(
+    ("value", "error_type"),
+    [
+        ({"error": BUSY, "user_id": "u"}, "rate_limit"),
+        ({"id": "gen-1790000000-AbCdEfGhIjKlMnOpQrStUvWxYz", "provider": "Some Provider", "error": BUSY}, "rate_limit"),
+        ({"error": "upstream connect error"}, "server_error"),
+        ({"object": "chat.completion", "choices": None, "error": BUSY}, "rate_limit"),
+        ({"object": "chat.completion", "choices": [], "error": BUSY}, "rate_limit"),
+        ({"error_code": 18, "error_msg": "Open api qps request limit reached"}, "rate_limit"),
+        ({"code": 50505, "message": "Model service overloaded.", "data": None}, "server_error"),
+        ({"detail": "Service is overloaded"}, "server_error"),
+        ({"result": None, "success": False, "errors": [{"code": 3040, "message": "Capacity"}]}, "server_error"),
+        ({}, "server_error"),
+        ({"choices": [{"finish_reason": "error", "error": {"code": 502, "message": "idle"}}]}, "server_error"),
+        ({"choices": [{"finish_reason": "error", "text": "The ans"}]}, "server_error"),
+        ({"choices": [{"finish_reason": "stop"}, {"finish_reason": "error"}]}, "server_error"),
+        ({"status": "failed", "output": [], "error": {"code": "rate_limit_exceeded", "message": "x"}}, "rate_limit"),
+        ({"status": "failed", "output": [{"type": "message"}], "error": {"code": "server_error"}}, "server_error"),
+        ({"status": "cancelled", "output": [], "error": None}, "server_error"),
+        ({"status": "in_progress", "output": [], "error": None}, "malformed_answer"),
+        ({"status": "queued", "output": []}, "malformed_answer"),
+    ],
+    ids=str,
+)
+def test_an_error_is_tried_again_by_its_class(value: dict[str, Any], error_type: str) -> None:
+    """The parsed body decides, wherever the error stands in it; the call may have been billed."""
+    with pytest.raises(RetryableError) as caught:
+        check_answer(body(value))
+
+    assert (caught.value.error_type, caught.value.maybe_billed) == (error_type, True)
+
+
+def test_an_error_says_what_came_before_it() -> None:
+    """The text of an answer that broke off is in the message."""
+    broken = {"choices": [{"finish_reason": "error", "message": {"content": "The answer"}, "error": {"code": 502}}]}
+
+    with pytest.raises(CallError, match="broke off after 'The answer'"):
+        check_answer(body(broken))
+
+
+def test_an_error_that_no_retry_mends_is_what_its_status_means() -> None:
+    """A 400 in the body fails the prompt; a used-up quota stops the run."""
+    with pytest.raises(CallError) as refused:
+        check_answer(body({"error": {"code": 400, "message": "bad"}}))
+    with pytest.raises(StopRunError) as stopped:
+        check_answer(body({"error": {"code": "insufficient_quota", "message": "empty"}}))
+
+    assert not isinstance(refused.value, RetryableError)
+    assert (refused.value.error_type, stopped.value.reason) == ("invalid_request", "quota")
+
+
+def test_the_server_says_how_long_to_wait() -> None:
+    """The headers of an answer that reports an error are heard."""
+    with pytest.raises(RetryableError) as caught:
+        check_answer(body({"error": BUSY}), headers={"retry-after": "3"})
+
+    assert caught.value.retry_after_s == 3
+
+
+def test_the_end_mark_of_a_stream_behind_json_is_cut_off() -> None:
+    """The body that is kept is the JSON alone."""
+    content, usage = check_answer(body({**GOOD, "usage": {"total_tokens": 3}}) + b"\n\ndata: [DONE]\n\n")
+
+    assert json.loads(content)["choices"] == GOOD["choices"]
+    assert usage is not None
+    assert usage.total == 3
+
+
+def test_a_stream_of_events_is_kept() -> None:
+    """With the usage of its last piece, also when it is read again from the cache."""
+    stream = events({"choices": [{"finish_reason": "stop"}]}, {"choices": [], "usage": {"total_tokens": 5}})
+
+    content, usage = check_answer(stream)
+
+    assert content == stream
+    assert usage == usage_of(stream)
+    assert usage is not None
+    assert usage.total == 5
+
+
+@pytest.mark.parametrize(
+    ("stream", "error_type"),
+    [
+        (events({"choices": [{"delta": {"content": "a"}}]}, done=False), "malformed_answer"),
+        (b'data: {"choices": [{"del', "malformed_answer"),
+        (events({"choices": [{"delta": {"content": "a"}}]}, {"error": BUSY}), "rate_limit"),
+        (events({"choices": [{"finish_reason": "error", "error": {"code": 502}}]}), "server_error"),
+        (events({"type": "response.failed", "response": {"error": {"code": "server_error"}}}), "server_error"),
+        (events({"type": "error", "code": "rate_limit_exceeded", "message": "x"}), "rate_limit"),
+    ],
+    ids=range(6),
+)
+def test_a_stream_that_fails_is_tried_again(stream: bytes, error_type: str) -> None:
+    """A stream that breaks off or reports an error is no answer."""
+    with pytest.raises(RetryableError) as caught:
+        check_answer(stream)
+
+    assert caught.value.error_type == error_type
+
+
+def test_a_responses_stream_ends_with_its_event() -> None:
+    """It has no end mark; its usage stands in the last event."""
+    response = {"status": "completed", "output": [], "usage": {"input_tokens": 2, "output_tokens": 3}}
+    stream = events({"type": "response.created"}, {"type": "response.completed", "response": response}, done=False)
+
+    _, usage = check_answer(stream)
+
+    assert usage is not None
+    assert usage.total == 5

@@ -1,0 +1,92 @@
+"""API keys and the environment: a key is sent and shown nowhere, and OPENAI_BASE_URL is ignored."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import fault_script
+import pytest
+from builders import chat_request
+
+from logprob_store.cache.answers import AnswerCache
+from logprob_store.errors import JobError, StopRunError
+from logprob_store.pacing.pacer import Pacer
+from logprob_store.replay.fixtures import fixture_line
+from logprob_store.run.asker import Asker
+from logprob_store.transport.addresses import Addresses
+from logprob_store.transport.live import live_transport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from logprob_store.request import Answer
+
+KEY = "-".join(["sk", "test", "0123456789abcdefghijklmnop"])  # noqa: FLY002  in one piece, scanners take it for a key
+
+
+def test_the_key_is_in_no_log_error_cache_or_fixture(
+    fault_server: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in none of these, also at DEBUG, in tracebacks, and when the server repeats it."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setitem(fault_script.ERRORS, "401", (401, "invalid_api_key", "x", f"Incorrect API key: {KEY}"))
+    fault_server.script("500, reset, ok, 401")
+    said: list[str] = []
+
+    async def main() -> Answer:
+        async with (
+            live_transport(base_url=fault_server.url, api_key=KEY) as transport,
+            Asker(transport, pacer=Pacer(1), cache=cache) as asker,
+        ):
+            answer = await asker.ask(chat_request())
+            with pytest.raises(StopRunError) as caught:
+                await asker.ask(chat_request("refused"))
+            said.extend(traceback.format_exception(caught.value))
+            return answer
+
+    with AnswerCache(tmp_path) as cache:
+        answer = asyncio.run(main())
+
+    assert fault_server.calls[0].headers["authorization"].endswith(KEY)
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert KEY not in caplog.text
+    assert "[key]" in "".join(said)
+    assert KEY not in "".join(said)
+    assert KEY.encode() not in kept
+    assert KEY.encode() not in fixture_line(answer)
+
+
+def test_the_base_url_in_the_environment_is_ignored(fault_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OPENAI_BASE_URL, which request keys do not include, changes no call."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+
+    async def default() -> str:
+        return str((await Addresses(api_key=KEY).of("chat")).url)
+
+    async def ask() -> None:
+        async with live_transport(base_url=fault_server.url, api_key=KEY) as transport:
+            await transport(chat_request())
+
+    asyncio.run(ask())
+
+    assert len(fault_server.calls) == 1
+    assert asyncio.run(default()) == "https://api.openai.com/v1/chat/completions"
+
+
+@pytest.mark.parametrize("key", [None, "", "sk-with-newline\n", "ключ"])
+def test_a_key_that_cannot_be_sent(key: str | None) -> None:
+    """No key, or one that no header can hold, is a JobError before any call."""
+
+    async def main() -> None:
+        async with live_transport(base_url="http://127.0.0.1:1/v1", api_key=key):
+            pass
+
+    with pytest.raises(JobError, match=r"key") as caught:
+        asyncio.run(main())
+
+    gc.collect()
+    assert not key or key.strip() not in str(caught.value)
