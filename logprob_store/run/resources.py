@@ -45,8 +45,7 @@ async def open_transport(
         variables: the values of `job.header_variables`.
 
     Raises:
-        InputError: there is no key, no usable fixtures, or the environment names a proxy or certificates that cannot be
-            used.
+        InputError: there is no key, or no usable fixtures.
     """
     if job.transport.kind == "replay":
         if job.transport.fixtures is None:

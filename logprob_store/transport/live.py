@@ -58,13 +58,25 @@ def keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
     """
     family, kind, protocol = address[:3]
     opened = socket.socket(family, kind, protocol)
+    _keep_alive(opened)
+    return opened
+
+
+def _keep_alive(opened: socket.socket) -> None:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # macOS has TCP_KEEPALIVE in place of TCP_KEEPIDLE.
     idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
     for option, seconds in ((idle, _PROBE_AFTER_S), (getattr(socket, "TCP_KEEPINTVL", None), _PROBE_AFTER_S)):
         if option is not None:
             opened.setsockopt(socket.IPPROTO_TCP, option, seconds)
-    return opened
+
+
+def _connector(socks_proxy: str | None, **options: Any) -> aiohttp.TCPConnector:
+    if socks_proxy is None:
+        return aiohttp.TCPConnector(socket_factory=keepalive_socket, **options)
+    from logprob_store.transport.socks import socks_connector
+
+    return socks_connector(socks_proxy, _keep_alive, **options)
 
 
 @asynccontextmanager
@@ -132,14 +144,6 @@ async def live_transport(
                     continue  # that connection is closed now: the pool gives another, or opens one
 
         yield call
-
-
-def _connector(socks_proxy: str | None, **options: Any) -> aiohttp.TCPConnector:
-    if socks_proxy is None:
-        return aiohttp.TCPConnector(socket_factory=keepalive_socket, **options)
-    from logprob_store.transport.socks import socks_connector
-
-    return socks_connector(socks_proxy, **options)
 
 
 async def _call(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from logprob_store.extras import import_extra
 
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
 
-def socks_connector(proxy: str, **options: Any) -> aiohttp.TCPConnector:
+
+def socks_connector(proxy: str, prepare: Callable[[socket.socket], None], **options: Any) -> aiohttp.TCPConnector:
     """A connector whose connections go through a proxy; the proxy looks names up, except for `socks4`.
 
     Args:
         proxy: its URL; `socks` and `socks5h` mean SOCKS 5, and the default port is 1080.
+        prepare: called with the socket of each connection.
         options: as for `aiohttp.TCPConnector`.
 
     Raises:
@@ -27,10 +32,12 @@ def socks_connector(proxy: str, **options: Any) -> aiohttp.TCPConnector:
 
         async def _wrap_create_connection(self, *args: Any, req: aiohttp.ClientRequest, **kwargs: Any) -> Any:
             try:
-                return await super()._wrap_create_connection(*args, req=req, **kwargs)
+                transport, protocol = await super()._wrap_create_connection(*args, req=req, **kwargs)
             except (package.ProxyConnectionError, package.ProxyTimeoutError, package.ProxyError) as error:
                 failed = ConnectionError(0, f"the SOCKS proxy: {error}")
                 raise aiohttp.ClientProxyConnectionError(req.connection_key, failed) from failed
+            prepare(transport.get_extra_info("socket"))
+            return transport, protocol
 
     parts = urlsplit(proxy)
     scheme = parts.scheme.lower()

@@ -14,8 +14,8 @@ import pytest
 import logprob_store as ls
 from logprob_store.schema import PROMPTS, arrow_schema
 from logprob_store.store.kept_columns import common_type
+from logprob_store.store.opening import open_run
 from logprob_store.store.verifying import repair_store, verify_store
-from logprob_store.store.writing import open_run
 
 if TYPE_CHECKING:
     from pathlib import Path

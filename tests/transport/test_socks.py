@@ -26,6 +26,7 @@ class SocksServer:
         self._target = port
         self.asked: list[str] = []
         self.refuses = False
+        self._writers: list[asyncio.StreamWriter] = []
         self._loop = asyncio.new_event_loop()
         self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.port = self._server.sockets[0].getsockname()[1]
@@ -33,6 +34,7 @@ class SocksServer:
         self._thread.start()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             _, methods = await reader.readexactly(2)
             await reader.readexactly(methods)
@@ -47,6 +49,7 @@ class SocksServer:
                 writer.close()
                 return
             server = await asyncio.open_connection("127.0.0.1", self._target)
+            self._writers.append(server[1])
             writer.write(b"\x05\x00\x00\x01" + bytes(6))
             await asyncio.gather(self._copy(reader, server[1]), self._copy(server[0], writer))
 
@@ -59,13 +62,18 @@ class SocksServer:
     def stop(self) -> None:
         """End it, with its connections."""
 
-        def end() -> None:
+        async def end() -> None:
             self._server.close()
-            for task in asyncio.all_tasks(self._loop):
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
                 task.cancel()
-            self._loop.call_soon(self._loop.stop)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for writer in self._writers:
+                writer.close()
+            await asyncio.sleep(0)
 
-        self._loop.call_soon_threadsafe(end)
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
