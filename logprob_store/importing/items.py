@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from logprob_store.importing.raw_json import RawObject
@@ -12,8 +11,7 @@ DONE: Final = b"[DONE]"
 """The data of the event that ends a stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceItem:
+class SourceItem(NamedTuple):
     """One JSON value as it stands in a file, one event of a stream, or what could not be read.
 
     Args:
@@ -49,4 +47,4 @@ class SourceItem:
     @property
     def is_done_mark(self) -> bool:
         """Whether it is the `[DONE]` that ends a stream."""
-        return (self.content if self.data is None else self.data).strip() == DONE
+        return self.raw is None and (self.content if self.data is None else self.data).strip() == DONE

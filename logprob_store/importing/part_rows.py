@@ -82,7 +82,8 @@ def _request(place: str, record: Record, assignment: Assignment, sha256: str, pr
     index, sample = assignment.prompt_index, assignment.sample_index
     if recorded is None:
         prompt_id = record.prompt_id or record.response_id or place
-        asked = {} if _PROMPT_LOGPROBS.search(record.body) else _UNKNOWN_REQUEST_BODY
+        is_scored = b'"prompt_logprobs"' in record.body and _PROMPT_LOGPROBS.search(record.body)
+        asked = {} if is_scored else _UNKNOWN_REQUEST_BODY
         return Request(index, prompt_id, sample, endpoint, provider, asked, sha256, b"")
     digest = assignment.request_digest
     request = make_request(

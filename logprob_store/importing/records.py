@@ -118,7 +118,7 @@ def _object_records(base: Record, raw: RawObject) -> Iterator[Record]:
     if "fixture" in raw and "request" in raw:
         yield _fixture_record(base)
         return
-    reader = next((reader for reader in READERS if reader.recognises(raw)), None)
+    reader = None if "choices" in raw else next((reader for reader in READERS if reader.recognises(raw)), None)
     if reader is None:
         yield _with_body(base, base.body, raw)
         return

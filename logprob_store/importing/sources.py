@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from logprob_store.decode.formats.body import excerpt
+from logprob_store.decode.formats.events import EVENT_LINE, Event, EventReader
 from logprob_store.errors import InputError
-from logprob_store.importing.events import EVENT_LINE, Event, EventReader
 from logprob_store.importing.items import DONE, SourceItem
 from logprob_store.importing.packed_files import DAMAGED, open_file, unify_encoding
 from logprob_store.importing.raw_json import read_object
@@ -126,16 +126,18 @@ def _read_text(lines: LineReader, is_record: Callable[[Mapping[str, Any]], bool]
     events = EventReader()
     while line := lines.read():
         number = lines.number
-        if EVENT_LINE.match(line) or (not line.strip() and events.is_open):
+        content = line.strip(_BLANKS)
+        first = content[:1]
+        if first != b"{" and (EVENT_LINE.match(line) or (not content and events.is_open)):
             yield from map(_event_item, events.add(number, line))
             continue
-        yield from map(_event_item, events.end())
-        content = line.strip(_BLANKS)
-        if content[:1] == b"{" and (raw := read_object(content.rstrip(b", \t"))) is not None:
+        if events.is_open:
+            yield from map(_event_item, events.end())
+        if first == b"{" and (raw := read_object(content.rstrip(b", \t"))) is not None:
             yield SourceItem(number, content.rstrip(b", \t"), raw=raw)
-        elif content[:1] == b"[" and content != DONE and (items := _list_items(number, content)) is not None:
+        elif first == b"[" and content != DONE and (items := _list_items(number, content)) is not None:
             yield from items
-        elif content[:1] in (b"{", b"[") and content != DONE:
+        elif first in (b"{", b"[") and content != DONE:
             for found in read_values(lines, line, number, is_record):
                 yield SourceItem(found.line, found.content, found.element, problem=found.problem)
         elif content:

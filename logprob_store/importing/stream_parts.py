@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from logprob_store.decode.formats.pieces import Piece, StreamState
 from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.importing.raw_json import RawObject, read_object
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
     from logprob_store.decode.formats.base import StreamFormat
     from logprob_store.importing.items import SourceItem
+
+_WHOLE: Final = msgspec.Raw(b'"chat.completion"')
+"""The `object` of most answers, which is no piece."""
 
 _MOST_OPEN: Final = 256
 """Streams that may wait for their next piece at a time. Beyond that the oldest is taken to be cut off."""
@@ -75,17 +80,13 @@ class StreamParts:
             yield from self._add_done_mark(item)
             return
         value = _value_of(item)
-        form, piece = (None, None) if value is None else _describe(value)
+        form, piece = (None, None) if value is None or value.get("object") == _WHOLE else _describe(value)
         if piece is not None and piece.needs_id and item.data is None and piece.stream_id is None:
             piece = None
         if piece is None:
             yield from self._add_other(item, value)
             return
         stream = self._stream_of(piece, form)
-        if stream is None and piece.may_be_whole and piece.ends >= piece.adds:
-            yield from self._close_those_before()
-            yield item
-            return
         if stream is None:
             yield from self._close_those_before()
             stream = Stream(form)
@@ -107,8 +108,11 @@ class StreamParts:
     def _add_other(self, item: SourceItem, value: RawObject | None) -> Iterator[SourceItem | Stream]:
         """Add an item that no format takes for a piece: an error, a ping, a damaged event, or no part of a stream."""
         is_event = item.data is not None
-        is_body = value is not None and any(form.recognises(value) for form in BODIES)
         latest = self._latest
+        if latest is None and not is_event and not self._open:
+            yield item
+            return
+        is_body = value is not None and any(form.recognises(value) for form in BODIES)
         if latest is not None and not is_body and (is_event or (not latest.has_ended and _is_error(value))):
             latest.add(item, value, None)
             return
@@ -137,6 +141,8 @@ class StreamParts:
         """The stream that knows the same parts of an answer, or else the one whose next number the piece has."""
         waiting = [stream for stream in streams if not stream.has_ended]
         known = [stream for stream in waiting if stream.state.item_ids & piece.item_ids]
+        if piece.item_ids and piece.number is None and not known:  # a part begins: of the stream that waits for one
+            return next((stream for stream in waiting if not stream.state.item_ids), None)
         if known or piece.number is None:
             return known[-1] if known else None
         following = [stream for stream in waiting if stream.state.number == piece.number - 1]

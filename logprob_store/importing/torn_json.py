@@ -28,7 +28,7 @@ LONGEST_VALUE: Final = 256 << 20
 """Characters of the longest value that is read from a longer line, from a list or from several lines."""
 
 _BLOCK: Final = 1 << 16
-_DOCUMENT: Final = 32 << 20
+_DOCUMENT: Final = 96 << 20
 """Bytes of a document that is parsed as a whole, which is ten times as fast."""
 
 _KEPT: Final = 1 << 20
@@ -64,12 +64,13 @@ class LineReader:
 
     def read(self) -> bytes:
         """The next line, or its first LONGEST_LINE bytes; empty at the end of the file."""
-        end = self._returned.find(b"\n", self._offset) + 1
+        end = self._returned.find(b"\n", self._offset) + 1 if self._returned else 0
         if end:
             line = self._returned[self._offset : end]
             self._offset = end
         else:
-            line = self._take(len(self._returned)) + self._reader.readline(LONGEST_LINE)
+            line = self._reader.readline(LONGEST_LINE)
+            line = self._take(len(self._returned)) + line if self._returned else line
         self.number = self._next
         self._next += line.endswith(b"\n")
         return line
@@ -154,8 +155,8 @@ def read_values(
         number: its number.
         is_record: see `sources.read_items`.
     """
-    if lines.is_at_start and len(line) < _DOCUMENT:
-        line += lines.read_block(_DOCUMENT)
+    if lines.is_at_start:
+        line += lines.read_block(_DOCUMENT - len(line))
         whole = _read_document(line) if len(line) < _DOCUMENT else None
         if whole is not None:
             yield from whole
@@ -265,7 +266,8 @@ def _find_record(
     """The position of the next whole record, and up to where there is none if no position is returned."""
     for candidate in _OBJECT.finditer(text.text, start):
         position = candidate.start()
-        if candidate[1] != first_key and not text.text.endswith("\n", start, position):
+        is_likely = first_key in (None, candidate[1]) or text.text.endswith("\n", start, position)
+        if not is_likely:
             continue
         try:
             value, _ = _DECODER.raw_decode(text.text, position)

@@ -148,9 +148,11 @@ def read_structs(held: Mapping[str, Any], key: str, decoder: msgspec.json.Decode
 def text_under(held: Mapping[str, Any], key: str) -> str | None:
     """The text under a key of such an object; None if it is empty or no text."""
     value = held.get(key)
-    if isinstance(value, msgspec.Raw) and not bytes(value).startswith(b'"'):
-        return None
-    value = value_of(held, key)
+    if isinstance(value, msgspec.Raw):
+        raw = bytes(value)
+        if not raw.startswith(b'"'):
+            return None
+        value = raw[1:-1].decode() if raw.isascii() and b"\\" not in raw else loads(raw)
     return value or None if isinstance(value, str) else None
 
 

@@ -94,20 +94,26 @@ def _merged(content: bytes) -> bytes | None:
     form = next((form for form in STREAMS if form.recognises(keys)), None)
     if form is None:
         return _merged_without_format(recording, keys)
-    described = [form.describe(piece) for piece in recording.pieces]
-    if len(recording.pieces) == 1 and (described[0] is None or described[0].may_be_whole):
-        return json.dumps(recording.pieces[0]).encode()  # a whole answer in the clothes of a stream
+    if len(recording.pieces) == 1 and recording.problem is None:
+        only = form.describe(recording.pieces[0])
+        if only is None or only.may_be_whole:
+            return json.dumps(recording.pieces[0]).encode()  # a whole answer, framed as a stream
     _refuse_failed(recording, form)
     try:
         merged = json.dumps(form.merge(recording.pieces)).encode()
     except RecursionError:
         raise DecodeError("the stream is nested too deeply") from None
-    state = StreamState()
-    for piece in filter(None, described):
-        state.add(piece)
-    if state.has_begun and not (recording.is_done or state.has_ended):
+    if not (recording.is_done or _has_ended(recording, form)):
         raise broken_off("the stream was cut off before its end", form.text_of(recording.pieces))
     return merged
+
+
+def _has_ended(recording: Recording, form: StreamFormat) -> bool:
+    """Whether every answer that has begun has ended, by what its pieces say."""
+    state = StreamState()
+    for piece in filter(None, map(form.describe, recording.pieces)):
+        state.add(piece)
+    return state.has_ended or not state.has_begun
 
 
 def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:

@@ -12,18 +12,16 @@ True
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from logprob_store.decode.formats.body import expect_object, loads
 from logprob_store.decode.formats.choices import CHUNK
+from logprob_store.decode.formats.events import EVENT_LINE, EventReader
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FIELD: Final = re.compile(rb"(?:data|event|id|retry)?:")
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _DONE: Final = b"[DONE]"
 
 
@@ -48,7 +46,7 @@ def split(content: bytes) -> Recording | None:
         DecodeError: the content begins like a JSON list and is none.
     """
     stripped = content.strip()
-    if _FIELD.match(stripped):
+    if EVENT_LINE.match(stripped):
         return _recording(_events(stripped), "event")
     if stripped.startswith(b"["):
         listed = loads(stripped)
@@ -76,16 +74,9 @@ def _recording(found: Sequence[Any], what: str) -> Recording:
 
 def _events(content: bytes) -> list[bytes]:
     """The data of each server-sent event, its lines joined; other fields are ignored."""
-    events: list[bytes] = []
-    data: list[bytes] = []
-    for line in [*_LINE_END.split(content), b""]:
-        if not line and data:
-            events.append(b"\n".join(data))
-            data = []
-        name, _, value = line.partition(b":")
-        if name == b"data":
-            data.append(value.removeprefix(b" "))
-    return events
+    reader = EventReader()
+    events = [event for line in content.splitlines(keepends=True) for event in reader.add(1, line)]
+    return [event.data for event in (*events, *reader.end())]
 
 
 def _lines(content: bytes) -> Recording | None:

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.importing.items import SourceItem
@@ -53,6 +52,6 @@ def _read_member(
     try:
         with archive.open(name) as member:
             for item in read_items(io.BufferedReader(member)):  # type: ignore[arg-type]
-                yield replace(item, member=shown)
+                yield item._replace(member=shown)
     except _DAMAGED as error:
         yield SourceItem(1, name.encode(), problem=f"cannot be read from the archive: {error}", member=shown)

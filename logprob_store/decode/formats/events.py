@@ -1,15 +1,12 @@
-"""Server-sent events in a file: the lines of each event, and its data."""
+"""Server-sent events: the lines of each event, and its data."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from logprob_store.decode.formats.body import loads
 from logprob_store.errors import DecodeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 EVENT_LINE: Final = re.compile(rb"(?:data|event|id|retry)?:")
 """Matches the start of a line of an event, or of a comment."""
@@ -48,29 +45,33 @@ class EventReader:
         """Whether lines of an event are waiting for its end."""
         return bool(self._lines)
 
-    def add(self, number: int, line: bytes) -> Iterator[Event]:
+    def add(self, number: int, line: bytes) -> list[Event]:
         """Take a line, which is line `number` of the file; the events that end with it or before it."""
-        for part in _LINE.findall(line) if b"\r" in line else (line,):
-            if part:
-                yield from self._add_one(number, part)
+        if b"\r" not in line:
+            return self._add_one(number, line)
+        return [event for part in _LINE.findall(line) if part for event in self._add_one(number, part)]
 
-    def _add_one(self, number: int, line: bytes) -> Iterator[Event]:
-        is_data = line.startswith(b"data:")
-        value = line[5:].strip()
-        if self._data and is_data and _is_whole(b"\n".join(self._data)):
-            yield from self.end()
-        self._first = self._first if self._lines else number
-        self._lines.append(line)
-        if is_data:
+    def _add_one(self, number: int, line: bytes) -> list[Event]:
+        ended: list[Event] = []
+        if not self._lines:
+            self._first = number
+        if line.startswith(b"data:"):
+            value = line[5:].strip()
+            if self._data and _is_whole(b"\n".join(self._data)):
+                ended = self.end()
+                self._first = number
+            self._lines.append(line)
             self._data.append(value)
-        if self._data and (not line.strip() or value == _DONE):
-            yield from self.end()
+            return [*ended, *self.end()] if value == _DONE else ended
+        self._lines.append(line)
+        return self.end() if self._data and not line.strip() else ended
 
-    def end(self) -> Iterator[Event]:
+    def end(self) -> list[Event]:
         """The event whose lines are waiting, if it has data. Lines without data belong to the next event."""
-        if self._data:
-            lines, data, self._lines, self._data = self._lines, self._data, [], []
-            yield Event(self._first, b"".join(lines), b"\n".join(data))
+        if not self._data:
+            return []
+        lines, data, self._lines, self._data = self._lines, self._data, [], []
+        return [Event(self._first, b"".join(lines), b"\n".join(data))]
 
 
 def _is_whole(data: bytes) -> bool:
