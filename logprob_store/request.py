@@ -79,7 +79,45 @@ class Request:
         if self.endpoint == "responses":
             return RESPONSES_LOGPROBS in (self.body.get("include") or ())
         wanted = self.body.get("logprobs")
-        return wanted is not None and wanted is not False
+        return (wanted is not None and wanted is not False) or _asks_natively(self.body)
+
+
+_NATIVE_SETTINGS: Final = ("generationConfig", "generation_config", "parameters", "return_options")
+"""Objects in the body of a server's native API that may hold the settings below."""
+
+_NATIVE_REQUESTS: Final = frozenset(
+    {
+        "responseLogprobs",  # Gemini
+        "response_logprobs",
+        "return_logprob",  # SGLang
+        "n_probs",  # llama.cpp
+        "details",  # TGI
+        "decoder_input_details",
+        "top_n_tokens",
+        "return_details",  # LightLLM
+        "token_logprobs",  # watsonx
+        "logprobs",  # DashScope has it among its parameters
+    }
+)
+"""Settings by which native APIs are asked for log-probabilities: true, or a number of alternatives."""
+
+
+def _asks_natively(body: Mapping[str, Any]) -> bool:
+    """Whether the body of a server's native API asks for log-probabilities.
+
+    >>> _asks_natively({"contents": [], "generationConfig": {"responseLogprobs": True}}), _asks_natively({"n_probs": 0})
+    (True, False)
+    """
+    if any(body.get(name) not in _NOT_ASKED for name in _NATIVE_REQUESTS):
+        return True
+    include = body.get("include")  # transcriptions
+    if isinstance(include, list) and "logprobs" in include:
+        return True
+    settings = (body.get(name) for name in _NATIVE_SETTINGS)
+    return any(isinstance(held, dict) and _asks_natively(held) for held in settings)
+
+
+_NOT_ASKED: Final[tuple[Any, ...]] = (None, False, 0, [], {})
 
 
 @dataclass(frozen=True, slots=True)

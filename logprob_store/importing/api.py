@@ -11,7 +11,7 @@ from logprob_store.errors import InputError
 from logprob_store.importing.importer import Importer, ImportSummary
 from logprob_store.importing.known_requests import BatchRequests
 from logprob_store.importing.records import read_records
-from logprob_store.importing.sources import UNKNOWN_FORMAT, find_sources, read_items
+from logprob_store.importing.sources import UNKNOWN_FORMAT, find_sources
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.schema import SAMPLES_PER_PROMPT
 from logprob_store.store.opening import open_run
@@ -80,11 +80,11 @@ def _collect_batch_requests(sources: Sequence[Source], requests: BatchRequests) 
     input_files, any_known = set(), False
     for source in sources:
         with source.open()[0] as reader:
-            first = next(read_records(read_items(reader)), None)
+            first = next(read_records(reader), None)
         if first is not None and first.is_batch_input:
             input_files.add(source)
             with source.open()[0] as reader:
-                for record in read_records(read_items(reader)):
+                for record in read_records(reader):
                     if record.is_batch_input and record.prompt_id is not None and record.request is not None:
                         requests.add(record.prompt_id, record.request)
         any_known = any_known or first is None or first.problem is None or first.problem.error_type != UNKNOWN_FORMAT

@@ -14,7 +14,6 @@ from logprob_store.errors import PromptError
 from logprob_store.importing.ledger import Ledger, body_digest
 from logprob_store.importing.part_rows import PartRows
 from logprob_store.importing.records import BAD_LINE, Record, read_records, recorded_error
-from logprob_store.importing.sources import read_items
 from logprob_store.run.commit import PARTS_IN_FLIGHT, Committer
 from logprob_store.store.manifest import Input
 
@@ -111,7 +110,7 @@ class Importer:
         reader, content = source.open()
         records = 0
         with reader:
-            for record in read_records(read_items(reader)):
+            for record in read_records(reader):
                 if not (is_input_file and record.is_batch_input):
                     records += 1
                     self._add(source.name, record, copies)

@@ -59,7 +59,7 @@ def read_request(value: Any, url: str | None = None) -> RecordedRequest | None:
     >>> read_request({"url": "/v1/chat/completions", "body": {"model": "m", "messages": []}})
     RecordedRequest(body={'model': 'm', 'messages': []}, endpoint='chat', provider=None, key=None, sample_index=0)
     """
-    if isinstance(value, str):
+    if isinstance(value, str) and value:
         try:
             value = msgspec.json.decode(value)
         except msgspec.DecodeError:

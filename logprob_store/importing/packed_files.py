@@ -1,9 +1,15 @@
-"""Files as decompressed bytes, read a block at a time: plain, gzip or zstd, with their size and checksum."""
+"""Files as decompressed UTF-8, read a block at a time, with their size and checksum.
+
+A file may be plain or compressed with gzip, zstd, bzip2 or xz, and its text may be UTF-16 or UTF-32.
+"""
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import gzip
 import io
+import lzma
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
@@ -18,13 +24,26 @@ if TYPE_CHECKING:
 BLOCK_BYTES: Final = 1 << 20
 """Bytes of one read; of a file, one block and one line are in memory."""
 
-DAMAGED: Final = (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
+DAMAGED: Final = (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError, lzma.LZMAError)
 """What reading raises when a compressed file is truncated or corrupt."""
 
 _COMPRESSED_BLOCK_BYTES: Final = 1 << 16
+_FEWEST_BYTES: Final = 1 << 9
+"""Compressed bytes that are read at a time, at most and at least."""
+
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_BZIP2_MAGIC: Final = b"BZh"
+_XZ_MAGIC: Final = b"\xfd7zXZ\x00"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARKS: Final = {  # the marks of UTF-32 begin like that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_FIRST_CHARACTERS: Final = b"{[d:"
+"""The characters that a text without a byte order mark may begin with: of JSON, and of an event."""
 
 
 class _Closeable(Protocol):
@@ -60,12 +79,16 @@ class CountingStream(io.RawIOBase):
 
 
 class _ZstdStream(io.RawIOBase):
-    """The content of a zstd file of one or more frames; unlike zstandard's reader, it raises at a truncated file."""
+    """The content of a zstd file of one or more frames; unlike zstandard's reader, it raises at a truncated file.
+
+    A block of a few bytes may hold 128 KiB, so how much is unpacked at a time follows from what the last bytes became.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._frame: Any = None
         self._ready = memoryview(b"")
+        self._size = _FEWEST_BYTES
 
     def readable(self) -> bool:
         return True
@@ -73,7 +96,7 @@ class _ZstdStream(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         while not self._ready:
             compressed = (self._frame.unused_data if self._frame is not None and self._frame.eof else b"") or (
-                self._file.read(_COMPRESSED_BLOCK_BYTES)
+                self._file.read(self._size)
             )
             if not compressed:
                 if self._frame is not None and not self._frame.eof:
@@ -82,6 +105,51 @@ class _ZstdStream(io.RawIOBase):
             if self._frame is None or self._frame.eof:
                 self._frame = zstandard.ZstdDecompressor().decompressobj()
             self._ready = memoryview(self._frame.decompress(compressed))
+            is_dense = len(self._ready) > BLOCK_BYTES
+            self._size = _FEWEST_BYTES if is_dense else min(2 * self._size, _COMPRESSED_BLOCK_BYTES)
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+
+class _ReadAhead:
+    """The content of a bzip2 or xz file. All content before a damaged place is returned first."""
+
+    def __init__(self, file: bz2.BZ2File | lzma.LZMAFile) -> None:
+        self._file = file
+
+    def readinto(self, buffer: Any, /) -> int:
+        try:
+            content = self._file.read1(len(buffer))
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise EOFError(str(error)) from error  # bz2 has no error of its own for damaged files
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Utf8Stream(io.RawIOBase):
+    """A text in another encoding as UTF-8; what cannot be decoded becomes U+FFFD."""
+
+    def __init__(self, reader: io.BufferedReader, encoding: str) -> None:
+        self._reader = reader
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+        self._ready = b""
+        self._is_at_end = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while not self._ready and not self._is_at_end:
+            block = self._reader.read1(_COMPRESSED_BLOCK_BYTES)
+            self._is_at_end = not block
+            self._ready = self._decoder.decode(block, final=not block).encode()
         count = min(len(buffer), len(self._ready))
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
@@ -89,7 +157,7 @@ class _ZstdStream(io.RawIOBase):
 
 
 def open_file(path: Path) -> tuple[io.BufferedReader, CountingStream]:
-    """Open a file; its first bytes tell whether it is plain, gzip or zstd.
+    """Open a file; its first bytes tell whether and how it is compressed.
 
     Returns:
         A reader of the decompressed content, and the stream that counts what has been read.
@@ -99,7 +167,7 @@ def open_file(path: Path) -> tuple[io.BufferedReader, CountingStream]:
     """
     try:
         raw = path.open("rb")
-        magic = raw.peek(4)[:4]
+        magic = raw.peek(6)[:6]
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     stream: Any = raw
@@ -108,19 +176,31 @@ def open_file(path: Path) -> tuple[io.BufferedReader, CountingStream]:
         # readinto1 reads the file once a call, so that all content before a damaged place is returned first.
         counting = CountingStream(stream, stream.readinto1, raw)
         return io.BufferedReader(counting, BLOCK_BYTES), counting
-    if magic == _ZSTD_MAGIC:
+    if magic.startswith(_ZSTD_MAGIC):
         stream = _ZstdStream(raw)
+    elif magic.startswith(_BZIP2_MAGIC):
+        stream = _ReadAhead(bz2.BZ2File(raw))
+    elif magic == _XZ_MAGIC:
+        stream = _ReadAhead(lzma.LZMAFile(raw))  # noqa: SIM115  closed with what is returned
     counting = CountingStream(stream, stream.readinto, raw)
     return io.BufferedReader(counting, BLOCK_BYTES), counting
 
 
-def skip_byte_order_mark(reader: io.BufferedReader) -> None:
-    r"""Skip a UTF-8 byte order mark if the content starts with one.
+def unify_encoding(reader: io.BufferedReader) -> io.BufferedReader:
+    r"""The content as UTF-8 without a byte order mark; the mark, or a NUL beside the first character, tells what it is.
 
-    >>> reader = io.BufferedReader(io.BytesIO(b"\xef\xbb\xbf{}"))
-    >>> skip_byte_order_mark(reader)
-    >>> reader.read()
+    >>> unify_encoding(io.BufferedReader(io.BytesIO(b"\xef\xbb\xbf{}"))).read()
     b'{}'
+    >>> unify_encoding(io.BufferedReader(io.BytesIO('{"a": "é"}'.encode("utf-16")))).read().decode()
+    '{"a": "é"}'
     """
-    if reader.peek(len(_BYTE_ORDER_MARK)).startswith(_BYTE_ORDER_MARK):
+    head = reader.peek(4)[:4]
+    if head.startswith(_BYTE_ORDER_MARK):
         reader.read(len(_BYTE_ORDER_MARK))
+        return reader
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+    if encoding is None and len(head) > 1 and head[0] in _FIRST_CHARACTERS and head[1] == 0:
+        encoding = "utf-16-le"
+    if encoding is None and len(head) > 1 and head[0] == 0 and head[1] in _FIRST_CHARACTERS:
+        encoding = "utf-16-be"
+    return reader if encoding is None else io.BufferedReader(_Utf8Stream(reader, encoding), BLOCK_BYTES)

@@ -1,19 +1,20 @@
 """The rows of one part of an import: `prompts` and `imports`, answers to decode, and failures.
 
 The request of an answer is the recorded one. If none was recorded, the answer counts as one to a request for logprobs,
-because an answer without logprobs would be of no use, and its `request_key` is the sha256 of its body, white space
-between values aside.
+because an answer without logprobs would be of no use; but one that has those of its prompt (vLLM) was asked for these
+alone. Its `request_key` is the sha256 of its body, white space between values aside.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pyarrow as pa
 
-from logprob_store.request import Answer, Request, make_request
+from logprob_store.request import RESPONSES_LOGPROBS, Answer, Request, make_request
 from logprob_store.run.commit import PartContents, failure_row
 from logprob_store.schema import IMPORTS, PROMPTS, arrow_schema
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 _RECORD_BYTES: Final = 400
 """Bytes that a record counts for beside its body, so that a million tiny records do not make one part."""
 
-_UNKNOWN_REQUEST_BODY: Final = {"logprobs": True}
+_UNKNOWN_REQUEST_BODY: Final = {"logprobs": True, "include": [RESPONSES_LOGPROBS]}
+_PROMPT_LOGPROBS: Final = re.compile(rb'"prompt_logprobs"\s*:\s*\[')
 _PROMPTS: Final = arrow_schema(PROMPTS)
 _IMPORTS: Final = arrow_schema(IMPORTS)
 
@@ -80,7 +82,9 @@ def _request(place: str, record: Record, assignment: Assignment, sha256: str, pr
     index, sample = assignment.prompt_index, assignment.sample_index
     if recorded is None:
         prompt_id = record.prompt_id or record.response_id or place
-        return Request(index, prompt_id, sample, endpoint, provider, _UNKNOWN_REQUEST_BODY, sha256, b"")
+        is_scored = b'"prompt_logprobs"' in record.body and _PROMPT_LOGPROBS.search(record.body)
+        asked = {} if is_scored else _UNKNOWN_REQUEST_BODY
+        return Request(index, prompt_id, sample, endpoint, provider, asked, sha256, b"")
     digest = assignment.request_digest
     request = make_request(
         recorded.body,
@@ -94,5 +98,5 @@ def _request(place: str, record: Record, assignment: Assignment, sha256: str, pr
 
 
 def _prompt_json(record: Record) -> str | None:
-    prompt = None if record.request is None else record.request.prompt
+    prompt = record.prompt if record.request is None else record.request.prompt
     return None if prompt is None else msgspec.json.encode(prompt).decode()

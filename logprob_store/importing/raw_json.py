@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from logprob_store.decode.formats.body import loads, raw_object
-from logprob_store.decode.formats.choices import CHUNK, is_chunk
-from logprob_store.decode.formats.registry import BODIES, STREAM_END_KEYS
+from logprob_store.decode.formats.choices import CHUNK
+from logprob_store.decode.formats.registry import BODIES
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
 
@@ -20,9 +20,6 @@ RawObject = dict[str, msgspec.Raw]
 
 _PROMPT_ID_KEYS: Final = ("custom_id", "prompt_id", "id", "key")
 _LONGEST_TEXT_BYTES: Final = 1000
-_NO_CHOICES: Final = msgspec.Raw(b"[]")
-_FALSE: Final = msgspec.Raw(b"false")
-_TRUE: Final = msgspec.Raw(b"true")
 _ENDPOINTS: Final = {"chat.completion": "chat", CHUNK: "chat", "response": "responses"}
 
 
@@ -72,32 +69,3 @@ def endpoint_of(raw: RawObject, body: bytes) -> str:
     if "choices" in raw:
         return "chat" if b'"message"' in body or b'"delta"' in body else "completions"
     return next((form.NAME for form in BODIES if form.recognises(raw)), "unknown")
-
-
-def is_piece_of_stream(raw: RawObject) -> bool:
-    """Whether an object is a chunk or event of a stream; False for a last piece that `ends_stream` recognises.
-
-    Azure starts a stream with a chunk that has no choices and no name. Ollama and llama.cpp mark each piece but the
-    last with `"done": false` or `"stop": false`.
-    """
-    is_named = is_chunk(raw) or (text_value(raw, "type") or "").startswith("response.")
-    return is_named or raw.get("choices") == _NO_CHOICES or any(raw.get(key) == _FALSE for key in STREAM_END_KEYS)
-
-
-def begins_stream(raw: RawObject) -> bool:
-    """Whether an object is marked as the first of a stream; chunks have no such mark."""
-    return text_value(raw, "type") == "response.created"
-
-
-def ends_stream(raw: RawObject, first: RawObject) -> bool:
-    """Whether an object is marked as the last of the stream that starts with `first`; chunks have no such mark."""
-    return any(first.get(key) == _FALSE and raw.get(key) == _TRUE for key in STREAM_END_KEYS)
-
-
-def response_id_of_events(content: bytes) -> str | None:
-    """The response's id in an event stream: that of the first event whose data has one."""
-    for line in content.split(b"\n"):
-        raw = read_object(line.partition(b":")[2].strip()) if line.startswith(b"data:") else None
-        if raw and (found := text_value(raw, "id")):
-            return found
-    return None

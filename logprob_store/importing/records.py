@@ -1,15 +1,7 @@
 """Records: an answer or a failure from each item of a file, with its prompt's id and its request where these are known.
 
-An item's keys tell its form:
-
-| form | keys |
-|---|---|
-| fixture of this package | `fixture`, `request` |
-| Batch API output | `custom_id` with `response` or `error` |
-| Batch API input | `custom_id`, `body` |
-| pair | `request` with `response` or `error` |
-| piece of a stream | marked as a chunk or an event; consecutive pieces with the same id make one record |
-| response | anything else |
+An item is a fixture of this package, an object that one of the `readers` knows, or a response. The pieces of a stream
+are one record (`stream_parts`).
 
 What an answer's body holds is read later, in `logprob_store.decode`.
 """
@@ -19,28 +11,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import excerpt, loads
+from logprob_store.decode.formats.body import excerpt
+from logprob_store.decode.formats.registry import BODIES, STREAMS
+from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import CallError, DecodeError, FixtureError
 from logprob_store.importing.known_requests import RecordedRequest, read_request
-from logprob_store.importing.raw_json import (
-    RawObject,
-    begins_stream,
-    endpoint_of,
-    ends_stream,
-    is_piece_of_stream,
-    parsed_value,
-    prompt_id_of,
-    read_object,
-    response_id_of_events,
-    text_value,
-)
-from logprob_store.importing.sources import UNKNOWN_FORMAT, SourceItem
+from logprob_store.importing.raw_json import RawObject, endpoint_of, read_object, text_value
+from logprob_store.importing.readers.registry import READERS
+from logprob_store.importing.sources import UNKNOWN_FORMAT, read_items
+from logprob_store.importing.stream_parts import Stream, StreamParts, name_of
 from logprob_store.replay.fixtures import read_fixture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    import io
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
+    from logprob_store.importing.exchanges import Exchange
+    from logprob_store.importing.items import SourceItem
 
 BAD_LINE: Final = "bad_line"
 _SUCCESS: Final = range(200, 300)
@@ -56,6 +44,7 @@ class Record:
         source: `batch` or `import`.
         prompt_id: the id that the recording gives the prompt.
         request: the request.
+        prompt: the messages or the text, where they are known though the request is not.
         response_id: the response's own id.
         endpoint: the endpoint, as the body shows it.
         problem: why there is no answer.
@@ -68,6 +57,7 @@ class Record:
     source: str = "import"
     prompt_id: str | None = None
     request: RecordedRequest | None = None
+    prompt: Any = None
     response_id: str | None = None
     endpoint: str = "unknown"
     problem: CallError | None = None
@@ -75,29 +65,23 @@ class Record:
     recorded_at: datetime | None = None
 
 
-def read_records(items: Iterable[SourceItem]) -> Iterator[Record]:
-    """The records of a file's items, in order; the pieces of a stream, one an item, become one record."""
-    pieces: list[tuple[SourceItem, RawObject]] = []
-    stream_id: str | None = None
-    for item in items:
-        raw = None if item.is_events or item.problem else read_object(item.content)
-        ends = raw is not None and bool(pieces) and ends_stream(raw, pieces[0][1])
-        is_piece = raw is not None and (ends or is_piece_of_stream(raw))
-        piece_id = text_value(raw, "id") if raw is not None and is_piece else None
-        begins = item.element == 0 or (raw is not None and begins_stream(raw))
-        if pieces and (not is_piece or begins or (stream_id and piece_id and piece_id != stream_id)):
-            yield _stream_record(pieces, stream_id)
-            pieces, stream_id = [], None
-        if raw is None or not is_piece:
-            yield _record(item, raw)
-            continue
-        pieces.append((item, raw))
-        stream_id = stream_id or piece_id
-        if ends:
-            yield _stream_record(pieces, stream_id)
-            pieces, stream_id = [], None
-    if pieces:
-        yield _stream_record(pieces, stream_id)
+def read_records(reader: io.BufferedReader) -> Iterator[Record]:
+    """The records of an open file, in order; of mixed streams, in the order of their ends."""
+    for item in StreamParts().sort(read_items(reader, is_record)):
+        if isinstance(item, Stream):
+            yield _stream_record(item)
+        else:
+            yield from _item_records(item)
+
+
+def is_record(held: Mapping[str, Any]) -> bool:
+    """Whether an object with these keys may stand at the top of a file."""
+    return (
+        ("fixture" in held and "request" in held)
+        or any(reader.recognises(held) for reader in READERS)
+        or any(form.recognises(held) for form in BODIES)
+        or any(form.recognises(held) for form in STREAMS)
+    )
 
 
 def recorded_error(message: str, *, error_type: str, status: int | None = None) -> CallError:
@@ -107,37 +91,39 @@ def recorded_error(message: str, *, error_type: str, status: int | None = None) 
     return error
 
 
-def _record(item: SourceItem, raw: RawObject | None) -> Record:
-    base = Record(item.place, item.content)
-    if item.is_events:
-        endpoint = "responses" if b'"response.' in item.content else "chat"
-        return replace(base, endpoint=endpoint, response_id=response_id_of_events(item.content))
+def _item_records(item: SourceItem) -> Iterator[Record]:
+    content = item.content if item.data is None else item.data
+    base = Record(item.place, content)
+    if item.problem is not None:
+        yield _bad_line(base, item.problem, UNKNOWN_FORMAT if item.is_unknown_format else BAD_LINE)
+        return
+    if content.startswith(b"["):  # a list inside a list: a stream, or several samples
+        yield replace(base, endpoint="chat")
+        return
+    raw = item.raw if item.raw is not None else read_object(content)
     if raw is None:
-        message = item.problem or f"is no JSON object: {excerpt(item.content)}"
-        return _bad_line(base, message, UNKNOWN_FORMAT if item.is_unknown_format else BAD_LINE)
+        yield _bad_line(base, f"is no JSON object: {excerpt(content)}", BAD_LINE)
+        return
     try:
-        return _object_record(base, raw)
+        yield from _object_records(base, raw)
     except (DecodeError, FixtureError) as error:
-        return _bad_line(base, str(error), BAD_LINE)
+        yield _bad_line(base, str(error), BAD_LINE)
 
 
 def _bad_line(base: Record, message: str, error_type: str) -> Record:
     return replace(base, problem=recorded_error(f"line {base.place}: {message}", error_type=error_type))
 
 
-def _object_record(base: Record, raw: RawObject) -> Record:
-    has_outcome = "response" in raw or "error" in raw
+def _object_records(base: Record, raw: RawObject) -> Iterator[Record]:
     if "fixture" in raw and "request" in raw:
-        return _fixture_record(base)
-    if "request" in raw and has_outcome:
-        request = read_request(parsed_value(raw, "request"))
-        return _with_outcome(replace(base, prompt_id=prompt_id_of(raw), request=request), raw)
-    if "custom_id" in raw and has_outcome:
-        return _with_outcome(replace(base, prompt_id=prompt_id_of(raw), source="batch"), raw)
-    if "custom_id" in raw and "body" in raw:
-        request = read_request({"url": parsed_value(raw, "url"), "body": parsed_value(raw, "body")})
-        return replace(base, prompt_id=prompt_id_of(raw), request=request, is_batch_input=True)
-    return _with_body(base, base.body, raw)
+        yield _fixture_record(base)
+        return
+    reader = None if "choices" in raw else next((reader for reader in READERS if reader.recognises(raw)), None)
+    if reader is None:
+        yield _with_body(base, base.body, raw)
+        return
+    for exchange in reader.read(raw):
+        yield _with_exchange(base, exchange)
 
 
 def _fixture_record(base: Record) -> Record:
@@ -149,25 +135,30 @@ def _fixture_record(base: Record) -> Record:
     return _with_body(record, fixture.body, read_object(fixture.body))
 
 
-def _with_outcome(base: Record, raw: RawObject) -> Record:
-    """The record with the `response` of a pair or of a Batch API output line, or with the reason why there is none.
-
-    The response is a body, or an object with a status and a `body`.
-    """
-    body = bytes(raw.get("response", b"null"))
-    envelope = read_object(body)
-    status = 200
-    if envelope is not None and "body" in envelope and "choices" not in envelope:
-        value = next((parsed_value(envelope, key) for key in ("status_code", "status") if key in envelope), 200)
-        status = value if isinstance(value, int) else 200
-        body = bytes(envelope["body"])
-    if body.startswith(b'"'):
-        body = loads(body).encode(errors="surrogatepass")
-    if status not in _SUCCESS:
-        return replace(base, problem=_status_error(status, body))
-    if body in (b"null", b""):
-        return replace(base, problem=_no_response_error(parsed_value(raw, "error")))
-    return _with_body(base, body, read_object(body))
+def _with_exchange(base: Record, exchange: Exchange) -> Record:
+    """The record of a call: its answer, or the reason why there is none."""
+    place = base.place if exchange.element is None else f"{base.place}[{exchange.element}]"
+    record = replace(
+        base,
+        place=place,
+        source=exchange.source,
+        prompt_id=clean_text(exchange.prompt_id) if exchange.prompt_id else None,
+        request=read_request(exchange.request, exchange.url),
+        prompt=exchange.prompt,
+        is_batch_input=exchange.is_request,
+        recorded_at=exchange.recorded_at,
+    )
+    if exchange.is_request:
+        return record
+    if exchange.problem is not None:
+        error_type, message = exchange.problem
+        return replace(record, problem=recorded_error(f"line {place}: {message}", error_type=error_type))
+    body = exchange.body or b""
+    if exchange.status not in _SUCCESS:
+        return replace(record, problem=_status_error(exchange.status, body))
+    if not body or body == b"null":
+        return replace(record, problem=_no_response_error(exchange.error))
+    return _with_body(record, body, read_object(body))
 
 
 def _with_body(base: Record, body: bytes, raw: RawObject | None) -> Record:
@@ -176,11 +167,17 @@ def _with_body(base: Record, body: bytes, raw: RawObject | None) -> Record:
     return replace(base, body=body, endpoint=endpoint_of(raw, body), response_id=text_value(raw, "id"))
 
 
-def _stream_record(pieces: list[tuple[SourceItem, RawObject]], response_id: str | None) -> Record:
-    first, _ = pieces[0]
-    body = b"[" + b",".join(item.content for item, _ in pieces) + b"]"
-    last, raw = pieces[-1]
-    return Record(first.place, body, endpoint=endpoint_of(raw, last.content), response_id=response_id)
+def _stream_record(stream: Stream) -> Record:
+    raw = next((value for value in reversed(stream.values) if value is not None), {})
+    content = stream.items[-1].content if stream.is_done is False else stream.items[0].content
+    endpoint = name_of(stream) or endpoint_of(raw, content)
+    response_id = None if stream.form is None or name_of(stream) else stream.state.stream_id
+    return Record(
+        stream.items[0].place,
+        stream.body,
+        endpoint=endpoint,
+        response_id=None if response_id is None else clean_text(response_id),
+    )
 
 
 def _status_error(status: int, body: bytes) -> CallError:

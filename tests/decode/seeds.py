@@ -28,6 +28,7 @@ LEGACY = {
 }
 PROMPT = [None, {"5": {"logprob": -3.0, "rank": 7, "decoded_token": "a"}, "6": {"logprob": -1.0, "rank": 1}}]
 CHUNK = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": CHAT}]}
+END = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 ITEM = {"type": "message", "content": [{"type": "output_text", "text": "aa", "logprobs": [TOKEN, TOKEN]}]}
 TRIPLES = [[-0.5, 1, "a"], [-1.0, 2, None]]
 
@@ -39,7 +40,7 @@ BODIES: dict[str, Any] = {
         "choices": [{"logprobs": {"content": None, "tokens": ["a"], "token_logprobs": [0.7], "token_ids": [5]}}]
     },
     "responses": {"object": "response", "status": "completed", "output": [ITEM, ITEM, {"type": "function_call"}]},
-    "chunks": [CHUNK, {"choices": []}, CHUNK],
+    "chunks": [CHUNK, {"choices": []}, CHUNK, END],
     "response events": [{"type": "response.created"}, {"type": "response.completed", "response": {"output": [ITEM]}}],
     "llama.cpp": {"content": "a", "completion_probabilities": [{"id": 1, **TOKEN}], "stop": True},
     "llama.cpp sampled": {

@@ -239,8 +239,9 @@ def recorded_streams(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
         pieces = _cut(draw, value)
         chunks += [{"choices": [{"index": index, "delta": {"content": text[:cut]}, "logprobs": pieces[0]}]}]
         chunks += [{"choices": [{"index": index, "delta": {}, "logprobs": piece}]} for piece in pieces[1:]]
-        chunks += [{"choices": [{"index": index, "delta": {"content": text[cut:]}, "logprobs": None}]}]
-        choices.append({"index": index, "message": {"content": text}, "logprobs": value})
+        last = {"index": index, "delta": {"content": text[cut:]}, "logprobs": None, "finish_reason": "stop"}
+        chunks += [{"choices": [last]}]
+        choices.append({"index": index, "message": {"content": text}, "logprobs": value, "finish_reason": "stop"})
     if draw(st.booleans()):
         chunks = [chunk for chunk in chunks for chunk in ({"choices": []}, chunk)]
     dumped = [json.dumps({"object": "chat.completion.chunk", **chunk}) for chunk in chunks]

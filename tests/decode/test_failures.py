@@ -99,7 +99,7 @@ def test_a_stream_that_ends_in_an_error_is_a_failure(end: Any) -> None:
     error_type, message = failure_of("".join(f"data: {json.dumps(piece)}\n\n" for piece in (chunk, end)).encode())
 
     assert error_type == "error_body"
-    assert message.endswith("; before it failed came 'Th'")
+    assert message.endswith("; what came of the answer: 'Th'")
 
 
 @pytest.mark.parametrize("error", [None, {}, "", {"code": None, "message": None}])

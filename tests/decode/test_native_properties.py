@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.formats.registry import BODIES as BODY_FORMATS
+from logprob_store.decode.formats.registry import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -292,15 +293,20 @@ def damaged(draw: st.DrawFn) -> Any:
 
 
 def is_read_as_stream(body: Any) -> bool:
-    """Whether a body is a list that does not begin with a whole answer, and is merged as pieces of one."""
+    """Whether a body is a list of something else than whole answers: its items are merged as pieces of one answer."""
     starts = [form for form in BODY_FORMATS if getattr(form, "LISTS", False)]
-    return isinstance(body, list) and not any(form.recognises(body[0]) for form in starts)
+    if not isinstance(body, list) or not any(form.recognises(body[0]) for form in starts):
+        return isinstance(body, list)
+    stream = next((form for form in STREAMS if form.recognises(body[0])), None)
+    pieces = [stream.describe(item) for item in body if isinstance(item, dict)] if stream else []
+    return len(body) > 1 and any(piece is not None and not piece.ends for piece in pieces)
 
 
 STARTS = (
     "the body",
     "the answer",
     "the server",
+    "the stream",
     "[",
     "index",
     "choices",

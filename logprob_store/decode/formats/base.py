@@ -4,7 +4,7 @@
 follows from the functions that it defines:
 
 - a *body*, such as a server's own API: `NAME`, `recognises`, `read` (`BodyFormat`);
-- a *stream* of such bodies' pieces: `recognises`, `merge` (`StreamFormat`);
+- a *stream* of such bodies' pieces: `recognises`, `describe`, `text_of`, `merge` (`StreamFormat`);
 - a *shape* of the `logprobs` object in a choice of chat or completions: `NAME`, `ORDERED`, `recognises_logprobs`,
   `read_tokens`, `rebuild` (`RecognisableShape`).
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from logprob_store.decode.formats.pieces import Piece
     from logprob_store.request import Answer
 
 TokensBySection = Mapping[str, Sequence[Token]]
@@ -196,15 +197,23 @@ class RecognisableShape(LogprobsShape, Protocol):
 class StreamFormat(Protocol):
     """A format of recorded streams.
 
-    An optional constant of the module, `END_KEY`, is a key that is false in all pieces but the last, where it is true.
-    An import then finds the end of a stream in a file that holds several.
+    An optional constant of the module, `BODY`, is the NAME of the merged body's format, if that is another module.
     """
 
     def recognises(self, keys: Collection[str], /) -> bool:
         """Whether pieces with these keys are of this format."""
 
-    def merge(self, pieces: Sequence[Mapping[str, Any]], /) -> dict[str, Any]:
-        """One body made of the pieces; raises DecodeError."""
+    def describe(self, held: Mapping[str, Any], /) -> Piece | None:
+        """What an object says about its stream, None if it is no piece of this format. Values may be raw JSON."""
+
+    def text_of(self, pieces: Sequence[Mapping[str, Any]], /) -> str:
+        """The text that the pieces brought, for the message about a stream that broke off."""
+
+    def merge(self, pieces: Sequence[Mapping[str, Any]], /) -> dict[str, Any] | list[dict[str, Any]]:
+        """One body made of the pieces, or a list of bodies where the API has lists; raises DecodeError.
+
+        The reader refuses a stream that reports an error or has not ended, so only what else is wrong is raised here.
+        """
 
 
 WireFormat = BodyFormat | StreamFormat | NamedShape

@@ -10,22 +10,106 @@ a key that was null in all; null or absent as a whole if it was so in all.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import check_choice_index, expect_list, expect_object
+import msgspec
+
+from logprob_store.decode.formats.body import check_choice_index, expect_list, expect_object, reported_error
+from logprob_store.decode.formats.pieces import Piece, broken_off, counts_tokens, read_structs, text_under, value_of
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _OBJECTS: Final = {"chat.completion.chunk": "chat.completion"}
 _MESSAGE_TEXTS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 _CALL_TEXTS: Final = ("name", "arguments")
+_CHUNK: Final = "chat.completion.chunk"
+_WHOLE: Final = "chat.completion"
+_ERROR: Final = "error"
+_NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
+
+
+class _ChunkChoice(msgspec.Struct):
+    """A choice without its logprobs, which are long and say nothing about the stream."""
+
+    index: Any = 0
+    finish_reason: Any = msgspec.UNSET
+    delta: Any = None
+    text: Any = msgspec.UNSET
+    message: Any = None
+
+
+_CHOICES: Final = msgspec.json.Decoder(list[_ChunkChoice])
 
 
 def recognises(keys: Collection[str]) -> bool:
     """Whether pieces with these keys are chunks of chat completions or completions."""
     return "choices" in keys
+
+
+def describe(held: Mapping[str, Any]) -> Piece | None:
+    """What an object says about its stream; None if it is no chunk.
+
+    A chunk of legacy completions differs from a whole answer only by its `finish_reason`, which is null.
+
+    >>> describe({"id": "x", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}).opens
+    frozenset({0})
+    """
+    kind = text_under(held, "object")
+    if kind == _WHOLE or "choices" not in held:
+        return None
+    choices = _choices_of(held)
+    stream_id = text_under(held, "id")
+    if not choices:
+        usage = bool(value_of(held, "usage"))
+        return Piece(stream_id, ends_all=usage, is_head=stream_id is None and "prompt_filter_results" in held)
+    if any(choice.message is not None for choice in choices):
+        return None
+    is_chunk = kind == _CHUNK or all(choice.delta is not None for choice in choices)
+    if not is_chunk and any(choice.text is msgspec.UNSET for choice in choices):
+        return None
+    full = [choice for choice in choices if _adds_something(choice)]
+    ended = [choice for choice in choices if choice.finish_reason not in (None, "", msgspec.UNSET)]
+    if not is_chunk and not ended and any(choice.finish_reason is msgspec.UNSET for choice in choices):
+        return None
+    with_role = [choice for choice in choices if isinstance(choice.delta, dict) and choice.delta.get("role")]
+    is_tail = not full and not ended and bool(value_of(held, "usage"))
+    return Piece(
+        stream_id,
+        opens=frozenset() if is_tail else _indices(choice for choice in with_role if not _adds_something(choice)),
+        adds=_indices(full),
+        ends=_indices(ended),
+        ends_all=is_tail,
+        may_be_whole=not is_chunk,
+        needs_id=not is_chunk,
+    )
+
+
+def _choices_of(held: Mapping[str, Any]) -> list[_ChunkChoice]:
+    return read_structs(held, "choices", _CHOICES, _ChunkChoice)
+
+
+def _adds_something(choice: _ChunkChoice) -> bool:
+    """Whether a chunk adds a text or a call to a choice."""
+    if choice.text is not msgspec.UNSET:
+        return choice.text not in _NOTHING
+    delta = choice.delta if isinstance(choice.delta, dict) else {}
+    return any(value not in _NOTHING for key, value in delta.items() if key != "role")
+
+
+def _indices(choices: Iterable[_ChunkChoice]) -> frozenset[int]:
+    return frozenset(choice.index if type(choice.index) is int else 0 for choice in choices)
+
+
+def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
+    """The text that the chunks brought, of all choices in the order of the chunks."""
+    listed = [choice for piece in pieces for choice in _choices_of(piece)]
+    deltas = [choice.delta for choice in listed if isinstance(choice.delta, dict)]
+    texts = [choice.text for choice in listed]
+    texts += [delta[key] for delta in deltas for key in _MESSAGE_TEXTS if key in delta]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -52,9 +136,18 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 )
             index = choice.get("index", 0)
             check_choice_index(index, f"{path}.index")
+            if choice.get("error") or choice.get("finish_reason") == _ERROR:
+                raise broken_off(
+                    str(reported_error(choice.get("error") or f"{path}.finish_reason: error")),
+                    text_of(pieces),
+                    error_type="error_body",
+                )
             if choice.get("logprobs") is not None:
                 expect_object(choice["logprobs"], f"{path}.logprobs")
             choices.setdefault(index, []).append(choice)
+    ended = {index for index, found in choices.items() if any(one.get("finish_reason") for one in found)}
+    if counts_tokens({index: len(found) for index, found in choices.items()}, ended):
+        choices = {0: [one for found in choices.values() for one in found]}
     body["object"] = _OBJECTS.get(str(body.get("object")), body.get("object"))
     return {**body, "choices": [_merge_choice(index, choices[index]) for index in sorted(choices)]}
 
@@ -68,6 +161,7 @@ def _keep_last(merged: dict[str, Any], found: Mapping[str, Any]) -> None:
 
 def _merge_choice(index: int, pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {"index": index}
+    pieces = _without_repeats(pieces)
     deltas = [piece["delta"] for piece in pieces if isinstance(piece.get("delta"), dict)]
     for piece in pieces:
         _keep_last(merged, {k: v for k, v in piece.items() if k not in ("index", "delta", "text", "logprobs")})
@@ -79,6 +173,31 @@ def _merge_choice(index: int, pieces: Sequence[Mapping[str, Any]]) -> dict[str, 
     if values:
         merged["logprobs"] = _merge_logprobs([value for value in values if value is not None])
     return merged
+
+
+def _without_repeats(pieces: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The chunks of a choice. Where each repeats all that came before it, only the last of those with logprobs."""
+    full = [piece for piece in pieces if _lists_of(piece)]
+    if len(full) < 2 or not all(_repeats(one, other) for one, other in pairwise(full)):  # noqa: PLR2004  a pair
+        return pieces
+    return [piece for piece in pieces if piece is full[-1] or not _lists_of(piece)]
+
+
+def _repeats(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a chunk has the whole text and all tokens of an earlier one, and more of both."""
+    before, after = _lists_of(one), _lists_of(other)
+    return (
+        text_of([{"choices": [other]}]).startswith(text_of([{"choices": [one]}]) or " ")
+        and before.keys() <= after.keys()
+        and all(len(after[key]) > len(items) and after[key][: len(items)] == items for key, items in before.items())
+    )
+
+
+def _lists_of(piece: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The lists of a chunk's logprobs that are not empty."""
+    held = piece.get("logprobs")
+    items = held.items() if isinstance(held, dict) else ()
+    return {key: value for key, value in items if isinstance(value, list) and value}
 
 
 def _merge_message(deltas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,9 @@ text.
 A template looks like `{"shape": "gemini", "kept": {"avgLogprobs": -0.7}, "result": {"key": "logprobsResult", "kept":
 {}, "chosen": "chosenCandidates", "top": "topCandidates"}, "token": ["token", "tokenId", "logProbability"], ...}`. In
 `kept` are numbers and texts beside the tokens; `token_objects` explains the keys of the tokens.
+
+`streamGenerateContent` sends such bodies as the pieces of one answer, as events or as one JSON list. Texts and tokens
+are those of the piece alone; `finishReason` is empty until the last.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from logprob_store.decode.formats.body import (
     text_or_none,
 )
 from logprob_store.decode.formats.native_fields import choice_indices, iso_time_or_none, pad_alternatives
+from logprob_store.decode.formats.pieces import Piece, read_structs, text_under
 from logprob_store.decode.formats.token_objects import (
     TokenForm,
     list_template,
@@ -56,6 +60,7 @@ _RESULT: Final = ("logprobsResult", "logprobs_result")
 _CHOSEN: Final = ("chosenCandidates", "chosen_candidates")
 _TOP: Final = ("topCandidates", "top_candidates")
 _CANDIDATES: Final = "candidates"
+_NOT_FINISHED: Final = frozenset({None, "", 0, "FINISH_REASON_UNSPECIFIED"})
 _SCALAR_TYPES: Final = (int, float, str, bool, type(None))
 _FORM: Final = TokenForm(
     {
@@ -69,9 +74,97 @@ _FORM: Final = TokenForm(
 )
 
 
+class _CandidateHead(msgspec.Struct):
+    """What a candidate says about its stream."""
+
+    index: Any = 0
+    finishReason: str | int | None = None  # noqa: N815 - the key on the wire
+    finish_reason: str | int | None = None
+
+
+_HEADS: Final = msgspec.json.Decoder(list[_CandidateHead])
+
+
 def recognises(keys: Collection[str]) -> bool:
     """Whether a body with these top-level keys is Gemini's."""
     return "choices" not in keys and not _OWN_KEYS.isdisjoint(keys)
+
+
+def describe(held: Mapping[str, Any]) -> Piece | None:
+    """What an object says about its stream; None if it is no body of Gemini's."""
+    if not recognises(held):
+        return None
+    candidates = read_structs(held, _CANDIDATES, _HEADS, _CandidateHead)
+    ended = [one for one in candidates if {one.finish_reason, one.finishReason} - _NOT_FINISHED]
+    blocked = "promptFeedback" in held or "prompt_feedback" in held
+    return Piece(
+        text_under(held, "responseId") or text_under(held, "response_id"),
+        adds=frozenset(_index(one.index) for one in candidates),
+        ends=frozenset(_index(one.index) for one in ended) if candidates else frozenset({0} if blocked else ()),
+        may_be_whole=True,
+    )
+
+
+def _index(value: Any) -> int:
+    return value if type(value) is int else 0
+
+
+def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
+    """The text that the pieces brought, of all candidates in the order of the pieces."""
+    return "".join(_text(one) or "" for piece in pieces for one in _candidates(piece))
+
+
+def _candidates(piece: Mapping[str, Any]) -> list[dict[str, Any]]:
+    listed = piece.get(_CANDIDATES)
+    return [] if listed is None else [expect_object(one, _CANDIDATES) for one in expect_list(listed, _CANDIDATES)]
+
+
+def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One body made of the pieces of a stream: parts and tokens joined, of other keys the last value.
+
+    Raises:
+        DecodeError: a piece has no list of candidates, or one that is no object.
+    """
+    body: dict[str, Any] = {}
+    found: dict[int, list[dict[str, Any]]] = {}
+    for piece in pieces:
+        body |= {key: value for key, value in piece.items() if value is not None or key not in body}
+        for candidate in _candidates(piece):
+            found.setdefault(_index(candidate.get("index")), []).append(candidate)
+    if not found:
+        return body
+    return {**body, _CANDIDATES: [_merge_candidate(found[index]) for index in sorted(found)]}
+
+
+def _merge_candidate(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for piece in pieces:
+        merged |= {key: value for key, value in piece.items() if value is not None or key not in merged}
+    contents = [piece["content"] for piece in pieces if isinstance(piece.get("content"), dict)]
+    parts = [part for one in contents if isinstance(one.get("parts"), list) for part in one["parts"]]
+    if contents:
+        merged["content"] = {**contents[-1], "parts": parts}
+    for key in _RESULT:
+        results = [expect_object(piece[key], key) for piece in pieces if piece.get(key) is not None]
+        if results:
+            merged[key] = _merge_results(results)
+    return merged
+
+
+def _merge_results(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The tokens of all pieces. An empty object stands for each token of a piece without alternatives."""
+    merged: dict[str, Any] = {}
+    for chosen_key, top_key in zip(_CHOSEN, _TOP, strict=True):
+        chosen: list[Any] = []
+        top: list[Any] = []
+        for result in results:
+            if isinstance(result.get(top_key), list):
+                top += [{}] * (len(chosen) - len(top)) + result[top_key]
+            chosen += result[chosen_key] if isinstance(result.get(chosen_key), list) else []
+        joined = {chosen_key: chosen, top_key: top}
+        merged |= {key: items for key, items in joined.items() if any(key in result for result in results)}
+    others = {key: value for result in results for key, value in result.items() if key not in merged}
+    return {**others, **merged}
 
 
 def _get(item: Mapping[str, Any], *spellings: str) -> Any:
@@ -116,18 +209,26 @@ def _choice(candidate: Mapping[str, Any], number: int, index: int) -> Choice:
     content = candidate.get("content")
     parts = content.get("parts") if isinstance(content, dict) else None
     objects = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-    texts = [part["text"] for part in objects if isinstance(part.get("text"), str) and not part.get("thought")]
     calls = [call for part in objects if (call := _get(part, "functionCall", "function_call")) is not None]
     logprobs = {key: candidate[key] for key in (*_AVERAGE, *_RESULT) if key in candidate}
     return Choice(
         index=index,
         path=path,
         finish_reason=text_or_none(_get(candidate, "finishReason", "finish_reason")),
-        text=clean_text("".join(texts)) if texts else None,
+        text=_text(candidate),
         tool_calls=compact_json(calls, f"{path}.content.parts"),
         logprobs=logprobs or msgspec.UNSET,
         shape=NAME,
     )
+
+
+def _text(candidate: Mapping[str, Any]) -> str | None:
+    """The text of a candidate, without that of the model's thinking."""
+    content = candidate.get("content")
+    parts = content.get("parts") if isinstance(content, dict) else None
+    objects = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    texts = [part["text"] for part in objects if isinstance(part.get("text"), str) and not part.get("thought")]
+    return clean_text("".join(texts)) if texts else None
 
 
 def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:

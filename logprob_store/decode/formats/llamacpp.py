@@ -30,6 +30,7 @@ from logprob_store.decode.formats.native_fields import (
     objects_of_body,
     sum_counts,
 )
+from logprob_store.decode.formats.pieces import Piece, broken_off, value_of
 from logprob_store.decode.formats.token_objects import (
     PROB,
     TokenForm,
@@ -38,7 +39,6 @@ from logprob_store.decode.formats.token_objects import (
     read_tokens_with_alternatives,
     rebuild_tokens,
 )
-from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 NAME: Final = "llamacpp"
-END_KEY: Final = "stop"
 ORDERED: Final = False
 LISTS: Final = True
 
@@ -74,17 +73,15 @@ _FORM: Final = TokenForm(
 
 def recognises(keys: Collection[str]) -> bool:
     """Whether a body with these top-level keys is llama.cpp's own."""
-    return "choices" not in keys and not _OWN_KEYS.isdisjoint(keys)
+    return "choices" not in keys and (not _OWN_KEYS.isdisjoint(keys) or ("content" in keys and "stop" in keys))
 
 
 def read(answer: Answer) -> Reply:
     """Read everything but the tokens."""
     found = objects_of_body(answer, raw=_LOGPROBS)
-    if len(found) > 1 and any(item.get("stop") is False for _, item in found):
-        found = [("", merge([item for _, item in found]))]
     for path, item in found:
         if item.get("stop") is False:
-            raise DecodeError(f"{child_path(path, 'stop')}: false, as in a stream that was cut off")
+            raise broken_off(f"{child_path(path, 'stop')}: false, as in a stream that was cut off", text_of([item]))
     indices = choice_indices([item.get("index") for _, item in found], [child_path(path, "index") for path, _ in found])
     _, first = found[0]
     settings = first.get("generation_settings")
@@ -102,11 +99,29 @@ def read(answer: Answer) -> Reply:
     )
 
 
-def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One body made of the pieces of a stream."""
-    if len({piece.get("index") for piece in pieces if isinstance(piece.get("index"), int)}) > 1:
-        raise DecodeError("index: pieces of several answers in one stream")
-    return merge_pieces(pieces, texts=("content",), lists=(_LOGPROBS, "tokens"))
+def describe(held: Mapping[str, Any]) -> Piece | None:
+    """What an object says about its stream; None if it is no piece and cannot be the last of one."""
+    stop = value_of(held, "stop")
+    if type(stop) is not bool or "content" not in held or "choices" in held:
+        return None
+    number = value_of(held, "index")
+    index = frozenset({number if type(number) is int else 0})
+    return Piece(adds=index, ends=index if stop else frozenset(), may_be_whole=stop)
+
+
+def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
+    """The text that the pieces brought."""
+    return "".join(text for piece in pieces if isinstance(text := piece.get("content"), str))
+
+
+def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
+    """One body made of the pieces of a stream; a list of bodies if they are of several answers."""
+    found: dict[Any, list[Mapping[str, Any]]] = {}
+    for piece in pieces:
+        index = piece.get("index")
+        found.setdefault(index if isinstance(index, int) else 0, []).append(piece)
+    bodies = [merge_pieces(found[index], texts=("content",), lists=(_LOGPROBS, "tokens")) for index in sorted(found)]
+    return bodies[0] if len(bodies) == 1 else bodies
 
 
 def _choice(item: Mapping[str, Any], path: str, index: int) -> Choice:

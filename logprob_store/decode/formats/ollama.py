@@ -18,6 +18,7 @@ import msgspec
 from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import compact_json, count_or_none, expect_list, loads, text_or_none
 from logprob_store.decode.formats.native_fields import iso_time_or_none, merge_pieces, objects_of_body
+from logprob_store.decode.formats.pieces import Piece, broken_off, value_of
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 NAME: Final = "ollama"
-END_KEY: Final = "done"
 
 _LOGPROBS: Final = "logprobs"
 _LAYOUT: Final = {"format": NAME}
@@ -43,7 +43,7 @@ def read(answer: Answer) -> Reply:
     if path or more:
         raise DecodeError("the body: expected an object, got a list")
     if item["done"] is False:
-        raise DecodeError("done: false, as in a stream that was cut off")
+        raise broken_off("done: false, as in a stream that was cut off", text_of([item]))
     return Reply(
         response_id=None,
         model=text_or_none(item.get("model")),
@@ -53,6 +53,22 @@ def read(answer: Answer) -> Reply:
         completion_tokens=count_or_none(item.get("eval_count")),
         choices=[_choice(item)],
     )
+
+
+def describe(held: Mapping[str, Any]) -> Piece | None:
+    """What an object says about its stream; None if it is no piece and cannot be the last of one."""
+    done = value_of(held, "done")
+    if type(done) is not bool or not recognises(held):
+        return None
+    one = frozenset({0})
+    return Piece(adds=one, ends=one if done else frozenset(), may_be_whole=done)
+
+
+def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
+    """The text that the pieces brought."""
+    messages = [piece["message"] if isinstance(piece.get("message"), dict) else {} for piece in pieces]
+    texts = [message.get("content", piece.get("response")) for piece, message in zip(pieces, messages, strict=True)]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,13 +16,15 @@ from logprob_store.decode.formats.body import (
     reported_error,
     without_bom,
 )
+from logprob_store.decode.formats.pieces import StreamState, broken_off
 from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
-    from logprob_store.decode.formats.base import BodyFormat, Reply
+    from logprob_store.decode.formats.base import BodyFormat, Reply, StreamFormat
+    from logprob_store.decode.formats.streams import Recording
     from logprob_store.request import Answer
 
 
@@ -44,6 +46,9 @@ def read_body(answer: Answer) -> Reply:
         merged = _merged(content)
         if merged is not None:
             answer, content, keys = replace(answer, body=merged), merged, raw_object(merged)
+            listed = _format_of_list(content)
+            if listed is not None:
+                return listed.read(answer)
     known = loads_object(content) if keys is None else keys
     form = next((form for form in BODIES if form.recognises(known)), None)
     if form is None:
@@ -52,11 +57,19 @@ def read_body(answer: Answer) -> Reply:
 
 
 def _format_of_list(content: bytes) -> BodyFormat | None:
-    """The format of a body that is a list of answers, as some servers (`LISTS`) send for several samples or prompts."""
+    """The format of a body that is a list of answers, as some servers (`LISTS`) send for several samples or prompts.
+
+    None for a list of the pieces of a stream.
+    """
     if not content.lstrip().startswith(b"["):
         return None
-    first = next(iter(loads(content)), None)
-    known = first if isinstance(first, dict) else ()
+    items = [item for item in loads(content) if isinstance(item, dict)]
+    known = items[0] if items else ()
+    stream = next((stream for stream in STREAMS if stream.recognises(known)), None)
+    if stream is not None and len(items) > 1:
+        pieces = [piece for item in items if (piece := stream.describe(item)) is not None]
+        if any(not piece.ends for piece in pieces):
+            return None
     return next((form for form in BODIES if getattr(form, "LISTS", False) and form.recognises(known)), None)
 
 
@@ -74,22 +87,55 @@ def merge_stream(content: bytes) -> bytes:
 
 def _merged(content: bytes) -> bytes | None:
     """The body made of a stream; None if the content is no stream."""
-    pieces = streams.split(content)
-    if pieces is None:
+    recording = streams.split(content)
+    if recording is None:
         return None
-    keys = list(dict.fromkeys(key for piece in pieces for key in piece))
+    keys = list(dict.fromkeys(key for piece in recording.pieces for key in piece))
     form = next((form for form in STREAMS if form.recognises(keys)), None)
     if form is None:
-        error = next((piece["error"] for piece in pieces if piece.get("error")), None)
-        if error is not None:
-            raise reported_error(error)
-        raise DecodeError(
-            f"a stream of no known format: its {len(pieces)} pieces have the keys {keys_for_message(keys)}"
-        )
+        return _merged_without_format(recording, keys)
+    if len(recording.pieces) == 1 and recording.problem is None:
+        only = form.describe(recording.pieces[0])
+        if only is None or only.may_be_whole:
+            return json.dumps(recording.pieces[0]).encode()  # a whole answer, framed as a stream
+    _refuse_failed(recording, form)
     try:
-        return json.dumps(form.merge(pieces)).encode()
+        merged = json.dumps(form.merge(recording.pieces)).encode()
     except RecursionError:
         raise DecodeError("the stream is nested too deeply") from None
+    if not (recording.is_done or _has_ended(recording, form)):
+        raise broken_off("the stream was cut off before its end", form.text_of(recording.pieces))
+    return merged
+
+
+def _has_ended(recording: Recording, form: StreamFormat) -> bool:
+    """Whether every answer that has begun has ended, by what its pieces say."""
+    state = StreamState()
+    for piece in filter(None, map(form.describe, recording.pieces)):
+        state.add(piece)
+    return state.has_ended or not state.has_begun
+
+
+def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
+    pieces = recording.pieces
+    if len(pieces) == 1 and recording.problem is None and any(form.recognises(keys) for form in BODIES):
+        return json.dumps(pieces[0]).encode()
+    error = next((piece["error"] for piece in pieces if piece.get("error")), None)
+    if error is not None:
+        raise reported_error(error)
+    if recording.problem is not None:
+        raise DecodeError(recording.problem)
+    raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have the keys {keys_for_message(keys)}")
+
+
+def _refuse_failed(recording: Recording, form: StreamFormat) -> None:
+    """Raise DecodeError for a stream that reports an error, or whose recording is damaged."""
+    pieces = recording.pieces
+    error = next((piece["error"] for piece in pieces if piece.get("error")), None)
+    if error is not None:
+        raise broken_off(str(reported_error(error)), form.text_of(pieces), error_type="error_body")
+    if recording.problem is not None:
+        raise broken_off(recording.problem, form.text_of(pieces))
 
 
 def _unknown(answer: Answer, keys: Collection[str]) -> DecodeError:

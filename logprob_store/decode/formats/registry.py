@@ -20,6 +20,7 @@ from logprob_store.decode.formats import (
     responses_stream,
     sglang,
     tgi,
+    tgi_stream,
 )
 from logprob_store.decode.formats.base import (
     BodyFormat,
@@ -44,6 +45,7 @@ FORMATS: Final[tuple[WireFormat, ...]] = (
     ollama,
     sglang,
     tgi,
+    tgi_stream,
     gemini,
     chat,
     legacy,
@@ -59,9 +61,6 @@ PROMPT_KEYS: Final[Mapping[str, str]] = dict(
     sorted((key, form.NAME) for form in BODIES if (key := getattr(form, "PROMPT_KEY", None)) is not None)
 )
 """The key that holds the prompt in a request body, to the NAME of the format that answers it; sorted by key."""
-
-STREAM_END_KEYS: Final[tuple[str, ...]] = tuple(form.END_KEY for form in STREAMS if hasattr(form, "END_KEY"))
-"""Keys that are true in the last piece of a stream and false in the others."""
 
 _READ_BY_NAME: Final = {form.NAME: form for form in FORMATS if isinstance(form, LogprobsShape)}
 _REBUILT_BY_NAME: Final = {form.NAME: form for form in FORMATS if isinstance(form, NamedShape)}

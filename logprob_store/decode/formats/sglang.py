@@ -19,6 +19,7 @@ the list of a token without alternatives is `[]` and not null.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -33,6 +34,7 @@ from logprob_store.decode.formats.native_fields import (
     pad_alternatives,
     sum_counts,
 )
+from logprob_store.decode.formats.pieces import Piece, broken_off, value_of
 from logprob_store.decode.token_rows import Token, make_token
 from logprob_store.errors import DecodeError
 
@@ -86,8 +88,8 @@ def read(answer: Answer) -> Reply:
 def _choice(found: tuple[str, Mapping[str, Any]], meta: Mapping[str, Any], index: int) -> Choice:
     path, item = found
     reason = meta.get("finish_reason")
-    if path and reason is None:  # a list of these is a stream; each piece repeats the one before
-        raise DecodeError(f"{path}.{_META}.finish_reason: none, as in a piece of a stream")
+    if path and reason is None:  # a list of these is a stream
+        raise broken_off(f"{path}.{_META}.finish_reason: none, as in a piece of a stream", text_of([item]))
     logprobs = {key: value for key, value in meta.items() if _KEY.fullmatch(key)}
     return Choice(
         index=index,
@@ -97,6 +99,74 @@ def _choice(found: tuple[str, Mapping[str, Any]], meta: Mapping[str, Any], index
         logprobs=logprobs or msgspec.UNSET,
         shape=NAME,
     )
+
+
+def describe(held: Mapping[str, Any]) -> Piece | None:
+    """What an object says about its stream; None if it is no body of SGLang's own."""
+    meta = value_of(held, _META) if recognises(held) else None
+    if not isinstance(meta, dict):
+        return None
+    number = value_of(held, "index")
+    index = frozenset({number if type(number) is int else 0})
+    stream_id = meta.get("id")
+    return Piece(
+        stream_id if isinstance(stream_id, str) and stream_id else None,
+        adds=index,
+        ends=index if meta.get("finish_reason") is not None else frozenset(),
+        may_be_whole=True,
+    )
+
+
+def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
+    """The text that the pieces brought: the longest if each repeats the one before."""
+    texts = [text for piece in pieces if isinstance(text := piece.get("text"), str)]
+    repeat = all(other.startswith(one) for one, other in pairwise(texts))
+    return (texts[-1] if texts else "") if repeat else "".join(texts)
+
+
+def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any] | list[dict[str, Any]]:
+    """One body made of the pieces of a stream; a list of bodies if they are of several answers.
+
+    Raises:
+        DecodeError: the number of tokens agrees neither with pieces that repeat the ones before nor with others.
+    """
+    found: dict[Any, list[Mapping[str, Any]]] = {}
+    for n, piece in enumerate(pieces):
+        expect_object(piece.get(_META), f"piece {n}: {_META}")
+        index = piece.get("index")
+        found.setdefault(index if isinstance(index, int) else 0, []).append(piece)
+    bodies = [_merge_one(found[index]) for index in sorted(found)]
+    return bodies[0] if len(bodies) == 1 else bodies
+
+
+def _merge_one(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    metas = [piece[_META] for piece in pieces]
+    if len({meta["id"] for meta in metas if isinstance(meta.get("id"), str)}) > 1:
+        raise DecodeError(f"{_META}.id: pieces of several answers in one stream")
+    merged: dict[str, Any] = {}
+    for meta in metas:
+        merged |= {key: value for key, value in meta.items() if value or key not in merged}
+    for key in [key for key in merged if _is_list_of_answer(key)]:
+        lists = [meta[key] for meta in metas if isinstance(meta.get(key), list)]
+        merged[key] = _joined(lists, merged.get("completion_tokens"), key) if lists else merged[key]
+    return {**pieces[-1], "text": text_of(pieces), _META: merged}
+
+
+def _is_list_of_answer(key: str) -> bool:
+    """Whether a key holds a list with an item for each token of the answer; those of the prompt are sent once."""
+    match = _KEY.fullmatch(key)
+    return match is not None and _SECTION_OF[match[1]] == "content"
+
+
+def _joined(lists: Sequence[list[Any]], tokens: Any, key: str) -> list[Any]:
+    """One list of all tokens, from the lists of the pieces."""
+    repeat = all(other[: len(one)] == one for one, other in pairwise(lists))
+    every = [item for listed in lists for item in listed]
+    if repeat and (len(lists[-1]) == tokens or len(every) != tokens):
+        return lists[-1]
+    if len(every) == tokens or (not repeat and type(tokens) is not int):
+        return every
+    raise DecodeError(f"{_META}.{key}: the lists of the pieces have {len(every)} items, but there are {tokens} tokens")
 
 
 def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:

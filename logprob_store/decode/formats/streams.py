@@ -3,7 +3,7 @@ r"""Recorded streams split into their pieces: server-sent events, a JSON list of
 The formats in `registry.STREAMS` make one body of the pieces.
 
 >>> split(b'data: {"a": 1}\n\ndata: [DONE]\n\n')
-[{'a': 1}]
+Recording(pieces=[{'a': 1}], is_done=True, problem=None)
 >>> split(b'[{"a": 1}, {"a": 2}]') == split(b'{"a": 1}\n{"a": 2}\n')
 True
 >>> split(b'{"a": 1}') is None  # a body like any other
@@ -12,53 +12,74 @@ True
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from logprob_store.decode.formats.body import expect_object, loads
 from logprob_store.decode.formats.choices import CHUNK
+from logprob_store.decode.formats.events import EVENT_LINE, EventReader
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FIELD: Final = re.compile(rb"(?:data|event|id|retry)?:")
-_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _DONE: Final = b"[DONE]"
 
 
-def split(content: bytes) -> list[dict[str, Any]] | None:
-    """The pieces of a stream in their order; None if the content is no stream.
+class Recording(NamedTuple):
+    """A recorded stream.
+
+    Args:
+        pieces: its pieces in their order, up to the first that cannot be read.
+        is_done: whether `[DONE]` ends it.
+        problem: what is wrong with the piece behind the last.
+    """
+
+    pieces: list[dict[str, Any]]
+    is_done: bool = False
+    problem: str | None = None
+
+
+def split(content: bytes) -> Recording | None:
+    """The pieces of a stream; None if the content is no stream.
 
     Raises:
-        DecodeError: a piece is damaged or no object.
+        DecodeError: the content begins like a JSON list and is none.
     """
     stripped = content.strip()
-    if _FIELD.match(stripped):
-        return _objects(_parsed(_events(stripped), "event"), "event")
+    if EVENT_LINE.match(stripped):
+        return _recording(_events(stripped), "event")
     if stripped.startswith(b"["):
         listed = loads(stripped)
-        return _objects(listed, "item") if listed and isinstance(listed[0], dict) else None
+        return _recording(listed, "item") if listed and isinstance(listed[0], dict) else None
     if stripped.startswith(b"{"):
         return _lines(stripped)
     return None
 
 
+def _recording(found: Sequence[Any], what: str) -> Recording:
+    """The pieces from their texts (bytes) or values."""
+    pieces: list[dict[str, Any]] = []
+    is_done = False
+    for n, one in enumerate(found):
+        if isinstance(one, bytes) and one.strip() == _DONE:
+            is_done = True
+            continue
+        try:
+            pieces.append(expect_object(loads(one) if isinstance(one, bytes) else one, f"{what} {n} of the stream"))
+        except DecodeError as error:
+            place = "" if str(error).startswith(what) else f"{what} {n} of the stream: "
+            return Recording(pieces, is_done, f"{place}{error}")
+    return Recording(pieces, is_done)
+
+
 def _events(content: bytes) -> list[bytes]:
     """The data of each server-sent event, its lines joined; other fields are ignored."""
-    events: list[bytes] = []
-    data: list[bytes] = []
-    for line in [*_LINE_END.split(content), b""]:
-        if not line and data:
-            events.append(b"\n".join(data))
-            data = []
-        name, _, value = line.partition(b":")
-        if name == b"data":
-            data.append(value.removeprefix(b" "))
-    return events
+    reader = EventReader()
+    events = [event for line in content.splitlines(keepends=True) for event in reader.add(1, line)]
+    return [event.data for event in (*events, *reader.end())]
 
 
-def _lines(content: bytes) -> list[dict[str, Any]] | None:
+def _lines(content: bytes) -> Recording | None:
     """One chunk a line; None if the first line is not JSON: a body printed over several lines, or cut short."""
     lines = [line for line in content.split(b"\n") if line.strip()]
     try:
@@ -67,20 +88,4 @@ def _lines(content: bytes) -> list[dict[str, Any]] | None:
         return None
     if len(lines) == 1 and not (isinstance(first, dict) and first.get("object") == CHUNK):
         return None
-    return _objects(_parsed(lines, "line"), "line")
-
-
-def _parsed(texts: Sequence[bytes], what: str) -> list[Any]:
-    values: list[Any] = []
-    for n, text in enumerate(texts):
-        if text.strip() == _DONE:
-            continue
-        try:
-            values.append(loads(text))
-        except DecodeError as error:
-            raise DecodeError(f"{what} {n} of the stream: {error}") from None
-    return values
-
-
-def _objects(pieces: Sequence[Any], what: str) -> list[dict[str, Any]]:
-    return [expect_object(piece, f"{what} {n} of the stream") for n, piece in enumerate(pieces)]
+    return _recording([line.strip().removeprefix(b"data:") for line in lines], "line")

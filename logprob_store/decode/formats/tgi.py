@@ -9,6 +9,8 @@ A template looks like `{"shape": "tgi", "tokens": {"token": ["id", "text", "logp
 "logprob"], "special": [4]}, "prefill": {...}, "top_tokens": {"special": []}}`. `special` lists the positions of the
 special tokens. `"triples"` stands for the form of the first releases; `"length"` is that of a list of alternatives that
 is shorter than the tokens; `"empty"` says that null stands for a token without alternatives.
+
+DJL's LMI containers answer alike, with `log_prob` for `logprob`. Streams are in `tgi_stream`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import expect_list, expect_object, text_or_none
+from logprob_store.decode.formats.body import expect_list, expect_object, reported_error, text_or_none
 from logprob_store.decode.formats.native_fields import (
     child_path,
     choice_indices,
@@ -49,8 +51,11 @@ ORDERED: Final = False
 LISTS: Final = True
 
 _LOGPROBS_KEYS: Final = ("tokens", "prefill", "top_tokens")
+_ERROR: Final = "error"
+"""What LMI containers give as the reason to finish where generating failed; the status is 200 all the same."""
+
 _TRIPLE: Final = ("id", "text", "logprob")
-_FORM: Final = TokenForm({"id": "token_id", "text": "text", "logprob": "logprob"})
+_FORM: Final = TokenForm({"id": "token_id", "text": "text", "logprob": "logprob", "log_prob": "logprob"})
 
 
 def recognises(keys: Collection[str]) -> bool:
@@ -62,6 +67,8 @@ def read(answer: Answer) -> Reply:
     """Read everything but the tokens."""
     found = [sequence for path, item in objects_of_body(answer) for sequence in _sequences(item, path)]
     details = [details for _, _, details in found]
+    if any(held.get("finish_reason") == _ERROR for held in details):
+        raise reported_error("details.finish_reason: error")
     numbers = choice_indices([None] * len(found), [path for path, _, _ in found])
     return Reply(
         response_id=None,

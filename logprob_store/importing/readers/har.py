@@ -1,0 +1,47 @@
+"""HAR files, as browsers and proxies write them (`log.entries`). Calls that are not to a model are left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from logprob_store.decode.formats.body import expect_list
+from logprob_store.importing.exchanges import Exchange
+from logprob_store.importing.raw_json import parsed_value, read_object
+from logprob_store.importing.readers.common import is_call_to_a_model, object_under, recorded_text, time_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from logprob_store.importing.raw_json import RawObject
+
+
+def recognises(held: Mapping[str, Any]) -> bool:
+    """Whether an object is a HAR file."""
+    log = held.get("log")
+    log = read_object(bytes(log)) if isinstance(log, msgspec.Raw) else log
+    return isinstance(log, dict) and "entries" in log
+
+
+def read(raw: RawObject) -> Iterator[Exchange]:
+    """The calls to a model, in the order of the file."""
+    found = 0
+    for n, one in enumerate(expect_list(parsed_value(raw, "log").get("entries"), "log.entries")):
+        entry = one if isinstance(one, dict) else {}
+        request, response = object_under(entry, "request"), object_under(entry, "response")
+        sent, body = recorded_text(request.get("postData")), recorded_text(response.get("content"))
+        if not is_call_to_a_model(sent, body):
+            continue
+        found += 1
+        status = response.get("status")
+        yield Exchange(
+            element=n,
+            request=None if sent is None else sent.decode(errors="replace"),
+            url=request.get("url") if isinstance(request.get("url"), str) else None,
+            status=status if isinstance(status, int) and status else 200,
+            body=body,
+            recorded_at=time_of(entry.get("startedDateTime")),
+        )
+    if not found:
+        yield Exchange(problem=("unknown_format", "this is a HAR file, and none of its calls is to a model"))
