@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from logprob_store.decode.formats.body import excerpt
-from logprob_store.decode.formats.events import EVENT_LINE, Event, EventReader
 from logprob_store.errors import InputError
 from logprob_store.importing.items import DONE, SourceItem
 from logprob_store.importing.packed_files import DAMAGED, open_file, unify_encoding
 from logprob_store.importing.raw_json import read_object
 from logprob_store.importing.readers.registry import FILE_READERS
 from logprob_store.importing.torn_json import LineReader, read_values
+from logprob_store.sse import EVENT_LINE, Event, EventReader
 
 if TYPE_CHECKING:
     import io

@@ -12,17 +12,15 @@ True
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from logprob_store.decode.formats.body import expect_object, loads
 from logprob_store.decode.formats.choices import CHUNK
-from logprob_store.decode.formats.events import EVENT_LINE, EventReader
 from logprob_store.errors import DecodeError
+from logprob_store.sse import DONE, event_data, is_event_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_DONE: Final = b"[DONE]"
 
 
 class Recording(NamedTuple):
@@ -46,8 +44,8 @@ def split(content: bytes) -> Recording | None:
         DecodeError: the content begins like a JSON list and is none.
     """
     stripped = content.strip()
-    if EVENT_LINE.match(stripped):
-        return _recording(_events(stripped), "event")
+    if is_event_stream(stripped):
+        return _recording(event_data(stripped), "event")
     if stripped.startswith(b"["):
         listed = loads(stripped)
         return _recording(listed, "item") if listed and isinstance(listed[0], dict) else None
@@ -61,7 +59,7 @@ def _recording(found: Sequence[Any], what: str) -> Recording:
     pieces: list[dict[str, Any]] = []
     is_done = False
     for n, one in enumerate(found):
-        if isinstance(one, bytes) and one.strip() == _DONE:
+        if isinstance(one, bytes) and one.strip() == DONE:
             is_done = True
             continue
         try:
@@ -70,13 +68,6 @@ def _recording(found: Sequence[Any], what: str) -> Recording:
             place = "" if str(error).startswith(what) else f"{what} {n} of the stream: "
             return Recording(pieces, is_done, f"{place}{error}")
     return Recording(pieces, is_done)
-
-
-def _events(content: bytes) -> list[bytes]:
-    """The data of each server-sent event, its lines joined; other fields are ignored."""
-    reader = EventReader()
-    events = [event for line in content.splitlines(keepends=True) for event in reader.add(1, line)]
-    return [event.data for event in (*events, *reader.end())]
 
 
 def _lines(content: bytes) -> Recording | None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import zstandard
 
 from logprob_store.decode.formats.body import loads
-from logprob_store.decode.formats.events import EVENT_LINE
 from logprob_store.decode.formats.registry import BODIES, PROMPT_KEYS, STREAMS
 from logprob_store.errors import DecodeError
 from logprob_store.importing.raw_json import RawObject, parsed_value, read_object
+from logprob_store.sse import EVENT_LINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
