@@ -583,7 +583,10 @@ def test_gemini_average_alone_is_no_logprobs(failure_of: Callable[..., tuple[str
     """Vertex sends it unasked."""
     body = gemini_body({"avgLogprobs": -0.5, "content": {"parts": [{"text": "a"}]}})
 
-    assert failure_of(body) == ("no_logprobs", "candidates[0]: no tokens in it, though the answer is not empty")
+    error_type, message = failure_of(body)
+
+    assert error_type == "no_logprobs"
+    assert message.startswith("candidates[0]: avgLogprobs alone, which is sent unasked")
     assert rebuilt(body) == {0: {"avgLogprobs": -0.5}}
 
 
@@ -652,7 +655,7 @@ def test_a_malformed_answer_says_where(failure_of: Callable[..., tuple[str, str]
         (sglang(), "meta_info: absent, though asked for"),
         ({"generated_text": "a"}, "details: absent, though asked for"),
         (tgi(tokens=[]), "details: no tokens in it"),
-        (gemini_body(gemini(None)), "candidates[0]: no tokens in it"),
+        (gemini_body(gemini(None)), "candidates[0]: avgLogprobs alone"),
     ],
 )
 def test_no_logprobs_though_asked_for_is_a_failure(
