@@ -77,7 +77,7 @@ class Request:
     def asks_logprobs(self) -> bool:
         """Whether an answer without logprobs is a failure."""
         if self.endpoint == "responses":
-            return RESPONSES_LOGPROBS in (self.body.get("include") or ())
+            return RESPONSES_LOGPROBS in (self.body.get("include") or ()) or _asks_natively(self.body)
         wanted = self.body.get("logprobs")
         return (wanted is not None and wanted is not False) or _asks_natively(self.body)
 

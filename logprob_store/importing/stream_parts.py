@@ -138,7 +138,7 @@ class StreamParts:
         return None if stream is None or stream.state.begins_anew(piece) else stream
 
     def _stream_without_id(self, piece: Piece, streams: list[Stream]) -> Stream | None:
-        """The stream that knows the same parts of an answer, or else the one whose next number the piece has."""
+        """The stream that knows the same parts of an answer, or else the first whose next number the piece has."""
         waiting = [stream for stream in streams if not stream.has_ended]
         known = [stream for stream in waiting if stream.state.item_ids & piece.item_ids]
         if piece.item_ids and piece.number is None and not known:  # a part begins: of the stream that waits for one
@@ -146,7 +146,7 @@ class StreamParts:
         if known or piece.number is None:
             return known[-1] if known else None
         following = [stream for stream in waiting if stream.state.number == piece.number - 1]
-        return self._latest if self._latest in following else following[-1] if following else None
+        return following[0] if following else None
 
     def _close_those_before(self) -> Iterator[SourceItem | Stream]:
         """The streams that nothing can continue once something else has begun."""

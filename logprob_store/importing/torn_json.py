@@ -220,7 +220,9 @@ def _read_one(text: _Text, element: int | None, is_record: Callable[[Mapping[str
         except json.JSONDecodeError as error:
             if _may_go_on(error, text) and text.fill():
                 continue
-            problem = f"no JSON: {error.msg}"
+            is_long = len(text.text) - text.position > LONGEST_VALUE
+            limit = f"longer than {LONGEST_VALUE / 1e6:.0f} million characters"
+            problem = limit if is_long and _is_at_end(error, text) else f"no JSON: {error.msg}"
             return _skip_damage(text, error.pos, problem, element, is_record)
         except ValueError as error:  # an integer of more than 4300 digits
             return _skip_damage(text, text.position + 1, f"no JSON: {error}", element, is_record)
@@ -235,6 +237,11 @@ def _may_go_on(error: json.JSONDecodeError, text: _Text) -> bool:
     """Whether more text may mend an error."""
     if text.is_at_end or len(text.text) - text.position > LONGEST_VALUE:
         return False
+    return _is_at_end(error, text)
+
+
+def _is_at_end(error: json.JSONDecodeError, text: _Text) -> bool:
+    """Whether an error may be due to the end of the text."""
     return error.msg.startswith("Unterminated string") or error.pos >= len(text.text) - _LAST_CHARACTERS
 
 

@@ -91,5 +91,8 @@ def test_an_average_alone_is_a_failure() -> None:
     """Vertex sends avgLogprobs without being asked, which is no logprob of a token."""
     body = gemini_body({"avgLogprobs": -0.5, "content": {"parts": [{"text": "a"}]}})
 
-    assert failure_of(body) == ("no_logprobs", "candidates[0]: no tokens in it, though the answer is not empty")
+    error_type, message = failure_of(body)
+
+    assert error_type == "no_logprobs"
+    assert message.startswith("candidates[0]: avgLogprobs alone, which is sent unasked")
     assert rebuilt(body) == {0: {"avgLogprobs": -0.5}}

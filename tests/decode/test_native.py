@@ -83,7 +83,7 @@ def test_a_malformed_answer_names_the_json_path(body: Any, expected: str) -> Non
         (sglang(), "meta_info: absent, though asked for"),
         ({"generated_text": "a"}, "details: absent, though asked for"),
         (tgi(tokens=[]), "details: no tokens in it"),
-        (gemini_body(gemini(None)), "candidates[0]: no tokens in it"),
+        (gemini_body(gemini(None)), "candidates[0]: avgLogprobs alone"),
     ],
 )
 def test_no_logprobs_though_asked_for_is_a_failure(body: Any, expected: str) -> None:

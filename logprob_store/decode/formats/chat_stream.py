@@ -75,11 +75,13 @@ def describe(held: Mapping[str, Any]) -> Piece | None:
     if not is_chunk and not ended and any(choice.finish_reason is msgspec.UNSET for choice in choices):
         return None
     with_role = [choice for choice in choices if isinstance(choice.delta, dict) and choice.delta.get("role")]
+    opened = [choice for choice in with_role if choice not in full and choice not in ended]
     is_tail = not full and not ended and bool(value_of(held, "usage"))
     return Piece(
         stream_id,
-        opens=frozenset() if is_tail else _indices(choice for choice in with_role if not _adds_something(choice)),
+        opens=frozenset() if is_tail else _indices(opened),
         adds=_indices(full),
+        without_role=_indices(full) - _indices(with_role),
         ends=_indices(ended),
         ends_all=is_tail,
         may_be_whole=not is_chunk,

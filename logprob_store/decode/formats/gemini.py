@@ -181,6 +181,8 @@ def read(answer: Answer) -> Reply:
     if not listed:
         raise _no_candidates(item)
     candidates = [expect_object(one, f"{_CANDIDATES}[{n}]") for n, one in enumerate(listed)]
+    if answer.request.asks_logprobs:
+        _refuse_averages(candidates)
     paths = [f"{_CANDIDATES}[{n}].index" for n in range(len(listed))]
     indices = choice_indices([one.get("index") for one in candidates], paths)
     choices = [_choice(one, n, index) for n, (one, index) in enumerate(zip(candidates, indices, strict=True))]
@@ -193,6 +195,17 @@ def read(answer: Answer) -> Reply:
         completion_tokens=count_or_none(_get(usage, "candidatesTokenCount", "candidates_token_count")),
         choices=sorted(choices, key=lambda choice: choice.index),
     )
+
+
+def _refuse_averages(candidates: Sequence[Mapping[str, Any]]) -> None:
+    """Raise DecodeError for candidates with a text and `avgLogprobs` alone."""
+    for n, one in enumerate(candidates):
+        if _get(one, *_AVERAGE) is not None and _get(one, *_RESULT) is None and _text(one):
+            raise DecodeError(
+                f"{_CANDIDATES}[{n}]: avgLogprobs alone, which is sent unasked and has no tokens; ask for them with "
+                "generationConfig.responseLogprobs: true",
+                error_type="no_logprobs",
+            )
 
 
 def _no_candidates(item: Mapping[str, Any]) -> DecodeError:

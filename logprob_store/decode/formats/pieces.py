@@ -32,6 +32,7 @@ class Piece(NamedTuple):
         stream_id: the id that all pieces of the stream have; None where the object has none.
         opens: the choices that it announces without any text, such as those whose delta has only a role.
         adds: the choices to which it adds something.
+        without_role: those of them for which it has no role. Some servers send the role with each piece.
         ends: the choices that end with it.
         ends_all: whether all choices have ended before it, as before the piece with the usage.
         is_head: whether it stands before the first choice of a stream, as Azure's first chunk does.
@@ -44,6 +45,7 @@ class Piece(NamedTuple):
     stream_id: str | None = None
     opens: frozenset[int] = _NO_CHOICES
     adds: frozenset[int] = _NO_CHOICES
+    without_role: frozenset[int] = _NO_CHOICES
     ends: frozenset[int] = _NO_CHOICES
     ends_all: bool = False
     is_head: bool = False
@@ -61,7 +63,7 @@ class StreamState:
         self.number: int | None = None
         self.item_ids: set[str] = set()
         self._begun: dict[int, int] = {}
-        self._continued: set[int] = set()
+        self._without_role: set[int] = set()
         self._ended: set[int] = set()
         self._ends_all = False
 
@@ -72,7 +74,7 @@ class StreamState:
         self.item_ids |= piece.item_ids
         for index in piece.opens | piece.adds | piece.ends:
             self._begun[index] = self._begun.get(index, 0) + 1
-        self._continued |= piece.adds
+        self._without_role |= piece.without_role
         self._ended |= piece.ends
         self._ends_all |= piece.ends_all
 
@@ -99,7 +101,7 @@ class StreamState:
             return True
         if self.has_ended:
             return piece.is_head or bool((piece.opens | piece.adds) & self._begun.keys())
-        return bool(piece.opens & self._continued)
+        return bool(piece.opens & self._without_role)
 
 
 def counts_tokens(pieces_of_index: Mapping[int, int], ended: set[int] | frozenset[int]) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from logprob_store.decode.formats import choices, streams
+import msgspec
+
+from logprob_store.decode.formats import choices, responses, streams
 from logprob_store.decode.formats.body import (
     excerpt,
     keys_for_message,
@@ -16,12 +18,13 @@ from logprob_store.decode.formats.body import (
     reported_error,
     without_bom,
 )
+from logprob_store.decode.formats.known_without import sentence_about, sentence_about_stream
 from logprob_store.decode.formats.pieces import StreamState, broken_off
 from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from logprob_store.decode.formats.base import BodyFormat, Reply, StreamFormat
     from logprob_store.decode.formats.streams import Recording
@@ -51,9 +54,15 @@ def read_body(answer: Answer) -> Reply:
                 return listed.read(answer)
     known = loads_object(content) if keys is None else keys
     form = next((form for form in BODIES if form.recognises(known)), None)
-    if form is None:
+    if form is None or (form is responses and not _has_list(known, "output")):
         raise _unknown(answer, known)
     return form.read(answer)
+
+
+def _has_list(known: Mapping[str, Any], key: str) -> bool:
+    """Whether the value under a key, raw or parsed, is not an object: some APIs have one under the same key."""
+    value = known.get(key)
+    return not (bytes(value).startswith(b"{") if isinstance(value, msgspec.Raw) else isinstance(value, dict))
 
 
 def _format_of_list(content: bytes) -> BodyFormat | None:
@@ -125,6 +134,9 @@ def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
         raise reported_error(error)
     if recording.problem is not None:
         raise DecodeError(recording.problem)
+    sentence = sentence_about_stream(pieces)
+    if sentence is not None:
+        raise DecodeError(sentence, error_type="no_logprobs")
     raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have the keys {keys_for_message(keys)}")
 
 
@@ -140,10 +152,16 @@ def _refuse_failed(recording: Recording, form: StreamFormat) -> None:
 
 def _unknown(answer: Answer, keys: Collection[str]) -> DecodeError:
     """The error that a body without choices reports, or that its format is not known."""
+    body = loads_object(answer.body)
+    if "code" in body and isinstance(body.get("message"), str) and not body.get("error"):
+        return reported_error(body)  # an error that is not wrapped in `error`
     try:
         choices.read(answer)
     except DecodeError as error:
         if error.error_type == "error_body":
             return error
+        sentence = sentence_about(body)
+        if sentence is not None:
+            return DecodeError(sentence, error_type="no_logprobs")
         return DecodeError(f"{error}; the {answer.request.endpoint} answer has the keys {keys_for_message(keys)}")
     raise AssertionError("a body without choices was read")

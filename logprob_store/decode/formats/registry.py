@@ -8,11 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.decode.formats import (
+    ai21,
+    bare_choice,
     chat,
     chat_stream,
     choices,
+    cohere,
+    cohere_stream,
+    dashscope,
     gemini,
     legacy,
+    lightllm,
     llamacpp,
     ollama,
     prompt_logprobs,
@@ -21,6 +27,9 @@ from logprob_store.decode.formats import (
     sglang,
     tgi,
     tgi_stream,
+    transcription,
+    transcription_stream,
+    watsonx,
 )
 from logprob_store.decode.formats.base import (
     BodyFormat,
@@ -39,14 +48,23 @@ if TYPE_CHECKING:
 FORMATS: Final[tuple[WireFormat, ...]] = (
     choices,  # bodies of chat completions and completions
     chat_stream,  # streams of both
+    bare_choice,
+    dashscope,
     responses,
     responses_stream,
     llamacpp,
     ollama,
     sglang,
+    lightllm,
     tgi,
     tgi_stream,
     gemini,
+    watsonx,
+    ai21,
+    cohere,
+    cohere_stream,
+    transcription,
+    transcription_stream,
     chat,
     legacy,
     prompt_logprobs,

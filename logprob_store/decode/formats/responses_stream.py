@@ -77,29 +77,27 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         content = item.get("content") if isinstance(item, dict) else None
         for j, part in enumerate(content if isinstance(content, list) else ()):
             if isinstance(part, dict) and part.get("type") == "output_text" and not part.get("logprobs"):
-                listed = _streamed(pieces, i, j, item.get("id"))
+                listed = _streamed(pieces, i, j, item.get("id"), part.get("text"))
                 if listed:
                     part["logprobs"] = listed
     return response
 
 
-def _streamed(pieces: Sequence[Mapping[str, Any]], item: int, part: int, item_id: Any) -> list[Any]:
+def _streamed(pieces: Sequence[Mapping[str, Any]], item: int, part: int, item_id: Any, text: Any) -> list[Any]:
     """The logprobs of a content part from its events: of the one that ends it, or of all its deltas.
 
-    Events of another response that name another item are left out, unless no event names this one.
+    Where streams were mixed, events of another response may be among the pieces. Those that name another item are left
+    out; if none names this item, their text has to be that of the part.
     """
-    named = {text for piece in pieces if isinstance(text := piece.get("item_id"), str)}
-    deltas: list[Any] = []
-    for piece in pieces:
-        if (piece.get("output_index"), piece.get("content_index")) != (item, part):
-            continue
-        listed = piece.get("logprobs")
-        if not isinstance(listed, list) or (
-            isinstance(item_id, str) and item_id in named and piece.get("item_id") not in (None, item_id)
-        ):
-            continue
-        if piece.get("type") == _DONE and listed:
-            return listed
-        if piece.get("type") == _DELTA:
-            deltas.extend(listed)
-    return deltas
+    own = [piece for piece in pieces if (piece.get("output_index"), piece.get("content_index")) == (item, part)]
+    named = [piece for piece in own if piece.get("item_id") == item_id is not None]
+    own = named or own
+    deltas = [piece for piece in own if piece.get("type") == _DELTA]
+    done = [piece for piece in own if piece.get("type") == _DONE]
+    said = done[-1].get("text") if done else "".join(str(piece.get("delta")) for piece in deltas)
+    if not named and said != text:
+        return []
+    lists = [piece["logprobs"] for piece in done if isinstance(piece.get("logprobs"), list) and piece["logprobs"]]
+    if lists:
+        return list(lists[0])
+    return [token for piece in deltas if isinstance(piece.get("logprobs"), list) for token in piece["logprobs"]]

@@ -55,6 +55,8 @@ def recorded_text(held: Any) -> bytes | None:
         if held.get("encoding") == "base64":
             encoded = held.get("text")
         held = next((held[key] for key in ("string", "text") if held.get(key) is not None), None)
+        if isinstance(held, dict) and "base64_string" in held:  # bytes in YAML
+            return recorded_text(held)
     if isinstance(encoded, str):
         try:
             return _unpacked(base64.b64decode(encoded))
