@@ -117,7 +117,7 @@ def _scores_with_truth(
 
     from logprob_store.analysis.calibrators.expected_answers import with_expected, with_truth_file
     from logprob_store.errors import InputError
-    from logprob_store.metrics.truth.checks import checked_probabilities, checked_truths
+    from logprob_store.metrics.truth.value_checks import checked_probabilities, checked_truths
 
     if (expected is None) == (truth is None):
         raise InputError("say what is right: --expected COLUMN, kept with the prompts, or --truth FILE")

@@ -22,7 +22,7 @@ from logprob_store.decode.decoding_task import DecodingTask
 from logprob_store.decode.formats import choices
 from logprob_store.decode.formats.body import is_utf8
 from logprob_store.decode.formats.reader import read_body
-from logprob_store.decode.segments import DecodedRows
+from logprob_store.decode.row_segments import DecodedRows
 from logprob_store.decode.token_by_token import add_layout_and_prompt, read_token_by_token, refuse_missing_tokens
 from logprob_store.errors import DecodeError
 from logprob_store.schema import completion_id

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from logprob_store.decode.decoding_task import DecodingTask
     from logprob_store.decode.formats.base import Choice, TokensBySection
-    from logprob_store.decode.segments import DecodedRows
+    from logprob_store.decode.row_segments import DecodedRows
     from logprob_store.decode.token_rows import Token
 
 

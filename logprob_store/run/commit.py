@@ -19,7 +19,7 @@ from logprob_store.decode.anomalies import count_anomalies
 from logprob_store.decode.decoder import Decoder
 from logprob_store.errors import CallError, DecodeError
 from logprob_store.events import emit_prompt_failed
-from logprob_store.failures import FAILURES as FAILURE_CLASSES
+from logprob_store.failure_classes import FAILURES as FAILURE_CLASSES
 from logprob_store.run.prompt_scoring import without_unscored
 from logprob_store.schema import FAILURES, arrow_schema, call_number
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logprob_store.failures import asks_anew
+from logprob_store.failure_classes import asks_anew
 from logprob_store.schema import call_number, call_of_number
 
 if TYPE_CHECKING:

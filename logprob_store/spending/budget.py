@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from logprob_store.errors import CallError, StopRunError
-from logprob_store.failures import FAILURES
+from logprob_store.failure_classes import FAILURES
 from logprob_store.spending.request_tokens import worst_case
 from logprob_store.usage import Usage, usage_of
 

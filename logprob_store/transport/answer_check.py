@@ -90,7 +90,7 @@ def check_answer(
         raise _error(said, headers or {}, redact)
     if head.status in _UNFINISHED and head.choices is None:
         message = f"the answer is not finished ({head.status}). Take `background` out of the params of the job"
-        raise CallError(message, error_type="malformed_answer", status=200, maybe_billed=True)
+        raise CallError(message, error_type="error_body", status=200, maybe_billed=True)
     return body, read_usage(bytes(head.usage))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 import msgspec
 import polars as pl
 
-from logprob_store.metrics.truth.checks import as_probability
+from logprob_store.metrics.truth.value_checks import as_probability
 
 if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column

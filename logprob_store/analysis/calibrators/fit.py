@@ -17,9 +17,9 @@ from logprob_store.analysis.calibrators.calibrator import CLIP, METHODS, Calibra
 from logprob_store.errors import InputError
 from logprob_store.extras import import_extra
 from logprob_store.metrics.truth.calibration import ace, brier, ece, nll
-from logprob_store.metrics.truth.checks import as_probability, as_truth
 from logprob_store.metrics.truth.judged_pairs import group_columns
 from logprob_store.metrics.truth.ranking import auroc
+from logprob_store.metrics.truth.value_checks import as_probability, as_truth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

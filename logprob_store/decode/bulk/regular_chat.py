@@ -13,7 +13,7 @@ import numpy as np
 
 from logprob_store.decode.bulk.scanned_rows import tables_from_columns
 from logprob_store.decode.formats.chat import SECTION_OF, make_template
-from logprob_store.decode.segments import Segment
+from logprob_store.decode.row_segments import Segment
 from logprob_store.decode.token_rows import SECTIONS
 from logprob_store.decode.wire import as_text
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from logprob_store.decode.bulk.scanner import Integers, ScanBuffers, ScanResult
-    from logprob_store.decode.segments import DecodedRows
+    from logprob_store.decode.row_segments import DecodedRows
 
 _NO_OWNER = -1
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
-from logprob_store.metrics.truth.checks import as_probability
 from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_pairs, judged_rows
+from logprob_store.metrics.truth.value_checks import as_probability
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:

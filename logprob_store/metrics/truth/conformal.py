@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import polars as pl
 
-from logprob_store.metrics.truth.checks import as_probability
+from logprob_store.metrics.truth.value_checks import as_probability
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
-from logprob_store.metrics.truth.checks import as_probability, as_truth
+from logprob_store.metrics.truth.value_checks import as_probability, as_truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -144,7 +144,7 @@ _CLASSES: Final = (
     ),
     FailureClass(
         name="error_body",
-        means="an answer that reports an error in place of a reply",
+        means="an answer that reports an error in place of a reply, or that it is not finished",
         then="row",
         billed="maybe",
         ask_anew=True,
