@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from logprob_store.decode.formats.body import loads
 from logprob_store.decode.formats.registry import PROMPT_KEYS
-from logprob_store.errors import PromptError
+from logprob_store.errors import DecodeError, PromptError
 from logprob_store.request import PATHS, provider_of, request_key
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def read_request(value: Any, url: str | None = None) -> RecordedRequest | None:
     """
     if isinstance(value, str) and value:
         try:
-            value = msgspec.json.decode(value)
-        except msgspec.DecodeError:
+            value = loads(value.encode(errors="surrogatepass"))
+        except DecodeError:
             return None
     if not isinstance(value, dict):
         return None

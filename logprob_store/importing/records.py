@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 BAD_LINE: Final = "bad_line"
 _SUCCESS: Final = range(200, 300)
+_STATUSES: Final = range(100, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def _with_exchange(base: Record, exchange: Exchange) -> Record:
         error_type, message = exchange.problem
         return replace(record, problem=recorded_error(f"line {place}: {message}", error_type=error_type))
     body = exchange.body or b""
-    if exchange.status not in _SUCCESS:
+    if exchange.status in _STATUSES and exchange.status not in _SUCCESS:
         return replace(record, problem=_status_error(exchange.status, body))
     if not body or body == b"null":
         return replace(record, problem=_no_response_error(exchange.error))

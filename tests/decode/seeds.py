@@ -30,6 +30,9 @@ PROMPT = [None, {"5": {"logprob": -3.0, "rank": 7, "decoded_token": "a"}, "6": {
 CHUNK = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": CHAT}]}
 END = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 ITEM = {"type": "message", "content": [{"type": "output_text", "text": "aa", "logprobs": [TOKEN, TOKEN]}]}
+CANDIDATES = {"chosenCandidates": [{"token": "a", "tokenId": 1, "logProbability": -1}], "topCandidates": []}
+ONE = {"token": "a", "logprob": -0.5, "raw_logprob": -1.0}
+JURASSIC = {"generatedToken": ONE, "topTokens": [ONE], "textRange": {"start": 0, "end": 1}}
 TRIPLES = [[-0.5, 1, "a"], [-1.0, 2, None]]
 
 BODIES: dict[str, Any] = {
@@ -88,6 +91,63 @@ BODIES: dict[str, Any] = {
             }
         ]
     },
+    "gemini pieces": [
+        {"candidates": [{"content": {"parts": [{"text": "a"}]}, "logprobsResult": CANDIDATES}], "responseId": "r"},
+        {"candidates": [{"finishReason": "STOP", "logprobsResult": CANDIDATES}], "responseId": "r"},
+    ],
+    "sglang pieces": [
+        {"text": "a", "meta_info": {"id": "x", "finish_reason": None, "output_token_logprobs": TRIPLES[:1]}},
+        {"text": "ab", "meta_info": {"id": "x", "finish_reason": "stop", "output_token_logprobs": TRIPLES}},
+    ],
+    "tgi pieces": [
+        {"token": {"id": 1, "text": "a", "logprob": -0.5, "special": False}, "index": 1, "generated_text": None},
+        {"token": {"id": 2, "text": "b", "logprob": -1}, "index": 2, "generated_text": "ab", "details": {}},
+    ],
+    "transcription": {"text": "a", "logprobs": [TOKEN], "usage": {"input_tokens": 1}},
+    "transcription events": [
+        {"type": "transcript.text.delta", "delta": "a", "logprobs": [TOKEN]},
+        {"type": "transcript.text.done", "text": "a", "logprobs": [TOKEN]},
+    ],
+    "watsonx": {
+        "model_id": "m",
+        "results": [
+            {
+                "generated_text": "a",
+                "stop_reason": "eos_token",
+                "generated_tokens": [{"text": "a", "logprob": -1, "rank": 1, "top_tokens": [{"text": "a"}]}],
+                "input_tokens": [{"text": "x"}, {"text": "y", "logprob": -2}],
+            }
+        ],
+    },
+    "dashscope": {
+        "request_id": "r",
+        "output": {"choices": [{"finish_reason": "stop", "message": {"content": "a"}, "logprobs": CHAT}]},
+    },
+    "cohere": {
+        "finish_reason": "COMPLETE",
+        "message": {"content": [{"type": "text", "text": "a"}]},
+        "logprobs": [{"text": "a", "token_ids": [1], "logprobs": [-1]}, {"token_ids": [1, 2], "logprobs": [-1, -2]}],
+    },
+    "cohere events": [
+        {"type": "message-start", "id": "c"},
+        {
+            "type": "content-delta",
+            "index": 0,
+            "delta": {"message": {"content": {"text": "a"}}},
+            "logprobs": {"text": "a", "token_ids": [1], "logprobs": [-1]},
+        },
+        {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}},
+    ],
+    "ai21": {
+        "prompt": {"tokens": [JURASSIC]},
+        "completions": [{"data": {"text": "a", "tokens": [JURASSIC]}, "finishReason": {"reason": "length"}}],
+    },
+    "lightllm": {
+        "generated_text": ["a"],
+        "count_output_tokens": 1,
+        "tokens": [{"id": 1, "text": "a", "logprob": -1, "special": False}],
+    },
+    "bare choice": {"index": 0, "finish_reason": "stop", "message": {"content": "a"}, "logprobs": CHAT},
 }
 
 ODD: list[Any] = [

@@ -60,7 +60,7 @@ _RESULT: Final = ("logprobsResult", "logprobs_result")
 _CHOSEN: Final = ("chosenCandidates", "chosen_candidates")
 _TOP: Final = ("topCandidates", "top_candidates")
 _CANDIDATES: Final = "candidates"
-_NOT_FINISHED: Final = frozenset({None, "", 0, "FINISH_REASON_UNSPECIFIED"})
+_NOT_FINISHED: Final = (None, "", 0, "FINISH_REASON_UNSPECIFIED")
 _SCALAR_TYPES: Final = (int, float, str, bool, type(None))
 _FORM: Final = TokenForm(
     {
@@ -95,12 +95,13 @@ def describe(held: Mapping[str, Any]) -> Piece | None:
     if not recognises(held):
         return None
     candidates = read_structs(held, _CANDIDATES, _HEADS, _CandidateHead)
-    ended = [one for one in candidates if {one.finish_reason, one.finishReason} - _NOT_FINISHED]
+    reasons = [(one.index, reason) for one in candidates for reason in (one.finishReason, one.finish_reason)]
+    ended = [index for index, reason in reasons if reason not in _NOT_FINISHED]
     blocked = "promptFeedback" in held or "prompt_feedback" in held
     return Piece(
         text_under(held, "responseId") or text_under(held, "response_id"),
         adds=frozenset(_index(one.index) for one in candidates),
-        ends=frozenset(_index(one.index) for one in ended) if candidates else frozenset({0} if blocked else ()),
+        ends=frozenset(map(_index, ended)) if candidates else frozenset({0} if blocked else ()),
         may_be_whole=True,
     )
 

@@ -105,5 +105,6 @@ _STREAM_SENTENCES: Final = (
 
 def sentence_about_stream(pieces: Collection[Mapping[str, Any]]) -> str | None:
     """The sentence about a stream in no known format; None if it is not known."""
-    names = {piece.get("type") for piece in pieces} | {key for piece in pieces for key in piece}
+    kinds = {kind for piece in pieces if isinstance(kind := piece.get("type"), str)}
+    names = kinds | {key for piece in pieces for key in piece}
     return next((sentence for name, sentence in _STREAM_SENTENCES if name in names), None)

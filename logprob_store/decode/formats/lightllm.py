@@ -20,6 +20,7 @@ from logprob_store.decode.formats.token_objects import (
     read_tokens_with_alternatives,
     rebuild_tokens,
 )
+from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -37,7 +38,7 @@ _KEPT: Final = ("special", "count_output_tokens", "prompt_tokens")
 
 def recognises(keys: Collection[str]) -> bool:
     """Whether a body with these top-level keys is LightLLM's own."""
-    return "generated_text" in keys and "count_output_tokens" in keys
+    return "generated_text" in keys and ("count_output_tokens" in keys or "tokens" in keys)
 
 
 def read(answer: Answer) -> Reply:
@@ -45,6 +46,8 @@ def read(answer: Answer) -> Reply:
     item = loads_object(answer.body)
     texts = item["generated_text"]
     texts = [texts] if isinstance(texts, str) else expect_list(texts, "generated_text")
+    if not texts:
+        raise DecodeError("generated_text: none, expected at least one")
     several = len(texts) > 1
     counts = item.get("count_output_tokens")
     choices = [_choice(item, n, text, several=several) for n, text in enumerate(texts)]

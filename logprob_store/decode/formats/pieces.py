@@ -6,6 +6,7 @@ describe their pieces as `Piece`; `StreamState` follows the pieces of one stream
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -111,11 +112,10 @@ def counts_tokens(pieces_of_index: Mapping[int, int], ended: set[int] | frozense
     (True, False, False)
     """
     indices = list(pieces_of_index)
-    first, last = indices[0] if indices else 0, indices[-1] if indices else 0
     return (
         len(indices) > 1
-        and indices == list(range(first, last + 1))
-        and ended == {last}
+        and all(after == before + 1 for before, after in pairwise(indices))
+        and ended == {indices[-1]}
         and set(pieces_of_index.values()) == {1}
     )
 

@@ -9,9 +9,10 @@ import zlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import zstandard
 
-from logprob_store.decode.formats.body import loads
+from logprob_store.decode.formats.body import expect_list, loads
 from logprob_store.decode.formats.registry import BODIES, PROMPT_KEYS, STREAMS
 from logprob_store.errors import DecodeError
 from logprob_store.importing.raw_json import RawObject, parsed_value, read_object
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PROMPT_KEYS: Final = frozenset({"messages", "prompt", "input", *PROMPT_KEYS})
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _GZIP: Final = b"\x1f\x8b"
 _ZLIB: Final = b"\x78"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
@@ -94,6 +96,21 @@ def is_call_to_a_model(request: bytes | None, response: bytes | None) -> bool:
 def _keys_of_events(content: bytes) -> Mapping[str, Any]:
     first = next((line for line in content.split(b"\n") if line.startswith(b"data:")), b"")
     return read_object(first.removeprefix(b"data:").strip()) or {}
+
+
+def raw_list(raw: RawObject, key: str) -> list[bytes]:
+    """The items of the list under a key, each as JSON; none where there is no list.
+
+    Raises:
+        DecodeError: the value is no list.
+    """
+    if key not in raw:
+        return []
+    try:
+        return [bytes(item) for item in _LIST.decode(raw[key])]
+    except (msgspec.DecodeError, RecursionError):  # NaN, lone surrogates, or null
+        listed = parsed_value(raw, key)
+        return [] if listed is None else [json.dumps(item).encode() for item in expect_list(listed, key)]
 
 
 def object_under(held: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -9,18 +9,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from logprob_store.importing.exchanges import Exchange
 from logprob_store.importing.raw_json import RawObject, parsed_value, read_object
-from logprob_store.importing.readers.common import object_under
+from logprob_store.importing.readers.common import object_under, raw_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _SAMPLE_KEYS: Final = frozenset({"epoch", "input", "output"})
 _REFERENCE: Final = "attachment://"
-_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _USAGE: Final = {
     "input_tokens": "prompt_tokens",
     "output_tokens": "completion_tokens",
@@ -38,9 +35,9 @@ def read(raw: RawObject) -> Iterator[Exchange]:
     if "eval" not in raw:
         yield from _read_sample(raw, None)
         return
-    samples = _LIST.decode(raw["samples"]) if "samples" in raw and bytes(raw["samples"]) != b"null" else []
+    samples = raw_list(raw, "samples")
     for n, content in enumerate(samples):
-        sample = read_object(bytes(content))
+        sample = read_object(content)
         if sample is not None:
             yield from _read_sample(sample, n)
     if not samples:

@@ -52,7 +52,7 @@ def read(raw: RawObject) -> Iterator[Exchange]:
 def _message(held: Any, path: Any) -> dict[str, Any] | None:
     """The fields of an AI message; None for anything else."""
     name = path[-1] if isinstance(path, list) and path else None
-    return held if isinstance(held, dict) and name in _AI else None
+    return held if isinstance(held, dict) and isinstance(name, str) and name in _AI else None
 
 
 def _metadata(message: dict[str, Any]) -> dict[str, Any]:

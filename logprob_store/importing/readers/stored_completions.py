@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from logprob_store.decode.formats.pieces import text_under
 from logprob_store.importing.exchanges import Exchange
+from logprob_store.importing.readers.common import raw_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from logprob_store.importing.raw_json import RawObject
-
-_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def recognises(held: Mapping[str, Any]) -> bool:
@@ -24,11 +21,8 @@ def recognises(held: Mapping[str, Any]) -> bool:
 
 def read(raw: RawObject) -> Iterator[Exchange]:
     """The answers of a page."""
-    try:
-        listed = _LIST.decode(raw["data"])
-    except msgspec.DecodeError:
-        listed = []
-    for n, one in enumerate(listed):
-        yield Exchange(element=n, body=bytes(one))
+    listed = raw_list(raw, "data")
+    for n, body in enumerate(listed):
+        yield Exchange(element=n, body=body)
     if not listed:
         yield Exchange(problem=("unknown_format", "this is a page of a list without any answers"))
