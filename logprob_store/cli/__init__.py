@@ -8,8 +8,8 @@ Holds the list of commands and turns errors into exit codes. Each command is a m
     streams standard output and error: closed, full, or not UTF-8
     otel    OpenTelemetry exporters
 
-Nothing else in `logprob_store` reads argv or configures logging, and only `transport.machine` reads `os.environ`, for
-the variables that HTTP libraries read.
+Nothing else in `logprob_store` reads argv or configures logging, and only `transport.environment` reads
+`os.environ`, for the variables that HTTP libraries read.
 
 Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit and can
 be continued, 5 two compared runs differ by more than a limit, 130 interrupted and can be continued.

@@ -112,8 +112,9 @@ class PerMinuteLimit:
     def settle(self, taken_at: float, change: float, now: float) -> None:
         """Correct the cost of a call that was started at `taken_at`; a negative change gives cost back.
 
-        Cost that comes back too late to bring the next start forward is credited to the start after it, up to 0.9 s
-        more than this change is worth.
+        If the call took less than was counted, the next start moves forward, but never into the past. What is left
+        over is credit: the start after it comes sooner by that much. Credit is at most 0.9 s more than this change is
+        worth.
         """
         bucket = int(taken_at * _BUCKETS_PER_SECOND)
         if bucket in self._ledger:
@@ -131,7 +132,8 @@ class PerMinuteLimit:
         """Take over the limit that the server reports."""
         limit, remaining, reset_s = reported
         exceeds_a_minute = bool(remaining) and reset_s is not None and reset_s > _LONGEST_MINUTE_S
-        if limit is None or (limit == self._of_server and (self.exceeds_a_minute or not exceeds_a_minute)):
+        is_news = limit != self._of_server or (exceeds_a_minute and not self.exceeds_a_minute)
+        if limit is None or not is_news:
             return
         self._of_server, self.exceeds_a_minute = limit, exceeds_a_minute
         per_minute = _smaller(self._of_job, None if exceeds_a_minute else limit)

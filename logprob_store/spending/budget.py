@@ -124,7 +124,9 @@ class Budget:
             StopRunError: the budget is closed; or the call does not fit, and no call under way could change that.
         """
         bare, (prompt, completion) = worst_case(request), self._excess
-        worst = Usage(bare[0] + prompt, 0, bare[2] + completion) if prompt or completion else bare
+        worst = (
+            Usage(bare.prompt_tokens + prompt, 0, bare.completion_tokens + completion) if prompt or completion else bare
+        )
         reservation = Reservation(self, request.key, worst=worst, bare=bare)
         if self.closed is not None:
             raise self.closed
@@ -200,8 +202,8 @@ class Budget:
         if most.requests is not None and self.requests + self._not_begun + 1 > most.requests:
             return "requests"
         prompt, completion = (
-            self._reserved_prompt + reservation.worst[0],
-            self._reserved_completion + reservation.worst[2],
+            self._reserved_prompt + reservation.worst.prompt_tokens,
+            self._reserved_completion + reservation.worst.completion_tokens,
         )
         if most.tokens is not None and self.usage.total + prompt + completion > most.tokens:
             return "tokens"
@@ -213,19 +215,22 @@ class Budget:
         reservation.state = "reserved"
         self._reservations += 1
         self._not_begun += 1
-        self._reserved_prompt += reservation.worst[0]
-        self._reserved_completion += reservation.worst[2]
+        self._reserved_prompt += reservation.worst.prompt_tokens
+        self._reserved_completion += reservation.worst.completion_tokens
 
     def settle(self, reservation: Reservation, spent: Usage | None) -> None:
         """End a reservation, of which this was spent; None for nothing."""
         self._reservations -= 1
         self._not_begun -= reservation.state == "reserved"
-        self._reserved_prompt -= reservation.worst[0]
-        self._reserved_completion -= reservation.worst[2]
+        self._reserved_prompt -= reservation.worst.prompt_tokens
+        self._reserved_completion -= reservation.worst.completion_tokens
         reservation.state = "ended"
         if spent is not None:
             self.usage += spent
-            if self._ceilings.any and (spent[0] > reservation.worst[0] or spent[2] > reservation.worst[2]):
+            if self._ceilings.any and (
+                spent.prompt_tokens > reservation.worst.prompt_tokens
+                or spent.completion_tokens > reservation.worst.completion_tokens
+            ):
                 self._learn_excess(reservation, spent)
         if self._waiting:
             self._admit()
@@ -233,14 +238,17 @@ class Budget:
     def _learn_excess(self, reservation: Reservation, spent: Usage) -> None:
         """Reserve the excess with each later call: the server adds tokens of its own, or goes beyond the maximum."""
         bare = reservation.bare
-        self._excess = max(self._excess[0], spent[0] - bare[0]), max(self._excess[1], spent[2] - bare[2])
+        self._excess = (
+            max(self._excess[0], spent.prompt_tokens - bare.prompt_tokens),
+            max(self._excess[1], spent.completion_tokens - bare.completion_tokens),
+        )
         log.warning(
             "the server counted %d + %d tokens for a call of at most %d + %d: from here on each call reserves as much "
             "more, but the calls already under way may pass the job's ceilings",
-            spent[0],
-            spent[2],
-            reservation.worst[0],
-            reservation.worst[2],
+            spent.prompt_tokens,
+            spent.completion_tokens,
+            reservation.worst.prompt_tokens,
+            reservation.worst.completion_tokens,
         )
 
     def _admit(self) -> None:
@@ -254,7 +262,7 @@ class Budget:
             if self.closed is None and passed is not None:
                 if self._reservations:
                     return
-                self.closed = self._stop(passed, reservation)
+                self.closed = self._ceiling_error(passed, reservation)
             self._waiting.popleft()
             if self.closed is not None:
                 turn.set_exception(self.closed)
@@ -262,11 +270,13 @@ class Budget:
                 self._take(reservation)
                 turn.set_result(None)
 
-    def _stop(self, passed: str, reservation: Reservation) -> StopRunError:
+    def _ceiling_error(self, passed: str, reservation: Reservation) -> StopRunError:
         most: Any = getattr(self._ceilings, passed)
         if passed == "usd" and self.prices is not None:
             name, ceiling, spent = "max_cost_usd", f"{most:g}", f"{_usd(self.prices.usd(self.usage))} is spent"
-            could = f"could cost {_usd(self.prices.most_usd(Usage(), reservation.worst[0], reservation.worst[2]))}"
+            worst = reservation.worst
+            most_usd = self.prices.most_usd(Usage(), worst.prompt_tokens, worst.completion_tokens)
+            could = f"could cost {_usd(most_usd)}"
         elif passed == "tokens":
             name, ceiling, spent = "max_tokens", f"{most}", f"{self.usage.total} tokens are spent"
             could = f"could take {reservation.worst.total}"

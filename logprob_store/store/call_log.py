@@ -93,8 +93,9 @@ def _apply(state: CallLogState, kind: int, number: int, usage: Usage, requests: 
         state.requests += 1
         state.open[number] = OpenCall(number, key, usage)
     else:
-        # The record of this call's begin may be damaged: then its end counts it. Number 0 is of no call.
-        state.requests += number > 0 and state.open.pop(number, None) is None
+        begun = state.open.pop(number, None)
+        if number > 0 and begun is None:  # the record of its begin is damaged; number 0 is of no call
+            state.requests += 1
         if kind != _FREE:
             state.spent += usage
         if kind == _LOST:

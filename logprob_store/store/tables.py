@@ -93,7 +93,7 @@ class StoreTables:
         """
         if not any(manifest.job.get("prompts.keep") for manifest in self.manifests):
             return self._scan("prompts", PROMPTS)
-        from logprob_store.store.kept_columns import scan_prompts
+        from logprob_store.store.prompts_table import scan_prompts
 
         files = {manifest.run: self._files("prompts", manifest) for manifest in self.manifests}
         files = {run: listed for run, listed in files.items() if listed}

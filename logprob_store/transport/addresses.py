@@ -17,7 +17,7 @@ import yarl
 
 from logprob_store.errors import JobError
 from logprob_store.request import OPENAI_BASE_URL, PATHS
-from logprob_store.transport.machine import SOCKS_SCHEMES, proxy_of
+from logprob_store.transport.environment import SOCKS_SCHEMES, proxy_of
 from logprob_store.transport.url_and_key import check_key
 
 if TYPE_CHECKING:

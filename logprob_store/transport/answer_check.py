@@ -158,7 +158,7 @@ def _error(said: dict[str, Any], headers: Mapping[str, str], redact: Callable[[s
 
 
 def _loads_or_none(content: bytes) -> Any:
-    """The value of JSON as Python reads it, None for what is none."""
+    """The value of a JSON text as Python reads it; None if it is not JSON."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from logprob_store.transport.machine import check_machine
+from logprob_store.transport.environment import check_environment
 from logprob_store.transport.url_and_key import check_key, check_url
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def lazy_live_transport(
         JobError: the URL, the key, or a proxy or certificate of the environment is not usable.
     """
     check_url(base_url)
-    check_machine(base_url)
+    check_environment(base_url)
     check_key(api_key or "")
     transports: list[Transport] = []
     opening = asyncio.Lock()

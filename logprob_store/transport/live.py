@@ -23,8 +23,8 @@ from logprob_store.request import OPENAI_BASE_URL, Answer
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.answer_check import check_answer
 from logprob_store.transport.body_reader import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
+from logprob_store.transport.environment import check_environment
 from logprob_store.transport.idle_connections import CleanConnectionRequest, StaleConnectionError
-from logprob_store.transport.machine import check_machine
 from logprob_store.transport.rate_headers import have_rate_limits, read_rate_limits
 from logprob_store.transport.redaction import Redaction
 from logprob_store.transport.refusals import error_of_status, one_line
@@ -111,7 +111,7 @@ async def live_transport(
             environment names a proxy or certificates that cannot be used.
     """
     check_url(base_url)
-    check_machine(base_url)
+    check_environment(base_url)
     addresses = Addresses(
         base_url=base_url,
         api_key=api_key,

@@ -233,7 +233,7 @@ def test_every_name_gives_its_column() -> None:
     [
         ("entropy", "did you mean mean_entropy"),
         ("perplexty", "did you mean perplexity"),
-        ("qqq", "there is no metric 'qqq'; There are scored_tokens, "),
+        ("qqq", "there is no metric 'qqq'; The metrics are scored_tokens, "),
         ("min-k-plus-plus", "whole vocabulary, which no API gives; min_k_probability"),
         ("self_certainty", "whole vocabulary"),
         ("Min-K%++", "whole vocabulary, which no API gives; min_k_probability"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from logprob_store.decode.formats import choices, responses, streams
+from logprob_store.decode.formats.apis_without_logprobs import why_a_stream_has_no_logprobs, why_no_logprobs
 from logprob_store.decode.formats.body import (
     excerpt,
     keys_for_message,
@@ -18,7 +19,6 @@ from logprob_store.decode.formats.body import (
     reported_error,
     without_bom,
 )
-from logprob_store.decode.formats.known_without import sentence_about, sentence_about_stream
 from logprob_store.decode.formats.pieces import StreamState, broken_off
 from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.errors import DecodeError
@@ -134,7 +134,7 @@ def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
         raise reported_error(error)
     if recording.problem is not None:
         raise DecodeError(recording.problem)
-    sentence = sentence_about_stream(pieces)
+    sentence = why_a_stream_has_no_logprobs(pieces)
     if sentence is not None:
         raise DecodeError(sentence, error_type="no_logprobs")
     raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have the keys {keys_for_message(keys)}")
@@ -160,7 +160,7 @@ def _unknown(answer: Answer, keys: Collection[str]) -> DecodeError:
     except DecodeError as error:
         if error.error_type == "error_body":
             return error
-        sentence = sentence_about(body)
+        sentence = why_no_logprobs(body)
         if sentence is not None:
             return DecodeError(sentence, error_type="no_logprobs")
         return DecodeError(f"{error}; the {answer.request.endpoint} answer has the keys {keys_for_message(keys)}")

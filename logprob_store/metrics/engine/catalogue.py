@@ -284,10 +284,10 @@ def _unknown(name: str) -> str:
         if refused in letters:
             return (
                 f"metric {name!r} needs the probabilities of the whole vocabulary, which no API gives; "
-                f"{instead} is what can be had (docs/metrics.md, 'Not here, and why')"
+                f"{instead} is what can be had (docs/metrics/README.md, 'Not here, and why')"
             )
     near = [known for known in SCORES if plain and plain in known] or difflib.get_close_matches(
         plain, SCORES, n=3, cutoff=0.5
     )
     meant = f"did you mean {' or '.join(near[:3])}? " if near else ""
-    return f"there is no metric {name!r}; {meant}There are {', '.join(SCORES)}"
+    return f"there is no metric {name!r}; {meant}The metrics are {', '.join(SCORES)}"

@@ -23,7 +23,7 @@ _HTTP_SCHEMES: Final = frozenset({"http", "https"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
-def check_machine(base_url: str | None) -> None:
+def check_environment(base_url: str | None) -> None:
     """Refuse settings of the environment that the HTTP client could not use for a URL.
 
     Raises:

@@ -12,8 +12,8 @@ import pytest
 
 from logprob_store.errors import JobError
 from logprob_store.request import make_request
+from logprob_store.transport.environment import check_environment, proxy_of
 from logprob_store.transport.live import live_transport
-from logprob_store.transport.machine import check_machine, proxy_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,7 @@ def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, p
     monkeypatch.setenv("ALL_PROXY", proxy)
 
     with pytest.raises(JobError, match=f"^ALL_PROXY in the environment {said}"):
-        check_machine(URL)
+        check_environment(URL)
 
 
 @pytest.mark.parametrize("scheme", ["socks", "socks4", "socks4a", "socks5", "socks5h", "SOCKS5"])
@@ -112,7 +112,7 @@ def test_a_socks_proxy_without_its_extra_says_what_to_install(monkeypatch: pytes
     with pytest.raises(
         JobError, match=r"^ALL_PROXY .*://127\.0\.0\.1:7891, .*pip install 'logprob-store\[socks\]'"
     ) as error:
-        check_machine(URL)
+        check_environment(URL)
 
     assert "secret" not in str(error.value)
 
@@ -132,7 +132,7 @@ def test_a_proxy_that_does_not_apply_is_not_looked_at(
     """Another variable goes first, it is for https, the host is excepted, or the lower-case form unsets it."""
     set_all(monkeypatch, variables)
 
-    check_machine(URL)
+    check_environment(URL)
 
 
 @pytest.mark.parametrize(
@@ -154,21 +154,21 @@ def test_certificates_that_cannot_be_used_are_named(
     monkeypatch.setenv(variable, value)
 
     with pytest.raises(JobError, match=f"^{variable} in the environment is {value}, which {said}"):
-        check_machine("https://api.example.org/v1")
+        check_environment("https://api.example.org/v1")
 
 
 def test_certificates_do_not_matter_to_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server on this machine is asked without any."""
     set_all(monkeypatch, {"SSL_CERT_FILE": "/no/such/file", "SSL_CERT_DIR": "/no/such/folder"})
 
-    check_machine(URL)
+    check_environment(URL)
 
 
 def test_the_file_of_certificates_goes_before_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As the SDK's client reads them; one folder of several is enough."""
     set_all(monkeypatch, {"SSL_CERT_DIR": f"/no/such/folder:{tmp_path}"})
 
-    check_machine("https://api.example.org/v1")
+    check_environment("https://api.example.org/v1")
 
 
 def ask(base_url: str) -> int:

@@ -86,7 +86,10 @@ def _fit_together(one: pl.DataType, other: pl.DataType) -> bool:
 
 
 def _common_number(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
-    """For decimals the one with room for the digits of both; an integer has none after the point."""
+    """The common type of two types of numbers.
+
+    With a decimal and no float it is a decimal wide enough for both, or None beyond 38 digits.
+    """
     kinds = one, other
     if any(kind.is_float() for kind in kinds) or not any(kind.is_decimal() for kind in kinds):
         return _supertype(one, other)
@@ -101,7 +104,10 @@ def _common_number(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
 
 
 def _common_time(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
-    """For timestamps in microseconds unless both have one unit, and in UTC if their zones differ; none with no zone."""
+    """The common type of two durations or two timestamps; None for others, and if only one timestamp has a zone.
+
+    Timestamps keep a unit or a zone that both have; otherwise they are in microseconds, or in UTC.
+    """
     if isinstance(one, pl.Duration) and isinstance(other, pl.Duration):
         return _supertype(one, other)
     if not (isinstance(one, pl.Datetime) and isinstance(other, pl.Datetime)):

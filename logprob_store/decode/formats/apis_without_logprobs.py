@@ -87,10 +87,10 @@ _SENTENCES: Final[tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...]] =
 )
 
 
-def sentence_about(held: Mapping[str, Any]) -> str | None:
+def why_no_logprobs(held: Mapping[str, Any]) -> str | None:
     """The sentence about an answer; None if it is not known.
 
-    >>> sentence_about({"type": "message", "content": []})
+    >>> why_no_logprobs({"type": "message", "content": []})
     "this is an answer of Anthropic's Messages API, which gives no log-probabilities"
     """
     return next((sentence for matches, sentence in _SENTENCES if matches(held)), None)
@@ -103,7 +103,7 @@ _STREAM_SENTENCES: Final = (
 )
 
 
-def sentence_about_stream(pieces: Collection[Mapping[str, Any]]) -> str | None:
+def why_a_stream_has_no_logprobs(pieces: Collection[Mapping[str, Any]]) -> str | None:
     """The sentence about a stream in no known format; None if it is not known."""
     kinds = {kind for piece in pieces if isinstance(kind := piece.get("type"), str)}
     names = kinds | {key for piece in pieces for key in piece}

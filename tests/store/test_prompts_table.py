@@ -13,8 +13,8 @@ import pytest
 
 import logprob_store as ls
 from logprob_store.schema import PROMPTS, arrow_schema
-from logprob_store.store.kept_columns import common_type
 from logprob_store.store.opening import open_run
+from logprob_store.store.prompts_table import common_type
 from logprob_store.store.verifying import repair_store, verify_store
 
 if TYPE_CHECKING:
