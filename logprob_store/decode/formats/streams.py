@@ -12,6 +12,8 @@ True
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from logprob_store.decode.formats.body import expect_object, loads
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _DONE: Final = b"[DONE]"
+_BLANKS: Final = re.compile(r"\s*")
+_DECODER: Final = json.JSONDecoder()
 
 
 class Recording(NamedTuple):
@@ -65,11 +69,32 @@ def _recording(found: Sequence[Any], what: str) -> Recording:
             is_done = True
             continue
         try:
-            pieces.append(expect_object(loads(one) if isinstance(one, bytes) else one, f"{what} {n} of the stream"))
+            values = _values(one) if isinstance(one, bytes) else [one]
+            pieces += [expect_object(value, f"{what} {n} of the stream") for value in values]
         except DecodeError as error:
             place = "" if str(error).startswith(what) else f"{what} {n} of the stream: "
             return Recording(pieces, is_done, f"{place}{error}")
     return Recording(pieces, is_done)
+
+
+def _values(content: bytes) -> list[Any]:
+    """The value of a piece; several where proxies have glued some together."""
+    try:
+        return [loads(content)]
+    except DecodeError:
+        text, values = content.decode(errors="replace").strip(), []
+        position = 0
+        while position < len(text):
+            try:
+                value, position = _DECODER.raw_decode(text, position)
+            except (ValueError, RecursionError):
+                break
+            values.append(value)
+            blanks = _BLANKS.match(text, position)
+            position = position if blanks is None else blanks.end()
+        if position < len(text) or not values:
+            raise
+        return values
 
 
 def _events(content: bytes) -> list[bytes]:
