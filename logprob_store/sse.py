@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 DONE: Final = b"[DONE]"
 """The data of the event that ends a stream of chat completions."""
 
-EVENT_LINE: Final = re.compile(rb"(?:data|event|id|retry)?:")
-"""Matches the start of a line of an event, or of a comment."""
+EVENT_LINE: Final = re.compile(rb"(?:data|event|id|retry)?:|[ \t]+(?:data|event):")
+"""Matches the start of a line of an event, or of a comment. Some recordings have blanks in front of the name."""
 
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|$)")
 
@@ -61,8 +61,9 @@ class EventReader:
         ended: list[Event] = []
         if not self._lines:
             self._first = number
-        if line.startswith(b"data:"):
-            value = line[5:].strip()
+        field = line.lstrip(b" \t")
+        if field.startswith(b"data:"):
+            value = field[5:].strip()
             if self._data and _is_whole(b"\n".join(self._data)):
                 ended = self.end()
                 self._first = number

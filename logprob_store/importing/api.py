@@ -36,9 +36,10 @@ def import_responses(
     """Import recorded responses into a run of a store; importing the same files again adds nothing.
 
     Args:
-        paths: files, and folders that are searched for `.json`, `.jsonl`, `.ndjson`, `.sse` and `.txt`, each possibly
-            followed by `.gz` or `.zst`. The content tells what a file is: raw responses, `{request, response}` pairs,
-            Batch API output and input, recorded streams, fixtures of this package.
+        paths: files, and folders that are searched for `.json`, `.jsonl`, `.ndjson`, `.sse`, `.txt`, `.har`, `.eval`
+            and cassettes in `.yaml`, each possibly followed by `.gz`, `.zst`, `.bz2` or `.xz`. The content tells what
+            a file is: raw responses, `{request, response}` pairs, batch output and input, recorded streams,
+            recordings of other tools, fixtures of this package. docs/importing.md has the list.
         store: the store's folder.
         run: the run's name; the same name adds to the same run.
         provider: names the service in request keys where the recording does not; give the `provider` of a job to get

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import excerpt
-from logprob_store.errors import InputError
+from logprob_store.decode.formats.body import excerpt, loads
+from logprob_store.errors import DecodeError, InputError
 from logprob_store.importing.items import DONE, SourceItem
 from logprob_store.importing.packed_files import DAMAGED, open_file, unify_encoding
-from logprob_store.importing.raw_json import read_object
+from logprob_store.importing.raw_json import escape_control_characters, read_object
 from logprob_store.importing.readers.registry import FILE_READERS
 from logprob_store.importing.torn_json import LineReader, read_values
 from logprob_store.sse import EVENT_LINE, Event, EventReader
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from logprob_store.importing.packed_files import CountingStream
 
-SUFFIXES: Final = (".json", ".jsonl", ".ndjson", ".sse", ".txt", ".har", ".eval", ".yaml", ".yml")
+YAML_SUFFIXES: Final = (".yaml", ".yml")
+SUFFIXES: Final = (".json", ".jsonl", ".ndjson", ".sse", ".txt", ".har", ".eval", *YAML_SUFFIXES)
 COMPRESSION_SUFFIXES: Final = ("", ".gz", ".zst", ".bz2", ".xz")
 """In a folder, names are searched that end in one of SUFFIXES followed by one of these."""
 
@@ -38,6 +39,9 @@ UNKNOWN_FORMAT: Final = "unknown_format"
 
 _BLANKS: Final = b" \t\r\n\x00"
 """NUL counts as a blank: after a power cut, file systems leave blocks of it."""
+
+_STARTS: Final = (b"{", b"[", b'"{', b'"data:')
+"""How a line of JSON begins: an object, a list, or a text that holds JSON or an event."""
 
 _EXCERPT_BYTES: Final = 200
 _LIST_DECODER: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -64,7 +68,7 @@ def find_sources(paths: Sequence[str | Path]) -> list[Source]:
     found: dict[Path, Source] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and _has_known_suffix(file.name))
+            files = sorted(file for file in path.rglob("*") if file.is_file() and _is_wanted(file))
             if not files:
                 raise InputError(f"{path} holds nothing to import: no file that ends in {', '.join(SUFFIXES)}")
             sources = [Source(file, f"{path.resolve().name}/{file.relative_to(path).as_posix()}") for file in files]
@@ -86,7 +90,7 @@ def is_known_format(head: bytes) -> bool:
     [True, True, False, True]
     """
     lines = head.split(b"\n")
-    return not head.strip() or any(EVENT_LINE.match(line) or line.lstrip()[:1] in (b"{", b"[") for line in lines)
+    return not head.strip() or any(EVENT_LINE.match(line) or line.lstrip().startswith(_STARTS) for line in lines)
 
 
 def read_items(reader: io.BufferedReader, is_record: Callable[[Mapping[str, Any]], bool]) -> Iterator[SourceItem]:
@@ -116,37 +120,74 @@ def read_items(reader: io.BufferedReader, is_record: Callable[[Mapping[str, Any]
         yield SourceItem(line, b"", problem=f"the file is damaged: {error}")
 
 
-def _has_known_suffix(name: str) -> bool:
+def _is_wanted(file: Path) -> bool:
+    """Whether a file in a folder is imported: by its suffix, and of YAML files only what a reader recognises."""
+    name = file.name.lower()
     suffixes = (suffix + compression for suffix in SUFFIXES for compression in COMPRESSION_SUFFIXES)
-    return not name.startswith(".") and any(name.lower().endswith(suffix) for suffix in suffixes)
+    suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), None)
+    if name.startswith(".") or suffix is None:
+        return False
+    if not suffix.startswith(YAML_SUFFIXES):
+        return True
+    with open_file(file)[0] as reader:
+        head = reader.peek(1)
+    return any(one.recognises(head) for one in FILE_READERS)
 
 
 def _read_text(lines: LineReader, is_record: Callable[[Mapping[str, Any]], bool]) -> Iterator[SourceItem]:
     """The items of a text, in which each line is a value by itself, belongs to an event, or begins a longer value."""
     events = EventReader()
     while line := lines.read():
-        number = lines.number
         content = line.strip(_BLANKS)
-        first = content[:1]
-        if first != b"{" and (EVENT_LINE.match(line) or (not content and events.is_open)):
-            yield from map(_event_item, events.add(number, line))
+        if content[:1] != b"{" and (EVENT_LINE.match(line) or (not content and events.is_open)):
+            yield from map(_event_item, events.add(lines.number, line))
             continue
         if events.is_open:
             yield from map(_event_item, events.end())
-        if first == b"{" and (raw := read_object(content.rstrip(b", \t"))) is not None:
-            yield SourceItem(number, content.rstrip(b", \t"), raw=raw)
-        elif first == b"[" and content != DONE and (items := _list_items(number, content)) is not None:
-            yield from items
-        elif first in (b"{", b"[") and content != DONE:
-            for found in read_values(lines, line, number, is_record):
-                yield SourceItem(found.line, found.content, found.element, problem=found.problem)
+        if content[:1] == b"{" and (raw := read_object(content.rstrip(b", \t"))) is not None:
+            yield SourceItem(lines.number, content.rstrip(b", \t"), raw=raw)
         elif content:
-            yield SourceItem(number, content)
+            yield from _read_value(lines, line, is_record)
     yield from map(_event_item, events.end())
+
+
+def _read_value(lines: LineReader, line: bytes, is_record: Callable[[Mapping[str, Any]], bool]) -> Iterator[SourceItem]:
+    """The items of a line that is no object by itself: a list, the start of a longer value, or a text."""
+    number, content = lines.number, line.strip(_BLANKS)
+    is_list = content.startswith(b"[") and content != DONE
+    items = _list_items(number, content) if is_list else None
+    mended = escape_control_characters(content) if content.startswith(b"{") else None
+    if items is not None:
+        yield from (inner for item in items for inner in _unquoted(item))
+    elif mended is not None:
+        yield SourceItem(number, mended)
+    elif is_list or content.startswith(b"{"):
+        for found in read_values(lines, line, number, is_record):
+            yield SourceItem(found.line, found.content, found.element, problem=found.problem)
+    else:
+        yield from _unquoted(SourceItem(number, content))
 
 
 def _event_item(event: Event) -> SourceItem:
     return SourceItem(event.line, event.content, data=event.data)
+
+
+def _unquoted(item: SourceItem) -> Iterator[SourceItem]:
+    """The JSON or the events inside an item that is a JSON text; any other item as it is."""
+    if not item.content.startswith(b'"'):
+        yield item
+        return
+    try:
+        inner = str(loads(item.content)).encode(errors="surrogatepass").strip()
+    except DecodeError:
+        inner = b""
+    if EVENT_LINE.match(inner):
+        events = EventReader()
+        found = [event for line in inner.splitlines(keepends=True) for event in events.add(item.line, line)]
+        for event in (*found, *events.end()):
+            yield item._replace(content=event.content + b"\n\n", data=event.data)
+    else:
+        yield item._replace(content=inner) if inner.startswith(b"{") else item
 
 
 def _list_items(line: int, content: bytes) -> list[SourceItem] | None:

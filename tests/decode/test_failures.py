@@ -262,12 +262,12 @@ def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint() -> Non
 
     assert tokens["token"].to_list() == ["a"]
 
-    error_type, message = failure_of({"id": 5, "embedding": "?"}, endpoint="embeddings")
+    error_type, message = failure_of({"id": 5, "vector": "?"}, endpoint="embeddings")
 
     assert error_type == "malformed_answer"
     assert message == (
         "choices: missing or null, expected a list of at least one choice; "
-        "the embeddings answer has the keys 'id, embedding'"
+        "the embeddings answer has the keys 'id, vector'"
     )
 
 

@@ -111,6 +111,17 @@ def test_yaml_that_is_no_cassette(importing: Any) -> None:
         importing.content("model: gpt-4o\nseed: 1\n", name="job.yaml")
 
 
+def test_folders_are_searched_for_cassettes(importing: Any) -> None:
+    """Other YAML files of a folder, such as settings, are not read."""
+    content = yaml.safe_dump(cassette((json.dumps(recorded_request(0)), {"string": json.dumps(recorded_body(0))})))
+    importing.file("in/cassette.yaml", content)
+    importing.file("in/settings.yaml", "seed: 1\n")
+    done = importing(importing.folder / "in")
+
+    assert (done.files, done.failures) == (1, 0)
+    assert importing.texts == ["n0!"]
+
+
 def test_a_cassette_of_ruby(importing: Any) -> None:
     """VCR for Ruby has other keys, and the time of the call."""
     request = {"method": "post", "uri": URL, "body": {"encoding": "UTF-8", "string": json.dumps(recorded_request(0))}}
@@ -161,6 +172,14 @@ def test_a_log_of_inspect(importing: Any) -> None:
     assert rows["completions"].select("prompt_id", "prompt_tokens", "finish_reason").row(0) == ("0", 3, "stop")
     assert asked(importing) == ["question 0", "q"]
     assert rows["failures"].select("prompt_id", "message").row(0) == ("9", "no response: timed out")
+
+
+def test_equal_answers_in_two_epochs_of_inspect(importing: Any) -> None:
+    """They are two samples of one prompt."""
+    done = importing.lines(sample(0), {**sample(0), "epoch": 2})
+
+    assert done.added == 2
+    assert importing.frames()["completions"]["sample_index"].to_list() == [0, 1]
 
 
 def test_an_eval_archive_of_inspect(importing: Any) -> None:

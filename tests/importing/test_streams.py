@@ -266,6 +266,29 @@ def test_events_that_have_lost_their_blank_lines(importing: Any) -> None:
     assert importing.texts == ["Yes", "No"]
 
 
+def test_blanks_in_front_of_events(importing: Any) -> None:
+    """Some recorders indent what they write."""
+    importing.content(sse(*stream("a", "Yes")).replace("data:", "   data:"))
+
+    assert importing.texts == ["Yes"]
+
+
+def test_chunks_glued_in_one_event(importing: Any) -> None:
+    """Proxies join what they have buffered."""
+    glued = "".join(json.dumps(piece) for piece in stream("a", "Yes", "!"))
+    importing.content(f"data: {glued}\n\n")
+
+    assert importing.texts == ["Yes!"]
+
+
+def test_events_as_texts_of_a_list(importing: Any) -> None:
+    """A program kept the lines of a stream, or its answers, as JSON texts."""
+    importing.content(json.dumps([f"data: {json.dumps(piece)}" for piece in stream("a", "Yes")]), name="list.json")
+    importing.content(json.dumps(json.dumps(recorded_body(0))) + "\n", name="texts.jsonl")
+
+    assert importing.texts == ["Yes", "n0!"]
+
+
 def test_answers_and_events_in_one_file(importing: Any) -> None:
     """A file to which a program appended whatever came."""
     importing.content(

@@ -96,6 +96,13 @@ def test_nothing_is_lost_where_only_separators_are_wrong(importing: Any, bodies:
     assert done.failures == 0
 
 
+def test_control_characters_in_a_text(importing: Any, bodies: list[str]) -> None:
+    """JSON forbids them in texts, and some servers send them all the same."""
+    importing.content(bodies[0].replace("n0!", "n\x0b0!") + "\n" + bodies[1] + "\n")
+
+    assert importing.texts == ["n\x0b0!", "n1!"]
+
+
 def test_parts_of_a_torn_pair_are_no_answers(importing: Any) -> None:
     """The whole response inside a torn pair has lost its request, and is not taken for an answer by itself."""
     pairs = [json.dumps({"request": recorded_request(n), "response": recorded_body(n)}) for n in range(3)]

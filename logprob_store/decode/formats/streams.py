@@ -12,7 +12,8 @@ True
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import json
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from logprob_store.decode.formats.body import expect_object, loads
 from logprob_store.decode.formats.choices import CHUNK
@@ -21,6 +22,8 @@ from logprob_store.sse import DONE, event_data, is_event_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_DECODER: Final = json.JSONDecoder()
 
 
 class Recording(NamedTuple):
@@ -63,11 +66,39 @@ def _recording(found: Sequence[Any], what: str) -> Recording:
             is_done = True
             continue
         try:
-            pieces.append(expect_object(loads(one) if isinstance(one, bytes) else one, f"{what} {n} of the stream"))
+            values = _values(one) if isinstance(one, bytes) else [one]
+            pieces += [expect_object(value, f"{what} {n} of the stream") for value in values]
         except DecodeError as error:
             place = "" if str(error).startswith(what) else f"{what} {n} of the stream: "
             return Recording(pieces, is_done, f"{place}{error}")
     return Recording(pieces, is_done)
+
+
+def _values(content: bytes) -> list[Any]:
+    """The value of a piece; several where proxies have glued some together."""
+    try:
+        return [loads(content)]
+    except DecodeError:
+        values = _glued_values(content)
+        if not values:
+            raise
+        return values
+
+
+def _glued_values(content: bytes) -> list[Any]:
+    """JSON values that stand one behind the other; none if something else is among them."""
+    values: list[Any] = []
+    try:
+        text = content.decode().strip()
+        position = 0
+        while position < len(text):
+            value, position = _DECODER.raw_decode(text, position)
+            values.append(value)
+            while position < len(text) and text[position].isspace():
+                position += 1
+    except (ValueError, RecursionError):
+        return []
+    return values
 
 
 def _lines(content: bytes) -> Recording | None:

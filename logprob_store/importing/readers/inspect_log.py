@@ -51,8 +51,10 @@ def _read_sample(sample: RawObject, element: int | None) -> Iterator[Exchange]:
     output = parsed_value(sample, "output")
     error = parsed_value(sample, "error")
     prompt = parsed_value(sample, "input")
-    answers = [_resolved(output, texts)] if isinstance(output, dict) and output.get("choices") else []
-    bodies = [body for answer in answers if (body := _body(answer)) is not None]
+    # Without an id, equal answers in different epochs would count as one.
+    answer_id = parsed_value(sample, "uuid") or f"{prompt_id}_epoch_{parsed_value(sample, 'epoch')}"
+    final = _body(_resolved(output, texts), answer_id)
+    bodies = [] if final is None else [final]
     if not bodies:
         message = error.get("message") if isinstance(error, dict) else "the sample has no output"
         yield Exchange(element=element, prompt_id=prompt_id, prompt=prompt, error=message)
@@ -60,7 +62,7 @@ def _read_sample(sample: RawObject, element: int | None) -> Iterator[Exchange]:
     yield Exchange(element=element, prompt_id=prompt_id, prompt=prompt, body=bodies[0])
     number = 0
     for event in _model_events(sample):
-        body = _body(_resolved(event.get("output"), texts))
+        body = _body(_resolved(event.get("output"), texts), answer_id)
         if body is not None and body not in bodies and _has_logprobs(event["output"]):
             bodies.append(body)
             number += 1
@@ -91,7 +93,7 @@ def _resolved(value: Any, texts: Mapping[str, Any]) -> Any:
     return value
 
 
-def _body(output: Any) -> bytes | None:
+def _body(output: Any, answer_id: str) -> bytes | None:
     """A chat completion made of an output; its logprobs stay as they are. None without choices."""
     listed = output.get("choices") if isinstance(output, dict) else None
     if not isinstance(listed, list) or not listed:
@@ -103,5 +105,5 @@ def _body(output: Any) -> bytes | None:
         choices.append({**made, "logprobs": choice["logprobs"]} if "logprobs" in choice else made)
     usage = object_under(output, "usage")
     counts = {name: usage[key] for key, name in _USAGE.items() if key in usage}
-    made_body = {"object": "chat.completion", "model": output.get("model"), "choices": choices, "usage": counts}
-    return json.dumps(made_body).encode()
+    head = {"id": answer_id, "object": "chat.completion", "model": output.get("model")}
+    return json.dumps({**head, "choices": choices, "usage": counts}).encode()
