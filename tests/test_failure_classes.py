@@ -143,3 +143,12 @@ def test_each_class_raises_the_error_of_its_policy(name: str) -> None:
 def test_refuses_logprobs(said: dict[str, Any], expected: bool) -> None:  # noqa: FBT001
     """The parameter that the server names decides, or else its words; never the request that it shows."""
     assert refuses_logprobs(400, said) is expected
+
+
+def test_the_docs_of_the_store_list_the_classes_of_failure_rows() -> None:
+    """docs/store.md names each class that can stand in the table `failures`."""
+    page = (REPO / "docs" / "store.md").read_text(encoding="utf-8")
+    table = page[page.index("| error_type | what it is |") :].split("\n\n")[0]
+    rows = {name for name, kind in FAILURES.items() if kind.then in {"row", "again"}}
+
+    assert rows <= set(re.findall(r"\w+", table))
