@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from logprob_store.decode.formats.body import excerpt
 from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.decode.token_rows import clean_text
-from logprob_store.errors import CallError, DecodeError, FixtureError
+from logprob_store.errors import CallError, DecodeError, FixtureError, StopRunError
 from logprob_store.importing.known_requests import RecordedRequest, read_request
 from logprob_store.importing.raw_json import RawObject, endpoint_of, read_object, text_value
 from logprob_store.importing.readers.registry import READERS
@@ -183,7 +183,6 @@ def _stream_record(stream: Stream) -> Record:
 
 def _status_error(status: int, body: bytes) -> CallError:
     """The error for a recorded status other than 2xx, with the message and type that a live call would have had."""
-    from logprob_store.errors import StopRunError
     from logprob_store.transport.refusals import error_of_status
 
     error = error_of_status(status, {}, body)

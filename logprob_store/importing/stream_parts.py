@@ -27,6 +27,9 @@ _WHOLE: Final = msgspec.Raw(b'"chat.completion"')
 _MOST_OPEN: Final = 256
 """Streams that may wait for their next piece at a time. Beyond that the oldest is taken to be cut off."""
 
+_OTHER_KEYS: Final = frozenset({"request", "response", "custom_id", "key", "choices", "output"})
+"""Keys that an error in the place of a piece does not have."""
+
 
 @dataclass(slots=True)
 class Stream:
@@ -161,7 +164,7 @@ class StreamParts:
 
 
 def _value_of(item: SourceItem) -> RawObject | None:
-    """The values of the object that an item is; None if it is none."""
+    """The item's JSON object, its values still raw; None if the item is no object."""
     if item.problem is not None:
         return None
     if item.data is not None:
@@ -181,9 +184,6 @@ def _describe(value: RawObject) -> tuple[StreamFormat | None, Piece | None]:
 def _is_error(value: RawObject | None) -> bool:
     """Whether an object is an error and nothing else, as a server sends it in the place of the next piece."""
     return value is not None and "error" in value and not value.keys() & _OTHER_KEYS
-
-
-_OTHER_KEYS: Final[frozenset[str]] = frozenset({"request", "response", "custom_id", "key", "choices", "output"})
 
 
 def name_of(stream: Stream) -> str | None:

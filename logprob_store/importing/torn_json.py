@@ -1,4 +1,4 @@
-"""JSON values of a text that are not one a line: printed, glued together, in lists, comma-ended, and torn.
+"""JSON values that do not stand one on each line: printed over several, glued, in lists, comma-ended, or damaged.
 
 A program that is killed leaves half a value, and the next one goes on behind it. Values are read one by one. Where one
 is damaged, reading goes on at the next object that looks like one of its neighbours: with the same first key, or at the
@@ -28,10 +28,10 @@ LONGEST_VALUE: Final = 256 << 20
 """Characters of the longest value that is read from a longer line, from a list or from several lines."""
 
 _BLOCK: Final = 1 << 16
-_DOCUMENT: Final = 96 << 20
+_LONGEST_DOCUMENT: Final = 96 << 20
 """Bytes of a document that is parsed as a whole, which is ten times as fast."""
 
-_KEPT: Final = 1 << 20
+_KEPT_CHARACTERS: Final = 1 << 20
 """Characters of a damaged place that are kept to tell it from others."""
 
 _BLANKS: Final = re.compile(r"[\s,\x00]*")
@@ -156,8 +156,8 @@ def read_values(
         is_record: see `sources.read_items`.
     """
     if lines.is_at_start:
-        line += lines.read_block(_DOCUMENT - len(line))
-        whole = _read_document(line) if len(line) < _DOCUMENT else None
+        line += lines.read_block(_LONGEST_DOCUMENT - len(line))
+        whole = _read_document(line) if len(line) < _LONGEST_DOCUMENT else None
         if whole is not None:
             yield from whole
             return
@@ -257,7 +257,7 @@ def _skip_damage(
     while True:
         found, searched = _find_record(text, start, first_key, is_record)
         stop = searched if found is None else found
-        kept += text.text[text.position : min(stop, text.position + _KEPT - len(kept))]
+        kept += text.text[text.position : min(stop, text.position + _KEPT_CHARACTERS - len(kept))]
         text.move(stop)
         if found is not None or text.is_at_end:
             break
@@ -270,7 +270,7 @@ def _skip_damage(
 def _find_record(
     text: _Text, start: int, first_key: str | None, is_record: Callable[[Mapping[str, Any]], bool]
 ) -> tuple[int | None, int]:
-    """The position of the next whole record, and up to where there is none if no position is returned."""
+    """The position of the next whole record or None, and the position up to which the text was searched."""
     for candidate in _OBJECT.finditer(text.text, start):
         position = candidate.start()
         is_likely = first_key in (None, candidate[1]) or text.text.endswith("\n", start, position)

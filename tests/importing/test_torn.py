@@ -114,7 +114,7 @@ def test_parts_of_a_torn_pair_are_no_answers(importing: Any) -> None:
 
 def test_values_behind_a_tear_are_found_in_a_small_window(importing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the blocks that are read, and whatever is cut by their ends."""
-    monkeypatch.setattr(torn_json, "_DOCUMENT", 1)
+    monkeypatch.setattr(torn_json, "_LONGEST_DOCUMENT", 1)
     monkeypatch.setattr(torn_json, "_BLOCK", 7)
     bodies = [json.dumps(recorded_body(number), indent=1, ensure_ascii=False) for number in range(5)]
     bodies[1] = bodies[1].replace("n1", "é1")
@@ -126,7 +126,7 @@ def test_values_behind_a_tear_are_found_in_a_small_window(importing: Any, monkey
 def test_a_long_line_is_read_value_by_value(importing: Any, bodies: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A line longer than what is read at once is a list like any other."""
     monkeypatch.setattr(torn_json, "LONGEST_LINE", 300)
-    monkeypatch.setattr(torn_json, "_DOCUMENT", 301)
+    monkeypatch.setattr(torn_json, "_LONGEST_DOCUMENT", 301)
     importing.content(f"[{', '.join(bodies)}]\n{bodies[0].replace('n0', 'x')}\n")
 
     assert importing.texts[:COUNT] == [f"n{number}!" for number in range(COUNT)]
@@ -138,7 +138,7 @@ def test_a_value_beyond_the_limit_is_a_failure(
 ) -> None:
     """A line that never ends is read in bounded memory; what follows is imported."""
     monkeypatch.setattr(torn_json, "LONGEST_LINE", 1000)
-    monkeypatch.setattr(torn_json, "_DOCUMENT", 1)
+    monkeypatch.setattr(torn_json, "_LONGEST_DOCUMENT", 1)
     monkeypatch.setattr(torn_json, "LONGEST_VALUE", 5000)
     importing.content('{"a": "' + "x" * 300_000 + "\n" + bodies[0] + "\n")
 

@@ -95,7 +95,7 @@ def scores(
     """
     plan = _Plan.of(metrics, keys=KEYS, measured=False)
     tables = (tokens, alternatives, completions)
-    return plan.read([PartBatch(None, 0, lambda: tables)], tables)
+    return plan.lazy_frame([PartBatch(None, 0, lambda: tables)], tables)
 
 
 def scores_of_parts(
@@ -109,7 +109,7 @@ def scores_of_parts(
         metrics: as in `scores`.
     """
     # Within a run completion_id is a key; grouping by the run too, which is constant, takes twice the time.
-    return _Plan.of(metrics, keys=("completion_id",), measured=True).read(parts, empty)
+    return _Plan.of(metrics, keys=("completion_id",), measured=True).lazy_frame(parts, empty)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class _Plan:
     def of_alternatives(self) -> list[Score]:
         return [score for score in self.scores if score.reads_alternatives]
 
-    def read(self, parts: Sequence[PartBatch], empty: Tables) -> pl.LazyFrame:
+    def lazy_frame(self, parts: Sequence[PartBatch], empty: Tables) -> pl.LazyFrame:
         """The scores as a LazyFrame that reads only the tables which the query's columns need.
 
         polars keeps a left join even if none of its columns is selected, because it cannot know that keys are unique,
