@@ -101,9 +101,9 @@ _CLASSES: Final = (
     ),
     FailureClass(
         name="all_refused",
-        means="the first calls were all refused with the same status, and none was answered",
+        means="the first calls were all refused with the same status, or got no answer that can be read",
         then="stop",
-        advice="each of the first {count} calls was refused alike, and none was answered. {where}. Change what the job "
+        advice="each of the first {count} calls failed alike, and none was answered. {where}. Change what the job "
         "asks (model.name, model.base_url, model.params), then run it again.",
     ),
     FailureClass(

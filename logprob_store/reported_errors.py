@@ -20,7 +20,9 @@ vLLM and SGLang `abort`, DeepSeek `insufficient_system_resource`, Z.ai `network_
 _FAILED_STATUSES: Final = frozenset({"cancelled", "failed"})
 _SAID: Final = ("code", "message", "param", "type")
 _ANSWER_KEYS: Final = ("choices", "output", "candidates")
-_MESSAGE_KEYS: Final = ("message", "msg", "detail", "error_description")
+_ERROR_KEYS: Final = frozenset({"error", "exception", "fault"})
+_MESSAGE_KEYS: Final = ("message", "msg", "detail", "error_description", "string")
+"""`string` is that of Apigee's `faultstring`."""
 _ERROR_BODY_KEYS: Final = frozenset(
     {"code", "data", "detail", "errors", "id", "messages", "model", "object", "param", "provider", "request_id"}
     | {"result", "status", "success", "timestamp", "type", "usage", *_MESSAGE_KEYS}
@@ -101,7 +103,11 @@ def _native_errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     response = body.get("base_resp")
     if isinstance(response, dict) and response.get("status_code"):
         yield {"code": response["status_code"], "message": response.get("status_msg")}
-    if _ERROR_BODY_KEYS.issuperset(body):
+    for key, error in body.items():
+        if key.lower() in _ERROR_KEYS and isinstance(error, dict) and any(error.values()):
+            fields = {name.lower().removeprefix("fault"): value for name, value in error.items()}
+            yield {"code": fields.get("code"), "message": _message(fields) or json.dumps(error)}
+    if _ERROR_BODY_KEYS.issuperset(body.keys() - set(_ANSWER_KEYS)):
         yield from _bare_errors(body)
 
 
@@ -111,9 +117,13 @@ def _bare_errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     found = errors[0] if errors else body
     if not isinstance(found, dict):
         found = {"message": str(found)}
-    message = next((found[key] for key in _MESSAGE_KEYS if found.get(key)), None)
-    if message is not None:
-        yield {"code": found.get("code"), "message": message if isinstance(message, str) else json.dumps(message)}
+    if (message := _message(found)) is not None:
+        yield {"code": found.get("code"), "message": message}
+
+
+def _message(error: Mapping[str, Any]) -> str | None:
+    message = next((error[key] for key in _MESSAGE_KEYS if error.get(key)), None)
+    return message if message is None or isinstance(message, str) else json.dumps(message)
 
 
 def _as_object(error: Any) -> dict[str, Any]:

@@ -32,7 +32,9 @@ class Event(NamedTuple):
 class EventReader:
     r"""Puts events together from their lines.
 
-    An event ends with a blank line. Where recordings have lost the blank lines, it ends where its data is whole.
+    An event ends with a blank line. Where recordings have lost the blank lines, it ends where its data is whole, and
+    one that was cut off ends where the next whole object begins. Events without data are dropped: they only keep a
+    connection open.
 
     >>> reader = EventReader()
     >>> [event.data for line in (b"data: 1\n", b"data: 2\n") for event in reader.add(1, line)]
@@ -64,7 +66,7 @@ class EventReader:
         field = line.lstrip(b" \t")
         if field.startswith(b"data:"):
             value = field[5:].strip()
-            if self._data and _is_whole(b"\n".join(self._data)):
+            if self._data and (_is_whole(b"\n".join(self._data)) or _is_whole_object(value)):
                 ended = self.end()
                 self._first = number
             self._lines.append(line)
@@ -78,7 +80,8 @@ class EventReader:
         if not self._data:
             return []
         lines, data, self._lines, self._data = self._lines, self._data, [], []
-        return [Event(self._first, b"".join(lines), b"\n".join(data))]
+        joined = b"\n".join(data)
+        return [Event(self._first, b"".join(lines), joined)] if joined else []
 
 
 def is_event_stream(content: bytes) -> bool:
@@ -99,3 +102,7 @@ def _is_whole(data: bytes) -> bool:
     except (ValueError, RecursionError):
         return data == DONE
     return True
+
+
+def _is_whole_object(value: bytes) -> bool:
+    return value == DONE or (value.startswith(b'{"') and value.endswith(b"}") and _is_whole(value))

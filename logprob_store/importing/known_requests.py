@@ -84,7 +84,10 @@ def _endpoint_and_provider(url: str | None) -> tuple[str | None, str | None]:
     for endpoint, path in PATHS.items():
         base = url.split("?")[0].rstrip("/").removesuffix(path)
         if base != url.split("?")[0].rstrip("/"):
-            return endpoint, provider_of(base) if urlsplit(base).hostname else None
+            try:
+                return endpoint, provider_of(base) if urlsplit(base).hostname else None
+            except ValueError:  # a port or a host that no URL can have
+                return endpoint, None
     return None, None
 
 

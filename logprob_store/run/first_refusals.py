@@ -6,6 +6,7 @@ every prompt; without this, a night would ask them all.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import RetryableError, StopRunError
@@ -29,7 +30,7 @@ class FirstRefusals:
 
     def __init__(self, *, watch: bool) -> None:
         self._watch = watch
-        self._status: int | None = None
+        self._kind: tuple[str, int | None] | None = None
         self._count = 0
 
     def answered(self) -> None:
@@ -41,12 +42,15 @@ class FirstRefusals:
         if not self._watch:
             return None
         refused = error.error_type == "invalid_request" and not isinstance(error, RetryableError)
-        if not refused or error.status not in _REFUSED or concerns_the_prompt(str(error)):
+        # A page of HTML in place of an answer: the URL leads to a website, or to a service of another kind.
+        is_no_answer = error.error_type == "malformed_answer" and error.status == HTTPStatus.OK
+        if not is_no_answer and (not refused or error.status not in _REFUSED or concerns_the_prompt(str(error))):
             return None
-        if self._status not in {None, error.status}:
+        kind_of_error = error.error_type, error.status
+        if self._kind not in {None, kind_of_error}:
             self._watch = False
             return None
-        self._status = error.status
+        self._kind = kind_of_error
         self._count += 1
         if self._count < REFUSED_ALIKE:
             return None

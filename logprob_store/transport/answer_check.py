@@ -173,7 +173,10 @@ def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[
     """Refuse a stream of events that reports an error or breaks off; the tokens that its last event reports."""
     usage: Usage | None = None
     ended = False
-    for data in event_data(content):
+    events = event_data(content)
+    if all(data.strip() == DONE for data in events):
+        raise _no_reply("the stream of events holds no answer")
+    for data in events:
         if data.strip() == DONE:
             ended = True
             continue

@@ -402,3 +402,50 @@ def test_no_reader_takes_an_answer_for_its_own() -> None:
     """Bodies, chunks and errors are left to the wire formats."""
     for value in (recorded_body(0), *recorded_chunks(0), gemini_body("a"), {"error": {"message": "no"}}):
         assert [reader for reader in READERS if reader.recognises(value)] == []
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_files_of_one_name_in_an_archive(importing: Any) -> None:
+    """Both are read; what macOS leaves beside them is not."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("__MACOSX/._a.jsonl", b"\x00\x05\x16\x07")
+        for number in range(2):
+            archive.writestr("a.jsonl", json.dumps(recorded_body(number)))
+    done = importing.content(packed.getvalue(), name="a.zip")
+
+    assert importing.texts == ["n0!", "n1!"]
+    assert done.failures == 0
+
+
+def test_a_damaged_bzip2_member_costs_itself_alone(importing: Any) -> None:
+    """What the library raises for it is no error of zip archives."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.jsonl", json.dumps(recorded_body(0)))
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr("b.jsonl", json.dumps(recorded_body(1)))
+    content = packed.getvalue().replace(b"BZh9", b"BZx9", 1)
+    importing.content(content, name="a.zip")
+
+    assert importing.texts == ["n1!"]
+    assert len(importing.open_failures) == 1
+
+
+@pytest.mark.parametrize("value", ["2024-02-30", "{2024-01-01: 1}", "&a [*a]", "9" * 5000])
+def test_yaml_that_no_json_can_be_is_a_failure(importing: Any, value: str) -> None:
+    """Impossible dates, dates as keys and values that hold themselves end no import."""
+    importing.file("a.yaml", f"interactions: {value}\nversion: 1\n")
+    importing.jsonl("b.jsonl", recorded_body(1))
+    importing(importing.folder / "a.yaml", importing.folder / "b.jsonl")
+
+    assert importing.texts == ["n1!"]
+
+
+@pytest.mark.parametrize("url", ["http://x:99999999/v1", "http://x:port/v1", "http://[bad/v1"])
+def test_a_url_that_cannot_be_names_no_service(importing: Any, url: str) -> None:
+    """The answer is imported all the same."""
+    request = {"url": f"{url}/chat/completions", "method": "POST", "body": recorded_request(0)}
+    importing.lines({"request": request, "response": recorded_body(0)}, {"request": {}, "response": recorded_body(1)})
+
+    assert "n0!" in importing.texts

@@ -305,3 +305,31 @@ def test_a_stream_counts_once_however_often_it_is_imported(importing: Any) -> No
     again = importing.content(content, name="two.sse")
 
     assert (again.added, again.already) == (0, 2)
+
+
+def test_an_event_that_was_cut_off_costs_nothing_behind_it(importing: Any) -> None:
+    """The next recording begins on the next line, without a blank line between them."""
+    torn = sse(*stream("a", "Yes")[:1]) + 'data: {"id": "a", "cho\n'
+    importing.content(torn + sse(*stream("b", "P", "Q")))
+
+    assert importing.texts == ["PQ"]
+    assert len(importing.open_failures) == 1
+
+
+def test_choices_of_one_token_do_not_end_the_others(importing: Any) -> None:
+    """Indices that begin at 0 are those of choices: choice 1 ends with its first token, and choice 0 goes on."""
+    ended = {"choices": [{"index": 1, "text": "X", "finish_reason": "stop", "logprobs": legacy_logprobs("X")}]}
+    pieces = [
+        {"choices": [{"index": 0, "text": "A", "finish_reason": None, "logprobs": legacy_logprobs("A")}]},
+        ended,
+        {"choices": [{"index": 0, "text": "B", "finish_reason": "stop", "logprobs": legacy_logprobs("B")}]},
+    ]
+    head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m"}
+    importing.content(sse(*({**head, **piece} for piece in pieces)) + "data: [DONE]\n\n")
+
+    assert sorted(importing.texts) == ["AB", "X"]
+
+
+def legacy_logprobs(token: str) -> dict[str, Any]:
+    """Those of one token."""
+    return {"tokens": [token], "token_logprobs": [-0.5], "top_logprobs": None, "text_offset": [0]}

@@ -36,6 +36,14 @@ def test_five_alike_stop() -> None:
     assert reasons([refusal()] * 5) == [False] * 4 + [True]
 
 
+def test_five_answers_that_nobody_can_read_stop() -> None:
+    """A website in the place of the API answers everything with a page and status 200."""
+    page = RetryableError("the answer is no JSON object: '<html>'", error_type="malformed_answer", status=200)
+
+    assert reasons([page] * 5) == [False] * 4 + [True]
+    assert reasons([page] * 4 + [None, page, page]) == [False] * 7
+
+
 @pytest.mark.parametrize(
     "errors",
     [
@@ -66,5 +74,5 @@ def test_a_run_stops_after_a_handful(tmp_path: Path, fault_server: Any) -> None:
     summary = ls.run_job(ls.load_job(job), run="r")
 
     assert summary.state == "stopped"
-    assert "was refused alike" in (summary.reason or "")
+    assert "failed alike" in (summary.reason or "")
     assert 5 <= len(fault_server.calls) <= 16

@@ -183,3 +183,30 @@ def test_any_bytes_pass_or_are_an_error_of_the_call(body: bytes) -> None:
     """No answer ends the run: what cannot be read is a failure of its call."""
     with contextlib.suppress(LogprobStoreError):
         check_answer(body)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"Error": {"Code": "AuthFailure", "Message": "no such key"}}, "no such key"),
+        ({"fault": {"faultstring": "Invalid ApiKey", "detail": {}}}, "Invalid ApiKey"),
+        ({"choices": [], "message": "model not found"}, "model not found"),
+    ],
+)
+def test_errors_in_further_spellings_are_never_kept(value: dict[str, Any], said: str) -> None:
+    """What would fail only when it is decoded would be in the cache by then."""
+    with pytest.raises(CallError, match=said):
+        check_answer(body(value))
+
+
+def test_a_stream_without_any_piece_is_no_answer() -> None:
+    """The end mark alone says nothing."""
+    with pytest.raises(RetryableError, match="holds no answer"):
+        check_answer(b"data: [DONE]\n\n")
+
+
+def test_events_without_data_keep_a_connection_open() -> None:
+    """They are dropped, as the standard of server-sent events says."""
+    stream = b"data:\n\n" + events(GOOD)
+
+    assert check_answer(stream)[0] == stream

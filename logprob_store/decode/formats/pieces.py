@@ -114,6 +114,7 @@ def counts_tokens(pieces_of_index: Mapping[int, int], ended: set[int] | frozense
     indices = list(pieces_of_index)
     return (
         len(indices) > 1
+        and indices[0] > 0  # choices begin at 0
         and all(after == before + 1 for before, after in pairwise(indices))
         and ended == {indices[-1]}
         and set(pieces_of_index.values()) == {1}

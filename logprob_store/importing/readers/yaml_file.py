@@ -34,7 +34,7 @@ def read(reader: io.BufferedReader, _: Callable[[io.BufferedReader], Iterator[So
     try:
         for document in yaml.load_all(reader.read(), Loader=loader):
             yield SourceItem(1, json.dumps(document, default=_plain).encode())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # dates and keys that cannot be, too
         yield SourceItem(1, b"yaml", problem=f"is no YAML that can be read: {' '.join(str(error).split())}")
 
 

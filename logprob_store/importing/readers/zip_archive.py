@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import shutil
 import tempfile
 import zipfile
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
 _MAGIC: Final = b"PK\x03\x04"
 _INSPECT_HEADERS: Final = ("header.json", "_journal/start.json")
 _SAMPLES: Final = "samples/"
-_DAMAGED: Final = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error)
+_DAMAGED: Final = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,  # bzip2
+    lzma.LZMAError,
+    zlib.error,
+)
 
 
 def recognises(head: bytes) -> bool:
@@ -36,22 +45,27 @@ def read(
         except zipfile.BadZipFile as error:
             yield SourceItem(1, b"zip", problem=f"is a damaged zip archive: {error}")
             return
-        names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        if any(name in names for name in _INSPECT_HEADERS):
-            names = [name for name in names if name.startswith(_SAMPLES)]
-        if not names:
+        members = [info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
+        if any(info.filename in _INSPECT_HEADERS for info in members):
+            members = [info for info in members if info.filename.startswith(_SAMPLES)]
+        if not members:
             yield SourceItem(1, b"zip", problem="is a zip archive without anything to import", is_unknown_format=True)
-        for name in names:
-            yield from _read_member(archive, name, read_items)
+        for member in members:  # by its entry, because two files of an archive may have one name
+            yield from _read_member(archive, member, read_items)
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file is one that systems leave in archives, such as `__MACOSX/._a` and `.DS_Store`."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def _read_member(
-    archive: zipfile.ZipFile, name: str, read_items: Callable[[io.BufferedReader], Iterator[SourceItem]]
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, read_items: Callable[[io.BufferedReader], Iterator[SourceItem]]
 ) -> Iterator[SourceItem]:
-    shown = "".join(c if c.isprintable() else "?" for c in name)
+    shown = "".join(c if c.isprintable() else "?" for c in entry.filename)
     try:
-        with archive.open(name) as member:
+        with archive.open(entry) as member:
             for item in read_items(io.BufferedReader(member)):  # type: ignore[arg-type]
                 yield item._replace(member=shown)
     except _DAMAGED as error:
-        yield SourceItem(1, name.encode(), problem=f"cannot be read from the archive: {error}", member=shown)
+        yield SourceItem(1, entry.filename.encode(), problem=f"cannot be read from the archive: {error}", member=shown)
