@@ -52,7 +52,7 @@ OUTCOMES: Final = {
     "bom": "ok",
     "long_number": "ok",
     "twice": "ok",
-    "no_choices": "malformed_answer",
+    "no_choices": "error_body",
     "error_late": "server_error",
     "error_code": "server_error",
     "many_headers": "ok",
