@@ -85,8 +85,8 @@ def main() -> NoReturn:
         # The reader of our output closed the pipe (`| head`). Closing stderr keeps Python from complaining at shutdown.
         sys.stderr.close()
         sys.exit(1)
-    except OSError:
-        if (full := output_error()) is None:
+    except OSError as error:
+        if (full := output_error(error)) is None:
             raise
         _exit(full, EXIT_LIMIT)
     sys.exit(0)

@@ -5,6 +5,7 @@ A scheduler or a terminal may give a command streams that are closed, full, or u
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from logprob_store.errors import DiskError
 
 _DESCRIPTORS: Final = (0, 1, 2)
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def prepare_streams() -> None:
@@ -43,8 +45,11 @@ def shows_all_letters() -> bool:
     return (sys.stdout.encoding or "").lower().replace("-", "").replace("_", "") == "utf8"
 
 
-def output_error() -> DiskError | None:
-    """The error of standard output if it can take no more, such as a full disk; what was left to write is dropped."""
+def output_error(failed: OSError) -> DiskError | None:
+    """The error of standard output if it can take no more, such as a full disk; what was left to write is dropped.
+
+    A large text fails as it is written, and nothing is left in the buffer to fail again. What fails so names no file.
+    """
     from logprob_store.errors import DiskError
 
     try:
@@ -55,4 +60,5 @@ def output_error() -> DiskError | None:
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
         return DiskError("the output", "standard output", error)
-    return None
+    is_full = failed.errno in _FULL and failed.filename is None
+    return DiskError("the output", "standard output", failed) if is_full else None

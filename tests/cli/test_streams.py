@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from logprob_store.cli.streams import output_error
+from logprob_store.errors import DiskError
 
 PROGRAM = Path(sys.executable).with_name("logprobs")
 
@@ -109,6 +113,15 @@ def test_a_full_disk_behind_standard_output_is_one_sentence(store: Path, words: 
 
     assert (done.returncode, len(done.stderr.splitlines())) == (4, 1)
     assert done.stderr.startswith(b"logprobs: the output could not be written to standard output: ")
+
+
+def test_a_full_disk_is_told_from_the_error_when_the_buffer_is_empty() -> None:
+    """A text larger than the buffer fails as it is written; an error that names a file is not that of the output."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    assert isinstance(output_error(full), DiskError)
+    assert output_error(OSError(errno.ENOSPC, "No space left on device", "part.parquet")) is None
+    assert output_error(OSError(errno.ENOENT, "No such file")) is None
 
 
 @pytest.mark.parametrize(
