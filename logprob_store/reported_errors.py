@@ -21,8 +21,7 @@ _FAILED_STATUSES: Final = frozenset({"cancelled", "failed"})
 _SAID: Final = ("code", "message", "param", "type")
 _ANSWER_KEYS: Final = ("choices", "output", "candidates")
 _ERROR_KEYS: Final = frozenset({"error", "exception", "fault"})
-_MESSAGE_KEYS: Final = ("message", "msg", "detail", "error_description", "string")
-"""`string` is that of Apigee's `faultstring`."""
+_MESSAGE_KEYS: Final = ("message", "msg", "detail", "error_description")
 _ERROR_BODY_KEYS: Final = frozenset(
     {"code", "data", "detail", "errors", "id", "messages", "model", "object", "param", "provider", "request_id"}
     | {"result", "status", "success", "timestamp", "type", "usage", *_MESSAGE_KEYS}
@@ -104,9 +103,10 @@ def _native_errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(response, dict) and response.get("status_code"):
         yield {"code": response["status_code"], "message": response.get("status_msg")}
     for key, error in body.items():
-        if key.lower() in _ERROR_KEYS and isinstance(error, dict) and any(error.values()):
-            fields = {name.lower().removeprefix("fault"): value for name, value in error.items()}
-            yield {"code": fields.get("code"), "message": _message(fields) or json.dumps(error)}
+        if key.lower() in _ERROR_KEYS and says_something(error):
+            fields = {name.lower(): value for name, value in _as_object(error).items()}
+            message = fields.get("faultstring") or _message(fields) or json.dumps(error)  # Apigee's, or others'
+            yield {"code": fields.get("code"), "message": message}
     if _ERROR_BODY_KEYS.issuperset(body.keys() - set(_ANSWER_KEYS)):
         yield from _bare_errors(body)
 

@@ -189,6 +189,7 @@ def test_any_bytes_pass_or_are_an_error_of_the_call(body: bytes) -> None:
     ("value", "said"),
     [
         ({"Error": {"Code": "AuthFailure", "Message": "no such key"}}, "no such key"),
+        ({"Error": "no such key", "RequestId": "r"}, "no such key"),
         ({"fault": {"faultstring": "Invalid ApiKey", "detail": {}}}, "Invalid ApiKey"),
         ({"choices": [], "message": "model not found"}, "model not found"),
     ],
