@@ -52,7 +52,8 @@ def healing_bounds(
     ends = token == end
     extends = token.bin.starts_with(end) & ~ends
     begins = end.bin.starts_with(token) & ~ends & (token.bin.size() > 0)
-    crossing, ending, undecided = (logprob.filter(where).exp().sum() for where in (extends, ends, begins))
+    # Not `filter(...).sum()`, which takes seven times as long in a group.
+    crossing, ending, undecided = (pl.when(where).then(logprob.exp()).sum() for where in (extends, ends, begins))
     open_mass = undecided + hidden_mass(logprob)
     total = crossing + ending + open_mass
     known = (logprob.count() > 0) & (end.bin.size().max() > 0) & (total > 0)
