@@ -31,8 +31,8 @@ from logprob_store.cache.answers import AnswerCache
 from logprob_store.decode.bulk import scanner as scan  # noqa: F401  here, so that no measurement holds the imports
 from logprob_store.request import Answer
 from logprob_store.run.api import run_job  # here, so that no measurement holds the imports
-from logprob_store.run.commit import PARTS_IN_FLIGHT, Committer, PartContents
 from logprob_store.run.memory_settings import set_up_for_a_run
+from logprob_store.run.parts import PARTS_IN_FLIGHT, Committer, PartContents
 from logprob_store.run.plan import plan_job
 from logprob_store.store.opening import open_run
 

@@ -22,7 +22,7 @@ from docstring_markdown import Links, markdown, prose, range_of, signature, summ
 
 import logprob_store as ls
 from logprob_store.events import events_table
-from logprob_store.failure_classes import failures_table
+from logprob_store.failure_policy import failures_table
 from logprob_store.metrics.engine.catalogue import SCORES
 
 if TYPE_CHECKING:

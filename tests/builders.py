@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from logprob_store.decode.decoder import Decoded
-    from logprob_store.store.writing import RunWriter
+    from logprob_store.store.commit import RunWriter
 
 REPO = Path(__file__).parents[1]
 

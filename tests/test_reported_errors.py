@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from logprob_store.failure_classes import classify
+from logprob_store.failure_policy import classify
 from logprob_store.reported_errors import find_reported_error
 
 

@@ -1,6 +1,6 @@
 """The decoder: raw bodies of many answers to the tables of completions, tokens and alternatives.
 
-The answers are split into parts, which threads share. In each part the compiled scanner (`bulk`) reads the regular
+The answers are split into batches, which threads share. In each batch the compiled scanner (`bulk`) reads the regular
 logprobs, and `token_by_token` all others. The wire formats are in `formats`.
 """
 
@@ -41,7 +41,7 @@ UNFORESEEN: Final = "the decoder did not foresee this answer"
 
 _LONGEST_FAULT: Final = 300
 
-PART_BYTES: Final = 4 << 20
+BATCH_BYTES: Final = 4 << 20
 """Bytes of answers that one thread decodes at a time: enough for columns to pay, few enough to share among threads."""
 
 SCANNER_MIN_BYTES: Final = 1 << 20
@@ -85,17 +85,17 @@ class Decoder:
     """Decodes batches of answers one after the other; keeps its threads and the scanner's memory between them.
 
     Args:
-        threads: how many parts are decoded at a time. With one thread, everything runs in the caller's.
-        part_bytes: bytes of answers that one thread decodes at a time.
-        scanner_min_bytes: with fewer bytes in a part the compiled scanner is not loaded; a loaded one is used from a
+        threads: how many batches are decoded at a time. With one thread, everything runs in the caller's.
+        batch_bytes: bytes of answers that one thread decodes at a time.
+        scanner_min_bytes: with fewer bytes in a batch the compiled scanner is not loaded; a loaded one is used from a
             32nd of that on.
     """
 
     def __init__(
-        self, threads: int, *, part_bytes: int = PART_BYTES, scanner_min_bytes: int = SCANNER_MIN_BYTES
+        self, threads: int, *, batch_bytes: int = BATCH_BYTES, scanner_min_bytes: int = SCANNER_MIN_BYTES
     ) -> None:
         self._threads = threads
-        self._part_bytes = part_bytes
+        self._batch_bytes = batch_bytes
         self._scanner_min_bytes = scanner_min_bytes
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._idle_buffers: SimpleQueue[ScanBuffers] = SimpleQueue()
@@ -112,11 +112,11 @@ class Decoder:
 
     def decode(self, answers: Sequence[Answer]) -> Decoded:
         """Decode as `decode_answers` does."""
-        parts = list(_split(answers, _row_order(answers), self._part_bytes))
-        each = map if min(len(parts), self._threads) == 1 else self._pool.map
-        return _joined(list(each(lambda part: self._decode_part(answers, part), parts)))
+        batches = list(_split(answers, _row_order(answers), self._batch_bytes))
+        each = map if min(len(batches), self._threads) == 1 else self._pool.map
+        return _joined(list(each(lambda batch: self._decode_batch(answers, batch), batches)))
 
-    def _decode_part(self, answers: Sequence[Answer], indices: list[int]) -> Decoded:
+    def _decode_batch(self, answers: Sequence[Answer], indices: list[int]) -> Decoded:
         """Decode the answers with these indices, which are in the order of their rows.
 
         If the tables of all cannot be made, they are made in halves, until the answer is alone that no table can hold.
@@ -127,7 +127,7 @@ class Decoder:
             if len(indices) == 1:
                 return replace(self._decode_together(answers, []), failures=[(indices[0], _unforeseen(error))])
         middle = len(indices) // 2
-        return _joined([self._decode_part(answers, half) for half in (indices[:middle], indices[middle:])])
+        return _joined([self._decode_batch(answers, half) for half in (indices[:middle], indices[middle:])])
 
     def _decode_together(self, answers: Sequence[Answer], indices: list[int]) -> Decoded:
         """Decode answers into the same tables; raises one of `_FAULTS` if one of them makes that impossible."""
@@ -202,7 +202,7 @@ class Decoder:
 
 
 def decode_answers(
-    answers: Sequence[Answer], *, part_bytes: int = PART_BYTES, scanner_min_bytes: int = SCANNER_MIN_BYTES
+    answers: Sequence[Answer], *, batch_bytes: int = BATCH_BYTES, scanner_min_bytes: int = SCANNER_MIN_BYTES
 ) -> Decoded:
     """Decode raw bodies to tables; an answer that fails costs its neighbours nothing.
 
@@ -211,13 +211,13 @@ def decode_answers(
     Args:
         answers: complete 2xx answers in any order, at most one for each (prompt_index, sample_index). As many threads
             as Arrow has (`pyarrow.set_cpu_count`) share them.
-        part_bytes: see `Decoder`.
+        batch_bytes: see `Decoder`.
         scanner_min_bytes: see `Decoder`.
 
     Raises:
         ValueError: two answers for one (prompt_index, sample_index), whose rows could not be told apart.
     """
-    with Decoder(pa.cpu_count(), part_bytes=part_bytes, scanner_min_bytes=scanner_min_bytes) as decoder:
+    with Decoder(pa.cpu_count(), batch_bytes=batch_bytes, scanner_min_bytes=scanner_min_bytes) as decoder:
         return decoder.decode(answers)
 
 
@@ -231,18 +231,18 @@ def _row_order(answers: Sequence[Answer]) -> list[int]:
     return order
 
 
-def _split(answers: Sequence[Answer], order: list[int], part_bytes: int) -> Iterator[list[int]]:
-    """Consecutive parts of `order`, each full once it reaches `part_bytes`; one empty part if there are no answers."""
-    part: list[int] = []
+def _split(answers: Sequence[Answer], order: list[int], batch_bytes: int) -> Iterator[list[int]]:
+    """Consecutive batches of `order`, each full once it reaches `batch_bytes`; an empty one if there are no answers."""
+    batch: list[int] = []
     size = 0
     for index in order:
-        part.append(index)
+        batch.append(index)
         size += len(answers[index].body)
-        if size >= part_bytes:
-            yield part
-            part, size = [], 0
-    if part or not order:
-        yield part
+        if size >= batch_bytes:
+            yield batch
+            batch, size = [], 0
+    if batch or not order:
+        yield batch
 
 
 def _complete_bodies(answers: Sequence[Answer], indices: list[int]) -> dict[int, bytes]:
@@ -315,12 +315,12 @@ def _unforeseen(error: BaseException, place: str = "") -> DecodeError:
     return DecodeError(f"{place}{UNFORESEEN} ({type(error).__name__}: {said}); please report it")
 
 
-def _joined(parts: Sequence[Decoded]) -> Decoded:
-    """The tables of consecutive parts as one."""
+def _joined(batches: Sequence[Decoded]) -> Decoded:
+    """The tables of consecutive batches as one."""
     return Decoded(
-        pa.concat_tables([part.completions for part in parts]),
-        pa.concat_tables([part.tokens for part in parts]),
-        pa.concat_tables([part.alternatives for part in parts]),
-        sorted((failure for part in parts for failure in part.failures), key=lambda failure: failure[0]),
-        [index for part in parts for index in part.not_scanned],
+        pa.concat_tables([batch.completions for batch in batches]),
+        pa.concat_tables([batch.tokens for batch in batches]),
+        pa.concat_tables([batch.alternatives for batch in batches]),
+        sorted((failure for batch in batches for failure in batch.failures), key=lambda failure: failure[0]),
+        [index for batch in batches for index in batch.not_scanned],
     )

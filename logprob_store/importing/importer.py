@@ -14,7 +14,7 @@ from logprob_store.errors import PromptError
 from logprob_store.importing.ledger import Ledger, body_digest
 from logprob_store.importing.part_rows import PartRows
 from logprob_store.importing.records import BAD_LINE, Record, read_records, recorded_error
-from logprob_store.run.commit import PARTS_IN_FLIGHT, Committer
+from logprob_store.run.parts import PARTS_IN_FLIGHT, Committer
 from logprob_store.store.manifest import Input
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from logprob_store.importing.known_requests import BatchRequests
     from logprob_store.importing.sources import Source
-    from logprob_store.run.commit import Undecoded
-    from logprob_store.store.writing import RunWriter
+    from logprob_store.run.parts import Undecoded
+    from logprob_store.store.commit import RunWriter
 
 
 @dataclass(slots=True)

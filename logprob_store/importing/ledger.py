@@ -27,7 +27,7 @@ from logprob_store.store.tables import StoreTables
 
 if TYPE_CHECKING:
     from logprob_store.importing.records import Record
-    from logprob_store.store.writing import RunWriter
+    from logprob_store.store.commit import RunWriter
 
 _DIGEST_BYTES: Final = 16
 

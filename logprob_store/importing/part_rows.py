@@ -15,7 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from logprob_store.request import RESPONSES_LOGPROBS, Answer, Request, make_request
-from logprob_store.run.commit import PartContents, failure_row
+from logprob_store.run.parts import PartContents, failure_row
 from logprob_store.schema import IMPORTS, PROMPTS, arrow_schema
 
 if TYPE_CHECKING:

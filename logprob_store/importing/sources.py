@@ -1,6 +1,6 @@
 """The files to import, and their items: one JSON value or one event of a stream each, with the line it starts on.
 
-The content of a file tells what is in it; its name does not. JSON Lines are read line by line. `torn_json` reads the
+The content of a file tells what is in it; its name does not. JSON Lines are read line by line. `json_values` reads the
 rest: values printed over several lines or glued together, lists, and what is left of a damaged file. What an item means
 is decided in `records`.
 """
@@ -16,10 +16,10 @@ import msgspec
 from logprob_store.decode.formats.body import excerpt, loads
 from logprob_store.errors import DecodeError, InputError
 from logprob_store.importing.items import DONE, SourceItem
+from logprob_store.importing.json_values import LineReader, read_values
 from logprob_store.importing.packed_files import DAMAGED, open_file, unify_encoding
 from logprob_store.importing.raw_json import escape_control_characters, read_object
 from logprob_store.importing.readers.registry import FILE_READERS
-from logprob_store.importing.torn_json import LineReader, read_values
 from logprob_store.sse import EVENT_LINE, Event, EventReader
 
 if TYPE_CHECKING:

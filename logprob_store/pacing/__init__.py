@@ -10,5 +10,5 @@ it, the slot reports how the call ended and what the server said about its limit
     slot, pacer  a call's place at the server, and the queue for one
     bottleneck   what held the run up most
 
-Calls are repeated by `run.retry`; what an error means is in `failures`.
+Calls are repeated by `run.attempts`; what an error means is in `failures`.
 """

@@ -1,7 +1,7 @@
 """A circuit breaker: waits out an outage without using up the attempts of prompts.
 
 It decides when an outage begins, when the server is probed, and when waiting ends. Which failures point to an outage is
-in `logprob_store.failure_classes`.
+in `logprob_store.failure_policy`.
 """
 
 from __future__ import annotations

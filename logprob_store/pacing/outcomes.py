@@ -1,6 +1,6 @@
 """How calls ended, and what that means for rates, concurrency and breaker.
 
-Which of these a failure concerns is in `logprob_store.failure_classes`; which call starts next is decided by `pacer`.
+Which of these a failure concerns is in `logprob_store.failure_policy`; which call starts next is decided by `pacer`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.events import emit
-from logprob_store.failure_classes import FAILURES
+from logprob_store.failure_policy import FAILURES
 from logprob_store.spending.request_tokens import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:

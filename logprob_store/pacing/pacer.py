@@ -62,7 +62,8 @@ class Pacer:
         self.all_queued = False
         self._first_calls = first_calls
         self._outcomes = Outcomes(self.rates, self.concurrency, self.breaker, patience_s=patience_s)
-        self._waiting: tuple[deque[_Waiter], deque[_Waiter]] = (deque(), deque())  # new calls, repeated calls
+        self._waiting_new: deque[_Waiter] = deque()
+        self._waiting_again: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -86,16 +87,17 @@ class Pacer:
         loop = asyncio.get_running_loop()
         if (problem := self._outcomes.reason_to_fail(slot, loop.time())) is not None:
             raise problem
-        new, repeated = self._waiting
-        if not new and not repeated and self._wait_s(now := loop.time(), slot.estimate) <= _NO_WAIT_S:
+        nobody_waits = not self._waiting_new and not self._waiting_again
+        if nobody_waits and self._wait_s(now := loop.time(), slot.estimate) <= _NO_WAIT_S:
             self._start(slot, now)
             return
         turn: asyncio.Future[None] = loop.create_future()
-        self._waiting[slot.again].append((slot, turn))
+        self._queue_of(slot).append((slot, turn))
         self._start_waiting()
         try:
             await turn
         except asyncio.CancelledError:
+            # The call may have been let start in the same moment in which it was cancelled.
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 slot.withdraw()
                 self.end(slot, None)
@@ -118,7 +120,7 @@ class Pacer:
         else:
             # Cancelled, or the run stops: what was reserved may have been used, so it is not given back.
             self.breaker.abandoned(now)
-        if any(self._waiting):
+        if self._waiting_new or self._waiting_again:
             self._start_waiting()
 
     def _wait_s(self, now: float, tokens: float) -> float:
@@ -149,14 +151,17 @@ class Pacer:
                     self._set_timer(loop, now + wait_s)
                     return
                 self._start(slot, now, waited=True)
-            self._waiting[slot.again].popleft()
+            self._queue_of(slot).popleft()
             if problem is None:
                 turn.set_result(None)
             else:
                 turn.set_exception(problem)
 
+    def _queue_of(self, slot: Slot) -> deque[_Waiter]:
+        return self._waiting_again if slot.again else self._waiting_new
+
     def _first_waiting(self) -> _Waiter | None:
-        for queue in reversed(self._waiting):
+        for queue in (self._waiting_again, self._waiting_new):
             while queue and queue[0][1].done():
                 queue.popleft()  # cancelled while it waited
             if queue:

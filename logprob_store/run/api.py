@@ -164,7 +164,7 @@ async def run_job_async(
             job_name=job.name,
             job=job.identity(),
             inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
-            samples=plan.samples,
+            samples=plan.calls_per_prompt,
         ) as writer:
             with open_budget(job, writer) as budget:
                 session = Session(plan, writer, budget, stop or asyncio.Event(), on_progress)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from logprob_store.cache.claims import Claims
 from logprob_store.errors import CallError, StopRunError
+from logprob_store.run.attempts import ask_until_answered
 from logprob_store.run.cache_thread import CacheThread
-from logprob_store.run.retry import ask_until_answered
 from logprob_store.spending.budget import Budget
 from logprob_store.usage import usage_of
 
@@ -153,13 +153,13 @@ class Asker:
             DiskError: the answer could not be written to the cache.
         """
         try:
-            return await self._ask(request, anew=anew)
+            return await self._ask_once_per_key(request, anew=anew)
         finally:
             self.tasks_at_server.discard(asyncio.current_task())
 
-    async def _ask(self, request: Request, *, anew: bool) -> Answer:
+    async def _ask_once_per_key(self, request: Request, *, anew: bool) -> Answer:
         if self._cache is None or self._claims is None:
-            return await self._call(request)
+            return await self._call_until_answered(request)
         while (equal := self._in_flight.get(request.key)) is not None:
             answer = await _answer_of(equal)
             if answer is not None:
@@ -197,7 +197,7 @@ class Asker:
                 if usable := self._usable(cached):
                     return self.answer_from_cache(usable[request.key], request)
                 may_have_paid = self._may_have_paid_for(cached.get(request.key))
-            answer = await self._call(request)
+            answer = await self._call_until_answered(request)
             if may_have_paid:
                 answer = dataclasses.replace(answer, maybe_billed=True)
             claim.pop_all()  # the cache thread releases it once the answer is written, even if this task is cancelled
@@ -233,11 +233,11 @@ class Asker:
         finally:
             self._pacer.sleeping -= 1
 
-    async def _call(self, request: Request) -> Answer:
+    async def _call_until_answered(self, request: Request) -> Answer:
         try:
             return await ask_until_answered(
                 request,
-                self._send,
+                self._count_and_send,
                 pacer=self._pacer,
                 budget=self.budget,
                 run=self._run,
@@ -248,7 +248,7 @@ class Asker:
             self.budget.close(error)  # no task starts a further call; each that would gets this error
             raise
 
-    async def _send(self, request: Request) -> Answer:
+    async def _count_and_send(self, request: Request) -> Answer:
         self.calls += 1
         self.tasks_at_server.add(asyncio.current_task())
         try:

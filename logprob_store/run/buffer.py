@@ -1,4 +1,4 @@
-"""The buffer of outcomes that wait for their part, between the event loop and the threads of `run.commit`.
+"""The buffer of outcomes that wait for their part, between the event loop and the threads of `run.parts`.
 
 It is bounded by bytes, because an answer may have one token or a thousand.
 """
@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from logprob_store.run.commit import PARTS_IN_FLIGHT, Committer, PartContents, failure_row
+from logprob_store.run.parts import PARTS_IN_FLIGHT, Committer, PartContents, failure_row
 from logprob_store.run.prompt_scoring import FirstLook
 
 if TYPE_CHECKING:

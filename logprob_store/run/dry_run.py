@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from logprob_store.failure_classes import asks_anew
+from logprob_store.failure_policy import asks_anew
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.run.api import default_run_name
 from logprob_store.run.plan import check_plan, plan_job

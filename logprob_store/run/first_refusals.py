@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import RetryableError, StopRunError
-from logprob_store.failure_classes import FAILURES, concerns_the_prompt
+from logprob_store.failure_policy import FAILURES, concerns_the_prompt
 
 if TYPE_CHECKING:
     from logprob_store.errors import CallError

@@ -58,17 +58,17 @@ class Chunk:
 class Plan:
     """A job's prompts as numbered calls. Make one with `plan_job`.
 
-    `samples` is the most calls that any prompt has, also one beyond the limit, so that the number of a call
-    (`schema.call_number`) is the same in each session. `counts` has the number of calls of each prompt, and is None
-    where every prompt has `samples`.
+    `calls_per_prompt` is the most calls that any prompt has, also one beyond the limit, so that the number of a call
+    (`schema.call_number`) is the same in each session. `calls_of_each_prompt` has the number of calls of each prompt,
+    and is None where every prompt has `calls_per_prompt`.
     """
 
     job: Job
     inputs: list[InputFile]
     columns: Columns
     limit: int | None
-    samples: int
-    counts: pl.Series | None = None
+    calls_per_prompt: int
+    calls_of_each_prompt: pl.Series | None = None
 
     @property
     def prompt_count(self) -> int:
@@ -79,16 +79,18 @@ class Plan:
     @property
     def call_count(self) -> int:
         """The number of calls: prompts times samples, or the sum of the candidates."""
-        if self.counts is None:
-            return self.prompt_count * self.samples
-        return int(self.counts.head(self.prompt_count).sum())
+        if self.calls_of_each_prompt is None:
+            return self.prompt_count * self.calls_per_prompt
+        return int(self.calls_of_each_prompt.head(self.prompt_count).sum())
 
     def number_of(self, request: Request) -> int:
         """The number of a request's call within the run."""
-        return call_number(request.prompt_index, request.sample_index, self.samples)
+        return call_number(request.prompt_index, request.sample_index, self.calls_per_prompt)
 
     def _calls_of(self, prompt_index: int) -> int:
-        return self.samples if self.counts is None else int(self.counts[prompt_index])
+        return (
+            self.calls_per_prompt if self.calls_of_each_prompt is None else int(self.calls_of_each_prompt[prompt_index])
+        )
 
     def chunks(
         self,
@@ -116,7 +118,7 @@ class Plan:
             yield chunk
 
     def _chunk(self, batch: PromptBatch, settled: Container[int], again: Collection[int], prompts_read: int) -> Chunk:
-        samples, provider = self.samples, self.job.model.identity
+        samples, provider = self.calls_per_prompt, self.job.model.identity
         last = batch.prompts[-1].index + 1
         chunk = Chunk(_prompt_rows(batch, prompts_read), last)
         for prompt in batch.prompts:

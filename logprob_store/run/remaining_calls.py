@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logprob_store.failure_classes import asks_anew
+from logprob_store.failure_policy import asks_anew
 from logprob_store.schema import call_number, call_of_number
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from logprob_store.cache.answers import CachedAnswer
     from logprob_store.request import Request
     from logprob_store.run.plan import Chunk, Plan
-    from logprob_store.store.writing import RunWriter
+    from logprob_store.store.commit import RunWriter
 
 
 class RemainingCalls:
@@ -36,10 +36,10 @@ class RemainingCalls:
     def chunks(self) -> Iterator[Chunk] | None:
         """The calls left to make; None if the manifest shows that there are none, so that no prompt need be read."""
         plan, writer = self._plan, self._writer
-        end = call_number(plan.prompt_count, 0, plan.samples)
+        end = call_number(plan.prompt_count, 0, plan.calls_per_prompt)
         first = min([writer.settled.first_missing(), *(call for call in self._failed if call < end)])
         prompts_read = writer.manifest.prompts_read
-        skip = min(call_of_number(first, plan.samples)[0], prompts_read)
+        skip = min(call_of_number(first, plan.calls_per_prompt)[0], prompts_read)
         if skip >= plan.prompt_count:
             return None
         return plan.chunks(settled=writer.settled, again=self._failed, skip=skip, prompts_read=prompts_read)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from logprob_store.job import Job
     from logprob_store.store.call_log import CallLog, OpenCall
-    from logprob_store.store.writing import RunWriter
+    from logprob_store.store.commit import RunWriter
     from logprob_store.transport import Transport
 
 

@@ -20,9 +20,9 @@ from logprob_store.events import emit, emit_prompt_failed
 from logprob_store.pacing.bottleneck import Bottleneck
 from logprob_store.run.asker import GRACE_S
 from logprob_store.run.buffer import PartBuffer, Progress
-from logprob_store.run.commit import Committer
 from logprob_store.run.first_refusals import FirstRefusals
 from logprob_store.run.lookahead import look_up_ahead
+from logprob_store.run.parts import Committer
 from logprob_store.run.plan import check_plan
 from logprob_store.run.remaining_calls import RemainingCalls
 from logprob_store.run.resources import open_asker
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from logprob_store.run.lookahead import LookedUp
     from logprob_store.run.plan import Chunk, Plan
     from logprob_store.spending.budget import Budget
-    from logprob_store.store.writing import RunWriter
+    from logprob_store.store.commit import RunWriter
     from logprob_store.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Session:
         self.progress = Progress(total=plan.call_count, settled=self.answered_before)
         self._first_refusals = FirstRefusals(watch=not writer.manifest.counts.completions)
         self._buffer = PartBuffer(
-            Committer(writer, spent=self._spent_so_far),
+            Committer(writer, sync_spent=self._sync_spent),
             writer.manifest,
             self.progress,
             part_bytes=plan.job.store.part_bytes,
@@ -252,7 +252,7 @@ class Session:
             message=None if error is None else str(error),
             calls=self.progress.calls,
             verdict={name: round(seconds, 3) for name, seconds in dataclasses.asdict(self.bottleneck).items()},
-            spent=self._spent_so_far,
+            sync_spent=self._sync_spent,
         )
 
     def _state(self) -> str:
@@ -260,7 +260,7 @@ class Session:
             return "stopped"
         return "finished" if self._reached_end and not self._stop.is_set() else "interrupted"
 
-    def _spent_so_far(self) -> Spent | None:
+    def _sync_spent(self) -> Spent | None:
         """What the run has spent, once its record of calls is durable; None for a replay, which spends nothing."""
         if self._budget.calls is None:
             return None

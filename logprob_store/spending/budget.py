@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from logprob_store.errors import CallError, StopRunError
-from logprob_store.failure_classes import FAILURES
+from logprob_store.failure_policy import FAILURES
 from logprob_store.spending.request_tokens import worst_case
 from logprob_store.usage import Usage, usage_of
 
@@ -139,6 +139,7 @@ class Budget:
         try:
             await turn
         except asyncio.CancelledError:
+            # The call may have been admitted in the same moment in which it was cancelled.
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.call_failed(reservation, None)
             else:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
+from logprob_store.store.commit import RunWriter
 from logprob_store.store.durable_files import make_folder
 from logprob_store.store.lock import take_lock
 from logprob_store.store.manifest import (
@@ -24,7 +25,6 @@ from logprob_store.store.manifest import (
     write_manifest,
 )
 from logprob_store.store.part_files import remove_unlisted_files
-from logprob_store.store.writing import RunWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

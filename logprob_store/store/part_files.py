@@ -1,7 +1,7 @@
 """The Parquet files of a part: their settings, and how one is written so that it survives a power cut.
 
 A file is written under a temporary name, synced and renamed. It counts once the run's manifest lists it, which is up to
-`store.writing`.
+`store.commit`.
 """
 
 from __future__ import annotations

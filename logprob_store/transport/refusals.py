@@ -1,7 +1,7 @@
 """The error that a refusal means: a 4xx or 5xx answer, or an error body with status 200.
 
 Also makes what servers say harmless for logs, tables and terminals. The classes of failure, and what follows from each,
-are in `logprob_store.failure_classes`.
+are in `logprob_store.failure_policy`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.failure_classes import classify
+from logprob_store.failure_policy import classify
 from logprob_store.transport.rate_headers import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from logprob_store.errors import LogprobStoreError
-    from logprob_store.failure_classes import FailureClass
+    from logprob_store.failure_policy import FailureClass
 
 _REDIRECTS: Final = range(300, 400)
 _EXCERPT_BYTES: Final = 300

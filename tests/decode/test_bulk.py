@@ -146,7 +146,7 @@ def test_batches_decoded_in_parallel_keep_their_rows() -> None:
     """Threads reuse scan memory, and no batch has the rows of another."""
     values = [f'{{"content":[{",".join([ONE.replace("-1.5", f"-{n}.25")] * (1 + n % 50))}]}}' for n in range(400)]
     answers = [answer_with(body, prompt_index=n) for n, body in enumerate(bodies_of(values))]
-    with Decoder(2, part_bytes=20_000, scanner_min_bytes=0) as decoder:
+    with Decoder(2, batch_bytes=20_000, scanner_min_bytes=0) as decoder:
         for _ in range(5):
             decoded = decoder.decode(answers)
 

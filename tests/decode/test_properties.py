@@ -11,7 +11,7 @@ from decode.decoding import rebuild, same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logprob_store.decode.decoder import PART_BYTES, decode_answers
+from logprob_store.decode.decoder import BATCH_BYTES, decode_answers
 
 if TYPE_CHECKING:
     from logprob_store.decode.decoder import Decoded
@@ -142,8 +142,8 @@ def test_neither_order_nor_batching_changes_a_row(contents: list[bytes], random:
     alone = [decode_answers([answer], scanner_min_bytes=0) for answer in answers]
     shuffled = list(range(len(answers)))
     random.shuffle(shuffled)
-    part_bytes = 100 if parts else PART_BYTES
-    together = decode_answers([answers[n] for n in shuffled], part_bytes=part_bytes, scanner_min_bytes=0)
+    batch_bytes = 100 if parts else BATCH_BYTES
+    together = decode_answers([answers[n] for n in shuffled], batch_bytes=batch_bytes, scanner_min_bytes=0)
 
     for name in ("completions", "tokens", "alternatives"):
         rows = [row for one in alone for row in getattr(one, name).to_pylist()]

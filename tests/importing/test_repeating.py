@@ -19,7 +19,7 @@ from logprob_store.importing.importer import Importer
 from logprob_store.importing.known_requests import BatchRequests
 from logprob_store.importing.packed_files import CountingStream
 from logprob_store.job import override
-from logprob_store.run.commit import Committer, write_part
+from logprob_store.run.parts import Committer, write_part
 from logprob_store.schema import SAMPLES_PER_PROMPT
 from logprob_store.store.verifying import repair_store, verify_store
 

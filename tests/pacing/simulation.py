@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from logprob_store.errors import CallError, RetryableError
 from logprob_store.request import Answer, Request, make_request
-from logprob_store.run.retry import ask_until_answered
+from logprob_store.run.attempts import ask_until_answered
 from logprob_store.usage import RateLimit, ServerReport
 
 if TYPE_CHECKING:

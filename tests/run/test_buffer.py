@@ -11,7 +11,7 @@ from builders import open_writer
 
 from logprob_store.errors import CallError
 from logprob_store.run.buffer import PartBuffer, Progress
-from logprob_store.run.commit import Committer, decode_part
+from logprob_store.run.parts import Committer, decode_part
 from logprob_store.run.plan import BadCall, PromptError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logprob_store.decode.decoder import Decoder
-    from logprob_store.run.commit import DecodedPart, PartContents
+    from logprob_store.run.parts import DecodedPart, PartContents
 
 
 def failing(number: int) -> tuple[BadCall, CallError]:

@@ -37,7 +37,7 @@ def test_calls_are_numbered_prompt_by_prompt(make: Any) -> None:
     """With two samples each, prompt i has the numbers 2 i and 2 i + 1."""
     plan = plan_job(make(ABC, model=TWICE))
 
-    assert (plan.prompt_count, plan.samples, plan.call_count) == (3, 2, 6)
+    assert (plan.prompt_count, plan.calls_per_prompt, plan.call_count) == (3, 2, 6)
     assert calls(plan.chunks()) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
     assert numbers(plan, plan.chunks()) == [0, 1, 2, 3, 4, 5]
 
@@ -109,7 +109,7 @@ def test_each_candidate_is_a_call_and_the_numbers_it_lacks_are_absent(make: Any)
 
     (chunk,) = plan.chunks()
 
-    assert (plan.samples, plan.call_count) == (3, 6)
+    assert (plan.calls_per_prompt, plan.call_count) == (3, 6)
     assert numbers(plan, [chunk]) == [0, 1, 3, 4, 5, 6]
     assert chunk.absent == [(2, 3), (7, 9)]
     assert [request.body["prompt"] for request in chunk.requests] == ["ax", "ay", "bx", "by", "bz", "cx"]
@@ -121,7 +121,7 @@ def test_a_limit_leaves_the_numbers_as_they_are(make: Any) -> None:
 
     plan = plan_job(make(prompts, **SCORED), limit=1)
 
-    assert (plan.samples, plan.call_count) == (3, 2)
+    assert (plan.calls_per_prompt, plan.call_count) == (3, 2)
 
 
 def test_rows_that_the_prompts_table_has_are_not_given_again(make: Any) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logprob_store.request import Answer, Request
-    from logprob_store.store.writing import RunWriter
+    from logprob_store.store.commit import RunWriter
 
 AB: dict[str, Any] = {"text": ["a", "b"]}
 

@@ -47,7 +47,7 @@ def run_session(
         plan = plan_job(job)
         async with open_transport(job) as opened:
             with (
-                open_writer(job.resolve(job.store.path), job=job.identity(), samples=plan.samples) as writer,
+                open_writer(job.resolve(job.store.path), job=job.identity(), samples=plan.calls_per_prompt) as writer,
                 open_budget(job, writer) as budget,
             ):
                 session = Session(plan, writer, budget, stop or asyncio.Event(), on_progress)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from logprob_store.store.writing import RunWriter
+    from logprob_store.store.commit import RunWriter
 
 
 class _Killed(BaseException):

@@ -17,7 +17,7 @@ from logprob_store.store.manifest import Input
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from logprob_store.store.writing import RunWriter
+    from logprob_store.store.commit import RunWriter
 
 JOB = {"model.name": "m", "model.params.temperature": 0}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

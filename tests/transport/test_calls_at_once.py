@@ -8,7 +8,7 @@ from typing import Any
 from builders import chat_request
 
 from logprob_store.pacing.pacer import Pacer
-from logprob_store.run import retry
+from logprob_store.run.attempts import ask_until_answered
 from logprob_store.transport.live import live_transport
 
 KEY = "-".join(["sk", "test", "0123456789abcdefghijklmnop"])  # noqa: FLY002  in one piece, scanners take it for a key
@@ -19,7 +19,7 @@ def _many(url: str, pacer: Pacer, texts: list[str], concurrency: int) -> list[st
     done: list[str] = []
 
     async def one(text: str, transport: Any) -> None:
-        await retry.ask_until_answered(chat_request(text), transport, pacer=pacer)
+        await ask_until_answered(chat_request(text), transport, pacer=pacer)
         done.append(text)
 
     async def main() -> None:

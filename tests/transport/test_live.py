@@ -14,8 +14,8 @@ from builders import chat_request
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.pacing.pacer import Pacer
-from logprob_store.run import retry
 from logprob_store.run.asker import Asker
+from logprob_store.run.attempts import ask_until_answered
 from logprob_store.transport.live import keepalive_socket, live_transport
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _ask(url: str | None, *, attempts: int = 1, timeout_s: float = 5.0, retry_fo
     async def ask() -> Answer:
         async with live_transport(base_url=url, api_key=KEY, concurrency=2, timeout_s=timeout_s) as transport:
             pacer = Pacer(2)
-            return await retry.ask_until_answered(
+            return await ask_until_answered(
                 _request(), transport, pacer=pacer, attempts=attempts, retry_for_s=retry_for_s
             )
 
@@ -48,7 +48,7 @@ def _ask(url: str | None, *, attempts: int = 1, timeout_s: float = 5.0, retry_fo
 @pytest.fixture
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow at once, unless the server names a time."""
-    monkeypatch.setattr(retry, "_jitter", tenacity.wait_none())
+    monkeypatch.setattr("logprob_store.run.attempts._jitter", tenacity.wait_none())
 
 
 def test_the_request_is_sent_as_it_is(fault_server: Any) -> None:

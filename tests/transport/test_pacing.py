@@ -18,7 +18,7 @@ from logprob_store.errors import CallError, RetryableError
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.request import Answer
 from logprob_store.run.asker import Asker
-from logprob_store.run.retry import ask_until_answered
+from logprob_store.run.attempts import ask_until_answered
 from logprob_store.transport.answer_check import check_answer
 from logprob_store.transport.live import live_transport
 from logprob_store.usage import RateLimit, ServerReport

@@ -70,7 +70,7 @@ class RunWriter:
         absent: Iterable[tuple[int, int]] = (),
         prompts_read: int = 0,
         counts: Mapping[str, int] | None = None,
-        spent: Callable[[], Spent | None] | None = None,
+        sync_spent: Callable[[], Spent | None] | None = None,
     ) -> None:
         """Add one part; when this returns, its rows are durable and listed.
 
@@ -80,7 +80,7 @@ class RunWriter:
             absent: half-open intervals of call numbers that belong to no call.
             prompts_read: how many prompts, from the first, have a row with this part.
             counts: added to the manifest's counts.
-            spent: called just before the manifest is written: makes durable what the run has spent, and returns it.
+            sync_spent: called just before the manifest is written: makes durable what the run has spent and returns it.
 
         Raises:
             DiskError: it could not be written, and the store is as it was.
@@ -105,7 +105,7 @@ class RunWriter:
         self.manifest.prompts_read = max(self.manifest.prompts_read, prompts_read)
         for field, count in (counts or {}).items():
             setattr(self.manifest.counts, field, getattr(self.manifest.counts, field) + count)
-        self._write_manifest(spent)
+        self._write_manifest(sync_spent)
         if files:
             self._log_commit(part, time.monotonic() - started)
 
@@ -117,7 +117,7 @@ class RunWriter:
         message: str | None = None,
         calls: int = 0,
         verdict: Mapping[str, float] | None = None,
-        spent: Callable[[], Spent | None] | None = None,
+        sync_spent: Callable[[], Spent | None] | None = None,
     ) -> None:
         """Record how the session ended, and remove the rows of failures whose calls have an answer by now.
 
@@ -127,7 +127,7 @@ class RunWriter:
             message: the text of the error that ended the session.
             calls: made in this session.
             verdict: seconds by what held calls up.
-            spent: as for `commit`.
+            sync_spent: as for `commit`.
 
         Raises:
             DiskError: it could not be written, and the store is as it was.
@@ -136,7 +136,7 @@ class RunWriter:
         rows, listed = self._read_failures()
         if rows.height != listed:
             try:
-                self._replace_failures(rows, spent)
+                self._replace_failures(rows, sync_spent)
             except OSError as error:
                 raise DiskError("the open failures", self.store, error) from error
         self.manifest.counts.failures = rows.height
@@ -144,7 +144,7 @@ class RunWriter:
         session = self.manifest.sessions[-1]
         session.ended_at, session.state, session.reason, session.message = datetime.now(UTC), state, reason, message
         session.calls, session.verdict = calls, dict(verdict or {})
-        self._write_manifest(spent)
+        self._write_manifest(sync_spent)
 
     def close(self) -> None:
         """Release the run's lock; the kernel does so too when the process ends."""
@@ -152,10 +152,10 @@ class RunWriter:
             os.close(self._lock)
             self._lock = -1
 
-    def _write_manifest(self, spent: Callable[[], Spent | None] | None) -> None:
+    def _write_manifest(self, sync_spent: Callable[[], Spent | None] | None) -> None:
         self.manifest.settled = self.settled.intervals
         self.manifest.updated_at = datetime.now(UTC)
-        if spent is not None and (now := spent()) is not None:
+        if sync_spent is not None and (now := sync_spent()) is not None:
             self.manifest.spent = now
         try:
             write_manifest(manifest_path(self.store, self.run), self.manifest)
@@ -202,7 +202,7 @@ class RunWriter:
             still_open = still_open.lazy().join(keys, on=["prompt_index", "sample_index"], how="anti").collect()
         return still_open.sort("prompt_index", "sample_index"), rows.height
 
-    def _replace_failures(self, rows: pl.DataFrame, spent: Callable[[], Spent | None] | None) -> None:
+    def _replace_failures(self, rows: pl.DataFrame, sync_spent: Callable[[], Spent | None] | None) -> None:
         """List one part with these failures in place of all files of failures; delete those once it is listed."""
         old = [part.name for part in self.manifest.parts if "failures" in part.files]
         for part in self.manifest.parts:
@@ -214,6 +214,6 @@ class RunWriter:
             self.manifest.parts.append(Part(name, {"failures": self._write("failures", name, arrow)}))
             self.manifest.next_part += 1
             sync_folder(self._folder("failures"))
-        self._write_manifest(spent)
+        self._write_manifest(sync_spent)
         for name in old:
             self._path("failures", name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The retry policy without a server: the waits, and when it gives up."""
+"""Attempts and waits without a server: how long they wait, and when they end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pacing.simulation import run
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.request import Answer, Request
-from logprob_store.run import retry
+from logprob_store.run.attempts import ask_until_answered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def _run(outcome: Callable[[int], Exception | None], **settings: Any) -> tuple[A
 
     async def main() -> Answer | Exception:
         try:
-            return await retry.ask_until_answered(chat_request(), transport, pacer=Pacer(1), **settings)
+            return await ask_until_answered(chat_request(), transport, pacer=Pacer(1), **settings)
         except (CallError, StopRunError) as error:
             return error
 
@@ -97,7 +97,7 @@ def test_what_will_not_pass_is_not_repeated(error: Exception) -> None:
 
 def test_each_wait_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """The log has each failed attempt and its class."""
-    caplog.set_level(logging.INFO, "logprob_store.run.retry")
+    caplog.set_level(logging.INFO, "logprob_store.run.attempts")
 
     _run(_again(), attempts=3)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.failure_classes import FAILURES, classify, failures_table, refuses_logprobs
+from logprob_store.failure_policy import FAILURES, classify, failures_table, refuses_logprobs
 from logprob_store.transport.refusals import error_of_status
 
 REPO = Path(__file__).parents[1]

@@ -1,7 +1,7 @@
 """The classes of failure in one table: what each means, and what follows from it.
 
 `classify` finds the class of an HTTP answer: by its structured code first, then by its status, and by its words only
-where servers have no code. The table is acted on elsewhere: `run.retry` repeats calls, `run.session` stops the run,
+where servers have no code. The table is acted on elsewhere: `run.attempts` repeats calls, `run.session` stops the run,
 `pacing.outcomes` adjusts the pace of other calls, `spending.budget` counts what may be billed.
 
 A new class is one entry in `_CLASSES`. `make docs` writes `failures_table()` into docs/reliability/failures.md.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from importing.recorded import jsonl, recorded_body, recorded_request
 
-from logprob_store.importing import torn_json
+from logprob_store.importing import json_values
 
 COUNT = 7
 TORN = 3
@@ -114,8 +114,8 @@ def test_parts_of_a_torn_pair_are_no_answers(importing: Any) -> None:
 
 def test_values_behind_a_tear_are_found_in_a_small_window(importing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the blocks that are read, and whatever is cut by their ends."""
-    monkeypatch.setattr(torn_json, "_LONGEST_DOCUMENT", 1)
-    monkeypatch.setattr(torn_json, "_BLOCK", 7)
+    monkeypatch.setattr(json_values, "_LONGEST_DOCUMENT", 1)
+    monkeypatch.setattr(json_values, "_BLOCK", 7)
     bodies = [json.dumps(recorded_body(number), indent=1, ensure_ascii=False) for number in range(5)]
     bodies[1] = bodies[1].replace("n1", "é1")
     importing.content("[" + ",\n".join([bodies[0], bodies[1], bodies[2][:200] + bodies[3], bodies[4]]) + "]")
@@ -125,8 +125,8 @@ def test_values_behind_a_tear_are_found_in_a_small_window(importing: Any, monkey
 
 def test_a_long_line_is_read_value_by_value(importing: Any, bodies: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A line longer than what is read at once is a list like any other."""
-    monkeypatch.setattr(torn_json, "LONGEST_LINE", 300)
-    monkeypatch.setattr(torn_json, "_LONGEST_DOCUMENT", 301)
+    monkeypatch.setattr(json_values, "LONGEST_LINE", 300)
+    monkeypatch.setattr(json_values, "_LONGEST_DOCUMENT", 301)
     importing.content(f"[{', '.join(bodies)}]\n{bodies[0].replace('n0', 'x')}\n")
 
     assert importing.texts[:COUNT] == [f"n{number}!" for number in range(COUNT)]
@@ -137,9 +137,9 @@ def test_a_value_beyond_the_limit_is_a_failure(
     importing: Any, bodies: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line that never ends is read in bounded memory; what follows is imported."""
-    monkeypatch.setattr(torn_json, "LONGEST_LINE", 1000)
-    monkeypatch.setattr(torn_json, "_LONGEST_DOCUMENT", 1)
-    monkeypatch.setattr(torn_json, "LONGEST_VALUE", 5000)
+    monkeypatch.setattr(json_values, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(json_values, "_LONGEST_DOCUMENT", 1)
+    monkeypatch.setattr(json_values, "LONGEST_VALUE", 5000)
     importing.content('{"a": "' + "x" * 300_000 + "\n" + bodies[0] + "\n")
 
     assert importing.texts == ["n0!"]

@@ -1,7 +1,8 @@
-"""The retries of a call: how many, for how long, and how long to wait before the next.
+"""The attempts of a call: how many, for how long, and how long to wait before the next.
 
-The transport says that an error is worth another call by raising `RetryableError`. This is the only layer of retries:
-layers multiply, 6 x 3 = 18 calls where three were meant, so the SDK's own are off (`max_retries=0`).
+Which failures are worth another attempt is in `failure_policy`; the transport raises a `RetryableError` for them. This
+is the only layer of retries: layers multiply, 6 x 3 = 18 calls where three were meant, so the SDK's own are off
+(`max_retries=0`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commits of a run's parts: outcomes become tables, and tables become files.
+"""The parts of a run: outcomes become tables, and tables become files.
 
 `PartContents` is what goes into a part. `Committer` has two threads: one decodes a part while the other writes the part
 before it. `run.buffer` and `importing.importer` decide when a part is full.
@@ -19,7 +19,7 @@ from logprob_store.decode.anomalies import count_anomalies
 from logprob_store.decode.decoder import Decoder
 from logprob_store.errors import CallError, DecodeError
 from logprob_store.events import emit_prompt_failed
-from logprob_store.failure_classes import FAILURES as FAILURE_CLASSES
+from logprob_store.failure_policy import FAILURES as FAILURE_CLASSES
 from logprob_store.run.prompt_scoring import without_unscored
 from logprob_store.schema import FAILURES, arrow_schema, call_number
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from logprob_store.request import Answer, BadCall, Request
+    from logprob_store.store.commit import RunWriter
     from logprob_store.store.manifest import Input, Spent
-    from logprob_store.store.writing import RunWriter
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Committer:
 
     Args:
         writer: of the run.
-        spent: returns what the run has spent so far, for the manifest, and makes the record of calls durable.
+        sync_spent: returns what the run has spent so far, for the manifest, and makes the record of calls durable.
         decode: makes the tables of a part; `decode_part` but for tests.
         write: writes the tables of a part; `write_part` but for tests.
     """
@@ -98,12 +98,12 @@ class Committer:
         self,
         writer: RunWriter,
         *,
-        spent: Callable[[], Spent | None] | None = None,
+        sync_spent: Callable[[], Spent | None] | None = None,
         decode: Callable[[PartContents, Decoder, Mapping[str, Any]], DecodedPart] | None = None,
         write: Callable[[RunWriter, PartContents, DecodedPart, Callable[[], Spent | None] | None], None] | None = None,
     ) -> None:
         self._writer = writer
-        self._spent = spent
+        self._sync_spent = sync_spent
         self._decode = decode or decode_part
         self._write_part = write or write_part
         # One core is left to the thread that writes: with more threads than cores, decoding and writing are both slower
@@ -133,7 +133,7 @@ class Committer:
             raise self._failed
         try:
             part = decoding.result()
-            self._write_part(self._writer, contents, part, self._spent)
+            self._write_part(self._writer, contents, part, self._sync_spent)
         except BaseException as error:
             self._failed = error
             raise
@@ -164,7 +164,7 @@ def decode_part(contents: PartContents, decoder: Decoder, job: Mapping[str, Any]
 
 
 def write_part(
-    writer: RunWriter, contents: PartContents, part: DecodedPart, spent: Callable[[], Spent | None] | None
+    writer: RunWriter, contents: PartContents, part: DecodedPart, sync_spent: Callable[[], Spent | None] | None
 ) -> None:
     """Write the tables of a part and list it in the manifest."""
     samples = writer.manifest.samples
@@ -178,7 +178,7 @@ def write_part(
         absent=contents.absent,
         prompts_read=contents.prompts_read,
         counts=_counts(contents.answers, part),
-        spent=spent,
+        sync_spent=sync_spent,
     )
 
 
