@@ -1,7 +1,8 @@
 """The cache of raw answers by request key, on disk before anything parses them.
 
-A value is a zstd frame with one line of JSON (`_Meta`) and then the body exactly as it came. Which answers may be
-reused is decided by `run`.
+A value is a zstd frame with one line of JSON (`_Meta`) and then the body exactly as it came. The frame has a checksum
+and holds its key, so that an answer under another request's key, as a damaged index of the database gives it, is found
+to be damage too. Which answers may be reused is decided by `run`.
 
 Three of diskcache's defaults would lose or endanger answers and are turned off: eviction (above 1 GiB it silently drops
 the oldest), files beside the database (a million of them), and pickle (a planted file would execute code). A value that
@@ -51,6 +52,8 @@ class _Meta(msgspec.Struct, omit_defaults=True):
     maybe_billed: bool = False
     call: int | None = None
     paid_for: tuple[int, int] | None = None
+    key: str | None = None
+    """None in answers of version 0.1.0, which cannot be checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,7 @@ class AnswerCache:
         decompressor = zstandard.ZstdDecompressor()
         for key, mode, filename, value in self._rows(list(keys)):
             try:
-                found[key] = _unpack(self._disk.disk.fetch(mode, filename, value, read=False), decompressor)
+                found[key] = _unpack(key, self._disk.disk.fetch(mode, filename, value, read=False), decompressor)
             except (ValueError, zstandard.ZstdError, msgspec.DecodeError) as error:
                 message = "cache value %s is damaged and will be asked for again: %s"
                 emit(log, "cache_damaged", message, key[:12], error, request_key=key)
@@ -233,12 +236,13 @@ def _pack(answer: Answer, compressor: zstandard.ZstdCompressor) -> bytes:
         answer.maybe_billed,
         answer.call,
         (answer.request.prompt_index, answer.request.sample_index),
+        answer.request.key,
     )
     plain = msgspec.json.encode(meta) + b"\n" + answer.body
     return compressor.compress(plain)
 
 
-def _unpack(value: bytes, decompressor: zstandard.ZstdDecompressor) -> CachedAnswer:
+def _unpack(key: str, value: bytes, decompressor: zstandard.ZstdDecompressor) -> CachedAnswer:
     size = zstandard.frame_content_size(value)
     if not 0 < size <= _LARGEST_ANSWER_BYTES:
         raise ValueError(f"it claims {size} bytes")
@@ -247,4 +251,6 @@ def _unpack(value: bytes, decompressor: zstandard.ZstdDecompressor) -> CachedAns
     meta = msgspec.json.decode(line, type=_Meta)
     if meta.version != _VERSION:
         raise ValueError(f"it has version {meta.version}, this logprob-store reads {_VERSION}")
+    if meta.key not in {None, key}:
+        raise ValueError(f"it is the answer to another request, {str(meta.key)[:12]}")
     return CachedAnswer(meta, body)

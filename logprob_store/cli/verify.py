@@ -21,7 +21,8 @@ def verify(
     ] = False,
 ) -> None:
     """Check every file of a store against its manifest: there, whole, readable, sorted."""
-    from logprob_store.store.verifying import repair_store, verify_store
+    from logprob_store.store.repair import repair_store
+    from logprob_store.store.verifying import verify_store
 
     problems = verify_store(store, runs=None if run is None else [run])
     for problem in problems:

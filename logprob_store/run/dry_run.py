@@ -20,7 +20,7 @@ from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
 from logprob_store.store.call_log import CALL_LOG, read_call_log
 from logprob_store.store.intervals import IntervalSet
-from logprob_store.store.manifest import manifest_path, read_manifest, run_folder
+from logprob_store.store.manifest import find_manifest, run_folder
 from logprob_store.store.tables import open_tables
 from logprob_store.usage import Usage
 
@@ -130,8 +130,8 @@ def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Es
     check_plan(plan)
     store = job.resolve(job.store.path)
     name = default_run_name(job) if run is None else run
-    path = manifest_path(store, name)
-    manifest = read_manifest(path) if path.exists() else None
+    found = find_manifest(store, name)
+    manifest = None if found is None else found.manifest
     counts = _count_calls(plan, manifest, {} if manifest is None else _open_failures(store, manifest))
     to_ask = pl.concat([_TO_ASK.to_frame(), *counts.to_ask])
     # Without a cache each of several equal requests is asked. A replay asks no server and costs nothing.

@@ -184,9 +184,7 @@ def write_part(
 
 def _counts(answers: Sequence[Answer], part: DecodedPart) -> dict[str, int]:
     tables = part.tables
-    counts = {name: table.num_rows for name, table in tables.items() if name not in {"failures", "imports"}}
-    for source, name in _ANSWER_COUNTS.items():
-        counts[name] = sum(answer.source == source for answer in answers)
+    counts = {name: sum(answer.source == source for answer in answers) for source, name in _ANSWER_COUNTS.items()}
     counts["calls"] = sum(answer.attempts for answer in answers if answer.source == "api")
     counts["calls"] += sum(row["attempts"] for row in part.failures)
     counts |= count_anomalies(tables["completions"], tables["tokens"], tables["alternatives"], answers=answers)

@@ -7,7 +7,6 @@ manifest last. A process killed at any instant leaves a part in all its tables o
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -18,9 +17,18 @@ import polars as pl
 from logprob_store.errors import DiskError
 from logprob_store.events import emit
 from logprob_store.schema import FAILURES, arrow_schema, call_numbers
-from logprob_store.store.durable_files import sync_folder
+from logprob_store.store.durable_files import FILE_MODE, sync_folder
 from logprob_store.store.intervals import IntervalSet
-from logprob_store.store.manifest import Manifest, Part, Spent, manifest_path, part_path, table_folder, write_manifest
+from logprob_store.store.manifest import (
+    COUNTED_TABLES,
+    Manifest,
+    Part,
+    Spent,
+    manifest_path,
+    part_path,
+    table_folder,
+    write_manifest,
+)
 from logprob_store.store.part_files import remove_part_files, write_part_file
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from logprob_store.store.lock import RunLock
     from logprob_store.store.manifest import PartFile
 
 log = logging.getLogger(__name__)
@@ -41,11 +50,12 @@ class RunWriter:
     and are asked again to their error type, and `failed_at` to the time of their failure (`first_at` of the row).
     """
 
-    def __init__(self, store: Path, manifest: Manifest, lock: int) -> None:
+    def __init__(self, store: Path, manifest: Manifest, lock: RunLock, *, file_mode: int = FILE_MODE) -> None:
         self.store = store
         self.manifest = manifest
         self.settled = IntervalSet(manifest.settled)
         self._lock = lock
+        self._file_mode = file_mode
         rows, _ = self._read_failures()
         calls = call_numbers(rows, manifest.samples)
         self.open_failures: dict[int, str] = dict(zip(calls, rows["error_type"].to_list(), strict=True))
@@ -79,17 +89,19 @@ class RunWriter:
             settled: the numbers of the calls whose outcomes these rows are.
             absent: half-open intervals of call numbers that belong to no call.
             prompts_read: how many prompts, from the first, have a row with this part.
-            counts: added to the manifest's counts.
+            counts: added to the manifest's counts, beside the numbers of rows.
             sync_spent: called just before the manifest is written: makes durable what the run has spent and returns it.
 
         Raises:
             DiskError: it could not be written, and the store is as it was.
         """
+        self._check_lock()
         started = time.monotonic()
         name = f"part-{self.manifest.next_part:05d}"
         files = {table: rows for table, rows in tables.items() if rows.num_rows}
+        added = {table: rows.num_rows for table, rows in files.items() if table in COUNTED_TABLES} | dict(counts or {})
         try:
-            part = Part(name, {table: self._write(table, name, rows) for table, rows in files.items()})
+            part = Part(name, {table: self._write(table, name, rows) for table, rows in files.items()}, added)
             for table in files:
                 sync_folder(self._folder(table))
         except OSError as error:
@@ -103,7 +115,7 @@ class RunWriter:
             self.manifest.parts.append(part)
             self.manifest.next_part += 1
         self.manifest.prompts_read = max(self.manifest.prompts_read, prompts_read)
-        for field, count in (counts or {}).items():
+        for field, count in added.items():
             setattr(self.manifest.counts, field, getattr(self.manifest.counts, field) + count)
         self._write_manifest(sync_spent)
         if files:
@@ -148,19 +160,24 @@ class RunWriter:
 
     def close(self) -> None:
         """Release the run's lock; the kernel does so too when the process ends."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.close()
 
     def _write_manifest(self, sync_spent: Callable[[], Spent | None] | None) -> None:
         self.manifest.settled = self.settled.intervals
         self.manifest.updated_at = datetime.now(UTC)
         if sync_spent is not None and (now := sync_spent()) is not None:
             self.manifest.spent = now
+        self._check_lock()
         try:
-            write_manifest(manifest_path(self.store, self.run), self.manifest)
+            write_manifest(manifest_path(self.store, self.run), self.manifest, mode=self._file_mode)
         except OSError as error:
             raise DiskError("the manifest", self.store, error) from error
+
+    def _check_lock(self) -> None:
+        try:
+            self._lock.check()
+        except OSError as error:
+            raise DiskError(f"run {self.run}", self.store, error) from error
 
     def _log_commit(self, part: Part, seconds: float) -> None:
         rows = {table: file.rows for table, file in part.files.items()}
@@ -187,18 +204,20 @@ class RunWriter:
         return part_path(self.store, table, self.run, part)
 
     def _write(self, table: str, part: str, rows: pa.Table) -> PartFile:
-        return write_part_file(self.store, self.run, table, part, rows)
+        return write_part_file(self.store, self.manifest, table, part, rows, mode=self._file_mode)
 
     def _read_failures(self) -> tuple[pl.DataFrame, int]:
         """The failures whose calls are still without an answer, and the number of rows that the files have now."""
         listed = [part for part in self.manifest.parts if "failures" in part.files]
         if not listed:
             return FAILURES.to_frame(), 0
-        rows = pl.read_parquet([self._path("failures", part.name) for part in listed], hive_partitioning=False)
+        files = [self._path("failures", part.name) for part in listed]
+        rows = pl.read_parquet(files, hive_partitioning=False, glob=False)
         answered = [self._path("completions", part.name) for part in self.manifest.parts if "completions" in part.files]
         still_open = rows.unique(["prompt_index", "sample_index"], keep="last", maintain_order=True)
         if answered:
-            keys = pl.scan_parquet(answered, hive_partitioning=False).select("prompt_index", "sample_index")
+            scan = pl.scan_parquet(answered, hive_partitioning=False, glob=False)
+            keys = scan.select("prompt_index", "sample_index")
             still_open = still_open.lazy().join(keys, on=["prompt_index", "sample_index"], how="anti").collect()
         return still_open.sort("prompt_index", "sample_index"), rows.height
 

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import os
 import zlib
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+FILE_MODE: Final = 0o600
+"""The permissions of new files: prompts and answers are for nobody else, unless the job says so."""
 
-def replace_file(path: Path, content: bytes) -> None:
+
+def create_file(path: Path, *, mode: int = FILE_MODE) -> int:
+    """Create an empty file in place of a leftover under its name; returns its descriptor.
+
+    A link that somebody planted under a temporary name is removed, never followed.
+    """
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC, mode)
+    os.fchmod(descriptor, mode)  # whatever the umask
+    return descriptor
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
     """Write a file under a temporary name, make it durable, then rename it into place."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with os.fdopen(create_file(temporary, mode=mode), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -2,69 +2,117 @@
 
 The kernel releases the lock when its process ends, however it ends. So the lock shows what the manifest cannot: whether
 a run whose manifest says `running` has crashed.
+
+What is locked is the run's folder, and the file `lock` in it. The file is for file systems that lock no folders, and
+for version 0.1.0, which knew no other; it may be deleted while the folder is locked.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from logprob_store.errors import RunLockedError
+from logprob_store.store.durable_files import FILE_MODE
 from logprob_store.store.manifest import run_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
 _RETRY_AFTER_S: Final = 0.05
-"""Longer than `is_being_written` holds its lock: a file that is locked after that has a writer."""
+"""Longer than `is_being_written` holds its lock: what is locked after that has a writer."""
+_NO_SUCH_LOCKS: Final = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EISDIR})
+"""What file systems answer that lock no folders: NFS, for one, locks only what is open for writing."""
 
 
-@contextlib.contextmanager
-def locked(store: Path, run: str) -> Iterator[None]:
-    """Hold a run's lock, as its writer does.
+class RunLock:
+    """A run's lock, from `take_lock` to `close`; also a context manager."""
+
+    def __init__(self, folder: Path, held: dict[Path, int]) -> None:
+        self._folder = folder
+        self._held = held  # descriptors by path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock; the kernel does so too when the process ends."""
+        while self._held:
+            os.close(self._held.popitem()[1])
+
+    def check(self) -> None:
+        """See that the lock is still of what has its path: a folder that was moved or made anew has another writer.
+
+        Raises:
+            OSError: it is not; nothing must be written there.
+        """
+        path = self._folder if self._folder in self._held else _lock_file(self._folder)
+        mine, there = os.fstat(self._held[path]), path.lstat()
+        if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
+            raise OSError(errno.ESTALE, "it was moved, or deleted and made anew, while the run was written", str(path))
+
+
+def take_lock(store: Path, run: str) -> RunLock:
+    """Lock a run whose folder exists.
 
     Raises:
         RunLockedError: another process writes this run.
+        OSError: the lock cannot be made.
     """
-    descriptor = take_lock(run_folder(store, run) / "lock", run)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    folder = run_folder(store, run)
+    lock = RunLock(folder, held := {})
+    with contextlib.ExitStack() as on_error:
+        on_error.callback(lock.close)
+        held[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if not _lock(held[folder], run, folder):
+            os.close(held.pop(folder))
+        file = _lock_file(folder)
+        held[file] = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        if not _lock(held[file], run, file):
+            raise OSError(errno.ENOLCK, "this file system has no locks", str(file))
+        lock.check()
+        on_error.pop_all()
+    return lock
 
 
-def take_lock(path: Path, run: str) -> int:
-    """Lock a run's lock file; returns its descriptor. Closing that, or the end of the process, releases the lock.
-
-    Raises:
-        RunLockedError: another process writes this run.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _lock(descriptor: int, run: str, path: Path) -> bool:
+    """Lock an open file or folder; False where the file system has no such locks."""
     for last in (False, True):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if last:
-                os.close(descriptor)
                 raise RunLockedError(run, path) from None
             time.sleep(_RETRY_AFTER_S)
+        except OSError as error:
+            if error.errno in _NO_SUCH_LOCKS:
+                return False
+            raise
         else:
-            break
-    return descriptor
+            return True
+    raise AssertionError("the last attempt returns or raises")
 
 
 def is_being_written(store: Path, run: str) -> bool:
-    """Whether a live process has the run open for writing; False where the lock file cannot be read.
+    """Whether a live process has the run open for writing; False where that cannot be read.
 
     Takes a shared lock for an instant; a writer that comes at this instant tries again (`take_lock`).
     """
+    folder = run_folder(store, run)
+    return any(_is_locked(path) for path in (folder, _lock_file(folder)))
+
+
+def _is_locked(path: Path) -> bool:
     try:
-        descriptor = os.open(run_folder(store, run) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -76,6 +124,10 @@ def is_being_written(store: Path, run: str) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder / "lock"
 
 
 def state_now(store: Path, run: str, noted: str) -> str:

@@ -1,41 +1,50 @@
 """The manifest of a run, `runs/run=<run>/run.json`, which lists what is committed, and the paths of a run's files.
 
-A part file that no manifest lists does not count.
+A part file that no manifest lists does not count. A manifest ends with a checksum of itself, and a second copy of it
+stands beside it, for the day on which the first one is damaged or gone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.errors import SchemaVersionError, StoreError
+from logprob_store.errors import SchemaVersionError, StoreError, StoreNotFoundError
 from logprob_store.schema import SCHEMA_VERSION
-from logprob_store.store.durable_files import replace_file
+from logprob_store.store.durable_files import FILE_MODE, replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-RUN_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+RUN_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}")
 """The names that a run may have."""
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+TableName = Annotated[str, msgspec.Meta(pattern="^(prompts|completions|tokens|alternatives|failures|imports)$")]
 
 
 class PartFile(msgspec.Struct, forbid_unknown_fields=True):
     """One Parquet file of a part: its rows, its size in bytes, and the CRC-32 of these bytes."""
 
-    rows: int
-    size: int
-    crc32: int
+    rows: Count
+    size: Count
+    crc32: Count
 
 
-class Part(msgspec.Struct, forbid_unknown_fields=True):
-    """The files that one commit added, by table; each is named `<name>.parquet`."""
+class Part(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The files that one commit added, by table; each is named `<name>.parquet`.
 
-    name: str
-    files: dict[str, PartFile]
+    `counts` is what the part added to the manifest's counts; parts of version 0.1.0 do not say it.
+    """
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^part-[0-9]{5,9}$")]
+    files: dict[TableName, PartFile]
+    counts: dict[str, int] = {}
 
 
 class Input(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,6 +54,10 @@ class Input(msgspec.Struct, forbid_unknown_fields=True):
     rows: int
     size: int
     digest: str
+
+
+COUNTED_TABLES: Final = ("prompts", "completions", "tokens", "alternatives")
+"""The tables whose rows `Counts` has by their names; open failures are counted when a session ends."""
 
 
 class Counts(msgspec.Struct):
@@ -161,8 +174,54 @@ def part_path(store: Path, table: str, run: str, part: str) -> Path:
     return table_folder(store, table, run) / f"{part}.parquet"
 
 
+def run_names(store: Path) -> list[str]:
+    """The runs that a store has a manifest of, or a copy of one, by name.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+    """
+    if not (store / "runs").is_dir():
+        raise StoreNotFoundError(store)
+    names = (path.name.removeprefix("run=") for path in (store / "runs").iterdir() if path.name.startswith("run="))
+    with_manifest = (name for name in names if any((run_folder(store, name) / file).exists() for file in _COPIES))
+    return sorted(name for name in with_manifest if RUN_NAME.fullmatch(name))
+
+
+class Found(NamedTuple):
+    """A run's manifest, and what is wrong with `run.json` if this is its copy."""
+
+    manifest: Manifest
+    problem: str | None
+
+
+def find_manifest(store: Path, run: str) -> Found | None:
+    """A run's manifest; its copy where it is damaged or gone; None where the run has neither.
+
+    Raises:
+        SchemaVersionError: it was written with another schema version.
+        StoreError: it is damaged, and so is its copy.
+    """
+    path = manifest_path(store, run)
+    try:
+        return Found(read_manifest(path), None)
+    except FileNotFoundError:
+        problem = StoreError(f"{path} is missing")
+    except SchemaVersionError:
+        raise
+    except StoreError as error:
+        problem = error
+    for name in _COPIES[1:]:
+        try:
+            return Found(read_manifest(path.with_name(name)), str(problem))
+        except (StoreError, FileNotFoundError):
+            continue
+    if path.exists():
+        raise problem
+    return None
+
+
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest.
+    """Read a manifest, and check that it is whole.
 
     Raises:
         SchemaVersionError: it was written with another schema version.
@@ -170,31 +229,50 @@ def read_manifest(path: Path) -> Manifest:
         FileNotFoundError: there is none.
     """
     raw = path.read_bytes()
+    sealed = _SEALED.fullmatch(raw)
+    is_whole = sealed is not None and _sha256(sealed["content"]) == sealed["sha256"]
     try:
-        version = msgspec.json.decode(raw, type=_Versioned).schema_version
-        if version != SCHEMA_VERSION:
-            raise SchemaVersionError(path, version, SCHEMA_VERSION)
-        return msgspec.json.decode(raw, type=Manifest)
+        envelope = msgspec.json.decode(raw, type=_Envelope)
+        if envelope.schema_version != SCHEMA_VERSION and (is_whole or sealed is None):
+            raise SchemaVersionError(path, envelope.schema_version, SCHEMA_VERSION)
+        if envelope.sha256 is not None and not is_whole:  # version 0.1.0 wrote no checksum
+            raise _damaged(path, "its checksum is not that of its content")
+        manifest = msgspec.json.decode(raw if sealed is None else sealed["content"] + b"\n}", type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StoreError(
-            f"{path} is damaged: {error}. Move the run's folders away and run the job again; "
-            "answers already in the cache are not asked again."
-        ) from error
+        raise _damaged(path, error) from error
+    if path.parent.name != f"run={manifest.run}":
+        raise _damaged(path, f"it is of run {manifest.run!r}")
+    return manifest
 
 
-PREVIOUS: Final = "run.json.previous"
-"""The name of the manifest before the last commit, with which a damaged one is repaired."""
+def _damaged(path: Path, what: object) -> StoreError:
+    return StoreError(
+        f"{path} is damaged: {what}. `logprobs verify {path.parents[2]} --repair` mends it from its copy; without one, "
+        "move the run's folders away and run the job again: answers that are in the cache are not asked again."
+    )
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Replace a manifest, so that a reader or a crash sees the whole old or new one; the old one is kept beside it."""
-    if path.exists():
-        kept = path.with_name(f".{PREVIOUS}.tmp")
-        kept.unlink(missing_ok=True)
-        kept.hardlink_to(path)
-        kept.replace(path.with_name(PREVIOUS))
-    replace_file(path, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+COPY: Final = "run.json.copy"
+"""The name of a manifest's copy, written right after it: as old as the manifest, or by one commit older."""
+_COPIES: Final = ("run.json", COPY, "run.json.previous")
+"""Where a manifest may be, the best first. Version 0.1.0 kept the one before the last commit as `previous`."""
+_SEALED: Final = re.compile(rb'(?P<content>.*),\n "sha256": "(?P<sha256>[0-9a-f]{64})"\n}\n', re.DOTALL)
+"""A manifest: its content without the closing brace, and the SHA-256 of that."""
 
 
-class _Versioned(msgspec.Struct):
+def write_manifest(path: Path, manifest: Manifest, *, mode: int = FILE_MODE) -> None:
+    """Replace a manifest, so that a reader or a crash sees the whole old or new one, and then its copy."""
+    content = msgspec.json.format(msgspec.json.encode(manifest), indent=1).removesuffix(b"\n}")
+    sealed = content + b',\n "sha256": "' + _sha256(content) + b'"\n}\n'
+    for name in (path.name, COPY):
+        replace_file(path.with_name(name), sealed, mode=mode)
+    path.with_name(_COPIES[-1]).unlink(missing_ok=True)
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+class _Envelope(msgspec.Struct):
     schema_version: Any = None
+    sha256: Any = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import uuid
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
 from logprob_store.store.commit import RunWriter
-from logprob_store.store.durable_files import make_folder
+from logprob_store.store.durable_files import FILE_MODE, make_folder
 from logprob_store.store.lock import take_lock
 from logprob_store.store.manifest import (
     MOST_SESSIONS,
@@ -19,16 +19,23 @@ from logprob_store.store.manifest import (
     Input,
     Manifest,
     SessionRecord,
+    find_manifest,
     manifest_path,
-    read_manifest,
     run_folder,
     write_manifest,
 )
-from logprob_store.store.part_files import remove_unlisted_files
+from logprob_store.store.part_files import (
+    check_folders,
+    remove_unlisted_files,
+    set_aside_unlisted_files,
+    unlisted_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def open_run(
@@ -40,8 +47,11 @@ def open_run(
     inputs: Sequence[Input],
     samples: int,
     grows: bool = False,
+    file_mode: int = FILE_MODE,
 ) -> RunWriter:
     """Begin a run, or go on with it; the files that a killed session left unlisted are removed.
+
+    Where the manifest is damaged or gone, its copy takes its place, and unlisted files are set aside.
 
     Args:
         store: the store's folder.
@@ -51,41 +61,84 @@ def open_run(
         inputs: the prompts files, which must be the same in each session.
         samples: the most calls that a prompt has.
         grows: do not compare `inputs` with those in the manifest: an import adds files to them.
+        file_mode: the permissions of new files.
 
     Raises:
         InputError: the run's name is not usable.
         RunLockedError: another process writes this run.
         RunChangedError: the run was made by another job or from other prompts.
-        StoreError: the store cannot be written.
+        StoreError: the store cannot be written, or has parts of this run and no manifest.
         DiskError: there is no room to begin.
     """
-    if not RUN_NAME.fullmatch(run) or run in {".", ".."}:
+    if not RUN_NAME.fullmatch(run):
         raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them")
     folder = run_folder(store, run)
     try:
         make_folder(folder)
-        lock = take_lock(folder / "lock", run)
+        lock = take_lock(store, run)
     except OSError as error:
         raise StoreError(f"the store at {store} cannot be written: {error}") from error
     with contextlib.ExitStack() as on_error:
-        on_error.callback(os.close, lock)
-        path = manifest_path(store, run)
-        is_new = not path.exists()
-        if is_new:
+        on_error.callback(lock.close)
+        check_folders(store, run)
+        found = find_manifest(store, run)
+        if found is None:
             manifest = _new_manifest(run, job_name, job, inputs, samples)
+            _check_without_parts(store, manifest)
         else:
-            manifest = read_manifest(path)
+            manifest = found.manifest
             _check_unchanged(manifest, job, manifest.inputs if grows else inputs)
         _begin_session(manifest)
         try:
-            if is_new:
-                write_manifest(path, manifest)
-            remove_unlisted_files(store, manifest)
+            if found is None:
+                write_manifest(manifest_path(store, run), manifest, mode=file_mode)
+            elif found.problem is None:
+                remove_unlisted_files(store, manifest)
+            else:
+                restore_manifest(store, manifest, found.problem, mode=file_mode)
         except OSError as error:
             raise DiskError(f"run {run}", store, error) from error
-        writer = RunWriter(store, manifest, lock)
+        writer = RunWriter(store, manifest, lock, file_mode=file_mode)
         on_error.pop_all()
     return writer
+
+
+def restore_manifest(store: Path, manifest: Manifest, problem: str, *, mode: int = FILE_MODE) -> str:
+    """Put a manifest's copy in its place; returns what was done, as a sentence.
+
+    The copy may be older by one commit: files that it does not list are set aside, not removed.
+
+    Args:
+        store: the store's folder.
+        manifest: the copy.
+        problem: what is wrong with the manifest.
+        mode: the permissions of the new file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    moved = set_aside_unlisted_files(store, manifest)
+    write_manifest(manifest_path(store, manifest.run), manifest, mode=mode)
+    said = f"run {manifest.run}: {problem.partition('. `')[0]}; its copy was put in its place"
+    if moved:
+        said += f", and {len(moved)} files that the copy does not list were set aside, the first as {moved[0]}"
+    log.warning("%s", said)
+    return said
+
+
+def _check_without_parts(store: Path, manifest: Manifest) -> None:
+    """See that a run that is to begin has no parts: no session writes one before the manifest.
+
+    Raises:
+        StoreError: it has.
+    """
+    if parts := unlisted_files(store, manifest):
+        path = manifest_path(store, manifest.run)
+        raise StoreError(
+            f"{path} and its copy are gone, and the run has {len(parts)} files of rows, such as {parts[0]}: to begin "
+            "it anew would remove them. Put the manifest back from a backup, or move those files away (the run's "
+            "folders, or the whole store); answers that are in the cache are not asked again."
+        )
 
 
 def _new_manifest(run: str, job_name: str, job: Mapping[str, Any], inputs: Sequence[Input], samples: int) -> Manifest:

@@ -1,27 +1,32 @@
 """The Parquet files of a part: their settings, and how one is written so that it survives a power cut.
 
 A file is written under a temporary name, synced and renamed. It counts once the run's manifest lists it, which is up to
-`store.commit`.
+`store.commit`. Its Parquet metadata names its run and part, so that a file that came to another place is found there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Final
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from logprob_store.errors import StoreError
 from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES
-from logprob_store.store.durable_files import make_folder, sync_file
+from logprob_store.store.durable_files import FILE_MODE, create_file, make_folder, sync_file
 from logprob_store.store.manifest import PartFile, part_path, table_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    import pyarrow as pa
-
     from logprob_store.store.manifest import Manifest
+
+RUN_METADATA: Final = b"logprob_store.run_id"
+PART_METADATA: Final = b"logprob_store.part"
+"""Keys of a file's Parquet metadata: the id of its run, and the name of its part. Version 0.1.0 did not write them."""
 
 # Chosen for size at reading speed: token texts and ids repeat (dictionary), the high bytes of logprobs do (split).
 _PLAIN_COLUMNS: Final = frozenset({"logprob", "logprob_wire", "logprob_sum", "logprob_min", "latency_s"})
@@ -32,18 +37,36 @@ _ROW_GROUP_ROWS: Final = 1_000_000
 # smaller.
 _PAGE_ROWS: Final = 1 << 17
 _ZSTD_LEVEL: Final = 2
+_ALL_TABLES: Final = (*TABLES, "imports")
+_SET_ASIDE: Final = ".unlisted"
 
 
-def write_part_file(store: Path, run: str, table: str, part: str, rows: pa.Table) -> PartFile:
+def write_part_file(
+    store: Path, manifest: Manifest, table: str, part: str, rows: pa.Table, *, mode: int = FILE_MODE
+) -> PartFile:
     """Write one table of a part; its bytes are durable when this returns, its name once its folder is synced.
+
+    Args:
+        store: the store's folder.
+        manifest: of the run.
+        table: the table's name.
+        part: the part's name.
+        rows: of the table.
+        mode: the permissions of the file.
 
     Raises:
         OSError: it cannot be written; a file under the temporary name may be left.
     """
-    folder = table_folder(store, table, run)
+    folder = table_folder(store, table, manifest.run)
     make_folder(folder)
     temporary = folder / _temporary_name(part)
-    metadata = {**(rows.schema.metadata or {}), SCHEMA_VERSION_METADATA: str(SCHEMA_VERSION).encode()}
+    metadata = {
+        **(rows.schema.metadata or {}),
+        SCHEMA_VERSION_METADATA: str(SCHEMA_VERSION).encode(),
+        RUN_METADATA: manifest.run_id.encode(),
+        PART_METADATA: part.encode(),
+    }
+    os.close(create_file(temporary, mode=mode))
     plain = [column for column in rows.column_names if column in _PLAIN_COLUMNS]
     pq.write_table(
         rows.replace_schema_metadata(metadata),
@@ -58,7 +81,7 @@ def write_part_file(store: Path, run: str, table: str, part: str, rows: pa.Table
         column_encoding=dict.fromkeys(plain, "BYTE_STREAM_SPLIT") or None,
     )
     crc, size = sync_file(temporary)
-    temporary.replace(part_path(store, table, run, part))
+    temporary.replace(part_path(store, table, manifest.run, part))
     return PartFile(rows.num_rows, size, crc)
 
 
@@ -70,14 +93,73 @@ def remove_part_files(store: Path, run: str, part: str, tables: Iterable[str]) -
                 path.unlink(missing_ok=True)
 
 
-def remove_unlisted_files(store: Path, manifest: Manifest) -> None:
-    """Remove a run's part files that its manifest does not list: an earlier session died before it listed them."""
-    for table in (*TABLES, "imports"):
+def check_folders(store: Path, run: str) -> None:
+    """See that no folder of a run's files is a link: what it leads to belongs to something else.
+
+    Raises:
+        StoreError: one is.
+    """
+    for folder in (table_folder(store, table, run) for table in _ALL_TABLES):
+        if folder.is_symlink():
+            raise StoreError(
+                f"{folder} is a link to {folder.readlink()}, whose files are not this run's: they could be removed as "
+                f"leftovers. Put a folder in its place, or give the run another name with --run NAME."
+            )
+
+
+def unlisted_files(store: Path, manifest: Manifest) -> list[Path]:
+    """A run's part files that its manifest does not list, those under temporary names too."""
+    found = []
+    for table in _ALL_TABLES:
         listed = {f"{part.name}.parquet" for part in manifest.parts if table in part.files}
         folder = table_folder(store, table, manifest.run)
-        for path in folder.glob("*") if folder.is_dir() else ():
-            if path.name.startswith((".part-", "part-")) and path.name not in listed:
-                path.unlink()
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            is_part = path.name.startswith((".part-", "part-")) and not path.name.endswith(_SET_ASIDE)
+            if is_part and path.name not in listed:
+                found.append(path)
+    return found
+
+
+def remove_unlisted_files(store: Path, manifest: Manifest) -> None:
+    """Remove a run's part files that its manifest does not list: an earlier session died before it listed them.
+
+    Raises:
+        StoreError: one is a file of another run.
+    """
+    unlisted = unlisted_files(store, manifest)
+    for path in unlisted:
+        if (owner := _run_of(path)) not in {None, manifest.run_id}:
+            raise StoreError(
+                f"{path} is a file of another run (its id is {owner}), in the folder of run {manifest.run!r}. "
+                "Move it back to where it was."
+            )
+    for path in unlisted:
+        path.unlink()
+
+
+def set_aside_unlisted_files(store: Path, manifest: Manifest) -> list[Path]:
+    """Rename a run's part files that its manifest does not list; returns their new paths.
+
+    Where the manifest is an older copy, such files may be of a part that was committed after it.
+    """
+    moved = []
+    for path in unlisted_files(store, manifest):
+        number, aside = 0, path.with_name(path.name + _SET_ASIDE)
+        while aside.exists():
+            number += 1
+            aside = path.with_name(f"{path.name}.{number}{_SET_ASIDE}")
+        moved.append(path.rename(aside))
+    return moved
+
+
+def _run_of(path: Path) -> str | None:
+    """The id of the run that a file says it is of; None if it says none."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        return None
+    run = metadata.get(RUN_METADATA)
+    return None if run is None else run.decode(errors="replace")
 
 
 def _temporary_name(part: str) -> str:

@@ -6,6 +6,7 @@ comparisons are in `analysis.opened_store`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Final, Self
 
 import polars as pl
 
-from logprob_store.errors import RunNotFoundError, StoreNotFoundError
+from logprob_store.errors import RunNotFoundError
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
-from logprob_store.store.manifest import Counts, Manifest, part_path, read_manifest
+from logprob_store.store.manifest import Counts, Manifest, find_manifest, part_path, run_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
 
 _RUNS: Final = pl.Schema(
     {
@@ -186,13 +189,22 @@ def open_tables(path: str | Path, *, runs: Sequence[str] | None = None) -> Store
 
 
 def read_manifests(path: Path) -> tuple[Manifest, ...]:
-    """The manifests of a store's runs, the oldest run first.
+    """The manifests of a store's runs, the oldest run first; a warning for each that stands in for a damaged one.
 
     Raises:
         StoreNotFoundError: there is no store.
         SchemaVersionError: the store was written with another schema version.
     """
-    if not (path / "runs").is_dir():
-        raise StoreNotFoundError(path)
-    manifests = (read_manifest(file) for file in path.glob("runs/run=*/run.json"))
+    manifests = []
+    for run in run_names(path):
+        if (found := find_manifest(path, run)) is None:
+            continue
+        manifests.append(found.manifest)
+        if found.problem is not None:
+            log.warning(
+                "run %s: %s; its copy is read. `logprobs verify %s --repair` puts the copy in its place",
+                run,
+                found.problem.partition(". `")[0],
+                path,
+            )
     return tuple(sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.run)))

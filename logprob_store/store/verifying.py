@@ -1,41 +1,41 @@
-"""Verification of a store against its manifests, and its repair.
+"""Verification of a store: each file against the run's manifest, and the manifest against the rows.
 
-Each listed file must exist, be unchanged and readable, and have its rows in order. The repair takes a damaged part out
-of the manifest in all its tables; the calls that it answered count as open again, so that the next run of the job fills
-them in from the cache without asking.
+Each listed file must exist, be unchanged and readable, be of its run and part, and have its rows in order. What the
+manifest counts must be in the files, and the answers must be to the prompts that the run has under their numbers. What
+is mended, and how, is in `repair`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from logprob_store.errors import StoreError, StoreNotFoundError
-from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, call_numbers
-from logprob_store.store.call_log import CALL_LOG, read_call_log, restore_call_log
+from logprob_store.errors import RunNotFoundError, StoreError
+from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, call_numbers
+from logprob_store.store.call_log import CALL_LOG, read_call_log
 from logprob_store.store.durable_files import checksum
 from logprob_store.store.intervals import IntervalSet
-from logprob_store.store.lock import locked
 from logprob_store.store.manifest import (
-    PREVIOUS,
+    COPY,
+    COUNTED_TABLES,
     Manifest,
-    Part,
     PartFile,
+    find_manifest,
     manifest_path,
     part_path,
     read_manifest,
     run_folder,
-    write_manifest,
+    run_names,
 )
+from logprob_store.store.part_files import PART_METADATA, RUN_METADATA
 from logprob_store.stored_types import is_readable
-from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 _ORDER: Final = {
@@ -43,76 +43,114 @@ _ORDER: Final = {
     "tokens": ["completion_id", "section", "position"],
     "alternatives": ["completion_id", "section", "position", "rank"],
 }
+_CALL: Final = ("prompt_index", "sample_index")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A damage of a store. `part` is None if it is of the manifest, CALL_LOG if it is of the log of calls."""
+    """A damage of a store.
+
+    `kind` is `manifest` (it or its copy is damaged or gone), `call log`, `part` (a file of rows) or `rows` (the
+    manifest and the rows contradict each other). `part` names the part, for the kind `part` alone.
+    """
 
     run: str
-    part: str | None
+    kind: Literal["manifest", "call log", "part", "rows"]
     path: Path
     what: str
+    part: str | None = None
 
     def __str__(self) -> str:
         """The file and what is wrong with it, in one line."""
         return f"{self.path}: {self.what}"
 
 
-def verify_store(store: Path, *, runs: list[str] | None = None) -> list[Problem]:
+def verify_store(store: Path, *, runs: Collection[str] | None = None) -> list[Problem]:
     """Check every committed file of a store; an empty list means that all are intact.
 
     Every byte is read once for its checksum, and the keys for their order.
 
+    Args:
+        store: the store's folder.
+        runs: only these runs, all when None.
+
     Raises:
         StoreNotFoundError: there is no store.
+        RunNotFoundError: the store has no such run.
     """
-    if not (store / "runs").is_dir():
-        raise StoreNotFoundError(store)
-    names = sorted(path.parent.name.removeprefix("run=") for path in store.glob("runs/run=*/run.json"))
-    return [problem for run in names if runs is None or run in runs for problem in _check_run(store, run)]
+    names = sorted({*run_names(store), *_runs_with_parts(store)})
+    for run in runs or ():
+        if run not in names:
+            raise RunNotFoundError(run, names)
+    return [problem for run in names if runs is None or run in runs for problem in check_run(store, run)]
 
 
-def repair_store(store: Path, problems: list[Problem]) -> list[str]:
-    """Repair what `verify_store` found; returns what was done, as sentences.
-
-    A damaged manifest is replaced by the one before it. A damaged part is removed in all tables but prompts; its rows
-    come back from the cache when the job runs again.
-
-    Raises:
-        RunLockedError: a run with a problem is being written.
-    """
-    done = []
-    for run in dict.fromkeys(problem.run for problem in problems):
-        with locked(store, run):
-            mine = [problem for problem in problems if problem.run == run]
-            if any(problem.part is None for problem in mine):
-                done.append(_restore_manifest(store, run))
-                mine = [problem for problem in _check_run(store, run) if problem.part is not None]
-            if any(problem.part == CALL_LOG for problem in mine):
-                done.append(_repair_call_log(store, run))
-                mine = [problem for problem in mine if problem.part != CALL_LOG]
-            if mine:
-                done.append(_drop_parts(store, run, mine))
-    return done
-
-
-def _check_run(store: Path, run: str) -> Iterator[Problem]:
+def check_run(store: Path, run: str) -> Iterator[Problem]:
+    """The problems of one run."""
     path = manifest_path(store, run)
     try:
-        manifest = read_manifest(path)
+        found = find_manifest(store, run)
+        if found is None:
+            yield Problem(run, "manifest", path, "is missing, and so is its copy; the run has files of rows")
+            return
     except StoreError as error:
-        yield Problem(run, None, path, str(error))
+        yield Problem(run, "manifest", path, str(error).removeprefix(f"{path} "))
         return
-    for part in manifest.parts:
-        for table, listed in part.files.items():
-            file = part_path(store, table, run, part.name)
-            if (what := _check_file(file, table, listed)) is not None:
-                yield Problem(run, part.name, file, what)
-
+    manifest = found.manifest
+    if found.problem is not None:
+        yield Problem(run, "manifest", path, found.problem.removeprefix(f"{path} "))
+    elif (what := _check_copy(path.with_name(COPY))) is not None:
+        yield Problem(run, "manifest", path.with_name(COPY), what)
+    damaged = [
+        Problem(run, "part", file, what, part.name)
+        for part in manifest.parts
+        for table, listed in part.files.items()
+        for file in [part_path(store, table, run, part.name)]
+        if (what := _check_file(file, table, part.name, manifest, listed)) is not None
+    ]
+    yield from damaged
+    if not damaged:
+        for what in _contradictions(store, manifest):
+            yield Problem(run, "rows", path, what)
     calls = run_folder(store, run) / CALL_LOG
     if (what := _check_call_log(calls, manifest)) is not None:
-        yield Problem(run, CALL_LOG, calls, what)
+        yield Problem(run, "call log", calls, what)
+
+
+def settled_by_rows(store: Path, manifest: Manifest) -> IntervalSet:
+    """The numbers of the calls that have an outcome among the rows of the parts."""
+    settled = IntervalSet()
+    for table in ("completions", "failures"):
+        if files := _files(store, manifest, table):
+            keys = pl.scan_parquet(files, hive_partitioning=False, glob=False).select(_CALL).unique().collect()
+            settled.update(call_numbers(keys, manifest.samples))
+    return settled
+
+
+def listed_rows(manifest: Manifest, table: str) -> int:
+    """The number of rows that a manifest lists of a table."""
+    return sum(part.files[table].rows for part in manifest.parts if table in part.files)
+
+
+def is_import(manifest: Manifest) -> bool:
+    """Whether a run has imported answers: it has no calls that could be settled."""
+    return any("imports" in part.files for part in manifest.parts)
+
+
+def _runs_with_parts(store: Path) -> set[str]:
+    found = (path for table in TABLES for path in (store / table).glob("run=*") if any(path.glob("part-*.parquet")))
+    return {path.name.removeprefix("run=") for path in found}
+
+
+def _check_copy(path: Path) -> str | None:
+    """What is wrong with a manifest's copy; version 0.1.0 made none, and a killed process may not have come to it."""
+    try:
+        read_manifest(path)
+    except FileNotFoundError:
+        return None
+    except StoreError as error:
+        return str(error).removeprefix(f"{path} ").partition(". `")[0]
+    return None
 
 
 def _check_call_log(path: Path, manifest: Manifest) -> str | None:
@@ -125,38 +163,36 @@ def _check_call_log(path: Path, manifest: Manifest) -> str | None:
     return f"has {state.damaged} damaged records" if state.damaged else None
 
 
-def _repair_call_log(store: Path, run: str) -> str:
-    """Rewrite a run's log of calls from what can be read of it and from what the manifest says was spent."""
-    spent = read_manifest(manifest_path(store, run)).spent
-    usage = Usage(spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
-    path = run_folder(store, run) / CALL_LOG
-    state = read_call_log(path.read_bytes() if path.is_file() else b"")
-    restore_call_log(path, state, least=(spent.requests, usage))
-    return f"run {run}: what it spent was put together from what remains of {CALL_LOG} and from the manifest"
-
-
-def _check_file(path: Path, table: str, listed: PartFile) -> str | None:
+def _check_file(path: Path, table: str, part: str, manifest: Manifest, listed: PartFile) -> str | None:
     if not path.is_file():
         return "is missing"
-    crc, size = _checksum(path)
+    with path.open("rb") as file:
+        crc, size = checksum(file)
     if size != listed.size:
         return f"has {size} bytes, the manifest says {listed.size}"
     if crc != listed.crc32:
         return f"has changed: its checksum is {crc:08x}, the manifest says {listed.crc32:08x}"
-    return _check_rows(path, table, listed)
-
-
-def _check_rows(path: Path, table: str, listed: PartFile) -> str | None:
     try:
         metadata = pq.read_metadata(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         return f"is no readable Parquet: {error}"
     if metadata.num_rows != listed.rows:
         return f"has {metadata.num_rows} rows, the manifest says {listed.rows}"
-    version = (metadata.metadata or {}).get(SCHEMA_VERSION_METADATA)
+    return _check_origin(metadata.metadata or {}, part, manifest) or (
+        _check_columns(path) if table == "prompts" else _check_order(path, table)
+    )
+
+
+def _check_origin(metadata: dict[bytes, bytes], part: str, manifest: Manifest) -> str | None:
+    """What is wrong with where a file says that it comes from; version 0.1.0 wrote only the version of the schema."""
+    version = metadata.get(SCHEMA_VERSION_METADATA)
     if version != str(SCHEMA_VERSION).encode():
         return f"has schema version {version!r}, expected {SCHEMA_VERSION}"
-    return _check_columns(path) if table == "prompts" else _check_order(path, table)
+    origin = metadata.get(RUN_METADATA, manifest.run_id.encode()), metadata.get(PART_METADATA, part.encode())
+    if origin == (manifest.run_id.encode(), part.encode()):
+        return None
+    run_id, name = (value.decode(errors="replace") for value in origin)
+    return f"is {name} of the run with the id {run_id}, not {part} of {manifest.run_id}"
 
 
 def _check_columns(path: Path) -> str | None:
@@ -166,7 +202,7 @@ def _check_columns(path: Path) -> str | None:
         listed = ", ".join(f"{field.name!r} ({field.type})" for field in unreadable)
         return f"has columns that polars cannot read: {listed}"
     try:
-        pl.read_parquet(path, hive_partitioning=False)
+        pl.read_parquet(path, hive_partitioning=False, glob=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         return f"cannot be read by polars: {' '.join(str(error).split())}"
     return None
@@ -176,91 +212,54 @@ def _check_order(path: Path, table: str) -> str | None:
     columns = _ORDER.get(table)
     if columns is None:
         return None
-    keys = pl.read_parquet(path, columns=columns, hive_partitioning=False).select(
+    keys = pl.read_parquet(path, columns=columns, hive_partitioning=False, glob=False).select(
         pl.col(name).to_physical() if name == "section" else pl.col(name) for name in columns
     )
     return None if keys.equals(keys.sort(columns)) else f"is not sorted by {', '.join(columns)}"
 
 
-def _checksum(path: Path) -> tuple[int, int]:
-    with path.open("rb") as file:
-        return checksum(file)
+def _contradictions(store: Path, manifest: Manifest) -> Iterator[str]:
+    """What the manifest says and the rows do not, as ends of a sentence about the manifest."""
+    for table in COUNTED_TABLES:
+        counted, rows = getattr(manifest.counts, table), listed_rows(manifest, table)
+        if counted != rows:
+            yield f"counts {counted} {table}, its parts have {rows}"
+    numbers = [int(part.name.removeprefix("part-")) for part in manifest.parts]
+    if len(set(numbers)) < len(numbers) or max(numbers, default=-1) >= manifest.next_part:
+        yield f"gives the next part the number {manifest.next_part}, which is taken"
+    if not is_import(manifest):
+        yield from _contradictions_of_calls(store, manifest)
+    if wrong := _answers_to_other_prompts(store, manifest):
+        yield f"lists answers to other prompts than those with their numbers: {', '.join(wrong)}"
 
 
-def _restore_manifest(store: Path, run: str) -> str:
-    path = manifest_path(store, run)
-    previous = run_folder(store, run) / PREVIOUS
-    try:
-        manifest = read_manifest(previous)
-    except (StoreError, OSError) as error:
-        raise StoreError(
-            f"{path} is damaged and {previous} cannot stand in for it ({error}). Delete the folders run={run} of this "
-            "store and run the job again: answers in the cache are not asked again."
-        ) from error
-    write_manifest(path, manifest)
-    return f"run {run}: the manifest was replaced by the one before it; run the job again to add what came after"
+def _contradictions_of_calls(store: Path, manifest: Manifest) -> Iterator[str]:
+    if manifest.prompts_read != (rows := listed_rows(manifest, "prompts")):
+        yield f"says that {manifest.prompts_read} prompts have a row, and {rows} have"
+    settled, by_rows = IntervalSet(manifest.settled), settled_by_rows(store, manifest)
+    outcomes = len(by_rows)
+    by_rows.update_intervals(manifest.settled)
+    if len(settled) - manifest.absent != outcomes or len(by_rows) != len(settled):
+        yield f"says that {len(settled) - manifest.absent} calls have an outcome, and {outcomes} have, or others"
 
 
-def _drop_parts(store: Path, run: str, problems: list[Problem]) -> str:
-    path = manifest_path(store, run)
-    manifest = read_manifest(path)
-    # Without its prompts a part keeps its answers: they may be paid for and in no cache.
-    damaged = {problem.part for problem in problems if problem.path.parent.parent.name != "prompts"}
-    before = len(IntervalSet(manifest.settled)) - manifest.absent
-    files = {file for part in manifest.parts for file in _files(store, run, part)}
-    _drop_prompts_from_first_damaged(
-        manifest, {problem.part for problem in problems if problem.path.parent.parent.name == "prompts"}
+def _answers_to_other_prompts(store: Path, manifest: Manifest) -> list[str]:
+    """The first few ids of prompts whose answers have the number of another prompt."""
+    prompts, completions = (_files(store, manifest, table) for table in ("prompts", "completions"))
+    if not prompts or not completions:
+        return []
+    asked, answered = (
+        pl.scan_parquet(files, hive_partitioning=False, glob=False, missing_columns="insert", extra_columns="ignore")
+        .select("prompt_index", "prompt_id")
+        .unique()
+        for files in (prompts, completions)
     )
-    manifest.parts = [_prompts_only(part) if part.name in damaged else part for part in manifest.parts]
-    manifest.parts = [part for part in manifest.parts if part.files]
-    manifest.settled = _settled(store, manifest).intervals
-    manifest.absent = 0
-    manifest.state = "interrupted"
-    write_manifest(path, manifest)
-    for file in files - {file for part in manifest.parts for file in _files(store, run, part)}:
-        file.unlink(missing_ok=True)
-    lost = before - len(IntervalSet(manifest.settled))
-    taken = len({problem.part for problem in problems})
-    return (
-        f"run {run}: damaged parts taken out: {taken}; answers to fill in: {lost}. "
-        "Run the job again: answers that are in the cache are not asked again"
+    # Prompts whose row is not written yet, or was taken out with a damaged part, are no contradiction.
+    wrong = answered.join(asked, on="prompt_index", suffix="_asked").filter(
+        pl.col("prompt_id") != pl.col("prompt_id_asked")
     )
+    return wrong.sort("prompt_index").head(3).collect()["prompt_id"].to_list()
 
 
-def _drop_prompts_from_first_damaged(manifest: Manifest, damaged: set[str | None]) -> None:
-    """Drop the files of prompts from the first damaged one on: the next run writes prompts in order from there.
-
-    Args:
-        manifest: is changed.
-        damaged: the parts whose file of prompts is damaged.
-    """
-    all_intact = True
-    rows = 0
-    for part in manifest.parts:
-        all_intact = all_intact and part.name not in damaged
-        if not all_intact:
-            part.files.pop("prompts", None)
-        elif "prompts" in part.files:
-            rows += part.files["prompts"].rows
-    if not all_intact:
-        manifest.prompts_read = rows
-
-
-def _prompts_only(part: Part) -> Part:
-    return Part(part.name, {table: file for table, file in part.files.items() if table == "prompts"})
-
-
-def _files(store: Path, run: str, part: Part) -> set[Path]:
-    return {part_path(store, table, run, part.name) for table in part.files}
-
-
-def _settled(store: Path, manifest: Manifest) -> IntervalSet:
-    """The calls that have an outcome in the parts that are left."""
-    settled = IntervalSet()
-    for table in ("completions", "failures"):
-        for part in manifest.parts:
-            if table in part.files:
-                path = part_path(store, table, manifest.run, part.name)
-                rows = pl.read_parquet(path, columns=["prompt_index", "sample_index"], hive_partitioning=False)
-                settled.update(call_numbers(rows.unique(), manifest.samples))
-    return settled
+def _files(store: Path, manifest: Manifest, table: str) -> list[Path]:
+    return [part_path(store, table, manifest.run, part.name) for part in manifest.parts if table in part.files]

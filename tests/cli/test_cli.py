@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 import logprob_store as ls
 from logprob_store import cli
-from logprob_store.store.lock import is_being_written, locked
-from logprob_store.store.manifest import manifest_path, run_folder
+from logprob_store.store.lock import is_being_written, take_lock
+from logprob_store.store.manifest import manifest_path, read_manifest, run_folder, write_manifest
 
 REPO = Path(__file__).parents[2]
 
@@ -264,9 +264,10 @@ def test_status_tells_a_running_run_from_a_crashed_one(clone: Path, tmp_path: Pa
     for name in ("live", "dead", "again"):
         assert logprobs("run", changed(clone, tmp_path), "--run", name, "--limit", "1").code == 0
     for name in ("live", "dead"):
-        path = manifest_path(store, name)
-        path.write_text(path.read_text().replace('"finished"', '"running"'))
-    with locked(store, "live"), locked(store, "again"):
+        manifest = read_manifest(path := manifest_path(store, name))
+        manifest.state = "running"
+        write_manifest(path, manifest)
+    with take_lock(store, "live"), take_lock(store, "again"):
         runs = json.loads(logprobs("status", store, "--json").out)["runs"]
         shown = logprobs("status", store).out
 

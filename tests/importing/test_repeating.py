@@ -21,7 +21,8 @@ from logprob_store.importing.packed_files import CountingStream
 from logprob_store.job import override
 from logprob_store.run.parts import Committer, write_part
 from logprob_store.schema import SAMPLES_PER_PROMPT
-from logprob_store.store.verifying import repair_store, verify_store
+from logprob_store.store.repair import repair_store
+from logprob_store.store.verifying import verify_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -138,10 +138,13 @@ def test_the_order_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         with _killed_before_step(10_000, monkeypatch) as steps:
             writer.commit(answered(1), settled=[1])
 
-    one_table = ["write .part-00001.parquet.tmp", "fsync .part-00001.parquet.tmp", "replace part-00001.parquet"]
-    keep_old = ["unlink .run.json.previous.tmp", "replace run.json.previous"]
-    new = ["fsync .run.json.tmp", "replace run.json", "fsync run=r"]
-    assert steps == [*one_table * 4, *["fsync run=r"] * 4, *keep_old, *new]
+    new = ".part-00001.parquet.tmp"
+    one_table = [f"unlink {new}", f"write {new}", f"fsync {new}", "replace part-00001.parquet"]
+    manifest, copy = (
+        [f"unlink .{name}.tmp", f"fsync .{name}.tmp", f"replace {name}", "fsync run=r"]
+        for name in ("run.json", "run.json.copy")
+    )
+    assert steps == [*one_table * 4, *["fsync run=r"] * 4, *manifest, *copy, "unlink run.json.previous"]
 
 
 def test_new_folders_are_synced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
-from store.tried_runs import answered, open_tried, part_files
+from store.tried_runs import answered, listed_files, open_tried, part_files
 
 from logprob_store.analysis.opened_store import open_store
-from logprob_store.errors import InputError, RunChangedError, RunLockedError, SchemaVersionError, StoreError
+from logprob_store.errors import (
+    DiskError,
+    InputError,
+    RunChangedError,
+    RunLockedError,
+    SchemaVersionError,
+    StoreError,
+)
+from logprob_store.store.lock import is_being_written
 from logprob_store.store.manifest import Input
 
 if TYPE_CHECKING:
@@ -95,11 +108,12 @@ def test_another_schema_version(tmp_path: Path, version: object) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"schema_version":2}', b"\xff\xfe"])
 def test_a_damaged_manifest(tmp_path: Path, damage: bytes) -> None:
-    """The error names the file and says what to do; nothing is removed."""
+    """Without a copy, the error names the file and says what to do; nothing is removed."""
     with open_tried(tmp_path) as writer:
         writer.commit(answered(0), settled=[0])
     before = part_files(tmp_path)
     (tmp_path / "runs" / "run=r" / "run.json").write_bytes(damage)
+    (tmp_path / "runs" / "run=r" / "run.json.copy").unlink()
 
     for attempt in (open_tried, open_store):
         with pytest.raises(StoreError, match=r"run\.json") as caught:
@@ -120,6 +134,7 @@ def test_other_runs_are_left_alone(tmp_path: Path) -> None:
     """Opening a run removes its own leftovers, not those of a run whose name begins alike."""
     with open_tried(tmp_path, "r1") as writer:
         writer.commit(answered(0), settled=[0])
+    open_tried(tmp_path, "r").close()
     folder = tmp_path / "tokens" / "run=r"
     folder.mkdir()
     (folder / "part-00007.parquet").write_bytes(b"left over")
@@ -129,3 +144,104 @@ def test_other_runs_are_left_alone(tmp_path: Path) -> None:
 
     assert {"tokens/run=r/notes.txt", "tokens/run=r1/part-00000.parquet"} <= part_files(tmp_path)
     assert "tokens/run=r/part-00007.parquet" not in part_files(tmp_path)
+
+
+def test_a_deleted_lock_file_lets_no_second_writer_in(tmp_path: Path) -> None:
+    """The folder is locked too: a "stale lock" that somebody cleans up changes nothing."""
+    with open_tried(tmp_path) as writer:
+        (tmp_path / "runs" / "run=r" / "lock").unlink()
+        with pytest.raises(RunLockedError):
+            open_tried(tmp_path)
+        assert is_being_written(tmp_path, "r")
+        writer.commit(answered(0), settled=[0])
+
+    open_tried(tmp_path).close()
+
+
+def test_a_file_system_that_locks_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock file alone keeps others out; once it was deleted, the first writer writes no more."""
+    really = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "as NFS says")
+        really(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with open_tried(tmp_path) as first:
+        with pytest.raises(RunLockedError):
+            open_tried(tmp_path)
+        (tmp_path / "runs" / "run=r" / "lock").unlink()
+        with open_tried(tmp_path) as second:
+            second.commit(answered(1), settled=[1])
+        files = part_files(tmp_path)
+        with pytest.raises(DiskError, match="deleted and made anew"):
+            first.commit(answered(0), settled=[0])
+
+    assert part_files(tmp_path) == files
+
+
+def test_a_folder_that_was_moved_away_is_written_no_more(tmp_path: Path) -> None:
+    """Its writer would list its parts in the manifest of whoever began the run anew."""
+    with open_tried(tmp_path) as first:
+        (tmp_path / "runs" / "run=r").rename(tmp_path / "elsewhere")
+        with open_tried(tmp_path) as second:
+            second.commit(answered(1), settled=[1])
+        with pytest.raises(DiskError, match="made anew"):
+            first.commit(answered(0), settled=[0])
+
+    assert listed_files(tmp_path) == part_files(tmp_path)
+
+
+def test_a_table_folder_that_is_a_link_loses_nothing(tmp_path: Path) -> None:
+    """The files behind it are those of another run, and not leftovers of this one."""
+    with open_tried(tmp_path, "a") as writer:
+        writer.commit(answered(0), settled=[0])
+    open_tried(tmp_path, "b").close()
+    (tmp_path / "tokens" / "run=b").symlink_to("run=a")
+    files = part_files(tmp_path)
+
+    with pytest.raises(StoreError, match="is a link to run=a"):
+        open_tried(tmp_path, "b")
+
+    assert part_files(tmp_path) == files
+
+
+def test_a_file_of_another_run_is_no_leftover(tmp_path: Path) -> None:
+    """Copied into the wrong folder, it is refused, not removed."""
+    for run in ("a", "b"):
+        with open_tried(tmp_path, run) as writer:
+            writer.commit(answered(0), settled=[0])
+    stray = tmp_path / "tokens" / "run=b" / "part-00001.parquet"
+    shutil.copy(tmp_path / "tokens" / "run=a" / "part-00000.parquet", stray)
+
+    with pytest.raises(StoreError, match="is a file of another run"):
+        open_tried(tmp_path, "b")
+
+    assert stray.exists()
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    """A link under a temporary name is replaced; what it leads to is not written."""
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    store = tmp_path / "store"
+    with open_tried(store) as writer:
+        for planted in ("runs/run=r/.run.json.tmp", "tokens/run=r/.part-00000.parquet.tmp"):
+            (store / planted).parent.mkdir(parents=True, exist_ok=True)
+            (store / planted).symlink_to(mine)
+        writer.commit(answered(0), settled=[0])
+
+    assert mine.read_text() == "precious"
+    assert listed_files(store) == part_files(store)
+
+
+def test_files_are_for_nobody_else(tmp_path: Path) -> None:
+    """Prompts and answers are readable by their owner alone, whatever the umask; a job may widen that."""
+    for store, mode in ((tmp_path / "own", 0o600), (tmp_path / "shared", 0o640)):
+        with open_tried(store, file_mode=mode) as writer:
+            writer.commit(answered(0), settled=[0])
+
+        files = [path for path in store.rglob("*") if path.is_file() and path.name != "lock"]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode}
+        assert len(files) == 6

@@ -15,7 +15,8 @@ import logprob_store as ls
 from logprob_store.schema import PROMPTS, arrow_schema
 from logprob_store.store.opening import open_run
 from logprob_store.store.prompts_table import common_type
-from logprob_store.store.verifying import repair_store, verify_store
+from logprob_store.store.repair import repair_store
+from logprob_store.store.verifying import verify_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,13 +26,15 @@ def write_run(store: Path, run: str, *parts: dict[str, pa.Array]) -> None:
     """A run whose prompts have these kept columns, a part each, written as they are, as an older version did."""
     keep = list(parts[0])
     with open_run(store, run, job_name=run, job={"prompts.keep": keep}, inputs=[], samples=1) as writer:
+        read = 0
         for kept in parts:
             rows = len(next(iter(kept.values())))
             texts = [str(number) for number in range(rows)]
             prompts = pa.table([texts, range(rows), texts], schema=arrow_schema(PROMPTS))
             for name, column in kept.items():
                 prompts = prompts.append_column(name, column)
-            writer.commit({"prompts": prompts})
+            read += rows
+            writer.commit({"prompts": prompts}, prompts_read=read)
 
 
 def kept(store: Path, **runs: pa.Array) -> dict[str, list[Any]]:

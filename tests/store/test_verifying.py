@@ -6,11 +6,16 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import logprob_store as ls
-from logprob_store.errors import StoreError, StoreNotFoundError
-from logprob_store.store.verifying import repair_store, verify_store
+from logprob_store.errors import RunNotFoundError, StoreError, StoreNotFoundError
+from logprob_store.store.durable_files import checksum
+from logprob_store.store.manifest import manifest_path, part_path, read_manifest, write_manifest
+from logprob_store.store.repair import repair_store
+from logprob_store.store.verifying import verify_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from logprob_store.job import Job
+    from logprob_store.store.manifest import Manifest
 
 REPO = Path(__file__).parents[2]
 TABLES = ("prompts", "completions", "tokens", "alternatives")
@@ -101,24 +107,23 @@ def test_damage_is_named_and_mended(store: Path, job: Job, table: str, damage: s
     assert [name for name in TABLES if not actual[name].equals(expected[name])] == []
 
 
-def test_a_damaged_manifest_is_replaced_by_the_one_before(store: Path, job: Job) -> None:
-    """Without a readable manifest the previous one stands in, and the job fills in the rest."""
+def test_a_damaged_manifest_is_replaced_by_its_copy(store: Path) -> None:
+    """Without a readable manifest the copy stands in, for readers too, and no row is missing."""
     expected = rows(store)
     (store / "runs" / "run=r" / "run.json").write_text("{", encoding="utf-8")
 
     problems = verify_store(store)
-    assert [problem.part for problem in problems] == [None]
+    assert [problem.kind for problem in problems] == ["manifest"]
+    assert [name for name, table in rows(store).items() if not table.equals(expected[name])] == []
     repair_store(store, problems)
-    ls.run_job(job.model_copy(update={"store": job.store.model_copy(update={"path": str(store)})}), run="r")
 
     assert verify_store(store) == []
-    actual = rows(store)
-    assert [name for name in TABLES if not actual[name].equals(expected[name])] == []
+    assert [name for name, table in rows(store).items() if not table.equals(expected[name])] == []
 
 
 def test_a_manifest_that_nothing_can_replace(store: Path) -> None:
     """With both manifests damaged, the error says what to delete."""
-    for name in ("run.json", "run.json.previous"):
+    for name in ("run.json", "run.json.copy"):
         (store / "runs" / "run=r" / name).write_text("{", encoding="utf-8")
 
     with pytest.raises(StoreError, match="Delete the folders run=r"):
@@ -127,17 +132,95 @@ def test_a_manifest_that_nothing_can_replace(store: Path) -> None:
 
 def test_rows_out_of_order_are_found(store: Path) -> None:
     """A part whose rows are not sorted is a problem even if its checksum were right."""
-    from logprob_store.store.manifest import manifest_path, read_manifest, write_manifest
-    from logprob_store.store.verifying import _checksum
-
     victim = store / "tokens" / "run=r" / "part-00002.parquet"
-    import pyarrow.parquet as pq
-
     table = pq.read_table(victim)
     pq.write_table(table.take(list(range(len(table)))[::-1]), victim)
-    manifest = read_manifest(manifest_path(store, "r"))
-    listed = manifest.parts[2].files["tokens"]
-    listed.crc32, listed.size = _checksum(victim)
-    write_manifest(manifest_path(store, "r"), manifest)
+    list_as_it_is(store, "tokens", "part-00002")
 
     assert ["is not sorted" in problem.what for problem in verify_store(store)] == [True]
+
+
+def list_as_it_is(store: Path, table: str, part: str) -> None:
+    """Let the manifest list a file with the size and checksum that it has now."""
+    path = manifest_path(store, "r")
+    manifest = read_manifest(path)
+    listed = next(one for one in manifest.parts if one.name == part).files[table]
+    with part_path(store, table, "r", part).open("rb") as file:
+        listed.crc32, listed.size = checksum(file)
+    listed.rows = pq.read_metadata(part_path(store, table, "r", part)).num_rows
+    manifest.counts.alternatives = sum(
+        one.files["alternatives"].rows for one in manifest.parts if "alternatives" in one.files
+    )
+    write_manifest(path, manifest)
+
+
+def test_a_part_in_the_place_of_another_is_found(store: Path) -> None:
+    """A file says of which run and part it is: another part, listed with its checksum, is no substitute."""
+    one, other = sorted((store / "alternatives" / "run=r").glob("*.parquet"))[:2]
+    shutil.copy(one, other)
+    list_as_it_is(store, "alternatives", other.stem)
+
+    (problem,) = verify_store(store)
+
+    assert (problem.part, problem.path) == (other.stem, other)
+    assert problem.what.startswith(f"is {one.stem} of the run with the id")
+
+
+def test_answers_under_the_number_of_another_prompt_are_found(store: Path) -> None:
+    """Two prompts whose answers changed places, in files that are otherwise in order."""
+    victim = store / "completions" / "run=r" / "part-00001.parquet"
+    table = pq.read_table(victim)
+    ids = table["prompt_id"].to_pylist()
+    swapped = pa.array([ids[1], ids[0], *ids[2:]], table.schema.field("prompt_id").type)
+    pq.write_table(table.set_column(table.schema.get_field_index("prompt_id"), "prompt_id", swapped), victim)
+    list_as_it_is(store, "completions", "part-00001")
+
+    (problem,) = verify_store(store)
+
+    assert problem.kind == "rows"
+    assert all(prompt in problem.what for prompt in ids[:2])
+
+
+CONTRADICTIONS: dict[str, tuple[Callable[[Manifest], object], str]] = {
+    "more settled": (lambda manifest: manifest.settled.append((250, 251)), "calls have an outcome"),
+    "less settled": (lambda manifest: manifest.settled.__setitem__(0, (0, 240)), "calls have an outcome"),
+    "others settled": (lambda manifest: manifest.settled.__setitem__(0, (1, 244)), "or others"),
+    "prompts read": (lambda manifest: setattr(manifest, "prompts_read", 242), "242 prompts have a row, and 243 have"),
+    "tokens": (lambda manifest: setattr(manifest.counts, "tokens", 1), "counts 1 tokens"),
+    "next part": (lambda manifest: setattr(manifest, "next_part", 1), "gives the next part the number 1"),
+}
+
+
+@pytest.mark.parametrize("wrong", CONTRADICTIONS)
+def test_what_the_rows_contradict_is_found_and_mended(store: Path, wrong: str) -> None:
+    """A manifest that is whole and says what the rows do not; the repair takes the word of the rows."""
+    path = manifest_path(store, "r")
+    right = read_manifest(path)
+    change, said = CONTRADICTIONS[wrong]
+    change(manifest := read_manifest(path))
+    write_manifest(path, manifest)
+
+    (problem,) = verify_store(store)
+    assert said in str(problem)
+    repair_store(store, [problem])
+
+    assert verify_store(store) == []
+    mended = read_manifest(path)
+    assert (mended.settled, mended.prompts_read, mended.counts) == (right.settled, right.prompts_read, right.counts)
+
+
+def test_counts_are_as_before_once_a_damaged_part_came_back(store: Path, job: Job) -> None:
+    """What a part added to the manifest's counts goes with it, so that nothing is counted twice."""
+    before = read_manifest(manifest_path(store, "r")).counts
+    flip(store / "tokens" / "run=r" / "part-00003.parquet")
+
+    repair_store(store, verify_store(store))
+    ls.run_job(job.model_copy(update={"store": job.store.model_copy(update={"path": str(store)})}), run="r")
+
+    assert read_manifest(manifest_path(store, "r")).counts == before
+
+
+def test_a_run_that_is_not_there(store: Path) -> None:
+    """A name that the store does not have is an error, not a store without problems."""
+    with pytest.raises(RunNotFoundError, match="no run 'typo'"):
+        verify_store(store, runs=["typo"])

@@ -10,7 +10,8 @@ from builders import write_job, write_prompts
 from logprob_store.job import load_job
 from logprob_store.run.api import run_job
 from logprob_store.store.call_log import RECORD_BYTES, open_call_log
-from logprob_store.store.verifying import repair_store, verify_store
+from logprob_store.store.repair import repair_store
+from logprob_store.store.verifying import verify_store
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:

@@ -1,0 +1,150 @@
+"""Repair of what `verifying` finds.
+
+A damaged manifest is replaced by its copy. A damaged part is taken out in all its tables; the calls that it answered
+count as open again, so that the next run of the job fills them in from the cache without asking.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from logprob_store.errors import StoreError
+from logprob_store.schema import TABLES
+from logprob_store.store.call_log import CALL_LOG, read_call_log, restore_call_log
+from logprob_store.store.intervals import IntervalSet
+from logprob_store.store.lock import take_lock
+from logprob_store.store.manifest import (
+    COUNTED_TABLES,
+    Manifest,
+    Part,
+    find_manifest,
+    manifest_path,
+    part_path,
+    read_manifest,
+    run_folder,
+    write_manifest,
+)
+from logprob_store.store.opening import restore_manifest
+from logprob_store.store.verifying import check_run, is_import, listed_rows, settled_by_rows
+from logprob_store.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from logprob_store.store.verifying import Problem
+
+
+def repair_store(store: Path, problems: Sequence[Problem]) -> list[str]:
+    """Repair what `verify_store` found; returns what was done, as sentences.
+
+    A damaged manifest is replaced by its copy. A damaged part is removed in all tables but prompts; its rows come back
+    from the cache when the job runs again.
+
+    Raises:
+        RunLockedError: a run with a problem is being written.
+        StoreError: a manifest is damaged, and so is its copy.
+    """
+    done = []
+    for run in dict.fromkeys(problem.run for problem in problems):
+        if not run_folder(store, run).is_dir():
+            raise _cannot_restore(store, run)
+        with take_lock(store, run):
+            mine = [problem for problem in problems if problem.run == run]
+            if any(problem.kind == "manifest" for problem in mine):
+                done.append(_restore_manifest(store, run))
+                mine = list(check_run(store, run))
+            if any(problem.kind == "call log" for problem in mine):
+                done.append(_repair_call_log(store, run))
+            damaged = [problem for problem in mine if problem.kind == "part"]
+            if damaged or any(problem.kind == "rows" for problem in mine):
+                done.append(_take_out_parts(store, run, damaged))
+    return done
+
+
+def _restore_manifest(store: Path, run: str) -> str:
+    try:
+        found = find_manifest(store, run)
+    except StoreError as error:
+        raise _cannot_restore(store, run) from error
+    if found is None:
+        raise _cannot_restore(store, run)
+    if found.problem is not None:
+        return f"{restore_manifest(store, found.manifest, found.problem)}; run the job again to add what is missing"
+    write_manifest(manifest_path(store, run), found.manifest)
+    return f"run {run}: the copy of the manifest was written anew"
+
+
+def _cannot_restore(store: Path, run: str) -> StoreError:
+    return StoreError(
+        f"{manifest_path(store, run)} cannot be mended: its copy is damaged or gone too. Delete the folders run={run} "
+        "of this store and run the job again: answers in the cache are not asked again. To keep the rows, move the "
+        "folders away instead: their Parquet files can be read without a manifest."
+    )
+
+
+def _repair_call_log(store: Path, run: str) -> str:
+    """Rewrite a run's log of calls from what can be read of it and from what the manifest says was spent."""
+    spent = read_manifest(manifest_path(store, run)).spent
+    usage = Usage(spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
+    path = run_folder(store, run) / CALL_LOG
+    state = read_call_log(path.read_bytes() if path.is_file() else b"")
+    restore_call_log(path, state, least=(spent.requests, usage))
+    return f"run {run}: what it spent was put together from what remains of {CALL_LOG} and from the manifest"
+
+
+def _take_out_parts(store: Path, run: str, problems: Sequence[Problem]) -> str:
+    """Take damaged parts out of a manifest, and make what it counts that of the rows that are left."""
+    path = manifest_path(store, run)
+    manifest = read_manifest(path)
+    before = len(IntervalSet(manifest.settled)) - manifest.absent
+    files = _part_files(store, manifest)
+    # Without its prompts a part keeps its answers: they may be paid for and in no cache.
+    damaged = {problem.part for problem in problems if problem.path.parent.parent.name != "prompts"}
+    _drop_prompts_from_first_damaged(
+        manifest, {problem.part for problem in problems if problem.path.parent.parent.name == "prompts"}
+    )
+    for part in manifest.parts:
+        if part.name in damaged:
+            _drop_answers(manifest, part)
+    manifest.parts = [part for part in manifest.parts if part.files]
+    for table in COUNTED_TABLES:
+        setattr(manifest.counts, table, listed_rows(manifest, table))
+    next_numbers = (int(part.name.removeprefix("part-")) + 1 for part in manifest.parts)
+    manifest.next_part = max([manifest.next_part, *next_numbers])
+    manifest.settled = [] if is_import(manifest) else settled_by_rows(store, manifest).intervals
+    manifest.absent = 0
+    manifest.state = "interrupted"
+    write_manifest(path, manifest)
+    for file in files - _part_files(store, manifest):
+        file.unlink(missing_ok=True)
+    lost = before - len(IntervalSet(manifest.settled))
+    taken = len({problem.part for problem in problems})
+    return (
+        f"run {run}: damaged parts taken out: {taken}; answers to fill in: {max(lost, 0)}. "
+        "Run the job again: answers that are in the cache are not asked again"
+    )
+
+
+def _drop_answers(manifest: Manifest, part: Part) -> None:
+    """Drop a part's files but that of its prompts, and what the part added to the manifest's counts."""
+    part.files = {table: file for table, file in part.files.items() if table == "prompts"}
+    for name, count in part.counts.items():
+        if name not in TABLES:
+            setattr(manifest.counts, name, max(0, getattr(manifest.counts, name) - count))
+    part.counts = {}
+
+
+def _drop_prompts_from_first_damaged(manifest: Manifest, damaged: Collection[str | None]) -> None:
+    """Drop the files of prompts from the first damaged one on: the next run writes prompts in order from there."""
+    all_intact = True
+    for part in manifest.parts:
+        all_intact = all_intact and part.name not in damaged
+        if not all_intact:
+            part.files.pop("prompts", None)
+    if not is_import(manifest):
+        manifest.prompts_read = listed_rows(manifest, "prompts")
+
+
+def _part_files(store: Path, manifest: Manifest) -> set[Path]:
+    return {part_path(store, table, manifest.run, part.name) for part in manifest.parts for table in part.files}
