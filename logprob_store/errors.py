@@ -27,7 +27,7 @@ Messages say what is wrong, where, and what to do; the constructors of some clas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from logprob_store.usage import ServerReport
@@ -106,9 +106,9 @@ class RunChangedError(StoreError):
 class RunLockedError(StoreError):
     """Another process is writing this run."""
 
-    def __init__(self, run: str, path: object) -> None:
+    def __init__(self, run: str, process: str, path: object) -> None:
         super().__init__(
-            f"run {run!r} is being written by another process (lock {path}). "
+            f"run {run!r} is being written by {process} (lock {path}). "
             "Wait for it, or give this one another name with --run NAME."
         )
 
@@ -124,13 +124,18 @@ class SchemaVersionError(StoreError):
         )
 
 
+MAKE_ROOM: Final = "Make room or make it writable"
+
+
 class DiskError(LogprobStoreError):
     """The disk is full, read-only or failing; what was committed stays, and the run can be continued."""
 
-    def __init__(self, what: str, path: object, cause: object) -> None:
+    def __init__(
+        self, what: str, path: object, cause: object, *, advice: str = "Make room or make it writable"
+    ) -> None:
         super().__init__(
-            f"{what} could not be written to {path}: {cause}. Make room or make it writable, then run the same command "
-            "again: nothing that was answered is asked again."
+            f"{what} could not be written to {path}: {cause}. {advice}, then run the same command again: "
+            "nothing that was answered is asked again."
         )
 
 

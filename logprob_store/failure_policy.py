@@ -152,6 +152,11 @@ _CLASSES: Final = (
     FailureClass(
         name="interrupted", means="the run was stopped while the server was answering", then="row", billed="maybe"
     ),
+    FailureClass(
+        name="claimed",
+        means="another process asked for the same answer and had none after `limits.retry_for_s`",
+        then="row",
+    ),
     FailureClass(name="null_prompt", means="a column that the prompt needs is null", then="row"),
     FailureClass(name="bad_prompt", means="the row cannot be made a request", then="row"),
     FailureClass(name="replay_miss", means="no recording answers it", then="row"),

@@ -21,8 +21,9 @@ import diskcache
 import msgspec
 import zstandard
 
-from logprob_store.errors import CacheError, DiskError
+from logprob_store.errors import MAKE_ROOM, CacheError, DiskError
 from logprob_store.events import emit
+from logprob_store.processes import users_of
 from logprob_store.request import Answer
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ _SQLITE_CACHE_PAGES: Final = 512
 _KEYS_PER_SELECT: Final = 64
 _ZSTD_LEVEL: Final = 1
 """Level 3 takes longer and makes text that is mostly digits no smaller (docs/performance.md)."""
+
+
+_OF_DAMAGE: Final = (sqlite3.DatabaseError, ValueError, TypeError, AttributeError)
+"""What SQLite and diskcache raise over a damaged file: diskcache trusts the settings that it finds there."""
+_FAULTS: Final = (sqlite3.Error, diskcache.Timeout, OSError, *_OF_DAMAGE)
 
 
 class _Meta(msgspec.Struct, omit_defaults=True):
@@ -142,10 +148,8 @@ class AnswerCache:
                 sqlite_cache_size=_SQLITE_CACHE_PAGES,
                 sqlite_mmap_size=0,
             )
-        except (OSError, sqlite3.Error) as error:
-            raise CacheError(
-                f"the cache at {path} cannot be opened: {error}. See that there is room and that it can be written."
-            ) from error
+        except _FAULTS as error:
+            raise CacheError(f"the cache at {path} cannot be opened: {error}. {self._advice(error)}.") from error
 
     def __enter__(self) -> Self:
         return self
@@ -168,8 +172,8 @@ class AnswerCache:
         """
         try:
             return key in self._disk
-        except (sqlite3.Error, diskcache.Timeout) as error:
-            raise CacheError(f"the cache at {self.path} cannot be read: {error}") from error
+        except _FAULTS as error:
+            raise self._unreadable(error) from error
 
     def get(self, key: str) -> CachedAnswer | None:
         """The answer under `key`; None if there is none, or none that can be read."""
@@ -200,8 +204,8 @@ class AnswerCache:
             select = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key IN ({marks})"  # noqa: S608
             try:
                 yield from self._disk._sql(select, some).fetchall()  # noqa: SLF001
-            except (sqlite3.Error, diskcache.Timeout) as error:
-                raise CacheError(f"the cache at {self.path} cannot be read: {error}") from error
+            except _FAULTS as error:
+                raise self._unreadable(error) from error
 
     def put_many(self, answers: Sequence[Answer]) -> None:
         """Write answers in one transaction; when this returns they are on disk.
@@ -216,8 +220,23 @@ class AnswerCache:
             with self._disk.transact():
                 for key, value in values:
                     self._disk.set(key, value)
-        except (sqlite3.Error, diskcache.Timeout, OSError) as error:
-            raise DiskError(f"{len(values)} answers", self.path, error) from error
+        except _FAULTS as error:
+            raise DiskError(f"{len(values)} answers", self.path, error, advice=self._advice(error)) from error
+
+    def _unreadable(self, error: Exception) -> CacheError:
+        return CacheError(f"the cache at {self.path} cannot be read: {error}. {self._advice(error)}.")
+
+    def _advice(self, error: Exception) -> str:
+        """What to do about an error of the database."""
+        if isinstance(error, diskcache.Timeout) or "locked" in str(error):
+            return f"It is in use by {users_of(self.path / 'cache.db')}: let that go on, or end it"
+        if isinstance(error, _OF_DAMAGE) and not isinstance(error, sqlite3.OperationalError):
+            return (
+                f"Its file is damaged: move {self.path / 'cache.db'} and the files beside it away. There, `sqlite3 "
+                "cache.db .recover | sqlite3 new.db` rescues the answers that no store has yet; put the new file in "
+                "the old one's place"
+            )
+        return MAKE_ROOM
 
     def keys(self) -> Iterable[str]:
         """All request keys, in the order of their first writing."""

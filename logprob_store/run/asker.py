@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Final, Self
 
 from logprob_store.cache.claims import Claims
 from logprob_store.errors import CallError, StopRunError
+from logprob_store.processes import users_of
 from logprob_store.run.attempts import ask_until_answered
 from logprob_store.run.cache_thread import CacheThread
 from logprob_store.spending.budget import Budget
 from logprob_store.usage import usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from logprob_store.cache.answers import AnswerCache, CachedAnswer
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from logprob_store.transport import Transport
 
 log = logging.getLogger(__name__)
+
+NAME_OTHERS_AFTER_S: Final = 10.0
+"""Seconds after which it is said for whom a request waits: longer than most answers take."""
 
 GRACE_S: Final = 5.0
 """Seconds that calls at the server get to finish, once no further call is to be made."""
@@ -55,6 +59,7 @@ class Asker:
         attempts: calls at most for one request.
         retry_for_s: seconds after which a request is not tried again.
         budget: the run's ceilings and what it has spent; without one there is no ceiling.
+        on_wait: called by the task of a request that begins to wait for another process, as long as that one likes.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Asker:
         attempts: int = 6,
         retry_for_s: float = 600.0,
         budget: Budget | None = None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self.budget = Budget() if budget is None else budget
         self.calls = 0
@@ -87,6 +93,8 @@ class Asker:
         self._in_flight: dict[str, asyncio.Future[Answer]] = {}
         self._asked_anew: set[str] = set()
         self._has_logged_waiting = False
+        self._has_named_others = False
+        self._on_wait = on_wait
 
     async def __aenter__(self) -> Self:
         if self._shared_cache is not None:
@@ -223,15 +231,36 @@ class Asker:
         return began is not None and (fetched_at is None or fetched_at >= began)
 
     async def _wait_for_claim(self, key: str, claims: Claims) -> None:
-        """Wait, without a slot, until the process that has a claim is done with the key; then take the claim."""
+        """Wait, without a slot, until the process that has a claim is done with the key; then take the claim.
+
+        Raises:
+            CallError: that process was not done with it within `retry_for_s`.
+        """
         if not self._has_logged_waiting:
             self._has_logged_waiting = True
             log.info("another process asks for some of the same answers: waiting for those that it has begun")
         self._pacer.sleeping += 1
+        self._on_wait()
+        name_others = asyncio.get_running_loop().call_later(NAME_OTHERS_AFTER_S, self._name_others, claims)
         try:
-            await claims.wait(key)
+            await asyncio.wait_for(claims.wait(key), self._retry_for_s)
+        except asyncio.CancelledError:
+            claims.release(key)  # it may have been taken in the same moment
+            raise
+        except TimeoutError:
+            raise CallError(
+                f"{users_of(claims.path)} has begun to ask for this answer and had none after {self._retry_for_s:g} s "
+                "(limits.retry_for_s). End it, or let it go on; then run the same command again.",
+                error_type="claimed",
+            ) from None
         finally:
+            name_others.cancel()
             self._pacer.sleeping -= 1
+
+    def _name_others(self, claims: Claims) -> None:
+        if not self._has_named_others:
+            self._has_named_others = True
+            log.warning("waiting for answers that %s has begun to ask for; all others go on", users_of(claims.path))
 
     async def _call_until_answered(self, request: Request) -> Answer:
         try:

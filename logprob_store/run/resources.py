@@ -22,7 +22,7 @@ from logprob_store.transport.lazy_live import lazy_live_transport
 from logprob_store.usage import Usage, usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from logprob_store.job import Job
@@ -144,6 +144,7 @@ async def open_asker(
     run: str | None = None,
     resumed_from: datetime | None = None,
     budget: Budget | None = None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Asker]:
     """An asker: the transport with the cache, pacing and retry that a job names.
 
@@ -153,6 +154,7 @@ async def open_asker(
         run: the id of the run.
         resumed_from: when the run began, if this is not its first session.
         budget: of the run; without one, the job's ceilings hold for the calls of this asker alone.
+        on_wait: see `Asker`.
 
     Raises:
         CacheError: the cache cannot be opened.
@@ -174,5 +176,6 @@ async def open_asker(
             attempts=limits.attempts,
             retry_for_s=limits.retry_for_s,
             budget=budget or Budget(limits.ceilings, prices=job.prices.prices),
+            on_wait=on_wait,
         ) as asker:
             yield asker

@@ -76,6 +76,7 @@ class Session:
         self._tasks_at_server: Collection[object] = ()
         # A call that waits to be tried again holds no slot of the pacer: twice as many tasks keep the server busy.
         self._task_limit = asyncio.Semaphore(2 * plan.job.limits.concurrency)
+        self._tasks_without_place: set[asyncio.Task[None] | None] = set()
         self.stopped_by: StopRunError | None = None
         self.bottleneck = Bottleneck()
         self._error: BaseException | None = None
@@ -127,7 +128,17 @@ class Session:
             run=manifest.run_id,
             resumed_from=manifest.created_at if len(manifest.sessions) > 1 else None,
             budget=self._budget,
+            on_wait=self._give_up_place,
         )
+
+    def _give_up_place(self) -> None:
+        """Let another task start while the current one waits for another process, which may be stopped for hours.
+
+        It gets no place back: those who have one may wait for its answer. So there may be as many tasks more as other
+        processes have calls under way.
+        """
+        self._tasks_without_place.add(asyncio.current_task())
+        self._task_limit.release()
 
     async def _ask_all(self, chunks: Iterator[Chunk], asker: Asker) -> None:
         canceller = asyncio.create_task(self._cancel_when_stopped(asker))
@@ -179,7 +190,10 @@ class Session:
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._task_limit.release()
+        if task in self._tasks_without_place:
+            self._tasks_without_place.discard(task)
+        else:
+            self._task_limit.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             # A full disk, a broken cache, a bug: stop, commit what came, then raise the first such error.
             self._error = self._error or error

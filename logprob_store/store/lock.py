@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final, Self
 
 from logprob_store.errors import RunLockedError
+from logprob_store.processes import users_of
 from logprob_store.store.durable_files import FILE_MODE
 from logprob_store.store.manifest import run_folder
 
@@ -75,6 +76,8 @@ def take_lock(store: Path, run: str) -> RunLock:
         if not _lock(held[folder], run, folder):
             os.close(held.pop(folder))
         file = _lock_file(folder)
+        if file.is_symlink():
+            file.unlink()  # planted: what it leads to is not this run's lock
         held[file] = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         if not _lock(held[file], run, file):
             raise OSError(errno.ENOLCK, "this file system has no locks", str(file))
@@ -90,7 +93,7 @@ def _lock(descriptor: int, run: str, path: Path) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if last:
-                raise RunLockedError(run, path) from None
+                raise RunLockedError(run, users_of(path), path) from None
             time.sleep(_RETRY_AFTER_S)
         except OSError as error:
             if error.errno in _NO_SUCH_LOCKS:

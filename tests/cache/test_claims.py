@@ -258,3 +258,30 @@ def test_a_reusing_asker_takes_what_a_refreshing_one_pays_for(tmp_path: Path) ->
     _two(tmp_path, server, ask, refresh=True)
 
     assert server.calls == 1
+
+
+def test_a_deleted_file_is_no_second_set_of_claims(
+    tmp_path: Path, holder: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """While a process has its claims in the deleted file, nobody begins a new one; afterwards anybody does."""
+    process = holder()
+    (tmp_path / "claims.lock").unlink()
+
+    with pytest.raises(CacheError, match=f"was deleted while process {process.pid} "):
+        Claims(tmp_path)
+    process.kill()
+    process.wait()
+    mine = Claims(tmp_path)
+    assert mine.take(KEY)
+    mine.close()
+
+
+def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    """A file of locks that leads elsewhere was planted, and is replaced."""
+    (tmp_path / "elsewhere").write_text("mine")
+    (tmp_path / "claims.lock").symlink_to(tmp_path / "elsewhere")
+
+    Claims(tmp_path).close()
+
+    assert not (tmp_path / "claims.lock").is_symlink()
+    assert (tmp_path / "elsewhere").read_text() == "mine"

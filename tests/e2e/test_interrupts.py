@@ -184,7 +184,7 @@ def test_two_processes_one_run(workplace: Any, serve: Any) -> None:
     first.communicate(timeout=60)
 
     assert second.returncode == 2
-    assert "being written by another process" in second.stderr
+    assert f"being written by process {first.pid} " in second.stderr
     assert first.returncode == 130
     assert workplace.tables()["completions"].height == len(server.calls())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 from builders import write_prompts
+
+from logprob_store.store.call_log import RECORD_BYTES
 
 if TYPE_CHECKING:
     import subprocess
@@ -95,3 +98,31 @@ def test_a_refused_call_is_made_by_each(workplace: Any, serve: Any) -> None:
     assert Counter(call["step"] for call in server.calls()) == {"ok": 4, "400": 1}
     (failure,) = workplace.tables()["failures"].to_dicts()
     assert (failure["prompt_id"], failure["error_type"]) == ("p1", "invalid_request")
+
+
+def test_a_stopped_process_stops_no_other(workplace: Any, serve: Any) -> None:
+    """While a process is stopped with claims on its calls, another one asks for all that is its own, then gives up.
+
+    It says for whom it waits; the next session of it gets the answers that the first one had begun.
+    """
+    server = serve("--delay-ms", "1000")  # long enough for it to be stopped before it writes an answer
+    first = workplace.start("run", workplace.job(server.url, prompts=PROMPTS, concurrency=CONCURRENCY), "--run", "a")
+    begun = workplace.folder / "store/runs/run=a/calls.log"
+    while not begun.exists() or begun.stat().st_size < CONCURRENCY * RECORD_BYTES:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGSTOP)
+    job = workplace.job(server.url, prompts=2 * PROMPTS, concurrency=5 * CONCURRENCY, limits={"retry_for_s": 12})
+    second = workplace.start("run", job, "--run", "b", "--json")
+    out, err = second.communicate(timeout=120)
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=120)
+    third = ended(workplace.start("run", job, "--run", "b", "--json"))
+
+    assert second.returncode == 3, err
+    said = json.loads(out.splitlines()[-1])
+    assert 0 < said["failures"] <= 2 * CONCURRENCY
+    assert said["completions"] == 2 * PROMPTS - said["failures"]
+    assert f"process {first.pid}" in err
+    assert "which is stopped" in err
+    assert (third["calls"], third["failures"], third["completions"]) == (0, 0, 2 * PROMPTS)
+    assert set(answered(server).values()) == {1}
