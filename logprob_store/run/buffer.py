@@ -64,7 +64,7 @@ class PartBuffer:
         manifest: of the run.
         progress: counts the outcomes.
         part_bytes: bytes in memory from which on a part is committed.
-        on_durable: called with each answer whose rows are durable.
+        on_committed: called with each answer whose rows are committed.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class PartBuffer:
         progress: Progress,
         *,
         part_bytes: int,
-        on_durable: Callable[[Answer], None] = lambda _: None,
+        on_committed: Callable[[Answer], None] = lambda _: None,
     ) -> None:
         self._committer = committer
         self._progress = progress
         self._part_bytes = part_bytes
-        self._on_durable = on_durable
+        self._on_committed = on_committed
         self._contents = PartContents()
         self._committing = asyncio.Semaphore(PARTS_IN_FLIGHT)
         self._filling_since_s = asyncio.get_running_loop().time()
@@ -185,6 +185,6 @@ class PartBuffer:
     async def _commit(self, contents: PartContents) -> None:
         undecoded = await asyncio.wrap_future(self._committer.submit(contents))
         for answer in contents.answers:
-            self._on_durable(answer)  # without a cache, the answer was not durable until now
+            self._on_committed(answer)
         self._progress.failed += len(undecoded)
         self._first_look.note([error for error, _ in undecoded])

@@ -115,8 +115,15 @@ def _open_calls(job: Job, writer: RunWriter) -> CallLog:
     return open_call_log(
         run_folder(writer.store, writer.run) / CALL_LOG,
         find=lambda calls: _answered(job, writer.manifest.run_id, calls),
+        gone=lambda keys: _gone(job, keys - writer.committed_keys()),
         least=(before.requests, Usage(before.prompt_tokens, before.cached_tokens, before.completion_tokens)),
     )
+
+
+def _gone(job: Job, keys: set[str]) -> set[str]:
+    """Those of the keys that have no readable answer in the cache."""
+    with open_cache(job) as cache:
+        return keys if cache is None else keys - cache.get_many(keys).keys()
 
 
 def _answered(job: Job, run: str, calls: Sequence[OpenCall]) -> dict[int, Usage]:

@@ -90,7 +90,7 @@ class Session:
             writer.manifest,
             self.progress,
             part_bytes=plan.job.store.part_bytes,
-            on_durable=budget.durable,
+            on_committed=budget.committed,
         )
 
     async def run(self, transport: Transport) -> None:

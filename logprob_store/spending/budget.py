@@ -47,6 +47,9 @@ class CallRecord(Protocol):
     def end(self, number: int, usage: Usage | None) -> None:
         """Record the tokens of a call whose answer is durable; None counts as its worst case."""
 
+    def committed(self, key: str) -> None:
+        """Take note that the row of an answer is committed."""
+
     def free(self, number: int) -> None:
         """Record that a call was surely not billed."""
 
@@ -157,6 +160,12 @@ class Budget:
         """Record that an answer is on the disk, so that a crash cannot lose it any more."""
         if self.calls is not None and answer.call is not None:
             self.calls.end(answer.call, answer.usage)
+
+    def committed(self, answer: Answer) -> None:
+        """Take note that the rows of an answer are committed; without a cache, it was not on the disk until now."""
+        self.durable(answer)
+        if self.calls is not None:
+            self.calls.committed(answer.request.key)
 
     def call_begins(self, reservation: Reservation) -> None:
         """Record that a reserved call is made now.

@@ -4,7 +4,8 @@ A record is written before a call is made, and another once its answer is durabl
 they survive the death of the process at any instant. A power cut may lose the records since the last commit of a part,
 which syncs the file. A call that was begun and not ended was under way when the process died: it counts as spent at its
 worst case, and its key is *lost*, which means that asking it again may pay twice. (`run.resources` first looks for the
-answers of such calls in the cache.)
+answers of such calls in the cache.) The key of an ended call is *kept* until the answer's row is committed: if the
+answer is gone from the cache by then, its key is lost too.
 
 All records have the same length, and each has a checksum, so a damaged one costs itself and nothing after it. The run's
 lock keeps other processes away; a lock in here keeps the thread that rewrites the file apart from the one that appends.
@@ -56,8 +57,9 @@ class CallLogState:
     """The sum of a file's records.
 
     `requests` counts the calls begun, `spent` the tokens of the ended and lost ones. `open` has the open calls by
-    number, `lost` the keys of lost ones. `has_totals` is false if the first record is missing, `damaged` counts the
-    records that cannot be read, `torn` the bytes after the last whole record.
+    number, `lost` the keys of lost ones, `kept` those of ended ones, whose rows may not be committed. `has_totals` is
+    false if the first record is missing, `damaged` counts the records that cannot be read, `torn` the bytes after the
+    last whole record.
     """
 
     requests: int
@@ -65,6 +67,7 @@ class CallLogState:
     next_number: int
     open: dict[int, OpenCall]
     lost: set[str]
+    kept: set[str]
     has_totals: bool
     damaged: int
     torn: int
@@ -72,7 +75,7 @@ class CallLogState:
 
 def read_call_log(content: bytes) -> CallLogState:
     """Add up the records of a file, without the damaged ones."""
-    state = CallLogState(0, Usage(), 1, {}, set(), has_totals=False, damaged=0, torn=len(content) % RECORD_BYTES)
+    state = CallLogState(0, Usage(), 1, {}, set(), set(), has_totals=False, damaged=0, torn=len(content) % RECORD_BYTES)
     for start in range(0, len(content) - state.torn, RECORD_BYTES):
         record = content[start + _CRC.size : start + RECORD_BYTES]
         if _CRC.unpack_from(content, start)[0] != zlib.crc32(record):
@@ -102,6 +105,7 @@ def _apply(state: CallLogState, kind: int, number: int, usage: Usage, requests: 
             state.lost.add(key)
         elif kind == _ENDED:
             state.lost.discard(key)
+            state.kept.add(key)
 
 
 class CallLog:
@@ -117,6 +121,7 @@ class CallLog:
         self._next_number = state.next_number
         self._open = state.open
         self._lost = state.lost
+        self._kept = state.kept
         self._writing = threading.Lock()
         self._rewriting = threading.Lock()
         self._appended: list[bytes] | None = None  # records since a rewrite began; None without one under way
@@ -144,6 +149,13 @@ class CallLog:
             with self._writing:
                 self._append(_ENDED, number, took, bytes.fromhex(call.key))
                 self.settle(call, took)
+
+    def committed(self, key: str) -> None:
+        """Take note that the row of an answer is committed, so that its key need not be kept.
+
+        It is not recorded: after a crash, the rows themselves tell.
+        """
+        self._kept.discard(key)
 
     def free(self, number: int) -> None:
         """Record that a call was surely not billed."""
@@ -180,9 +192,16 @@ class CallLog:
             raise DiskError("the calls made", self._path, error) from error
 
     def close(self) -> None:
-        """Sync, and close the file."""
+        """Drop what is of no use to a later session, and close the file.
+
+        Raises:
+            DiskError: it could not be written.
+        """
         try:
-            self.sync()
+            if self._file >= 0:
+                self.rewrite()
+        except OSError as error:
+            raise DiskError("the calls made", self._path, error) from error
         finally:
             if self._file >= 0:
                 os.close(self._file)
@@ -222,11 +241,26 @@ class CallLog:
             self._lost.add(call.key)
         else:
             self._lost.discard(call.key)
+            self._kept.add(call.key)
+
+    def lose_kept(self, keys: set[str]) -> None:
+        """Take note that answers which were kept are gone: asking for them again pays twice."""
+        self._kept -= keys
+        self._lost |= keys
+        if keys:
+            log.warning(
+                "%s: %d answers that this run has paid for are gone from the cache, as after a crash that damaged it: "
+                "they are asked for again, and their rows say maybe_billed",
+                self._path,
+                len(keys),
+            )
 
     def _snapshot(self) -> Iterator[bytes]:
         # The totals leave out the open calls, whose records count them when they are read.
         yield _record(_TOTALS, self._next_number - 1, self.spent, _MAGIC, self.requests - len(self._open))
-        for key in self._lost:
+        for key in self._kept:
+            yield _record(_ENDED, 0, Usage(), bytes.fromhex(key))
+        for key in self._lost:  # after those that are kept: a key may be both
             yield _record(_LOST, 0, Usage(), bytes.fromhex(key))
         for call in self._open.values():
             yield _record(_BEGUN, call.number, call.worst, bytes.fromhex(call.key))
@@ -249,6 +283,7 @@ def open_call_log(
     path: Path,
     *,
     find: Callable[[Sequence[OpenCall]], Mapping[int, Usage]] = lambda _: {},
+    gone: Callable[[set[str]], set[str]] = lambda _: set(),
     least: tuple[int, Usage] = (0, Usage()),
 ) -> CallLog:
     """Open a run's log, new or not, and settle the calls that were under way when its last process died.
@@ -256,6 +291,7 @@ def open_call_log(
     Args:
         path: in the run's folder, which exists and is locked.
         find: returns, of some open calls, the usage of those whose answer was kept after all, by the call's number.
+        gone: returns, of the keys of ended calls, those whose answer is neither in the cache nor in a committed row.
         least: the requests and tokens that the run has spent at least, from its manifest: they count where the file is
             lost or its beginning is damaged.
 
@@ -271,6 +307,7 @@ def open_call_log(
         kept = find(left) if left else {}
         for call in left:
             calls.settle(call, kept.get(call.number))
+        calls.lose_kept(gone(set(state.kept)) if state.kept else set())
         calls.rewrite()
     except OSError as error:
         raise DiskError("the calls made", path, error) from error

@@ -158,6 +158,15 @@ class RunWriter:
         session.calls, session.verdict = calls, dict(verdict or {})
         self._write_manifest(sync_spent)
 
+    def committed_keys(self) -> set[str]:
+        """The request keys of all calls that have a row."""
+        found: set[str] = set()
+        for table in ("completions", "failures"):
+            if files := [self._path(table, part.name) for part in self.manifest.parts if table in part.files]:
+                keys = pl.scan_parquet(files, hive_partitioning=False, glob=False).select("request_key")
+                found.update(keys.drop_nulls().unique().collect()["request_key"])
+        return found
+
     def close(self) -> None:
         """Release the run's lock; the kernel does so too when the process ends."""
         self._lock.close()

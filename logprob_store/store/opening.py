@@ -132,7 +132,7 @@ def _check_without_parts(store: Path, manifest: Manifest) -> None:
     Raises:
         StoreError: it has.
     """
-    if parts := unlisted_files(store, manifest):
+    if parts := [path for path in unlisted_files(store, manifest) if not path.is_symlink()]:
         path = manifest_path(store, manifest.run)
         raise StoreError(
             f"{path} and its copy are gone, and the run has {len(parts)} files of rows, such as {parts[0]}: to begin "

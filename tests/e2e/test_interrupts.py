@@ -221,3 +221,28 @@ def test_killed_at_each_change_of_the_disk(
     assert calm.run("run", calm.job(serve().url, prompts=prompts), "--run", "r").returncode == 0
     assert last.returncode == 0, last.stderr
     assert differences(workplace.folder / "store", calm.folder / "store") == []
+
+
+def test_answers_that_a_crash_took_from_the_cache_are_marked(workplace: Any, serve: Any) -> None:
+    """Killed, and the tail of the cache damaged: what is asked a second time says so in its row."""
+    server = serve("--delay-ms", "20")
+    job = workplace.job(server.url, prompts=200)
+    process = workplace.start("run", job, "--run", "r")
+    while len(server.calls()) < 60:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    (workplace.folder / "cache" / "cache.db-wal").unlink()
+
+    done = workplace.run("run", job, "--run", "r")
+
+    asked = Counter(call["body"] for call in server.calls())
+    rows = workplace.tables()["completions"].sort("prompt_index")
+    marked = rows.filter("maybe_billed")["prompt_id"].to_list()
+    twice = {f"p{json.loads(body)['messages'][-1]['content'].split()[1].removeprefix('word-')}" for body in asked
+             if asked[body] > 1}  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(twice) > 8
+    assert twice <= set(marked)
+    assert rows.height == 200
+    assert "are gone from the cache" in done.stderr

@@ -140,10 +140,12 @@ def test_the_manifest_stands_in_for_a_lost_beginning(path: Path, damage: str, ca
 
 
 def test_a_rewritten_file_is_small_and_says_the_same(path: Path) -> None:
-    """A rewrite keeps the sum of the ended calls, and each open and lost one."""
+    """A rewrite keeps the sum of the ended calls, and each open and lost one, and each without a row."""
     log = open_call_log(path)
     for _ in range(100):
         log.end(log.begin(KEYS[0], WORST), Usage(7, 0, 5))
+    log.committed(KEYS[0])
+    log.end(log.begin(KEYS[3], WORST), Usage(7, 0, 5))
     log.lose(log.begin(KEYS[1], WORST))
     log.begin(KEYS[2], WORST)
     before = read_call_log(path.read_bytes())
@@ -151,15 +153,38 @@ def test_a_rewritten_file_is_small_and_says_the_same(path: Path) -> None:
     log.rewrite()
 
     after = read_call_log(path.read_bytes())
-    assert path.stat().st_size == 3 * RECORD_BYTES  # totals, one lost, one open
+    assert path.stat().st_size == 4 * RECORD_BYTES  # totals, one lost, one open, one kept
     assert (after.requests, after.spent, after.open, after.lost) == (
         before.requests,
         before.spent,
         before.open,
         before.lost,
     )
+    assert after.kept == {KEYS[3]}
     assert log.begin(KEYS[3], WORST) > max(before.open)
-    assert read_call_log(path.read_bytes()).requests == 103
+    assert read_call_log(path.read_bytes()).requests == 104
+
+
+def test_an_answer_that_is_gone_before_its_row_is_committed_is_lost(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A crash may take the end of the cache along: what was paid for and is asked again has to be marked."""
+    log = open_call_log(path)
+    for key in KEYS[:3]:
+        log.end(log.begin(key, WORST), Usage(7, 0, 5))
+    log.committed(KEYS[0])  # in memory: the process dies before the file says it
+    died(log)
+    asked: set[str] = set()
+
+    again = open_call_log(path, gone=lambda keys: asked.update(keys) or {KEYS[1]})
+
+    assert asked == set(KEYS[:3])
+    assert [again.is_lost(key) for key in KEYS[:3]] == [False, True, False]
+    assert (again.requests, again.spent) == (3, Usage(21, 0, 15))  # it was counted when it was paid for
+    assert "1 answers that this run has paid for are gone" in caplog.text
+    died(again)
+    later = open_call_log(path, gone=lambda keys: keys)
+    assert [later.is_lost(key) for key in KEYS[:3]] == [True, True, True]  # until the row of one is committed
 
 
 def test_a_call_that_cannot_be_noted_is_not_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,11 +30,10 @@ def test_a_damaged_file_of_calls_is_named_and_mended(tmp_path: Path, fault_serve
     path = store / "runs" / "run=r" / "calls.log"
     assert verify_store(store) == []
     content = bytearray(path.read_bytes())
-    content[10 if damage == "totals" else 2 * RECORD_BYTES + 10] ^= 1
+    content[10] ^= damage == "totals"
+    path.write_bytes(content + bytes(RECORD_BYTES if damage == "call" else 0))
     if damage == "gone":
         path.unlink()
-    else:
-        path.write_bytes(content)
 
     problems = verify_store(store)
     assert [problem.what for problem in problems] == [said]
