@@ -217,10 +217,16 @@ class TransportSection(_Section):
 
 
 class StoreSection(_Section):
-    """The folder of the tables, and how many bytes of raw answers make a part."""
+    """The folder of the tables, how many bytes of raw answers make a part, and who may read the files."""
 
     path: str = Field(min_length=1)
     part_bytes: int = Field(default=32 << 20, ge=1)
+    file_mode: Annotated[str, Field(pattern="^0?[67][0-7]{2}$")] = "0600"
+
+    @property
+    def mode(self) -> int:
+        """The permissions of new files of the store and the cache."""
+        return int(self.file_mode, 8)
 
 
 class Job(_Section):

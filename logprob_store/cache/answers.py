@@ -11,7 +11,9 @@ cannot be read is logged and counts as missing, so that its answer is asked for 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
@@ -127,14 +129,16 @@ class AnswerCache:
 
     Args:
         path: the folder; created if it is missing.
+        file_mode: the permissions of new files.
 
     Raises:
         CacheError: the folder cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, file_mode: int = 0o600) -> None:
         self.path = path
         try:
+            _create_database(path, file_mode)
             self._disk = diskcache.Cache(
                 str(path),
                 disk=_PlainDisk,
@@ -241,6 +245,15 @@ class AnswerCache:
     def keys(self) -> Iterable[str]:
         """All request keys, in the order of their first writing."""
         return (key for key in self._disk if key is not None)
+
+
+def _create_database(folder: Path, mode: int) -> None:
+    """Create an empty database if there is none: SQLite gives the files beside it the same permissions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        file = os.open(folder / diskcache.core.DBNAME, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        os.fchmod(file, mode)  # whatever the umask
+        os.close(file)
 
 
 def _pack(answer: Answer, compressor: zstandard.ZstdCompressor) -> bytes:

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from logprob_store.decode.request_differences import count_differences
 from logprob_store.schema import Section
 from logprob_store.token_bytes import ESCAPED_PREFIX, bytes_of_tokens
 
@@ -45,7 +46,7 @@ def count_anomalies(
         alternatives but are not among them; `text_differs`: completions whose tokens spell another text than the
         server gave; `lossy_bytes`: tokens whose bytes hold U+FFFD, for which the true bytes are lost; `without_tokens`:
         completions without a token though logprobs were asked for, because they have no text: tool calls alone, or a
-        limit that reasoning used up.
+        limit that reasoning used up; and what `request_differences` counts.
     """
     return {
         "flagged": sum(len(table) - table["logprob_flag"].null_count for table in (tokens, alternatives)),
@@ -53,6 +54,7 @@ def count_anomalies(
         "text_differs": _text_differs(completions, tokens),
         "lossy_bytes": _lossy(tokens),
         "without_tokens": _without_tokens(completions, tokens, answers),
+        **count_differences(completions, answers),
     }
 
 

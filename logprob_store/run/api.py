@@ -165,6 +165,7 @@ async def run_job_async(
             job=job.identity(),
             inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
             samples=plan.calls_per_prompt,
+            file_mode=job.store.mode,
         ) as writer:
             with open_budget(job, writer) as budget:
                 session = Session(plan, writer, budget, stop or asyncio.Event(), on_progress)

@@ -92,7 +92,7 @@ def open_cache(job: Job) -> Iterator[AnswerCache | None]:
     if job.cache.mode == "off" or job.transport.kind == "replay":
         yield None
         return
-    with AnswerCache(job.resolve(job.cache.path)) as cache:
+    with AnswerCache(job.resolve(job.cache.path), file_mode=job.store.mode) as cache:
         yield cache
 
 
@@ -116,6 +116,7 @@ def _open_calls(job: Job, writer: RunWriter) -> CallLog:
         run_folder(writer.store, writer.run) / CALL_LOG,
         find=lambda calls: _answered(job, writer.manifest.run_id, calls),
         gone=lambda keys: _gone(job, keys - writer.committed_keys()),
+        mode=job.store.mode,
         least=(before.requests, Usage(before.prompt_tokens, before.cached_tokens, before.completion_tokens)),
     )
 

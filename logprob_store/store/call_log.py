@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.errors import DiskError
-from logprob_store.store.durable_files import sync_folder
+from logprob_store.store.durable_files import FILE_MODE, create_file, sync_folder
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -114,8 +114,9 @@ class CallLog:
     `requests` counts all calls begun. `spent` sums the tokens of the ended calls, and the worst case of the lost ones.
     """
 
-    def __init__(self, path: Path, state: CallLogState) -> None:
+    def __init__(self, path: Path, state: CallLogState, *, mode: int = FILE_MODE) -> None:
         self._path = path
+        self._mode = mode
         self.requests = state.requests
         self.spent = state.spent
         self._next_number = state.next_number
@@ -217,7 +218,7 @@ class CallLog:
                 records, self._appended = list(self._snapshot()), []
             temporary = self._path.with_name(f".{CALL_LOG}.tmp")
             try:
-                file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
+                file = create_file(temporary, mode=self._mode)
                 try:
                     _write(file, b"".join(records))
                     os.fsync(file)
@@ -284,6 +285,7 @@ def open_call_log(
     *,
     find: Callable[[Sequence[OpenCall]], Mapping[int, Usage]] = lambda _: {},
     gone: Callable[[set[str]], set[str]] = lambda _: set(),
+    mode: int = FILE_MODE,
     least: tuple[int, Usage] = (0, Usage()),
 ) -> CallLog:
     """Open a run's log, new or not, and settle the calls that were under way when its last process died.
@@ -292,6 +294,7 @@ def open_call_log(
         path: in the run's folder, which exists and is locked.
         find: returns, of some open calls, the usage of those whose answer was kept after all, by the call's number.
         gone: returns, of the keys of ended calls, those whose answer is neither in the cache nor in a committed row.
+        mode: the permissions of the file.
         least: the requests and tokens that the run has spent at least, from its manifest: they count where the file is
             lost or its beginning is damaged.
 
@@ -302,7 +305,7 @@ def open_call_log(
         content = path.read_bytes() if path.exists() else b""
         state = read_call_log(content)
         _warn(path, state, content, least)
-        calls = CallLog(path, _at_least(state, least))
+        calls = CallLog(path, _at_least(state, least), mode=mode)
         left = list(state.open.values())
         kept = find(left) if left else {}
         for call in left:

@@ -73,6 +73,9 @@ class Counts(msgspec.Struct):
     text_differs: int = 0
     lossy_bytes: int = 0
     without_tokens: int = 0
+    choices_differ: int = 0
+    model_differs: int = 0
+    tier_differs: int = 0
     from_api: int = 0
     from_cache: int = 0
     from_fixtures: int = 0

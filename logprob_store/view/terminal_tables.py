@@ -81,8 +81,13 @@ def scores_and_columns(store: Store) -> tuple[pl.LazyFrame, list[str], list[str]
 
 def anomalies_frame(store: Store) -> pl.DataFrame:
     """One row per run with anomalies, counted by kind; docs/store.md explains the kinds."""
-    kinds = ("flagged", "chosen_missing", "text_differs", "lossy_bytes", "without_tokens")
-    return store.runs.select("run", *kinds).filter(pl.any_horizontal(pl.col(kinds) > 0)).collect()
+    kinds = (
+        *("flagged", "chosen_missing", "text_differs", "lossy_bytes", "without_tokens"),
+        *("choices_differ", "model_differs", "tier_differs"),
+    )
+    found = store.runs.select("run", *kinds).filter(pl.any_horizontal(pl.col(kinds) > 0)).collect()
+    # Most runs have one kind or two: a column for each of the others would be a row of zeros.
+    return found.select("run", *(kind for kind in kinds if found[kind].max()))
 
 
 def failures_frame(store: Store) -> pl.DataFrame:

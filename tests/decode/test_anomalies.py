@@ -28,6 +28,9 @@ def test_an_ordinary_answer() -> None:
         "text_differs": 0,
         "lossy_bytes": 0,
         "without_tokens": 0,
+        "choices_differ": 0,
+        "model_differs": 0,
+        "tier_differs": 0,
     }
 
 
