@@ -257,7 +257,6 @@ def _choice(choice: _Choice, index: int, path: str) -> Choice:
         tool_calls=compact_json(_calls(message), f"{path}.message.tool_calls"),
         logprobs=logprobs,
         layout=_LAYOUT if bare else None,
-        token_path=(lambda _, number: f"{path}.logprobs[{number}]") if bare else None,
         prompt_logprobs=_read_or_raw(choice.prompt_logprobs),
         prompt_path=f"{path}.prompt_logprobs",
         prompt_token_ids=_read_or_raw(choice.prompt_token_ids),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from logprob_store.decode.formats.body import loads
+from logprob_store.decode.formats.body import loads, objects_in
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def value_of(held: Mapping[str, Any], key: str) -> Any:
 
 
 def read_structs(held: Mapping[str, Any], key: str, decoder: msgspec.json.Decoder[list[S]], kind: type[S]) -> list[S]:
-    """The objects of the list under a key, with the fields of `kind` alone; no items where it is no list of objects.
+    """The objects in the list under a key, or the one object there, with the fields of `kind` alone.
 
     Args:
         held: an object, whose values may still be raw JSON.
@@ -142,8 +142,7 @@ def read_structs(held: Mapping[str, Any], key: str, decoder: msgspec.json.Decode
             return decoder.decode(value)
         except (msgspec.DecodeError, RecursionError):
             value = loads(bytes(value))
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        return []
+    value = [value] if isinstance(value, dict) else objects_in(value)
     fields = kind.__struct_fields__
     return [kind(**{name: item[name] for name in fields if name in item}) for item in value]
 

@@ -49,7 +49,7 @@ def read_body(answer: Answer) -> Reply:
         merged = _merged(content)
         if merged is not None:
             answer, content, keys = replace(answer, body=merged), merged, raw_object(merged)
-            listed = _format_of_list(content)
+            listed = _format_of_list(content, is_merged=True)
             if listed is not None:
                 return listed.read(answer)
     known = loads_object(content) if keys is None else keys
@@ -65,7 +65,7 @@ def _has_list(known: Mapping[str, Any], key: str) -> bool:
     return not (bytes(value).startswith(b"{") if isinstance(value, msgspec.Raw) else isinstance(value, dict))
 
 
-def _format_of_list(content: bytes) -> BodyFormat | None:
+def _format_of_list(content: bytes, *, is_merged: bool = False) -> BodyFormat | None:
     """The format of a body that is a list of answers, as some servers (`LISTS`) send for several samples or prompts.
 
     None for a list of the pieces of a stream.
@@ -75,7 +75,7 @@ def _format_of_list(content: bytes) -> BodyFormat | None:
     items = [item for item in loads(content) if isinstance(item, dict)]
     known = items[0] if items else ()
     stream = next((stream for stream in STREAMS if stream.recognises(known)), None)
-    if stream is not None and len(items) > 1:
+    if stream is not None and len(items) > 1 and not is_merged:
         pieces = [piece for item in items if (piece := stream.describe(item)) is not None]
         if any(not piece.ends for piece in pieces):
             return None
@@ -100,7 +100,7 @@ def _merged(content: bytes) -> bytes | None:
     if recording is None:
         return None
     keys = list(dict.fromkeys(key for piece in recording.pieces for key in piece))
-    form = next((form for form in STREAMS if form.recognises(keys)), None)
+    form = _format_of_pieces(recording.pieces, keys)
     if form is None:
         return _merged_without_format(recording, keys)
     if len(recording.pieces) == 1 and recording.problem is None:
@@ -115,6 +115,16 @@ def _merged(content: bytes) -> bytes | None:
     if not (recording.is_done or _has_ended(recording, form)):
         raise broken_off("the stream was cut off before its end", form.text_of(recording.pieces))
     return merged
+
+
+def _format_of_pieces(pieces: Sequence[Mapping[str, Any]], keys: Collection[str]) -> StreamFormat | None:
+    """The format of a stream: the first that knows its keys and a piece; else the first that knows either."""
+    known = [form for form in STREAMS if form.recognises(keys)]
+    for forms in (known, () if known else STREAMS):
+        found = next((form for form in forms if any(form.describe(piece) for piece in pieces)), None)
+        if found is not None:
+            return found
+    return known[0] if known else None
 
 
 def _has_ended(recording: Recording, form: StreamFormat) -> bool:
@@ -137,7 +147,9 @@ def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
     sentence = why_a_stream_has_no_logprobs(pieces)
     if sentence is not None:
         raise DecodeError(sentence, error_type="no_logprobs")
-    raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have the keys {keys_for_message(keys)}")
+    if not pieces:
+        raise DecodeError("a stream without any answer: none of its events is an object")
+    raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have {keys_for_message(keys)}")
 
 
 def _refuse_failed(recording: Recording, form: StreamFormat) -> None:
@@ -163,5 +175,5 @@ def _unknown(answer: Answer, keys: Collection[str]) -> DecodeError:
         sentence = why_no_logprobs(body)
         if sentence is not None:
             return DecodeError(sentence, error_type="no_logprobs")
-        return DecodeError(f"{error}; the {answer.request.endpoint} answer has the keys {keys_for_message(keys)}")
+        return DecodeError(f"{error}; the {answer.request.endpoint} answer has {keys_for_message(keys)}")
     raise AssertionError("a body without choices was read")
