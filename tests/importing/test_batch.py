@@ -187,7 +187,7 @@ def test_a_damaged_input_file(importing: Any) -> None:
 @pytest.mark.parametrize("sessions", [1, 5], ids=["at once", "one by one"])
 @pytest.mark.parametrize("order", ["ffaff", "affff", "ffffa", "faaff"])
 def test_each_failure_of_a_prompt_is_a_row(importing: Any, order: str, sessions: int) -> None:
-    """Of several attempts each answer takes the place of one failure; all others are open, in whatever order they come."""
+    """Of several attempts each answer takes the place of one failure, and all others are open, in whatever order."""
     lines = [
         output_line("x", recorded_body(n))
         if kind == "a"

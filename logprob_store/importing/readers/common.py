@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import zlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,16 @@ _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _GZIP: Final = b"\x1f\x8b"
 _ZLIB: Final = b"\x78"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+
+
+def opening_of(key: str, bracket: str) -> re.Pattern[str]:
+    """Matches the beginning of an object that has many calls under a key, with plain values alone before it.
+
+    >>> bool(opening_of("data", "[").match('{"object": "list", "data": [{'))
+    True
+    """
+    plain = r'\s*"[^"]*"\s*:\s*(?:"[^"]*"|[^\s,"{}\[\]]+)\s*,'
+    return re.compile(rf'\{{(?:{plain})*\s*"{key}"\s*:\s*\{bracket}')
 
 
 def body_of_response(raw: RawObject) -> tuple[int, bytes | None]:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.importing.exchanges import Exchange
 from logprob_store.importing.raw_json import RawObject, parsed_value, read_object
-from logprob_store.importing.readers.common import object_under, raw_list
+from logprob_store.importing.readers.common import object_under, opening_of, raw_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+OPENING: Final = opening_of("eval", "{")
 _SAMPLE_KEYS: Final = frozenset({"epoch", "input", "output"})
 _REFERENCE: Final = "attachment://"
 _USAGE: Final = {
