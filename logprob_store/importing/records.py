@@ -16,7 +16,7 @@ from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import CallError, DecodeError, FixtureError, StopRunError
 from logprob_store.importing.known_requests import RecordedRequest, read_request
-from logprob_store.importing.raw_json import RawObject, endpoint_of, read_object, text_value
+from logprob_store.importing.raw_json import RawObject, endpoint_of, read_object, text_value, unquoted
 from logprob_store.importing.readers.registry import READERS
 from logprob_store.importing.sources import UNKNOWN_FORMAT, read_items
 from logprob_store.importing.stream_parts import Stream, StreamParts, name_of
@@ -154,7 +154,7 @@ def _with_exchange(base: Record, exchange: Exchange) -> Record:
     if exchange.problem is not None:
         error_type, message = exchange.problem
         return replace(record, problem=recorded_error(f"line {place}: {message}", error_type=error_type))
-    body = exchange.body or b""
+    body = unquoted(exchange.body or b"")
     if exchange.status in _STATUSES and exchange.status not in _SUCCESS:
         return replace(record, problem=_status_error(exchange.status, body))
     if not body or body == b"null":

@@ -145,7 +145,7 @@ def reported_error(error: Any, partial: str = "") -> DecodeError:
         partial: the text that came before the failure.
     """
     message = error.get("message", error) if isinstance(error, dict) else error
-    text = message if isinstance(message, str) else repr(message)
+    text = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
     printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 3 * _EXCERPT])
     came = f"; before it failed came {partial[:_EXCERPT]!r}" if partial else ""
     return DecodeError(f"the server answered with an error: {printable}{came}", error_type="error_body")

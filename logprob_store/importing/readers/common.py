@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import zstandard
 
-from logprob_store.decode.formats.body import expect_list, loads
+from logprob_store.decode.formats.body import expect_list
 from logprob_store.decode.formats.registry import BODIES, PROMPT_KEYS, STREAMS
 from logprob_store.errors import DecodeError
-from logprob_store.importing.raw_json import RawObject, parsed_value, read_object
+from logprob_store.importing.raw_json import RawObject, parsed_value, read_object, unquoted
 from logprob_store.sse import EVENT_LINE
 
 if TYPE_CHECKING:
@@ -42,17 +42,15 @@ def opening_of(key: str, bracket: str) -> re.Pattern[str]:
 def body_of_response(raw: RawObject) -> tuple[int, bytes | None]:
     """Status and body of the `response` of an object: a body, or an object with a status and a `body`.
 
-    Either may be JSON text. The body is None where there is no response.
+    Either may be JSON text, also of JSON text. The body is None where there is no response.
     """
-    body = bytes(raw.get("response", b"null"))
+    body = unquoted(bytes(raw.get("response", b"null")))
     envelope = read_object(body)
     status = 200
     if envelope is not None and "body" in envelope and "choices" not in envelope:
         value = next((parsed_value(envelope, key) for key in ("status_code", "status") if key in envelope), 200)
         status = value if isinstance(value, int) else 200
-        body = bytes(envelope["body"])
-    if body.startswith(b'"'):
-        body = loads(body).encode(errors="surrogatepass")
+        body = unquoted(bytes(envelope["body"]))
     return status, None if body in (b"null", b"") else body
 
 
@@ -91,17 +89,20 @@ def _unpacked(content: bytes) -> bytes:
     return content
 
 
+def holds_answer(content: bytes) -> bool:
+    """Whether a value is an answer or a stream of one."""
+    if EVENT_LINE.match(content.lstrip()):
+        return any(form.recognises(_keys_of_events(content)) for form in STREAMS)
+    answer = read_object(content)
+    return answer is not None and any(form.recognises(answer) for form in BODIES)
+
+
 def is_call_to_a_model(request: bytes | None, response: bytes | None) -> bool:
     """Whether a recorded HTTP call is one to a model, by its prompt or its answer; a recording holds others, too."""
     asked = None if request is None else read_object(request)
     if asked is not None and not _PROMPT_KEYS.isdisjoint(asked):
         return True
-    if response is None:
-        return False
-    if EVENT_LINE.match(response.lstrip()):
-        return any(form.recognises(_keys_of_events(response)) for form in STREAMS)
-    answer = read_object(response)
-    return answer is not None and any(form.recognises(answer) for form in BODIES)
+    return response is not None and holds_answer(response)
 
 
 def _keys_of_events(content: bytes) -> Mapping[str, Any]:

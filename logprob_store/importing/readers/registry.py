@@ -12,6 +12,7 @@ from logprob_store.importing.readers import (
     langchain_message,
     litellm_payload,
     lm_eval_sample,
+    logged_answer,
     openai_batch,
     pair,
     stored_completions,
@@ -38,6 +39,7 @@ READERS: Final[tuple[ObjectReader, ...]] = (
     litellm_payload,
     lm_eval_sample,
     stored_completions,
+    logged_answer,
 )
 """The readers of objects. Of several that recognise an object, the first one reads it."""
 
