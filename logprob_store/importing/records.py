@@ -17,6 +17,7 @@ from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import CallError, DecodeError, FixtureError, StopRunError
 from logprob_store.importing.known_requests import RecordedRequest, read_request
 from logprob_store.importing.raw_json import RawObject, endpoint_of, read_object, text_value, unquoted
+from logprob_store.importing.readers.langchain_message import as_chunk
 from logprob_store.importing.readers.registry import READERS
 from logprob_store.importing.sources import UNKNOWN_FORMAT, read_items
 from logprob_store.importing.stream_parts import Stream, StreamParts, name_of
@@ -68,11 +69,20 @@ class Record:
 
 def read_records(reader: io.BufferedReader) -> Iterator[Record]:
     """The records of an open file, in order; of mixed streams, in the order of their ends."""
-    for item in StreamParts().sort(read_items(reader, is_record)):
+    for item in StreamParts().sort(map(_with_chunk, read_items(reader, is_record))):
         if isinstance(item, Stream):
             yield _stream_record(item)
         else:
             yield from _item_records(item)
+
+
+def _with_chunk(item: SourceItem) -> SourceItem:
+    """The item; a chunk that LangChain dumped as the chunk of chat completions that it was."""
+    if item.raw is None and b'"AIMessageChunk"' not in item.content:
+        return item
+    raw = item.raw if item.raw is not None else read_object(item.content)
+    chunk = None if raw is None or item.problem is not None else as_chunk(raw)
+    return item if chunk is None else item._replace(content=chunk, raw=None)
 
 
 def is_record(held: Mapping[str, Any]) -> bool:

@@ -95,11 +95,21 @@ def test_an_error_sent_with_status_200_is_one(body: Any, expected: str) -> None:
     assert failure_of(body, logprobs=False) == ("error_body", expected)
 
 
-@pytest.mark.parametrize("end", [{"error": {"message": "idle"}}, {"choices": [{"index": 0, "finish_reason": "error"}]}])
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"error": {"message": "idle"}},
+        {"choices": [{"index": 0, "finish_reason": "error"}]},
+        {"object": "error", "message": "idle", "type": "BadRequestError", "code": 400},
+        {"code": 502, "message": "idle"},
+    ],
+)
 def test_a_stream_that_ends_in_an_error_is_a_failure(end: Any) -> None:
     """A last piece or a choice reports the error, and the message has the text that came before."""
     chunk = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Th"}, "logprobs": CHAT}]}
-    error_type, message = failure_of("".join(f"data: {json.dumps(piece)}\n\n" for piece in (chunk, end)).encode())
+    error_type, message = failure_of(
+        "".join(f"data: {json.dumps(piece)}\n\n" for piece in (chunk, end)).encode() + b"data: [DONE]\n\n"
+    )
 
     assert error_type == "error_body"
     assert message.endswith("; what came of the answer: 'Th'")

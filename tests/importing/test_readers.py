@@ -542,3 +542,55 @@ def test_a_number_that_is_too_long_is_named_in_our_words(importing: Any, content
 
     assert "sys." not in message
     assert "an integer of more than 4300 digits" in message
+
+
+def in_base64(content: bytes) -> dict[str, str]:
+    """A recorded body that is no text."""
+    return {"base64_string": base64.b64encode(content).decode()}
+
+
+def test_a_call_that_cannot_be_read_costs_itself_alone(importing: Any) -> None:
+    """A body packed with brotli, a damaged one and one that is no base64 are failures, and the one behind is read."""
+    good = {"string": json.dumps(recorded_body(0))}
+    bodies = [in_base64(b"\x1b\x0f\x00\xf8"), in_base64(gzip.compress(b"{}")[:-9] + b"x"), {"base64_string": "A"}, good]
+    importing.content(json.dumps(cassette(*((json.dumps(recorded_request(n)), body) for n, body in enumerate(bodies)))))
+    messages = importing.frames()["failures"].sort("prompt_index")["message"].to_list()
+
+    assert importing.texts == ["n0!"]
+    assert [message.partition(": ")[2][:40] for message in messages] == [
+        "the recorded body is no text, and not co",
+        "the recorded body is compressed and dama",
+        "the recorded body is no base64: Incorrec",
+    ]
+
+
+def test_uploads_and_pictures_are_no_failures(importing: Any) -> None:
+    """A request of bytes is not known, and a call that is none to a model is left out whatever it answers."""
+    transcript = {"text": "a", "logprobs": recorded_body(0)["choices"][0]["logprobs"]["content"]}
+    upload = (in_base64(b"\xff\xfb\x90"), {"string": json.dumps(transcript)})
+    importing.content(json.dumps(cassette(upload, (None, in_base64(b"\x89PNG\xff")))))
+
+    assert importing.frames()["tokens"]["token"].to_list() == ["n0", "!"]
+    assert importing.open_failures == []
+
+
+def langchain_chunks(*, ended: bool = True) -> list[dict[str, Any]]:
+    """The chunks of a streamed message as LangChain dumps them."""
+    made = []
+    for piece in recorded_chunks(0) if ended else recorded_chunks(0)[:-1]:
+        [choice] = piece["choices"]
+        metadata = {key: choice[key] for key in ("logprobs", "finish_reason") if choice[key] is not None}
+        kwargs = {"content": choice["delta"].get("content", ""), "response_metadata": metadata, "id": "run--1"}
+        path = ["langchain", "schema", "messages", "AIMessageChunk"]
+        made.append({"lc": 1, "type": "constructor", "id": path, "kwargs": kwargs})
+    return made
+
+
+def test_chunks_of_a_message_of_langchain(importing: Any) -> None:
+    """They are one answer, not one each; without their end they are a failure, as any stream is."""
+    importing.lines(*langchain_chunks(), name="whole.jsonl")
+    importing.lines(*langchain_chunks(ended=False), name="cut.jsonl")
+
+    assert importing.texts == ["n0!"]
+    assert importing.frames()["tokens"]["token"].to_list() == ["n0", "!"]
+    assert [kind for _, kind in importing.open_failures] == ["malformed_answer"]

@@ -345,3 +345,13 @@ def test_a_null_among_the_pieces_of_a_list(importing: Any, own_id: bool) -> None
 
     assert importing.texts == ["n0!"]
     assert importing.open_failures == []
+
+
+def test_the_verdict_of_a_content_filter_is_no_answer(importing: Any) -> None:
+    """Azure sends it behind the end, with an empty id and neither a text nor a delta."""
+    verdict = {"index": 0, "finish_reason": None, "content_filter_offsets": {"check_offset": 1}}
+    last = {"id": "", "object": "", "created": 0, "model": "", "choices": [verdict]}
+    importing.content("".join(f"data: {json.dumps(piece)}\n\n" for piece in (*recorded_chunks(0), last)))
+
+    assert importing.texts == ["n0!"]
+    assert importing.open_failures == []

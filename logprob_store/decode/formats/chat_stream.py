@@ -39,6 +39,7 @@ class _ChunkChoice(msgspec.Struct):
     delta: Any = None
     text: Any = msgspec.UNSET
     message: Any = None
+    content_filter_offsets: Any = None
 
 
 _CHOICE_KEYS: Final = frozenset({"delta", "text"})
@@ -63,7 +64,8 @@ def describe(held: Mapping[str, Any]) -> Piece | None:
         return None
     choices = _choices_of(held)
     stream_id = text_under(held, "id")
-    if not choices:
+    if all(choice.content_filter_offsets is not None and choice.delta is None for choice in choices):
+        # Nothing, or Azure's verdict on what came before.
         usage = bool(value_of(held, "usage"))
         return Piece(stream_id, ends_all=usage, is_head=stream_id is None and "prompt_filter_results" in held)
     if any(choice.message is not None for choice in choices):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from logprob_store.decode.formats.base import BodyFormat, Reply, StreamFormat
     from logprob_store.decode.formats.streams import Recording
     from logprob_store.request import Answer
+
+
+_ERROR: Final = "error"
 
 
 def read_body(answer: Answer) -> Reply:
@@ -139,7 +142,7 @@ def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
     pieces = recording.pieces
     if len(pieces) == 1 and recording.problem is None and any(form.recognises(keys) for form in BODIES):
         return json.dumps(pieces[0]).encode()
-    error = next((piece["error"] for piece in pieces if piece.get("error")), None)
+    error = next(filter(None, map(_error_in, pieces)), None)
     if error is not None:
         raise reported_error(error)
     if recording.problem is not None:
@@ -152,10 +155,18 @@ def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
     raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have {keys_for_message(keys)}")
 
 
+def _error_in(piece: Mapping[str, Any]) -> Any:
+    """The error that a piece reports, wrapped in `error` or not; None for any other piece."""
+    if piece.get("error"):
+        return piece["error"]
+    is_bare = isinstance(piece.get("message"), str) and ("code" in piece or piece.get("object") == _ERROR)
+    return piece if is_bare else None
+
+
 def _refuse_failed(recording: Recording, form: StreamFormat) -> None:
     """Raise DecodeError for a stream that reports an error, or whose recording is damaged."""
     pieces = recording.pieces
-    error = next((piece["error"] for piece in pieces if piece.get("error")), None)
+    error = next(filter(None, map(_error_in, pieces)), None)
     if error is not None:
         raise broken_off(str(reported_error(error)), form.text_of(pieces), error_type="error_body")
     if recording.problem is not None:

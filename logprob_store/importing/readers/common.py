@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import zstandard
 
-from logprob_store.decode.formats.body import expect_list
+from logprob_store.decode.formats.body import expect_list, is_utf8
 from logprob_store.decode.formats.registry import BODIES, PROMPT_KEYS, STREAMS
 from logprob_store.errors import DecodeError
 from logprob_store.importing.raw_json import RawObject, parsed_value, read_object, unquoted
@@ -54,6 +54,21 @@ def body_of_response(raw: RawObject) -> tuple[int, bytes | None]:
     return status, None if body in (b"null", b"") else body
 
 
+def recorded_call(request: Any, response: Any) -> tuple[bytes | None, bytes | None, tuple[str, str] | None]:
+    """Request and response of a recorded HTTP call, and what is wrong with the response.
+
+    A request that cannot be read, such as an upload of audio, is not known.
+    """
+    try:
+        sent = recorded_text(request)
+    except DecodeError:
+        sent = None
+    try:
+        return sent, recorded_text(response), None
+    except DecodeError as error:
+        return sent, None, ("malformed_answer", str(error))
+
+
 def recorded_text(held: Any) -> bytes | None:
     """The bytes of a recorded HTTP body: a text, base64, or an object with either; unpacked if they are compressed.
 
@@ -86,6 +101,11 @@ def _unpacked(content: bytes) -> bytes:
             return zstandard.ZstdDecompressor().decompressobj().decompress(content)
     except (zlib.error, zstandard.ZstdError) as error:
         raise DecodeError(f"the recorded body is compressed and damaged: {error}") from error
+    if not is_utf8(content):
+        raise DecodeError(
+            "the recorded body is no text, and not compressed with gzip, deflate or zstd: perhaps with brotli "
+            "(content-encoding: br), which is not read; unpack it, or record without it in accept-encoding"
+        )
     return content
 
 

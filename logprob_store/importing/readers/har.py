@@ -16,7 +16,7 @@ from logprob_store.importing.readers.common import (
     is_call_to_a_model,
     object_under,
     opening_of,
-    recorded_text,
+    recorded_call,
     time_of,
 )
 
@@ -56,7 +56,7 @@ def read(raw: RawObject) -> Iterator[Exchange]:
 def _read_entry(entry: dict[str, Any], number: int | None) -> Iterator[Exchange]:
     """The call of an entry, if it is one to a model."""
     request, response = object_under(entry, "request"), object_under(entry, "response")
-    sent, body = recorded_text(request.get("postData")), recorded_text(response.get("content"))
+    sent, body, problem = recorded_call(request.get("postData"), response.get("content"))
     if is_call_to_a_model(sent, body):
         status = response.get("status")
         yield Exchange(
@@ -65,5 +65,6 @@ def _read_entry(entry: dict[str, Any], number: int | None) -> Iterator[Exchange]
             url=request.get("url") if isinstance(request.get("url"), str) else None,
             status=status if isinstance(status, int) and status else 200,
             body=body,
+            problem=problem,
             recorded_at=time_of(entry.get("startedDateTime")),
         )

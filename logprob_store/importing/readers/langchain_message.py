@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import kind_of, list_or_empty
+from logprob_store.decode.formats.body import kind_of, list_or_empty, loads_object
+from logprob_store.decode.formats.choices import CHUNK
 from logprob_store.decode.formats.pieces import text_under
 from logprob_store.importing.exchanges import Exchange
 from logprob_store.importing.raw_json import parsed_value
@@ -56,6 +57,22 @@ def read(raw: RawObject) -> Iterator[Exchange]:
         yield Exchange(problem=("malformed_answer", f"this is an object of LangChain without a message ({problem})"))
         return
     yield Exchange(body=_body([(message, _metadata(message))]))
+
+
+def as_chunk(raw: RawObject) -> bytes | None:
+    """A chunk of a streamed message, an AIMessageChunk, as one of chat completions; None for anything else."""
+    if not ("lc" in raw and "kwargs" in raw) or b"AIMessageChunk" not in bytes(raw.get("id", b"")):
+        return None
+    message = parsed_value(raw, "kwargs")
+    if not isinstance(message, dict):
+        return None
+    body = loads_object(_body([(message, _metadata(message))]))
+    [choice] = body["choices"]
+    usage = {"usage": body["usage"]} if body["usage"] else {}
+    delta = {key: value for key, value in choice.pop("message").items() if value is not None}
+    head = {key: body[key] for key in ("model", "system_fingerprint") if body[key] is not None}
+    chunk = {"id": message.get("id"), "object": CHUNK, **head, "choices": [{**choice, "delta": delta}], **usage}
+    return json.dumps(chunk).encode()
 
 
 def _metadata(message: dict[str, Any]) -> dict[str, Any]:

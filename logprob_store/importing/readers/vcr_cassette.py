@@ -19,7 +19,7 @@ from logprob_store.importing.readers.common import (
     is_call_to_a_model,
     object_under,
     opening_of,
-    recorded_text,
+    recorded_call,
     time_of,
 )
 
@@ -65,8 +65,7 @@ def read(raw: RawObject) -> Iterator[Exchange]:
 def _read_interaction(interaction: dict[str, Any], number: int | None) -> Iterator[Exchange]:
     """The call of an interaction, if it is one to a model."""
     request, response = object_under(interaction, "request"), object_under(interaction, "response")
-    sent = recorded_text(request.get("body"))
-    body = recorded_text(response.get("body")) or recorded_text(response.get("content"))
+    sent, body, problem = recorded_call(request.get("body"), response.get("body") or response.get("content"))
     if is_call_to_a_model(sent, body):
         yield Exchange(
             element=number,
@@ -74,6 +73,7 @@ def _read_interaction(interaction: dict[str, Any], number: int | None) -> Iterat
             url=request.get("uri") if isinstance(request.get("uri"), str) else None,
             status=_status(response),
             body=body,
+            problem=problem,
             recorded_at=time_of(interaction.get("recorded_at")),
         )
 
