@@ -560,7 +560,7 @@ def test_a_call_that_cannot_be_read_costs_itself_alone(importing: Any) -> None:
     assert [message.partition(": ")[2][:40] for message in messages] == [
         "the recorded body is no text, and not co",
         "the recorded body is compressed and dama",
-        "the recorded body is no base64: Incorrec",
+        "the recorded body is no base64: Invalid ",
     ]
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Chunk = tuple[str, Any]
 """The text of a chunk, and its `logprobs`; None if it has none."""
 
-_COLUMNS: Final = ("tokens", "token_logprobs", "top_logprobs", "text_offset", "token_ids")
-"""The parallel lists of legacy completions, with an item for each token."""
+_COLUMNS: Final = ("tokens", "token_logprobs", "top_logprobs", "token_ids")
+"""The parallel lists of legacy completions, with an item for each token. Those of `text_offset` make no rows."""
 
 _SECTIONS: Final = ("content", "refusal", "reasoning_content")
 _ODD: Final = "odd"
@@ -99,11 +99,11 @@ def _spelled(value: Mapping[str, Any] | None) -> str | None:
 def _items(key: str, column: Any, value: Mapping[str, Any]) -> list[Any]:
     """A chunk's items under a key where others have a list: as many as it has tokens, if these are in columns."""
     count = _tokens_in_columns(value)
-    if isinstance(column, list) and (count is None or key not in _COLUMNS or len(column) == count):
+    if isinstance(column, list) and (not count or key not in _COLUMNS or len(column) == count):
         return column
-    if count is None:
+    if not count:
         return [] if column is None else [column]
-    return [column, *[None] * (count - 1)] if count else []
+    return [column, *[None] * (count - 1)]
 
 
 def _tokens_in_columns(value: Mapping[str, Any]) -> int | None:
