@@ -78,7 +78,7 @@ def read_records(reader: io.BufferedReader) -> Iterator[Record]:
 
 def _with_chunk(item: SourceItem) -> SourceItem:
     """The item; a chunk that LangChain dumped as the chunk of chat completions that it was."""
-    if item.raw is None and b'"AIMessageChunk"' not in item.content:
+    if item.data is not None or (item.raw is None and b'"AIMessageChunk"' not in item.content):
         return item
     raw = item.raw if item.raw is not None else read_object(item.content)
     chunk = None if raw is None or item.problem is not None else as_chunk(raw)

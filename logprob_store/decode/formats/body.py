@@ -192,7 +192,7 @@ def number_choices(indices: Sequence[Any]) -> list[int]:
 
 def index_or_none(index: Any) -> int | None:
     """The number of a choice that an index gives, as a number or a text; None for any other value."""
-    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) <= len(str(CHOICES_PER_SAMPLE)):
+    if type(index) is str and index.isascii() and index.isdigit() and len(index) <= len(str(CHOICES_PER_SAMPLE)):
         index = int(index)
     return index if type(index) is int and 0 <= index < CHOICES_PER_SAMPLE else None
 

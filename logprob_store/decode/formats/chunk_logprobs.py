@@ -75,9 +75,11 @@ def _without_gaps(
     chunks: Sequence[Chunk], objects: Sequence[dict[str, Any] | None], *, is_legacy: bool
 ) -> list[dict[str, Any] | None]:
     """The objects, with a null for the tokens of a chunk that lacks them, if all others spell their texts."""
+    filled = list(objects)
+    if not any(text and _is_without_tokens(value) for (text, _), value in zip(chunks, objects, strict=True)):
+        return filled
     spelled = [_spelled(value) for value in objects]
     with_tokens = [n for n, tokens in enumerate(spelled) if tokens is not None]
-    filled = list(objects)
     if not with_tokens or any(spelled[n] != chunks[n][0] for n in with_tokens):
         return filled
     for n in range(with_tokens[0], with_tokens[-1]):
@@ -85,6 +87,10 @@ def _without_gaps(
         if spelled[n] is None and chunks[n][0] and all((value or {}).get(key) is None for key in _SECTIONS):
             filled[n] = {**(value or {}), "tokens" if is_legacy else "content": [None]}
     return filled
+
+
+def _is_without_tokens(value: Mapping[str, Any] | None) -> bool:
+    return value is None or not (value.get("content") or value.get("tokens"))
 
 
 def _spelled(value: Mapping[str, Any] | None) -> str | None:
