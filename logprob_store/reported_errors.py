@@ -127,7 +127,7 @@ def _message(error: Mapping[str, Any]) -> str | None:
 
 
 def _as_object(error: Any) -> dict[str, Any]:
-    return error if isinstance(error, dict) else {"message": error if isinstance(error, str) else repr(error)}
+    return error if isinstance(error, dict) else {"message": error if isinstance(error, str) else json.dumps(error)}
 
 
 def _texts(body: Mapping[str, Any]) -> Iterator[str]:

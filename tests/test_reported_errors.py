@@ -20,7 +20,7 @@ def choice(**keys: Any) -> dict[str, Any]:
     [
         ({"error": {"code": 429, "message": "slow"}}, {"code": 429, "message": "slow"}, ""),
         ({"error": "no"}, {"message": "no"}, ""),
-        ({"error": ["no"]}, {"message": "['no']"}, ""),
+        ({"error": ["no"]}, {"message": '["no"]'}, ""),
         ({"object": "error", "message": "no model", "code": 404}, {"code": 404, "message": "no model"}, ""),
         (choice(finish_reason="error", text="a"), {"message": "finish_reason: error"}, "a"),
         (choice(finish_reason="ERROR"), {"message": "finish_reason: ERROR"}, ""),

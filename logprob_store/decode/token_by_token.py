@@ -14,7 +14,7 @@ import msgspec
 from logprob_store.decode import wire
 from logprob_store.decode.formats import prompt_logprobs, registry
 from logprob_store.decode.formats.base import ChoiceContext
-from logprob_store.decode.formats.body import keys_for_message, loads
+from logprob_store.decode.formats.body import keys_for_message, kind_of, loads
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def read_token_by_token(task: DecodingTask, rows: DecodedRows, wire_texts: dict[
     shape = recognised if name is None else registry.shape_named(name)
     if shape is None:
         if task.answer.request.asks_logprobs and not _is_whole_without_tokens(choice):
-            found = keys_for_message(value) if isinstance(value, dict) else type(value).__name__
-            raise DecodeError(f"{context.path}: no list of tokens in it, only {found}", error_type="no_logprobs")
+            found = keys_for_message(value) if isinstance(value, dict) else kind_of(value)
+            raise DecodeError(f"{context.path}: no list of tokens, but {found}", error_type="no_logprobs")
         wire_texts[task.completion_id] = wire.with_patch({"shape": "other"}, None, value)
         return
     template, tokens = shape.read_tokens(value, context)
@@ -117,7 +117,6 @@ def _context_of(task: DecodingTask) -> ChoiceContext:
         text=task.choice.text,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
-        token_path=task.choice.token_path,
     )
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from logprob_store.errors import DecodeError
 from logprob_store.schema import ALTERNATIVES, SENTINEL_AT_MOST, TOKENS, LogprobFlag, Section, arrow_schema
 
 if TYPE_CHECKING:
@@ -43,7 +42,8 @@ class Token(NamedTuple):
     """A token or an alternative, with the values that its row can hold.
 
     Args:
-        text: None where the wire names the token by its id alone; "" would say that the token is empty.
+        text: None where the wire has no text, as where it names the token by its id alone; "" would say that the token
+            is empty.
         bytes: the token's bytes, None where the wire has none.
         token_id: None where the wire has none, or one that is no Int32.
         logprob: the wire's number in nats, -9999.0, inf and NaN included; None where there is none.
@@ -72,38 +72,29 @@ def clean_text(text: str) -> str:
 
 def make_token(
     text: Any,
-    path: str,
     *,
     logprob: Any = None,
     byte_values: Any = None,
     token_id: Any = NO_ID,
     alternatives: Sequence[Token] = (),
-    nullable: bool = False,
 ) -> Token:
     r"""A token from wire values. A value that a row cannot hold becomes None; the patch keeps it.
 
     Args:
         text: the text.
-        path: the JSON path of the text, for messages.
         logprob: the log-probability in nats.
         byte_values: the list of the token's bytes.
         token_id: the id; for NO_ID it is taken from a text such as "token_id:123".
         alternatives: by rank.
-        nullable: whether the text may be None.
 
-    Raises:
-        DecodeError: the text is no string.
-
-    >>> make_token("é", "content[0].token", logprob=-1, byte_values=[195, 169], token_id=7)
+    >>> make_token("é", logprob=-1, byte_values=[195, 169], token_id=7)
     Token(text='é', bytes=b'\xc3\xa9', token_id=7, logprob=-1.0, alternatives=())
     """
-    if not isinstance(text, str) and not (nullable and text is None):
-        raise DecodeError(f"{path}: expected a string, got {type(text).__name__}")
-    if token_id is NO_ID and text is not None:
+    if token_id is NO_ID and isinstance(text, str):
         token_id = id_in_text(text)
     if type(token_id) is not int or not -_INT32 <= token_id < _INT32:
         token_id = None
-    clean = None if text is None else clean_text(text)
+    clean = clean_text(text) if isinstance(text, str) else None
     if len(alternatives) > MAX_ALTERNATIVES:
         alternatives = alternatives[:MAX_ALTERNATIVES]
     return Token(clean, _as_bytes(byte_values), token_id, _as_float(logprob), alternatives)

@@ -19,6 +19,7 @@ from logprob_store.store.opening import open_run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from logprob_store.importing.records import Record
     from logprob_store.importing.sources import Source
 
 _JOB: Final = {"import": True}
@@ -73,24 +74,48 @@ def import_responses(
 def _collect_batch_requests(sources: Sequence[Source], requests: BatchRequests) -> set[Source]:
     """Add the requests of all Batch API input files to `requests`; returns which files these are.
 
-    The first record of a file tells whether it is one.
+    The first record of a file that is known tells whether it is one. An archive may hold answers, too.
 
     Raises:
-        InputError: none of the other files holds anything that can be imported.
+        InputError: none of the files holds an answer, or anything that can be imported.
     """
-    input_files, any_known = set(), False
+    input_files: set[Source] = set()
+    has_answers = False
+    problems: list[str] = []
     for source in sources:
         with source.open()[0] as reader:
-            first = next(read_records(reader), None)
-        if first is not None and first.is_batch_input:
-            input_files.add(source)
-            with source.open()[0] as reader:
-                for record in read_records(reader):
-                    if record.is_batch_input and record.prompt_id is not None and record.request is not None:
-                        requests.add(record.prompt_id, record.request)
-        any_known = any_known or first is None or first.problem is None or first.problem.error_type != UNKNOWN_FORMAT
-    if len(input_files) == len(sources):
+            first = _first_known(read_records(reader), source, problems)
+        if first is None or not first.is_batch_input:
+            has_answers = has_answers or first is not None
+            continue
+        input_files.add(source)
+        with source.open()[0] as reader:
+            has_answers = _add_requests(read_records(reader), requests) or has_answers
+    if not has_answers and len(input_files) == len(sources):
         raise InputError("only Batch API input files: name the output file, and the error file, too")
-    if not any_known:
-        raise InputError(f"{sources[0].path}: {first.problem if first else ''}. See `logprobs import --help`.")
+    if not has_answers and not input_files and len(problems) == len(sources):
+        raise InputError(f"{problems[0]}. See `logprobs import --help`.")
     return input_files
+
+
+def _first_known(records: Iterable[Record], source: Source, problems: list[str]) -> Record | None:
+    """The first record in a known format. If all are in unknown ones, the problem of the first joins `problems`."""
+    unknown = None
+    for record in records:
+        if record.problem is None or record.problem.error_type != UNKNOWN_FORMAT:
+            return record
+        unknown = unknown or record
+    if unknown is not None:
+        problems.append(f"{source.path}: {unknown.problem}")
+    return None
+
+
+def _add_requests(records: Iterable[Record], requests: BatchRequests) -> bool:
+    """Add the requests among the records; whether there are answers, too."""
+    has_answers = False
+    for record in records:
+        if not record.is_batch_input:
+            has_answers = has_answers or record.problem is None
+        elif record.prompt_id is not None and record.request is not None:
+            requests.add(record.prompt_id, record.request)
+    return has_answers

@@ -2,7 +2,8 @@
 
 A program that is killed leaves half a value, and the next one goes on behind it. Values are read one by one. Where one
 is damaged, reading goes on at the next object that looks like one of its neighbours: with the same first key, or at the
-start of a line, and with the keys of a record. Memory holds one value and one block.
+start of a line, and with the keys of a record. Of a damaged object that holds many records, such as a HAR file, these
+are read one by one. Memory holds one value and one block.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.decode.formats.body import loads
+from logprob_store.decode.formats.body import TOO_LONG_NUMBER, loads
 from logprob_store.errors import DecodeError
+from logprob_store.importing.readers.registry import begins_container, is_record_of_container
 
 if TYPE_CHECKING:
     import io
@@ -35,6 +37,9 @@ _KEPT_CHARACTERS: Final = 1 << 20
 """Characters of a damaged place that are kept to tell it from others."""
 
 _BLANKS: Final = re.compile(r"[\s,\x00]*")
+_ENDS: Final = re.compile(r"[\s,\x00\]}]*")
+"""What stands behind a record of a damaged object."""
+
 _REST_OF_LINE: Final = re.compile(r"[ \t\r,\x00]*(?:\n|$)")
 _OBJECT: Final = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"\s*:')
 _LAST_CHARACTERS: Final = 16
@@ -128,10 +133,10 @@ class _Text:
         self.is_at_end = not block
         return bool(block)
 
-    def skip_blanks(self) -> str:
+    def skip_blanks(self, pattern: re.Pattern[str] = _BLANKS) -> str:
         """Skip blanks and commas; the character behind them, empty at the end of the text."""
         while True:
-            blanks = _BLANKS.match(self.text, self.position)
+            blanks = pattern.match(self.text, self.position)
             self.move(self.position if blanks is None else blanks.end())
             if self.position < len(self.text):
                 return self.text[self.position]
@@ -142,6 +147,17 @@ class _Text:
         """Give all from the position on back to the lines."""
         rest = self.text[self.position :].encode(errors="surrogateescape")
         self._lines.put_back(rest + self._decoder.getstate()[0], self.line)
+
+
+class _Problem(NamedTuple):
+    """What is wrong with the value at a position, and how many characters behind that."""
+
+    said: str
+    distance: int
+
+    def line_of(self, text: _Text) -> int:
+        """The line of the problem."""
+        return text.line + text.text.count("\n", text.position, text.position + self.distance)
 
 
 def read_values(
@@ -165,6 +181,9 @@ def read_values(
     while (character := text.skip_blanks()) in ("{", "["):
         if character == "[":
             yield from _read_list(text, is_record)
+            single_line = False
+        elif begins_container(text.text, text.position) and isinstance(problem := _end_of_value(text), _Problem):
+            yield from _read_container(text, problem)
             single_line = False
         else:
             before = text.line
@@ -211,26 +230,33 @@ def _read_list(text: _Text, is_record: Callable[[Mapping[str, Any]], bool]) -> I
 
 def _read_one(text: _Text, element: int | None, is_record: Callable[[Mapping[str, Any]], bool]) -> FoundValue:
     """The value at the position, or what is left of it; the position moves behind it."""
-    line = text.line
+    line, end = text.line, _end_of_value(text)
+    if isinstance(end, _Problem):
+        return _skip_damage(text, end, element, is_record)
+    content = text.text[text.position : end].encode(errors="surrogateescape")
+    text.move(end)
+    return FoundValue(line, content, element)
+
+
+def _end_of_value(text: _Text) -> int | _Problem:
+    """The position behind the value at the position, which is read as a whole; or what is wrong with it."""
     while True:
         try:
             _, end = _DECODER.raw_decode(text.text, text.position)
         except RecursionError:
-            return _skip_damage(text, text.position + 1, "nested too deeply", element, is_record)
+            return _Problem("nested too deeply", 1)
         except json.JSONDecodeError as error:
             if _may_go_on(error, text) and text.fill():
                 continue
             is_long = len(text.text) - text.position > LONGEST_VALUE
             limit = f"longer than {LONGEST_VALUE / 1e6:.0f} million characters"
-            problem = limit if is_long and _is_at_end(error, text) else f"no JSON: {error.msg}"
-            return _skip_damage(text, error.pos, problem, element, is_record)
-        except ValueError as error:  # an integer of more than 4300 digits
-            return _skip_damage(text, text.position + 1, f"no JSON: {error}", element, is_record)
+            said = limit if is_long and _is_at_end(error, text) else f"no JSON: {error.msg}"
+            return _Problem(said, error.pos - text.position)
+        except ValueError:
+            return _Problem(f"JSON with {TOO_LONG_NUMBER}", 1)
         if end == len(text.text) and text.text[end - 1] not in '}]"' and text.fill():
             continue  # a number that may go on
-        content = text.text[text.position : end].encode(errors="surrogateescape")
-        text.move(end)
-        return FoundValue(line, content, element)
+        return end
 
 
 def _may_go_on(error: json.JSONDecodeError, text: _Text) -> bool:
@@ -245,14 +271,39 @@ def _is_at_end(error: json.JSONDecodeError, text: _Text) -> bool:
     return error.msg.startswith("Unterminated string") or error.pos >= len(text.text) - _LAST_CHARACTERS
 
 
+def _read_container(text: _Text, problem: _Problem) -> Iterator[FoundValue]:
+    """The records of a damaged object that holds many, up to the end of the file; their places are those of its line.
+
+    The damage is a record of its own, unless it is inside one.
+    """
+    line, element, is_torn = text.line, 0, False
+    place = problem.line_of(text)
+    header = _move_to_record(text, None, is_record_of_container)
+    while text.skip_blanks(_ENDS):
+        found = _read_one(text, element, is_record_of_container)
+        is_torn = is_torn or found.problem is not None
+        yield found._replace(line=line)
+        element += 1
+        if text.skip_blanks(_ENDS) not in ("{", ""):
+            _move_to_record(text, None, is_record_of_container)
+    if not is_torn:
+        content = header.encode(errors="surrogateescape")
+        yield FoundValue(line, content, element, f"{problem.said} (line {place} of the file)")
+
+
 def _skip_damage(
-    text: _Text, error: int, problem: str, element: int | None, is_record: Callable[[Mapping[str, Any]], bool]
+    text: _Text, problem: _Problem, element: int | None, is_record: Callable[[Mapping[str, Any]], bool]
 ) -> FoundValue:
     """Move to the next value that looks like one of a file's top; returns the damaged place before it."""
-    line = text.line
-    place = line + text.text.count("\n", text.position, error)
+    line, place = text.line, problem.line_of(text)
     opening = _OBJECT.match(text.text, text.position)
-    first_key = None if opening is None else opening[1]
+    content = _move_to_record(text, None if opening is None else opening[1], is_record)
+    said = f"{problem.said} (line {place} of the file)"
+    return FoundValue(line, content.encode(errors="surrogateescape"), element, problem=said)
+
+
+def _move_to_record(text: _Text, first_key: str | None, is_record: Callable[[Mapping[str, Any]], bool]) -> str:
+    """Move to the next record behind the position, or to the end; returns the beginning of what is before it."""
     kept, start = "", text.position + 1
     while True:
         found, searched = _find_record(text, start, first_key, is_record)
@@ -260,11 +311,9 @@ def _skip_damage(
         kept += text.text[text.position : min(stop, text.position + _KEPT_CHARACTERS - len(kept))]
         text.move(stop)
         if found is not None or text.is_at_end:
-            break
+            return kept
         text.fill()
         start = text.position
-    content = kept.encode(errors="surrogateescape")
-    return FoundValue(line, content, element, problem=f"{problem} (line {place} of the file)")
 
 
 def _find_record(

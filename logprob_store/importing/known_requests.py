@@ -60,7 +60,7 @@ def read_request(value: Any, url: str | None = None) -> RecordedRequest | None:
     >>> read_request({"url": "/v1/chat/completions", "body": {"model": "m", "messages": []}})
     RecordedRequest(body={'model': 'm', 'messages': []}, endpoint='chat', provider=None, key=None, sample_index=0)
     """
-    if isinstance(value, str) and value:
+    while isinstance(value, str) and value:  # JSON text, also of JSON text
         try:
             value = loads(value.encode(errors="surrogatepass"))
         except DecodeError:

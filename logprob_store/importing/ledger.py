@@ -9,7 +9,8 @@ in a file.
 
 *To which prompt does it belong?* Records with the same prompt id belong to one prompt, unless their requests are known
 and differ; so do records without an id that have the same request. Any other record is a prompt of its own. A further
-answer to a prompt is a further sample. A failure stays open until its prompt has an answer.
+answer to a prompt is a further sample, and so is a further failure. An answer takes the place of one failure, whichever
+comes first: what stays open of a prompt is as many failures as it has more of than answers.
 """
 
 from __future__ import annotations
@@ -34,11 +35,19 @@ _DIGEST_BYTES: Final = 16
 
 @dataclass(slots=True)
 class KnownPrompt:
-    """A prompt to which further records may belong; `samples` counts the sample indexes that are taken."""
+    """A prompt to which further records may belong.
+
+    Args:
+        index: its prompt_index.
+        request_digest: the digest of its request, if that is known.
+        samples: how many sample indexes are taken.
+        unmatched: answers that have taken the place of no failure.
+    """
 
     index: int
     request_digest: bytes | None
     samples: int = 0
+    unmatched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +121,25 @@ class Ledger:
         return key, prompt
 
     def _next_sample(self, prompt: KnownPrompt, *, failed: bool) -> int:
-        """The sample index of a record: 0 for a failure; for an answer that of a failed sample, or else the next."""
-        if failed:
-            if not prompt.samples:
-                prompt.samples = 1
-                self.mark_failed(prompt.index, 0)
-            return 0
-        if failed_samples := self._failed_samples.get(prompt.index):
+        """The sample index of a record: for an answer that of a failed sample, for a failure that of an answer.
+
+        If there is none whose place it can take, or that can take its own, it is the next index.
+        """
+        failed_samples = self._failed_samples.get(prompt.index, set())
+        if failed and prompt.unmatched > 0:
+            answered = next((n for n in range(prompt.samples) if n not in failed_samples), None)
+            if answered is not None:
+                prompt.unmatched -= 1
+                return answered
+        if not failed and failed_samples:
             sample = min(failed_samples)
             failed_samples.discard(sample)
             return sample
         prompt.samples += 1
+        if failed:
+            self.mark_failed(prompt.index, prompt.samples - 1)
+        else:
+            prompt.unmatched += 1
         return prompt.samples - 1
 
     def _load(self, writer: RunWriter) -> None:
@@ -137,13 +154,15 @@ class Ledger:
             pl.col("prompt_index").first(),
             pl.col("request_digest").drop_nulls().first(),
             pl.col("sample_index").max() + 1,
+            2 * pl.col("sample_index").n_unique() - pl.len(),  # a failure and the answer to it have one sample
         )
-        for digest, index, request_digest, samples in prompts.collect().iter_rows():
-            self._prompts[digest] = KnownPrompt(index, request_digest, samples)
-        known_indexes = {prompt.index for prompt in self._prompts.values()}
+        for digest, *values in prompts.collect().iter_rows():
+            self._prompts[digest] = KnownPrompt(*values)
+        known = {prompt.index: prompt for prompt in self._prompts.values()}
         for call in writer.open_failures:
             index, sample = call_of_number(call, writer.manifest.samples)
-            if index in known_indexes:
+            if index in known:
+                known[index].unmatched -= 1
                 self.mark_failed(index, sample)
 
 

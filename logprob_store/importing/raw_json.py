@@ -50,6 +50,20 @@ def escape_control_characters(content: bytes) -> bytes | None:
         return None
 
 
+def unquoted(content: bytes) -> bytes:
+    r"""What a JSON text holds, however often it was encoded; any other content as it is.
+
+    >>> unquoted(b'"{\\"a\\": 1}"'), unquoted(b"null")
+    (b'{"a": 1}', b'null')
+    """
+    while content.lstrip().startswith(b'"'):
+        try:
+            content = str(loads(content)).encode(errors="surrogatepass")
+        except DecodeError:
+            break
+    return content
+
+
 def parsed_value(raw: RawObject, key: str) -> Any:
     """The parsed value under a key; None without that key."""
     return loads(bytes(raw[key])) if key in raw else None

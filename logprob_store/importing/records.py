@@ -16,7 +16,8 @@ from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import CallError, DecodeError, FixtureError, StopRunError
 from logprob_store.importing.known_requests import RecordedRequest, read_request
-from logprob_store.importing.raw_json import RawObject, endpoint_of, read_object, text_value
+from logprob_store.importing.raw_json import RawObject, endpoint_of, read_object, text_value, unquoted
+from logprob_store.importing.readers.langchain_message import as_chunk
 from logprob_store.importing.readers.registry import READERS
 from logprob_store.importing.sources import UNKNOWN_FORMAT, read_items
 from logprob_store.importing.stream_parts import Stream, StreamParts, name_of
@@ -68,11 +69,20 @@ class Record:
 
 def read_records(reader: io.BufferedReader) -> Iterator[Record]:
     """The records of an open file, in order; of mixed streams, in the order of their ends."""
-    for item in StreamParts().sort(read_items(reader, is_record)):
+    for item in StreamParts().sort(map(_with_chunk, read_items(reader, is_record))):
         if isinstance(item, Stream):
             yield _stream_record(item)
         else:
             yield from _item_records(item)
+
+
+def _with_chunk(item: SourceItem) -> SourceItem:
+    """The item; a chunk that LangChain dumped as the chunk of chat completions that it was."""
+    if item.data is not None or (item.raw is None and b'"AIMessageChunk"' not in item.content):
+        return item
+    raw = item.raw if item.raw is not None else read_object(item.content)
+    chunk = None if raw is None or item.problem is not None else as_chunk(raw)
+    return item if chunk is None else item._replace(content=chunk, raw=None)
 
 
 def is_record(held: Mapping[str, Any]) -> bool:
@@ -154,7 +164,7 @@ def _with_exchange(base: Record, exchange: Exchange) -> Record:
     if exchange.problem is not None:
         error_type, message = exchange.problem
         return replace(record, problem=recorded_error(f"line {place}: {message}", error_type=error_type))
-    body = exchange.body or b""
+    body = unquoted(exchange.body or b"")
     if exchange.status in _STATUSES and exchange.status not in _SUCCESS:
         return replace(record, problem=_status_error(exchange.status, body))
     if not body or body == b"null":

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import excerpt, loads
-from logprob_store.errors import DecodeError, InputError
+from logprob_store.decode.formats.body import excerpt
+from logprob_store.errors import InputError
 from logprob_store.importing.items import DONE, SourceItem
 from logprob_store.importing.json_values import LineReader, read_values
 from logprob_store.importing.packed_files import DAMAGED, open_file, unify_encoding
-from logprob_store.importing.raw_json import escape_control_characters, read_object
+from logprob_store.importing.raw_json import escape_control_characters, read_object, unquoted
 from logprob_store.importing.readers.registry import FILE_READERS
 from logprob_store.sse import EVENT_LINE, Event, EventReader
 
@@ -40,8 +40,8 @@ UNKNOWN_FORMAT: Final = "unknown_format"
 _BLANKS: Final = b" \t\r\n\x00"
 """NUL counts as a blank: after a power cut, file systems leave blocks of it."""
 
-_STARTS: Final = (b"{", b"[", b'"{', b'"data:')
-"""How a line of JSON begins: an object, a list, or a text that holds JSON or an event."""
+_STARTS: Final = (b"{", b"[", b'"{', b'"data:', b'"\\"')
+"""How a line of JSON begins: an object, a list, or a text that holds JSON, an event, or such a text."""
 
 _EXCERPT_BYTES: Final = 200
 _LIST_DECODER: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -177,10 +177,7 @@ def _unquoted(item: SourceItem) -> Iterator[SourceItem]:
     if not item.content.startswith(b'"'):
         yield item
         return
-    try:
-        inner = str(loads(item.content)).encode(errors="surrogatepass").strip()
-    except DecodeError:
-        inner = b""
+    inner = unquoted(item.content).strip()
     if EVENT_LINE.match(inner):
         events = EventReader()
         found = [event for line in inner.splitlines(keepends=True) for event in events.add(item.line, line)]

@@ -13,6 +13,7 @@ import msgspec
 
 from logprob_store.decode.formats.pieces import Piece, StreamState
 from logprob_store.decode.formats.registry import BODIES, STREAMS
+from logprob_store.importing.glued_events import take_apart
 from logprob_store.importing.raw_json import RawObject, read_object
 
 if TYPE_CHECKING:
@@ -73,16 +74,20 @@ class StreamParts:
     def sort(self, items: Iterable[SourceItem]) -> Iterator[SourceItem | Stream]:
         """The streams, each when it has ended, and the other items; in the order of the file where none are mixed."""
         for item in items:
-            yield from self._add(item)
+            value = _value_of(item)
+            if value is None and item.data is not None and not item.is_done_mark:
+                for part in take_apart(item):
+                    yield from self._add(part, _value_of(part))
+            else:
+                yield from self._add(item, value)
         yield from self._close(self._open)
 
-    def _add(self, item: SourceItem) -> Iterator[SourceItem | Stream]:
+    def _add(self, item: SourceItem, value: RawObject | None) -> Iterator[SourceItem | Stream]:
         if item.element == 0:  # a list never continues the stream of another list
             yield from self._close(self._open)
         if item.is_done_mark:
             yield from self._add_done_mark(item)
             return
-        value = _value_of(item)
         form, piece = (None, None) if value is None or value.get("object") == _WHOLE else _describe(value)
         if piece is not None and piece.needs_id and item.data is None and piece.stream_id is None:
             piece = None
@@ -110,8 +115,8 @@ class StreamParts:
 
     def _add_other(self, item: SourceItem, value: RawObject | None) -> Iterator[SourceItem | Stream]:
         """Add an item that no format takes for a piece: an error, a ping, a damaged event, or no part of a stream."""
-        is_event = item.data is not None
         latest = self._latest
+        is_event = item.data is not None or (item.content == b"null" and latest is not None and not latest.has_ended)
         if latest is None and not is_event and not self._open:
             yield item
             return

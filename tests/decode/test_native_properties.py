@@ -184,18 +184,26 @@ BODIES = {
 any_body = st.one_of(*BODIES.values())
 
 
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def parts_of(body: Any) -> list[Any]:
     """The logprobs part of each choice, read from the raw JSON; None where there is none."""
     found: list[Any] = []
     for item in body if isinstance(body, list) else [body]:
+        if not isinstance(item, dict):
+            continue
         if "candidates" in item:
             keys = ("avgLogprobs", "avg_logprobs", "logprobsResult", "logprobs_result")
-            found += [{key: one[key] for key in keys if key in one} or None for one in item["candidates"]]
+            found += [{key: one[key] for key in keys if key in one} or None for one in dicts(item["candidates"])]
         elif "meta_info" in item:
-            found.append({key: value for key, value in item["meta_info"].items() if key.endswith("_logprobs")} or None)
+            meta = item["meta_info"] if isinstance(item["meta_info"], dict) else {}
+            found.append({key: value for key, value in meta.items() if key.endswith("_logprobs")} or None)
         elif "generated_text" in item or "details" in item:
-            details = item.get("details") or {}
-            for one in [details, *(details.get("best_of_sequences") or [])]:
+            [details] = dicts([item.get("details")]) or [{}]
+            for one in [details, *dicts(details.get("best_of_sequences"))]:
                 found.append({key: one[key] for key in ("tokens", "prefill", "top_tokens") if key in one} or None)
         elif "done" in item:
             found.append(item.get("logprobs"))
@@ -295,11 +303,11 @@ def damaged(draw: st.DrawFn) -> Any:
 def is_read_as_stream(body: Any) -> bool:
     """Whether a body is a list of something else than whole answers: its items are merged as pieces of one answer."""
     starts = [form for form in BODY_FORMATS if getattr(form, "LISTS", False)]
-    if not isinstance(body, list) or not any(form.recognises(body[0]) for form in starts):
+    if not isinstance(body, list) or not any(form.recognises(dicts(body)[0]) for form in starts if dicts(body)):
         return isinstance(body, list)
-    stream = next((form for form in STREAMS if form.recognises(body[0])), None)
-    pieces = [stream.describe(item) for item in body if isinstance(item, dict)] if stream else []
-    return len(body) > 1 and any(piece is not None and not piece.ends for piece in pieces)
+    stream = next((form for form in STREAMS if form.recognises(dicts(body)[0])), None)
+    pieces = [stream.describe(item) for item in dicts(body)] if stream else []
+    return len(pieces) > 1 and any(piece is not None and not piece.ends for piece in pieces)
 
 
 STARTS = (

@@ -178,7 +178,7 @@ def test_the_finish_reason(keys: Any, expected: str | None) -> None:
         (response(status="queued"), "malformed_answer", "status: queued, the response holds no output yet"),
         (response(message(said("a"))), "no_logprobs", "output[].content[].logprobs: no tokens in it"),
         (response(message(said("a", logprobs=None))), "no_logprobs", "output[].content[].logprobs: null, though asked"),
-        (response(output=5), "malformed_answer", "output: expected a list, got int"),
+        (response(output=5), "malformed_answer", "output: expected a list, got a number"),
         (
             response(CALL, message(said("a", logprobs={}))),
             "no_logprobs",

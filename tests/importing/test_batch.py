@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from importing.recorded import input_line, output_line, recorded_body, recorded_request
 
 
@@ -181,3 +182,25 @@ def test_a_damaged_input_file(importing: Any) -> None:
 
     assert importing.open_failures == [("in.jsonl:2", "bad_line")]
     assert json.loads(importing.frames()["prompts"].sort("prompt_id")["messages"][0]) == recorded_request(0)["messages"]
+
+
+@pytest.mark.parametrize("sessions", [1, 5], ids=["at once", "one by one"])
+@pytest.mark.parametrize("order", ["ffaff", "affff", "ffffa", "faaff"])
+def test_each_failure_of_a_prompt_is_a_row(importing: Any, order: str, sessions: int) -> None:
+    """Of several attempts each answer takes the place of one failure, and all others are open, in whatever order."""
+    lines = [
+        output_line("x", recorded_body(n))
+        if kind == "a"
+        else output_line("x", {"error": {"message": f"full {n}"}}, status=500)
+        for n, kind in enumerate(order)
+    ]
+    size = len(lines) // sessions
+    for n in range(0, len(lines), size):
+        done = importing.lines(*lines[n : n + size], name=f"{n}.jsonl")
+    rows = importing.frames()
+    answers = order.count("a")
+
+    assert done.failures == len(importing.open_failures) == len(order) - 2 * answers
+    assert rows["failures"].select("prompt_index", "sample_index").n_unique() == len(order) - 2 * answers
+    assert rows["completions"].height == answers
+    assert rows["prompts"].height == 1

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import Any
 
 import pytest
-from importing.recorded import recorded_body
+from importing.recorded import recorded_body, recorded_chunks
 
 
 def token(text: str) -> dict[str, Any]:
@@ -333,3 +333,25 @@ def test_choices_of_one_token_do_not_end_the_others(importing: Any) -> None:
 def legacy_logprobs(token: str) -> dict[str, Any]:
     """Those of one token."""
     return {"tokens": [token], "token_logprobs": [-0.5], "top_logprobs": None, "text_offset": [0]}
+
+
+@pytest.mark.parametrize("own_id", [True, False])
+def test_a_null_among_the_pieces_of_a_list(importing: Any, own_id: bool) -> None:  # noqa: FBT001
+    """It belongs to the stream around it and costs nothing."""
+    pieces: list[Any] = recorded_chunks(0)
+    for piece in pieces if not own_id else ():
+        del piece["id"]
+    importing.content(json.dumps([*pieces[:2], None, *pieces[2:]]))
+
+    assert importing.texts == ["n0!"]
+    assert importing.open_failures == []
+
+
+def test_the_verdict_of_a_content_filter_is_no_answer(importing: Any) -> None:
+    """Azure sends it behind the end, with an empty id and neither a text nor a delta."""
+    verdict = {"index": 0, "finish_reason": None, "content_filter_offsets": {"check_offset": 1}}
+    last = {"id": "", "object": "", "created": 0, "model": "", "choices": [verdict]}
+    importing.content("".join(f"data: {json.dumps(piece)}\n\n" for piece in (*recorded_chunks(0), last)))
+
+    assert importing.texts == ["n0!"]
+    assert importing.open_failures == []

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import expect_list, expect_object, loads_object, text_or_none
+from logprob_store.decode.formats.body import (
+    list_or_empty,
+    loads_object,
+    object_or_empty,
+    objects_in,
+    text_or_none,
+)
 from logprob_store.decode.token_rows import Token, make_token
 from logprob_store.errors import DecodeError
 
@@ -42,7 +48,7 @@ def recognises(keys: Collection[str]) -> bool:
 def read(answer: Answer) -> Reply:
     """Read everything but the tokens."""
     item = loads_object(answer.body)
-    listed = expect_list(item[_COMPLETIONS], _COMPLETIONS)
+    listed = objects_in(item[_COMPLETIONS])
     if not listed:
         raise DecodeError(f"{_COMPLETIONS}: none, expected at least one")
     prompt = item["prompt"] if isinstance(item["prompt"], dict) else {}
@@ -60,9 +66,9 @@ def read(answer: Answer) -> Reply:
     )
 
 
-def _choice(completion: Any, number: int, prompt: Mapping[str, Any]) -> Choice:
+def _choice(completion: Mapping[str, Any], number: int, prompt: Mapping[str, Any]) -> Choice:
     path = f"{_COMPLETIONS}[{number}]"
-    data = expect_object(expect_object(completion, path).get("data"), f"{path}.data")
+    data = object_or_empty(completion.get("data"))
     reason = completion.get("finishReason")
     logprobs = {"tokens": data["tokens"]} if "tokens" in data else {}
     if "tokens" in prompt:
@@ -77,39 +83,36 @@ def _choice(completion: Any, number: int, prompt: Mapping[str, Any]) -> Choice:
     )
 
 
-def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
+def read_tokens(value: Mapping[str, Any], _: ChoiceContext, /) -> TemplateAndTokens:
     """The template, and the tokens of prompt and answer."""
     template: dict[str, Any] = {"shape": NAME}
     tokens: dict[str, Sequence[Token]] = {}
     for key, section in _SECTION_OF.items():
         if key not in value:
             continue
-        path = f"{context.path}.{key}" if section == "content" else "prompt.tokens"
-        items = [] if value[key] is None else expect_list(value[key], path)
-        tokens[section] = [_read_item(item, f"{path}[{n}]") for n, item in enumerate(items)]
+        items = list_or_empty(value[key])
+        tokens[section] = [_read_item(object_or_empty(item)) for item in items]
         template[key] = None if value[key] is None else _template(items, tokens[section])
     return template, tokens
 
 
-def _read_item(item: Any, path: str) -> Token:
-    found = expect_object(item, path)
-    tops = found.get("topTokens")
-    listed = [] if tops is None else expect_list(tops, f"{path}.topTokens")
-    others = [_read_one(one, f"{path}.topTokens[{n}]") for n, one in enumerate(listed)]
-    return _read_one(found.get("generatedToken"), f"{path}.generatedToken", others)
+def _read_item(item: Mapping[str, Any]) -> Token:
+    others = [_read_one(one) for one in list_or_empty(item.get("topTokens"))]
+    return _read_one(item.get("generatedToken"), others)
 
 
-def _read_one(item: Any, path: str, alternatives: Sequence[Token] = ()) -> Token:
-    held = expect_object(item, path)
+def _read_one(item: Any, alternatives: Sequence[Token] = ()) -> Token:
+    held = object_or_empty(item)
     number = held.get("raw_logprob", held.get("logprob"))
-    return make_token(held.get("token"), f"{path}.token", logprob=number, token_id=None, alternatives=alternatives)
+    return make_token(held.get("token"), logprob=number, token_id=None, alternatives=alternatives)
 
 
-def _template(items: Sequence[Mapping[str, Any]], tokens: Sequence[Token]) -> dict[str, Any]:
-    sampled = [item["generatedToken"].get("logprob") for item in items]
+def _template(listed: Sequence[Any], tokens: Sequence[Token]) -> dict[str, Any]:
+    items = [object_or_empty(item) for item in listed]
+    sampled = [object_or_empty(item.get("generatedToken")).get("logprob") for item in items]
     ranges = [item.get("textRange") for item in items]
     template: dict[str, Any] = {}
-    if sampled != [token.logprob for token in tokens]:
+    if sampled != [token.logprob for token in tokens] and all(type(one) in (int, float) for one in sampled):
         template["sampled"] = sampled
     if items and all(isinstance(one, dict) and one.keys() == {"start", "end"} for one in ranges):
         template["ranges"] = [[one["start"], one["end"]] for one in ranges if isinstance(one, dict)]

@@ -13,8 +13,8 @@ and an error. `read` returns the logprobs of a choice as one of these:
 
 1. *An object that a shape recognises*: as it is.
 2. *The chat shape under another name*, such as a bare list of tokens: wrap the raw JSON as
-   `b'{"content":' + raw + b'}'`, and give the choice a `layout`, a small dict `{"format": NAME, ...}`, and a
-   `token_path`. The module defines `restore` (`BodyWithLayout`). The compiled scanner then reads regular answers.
+   `b'{"content":' + raw + b'}'`, and give the choice a `layout`, a small dict `{"format": NAME, ...}`. The module
+   defines `restore` (`BodyWithLayout`). The compiled scanner then reads regular answers.
 3. *A form of their own*: give the choice `shape=NAME`. The module defines `ORDERED`, `read_tokens` and `rebuild`
    (`LogprobsShape`). Such values are read token by token, which is exact and slow.
 
@@ -33,7 +33,6 @@ import msgspec
 from logprob_store.decode.token_rows import Token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from logprob_store.decode.formats.pieces import Piece
@@ -59,7 +58,6 @@ class Choice:
         shape: the NAME of the shape that reads `logprobs`; None for an object that one of `registry.SHAPES` recognises.
         layout: what `restore` needs to make the wire's value again, where the reader of the body put `logprobs` into
             the chat shape. A small JSON object, the same for most answers.
-        token_path: for such `logprobs`, the JSON path in the body of token n under a key (`content`, ...).
         prompt_logprobs: vLLM's log-probabilities of the prompt, raw or parsed; None where there are none.
         prompt_path: the JSON path of `prompt_logprobs`.
         prompt_token_ids: the ids of the prompt's tokens, raw or parsed, where vLLM sent them.
@@ -74,7 +72,6 @@ class Choice:
     logprobs: Any = msgspec.UNSET
     shape: str | None = None
     layout: Mapping[str, Any] | None = None
-    token_path: Callable[[str, int], str] | None = None
     prompt_logprobs: Any = None
     prompt_path: str = "prompt_logprobs"
     prompt_token_ids: Any = None
@@ -111,7 +108,6 @@ class ChoiceContext:
         completion_tokens: how many tokens the server counted in the choice, where it is the only one; 0 where none was
             to be generated.
         prompt_token_ids: the ids of the prompt's tokens, as the server gave them.
-        token_path: the JSON path of token n under a key, where it is not `path.key[n]`.
     """
 
     path: str
@@ -121,11 +117,6 @@ class ChoiceContext:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_token_ids: Any = None
-    token_path: Callable[[str, int], str] | None = None
-
-    def path_of_token(self, key: str, number: int) -> str:
-        """The JSON path of a token in the list under a key."""
-        return f"{self.path}.{key}[{number}]" if self.token_path is None else self.token_path(key, number)
 
 
 @runtime_checkable
@@ -182,7 +173,10 @@ class LogprobsShape(NamedShape, Protocol):
         """Whether the order of keys matters in dicts inside lists."""
 
     def read_tokens(self, value: Any, context: ChoiceContext, /) -> TemplateAndTokens:
-        """Template and tokens of a value; raises DecodeError."""
+        """Template and tokens of a value.
+
+        An odd item costs itself: its row is null, and so is that of a list that is none. The patch has what it was.
+        """
 
 
 @runtime_checkable

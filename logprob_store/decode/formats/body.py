@@ -7,6 +7,7 @@ holds no choices.
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,9 @@ from logprob_store.schema import CHOICES_PER_SAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+
+TOO_LONG_NUMBER: Final = f"an integer of more than {sys.get_int_max_str_digits()} digits, which is too long to read"
+"""What Python's parser refuses, though it is JSON."""
 
 _EXCERPT: Final = 160
 _INT64: Final = 2**63
@@ -53,8 +57,8 @@ def loads(content: bytes) -> Any:
         problem = f"not UTF-8 at byte {error.start} of {len(content)}"
     except RecursionError:
         problem = "nested too deeply"
-    except ValueError as error:  # an integer of more than 4300 digits
-        problem = f"a number that cannot be read: {error}"
+    except ValueError:
+        problem = f"JSON with {TOO_LONG_NUMBER}"
     raise DecodeError(f"the answer is {problem}: {excerpt(content)}")
 
 
@@ -62,22 +66,50 @@ def loads_object(content: bytes) -> dict[str, Any]:
     """The value of a body, as `loads` reads it; raises DecodeError if it is no object."""
     value = loads(without_bom(content))
     if not isinstance(value, dict):
-        raise DecodeError(f"the body is {type(value).__name__}, not an object: {excerpt(content)}")
+        raise DecodeError(f"the body is {kind_of(value)}, not an object: {excerpt(content)}")
     return value
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in the words of messages.
+
+    >>> [kind_of(value) for value in (None, True, 1.5, "a", [], {})]
+    ['null', 'true', 'a number', 'a text', 'a list', 'an object']
+    """
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, (int, float)):
+        return "a number"
+    return "a text" if isinstance(value, str) else "a list" if isinstance(value, list) else "an object"
 
 
 def expect_object(value: Any, path: str) -> dict[str, Any]:
     """The value, if it is an object; raises DecodeError with the path if not."""
     if not isinstance(value, dict):
-        raise DecodeError(f"{path}: expected an object, got {type(value).__name__}")
+        raise DecodeError(f"{path}: expected an object, got {kind_of(value)}")
     return value
 
 
 def expect_list(value: Any, path: str) -> list[Any]:
     """The value, if it is a list; raises DecodeError with the path if not."""
     if not isinstance(value, list):
-        raise DecodeError(f"{path}: expected a list, got {type(value).__name__}")
+        raise DecodeError(f"{path}: expected a list, got {kind_of(value)}")
     return value
+
+
+def object_or_empty(value: Any) -> dict[str, Any]:
+    """The value, if it is an object; an empty one if not."""
+    return value if isinstance(value, dict) else {}
+
+
+def list_or_empty(value: Any) -> list[Any]:
+    """The value, if it is a list; an empty one if not."""
+    return value if isinstance(value, list) else []
+
+
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list; none if it is no list."""
+    return [item for item in list_or_empty(value) if isinstance(item, dict)]
 
 
 def is_utf8(content: bytes) -> bool:
@@ -113,7 +145,7 @@ def reported_error(error: Any, partial: str = "") -> DecodeError:
         partial: the text that came before the failure.
     """
     message = error.get("message", error) if isinstance(error, dict) else error
-    text = message if isinstance(message, str) else repr(message)
+    text = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
     printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 3 * _EXCERPT])
     came = f"; before it failed came {partial[:_EXCERPT]!r}" if partial else ""
     return DecodeError(f"the server answered with an error: {printable}{came}", error_type="error_body")
@@ -144,7 +176,7 @@ def number_choices(indices: Sequence[Any]) -> list[int]:
         return [0]
     if len(indices) > CHOICES_PER_SAMPLE:
         raise DecodeError(f"choices: {len(indices)}, more than the {CHOICES_PER_SAMPLE} that can be numbered")
-    numbers = [_index_or_none(index) for index in indices]
+    numbers = [index_or_none(index) for index in indices]
     taken: set[int | None] = set()
     for place, number in enumerate(numbers):
         if number in taken:
@@ -158,17 +190,11 @@ def number_choices(indices: Sequence[Any]) -> list[int]:
     return [number for number in numbers if number is not None]
 
 
-def _index_or_none(index: Any) -> int | None:
-    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) <= len(str(CHOICES_PER_SAMPLE)):
+def index_or_none(index: Any) -> int | None:
+    """The number of a choice that an index gives, as a number or a text; None for any other value."""
+    if type(index) is str and index.isascii() and index.isdigit() and len(index) <= len(str(CHOICES_PER_SAMPLE)):
         index = int(index)
     return index if type(index) is int and 0 <= index < CHOICES_PER_SAMPLE else None
-
-
-def check_choice_index(index: Any, path: str) -> None:
-    """Raise DecodeError for a choice's index that a completion_id cannot hold."""
-    if type(index) is not int or not 0 <= index < CHOICES_PER_SAMPLE:
-        shown = excerpt(repr(index).encode(errors="replace"))
-        raise DecodeError(f"{path}: expected an integer in 0..{CHOICES_PER_SAMPLE - 1}, got {shown}")
 
 
 def compact_json(value: Any, path: str) -> str | None:
@@ -204,5 +230,9 @@ def time_or_none(value: Any) -> datetime | None:
 
 
 def keys_for_message(keys: Collection[str]) -> str:
-    """The first eight keys of an object, quoted for a message."""
-    return excerpt(", ".join(map(str, list(keys)[:8])).encode(errors="replace"))
+    """What an object has, for a message: its first eight keys, quoted.
+
+    >>> keys_for_message(["id", "object"]), keys_for_message(())
+    ("the keys 'id, object'", 'no keys')
+    """
+    return f"the keys {excerpt(', '.join(map(str, list(keys)[:8])).encode(errors='replace'))}" if keys else "no keys"

@@ -40,7 +40,7 @@ def recognises_logprobs(value: Mapping[str, Any]) -> bool:
     return any(key in value for key in SECTION_OF) and not is_legacy
 
 
-def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
+def read_tokens(value: Mapping[str, Any], _: ChoiceContext, /) -> TemplateAndTokens:
     """The template and the tokens of each section."""
     tokens: dict[str, Sequence[Token]] = {}
     kinds: dict[str, str] = {}
@@ -52,7 +52,7 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
         items = [held] if isinstance(held, dict) and "logprob" in held else held
         kinds[key] = "list" if isinstance(items, list) else "null"
         if isinstance(items, list):
-            tokens[section] = [_read_token(item, context.path_of_token(key, n)) for n, item in enumerate(items)]
+            tokens[section] = [_read_token(item) for item in items]
             all_items.extend(items)
     return _template(kinds, all_items), tokens
 
@@ -126,17 +126,13 @@ def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
-def _read_token(item: Any, path: str) -> Token:
+def _read_token(item: Any) -> Token:
     if not isinstance(item, dict):
         return Token(None)
-    listed = _listed_alternatives(item)
-    if not listed:
-        return make_chat_token(item, path)
-    top = f"{path}.top_logprobs"
-    return make_chat_token(item, path, [make_chat_token(other, top) for other in listed])
+    return make_chat_token(item, [make_chat_token(other) for other in _listed_alternatives(item)])
 
 
-def make_chat_token(item: Any, path: str, alternatives: Sequence[Token] = ()) -> Token:
+def make_chat_token(item: Any, alternatives: Sequence[Token] = ()) -> Token:
     """The token of an object `{token, logprob, bytes, id}`; nulls for a value that is none.
 
     A number under `token` is the token's id, and a text under `bytes` is then its text.
@@ -150,12 +146,10 @@ def make_chat_token(item: Any, path: str, alternatives: Sequence[Token] = ()) ->
         text = spelled if isinstance(spelled, str) else None
     return make_token(
         text,
-        path,
         logprob=item.get("logprob"),
         byte_values=spelled,
         token_id=token_id,
         alternatives=alternatives,
-        nullable=True,
     )
 
 

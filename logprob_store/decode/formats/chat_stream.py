@@ -4,8 +4,7 @@ Texts and tool calls are joined from their pieces, and lists of logprobs in thei
 value that is not empty is kept: `usage` comes in the last chunk, and Azure's first chunk has no choice and empty names.
 `streams` finds the chunks in a recording. An `error` that a chunk reports stands in the body, whose reader refuses it.
 
-The logprobs part of a stream is that of the merged body: a list under each key that was a list in any chunk, null under
-a key that was null in all; null or absent as a whole if it was so in all.
+The logprobs part of a stream is that of the merged body, which `chunk_logprobs` makes.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import check_choice_index, expect_list, expect_object, reported_error
+from logprob_store.decode.formats.body import index_or_none, object_or_empty, objects_in, reported_error
+from logprob_store.decode.formats.chunk_logprobs import merge_logprobs
 from logprob_store.decode.formats.pieces import Piece, broken_off, counts_tokens, read_structs, text_under, value_of
 from logprob_store.errors import DecodeError
 
@@ -39,8 +39,10 @@ class _ChunkChoice(msgspec.Struct):
     delta: Any = None
     text: Any = msgspec.UNSET
     message: Any = None
+    content_filter_offsets: Any = None
 
 
+_CHOICE_KEYS: Final = frozenset({"delta", "text"})
 _CHOICES: Final = msgspec.json.Decoder(list[_ChunkChoice])
 
 
@@ -62,7 +64,8 @@ def describe(held: Mapping[str, Any]) -> Piece | None:
         return None
     choices = _choices_of(held)
     stream_id = text_under(held, "id")
-    if not choices:
+    if all(choice.content_filter_offsets is not None and choice.delta is None for choice in choices):
+        # Nothing, or Azure's verdict on what came before.
         usage = bool(value_of(held, "usage"))
         return Piece(stream_id, ends_all=usage, is_head=stream_id is None and "prompt_filter_results" in held)
     if any(choice.message is not None for choice in choices):
@@ -102,7 +105,7 @@ def _adds_something(choice: _ChunkChoice) -> bool:
 
 
 def _indices(choices: Iterable[_ChunkChoice]) -> frozenset[int]:
-    return frozenset(choice.index if type(choice.index) is int else 0 for choice in choices)
+    return frozenset(index_or_none(choice.index) or 0 for choice in choices)
 
 
 def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
@@ -125,39 +128,48 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     [{'index': 0, 'message': {'content': 'aa'}, 'logprobs': {'content': [{'token': 'a'}, {'token': 'a'}]}}]
     """
     body: dict[str, Any] = {}
-    choices: dict[int, list[Mapping[str, Any]]] = {}
-    for n, piece in enumerate(pieces):
+    for piece in pieces:
         _keep_last(body, {key: value for key, value in piece.items() if key != "choices"})
-        listed = piece.get("choices")
-        for m, item in enumerate([] if listed is None else expect_list(listed, f"chunk {n}: choices")):
-            path = f"chunk {n}: choices[{m}]"
-            choice = expect_object(item, path)
-            if isinstance(choice.get("message"), dict) and choice["message"].get("content") is not None:
-                raise DecodeError(
-                    f"{path}.message: a whole answer, not a chunk of one; put one answer in a file or line"
-                )
-            index = choice.get("index", 0)
-            check_choice_index(index, f"{path}.index")
-            if choice.get("error") or choice.get("finish_reason") == _ERROR:
-                raise broken_off(
-                    str(reported_error(choice.get("error") or f"{path}.finish_reason: error")),
-                    text_of(pieces),
-                    error_type="error_body",
-                )
-            if choice.get("logprobs") is not None:
-                expect_object(choice["logprobs"], f"{path}.logprobs")
-            choices.setdefault(index, []).append(choice)
+    choices = _choices_by_index(pieces)
     ended = {index for index, found in choices.items() if any(one.get("finish_reason") for one in found)}
     if counts_tokens({index: len(found) for index, found in choices.items()}, ended):
-        choices = {0: [one for found in choices.values() for one in found]}
+        choices = {0: [choice for listed in choices.values() for choice in listed]}
     body["object"] = _OBJECTS.get(str(body.get("object")), body.get("object"))
     return {**body, "choices": [_merge_choice(index, choices[index]) for index in sorted(choices)]}
 
 
+def _choices_by_index(pieces: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
+    """The choices of all chunks. One with an odd index belongs to the only other choice there is, or to choice 0."""
+    found: list[tuple[int | None, Mapping[str, Any]]] = []
+    for n, piece in enumerate(pieces):
+        for m, choice in enumerate(_objects_of(piece.get("choices"))):
+            path = f"chunk {n}: choices[{m}]"
+            if isinstance(choice.get("message"), dict) and choice["message"].get("content") is not None:
+                raise DecodeError(
+                    f"{path}.message: a whole answer, not a chunk of one; put one answer in a file or line"
+                )
+            if choice.get("error") or choice.get("finish_reason") == _ERROR:
+                error = str(reported_error(choice.get("error") or f"{path}.finish_reason: error"))
+                raise broken_off(error, text_of(pieces), error_type="error_body")
+            found.append((index_or_none(choice.get("index")), choice))
+    known = {index for index, _ in found if index is not None}
+    only = known.pop() if len(known) == 1 else 0
+    choices: dict[int, list[Mapping[str, Any]]] = {}
+    for index, one in found:
+        choices.setdefault(only if index is None else index, []).append(one)
+    return choices
+
+
+def _objects_of(listed: Any) -> list[dict[str, Any]]:
+    """The objects in the `choices` of a chunk, or the one object that is there in place of a list."""
+    return [listed] if isinstance(listed, dict) and not _CHOICE_KEYS.isdisjoint(listed) else objects_in(listed)
+
+
 def _keep_last(merged: dict[str, Any], found: Mapping[str, Any]) -> None:
-    """Put in the values that are not empty, and those of keys that have none yet."""
+    """Put in the values that are not empty, and those of keys that have none yet. A text is replaced by texts alone."""
     for key, value in found.items():
-        if value or not merged.get(key):
+        before = merged.get(key)
+        if not before or (value and isinstance(value, str) >= isinstance(before, str)):
             merged[key] = value
 
 
@@ -171,10 +183,15 @@ def _merge_choice(index: int, pieces: Sequence[Mapping[str, Any]]) -> dict[str, 
         merged["text"] = _join_texts([piece["text"] for piece in pieces if "text" in piece])
     if any("delta" in piece for piece in pieces):
         merged["message"] = _merge_message(deltas)
-    values = [piece["logprobs"] for piece in pieces if "logprobs" in piece]
-    if values:
-        merged["logprobs"] = _merge_logprobs([value for value in values if value is not None])
+    if any("logprobs" in piece for piece in pieces):
+        merged["logprobs"] = merge_logprobs([(_text_of_choice(piece), piece.get("logprobs")) for piece in pieces])
     return merged
+
+
+def _text_of_choice(choice: Mapping[str, Any]) -> str:
+    """The text of a chunk's choice that tokens of `content` spell."""
+    text = choice.get("text", object_or_empty(choice.get("delta")).get("content"))
+    return text if isinstance(text, str) else ""
 
 
 def _without_repeats(pieces: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -250,26 +267,3 @@ def _add_calls(before: Any, calls: Sequence[Any]) -> list[Any]:
             merged.append(found)
         _add_delta(found, call)
     return merged
-
-
-def _merge_logprobs(values: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The `logprobs` of all chunks as one object: lists joined, with nulls for the chunks in which a list is null."""
-    if not values:
-        return None
-    merged: dict[str, Any] = {}
-    for key in dict.fromkeys(key for value in values for key in value):
-        columns = [value.get(key) for value in values]
-        if any(isinstance(column, list) for column in columns):
-            filled = zip(columns, values, strict=True)
-            merged[key] = [item for column, value in filled for item in _filled(column, value)]
-        else:
-            merged[key] = next((column for column in reversed(columns) if column is not None), None)
-    return merged
-
-
-def _filled(column: Any, value: Mapping[str, Any]) -> list[Any]:
-    """A chunk's list; if it is null, a null for each of the chunk's tokens."""
-    if isinstance(column, list):
-        return column
-    tokens = value.get("tokens")
-    return [None] * len(tokens) if isinstance(tokens, list) else []

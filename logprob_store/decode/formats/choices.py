@@ -15,8 +15,8 @@ from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
     compact_json,
     count_or_none,
-    excerpt,
     is_utf8,
+    kind_of,
     loads_object,
     number_choices,
     refuse_reported_error,
@@ -203,7 +203,8 @@ def _lenient_choice(found: Any) -> _Choice:
 
 def _no_choices(listed: Any) -> DecodeError:
     if listed:
-        return DecodeError(f"choices: expected a list of objects, got {excerpt(repr(listed).encode(errors='replace'))}")
+        found = f"a list of {kind_of(listed[0])}" if isinstance(listed, list) else kind_of(listed)
+        return DecodeError(f"choices: expected a list of objects, got {found}")
     state = "missing or null" if listed is None else "empty"
     return DecodeError(f"choices: {state}, expected a list of at least one choice")
 
@@ -257,7 +258,6 @@ def _choice(choice: _Choice, index: int, path: str) -> Choice:
         tool_calls=compact_json(_calls(message), f"{path}.message.tool_calls"),
         logprobs=logprobs,
         layout=_LAYOUT if bare else None,
-        token_path=(lambda _, number: f"{path}.logprobs[{number}]") if bare else None,
         prompt_logprobs=_read_or_raw(choice.prompt_logprobs),
         prompt_path=f"{path}.prompt_logprobs",
         prompt_token_ids=_read_or_raw(choice.prompt_token_ids),

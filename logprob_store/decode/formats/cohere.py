@@ -18,9 +18,10 @@ from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
     compact_json,
     count_or_none,
-    expect_list,
-    expect_object,
+    list_or_empty,
     loads_object,
+    object_or_empty,
+    objects_in,
     reported_error,
     text_or_none,
 )
@@ -49,7 +50,7 @@ def read(answer: Answer) -> Reply:
     item = loads_object(answer.body)
     if item["finish_reason"] in ("ERROR", "ERROR_TOXIC", "ERROR_LIMIT"):
         raise reported_error(f"finish_reason: {item['finish_reason']}")
-    message = expect_object(item["message"], "message")
+    message = object_or_empty(item["message"])
     usage = item.get("usage")
     counts = usage.get("tokens") if isinstance(usage, dict) else None
     counts = counts if isinstance(counts, dict) else {}
@@ -77,39 +78,38 @@ def read(answer: Answer) -> Reply:
 def _text(content: Any) -> str | None:
     if not isinstance(content, list):
         return text_or_none(content)
-    texts = [part.get("text") for part in content if isinstance(part, dict)]
+    texts = [part.get("text") for part in objects_in(content)]
     return clean_text("".join(text for text in texts if isinstance(text, str)))
 
 
-def read_tokens(value: Any, context: ChoiceContext) -> TemplateAndTokens:
+def read_tokens(value: Any, _: ChoiceContext, /) -> TemplateAndTokens:
     """The template and the tokens."""
-    items = [expect_object(one, f"{context.path}[{n}]") for n, one in enumerate(expect_list(value, context.path))]
-    template: dict[str, Any] = {"shape": NAME, "keys": [key for key in _KEYS if all(key in item for item in items)]}
+    items = list_or_empty(value)
+    objects = objects_in(value)
+    template: dict[str, Any] = {"shape": NAME, "keys": [key for key in _KEYS if all(key in item for item in objects)]}
     tokens: list[Token] = []
     several: list[list[Any]] = []
     for n, item in enumerate(items):
-        read = list(_read_item(item, f"{context.path}[{n}]"))
+        read = list(_read_item(item)) if isinstance(item, dict) else [Token(None)]
         tokens += read
         if len(read) != 1:
-            several.append([n, len(read), item.get("text")])
+            several.append([n, len(read), text_or_none(item.get("text"))])
     if several:
         template["several"] = several
     return template, {"content": tokens}
 
 
-def _read_item(item: Mapping[str, Any], path: str) -> Iterator[Token]:
-    ids, numbers = (
-        [] if item.get(key) is None else expect_list(item[key], f"{path}.{key}") for key in ("token_ids", "logprobs")
-    )
-    count = max(len(ids), len(numbers))
+def _read_item(item: Mapping[str, Any]) -> Iterator[Token]:
+    """The tokens of an item; one without a number where it has neither list."""
+    ids, numbers = (list_or_empty(item.get(key)) for key in ("token_ids", "logprobs"))
+    has_lists = any(isinstance(item.get(key), list) for key in ("token_ids", "logprobs"))
+    count = max(len(ids), len(numbers)) if has_lists else 1
     text = item.get("text") if count == 1 else None
     for n in range(count):
         yield make_token(
             text,
-            f"{path}.text",
             logprob=numbers[n] if n < len(numbers) else None,
             token_id=ids[n] if n < len(ids) else None,
-            nullable=True,
         )
 
 

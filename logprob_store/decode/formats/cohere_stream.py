@@ -67,5 +67,5 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "finish_reason": delta.get("finish_reason"),
         "usage": delta.get("usage"),
     }
-    found = [piece["logprobs"] for piece in pieces if piece.get("type") == _DELTA and piece.get("logprobs") is not None]
+    found = [piece["logprobs"] for piece in pieces if piece.get("logprobs") is not None]
     return {**body, "logprobs": found} if found else body

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.decode.formats import chat_stream, choices
-from logprob_store.decode.formats.body import expect_list, expect_object, loads_object
+from logprob_store.decode.formats.body import loads_object, object_or_empty, objects_in
 from logprob_store.decode.formats.pieces import Piece, text_under, value_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def recognises(keys: Collection[str]) -> bool:
 def read(answer: Answer) -> Reply:
     """Read everything but the tokens."""
     item = loads_object(answer.body)
-    output = expect_object(item["output"], "output")
+    output = object_or_empty(item["output"])
     listed = output.get("choices")
     if listed is None:  # result_format: text
         listed = [{"message": {"content": output.get("text")}, "finish_reason": output.get("finish_reason")}]
@@ -60,8 +60,8 @@ def describe(held: Mapping[str, Any]) -> Piece | None:
 
 def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
     """The text that the pieces brought."""
-    merged = merge(pieces)["output"].get("choices") or [{}]
-    text = (merged[0].get("message") or {}).get("content")
+    merged = objects_in(merge(pieces)["output"].get("choices")) or [{}]
+    text = object_or_empty(merged[0].get("message")).get("content")
     return text if isinstance(text, str) else ""
 
 
@@ -72,11 +72,10 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _choices(piece: Mapping[str, Any]) -> list[dict[str, Any]]:
-    output = expect_object(piece.get("output"), "output")
-    listed = output.get("choices")
-    if listed is None:
+    output = object_or_empty(piece.get("output"))
+    if output.get("choices") is None:
         return [{"message": {"content": output.get("text")}, "finish_reason": output.get("finish_reason")}]
-    return [expect_object(one, f"output.choices[{n}]") for n, one in enumerate(expect_list(listed, "output.choices"))]
+    return objects_in(output["choices"])
 
 
 def _as_chunk(choice: Mapping[str, Any], index: int) -> dict[str, Any]:

@@ -25,12 +25,15 @@ from logprob_store.decode.formats.body import (
     compact_json,
     count_or_none,
     excerpt,
-    expect_list,
-    expect_object,
+    index_or_none,
+    list_or_empty,
     loads_object,
+    number_choices,
+    object_or_empty,
+    objects_in,
     text_or_none,
 )
-from logprob_store.decode.formats.native_fields import choice_indices, iso_time_or_none, pad_alternatives
+from logprob_store.decode.formats.native_fields import iso_time_or_none, pad_alternatives
 from logprob_store.decode.formats.pieces import Piece, read_structs, text_under
 from logprob_store.decode.formats.token_objects import (
     TokenForm,
@@ -69,8 +72,7 @@ _FORM: Final = TokenForm(
         "token_id": "token_id",
         "logProbability": "logprob",
         "log_probability": "logprob",
-    },
-    nullable=True,
+    }
 )
 
 
@@ -78,8 +80,8 @@ class _CandidateHead(msgspec.Struct):
     """What a candidate says about its stream."""
 
     index: Any = 0
-    finishReason: str | int | None = None  # noqa: N815 - the key on the wire
-    finish_reason: str | int | None = None
+    finishReason: Any = None  # noqa: N815 - the key on the wire
+    finish_reason: Any = None
 
 
 _HEADS: Final = msgspec.json.Decoder(list[_CandidateHead])
@@ -97,41 +99,29 @@ def describe(held: Mapping[str, Any]) -> Piece | None:
     candidates = read_structs(held, _CANDIDATES, _HEADS, _CandidateHead)
     reasons = [(one.index, reason) for one in candidates for reason in (one.finishReason, one.finish_reason)]
     ended = [index for index, reason in reasons if reason not in _NOT_FINISHED]
-    blocked = "promptFeedback" in held or "prompt_feedback" in held
+    if not candidates and ("promptFeedback" in held or "prompt_feedback" in held):  # the prompt was blocked
+        ended = [0]
     return Piece(
         text_under(held, "responseId") or text_under(held, "response_id"),
-        adds=frozenset(_index(one.index) for one in candidates),
-        ends=frozenset(map(_index, ended)) if candidates else frozenset({0} if blocked else ()),
+        adds=frozenset(index_or_none(one.index) or 0 for one in candidates),
+        ends=frozenset(index_or_none(index) or 0 for index in ended),
         may_be_whole=True,
     )
 
 
-def _index(value: Any) -> int:
-    return value if type(value) is int else 0
-
-
 def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
     """The text that the pieces brought, of all candidates in the order of the pieces."""
-    return "".join(_text(one) or "" for piece in pieces for one in _candidates(piece))
-
-
-def _candidates(piece: Mapping[str, Any]) -> list[dict[str, Any]]:
-    listed = piece.get(_CANDIDATES)
-    return [] if listed is None else [expect_object(one, _CANDIDATES) for one in expect_list(listed, _CANDIDATES)]
+    return "".join(_text(one) or "" for piece in pieces for one in objects_in(piece.get(_CANDIDATES)))
 
 
 def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One body made of the pieces of a stream: parts and tokens joined, of other keys the last value.
-
-    Raises:
-        DecodeError: a piece has no list of candidates, or one that is no object.
-    """
+    """One body made of the pieces of a stream: parts and tokens joined, of other keys the last value."""
     body: dict[str, Any] = {}
     found: dict[int, list[dict[str, Any]]] = {}
     for piece in pieces:
         body |= {key: value for key, value in piece.items() if value is not None or key not in body}
-        for candidate in _candidates(piece):
-            found.setdefault(_index(candidate.get("index")), []).append(candidate)
+        for candidate in objects_in(piece.get(_CANDIDATES)):
+            found.setdefault(index_or_none(candidate.get("index")) or 0, []).append(candidate)
     if not found:
         return body
     return {**body, _CANDIDATES: [_merge_candidate(found[index]) for index in sorted(found)]}
@@ -146,26 +136,37 @@ def _merge_candidate(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if contents:
         merged["content"] = {**contents[-1], "parts": parts}
     for key in _RESULT:
-        results = [expect_object(piece[key], key) for piece in pieces if piece.get(key) is not None]
-        if results:
+        results = [piece[key] for piece in pieces if piece.get(key) is not None]
+        if any(isinstance(result, dict) for result in results):
             merged[key] = _merge_results(results)
     return merged
 
 
-def _merge_results(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The tokens of all pieces. An empty object stands for each token of a piece without alternatives."""
+def _merge_results(results: Sequence[Any]) -> dict[str, Any]:
+    """The tokens of all pieces. An empty object stands for each token of a piece without alternatives.
+
+    A result that is no object is an item of the tokens, and so is a value that is no list. Null stands for a token of
+    which a piece has alternatives alone.
+    """
+    key_of_tokens = next((key for key in _CHOSEN for one in results if key in object_or_empty(one)), _CHOSEN[0])
+    objects = [one if isinstance(one, dict) else {key_of_tokens: one} for one in results]
     merged: dict[str, Any] = {}
     for chosen_key, top_key in zip(_CHOSEN, _TOP, strict=True):
         chosen: list[Any] = []
         top: list[Any] = []
-        for result in results:
-            if isinstance(result.get(top_key), list):
-                top += [{}] * (len(chosen) - len(top)) + result[top_key]
-            chosen += result[chosen_key] if isinstance(result.get(chosen_key), list) else []
+        for result in objects:
+            own, tops = _as_list(result.get(chosen_key)), _as_list(result.get(top_key))
+            top += [{}] * (len(chosen) - len(top)) + tops if tops else []
+            chosen += own + [None] * (len(tops) - len(own))
         joined = {chosen_key: chosen, top_key: top}
-        merged |= {key: items for key, items in joined.items() if any(key in result for result in results)}
-    others = {key: value for result in results for key, value in result.items() if key not in merged}
+        merged |= {key: items for key, items in joined.items() if any(key in result for result in objects)}
+    others = {key: value for result in objects for key, value in result.items() if key not in merged}
     return {**others, **merged}
+
+
+def _as_list(value: Any) -> list[Any]:
+    """A list as it is, nothing for null, and any other value as an item."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _get(item: Mapping[str, Any], *spellings: str) -> Any:
@@ -176,16 +177,13 @@ def _get(item: Mapping[str, Any], *spellings: str) -> Any:
 def read(answer: Answer) -> Reply:
     """Read everything but the tokens."""
     item = loads_object(answer.body)
-    usage = _get(item, "usageMetadata", "usage_metadata")
-    usage = usage if isinstance(usage, dict) else {}
-    listed = [] if item.get(_CANDIDATES) is None else expect_list(item[_CANDIDATES], _CANDIDATES)
-    if not listed:
+    usage = object_or_empty(_get(item, "usageMetadata", "usage_metadata"))
+    candidates = objects_in(item.get(_CANDIDATES))
+    if not candidates:
         raise _no_candidates(item)
-    candidates = [expect_object(one, f"{_CANDIDATES}[{n}]") for n, one in enumerate(listed)]
     if answer.request.asks_logprobs:
         _refuse_averages(candidates)
-    paths = [f"{_CANDIDATES}[{n}].index" for n in range(len(listed))]
-    indices = choice_indices([one.get("index") for one in candidates], paths)
+    indices = number_choices([one.get("index") for one in candidates])
     choices = [_choice(one, n, index) for n, (one, index) in enumerate(zip(candidates, indices, strict=True))]
     return Reply(
         response_id=text_or_none(_get(item, "responseId", "response_id")),
@@ -245,48 +243,34 @@ def _text(candidate: Mapping[str, Any]) -> str | None:
     return clean_text("".join(texts)) if texts else None
 
 
-def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
+def read_tokens(value: Mapping[str, Any], _: ChoiceContext, /) -> TemplateAndTokens:
     """The template and the tokens."""
     template: dict[str, Any] = {"shape": NAME, "kept": _scalars(value)}
     key = next((key for key in _RESULT if value.get(key) is not None), None)
     if key is None:
         return template, {}
-    path = f"{context.path}.{key}"
-    result = expect_object(value[key], path)
+    result = object_or_empty(value[key])
     template["result"] = {"key": key, "kept": _scalars(result)}
     lists = {}
     for name, spellings in (("chosen", _CHOSEN), ("top", _TOP)):
-        found = next((one for one in spellings if result.get(one) is not None), None)
-        lists[name] = [] if found is None else expect_list(result[found], f"{path}.{found}")
+        found = next((one for one in spellings if isinstance(result.get(one), list)), None)
+        lists[name] = list_or_empty(result.get(found or ""))
         template["result"] |= {} if found is None else {name: found}
-    items, top = lists["chosen"], template["result"].get("top", _TOP[0])
-    tops_path = f"{path}.{top}"
-    tops = pad_alternatives(lists["top"], tops_path, len(items))
-    others = [_alternatives(one, f"{tops_path}[{n}]") for n, one in enumerate(tops)]
-    chosen = f"{path}.{template['result'].get('chosen')}"
+    items = lists["chosen"]
+    tops = pad_alternatives(lists["top"], len(items))
+    others = [list_or_empty(object_or_empty(top).get(_CANDIDATES)) for top in tops]
     tokens = [
-        read_token(
-            item, f"{chosen}[{n}]", _FORM, read_alternatives(others[n], f"{tops_path}[{n}].{_CANDIDATES}", _FORM)
-        )
-        for n, item in enumerate(items)
+        read_token(item, _FORM, read_alternatives(listed, _FORM)) for item, listed in zip(items, others, strict=True)
     ]
     if "top" in template["result"] and len(lists["top"]) < len(items):
         template["result"]["length"] = len(lists["top"])
-    template |= list_template(items, [one for found in others for one in found], tokens, _FORM)
+    template |= list_template(items, others, tokens, _FORM)
     return template, {"content": tokens}
 
 
 def _scalars(item: Mapping[str, Any]) -> dict[str, Any]:
     """The values that are neither lists nor objects."""
     return {key: value for key, value in item.items() if isinstance(value, _SCALAR_TYPES)}
-
-
-def _alternatives(top: Any, path: str) -> list[Any]:
-    """The alternatives in an item of `topCandidates`; none if it is null or has no list."""
-    if top is None:
-        return []
-    listed = expect_object(top, path).get(_CANDIDATES)
-    return [] if listed is None else expect_list(listed, f"{path}.{_CANDIDATES}")
 
 
 def rebuild(template: Mapping[str, Any], tokens: TokensBySection) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
     columns = [_column(value.get(key), length) for key in _COLUMNS]
     has_ids = value.get("token_ids") is not None
     tokens = [
-        _read_token(text, logprob, others, token_id if has_ids else NO_ID, f"{context.path}.tokens[{n}]")
-        for n, (text, logprob, others, token_id) in enumerate(zip(*columns, strict=True))
+        _read_token(text, logprob, others, token_id if has_ids else NO_ID)
+        for text, logprob, others, token_id in zip(*columns, strict=True)
     ]
     kinds = {key: _kind(key, held, tokens) for key, held in value.items()}
     keys = {key: kind for key, kind in kinds.items() if kind is not None}
@@ -60,23 +60,21 @@ def _column(held: Any, length: int) -> Sequence[Any]:
     return held if isinstance(held, list) and len(held) == length else [None] * length
 
 
-def _read_token(text: Any, logprob: Any, others: Any, token_id: Any, path: str) -> Token:
+def _read_token(text: Any, logprob: Any, others: Any, token_id: Any) -> Token:
     if not isinstance(text, str):
         token_id = text if token_id is NO_ID else token_id
         text = None
-    return make_token(
-        text, path, logprob=logprob, token_id=token_id, alternatives=_alternatives(others, path), nullable=True
-    )
+    return make_token(text, logprob=logprob, token_id=token_id, alternatives=_alternatives(others))
 
 
-def _alternatives(held: Any, path: str) -> Sequence[Token]:
+def _alternatives(held: Any) -> Sequence[Token]:
     """The alternatives in an object of texts to numbers, or in objects of the chat shape."""
     if held is None:
         return ()
     if isinstance(held, dict) and not ("logprob" in held and isinstance(held.get("token"), str)):
-        return [make_token(text, path, logprob=logprob) for text, logprob in held.items()]
+        return [make_token(text, logprob=logprob) for text, logprob in held.items()]
     listed = [held] if isinstance(held, dict) else held if isinstance(held, list) else ()
-    return [make_chat_token(one, path) for one in listed]
+    return [make_chat_token(one) for one in listed]
 
 
 def _kind(key: str, held: Any, tokens: Sequence[Token]) -> Any:

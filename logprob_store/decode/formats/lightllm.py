@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import count_or_none, expect_list, loads_object, text_or_none
+from logprob_store.decode.formats.body import count_or_none, list_or_empty, loads_object, text_or_none
 from logprob_store.decode.formats.native_fields import sum_counts
 from logprob_store.decode.formats.token_objects import (
     TokenForm,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NAME: Final = "lightllm"
 ORDERED: Final = False
 
-_FORM: Final = TokenForm({"id": "token_id", "text": "text", "logprob": "logprob"}, nullable=True)
+_FORM: Final = TokenForm({"id": "token_id", "text": "text", "logprob": "logprob"})
 _KEPT: Final = ("special", "count_output_tokens", "prompt_tokens")
 """Keys of a token that the template keeps, as a list with a value for each token."""
 
@@ -45,7 +45,7 @@ def read(answer: Answer) -> Reply:
     """Read everything but the tokens."""
     item = loads_object(answer.body)
     texts = item["generated_text"]
-    texts = [texts] if isinstance(texts, str) else expect_list(texts, "generated_text")
+    texts = texts if isinstance(texts, list) else [texts]
     if not texts:
         raise DecodeError("generated_text: none, expected at least one")
     several = len(texts) > 1
@@ -77,13 +77,13 @@ def _choice(item: Mapping[str, Any], number: int, text: Any, *, several: bool) -
     )
 
 
-def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
+def read_tokens(value: Mapping[str, Any], _: ChoiceContext, /) -> TemplateAndTokens:
     """The template and the tokens."""
-    items = expect_list(value["tokens"], context.path)
-    tokens = read_tokens_with_alternatives(items, context.path, _FORM)
-    template = {"shape": NAME, **list_template(items, [], tokens, _FORM)}
+    items = list_or_empty(value["tokens"])
+    tokens = read_tokens_with_alternatives(items, _FORM)
+    template = {"shape": NAME, **list_template(items, [()] * len(items), tokens, _FORM)}
     for key in _KEPT:
-        if items and all(key in item for item in items):
+        if items and all(isinstance(item, dict) and key in item for item in items):
             template[key] = [item[key] for item in items]
     return template, {"content": tokens}
 

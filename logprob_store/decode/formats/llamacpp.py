@@ -21,16 +21,21 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import expect_list, text_or_none
+from logprob_store.decode.formats.body import (
+    index_or_none,
+    list_or_empty,
+    number_choices,
+    object_or_empty,
+    text_or_none,
+)
 from logprob_store.decode.formats.native_fields import (
     child_path,
-    choice_indices,
     count_prompt_tokens,
     merge_pieces,
     objects_of_body,
     sum_counts,
 )
-from logprob_store.decode.formats.pieces import Piece, broken_off, value_of
+from logprob_store.decode.formats.pieces import Piece, broken_off, text_under, value_of
 from logprob_store.decode.formats.token_objects import (
     PROB,
     TokenForm,
@@ -82,7 +87,7 @@ def read(answer: Answer) -> Reply:
     for path, item in found:
         if item.get("stop") is False:
             raise broken_off(f"{child_path(path, 'stop')}: false, as in a stream that was cut off", text_of([item]))
-    indices = choice_indices([item.get("index") for _, item in found], [child_path(path, "index") for path, _ in found])
+    indices = number_choices([item.get("index") for _, item in found])
     _, first = found[0]
     settings = first.get("generation_settings")
     model = first.get("model", settings.get("model") if isinstance(settings, dict) else None)
@@ -101,11 +106,12 @@ def read(answer: Answer) -> Reply:
 
 def describe(held: Mapping[str, Any]) -> Piece | None:
     """What an object says about its stream; None if it is no piece and cannot be the last of one."""
-    stop = value_of(held, "stop")
-    if type(stop) is not bool or "content" not in held or "choices" in held:
+    if "stop" not in held or "content" not in held or "choices" in held:
         return None
-    number = value_of(held, "index")
-    index = frozenset({number if type(number) is int else 0})
+    stop = value_of(held, "stop")
+    if type(stop) is not bool:
+        stop = text_under(held, "stop_type") not in (None, "none")
+    index = frozenset({index_or_none(value_of(held, "index")) or 0})
     return Piece(adds=index, ends=index if stop else frozenset(), may_be_whole=stop)
 
 
@@ -118,8 +124,7 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any] | list[dict[str
     """One body made of the pieces of a stream; a list of bodies if they are of several answers."""
     found: dict[Any, list[Mapping[str, Any]]] = {}
     for piece in pieces:
-        index = piece.get("index")
-        found.setdefault(index if isinstance(index, int) else 0, []).append(piece)
+        found.setdefault(index_or_none(piece.get("index")) or 0, []).append(piece)
     bodies = [merge_pieces(found[index], texts=("content",), lists=(_LOGPROBS, "tokens")) for index in sorted(found)]
     return bodies[0] if len(bodies) == 1 else bodies
 
@@ -139,7 +144,7 @@ def _choice(item: Mapping[str, Any], path: str, index: int) -> Choice:
     if not _is_chat_list(held):
         return Choice(**choice, logprobs=held, shape=NAME)
     wrapped = b'{"content":' + held + b"}" if isinstance(held, bytes) else {"content": held}
-    return Choice(**choice, logprobs=wrapped, layout=_LAYOUT, token_path=lambda _, number: f"{part}[{number}]")
+    return Choice(**choice, logprobs=wrapped, layout=_LAYOUT)
 
 
 def _is_chat_list(held: Any) -> bool:
@@ -154,13 +159,14 @@ def restore(_: Mapping[str, Any], value: Any) -> Any:
     return value["content"]
 
 
-def read_tokens(value: Any, context: ChoiceContext) -> TemplateAndTokens:
+def read_tokens(value: Any, _: ChoiceContext, /) -> TemplateAndTokens:
     """The template and the tokens of a list with probabilities."""
-    items = expect_list(value, context.path)
-    tokens = read_tokens_with_alternatives(items, context.path, _FORM)
+    items = list_or_empty(value)
+    tokens = read_tokens_with_alternatives(items, _FORM)
     template = {"shape": NAME, **list_template(items, nested_alternatives(items, _FORM), tokens, _FORM)}
-    chosen = zip(items, tokens, strict=True)
-    return template, {"content": [_with_own_logprob(token) if "content" in item else token for item, token in chosen]}
+    oldest = ["content" in object_or_empty(item) for item in items]
+    chosen = zip(tokens, oldest, strict=True)
+    return template, {"content": [_with_own_logprob(token) if is_oldest else token for token, is_oldest in chosen]}
 
 
 def _with_own_logprob(token: Token) -> Token:

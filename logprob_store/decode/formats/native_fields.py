@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from logprob_store.decode.formats.body import (
-    check_choice_index,
     count_or_none,
-    expect_list,
     expect_object,
+    kind_of,
+    list_or_empty,
     loads,
     raw_object,
     reported_error,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def objects_of_body(answer: Answer, *, raw: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of a body with their paths: itself, or the items of a list (several samples, several prompts).
+    """The objects of a body with their paths: itself, or those in a list (several samples, several prompts).
 
     Args:
         answer: the answer.
@@ -45,22 +45,25 @@ def objects_of_body(answer: Answer, *, raw: str | None = None) -> list[tuple[str
         return [("", expect_object(value, "the body"))]
     if not value:
         raise DecodeError("the body: expected at least one answer, got an empty list")
-    found = [(f"[{n}]", expect_object(item, f"[{n}]")) for n, item in enumerate(value)]
+    found = [(f"[{n}]", item) for n, item in enumerate(value) if isinstance(item, dict)]
+    if not found:
+        raise DecodeError(f"the body: expected a list of answers, got one of {kind_of(value[0])}")
     for _, item in found:
         if item.keys() == {"error"}:
             raise reported_error(item["error"])
     return found
 
 
-def pad_alternatives(value: Any, path: str, tokens: int) -> list[Any]:
+def pad_alternatives(value: Any, tokens: int) -> list[Any]:
     """A list of lists of alternatives, one for each token: None is appended for the last tokens if it is shorter.
 
-    Raises:
-        DecodeError: it is longer, so that the lists cannot be told to belong to tokens.
+    A longer list costs all alternatives: it cannot be told which of them belong to which token.
+
+    >>> pad_alternatives([["a"]], 2), pad_alternatives("x", 1), pad_alternatives([["a"], ["b"]], 1)
+    ([['a'], None], [None], [None])
     """
-    listed = [] if value is None else expect_list(value, path)
-    if len(listed) > tokens:
-        raise DecodeError(f"{path}: {len(listed)} lists of alternatives, more than the {tokens} tokens there are")
+    listed = list_or_empty(value)
+    listed = listed if len(listed) <= tokens else []
     return listed + [None] * (tokens - len(listed))
 
 
@@ -78,41 +81,29 @@ def merge_pieces(
 ) -> dict[str, Any]:
     """One object made of the pieces of a stream: the texts and lists under these keys joined, of others the last value.
 
+    A value that is no list becomes an item of the joined list, and one that is no text is left out of the joined text.
+
     Raises:
-        DecodeError: a piece reports an error, or holds no list where others do.
+        DecodeError: a piece reports an error.
 
     >>> merge_pieces([{"a": "x", "b": [1], "c": 1}, {"a": "y", "b": [2]}], texts=["a"], lists=["b"])
     {'a': 'xy', 'b': [1, 2], 'c': 1}
     """
     joined: dict[str, Any] = {}
-    for n, piece in enumerate(pieces):
+    for piece in pieces:
         if piece.get("error"):
             raise reported_error(piece["error"])
         for key, value in piece.items():
             if key in lists and value is not None:
-                held = joined.get(key)
-                joined[key] = [] if held is None else held
-                joined[key] += expect_list(value, f"chunk {n}: {key}")
+                joined[key] = list_or_empty(joined.get(key)) + (value if isinstance(value, list) else [value])
             elif key in texts and isinstance(value, str):
                 held = joined.get(key)
                 joined[key] = held + value if isinstance(held, str) else value
+            elif key in texts:
+                joined.setdefault(key, None)
             elif value is not None or key not in joined:
                 joined[key] = value
     return joined
-
-
-def choice_indices(indices: Sequence[Any], paths: Sequence[str]) -> list[int]:
-    """The indices of choices; one that is None becomes its place in the list.
-
-    Raises:
-        DecodeError: an index is not usable, or occurs twice.
-    """
-    known = [n if index is None else index for n, index in enumerate(indices)]
-    for n, (index, path) in enumerate(zip(known, paths, strict=True)):
-        check_choice_index(index, path)
-        if index in known[:n]:
-            raise DecodeError(f"{path}: {index} stands twice")
-    return known
 
 
 def sum_counts(counts: Iterable[Any]) -> int | None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import compact_json, count_or_none, expect_list, loads, text_or_none
+from logprob_store.decode.formats.body import compact_json, count_or_none, text_or_none
 from logprob_store.decode.formats.native_fields import iso_time_or_none, merge_pieces, objects_of_body
-from logprob_store.decode.formats.pieces import Piece, broken_off, value_of
+from logprob_store.decode.formats.pieces import Piece, broken_off, text_under, value_of
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -57,9 +57,11 @@ def read(answer: Answer) -> Reply:
 
 def describe(held: Mapping[str, Any]) -> Piece | None:
     """What an object says about its stream; None if it is no piece and cannot be the last of one."""
-    done = value_of(held, "done")
-    if type(done) is not bool or not recognises(held):
+    if not recognises(held):
         return None
+    done = value_of(held, "done")
+    if type(done) is not bool:
+        done = text_under(held, "done_reason") is not None
     one = frozenset({0})
     return Piece(adds=one, ends=one if done else frozenset(), may_be_whole=done)
 
@@ -94,10 +96,10 @@ def _choice(item: Mapping[str, Any]) -> Choice:
     logprobs = item.get(_LOGPROBS)
     if logprobs is None or logprobs == b"null":
         return Choice(**choice, logprobs=None if _LOGPROBS in item else msgspec.UNSET)
-    if not (isinstance(logprobs, bytes) and logprobs.startswith(b"[")):
-        expect_list(loads(logprobs) if isinstance(logprobs, bytes) else logprobs, _LOGPROBS)
+    if not (logprobs.startswith(b"[") if isinstance(logprobs, bytes) else isinstance(logprobs, list)):
+        return Choice(**choice, logprobs=logprobs)
     wrapped = b'{"content":' + logprobs + b"}" if isinstance(logprobs, bytes) else {"content": logprobs}
-    return Choice(**choice, logprobs=wrapped, layout=_LAYOUT, token_path=lambda _, number: f"{_LOGPROBS}[{number}]")
+    return Choice(**choice, logprobs=wrapped, layout=_LAYOUT)
 
 
 def restore(_: Mapping[str, Any], value: Any) -> Any:

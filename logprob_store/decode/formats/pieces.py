@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from logprob_store.decode.formats.body import loads
+from logprob_store.decode.formats.body import loads, objects_in
 from logprob_store.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -122,13 +122,20 @@ def counts_tokens(pieces_of_index: Mapping[int, int], ended: set[int] | frozense
 
 
 def value_of(held: Mapping[str, Any], key: str) -> Any:
-    """The value under a key of an object whose values may still be raw JSON; None without that key."""
+    """The value under a key of an object whose values may still be raw JSON; None if it is not there or unreadable."""
     value = held.get(key)
-    return loads(bytes(value)) if isinstance(value, msgspec.Raw) else value
+    return _parsed(bytes(value)) if isinstance(value, msgspec.Raw) else value
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return loads(content)
+    except DecodeError:  # a number that is too long; whoever reads the answer says so
+        return None
 
 
 def read_structs(held: Mapping[str, Any], key: str, decoder: msgspec.json.Decoder[list[S]], kind: type[S]) -> list[S]:
-    """The objects of the list under a key, with the fields of `kind` alone; no items where it is no list of objects.
+    """The objects in the list under a key, or the one object there, with the fields of `kind` alone.
 
     Args:
         held: an object, whose values may still be raw JSON.
@@ -141,9 +148,8 @@ def read_structs(held: Mapping[str, Any], key: str, decoder: msgspec.json.Decode
         try:
             return decoder.decode(value)
         except (msgspec.DecodeError, RecursionError):
-            value = loads(bytes(value))
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        return []
+            value = _parsed(bytes(value))
+    value = [value] if isinstance(value, dict) else objects_in(value)
     fields = kind.__struct_fields__
     return [kind(**{name: item[name] for name in fields if name in item}) for item in value]
 
@@ -155,7 +161,7 @@ def text_under(held: Mapping[str, Any], key: str) -> str | None:
         raw = bytes(value)
         if not raw.startswith(b'"'):
             return None
-        value = raw[1:-1].decode() if raw.isascii() and b"\\" not in raw else loads(raw)
+        value = raw[1:-1].decode() if raw.isascii() and b"\\" not in raw else _parsed(raw)
     return value or None if isinstance(value, str) else None
 
 

@@ -34,7 +34,7 @@ def read_tokens(
     items: Sequence[Any], context: ChoiceContext
 ) -> tuple[dict[str, Any], dict[str, Sequence[Token | None]]]:
     """The template and the tokens, with None for an item that is null or empty."""
-    positions = [_read_item(item, f"{context.path}[{n}]") for n, item in enumerate(items)]
+    positions = [_read_item(item) for item in items]
     ids = context.prompt_token_ids if context.prompt_token_ids is not None else context.prompt
     places = own_places(positions, ids, context.prompt if isinstance(context.prompt, str) else None)
     known_ids = ids if isinstance(ids, list) and len(ids) == len(items) else [None] * len(items)
@@ -44,7 +44,7 @@ def read_tokens(
             tokens.append(None if item is None or item == {} else Token(None))
             continue
         place = places[n]
-        untold = make_token(None, context.path, token_id=known_ids[n], nullable=True)
+        untold = make_token(None, token_id=known_ids[n])
         own = untold if place is None else listed.tokens[place]
         tokens.append(own._replace(alternatives=listed.tokens[:MAX_ALTERNATIVES]))
     return _template(items, positions, tokens), {"prompt": tokens}
@@ -65,23 +65,20 @@ def _template(
     return template
 
 
-def _read_item(item: Any, path: str) -> Listed | None:
+def _read_item(item: Any) -> Listed | None:
     """What is listed at a position; None if it is nothing or no object."""
     if not isinstance(item, dict) or not item:
         return None
     values = [one if isinstance(one, dict) else {} for one in item.values()]
-    tokens = [_read_one(key, one, path) for key, one in zip(item, values, strict=True)]
+    tokens = [_read_one(key, one) for key, one in zip(item, values, strict=True)]
     return Listed(tokens, [one.get("rank") for one in values])
 
 
-def _read_one(key: str, fields: Mapping[str, Any], path: str) -> Token:
-    text = fields.get("decoded_token")
+def _read_one(key: str, fields: Mapping[str, Any]) -> Token:
     return make_token(
-        text if isinstance(text, str) else None,
-        path,
+        fields.get("decoded_token"),
         logprob=fields.get("logprob"),
         token_id=int(key) if _is_id(key) else None,
-        nullable=True,
     )
 
 

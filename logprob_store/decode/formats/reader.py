@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 
+_ERROR: Final = "error"
+
+
 def read_body(answer: Answer) -> Reply:
     """Read everything in an answer but the tokens, whatever its format.
 
@@ -49,7 +52,7 @@ def read_body(answer: Answer) -> Reply:
         merged = _merged(content)
         if merged is not None:
             answer, content, keys = replace(answer, body=merged), merged, raw_object(merged)
-            listed = _format_of_list(content)
+            listed = _format_of_list(content, is_merged=True)
             if listed is not None:
                 return listed.read(answer)
     known = loads_object(content) if keys is None else keys
@@ -65,7 +68,7 @@ def _has_list(known: Mapping[str, Any], key: str) -> bool:
     return not (bytes(value).startswith(b"{") if isinstance(value, msgspec.Raw) else isinstance(value, dict))
 
 
-def _format_of_list(content: bytes) -> BodyFormat | None:
+def _format_of_list(content: bytes, *, is_merged: bool = False) -> BodyFormat | None:
     """The format of a body that is a list of answers, as some servers (`LISTS`) send for several samples or prompts.
 
     None for a list of the pieces of a stream.
@@ -75,7 +78,7 @@ def _format_of_list(content: bytes) -> BodyFormat | None:
     items = [item for item in loads(content) if isinstance(item, dict)]
     known = items[0] if items else ()
     stream = next((stream for stream in STREAMS if stream.recognises(known)), None)
-    if stream is not None and len(items) > 1:
+    if stream is not None and len(items) > 1 and not is_merged:
         pieces = [piece for item in items if (piece := stream.describe(item)) is not None]
         if any(not piece.ends for piece in pieces):
             return None
@@ -100,7 +103,7 @@ def _merged(content: bytes) -> bytes | None:
     if recording is None:
         return None
     keys = list(dict.fromkeys(key for piece in recording.pieces for key in piece))
-    form = next((form for form in STREAMS if form.recognises(keys)), None)
+    form = _format_of_pieces(recording.pieces, keys)
     if form is None:
         return _merged_without_format(recording, keys)
     if len(recording.pieces) == 1 and recording.problem is None:
@@ -117,6 +120,16 @@ def _merged(content: bytes) -> bytes | None:
     return merged
 
 
+def _format_of_pieces(pieces: Sequence[Mapping[str, Any]], keys: Collection[str]) -> StreamFormat | None:
+    """The format of a stream: the first that knows its keys and a piece; else the first that knows either."""
+    known = [form for form in STREAMS if form.recognises(keys)]
+    for forms in (known, () if known else STREAMS):
+        found = next((form for form in forms if any(form.describe(piece) for piece in pieces)), None)
+        if found is not None:
+            return found
+    return known[0] if known else None
+
+
 def _has_ended(recording: Recording, form: StreamFormat) -> bool:
     """Whether every answer that has begun has ended, by what its pieces say."""
     state = StreamState()
@@ -129,7 +142,7 @@ def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
     pieces = recording.pieces
     if len(pieces) == 1 and recording.problem is None and any(form.recognises(keys) for form in BODIES):
         return json.dumps(pieces[0]).encode()
-    error = next((piece["error"] for piece in pieces if piece.get("error")), None)
+    error = next(filter(None, map(_error_in, pieces)), None)
     if error is not None:
         raise reported_error(error)
     if recording.problem is not None:
@@ -137,13 +150,23 @@ def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
     sentence = why_a_stream_has_no_logprobs(pieces)
     if sentence is not None:
         raise DecodeError(sentence, error_type="no_logprobs")
-    raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have the keys {keys_for_message(keys)}")
+    if not pieces:
+        raise DecodeError("a stream without any answer: none of its events is an object")
+    raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have {keys_for_message(keys)}")
+
+
+def _error_in(piece: Mapping[str, Any]) -> Any:
+    """The error that a piece reports, wrapped in `error` or not; None for any other piece."""
+    if piece.get("error"):
+        return piece["error"]
+    is_bare = isinstance(piece.get("message"), str) and ("code" in piece or piece.get("object") == _ERROR)
+    return piece if is_bare else None
 
 
 def _refuse_failed(recording: Recording, form: StreamFormat) -> None:
     """Raise DecodeError for a stream that reports an error, or whose recording is damaged."""
     pieces = recording.pieces
-    error = next((piece["error"] for piece in pieces if piece.get("error")), None)
+    error = next(filter(None, map(_error_in, pieces)), None)
     if error is not None:
         raise broken_off(str(reported_error(error)), form.text_of(pieces), error_type="error_body")
     if recording.problem is not None:
@@ -163,5 +186,5 @@ def _unknown(answer: Answer, keys: Collection[str]) -> DecodeError:
         sentence = why_no_logprobs(body)
         if sentence is not None:
             return DecodeError(sentence, error_type="no_logprobs")
-        return DecodeError(f"{error}; the {answer.request.endpoint} answer has the keys {keys_for_message(keys)}")
+        return DecodeError(f"{error}; the {answer.request.endpoint} answer has {keys_for_message(keys)}")
     raise AssertionError("a body without choices was read")

@@ -8,7 +8,6 @@ reasoning item are section `reasoning`, refusal parts `refusal`, all others `con
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -25,7 +24,7 @@ from logprob_store.decode.formats.body import (
     time_or_none,
     without_bom,
 )
-from logprob_store.decode.formats.responses_parts import ContentPart, join_parts, make_layout, restore, token_path
+from logprob_store.decode.formats.responses_parts import ContentPart, join_parts, make_layout, restore
 from logprob_store.errors import DecodeError
 from logprob_store.reported_errors import find_reported_error
 
@@ -174,5 +173,4 @@ def _choice(body: _Body, parts: Sequence[ContentPart], calls: list[Any]) -> Choi
         tool_calls=compact_json(calls, "output"),
         logprobs=logprobs,
         layout=make_layout(spans),
-        token_path=partial(token_path, spans),
     )

@@ -109,16 +109,6 @@ def make_layout(spans: Sequence[PartSpan]) -> dict[str, Any]:
     return {"format": "responses", "parts": counted}
 
 
-def token_path(spans: Sequence[PartSpan], key: str, number: int) -> str:
-    """The JSON path of a token in the body, from its number in the joined list."""
-    for span in spans:
-        if span.key == key:
-            if number < span.length or span.length < 0:
-                return f"output[{span.item}].content[{span.part}].logprobs[{number}]"
-            number -= span.length
-    raise AssertionError(f"no part holds token {number} of {key}")
-
-
 def restore(layout: Mapping[str, Any], value: Any) -> list[dict[str, Any]]:
     """The lists of all parts, each with the indices of its item and part."""
     left = {key: list(listed) for key, listed in value.items()} if value is not None else {}

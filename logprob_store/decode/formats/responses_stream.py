@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import reported_error
+from logprob_store.decode.formats.body import list_or_empty, object_or_empty, reported_error
 from logprob_store.decode.formats.pieces import Piece, broken_off, text_under, value_of
 
 if TYPE_CHECKING:
@@ -54,33 +54,58 @@ def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
 
 
 def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The response of the last event.
+    """The response of the last event; made of the events before where that one has none.
 
     Raises:
         DecodeError: an event reports an error, or the stream was cut before its end.
     """
-    response: Any = None
+    last: Mapping[str, Any] | None = None
     for piece in pieces:
         if piece.get("type") == _ERROR:
             error = str(reported_error(piece.get("error") or piece.get("message")))
             raise broken_off(error, text_of(pieces), error_type="error_body")
+        if piece.get("type") == _FAILED:
+            said = object_or_empty(piece.get("response")).get("error") or "status: failed"
+            raise broken_off(str(reported_error(said)), text_of(pieces), error_type="error_body")
         if piece.get("type") in _LAST:
-            response = piece.get("response")
-        if piece.get("type") == _FAILED and isinstance(response, dict):
-            error = str(reported_error(response.get("error") or "status: failed"))
-            raise broken_off(error, text_of(pieces), error_type="error_body")
-    if not isinstance(response, dict):
+            last = piece
+    if last is None:
         cut = "the stream was cut: no event response.completed, response.incomplete or response.failed"
         raise broken_off(cut, text_of(pieces))
-    output = response.get("output")
-    for i, item in enumerate(output if isinstance(output, list) else ()):
-        content = item.get("content") if isinstance(item, dict) else None
-        for j, part in enumerate(content if isinstance(content, list) else ()):
-            if isinstance(part, dict) and part.get("type") == "output_text" and not part.get("logprobs"):
+    response = {"status": last["type"].partition(".")[2], **object_or_empty(last.get("response"))}
+    if not isinstance(response.get("output"), list):
+        response["output"] = _items_of(pieces)
+    _add_logprobs(response["output"], pieces)
+    return response
+
+
+def _add_logprobs(output: Sequence[Any], pieces: Sequence[Mapping[str, Any]]) -> None:
+    """Give the content parts that lack their logprobs those of the events."""
+    for i, item in enumerate(output):
+        for j, part in enumerate(list_or_empty(object_or_empty(item).get("content"))):
+            if not isinstance(part, dict) or part.get("type") != "output_text":
+                continue
+            if not list_or_empty(part.get("logprobs")):
                 listed = _streamed(pieces, i, j, item.get("id"), part.get("text"))
                 if listed:
                     part["logprobs"] = listed
-    return response
+
+
+def _items_of(pieces: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The output as the events before the last one bring it, for a last event without a usable response."""
+    items: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        place = piece.get("output_index")
+        if type(place) is not int:
+            continue
+        if isinstance(piece.get("item"), dict):
+            items[place] = piece["item"]
+        elif piece.get("type") == _DONE:
+            item = items.get(place, {"type": "message"})
+            parts = list_or_empty(item.get("content"))
+            if len(parts) == piece.get("content_index", 0):
+                items[place] = {**item, "content": [*parts, {"type": "output_text", "text": piece.get("text")}]}
+    return [items[place] for place in sorted(items)]
 
 
 def _streamed(pieces: Sequence[Mapping[str, Any]], item: int, part: int, item_id: Any, text: Any) -> list[Any]:
@@ -100,4 +125,5 @@ def _streamed(pieces: Sequence[Mapping[str, Any]], item: int, part: int, item_id
     lists = [piece["logprobs"] for piece in done if isinstance(piece.get("logprobs"), list) and piece["logprobs"]]
     if lists:
         return list(lists[0])
-    return [token for piece in deltas if isinstance(piece.get("logprobs"), list) for token in piece["logprobs"]]
+    found = [piece["logprobs"] for piece in deltas if piece.get("logprobs") is not None]
+    return [token for held in found for token in (held if isinstance(held, list) else [held])]

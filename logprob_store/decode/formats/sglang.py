@@ -19,16 +19,22 @@ the list of a token without alternatives is `[]` and not null.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import expect_list, expect_object, text_or_none
+from logprob_store.decode.formats.body import (
+    index_or_none,
+    list_or_empty,
+    number_choices,
+    object_or_empty,
+    text_or_none,
+)
 from logprob_store.decode.formats.native_fields import (
     child_path,
-    choice_indices,
     count_prompt_tokens,
     objects_of_body,
     pad_alternatives,
@@ -71,8 +77,8 @@ def recognises(keys: Collection[str]) -> bool:
 def read(answer: Answer) -> Reply:
     """Read everything but the tokens."""
     found = objects_of_body(answer)
-    metas = [expect_object(item.get(_META), child_path(path, _META)) for path, item in found]
-    indices = choice_indices([item.get("index") for _, item in found], [child_path(path, "index") for path, _ in found])
+    metas = [object_or_empty(item.get(_META)) for _, item in found]
+    indices = number_choices([item.get("index") for _, item in found])
     choices = [_choice(*one) for one in zip(found, metas, indices, strict=True)]
     return Reply(
         response_id=text_or_none(metas[0].get("id")),
@@ -106,8 +112,7 @@ def describe(held: Mapping[str, Any]) -> Piece | None:
     meta = value_of(held, _META) if recognises(held) else None
     if not isinstance(meta, dict):
         return None
-    number = value_of(held, "index")
-    index = frozenset({number if type(number) is int else 0})
+    index = frozenset({index_or_none(value_of(held, "index")) or 0})
     stream_id = meta.get("id")
     return Piece(
         stream_id if isinstance(stream_id, str) and stream_id else None,
@@ -128,27 +133,30 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any] | list[dict[str
     """One body made of the pieces of a stream; a list of bodies if they are of several answers.
 
     Raises:
-        DecodeError: the number of tokens agrees neither with pieces that repeat the ones before nor with others.
+        DecodeError: the pieces have more tokens than the server counted, and do not repeat the ones before.
     """
     found: dict[Any, list[Mapping[str, Any]]] = {}
-    for n, piece in enumerate(pieces):
-        expect_object(piece.get(_META), f"piece {n}: {_META}")
-        index = piece.get("index")
-        found.setdefault(index if isinstance(index, int) else 0, []).append(piece)
+    for piece in pieces:
+        if isinstance(piece.get(_META), dict):
+            found.setdefault(index_or_none(piece.get("index")) or 0, []).append(piece)
+    if not found:
+        raise DecodeError(f"{_META}: no object in any of the pieces")
     bodies = [_merge_one(found[index]) for index in sorted(found)]
     return bodies[0] if len(bodies) == 1 else bodies
 
 
 def _merge_one(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     metas = [piece[_META] for piece in pieces]
-    if len({meta["id"] for meta in metas if isinstance(meta.get("id"), str)}) > 1:
+    ids = Counter(meta["id"] for meta in metas if isinstance(meta.get("id"), str))
+    if sum(count > 1 for count in ids.values()) > 1:
         raise DecodeError(f"{_META}.id: pieces of several answers in one stream")
     merged: dict[str, Any] = {}
     for meta in metas:
         merged |= {key: value for key, value in meta.items() if value or key not in merged}
     for key in [key for key in merged if _is_list_of_answer(key)]:
-        lists = [meta[key] for meta in metas if isinstance(meta.get(key), list)]
-        merged[key] = _joined(lists, merged.get("completion_tokens"), key) if lists else merged[key]
+        values = [meta[key] for meta in metas if meta.get(key) is not None]
+        if any(isinstance(value, list) for value in values):
+            merged[key] = _joined(values, merged.get("completion_tokens"), key)
     return {**pieces[-1], "text": text_of(pieces), _META: merged}
 
 
@@ -158,18 +166,19 @@ def _is_list_of_answer(key: str) -> bool:
     return match is not None and _SECTION_OF[match[1]] == "content"
 
 
-def _joined(lists: Sequence[list[Any]], tokens: Any, key: str) -> list[Any]:
-    """One list of all tokens, from the lists of the pieces."""
+def _joined(values: Sequence[Any], tokens: Any, key: str) -> list[Any]:
+    """One list of all tokens, from the lists of the pieces. A value that is no list is an item, unless lists repeat."""
+    lists = [value for value in values if isinstance(value, list)]
     repeat = all(other[: len(one)] == one for one, other in pairwise(lists))
-    every = [item for listed in lists for item in listed]
+    every = [item for value in values for item in (value if isinstance(value, list) else [value])]
     if repeat and (len(lists[-1]) == tokens or len(every) != tokens):
         return lists[-1]
-    if len(every) == tokens or (not repeat and type(tokens) is not int):
+    if type(tokens) is not int or len(every) <= tokens:
         return every
     raise DecodeError(f"{_META}.{key}: the lists of the pieces have {len(every)} items, but there are {tokens} tokens")
 
 
-def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
+def read_tokens(value: Mapping[str, Any], _: ChoiceContext, /) -> TemplateAndTokens:
     """The template, and the tokens of prompt and answer."""
     keys = [_Key(key, *match.groups()) for key in value if (match := _KEY.fullmatch(key))]
     kinds: dict[str, Any] = {}
@@ -177,38 +186,34 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
     for prefix, section in _SECTION_OF.items():
         own_keys = {key.kind: key.key for key in keys if key.prefix == prefix}
         if own_keys and section not in tokens:
-            tokens[section] = _read_section(value, own_keys, context.path, kinds)
+            tokens[section] = _read_section(value, own_keys, kinds)
     return {"shape": NAME, "keys": {key: kinds[key] for key in value if key in kinds}}, tokens
 
 
-def _read_section(value: Mapping[str, Any], keys: Mapping[str, str], path: str, kinds: dict[str, Any]) -> list[Token]:
+def _read_section(value: Mapping[str, Any], keys: Mapping[str, str], kinds: dict[str, Any]) -> list[Token]:
     """The tokens of one section; puts what the template says of each of its keys into `kinds`."""
     for key in keys.values():
         if value[key] is None:
             kinds[key] = None
     name = keys.get("token", "")
-    items = value.get(name)
-    listed = [] if items is None else expect_list(items, f"{path}.{name}")
+    listed = list_or_empty(value.get(name))
     lists: dict[str, list[list[Token]]] = {}
     for kind in ("top", "token_ids"):
         key = keys.get(kind, "")
-        held = pad_alternatives(value.get(key), f"{path}.{key}", len(listed))
-        lists[kind] = [_read_list(one, f"{path}.{key}[{n}]") for n, one in enumerate(held)]
-        if value.get(key) is not None:
+        held = pad_alternatives(value.get(key), len(listed))
+        lists[kind] = [[_read_one(item) for item in list_or_empty(one)] for one in held]
+        if isinstance(value.get(key), list):
             kinds[key] = _kind_of(kind, value[key], lists[kind])
-    if items is not None:
-        kinds[name] = min((len(item) for item in listed if isinstance(item, list)), default=_TRIPLE_LENGTH)
+    if isinstance(value.get(name), list):
+        widths = Counter(len(item) for item in listed if isinstance(item, list))
+        kinds[name] = widths.most_common(1)[0][0] if widths else _TRIPLE_LENGTH
     others = [_join_alternatives(*both) for both in zip(lists["top"], lists["token_ids"], strict=True)]
-    return [_read_one(item, f"{path}.{name}[{n}]", others[n]) for n, item in enumerate(listed)]
+    return [_read_one(item, alternatives) for item, alternatives in zip(listed, others, strict=True)]
 
 
-def _read_list(items: Any, path: str) -> list[Token]:
-    return [] if items is None else [_read_one(item, f"{path}[{n}]") for n, item in enumerate(expect_list(items, path))]
-
-
-def _read_one(item: Any, path: str, alternatives: Sequence[Token] = ()) -> Token:
-    logprob, token_id, text = (*expect_list(item, path), None, None, None)[:_TRIPLE_LENGTH]
-    return make_token(text, f"{path}[2]", logprob=logprob, token_id=token_id, alternatives=alternatives, nullable=True)
+def _read_one(item: Any, alternatives: Sequence[Token] = ()) -> Token:
+    logprob, token_id, text = (*list_or_empty(item), None, None, None)[:_TRIPLE_LENGTH]
+    return make_token(text, logprob=logprob, token_id=token_id, alternatives=alternatives)
 
 
 def _kind_of(kind: str, held: Sequence[Any], read: Sequence[Sequence[Token]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from logprob_store.decode.formats.body import expect_object, loads
+from logprob_store.decode.formats.body import list_or_empty, loads, objects_in
 from logprob_store.decode.formats.choices import CHUNK
 from logprob_store.errors import DecodeError
 from logprob_store.sse import DONE, event_data, is_event_stream
@@ -30,7 +30,8 @@ class Recording(NamedTuple):
     """A recorded stream.
 
     Args:
-        pieces: its pieces in their order, up to the first that cannot be read.
+        pieces: its pieces in their order, up to the first that cannot be read. What is JSON and no object is left out:
+            some proxies send `null` to keep a connection open.
         is_done: whether `[DONE]` ends it.
         problem: what is wrong with the piece behind the last.
     """
@@ -50,8 +51,8 @@ def split(content: bytes) -> Recording | None:
     if is_event_stream(stripped):
         return _recording(event_data(stripped), "event")
     if stripped.startswith(b"["):
-        listed = loads(stripped)
-        return _recording(listed, "item") if listed and isinstance(listed[0], dict) else None
+        listed = list_or_empty(loads(stripped))
+        return _recording(listed, "item") if objects_in(listed) else None
     if stripped.startswith(b"{"):
         return _lines(stripped)
     return None
@@ -67,10 +68,10 @@ def _recording(found: Sequence[Any], what: str) -> Recording:
             continue
         try:
             values = _values(one) if isinstance(one, bytes) else [one]
-            pieces += [expect_object(value, f"{what} {n} of the stream") for value in values]
         except DecodeError as error:
-            place = "" if str(error).startswith(what) else f"{what} {n} of the stream: "
-            return Recording(pieces, is_done, f"{place}{error}")
+            return Recording(pieces, is_done, f"{what} {n} of the stream: {error}")
+        for value in values:  # a value that is a list holds pieces, too
+            pieces += objects_in(value if isinstance(value, list) else [value])
     return Recording(pieces, is_done)
 
 

@@ -20,10 +20,16 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import expect_list, expect_object, reported_error, text_or_none
+from logprob_store.decode.formats.body import (
+    list_or_empty,
+    number_choices,
+    object_or_empty,
+    objects_in,
+    reported_error,
+    text_or_none,
+)
 from logprob_store.decode.formats.native_fields import (
     child_path,
-    choice_indices,
     count_prompt_tokens,
     objects_of_body,
     pad_alternatives,
@@ -32,11 +38,13 @@ from logprob_store.decode.formats.native_fields import (
 from logprob_store.decode.formats.token_objects import (
     TokenForm,
     list_template,
+    read_alternatives,
     read_token,
     read_tokens_with_alternatives,
     rebuild_alternatives,
     rebuild_tokens,
 )
+from logprob_store.decode.token_rows import MAX_ALTERNATIVES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -69,7 +77,7 @@ def read(answer: Answer) -> Reply:
     details = [details for _, _, details in found]
     if any(held.get("finish_reason") == _ERROR for held in details):
         raise reported_error("details.finish_reason: error")
-    numbers = choice_indices([None] * len(found), [path for path, _, _ in found])
+    numbers = number_choices([None] * len(found))
     return Reply(
         response_id=None,
         model=None,
@@ -84,14 +92,10 @@ def read(answer: Answer) -> Reply:
 def _sequences(item: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
     """For an answer and then for each of its `best_of_sequences`: the path of its details, its text, its details."""
     path = child_path(path, "details")
-    held = item.get("details")
-    details = {} if held is None else expect_object(held, path)
+    details = object_or_empty(item.get("details"))
     yield path, item.get("generated_text"), details
-    others = details.get("best_of_sequences")
-    path += ".best_of_sequences"
-    for n, one in enumerate([] if others is None else expect_list(others, path)):
-        other = expect_object(one, f"{path}[{n}]")
-        yield f"{path}[{n}]", other.get("generated_text"), other
+    for n, other in enumerate(objects_in(details.get("best_of_sequences"))):
+        yield f"{path}.best_of_sequences[{n}]", other.get("generated_text"), other
 
 
 def _choice(path: str, text: Any, details: Mapping[str, Any], number: int) -> Choice:
@@ -106,20 +110,21 @@ def _choice(path: str, text: Any, details: Mapping[str, Any], number: int) -> Ch
     )
 
 
-def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
+def read_tokens(value: Mapping[str, Any], _: ChoiceContext, /) -> TemplateAndTokens:
     """The template, and the tokens of prompt and answer."""
     template: dict[str, Any] = {"shape": NAME}
-    path = context.path
-    listed = {key: [] if value.get(key) is None else expect_list(value[key], f"{path}.{key}") for key in _LOGPROBS_KEYS}
-    objects = {key: _objects(listed[key], f"{path}.{key}") for key in ("tokens", "prefill")}
-    tops = pad_alternatives(value.get("top_tokens"), f"{path}.top_tokens", len(objects["tokens"]))
-    others = [_read_top(top, f"{path}.top_tokens[{n}]") for n, top in enumerate(tops)]
-    tokens = [read_token(item, f"{path}.tokens[{n}]", _FORM, others[n]) for n, item in enumerate(objects["tokens"])]
-    prefill = read_tokens_with_alternatives(objects["prefill"], f"{path}.prefill", _FORM)
-    flat = [other for top in tops for other in top or ()]
+    listed = {key: list_or_empty(value.get(key)) for key in _LOGPROBS_KEYS}
+    objects = {key: [_as_object(item) for item in listed[key]] for key in ("tokens", "prefill")}
+    tops = [list_or_empty(top) for top in pad_alternatives(listed["top_tokens"], len(objects["tokens"]))]
+    tokens = [
+        read_token(item, _FORM, read_alternatives(top, _FORM))
+        for item, top in zip(objects["tokens"], tops, strict=True)
+    ]
+    prefill = read_tokens_with_alternatives(objects["prefill"], _FORM)
+    flat = [other for top in tops for other in top[:MAX_ALTERNATIVES]]
     described = {
-        "tokens": {**list_template(objects["tokens"], flat, tokens, _FORM), **_special_positions(objects["tokens"])},
-        "prefill": list_template(objects["prefill"], [], prefill, _FORM),
+        "tokens": {**list_template(objects["tokens"], tops, tokens, _FORM), **_special_positions(objects["tokens"])},
+        "prefill": list_template(objects["prefill"], [()] * len(prefill), prefill, _FORM),
         "top_tokens": {**_special_positions(flat), **_lengths(listed["top_tokens"], tokens)},
     }
     for key in ("tokens", "prefill"):
@@ -129,26 +134,18 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
     return template, {"prompt": prefill, "content": tokens}
 
 
-def _objects(items: Sequence[Any], path: str) -> list[dict[str, Any]]:
-    """The items as objects; the triples of the first releases become such."""
-    found = []
-    for n, item in enumerate(items):
-        if isinstance(item, list) and len(item) == len(_TRIPLE):
-            found.append(dict(zip(_TRIPLE, item, strict=True)))
-        else:
-            found.append(expect_object(item, f"{path}[{n}]"))
-    return found
+def _as_object(item: Any) -> Any:
+    """A triple of the first releases as an object; any other item as it is."""
+    is_triple = isinstance(item, list) and len(item) == len(_TRIPLE)
+    return dict(zip(_TRIPLE, item, strict=True)) if is_triple else item
 
 
-def _read_top(items: Any, path: str) -> list[Token]:
-    return [] if items is None else read_tokens_with_alternatives(expect_list(items, path), path, _FORM)
-
-
-def _special_positions(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The positions of the special items, if every item has the key `special`."""
-    if not items or not all("special" in item for item in items):
+def _special_positions(items: Sequence[Any]) -> dict[str, Any]:
+    """The positions of the special items, if most items have the key `special`."""
+    marked = [isinstance(item, dict) and "special" in item for item in items]
+    if 2 * sum(marked) <= len(items):
         return {}
-    return {"special": [n for n, item in enumerate(items) if item["special"] is True]}
+    return {"special": [n for n, item in enumerate(items) if marked[n] and item["special"] is True]}
 
 
 def _lengths(listed: Sequence[Any], tokens: Sequence[Token]) -> dict[str, Any]:

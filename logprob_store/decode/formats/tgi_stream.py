@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import expect_object
+from logprob_store.decode.formats.body import object_or_empty
 from logprob_store.decode.formats.pieces import Piece, broken_off, text_under, value_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ _COUNTS: Final = {"prompt_tokens": "prompt_tokens", "count_output_tokens": "gene
 """Counts that LightLLM sends with each token, and their keys in the details."""
 
 _ERROR: Final = "error"
+_OWN_KEYS: Final = frozenset({"top_tokens", "generated_text", "details", "finished", "finish_reason"})
+"""Keys beside `token`, of which a piece has one or more, unless it has a token alone."""
 
 
 def recognises(keys: Collection[str]) -> bool:
@@ -30,18 +32,27 @@ def recognises(keys: Collection[str]) -> bool:
 
 def describe(held: Mapping[str, Any]) -> Piece | None:
     """What an object says about its stream; None if it is no piece of one."""
-    if "token" not in held or "choices" in held or not isinstance(value_of(held, "token"), dict):
+    if "token" not in held or "choices" in held:
+        return None
+    if _OWN_KEYS.isdisjoint(held) and not isinstance(value_of(held, "token"), dict):
         return None
     number = value_of(held, "index")
-    details = value_of(held, "details")
-    ended = (
+    one = frozenset({0})
+    return Piece(adds=one, ends=one if _ends(held) else frozenset(), number=number if type(number) is int else None)
+
+
+def _ends(held: Mapping[str, Any]) -> bool:
+    """Whether a piece ends its stream."""
+    return (
         isinstance(value_of(held, "generated_text"), str)
-        or isinstance(details, dict)
+        or isinstance(value_of(held, "details"), dict)
         or value_of(held, "finished") is True
         or text_under(held, "finish_reason") is not None
     )
-    one = frozenset({0})
-    return Piece(adds=one, ends=one if ended else frozenset(), number=number if type(number) is int else None)
+
+
+def _without_counts(token: Any) -> Any:
+    return {key: value for key, value in token.items() if key not in _COUNTS} if isinstance(token, dict) else token
 
 
 def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
@@ -54,18 +65,20 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One body made of the pieces of a stream.
 
     Raises:
-        DecodeError: a token is no object, or the server reports an error.
+        DecodeError: the server reports an error.
     """
-    tokens = [dict(expect_object(piece.get("token"), f"piece {n}: token")) for n, piece in enumerate(pieces)]
+    pieces = [piece for piece in pieces if "token" in piece or not _OWN_KEYS.isdisjoint(piece)] or pieces
     last = pieces[-1]
-    details = dict(last["details"]) if isinstance(last.get("details"), dict) else {}
+    details = dict(object_or_empty(last.get("details")))
     if last.get("finish_reason") is not None:
         details["finish_reason"] = last["finish_reason"]
     if details.get("finish_reason") == _ERROR:
         raise broken_off("the server ended the stream with an error", text_of(pieces), error_type="error_body")
-    for token in tokens:
-        details |= {name: token.pop(key) for key, name in _COUNTS.items() if key in token}
-    details["tokens"] = tokens
+    pieces = [piece for piece in pieces if piece.get("token") is not None or not _ends(piece)]
+    tokens = [piece.get("token") for piece in pieces]
+    for token in map(object_or_empty, tokens):
+        details |= {name: token[key] for key, name in _COUNTS.items() if key in token}
+    details["tokens"] = [_without_counts(token) for token in tokens]
     if any(piece.get("top_tokens") is not None for piece in pieces):
         details["top_tokens"] = [piece.get("top_tokens") for piece in pieces]
     text = last.get("generated_text")

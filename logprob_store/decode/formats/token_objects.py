@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import expect_list, expect_object
+from logprob_store.decode.formats.body import list_or_empty, object_or_empty
 from logprob_store.decode.token_rows import Token, make_token
 
 if TYPE_CHECKING:
@@ -39,51 +39,43 @@ class TokenForm:
         fields: key on the wire to field of Token, or to PROB. If several keys have one field, the first counts that an
             object has.
         tops: the keys under which an object may hold its own alternatives.
-        nullable: whether an object may lack a text. The row's token is then null; "" would say that it is empty.
     """
 
     fields: Mapping[str, str]
     tops: tuple[str, ...] = ()
-    nullable: bool = False
 
-    def alternatives_key(self, item: Mapping[str, Any]) -> str | None:
-        """The key that holds an object's alternatives, if one does."""
-        return next((key for key in self.tops if item.get(key) is not None), None)
-
-
-def read_tokens_with_alternatives(items: Any, path: str, form: TokenForm) -> list[Token]:
-    """The tokens of a list, with the alternatives that each of them holds."""
-    return [_read_with_alternatives(item, f"{path}[{n}]", form) for n, item in enumerate(items)]
+    def alternatives_of(self, item: Any) -> list[Any]:
+        """The list of an object's alternatives; an empty one if there is none."""
+        held = object_or_empty(item)
+        return list_or_empty(next((held[key] for key in self.tops if held.get(key) is not None), None))
 
 
-def _read_with_alternatives(item: Any, path: str, form: TokenForm) -> Token:
-    key = form.alternatives_key(expect_object(item, path))
-    others = () if key is None else read_alternatives(item[key], f"{path}.{key}", form)
-    return read_token(item, path, form, others)
+def read_tokens_with_alternatives(items: Any, form: TokenForm) -> list[Token]:
+    """The tokens of a list, with the alternatives that each of them holds; none if it is no list."""
+    return [_read_with_alternatives(item, form) for item in list_or_empty(items)]
 
 
-def read_alternatives(items: Any, path: str, form: TokenForm) -> list[Token]:
-    """The tokens of a list of alternatives."""
-    return [read_token(item, f"{path}[{n}]", form) for n, item in enumerate(expect_list(items, path))]
+def _read_with_alternatives(item: Any, form: TokenForm) -> Token:
+    return read_token(item, form, read_alternatives(form.alternatives_of(item), form))
 
 
-def read_token(item: Any, path: str, form: TokenForm, alternatives: Sequence[Token] = ()) -> Token:
-    """The token of an object."""
-    found = expect_object(item, path)
+def read_alternatives(items: Any, form: TokenForm) -> list[Token]:
+    """The tokens of a list of alternatives; none if it is no list."""
+    return [read_token(item, form) for item in list_or_empty(items)]
+
+
+def read_token(item: Any, form: TokenForm, alternatives: Sequence[Token] = ()) -> Token:
+    """The token of an object; nulls for a value that is none."""
     held: dict[str, Any] = {}
     for key, field in form.fields.items():
-        if key in found:
-            held.setdefault(field, found[key])
-    texts = [key for key, field in form.fields.items() if field == "text"]
-    spelling = next((key for key in texts if key in found), texts[0])
+        if key in object_or_empty(item):
+            held.setdefault(field, item[key])
     return make_token(
         held.get("text"),
-        f"{path}.{spelling}",
         logprob=held["logprob"] if "logprob" in held else log_or_none(held.get(PROB)),
         byte_values=held.get("bytes"),
         token_id=held.get("token_id"),
         alternatives=alternatives,
-        nullable=form.nullable,
     )
 
 
@@ -110,26 +102,31 @@ def _exp(logprob: float | None, *, single: bool) -> float | None:
 
 
 def list_template(
-    items: Sequence[Any], others: Sequence[Any], tokens: Sequence[Token], form: TokenForm
+    items: Sequence[Any], others: Sequence[Sequence[Any]], tokens: Sequence[Token], form: TokenForm
 ) -> dict[str, Any]:
-    """The template of a list.
+    """The template of a list. Items that are no objects are left to the patch.
 
     Args:
         items: its objects.
-        others: the objects of all alternatives.
+        others: the objects of the alternatives of each.
         tokens: the tokens that were read from both.
         form: the form of both.
     """
-    flat = [other for token in tokens for other in token.alternatives]
+    chosen = [(item, token) for item, token in zip(items, tokens, strict=True) if isinstance(item, dict)]
+    listed = [
+        (item, other)
+        for alternatives, token in zip(others, tokens, strict=True)
+        for item, other in zip(alternatives, token.alternatives, strict=False)  # not more than rows can be
+        if isinstance(item, dict)
+    ]
     template: dict[str, Any] = {}
-    if items:
-        template["token"] = _keys(items, tokens, (*form.fields, *form.tops), form)
-    if others:
-        template["alternative"] = _keys(others, flat, form.fields, form)
+    if chosen:
+        template["token"] = _keys(chosen, (*form.fields, *form.tops), form)
+    if listed:
+        template["alternative"] = _keys(listed, form.fields, form)
     probability = [
         (item[key], token.logprob)
-        for listed, read in ((items, tokens), (others, flat))
-        for item, token in zip(listed, read, strict=True)
+        for item, token in (*chosen, *listed)
         for key, field in form.fields.items()
         if field == PROB and key in item
     ]
@@ -139,18 +136,19 @@ def list_template(
     return template
 
 
-def nested_alternatives(items: Iterable[Any], form: TokenForm) -> list[Any]:
-    """The objects of all alternatives inside the objects of a list."""
-    return [other for item in items for other in item.get(form.alternatives_key(item)) or ()]
+def nested_alternatives(items: Iterable[Any], form: TokenForm) -> list[list[Any]]:
+    """The alternatives inside each object of a list."""
+    return [form.alternatives_of(item) for item in items]
 
 
-def _keys(items: Sequence[Any], tokens: Sequence[Token], names: Iterable[str], form: TokenForm) -> list[str]:
+def _keys(read: Sequence[tuple[Mapping[str, Any], Token]], names: Iterable[str], form: TokenForm) -> list[str]:
+    """The keys of objects, from the objects and the tokens that were read from them."""
     keys = []
     for name in names:
-        has = [name in item for item in items]
+        has = [name in item for item, _ in read]
         if all(has):
             keys.append(name)
-        elif any(has) and has == [_has_value(token, name, form) for token in tokens]:
+        elif any(has) and has == [_has_value(token, name, form) for _, token in read]:
             keys.append(name + _OPTIONAL)
         elif 2 * sum(has) > len(has):
             keys.append(name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import count_or_none, expect_list, loads, text_or_none
+from logprob_store.decode.formats.body import count_or_none, text_or_none
 from logprob_store.decode.formats.native_fields import objects_of_body
 from logprob_store.errors import DecodeError
 
@@ -57,10 +57,10 @@ def _choice(item: Mapping[str, Any]) -> Choice:
     choice: dict[str, Any] = {"index": 0, "path": _LOGPROBS, "text": text_or_none(item.get("text"))}
     if held in (None, b"null", msgspec.UNSET):
         return Choice(**choice, logprobs=msgspec.UNSET if held is msgspec.UNSET else None)
-    if not (isinstance(held, bytes) and held.startswith(b"[")):
-        expect_list(loads(held) if isinstance(held, bytes) else held, _LOGPROBS)
+    if not (held.startswith(b"[") if isinstance(held, bytes) else isinstance(held, list)):
+        return Choice(**choice, logprobs=held)
     wrapped = b'{"content":' + held + b"}" if isinstance(held, bytes) else {"content": held}
-    return Choice(**choice, logprobs=wrapped, layout=_LAYOUT, token_path=lambda _, number: f"{_LOGPROBS}[{number}]")
+    return Choice(**choice, logprobs=wrapped, layout=_LAYOUT)
 
 
 def restore(_: Mapping[str, Any], value: Any) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import expect_list
 from logprob_store.decode.formats.pieces import Piece, broken_off, text_under
 
 if TYPE_CHECKING:
@@ -52,6 +51,6 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         raise broken_off("the stream was cut: no event transcript.text.done", text_of(pieces))
     body = {key: value for key, value in last.items() if key not in _EVENT_KEYS}
     lists = [piece["logprobs"] for piece in pieces if piece.get("type") == _DELTA and piece.get("logprobs") is not None]
-    if not body.get("logprobs") and lists:
-        body["logprobs"] = [item for listed in lists for item in expect_list(listed, "delta: logprobs")]
+    if not (isinstance(body.get("logprobs"), list) and body["logprobs"]) and lists:
+        body["logprobs"] = [item for held in lists for item in (held if isinstance(held, list) else [held])]
     return body

@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.decode.formats.base import Choice, Reply
-from logprob_store.decode.formats.body import expect_list, expect_object, loads_object, reported_error, text_or_none
-from logprob_store.decode.formats.native_fields import count_prompt_tokens, iso_time_or_none, sum_counts
+from logprob_store.decode.formats.body import list_or_empty, loads_object, objects_in, reported_error, text_or_none
+from logprob_store.decode.formats.native_fields import (
+    count_prompt_tokens,
+    iso_time_or_none,
+    merge_pieces,
+    sum_counts,
+)
 from logprob_store.decode.formats.pieces import Piece, value_of
 from logprob_store.decode.formats.token_objects import (
     TokenForm,
@@ -39,7 +44,7 @@ ORDERED: Final = False
 _RESULTS: Final = "results"
 _SECTION_OF: Final = {"generated_tokens": "content", "input_tokens": "prompt"}
 _NOT_FINISHED: Final = (None, "", "not_finished", "NOT_FINISHED")
-_FORM: Final = TokenForm({"text": "text", "logprob": "logprob"}, tops=("top_tokens",), nullable=True)
+_FORM: Final = TokenForm({"text": "text", "logprob": "logprob"}, tops=("top_tokens",))
 
 
 def recognises(keys: Collection[str]) -> bool:
@@ -50,7 +55,7 @@ def recognises(keys: Collection[str]) -> bool:
 def read(answer: Answer) -> Reply:
     """Read everything but the tokens."""
     item = loads_object(answer.body)
-    results = [expect_object(one, f"{_RESULTS}[{n}]") for n, one in enumerate(expect_list(item[_RESULTS], _RESULTS))]
+    results = objects_in(item[_RESULTS])
     if not results:
         raise DecodeError(f"{_RESULTS}: none, expected at least one")
     if any(result.get("stop_reason") in ("error", "ERROR") for result in results):
@@ -80,39 +85,31 @@ def _choice(result: Mapping[str, Any], index: int) -> Choice:
 
 def describe(held: Mapping[str, Any]) -> Piece | None:
     """What an object says about its stream; None if it is no body of watsonx."""
-    results = value_of(held, _RESULTS) if recognises(held) else None
-    if not isinstance(results, list):
+    if not recognises(held):
         return None
-    found = dict(enumerate(result for result in results if isinstance(result, dict)))
+    found = dict(enumerate(objects_in(value_of(held, _RESULTS))))
     ended = [n for n, result in found.items() if result.get("stop_reason") not in _NOT_FINISHED]
     return Piece(adds=frozenset(found), ends=frozenset(ended), may_be_whole=True)
 
 
 def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
     """The text that the pieces brought."""
-    texts = [result.get("generated_text") for piece in pieces for result in _results(piece)]
+    texts = [result.get("generated_text") for piece in pieces for result in objects_in(piece.get(_RESULTS))]
     return "".join(text for text in texts if isinstance(text, str))
-
-
-def _results(piece: Mapping[str, Any]) -> list[dict[str, Any]]:
-    listed = expect_list(piece.get(_RESULTS), _RESULTS)
-    return [expect_object(one, f"{_RESULTS}[{n}]") for n, one in enumerate(listed)]
 
 
 def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One body made of the pieces of a stream: texts and tokens joined, of other keys the last value."""
-    merged: dict[int, dict[str, Any]] = {}
+    found: dict[int, list[dict[str, Any]]] = {}
     for piece in pieces:
-        for n, result in enumerate(_results(piece)):
-            held = merged.setdefault(n, {})
-            joined = {key: held.get(key, []) + result[key] for key in _SECTION_OF if isinstance(result.get(key), list)}
-            before = held.get("generated_text", "")
-            text = result.get("generated_text")
-            held |= {**result, **joined, "generated_text": before + (text if isinstance(text, str) else "")}
-    return {**pieces[-1], _RESULTS: [merged[n] for n in sorted(merged)]}
+        for n, result in enumerate(objects_in(piece.get(_RESULTS))):
+            found.setdefault(n, []).append(result)
+    lists = tuple(_SECTION_OF)
+    results = [merge_pieces(found[n], texts=("generated_text",), lists=lists) for n in sorted(found)]
+    return {**pieces[-1], _RESULTS: results}
 
 
-def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAndTokens:
+def read_tokens(value: Mapping[str, Any], _: ChoiceContext, /) -> TemplateAndTokens:
     """The template, and the tokens of prompt and answer."""
     template: dict[str, Any] = {"shape": NAME}
     tokens: dict[str, Sequence[Token]] = {}
@@ -122,10 +119,10 @@ def read_tokens(value: Mapping[str, Any], context: ChoiceContext) -> TemplateAnd
         if value[key] is None:
             template[key] = None
             continue
-        items = expect_list(value[key], f"{context.path}.{key}")
-        tokens[section] = read_tokens_with_alternatives(items, f"{context.path}.{key}", _FORM)
+        items = list_or_empty(value[key])
+        tokens[section] = read_tokens_with_alternatives(items, _FORM)
         template[key] = list_template(items, nested_alternatives(items, _FORM), tokens[section], _FORM)
-        if items and all(type(item.get("rank")) is int for item in items):
+        if items and all(isinstance(item, dict) and type(item.get("rank")) is int for item in items):
             template[key]["rank"] = [item["rank"] for item in items]
     return template, tokens
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class ObjectReader(Protocol):
-    """A reader of JSON objects."""
+    """A reader of JSON objects.
+
+    An optional constant of the module, `OPENING`, is a pattern of how an object with many records begins, each of which
+    a reader or a wire format recognises by itself. Of a torn file these are read one by one.
+    """
 
     def recognises(self, held: Mapping[str, Any], /) -> bool:
         """Whether an object is one of this reader's. Its values may be raw JSON or parsed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import zlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import zstandard
 
-from logprob_store.decode.formats.body import expect_list, loads
+from logprob_store.decode.formats.body import expect_list, is_utf8
 from logprob_store.decode.formats.registry import BODIES, PROMPT_KEYS, STREAMS
 from logprob_store.errors import DecodeError
-from logprob_store.importing.raw_json import RawObject, parsed_value, read_object
+from logprob_store.importing.raw_json import RawObject, parsed_value, read_object, unquoted
 from logprob_store.sse import EVENT_LINE
 
 if TYPE_CHECKING:
@@ -28,21 +29,44 @@ _ZLIB: Final = b"\x78"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 
 
+def opening_of(key: str, bracket: str) -> re.Pattern[str]:
+    """Matches the beginning of an object that has many calls under a key, with plain values alone before it.
+
+    >>> bool(opening_of("data", "[").match('{"object": "list", "data": [{'))
+    True
+    """
+    plain = r'\s*"[^"]*"\s*:\s*(?:"[^"]*"|[^\s,"{}\[\]]+)\s*,'
+    return re.compile(rf'\{{(?:{plain})*\s*"{key}"\s*:\s*\{bracket}')
+
+
 def body_of_response(raw: RawObject) -> tuple[int, bytes | None]:
     """Status and body of the `response` of an object: a body, or an object with a status and a `body`.
 
-    Either may be JSON text. The body is None where there is no response.
+    Either may be JSON text, also of JSON text. The body is None where there is no response.
     """
-    body = bytes(raw.get("response", b"null"))
+    body = unquoted(bytes(raw.get("response", b"null")))
     envelope = read_object(body)
     status = 200
     if envelope is not None and "body" in envelope and "choices" not in envelope:
         value = next((parsed_value(envelope, key) for key in ("status_code", "status") if key in envelope), 200)
         status = value if isinstance(value, int) else 200
-        body = bytes(envelope["body"])
-    if body.startswith(b'"'):
-        body = loads(body).encode(errors="surrogatepass")
+        body = unquoted(bytes(envelope["body"]))
     return status, None if body in (b"null", b"") else body
+
+
+def recorded_call(request: Any, response: Any) -> tuple[bytes | None, bytes | None, tuple[str, str] | None]:
+    """Request and response of a recorded HTTP call, and what is wrong with the response.
+
+    A request that cannot be read, such as an upload of audio, is not known.
+    """
+    try:
+        sent = recorded_text(request)
+    except DecodeError:
+        sent = None
+    try:
+        return sent, recorded_text(response), None
+    except DecodeError as error:
+        return sent, None, ("malformed_answer", str(error))
 
 
 def recorded_text(held: Any) -> bytes | None:
@@ -77,7 +101,20 @@ def _unpacked(content: bytes) -> bytes:
             return zstandard.ZstdDecompressor().decompressobj().decompress(content)
     except (zlib.error, zstandard.ZstdError) as error:
         raise DecodeError(f"the recorded body is compressed and damaged: {error}") from error
+    if not is_utf8(content):
+        raise DecodeError(
+            "the recorded body is no text, and not compressed with gzip, deflate or zstd: perhaps with brotli "
+            "(content-encoding: br), which is not read; unpack it, or record without it in accept-encoding"
+        )
     return content
+
+
+def holds_answer(content: bytes) -> bool:
+    """Whether a value is an answer or a stream of one."""
+    if EVENT_LINE.match(content.lstrip()):
+        return any(form.recognises(_keys_of_events(content)) for form in STREAMS)
+    answer = read_object(content)
+    return answer is not None and any(form.recognises(answer) for form in BODIES)
 
 
 def is_call_to_a_model(request: bytes | None, response: bytes | None) -> bool:
@@ -85,12 +122,7 @@ def is_call_to_a_model(request: bytes | None, response: bytes | None) -> bool:
     asked = None if request is None else read_object(request)
     if asked is not None and not _PROMPT_KEYS.isdisjoint(asked):
         return True
-    if response is None:
-        return False
-    if EVENT_LINE.match(response.lstrip()):
-        return any(form.recognises(_keys_of_events(response)) for form in STREAMS)
-    answer = read_object(response)
-    return answer is not None and any(form.recognises(answer) for form in BODIES)
+    return response is not None and holds_answer(response)
 
 
 def _keys_of_events(content: bytes) -> Mapping[str, Any]:

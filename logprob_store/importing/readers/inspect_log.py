@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.decode.formats.body import kind_of, loads
 from logprob_store.importing.exchanges import Exchange
 from logprob_store.importing.raw_json import RawObject, parsed_value, read_object
-from logprob_store.importing.readers.common import object_under, raw_list
+from logprob_store.importing.readers.common import object_under, opening_of, raw_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+OPENING: Final = opening_of("eval", "{")
 _SAMPLE_KEYS: Final = frozenset({"epoch", "input", "output"})
 _REFERENCE: Final = "attachment://"
 _USAGE: Final = {
@@ -38,7 +40,11 @@ def read(raw: RawObject) -> Iterator[Exchange]:
     samples = raw_list(raw, "samples")
     for n, content in enumerate(samples):
         sample = read_object(content)
-        if sample is not None:
+        if sample is None:
+            yield Exchange(
+                element=n, problem=("malformed_answer", f"this sample of Inspect is {kind_of(loads(content))}")
+            )
+        else:
             yield from _read_sample(sample, n)
     if not samples:
         yield Exchange(problem=("unknown_format", "this is a log of Inspect without samples"))

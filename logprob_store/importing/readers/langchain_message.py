@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.decode.formats.body import kind_of, list_or_empty, loads_object
+from logprob_store.decode.formats.choices import CHUNK
 from logprob_store.decode.formats.pieces import text_under
 from logprob_store.importing.exchanges import Exchange
 from logprob_store.importing.raw_json import parsed_value
@@ -36,23 +38,41 @@ def recognises(held: Mapping[str, Any]) -> bool:
 def read(raw: RawObject) -> Iterator[Exchange]:
     """The answers of a message or a result."""
     if "generations" in raw:
-        generations = parsed_value(raw, "generations")
-        for n, listed in enumerate(generations if isinstance(generations, list) else []):
+        generations = list_or_empty(parsed_value(raw, "generations"))
+        for n, listed in enumerate(generations):
             yield from _read_generations(n, listed if isinstance(listed, list) else [listed])
+        if not any(generations):
+            yield Exchange(problem=("no_answer", "this is a result of LangChain without generations"))
         return
     if "kwargs" in raw:
-        message = _message(parsed_value(raw, "kwargs"), parsed_value(raw, "id"))
+        key, path = "kwargs", list_or_empty(parsed_value(raw, "id"))
+        name, message = path[-1] if path else None, parsed_value(raw, key)
     else:
-        held = parsed_value(raw, "data") if "data" in raw else {key: parsed_value(raw, key) for key in raw}
-        message = _message(held, [text_under(raw, "type")])
-    if message is not None:
-        yield Exchange(body=_body([(message, _metadata(message))]))
+        key, name = "data", text_under(raw, "type")
+        message = parsed_value(raw, key) if key in raw else {key: parsed_value(raw, key) for key in raw}
+    if isinstance(name, str) and name not in _AI:
+        return
+    if not isinstance(name, str) or not isinstance(message, dict):
+        problem = f"{key}: {kind_of(message)}" if isinstance(name, str) else "id: no name of a class"
+        yield Exchange(problem=("malformed_answer", f"this is an object of LangChain without a message ({problem})"))
+        return
+    yield Exchange(body=_body([(message, _metadata(message))]))
 
 
-def _message(held: Any, path: Any) -> dict[str, Any] | None:
-    """The fields of an AI message; None for anything else."""
-    name = path[-1] if isinstance(path, list) and path else None
-    return held if isinstance(held, dict) and isinstance(name, str) and name in _AI else None
+def as_chunk(raw: RawObject) -> bytes | None:
+    """A chunk of a streamed message, an AIMessageChunk, as one of chat completions; None for anything else."""
+    if not ("lc" in raw and "kwargs" in raw) or b"AIMessageChunk" not in bytes(raw.get("id", b"")):
+        return None
+    message = parsed_value(raw, "kwargs")
+    if not isinstance(message, dict):
+        return None
+    body = loads_object(_body([(message, _metadata(message))]))
+    [choice] = body["choices"]
+    usage = {"usage": body["usage"]} if body["usage"] else {}
+    delta = {key: value for key, value in choice.pop("message").items() if value is not None}
+    head = {key: body[key] for key in ("model", "system_fingerprint") if body[key] is not None}
+    chunk = {"id": message.get("id"), "object": CHUNK, **head, "choices": [{**choice, "delta": delta}], **usage}
+    return json.dumps(chunk).encode()
 
 
 def _metadata(message: dict[str, Any]) -> dict[str, Any]:

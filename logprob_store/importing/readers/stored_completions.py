@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.decode.formats.pieces import text_under
 from logprob_store.importing.exchanges import Exchange
-from logprob_store.importing.readers.common import raw_list
+from logprob_store.importing.readers.common import opening_of, raw_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from logprob_store.importing.raw_json import RawObject
+
+
+OPENING: Final = opening_of("data", "[")
 
 
 def recognises(held: Mapping[str, Any]) -> bool:

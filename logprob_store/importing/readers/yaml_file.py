@@ -8,6 +8,7 @@ import re
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.decode.formats.body import TOO_LONG_NUMBER
 from logprob_store.extras import import_extra
 from logprob_store.importing.items import SourceItem
 
@@ -18,24 +19,50 @@ if TYPE_CHECKING:
 _START: Final = re.compile(rb"(?:---\s*\n)?(?:#[^\n]*\n)*(?:version: *\d+\s*\n)?(?:http_)?interactions:|---\s*\n")
 
 
+_INTERACTION: Final = re.compile(rb"^- request:.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+"""An interaction of a cassette, up to the next line that is not indented."""
+
+_NOT_JSON: Final = (ValueError, TypeError, RecursionError)
+"""What dates and keys raise that JSON does not have."""
+
+
 def recognises(head: bytes) -> bool:
     """Whether a file that starts like this is a cassette, or another document that says it is YAML."""
     return _START.match(head) is not None
 
 
 def read(reader: io.BufferedReader, _: Callable[[io.BufferedReader], Iterator[SourceItem]], /) -> Iterator[SourceItem]:
-    """Each document as an item."""
+    """Each document as an item; of a cassette that is torn, each interaction."""
     try:
         yaml = import_extra("yaml")
     except ImportError as error:
         yield SourceItem(1, b"yaml", problem=f"is YAML: {error}", is_unknown_format=True)
         return
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    content = reader.read()
     try:
-        for document in yaml.load_all(reader.read(), Loader=loader):
+        for document in yaml.load_all(content, Loader=loader):
             yield SourceItem(1, json.dumps(document, default=_plain).encode())
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # dates and keys that cannot be, too
-        yield SourceItem(1, b"yaml", problem=f"is no YAML that can be read: {' '.join(str(error).split())}")
+    except (yaml.YAMLError, *_NOT_JSON) as error:
+        parts = list(_INTERACTION.finditer(content))
+        if not parts:
+            yield _problem(1, None, error)
+    else:
+        return
+    for n, part in enumerate(parts):
+        line = content.count(b"\n", 0, part.start()) + 1
+        try:
+            [interaction] = yaml.load(part[0], Loader=loader)
+            yield SourceItem(1, json.dumps(interaction, default=_plain).encode(), n)
+        except (yaml.YAMLError, *_NOT_JSON) as error:
+            yield _problem(line, n, error)
+
+
+def _problem(line: int, element: int | None, error: Exception) -> SourceItem:
+    """The item of what is no YAML, or YAML that no JSON can be."""
+    said = TOO_LONG_NUMBER if "int_max_str_digits" in str(error) else " ".join(str(error).split())
+    problem = f"is no YAML that can be read, from line {line} on: {said}"
+    return SourceItem(1, b"yaml:%d" % line, element, problem=problem)
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.importing.items import SourceItem
+from logprob_store.importing.raw_json import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 _MAGIC: Final = b"PK\x03\x04"
 _INSPECT_HEADERS: Final = ("header.json", "_journal/start.json")
 _SAMPLES: Final = "samples/"
+_REQUEST_KEYS: Final = ({"custom_id", "body"}, {"key", "request"}, {"recordId", "modelInput"})
+"""The keys that tell a request of a batch of OpenAI, Gemini, or Bedrock, if none of these tells an answer."""
+
+_ANSWER_KEYS: Final = frozenset({"response", "error", "modelOutput"})
 _DAMAGED: Final = (
     zipfile.BadZipFile,
     NotImplementedError,
@@ -37,7 +42,7 @@ def recognises(head: bytes) -> bool:
 def read(
     reader: io.BufferedReader, read_items: Callable[[io.BufferedReader], Iterator[SourceItem]], /
 ) -> Iterator[SourceItem]:
-    """The items of each file in the archive; of a log of Inspect those of its samples."""
+    """The items of each file in the archive, batches' input files first; of a log of Inspect those of its samples."""
     with tempfile.TemporaryFile() as copy:  # an archive is read from its end
         shutil.copyfileobj(reader, copy)
         try:
@@ -48,6 +53,8 @@ def read(
         members = [info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
         if any(info.filename in _INSPECT_HEADERS for info in members):
             members = [info for info in members if info.filename.startswith(_SAMPLES)]
+        else:
+            members.sort(key=lambda entry: not _begins_with_request(archive, entry, read_items))
         if not members:
             yield SourceItem(1, b"zip", problem="is a zip archive without anything to import", is_unknown_format=True)
         for member in members:  # by its entry, because two files of an archive may have one name
@@ -57,6 +64,15 @@ def read(
 def _is_hidden(name: str) -> bool:
     """Whether a file is one that systems leave in archives, such as `__MACOSX/._a` and `.DS_Store`."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _begins_with_request(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, read_items: Callable[[io.BufferedReader], Iterator[SourceItem]]
+) -> bool:
+    """Whether a file begins with a request of a batch, so that it is read before the answers to its requests."""
+    item = next(_read_member(archive, entry, read_items), None)
+    held = read_object(item.content) if item is not None and item.problem is None else None
+    return held is not None and _ANSWER_KEYS.isdisjoint(held) and any(keys <= held.keys() for keys in _REQUEST_KEYS)
 
 
 def _read_member(
