@@ -4,6 +4,7 @@ Holds the list of commands and turns errors into exit codes. Each command is a m
 `import`); beside them stand
 
     common  what several commands share: exit codes, options, printing and writing
+    damage  errors over a damaged store
     logs    where log records go
     streams standard output and error: closed, full, or not UTF-8
     otel    OpenTelemetry exporters
@@ -26,6 +27,7 @@ import typer
 from logprob_store.cli.calibrate import calibrate
 from logprob_store.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption
 from logprob_store.cli.compare import compare
+from logprob_store.cli.damage import names_damage
 from logprob_store.cli.fields import fields
 from logprob_store.cli.import_ import import_
 from logprob_store.cli.labels import labels
@@ -117,4 +119,4 @@ def _logging(
 
 
 for _name, _panel, _function in _COMMANDS:
-    app.command(_name, rich_help_panel=_panel)(_function)
+    app.command(_name, rich_help_panel=_panel)(names_damage(_function))

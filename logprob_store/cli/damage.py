@@ -1,0 +1,63 @@
+"""Errors over a damaged store: which file it is and what to do, in place of a reader's own words."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def names_damage(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The command; where it fails to read and a store that it names is damaged, the error says so."""
+
+    @functools.wraps(command)
+    def named(*args: _P.args, **options: _P.kwargs) -> _R:
+        import polars as pl
+        import pyarrow as pa
+
+        try:
+            return command(*args, **options)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
+            for store in _stores(options):
+                _raise_if_damaged(store, error)
+            raise
+
+    return named
+
+
+def _stores(options: dict[str, object]) -> list[Path]:
+    """The stores that a command line names, itself or in its job file."""
+    from logprob_store.errors import InputError
+    from logprob_store.job import load_job
+
+    named = [path for name in ("store", "other") if isinstance(path := options.get(name), Path)]
+    job_file = options.get("job_file")
+    if isinstance(job_file, Path) and not named:
+        try:
+            job = load_job(job_file)
+        except InputError:
+            return named
+        named.append(job.resolve(job.store.path))
+    return named
+
+
+def _raise_if_damaged(store: Path, error: BaseException) -> None:
+    from logprob_store.errors import StoreError, StoreNotFoundError
+    from logprob_store.store.verifying import verify_store
+
+    try:
+        problems = verify_store(store)
+    except StoreNotFoundError:
+        return
+    if problems:
+        raise StoreError(
+            f"the store is damaged: {problems[0]} ({len(problems)} problems in all). "
+            f"`logprobs verify {store} --repair` takes damaged parts out, and the job, run again, fills them in from "
+            "the cache."
+        ) from error
