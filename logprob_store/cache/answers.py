@@ -46,6 +46,9 @@ _ZSTD_LEVEL: Final = 1
 
 _OF_DAMAGE: Final = (sqlite3.DatabaseError, ValueError, TypeError, AttributeError)
 """What SQLite and diskcache raise over a damaged file: diskcache trusts the settings that it finds there."""
+_OF_THE_DISK: Final = frozenset(
+    {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
+)
 _FAULTS: Final = (sqlite3.Error, diskcache.Timeout, OSError, *_OF_DAMAGE)
 
 
@@ -196,7 +199,7 @@ class AnswerCache:
                 found[key] = _unpack(key, self._disk.disk.fetch(mode, filename, value, read=False), decompressor)
             except (ValueError, zstandard.ZstdError, msgspec.DecodeError) as error:
                 message = "cache value %s is damaged and will be asked for again: %s"
-                emit(log, "cache_damaged", message, key[:12], error, request_key=key)
+                emit(log, "cache_damaged", message, str(key)[:12], error, request_key=str(key))
         return found
 
     def _rows(self, keys: Sequence[str]) -> Iterator[tuple[str, int, str | None, object]]:
@@ -234,7 +237,8 @@ class AnswerCache:
         """What to do about an error of the database."""
         if isinstance(error, diskcache.Timeout) or "locked" in str(error):
             return f"It is in use by {users_of(self.path / 'cache.db')}: let that go on, or end it"
-        if isinstance(error, _OF_DAMAGE) and not isinstance(error, sqlite3.OperationalError):
+        of_the_disk = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _OF_THE_DISK
+        if isinstance(error, _OF_DAMAGE) and not of_the_disk:
             return (
                 f"Its file is damaged: move {self.path / 'cache.db'} and the files beside it away. There, `sqlite3 "
                 "cache.db .recover | sqlite3 new.db` rescues the answers that no store has yet; put the new file in "
