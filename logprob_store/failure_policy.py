@@ -32,6 +32,8 @@ class FailureClass:
         ask_anew: whether the bad answer is in the cache, so that a repeated call has to go to the server.
         advice: the message of a stop, with what to do; `{where}` is replaced by the server's words. Needed where an
             answer's status or code can stop the run.
+        if_all: the message of a stop because each of the first outcomes is of this class; `{count}` is replaced by
+            their number. Without one, the first outcomes of this class stop nothing.
         statuses: HTTP statuses of this class.
         codes: structured codes (`error.code`) of this class, whatever the status.
     """
@@ -43,6 +45,7 @@ class FailureClass:
     billed: Literal["no", "maybe", "yes"] = "no"
     ask_anew: bool = False
     advice: str = ""
+    if_all: str = ""
     statuses: frozenset[int] = frozenset()
     codes: frozenset[str] = frozenset()
 
@@ -76,6 +79,8 @@ _CLASSES: Final = (
         then="again",
         billed="maybe",
         ask_anew=True,
+        if_all="none of the first {count} answers is one that can be read. {where}. See that model.base_url leads to "
+        "an OpenAI-compatible API, and that model.endpoint is what it speaks.",
     ),
     FailureClass(
         name="quota",
@@ -101,10 +106,8 @@ _CLASSES: Final = (
     ),
     FailureClass(
         name="all_refused",
-        means="the first calls were all refused with the same status, or got no answer that can be read",
+        means="the first calls were all refused with the same status",
         then="stop",
-        advice="each of the first {count} calls failed alike, and none was answered. {where}. Change what the job "
-        "asks (model.name, model.base_url, model.params), then run it again.",
     ),
     FailureClass(
         name="limit_closed",
@@ -123,7 +126,11 @@ _CLASSES: Final = (
         codes=frozenset({"request_too_large", "tokens_limit_reached"}),
     ),
     FailureClass(
-        name="too_large", means="an answer of more than `limits.max_answer_bytes`", then="row", billed="maybe"
+        name="too_large",
+        means="an answer of more than `limits.max_answer_bytes`",
+        then="row",
+        billed="maybe",
+        if_all="each of the first {count} answers is too large. {where}.",
     ),
     FailureClass(
         name="content_filter",
@@ -131,16 +138,29 @@ _CLASSES: Final = (
         then="row",
         codes=frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}),
     ),
-    FailureClass(name="invalid_request", means="the server refuses this request: any other status", then="row"),
     FailureClass(
-        name="no_logprobs", means="an answer without the logprobs asked for", then="row", billed="yes", ask_anew=True
+        name="invalid_request",
+        means="the server refuses this request: any other status",
+        then="row",
+        if_all="each of the first {count} calls failed alike, and none was answered. {where}. Change what the job "
+        "asks (model.name, model.base_url, model.params), then run it again.",
     ),
     FailureClass(
-        name="echo_ignored",
-        means="a text was to be scored and the server did not; so for each of the first answers, the run stops",
+        name="no_logprobs",
+        means="an answer without the logprobs asked for",
         then="row",
         billed="yes",
         ask_anew=True,
+        if_all="none of the first {count} answers has the logprobs asked for. {where}. Choose a model and server that "
+        "give them, ask in the server's own way with model.params, or set model.logprobs = false to do without.",
+    ),
+    FailureClass(
+        name="echo_ignored",
+        means="a text was to be scored and the server did not",
+        then="row",
+        billed="yes",
+        ask_anew=True,
+        if_all="none of the first {count} answers scores its text: {where}.",
     ),
     FailureClass(
         name="error_body",
@@ -148,6 +168,7 @@ _CLASSES: Final = (
         then="row",
         billed="maybe",
         ask_anew=True,
+        if_all="each of the first {count} answers reports an error. {where}.",
     ),
     FailureClass(
         name="interrupted", means="the run was stopped while the server was answering", then="row", billed="maybe"
@@ -271,6 +292,7 @@ _THEN_TEXT: Final = {
     "row": "a failure row at once",
     "stop": "the run stops (exit code 4) and can be continued",
 }
+_IF_ALL_TEXT: Final = "; if all first calls end so, the run stops"
 _PACE_TEXT: Final = {
     "": "",
     "limit": "all calls wait as long as the server says; if it says nothing, fewer at once",
@@ -287,6 +309,7 @@ def failures_table() -> str:
             *(f"`{code}`" for code in sorted(kind.codes)),
         ]
         means = f"{kind.means} ({', '.join(known)})" if known else kind.means
-        cells = (f"`{kind.name}`", means, _THEN_TEXT[kind.then], _PACE_TEXT[kind.pace], kind.billed)
+        then = _THEN_TEXT[kind.then] + (_IF_ALL_TEXT if kind.if_all else "")
+        cells = (f"`{kind.name}`", means, then, _PACE_TEXT[kind.pace], kind.billed)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.failure_policy import FAILURES, classify, failures_table, refuses_logprobs
+from logprob_store.failure_policy import FAILURES, FailureClass, classify, failures_table, refuses_logprobs
 from logprob_store.transport.refusals import error_of_status
 
 REPO = Path(__file__).parents[1]
@@ -68,6 +68,14 @@ def test_a_class_of_an_answer_that_stops_a_run_has_advice(name: str) -> None:
     kind = FAILURES[name]
 
     assert ("{where}" in kind.advice) is (kind.then == "stop")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FAILURES.values() if kind.if_all], ids=lambda kind: kind.name)
+def test_the_message_of_a_stop_by_the_first_outcomes(kind: FailureClass) -> None:
+    """It says how many they were, in whose words, and only failures of one call need it."""
+    assert "{count}" in kind.if_all
+    assert "{where}" in kind.if_all
+    assert kind.then != "stop"
 
 
 @pytest.mark.parametrize(

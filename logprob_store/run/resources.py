@@ -15,6 +15,7 @@ from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
 from logprob_store.run.asker import Asker
+from logprob_store.run.first_outcomes import FirstOutcomes
 from logprob_store.spending.budget import Budget, Ceilings
 from logprob_store.store.call_log import CALL_LOG, open_call_log
 from logprob_store.store.manifest import run_folder
@@ -144,6 +145,7 @@ async def open_asker(
     run: str | None = None,
     resumed_from: datetime | None = None,
     budget: Budget | None = None,
+    has_answers: bool = False,
 ) -> AsyncIterator[Asker]:
     """An asker: the transport with the cache, pacing and retry that a job names.
 
@@ -153,6 +155,7 @@ async def open_asker(
         run: the id of the run.
         resumed_from: when the run began, if this is not its first session.
         budget: of the run; without one, the job's ceilings hold for the calls of this asker alone.
+        has_answers: whether the run has answers already, so that the next ones need not show that it can get any.
 
     Raises:
         CacheError: the cache cannot be opened.
@@ -174,5 +177,6 @@ async def open_asker(
             attempts=limits.attempts,
             retry_for_s=limits.retry_for_s,
             budget=budget or Budget(limits.ceilings, prices=job.prices.prices),
+            first_outcomes=FirstOutcomes(watch=not has_answers, scores=job.model.mode == "score"),
         ) as asker:
             yield asker
