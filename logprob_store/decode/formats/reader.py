@@ -22,6 +22,7 @@ from logprob_store.decode.formats.body import (
 from logprob_store.decode.formats.pieces import StreamState, broken_off
 from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.errors import DecodeError
+from logprob_store.reported_errors import find_own_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -129,7 +130,7 @@ def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
     pieces = recording.pieces
     if len(pieces) == 1 and recording.problem is None and any(form.recognises(keys) for form in BODIES):
         return json.dumps(pieces[0]).encode()
-    error = next((piece["error"] for piece in pieces if piece.get("error")), None)
+    error = next(filter(None, map(find_own_error, pieces)), None)
     if error is not None:
         raise reported_error(error)
     if recording.problem is not None:
@@ -143,7 +144,7 @@ def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
 def _refuse_failed(recording: Recording, form: StreamFormat) -> None:
     """Raise DecodeError for a stream that reports an error, or whose recording is damaged."""
     pieces = recording.pieces
-    error = next((piece["error"] for piece in pieces if piece.get("error")), None)
+    error = next(filter(None, map(find_own_error, pieces)), None)
     if error is not None:
         raise broken_off(str(reported_error(error)), form.text_of(pieces), error_type="error_body")
     if recording.problem is not None:
