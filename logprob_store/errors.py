@@ -30,6 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from logprob_store.request import Answer
     from logprob_store.usage import ServerReport
 
 
@@ -151,7 +152,8 @@ class CallError(LogprobStoreError):
         status: the HTTP status, if an answer came.
         maybe_billed: whether the request may have been billed though its answer was lost.
 
-    `attempts` is the number of calls made; `report` is what the answer reported about rate limits.
+    `attempts` is the number of calls made; `report` is what the answer reported about rate limits; `response` is what
+    came from the server in place of an answer, None where nothing did.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class CallError(LogprobStoreError):
         self.maybe_billed = maybe_billed
         self.attempts = 1
         self.report: ServerReport | None = None
+        self.response: Answer | None = None
 
 
 class RetryableError(CallError):
@@ -231,9 +234,12 @@ class StopRunError(LogprobStoreError):
         message: why, and what to do.
         reason: the failure's class, one of `failures.FAILURES`.
         status: the HTTP status, if an answer is the reason.
+
+    `response` is what came from the server, where a single call is the reason.
     """
 
     def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.status = status
+        self.response: Answer | None = None

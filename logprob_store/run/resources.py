@@ -145,7 +145,7 @@ async def open_asker(
     run: str | None = None,
     resumed_from: datetime | None = None,
     budget: Budget | None = None,
-    has_answers: bool = False,
+    watch_first: bool = True,
 ) -> AsyncIterator[Asker]:
     """An asker: the transport with the cache, pacing and retry that a job names.
 
@@ -155,7 +155,7 @@ async def open_asker(
         run: the id of the run.
         resumed_from: when the run began, if this is not its first session.
         budget: of the run; without one, the job's ceilings hold for the calls of this asker alone.
-        has_answers: whether the run has answers already, so that the next ones need not show that it can get any.
+        watch_first: whether to stop if the first outcomes are all of no use; not for a run that has answers already.
 
     Raises:
         CacheError: the cache cannot be opened.
@@ -177,6 +177,6 @@ async def open_asker(
             attempts=limits.attempts,
             retry_for_s=limits.retry_for_s,
             budget=budget or Budget(limits.ceilings, prices=job.prices.prices),
-            first_outcomes=FirstOutcomes(watch=not has_answers, scores=job.model.mode == "score"),
+            first_outcomes=FirstOutcomes(watch=watch_first, scores=job.model.mode == "score"),
         ) as asker:
             yield asker

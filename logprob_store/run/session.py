@@ -124,7 +124,7 @@ class Session:
             run=manifest.run_id,
             resumed_from=manifest.created_at if len(manifest.sessions) > 1 else None,
             budget=self._budget,
-            has_answers=bool(manifest.counts.completions),
+            watch_first=not manifest.counts.completions,
         )
 
     async def _ask_all(self, chunks: Iterator[Chunk], asker: Asker) -> None:
