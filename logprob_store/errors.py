@@ -234,12 +234,14 @@ class StopRunError(LogprobStoreError):
         message: why, and what to do.
         reason: the failure's class, one of `failures.FAILURES`.
         status: the HTTP status, if an answer is the reason.
+        said: the server's words; the message, if they are not given.
 
     `response` is what came from the server, where a single call is the reason.
     """
 
-    def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
+    def __init__(self, message: str, *, reason: str, status: int | None = None, said: str = "") -> None:
         super().__init__(message)
+        self.said = said or message
         self.reason = reason
         self.status = status
         self.response: Answer | None = None

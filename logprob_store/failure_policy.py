@@ -64,7 +64,7 @@ _CLASSES: Final = (
         means="the server failed or was overloaded",
         then="again",
         pace="outage",
-        statuses=frozenset({408, 409, *range(500, 600)}),
+        statuses=frozenset({408, 409, 424, 425, *range(500, 600)}),
     ),
     FailureClass(
         name="connection", means="no connection, or it broke off", then="again", pace="outage", billed="maybe"
@@ -95,6 +95,7 @@ _CLASSES: Final = (
         means="the key is refused",
         then="stop",
         advice="the server refuses this key. {where}. Check the key that the job's api_key_env names.",
+        # After an answer, 403 is the prompt's failure, unless several come in a row: see `run.forbidden_calls`.
         statuses=frozenset({401, 403}),
     ),
     FailureClass(
@@ -184,6 +185,7 @@ FAILURES: Final[Mapping[str, FailureClass]] = {kind.name: kind for kind in _CLAS
 _BY_CODE: Final = {code: kind for kind in _CLASSES for code in kind.codes}
 _BY_STATUS: Final = {status: kind for kind in _CLASSES for status in kind.statuses}
 
+_FORBIDDEN: Final = 403
 _CONTENT_TOO_LARGE: Final = 413
 _TOO_MANY_REQUESTS: Final = 429
 _REFUSED: Final = range(400, 500)
@@ -192,7 +194,7 @@ _NAMES_LOGPROBS: Final = re.compile(
 )
 _TOO_LONG: Final = re.compile(
     r"context.?length|context.?window|maximum.?context|too.?long|too many tokens|string_above_max|max_model_len"
-    r"|longer than|exceeds? the (?:maximum|limit)|content.?(?:filter|policy|management)|safety|moderat",
+    r"|longer than|exceeds? the (?:maximum|limit)|content.?(?:filter|policy|management)|safety|moderat|flagged",
     re.IGNORECASE,
 )
 
@@ -231,6 +233,8 @@ def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
     inner = said.get("innererror")  # Azure names the content filter here
     codes = [said.get("code"), inner.get("code") if isinstance(inner, dict) else None]
     by_code = next((_BY_CODE[code] for code in codes if isinstance(code, str) and code in _BY_CODE), None)
+    if by_code is None and status == _FORBIDDEN and any(map(concerns_the_prompt, _words_of(said))):
+        return FAILURES["content_filter"]  # OpenRouter moderates with this status
     return by_code or _BY_STATUS.get(status) or FAILURES["invalid_request"]
 
 

@@ -19,6 +19,7 @@ from logprob_store.errors import CallError, StopRunError
 from logprob_store.run.attempts import ask_until_answered
 from logprob_store.run.cache_thread import CacheThread
 from logprob_store.run.first_outcomes import FirstOutcomes
+from logprob_store.run.forbidden_calls import ForbiddenCalls
 from logprob_store.spending.budget import Budget
 from logprob_store.usage import usage_of
 
@@ -91,6 +92,8 @@ class Asker:
         self._retry_for_s = retry_for_s
         self._in_flight: dict[str, asyncio.Future[Answer]] = {}
         self._asked_anew: set[str] = set()
+        has_answers = first_outcomes is not None and not first_outcomes.watching
+        self._forbidden = ForbiddenCalls(any_answer=has_answers)
         self._has_logged_waiting = False
 
     async def __aenter__(self) -> Self:
@@ -263,6 +266,7 @@ class Asker:
         self.tasks_at_server.add(asyncio.current_task())
         try:
             answer = await self._transport(request)
+            self._forbidden.answered()
             await self._take_first(request, answer)
         except asyncio.CancelledError:
             self.lost_keys.add(request.key)
@@ -271,6 +275,10 @@ class Asker:
             self.tasks_at_server.discard(asyncio.current_task())  # it may sleep now, before it tries again
             await self._take_first(request, error)
             raise
+        except StopRunError as error:
+            if (failure := self._forbidden.failure_of(error)) is None:
+                raise
+            raise failure from None
         return answer
 
     async def _take_first(self, request: Request, outcome: Answer | CallError) -> None:

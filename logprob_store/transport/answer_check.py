@@ -30,6 +30,8 @@ _DEFAULT_STATUS: Final = 500
 _RATE_LIMIT: Final = 429
 _RATE_WORDS: Final = re.compile(r"rate.?limit|too many requests|\bqps\b", re.IGNORECASE)
 """Words that mean a rate limit where neither a status nor a code says so."""
+_COMMENTS: Final = re.compile(rb"\s*(?::[^\n]*\n\s*)+(?=\{)")
+"""Comments of a stream, by which a gateway keeps the connection alive until it has the JSON."""
 _UNFINISHED: Final = frozenset({"queued", "in_progress"})
 _LAST_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -62,7 +64,8 @@ def check_answer(
 ) -> tuple[bytes, Usage | None]:
     """Refuse a body with status 200 that is no reply: empty, broken off, HTML, or an error in any spelling.
 
-    A stream of events is a reply too, though nobody asked for it, and a `data: [DONE]` behind the JSON is cut off.
+    A stream of events is a reply too, though nobody asked for it. A `data: [DONE]` behind the JSON, and comments of a
+    stream in front of it, are cut off.
 
     Args:
         body: as it came.
@@ -80,6 +83,8 @@ def check_answer(
     12
     """
     content = body.removeprefix(codecs.BOM_UTF8)  # JSON allows none, some servers send one, and decoding skips it
+    if (comments := _COMMENTS.match(content)) is not None:
+        body = content = content[comments.end() :]
     if is_event_stream(content):
         return body, _check_stream(content, headers or {}, redact)
     head = _read(content) if content.lstrip().startswith(b"{") else None
