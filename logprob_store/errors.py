@@ -27,10 +27,12 @@ Messages say what is wrong, where, and what to do; the constructors of some clas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from logprob_store.request import Answer
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from logprob_store.usage import ServerReport
 
 
@@ -143,6 +145,15 @@ class PromptError(LogprobStoreError):
         self.error_type = error_type
 
 
+class Response(NamedTuple):
+    """What a server sent in place of an answer, with the headers that are kept; a recording is made of it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: datetime
+
+
 class CallError(LogprobStoreError):
     """One call got no usable answer; it becomes a failure row and the job goes on.
 
@@ -170,7 +181,7 @@ class CallError(LogprobStoreError):
         self.maybe_billed = maybe_billed
         self.attempts = 1
         self.report: ServerReport | None = None
-        self.response: Answer | None = None
+        self.response: Response | None = None
 
 
 class RetryableError(CallError):
@@ -244,4 +255,4 @@ class StopRunError(LogprobStoreError):
         self.said = said or message
         self.reason = reason
         self.status = status
-        self.response: Answer | None = None
+        self.response: Response | None = None

@@ -6,7 +6,6 @@ The format of fixtures is in `replay.fixtures`.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import uuid
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from logprob_store.errors import Response
     from logprob_store.job import Job
     from logprob_store.request import Request
     from logprob_store.run.asker import Asker
@@ -129,6 +129,8 @@ async def _ask(
     cached = await asker.look_up(requests)
     done.from_cache = len(cached)
 
+    stopping: list[Answer] = []  # the refusal that stops the recording
+
     async def one(request: Request) -> Answer | None:
         if request.key in cached:
             return asker.answer_from_cache(cached[request.key], request)
@@ -137,9 +139,14 @@ async def _ask(
         except CallError as error:
             if refusals and error.response is not None:
                 done.refused += 1
-                return dataclasses.replace(error.response, request=request)
+                return _as_answer(error.response, request)
             done.problems.append(f"prompt {request.prompt_id!r}: {error}")
             return None
+        except StopRunError as error:
+            if refusals and error.response is not None and not stopping:
+                stopping.append(_as_answer(error.response, request))
+                done.refused += 1
+            raise
 
     tasks = [asyncio.create_task(one(request)) for request in requests]
     stopped = None
@@ -152,11 +159,13 @@ async def _ask(
         for task in tasks:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    answers = [answer for answer in outcomes if isinstance(answer, Answer)]
-    if refusals and stopped is not None and stopped.response is not None:
-        done.refused += 1
-        answers.append(stopped.response)
+    answers = [*stopping, *(answer for answer in outcomes if isinstance(answer, Answer))]
     return answers, stopped
+
+
+def _as_answer(response: Response, request: Request) -> Answer:
+    status, headers, body, received_at = response
+    return Answer(request, status, headers, body, "api", fetched_at=received_at)
 
 
 async def _let_finish(tasks: list[asyncio.Task[Answer | None]], asker: Asker) -> None:

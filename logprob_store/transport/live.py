@@ -8,7 +8,6 @@ Posting to the address that the SDK made takes 0.15 ms.
 
 from __future__ import annotations
 
-import dataclasses
 import socket
 import time
 from contextlib import asynccontextmanager
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import httpx2
 
-from logprob_store.errors import CallError, LogprobStoreError, RetryableError, StopRunError
+from logprob_store.errors import CallError, LogprobStoreError, Response, RetryableError, StopRunError
 from logprob_store.request import OPENAI_BASE_URL, Answer
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.answer_check import check_answer
@@ -168,13 +167,12 @@ async def _call(
     if response.status not in SUCCESS:
         body = redaction.refusal(body)
         refusal = error_of_status(response.status, response.headers, body, redact=redaction.text)
-        raise _with_response(refusal, Answer(request, response.status, headers, body, "api"), response)
+        raise _with_response(refusal, headers, body, response)
     body = redaction.answer(body)
     try:
         body, usage = check_answer(body, headers=response.headers, redact=redaction.text)
     except LogprobStoreError as error:
-        came = Answer(request, response.status, headers, body[:_LONGEST_REFUSAL], "api")
-        refused = _with_response(error.with_traceback(None), came, response)
+        refused = _with_response(error.with_traceback(None), headers, body[:_LONGEST_REFUSAL], response)
         del response, body  # the error keeps this frame alive, and with it these
         raise refused from None
     return Answer(
@@ -203,10 +201,12 @@ def _report(response: aiohttp.ClientResponse, usage: Usage | None = None) -> Ser
     return ServerReport(*limits, usage.total, usage)
 
 
-def _with_response(error: LogprobStoreError, came: Answer, response: aiohttp.ClientResponse) -> LogprobStoreError:
+def _with_response(
+    error: LogprobStoreError, headers: Mapping[str, str], body: bytes, response: aiohttp.ClientResponse
+) -> LogprobStoreError:
     """The error, with what came in place of an answer, and what that reports about rate limits."""
     if isinstance(error, (CallError, StopRunError)):
-        error.response = dataclasses.replace(came, fetched_at=datetime.now(UTC))
+        error.response = Response(response.status, headers, body, datetime.now(UTC))
     if isinstance(error, CallError):
         error.report = _report(response)
     return error
