@@ -319,6 +319,7 @@ STARTS = (
     "a stream of no known format",
     "output",
     "item ",
+    "piece",
 )
 
 
