@@ -27,9 +27,12 @@ Messages say what is wrong, where, and what to do; the constructors of some clas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from logprob_store.usage import ServerReport
 
 
@@ -147,6 +150,15 @@ class PromptError(LogprobStoreError):
         self.error_type = error_type
 
 
+class Response(NamedTuple):
+    """What a server sent in place of an answer, with the headers that are kept; a recording is made of it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: datetime
+
+
 class CallError(LogprobStoreError):
     """One call got no usable answer; it becomes a failure row and the job goes on.
 
@@ -156,7 +168,8 @@ class CallError(LogprobStoreError):
         status: the HTTP status, if an answer came.
         maybe_billed: whether the request may have been billed though its answer was lost.
 
-    `attempts` is the number of calls made; `report` is what the answer reported about rate limits.
+    `attempts` is the number of calls made; `report` is what the answer reported about rate limits; `response` is what
+    came from the server in place of an answer, None where nothing did.
     """
 
     def __init__(
@@ -173,6 +186,7 @@ class CallError(LogprobStoreError):
         self.maybe_billed = maybe_billed
         self.attempts = 1
         self.report: ServerReport | None = None
+        self.response: Response | None = None
 
 
 class RetryableError(CallError):
@@ -236,9 +250,14 @@ class StopRunError(LogprobStoreError):
         message: why, and what to do.
         reason: the failure's class, one of `failures.FAILURES`.
         status: the HTTP status, if an answer is the reason.
+        said: the server's words; the message, if they are not given.
+
+    `response` is what came from the server, where a single call is the reason.
     """
 
-    def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
+    def __init__(self, message: str, *, reason: str, status: int | None = None, said: str = "") -> None:
         super().__init__(message)
+        self.said = said or message
         self.reason = reason
         self.status = status
+        self.response: Response | None = None

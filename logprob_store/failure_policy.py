@@ -32,6 +32,8 @@ class FailureClass:
         ask_anew: whether the bad answer is in the cache, so that a repeated call has to go to the server.
         advice: the message of a stop, with what to do; `{where}` is replaced by the server's words. Needed where an
             answer's status or code can stop the run.
+        if_all: the message of a stop because each of the first outcomes is of this class; `{count}` is replaced by
+            their number. Without one, the first outcomes of this class stop nothing.
         statuses: HTTP statuses of this class.
         codes: structured codes (`error.code`) of this class, whatever the status.
     """
@@ -43,6 +45,7 @@ class FailureClass:
     billed: Literal["no", "maybe", "yes"] = "no"
     ask_anew: bool = False
     advice: str = ""
+    if_all: str = ""
     statuses: frozenset[int] = frozenset()
     codes: frozenset[str] = frozenset()
 
@@ -61,7 +64,7 @@ _CLASSES: Final = (
         means="the server failed or was overloaded",
         then="again",
         pace="outage",
-        statuses=frozenset({408, 409, *range(500, 600)}),
+        statuses=frozenset({408, 409, 424, 425, *range(500, 600)}),
     ),
     FailureClass(
         name="connection", means="no connection, or it broke off", then="again", pace="outage", billed="maybe"
@@ -76,6 +79,8 @@ _CLASSES: Final = (
         then="again",
         billed="maybe",
         ask_anew=True,
+        if_all="none of the first {count} answers is one that can be read. {where}. See that model.base_url leads to "
+        "an OpenAI-compatible API, and that model.endpoint is what it speaks.",
     ),
     FailureClass(
         name="quota",
@@ -90,6 +95,7 @@ _CLASSES: Final = (
         means="the key is refused",
         then="stop",
         advice="the server refuses this key. {where}. Check the key that the job's api_key_env names.",
+        # After an answer, 403 is the prompt's failure, unless several come in a row: see `run.forbidden_calls`.
         statuses=frozenset({401, 403}),
     ),
     FailureClass(
@@ -101,10 +107,8 @@ _CLASSES: Final = (
     ),
     FailureClass(
         name="all_refused",
-        means="the first calls were all refused with the same status, or got no answer that can be read",
+        means="the first calls were all refused with the same status",
         then="stop",
-        advice="each of the first {count} calls failed alike, and none was answered. {where}. Change what the job "
-        "asks (model.name, model.base_url, model.params), then run it again.",
     ),
     FailureClass(
         name="limit_closed",
@@ -123,7 +127,11 @@ _CLASSES: Final = (
         codes=frozenset({"request_too_large", "tokens_limit_reached"}),
     ),
     FailureClass(
-        name="too_large", means="an answer of more than `limits.max_answer_bytes`", then="row", billed="maybe"
+        name="too_large",
+        means="an answer of more than `limits.max_answer_bytes`",
+        then="row",
+        billed="maybe",
+        if_all="each of the first {count} answers is too large. {where}.",
     ),
     FailureClass(
         name="content_filter",
@@ -131,16 +139,29 @@ _CLASSES: Final = (
         then="row",
         codes=frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}),
     ),
-    FailureClass(name="invalid_request", means="the server refuses this request: any other status", then="row"),
     FailureClass(
-        name="no_logprobs", means="an answer without the logprobs asked for", then="row", billed="yes", ask_anew=True
+        name="invalid_request",
+        means="the server refuses this request: any other status",
+        then="row",
+        if_all="each of the first {count} calls failed alike, and none was answered. {where}. Change what the job "
+        "asks (model.name, model.base_url, model.params), then run it again.",
     ),
     FailureClass(
-        name="echo_ignored",
-        means="a text was to be scored and the server did not; so for each of the first answers, the run stops",
+        name="no_logprobs",
+        means="an answer without the logprobs asked for",
         then="row",
         billed="yes",
         ask_anew=True,
+        if_all="none of the first {count} answers has the logprobs asked for. {where}. Choose a model and server that "
+        "give them, ask in the server's own way with model.params, or set model.logprobs = false to do without.",
+    ),
+    FailureClass(
+        name="echo_ignored",
+        means="a text was to be scored and the server did not",
+        then="row",
+        billed="yes",
+        ask_anew=True,
+        if_all="none of the first {count} answers scores its text: {where}.",
     ),
     FailureClass(
         name="error_body",
@@ -148,6 +169,7 @@ _CLASSES: Final = (
         then="row",
         billed="maybe",
         ask_anew=True,
+        if_all="each of the first {count} answers reports an error. {where}.",
     ),
     FailureClass(
         name="interrupted", means="the run was stopped while the server was answering", then="row", billed="maybe"
@@ -168,6 +190,7 @@ FAILURES: Final[Mapping[str, FailureClass]] = {kind.name: kind for kind in _CLAS
 _BY_CODE: Final = {code: kind for kind in _CLASSES for code in kind.codes}
 _BY_STATUS: Final = {status: kind for kind in _CLASSES for status in kind.statuses}
 
+_FORBIDDEN: Final = 403
 _CONTENT_TOO_LARGE: Final = 413
 _TOO_MANY_REQUESTS: Final = 429
 _REFUSED: Final = range(400, 500)
@@ -176,7 +199,7 @@ _NAMES_LOGPROBS: Final = re.compile(
 )
 _TOO_LONG: Final = re.compile(
     r"context.?length|context.?window|maximum.?context|too.?long|too many tokens|string_above_max|max_model_len"
-    r"|longer than|exceeds? the (?:maximum|limit)|content.?(?:filter|policy|management)|safety|moderat",
+    r"|longer than|exceeds? the (?:maximum|limit)|content.?(?:filter|policy|management)|safety|moderat|flagged",
     re.IGNORECASE,
 )
 
@@ -215,6 +238,8 @@ def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
     inner = said.get("innererror")  # Azure names the content filter here
     codes = [said.get("code"), inner.get("code") if isinstance(inner, dict) else None]
     by_code = next((_BY_CODE[code] for code in codes if isinstance(code, str) and code in _BY_CODE), None)
+    if by_code is None and status == _FORBIDDEN and any(map(concerns_the_prompt, _words_of(said))):
+        return FAILURES["content_filter"]  # OpenRouter moderates with this status
     return by_code or _BY_STATUS.get(status) or FAILURES["invalid_request"]
 
 
@@ -276,6 +301,7 @@ _THEN_TEXT: Final = {
     "row": "a failure row at once",
     "stop": "the run stops (exit code 4) and can be continued",
 }
+_IF_ALL_TEXT: Final = "; if all first calls end so, the run stops"
 _PACE_TEXT: Final = {
     "": "",
     "limit": "all calls wait as long as the server says; if it says nothing, fewer at once",
@@ -292,6 +318,7 @@ def failures_table() -> str:
             *(f"`{code}`" for code in sorted(kind.codes)),
         ]
         means = f"{kind.means} ({', '.join(known)})" if known else kind.means
-        cells = (f"`{kind.name}`", means, _THEN_TEXT[kind.then], _PACE_TEXT[kind.pace], kind.billed)
+        then = _THEN_TEXT[kind.then] + (_IF_ALL_TEXT if kind.if_all else "")
+        cells = (f"`{kind.name}`", means, then, _PACE_TEXT[kind.pace], kind.billed)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

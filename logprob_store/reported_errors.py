@@ -10,14 +10,22 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-FAILED_ENDS: Final = frozenset({"abort", "aborted", "error", "insufficient_system_resource", "network_error"})
-"""Values of `finish_reason` that say that the server could not finish: OpenRouter, Mistral and vLLM write `error`,
-vLLM and SGLang `abort`, DeepSeek `insufficient_system_resource`, Z.ai `network_error`."""
+_FAILED_ENDS: Final = frozenset(
+    {"abort", "aborted", "canceled", "cancelled", "failed", "insufficient_system_resource", "timeout"}
+)
+"""Values of `finish_reason` that say that the server could not finish, beside those with `error` in them: OpenRouter,
+Mistral and vLLM write `error`, Z.ai `network_error`, vLLM and SGLang `abort`, TensorRT-LLM `cancelled` and `timeout`,
+DeepSeek `insufficient_system_resource`."""
 
-_FAILED_STATUSES: Final = frozenset({"cancelled", "failed"})
+_FAILED_STATUSES: Final = frozenset({"canceled", "cancelled", "error", "fail", "failed", "failure"})
+_NOTHING: Final = frozenset({"", "0", "200", "none", "null", "ok", "success"})
+"""Texts that say that there is no error, where a key is meant for one."""
+_OK: Final = 200
 _SAID: Final = ("code", "message", "param", "type")
 _ANSWER_KEYS: Final = ("choices", "output", "candidates")
 _ERROR_KEYS: Final = frozenset({"error", "exception", "fault"})
@@ -60,48 +68,98 @@ def find_reported_error(body: object) -> ReportedError | None:
 
 def ends_in_failure(finish_reason: object) -> bool:
     """Whether a `finish_reason` says that the server could not finish."""
-    return isinstance(finish_reason, str) and finish_reason.lower() in FAILED_ENDS
+    if not isinstance(finish_reason, str):
+        return False
+    end = finish_reason.lower()
+    return end in _FAILED_ENDS or "error" in end
 
 
 def says_something(error: object) -> bool:
     """Whether the value of a key `error` reports one; some servers always send null, `{}` or codes of 0.
 
-    >>> [says_something(error) for error in (None, "", {}, {"code": 0, "message": ""}, "no", {"code": 502})]
+    >>> [says_something(error) for error in (None, "", {}, {"code": 0, "message": "success"}, "no", {"code": 502})]
     [False, False, False, False, True, True]
     """
-    return any(error.values()) if isinstance(error, dict) else bool(error)
+    if isinstance(error, dict):
+        return any(says_something(value) for value in error.values())
+    return bool(error) and str(error).lower() not in _NOTHING and error != _OK
+
+
+class MayReport(msgspec.Struct):
+    """The keys at the top of a body by which it may say that it failed, for structs that skip what they do not need."""
+
+    error: Any = None
+    object: Any = None
+    type: Any = None
+    status: Any = None
+    success: Any = None
+    error_code: Any = None
+    error_msg: Any = None
+    base_resp: Any = None
+
+    def is_suspect(self) -> bool:
+        """Whether `find_own_error` may find one: a look at few values clears nearly all bodies."""
+        if self.object == "error" or self.type == "error" or self.success is False or _has_failed(self.status):
+            return True
+        values = (self.error, self.error_code, self.error_msg, self.base_resp)
+        return any(value is not None and says_something(value) for value in values)
+
+
+def find_own_error(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The error that a body or a piece of a stream reports at its top, whatever else is in it; None without one.
+
+    >>> find_own_error({"object": "error", "message": "no such model", "choices": [{"text": "a"}]})
+    {'message': 'no such model'}
+    >>> find_own_error({"success": True, "error": None, "choices": []}) is None
+    True
+    """
+    return next(_own_errors(body), None)
+
+
+def _own_errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The errors at the top of a body, the one that says most first."""
+    if says_something(body.get("error")):
+        yield _as_object(body["error"])
+    if "error" in (body.get("object"), body.get("type")):
+        yield {key: body[key] for key in _SAID if key in body}
+    code, message = body.get("error_code"), body.get("error_msg")  # Baidu's
+    if says_something(code) or ("error_code" not in body and says_something(message)):
+        yield {"code": code, "message": message}
+    response = body.get("base_resp")  # MiniMax's
+    if isinstance(response, dict) and says_something(response.get("status_code")):
+        yield {"code": response["status_code"], "message": response.get("status_msg")}
+    failed = _has_failed(body.get("status")) and any(key in body for key in _ANSWER_KEYS)
+    if failed or (body.get("success") is False and body.get("choices")):
+        state = f"status: {body['status']}" if failed else "success: false"
+        message = _message(body)
+        yield {"message": state} if message is None else {"code": body.get("code"), "message": message}
+
+
+def _has_failed(status: object) -> bool:
+    return isinstance(status, str) and status.lower() in _FAILED_STATUSES
 
 
 def _errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The errors in a body, the one that says most first."""
+    yield from _own_errors(body)
     choices = [choice for choice in _listed(body.get("choices")) if isinstance(choice, dict)]
-    for error in (body.get("error"), *(choice.get("error") for choice in choices)):
-        if says_something(error):
-            yield _as_object(error)
-    if body.get("object") == "error" or body.get("type") == "error":
-        yield {key: body[key] for key in _SAID if key in body}
+    for choice in choices:
+        if says_something(choice.get("error")):
+            yield _as_object(choice["error"])
     for choice in choices:
         if ends_in_failure(choice.get("finish_reason")):
             yield {"message": f"finish_reason: {choice['finish_reason']}"}
-    status = body.get("status")
-    if "output" in body and isinstance(status, str) and status in _FAILED_STATUSES:
-        yield {"message": f"status: {status}"}
     yield from _native_errors(body)
 
 
 def _native_errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The errors of servers' own APIs: SGLang's abort; and of bodies without an answer, Baidu's and MiniMax's."""
+    """The errors of servers' own APIs: SGLang's abort; and of bodies without an answer."""
     meta = body.get("meta_info")
     end = meta.get("finish_reason") if isinstance(meta, dict) else None
     if isinstance(end, dict) and ends_in_failure(end.get("type")):
         yield {"message": "finish_reason: abort", **{key: end[key] for key in _SAID if key != "type" and end.get(key)}}
     if any(body.get(key) for key in _ANSWER_KEYS):
         return
-    if body.get("error_code") or body.get("error_msg"):
-        yield {"code": body.get("error_code"), "message": body.get("error_msg")}
-    response = body.get("base_resp")
-    if isinstance(response, dict) and response.get("status_code"):
-        yield {"code": response["status_code"], "message": response.get("status_msg")}
     for key, error in body.items():
         if key.lower() in _ERROR_KEYS and says_something(error):
             fields = {name.lower(): value for name, value in _as_object(error).items()}

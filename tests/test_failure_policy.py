@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.failure_policy import FAILURES, classify, failures_table, refuses_logprobs
+from logprob_store.failure_policy import FAILURES, FailureClass, classify, failures_table, refuses_logprobs
 from logprob_store.transport.refusals import error_of_status
 
 REPO = Path(__file__).parents[1]
@@ -19,8 +19,8 @@ REPO = Path(__file__).parents[1]
 def test_a_row_of_the_table() -> None:
     """A row has the class, its statuses and codes, what follows for this call and for others, and the bill."""
     expected = (
-        "| `server_error` | the server failed or was overloaded (408, 409, 5xx) | tried again, then a failure row "
-        "| no growth; many in a row: one call at a time until one succeeds | no |"
+        "| `server_error` | the server failed or was overloaded (408, 409, 424, 425, 5xx) "
+        "| tried again, then a failure row | no growth; many in a row: one call at a time until one succeeds | no |"
     )
 
     assert expected in failures_table().splitlines()
@@ -70,6 +70,14 @@ def test_a_class_of_an_answer_that_stops_a_run_has_advice(name: str) -> None:
     assert ("{where}" in kind.advice) is (kind.then == "stop")
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FAILURES.values() if kind.if_all], ids=lambda kind: kind.name)
+def test_the_message_of_a_stop_by_the_first_outcomes(kind: FailureClass) -> None:
+    """It says how many they were, in whose words, and only failures of one call need it."""
+    assert "{count}" in kind.if_all
+    assert "{where}" in kind.if_all
+    assert kind.then != "stop"
+
+
 @pytest.mark.parametrize(
     ("status", "said", "expected"),
     [
@@ -85,6 +93,9 @@ def test_a_class_of_an_answer_that_stops_a_run_has_advice(name: str) -> None:
         (400, {"code": "unsupported_parameter", "param": "top_logprobs"}, "logprobs_refused"),
         (400, {"code": "content_filter"}, "content_filter"),
         (403, {"code": "content_policy_violation"}, "content_filter"),
+        (403, {"code": 403, "message": "m requires moderation. Your input was flagged for x"}, "content_filter"),
+        (403, {"message": "Project does not have access to model"}, "authentication"),
+        (424, {"message": "Request failed during generation"}, "server_error"),
         (400, {"code": None, "innererror": {"code": "ResponsibleAIPolicyViolation"}}, "content_filter"),
         (400, {"innererror": "ResponsibleAIPolicyViolation"}, "invalid_request"),
         (429, {"code": "rate_limit_exceeded", "message": "Request too large: Limit 1, Requested 2"}, "over_limit"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from builders import answer_to, chat_request
 
+from logprob_store.decode.decoder import decode_answers
+from logprob_store.errors import CallError
 from logprob_store.failure_policy import classify
 from logprob_store.reported_errors import find_reported_error
+from logprob_store.transport.answer_check import check_answer
 
 
 def choice(**keys: Any) -> dict[str, Any]:
@@ -38,6 +43,23 @@ def choice(**keys: Any) -> dict[str, Any]:
             {"message": "full"},
             "Th",
         ),
+        ({"object": "error", "message": "oom", **choice(text="Th")}, {"message": "oom"}, "Th"),
+        ({"type": "error", "message": "oom", **choice(text="Th")}, {"message": "oom", "type": "error"}, "Th"),
+        ({"error": {"message": "oom"}, **choice(text="Th")}, {"message": "oom"}, "Th"),
+        ({"error": "oom", "error_type": "generation", **choice(text="Th")}, {"message": "oom"}, "Th"),
+        ({"status": "failed", **choice(text="Th")}, {"message": "status: failed"}, "Th"),
+        ({"status": "Error", "message": "oom", **choice(text="Th")}, {"code": None, "message": "oom"}, "Th"),
+        ({"success": False, **choice(text="Th")}, {"message": "success: false"}, "Th"),
+        ({"success": False, "msg": "oom", "code": 9, **choice(text="Th")}, {"code": 9, "message": "oom"}, "Th"),
+        ({"error_code": 18, "error_msg": "qps", **choice(text="Th")}, {"code": 18, "message": "qps"}, "Th"),
+        (
+            {"base_resp": {"status_code": 1000, "status_msg": "unknown error"}, **choice(text="Th")},
+            {"code": 1000, "message": "unknown error"},
+            "Th",
+        ),
+        (choice(finish_reason="timeout", text="Th"), {"message": "finish_reason: timeout"}, "Th"),
+        (choice(finish_reason="Cancelled", text="Th"), {"message": "finish_reason: Cancelled"}, "Th"),
+        (choice(finish_reason="internal_error", text="Th"), {"message": "finish_reason: internal_error"}, "Th"),
         ({"error_code": 336100, "error_msg": "try again"}, {"code": 336100, "message": "try again"}, ""),
         (
             {"choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}},
@@ -68,6 +90,12 @@ def test_an_error_is_found_with_what_came_before(body: Any, said: Any, partial: 
         {"choices": "error", "output": 5, "meta_info": "abort"},
         {"status": "failed"},  # not a response: no output
         {"output": [], "status": "incomplete", "error": None},
+        {"status": "completed", "success": True, "type": "message", **choice(text="failed")},
+        {"error": "none", **choice(text="a")},
+        {"error": {"code": 0, "message": "success"}, **choice(text="a", error={"code": "200", "message": "OK"})},
+        {"error_code": 0, "error_msg": "success", **choice(text="a")},
+        {"code": 0, "message": "Success", "sid": "cha", **choice(text="a")},
+        choice(finish_reason="length", text="a"),
         {"output": [], "status": ["failed"]},
         {"base_resp": {"status_code": 0, "status_msg": "success"}, **choice(text="a")},
     ],
@@ -75,6 +103,54 @@ def test_an_error_is_found_with_what_came_before(body: Any, said: Any, partial: 
 def test_an_answer_reports_none(body: Any) -> None:
     """Keys that servers always send, and values of any type, are no error."""
     assert find_reported_error(body) is None
+
+
+WHOLE = {"index": 0, "message": {"role": "assistant", "content": "Th"}, "finish_reason": "stop"}
+FAILED: list[dict[str, Any]] = [
+    {"error": {"message": "oom"}},
+    {"error": "oom", "error_type": "generation"},
+    {"object": "error", "message": "oom"},
+    {"type": "error", "message": "oom"},
+    {"status": "failed"},
+    {"success": False, "message": "oom"},
+    {"error_code": 18, "error_msg": "oom"},
+    {"base_resp": {"status_code": 1000, "status_msg": "oom"}},
+    {"choices": [WHOLE | {"finish_reason": "error"}]},
+    {"choices": [WHOLE | {"finish_reason": "timeout"}]},
+    {"choices": [WHOLE | {"error": {"message": "oom"}}]},
+]
+FINE: list[dict[str, Any]] = [
+    {"error": None, "status": "completed", "success": True, "error_code": 0, "base_resp": {"status_code": 0}},
+    {"error": {"code": 0, "message": "success"}},
+]
+
+
+@pytest.mark.parametrize("odd", ["", ', "x": NaN'], ids=["strict", "lenient"])
+@pytest.mark.parametrize("keys", [*FAILED, *FINE], ids=",".join)
+def test_a_run_and_an_import_judge_alike(keys: dict[str, Any], odd: str) -> None:
+    """What a run refuses before it is cached, decoding refuses where it is imported; beside a text, too."""
+    body = json.dumps({"object": "chat.completion", "choices": [WHOLE], **keys})[:-1] + odd + "}"
+    decoded = decode_answers([answer_to(chat_request(), body.encode())])
+
+    assert [error.error_type for _, error in decoded.failures] == ["error_body"] * (keys in FAILED)
+    if keys in FAILED:
+        with pytest.raises(CallError, match="broke off after 'Th'"):
+            check_answer(body.encode())
+    else:
+        check_answer(body.encode())
+
+
+@pytest.mark.parametrize("keys", [keys for keys in FAILED if "choices" not in keys], ids=",".join)
+def test_a_stream_that_ends_with_an_error(keys: dict[str, Any]) -> None:
+    """A piece that reports an error is one in each spelling, for a run and for an import."""
+    piece = {"id": "a", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Th"}}]}
+    last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], **keys}
+    stream = "".join(f"data: {json.dumps(event)}\n\n" for event in (piece, last)) + "data: [DONE]\n\n"
+    decoded = decode_answers([answer_to(chat_request(), stream.encode())])
+
+    assert [error.error_type for _, error in decoded.failures] == ["error_body"]
+    with pytest.raises(CallError):
+        check_answer(stream.encode())
 
 
 def test_a_reported_error_can_be_classified() -> None:

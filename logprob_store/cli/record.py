@@ -34,6 +34,9 @@ def record(
     cached_only: Annotated[
         bool, typer.Option("--cached-only", help="Take answers from the cache and make no call.")
     ] = False,
+    refusals: Annotated[
+        bool, typer.Option("--refusals", help="Record refusals as well (400, 429), to test how they are taken.")
+    ] = False,
     as_json_log: LogJsonOption = False,
 ) -> None:
     """Write the answers to a job's prompts as fixtures, from the cache where it has them, else by asking."""
@@ -46,9 +49,20 @@ def record(
     job = load_job_with_overrides(job_file, transport=TransportKind.live, base_url=base_url)
     key = None if cached_only else api_key(job)
     values = {} if cached_only else header_values(job)
-    done = asyncio.run(record_job(job, fixtures, limit=limit, api_key=key, variables=values, cached_only=cached_only))
+    done = asyncio.run(
+        record_job(
+            job,
+            fixtures,
+            limit=limit,
+            api_key=key,
+            variables=values,
+            cached_only=cached_only,
+            refusals=refusals,
+        )
+    )
+    refused = f", {done.refused} refused" if refusals else ""
     echo(
-        f"{done.path}: {done.lines} recordings; {done.calls} asked, {done.from_cache} from the cache, "
+        f"{done.path}: {done.lines} recordings; {done.calls} asked{refused}, {done.from_cache} from the cache, "
         f"{done.kept} recorded before, {len(done.problems)} without an answer"
     )
     for problem in done.problems[:10]:

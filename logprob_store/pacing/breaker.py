@@ -13,7 +13,7 @@ from logprob_store.events import emit
 
 log = logging.getLogger(__name__)
 
-_PROMPTS_TO_OPEN: Final = 8
+PROMPTS_TO_OPEN: Final = 8
 _FIRST_PROBE_S: Final = 0.25
 _LONGEST_PROBE_S: Final = 10.0
 _STUCK_PROBE_S: Final = 30.0
@@ -81,7 +81,15 @@ class Breaker:
             self._prompts.clear()
             self._opened_at, self._given_up = None, False
 
-    def failed(self, key: str, *, under_way: int, now: float, is_probe: bool = False) -> bool:
+    def failed(
+        self,
+        key: str,
+        *,
+        under_way: int,
+        now: float,
+        is_probe: bool = False,
+        prompts_to_open: int = PROMPTS_TO_OPEN,
+    ) -> bool:
         """Count a call that got no answer, or an error of the server.
 
         Args:
@@ -89,6 +97,7 @@ class Breaker:
             under_way: calls at the server, this one included.
             now: the loop's time, seconds.
             is_probe: whether the call was started while the breaker was open.
+            prompts_to_open: different prompts whose calls failed in a row, at least, for the breaker to open.
 
         Returns:
             Whether the call counts as an attempt.
@@ -101,9 +110,9 @@ class Breaker:
                 self._probe_interval_s = min(_LONGEST_PROBE_S, 2 * self._probe_interval_s)
                 self._next_probe_at = now + self._probe_interval_s
             return False
-        if len(self._prompts) < _PROMPTS_TO_OPEN:
+        if len(self._prompts) < PROMPTS_TO_OPEN:
             self._prompts.add(key)
-        if len(self._prompts) < _PROMPTS_TO_OPEN or self._in_a_row < under_way:
+        if len(self._prompts) < prompts_to_open or self._in_a_row < under_way:
             return True
         message = "%d calls in a row failed: waiting for the server, one call at a time"
         emit(log, "outage_began", message, self._in_a_row, in_a_row=self._in_a_row)

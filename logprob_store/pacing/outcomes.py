@@ -28,6 +28,9 @@ _TOO_LONG_IN_A_ROW: Final = 3
 _REFUSALS_OF_A_LIMIT: Final = 8
 """Refusals in a row that show a limit, whatever the headers report: they do not report every limit."""
 
+_PAGES_TO_OPEN: Final = 2
+"""Prompts that got a page in place of an answer, before the first answer, from which on the server is probed."""
+
 _NEWEST_SHARE: Final = 0.05
 """Weight of the newest value in a running average."""
 _ASSUMED_LATENCY_S: Final = 0.1
@@ -90,7 +93,13 @@ class Outcomes:
             self._rates.tokens.settle(slot.started_at, -slot.estimate, now)
         pause_s = 0.0 if error.report is None else self._rates.learn(error.report, now)
         kind = FAILURES.get(error.error_type)
-        if kind is None or kind.pace != "outage":
+        is_page = error.error_type == "malformed_answer" and not self.any_answer
+        if is_page:
+            # What stands before the service answers, for now or for good. It may be billed, so each is an attempt.
+            self._breaker.failed(
+                slot.request.key, under_way=0, now=now, is_probe=slot.is_probe, prompts_to_open=_PAGES_TO_OPEN
+            )
+        elif kind is None or kind.pace != "outage":
             self._breaker.answered()
         if kind is not None and kind.pace == "outage":
             self._concurrency.server_failed()

@@ -33,8 +33,9 @@ _NO_WAIT_S: Final = 1e-6
 class Pacer:
     """Lets calls start as fast as the server takes them, and no faster.
 
-    Two attributes are set from outside, so that the bottleneck is judged right. `sleeping` counts the requests that
-    sleep before they are tried again, or wait for another process. `all_queued` says that no further request will come.
+    Three attributes are set from outside. `sleeping` counts the requests that sleep before they are tried again, or
+    wait for another process, and `all_queued` says that no further request will come, so that the bottleneck is judged
+    right. While `on_trial` is true, no answer has been of use yet.
 
     Args:
         concurrency: calls under way at most.
@@ -42,7 +43,8 @@ class Pacer:
             smaller one holds.
         tokens_per_minute: the same for tokens.
         patience_s: seconds that an outage, or a pause that the server asks for, is waited out.
-        first_calls: calls under way at most until the first answer: a job that cannot succeed then costs a handful.
+        first_calls: calls under way at most until the first answer, and while `on_trial` is true: a job that cannot
+            succeed then costs a handful.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Pacer:
         self.watch = BottleneckWatch(self._cause_now)
         self.sleeping = 0
         self.all_queued = False
+        self.on_trial = False
         self._first_calls = first_calls
         self._outcomes = Outcomes(self.rates, self.concurrency, self.breaker, patience_s=patience_s)
         self._waiting_new: deque[_Waiter] = deque()
@@ -70,7 +73,8 @@ class Pacer:
     def _allowed(self) -> int:
         """Calls under way at most, as of now."""
         limit = self.concurrency.limit
-        return limit if self._outcomes.any_answer else min(limit, self._first_calls)
+        is_first = self.on_trial or not self._outcomes.any_answer
+        return min(limit, self._first_calls) if is_first else limit
 
     def slot(self, request: Request, *, again: bool = False) -> Slot:
         """A place for one call; `again` if an earlier call for the request failed."""

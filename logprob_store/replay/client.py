@@ -19,6 +19,7 @@ from logprob_store.errors import FixtureError
 from logprob_store.replay.fixtures import Recordings, fixture_line
 from logprob_store.replay.matching import miss_error
 from logprob_store.request import OPENAI_BASE_URL, PATHS, Answer, canonical_json, make_request, provider_of
+from logprob_store.transport.kept_headers import RECORDED, kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,16 +38,21 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     A request matches a recording of the same endpoint whose whole body is equal. If several samples of a request were
     recorded, equal requests get them in turn.
 
+    A recorded refusal comes back with its status and the headers that say when to try again.
+
     Args:
         fixtures: a `.jsonl` file or, for replay, also a folder of them.
         mode: `replay` or `record`.
         provider: match only recordings of this provider; in mode `record`, the provider that is recorded.
+        refusals: in mode `record`, record refusals (400, 429, 500) as well.
 
     Raises:
         FixtureError: the mode is misspelt, or the fixtures are missing or damaged.
     """
 
-    def __init__(self, fixtures: str | Path, *, mode: Mode = "replay", provider: str | None = None) -> None:
+    def __init__(
+        self, fixtures: str | Path, *, mode: Mode = "replay", provider: str | None = None, refusals: bool = False
+    ) -> None:
         if mode not in _MODES:
             raise FixtureError(f"mode {mode!r}: use one of {', '.join(_MODES)}")
         self._path = Path(fixtures)
@@ -54,6 +60,7 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             raise FixtureError(f"{fixtures}: mode record adds lines to a plain .jsonl file, so name one")
         self._mode = mode
         self._provider = provider
+        self._records_refusals = refusals
         self._keys: defaultdict[_Call, list[str]] = defaultdict(list)  # one key a sample, by sample_index
         self._answered: Counter[_Call] = Counter()
         self._new_answers: dict[str, Answer] = {}
@@ -128,9 +135,9 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         return httpx2.Response(recorded.status, headers=dict(recorded.headers), content=recorded.body)
 
     def _record(self, wanted: Request, response: httpx2.Response) -> httpx2.Response:
-        """Append a successful response to the fixtures file; returns it with its content type as its only header."""
-        headers = {name: value for name, value in response.headers.items() if name == "content-type"}
-        if response.is_success:
+        """Append a response to the fixtures file; returns it with the headers that a replay has, and no others."""
+        headers = kept(response.headers, RECORDED)
+        if response.is_success or self._records_refusals:
             now = datetime.now(UTC)
             answer = Answer(wanted, response.status_code, headers, response.content, "api", fetched_at=now)
             line = fixture_line(answer)
@@ -153,6 +160,7 @@ def replay_client(
     asynchronous: Literal[False] = False,
     mode: Mode = "replay",
     provider: str | None = None,
+    refusals: bool = False,
     base_url: str | None = None,
     api_key: str | None = None,
 ) -> openai.OpenAI: ...
@@ -165,6 +173,7 @@ def replay_client(
     asynchronous: Literal[True],
     mode: Mode = "replay",
     provider: str | None = None,
+    refusals: bool = False,
     base_url: str | None = None,
     api_key: str | None = None,
 ) -> openai.AsyncOpenAI: ...
@@ -176,6 +185,7 @@ def replay_client(
     asynchronous: bool = False,
     mode: Mode = "replay",
     provider: str | None = None,
+    refusals: bool = False,
     base_url: str | None = None,
     api_key: str | None = None,
 ) -> openai.OpenAI | openai.AsyncOpenAI:
@@ -187,6 +197,8 @@ def replay_client(
         mode: `replay` answers only from fixtures; for any other request it raises `ReplayMissError`, which names the
             nearest recording and what differs. `record` sends such requests to the API and appends the answers.
         provider: match, or record under, this provider name.
+        refusals: in mode `record`, record refusals as well, to test how your code takes them; a passing one would
+            otherwise be replayed for ever.
         base_url: where mode `record` sends requests.
         api_key: for mode `record`; if None, the SDK reads its environment variable.
 
@@ -198,7 +210,7 @@ def replay_client(
         >>> client.max_retries
         0
     """
-    transport = FixtureTransport(fixtures, mode=mode, provider=provider)
+    transport = FixtureTransport(fixtures, mode=mode, provider=provider, refusals=refusals)
     key = api_key if mode == "record" else "replay"
     base = base_url or OPENAI_BASE_URL
     if asynchronous:

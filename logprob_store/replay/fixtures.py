@@ -1,7 +1,7 @@
 """Fixture files: recorded answers as JSON Lines that a person can read in a diff, without secrets.
 
 One line is one call. It holds the bodies of the request and of the answer as JSON. The answer's body is kept byte for
-byte, as in the cache:
+byte, as in the cache. A refusal (400, 429) is a line like any other, with its status:
 
     {"fixture":1,"key":"3fa9...","provider":"...","endpoint":"chat","sample_index":0,"request":{...},
      "recorded_at":"...","status":200,"headers":{"content-type":"application/json"},"body":{...}}
@@ -23,14 +23,13 @@ import zstandard
 
 from logprob_store.errors import FixtureError, PromptError
 from logprob_store.request import Answer, Request, request_key
+from logprob_store.transport.body_reader import SUCCESS
+from logprob_store.transport.kept_headers import RECORDED, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 FIXTURE_VERSION: Final = 1
-
-KEPT_HEADERS: Final = ("content-type",)
-"""Other headers name a person, an organisation, a machine or a moment, so they are not written."""
 
 # Patterns require a boundary before a key, and a digit in it where letters alone are common: otherwise
 # `vendor_registration_number` and "the bearer is responsible" would match.
@@ -44,6 +43,8 @@ _SECRETS: Final = re.compile(
     rb")"
 )
 _REDACTED: Final = b"[redacted]"
+_ACCOUNTS: Final = re.compile(rb"(?<![A-Za-z0-9])(?:org-|proj_|user-)(?=[A-Za-z]*[0-9])[A-Za-z0-9]{12,}")
+"""What refusals say of who asks: `Rate limit reached for gpt-4 in organization org-...`."""
 
 
 class _Version(msgspec.Struct):
@@ -67,7 +68,7 @@ class _FixtureLine(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Fixture:
-    """One recorded call."""
+    """One recorded call: an answer, or a refusal, which has a status of its own."""
 
     key: str
     provider: str
@@ -188,6 +189,8 @@ def fixture_line(answer: Answer) -> bytes:
             "so it is not recorded. Take it out of the prompt."
         )
     body = _SECRETS.sub(_REDACTED, answer.body)
+    if answer.status not in SUCCESS:
+        body = _ACCOUNTS.sub(_REDACTED, body)
     line = _FixtureLine(
         FIXTURE_VERSION,
         request.key,
@@ -197,7 +200,7 @@ def fixture_line(answer: Answer) -> bytes:
         msgspec.Raw(request.content),
         answer.fetched_at,
         answer.status,
-        {name: value for name, value in answer.headers.items() if name in KEPT_HEADERS},
+        kept(answer.headers, RECORDED),
     )
     if not _is_utf8(body):
         line.body_base64 = body

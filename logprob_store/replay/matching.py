@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.errors import ReplayMissError
+from logprob_store.errors import CallError, ReplayMissError, RetryableError
+from logprob_store.transport.body_reader import SUCCESS
+from logprob_store.transport.refusals import error_of_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from logprob_store.errors import LogprobStoreError
     from logprob_store.replay.fixtures import Fixture, Recordings
     from logprob_store.request import Answer, Request
     from logprob_store.transport import Transport
@@ -24,15 +27,28 @@ _ABSENT: Final = object()
 
 
 def replay_transport(recordings: Recordings) -> Transport:
-    """A transport that answers from recordings and raises `ReplayMissError` for a request without one."""
+    """A transport that answers from recordings and raises `ReplayMissError` for a request without one.
+
+    A recorded refusal is the error that it was, but for one thing: it is the call's outcome, for another attempt would
+    get the same.
+    """
 
     async def call(request: Request) -> Answer:
         fixture = recordings.get(request.key)
         if fixture is None:
             raise miss_error(request, recordings)
+        if fixture.status not in SUCCESS:
+            raise _refusal(fixture)
         return fixture.answer(request)
 
     return call
+
+
+def _refusal(fixture: Fixture) -> LogprobStoreError:
+    error = error_of_status(fixture.status, fixture.headers, fixture.body)
+    if isinstance(error, RetryableError):
+        return CallError(str(error), error_type=error.error_type, status=error.status)
+    return error
 
 
 def miss_error(request: Request, recordings: Recordings, *, any_provider: bool = False) -> ReplayMissError:

@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line(
         "markers",
-        "logprobs(fixtures=None, mode='replay', provider=None, base_url=None): "
+        "logprobs(fixtures=None, mode='replay', provider=None, refusals=False, base_url=None): "
         "what logprobs_client and logprobs_async_client answer from",
     )
 
@@ -61,7 +61,7 @@ def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     settings: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
     if marker is not None and marker.args:
         settings["fixtures"] = marker.args[0]
-    unknown = settings.keys() - {"fixtures", "mode", "provider", "base_url"}
+    unknown = settings.keys() - {"fixtures", "mode", "provider", "refusals", "base_url"}
     if unknown:
         raise pytest.UsageError(f"pytest.mark.logprobs has no {', '.join(sorted(unknown))}")
     path = request.path

@@ -9,7 +9,8 @@ lookahead        cached answers, read before they are needed
 asker            one request to a durable answer; `retry` repeats a call, `cache_thread` reads and writes
 buffer           outcomes on their way into a part
 commit           a part, decoded and written
-first_refusals   whether the first calls show that no other can succeed
+first_outcomes   whether the first calls show that no other will be of use
+forbidden_calls  whether a 403 means the key or one prompt
 prompt_scoring   whether an answer scores the text that was sent
 dry_run          what a job would ask and cost
 record           a run that writes fixtures

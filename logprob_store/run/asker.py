@@ -19,11 +19,13 @@ from logprob_store.errors import CallError, StopRunError
 from logprob_store.processes import users_of
 from logprob_store.run.attempts import ask_until_answered
 from logprob_store.run.cache_thread import CacheThread
+from logprob_store.run.first_outcomes import FirstOutcomes
+from logprob_store.run.forbidden_calls import ForbiddenCalls
 from logprob_store.spending.budget import Budget
 from logprob_store.usage import usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from logprob_store.cache.answers import AnswerCache, CachedAnswer
@@ -60,6 +62,7 @@ class Asker:
         retry_for_s: seconds after which a request is not tried again.
         budget: the run's ceilings and what it has spent; without one there is no ceiling.
         on_wait: called by the task of a request that begins to wait for another process, as long as that one likes.
+        first_outcomes: closes the budget if none of the first calls is of use; without one they are not looked at.
     """
 
     def __init__(
@@ -75,13 +78,16 @@ class Asker:
         retry_for_s: float = 600.0,
         budget: Budget | None = None,
         on_wait: Callable[[], None] = lambda: None,
+        first_outcomes: FirstOutcomes | None = None,
     ) -> None:
         self.budget = Budget() if budget is None else budget
+        self.first_outcomes = FirstOutcomes(watch=False) if first_outcomes is None else first_outcomes
         self.calls = 0
         self.lost_keys: set[str] = set()
         self.tasks_at_server: set[asyncio.Task[object] | None] = set()
         self._transport = transport
         self._pacer = pacer
+        self._pacer.on_trial = self.first_outcomes.watching
         self._shared_cache = cache
         self._cache: CacheThread | None = None
         self._claims: Claims | None = None
@@ -92,6 +98,8 @@ class Asker:
         self._retry_for_s = retry_for_s
         self._in_flight: dict[str, asyncio.Future[Answer]] = {}
         self._asked_anew: set[str] = set()
+        has_answers = first_outcomes is not None and not first_outcomes.watching
+        self._forbidden = ForbiddenCalls(any_answer=has_answers)
         self._has_logged_waiting = False
         self._has_named_others = False
         self._on_wait = on_wait
@@ -129,7 +137,10 @@ class Asker:
         """
         if self._cache is None:
             return {}
-        return self._usable(await self._cache.get_many({request.key for request in requests}))
+        found = self._usable(await self._cache.get_many({request.key for request in requests}))
+        if self.first_outcomes.watching:
+            await self._take_cached(found[request.key].answer(request) for request in requests if request.key in found)
+        return found
 
     def answer_from_cache(self, cached: CachedAnswer, request: Request) -> Answer:
         """A cached answer as the answer to a request, with what this run paid for it."""
@@ -203,7 +214,9 @@ class Asker:
             if may_have_paid and not anew:
                 cached = await cache.get_many([request.key])
                 if usable := self._usable(cached):
-                    return self.answer_from_cache(usable[request.key], request)
+                    answer = self.answer_from_cache(usable[request.key], request)
+                    await self._take_cached([answer])
+                    return answer
                 may_have_paid = self._may_have_paid_for(cached.get(request.key))
             answer = await self._call_until_answered(request)
             if may_have_paid:
@@ -281,13 +294,37 @@ class Asker:
         self.calls += 1
         self.tasks_at_server.add(asyncio.current_task())
         try:
-            return await self._transport(request)
+            answer = await self._transport(request)
+            self._forbidden.answered()
+            await self._take_first(request, answer)
         except asyncio.CancelledError:
             self.lost_keys.add(request.key)
             raise
-        except CallError:
+        except CallError as error:
             self.tasks_at_server.discard(asyncio.current_task())  # it may sleep now, before it tries again
+            await self._take_first(request, error)
             raise
+        except StopRunError as error:
+            if (failure := self._forbidden.failure_of(error)) is None:
+                raise
+            raise failure from None
+        return answer
+
+    async def _take_first(self, request: Request, outcome: Answer | CallError) -> None:
+        """Look at a first outcome, before the pacer hears of it: until one is of use, a handful of calls start."""
+        if self.first_outcomes.watching:
+            await self.first_outcomes.take(request, outcome)
+            self._act_on_first_outcomes()
+
+    async def _take_cached(self, answers: Iterable[Answer]) -> None:
+        """Look at some answers from the cache, if no good answer has been seen yet."""
+        await self.first_outcomes.take_cached(answers)
+        self._act_on_first_outcomes()
+
+    def _act_on_first_outcomes(self) -> None:
+        self._pacer.on_trial = self.first_outcomes.watching
+        if self.first_outcomes.stop_reason is not None:
+            self.budget.close(self.first_outcomes.stop_reason)
 
 
 async def _answer_of(equal: asyncio.Future[Answer]) -> Answer | None:

@@ -157,7 +157,7 @@ class _Calls:
         """Whether no further call is to be made."""
         now = asyncio.get_running_loop().time()
         late = self._no_start_after_s is not None and now + state.upcoming_sleep >= self._no_start_after_s
-        return self._attempts_left <= 0 or late
+        return self._attempts_left <= 0 or late or self._budget.closed is not None
 
     def wait_s(self, state: tenacity.RetryCallState) -> float:
         """Seconds to wait before the next call."""

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from logprob_store.run.parts import PARTS_IN_FLIGHT, Committer, PartContents, failure_row
-from logprob_store.run.prompt_scoring import FirstLook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from logprob_store.errors import CallError, StopRunError
+    from logprob_store.errors import CallError
     from logprob_store.request import Answer, BadCall, Request
     from logprob_store.run.plan import Chunk
-    from logprob_store.store.manifest import Manifest
 
 PART_SECONDS: Final = 60.0
 """Seconds after which a part is committed whatever its size, so that the rows of a slow run can be read."""
@@ -46,13 +44,6 @@ class Progress:
     spent_usd: float | None = None
 
 
-class _Flush(NamedTuple):
-    """A commit of the buffer that waits for its turn; `taken` is done when the buffer is empty again."""
-
-    task: asyncio.Task[None]
-    taken: asyncio.Future[None]
-
-
 class PartBuffer:
     """Collects outcomes and hands them to the committer as parts, in order.
 
@@ -61,7 +52,6 @@ class PartBuffer:
 
     Args:
         committer: of the run; the buffer closes it.
-        manifest: of the run.
         progress: counts the outcomes.
         part_bytes: bytes in memory from which on a part is committed.
         on_committed: called with each answer whose rows are committed.
@@ -70,7 +60,6 @@ class PartBuffer:
     def __init__(
         self,
         committer: Committer,
-        manifest: Manifest,
         progress: Progress,
         *,
         part_bytes: int,
@@ -83,15 +72,9 @@ class PartBuffer:
         self._contents = PartContents()
         self._committing = asyncio.Semaphore(PARTS_IN_FLIGHT)
         self._filling_since_s = asyncio.get_running_loop().time()
-        self._first_look = FirstLook(manifest)
         self._error: BaseException | None = None
         self._flushes: set[asyncio.Task[None]] = set()
-        self._next_flush: _Flush | None = None
-
-    @property
-    def stop_reason(self) -> StopRunError | None:
-        """Why the run should stop, once the first answers show that no further one will be of use; None otherwise."""
-        return self._first_look.stop_reason
+        self._next_taken: asyncio.Future[None] | None = None
 
     def add_prompts(self, chunk: Chunk) -> None:
         """Add the prompt rows of a chunk to the part that fills."""
@@ -145,35 +128,33 @@ class PartBuffer:
     async def _flush_if_full(self) -> None:
         if self._error is not None:
             raise self._error
-        awaits_first_look = self._first_look.due(len(self._contents.answers))
-        if not (awaits_first_look or self._is_full()):
+        if not self._is_full():
             return
-        if self._next_flush is None:
-            self._next_flush = self._start_flush()
-        # The first answers are waited for until they are committed, to see what they are worth. Shielded: the task that
-        # waits here may be cancelled when the run stops, and other tasks' outcomes must not go with it.
-        flush = self._next_flush
-        await asyncio.shield(flush.task if awaits_first_look else flush.taken)
+        if self._next_taken is None:
+            self._next_taken = self._start_flush()
+        # Shielded: the task that waits here may be cancelled when the run stops, and others wait for the same.
+        await asyncio.shield(self._next_taken)
 
     def _is_full(self) -> bool:
         overdue = asyncio.get_running_loop().time() - self._filling_since_s > PART_SECONDS
         return self._contents.weight >= self._part_bytes or overdue
 
-    def _start_flush(self) -> _Flush:
+    def _start_flush(self) -> asyncio.Future[None]:
+        """Commit the buffer once it is its turn; the future is done when the buffer is empty again."""
         task = asyncio.ensure_future(self._flush())
         task.add_done_callback(self._flushes.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())  # marks its error as retrieved
         self._flushes.add(task)
-        return _Flush(task, asyncio.get_running_loop().create_future())
+        return asyncio.get_running_loop().create_future()
 
     async def _flush(self) -> None:
         """Take what is in the buffer once a commit may begin, and commit it."""
         async with self._committing:
-            flush, self._next_flush = self._next_flush, None
+            taken, self._next_taken = self._next_taken, None
             contents, self._contents = self._contents, PartContents()
             self._filling_since_s = asyncio.get_running_loop().time()
-            if flush is not None:
-                flush.taken.set_result(None)
+            if taken is not None:
+                taken.set_result(None)
             if not contents:
                 return
             try:
@@ -187,4 +168,3 @@ class PartBuffer:
         for answer in contents.answers:
             self._on_committed(answer)
         self._progress.failed += len(undecoded)
-        self._first_look.note([error for error, _ in undecoded])

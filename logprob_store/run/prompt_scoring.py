@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from logprob_store.errors import DecodeError, PromptError, StopRunError
+from logprob_store.errors import DecodeError, PromptError
 from logprob_store.schema import CHOICES_PER_SAMPLE, completion_id
 
 if TYPE_CHECKING:
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
     from logprob_store.decode.decoder import Decoded
     from logprob_store.job import ModelSection
     from logprob_store.request import Answer
-    from logprob_store.store.manifest import Manifest
 
 ECHO_IGNORED: Final = "echo_ignored"
-
-LOOKED_AT_FIRST: Final = 20
-"""Answers that are checked before a run goes on: if none of them scores the text, no further one will."""
 
 _WAY_OUT: Final = (
     "Use a server that scores prompts, such as vLLM, or ask it the other way: model.score_by is "
@@ -80,31 +76,6 @@ def without_unscored(answers: Sequence[Answer], decoded: Decoded) -> Decoded:
     failures += [(numbers[call], DecodeError(message, error_type=ECHO_IGNORED)) for call, message in messages.items()]
     tables = {name: _without(getattr(decoded, name), messages) for name in ("completions", "tokens", "alternatives")}
     return dataclasses.replace(decoded, **tables, failures=sorted(failures, key=lambda failure: failure[0]))
-
-
-class FirstLook:
-    """The check of the first answers of a run that scores text, before many more are paid for.
-
-    `stop_reason` is set once LOOKED_AT_FIRST answers came and no answer of the run scored its text.
-    """
-
-    def __init__(self, manifest: Manifest) -> None:
-        self.stop_reason: StopRunError | None = None
-        self._manifest = manifest
-        self._scores = manifest.job.get("model.mode") == "score"
-        self._ignored = 0
-
-    def due(self, answers: int) -> bool:
-        """Whether this number of answers in the buffer is to be committed and checked now."""
-        return self._scores and not self._manifest.counts.completions and answers >= LOOKED_AT_FIRST
-
-    def note(self, bad: Sequence[DecodeError]) -> None:
-        """Count the answers of a committed part that do not score their text."""
-        ignored = [error for error in bad if error.error_type == ECHO_IGNORED]
-        self._ignored += len(ignored)
-        if ignored and self._ignored >= LOOKED_AT_FIRST and not self._manifest.counts.completions:
-            said = f"none of the first {self._ignored} answers scores its text: {ignored[0]}"
-            self.stop_reason = StopRunError(said, reason=ECHO_IGNORED)
 
 
 def _prompt_tokens(tokens: pa.Table) -> pl.DataFrame:

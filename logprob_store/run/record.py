@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from logprob_store.errors import Response
     from logprob_store.job import Job
     from logprob_store.request import Request
     from logprob_store.run.asker import Asker
@@ -33,7 +34,8 @@ class Recorded:
     """What a recording did.
 
     `lines` counts the fixtures in the file, `calls` the calls made, `from_cache` the answers taken from the cache,
-    `kept` the prompts whose answer the file had already. `problems` names the prompts without an answer.
+    `kept` the prompts whose answer the file had already, `refused` the refusals that were recorded. `problems` names
+    the prompts without an answer, or without either.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Recorded:
     calls: int = 0
     from_cache: int = 0
     kept: int = 0
+    refused: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -52,6 +55,7 @@ async def record_job(
     api_key: str | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
     cached_only: bool = False,
+    refusals: bool = False,
 ) -> Recorded:
     """Write the answers to a job's prompts to `<fixtures>/<job>.jsonl`.
 
@@ -65,6 +69,7 @@ async def record_job(
         api_key: for the server.
         variables: the values of `job.header_variables`.
         cached_only: make no call; prompts without an answer in the cache are problems.
+        refusals: record what the server last said where it gave no answer; then refusals alike stop nothing.
 
     Raises:
         InputError: the job, its prompts or the fixtures file are wrong.
@@ -85,9 +90,9 @@ async def record_job(
         recording = uuid.uuid4().hex
         async with (
             open_transport(job, api_key=api_key, variables=variables) as transport,
-            open_asker(job, transport, run=recording) as asker,
+            open_asker(job, transport, run=recording, watch_first=not refusals) as asker,
         ):
-            answers, stopped = await _ask(asker, requests, done)
+            answers, stopped = await _ask(asker, requests, done, refusals=refusals)
             done.calls = asker.calls
     done.lines = write_fixtures(path, answers, keep=before)
     if stopped is not None:
@@ -117,10 +122,14 @@ def _from_cache(job: Job, requests: list[Request], done: Recorded) -> list[Answe
     return answers
 
 
-async def _ask(asker: Asker, requests: list[Request], done: Recorded) -> tuple[list[Answer], StopRunError | None]:
-    """The answers, and the error that stopped the recording early; None without one."""
+async def _ask(
+    asker: Asker, requests: list[Request], done: Recorded, *, refusals: bool
+) -> tuple[list[Answer], StopRunError | None]:
+    """The answers, with `refusals` those too; and the error that stopped the recording early, None without one."""
     cached = await asker.look_up(requests)
     done.from_cache = len(cached)
+
+    stopping: list[Answer] = []  # the refusal that stops the recording
 
     async def one(request: Request) -> Answer | None:
         if request.key in cached:
@@ -128,8 +137,16 @@ async def _ask(asker: Asker, requests: list[Request], done: Recorded) -> tuple[l
         try:
             return await asker.ask(request)
         except CallError as error:
+            if refusals and error.response is not None:
+                done.refused += 1
+                return _as_answer(error.response, request)
             done.problems.append(f"prompt {request.prompt_id!r}: {error}")
             return None
+        except StopRunError as error:
+            if refusals and error.response is not None and not stopping:
+                stopping.append(_as_answer(error.response, request))
+                done.refused += 1
+            raise
 
     tasks = [asyncio.create_task(one(request)) for request in requests]
     stopped = None
@@ -142,7 +159,13 @@ async def _ask(asker: Asker, requests: list[Request], done: Recorded) -> tuple[l
         for task in tasks:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    return [answer for answer in outcomes if isinstance(answer, Answer)], stopped
+    answers = [*stopping, *(answer for answer in outcomes if isinstance(answer, Answer))]
+    return answers, stopped
+
+
+def _as_answer(response: Response, request: Request) -> Answer:
+    status, headers, body, received_at = response
+    return Answer(request, status, headers, body, "api", fetched_at=received_at)
 
 
 async def _let_finish(tasks: list[asyncio.Task[Answer | None]], asker: Asker) -> None:

@@ -15,6 +15,7 @@ from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
 from logprob_store.run.asker import Asker
+from logprob_store.run.first_outcomes import FirstOutcomes
 from logprob_store.spending.budget import Budget, Ceilings
 from logprob_store.store.call_log import CALL_LOG, open_call_log
 from logprob_store.store.manifest import run_folder
@@ -153,6 +154,7 @@ async def open_asker(
     resumed_from: datetime | None = None,
     budget: Budget | None = None,
     on_wait: Callable[[], None] = lambda: None,
+    watch_first: bool = True,
 ) -> AsyncIterator[Asker]:
     """An asker: the transport with the cache, pacing and retry that a job names.
 
@@ -163,6 +165,7 @@ async def open_asker(
         resumed_from: when the run began, if this is not its first session.
         budget: of the run; without one, the job's ceilings hold for the calls of this asker alone.
         on_wait: see `Asker`.
+        watch_first: whether to stop if the first outcomes are all of no use; not for a run that has answers already.
 
     Raises:
         CacheError: the cache cannot be opened.
@@ -185,5 +188,6 @@ async def open_asker(
             retry_for_s=limits.retry_for_s,
             budget=budget or Budget(limits.ceilings, prices=job.prices.prices),
             on_wait=on_wait,
+            first_outcomes=FirstOutcomes(watch=watch_first, scores=job.model.mode == "score"),
         ) as asker:
             yield asker

@@ -20,7 +20,6 @@ from logprob_store.events import emit, emit_prompt_failed
 from logprob_store.pacing.bottleneck import Bottleneck
 from logprob_store.run.asker import GRACE_S
 from logprob_store.run.buffer import PartBuffer, Progress
-from logprob_store.run.first_refusals import FirstRefusals
 from logprob_store.run.lookahead import look_up_ahead
 from logprob_store.run.parts import Committer
 from logprob_store.run.plan import check_plan
@@ -31,7 +30,7 @@ from logprob_store.store.manifest import Spent
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from logprob_store.request import Answer, BadCall, Request
+    from logprob_store.request import BadCall, Request
     from logprob_store.run.asker import Asker
     from logprob_store.run.lookahead import LookedUp
     from logprob_store.run.plan import Chunk, Plan
@@ -84,10 +83,8 @@ class Session:
         self._remaining = RemainingCalls(plan, writer)
         self.answered_before = self._remaining.answered
         self.progress = Progress(total=plan.call_count, settled=self.answered_before)
-        self._first_refusals = FirstRefusals(watch=not writer.manifest.counts.completions)
         self._buffer = PartBuffer(
             Committer(writer, sync_spent=self._sync_spent),
-            writer.manifest,
             self.progress,
             part_bytes=plan.job.store.part_bytes,
             on_committed=budget.committed,
@@ -129,6 +126,7 @@ class Session:
             resumed_from=manifest.created_at if len(manifest.sessions) > 1 else None,
             budget=self._budget,
             on_wait=self._give_up_place,
+            watch_first=not manifest.counts.completions,
         )
 
     def _give_up_place(self) -> None:
@@ -167,7 +165,7 @@ class Session:
                 await self._start_task(request, asker)
             else:
                 # Equal requests share a cached answer: each gets it under its own prompt.
-                await self._add_answer(asker.answer_from_cache(cached, request))
+                await self._buffer.add_answer(asker.answer_from_cache(cached, request))
 
     async def _add_prompts(self, chunk: Chunk) -> None:
         """Add the rows of a chunk's prompts, and a failure for each call that cannot be made."""
@@ -209,8 +207,6 @@ class Session:
         except CallError as error:
             emit_prompt_failed(log, request, error)
             await self._buffer.add_failure(request, error, first_at=started)
-            if (reason := self._first_refusals.failed(error)) is not None:
-                self._stop_early(reason)
         except asyncio.CancelledError:
             if request.key in asker.lost_keys:
                 failure = _interrupted()
@@ -218,14 +214,10 @@ class Session:
                 self._buffer.add_failure_now(request, failure, first_at=started)
             raise
         else:
-            await self._add_answer(answer)
+            await self._buffer.add_answer(answer)
+        if asker.first_outcomes.stop_reason is not None:
+            self._stop_early(asker.first_outcomes.stop_reason)
         self._update_call_count(asker)
-
-    async def _add_answer(self, answer: Answer) -> None:
-        self._first_refusals.answered()
-        await self._buffer.add_answer(answer)
-        if self._buffer.stop_reason is not None:
-            self._stop_early(self._buffer.stop_reason)
 
     def _stop_early(self, error: StopRunError) -> None:
         """Make no further call. The first reason is kept."""

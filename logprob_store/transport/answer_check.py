@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.errors import CallError, RetryableError
-from logprob_store.reported_errors import find_reported_error
+from logprob_store.reported_errors import MayReport, ends_in_failure, find_reported_error
 from logprob_store.sse import DONE, event_data, is_event_stream
 from logprob_store.transport.refusals import error_of, excerpt
 from logprob_store.usage import read_usage
@@ -30,6 +30,8 @@ _DEFAULT_STATUS: Final = 500
 _RATE_LIMIT: Final = 429
 _RATE_WORDS: Final = re.compile(r"rate.?limit|too many requests|\bqps\b", re.IGNORECASE)
 """Words that mean a rate limit where neither a status nor a code says so."""
+_COMMENTS: Final = re.compile(rb"\s*(?::[^\n]*\n\s*)+(?=\{)")
+"""Comments of a stream, by which a gateway keeps the connection alive until it has the JSON."""
 _UNFINISHED: Final = frozenset({"queued", "in_progress"})
 _LAST_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -37,18 +39,21 @@ _LAST_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "r
 class _Choice(msgspec.Struct):
     finish_reason: Any = None
     error: Any = None
-    text: Any = None
-    message: Any = None
 
 
-class _Body(msgspec.Struct):
+class _Body(MayReport):
     """The fields that decide; the logprobs are skipped, which also checks that they are JSON."""
 
     usage: msgspec.Raw = msgspec.Raw()
-    error: Any = None
-    status: Any = None
     choices: list[_Choice] | None = None
     output: msgspec.Raw = msgspec.Raw()
+
+    def is_suspect(self) -> bool:
+        """Whether the body may report an error: it says so, or holds no reply."""
+        if not self.choices and bytes(self.output) in {b"", b"null"}:
+            return True
+        failed = (choice.error or ends_in_failure(choice.finish_reason) for choice in self.choices or ())
+        return super().is_suspect() or any(failed)
 
 
 _DECODER: Final = msgspec.json.Decoder(_Body)
@@ -59,7 +64,8 @@ def check_answer(
 ) -> tuple[bytes, Usage | None]:
     """Refuse a body with status 200 that is no reply: empty, broken off, HTML, or an error in any spelling.
 
-    A stream of events is a reply too, though nobody asked for it, and a `data: [DONE]` behind the JSON is cut off.
+    A stream of events is a reply too, though nobody asked for it. A `data: [DONE]` behind the JSON, and comments of a
+    stream in front of it, are cut off.
 
     Args:
         body: as it came.
@@ -77,6 +83,8 @@ def check_answer(
     12
     """
     content = body.removeprefix(codecs.BOM_UTF8)  # JSON allows none, some servers send one, and decoding skips it
+    if (comments := _COMMENTS.match(content)) is not None:
+        body = content = content[comments.end() :]
     if is_event_stream(content):
         return body, _check_stream(content, headers or {}, redact)
     head = _read(content) if content.lstrip().startswith(b"{") else None
@@ -113,7 +121,8 @@ def _read(content: bytes) -> _Body | None:
     ]
     usage = msgspec.Raw(json.dumps(value.get("usage")).encode())
     output = msgspec.Raw(b"[]" if value.get("output") is not None else b"")
-    return _Body(usage, value.get("error"), value.get("status"), choices or None, output)
+    said = {name: value.get(name) for name in MayReport.__struct_fields__}
+    return _Body(**said, usage=usage, choices=choices or None, output=output)
 
 
 def _before_done(content: bytes) -> bytes | None:
@@ -124,19 +133,12 @@ def _before_done(content: bytes) -> bytes | None:
 
 def _reported_error(head: _Body, content: bytes) -> dict[str, Any] | None:
     """The error that a body reports, with the text that came before it; None for a reply."""
-    body = {name: value for name in ("error", "status") if (value := getattr(head, name)) is not None}
-    if head.choices:
-        body["choices"] = [
-            {name: getattr(choice, name) for name in choice.__struct_fields__} for choice in head.choices
-        ]
-    elif bytes(head.output) not in {b"", b"null"}:
-        body["output"] = []
-    else:
-        value = _loads_or_none(content)  # small: it holds no reply
-        body = value if isinstance(value, dict) else body
-        if not body:
-            return {"message": "an empty object"}
-    found = find_reported_error(body)
+    if not head.is_suspect():
+        return None
+    value = _loads_or_none(content)
+    if not value:
+        return {"message": "an empty object"}
+    found = find_reported_error(value)
     if found is None:
         return None
     partial = f" (the answer broke off after {found.partial[:200]!r})" if found.partial else ""

@@ -2,7 +2,7 @@
 
 An HTTP client reads a whole body before its caller sees any of it; a gzip bomb has grown a thousandfold by then. Here
 bytes are counted as they are received, and again as they are inflated, and reading stops at the limit. Only two bodies
-at a time may grow beyond 4 MiB, which limits the sum over many calls.
+at a time may grow beyond 4 MiB, which limits the sum over many calls; the others wait as they came.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.errors import CallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import aiohttp
 
 MAX_ANSWER_BYTES: Final = 1 << 28
@@ -84,14 +82,16 @@ class BodyReader:
                         break
                 parts[:] = [b"".join(parts)]
                 if window is not None:
-                    small = min(_SMALL_BYTES, limit)
-                    parts[0], inflate_rest = _inflate(parts[0], window, small)
-                    if inflate_rest is not None:
+                    most = min(_SMALL_BYTES, limit) + 1
+                    inflated, window = _inflate(parts[0], window, most)
+                    if success and len(inflated) == most:
+                        # Let go of, for the other large bodies are waited for: hundreds of calls may be here at once.
+                        del inflated
                         if size <= _SMALL_BYTES:
                             await large_body.enter_async_context(self._large)
                         # In a thread: zlib inflates half a gigabyte a second, and would block the event loop.
-                        parts.append(await asyncio.to_thread(inflate_rest, limit + 1 - small))
-                        parts[:] = [b"".join(parts)]
+                        inflated = await asyncio.to_thread(_inflate_large, parts[0], window, limit)
+                    parts[0] = inflated
                 if success and max(size, len(parts[0])) > limit:
                     raise TooLargeError(limit)
                 return parts[0]
@@ -99,26 +99,34 @@ class BodyReader:
             parts.clear()  # an error keeps this frame and its bytes alive until the next garbage collection
 
 
-def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, Callable[[int], bytes] | None]:
-    """The first `most` inflated bytes of a body, and a function that inflates up to a number of further bytes.
-
-    If the body has no further bytes, there is None in place of the function.
+def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, int]:
+    """The first `most` inflated bytes of a body, and the `wbits` that it took.
 
     A body that is not compressed is returned as it is, whatever its header says: it was paid for, and may be an answer.
     """
-    stream = zlib.decompressobj(window)
     try:
-        first = stream.decompress(body, most)
+        return zlib.decompressobj(window).decompress(body, most), window
     except zlib.error:
         if window != _DEFLATE:
-            return body, None
+            return body, window
         return _inflate(body, -_DEFLATE, most)  # some servers omit zlib's header
-    if stream.eof or len(first) < most:
-        return first, None
 
-    def rest(more: int) -> bytes:
-        with contextlib.suppress(zlib.error):  # truncated: the first part alone is no JSON, and is refused later
-            return stream.decompress(stream.unconsumed_tail, more)
-        return b""
 
-    return first, rest
+def _inflate_large(body: bytes, window: int, limit: int) -> bytes:
+    """The inflated body, in memory only once.
+
+    Its bytes are counted before any is kept, so that a bomb takes no memory. Of a body that breaks off, some are
+    returned: they are no JSON, and are refused later.
+
+    Raises:
+        TooLargeError: it has more bytes than the limit.
+    """
+    stream = zlib.decompressobj(window)
+    size, rest = 0, body
+    with contextlib.suppress(zlib.error):
+        while piece := len(stream.decompress(rest, _SMALL_BYTES)):
+            size, rest = size + piece, stream.unconsumed_tail
+            if size > limit:
+                raise TooLargeError(limit)
+    # Into a buffer of that size: zlib would else put the bytes together from blocks, and have them twice.
+    return zlib.decompress(body, window, size) if stream.eof else _inflate(body, window, _SMALL_BYTES)[0]

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import httpx2
 
-from logprob_store.errors import CallError, LogprobStoreError, RetryableError
+from logprob_store.errors import CallError, LogprobStoreError, Response, RetryableError, StopRunError
 from logprob_store.request import OPENAI_BASE_URL, Answer
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.answer_check import check_answer
 from logprob_store.transport.body_reader import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
 from logprob_store.transport.environment import check_environment
 from logprob_store.transport.idle_connections import CleanConnectionRequest, StaleConnectionError
+from logprob_store.transport.kept_headers import CACHED, kept
 from logprob_store.transport.rate_headers import have_rate_limits, read_rate_limits
 from logprob_store.transport.redaction import Redaction
 from logprob_store.transport.refusals import error_of_status, one_line
@@ -38,10 +39,9 @@ if TYPE_CHECKING:
     from logprob_store.transport import Transport
     from logprob_store.usage import Usage
 
-_ANSWER_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "openai-processing-ms")
-"""Headers that are kept with an answer."""
 _CONNECT_TIMEOUT_S: Final = 10.0
 _PROBE_AFTER_S: Final = 60
+_LONGEST_REFUSAL: Final = 1 << 20
 _LONGEST_HEADER_BYTES: Final = 1 << 16
 _MOST_HEADERS: Final = 1024
 """Gateways add kilobytes of cookies and policies; no answer that was paid for should be lost to them."""
@@ -163,31 +163,28 @@ async def _call(
         raise _timeout_error(error, session.timeout.total) from error
     except (aiohttp.ClientError, OSError) as error:
         raise _connection_error(error, redaction.text) from error
+    headers = {name: redaction.text(_valid_unicode(value)) for name, value in kept(response.headers, CACHED).items()}
     if response.status not in SUCCESS:
-        refusal = error_of_status(response.status, response.headers, redaction.refusal(body), redact=redaction.text)
-        raise _with_report(refusal, response)
+        body = redaction.refusal(body)
+        refusal = error_of_status(response.status, response.headers, body, redact=redaction.text)
+        raise _with_response(refusal, headers, body, response)
     body = redaction.answer(body)
     try:
         body, usage = check_answer(body, headers=response.headers, redact=redaction.text)
     except LogprobStoreError as error:
-        refused = _with_report(error.with_traceback(None), response)
+        refused = _with_response(error.with_traceback(None), headers, body[:_LONGEST_REFUSAL], response)
         del response, body  # the error keeps this frame alive, and with it these
         raise refused from None
     return Answer(
         request,
         response.status,
-        _answer_headers(response, redaction),
+        headers,
         body,
         "api",
         latency_s=time.perf_counter() - started,
         fetched_at=datetime.now(UTC),
         report=_report(response, usage),
     )
-
-
-def _answer_headers(response: aiohttp.ClientResponse, redaction: Redaction) -> dict[str, str]:
-    headers = response.headers
-    return {name: redaction.text(_valid_unicode(headers[name])) for name in _ANSWER_HEADERS if name in headers}
 
 
 def _valid_unicode(value: str) -> str:
@@ -204,8 +201,12 @@ def _report(response: aiohttp.ClientResponse, usage: Usage | None = None) -> Ser
     return ServerReport(*limits, usage.total, usage)
 
 
-def _with_report(error: LogprobStoreError, response: aiohttp.ClientResponse) -> LogprobStoreError:
-    """The error, with what its answer reports about rate limits."""
+def _with_response(
+    error: LogprobStoreError, headers: Mapping[str, str], body: bytes, response: aiohttp.ClientResponse
+) -> LogprobStoreError:
+    """The error, with what came in place of an answer, and what that reports about rate limits."""
+    if isinstance(error, (CallError, StopRunError)):
+        error.response = Response(response.status, headers, body, datetime.now(UTC))
     if isinstance(error, CallError):
         error.report = _report(response)
     return error

@@ -39,6 +39,13 @@ _HEADERS: Final = {_BARE.format(kind=kind): ("requests", kind) for kind in ("lim
     for kind in ("limit", "remaining", "reset")
 }
 _RAW_HEADERS: Final = frozenset(name.encode() for name in _HEADERS)
+_WAIT_IN_WORDS: Final = re.compile(
+    r"\b(?:re)?try\b[a-z ]{0,30}? (?:in|after) (?:"
+    r"(\d{1,9}(?:\.\d{1,9})?) (seconds?|minutes?|hours?)|((?:\d{1,9}(?:\.\d{1,9})?(?:ms|[dhms]))+))\b",
+    re.IGNORECASE,
+)
+"""`Please try again in 6m0s`, OpenAI; `Please retry after 26 seconds`, Azure."""
+_SECONDS_IN: Final = {"s": 1, "m": 60, "h": 3600}
 _WAIT_HEADERS: Final = {"retry-after-ms": 1e-3, "retry-after": 1.0}
 """Header to its unit in seconds, the preferred one first."""
 
@@ -128,6 +135,23 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
             return wait
     at = _http_date_s(headers.get("retry-after"))
     return None if at is None else _seconds_to(at, headers.get("date"), now)
+
+
+def wait_in_words_s(message: str) -> float | None:
+    """Seconds to wait by a refusal's words, as many services say nowhere else; None if they do not say.
+
+    >>> wait_in_words_s("Limit 200, Used 200. Please try again in 7m12s. Visit https://...")
+    432.0
+    >>> wait_in_words_s("Please retry after 26 seconds."), wait_in_words_s("Please try again in 120ms")
+    (26.0, 0.12)
+    >>> wait_in_words_s("Please try again later") is None
+    True
+    """
+    found = _WAIT_IN_WORDS.search(message)
+    if found is None:
+        return None
+    number, unit, duration = found.groups()
+    return float(number) * _SECONDS_IN[unit[0].lower()] if duration is None else _duration_s(duration.lower())
 
 
 def seconds_until(text: str, *, date: str | None = None, now: datetime | None = None) -> float | None:

@@ -13,7 +13,7 @@ import msgspec
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.failure_policy import classify
-from logprob_store.transport.rate_headers import retry_after_s
+from logprob_store.transport.rate_headers import retry_after_s, wait_in_words_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,17 +62,28 @@ def error_of(
         redact: removes the API key from what the server says.
     """
     code = str(said.get("code") or said.get("type") or "")
-    message = str(said.get("message") or "") or otherwise or "no message"
+    message = _message(said) or otherwise or "no message"
     where = one_line(redact(f"HTTP {status}{f' {code}' if code else ''}: {message.rstrip('.')}"))
     kind = _with_should_retry(classify(status, said), headers)
     if kind.then == "stop":
-        return StopRunError(kind.advice.format(where=where), reason=kind.name, status=status)
+        return StopRunError(kind.advice.format(where=where), reason=kind.name, status=status, said=where)
     if kind.then == "again":
-        return RetryableError(where, error_type=kind.name, status=status, retry_after_s=retry_after_s(headers))
+        wait_s = retry_after_s(headers)
+        if wait_s is None and kind.pace == "limit":
+            wait_s = wait_in_words_s(message)
+        return RetryableError(where, error_type=kind.name, status=status, retry_after_s=wait_s)
     if status in _REDIRECTS:
         elsewhere = one_line(redact(headers.get("location", "it does not say where")))
         where = f"{where}. The server is elsewhere ({elsewhere}): set model.base_url to that"
     return CallError(where, error_type=kind.name, status=status)
+
+
+def _message(said: Mapping[str, Any]) -> str:
+    """The server's words; a gateway such as OpenRouter has those of the service behind it beside its own."""
+    metadata = said.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    words = (str(text) for text in (said.get("message"), raw) if text)
+    return ": ".join(words)
 
 
 def _with_should_retry(kind: FailureClass, headers: Mapping[str, str]) -> FailureClass:

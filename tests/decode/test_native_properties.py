@@ -327,6 +327,7 @@ STARTS = (
     "a stream of no known format",
     "output",
     "item ",
+    "piece",
 )
 
 

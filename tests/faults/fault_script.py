@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 STEPS = frozenset({
     "ok", "hang", "drip", "reset", "reset_body", "short", "truncated", "malformed", "html", "empty", "null",
-    "error200", "quota", "content_filter", "no_logprobs", "redirect", "no_echo", "zeros", "utf16", "latin1",
-    "unasked", "parting",
+    "envelope", "error200", "quota", "content_filter", "no_logprobs", "redirect", "no_echo", "zeros", "utf16",
+    "latin1", "unasked", "parting",
 })  # fmt: skip
 
 # Step to status, code, type and message.
@@ -36,6 +36,7 @@ SPOILT = {
     "malformed": b'{"choices": [nonsense]}',
     "html": b"<!doctype html><html><body>Bad gateway</body></html>",
     "empty": b"",
+    "envelope": b'{"status":"ok","result":[]}',
     "error200": b'{"error":{"message":"upstream failed","type":"server_error","code":502}}',
 }
 
@@ -48,6 +49,7 @@ BILLED = frozenset(
         "truncated",
         "malformed",
         "null",
+        "envelope",
         "no_echo",
         "zeros",
         "utf16",

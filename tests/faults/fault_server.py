@@ -9,7 +9,7 @@ whether a real service would have billed it.
 A script is a comma-separated list of steps, taken one a call in the order of arrival; then all is calm. A step is a
 word of `STEPS` or an HTTP status, then options after `:` (`;` between them), then `*N` to repeat it:
 
-    ok   hang   drip:seconds=0.5   reset   reset_body   short   truncated   malformed   html   empty   null
+    ok   hang   drip:seconds=0.5   reset   reset_body   short   truncated   malformed   html   empty   null   envelope
     error200   quota   content_filter   no_logprobs   redirect:to=/v1/elsewhere   429:retry-after=2   503*3
     no_echo (as if nobody had asked for the prompt's logprobs)   zeros (all of them 0.0)
     utf16   latin1 (a byte in the text that is no UTF-8)

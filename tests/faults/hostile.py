@@ -12,6 +12,7 @@ Standard library only, like `fault_server`, whose honest answers it takes.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import json
 import re
@@ -89,6 +90,7 @@ def refusal(body: bytes) -> bytes:
     return head(len(body), status="400 Bad Request") + body
 
 
+@functools.cache
 def bomb(window: int) -> bytes:
     """JSON that begins well and then is `BOMB_BYTES` of white space, compressed a thousand times."""
     stream = zlib.compressobj(9, zlib.DEFLATED, window)

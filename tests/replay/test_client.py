@@ -162,6 +162,24 @@ def test_equal_requests_are_recorded_as_samples(path: Path, fault_server: Any, r
     assert [fixture.sample_index for fixture in Recordings(path)] == [0, 1]
 
 
+def test_refusals_are_recorded_when_asked_for(path: Path, fault_server: Any) -> None:
+    """Code that tries again gets, offline, the refusal with its headers and then the answer."""
+    fault_server.script("429:retry-after=7, ok")
+    with ls.replay_client(path, mode="record", refusals=True, base_url=fault_server.url, api_key="sk-test") as client:
+        with pytest.raises(openai.RateLimitError) as recorded:
+            client.chat.completions.create(**capital_body())
+        client.chat.completions.create(**capital_body())
+    with ls.replay_client(path) as client:
+        with pytest.raises(openai.RateLimitError) as replayed:
+            client.chat.completions.create(**capital_body())
+        answer = client.chat.completions.create(**capital_body())
+
+    assert isinstance(answer, ChatCompletion)
+    assert replayed.value.body == recorded.value.body
+    for error in (recorded, replayed):
+        assert (error.value.response.status_code, error.value.response.headers["retry-after"]) == (429, "7")
+
+
 def test_an_error_is_not_recorded(path: Path, fault_server: Any, recording: openai.OpenAI) -> None:
     """The code under test gets the SDK's error, and nothing is written."""
     fault_server.script("429")

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 from logprob_store.errors import FixtureError
-from logprob_store.replay.fixtures import KEPT_HEADERS, Recordings, fixture_line, write_fixtures
+from logprob_store.replay.fixtures import Recordings, fixture_line, write_fixtures
 from logprob_store.request import make_request
+from logprob_store.transport.kept_headers import RECORDED
 
 if TYPE_CHECKING:
     from logprob_store.request import Answer
@@ -104,6 +105,23 @@ def test_the_fields_of_a_line() -> None:
     assert kept.keys() == {
         "fixture", "key", "provider", "endpoint", "sample_index", "request", "recorded_at", "status", "headers", "body",
     }  # fmt: skip
+
+
+def test_a_refusal_does_not_say_who_asked() -> None:
+    """Services name the organisation in what they refuse; an answer is kept as it is."""
+    body = b'{"error":{"message":"Rate limit reached for gpt-4 in organization org-ABcdef0123456789 on requests"}}'
+
+    assert b"organization [redacted] on" in fixture_line(completions_answer(body=body, status=429))
+    assert b"org-ABcdef0123456789" in fixture_line(completions_answer(body=body))
+
+
+def test_a_refusal_keeps_what_a_client_acts_on() -> None:
+    """When to try again, and whether."""
+    headers = {"retry-after": "20", "x-should-retry": "false", "x-ratelimit-limit-requests": "500", "set-cookie": "a"}
+
+    kept = json.loads(fixture_line(completions_answer(status=429, headers=headers)))
+
+    assert (kept["status"], kept["headers"]) == (429, {"retry-after": "20", "x-should-retry": "false"})
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -262,7 +280,7 @@ def test_committed_fixtures_give_nothing_away(path: Path) -> None:
 
     for line in raw.splitlines():
         parsed = json.loads(line)
-        assert parsed["headers"].keys() <= set(KEPT_HEADERS)
+        assert parsed["headers"].keys() <= set(RECORDED)
         assert not re.search(r"https?:", parsed["provider"])
     assert not re.search(
         rb"sk-[A-Za-z0-9]{16}|[Bb]earer |eyJ[A-Za-z0-9_-]{10,}\.|hf_[A-Za-z0-9]{20}|AKIA[A-Z0-9]{16}", raw

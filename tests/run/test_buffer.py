@@ -30,7 +30,7 @@ def failing(number: int) -> tuple[BadCall, CallError]:
 async def fill(tmp_path: Path, count: int, **steps: Any) -> tuple[PartBuffer, list[asyncio.Task[None]]]:
     """A buffer that is full after each outcome, and the tasks that wait for it; `steps` are the committer's."""
     writer = open_writer(tmp_path)
-    buffer = PartBuffer(Committer(writer, **steps), writer.manifest, Progress(), part_bytes=1)
+    buffer = PartBuffer(Committer(writer, **steps), Progress(), part_bytes=1)
     tasks = [asyncio.create_task(buffer.add_failure(*failing(number))) for number in range(count)]
     await asyncio.sleep(0.02)
     return buffer, tasks

@@ -284,7 +284,7 @@ def test_intervals_are_merged_with_numbers() -> None:
 
 
 def test_a_server_that_ignores_echo_stops_the_run(quiz: Quiz, fault_server: Any) -> None:
-    """After 20 answers without the prompt's logprobs the run stops and says what to do; most prompts are not asked."""
+    """After a handful of answers without the prompt's logprobs the run stops and says what to do."""
     quiz.put(many(600))
     fault_server.script("no_echo*600")
     summary = quiz.run()
@@ -295,7 +295,7 @@ def test_a_server_that_ignores_echo_stops_the_run(quiz: Quiz, fault_server: Any)
     assert "prompt_logprobs" in (summary.reason or "")
     failures = quiz.store.failures.collect()
     assert set(failures["error_type"]) == {"echo_ignored"}
-    assert 20 <= failures.height == len(fault_server.calls) < 300
+    assert 5 <= failures.height == len(fault_server.calls) <= 20
     assert quiz.store.tokens.collect().is_empty()
 
 

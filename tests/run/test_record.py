@@ -100,6 +100,49 @@ def test_a_failed_prompt_is_named_and_the_rest_recorded(job: Job, tmp_path: Path
     assert problem.startswith("prompt '0': HTTP 400")
 
 
+@pytest.mark.parametrize("steps", ["400", "429:retry-after=0*9", "html*9"])
+def test_refusals_are_recorded_when_asked_for(job: Job, tmp_path: Path, fault_server: Any, steps: str) -> None:
+    """What the server last said is a recording like any other, with the headers that a client acts on."""
+    fault_server.when('"one"', steps)
+    quick = job.model_copy(update={"limits": job.limits.model_copy(update={"attempts": 2})})
+
+    done = _record(quick, tmp_path / "fixtures", refusals=True)
+
+    assert (done.lines, done.refused, done.problems) == (3, 1, [])
+    refused = [recorded for recorded in Recordings(done.path) if b"one" in json.dumps(recorded.request).encode()]
+    assert [recorded.status for recorded in refused] == [200 if "html" in steps else int(steps[:3])]
+    assert ("retry-after" in refused[0].headers) is steps.startswith("429")
+
+
+def test_a_refusal_that_stops_is_recorded(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """The recording stops all the same, and the file holds why."""
+    fault_server.script("quota*9")
+
+    with pytest.raises(StopRunError):
+        _record(job, tmp_path / "fixtures", refusals=True)
+
+    (recorded,) = {recorded.status for recorded in Recordings(tmp_path / "fixtures")}
+    assert recorded == 429
+
+
+def test_recorded_refusals_replay_to_the_same_failures(job: Job, tmp_path: Path, fault_server: Any) -> None:
+    """A replay has the failures that the run had, without waiting to try again."""
+    fault_server.when('"one"', "400*2")
+    fault_server.when('"two"', "429:retry-after=0*9")
+    quick = job.model_copy(update={"limits": job.limits.model_copy(update={"attempts": 2})})
+    recorded = _record(quick, tmp_path / "fixtures", refusals=True)
+    transport = job.transport.model_copy(update={"kind": "replay", "fixtures": recorded.path})
+
+    summary = ls.run_job(job.model_copy(update={"transport": transport}), run="replayed")
+
+    failures = ls.open_store(job.resolve(job.store.path)).failures.collect().sort("status").unique(["status"])
+    assert summary.state == "finished"
+    assert sorted(failures.select("error_type", "status", "attempts").rows()) == [
+        ("invalid_request", 400, 1),
+        ("rate_limit", 429, 1),
+    ]
+
+
 def test_a_stop_ends_the_calls_and_keeps_what_was_paid_for(job: Job, tmp_path: Path, fault_server: Any) -> None:
     """Once the quota is used up no further call is made; earlier answers are in the cache."""
     write_prompts(tmp_path, {"text": [str(number) for number in range(30)]})

@@ -211,3 +211,10 @@ def test_events_without_data_keep_a_connection_open() -> None:
     stream = b"data:\n\n" + events(GOOD)
 
     assert check_answer(stream)[0] == stream
+
+
+def test_comments_in_front_of_the_json_are_cut_off() -> None:
+    """Gateways send them to keep the connection alive, also where no stream was asked for."""
+    body = json.dumps(GOOD).encode()
+
+    assert check_answer(b": PROCESSING\n\n: PROCESSING\n\n" + body)[0] == body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -39,3 +40,31 @@ def test_a_server_s_message_is_one_harmless_line(body: bytes) -> None:
     assert text.isprintable()
     assert len(text) < 1100
     assert not re.search(r"[\x00-\x1f]", text)
+
+
+def test_the_words_of_the_service_behind_a_gateway_are_there() -> None:
+    """`Provider returned error` alone says nothing."""
+    body = b'{"error":{"message":"Provider returned error","code":502,"metadata":{"raw":"m is overloaded"}}}'
+
+    assert str(error_of_status(502, {}, body)) == "HTTP 502 502: Provider returned error: m is overloaded"
+
+
+@pytest.mark.parametrize(
+    ("headers", "message", "expected"),
+    [
+        ({}, "Rate limit reached: Limit 200, Used 200. Please try again in 7m12s. Visit ...", 432.0),
+        ({}, "Please retry after 26 seconds.", 26.0),
+        ({}, "Please try your request again in 120ms", 0.12),
+        ({"retry-after": "3"}, "Please try again in 20s.", 3.0),
+        ({}, "Please try again later.", None),
+        ({}, "Please try again in 99999999999999 seconds", None),
+    ],
+)
+def test_how_long_to_wait_is_read_from_words_where_no_header_says_it(
+    headers: dict[str, str], message: str, expected: float | None
+) -> None:
+    """Many services say it nowhere else."""
+    error = error_of_status(429, headers, json.dumps({"error": {"message": message}}).encode())
+
+    assert isinstance(error, RetryableError)
+    assert error.retry_after_s == expected

@@ -26,7 +26,7 @@ from logprob_store.decode.formats.body import (
 )
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
-from logprob_store.reported_errors import ends_in_failure
+from logprob_store.reported_errors import MayReport, ends_in_failure
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -64,15 +64,12 @@ class _RawChoice(_Choice):
     prompt_token_ids: msgspec.Raw | None = None
 
 
-class _Body(msgspec.Struct):
+class _Body(MayReport):
     id: Any = None
-    object: Any = None
     model: Any = None
     created: Any = None
     system_fingerprint: Any = None
     usage: Any = None
-    error: Any = None
-    message: Any = None
     choices: Any = None
     prompt_logprobs: Any = None
     prompt_token_ids: Any = None
@@ -102,7 +99,7 @@ def read(answer: Answer) -> Reply:
     """
     content = without_bom(answer.body)
     body = _parse(content)
-    return _reply(body if body is not None and body.choices else _parse_leniently(content))
+    return _reply(body if body is not None and body.choices else _parse_leniently(content), content)
 
 
 def try_read(answer: Answer) -> Reply | None:
@@ -113,10 +110,11 @@ def try_read(answer: Answer) -> Reply | None:
     """
     if b'"choices"' not in answer.body:  # quick to find where it is; saves other formats a parse of the body
         return None
-    body = _parse(without_bom(answer.body))
+    content = without_bom(answer.body)
+    body = _parse(content)
     if body is None or not body.choices or body.object == CHUNK:
         return None
-    return _reply(body)
+    return _reply(body, content)
 
 
 def read_with_placeholders(content: bytes, placeholders: Collection[bytes]) -> Reply | None:
@@ -131,7 +129,7 @@ def read_with_placeholders(content: bytes, placeholders: Collection[bytes]) -> R
     found = [bytes(choice.logprobs) for choice in body.choices if choice.logprobs is not msgspec.UNSET]
     if sorted(found) != sorted(placeholders):
         return None
-    return _reply(body)
+    return _reply(body, content)
 
 
 def is_chunk(keys: Mapping[str, msgspec.Raw]) -> bool:
@@ -139,8 +137,9 @@ def is_chunk(keys: Mapping[str, msgspec.Raw]) -> bool:
     return keys.get("object") == _RAW_CHUNK
 
 
-def _reply(body: _Body) -> Reply:
-    _refuse_failure(body)
+def _reply(body: _Body, content: bytes) -> Reply:
+    if body.is_suspect() or any(_may_have_failed(choice) for choice in body.choices):
+        refuse_reported_error(loads_object(content))
     usage = body.usage if isinstance(body.usage, dict) else {}
     listed = body.choices
     places = [n for n, choice in enumerate(listed) if not _is_empty(choice)] if len(listed) > 1 else [0]
@@ -217,29 +216,9 @@ def _is_empty(choice: _Choice) -> bool:
     return all(value is None for value in held)
 
 
-def _refuse_failure(body: _Body) -> None:
-    """Raise DecodeError if the body reports an error; a look at few values clears most bodies."""
-    suspect = body.error is not None
-    for choice in body.choices:
-        end = choice.finish_reason
-        if choice.error is not None or (end != "stop" and ends_in_failure(end)):
-            suspect = True
-    if suspect:
-        refuse_reported_error(_what_may_report(body))
-
-
-def _what_may_report(body: _Body) -> dict[str, Any]:
-    """The values of a body that tell a failed attempt from an answer, and its texts."""
-    choices = [
-        {
-            "error": choice.error,
-            "finish_reason": choice.finish_reason,
-            "text": choice.text,
-            "message": {"content": None if choice.message is None else choice.message.content},
-        }
-        for choice in body.choices
-    ]
-    return {"error": body.error, "choices": choices}
+def _may_have_failed(choice: _Choice) -> bool:
+    end = choice.finish_reason
+    return choice.error is not None or (end != "stop" and ends_in_failure(end))
 
 
 def _choice(choice: _Choice, index: int, path: str) -> Choice:

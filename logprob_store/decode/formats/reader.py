@@ -22,6 +22,7 @@ from logprob_store.decode.formats.body import (
 from logprob_store.decode.formats.pieces import StreamState, broken_off
 from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.errors import DecodeError
+from logprob_store.reported_errors import find_own_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -155,12 +156,10 @@ def _merged_without_format(recording: Recording, keys: Sequence[str]) -> bytes:
     raise DecodeError(f"a stream of no known format: its {len(pieces)} pieces have {keys_for_message(keys)}")
 
 
-def _error_in(piece: Mapping[str, Any]) -> Any:
+def _error_in(piece: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The error that a piece reports, wrapped in `error` or not; None for any other piece."""
-    if piece.get("error"):
-        return piece["error"]
-    is_bare = isinstance(piece.get("message"), str) and ("code" in piece or piece.get("object") == _ERROR)
-    return piece if is_bare else None
+    is_bare = isinstance(piece.get("message"), str) and "code" in piece
+    return find_own_error(piece) or (piece if is_bare else None)
 
 
 def _refuse_failed(recording: Recording, form: StreamFormat) -> None:

@@ -26,7 +26,7 @@ from logprob_store.decode.formats.body import (
 )
 from logprob_store.decode.formats.responses_parts import ContentPart, join_parts, make_layout, restore
 from logprob_store.errors import DecodeError
-from logprob_store.reported_errors import find_reported_error
+from logprob_store.reported_errors import MayReport, find_own_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -40,18 +40,16 @@ NAME: Final = "responses"
 _UNFINISHED: Final = ("queued", "in_progress")
 
 
-class _Body(msgspec.Struct):
-    output: Any
+class _Body(MayReport):
+    output: Any = None
     id: Any = None
     model: Any = None
     created_at: Any = None
-    status: Any = None
     incomplete_details: Any = None
-    error: Any = None
     usage: Any = None
 
 
-class _RawBody(_Body):
+class _RawBody(_Body, kw_only=True):
     output: list[msgspec.Raw]
 
 
@@ -97,9 +95,9 @@ def read(answer: Answer) -> Reply:
 
 
 def _check_is_finished(body: _Body, text: str) -> None:
-    found = find_reported_error({"error": body.error, "status": body.status, "output": None})
-    if found is not None:
-        raise reported_error(found.said, text)
+    said = {name: getattr(body, name) for name in MayReport.__struct_fields__}
+    if body.is_suspect() and (found := find_own_error({**said, "output": None})) is not None:
+        raise reported_error(found, text)
     if isinstance(body.status, str) and body.status in _UNFINISHED:
         came = excerpt(text.encode(errors="replace"))
         state = f"is not finished: so far it holds {came}" if text else "holds no output yet"

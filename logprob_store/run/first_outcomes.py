@@ -1,0 +1,124 @@
+"""The first outcomes of a run: if all are of no use in the same way, no further call will be of any.
+
+What is wrong with the job (an unknown model, a wrong path, a server that gives no logprobs or speaks another API) shows
+in every call; without this, a night would ask all prompts. So the first answers are decoded as they come, before their
+part is full, until one of them can be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING, Final
+
+from logprob_store.decode.decoder import decode_answers
+from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.failure_policy import FAILURES, concerns_the_prompt
+from logprob_store.run.prompt_scoring import without_unscored
+from logprob_store.transport.refusals import excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from logprob_store.errors import DecodeError
+    from logprob_store.failure_policy import FailureClass
+    from logprob_store.request import Answer, Request
+
+ALIKE: Final = 5
+"""Different requests with outcomes of one kind, from the first call on, that stop a run."""
+
+PAGES_ALIKE: Final = 14
+"""Attempts that got a page in place of an answer, from the first call on, that stop a run. Nine are made at once at
+most, then one at a time for some eight seconds (`pacing.outcomes`): a page that passes sooner stops nothing."""
+
+_PAGES_OF_REQUESTS: Final = 3
+"""Different requests that these attempts are of at least: one or two may be answered so each time."""
+
+_CACHED_LOOKED_AT: Final = 5
+_FOR_THE_PROMPT: Final = frozenset({"invalid_request", "error_body"})
+"""Classes whose words may say that it is the prompt which is refused."""
+
+
+class FirstOutcomes:
+    """Watches the outcomes of a run until one answer can be used, or until they differ.
+
+    `watching` says whether it does; `stop_reason` is set once enough of them show that no call will be of use.
+
+    Args:
+        watch: False for a run that has answers already: its job is one that can be answered.
+        scores: whether an answer must score the text that was sent.
+    """
+
+    def __init__(self, *, watch: bool = True, scores: bool = False) -> None:
+        self.watching = watch
+        self.stop_reason: StopRunError | None = None
+        self._scores = scores
+        self._looking = asyncio.Lock()
+        self._cached_left = _CACHED_LOOKED_AT
+        self._kind: tuple[str, int | None] | None = None
+        self._requests: set[bytes] = set()  # by their bodies: samples of one prompt are one
+        self._pages: list[bytes] = []
+
+    async def take(self, request: Request, outcome: Answer | CallError) -> None:
+        """Take note of an answer, or of an attempt that got none.
+
+        One after the other, in the order in which they came: a good answer counts before what came after it, though it
+        takes longer to look at.
+        """
+        async with self._looking:
+            if not self.watching:
+                return
+            if isinstance(outcome, RetryableError):
+                if outcome.error_type == "malformed_answer":
+                    self._count_page(request, outcome)
+            elif isinstance(outcome, CallError):
+                self._count(request, outcome.error_type, outcome.status, str(outcome))
+            elif outcome.source == "fixture" or (problem := await self._problem(outcome)) is None:
+                self.watching = False  # a recorded answer may be of no use: nothing is paid for the next
+            else:
+                is_unknown = problem.error_type == "malformed_answer"
+                shown = f". The answer begins: {excerpt(outcome.body)}" if is_unknown else ""
+                self._count(request, problem.error_type, outcome.status, f"{problem}{shown}")
+
+    async def take_cached(self, answers: Iterable[Answer]) -> None:
+        """Take note of answers from the cache: a good one shows what bad ones do not, which may be old."""
+        for answer in itertools.islice(answers, self._cached_left):
+            if not self.watching:
+                return
+            self._cached_left -= 1
+            if await self._problem(answer) is None:
+                self.watching = False
+
+    async def _problem(self, answer: Answer) -> DecodeError | None:
+        """Why an answer cannot be used; None if it can."""
+        return await asyncio.to_thread(_problem_of, answer, scores=self._scores)
+
+    def _count(self, request: Request, error_type: str, status: int | None, message: str) -> None:
+        kind = FAILURES.get(error_type)
+        if kind is None or not kind.if_all or (error_type in _FOR_THE_PROMPT and concerns_the_prompt(message)):
+            return
+        if self._kind not in {None, (error_type, status)}:
+            self.watching = False
+            return
+        self._kind = error_type, status
+        self._requests.add(request.content)
+        if len(self._requests) >= ALIKE:
+            self._stop(kind, len(self._requests), message, status)
+
+    def _count_page(self, request: Request, error: CallError) -> None:
+        self._pages.append(request.content)
+        if len(self._pages) >= PAGES_ALIKE and len(set(self._pages)) >= _PAGES_OF_REQUESTS:
+            self._stop(FAILURES[error.error_type], len(self._pages), str(error), error.status)
+
+    def _stop(self, kind: FailureClass, count: int, message: str, status: int | None) -> None:
+        if self.stop_reason is None:
+            said = kind.if_all.format(count=count, where=message.rstrip("."))
+            reason = "all_refused" if kind.name == "invalid_request" else kind.name
+            self.stop_reason = StopRunError(said, reason=reason, status=status)
+
+
+def _problem_of(answer: Answer, *, scores: bool) -> DecodeError | None:
+    decoded = decode_answers([answer])
+    if scores:
+        decoded = without_unscored([answer], decoded)
+    return decoded.failures[0][1] if decoded.failures else None

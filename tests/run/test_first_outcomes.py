@@ -1,0 +1,236 @@
+"""The first outcomes of a run: when those that are of no use in the same way stop it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from builders import answer_to, chat_body, chat_request, chat_token, write_job, write_prompts
+
+import logprob_store as ls
+from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.run.first_outcomes import PAGES_ALIKE, FirstOutcomes
+from logprob_store.run.record import record_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = chat_body([chat_token("Hi", -0.1)])
+NO_LOGPROBS = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Hi"}, "logprobs": None}]}
+ENVELOPE = {"status": "ok"}
+
+
+def refusal(status: int = 404, message: str = "HTTP 404: no such model") -> CallError:
+    """A refusal that no retry mends."""
+    return CallError(message, error_type="invalid_request", status=status)
+
+
+def page() -> CallError:
+    """A page of a website in the place of an answer."""
+    return RetryableError("the answer is no JSON object: '<html>'", error_type="malformed_answer", status=200)
+
+
+def reasons(
+    outcomes: list[Any], *, prompts: int = 100, watch: bool = True, source: str = "api", scores: bool = False
+) -> list[str | None]:
+    """The reason to stop after each outcome, which is an error or the body of an answer, of so many prompts."""
+    first = FirstOutcomes(watch=watch, scores=scores)
+
+    async def take() -> list[str | None]:
+        found = []
+        for number, outcome in enumerate(outcomes):
+            place = number % prompts
+            request = chat_request(f"prompt {place}", prompt_index=place, sample_index=number, logprobs=True)
+            if source == "cache":
+                await first.take_cached([answer_to(request, outcome, source=source)])
+            elif isinstance(outcome, CallError):
+                await first.take(request, outcome)
+            else:
+                await first.take(request, answer_to(request, outcome, source=source))
+            found.append(None if first.stop_reason is None else first.stop_reason.reason)
+        return found
+
+    return asyncio.run(take())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (refusal(), "all_refused"),
+        (refusal(307, "HTTP 307. The server is elsewhere"), "all_refused"),
+        (CallError("the answer is not finished (queued)", error_type="error_body", status=200), "error_body"),
+        (CallError("more than 10 bytes", error_type="too_large", status=200), "too_large"),
+        (NO_LOGPROBS, "no_logprobs"),
+        (ENVELOPE, "malformed_answer"),
+        ({"type": "message", "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn"}, "no_logprobs"),
+    ],
+    ids=["refused", "redirected", "unfinished", "too large", "no logprobs", "an unknown envelope", "another API"],
+)
+def test_five_alike_stop(outcome: Any, expected: str) -> None:
+    """The fifth outcome of one kind is the reason, if there was no other before."""
+    assert reasons([outcome] * 5) == [None] * 4 + [expected]
+
+
+def test_the_reason_says_what_came_and_what_to_change() -> None:
+    """Of an answer that nobody knows, its beginning is shown."""
+    first = FirstOutcomes()
+
+    async def look() -> None:
+        for number in range(5):
+            request = chat_request(f"q{number}", logprobs=True)
+            await first.take(request, answer_to(request, ENVELOPE))
+
+    asyncio.run(look())
+
+    said = str(first.stop_reason)
+    assert said.startswith("none of the first 5 answers is one that can be read. choices: missing or null")
+    assert 'The answer begins: {"status": "ok"}. See that model.base_url' in said
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        [refusal(), GOOD, *[refusal()] * 5],
+        [refusal(), refusal(400), *[refusal()] * 5],
+        [refusal(400, "HTTP 400 context_length_exceeded: maximum context length is 8192")] * 6,
+        [CallError("HTTP 400", error_type="content_filter", status=400)] * 6,
+        [RetryableError("HTTP 500", error_type="server_error", status=500)] * 20,
+        [*[NO_LOGPROBS] * 4, GOOD, *[NO_LOGPROBS] * 9],
+        [NO_LOGPROBS, ENVELOPE, *[NO_LOGPROBS] * 9],
+        [*[page()] * (PAGES_ALIKE - 1), GOOD, page(), page()],
+    ],
+    ids=[
+        "an answer between",
+        "another status",
+        "too long prompts",
+        "filtered prompts",
+        "an outage",
+        "logprobs for some",
+        "bad in two ways",
+        "pages that pass",
+    ],
+)
+def test_what_does_not_concern_the_job_stops_nothing(outcomes: list[Any]) -> None:
+    """A usable or a different outcome shows that prompts differ; lengths, filters and outages are not the job's."""
+    assert not any(reasons(outcomes))
+
+
+def test_samples_of_one_prompt_are_one_request() -> None:
+    """What is wrong with one prompt shows in each of its samples, and says nothing of the others."""
+    assert not any(reasons([refusal()] * 20, prompts=4))
+    assert not any(reasons([NO_LOGPROBS] * 20, prompts=4))
+
+
+def test_pages_are_counted_by_attempt() -> None:
+    """Fourteen attempts of at least three prompts stop the run, though no prompt has used up its attempts."""
+    assert reasons([page()] * PAGES_ALIKE, prompts=8) == [None] * (PAGES_ALIKE - 1) + ["malformed_answer"]
+    assert not any(reasons([page()] * 30, prompts=2))
+
+
+def test_after_pages_that_passed_refusals_count() -> None:
+    """A page that was there for a moment says nothing about what comes after it."""
+    assert reasons([page(), page(), *[refusal()] * 5])[-2:] == [None, "all_refused"]
+
+
+def test_a_run_with_answers_is_not_watched() -> None:
+    """A run that goes on may have only its bad prompts left."""
+    assert not any(reasons([refusal()] * 6, watch=False))
+    assert not any(reasons([NO_LOGPROBS] * 6, watch=False))
+
+
+def test_what_costs_nothing_is_no_reason() -> None:
+    """Recorded answers without logprobs stop no replay, and an old one in the cache stops no run."""
+    assert not any(reasons([NO_LOGPROBS] * 6, source="fixture"))
+    assert not any(reasons([NO_LOGPROBS] * 6, source="cache"))
+
+
+def test_a_good_answer_in_the_cache_shows_that_the_job_can_be_answered() -> None:
+    """Only the prompts that fail may be left to ask."""
+    first = FirstOutcomes()
+    asyncio.run(first.take_cached([answer_to(chat_request(logprobs=True), GOOD, source="cache")]))
+
+    assert not first.watching
+
+
+def ask_300(folder: Path, server: Any, steps: str, **sections: Any) -> ls.RunSummary:
+    """The run of 300 prompts that a server answers by script."""
+    server.script(steps)
+    write_prompts(folder, {"text": [f"q{n}" for n in range(300)]})
+    job = write_job(folder, server.url, cache={"path": None, "mode": "off"}, **sections)
+    return ls.run_job(ls.load_job(job), run="r")
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ("404*300", "failed alike"),
+        ("null*300", "none of the first 5 answers has the logprobs asked for"),
+        ("envelope*300", "none of the first 5 answers is one that can be read"),
+    ],
+)
+def test_a_run_stops_after_a_handful(tmp_path: Path, fault_server: Any, steps: str, expected: str) -> None:
+    """Of 300 prompts that all fail alike, a dozen at most are asked, and the reason has the server's words."""
+    fault_server.behaviour.delay_ms = 20
+    summary = ask_300(tmp_path, fault_server, steps)
+
+    assert summary.state == "stopped"
+    assert expected in (summary.reason or "")
+    assert 5 <= len(fault_server.calls) <= 12
+    assert 5 <= summary.failures <= 12
+
+
+def test_a_run_of_pages_stops_after_a_handful(tmp_path: Path, fault_server: Any) -> None:
+    """Nine calls at most are made at once; then one at a time, until the page has stood there for a while."""
+    summary = ask_300(tmp_path, fault_server, "html*300")
+
+    assert summary.state == "stopped"
+    assert "none of the first 14 answers is one that can be read" in (summary.reason or "")
+    assert "Bad gateway" in (summary.reason or "")
+    assert len(fault_server.calls) == PAGES_ALIKE
+
+
+def test_a_page_that_passes_stops_nothing(tmp_path: Path, fault_server: Any) -> None:
+    """A proxy that shows a page until its service has started costs some attempts."""
+    summary = ask_300(tmp_path, fault_server, "html*11")
+
+    assert (summary.state, summary.failures, summary.completions) == ("finished", 0, 300)
+    assert len(fault_server.calls) == 311
+
+
+def test_prompts_that_get_a_page_each_time_hold_nothing_up(tmp_path: Path, fault_server: Any) -> None:
+    """With one call at a time, two bad prompts at the front use up their attempts, and all others are answered."""
+    for text in ('q0"', 'q1"'):
+        fault_server.when(text, "html*9")
+    summary = ask_300(tmp_path, fault_server, "", limits={"concurrency": 1, "attempts": 2})
+
+    assert (summary.state, summary.failures, summary.completions) == ("finished", 2, 298)
+
+
+def test_logprobs_for_some_prompts_only(tmp_path: Path, fault_server: Any) -> None:
+    """A model that leaves them out now and then is asked for every prompt."""
+    summary = ask_300(tmp_path, fault_server, ", ".join(["null*3, ok"] * 75))
+
+    assert (summary.state, summary.completions, summary.failures) == ("finished", 75, 225)
+
+
+@pytest.mark.parametrize("steps", ["null*300", "404*300"])
+def test_a_recording_stops_likewise(tmp_path: Path, fault_server: Any, steps: str) -> None:
+    """`record` makes the same calls as a run."""
+    fault_server.script(steps)
+    write_prompts(tmp_path, {"text": [f"q{n}" for n in range(300)]})
+    job = write_job(tmp_path, fault_server.url, cache={"path": None, "mode": "off"})
+
+    with pytest.raises(StopRunError):
+        asyncio.run(record_job(ls.load_job(job), tmp_path / "recorded"))
+
+    assert len(fault_server.calls) <= 20
+
+
+def test_the_next_session_asks_again_and_goes_on(tmp_path: Path, fault_server: Any) -> None:
+    """What failed before the stop is asked once more, and all others for the first time."""
+    ask_300(tmp_path, fault_server, "null*12")
+    fault_server.behaviour._script.clear()
+    again = ls.run_job(ls.load_job(tmp_path / "job.toml"), run="r")
+
+    assert (again.state, again.failures, again.completions) == ("finished", 0, 300)
