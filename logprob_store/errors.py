@@ -231,9 +231,12 @@ class StopRunError(LogprobStoreError):
         message: why, and what to do.
         reason: the failure's class, one of `failures.FAILURES`.
         status: the HTTP status, if an answer is the reason.
+
+    `maybe_billed` says whether the call that got this error may have been billed.
     """
 
     def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.status = status
+        self.maybe_billed = False

@@ -77,7 +77,9 @@ def test_the_defaults(write: Callable[..., Path]) -> None:
             {"limits.xyz": "1"},
             (
                 "limits.xyz: unknown key; known here: concurrency, requests_per_minute, tokens_per_minute, attempts, "
-                "timeout_s, retry_for_s, max_answer_bytes, max_cost_usd, max_requests, max_tokens"
+                "timeout_s, retry_for_s, max_answer_bytes, max_cost_usd, max_requests, max_tokens, "
+                "job_max_cost_usd, job_max_requests, job_max_tokens, cache_max_cost_usd, cache_max_requests, "
+                "cache_max_tokens, harmless_params"
             ),
         ),
         ({"base": '"/"'}, "base: unknown key"),

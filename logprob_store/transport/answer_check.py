@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.errors import CallError, RetryableError
+from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.reported_errors import find_reported_error
 from logprob_store.sse import DONE, event_data, is_event_stream
 from logprob_store.transport.refusals import error_of, excerpt
@@ -152,7 +152,7 @@ def _error(said: dict[str, Any], headers: Mapping[str, str], redact: Callable[[s
     else:
         status = _RATE_LIMIT if _RATE_WORDS.search(str(said.get("message"))) else _DEFAULT_STATUS
     error = error_of(status, said, headers, redact=redact)
-    if isinstance(error, CallError):
+    if isinstance(error, (CallError, StopRunError)):
         error.maybe_billed = True  # with status 200 the service may have counted it as answered
     return error
 
