@@ -160,7 +160,7 @@ def said_usage(raw: bytes) -> SaidUsage:
     reasoning = (_count(details.get("reasoning_tokens")) if isinstance(details, dict) else None) or 0
     if completion is not None and reasoning > completion:
         completion, reasoning = completion + reasoning, 0  # it cannot be a part of them
-    total = _count(fields.get("total_tokens"))
+    total = None if isinstance(fields.get("total_tokens"), str) else _count(fields.get("total_tokens"))
     if total is not None:
         if prompt is not None:
             completion = max(completion or 0, total - prompt)
@@ -236,9 +236,9 @@ def said_usage_of(body: bytes) -> SaidUsage:
         return SaidUsage()
     prompts, cached, completions, reasoning, costs, totals = zip(*said, strict=True)
     cost_usd = max((cost for cost in costs if cost is not None), default=None)
-    return SaidUsage(
-        _largest(*prompts), cached[-1], _largest(*completions), max(reasoning), cost_usd, _largest(*totals)
-    )
+    prompt, completion, total = _largest(*prompts), _largest(*completions), _largest(*totals)
+    only = total if prompt is None and completion is None else None
+    return SaidUsage(prompt, cached[-1], completion, max(reasoning), cost_usd, only)
 
 
 def _usages_of_events(body: bytes) -> Iterator[SaidUsage]:

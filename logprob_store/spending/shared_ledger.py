@@ -35,7 +35,7 @@ LEDGER: Final = "spending.ledger"
 
 _ENTRY: Final = struct.Struct("<B7x16s16s64sQQQQQ")
 """Kind, run, job, the name of the job, requests, tokens, dollars in units of 1e-9, calls under way, process."""
-_CRC: Final = struct.Struct("<I4x")
+_CRC: Final = struct.Struct("<I")
 _SIZE: Final = _CRC.size + _ENTRY.size
 _FOLDER, _JOB, _RUN = range(1, 4)
 _NOBODY: Final = bytes(16)

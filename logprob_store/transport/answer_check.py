@@ -194,7 +194,9 @@ def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[
         choices = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
         ended = ended or piece.get("type") in _LAST_EVENTS or any(item.get("finish_reason") for item in choices)
         if response.get("usage") is not None:
-            usage = read_usage(json.dumps(response["usage"]).encode()) or usage
+            counted = read_usage(json.dumps(response["usage"]).encode())
+            if counted is not None and (usage is None or counted.total >= usage.total):
+                usage = counted
     if not ended:
         raise _no_reply(f"the stream of events broke off: {excerpt(content[-300:])}")
     return usage
