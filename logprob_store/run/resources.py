@@ -6,12 +6,13 @@ This is the only module in which the words of a job file choose an implementatio
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.errors import JobError
+from logprob_store.errors import JobError, StoreError
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from logprob_store.store.commit import RunWriter
     from logprob_store.store.manifest import Manifest
     from logprob_store.transport import Transport
+
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.asynccontextmanager
@@ -172,12 +176,16 @@ def _other_runs(job: Job, writer: RunWriter) -> dict[str, Amount]:
     """What the other runs of a job in its store have spent, by run id; looked up for a ceiling of the job alone."""
     if not job.limits.job_ceilings.any:
         return {}
-    found = (read_manifest(path) for path in sorted((writer.store / "runs").glob("run=*/run.json")))
-    return {
-        manifest.run_id: spent_by_run(writer.store, manifest, job.prices.prices)[2]
-        for manifest in found
-        if manifest.job_name == job.name and manifest.run != writer.run
-    }
+    spent = {}
+    for path in sorted((writer.store / "runs").glob("run=*/run.json")):
+        try:
+            manifest = read_manifest(path)
+        except StoreError as error:
+            log.warning("%s: what this run has spent counts only if the ledger of the job's runs has it", error)
+            continue
+        if manifest.job_name == job.name and manifest.run != writer.run:
+            spent[manifest.run_id] = spent_by_run(writer.store, manifest, job.prices.prices)[2]
+    return spent
 
 
 def _open_calls(job: Job, writer: RunWriter) -> CallLog:
