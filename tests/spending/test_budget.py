@@ -29,6 +29,13 @@ def request(text: str = "Hi", *, max_tokens: int = 10) -> Request:
 WORST = worst_case(request())
 
 
+def said_with_status_200() -> StopRunError:
+    """The error of an answer with status 200 whose body says that the quota is used up."""
+    error = StopRunError("no", reason="quota")
+    error.maybe_billed = True
+    return error
+
+
 async def in_time(budget: Budget) -> Reservation | None:
     """A reservation, if there is one without waiting for others."""
     try:
@@ -112,6 +119,7 @@ def test_the_message_of_a_stop() -> None:
         (RetryableError("no", error_type="connection", maybe_billed=True), WORST),
         (RetryableError("no", error_type="connection"), Usage()),  # it never came about
         (StopRunError("no", reason="quota"), Usage()),
+        (said_with_status_200(), WORST),
         (asyncio.CancelledError(), WORST),
     ],
 )

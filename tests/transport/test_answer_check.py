@@ -215,3 +215,20 @@ def test_events_without_data_keep_a_connection_open() -> None:
     stream = b"data:\n\n" + events(GOOD)
 
     assert check_answer(stream)[0] == stream
+
+
+def test_a_stop_with_status_200_may_be_billed() -> None:
+    """A body that says the quota is used up came with a status by which services bill."""
+    with pytest.raises(StopRunError) as caught:
+        check_answer(b'{"error":{"code":"insufficient_quota","message":"no credit"}}')
+
+    assert caught.value.maybe_billed
+
+
+def test_a_stream_reports_its_largest_usage() -> None:
+    """A last piece that says less takes nothing back."""
+    pieces = [{"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": count}} for count in (9, 1)]
+
+    _, usage = check_answer(events({"choices": [{"finish_reason": "stop"}]}, *pieces))
+
+    assert usage == (2, 0, 9)
