@@ -57,7 +57,10 @@ class ReportedUsage(Usage):
 
 
 class SaidUsage(NamedTuple):
-    """What a `usage` says, and None for each half that it leaves out; `total` if it says only that."""
+    """What a `usage` says, and None for each half that it leaves out; `total` if it says only that.
+
+    `is_odd` says that a half is there, but no number: a word, a text of digits, -1, 1e30.
+    """
 
     prompt_tokens: int | None = None
     cached_tokens: int = 0
@@ -65,10 +68,13 @@ class SaidUsage(NamedTuple):
     reasoning_tokens: int = 0
     cost_usd: float | None = None
     total: int | None = None
+    is_odd: bool = False
 
     @property
     def whole(self) -> ReportedUsage | None:
         """The tokens, if both halves are said; a total alone stands as one of the answer, beside 0 of the prompt."""
+        if self.is_odd:
+            return None
         if self.total is not None:
             usage = ReportedUsage(0, 0, self.total)
         elif self.prompt_tokens is None or self.completion_tokens is None:
@@ -160,14 +166,26 @@ def said_usage(raw: bytes) -> SaidUsage:
     reasoning = (_count(details.get("reasoning_tokens")) if isinstance(details, dict) else None) or 0
     if completion is not None and reasoning > completion:
         completion, reasoning = completion + reasoning, 0  # it cannot be a part of them
-    total = None if isinstance(fields.get("total_tokens"), str) else _count(fields.get("total_tokens"))
+    total = _count(fields.get("total_tokens"))
     if total is not None:
         if prompt is not None:
             completion = max(completion or 0, total - prompt)
         elif completion is not None:
             prompt = max(total - completion, 0)
     only = total if prompt is None and completion is None else None
-    return SaidUsage(prompt, cached, completion, reasoning, _cost_of(fields), only)
+    return SaidUsage(prompt, cached, completion, reasoning, _cost_of(fields), only, _is_odd(fields))
+
+
+_HALVES: Final = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
+
+
+def _is_odd(fields: Mapping[str, Any]) -> bool:
+    """Whether a count is there, but is no number of tokens."""
+    for name in _HALVES:
+        value = fields.get(name)
+        if value is not None and (type(value) not in {int, float} or _count(value) is None):
+            return True
+    return False
 
 
 def _prompt_of(fields: Mapping[str, Any]) -> tuple[int | None, int]:
@@ -234,11 +252,11 @@ def said_usage_of(body: bytes) -> SaidUsage:
     said = [usage for usage in _usages_of_events(body) if usage != SaidUsage()]
     if not said:
         return SaidUsage()
-    prompts, cached, completions, reasoning, costs, totals = zip(*said, strict=True)
+    prompts, cached, completions, reasoning, costs, totals, odd = zip(*said, strict=True)
     cost_usd = max((cost for cost in costs if cost is not None), default=None)
     prompt, completion, total = _largest(*prompts), _largest(*completions), _largest(*totals)
     only = total if prompt is None and completion is None else None
-    return SaidUsage(prompt, cached[-1], completion, max(reasoning), cost_usd, only)
+    return SaidUsage(prompt, cached[-1], completion, max(reasoning), cost_usd, only, any(odd))
 
 
 def _usages_of_events(body: bytes) -> Iterator[SaidUsage]:

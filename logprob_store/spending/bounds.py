@@ -10,14 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.errors import PromptError
-from logprob_store.spending.request_tokens import CHOICES, MAXIMA, whole_number
+from logprob_store.spending.request_tokens import CHOICES, CONTENT, MAXIMA, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from logprob_store.request import Request
-
-_CONTENT: Final = {"chat": "messages", "completions": "prompt", "responses": "input"}
 
 _SAMPLING: Final = frozenset({
     "allowed_token_ids", "bad_words", "dry_allowed_length", "dry_base", "dry_multiplier", "dry_penalty_last_n",
@@ -114,7 +112,7 @@ def check_bounded(request: Request, *, harmless: Collection[str] = ()) -> None:
         )
     if (what := unbounded_param(body, endpoint, harmless=harmless)) is not None:
         raise PromptError(what)
-    if (part := _unbounded_content(body.get(_CONTENT[endpoint]), endpoint)) is not None:
+    if (part := _unbounded_content(body.get(CONTENT[endpoint]), endpoint)) is not None:
         raise PromptError(
             f"the prompt has {part}, of which nothing says how many tokens it has, so that a ceiling of tokens or cost "
             f"cannot be kept: take it out, {_WAY_OUT}"

@@ -34,6 +34,8 @@ MAXIMA: Final = {
 }
 """The parameters that bound an answer, by endpoint; the name that another endpoint uses bounds nothing."""
 
+CONTENT: Final = {"chat": "messages", "completions": "prompt", "responses": "input"}
+"""The part of a body that holds the prompt, by endpoint."""
 CHOICES: Final = ("n", "best_of")
 """The parameters that multiply an answer."""
 _MOST: Final = 2**40

@@ -10,7 +10,9 @@ import math
 import re
 from typing import TYPE_CHECKING, Final
 
-from logprob_store.spending.request_tokens import choices
+import msgspec
+
+from logprob_store.spending.request_tokens import CONTENT, choices
 from logprob_store.usage import ReportedUsage, SaidUsage, Usage, said_usage_of
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ _LEAST_USD: Final = 1e-12
 """Less than this is a rounding of the two sums of dollars, not a cost."""
 _TOKEN_OBJECT: Final = b'"top_logprobs"'
 """Each token of a chat or Responses answer has this key, and its alternatives do not."""
+_BYTES_A_TOKEN: Final = 100
+_SHORT_BYTES: Final = 1000
+_INLINE: Final = b";base64,"
 _REASONING: Final = b'"reasoning_content":'
 """Beside this key, the hidden tokens may have logprobs too."""
 _TOKEN_LIST_KEY: Final = b'"token_logprobs"'
@@ -52,7 +57,10 @@ def tokens_spent(
     echo = worst.completion_tokens <= 1 if request is None else bool(request.body.get("echo"))
     ends = 1 if request is None else choices(request.body, request.endpoint)
     written = 0 if echo else found
-    if usage is not None and usage.prompt_tokens and not _says_too_little(usage, found, worst, echo=echo, ends=ends):
+    denied = usage is not None and (
+        not _has_prompt(usage.prompt_tokens, request) or _says_too_little(usage, found, worst, echo=echo, ends=ends)
+    )
+    if usage is not None and not denied:
         hidden, cost_usd = _hidden_and_cost(usage)
         completion = max(usage.completion_tokens, written)
         if hidden and written > usage.completion_tokens - hidden + ends and _REASONING not in body:
@@ -61,8 +69,23 @@ def tokens_spent(
     else:
         said = said_usage_of(body)
         cost_usd = said.cost_usd
-        spent = _with_worst(said, worst, written, honest=usage is None)
+        honest = not denied and not said.is_odd and _has_prompt(said.prompt_tokens, request)
+        spent = _with_worst(said, worst, written, honest=honest)
     return spent if prices is None or cost_usd is None else _with_cost(spent, cost_usd, prices)
+
+
+def _has_prompt(tokens: int | None, request: Request | None) -> bool:
+    """Whether so many tokens, if any are said, can be those of a prompt: one for each 100 bytes of a long one at least.
+
+    No tokenizer has tokens of that length but for white space and rulers. Images are many bytes and few tokens, and
+    what stands around the prompt in a request, such as a schema, may be none.
+    """
+    if tokens is None:
+        return True
+    most = _BYTES_A_TOKEN * tokens + _SHORT_BYTES
+    if request is None or len(request.content) <= most or _INLINE in request.content:
+        return tokens > 0
+    return len(msgspec.json.encode(request.body.get(CONTENT[request.endpoint]))) <= most and tokens > 0
 
 
 def _with_worst(said: SaidUsage, worst: Usage, written: int, *, honest: bool) -> Usage:

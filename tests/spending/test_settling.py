@@ -31,7 +31,6 @@ def spent(usage: Any, *, tokens: list[dict[str, Any]] = THREE, request: Any = RE
         ({"prompt_tokens": 7, "completion_tokens": 3}, (7, 0, 3)),
         ({"input_tokens": 7, "output_tokens": 3}, (7, 0, 3)),
         ({"prompt_tokens": 7.2, "completion_tokens": 3.0}, (8, 0, 3)),
-        ({"prompt_tokens": "7", "completion_tokens": "3"}, (7, 0, 3)),
         ({"prompt_tokens": 7, "completion_tokens": 3, "input_tokens": 0, "output_tokens": 500}, (7, 0, 500)),
         ({"prompt_tokens": 7, "total_tokens": 12}, (7, 0, 5)),
         ({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 60}, (7, 0, 53)),
@@ -68,6 +67,12 @@ def test_what_is_said_is_believed(usage: dict[str, Any], expected: tuple[int, ..
         "many",
         {},
         {"completion_tokens": 1},  # three are there
+        {"prompt_tokens": -1, "completion_tokens": 3},
+        {"prompt_tokens": "7", "completion_tokens": "3"},
+        *(
+            {"prompt_tokens": 7, "completion_tokens": value}
+            for value in (-3, 1e30, float("nan"), "three", True, [3], {"text": 3})
+        ),
         {"prompt_tokens": {"text": 7}, "completion_tokens": {"text": 3}},
         {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
         {"prompt_tokens": 0, "completion_tokens": 3},
@@ -88,11 +93,7 @@ def test_what_is_unsaid_or_cannot_be_counts_at_its_worst(usage: Any) -> None:
     [
         ({"prompt_tokens": 7}, (7, 0, 1000)),
         ({"completion_tokens": 3}, (70, 0, 3)),
-        ({"prompt_tokens": -1, "completion_tokens": 3}, (70, 0, 3)),
-        *(
-            ({"prompt_tokens": 7, "completion_tokens": value}, (7, 0, 1000))
-            for value in (None, -3, 1e30, float("nan"), "three", True, [3], {"text": 3})
-        ),
+        ({"prompt_tokens": 7, "completion_tokens": None}, (7, 0, 1000)),
     ],
     ids=str,
 )
@@ -118,6 +119,17 @@ def test_what_is_said_beyond_the_worst_case_counts(usage: dict[str, Any], expect
 def test_an_answer_of_more_tokens_than_its_worst_case() -> None:
     """Without a usage, the tokens of the answer itself are the least."""
     assert spent("none", tokens=[chat_token("a")] * 1200) == (70, 0, 1200)
+
+
+def test_a_prompt_has_a_token_for_each_hundred_bytes() -> None:
+    """Ten for 20,000 letters cannot be; for a picture or a schema of that size they can."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 20_000}}
+    said = {"prompt_tokens": 10, "completion_tokens": 3}
+
+    assert spent(said, request=chat_request("x" * 20_000, max_tokens=9)) == WORST
+    assert spent({"prompt_tokens": 10}, request=chat_request("x" * 20_000, max_tokens=9)) == WORST
+    assert spent(said, request=chat_request([image], max_tokens=9)) == (10, 0, 3)
+    assert spent(said, request=chat_request("Hi", max_tokens=9, guided_json={"x": "x" * 20_000})) == (10, 0, 3)
 
 
 def test_tokens_of_the_legacy_endpoint_are_counted() -> None:
