@@ -252,7 +252,8 @@ class StopRunError(LogprobStoreError):
         status: the HTTP status, if an answer is the reason.
         said: the server's words; the message, if they are not given.
 
-    `response` is what came from the server, where a single call is the reason.
+    `response` is what came from the server, where a single call is the reason; `maybe_billed` says whether that call
+    may have been billed.
     """
 
     def __init__(self, message: str, *, reason: str, status: int | None = None, said: str = "") -> None:
@@ -261,3 +262,4 @@ class StopRunError(LogprobStoreError):
         self.reason = reason
         self.status = status
         self.response: Response | None = None
+        self.maybe_billed = False

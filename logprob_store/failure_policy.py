@@ -137,6 +137,7 @@ _CLASSES: Final = (
         name="content_filter",
         means="the server refuses this prompt's content",
         then="row",
+        billed="maybe",
         codes=frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}),
     ),
     FailureClass(
@@ -191,6 +192,8 @@ _BY_CODE: Final = {code: kind for kind in _CLASSES for code in kind.codes}
 _BY_STATUS: Final = {status: kind for kind in _CLASSES for status in kind.statuses}
 
 _FORBIDDEN: Final = 403
+_PROCESSED: Final = frozenset({408, 499, 504, 524, 598})
+"""Statuses that say that a call took too long or was given up: the model may have worked on it until then."""
 _CONTENT_TOO_LARGE: Final = 413
 _TOO_MANY_REQUESTS: Final = 429
 _REFUSED: Final = range(400, 500)
@@ -285,6 +288,29 @@ def _words_of(said: Mapping[str, Any]) -> Iterator[str]:
             yield str(item.get("loc"))
 
 
+def bills_refusal(error_type: str, status: int | None, message: str) -> bool:
+    """Whether a call that was refused may be billed all the same, because the service worked on it.
+
+    Azure bills prompts that its content filter refuses, those that are too long, and calls that took too long for it
+    (learn.microsoft.com, "Plan and manage costs for Azure OpenAI").
+
+    Args:
+        error_type: the failure's class.
+        status: of the answer; without one there was no answer, and the error itself says whether it may be billed.
+        message: what the server said.
+
+    >>> bills_refusal("content_filter", 400, ""), bills_refusal("server_error", 408, "")
+    (True, True)
+    >>> bills_refusal("server_error", 500, "")
+    False
+    """
+    if status is None:
+        return False
+    kind = FAILURES.get(error_type)
+    refused_prompt = error_type == "invalid_request" and status in _REFUSED and concerns_the_prompt(message)
+    return status in _PROCESSED or refused_prompt or kind is None or kind.billed != "no"
+
+
 def concerns_the_prompt(message: str) -> bool:
     """Whether a refusal is for the length of one prompt, so that another prompt may be taken.
 
@@ -309,6 +335,14 @@ _PACE_TEXT: Final = {
 }
 
 
+def _billed_text(kind: FailureClass) -> str:
+    if kind.billed == "no" and (statuses := sorted(kind.statuses & _PROCESSED)):
+        return f"no; {', '.join(map(str, statuses))}: maybe"
+    if kind.name == "invalid_request":
+        return "no; a prompt that is too long: maybe"
+    return kind.billed
+
+
 def failures_table() -> str:
     """The classes as a Markdown table, for docs/reliability/failures.md."""
     lines = ["| class | what happened | then | the other calls | billed |", "|---|---|---|---|---|"]
@@ -319,6 +353,6 @@ def failures_table() -> str:
         ]
         means = f"{kind.means} ({', '.join(known)})" if known else kind.means
         then = _THEN_TEXT[kind.then] + (_IF_ALL_TEXT if kind.if_all else "")
-        cells = (f"`{kind.name}`", means, then, _PACE_TEXT[kind.pace], kind.billed)
+        cells = (f"`{kind.name}`", means, then, _PACE_TEXT[kind.pace], _billed_text(kind))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

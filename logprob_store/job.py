@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from logprob_store.errors import JobError
 from logprob_store.request import OPENAI_BASE_URL, PATHS, provider_of
-from logprob_store.spending.budget import Ceilings
+from logprob_store.spending.bounds import no_maximum, unbounded_param
+from logprob_store.spending.ceilings import Ceilings
 from logprob_store.spending.prices import Prices
-from logprob_store.spending.request_tokens import MAXIMA, most_output
+from logprob_store.spending.request_tokens import MAXIMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,8 @@ _SERVICE_FIELDS = {"base_url", "api_key_env", "provider", "azure_api_version", "
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN_HEADERS = {"host", "content-length", "content-type", "transfer-encoding", "accept-encoding", "connection"}
+
+_DOLLAR_CEILINGS = ("max_cost_usd", "job_max_cost_usd", "cache_max_cost_usd")
 
 _FORBIDDEN_PARAMS = {
     "model": "set model.name",
@@ -156,7 +159,7 @@ class ModelSection(_Section):
 
 
 class LimitsSection(_Section):
-    """Calls at once and per minute, attempts and times of one prompt, and ceilings of a run."""
+    """Calls at once and per minute, attempts and times of one prompt, and ceilings of a run, a job and a cache."""
 
     concurrency: int = Field(default=64, ge=1, le=10_000)
     requests_per_minute: float | None = Field(default=None, gt=0)
@@ -168,11 +171,33 @@ class LimitsSection(_Section):
     max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_requests: int | None = Field(default=None, gt=0)
     max_tokens: int | None = Field(default=None, gt=0)
+    job_max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    job_max_requests: int | None = Field(default=None, gt=0)
+    job_max_tokens: int | None = Field(default=None, gt=0)
+    cache_max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    cache_max_requests: int | None = Field(default=None, gt=0)
+    cache_max_tokens: int | None = Field(default=None, gt=0)
+    harmless_params: tuple[str, ...] = ()
 
     @property
     def ceilings(self) -> Ceilings:
         """The most that a run may spend."""
         return Ceilings(self.max_cost_usd, self.max_requests, self.max_tokens)
+
+    @property
+    def job_ceilings(self) -> Ceilings:
+        """The most that all runs of the job may spend together."""
+        return Ceilings(self.job_max_cost_usd, self.job_max_requests, self.job_max_tokens)
+
+    @property
+    def cache_ceilings(self) -> Ceilings:
+        """The most that all jobs may spend together that share the cache folder and keep a ledger in it."""
+        return Ceilings(self.cache_max_cost_usd, self.cache_max_requests, self.cache_max_tokens)
+
+    @property
+    def need_bounds(self) -> bool:
+        """Whether each call must have a worst case in tokens."""
+        return any(most.need_bounds for most in (self.ceilings, self.job_ceilings, self.cache_ceilings))
 
 
 class PricesSection(_Section):
@@ -262,19 +287,23 @@ class Job(_Section):
 
     @model_validator(mode="after")
     def _ceilings_can_be_kept(self) -> Self:
-        limits = self.limits
-        if limits.max_cost_usd is not None and self.prices.prices is None:
-            raise ValueError(
-                "limits.max_cost_usd needs prices.input_usd_per_million_tokens and prices.output_usd_per_million_tokens"
-            )
-        if not limits.ceilings.need_bounds or self.model.mode == "score" or self.prompts.params is not None:
+        limits, params, endpoint = self.limits, self.model.params, self.model.endpoint
+        dollars = [name for name in _DOLLAR_CEILINGS if getattr(limits, name) is not None]
+        if dollars and self.prices.prices is None:
+            names = "prices.input_usd_per_million_tokens and prices.output_usd_per_million_tokens"
+            raise ValueError(f"limits.{dollars[0]} needs {names}")
+        if not limits.need_bounds:
             return self
-        if most_output(self.model.params, self.model.endpoint) is None:
-            names = " or ".join(f"model.params.{name}" for name in MAXIMA[self.model.endpoint])
+        scores = self.model.mode == "score"
+        if not scores and self.prompts.params is None and no_maximum(params, endpoint):
+            names = " or ".join(f"model.params.{name}" for name in MAXIMA[endpoint])
             raise ValueError(
                 f"limits.max_cost_usd and limits.max_tokens need {names}, the most tokens that an answer may have: "
                 "without it nothing bounds what a call can cost"
             )
+        body = {"model": self.model.name, **params}
+        if (what := unbounded_param(body, endpoint, harmless=limits.harmless_params)) is not None:
+            raise ValueError(f"model.params: {what}")
         return self
 
     def resolve(self, path: str) -> Path:

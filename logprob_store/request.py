@@ -138,8 +138,8 @@ class Answer:
     made for it, `latency_s` is the seconds of the one that succeeded, `fetched_at` is in UTC. `run` is the id of the
     run that paid for it. `maybe_billed` says that an earlier attempt may have been billed too, because its answer was
     lost. `cost_usd` is what this run paid for it, 0 for all but one of equal requests; None if that is not known.
-    `call` is the number of the call within the run. `report` is what a live answer reports about limits and usage; it
-    is not kept in the cache.
+    `call` is the number of the call within the run, `spent` the tokens that it counts for. `report` is what a live
+    answer reports about limits and usage; it is not kept in the cache.
     """
 
     request: Request
@@ -154,6 +154,7 @@ class Answer:
     maybe_billed: bool = False
     cost_usd: float | None = None
     call: int | None = field(default=None, repr=False, compare=False)
+    spent: Usage | None = field(default=None, repr=False, compare=False)
     report: ServerReport | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -1,20 +1,27 @@
 """What an answer reports: the tokens that it took, and the server's rate limits.
 
-Here a body's `usage` is read, in both spellings. Rate-limit headers are read by `transport.rate_headers`; the cost of
-tokens is in `spending.prices`.
+Here a body's `usage` is read, in all spellings. What it leaves out is unsaid, never nothing: what that counts as is in
+`spending.settling`. Rate-limit headers are read by `transport.rate_headers`; the cost of tokens is in
+`spending.prices`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from logprob_store.sse import DONE, event_data, is_event_stream
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 _MAX_TOKENS: Final = 1e9
 """Larger counts are an error of the server and count as unsaid."""
+_MAX_USD: Final = 1e6
+"""The same for the cost of a call."""
 
 
 class Usage(NamedTuple):
@@ -38,6 +45,46 @@ class Usage(NamedTuple):
         return Usage(self[0] + other[0], self[1] + other[1], self[2] + other[2])
 
 
+class ReportedUsage(Usage):
+    """The tokens that an answer reports.
+
+    `reasoning_tokens` are those that the service says are hidden, mostly a part of the completion; `cost_usd` is what
+    it says that the call cost.
+    """
+
+    reasoning_tokens: int = 0
+    cost_usd: float | None = None
+
+
+class SaidUsage(NamedTuple):
+    """What a `usage` says, and None for each half that it leaves out; `total` if it says only that.
+
+    `is_odd` says that a half is there, but no number: a word, a text of digits, -1, 1e30.
+    """
+
+    prompt_tokens: int | None = None
+    cached_tokens: int = 0
+    completion_tokens: int | None = None
+    reasoning_tokens: int = 0
+    cost_usd: float | None = None
+    total: int | None = None
+    is_odd: bool = False
+
+    @property
+    def whole(self) -> ReportedUsage | None:
+        """The tokens, if both halves are said; a total alone stands as one of the answer, beside 0 of the prompt."""
+        if self.is_odd:
+            return None
+        if self.total is not None:
+            usage = ReportedUsage(0, 0, self.total)
+        elif self.prompt_tokens is None or self.completion_tokens is None:
+            return None
+        else:
+            usage = ReportedUsage(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
+        usage.reasoning_tokens, usage.cost_usd = self.reasoning_tokens, self.cost_usd
+        return usage
+
+
 class RateLimit(NamedTuple):
     """The state of a rate limit: its size, what remains, and seconds until all is available; None where unsaid."""
 
@@ -55,18 +102,6 @@ class ServerReport(NamedTuple):
     usage: Usage | None = None
 
 
-class _UsageFields(msgspec.Struct):
-    """The fields of `usage`, as chat and completions spell them, and as the Responses endpoint does."""
-
-    total_tokens: float | None = None
-    prompt_tokens: float | None = None
-    completion_tokens: float | None = None
-    input_tokens: float | None = None
-    output_tokens: float | None = None
-    prompt_tokens_details: Any = None
-    input_tokens_details: Any = None
-
-
 class _Body(msgspec.Struct):
     """The one field of a body that is read here; skipping the others also checks that they are JSON."""
 
@@ -74,7 +109,6 @@ class _Body(msgspec.Struct):
 
 
 _BODY_DECODER: Final = msgspec.json.Decoder(_Body)
-_USAGE_DECODER: Final = msgspec.json.Decoder(_UsageFields)
 
 
 def find_usage(body: bytes) -> bytes | None:
@@ -98,43 +132,138 @@ def find_usage(body: bytes) -> bytes | None:
         return json.dumps(usage).encode()
 
 
-def read_usage(raw: bytes) -> Usage | None:
-    """The tokens of a raw `usage`; None if it has no usable counts.
+def read_usage(raw: bytes) -> ReportedUsage | None:
+    """The tokens of a raw `usage`; None unless it says how many the prompt has and how many the answer, or a total.
 
     Where prompt and completion are less than the total, the rest counts as completion: some services leave reasoning
     tokens out of `completion_tokens`, but bill them.
 
     >>> read_usage(b'{"prompt_tokens":7,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4}}')
-    Usage(prompt_tokens=7, cached_tokens=4, completion_tokens=5)
+    ReportedUsage(prompt_tokens=7, cached_tokens=4, completion_tokens=5)
     >>> read_usage(b'{"prompt_tokens":7,"completion_tokens":5,"total_tokens":20}').completion_tokens
     13
+    >>> read_usage(b'{"prompt_tokens":7}') is None
+    True
+    """
+    return said_usage(raw).whole
+
+
+def said_usage(raw: bytes) -> SaidUsage:
+    """What a raw `usage` says of each half, in any of its spellings; the larger number where two spellings differ.
+
+    >>> said_usage(b'{"input_tokens":"30","output_tokens":-1}')[:3]
+    (30, 0, None)
     """
     try:
-        fields = _USAGE_DECODER.decode(raw or b"{}")
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    prompt = fields.input_tokens if fields.prompt_tokens is None else fields.prompt_tokens
-    completion = fields.output_tokens if fields.completion_tokens is None else fields.completion_tokens
-    given = [number for number in (fields.total_tokens, prompt, completion) if number is not None]
-    if not given or not all(0 <= number < _MAX_TOKENS for number in given):
-        return None
-    prompt_tokens, completion_tokens = int(prompt or 0), int(completion or 0)
-    if fields.total_tokens is not None:
-        completion_tokens = max(completion_tokens, int(fields.total_tokens) - prompt_tokens)
-    details = fields.prompt_tokens_details or fields.input_tokens_details
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    cached_tokens = min(cached, prompt_tokens) if type(cached) is int and cached > 0 else 0
-    return Usage(prompt_tokens, cached_tokens, completion_tokens)
+        fields = msgspec.json.decode(raw or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        fields = _python_json(raw)
+    if not isinstance(fields, dict):
+        return SaidUsage()
+    prompt, cached = _prompt_of(fields)
+    completion = _largest(_count(fields.get("completion_tokens")), _count(fields.get("output_tokens")))
+    details = fields.get("completion_tokens_details") or fields.get("output_tokens_details")
+    reasoning = (_count(details.get("reasoning_tokens")) if isinstance(details, dict) else None) or 0
+    if completion is not None and reasoning > completion:
+        completion, reasoning = completion + reasoning, 0  # it cannot be a part of them
+    total = _count(fields.get("total_tokens"))
+    if total is not None:
+        if prompt is not None:
+            completion = max(completion or 0, total - prompt)
+        elif completion is not None:
+            prompt = max(total - completion, 0)
+    only = total if prompt is None and completion is None else None
+    return SaidUsage(prompt, cached, completion, reasoning, _cost_of(fields), only, _is_odd(fields))
 
 
-def usage_of(body: bytes) -> Usage | None:
-    r"""The tokens that an answer's body reports, a stream of events in its last report; None if it reports none.
+_HALVES: Final = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
+
+
+def _is_odd(fields: Mapping[str, Any]) -> bool:
+    """Whether a count is there, but is no number of tokens."""
+    for name in _HALVES:
+        value = fields.get(name)
+        if value is not None and (type(value) not in {int, float} or _count(value) is None):
+            return True
+    return False
+
+
+def _prompt_of(fields: Mapping[str, Any]) -> tuple[int | None, int]:
+    """The tokens of the prompt, and how many of them the service says were cached."""
+    input_tokens = _count(fields.get("input_tokens"))
+    read = _count(fields.get("cache_read_input_tokens"))
+    if input_tokens is not None and fields.get("prompt_tokens") is None:  # Anthropic leaves out what its cache holds
+        input_tokens += (read or 0) + (_count(fields.get("cache_creation_input_tokens")) or 0)
+    hit = _count(fields.get("prompt_cache_hit_tokens"))  # DeepSeek
+    miss = _count(fields.get("prompt_cache_miss_tokens"))
+    both = None if hit is None or miss is None else hit + miss
+    prompt = _largest(_count(fields.get("prompt_tokens")), input_tokens, both)
+    details = fields.get("prompt_tokens_details") or fields.get("input_tokens_details")
+    listed = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    said = [number for number in (listed, hit, read) if number]
+    return prompt, min([*said, prompt or 0]) if said else 0
+
+
+def _cost_of(fields: Mapping[str, Any]) -> float | None:
+    """The dollars that a service says a call cost, as OpenRouter and Perplexity do."""
+    cost: Any = fields.get("cost")
+    if isinstance(cost, dict):
+        cost = cost.get("total_cost")
+    return float(cost) if type(cost) in {int, float} and 0 <= cost < _MAX_USD else None
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens, rounded up; None for what is none: a negative number, NaN, 1e30, a word, true.
+
+    >>> [_count(value) for value in (3, 3.2, "4", None, -1, 1e30, float("nan"), "many", True, [3])]
+    [3, 4, 4, None, None, None, None, None, None, None]
+    """
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:  # noqa: PLR2004  below 1e9
+        return int(value)
+    is_number = type(value) in {int, float} and 0 <= value < _MAX_TOKENS
+    return int(math.ceil(value)) if is_number else None  # noqa: RUF046  for the type checker
+
+
+def _largest(*counts: int | None) -> int | None:
+    return max((count for count in counts if count is not None), default=None)
+
+
+def _python_json(raw: bytes) -> Any:
+    """The value of a JSON text that only Python reads, such as one with NaN; None if it is no JSON at all."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def usage_of(body: bytes) -> ReportedUsage | None:
+    r"""The tokens that an answer's body reports; None unless it says both halves, or a total.
 
     >>> usage_of(b'data: {"choices":[]}\n\ndata: {"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n').total
     4
     """
-    if is_event_stream(body):
-        pieces = (find_usage(data) for data in reversed(event_data(body)) if data.strip() != DONE)
-        found = (read_usage(piece or b"") for piece in pieces)
-        return next((usage for usage in found if usage is not None), None)
-    return read_usage(find_usage(body) or b"")
+    return said_usage_of(body).whole
+
+
+def said_usage_of(body: bytes) -> SaidUsage:
+    """What an answer's body says of each half of its usage; a stream of events at its largest, as it counts up."""
+    if not is_event_stream(body):
+        return said_usage(find_usage(body) or b"")
+    said = [usage for usage in _usages_of_events(body) if usage != SaidUsage()]
+    if not said:
+        return SaidUsage()
+    prompts, cached, completions, reasoning, costs, totals, odd = zip(*said, strict=True)
+    cost_usd = max((cost for cost in costs if cost is not None), default=None)
+    prompt, completion, total = _largest(*prompts), _largest(*completions), _largest(*totals)
+    only = total if prompt is None and completion is None else None
+    return SaidUsage(prompt, cached[-1], completion, max(reasoning), cost_usd, only, any(odd))
+
+
+def _usages_of_events(body: bytes) -> Iterator[SaidUsage]:
+    for data in event_data(body):
+        if b'"usage"' in data and data.strip() != DONE:
+            piece = _python_json(data)
+            inner = piece.get("response") if isinstance(piece, dict) else None  # of the Responses API
+            for held in (piece, inner):
+                if isinstance(held, dict) and held.get("usage") is not None:
+                    yield said_usage(json.dumps(held["usage"]).encode())

@@ -20,7 +20,8 @@ def test_a_row_of_the_table() -> None:
     """A row has the class, its statuses and codes, what follows for this call and for others, and the bill."""
     expected = (
         "| `server_error` | the server failed or was overloaded (408, 409, 424, 425, 5xx) "
-        "| tried again, then a failure row | no growth; many in a row: one call at a time until one succeeds | no |"
+        "| tried again, then a failure row | no growth; many in a row: one call at a time until one succeeds "
+        "| no; 408, 504, 524, 598: maybe |"
     )
 
     assert expected in failures_table().splitlines()

@@ -77,7 +77,9 @@ def test_the_defaults(write: Callable[..., Path]) -> None:
             {"limits.xyz": "1"},
             (
                 "limits.xyz: unknown key; known here: concurrency, requests_per_minute, tokens_per_minute, attempts, "
-                "timeout_s, retry_for_s, max_answer_bytes, max_cost_usd, max_requests, max_tokens"
+                "timeout_s, retry_for_s, max_answer_bytes, max_cost_usd, max_requests, max_tokens, "
+                "job_max_cost_usd, job_max_requests, job_max_tokens, cache_max_cost_usd, cache_max_requests, "
+                "cache_max_tokens, harmless_params"
             ),
         ),
         ({"base": '"/"'}, "base: unknown key"),
@@ -132,6 +134,38 @@ def test_values_out_of_range(write: Callable[..., Path], name: str, value: str) 
     (problem,) = _problems(write({name: value}))
 
     assert problem.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("ceiling", ["max_tokens", "job_max_tokens", "cache_max_tokens"])
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ('{ max_tokens = 5, n = "4" }', "model.params: the parameter n is '4'"),
+        ("{ max_tokens = 5, web_search_options = {} }", "model.params: the parameter web_search_options"),
+        ("{ max_tokens = 0 }", "limits.max_cost_usd and limits.max_tokens need model.params.max_completion_tokens"),
+        ("{ }", "limits.max_cost_usd and limits.max_tokens need model.params.max_completion_tokens"),
+    ],
+)
+def test_a_ceiling_needs_bounded_params(write: Callable[..., Path], ceiling: str, params: str, said: str) -> None:
+    """What nothing bounds is refused when the job file is read, under a ceiling of whatever kind."""
+    (problem,) = _problems(write({f"limits.{ceiling}": "100", "model.params": params}))
+
+    assert problem.startswith(said)
+
+
+def test_a_vouched_parameter_passes_a_ceiling(write: Callable[..., Path]) -> None:
+    """The user names it in limits.harmless_params."""
+    changes = {"limits.max_tokens": "100", "model.params": "{ max_tokens = 5, new = 1 }"}
+
+    assert load_job(write({**changes, "limits.harmless_params": '["new"]'})).limits.harmless_params == ("new",)
+
+
+@pytest.mark.parametrize("ceiling", ["max_cost_usd", "job_max_cost_usd", "cache_max_cost_usd"])
+def test_a_ceiling_of_dollars_needs_prices(write: Callable[..., Path], ceiling: str) -> None:
+    """The error names the ceiling."""
+    (problem,) = _problems(write({f"limits.{ceiling}": "1.0", "model.params": "{ max_tokens = 5 }"}))
+
+    assert problem.startswith(f"limits.{ceiling} needs prices.input_usd_per_million_tokens")
 
 
 @pytest.mark.parametrize(

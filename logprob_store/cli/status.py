@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from logprob_store.analysis.opened_store import Store
+    from logprob_store.store.manifest import Spent
 
 _RUNS_SHOWN: Final = 20
 
@@ -35,6 +36,8 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
         opened = opened.only(*names[-_RUNS_SHOWN:])
     runs = _runs_with_states(opened)
     print_rich(frame_table(runs_frame(runs)))
+    for line in _spent_by_jobs(opened):
+        echo(line)
     for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():
         echo(f"{name} {state}: {message}")
     failures = failures_frame(opened)
@@ -44,6 +47,21 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
     if failures.height:
         echo("open failures; a job, started again, asks them again")
         print_rich(frame_table(failures))
+
+
+def _spent_by_jobs(store: Store) -> list[str]:
+    """What each job with several of these runs has spent in all of them, if that is anything."""
+    jobs: dict[str, list[Spent]] = {}
+    for manifest in store.manifests:
+        jobs.setdefault(manifest.job_name, []).append(manifest.spent)
+    lines = []
+    for job, spent in jobs.items():
+        calls, tokens = sum(one.requests for one in spent), sum(one.tokens for one in spent)
+        if len(spent) > 1 and calls:
+            usd = [one.usd for one in spent if one.usd is not None]
+            dollars = f", ${sum(usd):,.4f}" if usd else ""
+            lines.append(f"job {job} has spent {calls:,} calls, {tokens:,} tokens{dollars} in these {len(spent)} runs")
+    return lines
 
 
 def _runs_with_states(store: Store) -> pl.DataFrame:

@@ -22,7 +22,6 @@ from logprob_store.run.cache_thread import CacheThread
 from logprob_store.run.first_outcomes import FirstOutcomes
 from logprob_store.run.forbidden_calls import ForbiddenCalls
 from logprob_store.spending.budget import Budget
-from logprob_store.usage import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -146,12 +145,11 @@ class Asker:
         """A cached answer as the answer to a request, with what this run paid for it."""
         answer = cached.answer(request, run=self._run)
         maybe_billed = answer.maybe_billed or self.budget.may_have_paid(request.key)
-        if (prices := self.budget.prices) is None:
+        if self.budget.prices is None:
             return dataclasses.replace(answer, maybe_billed=True) if maybe_billed else answer
         cost_usd: float | None = 0.0
         if answer.source == "api" and cached.was_paid_for(request):
-            usage = usage_of(answer.body)
-            cost_usd = None if usage is None else prices.usd(usage)
+            cost_usd = self.budget.cost_usd(answer)
         return dataclasses.replace(answer, maybe_billed=maybe_billed, cost_usd=cost_usd)
 
     async def ask(self, request: Request, *, anew: bool = False) -> Answer:

@@ -16,6 +16,7 @@ import tenacity
 
 from logprob_store.errors import CallError, RetryableError
 from logprob_store.events import emit
+from logprob_store.failure_policy import bills_refusal
 from logprob_store.spending.budget import Budget
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer, Request
     from logprob_store.spending.budget import Reservation
     from logprob_store.transport import Transport
+    from logprob_store.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +78,9 @@ async def ask_until_answered(
         attempts=calls.made,
         run=run,
         maybe_billed=calls.maybe_billed,
-        cost_usd=budget.cost_usd(answer),
+        cost_usd=budget.cost_usd(answer, spent=calls.spent),
         call=calls.last_number,
+        spent=calls.spent,
     )
 
 
@@ -107,13 +110,14 @@ async def _retry(calls: _Calls, transport: Transport, error: RetryableError) -> 
 class _Calls:
     """The calls made for one request, and how many and how long it may still make.
 
-    `made` counts them, `last_number` is the number of the last one within the run, `maybe_billed` says whether one of
-    them may have been answered and lost.
+    `made` counts them, `last_number` is the number of the last one within the run, `spent` are the tokens that its
+    answer counts for, `maybe_billed` says whether one of them may have been answered and lost.
     """
 
     def __init__(self, request: Request, pacer: Pacer, budget: Budget, attempts: int, retry_for_s: float) -> None:
         self.made = 0
         self.last_number: int | None = None
+        self.spent: Usage | None = None
         self.maybe_billed = budget.may_have_paid(request.key)
         self._request = request
         self._pacer = pacer
@@ -144,9 +148,10 @@ class _Calls:
                 self.made += 1
                 answer = await transport(self._request)
                 slot.answered(answer.report)
-                reservation.answered(answer.usage)
+                self.spent = reservation.answered(answer.usage, answer.body)
                 return answer
         except CallError as error:
+            error.maybe_billed = error.maybe_billed or bills_refusal(error.error_type, error.status, str(error))
             self.maybe_billed = self.maybe_billed or error.maybe_billed
             self._last_error = error if isinstance(error, RetryableError) else None
             self._last_counted = slot.counts_as_attempt

@@ -14,24 +14,26 @@ from logprob_store.failure_policy import asks_anew
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.run.api import default_run_name
 from logprob_store.run.plan import check_plan, plan_job
-from logprob_store.run.resources import open_cache
+from logprob_store.run.resources import open_cache, spent_by_run
 from logprob_store.schema import call_numbers
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
-from logprob_store.store.call_log import CALL_LOG, read_call_log
+from logprob_store.spending.shared_ledger import read_spent
 from logprob_store.store.intervals import IntervalSet
-from logprob_store.store.manifest import find_manifest, run_folder
+from logprob_store.store.manifest import find_manifest
 from logprob_store.store.tables import open_tables
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from logprob_store.cache.answers import AnswerCache
     from logprob_store.job import Job
     from logprob_store.request import Request
     from logprob_store.run.plan import Plan
+    from logprob_store.spending.ceilings import Ceilings
+    from logprob_store.spending.shared_ledger import Amount
     from logprob_store.store.manifest import Manifest
 
     AnsweredKeys = Callable[[set[str]], Collection[str]]
@@ -50,6 +52,8 @@ _TO_ASK: Final = pl.Schema(
 )
 """One row per request that would be asked, 40 bytes each: a million requests are 40 MB."""
 
+_TOGETHER: Final = {"job": "all runs of this job", "cache": "all runs on this cache"}
+
 _FITS: Final = {
     "yes": "yes, even at its most",
     "maybe": "perhaps; if not, the run stops before it passes one and can be continued",
@@ -67,9 +71,10 @@ class Estimate:
 
     `prompt_tokens` is a quarter of the bytes. `output_tokens` and `cost_usd` are the least and the most; the most is
     what ceilings reserve, None where a request sets no maximum. `seconds` is what the job's own limits per minute
-    allow, None without such limits. `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far. `fits` says
-    whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without ceilings. `files` counts the
-    files of the prompts.
+    allow, None without such limits. `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far,
+    `spent_together` those of all runs of the `job` and of all jobs on its `cache` that keep a ledger, where there is a
+    ceiling on these. `fits` says whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without
+    ceilings. `files` counts the files of the prompts.
     """
 
     prompts: int
@@ -86,12 +91,13 @@ class Estimate:
     spent_requests: int = 0
     spent_tokens: int = 0
     spent_usd: float | None = None
+    spent_together: dict[str, dict[str, float]] = field(default_factory=dict)
     fits: str | None = None
     files: int = 1
 
     @property
     def sentence(self) -> str:
-        """The estimate as one to five lines of text."""
+        """The estimate as one to seven lines of text."""
         places = f" in {self.files} files" if self.files > 1 else ""
         first = (
             f"{self.prompts} prompts{places}, {self.calls} calls: {self.settled} already in the run, "
@@ -116,6 +122,11 @@ class Estimate:
             lines.append(
                 f"under the job's ceilings: {_FITS[self.fits]} "
                 f"(spent so far: {self.spent_requests:,} calls, {self.spent_tokens:,} tokens{spent})"
+            )
+        for whose, amount in self.spent_together.items():
+            lines.append(
+                f"spent by {_TOGETHER[whose]}: {amount['requests']:,} calls, {amount['tokens']:,} tokens, "
+                f"${amount['usd']:,.4f}"
             )
         return lines
 
@@ -211,14 +222,8 @@ def _open_failures(store: Path, manifest: Manifest) -> dict[int, str]:
 def _spent_so_far(job: Job, store: Path, manifest: Manifest | None) -> Budget:
     """What the run has spent; calls of another process that are under way or were killed count at their worst."""
     budget = Budget(prices=job.prices.prices)
-    if manifest is None:
-        return budget
-    noted = manifest.spent
-    path = run_folder(store, manifest.run) / CALL_LOG
-    state = read_call_log(path.read_bytes() if path.exists() else b"")
-    spent = sum((call.worst for call in state.open.values()), state.spent)
-    budget.requests = max(noted.requests, state.requests)
-    budget.usage = Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
+    if manifest is not None:
+        budget.requests, budget.usage, _ = spent_by_run(store, manifest, job.prices.prices)
     return budget
 
 
@@ -226,7 +231,7 @@ def _amounts(job: Job, to_ask: pl.DataFrame, budget: Budget) -> dict[str, Any]:
     """The fields of an `Estimate` from `prompt_tokens` on."""
     prompt, prompt_most, least, most = (int(to_ask[name].sum()) for name in _TO_ASK.names()[1:])
     bounded = not (to_ask["output_most"] == _UNBOUNDED).any()
-    limits, prices = job.limits, job.prices.prices
+    limits, prices, together = job.limits, job.prices.prices, _spent_together(job)
     low = Usage(prompt, 0, least)
     cost_usd = None
     if prices is not None:
@@ -247,11 +252,33 @@ def _amounts(job: Job, to_ask: pl.DataFrame, budget: Budget) -> dict[str, Any]:
         "spent_requests": budget.requests,
         "spent_tokens": budget.usage.total,
         "spent_usd": budget.usd,
-        "fits": _fits(job, budget, to_ask.height, low, (prompt_most, most)),
+        "spent_together": {
+            whose: {"requests": amount.requests, "tokens": amount.tokens, "usd": amount.usd}
+            for whose, (_, amount) in together.items()
+        },
+        "fits": _fits(job, budget, to_ask.height, low, (prompt_most, most), together=together),
     }
 
 
-def _fits(job: Job, budget: Budget, requests: int, low: Usage, high: tuple[int, int]) -> str | None:
+def _spent_together(job: Job) -> dict[str, tuple[Ceilings, Amount]]:
+    """The ceilings that several runs share, and what these have spent or have under way."""
+    limits = job.limits
+    ceilings = {"job": limits.job_ceilings, "cache": limits.cache_ceilings}
+    if not any(most.any for most in ceilings.values()):
+        return {}
+    spent = read_spent(job.resolve(job.cache.path), job.name)
+    return {whose: (most, spent[whose]) for whose, most in ceilings.items() if most.any}
+
+
+def _fits(
+    job: Job,
+    budget: Budget,
+    requests: int,
+    low: Usage,
+    high: tuple[int, int],
+    *,
+    together: Mapping[str, tuple[Ceilings, Amount]],
+) -> str | None:
     """Whether the rest stays under the ceilings; each call has a maximum where tokens or dollars have a ceiling.
 
     Args:
@@ -260,16 +287,18 @@ def _fits(job: Job, budget: Budget, requests: int, low: Usage, high: tuple[int, 
         requests: calls to make.
         low: the least tokens that they take.
         high: the most tokens of prompts, and of answers.
+        together: the ceilings that several runs share, and what these have spent.
     """
-    ceilings, prices = job.limits.ceilings, job.prices.prices
+    prices = job.prices.prices
+    least_usd, most_usd = (0.0, 0.0) if prices is None else (prices.usd(low), prices.most_usd(Usage(), *high))
     sums: list[tuple[float, float, float]] = []  # least, most, ceiling
-    if ceilings.requests is not None:
-        sums.append((budget.requests + requests, budget.requests + requests, ceilings.requests))
-    if ceilings.tokens is not None:
-        spent = budget.usage.total
-        sums.append((spent + low.total, spent + sum(high), ceilings.tokens))
-    if ceilings.usd is not None and prices is not None:
-        sums.append((prices.usd(budget.usage + low), prices.most_usd(budget.usage, *high), ceilings.usd))
+    for ceilings, spent in ((job.limits.ceilings, budget.amount), *together.values()):
+        if ceilings.requests is not None:
+            sums.append((spent.requests + requests, spent.requests + requests, ceilings.requests))
+        if ceilings.tokens is not None:
+            sums.append((spent.tokens + low.total, spent.tokens + sum(high), ceilings.tokens))
+        if ceilings.usd is not None:
+            sums.append((spent.usd + least_usd, spent.usd + most_usd, ceilings.usd))
     if not sums:
         return None
     if all(most <= ceiling for _, most, ceiling in sums):

@@ -21,7 +21,7 @@ from logprob_store.prompts.scanning import candidate_counts
 from logprob_store.request import BadCall, Request, build_body, make_request
 from logprob_store.run.prompt_scoring import check_scoring, scoring_params
 from logprob_store.schema import PROMPTS, arrow_schema, call_number
-from logprob_store.spending.request_tokens import check_bounded
+from logprob_store.spending.bounds import check_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator, Mapping
@@ -196,8 +196,13 @@ def request_of_job(
         prompt_id=prompt_id,
         sample_index=sample_index,
     )
-    if job.limits.ceilings.need_bounds:
-        check_bounded(request)
+    if job.limits.need_bounds:
+        if request.model != model.name:
+            raise PromptError(
+                f"the row's params ask for the model {request.model!r}, of which a ceiling of tokens or cost knows no "
+                "price: give it a job of its own"
+            )
+        check_bounded(request, harmless=job.limits.harmless_params)
     return request
 
 

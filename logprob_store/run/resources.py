@@ -6,30 +6,40 @@ This is the only module in which the words of a job file choose an implementatio
 from __future__ import annotations
 
 import contextlib
+import logging
+import uuid
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.errors import JobError
+from logprob_store.errors import JobError, StoreError
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
 from logprob_store.run.asker import Asker
 from logprob_store.run.first_outcomes import FirstOutcomes
-from logprob_store.spending.budget import Budget, Ceilings
-from logprob_store.store.call_log import CALL_LOG, open_call_log
-from logprob_store.store.manifest import run_folder
+from logprob_store.spending.budget import Budget
+from logprob_store.spending.settling import tokens_spent
+from logprob_store.spending.shared_ledger import Amount, nano_usd, open_shared_ledger
+from logprob_store.store.call_log import CALL_LOG, open_call_log, read_call_log
+from logprob_store.store.manifest import find_manifest, run_folder, run_names
 from logprob_store.transport.lazy_live import lazy_live_transport
 from logprob_store.usage import Usage, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from logprob_store.job import Job
+    from logprob_store.spending.prices import Prices
     from logprob_store.store.call_log import CallLog, OpenCall
     from logprob_store.store.commit import RunWriter
+    from logprob_store.store.manifest import Manifest
     from logprob_store.transport import Transport
+
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.asynccontextmanager
@@ -102,13 +112,81 @@ def open_budget(job: Job, writer: RunWriter) -> Iterator[Budget]:
     """The budget of a run, with the record of calls beside the manifest. A replay spends nothing and has no record.
 
     Raises:
+        CacheError: the ledger that several runs share cannot be used.
         DiskError: the record of calls cannot be written.
     """
-    replays = job.transport.kind == "replay"
+    if job.transport.kind == "replay":
+        yield Budget(prices=job.prices.prices)
+        return
+    with (
+        contextlib.closing(_open_calls(job, writer)) as calls,
+        _budget_of(job, writer.manifest.run_id, calls=calls, earlier=_other_runs(job, writer)) as budget,
+    ):
+        yield budget
+
+
+@contextlib.contextmanager
+def _budget_of(
+    job: Job, run: str, *, calls: CallLog | None = None, earlier: Mapping[str, Amount] = MappingProxyType({})
+) -> Iterator[Budget]:
+    """A budget with the job's ceilings; if runs share some, with their ledger in the cache folder.
+
+    Args:
+        job: names them.
+        run: the id of the run.
+        calls: its record of calls.
+        earlier: what other runs of the job have spent, by run id.
+    """
+    limits = job.limits
+    ceilings = {"job": limits.job_ceilings, "cache": limits.cache_ceilings}
     with contextlib.ExitStack() as opened:
-        calls = None if replays else opened.enter_context(contextlib.closing(_open_calls(job, writer)))
-        ceilings = Ceilings() if replays else job.limits.ceilings
-        yield Budget(ceilings, prices=job.prices.prices, calls=calls)
+        shared = None
+        if any(most.any for most in ceilings.values()):
+            folder = job.resolve(job.cache.path)
+            shared = open_shared_ledger(folder, run=run, job=job.name, ceilings=ceilings)
+            opened.callback(shared.close)
+        budget = Budget(
+            limits.ceilings,
+            prices=job.prices.prices,
+            calls=calls,
+            shared=shared,
+            one_first=limits.need_bounds,
+            patience_s=limits.timeout_s,
+        )
+        if shared is not None:
+            shared.begin(budget.amount, earlier)
+        yield budget
+
+
+def spent_by_run(store: Path, manifest: Manifest, prices: Prices | None) -> tuple[int, Usage, Amount]:
+    """The calls and tokens that a run has spent, and both with dollars.
+
+    Calls of another process that are under way or were killed count at their worst.
+    """
+    noted = manifest.spent
+    path = run_folder(store, manifest.run) / CALL_LOG
+    state = read_call_log(path.read_bytes() if path.exists() else b"")
+    spent = sum((call.worst for call in state.open.values()), state.spent)
+    usage = Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
+    requests = max(noted.requests, state.requests)
+    usd = noted.usd if prices is None else prices.usd(usage)
+    return requests, usage, Amount(requests, usage.total, nano_usd(usd))
+
+
+def _other_runs(job: Job, writer: RunWriter) -> dict[str, Amount]:
+    """What the other runs of a job in its store have spent, by run id; looked up for a ceiling of the job alone."""
+    if not job.limits.job_ceilings.any:
+        return {}
+    spent = {}
+    for run in run_names(writer.store):
+        try:
+            found = find_manifest(writer.store, run)
+        except StoreError as error:
+            log.warning("%s: what this run has spent counts only if the ledger of the job's runs has it", error)
+            continue
+        if found is not None and found.manifest.job_name == job.name and run != writer.run:
+            spent[found.manifest.run_id] = spent_by_run(writer.store, found.manifest, job.prices.prices)[2]
+    return spent
 
 
 def _open_calls(job: Job, writer: RunWriter) -> CallLog:
@@ -129,7 +207,7 @@ def _gone(job: Job, keys: set[str]) -> set[str]:
 
 
 def _answered(job: Job, run: str, calls: Sequence[OpenCall]) -> dict[int, Usage]:
-    """The usage of those calls whose answer is in the cache, by the call's number.
+    """What those calls took whose answer is in the cache, by the call's number.
 
     Args:
         job: names the cache.
@@ -138,10 +216,14 @@ def _answered(job: Job, run: str, calls: Sequence[OpenCall]) -> dict[int, Usage]
     """
     with open_cache(job) as cache:
         cached = {} if cache is None else cache.get_many({call.key for call in calls})
-    return {
-        call.number: usage_of(cached[call.key].body) or call.worst
+    bodies = {
+        call: cached[call.key].body
         for call in calls
         if call.key in cached and cached[call.key].was_bought_by(run, call.number)
+    }
+    return {
+        call.number: tokens_spent(None, body, usage_of(body), call.worst, prices=job.prices.prices)
+        for call, body in bodies.items()
     }
 
 
@@ -171,7 +253,8 @@ async def open_asker(
         CacheError: the cache cannot be opened.
     """
     limits = job.limits
-    with open_cache(job) as cache:
+    opened = _budget_of(job, run or uuid.uuid4().hex) if budget is None else contextlib.nullcontext(budget)
+    with opened as kept_budget, open_cache(job) as cache:
         async with Asker(
             transport,
             pacer=Pacer(
@@ -186,7 +269,7 @@ async def open_asker(
             resumed_from=resumed_from,
             attempts=limits.attempts,
             retry_for_s=limits.retry_for_s,
-            budget=budget or Budget(limits.ceilings, prices=job.prices.prices),
+            budget=kept_budget,
             on_wait=on_wait,
             first_outcomes=FirstOutcomes(watch=watch_first, scores=job.model.mode == "score"),
         ) as asker:

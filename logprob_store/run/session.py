@@ -271,6 +271,7 @@ class Session:
         if self._budget.calls is None:
             return None
         self._budget.calls.sync()
+        self._budget.sync_shared()
         return Spent(self._budget.requests, *self._budget.usage, self._budget.usd)
 
     def _update_call_count(self, asker: Asker) -> None:

@@ -6,6 +6,9 @@ each other is in `pacing`.
 
 Calls under way usually settle for less than their worst case. So a call that does not fit waits for them, in order: if
 small calls overtook a large one, it might wait for ever.
+
+A worst case is what the request says, and servers add to it: prompts of their own, reasoning beyond the maximum. So one
+call goes first, and one again after each that took more than was reserved; the others wait for what it took.
 """
 
 from __future__ import annotations
@@ -13,15 +16,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Self
 
-from logprob_store.errors import CallError, StopRunError
+from logprob_store.errors import CacheError, CallError, StopRunError
 from logprob_store.failure_policy import FAILURES
+from logprob_store.spending.ceilings import NO_CEILINGS, Ceilings
 from logprob_store.spending.request_tokens import worst_case
+from logprob_store.spending.settling import tokens_spent
+from logprob_store.spending.shared_ledger import Amount, Passed, SharedLedger, nano_usd
 from logprob_store.usage import Usage, usage_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from logprob_store.request import Answer, Request
     from logprob_store.spending.prices import Prices
 
@@ -29,6 +36,11 @@ log = logging.getLogger(__name__)
 
 BUDGET: Final = "budget"
 """The reason of a run that stops at a ceiling."""
+
+_SMALL_EXCESS: Final = 16
+"""Tokens, beside a quarter of what was asked for, by which a server may count more without being doubted."""
+_LOOK_AGAIN_S: Final = 0.1
+"""How soon a call looks again whether those of other runs have settled."""
 
 
 class CallRecord(Protocol):
@@ -63,25 +75,6 @@ class CallRecord(Protocol):
         """Make the record durable against a power cut."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ceilings:
-    """The most that a run may spend, over all its sessions; None where there is no ceiling."""
-
-    usd: float | None = None
-    requests: int | None = None
-    tokens: int | None = None
-
-    @property
-    def any(self) -> bool:
-        """Whether there is a ceiling."""
-        return self.usd is not None or self.requests is not None or self.tokens is not None
-
-    @property
-    def need_bounds(self) -> bool:
-        """Whether each call must have a worst case in tokens."""
-        return self.usd is not None or self.tokens is not None
-
-
 class Budget:
     """What a run has spent and what it has reserved. Use it from one event loop.
 
@@ -89,16 +82,26 @@ class Budget:
     answers that were lost. Once `closed` has a reason, no further call starts.
 
     Args:
-        ceilings: none by default.
+        ceilings: of the run; none by default.
         prices: what tokens cost; a ceiling in dollars needs them.
         calls: the run's record of calls; without one, nothing is remembered across sessions.
+        shared: the ledger of several runs, with their ceilings.
+        one_first: let one call go first, and all others wait for what it took.
+        patience_s: how long to wait for calls of other runs while none of them settles.
 
     Raises:
         ValueError: there is a ceiling in dollars and no prices.
     """
 
     def __init__(
-        self, ceilings: Ceilings = Ceilings(), *, prices: Prices | None = None, calls: CallRecord | None = None
+        self,
+        ceilings: Ceilings = NO_CEILINGS,
+        *,
+        prices: Prices | None = None,
+        calls: CallRecord | None = None,
+        shared: SharedLedger | None = None,
+        one_first: bool = False,
+        patience_s: float = 600.0,
     ) -> None:
         if ceilings.usd is not None and prices is None:
             raise ValueError("a ceiling in dollars needs prices")
@@ -108,17 +111,33 @@ class Budget:
         self.usage = Usage() if calls is None else calls.spent
         self.closed: StopRunError | None = None
         self._ceilings = ceilings
+        self._bounded = ceilings.any or shared is not None
         self._reservations = 0  # calls reserved, begun or not
         self._not_begun = 0  # those of them that are not begun
         self._reserved_prompt = 0  # tokens
         self._reserved_completion = 0
-        self._excess = (0, 0)  # the most prompt and completion tokens that the server counted beyond a worst case
+        self._excess = (
+            0,
+            0,
+        )  # the prompt and completion tokens to reserve beyond a worst case, as the server took more
+        self._one_at_a_time = one_first
+        self._never_more_than_one = False
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
+        self._others = None if shared is None else _Others(shared, patience_s)
 
     @property
     def usd(self) -> float | None:
         """What is spent in dollars, at the job's prices; None without prices."""
         return None if self.prices is None else self.prices.usd(self.usage)
+
+    @property
+    def amount(self) -> Amount:
+        """The most that is spent once all calls under way have ended."""
+        usd = None
+        if self.prices is not None:
+            usd = self.prices.most_usd(self.usage, self._reserved_prompt, self._reserved_completion)
+        tokens = self.usage.total + self._reserved_prompt + self._reserved_completion
+        return Amount(self.requests + self._not_begun, tokens, nano_usd(usd))
 
     async def reserve(self, request: Request) -> Reservation:
         """Reserve a call's worst case, once it fits under the ceilings.
@@ -126,16 +145,13 @@ class Budget:
         Raises:
             StopRunError: the budget is closed; or the call does not fit, and no call under way could change that.
         """
-        bare, (prompt, completion) = worst_case(request), self._excess
-        worst = (
-            Usage(bare.prompt_tokens + prompt, 0, bare.completion_tokens + completion) if prompt or completion else bare
-        )
-        reservation = Reservation(self, request.key, worst=worst, bare=bare)
+        reservation = Reservation(self, request, bare=worst_case(request))
         if self.closed is not None:
             raise self.closed
-        if not self._waiting and self._ceiling_passed_by(reservation) is None:
-            self._take(reservation)
+        if not self._waiting and self._take(reservation) is None:
             return reservation
+        if self.closed is not None:
+            raise self.closed
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((reservation, turn))
         self._admit()
@@ -159,7 +175,7 @@ class Budget:
     def durable(self, answer: Answer) -> None:
         """Record that an answer is on the disk, so that a crash cannot lose it any more."""
         if self.calls is not None and answer.call is not None:
-            self.calls.end(answer.call, answer.usage)
+            self.calls.end(answer.call, answer.spent)
 
     def committed(self, answer: Answer) -> None:
         """Take note that the rows of an answer are committed; without a cache, it was not on the disk until now."""
@@ -177,7 +193,7 @@ class Budget:
         if self.closed is not None:
             raise self.closed
         if self.calls is not None:
-            reservation.number = self.calls.begin(reservation.key, reservation.worst)
+            reservation.number = self.calls.begin(reservation.request.key, reservation.worst)
         self.requests += 1
         self._not_begun -= 1
         reservation.state = "begun"
@@ -199,15 +215,33 @@ class Budget:
         """Whether an earlier call for this key may have been billed and its answer lost."""
         return self.calls is not None and self.calls.is_lost(key)
 
-    def cost_usd(self, answer: Answer) -> float | None:
-        """US dollars that this run paid for an answer that it asked for; None without prices or without `usage`."""
+    def tokens_of(self, request: Request, body: bytes, usage: Usage | None, worst: Usage) -> Usage:
+        """The tokens that an answered call counts for; its own are counted where there is a ceiling."""
+        return tokens_spent(request, body, usage, worst, prices=self.prices, count_tokens=self._bounded)
+
+    def cost_usd(self, answer: Answer, *, spent: Usage | None = None) -> float | None:
+        """US dollars that this run paid for an answer that it asked for; None without prices or a whole `usage`.
+
+        Args:
+            answer: live, or from the cache.
+            spent: what it counted for, if that is known.
+        """
         if self.prices is None or answer.source != "api":
             return None if self.prices is None else 0.0
         usage = answer.usage or usage_of(answer.body)
-        return None if usage is None else self.prices.usd(usage)
+        if usage is None:
+            return None
+        return self.prices.usd(spent or self.tokens_of(answer.request, answer.body, usage, worst_case(answer.request)))
+
+    def worst_of(self, bare: Usage) -> Usage:
+        """The most that a call can take: what its request says, and what the server has been seen to add."""
+        prompt, completion = bare.prompt_tokens + self._excess[0], bare.completion_tokens + self._excess[1]
+        prices = self.prices
+        cached_is_dearer = prices is not None and prices.cached_input is not None and prices.cached_input > prices.input
+        return Usage(prompt, prompt if cached_is_dearer else 0, completion)
 
     def _ceiling_passed_by(self, reservation: Reservation) -> str | None:
-        """The ceiling that a call could pass at its worst, beside all that is reserved; None if it fits."""
+        """The run's ceiling that a call could pass at its worst, beside all that is reserved; None if it fits."""
         most = self._ceilings
         if most.requests is not None and self.requests + self._not_begun + 1 > most.requests:
             return "requests"
@@ -221,12 +255,35 @@ class Budget:
             return "usd" if self.prices.most_usd(self.usage, prompt, completion) > most.usd else None
         return None
 
-    def _take(self, reservation: Reservation) -> None:
+    def _take(self, reservation: Reservation) -> _Obstacle | None:
+        """Reserve a call, unless something is in its way, which is returned then."""
+        if self._one_at_a_time and self._reservations:
+            return _Obstacle("run", "one first")
+        reservation.worst = self.worst_of(reservation.bare)
+        if (passed := self._ceiling_passed_by(reservation)) is not None:
+            return _Obstacle("run", passed)
+        self._count(reservation, 1)
         reservation.state = "reserved"
-        self._reservations += 1
-        self._not_begun += 1
-        self._reserved_prompt += reservation.worst.prompt_tokens
-        self._reserved_completion += reservation.worst.completion_tokens
+        if self._others is not None and (shared := self._raise_shared(self._others)) is not None:
+            self._count(reservation, -1)
+            reservation.state = "waiting"
+            return shared
+        return None
+
+    def _raise_shared(self, others: _Others) -> _Obstacle | None:
+        try:
+            passed = others.ledger.raise_to(self.amount, self._reservations)
+        except CacheError as error:
+            self._close_for(error)
+            return _Obstacle("run", "closed")
+        return None if passed is None else _Obstacle(passed.whose, passed.which, passed)
+
+    def _count(self, reservation: Reservation, by: Literal[1, -1]) -> None:
+        """Add a reservation that is not begun, or take it away."""
+        self._reservations += by
+        self._not_begun += by
+        self._reserved_prompt += by * reservation.worst.prompt_tokens
+        self._reserved_completion += by * reservation.worst.completion_tokens
 
     def settle(self, reservation: Reservation, spent: Usage | None) -> None:
         """End a reservation, of which this was spent; None for nothing."""
@@ -236,29 +293,66 @@ class Budget:
         self._reserved_completion -= reservation.worst.completion_tokens
         reservation.state = "ended"
         if spent is not None:
-            self.usage += spent
-            if self._ceilings.any and (
+            self.usage += tuple(spent)
+            if self._bounded and (
                 spent.prompt_tokens > reservation.worst.prompt_tokens
                 or spent.completion_tokens > reservation.worst.completion_tokens
             ):
                 self._learn_excess(reservation, spent)
+        self._publish()
         if self._waiting:
             self._admit()
 
+    def answered(self, reservation: Reservation, usage: Usage | None, body: bytes = b"") -> Usage:
+        """Settle a call that was answered; returns the tokens that it counts for."""
+        spent = self.tokens_of(reservation.request, body, usage, reservation.worst)
+        self._one_at_a_time = self._never_more_than_one  # before others are let in; `settle` may doubt again
+        self.settle(reservation, spent)
+        return spent
+
+    def sync_shared(self) -> None:
+        """Make the ledger of several runs durable against a power cut; may be called from any thread."""
+        if self._others is not None:
+            self._others.ledger.sync()
+
+    def _publish(self) -> None:
+        """Tell other runs what this one has spent and reserved."""
+        if self._others is not None:
+            try:
+                self._others.ledger.set_to(self.amount, self._reservations)
+            except CacheError as error:
+                self._close_for(error)
+
+    def _close_for(self, error: CacheError) -> None:
+        """Let no further call start, because the ledger of several runs cannot be kept; no answer is lost to that."""
+        if self.closed is None:
+            self.closed = StopRunError(str(error), reason=BUDGET)
+
     def _learn_excess(self, reservation: Reservation, spent: Usage) -> None:
-        """Reserve the excess with each later call: the server adds tokens of its own, or goes beyond the maximum."""
-        bare = reservation.bare
+        """Reserve more with each later call: the server adds tokens of its own, or goes beyond the maximum.
+
+        A small excess is the same each time: what a template adds, a last token. After a large one anything may come:
+        twice as much is reserved, and where it was the answer's, calls are made one at a time from here on.
+        """
+        bare, worst = reservation.bare, reservation.worst
+        prompt, completion = spent.prompt_tokens - bare.prompt_tokens, spent.completion_tokens - bare.completion_tokens
+        unbounded = _is_large(completion, bare.completion_tokens)
         self._excess = (
-            max(self._excess[0], spent.prompt_tokens - bare.prompt_tokens),
-            max(self._excess[1], spent.completion_tokens - bare.completion_tokens),
+            max(self._excess[0], prompt * (1 + _is_large(prompt, bare.prompt_tokens))),
+            max(self._excess[1], completion * (1 + unbounded)),
         )
+        self._one_at_a_time = True
+        self._never_more_than_one = self._never_more_than_one or unbounded
         log.warning(
-            "the server counted %d + %d tokens for a call of at most %d + %d: from here on each call reserves as much "
-            "more, but the calls already under way may pass the job's ceilings",
+            "the server counted %d + %d tokens for a call of at most %d + %d: from here on each call reserves more, "
+            "and %s, but the calls already under way may pass the job's ceilings",
             spent.prompt_tokens,
             spent.completion_tokens,
-            reservation.worst.prompt_tokens,
-            reservation.worst.completion_tokens,
+            worst.prompt_tokens,
+            worst.completion_tokens,
+            "they are made one at a time, as it does not keep to the maximum of output tokens"
+            if unbounded
+            else "one goes first",
         )
 
     def _admit(self) -> None:
@@ -268,36 +362,88 @@ class Budget:
             if turn.done():  # cancelled
                 self._waiting.popleft()
                 continue
-            passed = self._ceiling_passed_by(reservation)
-            if self.closed is None and passed is not None:
-                if self._reservations:
+            obstacle = None if self.closed is not None else self._take(reservation)
+            if obstacle is not None and self.closed is None:
+                if self._reservations or self._waits_for_others(obstacle):
                     return
-                self.closed = self._ceiling_error(passed, reservation)
+                self.closed = self._ceiling_error(obstacle, reservation)
             self._waiting.popleft()
             if self.closed is not None:
                 turn.set_exception(self.closed)
             else:
-                self._take(reservation)
                 turn.set_result(None)
 
-    def _ceiling_error(self, passed: str, reservation: Reservation) -> StopRunError:
-        most: Any = getattr(self._ceilings, passed)
-        if passed == "usd" and self.prices is not None:
-            name, ceiling, spent = "max_cost_usd", f"{most:g}", f"{_usd(self.prices.usd(self.usage))} is spent"
-            worst = reservation.worst
+    def _waits_for_others(self, obstacle: _Obstacle) -> bool:
+        """Whether calls of other runs are in the way, which may settle for less; looks again soon if so."""
+        if self._others is None or obstacle.passed is None:
+            return False
+        try:
+            waits = self._others.may_settle()
+        except CacheError as error:
+            self._close_for(error)
+            return False
+        if waits and not self._others.looks_again:
+            self._others.looks_again = True
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN_S, self._look_again, self._others)
+        return waits
+
+    def _look_again(self, others: _Others) -> None:
+        others.looks_again = False
+        self._admit()
+
+    def _ceiling_error(self, obstacle: _Obstacle, reservation: Reservation) -> StopRunError:
+        most: Any = getattr(self._ceilings, obstacle.which, None)
+        worst, taken = reservation.worst, self.amount
+        name, where = {"usd": "max_cost_usd", "tokens": "max_tokens", "requests": "max_requests"}[obstacle.which], ""
+        if obstacle.passed is not None:
+            most, taken = obstacle.passed.ceiling, obstacle.passed.taken
+            name, where = f"{obstacle.whose}_{name}", _WHERE[obstacle.whose]
+        if obstacle.which == "usd" and self.prices is not None:
+            spent_usd = taken.usd if obstacle.passed is not None else self.prices.usd(self.usage)
+            ceiling, spent = f"{most:g}", f"{_usd(spent_usd)} is spent"
             most_usd = self.prices.most_usd(Usage(), worst.prompt_tokens, worst.completion_tokens)
             could = f"could cost {_usd(most_usd)}"
-        elif passed == "tokens":
-            name, ceiling, spent = "max_tokens", f"{most}", f"{self.usage.total} tokens are spent"
-            could = f"could take {reservation.worst.total}"
+        elif obstacle.which == "tokens":
+            ceiling, spent = f"{most}", f"{taken.tokens} tokens are spent"
+            could = f"could take {worst.total}"
         else:
-            name, ceiling, spent = "max_requests", f"{most}", f"{self.requests} calls have been made"
+            ceiling, spent = f"{most}", f"{taken.requests} calls have been made"
             could = "would be one more"
         return StopRunError(
-            f"limits.{name} = {ceiling} allows no further call: {spent} in this run, and the next call {could}. "
-            "Raise it and run the same command again: it goes on from here.",
+            f"limits.{name} = {ceiling} allows no further call: {spent} in {where or 'this run'}, and the next call "
+            f"{could}. Raise it and run the same command again: it goes on from here.",
             reason=BUDGET,
         )
+
+
+_WHERE: Final[Mapping[str, str]] = {"job": "all runs of this job", "cache": "all runs that share this cache"}
+
+
+class _Obstacle(NamedTuple):
+    """What keeps a call from starting: a ceiling, and whose, or the one call that goes first."""
+
+    whose: str
+    which: str
+    passed: Passed | None = None
+
+
+class _Others:
+    """The calls of other runs on the same ledger, which are waited for while any of them settles."""
+
+    def __init__(self, ledger: SharedLedger, patience_s: float) -> None:
+        self.ledger = ledger
+        self.looks_again = False
+        self._patience_s = patience_s
+        self._seen = Amount()
+        self._changed_at = 0.0
+
+    def may_settle(self) -> bool:
+        """Whether another run has calls under way, and one has settled within the patience."""
+        seen, processes = self.ledger.others_under_way()
+        now = asyncio.get_running_loop().time()
+        if seen != self._seen or not processes:
+            self._seen, self._changed_at = seen, now
+        return bool(processes) and now - self._changed_at < self._patience_s
 
 
 class Reservation:
@@ -307,12 +453,12 @@ class Reservation:
     `state` is `waiting`, `reserved`, `begun` or `ended`. `number` is the call's number in the run's record of calls.
     """
 
-    __slots__ = ("_budget", "bare", "key", "number", "state", "worst")
+    __slots__ = ("_budget", "bare", "number", "request", "state", "worst")
 
-    def __init__(self, budget: Budget, key: str, *, worst: Usage, bare: Usage) -> None:
+    def __init__(self, budget: Budget, request: Request, *, bare: Usage) -> None:
         self._budget = budget
-        self.key = key
-        self.worst = worst
+        self.request = request
+        self.worst = bare
         self.bare = bare
         self.number: int | None = None
         self.state = "waiting"
@@ -334,20 +480,30 @@ class Reservation:
         self._budget.call_begins(self)
         return self.number
 
-    def answered(self, usage: Usage | None) -> None:
-        """Settle the call for the tokens that its answer reports; None counts as the worst case."""
-        self._budget.settle(self, usage or self.worst)
+    def answered(self, usage: Usage | None, body: bytes = b"") -> Usage:
+        """Settle the call for what its answer took, which is returned.
+
+        Args:
+            usage: what the answer reports; None counts as the worst case.
+            body: of the answer, which shows whether that can be.
+        """
+        return self._budget.answered(self, usage, body)
 
     def failed(self, error: BaseException | None) -> None:
         """Settle the call, which got no answer but this error."""
         self._budget.call_failed(self, error)
 
 
+def _is_large(excess: int, asked: int) -> bool:
+    """Whether a server counted so much more than was asked for that nothing seems to bound it."""
+    return excess > _SMALL_EXCESS + asked // 4
+
+
 def _may_be_billed(error: BaseException | None) -> bool:
     """Whether a call that ended with this error may be billed; a cancelled call may."""
     if isinstance(error, StopRunError):
         kind = FAILURES.get(error.reason)
-        return kind is None or kind.billed != "no"
+        return error.maybe_billed or kind is None or kind.billed != "no"
     if isinstance(error, CallError):
         # The class `connection` may be billed, but not where no connection was made: the error itself says which.
         kind = FAILURES.get(error.error_type)

@@ -2,6 +2,7 @@
 
 The most: a token of text is at least one byte, and the JSON around each message is longer than the tokens that a chat
 template puts there. An image may be few bytes and many tokens, so it counts as more than any published price of one.
+Which requests have no such maximum is in `bounds`.
 
 The likely number: a quarter of the request's bytes, and the longest answer that it allows. What the call really took is
 in the answer's `usage`, and `pacing.rates` settles the difference.
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.errors import PromptError
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _TOKENS_OF_A_FILE: Final = 1000
 """The likely tokens of an image or a sound that is in the request as base64."""
 _INLINE: Final = b";base64,"
 _IMAGES: Final = (b'"type":"image_url"', b'"type":"input_image"')
-_FILES: Final = (b'"type":"file"', b'"type":"input_file"', b'"file_id":')
 MAXIMA: Final = {
     "chat": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
@@ -35,11 +34,12 @@ MAXIMA: Final = {
 }
 """The parameters that bound an answer, by endpoint; the name that another endpoint uses bounds nothing."""
 
-_CHOICES: Final = ("n", "best_of")
-_BY_REFERENCE: Final = ("previous_response_id", "conversation", "web_search_options")
+CONTENT: Final = {"chat": "messages", "completions": "prompt", "responses": "input"}
+"""The part of a body that holds the prompt, by endpoint."""
+CHOICES: Final = ("n", "best_of")
+"""The parameters that multiply an answer."""
 _MOST: Final = 2**40
 """More tokens than any service writes; a larger maximum in a row counts as this, so that sums fit into 64 bits."""
-_OWN_TOOLS: Final = frozenset({"function", "custom"})
 
 
 def most_output(body: Mapping[str, Any], endpoint: str) -> int | None:
@@ -50,26 +50,35 @@ def most_output(body: Mapping[str, Any], endpoint: str) -> int | None:
     >>> most_output({"max_tokens": -1}, "chat") is most_output({"max_tokens": 5}, "responses") is None
     True
     """
-    most = -1
-    for name in MAXIMA[endpoint]:
-        if (value := body.get(name)) is not None:
-            most = max(most, _count(value))
-    return None if most < 0 else min(most * choices(body, endpoint), _MOST)
+    given = [value for name in MAXIMA[endpoint] if (value := body.get(name)) is not None]
+    numbers = [number for value in given if (number := whole_number(value)) is not None]
+    return min(max(numbers) * choices(body, endpoint), _MOST) if numbers else None
 
 
 def choices(body: Mapping[str, Any], endpoint: str) -> int:
     """The number of answers that a call writes: `n` or `best_of`, for each of its prompts."""
     count = 1
-    for name in _CHOICES:
+    for name in CHOICES:
         if (value := body.get(name)) is not None:
-            count = max(count, _count(value))
+            count = max(count, whole_number(value) or 0)
     if endpoint == "completions" and isinstance(prompt := body.get("prompt"), list):
         count *= max(1, sum(not isinstance(item, int) for item in prompt))
     return count
 
 
+def whole_number(value: Any) -> int | None:
+    """A parameter as a number of tokens or choices; None if it is not one (some servers take -1 as no bound).
+
+    >>> whole_number(4), whole_number(4.0), whole_number("4"), whole_number(-1), whole_number(True)
+    (4, 4, None, None, None)
+    """
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and value >= 0 else None
+
+
 def worst_case(request: Request) -> Usage:
-    """The most tokens that a call can take; without a maximum of output, those of its prompt (see `check_bounded`).
+    """The most tokens that a call can take; without a maximum of output, those of its prompt (see `bounds`).
 
     >>> from logprob_store.request import make_request
     >>> request = make_request({"model": "m", "prompt": "Hi", "max_tokens": 5}, endpoint="completions", provider="p")
@@ -81,47 +90,6 @@ def worst_case(request: Request) -> Usage:
     if b"image" in content:
         prompt += TOKENS_OF_AN_IMAGE * sum(content.count(kind) for kind in _IMAGES)
     return Usage(prompt, 0, most_output(request.body, request.endpoint) or 0)
-
-
-def check_bounded(request: Request) -> None:
-    """Check that the tokens of a request have a known maximum.
-
-    Raises:
-        PromptError: it sets no maximum of output tokens, or refers to content that is at the server.
-    """
-    if most_output(request.body, request.endpoint) is None:
-        names = " or ".join(MAXIMA[request.endpoint])
-        raise PromptError(
-            f"the request sets no {names}, so that a ceiling of tokens or cost cannot be kept: "
-            "set it in model.params or in the row's params"
-        )
-    if (what := _content_at_server(request)) is not None:
-        raise PromptError(
-            f"the request has {what}, whose tokens are not known before it is sent, so that a ceiling of tokens or "
-            "cost cannot be kept: take it out, or take limits.max_cost_usd and limits.max_tokens out"
-        )
-
-
-def _content_at_server(request: Request) -> str | None:
-    """The part of a request that makes the server read more than is sent; None if there is none."""
-    body = request.body
-    for name in _BY_REFERENCE:
-        if body.get(name) is not None:
-            return name
-    if request.endpoint == "responses":
-        if body.get("prompt") is not None:
-            return "a stored prompt"
-        for tool in body.get("tools") or ():
-            if isinstance(tool, dict) and tool.get("type") not in _OWN_TOOLS:
-                return f"the tool {tool.get('type')}"
-    return "a file" if any(kind in request.content for kind in _FILES) else None
-
-
-def _count(value: Any) -> int:
-    """A parameter as a number of tokens or choices; -1 if it is not one (some servers take a negative as no bound)."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and value >= 0 else -1
 
 
 def estimate_tokens(request: Request, *, typical_answer: float = 0.0) -> int:

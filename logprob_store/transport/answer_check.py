@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.errors import CallError, RetryableError
+from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.reported_errors import MayReport, ends_in_failure, find_reported_error
 from logprob_store.sse import DONE, event_data, is_event_stream
 from logprob_store.transport.refusals import error_of, excerpt
@@ -154,7 +154,7 @@ def _error(said: dict[str, Any], headers: Mapping[str, str], redact: Callable[[s
     else:
         status = _RATE_LIMIT if _RATE_WORDS.search(str(said.get("message"))) else _DEFAULT_STATUS
     error = error_of(status, said, headers, redact=redact)
-    if isinstance(error, CallError):
+    if isinstance(error, (CallError, StopRunError)):
         error.maybe_billed = True  # with status 200 the service may have counted it as answered
     return error
 
@@ -196,7 +196,9 @@ def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[
         choices = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
         ended = ended or piece.get("type") in _LAST_EVENTS or any(item.get("finish_reason") for item in choices)
         if response.get("usage") is not None:
-            usage = read_usage(json.dumps(response["usage"]).encode()) or usage
+            counted = read_usage(json.dumps(response["usage"]).encode())
+            if counted is not None and (usage is None or counted.total >= usage.total):
+                usage = counted
     if not ended:
         raise _no_reply(f"the stream of events broke off: {excerpt(content[-300:])}")
     return usage

@@ -207,6 +207,22 @@ def test_a_request_for_scores_has_one_choice(make: Any) -> None:
         request_of_job(job, "a b", provider="p", params={"n": 2})
 
 
+def test_under_a_ceiling_a_row_asks_for_the_jobs_model(make: Any) -> None:
+    """The job's prices are those of its model: a row that names another is refused."""
+    job = make(
+        {"text": ["a", "b"], "p": ['{"model": "dearer"}', None]},
+        prompts={"params": "p"},
+        model={"params": {"max_tokens": 5}},
+        limits={"max_tokens": 1000},
+    )
+
+    (chunk,) = plan_job(job).chunks()
+
+    assert [bad.prompt_index for bad in chunk.bad] == [0]
+    assert "ask for the model 'dearer'" in str(chunk.bad[0].problem)
+    assert len(chunk.requests) == 1
+
+
 def test_under_a_ceiling_of_tokens_a_request_needs_a_maximum(make: Any) -> None:
     """A row may take the maximum away; then that prompt alone cannot be asked."""
     job = make(ABC, limits={"max_tokens": 1000})

@@ -29,6 +29,13 @@ def request(text: str = "Hi", *, max_tokens: int = 10) -> Request:
 WORST = worst_case(request())
 
 
+def said_with_status_200() -> StopRunError:
+    """The error of an answer with status 200 whose body says that the quota is used up."""
+    error = StopRunError("no", reason="quota")
+    error.maybe_billed = True
+    return error
+
+
 async def in_time(budget: Budget) -> Reservation | None:
     """A reservation, if there is one without waiting for others."""
     try:
@@ -112,6 +119,7 @@ def test_the_message_of_a_stop() -> None:
         (RetryableError("no", error_type="connection", maybe_billed=True), WORST),
         (RetryableError("no", error_type="connection"), Usage()),  # it never came about
         (StopRunError("no", reason="quota"), Usage()),
+        (said_with_status_200(), WORST),
         (asyncio.CancelledError(), WORST),
     ],
 )
@@ -176,6 +184,81 @@ def test_a_server_that_counts_more_is_believed() -> None:
         return [(await budget.reserve(request())).worst]
 
     assert asyncio.run(main()) == [Usage(50, 0, 12)]
+
+
+def test_one_call_goes_first() -> None:
+    """The others wait until it has been answered; a failed one tells nothing, and the next goes first."""
+
+    async def main() -> list[int]:
+        budget = Budget(Ceilings(tokens=10_000), one_first=True)
+        under_way = []
+        for fails in (True, False):
+            first = await budget.reserve(request())
+            waiting = [asyncio.create_task(budget.reserve(request())) for _ in range(5)]
+            await asyncio.sleep(0)
+            under_way.append(sum(task.done() for task in waiting))
+            first.begin()
+            if fails:
+                first.failed(CallError("no", error_type="rate_limit"))
+            else:
+                first.answered(Usage(40, 0, 9))
+            await asyncio.sleep(0)
+            under_way.append(sum(task.done() for task in waiting))
+            for task in waiting:
+                if task.done():
+                    task.result().failed(None)
+                else:
+                    task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        return under_way
+
+    assert asyncio.run(main()) == [0, 1, 0, 5]
+
+
+def test_after_an_excess_one_goes_first_again() -> None:
+    """A server that counted more than was reserved is doubted until a call takes no more than that."""
+
+    async def main() -> list[bool]:
+        budget = Budget(Ceilings(tokens=10_000))
+        found = []
+        for usage in (Usage(50, 0, 12), Usage(50, 0, 12), Usage(50, 0, 12)):
+            first = await budget.reserve(request())
+            second = await in_time(budget)
+            found.append(second is not None)
+            if second is not None:
+                second.failed(None)
+            first.begin()
+            first.answered(usage)
+        return found
+
+    assert asyncio.run(main()) == [True, False, True]
+
+
+def test_a_server_that_keeps_to_no_maximum_gets_one_call_at_a_time() -> None:
+    """It wrote 910 tokens where 10 were asked: twice the excess is reserved, and no call starts beside another."""
+
+    async def main() -> tuple[Usage, bool]:
+        budget = Budget(Ceilings(tokens=100_000), one_first=True)
+        for usage in (Usage(40, 0, 910), Usage(40, 0, 5)):
+            reservation = await budget.reserve(request())
+            reservation.begin()
+            reservation.answered(usage)
+        held = await budget.reserve(request())
+        return held.worst, await in_time(budget) is None
+
+    assert asyncio.run(main()) == (Usage(43, 0, 10 + 2 * 900), True)
+
+
+def test_cached_tokens_that_are_dearer_are_the_worst_case() -> None:
+    """43 tokens of prompt at 20 and 10 of output at 15: 1010 millionths."""
+
+    async def main() -> float | None:
+        budget = Budget(prices=Prices(1, 15, cached_input=20))
+        with pytest.raises(asyncio.CancelledError):
+            await fail(budget, asyncio.CancelledError())
+        return budget.usd
+
+    assert asyncio.run(main()) == pytest.approx(0.00101)
 
 
 @settings(max_examples=60)

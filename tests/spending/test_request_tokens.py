@@ -1,4 +1,4 @@
-"""The most and the likely tokens of a request, and requests without a maximum."""
+"""The most and the likely tokens of a request."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from builders import chat_request
 
-from logprob_store.errors import PromptError
 from logprob_store.request import make_request
-from logprob_store.spending.request_tokens import check_bounded, estimate_tokens, most_output, worst_case
+from logprob_store.spending.request_tokens import estimate_tokens, most_output, worst_case
 
 
 @pytest.mark.parametrize(
@@ -45,23 +44,6 @@ def test_an_image_counts_as_more_than_its_bytes() -> None:
     asked = chat_request(content, max_tokens=5)
 
     assert worst_case(asked).prompt_tokens == len(asked.content) + 50_000
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "body", "said"),
-    [
-        ("chat", {"messages": []}, "sets no max_completion_tokens or max_tokens"),
-        ("responses", {"input": "x", "max_output_tokens": 5, "previous_response_id": "r"}, "previous_response_id"),
-        ("responses", {"input": "x", "max_output_tokens": 5, "tools": [{"type": "web_search"}]}, "the tool web_search"),
-        ("responses", {"input": [{"type": "input_file", "file_id": "f"}], "max_output_tokens": 5}, "a file"),
-    ],
-)
-def test_what_nothing_bounds_is_refused(endpoint: str, body: dict[str, Any], said: str) -> None:
-    """The message names what it is."""
-    with pytest.raises(PromptError, match=said) as caught:
-        check_bounded(make_request({"model": "m", **body}, endpoint=endpoint, provider="p"))
-
-    assert caught.value.error_type == "bad_prompt"
 
 
 # likely

@@ -119,7 +119,9 @@ def test_the_server_says_how_long_to_wait() -> None:
 
 def test_the_end_mark_of_a_stream_behind_json_is_cut_off() -> None:
     """The body that is kept is the JSON alone."""
-    content, usage = check_answer(body({**GOOD, "usage": {"total_tokens": 3}}) + b"\n\ndata: [DONE]\n\n")
+    content, usage = check_answer(
+        body({**GOOD, "usage": {"prompt_tokens": 2, "completion_tokens": 1}}) + b"\n\ndata: [DONE]\n\n"
+    )
 
     assert json.loads(content)["choices"] == GOOD["choices"]
     assert usage is not None
@@ -128,7 +130,9 @@ def test_the_end_mark_of_a_stream_behind_json_is_cut_off() -> None:
 
 def test_a_stream_of_events_is_kept() -> None:
     """With the usage of its last piece, also when it is read again from the cache."""
-    stream = events({"choices": [{"finish_reason": "stop"}]}, {"choices": [], "usage": {"total_tokens": 5}})
+    stream = events(
+        {"choices": [{"finish_reason": "stop"}]}, {"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3}}
+    )
 
     content, usage = check_answer(stream)
 
@@ -218,3 +222,20 @@ def test_comments_in_front_of_the_json_are_cut_off() -> None:
     body = json.dumps(GOOD).encode()
 
     assert check_answer(b": PROCESSING\n\n: PROCESSING\n\n" + body)[0] == body
+
+
+def test_a_stop_with_status_200_may_be_billed() -> None:
+    """A body that says the quota is used up came with a status by which services bill."""
+    with pytest.raises(StopRunError) as caught:
+        check_answer(b'{"error":{"code":"insufficient_quota","message":"no credit"}}')
+
+    assert caught.value.maybe_billed
+
+
+def test_a_stream_reports_its_largest_usage() -> None:
+    """A last piece that says less takes nothing back."""
+    pieces = [{"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": count}} for count in (9, 1)]
+
+    _, usage = check_answer(events({"choices": [{"finish_reason": "stop"}]}, *pieces))
+
+    assert usage == (2, 0, 9)

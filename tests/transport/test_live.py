@@ -73,12 +73,12 @@ def test_the_request_is_sent_as_it_is(fault_server: Any) -> None:
     ("step", "error_type", "status", "maybe_billed"),
     [
         ("429", "rate_limit", 429, False),
-        ("408", "server_error", 408, False),
+        ("408", "server_error", 408, True),
         ("409", "server_error", 409, False),
         ("500", "server_error", 500, False),
         ("502", "server_error", 502, False),
         ("503", "server_error", 503, False),
-        ("504", "server_error", 504, False),
+        ("504", "server_error", 504, True),
         ("529", "server_error", 529, False),
         ("400:x-should-retry=true", "invalid_request", 400, False),
         ("reset", "connection", None, True),
@@ -141,7 +141,7 @@ def test_a_fault_of_this_prompt_alone(fault_server: Any, step: str, error_type: 
 
     assert len(fault_server.calls) == caught.value.attempts == 1
     assert (caught.value.error_type, caught.value.status) == (error_type, status)
-    assert caught.value.maybe_billed is False
+    assert caught.value.maybe_billed is (step == "content_filter")
     assert not isinstance(caught.value, RetryableError)
 
 

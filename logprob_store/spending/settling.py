@@ -1,0 +1,136 @@
+"""What an answered call took: the tokens that its answer reports, where these can be believed, else its worst case.
+
+What a server leaves out is unsaid, and so is a number that the answer itself contradicts. How `usage` is spelled is in
+`usage`; the worst case of a request is in `request_tokens`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from logprob_store.spending.request_tokens import CONTENT, choices
+from logprob_store.usage import ReportedUsage, SaidUsage, Usage, said_usage_of
+
+if TYPE_CHECKING:
+    from logprob_store.request import Request
+    from logprob_store.spending.prices import Prices
+
+_MILLION: Final = 1_000_000
+_LEAST_USD: Final = 1e-12
+"""Less than this is a rounding of the two sums of dollars, not a cost."""
+_TOKEN_OBJECT: Final = b'"top_logprobs"'
+"""Each token of a chat or Responses answer has this key, and its alternatives do not."""
+_BYTES_A_TOKEN: Final = 100
+_SHORT_BYTES: Final = 1000
+_INLINE: Final = b";base64,"
+_REASONING: Final = b'"reasoning_content":'
+"""Beside this key, the hidden tokens may have logprobs too."""
+_TOKEN_LIST_KEY: Final = b'"token_logprobs"'
+_TOKEN_LIST: Final = re.compile(rb'"token_logprobs"\s*:\s*\[([^\]]*)\]')
+
+
+def tokens_spent(
+    request: Request | None,
+    body: bytes,
+    usage: Usage | None,
+    worst: Usage,
+    *,
+    prices: Prices | None = None,
+    count_tokens: bool = True,
+) -> Usage:
+    """The tokens that an answered call counts for.
+
+    Args:
+        request: what was asked; None if that is not known any more.
+        body: of the answer.
+        usage: what the answer reports. It is believed if it says both halves, neither of them is 0 for something that
+            was there, and the answer has no more tokens than it says.
+        worst: the most that the call can take, which stands in for what is not believed.
+        prices: of the job. Dollars that the server reports beyond them count as so many more tokens.
+        count_tokens: look for more tokens than reported, which takes half a millisecond a megabyte.
+    """
+    found = _answer_tokens(body) if count_tokens else 0
+    echo = worst.completion_tokens <= 1 if request is None else bool(request.body.get("echo"))
+    ends = 1 if request is None else choices(request.body, request.endpoint)
+    written = 0 if echo else found
+    denied = usage is not None and (
+        not _has_prompt(usage.prompt_tokens, request) or _says_too_little(usage, found, worst, echo=echo, ends=ends)
+    )
+    if usage is not None and not denied:
+        hidden, cost_usd = _hidden_and_cost(usage)
+        completion = max(usage.completion_tokens, written)
+        if hidden and written > usage.completion_tokens - hidden + ends and _REASONING not in body:
+            completion += hidden  # all of the completion is shown, so they are no part of it
+        spent = Usage(usage.prompt_tokens, usage.cached_tokens, completion)
+    else:
+        said = said_usage_of(body)
+        cost_usd = said.cost_usd
+        honest = not denied and not said.is_odd and _has_prompt(said.prompt_tokens, request)
+        spent = _with_worst(said, worst, written, honest=honest)
+    return spent if prices is None or cost_usd is None else _with_cost(spent, cost_usd, prices)
+
+
+def _has_prompt(tokens: int | None, request: Request | None) -> bool:
+    """Whether so many tokens, if any are said, can be those of a prompt: one for each 100 bytes of a long one at least.
+
+    No tokenizer has tokens of that length but for white space and rulers. Images are many bytes and few tokens, and
+    what stands around the prompt in a request, such as a schema, may be none.
+    """
+    if tokens is None:
+        return True
+    most = _BYTES_A_TOKEN * tokens + _SHORT_BYTES
+    if request is None or len(request.content) <= most or _INLINE in request.content:
+        return tokens > 0
+    return len(msgspec.json.encode(request.body.get(CONTENT[request.endpoint]))) <= most and tokens > 0
+
+
+def _with_worst(said: SaidUsage, worst: Usage, written: int, *, honest: bool) -> Usage:
+    """The usage with its unsaid half at its worst; where it is not honest, both."""
+    prompt, completion = said.prompt_tokens or 0, said.completion_tokens or 0
+    if not honest or not prompt:
+        prompt = max(prompt, worst.prompt_tokens)
+    if not honest or not completion or completion < written:
+        completion = max(completion, said.total or 0, worst.completion_tokens, written)
+    return Usage(prompt, prompt if worst.cached_tokens else 0, completion)
+
+
+def _hidden_and_cost(usage: Usage) -> tuple[int, float | None]:
+    return (usage.reasoning_tokens, usage.cost_usd) if isinstance(usage, ReportedUsage) else (0, None)
+
+
+def _answer_tokens(body: bytes) -> int:
+    """The tokens that have a logprob in an answer, of an echoed prompt too; they are counted without reading it."""
+    found: int = body.count(_TOKEN_OBJECT)
+    if _TOKEN_LIST_KEY not in body:
+        return found
+    listed: int = sum(held.count(b",") + 1 for held in _TOKEN_LIST.findall(body) if held.strip())
+    return max(found, listed)
+
+
+def _says_too_little(usage: Usage, found: int, worst: Usage, *, echo: bool, ends: int) -> bool:
+    """Whether an answer has more than the `usage` beside it says.
+
+    A token of each choice may be in excess: some servers do not count the one that ends an answer, but give its
+    logprob.
+    """
+    if echo:
+        return found > usage.total + ends
+    if usage.completion_tokens == 0:
+        return worst.completion_tokens > 0
+    return found > usage.completion_tokens + ends
+
+
+def _with_cost(usage: Usage, cost_usd: float, prices: Prices) -> Usage:
+    """The usage, with more tokens where the server says that the call cost more than these do."""
+    beyond_usd = cost_usd - prices.usd(usage)
+    if beyond_usd <= _LEAST_USD:
+        return usage
+    if prices.output > 0:
+        return usage + Usage(completion_tokens=math.ceil(beyond_usd * _MILLION / prices.output))
+    if prices.input > 0:
+        return usage + Usage(prompt_tokens=math.ceil(beyond_usd * _MILLION / prices.input))
+    return usage

@@ -1,0 +1,158 @@
+"""Ceilings of dollars against a server that bills as families of services do: not one cent over."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from billing_server import FAMILIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SERVER = Path(__file__).parents[1] / "faults" / "billing_server.py"
+PRICES = {
+    "input_usd_per_million_tokens": 10,
+    "output_usd_per_million_tokens": 30,
+    "cached_input_usd_per_million_tokens": 2,
+}
+"""Those of the billing server."""
+OUTPUT = 20
+WORST_USD = (160 * 10 + OUTPUT * 30) / 1e6
+"""About what a call of the jobs below can cost, of 160 bytes."""
+
+
+class Billing:
+    """A billing server in a process of its own, and what it has charged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = folder / "bills.jsonl"
+        self.ledger.touch()
+        command = [sys.executable, SERVER, "--ledger", self.ledger]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+
+    def bills(self) -> list[float]:
+        """The dollars of each call so far."""
+        lines = self.ledger.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)["usd"] for line in lines]
+
+
+@pytest.fixture
+def billing(tmp_path: Path) -> Iterator[Billing]:
+    """A billing server."""
+    server = Billing(tmp_path)
+    yield server
+    server.process.kill()
+    server.process.communicate()
+
+
+def write(workplace: Any, url: str, family: str, *, prompts: int = 60, **limits: float) -> Path:
+    """Write a job for a family of services with these ceilings."""
+    endpoint = {"legacy": "completions", "responses": "responses"}.get(family, "chat")
+    params = {"max_output_tokens" if endpoint == "responses" else "max_tokens": OUTPUT}
+    if endpoint == "chat":
+        params["n"] = 2 if family == "openai" else 1
+    model = {"name": family, "endpoint": endpoint, "top_logprobs": 0, "params": None}
+    job: Path = workplace.job(
+        url,
+        prompts=prompts,
+        concurrency=32,
+        attempts=2,
+        model={**model, "params": params},
+        limits={"retry_for_s": 20, **limits},
+        prices=PRICES,
+    )
+    return job
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_ceiling_holds_whatever_a_service_bills(workplace: Any, billing: Billing, family: str) -> None:
+    """Each family reports what it took in its own way, or lies; the run stops with exit code 4 below its ceiling."""
+    most = 12 * WORST_USD
+    job = write(workplace, billing.url, family, max_cost_usd=most)
+
+    ended = workplace.run("run", job, "--run", "r")
+
+    bills = billing.bills()
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    assert "limits.max_cost_usd" in ended.stdout
+    assert len(bills) >= 1
+    assert sum(bills) <= most
+    spent_usd = json.loads((workplace.folder / "store/runs/run=r/run.json").read_bytes())["spent"]["usd"]
+    assert sum(bills) <= spent_usd * (1 + 1e-9) <= most * (1 + 1e-9)
+
+
+def test_refused_calls_that_may_be_billed_are_marked(workplace: Any, billing: Billing) -> None:
+    """Azure bills what its filter refuses and what took too long: every failure says so."""
+    job = write(workplace, billing.url, "azure", prompts=8)
+
+    assert workplace.run("run", job, "--run", "r").returncode == 3
+
+    failures = workplace.tables()["failures"]
+    assert failures.height > 0
+    assert failures["maybe_billed"].all()
+
+
+@pytest.mark.parametrize(("whose", "count"), [("job", 8), ("cache", 3)])
+def test_processes_share_a_ceiling(workplace: Any, billing: Billing, whose: str, count: int) -> None:
+    """Runs of a job, or of jobs that share a cache, two of which are killed, stop below it together."""
+    most = 4 * count * WORST_USD
+    template = write(workplace, billing.url, "deepseek", prompts=40, **{f"{whose}_max_cost_usd": most})
+    text = template.read_text(encoding="utf-8")
+    chance = random.Random(whose)  # noqa: S311  no secret
+    jobs = []
+    for number in range(count):
+        name = "job" if whose == "job" else f"job{number}"
+        path = workplace.folder / f"{number}.toml"
+        # Prompts of their own, so that no run takes the answers of another.
+        words = text.replace("Say {word} please", f"Say {{word}} {number}").replace('name = "job"', f'name = "{name}"')
+        path.write_text(words, encoding="utf-8")
+        jobs.append(path)
+
+    processes = [workplace.start("run", job, "--run", f"r{number}") for number, job in enumerate(jobs)]
+    time.sleep(1.5)
+    for number in (0, 1):
+        time.sleep(chance.uniform(0.0, 0.4))
+        processes[number].kill()
+        processes[number].communicate()
+        processes[number] = workplace.start("run", jobs[number], "--run", f"r{number}")
+    ends = [process.communicate(timeout=100) for process in processes]
+
+    bills = billing.bills()
+    assert {process.returncode for process in processes} <= {0, 4}, ends
+    assert any(f"limits.{whose}_max_cost_usd" in out for out, _ in ends)
+    assert len(bills) > count
+    assert sum(bills) <= most
+
+
+def test_the_next_days_run_has_the_same_ceiling_of_the_job(workplace: Any, billing: Billing) -> None:
+    """A new run that asks all again stops where the first one left off, also when the ledger was lost."""
+    most = 6 * WORST_USD
+    job = write(workplace, billing.url, "deepseek", job_max_cost_usd=most)
+    text = job.read_text(encoding="utf-8")
+    job.write_text(text.replace("[cache]\n", '[cache]\nmode = "refresh"\n'), encoding="utf-8")
+    assert workplace.run("run", job, "--run", "monday").returncode == 4
+    first = len(billing.bills())
+
+    second = workplace.run("run", job, "--run", "tuesday")
+    (workplace.folder / "cache" / "spending.ledger").unlink()
+    third = workplace.run("run", job, "--run", "wednesday")
+    estimate = json.loads(workplace.run("run", job, "--run", "thursday", "--dry-run", "--json").stdout)
+
+    assert (second.returncode, third.returncode) == (4, 4)
+    assert "limits.job_max_cost_usd" in third.stdout
+    assert "in all runs of this job" in third.stdout
+    assert first > 1
+    assert len(billing.bills()) <= first + 2
+    assert sum(billing.bills()) <= most
+    assert estimate["spent_together"]["job"]["usd"] >= sum(billing.bills()) - 1e-9
+    assert estimate["fits"] != "yes"
+    assert "job job has spent" in workplace.run("status", "store").stdout
