@@ -35,7 +35,7 @@ from logprob_store.cli.run import run
 from logprob_store.cli.scores import scores
 from logprob_store.cli.show import show
 from logprob_store.cli.status import status
-from logprob_store.cli.streams import output_error, prepare_streams
+from logprob_store.cli.streams import check_working_folder, output_error, prepare_streams
 from logprob_store.cli.verify import verify
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def main() -> NoReturn:
 
     prepare_streams()
     try:
+        check_working_folder()
         app(standalone_mode=True)
     except InputError as error:
         _exit(error, EXIT_INPUT)

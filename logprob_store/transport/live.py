@@ -97,7 +97,7 @@ async def live_transport(
     Args:
         base_url: URL of the API, OpenAI's when None. The SDK's environment variable for it is ignored, because request
             keys do not include it.
-        api_key: the key; when None, the SDK reads its own environment variable.
+        api_key: the key; when None, the SDK reads its own environment variable, for OpenAI's address only.
         azure_api_version: `base_url` is an Azure resource; its addresses are made by the SDK's Azure client.
         azure_deployment: which of its deployments.
         concurrency: connections in the pool; a call beyond these waits for a connection within its `timeout_s`.
@@ -134,7 +134,7 @@ async def live_transport(
         headers={"Accept-Encoding": ACCEPT_ENCODING},
     ) as session:
         bodies = BodyReader(max_answer_bytes)
-        redaction = Redaction(addresses.api_key, *headers.values())
+        redaction = Redaction(*addresses.secrets)
 
         async def call(request: Request) -> Answer:
             while True:
