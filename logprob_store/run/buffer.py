@@ -25,7 +25,9 @@ PART_SECONDS: Final = 60.0
 """Seconds after which a part is committed whatever its size, so that the rows of a slow run can be read."""
 
 _OVERHEAD_BYTES: Final = 4000
-"""Memory that an answer or a failure takes beside the body: the request and Python objects."""
+"""Memory that an answer or a failure takes beside its texts, in Python objects."""
+_COPIES_OF_A_PROMPT: Final = 2
+"""How often an answer holds the text of its prompt: in the request's body, and in the bytes that were sent."""
 
 
 @dataclass(slots=True)
@@ -108,7 +110,8 @@ class PartBuffer:
             DiskError: a part could not be committed, this one or an earlier one.
         """
         self._contents.answers.append(answer)
-        self._contents.weight += len(answer.body) + _OVERHEAD_BYTES
+        prompt_bytes = _COPIES_OF_A_PROMPT * len(answer.request.content)
+        self._contents.weight += len(answer.body) + prompt_bytes + _OVERHEAD_BYTES
         self._progress.settled += 1
         self._progress.from_cache += answer.source == "cache"
         self._progress.from_fixtures += answer.source == "fixture"
