@@ -70,6 +70,12 @@ _CLASSES: Final = (
         name="timeout", means="no whole answer within `limits.timeout_s`", then="again", pace="outage", billed="maybe"
     ),
     FailureClass(
+        name="machine_limit",
+        means="this machine has no file descriptor, port or memory for another connection; no attempt is used up",
+        then="again",
+        pace="limit",
+    ),
+    FailureClass(
         name="malformed_answer",
         means="a 2xx answer that is no JSON object, or is broken off; one without choices is asked again by the next "
         "session only",
@@ -91,6 +97,13 @@ _CLASSES: Final = (
         then="stop",
         advice="the server refuses this key. {where}. Check the key that the job's api_key_env names.",
         statuses=frozenset({401, 403}),
+    ),
+    FailureClass(
+        name="certificate",
+        means="the server's certificate is not trusted, or is of another name",
+        then="stop",
+        advice="the server cannot prove who it is. {where}. Name the certificates to trust in SSL_CERT_FILE, or "
+        "correct model.base_url.",
     ),
     FailureClass(
         name="logprobs_refused",
@@ -124,6 +137,12 @@ _CLASSES: Final = (
     ),
     FailureClass(
         name="too_large", means="an answer of more than `limits.max_answer_bytes`", then="row", billed="maybe"
+    ),
+    FailureClass(
+        name="unknown_encoding",
+        means="an answer in a content encoding that was not asked for and cannot be read (`br`)",
+        then="row",
+        billed="maybe",
     ),
     FailureClass(
         name="content_filter",

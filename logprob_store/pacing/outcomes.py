@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _TOO_LONG_IN_A_ROW: Final = 3
 """Waits beyond the patience, without an answer between them, that stop the run."""
+_REFUSALS: Final = frozenset({"rate_limit", "over_limit"})
+"""What a call may get that is above the server's whole limit."""
 _REFUSALS_OF_A_LIMIT: Final = 8
 """Refusals in a row that show a limit, whatever the headers report: they do not report every limit."""
 
@@ -95,7 +97,7 @@ class Outcomes:
             self._rates.tokens.settle(slot.started_at, -slot.estimate, now)
         pause_s = 0.0 if error.report is None else self._rates.learn(error.report, now)
         kind = FAILURES.get(error.error_type)
-        if kind is not None and (kind.pace == "limit" or kind.name == "over_limit"):
+        if error.error_type in _REFUSALS:
             self._rates.tokens.refused(slot.estimate)
         if kind is None or kind.pace != "outage":
             self._breaker.answered()
@@ -106,6 +108,7 @@ class Outcomes:
                 slot.request.key, under_way=under_way, now=now, is_probe=slot.is_probe
             )
         elif kind is not None and kind.pace == "limit":
+            slot.counts_as_attempt = kind.name != "machine_limit"
             retry_after_s = error.retry_after_s if isinstance(error, RetryableError) else None
             self._refused(slot, retry_after_s or pause_s, now, some_left=_some_left(error.report))
 

@@ -27,7 +27,8 @@ PART_SECONDS: Final = 60.0
 _OVERHEAD_BYTES: Final = 4000
 """Memory that an answer or a failure takes beside its texts, in Python objects."""
 _COPIES_OF_A_PROMPT: Final = 2
-"""How often an answer holds the text of its prompt: in the request's body, and in the bytes that were sent."""
+"""How often an answer holds the text of its prompt: in the request's body, and in the bytes that were sent. How often
+a part does besides: as a row, and once more while the row is written."""
 
 
 @dataclass(slots=True)
@@ -99,7 +100,7 @@ class PartBuffer:
         """Add the prompt rows of a chunk to the part that fills."""
         if chunk.prompts.num_rows:
             self._contents.prompts.append(chunk.prompts)
-            self._contents.weight += chunk.prompts.nbytes
+            self._contents.weight += _COPIES_OF_A_PROMPT * chunk.prompts.nbytes
         self._contents.prompts_read = max(self._contents.prompts_read, chunk.prompts_read)
         self._contents.absent += chunk.absent
 

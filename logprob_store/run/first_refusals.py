@@ -19,6 +19,7 @@ REFUSED_ALIKE: Final = 5
 """Refusals with one status, from the first call on, that stop a run."""
 
 _REFUSED: Final = range(400, 500)
+_NO_ANSWER: Final = frozenset({"malformed_answer", "unknown_encoding"})
 
 
 class FirstRefusals:
@@ -43,7 +44,7 @@ class FirstRefusals:
             return None
         refused = error.error_type == "invalid_request" and not isinstance(error, RetryableError)
         # A page of HTML in place of an answer: the URL leads to a website, or to a service of another kind.
-        is_no_answer = error.error_type == "malformed_answer" and error.status == HTTPStatus.OK
+        is_no_answer = error.error_type in _NO_ANSWER and error.status == HTTPStatus.OK
         if not is_no_answer and (not refused or error.status not in _REFUSED or concerns_the_prompt(str(error))):
             return None
         kind_of_error = error.error_type, error.status

@@ -15,6 +15,7 @@ from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
 from logprob_store.run.asker import Asker
+from logprob_store.run.descriptors import room_for
 from logprob_store.spending.budget import Budget, Ceilings
 from logprob_store.store.call_log import CALL_LOG, open_call_log
 from logprob_store.store.manifest import run_folder
@@ -158,11 +159,13 @@ async def open_asker(
         CacheError: the cache cannot be opened.
     """
     limits = job.limits
-    with open_cache(job) as cache:
+    # A replay opens no connection.
+    room = room_for(limits.concurrency) if job.transport.kind == "live" else contextlib.nullcontext(limits.concurrency)
+    with open_cache(job) as cache, room as concurrency:
         async with Asker(
             transport,
             pacer=Pacer(
-                limits.concurrency,
+                concurrency,
                 requests_per_minute=limits.requests_per_minute,
                 tokens_per_minute=limits.tokens_per_minute,
                 patience_s=limits.retry_for_s,

@@ -9,29 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import zlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+
+import zstandard
 
 from logprob_store.errors import CallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import aiohttp
 
 MAX_ANSWER_BYTES: Final = 1 << 28
 """The default: 100,000 tokens with 20 alternatives each are about 160 MB of JSON."""
 
 ACCEPT_ENCODING: Final = "gzip, deflate"
-"""The encodings that can be inflated within a limit here."""
+"""The encodings that are asked for."""
 
 SUCCESS: Final = range(200, 300)
 _SMALL_BYTES: Final = 4 << 20
 _LARGE_AT_ONCE: Final = 2
 _MAX_REFUSAL_BYTES: Final = 1 << 20
 _DEFLATE: Final = 15
-_WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": _DEFLATE}
-"""Content encoding to zlib's `wbits`."""
+_ZSTD_WINDOW_BYTES: Final = 1 << 23
+"""What RFC 9659 allows in HTTP."""
+_NONE: Final = frozenset({"", "identity"})
+_READABLE: Final = (b"{", b"[", b"<", b"data:", b"event:", b":")
+"""How JSON, a page or a stream of events begins."""
+_LONGEST_NAME: Final = 40
+
+_Decoded = tuple[bytes, Callable[[int], bytes] | None]
 
 
 class TooLargeError(CallError):
@@ -70,7 +78,6 @@ class BodyReader:
         limit = self._max_answer_bytes if success else _MAX_REFUSAL_BYTES
         if success and (response.content_length or 0) > limit:
             raise TooLargeError(limit)
-        window = _WINDOW_BITS.get(response.headers.get("content-encoding", "").strip().lower())
         parts: list[bytes] = []
         size = 0
         try:
@@ -83,23 +90,49 @@ class BodyReader:
                     if size > limit:
                         break
                 parts[:] = [b"".join(parts)]
-                if window is not None:
-                    small = min(_SMALL_BYTES, limit)
-                    parts[0], inflate_rest = _inflate(parts[0], window, small)
-                    if inflate_rest is not None:
+                if success and size > limit:
+                    raise TooLargeError(limit)
+                small = min(_SMALL_BYTES, limit)
+                for encoding in _encodings(response, parts[0], success=success):
+                    parts[0], decode_rest = _DECODERS[encoding](parts[0], small)
+                    if decode_rest is not None:
                         if size <= _SMALL_BYTES:
                             await large_body.enter_async_context(self._large)
+                            size = _SMALL_BYTES + 1
                         # In a thread: zlib inflates half a gigabyte a second, and would block the event loop.
-                        parts.append(await asyncio.to_thread(inflate_rest, limit + 1 - small))
+                        parts.append(await asyncio.to_thread(decode_rest, limit + 1 - small))
                         parts[:] = [b"".join(parts)]
-                if success and max(size, len(parts[0])) > limit:
-                    raise TooLargeError(limit)
+                    if success and len(parts[0]) > limit:
+                        raise TooLargeError(limit)
                 return parts[0]
         finally:
             parts.clear()  # an error keeps this frame and its bytes alive until the next garbage collection
 
 
-def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, Callable[[int], bytes] | None]:
+def _encodings(response: aiohttp.ClientResponse, body: bytes, *, success: bool) -> list[str]:
+    """The encodings of a body, the last one first.
+
+    Raises:
+        CallError: a successful answer has one that was not asked for and cannot be read. It is bought and of no use,
+            and so would every further one be.
+    """
+    listed = response.headers.get("content-encoding", "").lower().split(",")
+    encodings = [encoding for name in reversed(listed) if (encoding := name.strip()) not in _NONE]
+    unknown = [encoding for encoding in encodings if encoding not in _DECODERS]
+    if not unknown:
+        return encodings
+    if success and not body.lstrip().startswith(_READABLE):
+        raise CallError(
+            f"the answer is encoded as {unknown[0][:_LONGEST_NAME]!r}, which was not asked for ({ACCEPT_ENCODING} was) "
+            "and cannot be read. Look at what stands between here and the model",
+            error_type="unknown_encoding",
+            status=response.status,
+            maybe_billed=True,
+        )
+    return []
+
+
+def _inflate(body: bytes, most: int, *, window: int) -> _Decoded:
     """The first `most` inflated bytes of a body, and a function that inflates up to a number of further bytes.
 
     If the body has no further bytes, there is None in place of the function.
@@ -112,7 +145,7 @@ def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, Callable[[int]
     except zlib.error:
         if window != _DEFLATE:
             return body, None
-        return _inflate(body, -_DEFLATE, most)  # some servers omit zlib's header
+        return _inflate(body, most, window=-_DEFLATE)  # some servers omit zlib's header
     if stream.eof or len(first) < most:
         return first, None
 
@@ -122,3 +155,25 @@ def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, Callable[[int]
         return b""
 
     return first, rest
+
+
+def _unzstd(body: bytes, most: int) -> _Decoded:
+    """As `_inflate`, of a body that is compressed with zstd."""
+    stream = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(body)
+
+    def read(more: int) -> bytes:
+        with contextlib.suppress(zstandard.ZstdError):
+            return stream.read(more)
+        return b""
+
+    first = read(most)
+    return (first or body), (read if len(first) == most else None)
+
+
+_DECODERS: Final[dict[str, Callable[[bytes, int], _Decoded]]] = {
+    "gzip": functools.partial(_inflate, window=31),
+    "x-gzip": functools.partial(_inflate, window=31),
+    "deflate": functools.partial(_inflate, window=_DEFLATE),
+    "zstd": _unzstd,
+}
+"""By content encoding. Zstd is not asked for, but some gateways send it."""

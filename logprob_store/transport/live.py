@@ -8,6 +8,7 @@ Posting to the address that the SDK made takes 0.15 ms.
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from contextlib import asynccontextmanager
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import httpx2
 
-from logprob_store.errors import CallError, LogprobStoreError, RetryableError
+from logprob_store.errors import CallError, LogprobStoreError, RetryableError, StopRunError
+from logprob_store.failure_policy import FAILURES
 from logprob_store.request import OPENAI_BASE_URL, Answer
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.answer_check import check_answer
@@ -42,6 +44,8 @@ _ANSWER_HEADERS: Final = ("content-type", "date", "server", "x-request-id", "ope
 """Headers that are kept with an answer."""
 _CONNECT_TIMEOUT_S: Final = 10.0
 _PROBE_AFTER_S: Final = 60
+_OF_THIS_MACHINE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""Errors of a socket that is not opened: no file descriptor, memory or port is left."""
 _LONGEST_HEADER_BYTES: Final = 1 << 16
 _MOST_HEADERS: Final = 1024
 """Gateways add kilobytes of cookies and policies; no answer that was paid for should be lost to them."""
@@ -161,6 +165,8 @@ async def _call(
         raise
     except TimeoutError as error:
         raise _timeout_error(error, session.timeout.total) from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise _certificate_error(error) from error
     except (aiohttp.ClientError, OSError) as error:
         raise _connection_error(error, redaction.text) from error
     if response.status not in SUCCESS:
@@ -219,6 +225,13 @@ def _timeout_error(error: TimeoutError, timeout_s: float | None) -> RetryableErr
     return RetryableError(said, error_type="timeout", maybe_billed=True)
 
 
+def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> StopRunError:
+    """The error of a server that cannot prove who it is: no call to it can succeed, and no key should reach it."""
+    why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
+    where = one_line(f"{error.host}:{error.port}: {why}")
+    return StopRunError(FAILURES["certificate"].advice.format(where=where), reason="certificate")
+
+
 def _connection_error(error: Exception, redact: Callable[[str], str] = str) -> RetryableError:
     """The error of a call without a whole answer, by the root cause of the exception.
 
@@ -231,6 +244,9 @@ def _connection_error(error: Exception, redact: Callable[[str], str] = str) -> R
     if any(isinstance(link, aiohttp.ClientResponseError) for link in chain):
         what = f"the answer is no HTTP: {type(root).__name__}: {' '.join(str(root).split())}"
         return RetryableError(one_line(redact(what)), error_type="malformed_answer", maybe_billed=True)
+    if (isinstance(root, OSError) and root.errno in _OF_THIS_MACHINE) or isinstance(root, MemoryError):
+        what = f"this machine has no room for another connection ({type(root).__name__}: {root})"
+        return RetryableError(one_line(redact(what)), error_type="machine_limit")
     unsent = any(isinstance(link, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)) for link in chain)
     timed_out = isinstance(root, TimeoutError)
     what = "the server did not answer in time" if timed_out else "the connection failed or broke off"

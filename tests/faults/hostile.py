@@ -44,7 +44,7 @@ OUTCOMES: Final = {
     "length_too_short": "malformed_answer",
     "bad_chunks": "malformed_answer",
     "gzip_cut": "malformed_answer",
-    "brotli": "malformed_answer",
+    "brotli": "unknown_encoding",
     "raw_nul": "malformed_answer",
     "deep": "malformed_answer",
     "not_gzip": "ok",
