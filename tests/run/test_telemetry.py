@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -259,3 +261,26 @@ def test_the_command_sends_to_the_collector(tmp_path: Path, fault_server: Any, c
     assert b"chat m" in collector.bodies["/v1/traces"]
     assert b"gen_ai.client.token.usage" in collector.bodies["/v1/metrics"]
     assert b"secret-0" not in b"".join(collector.bodies.values())
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["hangs", "is not there"])
+def test_a_dead_collector_costs_two_seconds(tmp_path: Path, fault_server: Any, *, listens: bool) -> None:
+    """The run ends as without one, and says that measurements are lost."""
+    program = Path(sys.executable).with_name("logprobs")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1] if listens else 1
+
+        def seconds(*words: str) -> float:
+            folder = tmp_path / f"with{''.join(words)}"
+            folder.mkdir()
+            job_file(folder, fault_server.url, prompts=1)
+            began = time.monotonic()
+            done = subprocess.run(
+                [program, "run", "job.toml", *words], cwd=folder, capture_output=True, text=True, check=False,
+                env={"PATH": "/usr/bin:/bin", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"},
+            )  # fmt: skip
+            assert done.returncode == 0
+            assert ("collector has not taken all" in done.stderr) == ("--otel" in words)
+            return time.monotonic() - began
+
+        assert seconds("--otel") < seconds() + 5  # some of it for loading the libraries
