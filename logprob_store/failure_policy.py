@@ -130,8 +130,8 @@ _CLASSES: Final = (
     ),
     FailureClass(
         name="over_limit",
-        means="the request alone is larger than the whole limit of tokens per minute; found before it is sent, where "
-        "the limit is known",
+        means="the request alone is larger than the whole limit of tokens per minute; found before it is sent if the "
+        "job has the limit, or a call as large was refused",
         then="row",
         codes=frozenset({"request_too_large", "tokens_limit_reached"}),
     ),

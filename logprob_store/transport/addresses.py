@@ -7,6 +7,7 @@ and the result is the same for every call. Calls are sent by `live`.
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ from logprob_store.transport.url_and_key import check_key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_SECRET_NAME: Final = re.compile("key|token|secret|password|auth|sig|code", re.IGNORECASE)
+"""Names of URL parameters whose values are no names or versions."""
 _CONTENT_TYPE: Final = {"Content-Type": "application/json"}
 _PER_CALL_HEADERS: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
 
@@ -85,12 +88,16 @@ class Addresses:
         check_key(self._client.api_key)
         if base_url is not None:
             _forget_environment(self._client, headers)
-        self.secrets = _secrets(self._client.api_key, {**self._client._custom_headers, **headers})  # noqa: SLF001
         self._by_endpoint: dict[str, Address] = {}
         proxy = proxy_of(base_url or OPENAI_BASE_URL)
         is_socks = proxy is not None and urlsplit(proxy).scheme.lower() in SOCKS_SCHEMES
         self.socks_proxy = proxy if is_socks else None
         self._http_proxy = None if is_socks else proxy
+        sent = [*self._client._custom_headers.values(), *headers.values()]  # noqa: SLF001
+        named = [value for name, value in query.items() if _SECRET_NAME.search(name)]
+        password = urlsplit(proxy or "").password or ""
+        # A header's value also without the scheme that stands before a key, as in `Bearer KEY`.
+        self.secrets = [self._client.api_key, *sent, *(value.rpartition(" ")[2] for value in sent), *named, password]
 
     async def of(self, endpoint: str) -> Address:
         """The address of an endpoint: `chat`, `completions` or `responses`."""
@@ -109,12 +116,6 @@ def _forget_environment(client: openai.AsyncOpenAI, headers: Mapping[str, str]) 
     """Take out of a client what it read from the environment; its constructor has no argument for that."""
     client.organization = client.project = client.admin_api_key = None
     client._custom_headers = dict(headers)  # noqa: SLF001
-
-
-def _secrets(api_key: str, headers: Mapping[str, str]) -> list[str]:
-    """The key and the values of headers, also without the scheme that stands before a key, as in `Bearer KEY`."""
-    values = list(headers.values())
-    return [api_key, *values, *(value.rpartition(" ")[2] for value in values)]
 
 
 class _CapturingClient(httpx2.AsyncClient):

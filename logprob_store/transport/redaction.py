@@ -47,9 +47,11 @@ class Redaction:
         self._with_slash = [key for key in keys if b"/" in key]
         self._lists = [re.compile(rb"\s*,\s*".join(b"%d" % byte for byte in key)) for key in keys]
         self._spellings = [re.compile(b"".join(map(_spellings, text))) for text in keys + self._coded]
-        codes = b"|".join(sorted({_hexadecimal(byte) for key in keys for byte in key}))
+        used = sorted({byte for key in keys for byte in key})
+        codes, numbers = b"|".join(map(_hexadecimal, used)), b"|".join(b"%d" % byte for byte in used)
         self._in_json = re.compile(rb"\\u00(?:%s)" % codes)
-        self._in_urls_or_html = re.compile(rb"%%(?:25)*(?:%s)|&#(?:[xX]0*(?:%s)|[0-9]+);" % (codes, codes))
+        html = rb"&#(?:[xX]0*(?:%s)|0*(?:%s));" % (codes, numbers)
+        self._in_urls_or_html = re.compile(rb"%%(?:25)*(?:%s)|%s" % (codes, html))
         self._has_warned = False
 
     def text(self, text: str) -> str:

@@ -141,6 +141,21 @@ def test_openai_gets_what_is_meant_for_it_and_may_not_repeat_it(monkeypatch: pyt
     assert {"sk-1", "header-of-another", "key-of-another"} <= set(addresses.secrets)
 
 
+def test_secrets_are_what_no_answer_may_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key, headers, parameters of the URL that are named like a key, and the password of the proxy."""
+    monkeypatch.setenv("http_proxy", "http://me:of-the-proxy@p:1")
+
+    found = Addresses(
+        base_url="http://example.org/v1",
+        api_key="sk-1",
+        headers={"X-Token": "Bearer of-a-header"},
+        query={"api-key": "of-the-url", "api-version": "2026-10-21"},
+    ).secrets
+
+    assert {"sk-1", "Bearer of-a-header", "of-a-header", "of-the-url", "of-the-proxy"} <= set(found)
+    assert "2026-10-21" not in found
+
+
 def test_netrc_is_not_read(monkeypatch: pytest.MonkeyPatch, fault_server: Any, tmp_path: Path) -> None:
     """The password that it has for the server's host is not sent."""
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password of-another\n", encoding="utf-8")

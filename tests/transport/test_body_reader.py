@@ -59,7 +59,6 @@ def _raw_deflate(body: bytes) -> bytes:
         ("gzip", bytes),
         ("zstd", bytes),
     ],
-    ids=str,
 )
 def test_an_answer_is_decoded(encoding: str, encode: Callable[[bytes], bytes]) -> None:
     """Also where it has several encodings, one that was not asked for, or none though the header says so."""
