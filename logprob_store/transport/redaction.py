@@ -2,7 +2,8 @@
 
 A server that repeats a key is broken or hostile, and what it sends goes into tables, logs and a cache that may be
 passed on to others. It may spell the key in other ways than it was sent: with the escapes of JSON, HTML or URLs, in
-base64, or as a list of bytes. A key that is spread over several tokens is not found.
+base64, or as a list of bytes. In a stream of events the key may be spread over several of them. A key that is spread
+over several tokens is taken out of the text, and its pieces are left among the tokens.
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from logprob_store.sse import is_event_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +25,11 @@ _PLACEHOLDER_AS_BYTES: Final = b"91,107,101,121,93"
 """The placeholder as the bytes of a token."""
 _SHORTEST_SECRET: Final = 12
 """Characters. A shorter key is a dummy for servers that need none, and may occur in any answer."""
+_STREAMED: Final = [
+    re.compile(rb'"%s"\s*:\s*"((?:[^"\\]|\\.)*)"' % name)
+    for name in (b"content", b"text", b"delta", b"refusal", b"reasoning(?:_content)?", b"arguments")
+]
+"""The texts that an event adds to, by the names that APIs give them."""
 _BACKSLASHES_LOOKED_AT: Final = 200
 _ONLY_BASE64: Final = re.compile(rb"[A-Za-z0-9]+")
 """A part of base64 that both of its alphabets spell alike."""
@@ -65,7 +76,10 @@ class Redaction:
 
     def answer(self, body: bytes) -> bytes:
         """The body of an answer, without the secrets; logs a warning the first time it contains one."""
-        if not self._may_hold(body) or (clean := self._without(body)) == body:
+        clean = self._without(body) if self._may_hold(body) else body
+        if self._plain and is_event_stream(body):
+            clean = self._without_in_pieces(clean)
+        if clean == body:
             return body
         if not self._has_warned:
             self._has_warned = True
@@ -104,12 +118,42 @@ class Redaction:
                 break
         return self._in_json.search(body, at) is not None
 
+    def _without_in_pieces(self, body: bytes) -> bytes:
+        """A stream of events without the secrets that are spread over several events."""
+        for name in _STREAMED:
+            for spelling in self._spellings:
+                body = _cut_out(spelling, body, [match.span(1) for match in name.finditer(body)])
+        return body
+
     def _without(self, body: bytes) -> bytes:
         for spelling in self._spellings:
             body = spelling.sub(_PLACEHOLDER, body)
         for byte_list in self._lists:
             body = byte_list.sub(_PLACEHOLDER_AS_BYTES, body)
         return body
+
+
+def _cut_out(secret: re.Pattern[bytes], body: bytes, pieces: Sequence[tuple[int, int]]) -> bytes:
+    """A body without a secret that is spread over these pieces of it; the placeholder is where the secret begins.
+
+    Args:
+        secret: finds it.
+        body: holds the pieces.
+        pieces: where each begins and ends.
+    """
+    found = [match.span() for match in secret.finditer(b"".join(body[start:end] for start, end in pieces))]
+    if not found:
+        return body
+    kept: list[bytes] = []
+    copied = before = 0  # the end of what is copied, and the length of the pieces before this one
+    for start, end in pieces:
+        for first, last in found:
+            cut_from, cut_to = max(start, start + first - before), min(end, start + last - before)
+            if cut_from < cut_to:
+                kept += [body[copied:cut_from], _PLACEHOLDER if first >= before else b""]
+                copied = cut_to
+        before += end - start
+    return b"".join([*kept, body[copied:]])
 
 
 def _in_base64(key: bytes) -> list[bytes]:

@@ -58,6 +58,7 @@ OUTCOMES: Final = {
     "many_headers": "ok",
     "header_of_a_gateway": "ok",
     "key_in_the_answer": "ok",
+    "key_escaped_in_the_answer": "ok",
     "key_in_headers": "ok",
     "key_in_html": "malformed_answer",
     "key_in_a_refusal": "invalid_request",
@@ -146,6 +147,9 @@ BODIES: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 ECHOES: Final[dict[str, Callable[[bytes, bytes], bytes]]] = {
     "key_in_the_answer": lambda answer, key: whole(answer.replace(b'"content": "', b'"content": "' + key, 1)),
+    "key_escaped_in_the_answer": lambda answer, key: whole(
+        answer.replace(b'"content": "', b'"content": "' + b"".join(b"\\u%04x" % byte for byte in key), 1)
+    ),
     "key_in_headers": lambda answer, key: whole(answer, f"x-request-id: {key.decode()}", f"server: {key.decode()}"),
     "key_in_html": lambda _, key: whole(b"<html>not with " + key),
     "key_in_a_refusal": lambda _, key: refusal(b'{"error":{"message":"not with ' + key + b'"}}'),

@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import urllib.parse
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,3 +106,19 @@ def test_a_key_in_an_answer_is_warned_of_once(caplog: pytest.LogCaptureFixture) 
         redaction.answer(KEY.encode())
 
     assert caplog.text.count("the server wrote the API key into an answer") == 1
+
+
+@given(KEYS, st.data())
+def test_a_key_is_found_that_is_spread_over_the_events_of_a_stream(key: str, data: st.DataObject) -> None:
+    """What the events add up to has `[key]` in its place, once for each time; other texts and events stay."""
+    text = f"it is {key}, and {key}"
+    ends = sorted({0, len(text), *data.draw(st.lists(st.integers(0, len(text))))})
+    pieces = [text[start:end] for start, end in pairwise(ends)]
+    events = [{"choices": [{"delta": {"content": piece}}]} for piece in pieces]
+    body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+
+    found = [json.loads(line[6:]) for line in Redaction(key).answer(body).splitlines() if line.startswith(b"data: {")]
+
+    texts = [event["choices"][0]["delta"]["content"] for event in found]
+    assert "".join(texts) == "it is [key], and [key]"
+    assert len(texts) == len(pieces)
