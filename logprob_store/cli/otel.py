@@ -38,10 +38,11 @@ def otlp() -> Iterator[Instrument]:
     try:
         yield opentelemetry(tracer_provider=tracers, meter_provider=meters)
     finally:
-        _shut_down(tracers, meters)
+        shut_down(tracers, meters)
 
 
-def _shut_down(*providers: Any) -> None:
+def shut_down(*providers: Any) -> None:
+    """Shut providers down, all at once, and go on after 2 s."""
     threads = [threading.Thread(target=provider.shutdown, daemon=True) for provider in providers]
     for thread in threads:
         thread.start()

@@ -5,6 +5,7 @@ pyarrow.dataset was rejected because it cannot start at a given row.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -132,16 +133,18 @@ def _rows_at_once(metadata: pq.FileMetaData, groups: Sequence[int], columns: Seq
 
     The file's footer has only sums, and texts that repeat are few bytes there: what is read is measured again.
     """
+    names = frozenset(columns)
     bytes_of_a_row = 1.0
     for group in map(metadata.row_group, groups):
         chunks = map(group.column, range(group.num_columns))
-        size = sum(chunk.total_uncompressed_size for chunk in chunks if _is_of(chunk.path_in_schema, columns))
+        size = sum(chunk.total_uncompressed_size for chunk in chunks if _is_of(chunk.path_in_schema, names))
         bytes_of_a_row = max(bytes_of_a_row, size / max(1, group.num_rows))
     return max(1, min(int(_BATCH_BYTES / bytes_of_a_row), batch_rows, max(_SMALLEST_PIECE_ROWS, batch_rows // _PIECES)))
 
 
-def _is_of(path: str, columns: Sequence[str]) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for name in columns)
+def _is_of(path: str, names: frozenset[str]) -> bool:
+    """Whether the path of a leaf in the file is that of a column or of a part of it; names may have dots in them."""
+    return path in names or any(path[: dot.start()] in names for dot in re.finditer(r"\.", path))
 
 
 def _rows_between(
