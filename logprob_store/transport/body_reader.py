@@ -37,6 +37,7 @@ _ZSTD_WINDOW_BYTES: Final = 1 << 23
 _NONE: Final = frozenset({"", "identity"})
 _READABLE: Final = (b"{", b"[", b"<", b"data:", b"event:", b":")
 """How JSON, a page or a stream of events begins."""
+_JSON_SPACE: Final = b" \t\r\n"
 _LONGEST_NAME: Final = 40
 
 _Decoded = tuple[bytes, Callable[[int], bytes] | None]
@@ -121,7 +122,7 @@ def _encodings(response: aiohttp.ClientResponse, body: bytes, *, success: bool) 
     unknown = [encoding for encoding in encodings if encoding not in _DECODERS]
     if not unknown:
         return encodings
-    if success and not body.lstrip().startswith(_READABLE):
+    if success and not body.lstrip(_JSON_SPACE).startswith(_READABLE):
         raise CallError(
             f"the answer is encoded as {unknown[0][:_LONGEST_NAME]!r}, which was not asked for ({ACCEPT_ENCODING} was) "
             "and cannot be read. Look at what stands between here and the model",

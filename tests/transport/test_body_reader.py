@@ -76,6 +76,12 @@ def test_an_encoding_that_cannot_be_read_is_refused_at_once(encoding: str) -> No
     assert len(str(caught.value)) < 300
 
 
+def test_what_begins_with_a_control_character_is_no_json() -> None:
+    """Brotli may begin with a vertical tab, which is white space to Python alone."""
+    with pytest.raises(CallError, match="which was not asked for"):
+        read(b'\x0b{"id": "chatcmpl', "br")
+
+
 def test_a_refusal_in_an_encoding_that_cannot_be_read_is_a_refusal() -> None:
     """Its status says what it is."""
     assert read(b"\x0b\x02\x80xx\x03", "br", status=429) == b"\x0b\x02\x80xx\x03"
