@@ -73,6 +73,12 @@ _CLASSES: Final = (
         name="timeout", means="no whole answer within `limits.timeout_s`", then="again", pace="outage", billed="maybe"
     ),
     FailureClass(
+        name="machine_limit",
+        means="this machine has no file descriptor, port or memory for another connection; no attempt is used up",
+        then="again",
+        pace="limit",
+    ),
+    FailureClass(
         name="malformed_answer",
         means="a 2xx answer that is no JSON object, or is broken off; one without choices is asked again by the next "
         "session only",
@@ -99,6 +105,13 @@ _CLASSES: Final = (
         statuses=frozenset({401, 403}),
     ),
     FailureClass(
+        name="certificate",
+        means="the server's certificate is not trusted, or is of another name",
+        then="stop",
+        advice="the server cannot prove who it is. {where}. Name the certificates to trust in SSL_CERT_FILE, or "
+        "correct model.base_url.",
+    ),
+    FailureClass(
         name="logprobs_refused",
         means="the model gives no logprobs",
         then="stop",
@@ -121,8 +134,8 @@ _CLASSES: Final = (
     ),
     FailureClass(
         name="over_limit",
-        means="the request alone is larger than the whole limit of tokens per minute; found before it is sent, where "
-        "the limit is known",
+        means="the request alone is larger than the whole limit of tokens per minute; found before it is sent if the "
+        "job has the limit, or a call as large was refused",
         then="row",
         codes=frozenset({"request_too_large", "tokens_limit_reached"}),
     ),
@@ -132,6 +145,13 @@ _CLASSES: Final = (
         then="row",
         billed="maybe",
         if_all="each of the first {count} answers is too large. {where}.",
+    ),
+    FailureClass(
+        name="unknown_encoding",
+        means="an answer in a content encoding that was not asked for and cannot be read (`br`)",
+        then="row",
+        billed="maybe",
+        if_all="none of the first {count} answers can be read. {where}, then run it again.",
     ),
     FailureClass(
         name="content_filter",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from logprob_store.errors import JobError
-from logprob_store.request import OPENAI_BASE_URL, PATHS, provider_of
+from logprob_store.request import OPENAI_BASE_URL, PATHS, problem_of_host, provider_of
 from logprob_store.spending.bounds import no_maximum, unbounded_param
 from logprob_store.spending.ceilings import Ceilings
 from logprob_store.spending.prices import Prices
@@ -117,6 +117,12 @@ class ModelSection(_Section):
             if (self.base_url or "").rstrip("/").endswith(path):
                 base = (self.base_url or "").rstrip("/").removesuffix(path)
                 raise ValueError(f"base_url holds the endpoint's own path, which is added to it: write {base}")
+        return self
+
+    @model_validator(mode="after")
+    def _base_url_can_be_reached(self) -> Self:
+        if self.base_url is not None and (problem := problem_of_host(self.base_url)) is not None:
+            raise ValueError(f"base_url {problem}")
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,9 @@ or `top_logprobs`, and served one model's answers as another's.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -44,6 +46,9 @@ _EXACT_INTEGERS: Final = 2**53
 _MAX_DEPTH: Final = 64
 _UNCHANGED_TYPES: Final = frozenset({str, int, bool, type(None)})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_NOT_IN_A_HOST: Final = re.compile(r"[\s\\<>^`{|}\"]")
+_AFTER_BRACKET: Final = re.compile(r"\](?::[0-9]+)?$")
+_LONGEST_HOST_SHOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +303,49 @@ def _canonical_number(number: float) -> float | int:
     if number.is_integer() and abs(number) < _EXACT_INTEGERS:
         return int(number)
     return number
+
+
+def problem_of_host(url: str) -> str | None:
+    """Why nothing can be reached at a URL, in words that repeat no part of it but the host; None where it may be.
+
+    >>> problem_of_host("http://127.0.0.1:99999/v1"), problem_of_host("http://[::1]:8080/v1")
+    ('has a port that is no number from 1 to 65535', None)
+    >>> problem_of_host("http://a..b/v1")
+    "has a host that no name server knows: 'a..b'"
+    """
+    try:
+        parts = urlsplit(url)
+        address = parts.netloc.rpartition("@")[2]
+        if address.startswith("["):
+            ipaddress.IPv6Address(address[1:].partition("]")[0].partition("%")[0])
+    except ValueError:
+        return "has brackets that hold no IPv6 address"
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0 or address.endswith(":") or ("]" in address and not _AFTER_BRACKET.search(address)):
+        return "has a port that is no number from 1 to 65535"
+    host = parts.hostname or ""
+    if not host:
+        return "has no host"
+    if ":" in host or _is_a_name(host):
+        return None
+    shown = host if len(host) <= _LONGEST_HOST_SHOWN else f"{host[:_LONGEST_HOST_SHOWN]}..."
+    return f"has a host that no name server knows: {shown!r}"
+
+
+def _is_a_name(host: str) -> bool:
+    """Whether a host may be an IPv4 address, or the name of one."""
+    if not host.isprintable() or _NOT_IN_A_HOST.search(host):
+        return False
+    try:
+        if host.rpartition(".")[2].isdecimal():  # as of no name
+            ipaddress.IPv4Address(host)
+        host.rstrip(".").encode("idna")
+    except ValueError:  # also for a label that is empty or longer than 63 characters
+        return False
+    return True
 
 
 def provider_of(base_url: str) -> str:

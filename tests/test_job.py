@@ -314,3 +314,35 @@ def test_an_unknown_home_folder_is_a_clear_error(write: Callable[..., Path], mon
 
     with pytest.raises(JobError, match="~/out: the home folder is not known, HOME is not set: write the whole path"):
         job.resolve(job.store.path)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "said"),
+    [
+        ("http://127.0.0.1:99999/v1", "has a port that is no number from 1 to 65535"),
+        ("http://127.0.0.1:0/v1", "has a port that is no number from 1 to 65535"),
+        ("http://127.0.0.1:abc/v1", "has a port that is no number from 1 to 65535"),
+        ("http://127.0.0.1:\u0663/v1", "has a port that is no number from 1 to 65535"),
+        ("http://127.0.0.1:/v1", "has a port that is no number from 1 to 65535"),
+        ("http://[::1]x:9/v1", "has a port that is no number from 1 to 65535"),
+        ("http://[::1/v1", "has brackets that hold no IPv6 address"),
+        ("http://[v1.x]:9/v1", "has brackets that hold no IPv6 address"),
+        ("http://:80/v1", "has no host"),
+        (f"http://{'a' * 64}/v1", f"has a host that no name server knows: '{'a' * 60}...'"),
+        ("http://a..b/v1", "has a host that no name server knows: 'a..b'"),
+        ("http://a b/v1", "has a host that no name server knows: 'a b'"),
+        ("http://999.1.1.1/v1", "has a host that no name server knows: '999.1.1.1'"),
+    ],
+)
+def test_a_base_url_that_cannot_be_reached(write: Callable[..., Path], base_url: str, said: str) -> None:
+    """It is an error of the job file: each was a traceback in the middle of the first call."""
+    assert _problems(write({"model.base_url": f'"{base_url}"'})) == [f"model: base_url {said}"]
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["http://[::1]:8080/v1", "http://[fe80::1%25lo]/v1", "http://a_b.example./v1", "http://ü.example/v1", "http://gpu"],
+)
+def test_a_base_url_that_may_be_reached(write: Callable[..., Path], base_url: str) -> None:
+    """Names that only the local network knows, and addresses of both kinds."""
+    assert load_job(write({"model.base_url": f'"{base_url}"'})).model.base_url == base_url

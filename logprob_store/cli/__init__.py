@@ -37,8 +37,9 @@ from logprob_store.cli.run import run
 from logprob_store.cli.scores import scores
 from logprob_store.cli.show import show
 from logprob_store.cli.status import status
-from logprob_store.cli.streams import output_error, prepare_streams
+from logprob_store.cli.streams import check_working_folder, output_error, prepare_streams
 from logprob_store.cli.verify import verify
+from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
     from logprob_store.errors import LogprobStoreError
@@ -76,6 +77,7 @@ def main() -> NoReturn:
 
     prepare_streams()
     try:
+        check_working_folder()
         app(standalone_mode=True)
     except InputError as error:
         _exit(error, EXIT_INPUT)
@@ -100,7 +102,7 @@ def _exit(error: LogprobStoreError, code: int) -> NoReturn:
     if logs_json():
         emit(log, "error", "%s", error, exit_code=code)
     else:
-        print(f"logprobs: {error}", file=sys.stderr)  # noqa: T201  the command line's own output
+        print(printable(f"logprobs: {error}", keep="\n\t"), file=sys.stderr)  # noqa: T201  the command line's own output
     sys.exit(code)
 
 

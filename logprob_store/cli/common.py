@@ -5,6 +5,7 @@ An option that only one command has stands in that command's signature.
 
 from __future__ import annotations
 
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from logprob_store.cli.streams import shows_all_letters
+from logprob_store.view.safe_text import printable, printable_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,9 @@ EXIT_LIMIT: Final = 4
 EXIT_CHANGED: Final = 5
 EXIT_INTERRUPTED: Final = 130
 
+FORMULA: Final = r"^('*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])"
+"""How a formula begins in a spreadsheet, also with full-width signs; or what `without_formulas` makes of one, so that
+taking one apostrophe away gives each text back."""
 _PIPED_WIDTH: Final = 160
 """Columns of a table that is not printed to a terminal."""
 
@@ -94,12 +99,14 @@ def open_runs(store: Path, run: str | None) -> Store:
 
 
 def echo(message: object) -> None:
-    """Print text as it is, and everything else as one line of JSON."""
-    if not isinstance(message, str):
+    """Print text, and everything else as one line of JSON; no terminal acts on what stands in either."""
+    if isinstance(message, str):
+        shown = printable(message, keep="\n\t")
+    else:
         import json
 
-        message = json.dumps(message, default=str, ensure_ascii=not shows_all_letters())
-    sys.stdout.write(f"{message}\n")
+        shown = printable_json(json.dumps(message, default=str, ensure_ascii=not shows_all_letters()))
+    sys.stdout.write(f"{shown}\n")
     sys.stdout.flush()
 
 
@@ -113,6 +120,8 @@ def print_rich(renderable: Any) -> None:
 def write_frame(frame: pl.DataFrame, path: Path) -> None:
     """Write a frame in the format that the file's suffix names.
 
+    In CSV, a text that a spreadsheet would take for a formula has an apostrophe before it.
+
     Raises:
         InputError: the suffix is not known, or the file cannot be written.
     """
@@ -120,7 +129,7 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
 
     writers: dict[str, Callable[[Path], object]] = {
         ".parquet": frame.write_parquet,
-        ".csv": frame.write_csv,
+        ".csv": lambda path: without_formulas(frame).write_csv(path),
         ".json": frame.write_json,
         ".jsonl": frame.write_ndjson,
     }
@@ -130,6 +139,21 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
         writers[path.suffix](path)
     except OSError as error:
         raise InputError(f"-o {path}: cannot be written: {error}") from error
+
+
+def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with an apostrophe before each text that begins like a formula: models and prompts may write one.
+
+    >>> import polars as pl
+    >>> without_formulas(pl.DataFrame({"text": ["=HYPERLINK(...)", "@a", "a=b"], "n": [-1, 0, 1]}))["text"].to_list()
+    ["'=HYPERLINK(...)", "'@a", 'a=b']
+    """
+    import polars as pl
+    from polars import selectors
+
+    texts = selectors.string(include_categorical=True) | selectors.enum()
+    escaped = frame.with_columns(texts.cast(pl.String).str.replace(FORMULA, "'$1"))
+    return escaped.rename({name: f"'{name}" for name in frame.columns if re.match(FORMULA, name)})
 
 
 def with_prompt_ids(rows: pl.LazyFrame, completions: pl.LazyFrame) -> pl.LazyFrame:

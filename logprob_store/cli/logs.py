@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from logprob_store.events import JsonLines
+from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,7 +23,7 @@ class _StandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.write(printable(self.format(record), keep="\n\t") + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
             self.handleError(record)

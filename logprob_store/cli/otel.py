@@ -6,7 +6,10 @@ The SDK reads these variables itself. What is measured is in `logprob_store.run.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.errors import InputError
 
@@ -15,10 +18,16 @@ if TYPE_CHECKING:
 
     from logprob_store.run.telemetry import Instrument
 
+log = logging.getLogger(__name__)
+
+_LONGEST_END_S: Final = 2.0
+
 
 @contextlib.contextmanager
 def otlp() -> Iterator[Instrument]:
     """An instrument whose exporters run for as long as the context lasts; at its end they send what they still hold.
+
+    What a collector has not taken 2 s later is lost: without one, the exporters would try for half a minute.
 
     Raises:
         InputError: the extra `otel` is not installed.
@@ -29,8 +38,19 @@ def otlp() -> Iterator[Instrument]:
     try:
         yield opentelemetry(tracer_provider=tracers, meter_provider=meters)
     finally:
-        tracers.shutdown()
-        meters.shutdown()
+        shut_down(tracers, meters)
+
+
+def shut_down(*providers: Any) -> None:
+    """Shut providers down, all at once, and go on after 2 s."""
+    threads = [threading.Thread(target=provider.shutdown, daemon=True) for provider in providers]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + _LONGEST_END_S
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        log.warning("the OpenTelemetry collector has not taken all within %.0f s: the rest is lost", _LONGEST_END_S)
 
 
 def _providers() -> tuple[Any, Any]:
@@ -46,6 +66,8 @@ def _providers() -> tuple[Any, Any]:
         raise InputError("--otel needs an extra: pip install 'logprob-store[otel]'") from error
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override our own name.
     resource = Resource.create({"service.name": "logprob-store"}).merge(OTELResourceDetector().detect())
-    tracers = TracerProvider(resource=resource)
+    # Without handlers that wait once more as Python ends.
+    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return tracers, MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource)
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+    return tracers, MeterProvider([reader], resource=resource, shutdown_on_exit=False)

@@ -83,7 +83,7 @@ def run(
                 on_progress=on_progress,
                 instrument=instrument,
             )
-        # Print before the exporters shut down: without a collector they retry for some seconds.
+        # Print before the exporters shut down: without a collector they retry for a while.
         echo(summary.as_dict() if as_json else summary_line(summary))
     if summary.state == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -90,8 +90,10 @@ def _with_saved_calibrator(opened: Store, rows: pl.LazyFrame, name: str) -> pl.L
     """The rows with a saved calibrator's columns; warns about runs whose answers differ from those it was fitted on."""
     from logprob_store.analysis.calibrators.apply import differences, with_calibrated
     from logprob_store.analysis.calibrators.storage import load_calibrator
+    from logprob_store.view.safe_text import printable
 
     calibrator = load_calibrator(opened.path, name)
     for run, unlike in differences(calibrator, opened).items():
-        typer.echo(f"calibrator {name} was fitted on other answers than run {run}: {'; '.join(unlike)}", err=True)
+        said = f"calibrator {name} was fitted on other answers than run {run}: {'; '.join(unlike)}"
+        typer.echo(printable(said), err=True)
     return with_calibrated(rows, opened, calibrator)

@@ -9,7 +9,10 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from logprob_store.errors import InputError
 
 if TYPE_CHECKING:
     from logprob_store.errors import DiskError
@@ -38,6 +41,18 @@ def prepare_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
     if not os.environ.get("TERMINAL_WIDTH", "1").isdecimal():
         del os.environ["TERMINAL_WIDTH"]  # typer ends in a traceback
+
+
+def check_working_folder() -> None:
+    """Refuse to start in a folder that has been deleted, from where no relative path leads anywhere.
+
+    Raises:
+        InputError: it has been.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise InputError(f"the working directory is gone ({error.strerror}): go to one that is there") from error
 
 
 def shows_all_letters() -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.events import emit
 from logprob_store.failure_policy import FAILURES
-from logprob_store.spending.request_tokens import BYTES_PER_TOKEN
+from logprob_store.spending.request_tokens import BYTES_PER_TOKEN, estimate_tokens, most_output, worst_case
 
 if TYPE_CHECKING:
     from logprob_store.errors import LogprobStoreError
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from logprob_store.pacing.concurrency import Concurrency
     from logprob_store.pacing.rates import RateLimits
     from logprob_store.pacing.slot import Slot
+    from logprob_store.request import Request
     from logprob_store.usage import ServerReport
 
 log = logging.getLogger(__name__)
 
 _TOO_LONG_IN_A_ROW: Final = 3
 """Waits beyond the patience, without an answer between them, that stop the run."""
+_REFUSALS: Final = frozenset({"rate_limit", "over_limit"})
+"""What a call may get that is above the server's whole limit."""
 _REFUSALS_OF_A_LIMIT: Final = 8
 """Refusals in a row that show a limit, whatever the headers report: they do not report every limit."""
 
@@ -38,6 +41,8 @@ _ASSUMED_LATENCY_S: Final = 0.1
 _HEADROOM: Final = 1.25
 """Factor on the number of calls at once that the rate limit needs."""
 _LONGEST_WAVE_DELAY_S: Final = 30.0
+_LONGEST_ANSWER: Final = 1_000_000
+"""Tokens of an answer that the request sets no maximum for."""
 
 
 class Outcomes:
@@ -79,13 +84,15 @@ class Outcomes:
         self._latency_s = _average(self._latency_s, now - slot.started_at)
         if (per_minute := self._rates.requests.per_minute) is not None:
             self._concurrency.raise_to(int(_HEADROOM * per_minute / 60 * self._latency_s))
-        if report is None:
-            return
-        if report.used_tokens is not None:
-            self._rates.tokens.settle(slot.started_at, report.used_tokens - slot.estimate, now)
-            answer = max(0.0, report.used_tokens - len(slot.request.content) / BYTES_PER_TOKEN)
+        used = slot.estimate
+        if report is not None and report.used_tokens is not None:
+            used = min(report.used_tokens, _most_tokens(slot.request))
+            self._rates.tokens.settle(slot.started_at, used - slot.estimate, now)
+            answer = max(0.0, used - len(slot.request.content) / BYTES_PER_TOKEN)
             self._typical_answer = _average(self._typical_answer, answer)
-        self._rates.learn(report, now)
+        self._rates.served(used, slot.estimate, now)
+        if report is not None:
+            self._rates.learn(report, now)
 
     def failed(self, slot: Slot, error: CallError, now: float) -> None:
         """Take note that the call got no answer; the slot says afterwards whether it counts as an attempt."""
@@ -93,6 +100,8 @@ class Outcomes:
             self._rates.tokens.settle(slot.started_at, -slot.estimate, now)
         pause_s = 0.0 if error.report is None else self._rates.learn(error.report, now)
         kind = FAILURES.get(error.error_type)
+        if error.error_type in _REFUSALS:
+            self._rates.tokens.refused(slot.estimate)
         is_page = error.error_type == "malformed_answer" and not self.any_answer
         if is_page:
             # What stands before the service answers, for now or for good. It may be billed, so each is an attempt.
@@ -108,6 +117,7 @@ class Outcomes:
                 slot.request.key, under_way=under_way, now=now, is_probe=slot.is_probe
             )
         elif kind is not None and kind.pace == "limit":
+            slot.counts_as_attempt = kind.name != "machine_limit"
             retry_after_s = error.retry_after_s if isinstance(error, RetryableError) else None
             self._refused(slot, retry_after_s or pause_s, now, some_left=_some_left(error.report))
 
@@ -147,10 +157,11 @@ class Outcomes:
                 "or raise limits.retry_for_s to wait for it.",
                 reason="limit_closed",
             )
-        most = self._rates.tokens.capacity
-        if most is not None and slot.estimate > most:
+        limit = self._rates.tokens.too_small_for(slot.estimate)
+        # The estimate may hold what earlier answers are said to have taken, for which no prompt fails.
+        if limit is not None and estimate_tokens(slot.request) > limit:
             return CallError(
-                f"the request counts as about {slot.estimate} tokens, and the whole limit is {most:.0f} a minute: it "
+                f"the request counts as about {slot.estimate} tokens, and the whole limit is {limit:.0f} a minute: it "
                 "would wait for ever. Shorten the prompt or lower max_tokens; limits.tokens_per_minute holds the "
                 "job's own limit.",
                 error_type="over_limit",
@@ -162,6 +173,12 @@ def _some_left(report: ServerReport | None) -> bool:
     """Whether a refusal reports that requests and tokens are left: then it was meant for one call."""
     limits = [] if report is None else [limit for limit in (report.requests, report.tokens) if limit is not None]
     return bool(limits) and all(limit.remaining is not None and limit.remaining > 0 for limit in limits)
+
+
+def _most_tokens(request: Request) -> int:
+    """The most tokens that a call may have taken; what a server says beyond that is no use for pacing."""
+    most = most_output(request.body, request.endpoint)
+    return worst_case(request).total + (_LONGEST_ANSWER if most is None else 0)
 
 
 def _average(before: float | None, value: float) -> float:

@@ -10,6 +10,10 @@ A limit is kept in two ways:
 - A ledger of the last minute never lets its sum exceed the limit, however uneven the calls are and whatever was started
   before the limit was known. Of a limit of 20 or more it leaves one unused: a server that has none left asks for a
   pause, and some ask for a whole minute.
+
+What a server reports is a hint. A limit below what it has just served is doubted, and so is what else is reported of
+it; one that its answers no longer report is forgotten after a minute; and no call fails for a reported limit, unless
+one that is as large was refused.
 """
 
 from __future__ import annotations
@@ -45,9 +49,8 @@ class PerMinuteLimit:
     inferred: a limit that takes more than a minute to recover while some of it is left is no limit per minute. Starts
     are not spread over such a limit; once it is used up, there is a pause.
 
-    `per_minute` is the limit that holds now, None if there is none. `capacity` is the most that one call may cost: also
-    the size of a limit for longer than a minute. `exceeds_a_minute` says whether the server's limit is such a one.
-    `burst_s` is how many seconds' worth of calls may start together.
+    `per_minute` is the limit that holds now, None if there is none. `exceeds_a_minute` says whether the server's limit
+    is for longer than a minute. `burst_s` is how many seconds' worth of calls may start together.
 
     Args:
         per_minute: the job's own limit.
@@ -59,11 +62,13 @@ class PerMinuteLimit:
 
     def __init__(self, per_minute: float | None = None) -> None:
         self.per_minute = per_minute
-        self.capacity = per_minute
         self.burst_s = _BURST_S
         self._of_job = per_minute
         self._of_server: float | None = None
         self.exceeds_a_minute = False
+        self._reported_at = 0.0
+        self._refused: float | None = None
+        self._served = _Served()
         self._next_start = 0.0
         self._credit_s = 0.0
         self._catch_up_s = 0.0
@@ -123,21 +128,57 @@ class PerMinuteLimit:
         if self.per_minute is not None:
             change_s = change * _MINUTE_S / (self.per_minute * _SHARE_USED)
             self._next_start += change_s
+            if self._of_job is None:
+                # The server's count, which may be wrong, and its minute will be over by then.
+                self._next_start = min(self._next_start, now + _MINUTE_S)
             unusable_s = min(now - self._next_start, -change_s)
             if unusable_s > 0:
                 self._credit_s = min(_MAX_CREDIT_S - change_s, self._credit_s + unusable_s)
                 self._next_start += unusable_s
 
-    def learn(self, reported: RateLimit, now: float) -> None:
-        """Take over the limit that the server reports."""
+    def learn(self, reported: RateLimit, now: float) -> bool:
+        """Take over the limit that the server reports, unless it has just served more; returns whether it is believed.
+
+        A bucket that fills up within a minute serves up to twice its size in that minute.
+        """
         limit, remaining, reset_s = reported
+        if limit is None:
+            return True
+        if self._served.largest(now) > limit or self._served.in_a_minute(now) > 2 * limit:
+            return False
+        self._reported_at = now
         exceeds_a_minute = bool(remaining) and reset_s is not None and reset_s > _LONGEST_MINUTE_S
-        is_news = limit != self._of_server or (exceeds_a_minute and not self.exceeds_a_minute)
-        if limit is None or not is_news:
-            return
-        self._of_server, self.exceeds_a_minute = limit, exceeds_a_minute
+        if limit != self._of_server or (exceeds_a_minute and not self.exceeds_a_minute):
+            self._set_server_limit(limit, now, exceeds_a_minute=exceeds_a_minute)
+        return True
+
+    def served(self, used: float, counted: float, now: float) -> None:
+        """Count an answer, and forget a limit that it is above or that was last reported more than a minute ago.
+
+        Args:
+            used: what the answer took.
+            counted: what its call counted as when it started.
+            now: the loop's time, seconds.
+        """
+        largest = max(used, counted)
+        self._served.add(used, largest, now)
+        if self._of_server is not None and (largest > self._of_server or now - self._reported_at > _MINUTE_S):
+            self._set_server_limit(None, now)
+
+    def refused(self, cost: float) -> None:
+        """Count a refusal of a call: if it is above the server's whole limit, none that is as large need be tried."""
+        if self._of_server is not None and cost > self._of_server:
+            self._refused = cost if self._refused is None else min(self._refused, cost)
+
+    def too_small_for(self, cost: float) -> float | None:
+        """The whole limit, if a call of this cost is above it and would wait for ever; None if not."""
+        if self._of_job is not None and cost > self._of_job:
+            return self._of_job
+        return self._of_server if self._refused is not None and cost >= self._refused else None
+
+    def _set_server_limit(self, limit: float | None, now: float, *, exceeds_a_minute: bool = False) -> None:
+        self._of_server, self.exceeds_a_minute, self._refused = limit, exceeds_a_minute, None
         per_minute = _smaller(self._of_job, None if exceeds_a_minute else limit)
-        self.capacity = _smaller(self._of_job, limit)
         if per_minute != self.per_minute:
             backlog = max(0.0, self._next_start - now) * (self.per_minute or 0.0)
             self._next_start = now + backlog / per_minute if per_minute else 0.0
@@ -155,6 +196,34 @@ class PerMinuteLimit:
             self._sum -= ledger.pop(oldest)
         if not ledger:
             self._sum = 0.0
+
+
+class _Served:
+    """What a server has served of late: its largest call, and the sum of a minute."""
+
+    def __init__(self) -> None:
+        self._largest = self._largest_at = 0.0
+        self._minute = 0
+        self._sums = (0.0, 0.0)  # of the present minute and of the one before
+
+    def add(self, used: float, largest: float, now: float) -> None:
+        if largest >= self.largest(now):
+            self._largest, self._largest_at = largest, now
+        self._turn_to(now)
+        self._sums = self._sums[0] + used, self._sums[1]
+
+    def largest(self, now: float) -> float:
+        return self._largest if now - self._largest_at <= _MINUTE_S else 0.0
+
+    def in_a_minute(self, now: float) -> float:
+        self._turn_to(now)
+        return max(self._sums)
+
+    def _turn_to(self, now: float) -> None:
+        minute = int(now // _MINUTE_S)
+        if minute != self._minute:
+            self._sums = 0.0, self._sums[0] if minute == self._minute + 1 else 0.0
+            self._minute = minute
 
 
 class RateLimits:
@@ -178,6 +247,7 @@ class RateLimits:
         self.paused_until = 0.0
         self._patience_s = patience_s
         self._burst_set_at = -_BURST_RECOVERY_S
+        self._logged = self.requests.per_minute, self.tokens.per_minute
 
     def wait_s(self, now: float, tokens: float) -> float:
         """Seconds until a call that takes `tokens` may start."""
@@ -197,16 +267,13 @@ class RateLimits:
         away. Returns the seconds of the pause, also where it exceeds the patience and is not made; 0 for none.
         """
         pause_s, is_used_up = 0.0, False
-        before = self.requests.per_minute, self.tokens.per_minute
         for limit, reported in ((self.requests, report.requests), (self.tokens, report.tokens)):
-            if reported is None:
+            if reported is None or not limit.learn(reported, now):
                 continue
-            limit.learn(reported, now)
             is_used_up = is_used_up or reported.remaining == 0
             if reported.reset_s is not None and (reported.remaining == 0 or not limit.exceeds_a_minute):
                 pause_s = max(pause_s, reported.reset_s)
-        if before != (self.requests.per_minute, self.tokens.per_minute):
-            self._log_limits()
+        self._log_new_limits()
         if not is_used_up:
             return 0.0
         self.pause(pause_s, now, why="reset")
@@ -229,8 +296,17 @@ class RateLimits:
         if started_at > self._burst_set_at and self.requests.per_minute is not None:
             self._set_burst(self.requests.burst_s / 2, now)
 
-    def _log_limits(self) -> None:
+    def served(self, used_tokens: float, counted_tokens: float, now: float) -> None:
+        """Count an answer: what its call took in tokens, and what it counted as when it started."""
+        self.requests.served(1, 1, now)
+        self.tokens.served(used_tokens, counted_tokens, now)
+        self._log_new_limits()
+
+    def _log_new_limits(self) -> None:
         requests, tokens = self.requests.per_minute, self.tokens.per_minute
+        if (requests, tokens) == self._logged:
+            return
+        self._logged = requests, tokens
         limits = {"requests": requests, "tokens": tokens}
         message = " and ".join(f"{limit:g} {name}" for name, limit in limits.items() if limit is not None)
         emit(

@@ -5,6 +5,7 @@ pyarrow.dataset was rejected because it cannot start at a given row.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from logprob_store.prompts.columns import checked_schema, is_list
 from logprob_store.schema import SAMPLES_PER_PROMPT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow.parquet as pq
 
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from logprob_store.prompts.input_files import InputFile
 
 _COUNT_BATCH_ROWS: Final = 8192
+_BATCH_BYTES: Final = 1 << 20
+"""The bytes of a batch, about. What is made of a batch takes several times as much."""
+_PIECES: Final = 64
+_SMALLEST_PIECE_ROWS: Final = 100
+"""Rows that are read at once are a 64th of a batch, or these where rows are small; fewer cost time."""
+_STILL_SMALLER: Final = 0.75
+"""The share of a batch that its larger half may have, if halving it is of use: dictionaries are whole in both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,8 @@ def scan_rows(
 ) -> Iterator[RowBatch]:
     """The rows `skip <= index < limit` over all files, in order, with only the columns of `schema`.
 
-    Files and row groups that end before `skip` are not read. A batch never spans two files.
+    Files and row groups that end before `skip` are not read. A batch never spans two files, and has 2 MB at most if it
+    has more than one row.
 
     Raises:
         PromptsError: a file is damaged, has changed since it was found, or holds a value that does not fit the type
@@ -107,16 +116,77 @@ def _scan_file(
         groups, row = _row_groups(parquet.metadata, start, stop)
         present = set(parquet.schema_arrow.names)
         stored = [name for name in schema.names if name in present]
-        for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=groups, columns=stored):
-            check_unchanged()
-            first, last = max(start - row, 0), min(stop - row, batch.num_rows)
-            if first < last:
-                yield row + first, _with_schema(batch.slice(first, last - first), schema, file, row + first)
-            row += batch.num_rows
-            if row >= stop:
-                return
+        piece_rows = _rows_at_once(parquet.metadata, groups, stored, batch_rows)
+        pieces = parquet.iter_batches(batch_size=piece_rows, row_groups=groups, columns=stored)
+        for batch in _batches(_rows_between(pieces, start - row, stop - row, check_unchanged), batch_rows):
+            first_row = max(row, start)
+            yield first_row, _with_schema(batch, schema, file, first_row)
+            row = first_row + batch.num_rows
+        if row >= stop:
+            return
     # If a file is truncated while Arrow reads it, Arrow returns the rows that are left and raises nothing.
     raise file.changed_error()
+
+
+def _rows_at_once(metadata: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str], batch_rows: int) -> int:
+    """Rows to read at once, so that they have no more than `_BATCH_BYTES` where rows are of one size.
+
+    The file's footer has only sums, and texts that repeat are few bytes there: what is read is measured again.
+    """
+    names = frozenset(columns)
+    bytes_of_a_row = 1.0
+    for group in map(metadata.row_group, groups):
+        chunks = map(group.column, range(group.num_columns))
+        size = sum(chunk.total_uncompressed_size for chunk in chunks if _is_of(chunk.path_in_schema, names))
+        bytes_of_a_row = max(bytes_of_a_row, size / max(1, group.num_rows))
+    return max(1, min(int(_BATCH_BYTES / bytes_of_a_row), batch_rows, max(_SMALLEST_PIECE_ROWS, batch_rows // _PIECES)))
+
+
+def _is_of(path: str, names: frozenset[str]) -> bool:
+    """Whether the path of a leaf in the file is that of a column or of a part of it; names may have dots in them."""
+    return path in names or any(path[: dot.start()] in names for dot in re.finditer(r"\.", path))
+
+
+def _rows_between(
+    pieces: Iterator[pa.RecordBatch], start: int, stop: int, check_unchanged: Callable[[], None]
+) -> Iterator[pa.RecordBatch]:
+    """The rows `start <= row < stop` of the pieces, counted from the first row of the first piece."""
+    row = 0
+    for piece in pieces:
+        check_unchanged()
+        first, last = max(start - row, 0), min(stop - row, piece.num_rows)
+        if first < last:
+            yield piece.slice(first, last - first)
+        row += piece.num_rows
+        if row >= stop:
+            return
+
+
+def _batches(pieces: Iterator[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of the pieces, joined or cut so that a batch has at most `batch_rows` rows, and `_BATCH_BYTES`."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    parts = (part for piece in pieces for part in _small_parts(piece, piece.nbytes))
+    for piece in parts:
+        if held and (rows + piece.num_rows > batch_rows or size + piece.nbytes > _BATCH_BYTES):
+            yield pa.concat_batches(held)
+            held, rows, size = [], 0, 0
+        held.append(piece)
+        rows += piece.num_rows
+        size += piece.nbytes
+    if held:
+        yield pa.concat_batches(held)
+
+
+def _small_parts(batch: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
+    """A batch, halved until each part has at most `_BATCH_BYTES` or a single row."""
+    middle = batch.num_rows // 2
+    halves = [batch.slice(0, middle), batch.slice(middle)] if size > _BATCH_BYTES and middle else []
+    if not halves or min(half.nbytes for half in halves) > _STILL_SMALLER * size:
+        yield batch
+        return
+    for half in halves:
+        yield from _small_parts(half, half.nbytes)
 
 
 def _row_groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:

@@ -84,8 +84,8 @@ def run_job(
 ) -> RunSummary:
     """Run a job to its end, or go on with a run that was begun.
 
-    Ctrl-C or SIGTERM ends it early: calls under way get a few seconds, all answers are committed, and the summary
-    says `interrupted`. A second one ends it at once, with KeyboardInterrupt.
+    Ctrl-C, SIGTERM or SIGHUP ends it early: calls under way get a few seconds, all answers are committed, and the
+    summary says `interrupted`. A second one ends it at once, with KeyboardInterrupt.
 
     Args:
         job: from `load_job`.

@@ -23,7 +23,10 @@ PART_SECONDS: Final = 60.0
 """Seconds after which a part is committed whatever its size, so that the rows of a slow run can be read."""
 
 _OVERHEAD_BYTES: Final = 4000
-"""Memory that an answer or a failure takes beside the body: the request and Python objects."""
+"""Memory that an answer or a failure takes beside its texts, in Python objects."""
+_COPIES_OF_A_PROMPT: Final = 2
+"""How often an answer holds the text of its prompt: in the request's body, and in the bytes that were sent. How often
+a part does besides: as a row, and once more while the row is written."""
 
 
 @dataclass(slots=True)
@@ -80,7 +83,7 @@ class PartBuffer:
         """Add the prompt rows of a chunk to the part that fills."""
         if chunk.prompts.num_rows:
             self._contents.prompts.append(chunk.prompts)
-            self._contents.weight += chunk.prompts.nbytes
+            self._contents.weight += _COPIES_OF_A_PROMPT * chunk.prompts.nbytes
         self._contents.prompts_read = max(self._contents.prompts_read, chunk.prompts_read)
         self._contents.absent += chunk.absent
 
@@ -91,7 +94,8 @@ class PartBuffer:
             DiskError: a part could not be committed, this one or an earlier one.
         """
         self._contents.answers.append(answer)
-        self._contents.weight += len(answer.body) + _OVERHEAD_BYTES
+        prompt_bytes = _COPIES_OF_A_PROMPT * len(answer.request.content)
+        self._contents.weight += len(answer.body) + prompt_bytes + _OVERHEAD_BYTES
         self._progress.settled += 1
         self._progress.from_cache += answer.source == "cache"
         self._progress.from_fixtures += answer.source == "fixture"

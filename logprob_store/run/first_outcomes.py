@@ -8,7 +8,6 @@ part is full, until one of them can be used.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.decode.decoder import decode_answers
@@ -82,8 +81,8 @@ class FirstOutcomes:
 
     async def take_cached(self, answers: Iterable[Answer]) -> None:
         """Take note of answers from the cache: a good one shows what bad ones do not, which may be old."""
-        for answer in itertools.islice(answers, self._cached_left):
-            if not self.watching:
+        for answer in answers:
+            if not self.watching or self._cached_left == 0:
                 return
             self._cached_left -= 1
             if await self._problem(answer) is None:

@@ -17,6 +17,7 @@ from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
 from logprob_store.run.asker import Asker
+from logprob_store.run.descriptors import room_for
 from logprob_store.run.first_outcomes import FirstOutcomes
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.settling import tokens_spent
@@ -254,11 +255,13 @@ async def open_asker(
     """
     limits = job.limits
     opened = _budget_of(job, run or uuid.uuid4().hex) if budget is None else contextlib.nullcontext(budget)
-    with opened as kept_budget, open_cache(job) as cache:
+    # A replay opens no connection.
+    room = room_for(limits.concurrency) if job.transport.kind == "live" else contextlib.nullcontext(limits.concurrency)
+    with opened as kept_budget, open_cache(job) as cache, room as concurrency:
         async with Asker(
             transport,
             pacer=Pacer(
-                limits.concurrency,
+                concurrency,
                 requests_per_minute=limits.requests_per_minute,
                 tokens_per_minute=limits.tokens_per_minute,
                 patience_s=limits.retry_for_s,

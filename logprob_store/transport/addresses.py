@@ -7,6 +7,7 @@ and the result is the same for every call. Calls are sent by `live`.
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ from logprob_store.transport.url_and_key import check_key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_SECRET_NAME: Final = re.compile("key|token|secret|password|auth|sig|code", re.IGNORECASE)
+"""Names of URL parameters whose values are no names or versions."""
 _CONTENT_TYPE: Final = {"Content-Type": "application/json"}
 _PER_CALL_HEADERS: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
 
@@ -41,7 +44,7 @@ class Addresses:
     Args:
         base_url: URL of the API, OpenAI's when None. The SDK's environment variable for it is ignored, because request
             keys do not include it.
-        api_key: the key; when None, the SDK reads its own environment variable.
+        api_key: the key; when None, the SDK reads its own environment variable, for OpenAI's address only.
         azure_api_version: `base_url` is an Azure resource.
         azure_deployment: which of its deployments.
         headers: sent with each call, beside the SDK's own and over them.
@@ -50,7 +53,9 @@ class Addresses:
     Raises:
         JobError: there is no API key, it cannot be sent, or this machine's proxy cannot be used.
 
-    `socks_proxy` is the SOCKS proxy on the way, which takes a connector of its own; None if there is none.
+    What the SDK reads from the environment beside a key (an organisation, a project, headers) goes to OpenAI's address
+    alone: a job with a base URL says what that server gets. `socks_proxy` is the SOCKS proxy on the way, which takes a
+    connector of its own; None if there is none. `secrets` are the texts that no answer may repeat.
     """
 
     def __init__(
@@ -63,6 +68,8 @@ class Addresses:
         headers: Mapping[str, str] = MappingProxyType({}),
         query: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        if base_url is not None and not api_key:
+            raise JobError("there is no API key for model.base_url: give one, or any word to a server that wants none")
         self._http = _CapturingClient()
         settings: dict[str, Any] = {"api_key": api_key, "max_retries": 0, "http_client": self._http}
         settings |= {"default_headers": dict(headers) or None, "default_query": dict(query) or None}
@@ -76,15 +83,21 @@ class Addresses:
                     api_version=azure_api_version,
                     **settings,
                 )
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, httpx2.InvalidURL) as error:
             raise JobError(f"the API client cannot be made: {error}") from error
-        self.api_key = self._client.api_key
-        check_key(self.api_key)
+        check_key(self._client.api_key)
+        if base_url is not None:
+            _forget_environment(self._client, headers)
         self._by_endpoint: dict[str, Address] = {}
         proxy = proxy_of(base_url or OPENAI_BASE_URL)
         is_socks = proxy is not None and urlsplit(proxy).scheme.lower() in SOCKS_SCHEMES
         self.socks_proxy = proxy if is_socks else None
         self._http_proxy = None if is_socks else proxy
+        sent = [*self._client._custom_headers.values(), *headers.values()]  # noqa: SLF001
+        named = [value for name, value in query.items() if _SECRET_NAME.search(name)]
+        password = urlsplit(proxy or "").password or ""
+        # A header's value also without the scheme that stands before a key, as in `Bearer KEY`.
+        self.secrets = [self._client.api_key, *sent, *(value.rpartition(" ")[2] for value in sent), *named, password]
 
     async def of(self, endpoint: str) -> Address:
         """The address of an endpoint: `chat`, `completions` or `responses`."""
@@ -97,6 +110,12 @@ class Addresses:
             headers = {name: value for name, value in request.headers.items() if name.lower() not in _PER_CALL_HEADERS}
             self._by_endpoint[endpoint] = Address(url, headers, self._http_proxy)
         return self._by_endpoint[endpoint]
+
+
+def _forget_environment(client: openai.AsyncOpenAI, headers: Mapping[str, str]) -> None:
+    """Take out of a client what it read from the environment; its constructor has no argument for that."""
+    client.organization = client.project = client.admin_api_key = None
+    client._custom_headers = dict(headers)  # noqa: SLF001
 
 
 class _CapturingClient(httpx2.AsyncClient):

@@ -9,27 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import zstandard
 
 from logprob_store.errors import CallError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import aiohttp
 
 MAX_ANSWER_BYTES: Final = 1 << 28
 """The default: 100,000 tokens with 20 alternatives each are about 160 MB of JSON."""
 
 ACCEPT_ENCODING: Final = "gzip, deflate"
-"""The encodings that can be inflated within a limit here."""
+"""The encodings that are asked for."""
 
 SUCCESS: Final = range(200, 300)
 _SMALL_BYTES: Final = 4 << 20
 _LARGE_AT_ONCE: Final = 2
 _MAX_REFUSAL_BYTES: Final = 1 << 20
 _DEFLATE: Final = 15
-_WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": _DEFLATE}
-"""Content encoding to zlib's `wbits`."""
+_ZSTD_WINDOW_BYTES: Final = 1 << 23
+"""What RFC 9659 allows in HTTP."""
+_NONE: Final = frozenset({"", "identity"})
+_READABLE: Final = (b"{", b"[", b"<", b"data:", b"event:", b":")
+"""How JSON, a page or a stream of events begins."""
+_JSON_SPACE: Final = b" \t\r\n"
+_LONGEST_NAME: Final = 40
 
 
 class TooLargeError(CallError):
@@ -68,7 +78,6 @@ class BodyReader:
         limit = self._max_answer_bytes if success else _MAX_REFUSAL_BYTES
         if success and (response.content_length or 0) > limit:
             raise TooLargeError(limit)
-        window = _WINDOW_BITS.get(response.headers.get("content-encoding", "").strip().lower())
         parts: list[bytes] = []
         size = 0
         try:
@@ -81,47 +90,73 @@ class BodyReader:
                     if size > limit:
                         break
                 parts[:] = [b"".join(parts)]
-                if window is not None:
-                    most = min(_SMALL_BYTES, limit) + 1
-                    inflated, window = _inflate(parts[0], window, most)
-                    if success and len(inflated) == most:
+                if success and size > limit:
+                    raise TooLargeError(limit)
+                most = min(_SMALL_BYTES, limit) + 1
+                for encoding in _encodings(response, parts[0], success=success):
+                    decoder = _DECODERS[encoding]
+                    decoded = decoder.begin(parts[0], most)
+                    if success and len(decoded) == most:
                         # Let go of, for the other large bodies are waited for: hundreds of calls may be here at once.
-                        del inflated
+                        del decoded
                         if size <= _SMALL_BYTES:
                             await large_body.enter_async_context(self._large)
+                            size = most
                         # In a thread: zlib inflates half a gigabyte a second, and would block the event loop.
-                        inflated = await asyncio.to_thread(_inflate_large, parts[0], window, limit)
-                    parts[0] = inflated
-                if success and max(size, len(parts[0])) > limit:
-                    raise TooLargeError(limit)
+                        decoded = await asyncio.to_thread(decoder.decode, parts[0], limit)
+                    parts[0] = decoded
                 return parts[0]
         finally:
             parts.clear()  # an error keeps this frame and its bytes alive until the next garbage collection
 
 
-def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, int]:
-    """The first `most` inflated bytes of a body, and the `wbits` that it took.
-
-    A body that is not compressed is returned as it is, whatever its header says: it was paid for, and may be an answer.
-    """
-    try:
-        return zlib.decompressobj(window).decompress(body, most), window
-    except zlib.error:
-        if window != _DEFLATE:
-            return body, window
-        return _inflate(body, -_DEFLATE, most)  # some servers omit zlib's header
-
-
-def _inflate_large(body: bytes, window: int, limit: int) -> bytes:
-    """The inflated body, in memory only once.
-
-    Its bytes are counted before any is kept, so that a bomb takes no memory. Of a body that breaks off, some are
-    returned: they are no JSON, and are refused later.
+def _encodings(response: aiohttp.ClientResponse, body: bytes, *, success: bool) -> list[str]:
+    """The encodings of a body, the last one first.
 
     Raises:
-        TooLargeError: it has more bytes than the limit.
+        CallError: a successful answer has one that was not asked for and cannot be read. It is bought and of no use,
+            and so would every further one be.
     """
-    stream = zlib.decompressobj(window)
+    listed = response.headers.get("content-encoding", "").lower().split(",")
+    encodings = [encoding for name in reversed(listed) if (encoding := name.strip()) not in _NONE]
+    unknown = [encoding for encoding in encodings if encoding not in _DECODERS]
+    if not unknown:
+        return encodings
+    if success and not body.lstrip(_JSON_SPACE).startswith(_READABLE):
+        raise CallError(
+            f"the answer is encoded as {unknown[0][:_LONGEST_NAME]!r}, which was not asked for ({ACCEPT_ENCODING} was) "
+            "and cannot be read. Look at what stands between here and the model",
+            error_type="unknown_encoding",
+            status=response.status,
+            maybe_billed=True,
+        )
+    return []
+
+
+class _Decoder(NamedTuple):
+    """How a content encoding is undone.
+
+    `begin` takes a body and a number of bytes, and returns at most so many decoded ones. `decode` takes a body and a
+    limit, and returns the decoded body, in memory only once: its bytes are counted before any is kept, so that a bomb
+    takes no memory, and more than the limit raise TooLargeError. Of a body that breaks off, some bytes are returned:
+    they are no JSON, and are refused later. A body that is not encoded is returned as it is, whatever its header says:
+    it was paid for, and may be an answer.
+    """
+
+    begin: Callable[[bytes, int], bytes]
+    decode: Callable[[bytes, int], bytes]
+
+
+def _begin_inflating(body: bytes, most: int, *, window: int) -> bytes:
+    bits = _bits_of(body, window)
+    return body if bits is None else zlib.decompressobj(bits).decompress(body, most)
+
+
+def _inflate(body: bytes, limit: int, *, window: int) -> bytes:
+    bits = _bits_of(body, window)
+    if bits is None:
+        return body
+    stream = zlib.decompressobj(bits)
     size, rest = 0, body
     with contextlib.suppress(zlib.error):
         while piece := len(stream.decompress(rest, _SMALL_BYTES)):
@@ -129,4 +164,46 @@ def _inflate_large(body: bytes, window: int, limit: int) -> bytes:
             if size > limit:
                 raise TooLargeError(limit)
     # Into a buffer of that size: zlib would else put the bytes together from blocks, and have them twice.
-    return zlib.decompress(body, window, size) if stream.eof else _inflate(body, window, _SMALL_BYTES)[0]
+    return zlib.decompress(body, bits, size) if stream.eof else _begin_inflating(body, _SMALL_BYTES, window=window)
+
+
+def _bits_of(body: bytes, window: int) -> int | None:
+    """The `wbits` with which zlib inflates a body; None if it does not."""
+    for bits in (window, -_DEFLATE) if window == _DEFLATE else (window,):  # some servers omit zlib's header
+        with contextlib.suppress(zlib.error):
+            zlib.decompressobj(bits).decompress(body, 1)
+            return bits
+    return None
+
+
+def _begin_unzstd(body: bytes, most: int) -> bytes:
+    with contextlib.suppress(zstandard.ZstdError):
+        return _zstd_reader(body).read(most) or body
+    return body
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    reader, size = _zstd_reader(body), 0
+    with contextlib.suppress(zstandard.ZstdError):
+        while piece := len(reader.read(_SMALL_BYTES)):
+            size += piece
+            if size > limit:
+                raise TooLargeError(limit)
+    return _begin_unzstd(body, size)
+
+
+def _zstd_reader(body: bytes) -> zstandard.ZstdDecompressionReader:
+    return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(body)
+
+
+def _zlib_decoder(window: int) -> _Decoder:
+    return _Decoder(functools.partial(_begin_inflating, window=window), functools.partial(_inflate, window=window))
+
+
+_DECODERS: Final[dict[str, _Decoder]] = {
+    "gzip": _zlib_decoder(31),
+    "x-gzip": _zlib_decoder(31),
+    "deflate": _zlib_decoder(_DEFLATE),
+    "zstd": _Decoder(_begin_unzstd, _unzstd),
+}
+"""By content encoding. Zstd is not asked for, but some gateways send it."""

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from logprob_store.errors import JobError
-from logprob_store.request import OPENAI_BASE_URL
+from logprob_store.request import OPENAI_BASE_URL, problem_of_host
 
 SOCKS_SCHEMES: Final = frozenset({"socks", "socks4", "socks4a", "socks5", "socks5h"})
 _HTTP_SCHEMES: Final = frozenset({"http", "https"})
@@ -54,13 +54,9 @@ def proxy_of(url: str) -> str | None:
 
 
 def _checked_proxy(proxy: str, variable: str) -> str:
-    try:
-        parts = urlsplit(proxy)
-        valid = bool(parts.hostname) and not any(map(str.isspace, proxy)) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        valid = False
-    if not valid:
+    if problem_of_host(proxy) is not None or not proxy.isprintable() or " " in proxy:
         raise JobError(f"{variable} in the environment is no URL of a proxy: correct it, or unset it")
+    parts = urlsplit(proxy)
     scheme, shown = parts.scheme.lower(), f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if scheme not in _HTTP_SCHEMES | SOCKS_SCHEMES:
         raise JobError(

@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from logprob_store.transport.environment import check_environment
-from logprob_store.transport.url_and_key import check_key, check_url
+from logprob_store.transport.url_and_key import check_key, check_url, warn_of_plain_http
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -40,6 +40,7 @@ async def lazy_live_transport(
     check_url(base_url)
     check_environment(base_url)
     check_key(api_key or "")
+    warn_of_plain_http(base_url, api_key or "", *headers.values())
     transports: list[Transport] = []
     opening = asyncio.Lock()
     async with contextlib.AsyncExitStack() as opened:

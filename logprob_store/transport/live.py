@@ -8,6 +8,7 @@ Posting to the address that the SDK made takes 0.15 ms.
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ import aiohttp
 import httpx2
 
 from logprob_store.errors import CallError, LogprobStoreError, Response, RetryableError, StopRunError
+from logprob_store.failure_policy import FAILURES
 from logprob_store.request import OPENAI_BASE_URL, Answer
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.answer_check import check_answer
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_S: Final = 10.0
 _PROBE_AFTER_S: Final = 60
 _LONGEST_REFUSAL: Final = 1 << 20
+_OF_THIS_MACHINE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""Errors of a socket that is not opened: no file descriptor, memory or port is left."""
 _LONGEST_HEADER_BYTES: Final = 1 << 16
 _MOST_HEADERS: Final = 1024
 """Gateways add kilobytes of cookies and policies; no answer that was paid for should be lost to them."""
@@ -97,7 +101,7 @@ async def live_transport(
     Args:
         base_url: URL of the API, OpenAI's when None. The SDK's environment variable for it is ignored, because request
             keys do not include it.
-        api_key: the key; when None, the SDK reads its own environment variable.
+        api_key: the key; when None, the SDK reads its own environment variable, for OpenAI's address only.
         azure_api_version: `base_url` is an Azure resource; its addresses are made by the SDK's Azure client.
         azure_deployment: which of its deployments.
         concurrency: connections in the pool; a call beyond these waits for a connection within its `timeout_s`.
@@ -134,7 +138,7 @@ async def live_transport(
         headers={"Accept-Encoding": ACCEPT_ENCODING},
     ) as session:
         bodies = BodyReader(max_answer_bytes)
-        redaction = Redaction(addresses.api_key, *headers.values())
+        redaction = Redaction(*addresses.secrets)
 
         async def call(request: Request) -> Answer:
             while True:
@@ -161,6 +165,8 @@ async def _call(
         raise
     except TimeoutError as error:
         raise _timeout_error(error, session.timeout.total) from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise _certificate_error(error) from error
     except (aiohttp.ClientError, OSError) as error:
         raise _connection_error(error, redaction.text) from error
     headers = {name: redaction.text(_valid_unicode(value)) for name, value in kept(response.headers, CACHED).items()}
@@ -220,6 +226,13 @@ def _timeout_error(error: TimeoutError, timeout_s: float | None) -> RetryableErr
     return RetryableError(said, error_type="timeout", maybe_billed=True)
 
 
+def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> StopRunError:
+    """The error of a server that cannot prove who it is: no call to it can succeed, and no key should reach it."""
+    why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
+    where = one_line(f"{error.host}:{error.port}: {why}")
+    return StopRunError(FAILURES["certificate"].advice.format(where=where), reason="certificate")
+
+
 def _connection_error(error: Exception, redact: Callable[[str], str] = str) -> RetryableError:
     """The error of a call without a whole answer, by the root cause of the exception.
 
@@ -232,6 +245,9 @@ def _connection_error(error: Exception, redact: Callable[[str], str] = str) -> R
     if any(isinstance(link, aiohttp.ClientResponseError) for link in chain):
         what = f"the answer is no HTTP: {type(root).__name__}: {' '.join(str(root).split())}"
         return RetryableError(one_line(redact(what)), error_type="malformed_answer", maybe_billed=True)
+    if (isinstance(root, OSError) and root.errno in _OF_THIS_MACHINE) or isinstance(root, MemoryError):
+        what = f"this machine has no room for another connection ({type(root).__name__}: {root})"
+        return RetryableError(one_line(redact(what)), error_type="machine_limit")
     unsent = any(isinstance(link, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)) for link in chain)
     timed_out = isinstance(root, TimeoutError)
     what = "the server did not answer in time" if timed_out else "the connection failed or broke off"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LONGEST_WAIT_S: Final = 32 * 86400.0
 """A month's quota may be used up; a longer wait is ignored."""
+_LONGEST_DATE: Final = 100
+"""Characters."""
 _EPOCH_S: Final = 1e9
 """Bare numbers from here on are seconds since the epoch (9 September 2001 and later), smaller ones seconds to wait."""
 _EPOCH_MS: Final = 1e11
@@ -127,11 +129,9 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
     True
     """
     for name, unit_s in _WAIT_HEADERS.items():
-        try:
-            wait = float(headers.get(name, "")) * unit_s
-        except ValueError:
-            continue
-        if 0 <= wait <= _LONGEST_WAIT_S:
+        text = headers.get(name, "")
+        number = None if text.strip().startswith("-") else _number(text)
+        if number is not None and (wait := number * unit_s) <= _LONGEST_WAIT_S:
             return wait
     at = _http_date_s(headers.get("retry-after"))
     return None if at is None else _seconds_to(at, headers.get("date"), now)
@@ -214,17 +214,21 @@ def _point_in_time_s(text: str) -> float | None:
             return None
         return number / 1000 if number >= _EPOCH_MS else number
     try:
-        parsed = datetime.fromisoformat(text.upper())
+        return _seconds_since_epoch(datetime.fromisoformat(text.upper()))
     except ValueError:
         return _http_date_s(text)
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
 @lru_cache(maxsize=16)
 def _http_date_s(text: str | None) -> float | None:
-    """Seconds since the epoch of an HTTP date."""
+    """Seconds since the epoch of an HTTP date; None for any other text, such as a date with a zone that cannot be."""
+    if text is None or len(text) > _LONGEST_DATE or not text.isascii():
+        return None  # `int` also takes the digits of other scripts
     try:
-        parsed = parsedate_to_datetime(text or "")
-    except ValueError:
+        return _seconds_since_epoch(parsedate_to_datetime(text))
+    except (ValueError, OverflowError):
         return None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+
+
+def _seconds_since_epoch(time: datetime) -> float:
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

@@ -5,17 +5,25 @@ They are apart from `live` and `addresses`, whose libraries take half a second t
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 from urllib.parse import urlsplit
 
 from logprob_store.errors import JobError
+from logprob_store.request import problem_of_host
+from logprob_store.transport.redaction import is_secret
+
+log = logging.getLogger(__name__)
 
 
 def check_url(base_url: str | None) -> None:
     """Refuse a URL with credentials, a query or a fragment: they are not sent together with a key, and would be logged.
 
     Raises:
-        JobError: the URL has one of them.
+        JobError: the URL has one of them, or a host or port that cannot be.
     """
+    if base_url is not None and (problem := problem_of_host(base_url)) is not None:
+        raise JobError(f"model.base_url {problem}")
     parts = urlsplit(base_url or "")
     if parts.username is not None or parts.query or parts.fragment:
         held = "a user name or password" if parts.username is not None else "a query or fragment"
@@ -36,3 +44,26 @@ def check_key(api_key: str) -> None:
             "the API key cannot be sent: it holds a line break or another character that no key has. "
             "Check the environment variable that the job's api_key_env names."
         )
+
+
+def warn_of_plain_http(base_url: str | None, *secrets: str) -> None:
+    """Log a warning if a key or a header goes over the network as it is, for everybody on the way to read."""
+    parts = urlsplit(base_url or "")
+    if parts.scheme.lower() == "http" and not _is_this_machine(parts.hostname or "") and any(map(is_secret, secrets)):
+        log.warning(
+            "the key goes to %s over plain http, so that everybody on the way can read it and the prompts: "
+            "write https in model.base_url",
+            parts.hostname,
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether a host is loopback, so that nothing leaves this machine.
+
+    >>> [_is_this_machine(host) for host in ("localhost", "api.localhost", "127.0.0.9", "::1", "10.0.0.1", "gpu")]
+    [True, True, True, True, False, False]
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

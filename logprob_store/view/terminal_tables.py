@@ -27,7 +27,9 @@ def frame_table(frame: pl.DataFrame) -> Table:
         # A long text may be shortened to fit the terminal; a name or a number cut short is useless.
         is_long = name in _LONG_TEXTS
         justify: JustifyMethod = "right" if kind.is_numeric() else "left"
-        table.add_column(name, justify=justify, overflow="ellipsis" if is_long else "fold", no_wrap=not is_long)
+        table.add_column(
+            Text(printable(name)), justify=justify, overflow="ellipsis" if is_long else "fold", no_wrap=not is_long
+        )
     for row in frame.iter_rows():
         table.add_row(*(Text(_cell(value)) for value in row))
     return table

@@ -95,7 +95,7 @@ def test_an_answer_in_place_of_a_useless_one_survives_a_kill(workplace: Any, ser
     assert set(rows.filter("maybe_billed")["prompt_id"]) == {"p3", "p5"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["ctrl-c", "sigterm", "sighup"])
 def test_interrupt_commits_and_tells_how_to_go_on(workplace: Any, serve: Any, number: signal.Signals) -> None:
     """An interrupt waits for calls under way, commits their answers and exits with 130; the same command finishes."""
     server = serve("--delay-ms", "100")

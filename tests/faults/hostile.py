@@ -45,7 +45,7 @@ OUTCOMES: Final = {
     "length_too_short": "malformed_answer",
     "bad_chunks": "malformed_answer",
     "gzip_cut": "malformed_answer",
-    "brotli": "malformed_answer",
+    "brotli": "unknown_encoding",
     "raw_nul": "malformed_answer",
     "deep": "malformed_answer",
     "not_gzip": "ok",
@@ -59,6 +59,7 @@ OUTCOMES: Final = {
     "many_headers": "ok",
     "header_of_a_gateway": "ok",
     "key_in_the_answer": "ok",
+    "key_escaped_in_the_answer": "ok",
     "key_in_headers": "ok",
     "key_in_html": "malformed_answer",
     "key_in_a_refusal": "invalid_request",
@@ -148,6 +149,9 @@ BODIES: Final[dict[str, Callable[[bytes], bytes]]] = {
 
 ECHOES: Final[dict[str, Callable[[bytes, bytes], bytes]]] = {
     "key_in_the_answer": lambda answer, key: whole(answer.replace(b'"content": "', b'"content": "' + key, 1)),
+    "key_escaped_in_the_answer": lambda answer, key: whole(
+        answer.replace(b'"content": "', b'"content": "' + b"".join(b"\\u%04x" % byte for byte in key), 1)
+    ),
     "key_in_headers": lambda answer, key: whole(answer, f"x-request-id: {key.decode()}", f"server: {key.decode()}"),
     "key_in_html": lambda _, key: whole(b"<html>not with " + key),
     "key_in_a_refusal": lambda _, key: refusal(b'{"error":{"message":"not with ' + key + b'"}}'),

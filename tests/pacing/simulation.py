@@ -152,7 +152,10 @@ class LimitedServer:
 
 
 class Fickle:
-    """A transport in which `outcome` gives each call's error, or None for an answer after `latency_s`."""
+    """A transport in which `outcome` gives each call's error, or None for an answer after `latency_s`.
+
+    `report` gives what the answer reports, by the number of its call.
+    """
 
     def __init__(
         self,
@@ -160,6 +163,7 @@ class Fickle:
         *,
         latency_s: float = 0.1,
         refusal_s: float = 0.0,
+        report: Callable[[int], ServerReport | None] = lambda _: None,
     ) -> None:
         self.calls: list[tuple[float, Request]] = []
         self.in_flight = 0
@@ -167,20 +171,22 @@ class Fickle:
         self._outcome = outcome
         self._latency_s = latency_s
         self._refusal_s = refusal_s
+        self._report = report
 
     async def __call__(self, request: Request) -> Answer:
         """One call."""
         now = asyncio.get_running_loop().time()
         self.calls.append((now, request))
+        number = len(self.calls)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            error = self._outcome(request, len(self.calls), now)
+            error = self._outcome(request, number, now)
             if error is not None:
                 await asyncio.sleep(self._refusal_s)
                 raise error
             await asyncio.sleep(self._latency_s)
-            return Answer(request, 200, {}, b"{}", "api")
+            return Answer(request, 200, {}, b"{}", "api", report=self._report(number))
         finally:
             self.in_flight -= 1
 

@@ -254,17 +254,17 @@ def test_no_call_is_started_for_a_prompt_whose_time_is_up() -> None:
     assert pacer.concurrency.in_use == 0
 
 
-@pytest.mark.parametrize("known_from", ["the job", "the server"])
-def test_a_request_above_the_whole_limit_is_an_error_at_once(known_from: str) -> None:
-    """A request above the whole limit fails without being sent, and others go on."""
-    pacer = Pacer(4, tokens_per_minute=1000 if known_from == "the job" else None)
+def test_a_request_above_the_whole_limit_of_the_job_is_an_error_at_once() -> None:
+    """A request above the job's own limit fails without being sent, and others go on."""
     server = LimitedServer(None, 1000)
 
-    async def main() -> list[Any]:
-        first = await ask_all(server, pacer, [request(1, max_tokens=10)])
-        return first + await ask_all(server, pacer, [request(2, max_tokens=2000), request(3, max_tokens=10)])
-
-    small, large, after = run(main())
+    small, large, after = run(
+        ask_all(
+            server,
+            Pacer(1, tokens_per_minute=1000),
+            [request(1, max_tokens=10), request(2, max_tokens=2000), request(3, max_tokens=10)],
+        )
+    )
 
     assert isinstance(large, CallError)
     assert not isinstance(large, RetryableError)
@@ -275,15 +275,64 @@ def test_a_request_above_the_whole_limit_is_an_error_at_once(known_from: str) ->
     assert len(server.arrivals) == 2
 
 
-def test_a_waiting_request_learns_that_it_is_too_large() -> None:
-    """A waiting request fails once a limit becomes known that it exceeds."""
-    pacer = Pacer(1)
-    server = LimitedServer(None, 1000)
+def _counts_the_maximum(asked: Request) -> int:
+    maximum: int = asked.body["max_tokens"]
+    return maximum
 
-    _, large = run(ask_all(server, pacer, [request(1, max_tokens=10), request(2, max_tokens=2000)]))
 
-    assert isinstance(large, CallError)
-    assert large.error_type == "over_limit"
+def test_a_limit_that_the_server_reports_is_tried_with_one_call() -> None:
+    """The first request above it is sent once and refused; those that are as large or larger are not sent."""
+    server = LimitedServer(None, 1000, used_tokens=_counts_the_maximum)
+    wanted = [10, 2000, 2000, 3000, 10]
+
+    outcomes = run(ask_all(server, Pacer(1), [request(n, max_tokens=most) for n, most in enumerate(wanted)]))
+
+    assert [getattr(outcome, "error_type", "answered") for outcome in outcomes] == [
+        "answered", "over_limit", "over_limit", "over_limit", "answered",
+    ]  # fmt: skip
+    assert [used for _, used in server.arrivals] == [10, 2000, 10]
+
+
+def test_a_limit_below_what_the_server_serves_fails_no_request() -> None:
+    """A server that says 6 tokens a minute and serves 2000 in a call is asked everything, and not slowed down."""
+    lie = ServerReport(None, RateLimit(6, 5, 1.0), 20)
+    server = Fickle(lambda *_: None, report=lambda _: lie)
+
+    async def main() -> tuple[list[Any], float]:
+        outcomes = await ask_all(server, Pacer(8), [request(number, max_tokens=2000) for number in range(300)])
+        return outcomes, asyncio.get_running_loop().time()
+
+    outcomes, took_s = run(main())
+
+    assert not any(isinstance(outcome, Exception) for outcome in outcomes)
+    assert took_s < 60
+
+
+def test_a_limit_that_one_answer_alone_reports_is_forgotten() -> None:
+    """The first answer says 60 requests a minute, and no other says anything: after a minute there is no limit."""
+    lie = ServerReport(RateLimit(60, 59, 1.0))
+    server = Fickle(lambda *_: None, report=lambda number: lie if number == 1 else None)
+
+    async def main() -> float:
+        await ask_all(server, Pacer(8), [request(number) for number in range(3000)])
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) < 120
+
+
+def test_usage_that_cannot_be_fails_and_delays_no_request() -> None:
+    """Answers that say a billion tokens are counted with the most that the request allows: here 500 in a minute."""
+    server = Fickle(lambda *_: None, report=lambda _: ServerReport(used_tokens=10**9))
+
+    async def main() -> tuple[list[Any], float]:
+        pacer = Pacer(8, tokens_per_minute=60_000)
+        outcomes = await ask_all(server, pacer, [request(number, max_tokens=50) for number in range(100)])
+        return outcomes, asyncio.get_running_loop().time()
+
+    outcomes, took_s = run(main())
+
+    assert not any(isinstance(outcome, Exception) for outcome in outcomes)
+    assert took_s < 60
 
 
 def test_a_limit_that_is_closed_for_hours_stops_the_run() -> None:

@@ -162,7 +162,40 @@ def test_a_limit_for_a_day_is_no_limit_per_minute() -> None:
     assert limit.per_minute is None
     limit.learn(RateLimit(14_400, 14_390, 59.9), 1.0)
     assert limit.per_minute is None
-    assert limit.capacity == 14_400
+
+
+def test_a_limit_below_what_was_served_is_not_believed() -> None:
+    """Twelve calls in a minute are within twice a limit of 6, thirteen are not; two minutes later it may be true."""
+    limit = PerMinuteLimit()
+    for _ in range(13):
+        limit.served(1, 1, 10.0)
+
+    assert not limit.learn(RateLimit(6, 5, 1.0), 11.0)
+    assert limit.per_minute is None
+    assert limit.learn(RateLimit(7, 5, 1.0), 11.0)
+    assert limit.learn(RateLimit(6, 5, 1.0), 131.0)
+    assert limit.per_minute == 6
+
+
+def test_a_pause_for_a_limit_that_is_not_believed_is_not_made() -> None:
+    """Nothing is left of 6 tokens, says the answer that took 20."""
+    rates = RateLimits()
+    rates.served(20, 20, 1.0)
+
+    rates.learn(ServerReport(None, RateLimit(6, 0, 500.0)), 1.0)
+
+    assert rates.paused_until == 0
+
+
+def test_a_server_s_count_delays_by_a_minute_at_most() -> None:
+    """A call that is said to have used a thousand minutes' worth delays the next by one minute."""
+    limit = PerMinuteLimit()
+    limit.learn(RateLimit(1000, 900, 1.0), 0.0)
+    limit.take(0.0, 10)
+
+    limit.settle(0.0, 1e6, 1.0)
+
+    assert limit.wait_s(1.0, 1) <= 60.25
 
 
 def test_an_exhausted_minute_is_still_a_minute() -> None:

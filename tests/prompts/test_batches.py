@@ -104,6 +104,26 @@ def test_memory_stays_bounded_for_one_row_group_of_much_text(
     assert mebibytes < 120
 
 
+@pytest.mark.parametrize("column", ["prompt", "kept"])
+def test_long_texts_are_read_in_bounded_memory(
+    tmp_path: Path, measured: Callable[[str], tuple[str, int]], column: str
+) -> None:
+    """Reading 300 texts of 1 MB, each in a row group, takes less than 60 MiB; 500 rows at once took 1.5 GB."""
+    names = {"prompt": ("t", "k"), "kept": ("k", "t")}[column]
+    schema = pa.schema([(name, pa.string()) for name in names])
+    with pq.ParquetWriter(tmp_path / "a.parquet", schema, use_dictionary=False) as writer:
+        for number in range(300):
+            rows = pa.table([[f"{number:07}" * 150_000], ["x"]], schema=schema)
+            writer.write_table(rows)
+
+    rows, mebibytes = measured(
+        'print(sum(len(b.prompts) for b in read_prompts(inputs, Columns(prompt="t", keep=("k",)), endpoint="chat")))'
+    )
+
+    assert rows == "300"
+    assert mebibytes < 60
+
+
 def test_kept_columns_keep_order_types_and_rows(tmp_path: Path) -> None:
     """The kept columns are those of the input, in the order of `keep`."""
     table = {

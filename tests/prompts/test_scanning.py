@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -175,3 +175,46 @@ def test_other_layouts_of_lists(tmp_path: Path) -> None:
 
         assert counts is not None
         assert counts.to_list() == [2, 2]
+
+
+TEXT = "x" * 100_000
+
+
+def sizes_of_batches(base: Path, texts: list[str], **how: Any) -> list[int]:
+    """The rows of each batch of a file with one column of texts; checks that all rows come, in order."""
+    kind = how.pop("kind", pa.string())
+    pq.write_table(pa.table({"t": pa.array(texts, pa.string()).cast(kind)}), base / "a.parquet", **how)
+    batches = list(scan_column(find_inputs("*.parquet", base=base), "t", batch_rows=500))
+    assert list(chain.from_iterable(batches)) == texts
+    return [len(batch) for batch in batches]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"use_dictionary": False}, {"row_group_size": 7}, {"kind": pa.large_string()}, {"kind": pa.string_view()}],
+    ids=["dictionary", "plain", "small groups", "large", "view"],
+)
+def test_a_batch_is_bounded_by_bytes(tmp_path: Path, how: dict[str, Any]) -> None:
+    """Of texts of 100 KB it has ten at most, in one row group or in many."""
+    assert max(sizes_of_batches(tmp_path, [f"{TEXT}{number}" for number in range(60)], **how)) <= 10
+
+
+def test_texts_that_repeat_count_each_time(tmp_path: Path) -> None:
+    """In the file they are few bytes, and in a batch they are whole."""
+    assert max(sizes_of_batches(tmp_path, [TEXT] * 600)) <= 10
+
+
+def test_a_text_larger_than_a_batch_is_a_batch(tmp_path: Path) -> None:
+    """Its neighbours are in others."""
+    assert sizes_of_batches(tmp_path, ["a"] * 200 + [TEXT * 30] + ["b"] * 99) == [200, 1, 99]
+
+
+def test_small_texts_are_read_by_rows(tmp_path: Path) -> None:
+    """A batch has as many as it may."""
+    assert sizes_of_batches(tmp_path, ["a"] * 1200) == [500, 500, 200]
+
+
+@pytest.mark.parametrize("kind", [pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int8(), pa.large_string())])
+def test_dictionaries_larger_than_a_batch_are_read(tmp_path: Path, kind: pa.DataType) -> None:
+    """Each batch has the whole dictionary, however few rows it has."""
+    assert sum(sizes_of_batches(tmp_path, [f"{TEXT}{number % 20}" for number in range(700)], kind=kind)) == 700

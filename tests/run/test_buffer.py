@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import open_writer
+from builders import answer_to, completions_request, open_writer
 
 from logprob_store.errors import CallError
 from logprob_store.run.buffer import PartBuffer, Progress
@@ -127,3 +127,27 @@ def test_a_part_is_decoded_while_the_one_before_is_written(tmp_path: Path) -> No
     asyncio.run(session())
 
     assert seen == [(0, 2), (1, 3), (2, 4), (3, 5), (4, 5)]
+
+
+@pytest.mark.parametrize("long", ["prompt", "answer"])
+def test_a_part_is_full_by_the_bytes_of_prompts_and_answers(tmp_path: Path, long: str) -> None:
+    """An answer holds the text of its prompt twice: in a part of 1 MB are five prompts of 100 KB, or ten answers."""
+    text = "x" * 100_000
+    sizes: list[int] = []
+
+    def note(_: Any, contents: PartContents, *__: Any) -> None:
+        sizes.append(len(contents.answers))
+
+    async def session() -> None:
+        writer = open_writer(tmp_path)
+        buffer = PartBuffer(Committer(writer, write=note), Progress(), part_bytes=1_000_000)
+        for number in range(60):
+            request = completions_request(text if long == "prompt" else "", prompt_index=number)
+            await buffer.add_answer(answer_to(request, text.encode() if long == "answer" else b"{}"))
+        await buffer.flush()
+        buffer.close()
+
+    asyncio.run(session())
+
+    assert sum(sizes) == 60
+    assert max(sizes) <= (5 if long == "prompt" else 10)

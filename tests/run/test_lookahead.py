@@ -14,7 +14,14 @@ from builders import answer_to, completions_request
 
 from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import CacheError, PromptsError
-from logprob_store.run.lookahead import LOOKUPS_AHEAD, REQUESTS_PER_LOOKUP, LookedUp, look_up_ahead
+from logprob_store.run.lookahead import (
+    BYTES_PER_LOOKUP,
+    FIRST_LOOKUP,
+    LOOKUPS_AHEAD,
+    REQUESTS_PER_LOOKUP,
+    LookedUp,
+    look_up_ahead,
+)
 from logprob_store.run.plan import Chunk
 
 if TYPE_CHECKING:
@@ -23,6 +30,11 @@ if TYPE_CHECKING:
 
     from logprob_store.cache.answers import CachedAnswer
     from logprob_store.request import Request
+
+
+@pytest.fixture
+def _lookups_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logprob_store.run.lookahead.FIRST_LOOKUP", REQUESTS_PER_LOOKUP)
 
 
 def _chunk(first: int, count: int) -> Chunk:
@@ -38,6 +50,7 @@ def _prompts(some: Sequence[LookedUp]) -> list[int]:
     return [request.prompt_index for each in some for request in each.requests]
 
 
+@pytest.mark.usefixtures("_lookups_of_one_size")
 def test_all_come_in_order_with_what_is_kept(tmp_path: Path) -> None:
     """Each chunk begins once, before its requests; each request is beside its own answer."""
     chunks = [_chunk(0, 3 * REQUESTS_PER_LOOKUP + 1), _chunk(200, 1), _chunk(300, 0), _chunk(400, REQUESTS_PER_LOOKUP)]
@@ -63,6 +76,7 @@ def test_all_come_in_order_with_what_is_kept(tmp_path: Path) -> None:
     assert bodies == [str(request.prompt_index).encode() for request in kept]
 
 
+@pytest.mark.usefixtures("_lookups_of_one_size")
 def test_a_bounded_number_of_lookups_is_ahead() -> None:
     """The next lookups are under way while one is used, across chunks, and never more than LOOKUPS_AHEAD."""
     read: list[int] = []
@@ -118,6 +132,7 @@ def test_an_error_of_the_prompts_comes_after_all_before_it() -> None:
     assert _prompts(found) == [*range(5 * REQUESTS_PER_LOOKUP), 1000, 1001]
 
 
+@pytest.mark.usefixtures("_lookups_of_one_size")
 def test_an_error_of_the_cache_comes_in_its_turn_and_once(caplog: pytest.LogCaptureFixture) -> None:
     """Earlier requests are yielded first; errors of later lookups are neither raised nor logged."""
 
@@ -162,3 +177,27 @@ def test_once_closed_nothing_is_read() -> None:
 
     assert _prompts(asyncio.run(first())) == [0, 1]
     assert reads == ["begun", "done", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("answer_bytes", "most"), [(0, REQUESTS_PER_LOOKUP), (BYTES_PER_LOOKUP // 8, 8), (2 * BYTES_PER_LOOKUP, 1)]
+)
+def test_the_answers_of_a_lookup_are_bounded_by_bytes(tmp_path: Path, answer_bytes: int, most: int) -> None:
+    """After a few lookups they have as many requests as make BYTES_PER_LOOKUP, and one at least."""
+    body = bytes(answer_bytes)
+
+    async def sizes() -> list[int]:
+        with AnswerCache(tmp_path) as cache:
+            cache.put_many([answer_to(completions_request("0"), body)])
+            (cached,) = cache.get_many([completions_request("0").key]).values()
+
+        async def look_up(requests: Sequence[Request]) -> Mapping[str, CachedAnswer]:
+            return {request.key: cached for request in requests}
+
+        return [len(some.requests) async for some in look_up_ahead(iter([_chunk(0, 300)]), look_up)]
+
+    found = asyncio.run(sizes())
+
+    assert sum(found) == 300
+    assert max(found[8:-1]) == most
+    assert found[0] == FIRST_LOOKUP

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -24,6 +27,7 @@ from opentelemetry.semconv.attributes import error_attributes, http_attributes, 
 from opentelemetry.trace import SpanKind, StatusCode
 
 import logprob_store as ls
+from logprob_store.cli.otel import shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,3 +263,32 @@ def test_the_command_sends_to_the_collector(tmp_path: Path, fault_server: Any, c
     assert b"chat m" in collector.bodies["/v1/traces"]
     assert b"gen_ai.client.token.usage" in collector.bodies["/v1/metrics"]
     assert b"secret-0" not in b"".join(collector.bodies.values())
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["hangs", "is not there"])
+def test_a_run_with_a_dead_collector_ends_as_without_one(tmp_path: Path, fault_server: Any, *, listens: bool) -> None:
+    """And says that measurements are lost."""
+    job_file(tmp_path, fault_server.url, prompts=1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1] if listens else 1
+        done = subprocess.run(
+            [Path(sys.executable).with_name("logprobs"), "run", "job.toml", "--otel"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={"PATH": "/usr/bin:/bin", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"},
+        )  # fmt: skip
+
+    assert done.returncode == 0
+    assert "collector has not taken all" in done.stderr
+
+
+def test_a_dead_collector_costs_two_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """However long its exporters would wait, and however many there are."""
+    ends = Event()
+    provider = SimpleNamespace(shutdown=lambda: ends.wait(60))
+    began = time.monotonic()
+
+    shut_down(provider, provider)
+
+    assert time.monotonic() - began < 30
+    assert "within 2 s" in caplog.text
+    ends.set()

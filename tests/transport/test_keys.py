@@ -18,7 +18,9 @@ from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import fixture_line
 from logprob_store.run.asker import Asker
 from logprob_store.transport.addresses import Addresses
+from logprob_store.transport.lazy_live import lazy_live_transport
 from logprob_store.transport.live import live_transport
+from logprob_store.transport.url_and_key import warn_of_plain_http
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,3 +92,48 @@ def test_a_key_that_cannot_be_sent(key: str | None) -> None:
 
     gc.collect()
     assert not key or key.strip() not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "key", "warns"),
+    [
+        ("http://10.0.0.1/v1", KEY, True),
+        ("http://example.org/v1", KEY, True),
+        ("https://example.org/v1", KEY, False),
+        ("http://localhost:8080/v1", KEY, False),
+        ("http://127.0.0.1:8080/v1", KEY, False),
+        ("http://[::1]:8080/v1", KEY, False),
+        ("http://example.org/v1", "none", False),
+        (None, KEY, False),
+    ],
+)
+def test_a_key_over_plain_http_is_warned_of(
+    caplog: pytest.LogCaptureFixture, base_url: str | None, key: str, *, warns: bool
+) -> None:
+    """Unless it stays on this machine, or is no secret; the key is not in the warning."""
+    warn_of_plain_http(base_url, key)
+
+    assert ("over plain http" in caplog.text) == warns
+    assert KEY not in caplog.text
+
+
+def test_a_header_over_plain_http_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """The values of `model.headers` may be secrets as well."""
+
+    async def main() -> None:
+        async with lazy_live_transport(
+            base_url="http://example.org/v1",
+            api_key="none",
+            azure_api_version=None,
+            azure_deployment=None,
+            concurrency=1,
+            timeout_s=1,
+            max_answer_bytes=1024,
+            headers={"X-Key": KEY},
+            query={},
+        ):
+            pass
+
+    asyncio.run(main())
+
+    assert "over plain http" in caplog.text

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.transport.rate_headers import RateLimit, read_rate_limits, retry_after_s, seconds_until
+from logprob_store.errors import LogprobStoreError
+from logprob_store.transport.rate_headers import read_rate_limits, retry_after_s, seconds_until
+from logprob_store.transport.refusals import error_of_status
+from logprob_store.usage import RateLimit, ServerReport
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 DATE = "Sun, 01 Mar 2026 12:00:00 GMT"
@@ -118,16 +121,50 @@ def test_headers_without_limits(headers: dict[str, str]) -> None:
     assert read_rate_limits(headers) is None
 
 
-@given(st.text(max_size=40), st.text(max_size=40))
-def test_no_header_is_an_error(value: str, date: str) -> None:
-    """Whatever a server sends, each number read is finite and not negative."""
-    report = read_rate_limits(
-        {f"x-ratelimit-{kind}-requests": value for kind in ("limit", "remaining", "reset")} | {"date": date}
-    )
+_ABSURD = st.sampled_from(
+    [
+        "Wed, 21 Oct 2026 07:28:10 +99999999999999999999", "21 Jan 99999999999999 24:00:00",
+        "Mon, 31 Dec 9999 23:59:59",
+        "0001-01-01T00:00:00+23:59", "1e400", "-1e400", "nan", "-nan", "-5", "6", str(2**63), "\u0661\u0662",
+        "9" * 10_000, "1" * 10_000 + "s", "1ms" * 4000, "1e309s", "0x10", "1_000", "", " ", ",", "+1", "1,0", "1;w=60",
+    ]
+)  # fmt: skip
+_DATE_PART = st.sampled_from(
+    ["Wed,", "21", "Oct", "2026", "99999999999999", "07:28:10", "24:00", "GMT", "+2400", "+99999999999999999999", "-"]
+)
+_VALUE = _ABSURD | st.text(max_size=40) | st.lists(_DATE_PART, max_size=7).map(" ".join) | st.floats().map(str)
 
-    level = None if report is None else report.requests
+
+@given(_VALUE, _VALUE, _VALUE, _VALUE)
+def test_no_header_is_an_error(limit: str, remaining: str, reset: str, date: str) -> None:
+    """Whatever a server sends, each number read is finite, not negative, and no wait is longer than a month."""
+    values = {"limit": limit, "remaining": remaining, "reset": reset}
+    report = read_rate_limits({f"x-ratelimit-{kind}-tokens": value for kind, value in values.items()} | {"date": date})
+    waits = [retry_after_s({"retry-after-ms": limit, "retry-after": reset, "date": date})]
+
+    level = None if report is None else report.tokens
     if level is not None:
         assert all(amount is None or 0 <= amount < float("inf") for amount in level)
+        waits.append(level.reset_s)
+    assert all(wait is None or 0 <= wait <= 32 * 86400 for wait in waits)
+
+
+@given(_VALUE, _VALUE, st.sampled_from(["true", "false", "TRUE", "\u0661"]), st.sampled_from([200, 302, 429, 500, 599]))
+def test_no_header_of_a_refusal_is_an_error(value: str, date: str, again: str, status: int) -> None:
+    """The refusal is an error of this package whatever its headers hold."""
+    headers = {"retry-after": value, "retry-after-ms": date, "date": date, "x-should-retry": again, "location": value}
+
+    assert isinstance(error_of_status(status, headers, value.encode(errors="replace")), LogprobStoreError)
+
+
+@pytest.mark.parametrize("zone", ["+99999999999999999999", "+9999999999", "-99999999"])
+@pytest.mark.parametrize("header", ["date", "x-ratelimit-reset-requests", "retry-after"])
+def test_a_date_in_a_zone_that_cannot_be_is_unsaid(header: str, zone: str) -> None:
+    """The other headers still count."""
+    headers = {"x-ratelimit-remaining-requests": "5", header: f"Wed, 21 Oct 2026 07:28:10 {zone}"}
+
+    assert read_rate_limits(headers, now=NOW) == ServerReport(RateLimit(remaining=5))
+    assert retry_after_s(headers, now=NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -139,6 +176,7 @@ def test_no_header_is_an_error(value: str, date: str) -> None:
         ({"retry-after-ms": "soon", "retry-after": "2"}, 2.0),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "nan"}, None),
+        ({"retry-after": "\u0665"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
         ({"retry-after": "Thu, 32 Foo 2026"}, None),

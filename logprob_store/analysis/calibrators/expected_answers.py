@@ -79,6 +79,10 @@ def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
         )
     keys = [*(["run"] if "run" in truths.columns else []), *id_columns]
     key_columns = [pl.col(name).cast(pl.Int64 if name == "completion_id" else pl.String) for name in keys]
+    if path.suffix == ".csv":  # the command line writes an apostrophe before an id that begins like a formula
+        key_columns = [
+            key if key.meta.output_name() == "completion_id" else _without_apostrophe(key) for key in key_columns
+        ]
     truths = truths.select(*key_columns, pl.col(column).alias("__truth")).drop_nulls("__truth")
     if truths.select(pl.struct(keys).is_duplicated().any()).item():
         first = truths.filter(pl.struct(keys).is_duplicated()).row(0, named=True)
@@ -91,6 +95,10 @@ def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
     truth = pl.col("__truth")
     right = same_text(pl.col("text"), truth) if truths.schema["__truth"] == pl.String else truth
     return scores.with_columns(correct=right).drop("__truth")
+
+
+def _without_apostrophe(text: pl.Expr) -> pl.Expr:
+    return text.str.replace(r"^'('*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])", "$1")
 
 
 def _without_form(text: pl.Expr) -> pl.Expr:

@@ -26,7 +26,8 @@ TOO_LONG_NUMBER: Final = f"an integer of more than {sys.get_int_max_str_digits()
 """What Python's parser refuses, though it is JSON."""
 
 _EXCERPT: Final = 160
-_INT64: Final = 2**63
+_MOST_TOKENS: Final = 10**9
+"""Larger counts are an error of the server, as in `logprob_store.usage`; many of them do not fit into 64 bits."""
 _BOM: Final = b"\xef\xbb\xbf"
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -215,8 +216,8 @@ def text_or_none(value: Any) -> str | None:
 
 
 def count_or_none(value: Any) -> int | None:
-    """A number of tokens, None for anything but an integer in 0..2**63 - 1."""
-    return value if type(value) is int and 0 <= value < _INT64 else None
+    """A number of tokens, None for anything but an integer from 0 to a billion."""
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
 
 
 def time_or_none(value: Any) -> datetime | None:
