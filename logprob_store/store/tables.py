@@ -79,9 +79,9 @@ class StoreTables:
                 "job": manifest.job_name,
                 "model": manifest.job.get("model.name"),
                 "provider": manifest.job.get("model.provider"),
-                **{name: getattr(manifest.counts, name) for name in Counts.__struct_fields__},
-                "spent_requests": manifest.spent.requests,
-                "spent_tokens": manifest.spent.tokens,
+                **{name: _as_int64(getattr(manifest.counts, name)) for name in Counts.__struct_fields__},
+                "spent_requests": _as_int64(manifest.spent.requests),
+                "spent_tokens": _as_int64(manifest.spent.tokens),
                 "spent_usd": manifest.spent.usd,
             }
             for manifest in self.manifests
@@ -170,6 +170,11 @@ class StoreTables:
         if not scans:
             return pl.LazyFrame(schema={"run": pl.String(), **schema})
         return pl.concat(scans, how="vertical")
+
+
+def _as_int64(count: int) -> int:
+    """A count, or the largest that a column holds: version 0.1.0 added up what servers made up."""
+    return min(count, (1 << 63) - 1)
 
 
 def open_tables(path: str | Path, *, runs: Sequence[str] | None = None) -> StoreTables:

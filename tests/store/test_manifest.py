@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from store.tried_runs import answered, open_tried, part_files, shown
 
+from logprob_store.analysis.opened_store import open_store
 from logprob_store.errors import StoreError
 from logprob_store.store.manifest import find_manifest, manifest_path, read_manifest, write_manifest
 from logprob_store.store.repair import repair_store
@@ -150,3 +151,16 @@ def test_a_damaged_copy_is_a_problem_too(store: Path) -> None:
     repair_store(store, problems)
 
     assert verify_store(store) == []
+
+
+def test_sums_beyond_64_bits_break_no_table(store: Path) -> None:
+    """Version 0.1.0 added up what a server said that a prompt had taken."""
+    path = manifest_path(store, "r")
+    manifest = read_manifest(path)
+    manifest.counts.prompt_tokens = 1 << 64
+    manifest.spent.completion_tokens = 1 << 65
+    write_manifest(path, manifest)
+
+    row = open_store(store).runs.collect().row(0, named=True)
+
+    assert (row["prompt_tokens"], row["spent_tokens"]) == ((1 << 63) - 1, (1 << 63) - 1)
