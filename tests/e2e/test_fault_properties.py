@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import fault_accounts as accounts
 import pytest
 from builders import write_job, write_prompts
+from e2e.peak_memory import wait_for_peak
 from hypothesis import Phase, currently_in_test_context, given, note, settings
 from hypothesis import strategies as st
 
@@ -195,10 +196,7 @@ class Trial:
         """Run one session; returns its exit code and its peak memory in bytes."""
         command = [self.program, "run", self.folder / "job.toml", "--run", "r"]
         with (self.folder / "said.txt").open("w") as said:
-            process = subprocess.Popen(command, cwd=self.folder, stdout=said, stderr=said)
-            _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return process.returncode, used.ru_maxrss * 1024
+            return wait_for_peak(subprocess.Popen(command, cwd=self.folder, stdout=said, stderr=said, text=True))
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """The store's rows."""

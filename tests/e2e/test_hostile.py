@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 from builders import write_job, write_prompts
+from e2e.peak_memory import wait_for_peak
 from hostile import ATTACKS, ESCAPES, OUTCOMES
 
 if TYPE_CHECKING:
@@ -31,13 +31,6 @@ def ask(workplace: Any, url: str, texts: dict[str, str], *, attempts: int = 2, m
     )
 
 
-def peak_mib(process: subprocess.Popen[str]) -> tuple[int, int]:
-    """Wait for a process; returns its exit code and its peak memory in MiB."""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss >> 10
-
-
 def start(workplace: Any, *words: str | Path) -> subprocess.Popen[str]:
     """Start the program with its output in a file, because nothing reads a pipe meanwhile."""
     with (workplace.folder / "said").open("w") as said:
@@ -55,7 +48,7 @@ def test_attacks_harm_no_other_prompt(workplace: Any, hostile: str) -> None:
     texts = {attack: f"<{attack}>" for attack in OUTCOMES} | {f"honest-{n}": f"Say {n}" for n in range(30)}
     job = ask(workplace, hostile, texts)
 
-    code, most_mib = peak_mib(start(workplace, "-v", "run", job, "--run", "r"))
+    code, most_bytes = wait_for_peak(start(workplace, "-v", "run", job, "--run", "r"))
 
     said = (workplace.folder / "said").read_text()
     assert code == 3, said
@@ -69,7 +62,7 @@ def test_attacks_harm_no_other_prompt(workplace: Any, hostile: str) -> None:
     unpaid = {attack for attack, maybe in billed.items() if not maybe}
     assert unpaid == {"endless_refusal", "key_in_a_refusal", "key_escaped", "key_in_a_location"}
     # An idle run has some 250 MiB; 24 MiB may be an answer, and two large ones are read at a time.
-    assert most_mib < 800
+    assert most_bytes < 800 << 20
     lengths = {"long_token": 1, "many_tokens": 100_000, "nulls": 2, "surrogates": 3, "escapes": 1}
     counts = dict(tables["completions"].select("prompt_id", "token_count").iter_rows())
     assert {attack: counts[attack] for attack in lengths} == lengths
@@ -100,12 +93,12 @@ def test_sixty_four_bombs_at_once(workplace: Any, hostile: str) -> None:
     bombs = {f"b{n}": f"<gzip_bomb> {n}" for n in range(64)}
     job = ask(workplace, hostile, honest | bombs, attempts=1, most=48 << 20)
 
-    code, most_mib = peak_mib(start(workplace, "run", job, "--run", "r"))
+    code, most_bytes = wait_for_peak(start(workplace, "run", job, "--run", "r"))
 
     assert code == 3
     assert workplace.tables()["failures"]["error_type"].to_list() == ["too_large"] * 64
     # An idle run has some 250 MiB, and one bomb of 64 of them would add 48.
-    assert most_mib < 400
+    assert most_bytes < 400 << 20
 
 
 def test_planted_links_are_not_followed(workplace: Any, serve: Any) -> None:
