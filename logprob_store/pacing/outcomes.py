@@ -86,7 +86,9 @@ class Outcomes:
             self._concurrency.raise_to(int(_HEADROOM * per_minute / 60 * self._latency_s))
         used = slot.estimate
         if report is not None and report.used_tokens is not None:
-            used = min(report.used_tokens, _most_tokens(slot.request))
+            used = report.used_tokens
+            if used > slot.estimate:
+                used = min(used, _most_tokens(slot.request))
             self._rates.tokens.settle(slot.started_at, used - slot.estimate, now)
             answer = max(0.0, used - len(slot.request.content) / BYTES_PER_TOKEN)
             self._typical_answer = _average(self._typical_answer, answer)
