@@ -22,7 +22,7 @@ from logprob_store.spending.budget import Budget
 if TYPE_CHECKING:
     from logprob_store.pacing.pacer import Pacer
     from logprob_store.request import Answer, Request
-    from logprob_store.spending.budget import Reservation
+    from logprob_store.spending.reservation import Reservation
     from logprob_store.transport import Transport
     from logprob_store.usage import Usage
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from logprob_store.errors import CacheError, CallError, StopRunError
 from logprob_store.failure_policy import FAILURES
 from logprob_store.spending.ceilings import NO_CEILINGS, Ceilings
 from logprob_store.spending.request_tokens import worst_case
+from logprob_store.spending.reservation import Reservation
 from logprob_store.spending.settling import tokens_spent
 from logprob_store.spending.shared_ledger import Amount, Passed, SharedLedger, nano_usd
 from logprob_store.usage import Usage, usage_of
@@ -444,54 +445,6 @@ class _Others:
         if seen != self._seen or not processes:
             self._seen, self._changed_at = seen, now
         return bool(processes) and now - self._changed_at < self._patience_s
-
-
-class Reservation:
-    """The worst case of one call, reserved from `Budget.reserve` until the call's end; a context manager.
-
-    `worst` is what is reserved, `bare` the same without the excess that the server has counted for earlier calls.
-    `state` is `waiting`, `reserved`, `begun` or `ended`. `number` is the call's number in the run's record of calls.
-    """
-
-    __slots__ = ("_budget", "bare", "number", "request", "state", "worst")
-
-    def __init__(self, budget: Budget, request: Request, *, bare: Usage) -> None:
-        self._budget = budget
-        self.request = request
-        self.worst = bare
-        self.bare = bare
-        self.number: int | None = None
-        self.state = "waiting"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is not None:
-            self.failed(error)
-
-    def begin(self) -> int | None:
-        """Record that the call is made now; returns its number within the run, None without a record of calls.
-
-        Raises:
-            StopRunError: the budget is closed.
-            DiskError: the call cannot be recorded.
-        """
-        self._budget.call_begins(self)
-        return self.number
-
-    def answered(self, usage: Usage | None, body: bytes = b"") -> Usage:
-        """Settle the call for what its answer took, which is returned.
-
-        Args:
-            usage: what the answer reports; None counts as the worst case.
-            body: of the answer, which shows whether that can be.
-        """
-        return self._budget.answered(self, usage, body)
-
-    def failed(self, error: BaseException | None) -> None:
-        """Settle the call, which got no answer but this error."""
-        self._budget.call_failed(self, error)
 
 
 def _is_large(excess: int, asked: int) -> bool:

@@ -60,3 +60,20 @@ def input_line(custom_id: str, body: dict[str, Any]) -> dict[str, Any]:
 def jsonl(*values: Any) -> str:
     """JSON Lines of these values; text is a line as it stands."""
     return "".join((value if isinstance(value, str) else json.dumps(value)) + "\n" for value in values)
+
+
+URL = "https://api.openai.com/v1/chat/completions"
+
+
+def cassette(*calls: tuple[Any, Any], status: int = 200) -> dict[str, Any]:
+    """A cassette of vcrpy."""
+    return {
+        "version": 1,
+        "interactions": [
+            {
+                "request": {"method": "POST", "uri": URL, "body": request, "headers": {"authorization": ["Bearer x"]}},
+                "response": {"status": {"code": status, "message": ""}, "headers": {}, "body": response},
+            }
+            for request, response in calls
+        ],
+    }

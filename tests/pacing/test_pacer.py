@@ -440,49 +440,6 @@ def test_a_lost_answer_s_tokens_stay_spent() -> None:
     assert after_loss > 20
 
 
-@pytest.mark.parametrize(
-    ("setting", "bound_by"),
-    [
-        ({"limit": 60, "latency_s": 1.0, "ceiling": 64, "at_once": 64}, "limit"),
-        ({"limit": None, "latency_s": 5.0, "ceiling": 4, "at_once": 64}, "server"),
-        ({"limit": None, "latency_s": 1.0, "ceiling": 64, "at_once": 3}, "machine"),
-    ],
-    ids=["limit", "server", "machine"],
-)
-def test_the_bottleneck(setting: dict[str, Any], bound_by: str) -> None:
-    """It is what held calls back most of the time."""
-    pacer = Pacer(setting["ceiling"])
-    server = LimitedServer(setting["limit"], latency_s=setting["latency_s"])
-
-    async def main() -> None:
-        pacer.watch.start()
-        await ask_for(server, pacer, seconds=60, at_once=setting["at_once"])
-        pacer.watch.stop()
-
-    run(main())
-
-    verdict = pacer.watch.bottleneck
-    assert verdict.bound_by == bound_by
-    assert 58 < verdict.limit_s + verdict.server_s + verdict.machine_s + verdict.outage_s <= 60
-    assert verdict.sentence.startswith("bound by ")
-
-
-def test_the_bottleneck_of_an_outage() -> None:
-    """A run during an outage was bound by the outage."""
-    pacer = Pacer(16)
-    server = Fickle(lambda _, __, now: _trouble() if now < 100 else None)
-
-    async def main() -> None:
-        pacer.watch.start()
-        await ask_all(server, pacer, [request(number) for number in range(100)])
-        pacer.watch.stop()
-
-    run(main())
-
-    assert pacer.watch.bottleneck.bound_by == "outage"
-    assert pacer.watch.bottleneck.sentence == "bound by an outage: 99% of the time the server did not answer"
-
-
 def test_a_handful_of_calls_until_the_first_answer() -> None:
     """Eight calls at once until one is answered, as a job that cannot succeed costs no more; then as many as else."""
     under_way: list[int] = []

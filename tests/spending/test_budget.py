@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.spending.budget import Budget, Ceilings, Reservation
+from logprob_store.spending.budget import Budget, Ceilings
 from logprob_store.spending.prices import Prices
 from logprob_store.spending.request_tokens import worst_case
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from logprob_store.request import Request
+    from logprob_store.spending.reservation import Reservation
 
 
 def request(text: str = "Hi", *, max_tokens: int = 10) -> Request:
