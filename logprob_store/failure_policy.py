@@ -158,7 +158,10 @@ _CLASSES: Final = (
         means="the server refuses this prompt's content",
         then="row",
         billed="maybe",
-        codes=frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}),
+        statuses=frozenset({451}),
+        codes=frozenset(
+            {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation", "data_inspection_failed"}
+        ),
     ),
     FailureClass(
         name="invalid_request",
@@ -221,8 +224,19 @@ _NAMES_LOGPROBS: Final = re.compile(
     r"(?<![a-z])(?:top_?|prompt_?|n_?)?log_?prob(?:s|abilit(?:y|ies))?(?![a-z])", re.IGNORECASE
 )
 _TOO_LONG: Final = re.compile(
-    r"context.?length|context.?window|maximum.?context|too.?long|too many tokens|string_above_max|max_model_len"
-    r"|longer than|exceeds? the (?:maximum|limit)|content.?(?:filter|policy|management)|safety|moderat|flagged",
+    r"context.{0,12}(?:length|window|size)|maximum.?context|max_model_len|too many (?:input |prompt )?tokens"
+    r"|string_above_max|reduce the length|`?inputs?`? (?:tokens \+|must have (?:less|fewer))"
+    r"|\b(?:prompts?|inputs?|messages?|conversation)\b.{0,40}(?:too long|too large|longer than|exceed|\blength\b)",
+    re.IGNORECASE,
+)
+_FILTERED: Final = re.compile(
+    r"content.?(?:filter|policy|management|exists.?risk)|moderation|safety (?:system|reason|polic|filter|setting|check)"
+    r"|flagged|inappropriate|data_inspection|prohibited.?content|guard.?rail|prompt was blocked|harmful"
+    r"|violat\w* .{0,40}polic|usage polic|responsible.?ai",
+    re.IGNORECASE,
+)
+_OF_THE_JOB: Final = re.compile(
+    r"does not exist|not found|unknown (?:model|param)|unrecogni[sz]ed|unsupported|not supported|\baccount\b|api.?key",
     re.IGNORECASE,
 )
 
@@ -327,19 +341,25 @@ def bills_refusal(error_type: str, status: int | None, message: str) -> bool:
     if status is None:
         return False
     kind = FAILURES.get(error_type)
-    refused_prompt = error_type == "invalid_request" and status in _REFUSED and concerns_the_prompt(message)
+    refused_prompt = error_type == "invalid_request" and status in _REFUSED and _names_the_prompt(message)
     return status in _PROCESSED or refused_prompt or kind is None or kind.billed != "no"
 
 
 def concerns_the_prompt(message: str) -> bool:
-    """Whether a refusal is for the length of one prompt, so that another prompt may be taken.
+    """Whether a refusal is for the length or the content of one prompt, so that another prompt may be taken.
 
     >>> concerns_the_prompt("HTTP 400 context_length_exceeded: maximum context length is 8192 tokens")
     True
-    >>> concerns_the_prompt("HTTP 404: The model `gpt-9` does not exist")
+    >>> concerns_the_prompt("HTTP 400: Content Exists Risk"), concerns_the_prompt("HTTP 400: max_tokens exceeds 4096")
+    (True, False)
+    >>> concerns_the_prompt("HTTP 404: The model `moderation-9` does not exist")
     False
     """
-    return _TOO_LONG.search(message) is not None
+    return _names_the_prompt(message) and _OF_THE_JOB.search(message) is None
+
+
+def _names_the_prompt(message: str) -> bool:
+    return _TOO_LONG.search(message) is not None or _FILTERED.search(message) is not None
 
 
 _THEN_TEXT: Final = {

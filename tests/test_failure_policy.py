@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.failure_policy import FAILURES, FailureClass, classify, failures_table, refuses_logprobs
+from logprob_store.failure_policy import (
+    FAILURES,
+    FailureClass,
+    classify,
+    concerns_the_prompt,
+    failures_table,
+    refuses_logprobs,
+)
 from logprob_store.transport.refusals import error_of_status
 
 REPO = Path(__file__).parents[1]
@@ -164,3 +171,39 @@ def test_the_docs_of_the_store_list_the_classes_of_failure_rows() -> None:
     rows = {name for name, kind in FAILURES.items() if kind.then in {"row", "again"}}
 
     assert rows <= set(re.findall(r"\w+", table))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Content Exists Risk",
+        "data_inspection_failed: Input data may contain inappropriate content.",
+        "Prompt was blocked: PROHIBITED_CONTENT",
+        "Request blocked by guardrail",
+        "the request exceeds the available context size. try increasing the context size or enable context shift",
+        "This model's maximum prompt length is 131072 but the request contains 140000 tokens.",
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097",
+        "Invalid 'messages[0].content': string too long. Expected a string with maximum length 1048576",
+        "prompt is too long: 210000 tokens > 200000 maximum",
+    ],
+)
+def test_refusals_of_one_prompt(message: str) -> None:
+    """Services' own words for a prompt that is too long or not allowed: other prompts may be taken."""
+    assert concerns_the_prompt(f"HTTP 400: {message}")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid 'stop': array too long. Expected an array with maximum length 4, but got an array with length 5",
+        "Unknown parameter: 'safety_identifier'.",
+        "The model `nvidia/content-safety-8b` does not exist",
+        "The model `omni-moderation-latest` does not exist",
+        "max_tokens 100000 exceeds the maximum of 4096",
+        "Your account has been flagged",
+        "Unsupported value: 'temperature' does not support 0.2 with this model.",
+    ],
+)
+def test_refusals_of_the_job(message: str) -> None:
+    """What would be refused with every prompt, though its words sound like one prompt's fault."""
+    assert not concerns_the_prompt(f"HTTP 400: {message}")

@@ -8,6 +8,7 @@ part is full, until one of them can be used.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.decode.decoder import decode_answers
@@ -36,6 +37,10 @@ _PAGES_OF_REQUESTS: Final = 3
 _CACHED_LOOKED_AT: Final = 5
 _FOR_THE_PROMPT: Final = frozenset({"invalid_request", "error_body"})
 """Classes whose words may say that it is the prompt which is refused."""
+
+
+_ENDED_BY_A_FILTER: Final = re.compile(rb'"finish_reason"\s*:\s*"content_filter"|"refusal"\s*:\s*"[^"]')
+"""An answer that a filter cut off, or a refusal in its place, has its prompt to blame for having no logprobs."""
 
 
 class FirstOutcomes:
@@ -74,7 +79,7 @@ class FirstOutcomes:
                 self._count(request, outcome.error_type, outcome.status, str(outcome))
             elif outcome.source == "fixture" or (problem := await self._problem(outcome)) is None:
                 self.watching = False  # a recorded answer may be of no use: nothing is paid for the next
-            else:
+            elif _ENDED_BY_A_FILTER.search(outcome.body) is None:
                 is_unknown = problem.error_type == "malformed_answer"
                 shown = f". The answer begins: {excerpt(outcome.body)}" if is_unknown else ""
                 self._count(request, problem.error_type, outcome.status, f"{problem}{shown}")

@@ -56,6 +56,9 @@ class Redaction:
         self._coded = [text for key in keys for text in _in_base64(key)]
         self._plain = keys + [_longest_part(text) for text in self._coded]
         self._with_slash = [key for key in keys if b"/" in key]
+        self._starts_of_lists = [
+            comma.join(b"%d" % byte for byte in key[:4]) for key in keys for comma in (b",", b", ")
+        ]
         self._lists = [re.compile(rb"\s*,\s*".join(b"%d" % byte for byte in key)) for key in keys]
         self._spellings = [re.compile(b"".join(map(_spellings, text))) for text in keys + self._coded]
         used = sorted({byte for key in keys for byte in key})
@@ -97,6 +100,10 @@ class Redaction:
         if not self._plain:
             return False
         if any(text in body for text in self._plain) or self._escaped_in_json(body):
+            return True
+        if any(text in body for text in self._starts_of_lists):
+            return True
+        if b",\n" in body and any(byte_list.search(body) for byte_list in self._lists):  # printed over several lines
             return True
         if self._with_slash and b"\\/" in body:  # as PHP writes each slash
             unescaped = body.replace(b"\\", b"")

@@ -116,6 +116,19 @@ def test_what_does_not_concern_the_job_stops_nothing(outcomes: list[Any]) -> Non
     assert not any(reasons(outcomes))
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"finish_reason": "content_filter", "message": {"content": "I can"}, "logprobs": None},
+        {"finish_reason": "stop", "message": {"content": None, "refusal": "I cannot."}, "logprobs": None},
+    ],
+    ids=["cut off", "refused"],
+)
+def test_prompts_that_a_filter_answers_stop_nothing(choice: dict[str, Any]) -> None:
+    """They have no logprobs because of what they ask, not because the model gives none."""
+    assert reasons([{"choices": [choice]}] * 20) == [None] * 20
+
+
 def test_samples_of_one_prompt_are_one_request() -> None:
     """What is wrong with one prompt shows in each of its samples, and says nothing of the others."""
     assert not any(reasons([refusal()] * 20, prompts=4))

@@ -91,6 +91,15 @@ def test_the_bytes_of_a_token_that_is_the_key_go_with_it() -> None:
     assert json.loads(clean) == {"token": "[key]", "logprob": -0.5, "bytes": list(b"[key]")}
 
 
+@pytest.mark.parametrize("indent", [None, 1], ids=["in one line", "printed"])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")], ids=["dense", "spaced"])
+def test_a_key_as_bytes_alone_is_found(indent: int | None, separators: tuple[str, str]) -> None:
+    """Also where no other spelling of it is near, which would have the body looked at."""
+    body = json.dumps({"token": "x", "bytes": list(KEY.encode())}, indent=indent, separators=separators).encode()
+
+    assert json.loads(Redaction(KEY).answer(body)) == {"token": "x", "bytes": list(b"[key]")}
+
+
 def test_an_answer_without_the_key_stays_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever escapes it has; no warning is logged."""
     body = json.dumps({"text": "50% of \u00e9t\u00e9 \u007f & <a href='/x'> \u2028 \\ sk-"}).encode()
