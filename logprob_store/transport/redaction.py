@@ -103,7 +103,8 @@ class Redaction:
             return True
         if any(text in body for text in self._starts_of_lists):
             return True
-        if b",\n" in body and any(byte_list.search(body) for byte_list in self._lists):  # printed over several lines
+        is_printed = any(mark in body for mark in (b",\n", b", \n", b",\r\n"))  # over several lines
+        if is_printed and any(byte_list.search(body) for byte_list in self._lists):
             return True
         if self._with_slash and b"\\/" in body:  # as PHP writes each slash
             unescaped = body.replace(b"\\", b"")
