@@ -316,12 +316,14 @@ class Job(_Section):
         """A path of the job file, with `~` expanded and relative to `base`.
 
         Raises:
-            JobError: the path begins with `~`, and the home folder is not known.
+            JobError: the path begins with `~`, and the home folder is not known; or it is no UTF-8.
         """
         try:
-            return Path(os.path.normpath(self.base / Path(path).expanduser()))
+            resolved = Path(os.path.normpath(self.base / Path(path).expanduser()))
         except RuntimeError as error:
             raise JobError(f"{path}: the home folder is not known, HOME is not set: write the whole path") from error
+        _check_utf8(resolved)
+        return resolved
 
     @property
     def key_variable(self) -> str | None:
@@ -376,6 +378,17 @@ class Job(_Section):
         return flat
 
 
+def _check_utf8(path: Path) -> None:
+    """Raise JobError for a path that is no UTF-8: the libraries that read and write Parquet take no other."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise JobError(
+            f"the path {shown} is no UTF-8: Parquet files cannot be read or written there. Rename it"
+        ) from None
+
+
 def load_job(path: str | Path) -> Job:
     """Read and check a job file (TOML).
 
@@ -400,8 +413,10 @@ def load_job(path: str | Path) -> Job:
         raise JobError(f"{path}: is not valid TOML: {error}") from error
     if "base" in table:
         raise JobError(f"{path}: base: unknown key")
+    base = path.resolve().parent
+    _check_utf8(base)
     try:
-        return Job.model_validate({**table, "base": path.resolve().parent})
+        return Job.model_validate({**table, "base": base})
     except ValidationError as error:
         raise JobError(_error_message(path, error)) from error
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import write_job
 
 from logprob_store.errors import JobError
 from logprob_store.job import Job, load_job, override
@@ -346,3 +348,12 @@ def test_a_base_url_that_cannot_be_reached(write: Callable[..., Path], base_url:
 def test_a_base_url_that_may_be_reached(write: Callable[..., Path], base_url: str) -> None:
     """Names that only the local network knows, and addresses of both kinds."""
     assert load_job(write({"model.base_url": f'"{base_url}"'})).model.base_url == base_url
+
+
+def test_a_folder_whose_name_is_no_utf_8(tmp_path: Path) -> None:
+    """Parquet files can neither be read nor written there; the error shows the name."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+
+    with pytest.raises(JobError, match=r"caf\\xe9 is no UTF-8"):
+        load_job(write_job(folder, "http://localhost:1/v1"))

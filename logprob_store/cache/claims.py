@@ -116,13 +116,14 @@ class Claims:
 
     def release(self, key: str) -> None:
         """Release a key."""
-        if not self._has_no_locks:
+        if not self._has_no_locks and self._file >= 0:
             self._lock(fcntl.LOCK_UN, key)
 
     def close(self) -> None:
-        """Release all keys."""
+        """Release all keys; a task that is cancelled later may still release its own."""
         os.close(self._file)
         os.close(self._folder)
+        self._file = -1
 
     def _lock(self, operation: int, key: str) -> None:
         # 62 bits of the key's sha256. If two keys ever have the same offset, one waits for the other; no harm is done.

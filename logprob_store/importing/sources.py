@@ -7,6 +7,7 @@ is decided in `records`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -71,9 +72,10 @@ def find_sources(paths: Sequence[str | Path]) -> list[Source]:
             files = sorted(file for file in path.rglob("*") if file.is_file() and _is_wanted(file))
             if not files:
                 raise InputError(f"{path} holds nothing to import: no file that ends in {', '.join(SUFFIXES)}")
-            sources = [Source(file, f"{path.resolve().name}/{file.relative_to(path).as_posix()}") for file in files]
+            folder = path.resolve().name
+            sources = [Source(file, _shown(f"{folder}/{file.relative_to(path).as_posix()}")) for file in files]
         elif path.exists():
-            sources = [Source(path, path.name)]
+            sources = [Source(path, _shown(path.name))]
         else:
             raise InputError(f"{path} is not there")
         for source in sources:
@@ -118,6 +120,11 @@ def read_items(reader: io.BufferedReader, is_record: Callable[[Mapping[str, Any]
             yield item
     except DAMAGED as error:
         yield SourceItem(line, b"", problem=f"the file is damaged: {error}")
+
+
+def _shown(name: str) -> str:
+    """A file's name as text for a column; bytes that are no UTF-8 are shown as escapes."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _is_wanted(file: Path) -> bool:

@@ -285,3 +285,12 @@ def test_a_link_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
 
     assert not (tmp_path / "claims.lock").is_symlink()
     assert (tmp_path / "elsewhere").read_text() == "mine"
+
+
+def test_a_release_after_the_end_harms_nobody(tmp_path: Path) -> None:
+    """A task that is cancelled after the claims are closed unlocks no other file that has their number by then."""
+    claims = Claims(tmp_path)
+    claims.take(KEY)
+    claims.close()
+
+    claims.release(KEY)
