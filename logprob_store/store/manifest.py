@@ -231,6 +231,8 @@ def read_manifest(path: Path) -> Manifest:
         StoreError: it is damaged.
         FileNotFoundError: there is none.
     """
+    if path.exists() and not path.is_file():
+        raise _damaged(path, "it is no file")  # a pipe would be waited for
     raw = path.read_bytes()
     sealed = _SEALED.fullmatch(raw)
     is_whole = sealed is not None and _sha256(sealed["content"]) == sealed["sha256"]

@@ -25,6 +25,7 @@ from logprob_store.store.manifest import (
     write_manifest,
 )
 from logprob_store.store.opening import restore_manifest
+from logprob_store.store.part_files import set_aside_unlisted_files
 from logprob_store.store.verifying import check_run, is_import, listed_rows, settled_by_rows
 from logprob_store.usage import Usage
 
@@ -56,6 +57,9 @@ def repair_store(store: Path, problems: Sequence[Problem]) -> list[str]:
                 mine = list(check_run(store, run))
             if any(problem.kind == "call log" for problem in mine):
                 done.append(_repair_call_log(store, run))
+            if any(problem.kind == "unlisted" for problem in mine):
+                moved = set_aside_unlisted_files(store, read_manifest(manifest_path(store, run)))
+                done.append(f"run {run}: set aside {len(moved)} files that it does not list, the first as {moved[0]}")
             damaged = [problem for problem in mine if problem.kind == "part"]
             if damaged or any(problem.kind == "rows" for problem in mine):
                 done.append(_take_out_parts(store, run, damaged))

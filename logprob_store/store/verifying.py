@@ -19,6 +19,7 @@ from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES
 from logprob_store.store.call_log import CALL_LOG, read_call_log
 from logprob_store.store.durable_files import checksum
 from logprob_store.store.intervals import IntervalSet
+from logprob_store.store.lock import is_being_written
 from logprob_store.store.manifest import (
     COPY,
     COUNTED_TABLES,
@@ -31,7 +32,7 @@ from logprob_store.store.manifest import (
     run_folder,
     run_names,
 )
-from logprob_store.store.part_files import PART_METADATA, RUN_METADATA
+from logprob_store.store.part_files import PART_METADATA, RUN_METADATA, unlisted_files
 from logprob_store.stored_types import is_readable
 
 if TYPE_CHECKING:
@@ -50,12 +51,13 @@ _CALL: Final = ("prompt_index", "sample_index")
 class Problem:
     """A damage of a store.
 
-    `kind` is `manifest` (it or its copy is damaged or gone), `call log`, `part` (a file of rows) or `rows` (the
-    manifest and the rows contradict each other). `part` names the part, for the kind `part` alone.
+    `kind` is `manifest` (it or its copy is damaged or gone), `call log`, `part` (a file of rows), `unlisted` (a file of
+    rows that is not the run's) or `rows` (the manifest and the rows contradict each other). `part` names the part, for
+    the kind `part` alone.
     """
 
     run: str
-    kind: Literal["manifest", "call log", "part", "rows"]
+    kind: Literal["manifest", "call log", "part", "unlisted", "rows"]
     path: Path
     what: str
     part: str | None = None
@@ -109,6 +111,10 @@ def check_run(store: Path, run: str) -> Iterator[Problem]:
         if (what := _check_file(file, table, part.name, manifest, listed)) is not None
     ]
     yield from damaged
+    # A run that was killed may have left such files, and removes them when it goes on.
+    if manifest.state != "running" and not is_being_written(store, run):
+        for file in unlisted_files(store, manifest):
+            yield Problem(run, "unlisted", file, "is listed by no manifest; engines that read folders see its rows")
     if not damaged:
         for what in _contradictions(store, manifest):
             yield Problem(run, "rows", path, what)
@@ -164,14 +170,8 @@ def _check_call_log(path: Path, manifest: Manifest) -> str | None:
 
 
 def _check_file(path: Path, table: str, part: str, manifest: Manifest, listed: PartFile) -> str | None:
-    if not path.is_file():
-        return "is missing"
-    with path.open("rb") as file:
-        crc, size = checksum(file)
-    if size != listed.size:
-        return f"has {size} bytes, the manifest says {listed.size}"
-    if crc != listed.crc32:
-        return f"has changed: its checksum is {crc:08x}, the manifest says {listed.crc32:08x}"
+    if (what := _check_bytes(path, listed)) is not None:
+        return what
     try:
         metadata = pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:
@@ -181,6 +181,20 @@ def _check_file(path: Path, table: str, part: str, manifest: Manifest, listed: P
     return _check_origin(metadata.metadata or {}, part, manifest) or (
         _check_columns(path) if table == "prompts" else _check_order(path, table)
     )
+
+
+def _check_bytes(path: Path, listed: PartFile) -> str | None:
+    if path.is_symlink():
+        return f"is a link to {path.readlink()}"
+    if not path.is_file():
+        return "is missing"
+    with path.open("rb") as file:
+        crc, size = checksum(file)
+    if size != listed.size:
+        return f"has {size} bytes, the manifest says {listed.size}"
+    if crc != listed.crc32:
+        return f"has changed: its checksum is {crc:08x}, the manifest says {listed.crc32:08x}"
+    return None
 
 
 def _check_origin(metadata: dict[bytes, bytes], part: str, manifest: Manifest) -> str | None:

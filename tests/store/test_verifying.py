@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -224,3 +225,42 @@ def test_a_run_that_is_not_there(store: Path) -> None:
     """A name that the store does not have is an error, not a store without problems."""
     with pytest.raises(RunNotFoundError, match="no run 'typo'"):
         verify_store(store, runs=["typo"])
+
+
+def test_a_file_that_no_manifest_lists_is_found_and_set_aside(store: Path) -> None:
+    """Other engines, which read all files of a folder, would see its rows twice."""
+    expected = rows(store)
+    stray = store / "tokens" / "run=r" / "part-00900.parquet"
+    shutil.copy(store / "tokens" / "run=r" / "part-00001.parquet", stray)
+
+    (problem,) = verify_store(store)
+    assert (problem.kind, problem.path) == ("unlisted", stray)
+    repair_store(store, [problem])
+
+    assert verify_store(store) == []
+    assert stray.with_name("part-00900.parquet.unlisted").exists()
+    assert [name for name, table in rows(store).items() if not table.equals(expected[name])] == []
+
+
+def test_a_part_that_is_a_link_is_found(store: Path, tmp_path: Path) -> None:
+    """What it leads to may change or go without a word."""
+    victim = store / "tokens" / "run=r" / "part-00001.parquet"
+    victim.rename(tmp_path / "elsewhere.parquet")
+    victim.symlink_to(tmp_path / "elsewhere.parquet")
+
+    (problem,) = verify_store(store)
+
+    assert problem.what == f"is a link to {tmp_path / 'elsewhere.parquet'}"
+
+
+def test_a_pipe_in_the_place_of_a_manifest_is_not_waited_for(store: Path) -> None:
+    """It is damage, and the copy stands in."""
+    path = manifest_path(store, "r")
+    path.unlink()
+    os.mkfifo(path)
+
+    problems = verify_store(store)
+    assert [problem.kind for problem in problems] == ["manifest"]
+    repair_store(store, problems)
+
+    assert verify_store(store) == []
