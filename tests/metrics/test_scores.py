@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -289,3 +290,20 @@ def test_the_catalogue_is_complete(score: Score) -> None:
     assert getattr(ls, score.metric.__name__) is score.metric
     assert score.summary[0].isupper()
     assert score.summary.endswith(".")
+
+
+def test_zlib_ratio_is_of_the_section_that_the_text_is() -> None:
+    """With -1 and -3 in the content and -50 in the reasoning, it is -2 / len(zlib(text))."""
+    rows = [("reasoning", 0, -50.0), ("content", 0, -1.0), ("content", 1, -3.0), ("content", 2, None)]
+    tokens = table(TOKENS, [{"completion_id": 1, "section": s, "position": i, "logprob": x} for s, i, x in rows])
+    found = ls.scores(tokens, None, COMPLETION_ROWS, metrics=["zlib_ratio"]).filter(completion_id=1).collect()
+
+    assert found["zlib_ratio"].item() == pytest.approx(-2 / len(zlib.compress(b"answer 1")))
+
+
+def test_zlib_ratio_without_tokens_of_the_text_is_null() -> None:
+    """An answer of tool calls alone has no logprob of its text."""
+    tokens = table(TOKENS, [{"completion_id": 1, "section": "tool", "position": 0, "logprob": -1.0}])
+    found = ls.scores(tokens, None, COMPLETION_ROWS, metrics=["zlib_ratio"]).collect()
+
+    assert found["zlib_ratio"].to_list() == [None, None, None]

@@ -95,6 +95,9 @@ TOTALS: Final[Mapping[str, Total]] = {
     "unscored_tokens": Total(expression=sequence.unscored_tokens(), array=arrays.unscored_tokens),
     "_sum": Total(expression=pl.col("logprob").sum(), array=arrays.logprob_sum),
     "_min": Total(expression=pl.col("logprob").min(), array=arrays.lowest_logprob),
+    "_content_mean": Total(
+        expression=pl.col("logprob").filter(pl.col("section") == "content").mean(), array=arrays.content_mean
+    ),
     "_low": Total(expression=(pl.col("logprob") < LOW).sum(), array=arrays.low_tokens),
 }
 
@@ -165,8 +168,9 @@ _SCORES: Final = (
     Score(
         name="zlib_ratio",
         metric=training_data.zlib_ratio,
-        totals=("_sum",),
-        from_text=training_data.zlib_ratio(_MEAN),
+        note="of the section `content`, which `text` is",
+        totals=("_content_mean",),
+        from_text=training_data.zlib_ratio("_content_mean"),
     ),
     Score(
         name="mean_entropy",
