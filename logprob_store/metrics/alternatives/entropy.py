@@ -81,6 +81,22 @@ def negentropy(column: Column = "logprob") -> pl.Expr:
     return where_two(logprob, (1 - share).clip(0.0, 1.0)).alias("negentropy")
 
 
+def min_negentropy(column: Column = "negentropy") -> pl.Expr:
+    """The negentropy of the least sure token of an answer.
+
+    Formula: min over tokens of the negentropy.
+    Range: [0, 1], higher is surer. Unit: none. It depends on k, as the negentropy does.
+    Needs: the `negentropy` of each token of an answer, as grouping alternatives by `POSITION` gives it.
+    `store.scores(metrics=["min_negentropy"])` has it.
+    Nulls: left out; no value gives null.
+    Source: uqlm's min_token_negentropy, Bouchard and Chauhan 2025 (arXiv:2504.19254).
+
+    >>> pl.DataFrame({"negentropy": [0.9, 0.25, None]}).select(min_negentropy()).item()
+    0.25
+    """
+    return as_column(column).min().alias("min_negentropy")
+
+
 def varentropy(column: Column = "logprob", *, form: Form = "tail", base: float = math.e) -> pl.Expr:
     """The variance of the surprisal of the next token, in one of three forms.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from logprob_store.errors import InputError
-from logprob_store.metrics.alternatives import chosen, entropy, entropy_bounds, topk
+from logprob_store.metrics.alternatives import chosen, entropy, entropy_bounds, production_rate, topk
 from logprob_store.metrics.engine import arrays
 from logprob_store.metrics.engine.arrays import LOW, WINDOW
 from logprob_store.metrics.tokens import sequence, training_data, windows
@@ -62,6 +62,7 @@ class Score:
         of_token: an expression over the alternatives of one token; the score is its mean over the completion's tokens.
             The function takes the largest rank that any alternative has.
         of_chosen: like `of_token`, over the alternatives with the chosen token's own logprob beside them.
+        least: whether the score is the least of its `of_token`, in place of their mean.
         windows_of: the name of an `of_token` whose windows are averaged, in place of its mean.
     """
 
@@ -76,6 +77,7 @@ class Score:
     array: ArrayScore | None = None
     of_token: MetricOfToken | None = None
     of_chosen: pl.Expr | None = None
+    least: bool = False
     windows_of: str | None = None
 
     @property
@@ -186,6 +188,12 @@ _SCORES: Final = (
         of_token=lambda _: entropy.negentropy(),
     ),
     Score(
+        name="min_negentropy",
+        metric=entropy.min_negentropy,
+        of_token=lambda _: entropy.negentropy(),
+        least=True,
+    ),
+    Score(
         name="mean_varentropy",
         metric=entropy.varentropy,
         note=_MEAN_OVER_TOKENS,
@@ -197,6 +205,12 @@ _SCORES: Final = (
         note=_MEAN_OVER_TOKENS,
         # A server may list the sampled token although it is not among the likeliest; these rows do not show it.
         of_token=lambda largest: entropy_bounds.entropy_lower(appended=True, rank="rank", largest_rank=largest),
+    ),
+    Score(
+        name="epr",
+        metric=production_rate.epr,
+        note=f"the {production_rate.LARGEST_K} likeliest, mean over the tokens with an alternative",
+        of_token=production_rate.production_of_token,
     ),
     Score(
         name="mean_margin",
