@@ -61,7 +61,6 @@ from .metrics.alternatives.entropy import varentropy as varentropy
 from .metrics.alternatives.entropy_bounds import entropy_bounds as entropy_bounds
 from .metrics.alternatives.entropy_bounds import entropy_lower as entropy_lower
 from .metrics.alternatives.entropy_bounds import entropy_upper as entropy_upper
-from .metrics.alternatives.production_rate import WeprWeights as WeprWeights
 from .metrics.alternatives.production_rate import entropy_contributions as entropy_contributions
 from .metrics.alternatives.production_rate import epr as epr
 from .metrics.alternatives.production_rate import wepr as wepr

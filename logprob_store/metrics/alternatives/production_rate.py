@@ -1,9 +1,6 @@
 """Entropy production: the contributions of a token's likeliest alternatives to its entropy, and scores of them.
 
-Two steps: `entropy_contributions` of each token, then `epr` or `wepr` of the tokens of an answer:
-
-    contributions = store.alternatives.filter(ls.generated()).group_by(ls.POSITION).agg(ls.entropy_contributions())
-    contributions.group_by(ls.KEYS).agg(ls.epr())
+Two steps: group alternatives by `POSITION` for `entropy_contributions`, then group these by `KEYS` for `epr` or `wepr`.
 """
 
 from __future__ import annotations
@@ -24,13 +21,7 @@ LARGEST_K: Final = 15
 
 
 class WeprWeights(TypedDict):
-    """The weights of `wepr`: the first item of each list belongs to the likeliest alternative.
-
-    Attributes:
-        intercept: the logit of an answer whose contributions are all 0.
-        mean: the weights of the mean contribution of each rank.
-        top: the weights of the largest contribution of each rank.
-    """
+    """The weights of `wepr`."""
 
     intercept: float
     mean: Sequence[float]
@@ -91,6 +82,11 @@ def wepr(weights: WeprWeights, *, column: Column = "entropy_contributions") -> p
     Nulls: tokens without an alternative are left out; no other token gives null. A token that has fewer alternatives is
     left out of the mean of the ranks that it lacks; a rank that no token has counts 0.
     Source: Moslonka et al. 2025 (arXiv:2509.04492).
+
+    Args:
+        weights: a dictionary of `intercept`, a number; `mean`, the weights of the mean contribution of each rank; and
+            `top`, those of the largest one. The first item of each list belongs to the likeliest alternative.
+        column: the contributions.
 
     Raises:
         ValueError: a key of the weights is missing or unknown, `mean` and `top` are empty or of unequal length, or a
