@@ -131,6 +131,12 @@ from .analysis.calibrators.storage import load_calibrator as load_calibrator
 from .analysis.calibrators.storage import save_calibrator as save_calibrator
 from .analysis.calibrators.calibrator import Calibrator as Calibrator
 
+# Detectors of errors
+from .analysis.error_detectors.fit import fit_error_detector as fit_error_detector
+from .analysis.error_detectors.storage import load_error_detector as load_error_detector
+from .analysis.error_detectors.storage import save_error_detector as save_error_detector
+from .analysis.error_detectors.detector import ErrorDetector as ErrorDetector
+
 # Two runs of the same prompts
 from .metrics.two_runs.comparison import Comparison as Comparison
 from .metrics.two_runs.comparison import ComparisonSummary as ComparisonSummary

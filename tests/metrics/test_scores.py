@@ -19,6 +19,7 @@ from logprob_store.schema import ALTERNATIVES, COMPLETIONS, KEYS, TOKENS
 if TYPE_CHECKING:
     from pathlib import Path
 
+MEANS_OF_TOKENS = [name for name, score in SCORES.items() if score.of_token and name.startswith("mean_")]
 HALF, QUARTER, EIGHTH = math.log(0.5), math.log(0.25), math.log(0.125)
 
 COLUMNS = [
@@ -203,7 +204,7 @@ def test_a_score_by_name_is_the_metric_of_that_name(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name[5:] for name, score in SCORES.items() if score.of_token is not None])
+@pytest.mark.parametrize("name", [name.removeprefix("mean_") for name in SCORES if name in MEANS_OF_TOKENS])
 def test_a_mean_by_name_is_the_mean_of_that_metric(name: str) -> None:
     """mean_<name> is the mean over tokens of the metric's own function."""
     options = {"margin": {"rank": "rank"}, "logprob_margin": {"rank": "rank"}, "entropy_lower": {"appended": True}}
