@@ -24,6 +24,7 @@ from .metrics.arguments import generated as generated
 
 # Scores of completions, samples and whole texts
 from .metrics.engine.score_table import scores as scores
+from .metrics.samples import confidence_vote as confidence_vote
 from .metrics.samples import mc_entropy as mc_entropy
 from .metrics.samples import normalised_text as normalised_text
 from .metrics.samples import sample_scores as sample_scores
@@ -54,11 +55,16 @@ from .metrics.alternatives.topk import margin as margin
 from .metrics.alternatives.topk import missing_mass as missing_mass
 from .metrics.alternatives.topk import token_confidence as token_confidence
 from .metrics.alternatives.entropy import entropy as entropy
+from .metrics.alternatives.entropy import min_negentropy as min_negentropy
 from .metrics.alternatives.entropy import negentropy as negentropy
 from .metrics.alternatives.entropy import varentropy as varentropy
 from .metrics.alternatives.entropy_bounds import entropy_bounds as entropy_bounds
 from .metrics.alternatives.entropy_bounds import entropy_lower as entropy_lower
 from .metrics.alternatives.entropy_bounds import entropy_upper as entropy_upper
+from .metrics.alternatives.production_rate import entropy_contributions as entropy_contributions
+from .metrics.alternatives.production_rate import epr as epr
+from .metrics.alternatives.production_rate import wepr as wepr
+from .metrics.alternatives.halt import halt_features as halt_features
 from .metrics.alternatives.chosen import chosen_rank as chosen_rank
 from .metrics.alternatives.chosen import greedy as greedy
 from .metrics.alternatives.chosen import with_chosen as with_chosen
@@ -79,6 +85,9 @@ from .metrics.labels.chosen_label import label_coverage as label_coverage
 from .metrics.labels.chosen_label import label_mass as label_mass
 from .metrics.labels.chosen_label import p_true as p_true
 from .metrics.labels.chosen_label import route as route
+from .metrics.labels.judges import both_orders as both_orders
+from .metrics.labels.judges import preference as preference
+from .metrics.labels.judges import risk_averse_score as risk_averse_score
 
 # Text that was given: candidates, perplexity of texts
 from .metrics.given.candidates import candidate_scores as candidate_scores
@@ -121,6 +130,12 @@ from .analysis.calibrators.apply import calibrated_scores as calibrated_scores
 from .analysis.calibrators.storage import load_calibrator as load_calibrator
 from .analysis.calibrators.storage import save_calibrator as save_calibrator
 from .analysis.calibrators.calibrator import Calibrator as Calibrator
+
+# Detectors of errors
+from .analysis.error_detectors.fit import fit_error_detector as fit_error_detector
+from .analysis.error_detectors.storage import load_error_detector as load_error_detector
+from .analysis.error_detectors.storage import save_error_detector as save_error_detector
+from .analysis.error_detectors.detector import ErrorDetector as ErrorDetector
 
 # Two runs of the same prompts
 from .metrics.two_runs.comparison import Comparison as Comparison

@@ -44,6 +44,11 @@ def read_in_order(path: Path, *, places: bool) -> OrderedTokens | None:
         rows = rows.append_column("number", pa.array(numbers)).filter(pa.array(numbers != _SECTIONS["prompt"]))
     elif only == "prompt":
         rows = rows.slice(0, 0)
+    content = None
+    if only is None:
+        content = rows["number"].to_numpy() == _SECTIONS["content"]
+    elif only != "content":
+        content = np.zeros(rows.num_rows, dtype=np.bool_)
     logprob = rows["logprob"].combine_chunks()
     place = None
     if places:
@@ -55,6 +60,7 @@ def read_in_order(path: Path, *, places: bool) -> OrderedTokens | None:
         logprob.to_numpy(zero_copy_only=False),
         logprob.is_valid().to_numpy(zero_copy_only=False) if logprob.null_count else None,
         place,
+        content,
     )
 
 

@@ -146,6 +146,97 @@ def sample_scores(
     ).drop("_scored", "_voting")
 
 
+def confidence_vote(
+    scores: pl.LazyFrame,
+    *,
+    confidence: Column = "mean_token_confidence",
+    clusters: Clusters | None = None,
+    keep: float = 1.0,
+    by: Sequence[str] = PROMPT_KEYS,
+) -> pl.LazyFrame:
+    """A vote of the answers to each prompt, weighted by their confidence: one row per prompt.
+
+    Columns:
+
+    - those of `by`
+    - `answer`: the cluster with the largest sum of confidences; of equals, the one that was asked first
+    - `share`: its sum, divided by the sum of all that voted; [0, 1], higher is surer
+    - `votes`: the answers that voted, after filtering
+    - `filtered`: answers left out because their confidence is too low
+    - `without_vote`: answers without a confidence or without a cluster
+
+    Formula: the answers whose confidence is at or above the (1 - keep) quantile (linear) of those of the prompt vote;
+    each vote weighs its confidence.
+    Range: see the columns. Unit: none.
+    Needs: one row per answer with `by`, sample_index, choice_index, text and the confidence, as
+    `store.scores(metrics=["mean_token_confidence"])` gives them. The published measures are `mean_token_confidence` and
+    those of `group_confidence`; any number that is not negative and higher where the model is surer will do.
+    Nulls: an answer with a null confidence or cluster does not vote; where none votes, `answer` and `share` are null.
+    Source: DeepConf, Fu et al. 2025 (arXiv:2508.15260), offline thinking; keep 0.1 and 0.9 there.
+
+    Args:
+        scores: one row per answer.
+        confidence: the confidence of an answer.
+        clusters: which answers are the same, as in `sample_scores`.
+        keep: the share of a prompt's answers to keep, the surest ones.
+        by: the columns that identify a prompt.
+
+    Raises:
+        ValueError: `keep` is not above 0 and at most 1; when collected, a confidence is negative or NaN.
+
+    Two unsure votes for Lyon, 3 + 4, against one of 9 for Paris; with half of the answers kept, 4 and 9 are left:
+
+    >>> rows = {"run": "r", "prompt_id": "FR", "sample_index": [0, 1, 2], "choice_index": 0}
+    >>> rows |= {"text": ["Lyon", "Lyon", "Paris"], "mean_token_confidence": [3.0, 4.0, 9.0]}
+    >>> confidence_vote(pl.LazyFrame(rows)).select("answer", "share", "votes").collect().rows()
+    [('paris', 0.5625, 3)]
+    >>> confidence_vote(pl.LazyFrame(rows), keep=0.5).select("answer", "votes", "filtered").collect().rows()
+    [('paris', 2, 1)]
+    """
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep {keep} is not a share of the answers above 0 and at most 1: 0.1 is the surest tenth")
+    by = group_columns(by)
+    weight = as_column(confidence).map_batches(_checked_weights, return_dtype=pl.Float64, is_elementwise=True)
+    answers = _with_clusters(scores.lazy(), clusters, by).with_columns(
+        _weight=pl.when(pl.col("_cluster").is_not_null()).then(weight)
+    )
+    threshold = pl.col("_weight").quantile(1 - keep, "linear").over(by)
+    answers = answers.with_columns(_votes=pl.col("_weight") >= threshold)
+    counted = answers.group_by(by).agg(
+        votes=pl.col("_votes").sum(),
+        filtered=(~pl.col("_votes")).sum(),
+        without_vote=pl.col("_weight").null_count(),
+    )
+    in_order = pl.col("_weight").sort_by(_asked_order())
+    clusters_of_votes = (
+        answers.filter(pl.col("_votes"))
+        .group_by(*by, "_cluster")
+        .agg(_sum=in_order.sum(), _first_asked=_asked_order().min())
+    )
+    ranked = pl.col("_cluster").sort_by("_sum", "_first_asked", descending=[True, False])
+    total = pl.col("_sum").sum()
+    winners = clusters_of_votes.group_by(by).agg(
+        answer=ranked.first(), share=pl.when(total > 0).then(pl.col("_sum").max() / total)
+    )
+    table = counted.join(winners, on=by, how="left", nulls_equal=True)
+    return table.select(*by, "answer", "share", "votes", "filtered", "without_vote")
+
+
+def _checked_weights(values: pl.Series) -> pl.Series:
+    """The values as Float64.
+
+    Raises:
+        ValueError: a value is negative or NaN; the message names the first.
+    """
+    weights = values.cast(pl.Float64)
+    bad = weights.is_nan() | (weights < 0)
+    if bad.any():
+        raise ValueError(
+            f"{values.name}: {weights.filter(bad)[0]} is not the weight of a vote: 0 or more; take exp() of a logprob"
+        )
+    return weights
+
+
 def _with_clusters(scores: pl.LazyFrame, clusters: Clusters | None, by: list[str]) -> pl.LazyFrame:
     """The answers with their cluster, `_cluster`."""
     if clusters is None:

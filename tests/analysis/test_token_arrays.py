@@ -20,7 +20,7 @@ from logprob_store.schema import COMPLETIONS, TOKENS
 if TYPE_CHECKING:
     from pathlib import Path
 
-OF_TOKENS = [name for name, score in SCORES.items() if score.from_totals is not None or score.from_tokens is not None]
+OF_TOKENS = [name for name, score in SCORES.items() if not score.reads_alternatives]
 
 Row = tuple[int, str, int, float | None]
 
@@ -61,6 +61,23 @@ def test_prompts_are_left_out_and_sections_are_apart(tmp_path: Path, row_group_s
     assert tokens.place[1] - tokens.place[0] != 1
 
 
+@pytest.mark.parametrize(("section", "content"), [("content", None), ("tool", [False])])
+def test_a_file_of_one_section_says_whether_it_is_the_text(
+    tmp_path: Path, section: str, content: list[bool] | None
+) -> None:
+    """Where all tokens are of the content, there is no array for it."""
+    tokens = read(tmp_path, [(1, section, 0, -1.0)])
+
+    assert (tokens.content if content is None else tokens.content.tolist()) == content
+
+
+def test_a_file_of_a_prompt_and_its_answer_says_which_tokens_are_the_text(tmp_path: Path) -> None:
+    """The array has no place for the prompt's token."""
+    tokens = read(tmp_path, [(1, "prompt", 0, -9.0), (1, "content", 0, -1.0), (1, "refusal", 0, -2.0)])
+
+    assert tokens.content.tolist() == [True, False]
+
+
 def test_a_file_of_prompts_has_no_tokens(tmp_path: Path) -> None:
     """Tokens of the prompt are not generated, so there are none."""
     assert len(read(tmp_path, [(1, "prompt", 0, -9.0)]).completion_id) == 0
@@ -81,7 +98,10 @@ def store(tmp_path: Path) -> Path:
         [(4, "prompt", 0, -9.0), (4, "content", 0, -1.0), (4, "refusal", 1, -2.0)],
     ]
     numbers = [[0, 1], [2], [3, 4]]
-    completions = [full_table(COMPLETIONS, {"completion_id": ids, "prompt_index": ids}) for ids in numbers]
+    completions = [
+        full_table(COMPLETIONS, {"completion_id": ids, "prompt_index": ids, "text": ["answer"] * len(ids)})
+        for ids in numbers
+    ]
     tables = [
         {"completions": rows, "tokens": token_table(tokens)} for rows, tokens in zip(completions, parts, strict=True)
     ]

@@ -75,6 +75,21 @@ def test_all_expressions_over_tokens_have_a_function_over_arrays() -> None:
     assert ARRAYS.keys() == EXPRESSIONS.keys()
 
 
+@given(answers, st.lists(st.sampled_from(["content", "tool"]), min_size=1, max_size=9))
+def test_the_mean_of_the_content_leaves_other_sections_out(rows: list[list[float | None]], sections: list[str]) -> None:
+    """Sections alternate between the tokens; what is not content is not in the mean, and none of it gives null."""
+    arrays, frame = ordered(rows, [])
+    frame = frame.with_columns(
+        section=pl.Series([sections[i % len(sections)] for i in range(frame.height)], dtype=pl.String)
+    )
+    content = (frame["section"] == "content").to_numpy()
+    found = array_scores(arrays._replace(content=content), {"_content_mean": ARRAYS["_content_mean"]})
+    expected = frame.group_by("completion_id", maintain_order=True).agg(_content_mean=EXPRESSIONS["_content_mean"])
+
+    assert found is not None
+    assert_frame_equal(found, expected, check_dtypes=bool(rows), rel_tol=1e-12, abs_tol=1e-12)
+
+
 def test_windows_reach_the_last_token() -> None:
     """33 tokens have two windows of 32: the first without the last token, of p = e**-32, the second with it."""
     arrays, _ = ordered([[0.0] * 32 + [-32.0]], [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 import pytest
@@ -11,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import logprob_store as ls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 weights = st.lists(st.floats(1e-6, 1), min_size=3, max_size=60)
 
@@ -173,6 +176,109 @@ def test_a_sampled_token_among_the_top_limits_nothing(raw: list[float], k: int, 
 
         assert lower - 1e-9 <= truth <= upper + 1e-9
         assert ranked == pytest.approx(lower)
+
+
+@given(weights, st.integers(2, 59), st.integers(0, 6), st.integers(0, 1000), appended=st.booleans())
+def test_bounds_hold_for_all_logprobs_that_round_to_what_was_shown(
+    raw: list[float], k: int, decimals: int, more: int, *, appended: bool
+) -> None:
+    """With the decimals given, the entropy of the unrounded distribution is between the bounds."""
+    total = math.fsum(raw)
+    whole = sorted((x / total for x in raw), reverse=True)
+    shown = whole[: min(k, len(whole))] if not appended else [*whole[: min(k, len(whole)) - 1], whole[-1]]
+    rounded = [min(0.0, round(math.log(p), decimals)) for p in shown]
+    lower, upper, without_v = (
+        pl.DataFrame({"logprob": rounded})
+        .select(
+            *ls.entropy_bounds(vocabulary_size=len(whole) + more, decimals=decimals, appended=appended),
+            ls.entropy_lower(decimals=decimals, appended=appended).alias("without"),
+        )
+        .row(0)
+    )
+
+    assert lower - 1e-9 <= entropy_of(whole) <= upper + 1e-9
+    assert without_v - 1e-9 <= entropy_of(whole)
+    assert lower <= upper
+
+
+def test_bounds_of_rounded_logprobs_by_hand() -> None:
+    """Where all was shown, as 0.69 twice, the lower bound is 2 p ln p at one end and the upper at l - 0.005."""
+    lower, upper = (
+        pl.DataFrame({"logprob": [-0.69, -0.69]}).select(*ls.entropy_bounds(vocabulary_size=4, decimals=2)).row(0)
+    )
+    # hidden at most 1 - 2 e^-0.695, which two tokens share
+    low, high = math.exp(-0.695), math.exp(-0.685)
+
+    assert lower == pytest.approx(min(entropy_of([low] * 2), entropy_of([high] * 2)))
+    assert upper == pytest.approx(entropy_of([low, low, 0.5 - low, 0.5 - low]))
+
+
+def test_rounding_alone_takes_the_entropy_out_of_the_bounds() -> None:
+    """Of 0.49 and 0.51, shown as -0.7 and -0.7, the mass of 0.007 that seems hidden is none."""
+    truth = entropy_of([0.49, 0.51])
+    frame = pl.DataFrame({"logprob": [-0.7, -0.7]})
+    exact, rounded = frame.select(ls.entropy_lower(), ls.entropy_lower(decimals=1).alias("rounded")).row(0)
+
+    assert rounded < truth < exact
+
+
+@pytest.mark.parametrize("bound", [ls.entropy_lower, ls.entropy_upper, ls.entropy_bounds])
+def test_decimals_are_not_negative(bound: Callable[..., object]) -> None:
+    """Tens and hundreds are not decimals."""
+    with pytest.raises(ValueError, match="decimals -1 is not a number of decimals"):
+        bound(vocabulary_size=4, decimals=-1)
+
+
+@given(st.lists(st.floats(-30, 0), min_size=2, max_size=20), st.sampled_from(["partial", "tail", "renormalised"]))
+def test_varentropy_is_that_of_two_passes(
+    logprobs: list[float], form: Literal["partial", "tail", "renormalised"]
+) -> None:
+    """Each form has the digits of a mean and squared distances from it, added without rounding."""
+    frame = pl.DataFrame({"logprob": logprobs})
+    outcomes = [(math.exp(x), -x) for x in logprobs]
+    mass = math.fsum(p for p, _ in outcomes)
+    if form == "renormalised":
+        outcomes = [(p / mass, s + math.log(mass)) for p, s in outcomes]
+    elif form == "tail" and mass < 1:
+        outcomes.append((1 - mass, -math.log(1 - mass)))
+    elif form == "partial":
+        outcomes.append((1 - mass, 0.0))
+    mean = math.fsum(p * s for p, s in outcomes)
+    expected = max(0.0, math.fsum(p * (s - mean) ** 2 for p, s in outcomes))
+
+    assert frame.select(ls.varentropy(form=form)).item() == pytest.approx(expected, rel=1e-9, abs=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "variance"),
+    # two outcomes whose surprisals differ by d: q1 q2 d^2, with q1 = 1 / (1 + e^-d)
+    [([-7.57204, -7.57196], 8e-5**2 / 4), ([-700.0, -700.01], 1e-2**2 / 4), ([-3000.0, -3000.5], None)],
+)
+def test_varentropy_of_like_surprisals_keeps_its_digits(logprobs: list[float], variance: float | None) -> None:
+    """The difference of two squares would lose them, and lose all where p underflows."""
+    distance = logprobs[0] - logprobs[1]
+    share = 1 / (1 + math.exp(-distance))
+    exact = share * (1 - share) * distance**2
+    found = pl.DataFrame({"logprob": logprobs}).select(ls.varentropy(form="renormalised")).item()
+
+    assert found == pytest.approx(exact, rel=1e-9)
+    assert variance is None or found == pytest.approx(variance, rel=1e-4)
+
+
+def test_varentropy_is_by_token_in_any_engine() -> None:
+    """Tokens with one alternative, or none with a logprob, are null; the streaming engine agrees."""
+    rows = {"token": [1, 1, 2, 2, 3], "logprob": [math.log(0.5), math.log(0.25), -0.1, None, None]}
+    grouped = pl.LazyFrame(rows).group_by("token").agg(ls.varentropy(base=2)).sort("token")
+
+    for engine in ("in-memory", "streaming"):
+        assert grouped.collect(engine=engine)["varentropy"].to_list() == [pytest.approx(0.25), None, None]
+    assert pl.DataFrame(rows).with_columns(ls.varentropy(base=2).over("token"))["varentropy"][0] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("metric", [ls.negentropy(), ls.entropy(form="renormalised")])
+def test_what_underflows_cannot_be_renormalised(metric: pl.Expr) -> None:
+    """Where every p is 0 in floating point, the renormalised entropy and the negentropy are null."""
+    assert pl.DataFrame({"logprob": [-800.0, -900.0]}).select(metric).item() is None
 
 
 def test_a_sampled_token_by_hand() -> None:

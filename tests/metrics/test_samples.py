@@ -167,3 +167,81 @@ def test_prompts_are_kept_apart_and_lazy() -> None:
     assert query.collect()["samples"].to_list() == [1, 2, 1]
     assert query.collect()["clusters"].to_list() == [1, 2, 1]
     assert_frame_equal(query.collect(engine="streaming"), query.collect(engine="in-memory"))
+
+
+TRACES = [9.0, 12.0, 10.25, 7.5, 11.0, 8.0, 13.0, 6.0, 9.5, 10.5]
+
+
+def voting(texts: list[str | None], confidences: list[float | None]) -> pl.LazyFrame:
+    """Answers to one prompt with the confidence of each."""
+    rows = {"run": "r", "prompt_id": "p", "sample_index": range(len(texts)), "choice_index": 0, "text": texts}
+    schema = {"text": pl.String, "trace": pl.Float64}
+    return pl.DataFrame({**rows, "trace": confidences}, schema_overrides=schema).lazy()
+
+
+def vote(texts: list[str | None], confidences: list[float | None], **options: Any) -> dict[str, Any]:
+    """The vote on the one prompt."""
+    rows = voting(texts, confidences).collect().sample(fraction=1, shuffle=True, seed=1)
+    return ls.confidence_vote(rows.lazy(), confidence="trace", clusters="text", **options).collect().row(0, named=True)
+
+
+@pytest.mark.parametrize(("keep", "votes"), [(1.0, 10), (0.5, 5), (0.1, 1)])
+def test_votes_of_deepconf(keep: float, votes: int) -> None:
+    """What its authors' code answers for ten traces, and how many are left after filtering."""
+    found = vote(list("aabbabbacc"), [*TRACES], keep=keep)
+
+    assert (found["answer"], found["votes"], found["filtered"]) == ("b", votes, 10 - votes)
+
+
+def test_share_of_a_vote_is_of_all_that_voted() -> None:
+    """10.25 + 7.5 + 8 + 13 of 96.75."""
+    assert vote(list("aabbabbacc"), [*TRACES])["share"] == pytest.approx(38.75 / 96.75)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", None]), st.one_of(st.none(), st.integers(0, 9))), min_size=1, max_size=9
+    ),
+    st.sampled_from([0.1, 0.25, 0.5, 0.9, 1.0]),
+)
+def test_votes_are_those_of_the_definition(rows: list[tuple[str | None, int | None]], keep: float) -> None:
+    """A linear quantile filters, sums decide, and of equals the answer that was asked first."""
+    pairs = [(text, float(value)) for text, value in rows if text is not None and value is not None]
+    ordered = sorted(value for _, value in pairs)
+    votes: dict[str, float] = {}
+    kept = 0
+    if pairs:
+        at = (1 - keep) * (len(ordered) - 1)
+        low = math.floor(at)
+        above = ordered[min(low + 1, len(ordered) - 1)]
+        threshold = ordered[low] + (at - low) * (above - ordered[low])
+        for text, value in pairs:
+            if value >= threshold:
+                votes[text] = votes.get(text, 0.0) + value
+                kept += 1
+    found = vote([text for text, _ in rows], [None if value is None else float(value) for _, value in rows], keep=keep)
+
+    assert found["answer"] == (max(votes, key=lambda text: votes[text]) if votes else None)
+    assert (found["votes"], found["without_vote"]) == (kept, len(rows) - len(pairs))
+    assert found["filtered"] == len(pairs) - kept
+
+
+def test_a_vote_takes_equal_texts_together_by_default() -> None:
+    """Case and a full stop do not divide the votes for Paris."""
+    rows = voting(["Paris.", "paris", "Lyon"], [2.0, 2.0, 3.0])
+
+    assert ls.confidence_vote(rows, confidence="trace").collect()["answer"].to_list() == ["paris"]
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.nan])
+def test_a_vote_cannot_weigh_less_than_nothing(bad: float) -> None:
+    """A sum of mean logprobs would elect the answer with the fewest votes."""
+    with pytest.raises(ValueError, match="is not the weight of a vote"):
+        vote(["a"], [bad])
+
+
+@pytest.mark.parametrize("keep", [0.0, 1.5])
+def test_keep_is_a_share(keep: float) -> None:
+    """Nothing, or more than all, cannot be kept."""
+    with pytest.raises(ValueError, match=f"keep {keep} is not a share"):
+        ls.confidence_vote(voting(["a"], [1.0]), keep=keep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -18,6 +19,7 @@ from logprob_store.schema import ALTERNATIVES, COMPLETIONS, KEYS, TOKENS
 if TYPE_CHECKING:
     from pathlib import Path
 
+MEANS_OF_TOKENS = [name for name, score in SCORES.items() if score.of_token and name.startswith("mean_")]
 HALF, QUARTER, EIGHTH = math.log(0.5), math.log(0.25), math.log(0.125)
 
 COLUMNS = [
@@ -202,7 +204,7 @@ def test_a_score_by_name_is_the_metric_of_that_name(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [name[5:] for name, score in SCORES.items() if score.of_token is not None])
+@pytest.mark.parametrize("name", [name.removeprefix("mean_") for name in SCORES if name in MEANS_OF_TOKENS])
 def test_a_mean_by_name_is_the_mean_of_that_metric(name: str) -> None:
     """mean_<name> is the mean over tokens of the metric's own function."""
     options = {"margin": {"rank": "rank"}, "logprob_margin": {"rank": "rank"}, "entropy_lower": {"appended": True}}
@@ -289,3 +291,20 @@ def test_the_catalogue_is_complete(score: Score) -> None:
     assert getattr(ls, score.metric.__name__) is score.metric
     assert score.summary[0].isupper()
     assert score.summary.endswith(".")
+
+
+def test_zlib_ratio_is_of_the_section_that_the_text_is() -> None:
+    """With -1 and -3 in the content and -50 in the reasoning, it is -2 / len(zlib(text))."""
+    rows = [("reasoning", 0, -50.0), ("content", 0, -1.0), ("content", 1, -3.0), ("content", 2, None)]
+    tokens = table(TOKENS, [{"completion_id": 1, "section": s, "position": i, "logprob": x} for s, i, x in rows])
+    found = ls.scores(tokens, None, COMPLETION_ROWS, metrics=["zlib_ratio"]).filter(completion_id=1).collect()
+
+    assert found["zlib_ratio"].item() == pytest.approx(-2 / len(zlib.compress(b"answer 1")))
+
+
+def test_zlib_ratio_without_tokens_of_the_text_is_null() -> None:
+    """An answer of tool calls alone has no logprob of its text."""
+    tokens = table(TOKENS, [{"completion_id": 1, "section": "tool", "position": 0, "logprob": -1.0}])
+    found = ls.scores(tokens, None, COMPLETION_ROWS, metrics=["zlib_ratio"]).collect()
+
+    assert found["zlib_ratio"].to_list() == [None, None, None]

@@ -36,8 +36,7 @@ def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFram
     [(0, 'c'), (1, 'a'), (2, 'b')]
     """
     keys = list(POSITION)
-    chosen = tokens.select(*keys, pl.col(_TOKEN).name.prefix("chosen_"))
-    beside = alternatives.select(_ALTERNATIVE).join(chosen, on=keys, how="left")
+    beside = _beside_chosen(alternatives, tokens)
     listed = beside.filter(is_chosen()).select(keys)
     rank_type = alternatives.select("rank").collect_schema()["rank"]
     unlisted = (
@@ -46,6 +45,17 @@ def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFram
         .select(*keys, pl.lit(0, dtype=rank_type).alias("rank"), *_TOKEN, chosen_logprob="logprob")
     )
     return pl.concat([beside.select(*_ALTERNATIVE, "chosen_logprob"), unlisted])
+
+
+def without_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFrame:
+    """The alternatives that are not the chosen token, with its logprob beside them as `chosen_logprob`."""
+    return _beside_chosen(alternatives, tokens).filter(is_chosen().fill_null(value=False).not_())
+
+
+def _beside_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFrame:
+    """The alternatives, with the chosen token of their position as `chosen_*`."""
+    chosen = tokens.select(*POSITION, pl.col(_TOKEN).name.prefix("chosen_"))
+    return alternatives.select(_ALTERNATIVE).join(chosen, on=POSITION, how="left")
 
 
 def is_chosen() -> pl.Expr:

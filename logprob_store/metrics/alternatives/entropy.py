@@ -9,19 +9,24 @@ the mass that is not shown. A `form` says what to do with m: leave it out (`part
 `entropy_upper`.
 
 Nulls, the flagged alternatives, are left out, so that their mass is part of m. Fewer than two alternatives with a
-logprob give null. An S that rounding takes above 1 counts as 1, so that no result is NaN. All expressions are sums,
-counts and minima, which polars can stream.
+logprob give null. An S that rounding takes above 1 counts as 1, so that no result is NaN. All expressions but
+`varentropy` are sums, counts and minima, which polars can stream.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
+import numpy as np
 import polars as pl
 
 from logprob_store.metrics.alternatives.topk import hidden_mass, where_two
+from logprob_store.metrics.alternatives.two_passes import of_tokens
 from logprob_store.metrics.arguments import Column, as_column, ln_base
+
+if TYPE_CHECKING:
+    from logprob_store.metrics.alternatives.two_passes import Alternatives, Floats
 
 Form: TypeAlias = Literal["tail", "partial", "renormalised"]
 
@@ -61,7 +66,8 @@ def negentropy(column: Column = "logprob") -> pl.Expr:
     Range: [0, 1], higher is surer: 0 where all k are equally likely, 1 where one has all the mass. Unit: none. It
     ignores m and depends on k: compare it only between runs with the same top_logprobs.
     Needs: the `logprob` of alternatives, by token.
-    Nulls: left out, also of k; fewer than two alternatives give null, because ln 1 = 0.
+    Nulls: left out, also of k; fewer than two alternatives give null, because ln 1 = 0, and so do alternatives whose p
+    all underflow to 0.
     Source: 1 - normalised entropy (efficiency), Shannon 1948.
 
     (2/3, 1/3), renormalised, has 0.918296 bits of the one bit that two outcomes can have:
@@ -75,11 +81,27 @@ def negentropy(column: Column = "logprob") -> pl.Expr:
     return where_two(logprob, (1 - share).clip(0.0, 1.0)).alias("negentropy")
 
 
+def min_negentropy(column: Column = "negentropy") -> pl.Expr:
+    """The negentropy of the least sure token of an answer.
+
+    Formula: min over tokens of the negentropy.
+    Range: [0, 1], higher is surer. Unit: none. It depends on k, as the negentropy does.
+    Needs: the `negentropy` of each token of an answer, as grouping alternatives by `POSITION` gives it.
+    `store.scores(metrics=["min_negentropy"])` has it.
+    Nulls: left out; no value gives null.
+    Source: uqlm's min_token_negentropy, Bouchard and Chauhan 2025 (arXiv:2504.19254).
+
+    >>> pl.DataFrame({"negentropy": [0.9, 0.25, None]}).select(min_negentropy()).item()
+    0.25
+    """
+    return as_column(column).min().alias("min_negentropy")
+
+
 def varentropy(column: Column = "logprob", *, form: Form = "tail", base: float = math.e) -> pl.Expr:
     """The variance of the surprisal of the next token, in one of three forms.
 
-    Formula: (sum p ln^2 p - H^2) / ln(base)^2, over the outcomes of `form`: the p as they are (`partial`, a variance
-    only where S = 1), p / S (`renormalised`), or the p and m (`tail`).
+    Formula: sum p (-ln p - H)^2 / ln(base)^2, over the outcomes of `form`: p / S (`renormalised`), or the p and m
+    (`tail`). `partial` is (sum p ln^2 p - H^2) / ln(base)^2 of the p as they are, a variance only where S = 1.
     Range: [0, inf), 0 where all outcomes are equally likely. Unit: squared nats (base=2: squared bits). High entropy
     with low varentropy means many equal options; high varentropy means a few likely options among many unlikely ones.
     Needs: the `logprob` of alternatives, by token.
@@ -95,22 +117,34 @@ def varentropy(column: Column = "logprob", *, form: Form = "tail", base: float =
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.25)]}).select(varentropy(base=2)).item(), 6)
     0.25
     """
-    logprob = as_column(column)
-    square = (logprob.exp() * logprob * logprob).sum()
-    match form:
-        case "partial":
-            variance = square - partial_nats(logprob).pow(2)
-        case "renormalised":
-            mass = logprob.exp().sum()
-            # Adding ln S to every surprisal leaves the variance as it is.
-            variance = pl.when(mass > 0).then(square / mass - (partial_nats(logprob) / mass).pow(2))
-        case "tail":
-            hidden = hidden_mass(logprob)
-            tail = pl.when(hidden > 0).then(hidden * hidden.log().pow(2)).otherwise(0.0)
-            variance = square + tail - _entropy_nats(logprob, "tail").pow(2)
-        case _:
-            raise _unknown(form)
-    return where_two(logprob, variance.clip(lower_bound=0.0) / ln_base(base) ** 2).alias("varentropy")
+    if form not in get_args(Form):
+        raise _unknown(form)
+    variance = of_tokens(as_column(column), lambda alternatives: _variance(alternatives, form), fewest=2)
+    return (variance / ln_base(base) ** 2).alias("varentropy")
+
+
+def _variance(alternatives: Alternatives, form: Form) -> Floats:
+    """The varentropy of each token in nats squared: the mean surprisal first, then the squared distances from it.
+
+    sum p ln^2 p - H^2, the same number, loses all digits where the surprisals are alike.
+    """
+    if form == "renormalised":
+        # Relative to the likeliest, so that not all of them can underflow.
+        shifted = alternatives.logprob - alternatives.each(alternatives.largest())
+        shifted -= alternatives.each(np.log(alternatives.sums(np.exp(shifted))))
+        p, surprisal, hidden = np.exp(shifted), 0.0 - shifted, np.zeros(len(alternatives.sizes))
+    else:
+        p, surprisal = np.exp(alternatives.logprob), 0.0 - alternatives.logprob
+        hidden = 1.0 - alternatives.sums(p)
+    hidden_surprisal = np.zeros(len(hidden))
+    if form == "tail":
+        hidden = np.maximum(hidden, 0.0)
+        hidden_surprisal = 0.0 - np.log(hidden, where=hidden > 0, out=hidden_surprisal)
+    # For `partial` the hidden mass has a surprisal of 0: sum p (s - H)^2 + (1 - S) H^2 is sum p s^2 - H^2.
+    mean = alternatives.sums(p * surprisal) + hidden * hidden_surprisal
+    distances = surprisal - alternatives.each(mean)
+    variance = alternatives.sums(p * distances * distances) + hidden * (hidden_surprisal - mean) ** 2
+    return np.maximum(variance, 0.0)
 
 
 def _entropy_nats(logprob: pl.Expr, form: Form) -> pl.Expr:

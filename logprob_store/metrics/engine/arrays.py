@@ -36,13 +36,15 @@ class OrderedTokens(NamedTuple):
     """Generated tokens as arrays of one length, sorted by `completion_id` and `place`.
 
     `logprob` is any number where `scored` is false; a `scored` of None means true everywhere. `place` grows by one from
-    a token to the next of the same section; None where it is not needed.
+    a token to the next of the same section; None where it is not needed. A `content` of None means that all tokens are
+    of the section content.
     """
 
     completion_id: Integers  # int64[tokens]
     logprob: Floats  # float64[tokens], nats
     scored: Booleans | None  # bool[tokens]
     place: Integers | None  # int64[tokens]
+    content: Booleans | None = None  # bool[tokens]
 
 
 def array_scores(
@@ -195,6 +197,19 @@ def logprob_sum(groups: ByCompletion) -> pl.Series:
 def lowest_logprob(groups: ByCompletion) -> pl.Series:
     """The lowest logprob, in nats."""
     return groups.series(_reduced(np.minimum, groups.values, groups.value_begins))
+
+
+def content_mean(groups: ByCompletion) -> pl.Series:
+    """The mean logprob of the tokens of the section content, in nats."""
+    content, scored = groups.tokens.content, groups.tokens.scored
+    if content is None:
+        return groups.series(groups.sums / groups.value_counts)
+    of_content = content if scored is None else content[scored]
+    sums = _reduced(np.add, np.where(of_content, groups.values, 0.0), groups.value_begins)
+    counts = _reduced(np.add, of_content.astype(np.int64), groups.value_begins)
+    means = np.full(len(sums), math.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return groups.series(means).fill_nan(None)
 
 
 def low_tokens(groups: ByCompletion) -> pl.Series:

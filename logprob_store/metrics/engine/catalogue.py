@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from logprob_store.errors import InputError
-from logprob_store.metrics.alternatives import chosen, entropy, entropy_bounds, topk
+from logprob_store.metrics.alternatives import chosen, entropy, entropy_bounds, production_rate, topk
 from logprob_store.metrics.engine import arrays
 from logprob_store.metrics.engine.arrays import LOW, WINDOW
 from logprob_store.metrics.tokens import sequence, training_data, windows
@@ -62,6 +62,7 @@ class Score:
         of_token: an expression over the alternatives of one token; the score is its mean over the completion's tokens.
             The function takes the largest rank that any alternative has.
         of_chosen: like `of_token`, over the alternatives with the chosen token's own logprob beside them.
+        least: whether the score is the least of its `of_token`, in place of their mean.
         windows_of: the name of an `of_token` whose windows are averaged, in place of its mean.
     """
 
@@ -76,6 +77,7 @@ class Score:
     array: ArrayScore | None = None
     of_token: MetricOfToken | None = None
     of_chosen: pl.Expr | None = None
+    least: bool = False
     windows_of: str | None = None
 
     @property
@@ -95,6 +97,9 @@ TOTALS: Final[Mapping[str, Total]] = {
     "unscored_tokens": Total(expression=sequence.unscored_tokens(), array=arrays.unscored_tokens),
     "_sum": Total(expression=pl.col("logprob").sum(), array=arrays.logprob_sum),
     "_min": Total(expression=pl.col("logprob").min(), array=arrays.lowest_logprob),
+    "_content_mean": Total(
+        expression=pl.col("logprob").filter(pl.col("section") == "content").mean(), array=arrays.content_mean
+    ),
     "_low": Total(expression=(pl.col("logprob") < LOW).sum(), array=arrays.low_tokens),
 }
 
@@ -165,8 +170,9 @@ _SCORES: Final = (
     Score(
         name="zlib_ratio",
         metric=training_data.zlib_ratio,
-        totals=("_sum",),
-        from_text=training_data.zlib_ratio(_MEAN),
+        note="of the section `content`, which `text` is",
+        totals=("_content_mean",),
+        from_text=training_data.zlib_ratio("_content_mean"),
     ),
     Score(
         name="mean_entropy",
@@ -182,6 +188,12 @@ _SCORES: Final = (
         of_token=lambda _: entropy.negentropy(),
     ),
     Score(
+        name="min_negentropy",
+        metric=entropy.min_negentropy,
+        of_token=lambda _: entropy.negentropy(),
+        least=True,
+    ),
+    Score(
         name="mean_varentropy",
         metric=entropy.varentropy,
         note=_MEAN_OVER_TOKENS,
@@ -193,6 +205,12 @@ _SCORES: Final = (
         note=_MEAN_OVER_TOKENS,
         # A server may list the sampled token although it is not among the likeliest; these rows do not show it.
         of_token=lambda largest: entropy_bounds.entropy_lower(appended=True, rank="rank", largest_rank=largest),
+    ),
+    Score(
+        name="epr",
+        metric=production_rate.epr,
+        note=f"the {production_rate.LARGEST_K} likeliest, mean over the tokens with an alternative",
+        of_token=production_rate.production_of_token,
     ),
     Score(
         name="mean_margin",

@@ -268,7 +268,7 @@ class _Plan:
         for score in self.of_alternatives:
             if score.of_token is not None:
                 of_token[score.name] = score.of_token(largest)
-                over_tokens[score.name] = pl.col(score.name).mean()
+                over_tokens[score.name] = pl.col(score.name).min() if score.least else pl.col(score.name).mean()
             elif score.windows_of is not None and (each := SCORES[score.windows_of].of_token) is not None:
                 of_token[score.windows_of] = each(largest)
                 over_tokens[score.name] = group_confidence(score.windows_of, window=WINDOW)

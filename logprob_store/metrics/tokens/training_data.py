@@ -57,8 +57,10 @@ def zlib_ratio(mean_logprob: Column = "mean_logprob", *, text: Column = "text") 
     Formula: (1/T) sum l / len(zlib(text)), with the text in UTF-8, compressed at level 6.
     Range: (-inf, 0], higher speaks for a text that was seen in training: the model finds it likely, though it does not
     repeat itself. Unit: nats per token and byte.
-    Needs: one row per text with its mean logprob, as `store.text_scores()` and `store.scores()` give them:
-    `store.scores().with_columns(ls.zlib_ratio())`. Python compresses one text after another, tens of MB a second.
+    Needs: one row per text with the mean logprob of its tokens, as `store.text_scores()` gives them:
+    `store.text_scores().with_columns(ls.zlib_ratio())`. Of answers, `store.scores(metrics=["zlib_ratio"])`: their
+    `text` is the section `content` alone, and their `mean_logprob` is of all sections, reasoning and tool calls too.
+    Python compresses one text after another, tens of MB a second.
     Nulls: a null text or mean gives null. An empty text compresses to 8 bytes.
     Source: Carlini et al. 2021 (arXiv:2012.07805), the ratio of log perplexity to zlib entropy, there with the opposite
     sign.
