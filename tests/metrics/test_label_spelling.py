@@ -218,3 +218,10 @@ def test_invalid_arguments() -> None:
         ls.label_probabilities(*tables(), ["a"], shared="none")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="ignore cases is none of space, case, quotes, form"):
         ls.label_probabilities(*tables(), ["a"], ignore=["cases"])  # type: ignore[list-item]
+
+
+def test_a_blank_token_begins_no_single_label() -> None:
+    """White space may lead to any answer, also where only one label is asked for."""
+    rows = {"token": ["unknown", " ", "\u0120"], "logprob": [log(1 / 2), log(1 / 4), log(1 / 8)]}
+
+    assert pl.DataFrame(rows).select(ls.label_mass("unknown")).item() == pytest.approx(1 / 2)

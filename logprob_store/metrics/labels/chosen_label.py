@@ -122,7 +122,9 @@ def _spells_first(text: pl.Expr, spellings: Spellings) -> pl.Expr:
     def compute(texts: pl.Series) -> pl.Series:
         different = texts.unique()
         matches = [None if one is None else spellings.match(one.encode()) for one in different]
-        found = [match is not None and (match.spelled == 0 or match.possible == {0}) for match in matches]
+        found = [
+            match is not None and not match.blank and (match.spelled == 0 or match.possible == {0}) for match in matches
+        ]
         return texts.is_in(different.filter(pl.Series(found, dtype=pl.Boolean)).implode()).fill_null(value=False)
 
     return text.cast(pl.String).map_batches(compute, return_dtype=pl.Boolean, is_elementwise=True)
