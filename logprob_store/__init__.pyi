@@ -127,7 +127,7 @@ from .analysis.calibrators.calibrator import Calibrator as Calibrator
 # Two runs of the same prompts
 from .metrics.two_runs.comparison import Comparison as Comparison
 from .metrics.two_runs.comparison import ComparisonSummary as ComparisonSummary
-from .metrics.two_runs.comparison import Verdict as Verdict
+from .metrics.two_runs.verdict import Verdict as Verdict
 from .metrics.two_runs.comparison import compare as compare
 
 # Test your own code offline

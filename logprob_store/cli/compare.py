@@ -1,4 +1,4 @@
-"""The command `compare`: what changed between two runs, with exit code 5 if more than the limits allow.
+"""The command `compare`: what changed between two runs, with an exit code that says whether the limits allow it.
 
 The comparison is computed by `logprob_store.metrics.two_runs`.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from logprob_store.cli.common import EXIT_CHANGED, JsonOption, StorePath, echo, print_rich, write_frame
+from logprob_store.cli.common import EXIT_CHANGED, EXIT_UNKNOWN, JsonOption, StorePath, echo, print_rich, write_frame
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,6 +39,9 @@ def compare(
     max_js: Annotated[
         float | None, typer.Option(help="Mean Jensen-Shannon divergence by token, nats; default: no limit.")
     ] = None,
+    max_missing: Annotated[
+        float, typer.Option(help="Share of answers without a partner, of tokens without a logprob.")
+    ] = 0.05,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the intervals.")] = 1000,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write all pairs to a .parquet, .csv, .json or .jsonl file.")
@@ -49,7 +52,8 @@ def compare(
     """Compare two runs of the same prompts; without names, the newest run with the one before it of the same job.
 
     The most changed answers, then what changed over all with 95 % intervals, then one line that says whether it is
-    within the limits. Exit codes: 0 within them, 2 there is nothing to compare, 5 a limit is passed.
+    within the limits. A limit is passed where 95 % confidence is above it; `inf` is no limit. Exit codes: 0 within
+    them, 2 there is nothing to compare, 5 a limit is passed, 6 a limit cannot be judged.
     """
     from logprob_store.analysis.opened_store import open_store
     from logprob_store.metrics.samples import normalised_text
@@ -60,7 +64,10 @@ def compare(
     comparison = open_store(store).compare(run_a, run_b, other=theirs, answer=answer).collect()
     summary = comparison.summary(resamples=resamples)
     verdict = summary.verdict(
-        max_flip_rate=max_flip_rate, max_perplexity_increase=max_perplexity_increase, max_js=max_js
+        max_flip_rate=max_flip_rate,
+        max_perplexity_increase=max_perplexity_increase,
+        max_js=max_js,
+        max_missing=max_missing,
     )
     if output is not None:
         write_frame(comparison.prompts.sort("prompt_id", "sample_index", "choice_index").collect(), output)
@@ -70,6 +77,9 @@ def compare(
             {
                 "verdict": verdict.line,
                 "exceeded": list(verdict.exceeded),
+                "unknown": list(verdict.unknown),
+                "missing_share": summary.missing_share,
+                "at_least": summary.at_least,
                 **{name: getattr(summary, name) for name in ("run_a", "run_b", "pairs", "only_a", "only_b")},
                 "metrics": summary.metrics.to_dicts(),
                 "prompts": changed.to_dicts(),
@@ -80,7 +90,7 @@ def compare(
         print_rich(frame_table(summary.metrics.drop("resamples")))
         echo(verdict.line)
     if not verdict.passed:
-        raise typer.Exit(EXIT_CHANGED)
+        raise typer.Exit(EXIT_CHANGED if verdict.exceeded else EXIT_UNKNOWN)
 
 
 def _most_changed(prompts: pl.LazyFrame, limit: int) -> pl.DataFrame:

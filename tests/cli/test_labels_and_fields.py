@@ -38,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_labels_in_a_field(store: Path, logprobs: Any) -> None:
     """The likeliest label has 1/2 of the 3/4 that are known; the bounds include the unknown 1/4.
 
-    Of "happy", e^-0.1 is shown to end at the quote: its lower bound is 1/2 e^-0.1 of that, the 1/4 of "sad" and the 1/4.
+    Of "happy", e^-0.1 is shown to end at the quote. Its lower bound is 1/2 e^-0.1 of that, 1/4 for "sad" and the 1/4.
     """
     code, out, _ = logprobs("labels", store, "--labels", "happy,sad", "--field", "/mood", "--json")
     (row,) = json.loads(out)
