@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write(store: Path, run: str, answers: list[str], *, job: str = "nightly", logprob: float | None = -0.5) -> None:
+def write(
+    store: Path,
+    run: str,
+    answers: list[str],
+    *,
+    job: str = "nightly",
+    logprob: float | None = -0.5,
+    settings: dict[str, float] | None = None,
+) -> None:
     """A run with one answer of one token for each prompt."""
     ids = [completion_id(number) for number in range(len(answers))]
     who = {"prompt_id": [f"p{number}" for number in range(len(answers))], "prompt_index": range(len(answers))}
@@ -37,7 +45,8 @@ def write(store: Path, run: str, answers: list[str], *, job: str = "nightly", lo
         "alternatives": (ALTERNATIVES, {**place, "rank": [1] * len(ids), "logprob": [logprob] * len(ids)}),
     }
     rows = {name: full_table(schema, columns) for name, (schema, columns) in tables.items()}
-    write_run(store, run, [(rows, range(len(ids)))], job_name=job)
+    asked = {"model.name": "m", "model.params.temperature": 0} if settings is None else {"model.name": "m", **settings}
+    write_run(store, run, [(rows, range(len(ids)))], job_name=job, job=asked)
 
 
 @pytest.fixture
@@ -92,6 +101,20 @@ def test_all_pairs_can_be_written(store: Path, tmp_path: Path) -> None:
     call(store, "-o", tmp_path / "changes.parquet")
 
     assert pl.read_parquet(tmp_path / "changes.parquet")["flip"].to_list() == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("settings", "drawn"),
+    [({"model.params.temperature": 0}, False), ({"model.params.temperature": 1.0}, True), ({}, True)],
+)
+def test_runs_that_drew_their_answers_are_named(tmp_path: Path, settings: dict[str, float], *, drawn: bool) -> None:
+    """Above temperature 0, as servers have it unless they are told, equal models differ too."""
+    for name in ("mon", "tue"):
+        write(tmp_path, name, ["a", "b"], settings=settings)
+    _, printed = call(tmp_path)
+
+    assert ("mon and tue drew answers at a temperature above 0" in printed) == drawn
+    assert printed.strip().splitlines()[-1].startswith("ok: tue against mon")
 
 
 def test_another_store(store: Path, tmp_path: Path) -> None:

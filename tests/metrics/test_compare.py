@@ -328,7 +328,7 @@ def test_the_verdict_by_hand() -> None:
         f"perplexity {summary.estimate('perplexity_increase'):+.2%} (limit 0.05 not surely passed: at least +0.00%), "
         f"mean JS {summary.estimate('mean_js'):.4f}; "
         "1 only in before, 1 only in after: 50.00% of answers without a partner (above limit 0.05); "
-        "with 2 prompts, a true 55.3% is seen 4 nights in 5"
+        "with 2 prompts, a true flip rate of 55.3% is seen 4 nights in 5"
     )
     assert summary.verdict(max_flip_rate=None, max_perplexity_increase=math.inf, max_missing=0.5).passed
 

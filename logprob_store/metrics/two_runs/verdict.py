@@ -108,16 +108,18 @@ def checked_limits(limits: Mapping[str, float | None]) -> dict[str, float | None
 def power_phrase(prompts: int, limit: float | None) -> str:
     """How large a share of changed answers an alarm at this limit sees, 4 nights in 5.
 
-    >>> power_phrase(50, 0.02), power_phrase(1, 0.5), power_phrase(50, None)
-    ('with 50 prompts, a true 10.8% is seen 4 nights in 5', 'with 1 prompt, no share is surely above the limit', '')
+    >>> power_phrase(50, 0.02), power_phrase(50, None)
+    ('with 50 prompts, a true flip rate of 10.8% is seen 4 nights in 5', '')
+    >>> power_phrase(1, 0.5)
+    'with 1 prompt, no flip rate is surely above the limit'
     """
     if limit is None or limit >= 1:
         return ""
     among = f"with {prompts} prompt{'' if prompts == 1 else 's'}"
     share = seen_share(prompts, limit)
     if share is None:
-        return f"{among}, no share is surely above the limit"
-    return f"{among}, a true {share:.1%} is seen 4 nights in 5"
+        return f"{among}, no flip rate is surely above the limit"
+    return f"{among}, a true flip rate of {share:.1%} is seen 4 nights in 5"
 
 
 def seen_share(trials: int, limit: float) -> float | None:
