@@ -71,8 +71,15 @@ def test_only_the_differences_asked_for_are_ignored(ignore: list[Any], token: st
         ("4", "4.5", False),
         ("4", "4,5", False),
         ("4", "4th", False),
+        ("4", "4.05", False),
+        ("1", "1,000", False),
+        ("1", "1.000", False),  # a thousand, in half of the world
+        ("\u2764", "\u2764\ufe0f\u200d\U0001f525", False),  # a heart on fire
         # and what a sign ends
         ("4", "4/5", True),
+        ("4", "4.0}", True),
+        ("4", "4.00", True),
+        ("1", "1\ufe0f\u20e3", True),  # on a key cap
         ("4", "4. So", True),
         ("A", "A) because", True),
         ("yes", "yes \u2014 it", True),

@@ -38,6 +38,10 @@ _JOINERS: Final = "-_'\u2019"
 """Between two letters, these make one word of them: no-one, isn't."""
 _WITHIN_NUMBER: Final = ".,:"
 """Between two digits, these make one number of them: 4.5 is not 4."""
+_NO_FRACTION: Final = re.compile(r"\.0{1,2}(?!\d)")
+"""4.0 is 4."""
+_EMOJI_GOES_ON: Final = "\u200d"
+"""Joins two emoji to another one."""
 
 
 class _After(Enum):
@@ -175,12 +179,14 @@ def _what_is_after(label: str, rest: str) -> _After:
 
     >>> [_what_is_after("no", rest).name for rest in ("", ".", "thing", "-one", "-", "_", "* ")]
     ['OPEN', 'END', 'MORE', 'MORE', 'OPEN', 'OPEN', 'END']
-    >>> [_what_is_after("4", rest).name for rest in (".", ".5", ". So", "/5", "th")]
-    ['OPEN', 'MORE', 'END', 'END', 'MORE']
+    >>> [_what_is_after("4", rest).name for rest in (".", ".5", ". So", "/5", ".0 ")]
+    ['OPEN', 'MORE', 'END', 'END', 'END']
     """
     last = label[-1]
     if not _is_of_word(last):
-        return _After.END
+        return _After.MORE if rest.startswith(_EMOJI_GOES_ON) else _After.END
+    if last.isdecimal() and (fraction := _NO_FRACTION.match(rest)):
+        rest = rest[fraction.end() :]
     behind = rest.lstrip("_")
     joined = behind[:1] in {*_JOINERS} or (last.isdecimal() and behind[:1] in {*_WITHIN_NUMBER})
     if joined and behind:

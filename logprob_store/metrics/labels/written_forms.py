@@ -32,7 +32,7 @@ _WORD_BEGINS: Final = "\u2581"
 _BYTE_PIECE: Final = re.compile(rb"<0x([0-9A-F]{2})>")
 
 # What the eye does not see, and signs that look alike and that NFKD keeps apart.
-_SAME_FORM: Final = dict.fromkeys(map(ord, "\xad\u200b\u200e\u200f\u2060\ufe0e\ufe0f\ufeff")) | dict.fromkeys(
+_SAME_FORM: Final = dict.fromkeys(map(ord, "\xad\u200b\u200e\u200f\u2060\u20e3\ufe0e\ufe0f\ufeff")) | dict.fromkeys(
     map(ord, "\u2010\u2011\u2212"), "-"
 )
 
