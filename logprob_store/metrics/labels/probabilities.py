@@ -100,8 +100,8 @@ def label_probabilities(
     shown: the lower bounds give all of it to others, the upper bounds all of it to y.
 
     Where a label ends: at a sign or a space, as in "True." and "4/5", and not where its word or number goes on:
-    "Truely", "no-one", "isn't", "snake_case" and "4.5" are none of True, no, is, snake and 4; 4.0 is 4. A label that ends
-    in a sign ends there. Scripts without spaces are no exception: give the spellings that count.
+    "Truely", "no-one", "isn't", "snake_case" and "4.5" are none of True, no, is, snake and 4; 4.0 is 4. A label whose
+    last character is a sign ends there. Scripts without spaces are no exception: give the spellings that count.
 
     How a label may be written: JSON escapes are their characters, `R\u00e9sum\u00e9` is Résumé. Where a server shows
     tokens as its vocabulary has them, "Ġyes" (byte-level BPE) and "▁yes" (SentencePiece) are " yes". Not read are HTML
