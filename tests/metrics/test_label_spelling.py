@@ -133,9 +133,11 @@ def test_a_text_cut_within_a_character_is_a_beginning(text: bytes, possible: set
     assert Spellings(["R\u00e9sum\u00e9", "\ud55c\uad6d\uc5b4"]).match(text).possible == possible
 
 
-def test_a_space_of_a_vocabulary_is_blank() -> None:
-    """A token that is only the sign for a space may lead to every label."""
-    assert Spellings(["yes", "no"]).match("\u0120".encode()).blank
+@pytest.mark.parametrize("text", ["\u0120".encode(), b"\xe2\x80", b"\\", b"\\n", "\u00e2\u0122".encode()])
+def test_what_may_lead_to_every_label_is_blank(text: bytes) -> None:
+    """The sign of a vocabulary for a space, half of a curly quote, and an escape of a quote or a line break."""
+    assert Spellings(["yes", "no"]).match(text).blank
+    assert not Spellings(["yes", "no"], ["case"]).match(text).blank
 
 
 def test_forms_are_kept_apart_where_that_is_asked_for() -> None:

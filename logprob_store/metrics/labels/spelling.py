@@ -59,7 +59,7 @@ class Match:
     Attributes:
         spelled: the label that it spells, None where it spells none.
         possible: the labels that it may become, `spelled` among them; all labels for a blank text.
-        blank: whether there is only white space or an opening quote.
+        blank: whether there is only white space or an opening quote, or the first bytes of one.
         ended: whether something behind the label that it spells says that its word does not go on.
     """
 
@@ -111,6 +111,10 @@ class Spellings:
         for number, name in enumerate(self.names):
             for spelling in labels[name] if isinstance(labels, Mapping) else [name]:
                 self._add(number, spelling)
+        skipped = (" \n\t\r\u00a0\u3000" if "space" in self._ignore else "") + (
+            _QUOTES + "".join(map(chr, _STRAIGHT)) if "quotes" in self._ignore else ""
+        )
+        self._blank = {begun for _, begun in cut_characters(skipped)}
         self._longest_first = sorted(self._label_of, key=len, reverse=True)
 
     def _add(self, number: int, spelling: str) -> None:
@@ -160,7 +164,7 @@ class Spellings:
     def _matched(self, text: bytes) -> Match:
         """`match` for a text that is written in plain letters."""
         form = self._form(text.decode("utf-8", "surrogateescape"))
-        if not form:
+        if not form or form in self._blank:
             return Match(possible=frozenset(range(len(self.names))), blank=True)
         possible = frozenset(self._labels_from.get(form, ()))
         for label in self._longest_first:
