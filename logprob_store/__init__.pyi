@@ -121,8 +121,11 @@ from .metrics.truth.selective import threshold_at_risk as threshold_at_risk
 from .metrics.truth.guarantee import guaranteed_threshold as guaranteed_threshold
 from .metrics.truth.conformal import Conformal as Conformal
 from .metrics.truth.conformal import conformal_threshold as conformal_threshold
+from .metrics.truth.shares import grouped_share_interval as grouped_share_interval
+from .metrics.truth.shares import share_interval as share_interval
 from .metrics.truth.bootstrap import bootstrap as bootstrap
 from .metrics.truth.bootstrap import bootstrap_mean as bootstrap_mean
+from .metrics.truth.sequences import confidence_sequence as confidence_sequence
 
 # Calibrators
 from .analysis.calibrators.fit import calibrate as calibrate
@@ -140,8 +143,9 @@ from .analysis.error_detectors.detector import ErrorDetector as ErrorDetector
 # Two runs of the same prompts
 from .metrics.two_runs.comparison import Comparison as Comparison
 from .metrics.two_runs.comparison import ComparisonSummary as ComparisonSummary
-from .metrics.two_runs.comparison import Verdict as Verdict
+from .metrics.two_runs.verdict import Verdict as Verdict
 from .metrics.two_runs.comparison import compare as compare
+from .metrics.two_runs.drift import logprob_drift as logprob_drift
 
 # Test your own code offline
 from .replay.client import replay_client as replay_client

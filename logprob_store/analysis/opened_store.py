@@ -167,7 +167,7 @@ class Store(StoreTables):
         *,
         after: str | None = None,
         field: str | None = None,
-        ignore: Collection[Difference] = ("space", "case", "quotes"),
+        ignore: Collection[Difference] = ("space", "case", "quotes", "form"),
         shared: Shared = "error",
         section: str = "content",
     ) -> pl.LazyFrame:

@@ -13,7 +13,8 @@ Nothing else in `logprob_store` reads argv or configures logging, and only `tran
 `os.environ`, for the variables that HTTP libraries read.
 
 Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit and can
-be continued, 5 two compared runs differ by more than a limit, 130 interrupted and can be continued.
+be continued, 5 two compared runs differ by more than a limit, 6 a limit for two compared runs cannot be judged, 130
+interrupted and can be continued.
 """
 
 from __future__ import annotations

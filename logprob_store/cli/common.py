@@ -28,6 +28,7 @@ EXIT_INPUT: Final = 2
 EXIT_FAILURES: Final = 3
 EXIT_LIMIT: Final = 4
 EXIT_CHANGED: Final = 5
+EXIT_UNKNOWN: Final = 6
 EXIT_INTERRUPTED: Final = 130
 
 FORMULA: Final = r"^('*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])"

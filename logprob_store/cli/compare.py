@@ -1,4 +1,4 @@
-"""The command `compare`: what changed between two runs, with exit code 5 if more than the limits allow.
+"""The command `compare`: what changed between two runs, with an exit code that says whether the limits allow it.
 
 The comparison is computed by `logprob_store.metrics.two_runs`.
 """
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from logprob_store.cli.common import EXIT_CHANGED, JsonOption, StorePath, echo, print_rich, write_frame
+from logprob_store.cli.common import EXIT_CHANGED, EXIT_UNKNOWN, JsonOption, StorePath, echo, print_rich, write_frame
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from logprob_store.analysis.opened_store import Store
 
 _PRINTED_COLUMNS: Final = ("prompt_id", "answer_a", "answer_b", "first_difference", "delta_confidence", "mean_js")
 
@@ -39,6 +41,9 @@ def compare(
     max_js: Annotated[
         float | None, typer.Option(help="Mean Jensen-Shannon divergence by token, nats; default: no limit.")
     ] = None,
+    max_missing: Annotated[
+        float, typer.Option(help="Share of answers without a partner, of tokens without a logprob.")
+    ] = 0.05,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the intervals.")] = 1000,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write all pairs to a .parquet, .csv, .json or .jsonl file.")
@@ -49,18 +54,24 @@ def compare(
     """Compare two runs of the same prompts; without names, the newest run with the one before it of the same job.
 
     The most changed answers, then what changed over all with 95 % intervals, then one line that says whether it is
-    within the limits. Exit codes: 0 within them, 2 there is nothing to compare, 5 a limit is passed.
+    within the limits. One is passed where the true value is above it with 95 % confidence; inf is no limit.
+    Exit codes: 0 within them, 2 there is nothing to compare, 5 a limit is passed, 6 a limit cannot be judged.
     """
     from logprob_store.analysis.opened_store import open_store
     from logprob_store.metrics.samples import normalised_text
     from logprob_store.view.terminal_tables import frame_table
 
     answer = normalised_text() if normalise else "text"
+    ours = open_store(store)
     theirs = None if other is None else open_store(other)
-    comparison = open_store(store).compare(run_a, run_b, other=theirs, answer=answer).collect()
+    comparison = ours.compare(run_a, run_b, other=theirs, answer=answer).collect()
     summary = comparison.summary(resamples=resamples)
+    sampled = [run for opened, run in ((ours, summary.run_a), (theirs or ours, summary.run_b)) if _samples(opened, run)]
     verdict = summary.verdict(
-        max_flip_rate=max_flip_rate, max_perplexity_increase=max_perplexity_increase, max_js=max_js
+        max_flip_rate=max_flip_rate,
+        max_perplexity_increase=max_perplexity_increase,
+        max_js=max_js,
+        max_missing=max_missing,
     )
     if output is not None:
         write_frame(comparison.prompts.sort("prompt_id", "sample_index", "choice_index").collect(), output)
@@ -70,6 +81,10 @@ def compare(
             {
                 "verdict": verdict.line,
                 "exceeded": list(verdict.exceeded),
+                "unknown": list(verdict.unknown),
+                "missing_share": summary.missing_share,
+                "at_least": summary.at_least,
+                "sampled": sampled,
                 **{name: getattr(summary, name) for name in ("run_a", "run_b", "pairs", "only_a", "only_b")},
                 "metrics": summary.metrics.to_dicts(),
                 "prompts": changed.to_dicts(),
@@ -78,9 +93,18 @@ def compare(
     else:
         print_rich(frame_table(changed.select(_PRINTED_COLUMNS)))
         print_rich(frame_table(summary.metrics.drop("resamples")))
+        if sampled:
+            echo(f"{' and '.join(sampled)} drew answers at a temperature above 0: then equal models differ too, often")
         echo(verdict.line)
     if not verdict.passed:
-        raise typer.Exit(EXIT_CHANGED)
+        raise typer.Exit(EXIT_CHANGED if verdict.exceeded else EXIT_UNKNOWN)
+
+
+def _samples(store: Store, run: str) -> bool:
+    """Whether the job of a run asked for answers that are drawn, as servers do unless `temperature` is 0."""
+    job = store.only(run).manifests[0].job
+    temperature = job.get("model.params.temperature", 1)
+    return "model.name" in job and isinstance(temperature, int | float) and temperature > 0
 
 
 def _most_changed(prompts: pl.LazyFrame, limit: int) -> pl.DataFrame:

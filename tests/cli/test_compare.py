@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write(store: Path, run: str, answers: list[str], *, job: str = "nightly", logprob: float = -0.5) -> None:
+def write(
+    store: Path,
+    run: str,
+    answers: list[str],
+    *,
+    job: str = "nightly",
+    logprob: float | None = -0.5,
+    settings: dict[str, float] | None = None,
+) -> None:
     """A run with one answer of one token for each prompt."""
     ids = [completion_id(number) for number in range(len(answers))]
     who = {"prompt_id": [f"p{number}" for number in range(len(answers))], "prompt_index": range(len(answers))}
@@ -37,7 +45,8 @@ def write(store: Path, run: str, answers: list[str], *, job: str = "nightly", lo
         "alternatives": (ALTERNATIVES, {**place, "rank": [1] * len(ids), "logprob": [logprob] * len(ids)}),
     }
     rows = {name: full_table(schema, columns) for name, (schema, columns) in tables.items()}
-    write_run(store, run, [(rows, range(len(ids)))], job_name=job)
+    asked = {"model.name": "m", "model.params.temperature": 0} if settings is None else {"model.name": "m", **settings}
+    write_run(store, run, [(rows, range(len(ids)))], job_name=job, job=asked)
 
 
 @pytest.fixture
@@ -63,7 +72,7 @@ def test_the_newest_run_is_compared_with_the_one_before_of_its_job(store: Path) 
     code, printed = call(store)
 
     assert code == 5
-    assert "CHANGED: wed against tue, 4 pairs: 25.00% of answers differ (above limit 0.02)" in printed
+    assert "CHANGED: wed against tue, 4 pairs: 25.00% of answers differ (limit 0.02 not surely passed" in printed
 
 
 def test_within_the_limits_the_exit_code_is_0(store: Path) -> None:
@@ -79,7 +88,10 @@ def test_json_has_everything(store: Path) -> None:
     code, printed = call(store, "--json", "-n", "1")
     found = json.loads(printed)
 
-    assert (code, found["exceeded"], found["pairs"]) == (5, ["flip_rate", "perplexity_increase"], 4)
+    assert (code, found["exceeded"], found["pairs"]) == (5, ["perplexity_increase"], 4)
+    assert (found["unknown"], found["missing_share"]) == ([], 0)
+    # 1 of 4 flips: 1 - 0.95^(1/4)
+    assert found["at_least"]["flip_rate"] == pytest.approx(1 - 0.95**0.25)
     assert [row["prompt_id"] for row in found["prompts"]] == ["p3"]
     assert found["metrics"][0]["metric"] == "flip_rate"
 
@@ -91,14 +103,47 @@ def test_all_pairs_can_be_written(store: Path, tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "changes.parquet")["flip"].to_list() == [False, False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("settings", "drawn"),
+    [({"model.params.temperature": 0}, False), ({"model.params.temperature": 1.0}, True), ({}, True)],
+)
+def test_runs_that_drew_their_answers_are_named(tmp_path: Path, settings: dict[str, float], *, drawn: bool) -> None:
+    """Above temperature 0, as servers have it unless they are told, equal models differ too."""
+    for name in ("mon", "tue"):
+        write(tmp_path, name, ["a", "b"], settings=settings)
+    _, printed = call(tmp_path)
+
+    assert ("mon and tue drew answers at a temperature above 0" in printed) == drawn
+    assert printed.strip().splitlines()[-1].startswith("ok: tue against mon")
+
+
 def test_another_store(store: Path, tmp_path: Path) -> None:
     """RUN_B may be in another store; answers that only one run has are counted."""
     write(tmp_path / "there", "thu", ["a", "b", "c"])
-    code, printed = call(store, "--other", tmp_path / "there", "--max-flip-rate", "1")
+    code, printed = call(store, "--other", tmp_path / "there", "--max-flip-rate", "1", "--max-missing", "0.25")
 
     assert code == 0
     assert "ok: thu against wed, 3 pairs" in printed
     assert "1 only in wed, 0 only in thu" in printed
+
+
+def test_answers_without_a_partner_are_exit_code_5(store: Path) -> None:
+    """Three answers of four are gone, and the one that is left is the same."""
+    write(store, "thu", ["a"])
+    code, printed = call(store, "tue", "thu")
+
+    assert code == 5
+    assert "75.00% of answers without a partner (above limit 0.05)" in printed
+
+
+def test_a_limit_that_cannot_be_judged_is_exit_code_6(store: Path) -> None:
+    """Logprobs that are sentinels are none; `inf` is no limit."""
+    write(store, "thu", ["a", "b", "c", "d"], logprob=None)
+    code, printed = call(store, "tue", "thu", "--max-js", "0.01")
+
+    assert code == 6
+    assert "UNKNOWN: thu against tue" in printed
+    assert call(store, "tue", "thu", "--max-perplexity-increase", "inf")[0] == 0
 
 
 @pytest.mark.parametrize(("words", "message"), [(["zzz"], "no run 'zzz'"), (["mon", "other"], None)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from math import log
+from math import exp, log
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -36,14 +36,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_labels_in_a_field(store: Path, logprobs: Any) -> None:
-    """The likeliest label has 1/2 of the 3/4 that are known; the bounds include the unknown 1/4."""
+    """The likeliest label has 1/2 of the 3/4 that are known; the bounds include the unknown 1/4.
+
+    Of "happy", e^-0.1 is shown to end at the quote. Its lower bound is 1/2 e^-0.1 of that, 1/4 for "sad" and the 1/4.
+    """
     code, out, _ = logprobs("labels", store, "--labels", "happy,sad", "--field", "/mood", "--json")
     (row,) = json.loads(out)
 
     assert code == 0
     assert (row["label"], row["position"]) == ("happy", 2)
     assert row["label_probability"] == pytest.approx(2 / 3)
-    assert (row["label_lower"], row["label_upper"]) == pytest.approx((1 / 2, 3 / 4))
+    assert (row["label_lower"], row["label_upper"]) == pytest.approx((exp(-0.1) / (exp(-0.1) + 1), 3 / 4))
     assert row["coverage"] == pytest.approx(3 / 4)
 
 

@@ -16,6 +16,7 @@ import logprob_store as ls
 from logprob_store.errors import InputError
 from logprob_store.metrics.two_runs.comparison import compare_in_batches
 from logprob_store.metrics.two_runs.pair_batches import PairedRuns
+from logprob_store.metrics.two_runs.verdict import seen_share
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, TOKENS
 
 if TYPE_CHECKING:
@@ -257,19 +258,144 @@ def test_summary_by_hand() -> None:
     assert summary.estimate("same_top_rate") == pytest.approx(2 / 3)
 
 
-def test_verdict_names_what_is_beyond_its_limit() -> None:
-    """The line and the list name the metrics above their limits, and None is no limit."""
-    summary = ls.compare(BEFORE, AFTER).summary(resamples=10)
+def test_shares_of_a_summary_have_exact_intervals() -> None:
+    """No flip of two is [0, 1 - 0.025^(1/2)], which is 0.841886, and no resample is needed."""
+    summary = ls.compare(BEFORE, BEFORE).summary(resamples=10)
+    rows = {row["metric"]: row for row in summary.metrics.filter(pl.col("metric") != "mean_kl").iter_rows(named=True)}
+    high = 1 - 0.025 ** (1 / summary.pairs)
+
+    assert [rows["flip_rate"][name] for name in ("low", "high", "resamples")] == [0, pytest.approx(high), 0]
+    assert rows["lower_confidence_share"]["high"] == pytest.approx(high)
+    # One place of "same" and two of "parts" are worth (1 + 2)^2 / (1^2 + 2^2) = 1.8 independent ones.
+    assert rows["same_top_rate"]["low"] == pytest.approx(0.025 ** (1 / 1.8))
+
+
+def nights(flips: int, prompts: int, *, p: float = 0.5, q: float = 0.5) -> tuple[Any, Any]:
+    """Two nights of one-token answers, of which so many differ; q is the probability on the second night."""
+    first = {f"p{number}": [("a", p, [("a", p)])] for number in range(prompts)}
+    second = {f"p{number}": [("b" if number < flips else "a", q, [("a", q)])] for number in range(prompts)}
+    return run(first, name="monday"), run(second, name="tuesday")
+
+
+@pytest.mark.parametrize(
+    ("flips", "prompts", "exceeded"),
+    [
+        # The lower bound at 0.05 of Beta(k, n - k + 1): 3 of 50 is 0.0166, 4 of 50 is 0.0278.
+        (3, 50, ()),
+        (4, 50, ("flip_rate",)),
+        # 1 of 10 is 1 - 0.95^(1/10) = 0.0051; 10 of 10 is 0.05^(1/10) = 0.74.
+        (1, 10, ()),
+        (10, 10, ("flip_rate",)),
+    ],
+)
+def test_flips_alarm_where_the_exact_lower_bound_is_above_the_limit(
+    flips: int, prompts: int, exceeded: tuple[str, ...]
+) -> None:
+    """A share above the limit that chance alone may bring is no alarm."""
+    assert ls.compare(*nights(flips, prompts)).summary(resamples=10).verdict().exceeded == exceeded
+
+
+def test_samples_of_one_prompt_are_no_independent_flips() -> None:
+    """One prompt of four samples that all flip says as much as one flip: 0.05 is the lower bound of 1 of 1."""
+    one, other = (
+        (tokens, alternatives, completions.with_columns(prompt_id=pl.lit("p"), sample_index=pl.col("completion_id")))
+        for tokens, alternatives, completions in nights(4, 4)
+    )
+    summary = ls.compare(one, other).summary(resamples=10)
+
+    assert (summary.prompts, summary.pairs) == (1, 4)
+    assert summary.at_least["flip_rate"] == pytest.approx(0.05)
+
+
+def test_a_rise_that_few_answers_bring_is_no_alarm() -> None:
+    """One of two answers is less likely: resamples of the other alone show no rise."""
+    summary = ls.compare(BEFORE, AFTER).summary(resamples=200)
+
+    assert (summary.estimate("perplexity_increase") or 0) > 0.05
+    assert "perplexity_increase" not in summary.verdict().exceeded
+
+
+def test_the_verdict_by_hand() -> None:
+    """The line and the list name what is above its limit, and what one run alone has."""
+    summary = ls.compare(BEFORE, AFTER).summary(resamples=200)
     verdict = summary.verdict()
 
-    assert verdict.exceeded == ("flip_rate", "perplexity_increase")
+    assert verdict.exceeded == ("flip_rate", "missing_share")
     assert not verdict.passed
+    # 1 of 2: 1 - 0.95^(1/2) = 0.0253. Both of 2: 0.05^(1/2) = 0.22; one of 2 alarms, so 1 - (1 - p)^2 = 0.8
     assert verdict.line == (
-        "CHANGED: after against before, 2 pairs: 50.00% of answers differ (above limit 0.02), "
-        f"perplexity {summary.estimate('perplexity_increase'):+.2%} (above limit 0.05), "
-        f"mean JS {summary.estimate('mean_js'):.4f}; 1 only in before, 1 only in after"
+        "CHANGED: after against before, 2 pairs: 50.00% of answers differ (above limit 0.02: at least 2.53%), "
+        f"perplexity {summary.estimate('perplexity_increase'):+.2%} (limit 0.05 not surely passed: at least +0.00%), "
+        f"mean JS {summary.estimate('mean_js'):.4f}; "
+        "1 only in before, 1 only in after: 50.00% of answers without a partner (above limit 0.05); "
+        "with 2 prompts, a true flip rate of 55.3% is seen 4 nights in 5"
     )
-    assert summary.verdict(max_flip_rate=None, max_perplexity_increase=None).passed
+    assert summary.verdict(max_flip_rate=None, max_perplexity_increase=math.inf, max_missing=0.5).passed
+
+
+def test_most_answers_missing_is_not_ok() -> None:
+    """3 of 50 answers have a partner: what they say is nothing about the run."""
+    first, second = nights(0, 50)
+    few = (*second[:2], second[2].head(3))
+    verdict = ls.compare(first, few).summary(resamples=10).verdict()
+
+    assert verdict.exceeded == ("missing_share",)
+    assert (
+        "47 only in monday, 0 only in tuesday: 94.00% of answers without a partner (above limit 0.05)" in verdict.line
+    )
+
+
+def test_a_limit_that_cannot_be_judged_is_not_ok() -> None:
+    """All logprobs of one night are gone: no perplexity, no divergence, and the line says of how many tokens."""
+    first, (tokens, alternatives, completions) = nights(0, 50)
+    lost = pl.lit(None, pl.Float64).alias("logprob")
+    without = (tokens.with_columns(lost), alternatives.with_columns(lost), completions)
+    verdict = ls.compare(first, without).summary(resamples=10).verdict(max_js=0.01)
+
+    assert (verdict.exceeded, verdict.unknown) == ((), ("perplexity_increase", "mean_js"))
+    assert not verdict.passed
+    assert verdict.line.startswith("UNKNOWN: tuesday against monday, 50 pairs: 0.00% of answers differ (limit 0.02), ")
+    assert "perplexity cannot be judged (limit 0.05): 50 of 50 tokens of tuesday have no logprob" in verdict.line
+    assert "mean JS cannot be judged (limit 0.01): 50 of 50 places have alternatives in one run alone" in verdict.line
+
+
+@pytest.mark.parametrize(("gone", "unknown"), [(2, ()), (3, ("perplexity_increase", "mean_js"))])
+def test_what_most_of_is_gone_cannot_be_judged(gone: int, unknown: tuple[str, ...]) -> None:
+    """Of 50 answers, two without logprobs are 4 % and three are 6 %, above the 5 % that may be missing."""
+    first, (tokens, alternatives, completions) = nights(0, 50)
+    lost = pl.when(pl.col("completion_id") >= gone * 10).then("logprob").alias("logprob")
+    without = (tokens.with_columns(lost), alternatives.with_columns(lost), completions)
+    summary = ls.compare(first, without).summary(resamples=10)
+
+    assert summary.verdict(max_js=0.01).unknown == unknown
+    assert summary.verdict(max_js=0.01, max_missing=0.06).unknown == ()
+
+
+def test_without_alternatives_a_limit_on_js_cannot_be_judged() -> None:
+    """Runs that were compared without alternatives have no divergence, and a limit on it was asked for."""
+    first, second = nights(0, 5)
+    summary = ls.compare((first[0], None, first[2]), (second[0], None, second[2])).summary(resamples=10)
+
+    assert summary.verdict(max_js=0.01).unknown == ("mean_js",)
+    assert summary.verdict().passed
+
+
+def test_a_limit_that_is_no_number_is_an_error() -> None:
+    """Nothing is ever above NaN, so such an alarm would never ring."""
+    with pytest.raises(InputError, match="max_js nan: nothing is ever above it"):
+        ls.compare(BEFORE, AFTER).summary(resamples=10).verdict(max_js=math.nan)
+
+
+@pytest.mark.parametrize(("prompts", "limit", "least"), [(50, 0.02, 4), (200, 0.02, 8), (1000, 0.02, 29), (3, 0.0, 1)])
+def test_power_is_that_of_the_least_count_that_alarms(prompts: int, limit: float, least: int) -> None:
+    """At the share that is said, so many flips or more come in 4 nights of 5: the binomial sum."""
+    share = seen_share(prompts, limit)
+    assert share is not None
+    fewer = math.fsum(
+        math.comb(prompts, count) * share**count * (1 - share) ** (prompts - count) for count in range(least)
+    )
+
+    assert 1 - fewer == pytest.approx(0.8, abs=1e-9)
 
 
 def test_same_seed_same_intervals() -> None:

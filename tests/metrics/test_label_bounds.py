@@ -84,6 +84,21 @@ def test_bounds_enclose_labels_of_several_tokens(
             assert row["lower"] - 1e-9 <= share <= row["upper"] + 1e-9
 
 
+@settings(max_examples=40)
+@given(shares(2), shares(4), st.integers(0, 3), st.integers(1, 4))
+def test_bounds_enclose_a_label_whose_word_may_go_on(
+    first: list[float], second: list[float], taken: int, k: int
+) -> None:
+    """Behind "no", two tokens end it, one makes another word of it, and one a compound: the top k are shown."""
+    whole = dict(zip([".", "\n", "thing", "-one"], second, strict=True))
+    answer = [step({"no": first[0], "yes": first[1]}), cut(whole, list(whole)[taken], k)]
+    truth = first[0] * (whole["."] + whole["\n"])
+    _, no = labels(answer, names=["yes", "no"])
+
+    assert no["mass_lower"] - 1e-9 <= truth <= no["mass_upper"] + 1e-9
+    assert no["lower"] - 1e-9 <= truth / (truth + first[1]) <= no["upper"] + 1e-9
+
+
 def cut(whole: dict[str, float], chosen: str, k: int) -> Step:
     """A step with this chosen token and the k likeliest alternatives."""
     likeliest = sorted(whole.items(), key=lambda item: -item[1])[:k]

@@ -22,7 +22,7 @@ def test_exact_along_the_tokens_of_the_answer() -> None:
 
 def test_bounded_where_the_path_was_not_taken() -> None:
     """The continuation of an alternative is unknown: its mass counts, but not in the lower bound."""
-    answer = [step({"Art": 0.5, "Techn": 0.5}), step({"ology": 1.0})]
+    answer = [step({"Art": 0.5, "Techn": 0.5}), step({".": 1.0})]
 
     assert masses(answer, names=["Technology", "Art"]) == [(0.5, 0.0, 0.5), (0.5, 0.5, 0.5)]
 
@@ -81,6 +81,90 @@ def test_white_space_and_quotes_before_the_label() -> None:
 
     assert masses(answer, names=["yes", "no"]) == [(0.375, 0.375, 0.375), (0.625, 0.625, 0.625)]
     assert masses(ahead, names=["yes", "no"]) == [(0.0, 0.0, 0.5), (0.5, 0.5, 1.0)]
+
+
+# a label's word may go on
+
+
+def test_a_label_that_goes_on_as_another_word_is_none() -> None:
+    """The answer "nothing" is no "no": 0.9 times the 0.01 of a full stop."""
+    answer = [step({"no": 0.9, "yes": 0.1}), step({"thing": 0.99, ".": 0.01})]
+
+    assert masses(answer, names=["yes", "no"]) == [(0.1, 0.1, 0.1), (0.009, 0.009, 0.009)]
+
+
+def test_what_was_not_shown_behind_a_label_counts_and_is_not_certain() -> None:
+    """Of the 0.8 of "no", 1/2 is shown to end, 1/4 to go on, and 1/4 is not shown."""
+    answer = [step({"no": 0.8, "yes": 0.2}), step({".": 0.5, "thing": 0.25})]
+    yes, no = labels(answer, names=["yes", "no"])
+
+    assert (no["mass"], no["mass_lower"], no["mass_upper"]) == pytest.approx((0.6, 0.4, 0.6))
+    assert (yes["lower"], yes["upper"]) == pytest.approx((0.2 / 0.8, 0.2 / 0.6))
+    assert (yes["coverage"], yes["unknown_mass"]) == pytest.approx((0.8, 0.2))
+
+
+def test_a_word_may_go_on_behind_a_joining_sign() -> None:
+    """The label "no" and "-" are still open: "one" makes another word of them, a line break does not."""
+    answer = [step({"no": 0.5, "yes": 0.5}), step({"-": 1.0}), step({"one": 0.75, "\n": 0.25})]
+
+    assert masses(answer, names=["yes", "no"]) == [(0.5, 0.5, 0.5), (0.125, 0.125, 0.125)]
+
+
+def test_a_number_may_go_on_behind_its_point() -> None:
+    """The answer 4.5 is no 4; of the point, 0.2 is followed by a line break."""
+    answer = [step({"4": 1.0}), step({".": 0.5, "/": 0.5}), step({"5": 0.8, "\n": 0.2})]
+
+    assert masses(answer, names=["4", "5"]) == [(0.6, 0.6, 0.6), (0.0, 0.0, 0.0)]
+
+
+def test_a_number_before_its_point_is_a_label_beside_one_with_a_point() -> None:
+    """The text "1." may become 1.5, and may be the 1 that ends a sentence."""
+    answer = [step({"1": 1.0}), step({".": 1.0}), step({"5": 0.25, "\n": 0.75})]
+
+    assert masses(answer, names=["1", "1.5"]) == [(0.75, 0.75, 0.75), (0.25, 0.25, 0.25)]
+
+
+def test_a_whole_label_that_nothing_follows_is_that_label() -> None:
+    """Where no next token is stored, as behind what was not chosen, a whole label counts as that label."""
+    assert masses([step({"no": 0.9, "yes": 0.1})], names=["yes", "no"]) == [(0.1, 0.1, 0.1), (0.9, 0.9, 0.9)]
+
+
+def test_a_token_without_a_logprob_behind_a_label_takes_no_probability_away() -> None:
+    """What follows can only be of this label or of none, so the answer is still known."""
+    answer: list[Step] = [step({"no": 0.9, "yes": 0.1}), (".", None, {})]
+
+    assert masses(answer, names=["yes", "no"]) == [(0.1, 0.1, 0.1), (0.9, 0.0, 0.9)]
+    assert labels(answer, names=["yes", "no"])[1]["probability"] == pytest.approx(0.9)
+
+
+# escapes and spellings of vocabularies
+
+
+def test_json_escapes_in_a_field_are_their_characters() -> None:
+    r"""`R\u00e9sum\u00e9` is Résumé, also where tokens cut its escapes: 0.9 times 1/2."""
+    whole = [step({'{"m": "': 1.0}), step({r"R\u00e9sum\u00e9": 0.9, "Lettre": 0.1}), step({'"}': 1.0})]
+    cut = [
+        step({'{"m": "': 1.0}),
+        step({"R\\": 0.9, "Lettre": 0.1}),
+        *(step({token: 1.0}) for token in ("u00", "e9", "sum")),
+        step({r"\u00e9": 0.5, r"\u00e8": 0.5}),
+        step({'"}': 1.0}),
+    ]
+
+    for answer, mass in ((whole, 0.9), (cut, 0.45)):
+        assert masses(answer, names=["R\u00e9sum\u00e9", "Lettre"], field="/m") == [(mass,) * 3, (0.1,) * 3]
+
+
+@pytest.mark.parametrize("space", ["\u0120", "\u2581"])
+def test_tokens_as_a_vocabulary_spells_them(space: str) -> None:
+    """At the beginning, behind a marker, and in a field, "Ġyes" and "▁yes" are " yes"."""
+    end = step({f"{space}it": 1.0})
+    first = [step({f"{space}yes": 0.75, f"{space}no": 0.25}), end]
+    behind = [step({"The": 1.0}), step({f"{space}answer:": 1.0}), *first]
+    field = [step({f'{{"m":{space}"': 1.0}), step({"yes": 0.75, "no": 0.25}), step({'"}': 1.0})]
+
+    for answer, where in ((first, {}), (behind, {"after": "The answer:"}), (field, {"field": "/m"})):
+        assert masses(answer, names=["yes", "no"], **where) == [(0.75,) * 3, (0.25,) * 3]
 
 
 # locations

@@ -1,4 +1,4 @@
-"""The tokens of an answer, followed while they only begin labels, and the alternatives at each of them.
+"""The tokens of an answer, followed up to the end of its label, and the alternatives at each of them.
 
 Which label each probability counts for is in `probabilities`.
 """
@@ -88,13 +88,18 @@ class _Texts:
         return self.number(text + token[len(lead) :], b"")
 
     def undecided(self, *, whole_counts: bool) -> pl.Series:
-        """By number: whether the next token decides which label it is."""
-        found = [match.undecided and (match.spelled is None or not whole_counts) for match in self.matches]
+        """By number: whether the next token decides which label it is, or whether its word goes on."""
+        found = [match.may_go_on and (match.spelled is None or not whole_counts) for match in self.matches]
         return pl.Series(found, dtype=pl.Boolean)
 
     def possible(self) -> pl.Series:
         """By number: whether the text may become a label."""
         return pl.Series([bool(match.possible) for match in self.matches], dtype=pl.Boolean)
+
+    def known(self) -> pl.Series:
+        """By number: whether it spells a label, and can be no other."""
+        found = [match.spelled is not None and not match.undecided for match in self.matches]
+        return pl.Series(found, dtype=pl.Boolean)
 
 
 def follow_answers(
@@ -105,14 +110,14 @@ def follow_answers(
     *,
     whole_counts: bool = False,
 ) -> Branches:
-    """Read the options at each location, and follow the answer while what it chose only begins labels.
+    """Read the options at each location, and follow the answer until what it chose has ended its label, or is none.
 
     Args:
         locations: `path`, KEYS, section, `position` and `lead`.
         tokens: the tokens of these sections.
         alternatives: their alternatives.
         spellings: those of the labels.
-        whole_counts: whether a text that spells a label is that label, even if it begins another one.
+        whole_counts: whether a text that spells a label is that label, whatever comes next.
     """
     options = _options(locations, tokens, alternatives)
     lengths = options.group_by("path").agg(length=pl.col("step").max() + 1)
@@ -135,7 +140,9 @@ def follow_answers(
         hidden = _hidden(scored, active)
         unscored = _unscored(rows, scored, texts)
         possible = texts.possible()
-        ambiguous.append(_with_much_hidden(unscored.filter(possible[unscored["next"]]), hidden))
+        # Behind a label that can be no other, an option without a logprob is of this label or of none.
+        either = possible[unscored["next"]] & ~texts.known()[unscored["text"]]
+        ambiguous.append(_with_much_hidden(unscored.filter(either), hidden))
         over = scored.filter(~pl.col("goes_on") & possible[scored["next"]])
         ends += [hidden, over.select("path", "weight", "taken", text="next", hidden=pl.lit(value=False))]
         active = scored.filter("goes_on").select("path", text="next", reached="weight")

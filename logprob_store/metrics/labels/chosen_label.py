@@ -84,8 +84,8 @@ def label_mass(
     """The probability of a label at one token: that of all alternatives that spell it.
 
     Formula: sum of p over the alternatives that spell the label, or that begin it and none of `others` ("Polit" for
-    Politics). White space around a token and its case do not matter. A token that spells the label counts even where it
-    begins another one, as "1" begins 10: the next token is not read.
+    Politics). White space around a token, its case and its form do not matter. A token that spells the label counts
+    even where it begins another one, as "1" begins 10, or another word: the next token is not read.
     Range: [0, 1], higher is likelier. Unit: none.
     Needs: the alternatives, by token (`POSITION`), with the chosen one (`with_chosen`). `label_probabilities` is for
     labels of several tokens, for bounds, and for locations other than the first token of an answer.
@@ -107,13 +107,27 @@ def label_mass(
     >>> round(pl.DataFrame(rows).select(label_mass("True", ["False"])).item(), 6)
     0.75
     """
-    all_spellings = Spellings({label: spellings or [label], **{other: [other] for other in others}}, ["space", "case"])
-    own = [text for text, match in all_spellings.known_texts() if match.spelled == 0 or match.possible == {0}]
-    plain = as_column(text).str.strip_chars().str.to_lowercase()
-    logprob, spells = as_column(column), plain.cast(pl.Binary).is_in(own)
+    all_spellings = Spellings(
+        {label: spellings or [label], **{other: [other] for other in others}}, ["space", "case", "form"]
+    )
+    logprob, spells = as_column(column), _spells_first(as_column(text), all_spellings)
     mass = logprob.filter(spells).exp().sum()
     ambiguous = (spells & logprob.is_null()).any() & (hidden_mass(logprob) > NEGLIGIBLE)
     return pl.when((logprob.count() > 0) & ~ambiguous).then(mass).alias(f"p_{label}")
+
+
+def _spells_first(text: pl.Expr, spellings: Spellings) -> pl.Expr:
+    """Whether a text spells the first of the labels, or begins it and no other."""
+
+    def compute(texts: pl.Series) -> pl.Series:
+        different = texts.unique()
+        matches = [None if one is None else spellings.match(one.encode()) for one in different]
+        found = [
+            match is not None and not match.blank and (match.spelled == 0 or match.possible == {0}) for match in matches
+        ]
+        return texts.is_in(different.filter(pl.Series(found, dtype=pl.Boolean)).implode()).fill_null(value=False)
+
+    return text.cast(pl.String).map_batches(compute, return_dtype=pl.Boolean, is_elementwise=True)
 
 
 def label_coverage(labels: Sequence[str], *, text: Column = "token", column: Column = "logprob") -> pl.Expr:

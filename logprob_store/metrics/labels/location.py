@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
 
+from logprob_store.metrics.labels.written_forms import in_byte_alphabet
 from logprob_store.metrics.spans.fields import field_spans
 from logprob_store.metrics.spans.token_offsets import TokenOffsets, locate_tokens
 from logprob_store.schema import KEYS
 
 _TEXT_KEYS: Final = (*KEYS, "section")
+_SHOWN_SPACES: Final = ("\u0120", "\u010a", "\u0109", "\u2581")
+"""What vocabularies show for a space, a line break, a tab, and for the space before a word."""
+_SPACE: Final = re.compile(rb"[ \n\t]")
 
 
 def check_location(after: str | None, field: str | None) -> None:
@@ -54,15 +60,36 @@ def label_locations(tokens: pl.LazyFrame, *, after: str | None, field: str | Non
 
 
 def _after_marker(offsets: TokenOffsets, marker: bytes) -> pl.Series:
-    """By text: the end of its last marker, as `offsets` counts bytes; null where there is none."""
-    found = [text.rfind(marker) for text in offsets.bytes_of_texts().to_pylist()]
-    at = pl.Series(found, dtype=pl.Int64)
-    ends = offsets.texts["begin"] + at + len(marker)
-    return pl.select(pl.when(at >= 0).then(ends)).to_series()
+    """By text: the end of its last marker, as `offsets` counts bytes; null where there is none.
+
+    A text that lacks it is searched for the marker as a vocabulary spells it.
+    """
+    written = {marker: None, in_byte_alphabet(marker): None, marker.replace(b" ", "\u2581".encode()): None}
+
+    def end_in(text: bytes) -> int | None:
+        return next((at + len(one) for one in written if (at := text.rfind(one)) >= 0), None)
+
+    ends = pl.Series([end_in(text) for text in offsets.bytes_of_texts().to_pylist()], dtype=pl.Int64)
+    return offsets.texts["begin"] + ends
 
 
 def _in_field(offsets: TokenOffsets, path: str) -> pl.Series:
     """By text: the beginning of the value at a path; of a key that appears twice, the later one."""
-    found = field_spans(offsets).filter(pl.col("path") == path).group_by("text").agg(pl.col("begin").last())
+    spans = field_spans(_with_spaces(offsets))
+    found = spans.filter(pl.col("path") == path).group_by("text").agg(pl.col("begin").last())
     texts = offsets.texts.select("text").with_columns(pl.col("text").cast(pl.Int64))
     return texts.join(found, on="text", how="left", maintain_order="left")["begin"]
+
+
+def _with_spaces(offsets: TokenOffsets) -> TokenOffsets:
+    """The same texts, with spaces where a text without any shows the space of a vocabulary; each byte at its place."""
+    raw = offsets.raw.to_pybytes()
+    marks = [mark.encode() for mark in _SHOWN_SPACES if mark.encode() in raw]
+    if not marks:
+        return offsets
+    texts = [raw[begin:end] for begin, end in offsets.texts.select("begin", "end").iter_rows()]
+    for number, text in enumerate(texts):
+        if _SPACE.search(text) is None:
+            for mark in marks:
+                texts[number] = texts[number].replace(mark, b" " * len(mark))
+    return TokenOffsets(offsets.tokens, offsets.texts, pa.py_buffer(b"".join(texts)))

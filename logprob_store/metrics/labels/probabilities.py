@@ -58,7 +58,7 @@ def label_probabilities(
     shared: Shared = "error",
     section: str = "content",
 ) -> pl.LazyFrame:
-    """How likely the model was to give each label: one row per completion and label.
+    r"""How likely the model was to give each label: one row per completion and label.
 
     Columns:
 
@@ -66,13 +66,15 @@ def label_probabilities(
     - `position`: of the first token of the label; null where the answer does not have the location
     - `label_index`, `label`
     - `mass`: p(y); [0, 1]
-    - `mass_lower`, `mass_upper`: bounds of p(y), given what was not shown; [0, 1]
+    - `mass_lower`, `mass_upper`: bounds of p(y), given what was not shown; [0, 1]. One thing is taken for granted: a
+      whole label behind which no token is stored, as where the answer ends or where it chose another, is that label
     - `probability`: p(y) / coverage; [0, 1], higher is surer
     - `lower`, `upper`: bounds of the probability; [0, 1]
     - `coverage`: the sum of p(y) over the labels; [0, 1], higher is better: the probabilities hold for this share of
       the mass
     - `unknown_mass`: the mass that may belong to one label or another, or to none: what was not shown at any token of
-      the label, and the beginnings, white space and quotes that the answer did not choose; [0, 1], lower is better
+      the label and at the one behind it, and the beginnings, white space and quotes that the answer did not choose;
+      [0, 1], lower is better
     - `scored_alternatives`, `unscored_alternatives`: how many tokens were read, with a logprob and without, the chosen
       ones included
 
@@ -88,13 +90,22 @@ def label_probabilities(
     p that rounding took above 1 has no logprob either), and a stray e^-16 for another label would else decide.
     Source: OpenAI cookbook, "Using logprobs", section 1. The bounds follow because the probabilities sum to 1.
 
-    What counts for y: tokens that spell it, whatever the white space, case and quotes around it (see `ignore`), and
-    tokens that begin it and no other label. A label ends at a sign or a space: "True." is True, "Truely" is not.
-    "Polit" counts for Politics in `mass`, but not in `mass_lower`, because it may go on otherwise. The chosen token
-    counts once, listed or not. Where the answer chose a token that only begins labels, the alternatives to its next
-    token are read, times the probability of what came before. So a label of several tokens, up to 16, is exact along
-    the tokens of the answer. Beginnings that the answer did not choose cannot be followed. They are in the bounds, as
-    is the mass that was not shown: the lower bounds give all of it to others, the upper bounds all of it to y.
+    What counts for y: tokens that spell it, whatever the white space, case, form and quotes around it (see `ignore`),
+    and tokens that begin it and no other label. "Polit" counts for Politics in `mass`, but not in `mass_lower`, because
+    it may go on otherwise. The chosen token counts once, listed or not. Where the answer chose a token that begins
+    labels, or that spells one, the alternatives to its next token are read, times the probability of what came before.
+    So a label of several tokens, up to 16, is exact along the tokens of the answer, and the answer "no" + "thing" is no
+    "no". What was not shown behind a whole label is in its `mass` and not in its `mass_lower`, as few words go on.
+    Beginnings that the answer did not choose cannot be followed. They are in the bounds, as is the mass that was not
+    shown: the lower bounds give all of it to others, the upper bounds all of it to y.
+
+    Where a label ends: at a sign or a space, as in "True." and "4/5", and not where its word or number goes on:
+    "Truely", "no-one", "isn't", "snake_case" and "4.5" are none of True, no, is, snake and 4; 4.0 is 4. A label whose
+    last character is a sign ends there. Scripts without spaces are no exception: give the spellings that count.
+
+    How a label may be written: JSON escapes are their characters, `R\u00e9sum\u00e9` is Résumé. Where a server shows
+    tokens as its vocabulary has them, "Ġyes" (byte-level BPE) and "▁yes" (SentencePiece) are " yes". Not read are HTML
+    entities, tags, and text that is struck out: give a spelling, as in `{"R&D": ["R&D", "R&amp;D"]}`.
 
     Labels that share a beginning: a token that begins several labels ("not" of "not relevant" and "not sure"), or that
     spells one and begins another ("1" of 1 and 10), can be decided where the answer chose it. Where it did not,
@@ -103,8 +114,8 @@ def label_probabilities(
     - "error": an error, if the p of that token is above 0.01
     - "bound": what begins several labels is in the bounds only; what spells one counts for that one, and is in the
       bounds of the others
-    - "whole": as "bound", but what spells a label is that label and no other. Right where the tokenizer writes 10 as
-      one token
+    - "whole": as "bound", but what spells a label is that label, whatever comes next. Right where the tokenizer writes
+      10 as one token
 
     Args:
         tokens: the tokens table.
@@ -114,7 +125,9 @@ def label_probabilities(
             answer. Where one token ends this text and begins the label, only alternatives that begin alike count.
         field: the label is the value at this RFC 6901 path of a JSON answer, such as "/sentiment"; what `after` says of
             tokens holds here, too.
-        ignore: the differences in spelling that do not matter: "space", "case", "quotes" (with brackets and asterisks).
+        ignore: the differences in spelling that do not matter: "space"; "case"; "quotes" before the label, with
+            brackets and Markdown's signs, and whether quotes are curly; "form", how Unicode has it: composed or not,
+            full-width or not, with signs that cannot be seen.
         shared: what to do with a beginning that several labels share and that the answer did not choose.
         section: the section to read.
 
@@ -198,7 +211,8 @@ def _claims(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:
     """By text, `hidden` and label that it may be, what its mass is to the label, as 0.0 or 1.0.
 
     `certain`: it is the label's. `counts`: it is in the `mass` of the label. `possible`: it may be the label's, and is
-    not certain. `only`: it may be this label's and no other's.
+    not certain. `only`: it may be this label's and no other's. What was not shown behind a whole label counts, and is
+    not certain: few words go on.
     """
     rows = []
     for number, match in enumerate(branches.matches):
@@ -207,7 +221,8 @@ def _claims(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:
             certain = closed and not hidden
             for label in (match.spelled,) if certain else match.possible:
                 only = len(match.possible) == 1
-                counts = not hidden and not match.blank and (label == match.spelled or (only and match.undecided))
+                begun = not hidden and not match.blank and (label == match.spelled or (only and match.undecided))
+                counts = begun or closed
                 rows.append((number, hidden, label, certain, counts, not certain, not certain and only))
     flags = dict.fromkeys(("certain", "counts", "possible", "only"), pl.Float64)
     schema = {"text": pl.UInt32, "hidden": pl.Boolean, "label_index": pl.Int32, **flags}

@@ -51,7 +51,8 @@ def paired_answers(a: Tables, b: Tables) -> pl.LazyFrame:
 def compared_positions(a: Tables, b: Tables, pairs: pl.DataFrame) -> pl.DataFrame:
     """One row per place up to the first difference, for the pairs with two answers.
 
-    Columns: `pair`, the number of the pair in `pairs`, and those of `Comparison.positions`.
+    Columns: `pair`, the number of the pair in `pairs`, those of `Comparison.positions`, and `shown`, whether a side has
+    alternatives.
     """
     matched = pairs.drop_nulls(["completion_id_a", "completion_id_b"])
     tokens = _paired_tokens(a, b, matched)
@@ -65,7 +66,7 @@ def compared_positions(a: Tables, b: Tables, pairs: pl.DataFrame) -> pl.DataFram
         matched.select("pair", *_PAIR_KEYS, "completion_id_a")
         .join(shared, on="pair", maintain_order="right")
         .join(divergences, on="place", how="left", maintain_order="left")
-        .with_columns(delta_p=pl.when("same_token").then(p["b"] - p["a"]))
+        .with_columns(pl.col("shown").fill_null(value=False), delta_p=pl.when("same_token").then(p["b"] - p["a"]))
         .drop("place")
     )
 
@@ -81,6 +82,7 @@ def compared_prompts(
         _at_difference("position").alias("first_difference"),
         _at_difference("section").alias("difference_section"),
         pl.col("same_token").sum().alias("common_tokens"),
+        pl.col("shown").sum().alias("shown_places"),
         pl.col("js").count().alias("compared_places"),
         pl.col("kl").mean().alias("mean_kl"),
         pl.col("js").mean().alias("mean_js"),
@@ -191,12 +193,13 @@ def _paired_tokens(a: Tables, b: Tables, matched: pl.DataFrame) -> pl.DataFrame:
 
 
 def _divergences(a: Tables, b: Tables, ends: pl.DataFrame) -> pl.DataFrame:
-    """One row per place up to the `end` of its pair (null: all places), with kl, js and same_top."""
+    """One row per place with alternatives up to the `end` of its pair (null: all): kl, js, same_top, shown."""
     shown = _paired_alternatives(a, b, ends)
     expressions = [kl_divergence().alias("kl"), js_divergence().alias("js")]
     divergences = shown.lazy().group_by("place").agg(expressions).collect(engine="streaming")
     # Sorted only now: on a column flagged as sorted, the group_by above takes ten times as long.
-    return divergences.join(_same_top(shown.sort("place")), on="place", how="left")
+    tops = _same_top(shown.sort("place")).with_columns(shown=pl.lit(value=True))
+    return divergences.join(tops, on="place", how="left")
 
 
 def _paired_alternatives(a: Tables, b: Tables, ends: pl.DataFrame) -> pl.DataFrame:

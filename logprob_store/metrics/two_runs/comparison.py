@@ -1,4 +1,4 @@
-"""The comparison of two runs as a whole: a summary with paired intervals, and a verdict for an alarm."""
+"""The comparison of two runs as a whole: a summary with paired intervals; the words of its verdict are in `verdict`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import polars as pl
 from logprob_store.errors import InputError
 from logprob_store.metrics.given.texts import corpus_perplexity
 from logprob_store.metrics.truth.bootstrap import bootstrap
+from logprob_store.metrics.truth.shares import grouped_share_interval
 from logprob_store.metrics.two_runs.pair_batches import PairedRuns
+from logprob_store.metrics.two_runs.verdict import ALARM_LEVEL, Judged, Verdict, checked_limits, power_phrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,33 +21,23 @@ if TYPE_CHECKING:
     from logprob_store.metrics.engine.part_batches import Tables
 
 _QUANTILES: Final = {"median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+_LIMITED: Final = ("perplexity_increase", "mean_js")
+"""The metrics of the bootstrap that a verdict may have a limit for."""
+_ORDER: Final = (
+    *("flip_rate", "mean_delta_logprob_sum", "mean_delta_confidence", "lower_confidence_share"),
+    *("perplexity_a", "perplexity_b", "delta_perplexity", "perplexity_increase"),
+    *("same_top_rate", "mean_kl", "mean_js", "rms_delta_p", *(f"abs_delta_p_{name}" for name in _QUANTILES)),
+)
 _SORT_KEYS: Final = ("prompt_id", "sample_index", "choice_index", "completion_id_a", "completion_id_b")
 _HAS_BOTH: Final = pl.col("completion_id_a").is_not_null() & pl.col("completion_id_b").is_not_null()
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether two runs are similar enough.
-
-    Attributes:
-        line: a sentence for a person.
-        exceeded: the names of the metrics above their limits.
-    """
-
-    line: str
-    exceeded: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether no metric is above its limit."""
-        return not self.exceeded
 
 
 @dataclass(frozen=True)
 class ComparisonSummary:
     """How two runs differ over all their pairs.
 
-    `metrics` has one row per statistic: metric, estimate, low, high, resamples.
+    `metrics` has one row per statistic: metric, estimate, low, high, resamples. Shares have exact intervals, which need
+    no resamples.
 
     - `flip_rate`: the share of pairs whose answers differ
     - `mean_delta_logprob_sum`: the mean over pairs of b - a, nats per answer
@@ -61,18 +53,41 @@ class ComparisonSummary:
     Attributes:
         run_a: the name of the first run.
         run_b: the name of the second run.
+        prompts: the prompts whose answers have a partner.
         pairs: the answers with a partner.
         only_a: the answers of run a without a partner.
         only_b: the answers of run b without a partner.
-        metrics: the statistics, with paired bootstrap intervals.
+        tokens_a: the tokens of run a's answers with a partner.
+        tokens_b: the same of run b.
+        unscored_a: of these tokens, those without a logprob.
+        unscored_b: the same of run b.
+        shown_places: the places, up to the first difference, where a run at least has alternatives.
+        compared_places: of these, those where both have.
+        at_least: what the metrics that may have a limit are at least, each with 95 % confidence; None where there is
+            no telling.
+        metrics: the statistics, with paired intervals.
     """
 
     run_a: str
     run_b: str
+    prompts: int
     pairs: int
     only_a: int
     only_b: int
+    tokens_a: int
+    tokens_b: int
+    unscored_a: int
+    unscored_b: int
+    shown_places: int
+    compared_places: int
+    at_least: dict[str, float | None]
     metrics: pl.DataFrame
+
+    @property
+    def missing_share(self) -> float:
+        """The share of answers without a partner in the other run."""
+        alone = self.only_a + self.only_b
+        return alone / (alone + self.pairs)
 
     def estimate(self, metric: str) -> float | None:
         """The estimate of one metric by name; None where it has none."""
@@ -85,34 +100,91 @@ class ComparisonSummary:
         max_flip_rate: float | None = 0.02,
         max_perplexity_increase: float | None = 0.05,
         max_js: float | None = None,
+        max_missing: float | None = 0.05,
     ) -> Verdict:
-        """Whether the estimates are within limits. An estimate equal to its limit is within; None is no limit.
+        """Whether the two runs are within limits. None, or infinity, is no limit.
+
+        A limit is passed where the true value is above it with 95 % confidence: the exact lower bound for flips, and
+        that of the bootstrap for the others. Equal to its limit is within. A metric cannot be judged where it has no
+        value, or where more than `max_missing` of what it is computed of is missing.
 
         Args:
             max_flip_rate: the share of answers that may differ.
             max_perplexity_increase: the relative increase of the perplexity of all tokens, b / a - 1.
             max_js: the mean Jensen-Shannon divergence over places, in nats.
+            max_missing: the share of answers that may be without a partner, of either run's tokens that may be without
+                a logprob, and of places that may have alternatives in one run alone. These are counts, not samples.
+
+        Raises:
+            InputError: a limit is not a number.
         """
-        limits = {
-            "flip_rate": (max_flip_rate, "{:.2%} of answers differ"),
-            "perplexity_increase": (max_perplexity_increase, "perplexity {:+.2%}"),
-            "mean_js": (max_js, "mean JS {:.4f}"),
-        }
-        exceeded, phrases = [], []
-        for metric, (limit, words) in limits.items():
-            value = self.estimate(metric)
-            if value is None:
-                continue
-            beyond = limit is not None and value > limit
-            exceeded += [metric] if beyond else []
-            shown = "" if limit is None else f" ({'above ' if beyond else ''}limit {limit:g})"
-            phrases.append(words.format(value) + shown)
-        alone = f"; {self.only_a} only in {self.run_a}, {self.only_b} only in {self.run_b}"
-        line = (
-            f"{'CHANGED' if exceeded else 'ok'}: {self.run_b} against {self.run_a}, {self.pairs} pairs: "
-            f"{', '.join(phrases)}{alone if self.only_a or self.only_b else ''}"
+        limits = checked_limits(
+            {
+                "max_flip_rate": max_flip_rate,
+                "max_perplexity_increase": max_perplexity_increase,
+                "max_js": max_js,
+                "max_missing": max_missing,
+            }
         )
-        return Verdict(line, tuple(exceeded))
+        most_missing = limits["max_missing"]
+        without_logprob = [
+            f"{unscored} of {tokens} tokens of {run} have no logprob"
+            for run, unscored, tokens in (
+                (self.run_a, self.unscored_a, self.tokens_a),
+                (self.run_b, self.unscored_b, self.tokens_b),
+            )
+            if _is_much(unscored, tokens, most_missing)
+        ]
+        missed = self.shown_places - self.compared_places
+        without_alternatives = (
+            f"{missed} of {self.shown_places} places have alternatives in one run alone"
+            if _is_much(missed, self.shown_places, most_missing)
+            else ""
+        )
+        judged = (
+            self._judged("flip_rate", "{} of answers differ", "{:.2%}", limits["max_flip_rate"]),
+            self._judged(
+                "perplexity_increase",
+                "perplexity {}",
+                "{:+.2%}",
+                limits["max_perplexity_increase"],
+                " and ".join(without_logprob),
+            ),
+            self._judged("mean_js", "mean JS {}", "{:.4f}", limits["max_js"], without_alternatives),
+        )
+        missing = Judged(
+            metric="missing_share",
+            words="{} of answers without a partner",
+            number="{:.2%}",
+            limit=most_missing,
+            estimate=self.missing_share,
+            at_least=self.missing_share,
+        )
+        return self._verdict(judged, missing, power_phrase(self.prompts, limits["max_flip_rate"]))
+
+    def _judged(self, metric: str, words: str, number: str, limit: float | None, obstacle: str = "") -> Judged:
+        return Judged(
+            metric=metric,
+            words=words,
+            number=number,
+            limit=limit,
+            estimate=self.estimate(metric),
+            at_least=self.at_least[metric],
+            obstacle=obstacle,
+        )
+
+    def _verdict(self, judged: tuple[Judged, ...], missing: Judged, power: str) -> Verdict:
+        """The verdict on all limits, with the power of the one on flips."""
+        exceeded = tuple(one.metric for one in (*judged, missing) if one.is_exceeded)
+        unknown = tuple(one.metric for one in judged if one.is_unknown)
+        state = "CHANGED" if exceeded else "UNKNOWN" if unknown else "ok"
+        said = [", ".join(filter(None, (one.phrase() for one in judged)))]
+        if self.only_a or self.only_b:
+            alone = f"{self.only_a} only in {self.run_a}, {self.only_b} only in {self.run_b}"
+            said.append(f"{alone}: {missing.phrase()}")
+        said += [power] if power else []
+        line = f"{state}: {self.run_b} against {self.run_a}, {self.pairs} pairs: {'; '.join(said)}"
+        return Verdict(line, exceeded, unknown)
 
 
 @dataclass(frozen=True)
@@ -130,6 +202,7 @@ class Comparison:
     - `scored_tokens_a` to `perplexity_b`: the scores of both answers
     - `delta_logprob_sum`, `delta_mean_logprob`, `delta_confidence`, `delta_perplexity`: b - a; the first is null where
       a token of either answer is unscored
+    - `shown_places`: the places where a run at least has alternatives
     - `compared_places`, `mean_kl`, `mean_js`, `max_js`, `same_top_rate`: over the places where both runs have
       alternatives; nats
     - `compared_tokens`, `rms_delta_p`, `max_abs_delta_p`: over the tokens that both runs chose
@@ -189,20 +262,41 @@ class Comparison:
                 f"the runs have no answer in common: of {prompts.height}, none has the same prompt_id, sample and "
                 "choice in both. Compare runs of the same prompts."
             )
-        groups = "prompt_id" if pairs["prompt_id"].n_unique() < pairs.height else None
         named = pairs.with_columns(pl.col("prompt_id").fill_null(""))
+        groups = "prompt_id" if named["prompt_id"].n_unique() < pairs.height else None
         table = bootstrap(named, _statistics(), groups=groups, resamples=resamples, level=level, seed=seed)
-        rows = [
+        limited = [expression for expression in _statistics() if expression.meta.output_name() in _LIMITED]
+        # An interval at 0.9 has a one-sided bound at 0.95 at each end.
+        one_sided = 2 * ALARM_LEVEL - 1
+        bounds = bootstrap(named, limited, groups=groups, resamples=resamples, level=one_sided, seed=seed)
+        shares = _shares(named)
+        rows = [(name, *grouped_share_interval(*counts, level=level), 0) for name, counts in shares.items()]
+        rows += [
             (f"abs_delta_p_{name}", changes.quantile(share, interpolation="linear"), None, None, 0)
             for name, share in _QUANTILES.items()
         ]
+        metrics = table.vstack(pl.DataFrame(rows, schema=table.schema, orient="row"))
+        counted = named.select(
+            *(
+                pl.sum_horizontal(f"scored_tokens_{name}", f"unscored_tokens_{name}").sum().alias(f"tokens_{name}")
+                for name in "ab"
+            ),
+            *(pl.col(f"unscored_tokens_{name}").sum().alias(f"unscored_{name}") for name in "ab"),
+            pl.col("shown_places", "compared_places").sum(),
+        )
         return ComparisonSummary(
             run_a=pairs["run_a"][0],
             run_b=pairs["run_b"][0],
+            prompts=named["prompt_id"].n_unique(),
             pairs=pairs.height,
             only_a=prompts["completion_id_b"].null_count(),
             only_b=prompts["completion_id_a"].null_count(),
-            metrics=table.vstack(pl.DataFrame(rows, schema=table.schema, orient="row")),
+            **counted.row(0, named=True),
+            at_least={
+                "flip_rate": grouped_share_interval(*shares["flip_rate"], level=one_sided).low,
+                **dict(bounds.select("metric", "low").iter_rows()),
+            },
+            metrics=metrics.sort(pl.col("metric").replace_strict(_ORDER, range(len(_ORDER)), return_dtype=pl.Int64)),
         )
 
 
@@ -246,8 +340,27 @@ def compare_in_batches(runs: PairedRuns) -> Comparison:
     return Comparison(runs.prompts(), runs.positions(), runs.compared_batches)
 
 
+def _is_much(missing: int, of: int, limit: float | None) -> bool:
+    """Whether more than the limit is missing."""
+    return limit is not None and missing > limit * of
+
+
+def _shares(pairs: pl.DataFrame) -> dict[str, tuple[pl.Series, pl.Series]]:
+    """By metric that is a share: how many of how many, one value per prompt."""
+    fell = pl.col("delta_confidence") < 0
+    places = pl.when(pl.col("same_top_rate").is_not_null()).then("compared_places")
+    counts = {
+        "flip_rate": (pl.col("flip").sum(), pl.len()),
+        "lower_confidence_share": (fell.sum(), fell.count()),
+        "same_top_rate": ((pl.col("same_top_rate") * places).round().sum(), places.sum()),
+    }
+    named = {f"{name} {part}": pair[part] for name, pair in counts.items() for part in (0, 1)}
+    by_prompt = pairs.group_by("prompt_id", maintain_order=True).agg(**named)
+    return {name: (by_prompt[f"{name} 0"], by_prompt[f"{name} 1"]) for name in counts}
+
+
 def _statistics() -> list[pl.Expr]:
-    """The metrics of a summary that have intervals, over rows of `Comparison.prompts` with both answers."""
+    """The metrics of a summary with bootstrap intervals, over rows of `Comparison.prompts` with both answers."""
     col = pl.col
     perplexity = {
         # Only pairs that are scored on both sides, so that both perplexities are of the same answers.
@@ -260,15 +373,13 @@ def _statistics() -> list[pl.Expr]:
         for name in "ab"
     }
     return [
-        col("flip").mean().alias("flip_rate"),
         col("delta_logprob_sum").mean().alias("mean_delta_logprob_sum"),
         col("delta_confidence").mean().alias("mean_delta_confidence"),
-        (col("delta_confidence") < 0).mean().alias("lower_confidence_share"),
         perplexity["a"].alias("perplexity_a"),
         perplexity["b"].alias("perplexity_b"),
         (perplexity["b"] - perplexity["a"]).alias("delta_perplexity"),
         (perplexity["b"] / perplexity["a"] - 1).alias("perplexity_increase"),
-        *(_mean_over_places(name, "compared_places").alias(name) for name in ("same_top_rate", "mean_kl", "mean_js")),
+        *(_mean_over_places(name, "compared_places").alias(name) for name in ("mean_kl", "mean_js")),
         _mean_over_places(col("rms_delta_p").pow(2), "compared_tokens").sqrt().alias("rms_delta_p"),
     ]
 

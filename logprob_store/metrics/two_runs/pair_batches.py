@@ -21,7 +21,7 @@ _ROWS_AT_ONCE: Final = 2_000_000
 """Tokens and alternatives of both runs in one batch: some hundred megabytes."""
 
 _FROM_ALTERNATIVES: Final = frozenset(
-    {"kl", "js", "same_top", "compared_places", "mean_kl", "mean_js", "max_js", "same_top_rate"}
+    {"kl", "js", "same_top", "shown_places", "compared_places", "mean_kl", "mean_js", "max_js", "same_top_rate"}
 )
 
 
@@ -57,7 +57,7 @@ class PairedRuns:
         """The prompts and the positions of one batch of pairs."""
         positions = compared_positions(self.a, self.b, pairs)
         prompts = compared_prompts(self.a, self.b, pairs, positions, answer=self.answer)
-        return prompts.drop("pair"), positions.drop("pair")
+        return prompts.drop("pair"), positions.drop("pair", "shown")
 
     def _lazy_table(self, which: int) -> pl.LazyFrame:
         """The prompts (0) or the positions (1), lazily.
