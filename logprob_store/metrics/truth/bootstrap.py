@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import polars as pl
 
 from logprob_store.metrics.truth.judged_pairs import group_columns
+from logprob_store.metrics.truth.shares import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,14 +29,6 @@ _ROWS_AT_ONCE: Final = 500_000
 _JACKKNIFE_BLOCKS: Final = 200
 _RESAMPLE: Final = "__resample"
 _NORMAL: Final = NormalDist()
-
-
-class Interval(NamedTuple):
-    """An estimate and the ends of its interval; all None where there is no value to estimate from."""
-
-    estimate: float | None
-    low: float | None
-    high: float | None
 
 
 def bootstrap(
