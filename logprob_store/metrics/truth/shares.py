@@ -105,6 +105,14 @@ def grouped_share_interval(successes: pl.Series, trials: pl.Series, *, level: fl
     return Interval(share, low, high)
 
 
+def wilson_bounds(share: pl.Expr, count: pl.Expr, *, level: float = 0.95) -> tuple[pl.Expr, pl.Expr]:
+    """Wilson's score interval of a share of independent trials, for tables: cheap, and null where there are none."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = (share * (1 - share) / count + z * z / (4 * count * count)).sqrt() * z / (1 + z * z / count)
+    return (middle - half).clip(0.0, 1.0), (middle + half).clip(0.0, 1.0)
+
+
 def chance_of_at_least(successes: int, trials: int, share: float) -> float:
     """The chance that at least `successes` of independent trials have a property that each has with chance `share`.
 
