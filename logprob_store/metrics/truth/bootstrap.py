@@ -77,7 +77,7 @@ def bootstrap(
     the ratio of Student's t with n - 1 degrees of freedom to the normal, times sqrt(n / (n - 1)). Two kinds have an
     interval of their own, whatever the method: a share, which is the mean of true and false (or of the whole numbers 0
     and 1), that of `share_interval` or `grouped_share_interval`; and `ece`, `ace` and `mce`, for which resampling fails
-    (docs/statistics.md), the true errors under which the measured one would not be unusual: from 50 rows on, and none
+    (docs/statistics.md), the true errors under which the measured one would not be unusual: from 20 rows on, and none
     for `mce` over bins of equal width.
     Range: that of the metric. Unit: that of the metric.
     Needs: a frame in memory. Several answers to one prompt are not independent: with `groups="prompt_id"`, whole groups

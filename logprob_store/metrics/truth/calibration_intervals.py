@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-FEWEST_ROWS: Final = 50
+FEWEST_ROWS: Final = 20
 # Each side leaves out this share of 1 - level, not a half, because the shape of the gaps is itself estimated.
 _TAIL: Final = 0.3
 _STRENGTHS: Final = (*(step / 10 for step in range(21)), *(2 + step / 4 for step in range(1, 17)))
@@ -100,7 +100,7 @@ def calibration_interval(
     strengths stay under which the measured error is in neither tail of 0.3 (1 - level). Low and high are the least and
     greatest true error of those.
     Range: [0, 1]; low is 0 where a perfect calibrator could look like this. Unit: none.
-    Needs: at least 50 judged rows, of independent prompts; with `groups`, as many as vary like these. `mce` over bins
+    Needs: at least 20 judged rows, of independent prompts; with `groups`, as many as vary like these. `mce` over bins
     of equal width has no interval: the bin with the largest gap may be one with few rows or none.
     Nulls: unjudged rows are left out. Where there is no interval, low and high are None.
     Source: an interval by inverting a test, Neyman 1937; the folded normal's bias, Bröcker 2012.
