@@ -1,6 +1,6 @@
 """`make statistics`: how often intervals hold the truth, and thresholds keep their risk, on drawn answers.
 
-    python benchmarks/intervals.py [--quick] [--docs] [--sets 300] [--seed 1]
+    python benchmarks/intervals.py [--quick] [--docs] [--sets 100] [--seed 1]
 
 draws sets of answers whose true values are known, and asks the package as users do. Prints one table after the other;
 `--docs` writes them into docs/statistics.md. `--quick` draws a few sets, to see that all of it works.
@@ -132,7 +132,7 @@ def shares_table(sets: int, seed: int) -> Iterator[str]:
             cells = []
             for rows in SIZES:
                 held = 0
-                for _ in range(4 * sets):
+                for _ in range(2 * sets):
                     if alike is None:
                         found = ls.share_interval(int(generator.binomial(rows, share)), rows)
                     else:
@@ -142,7 +142,7 @@ def shares_table(sets: int, seed: int) -> Iterator[str]:
                         right = np.where(same, 4 * one, generator.binomial(4, share, rows))
                         found = ls.grouped_share_interval(pl.Series(right), pl.Series(size))
                     held += (found.low or 0.0) <= share <= (found.high or 0.0)
-                cells.append(f"{held / (4 * sets):.1%}")
+                cells.append(f"{held / (2 * sets):.1%}")
             groups = "none" if alike is None else f"of 4, alike in {alike:.0%}"
             yield f"| {share:.1%} | {groups} | {' | '.join(cells)} |"
     yield ""
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few sets: does it work?")
     parser.add_argument("--docs", action="store_true", help="write the tables into docs/statistics.md")
-    parser.add_argument("--sets", type=int, default=400, help="sets drawn for each figure below 1000 rows")
+    parser.add_argument("--sets", type=int, default=100, help="sets drawn for each figure below 1000 rows")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     sets = 12 if given.quick else given.sets
@@ -198,7 +198,7 @@ def main() -> None:
 
     show(
         [
-            f"{sets} sets for each figure, {max(10, sets // 3)} of 1000 rows and {4 * sets} for shares; seed",
+            f"{sets} sets for each figure, {max(10, sets // 3)} of 1000 rows and {2 * sets} for shares; seed",
             f"{given.seed}, 500 resamples. A figure of 95 % from {sets} sets has a standard error of {error:.1%}.\n",
             "### Shares\n",
         ]

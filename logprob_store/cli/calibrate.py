@@ -68,8 +68,9 @@ def calibrate(
 ) -> None:
     """Is the confidence honest? Hold it against the truth, and fit and save a calibrator.
 
-    Prints accuracy, ECE, ACE, Brier score, AUROC and AURC with 95 % intervals over prompts, the ECE and ACE that an
-    honest confidence would have by chance (the floor), the reliability table, and what each threshold accepts.
+    Prints accuracy, ECE, ACE, Brier score, AUROC and AURC with 95 % intervals over prompts, the ECE
+    and ACE that an honest confidence has by chance, the reliability table, and what each threshold
+    accepts.
     """
     from logprob_store.errors import InputError
     from logprob_store.metrics.truth.calibration import reliability_table
@@ -196,7 +197,7 @@ def _print_tables(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame
     shown = ("threshold", "accepted", "reviewed", "coverage", "accuracy_accepted", *ends, "accuracy_reviewed")
     print_rich(frame_table(thresholds.select(shown).rename(ends)))
     echo(
-        "a threshold that is the best of these rows is passed by new rows in about half of cases: "
+        "a threshold chosen by these answers lets through more errors among new ones in over half of cases; "
         "`ls.guaranteed_threshold` finds one that holds"
     )
 

@@ -1,7 +1,7 @@
 """A threshold with a guarantee: above it, the error rate on new rows stays below a target.
 
-`threshold_at_risk` chooses a threshold on the rows at hand, without a guarantee: new rows pass its risk in about half
-of cases.
+`threshold_at_risk` chooses a threshold on the rows at hand, without a guarantee: new rows pass its risk in over half of
+cases.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def threshold_at_risk(confidence: Column = "confidence", correct: Column = "corr
 
     Formula: the threshold of `coverage_at_risk`.
     Range: [0, 1]; a lower one accepts more. Unit: none. It is chosen on these rows, so that new rows have a higher risk
-    than `risk` in about half of cases (docs/statistics.md): use `guaranteed_threshold` for a threshold that holds.
+    than `risk` in over half of cases (docs/statistics.md): use `guaranteed_threshold` for a threshold that holds.
     Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; null where no threshold keeps the risk, or no row is judged.
     Source: Geifman and El-Yaniv 2017 (arXiv:1705.08500).
