@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Two processes a machine of two cores, four at most: a file's tests stay together, as they share servers and stores.
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo demo-local test test-fast docs bench lint format types clean constraints
+.PHONY: help demo demo-local test test-fast docs bench statistics lint format types clean constraints
 
 help:           ## what can be run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -47,6 +47,9 @@ docs: $(VENV)/.run          ## write what docs/ takes from the code: metrics, pu
 
 bench: $(VENV)/.bench       ## how fast it is beside what a user would pick instead: ten minutes on an idle machine
 	$(BIN)/python benchmarks/run.py
+
+statistics: $(VENV)/.dev   ## how often intervals hold the truth; writes docs/statistics.md: some ten minutes
+	POLARS_MAX_THREADS=1 $(BIN)/python benchmarks/intervals.py --docs
 
 lint: $(VENV)/.dev          ## ruff, rules and format
 	$(BIN)/ruff check .

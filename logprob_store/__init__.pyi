@@ -121,6 +121,7 @@ from .metrics.truth.selective import threshold_at_risk as threshold_at_risk
 from .metrics.truth.guarantee import guaranteed_threshold as guaranteed_threshold
 from .metrics.truth.conformal import Conformal as Conformal
 from .metrics.truth.conformal import conformal_threshold as conformal_threshold
+from .metrics.truth.calibration_intervals import calibration_floor as calibration_floor
 from .metrics.truth.shares import grouped_share_interval as grouped_share_interval
 from .metrics.truth.shares import share_interval as share_interval
 from .metrics.truth.bootstrap import bootstrap as bootstrap

@@ -68,8 +68,9 @@ def calibrate(
 ) -> None:
     """Is the confidence honest? Hold it against the truth, and fit and save a calibrator.
 
-    Prints accuracy, ECE, ACE, Brier score, AUROC and AURC with 95 % bootstrap intervals over prompts, the reliability
-    table, and what each threshold accepts.
+    Prints accuracy, ECE, ACE, Brier score, AUROC and AURC with 95 % intervals over prompts, the ECE
+    and ACE that an honest confidence has by chance, the reliability table, and what each threshold
+    accepts.
     """
     from logprob_store.errors import InputError
     from logprob_store.metrics.truth.calibration import reliability_table
@@ -138,15 +139,22 @@ def _scores_with_truth(
 
 
 def _metrics_with_intervals(rows: pl.DataFrame, confidence: str, seed: int) -> pl.DataFrame:
-    """The metrics over all answers with bootstrap intervals; answers to one prompt are resampled together."""
+    """The metrics over all answers with intervals and floors; answers to one prompt are taken together."""
+    import polars as pl
+
     from logprob_store.metrics.truth.accuracy import accuracy
     from logprob_store.metrics.truth.bootstrap import bootstrap
     from logprob_store.metrics.truth.calibration import ace, brier, ece
+    from logprob_store.metrics.truth.calibration_intervals import calibration_floor
     from logprob_store.metrics.truth.ranking import aurc, auroc
 
     exprs = [metric(confidence) for metric in (accuracy, ece, ace, brier, auroc, aurc)]
     has_samples = rows["prompt_id"].is_duplicated().any()
-    return bootstrap(rows, exprs, groups="prompt_id" if has_samples else None, seed=seed)
+    figures = bootstrap(rows, exprs, groups="prompt_id" if has_samples else None, seed=seed)
+    floors = {
+        metric(confidence).meta.output_name(): calibration_floor(rows, metric(confidence)) for metric in (ece, ace)
+    }
+    return figures.with_columns(floor=pl.col("metric").replace_strict(floors, default=None, return_dtype=pl.Float64))
 
 
 def _fit(opened: Store, rows: pl.DataFrame, confidence: str, method: CalibrationMethod, seed: int) -> Calibrator:
@@ -170,16 +178,28 @@ def _fit(opened: Store, rows: pl.DataFrame, confidence: str, method: Calibration
 
 
 def _print_tables(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame, thresholds: pl.DataFrame) -> None:
+    import polars as pl
+
+    from logprob_store.metrics.truth.calibration_intervals import FEWEST_ROWS
     from logprob_store.view.terminal_tables import frame_table
 
     unjudged = table["unjudged"][0]
     judged = rows.height - unjudged
     echo(f"{rows.height} answers: {judged} judged, {unjudged} without a confidence or a truth and left out")
     print_rich(frame_table(figures.drop("resamples")))
+    echo("floor: what a perfectly honest confidence would have by chance, with as many answers")
+    if figures.filter(pl.col("floor").is_not_null() & pl.col("low").is_null()).height:
+        echo(f"no interval of ece and ace: below {FEWEST_ROWS} independent answers none was found that holds")
     echo("reliability: gap is mean confidence minus accuracy")
     print_rich(frame_table(table.filter(table["count"] > 0).drop("bin", "unjudged")))
     echo("accepting from a threshold on, and reviewing the rest")
-    print_rich(frame_table(thresholds.drop("unjudged")))
+    ends = {"accuracy_accepted_low": "low", "accuracy_accepted_high": "high"}
+    shown = ("threshold", "accepted", "reviewed", "coverage", "accuracy_accepted", *ends, "accuracy_reviewed")
+    print_rich(frame_table(thresholds.select(shown).rename(ends)))
+    echo(
+        "a threshold chosen by these answers lets through more errors among new ones in over half of cases; "
+        "`ls.guaranteed_threshold` finds one that holds"
+    )
 
 
 def _calibrator_as_json(fitted: Calibrator | None, path: Path | None) -> dict[str, Any]:

@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from scipy.stats import bootstrap as scipy_bootstrap
+from scipy.stats import norm, t
 
+import logprob_store as ls
 from logprob_store.metrics.truth.bootstrap import _evaluate, bootstrap, bootstrap_mean
 
 MEAN = pl.col("x").mean()
@@ -42,12 +44,15 @@ def test_both_ways_to_a_mean_agree() -> None:
 
 
 def test_against_scipy() -> None:
-    """BCa ends of a biased and skewed statistic agree with SciPy's, and are not the percentile's."""
+    """BCa ends of a biased and skewed statistic agree with SciPy's at the level for few rows, not the percentile's."""
     x = np.random.default_rng(3).exponential(size=25)
-    theirs = scipy_bootstrap((x,), np.std, n_resamples=9999, method="BCa", rng=0).confidence_interval
+    level = 2 * norm.cdf(math.sqrt(25 / 24) * t.ppf(0.975, 24)) - 1
+    theirs = scipy_bootstrap(
+        (x,), np.std, n_resamples=9999, method="BCa", confidence_level=level, rng=0
+    ).confidence_interval
     frame, spread = pl.DataFrame({"x": x}), pl.col("x").std(ddof=0)
     ours = bootstrap(frame, spread, resamples=9999, method="bca").row(0, named=True)
-    plain = bootstrap(frame, spread, resamples=9999).row(0, named=True)
+    plain = bootstrap(frame, spread, resamples=9999, method="percentile").row(0, named=True)
 
     assert ours["low"] == pytest.approx(theirs.low, rel=0.02)
     assert ours["high"] == pytest.approx(theirs.high, rel=0.02)
@@ -164,3 +169,56 @@ def test_one_row() -> None:
 
     assert bootstrap(frame, MEAN, resamples=5).row(0) == ("x", 0.5, 0.5, 0.5, 5)
     assert bootstrap(frame, MEAN, resamples=5, method="bca").row(0) == ("x", 0.5, 0.5, 0.5, 5)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_a_mean_of_truths_has_the_interval_of_a_share(method: str) -> None:
+    """None of 50 has 1 - 0.025^(1/50) as its upper end, by either method, Boolean or as whole numbers."""
+    flips = pl.DataFrame({"flip": [False] * 50, "whole": [0] * 50})
+    rows = bootstrap(flips, [pl.col("flip").mean(), pl.col("whole").mean()], method=method).rows()  # type: ignore[arg-type]
+    high = pytest.approx(1 - 0.025 ** (1 / 50))
+
+    assert rows == [("flip", 0.0, 0.0, high, 0), ("whole", 0.0, 0.0, high, 0)]
+
+
+def test_accuracy_is_a_share_of_the_judged_rows() -> None:
+    """20 of 20 judged rows right has the low end 0.025^(1/20); rows without a truth count for nothing."""
+    frame = pl.DataFrame({"confidence": [0.9] * 25, "correct": [True] * 20 + [None] * 5})
+    row = bootstrap(frame, ls.accuracy().alias("right")).row(0)
+
+    assert row == ("right", 1.0, pytest.approx(0.025 ** (1 / 20)), 1.0, 0)
+
+
+def test_shares_of_several_columns_at_once() -> None:
+    """An expression of several columns has one row for each, with the interval of a share."""
+    frame = pl.DataFrame({"a": [True, True], "b": [False, True]})
+    names = [(name, estimate) for name, estimate, *_ in bootstrap(frame, pl.col("a", "b").mean()).rows()]
+
+    assert names == [("a", 1.0), ("b", 0.5)]
+
+
+def test_a_share_over_groups_counts_groups() -> None:
+    """Copies of answers add nothing to what is known of a share."""
+    once = pl.DataFrame({"id": range(20), "correct": [True] * 20})
+    copied = pl.concat([once] * 5)
+
+    assert bootstrap(copied, pl.col("correct").mean(), groups="id").row(0)[1:4] == pytest.approx(
+        bootstrap(once, pl.col("correct").mean()).row(0)[1:4]
+    )
+    assert bootstrap_mean(copied["correct"], groups=copied["id"]).low == pytest.approx(0.025 ** (1 / 20))
+
+
+def test_other_means_are_no_shares() -> None:
+    """Numbers that happen to be 0 are resampled, and so are counts above 1."""
+    frame = pl.DataFrame({"change": [0.0, 0.0], "count": [0, 2]})
+
+    assert bootstrap(frame, pl.col("change").mean()).row(0) == ("change", 0.0, 0.0, 0.0, 1000)
+    assert bootstrap(frame, pl.col("count").mean()).row(0)[4] == 1000
+
+
+def test_rows_stay_in_the_order_of_the_metrics() -> None:
+    """Resampled metrics and those with an interval of their own come back in the order asked for."""
+    frame = pl.DataFrame({"confidence": [0.9, 0.4] * 30, "correct": [True, False] * 30})
+    names = bootstrap(frame, [ls.brier(), ls.accuracy(), ls.auroc(), ls.ece()], resamples=20)["metric"].to_list()
+
+    assert names == ["brier", "accuracy", "auroc", "ece"]

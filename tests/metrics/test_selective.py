@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 
 import numpy as np
 import polars as pl
@@ -134,7 +133,17 @@ def test_thresholds_by_hand() -> None:
     frame = frame_of([(0.9, True), (0.5, False), (0.5, True), (0.1, False), (None, True), (0.4, None)])
     table = ls.accuracy_by_threshold(frame, thresholds=[0.95, 0.5]).collect()
 
-    assert table.rows() == [(0.5, 3, 1, 0.75, 2 / 3, 0.0, 2), (0.95, 0, 4, 0.0, None, 0.5, 2)]
+    assert [row[:7] for row in table.rows()] == [(0.5, 3, 1, 0.75, 2 / 3, 0.0, 2), (0.95, 0, 4, 0.0, None, 0.5, 2)]
+
+
+def test_shares_of_thresholds_have_intervals() -> None:
+    """None of 4 accepted has Wilson's upper end 3.8415 / (4 + 3.8415) = 0.489891; nothing accepted has no accuracy."""
+    frame = frame_of([(0.5, True)] * 4)
+    whole, none = ls.accuracy_by_threshold(frame, thresholds=[0.5, 0.9]).collect().to_dicts()
+
+    assert (none["coverage_low"], none["coverage_high"]) == (0.0, pytest.approx(0.489891, abs=1e-6))
+    assert (none["accuracy_accepted_low"], none["accuracy_accepted_high"]) == (None, None)
+    assert (whole["accuracy_accepted_low"], whole["accuracy_accepted_high"]) == (pytest.approx(0.510109, abs=1e-6), 1.0)
 
 
 def test_nothing_judged() -> None:
@@ -143,7 +152,7 @@ def test_nothing_judged() -> None:
         assert frame.select(EVERY).row(0) == (None,) * len(EVERY)
         assert ls.risk_coverage_curve(frame).collect().height == 0
         table = ls.accuracy_by_threshold(frame, thresholds=[0.5]).collect()
-        assert table.rows() == [(0.5, 0, 0, None, None, None, frame.height)]
+        assert table.rows() == [(0.5, 0, 0, None, None, None, frame.height, None, None, None, None)]
 
 
 def test_all_right_and_all_wrong() -> None:
@@ -236,11 +245,51 @@ def test_lazy_rows_have_the_same_guarantee() -> None:
     assert guaranteed_threshold(rows.lazy(), risk=0.2) == guaranteed_threshold(rows, risk=0.2)
 
 
-def test_guarantee_wants_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without SciPy the error names the extra that brings it."""
-    monkeypatch.setitem(sys.modules, "scipy.stats", None)
-    with pytest.raises(ImportError, match=r"pip install 'logprob-store\[analysis\]'"):
-        guaranteed_threshold(frame_of([(0.9, True)]), risk=0.5)
+def test_fixed_sequence_by_hand() -> None:
+    """With the whole failure at each step, it goes down to the last threshold before one that fails."""
+    frame = frame_of([(0.9, True)] * 30 + [(0.6, True)] * 10 + [(0.3, False)] * 30 + [(0.1, True)] * 900)
+    found = guaranteed_threshold(frame, risk=0.1, thresholds=[0.0, 0.2, 0.5, 0.8], procedure="fixed_sequence")
+
+    # none wrong of 40: 1 - 0.05^(1/40); at 0.2, 30 of 70 are wrong, so 0.0, which would pass, is not reached
+    assert found == (0.5, pytest.approx(1 - 0.05 ** (1 / 40)), 40 / 970, 40, 0, 970)
+
+
+def test_fixed_sequence_passes_over_thresholds_that_accept_too_few() -> None:
+    """A risk of 10 % takes ln 0.05 / ln 0.9 = 28.4 rows to show; a threshold with fewer does not end the search."""
+    frame = frame_of([(0.995, False)] + [(0.9, True)] * 60)
+    found = guaranteed_threshold(frame, risk=0.1, thresholds=[0.5, 0.99], procedure="fixed_sequence")
+
+    assert (found.threshold, found.errors) == (0.5, 1)
+
+
+def test_fixed_sequence_finds_what_bonferroni_does_not() -> None:
+    """Thirty rows without an error are enough for one threshold at 5 %, and too few when 14 share it."""
+    frame = frame_of([(0.995, True)] * 30)
+
+    assert guaranteed_threshold(frame, risk=0.1).threshold is None
+    assert guaranteed_threshold(frame, risk=0.1, procedure="fixed_sequence").threshold == 0.0
+
+
+def test_fixed_sequence_keeps_its_failure() -> None:
+    """Over 300 draws of honest confidences, the true risk exceeds the target at most as often as `failure` allows."""
+    generator = np.random.default_rng(1)
+    failures = chosen = 0
+    for _ in range(300):
+        confidence = generator.uniform(size=200)
+        frame = pl.DataFrame({"confidence": confidence, "correct": generator.uniform(size=200) < confidence})
+        threshold = guaranteed_threshold(frame, risk=0.25, failure=0.2, procedure="fixed_sequence").threshold
+        if threshold is not None:
+            chosen += 1
+            failures += (1 - threshold) / 2 > 0.25 + 1e-12  # the true risk above t, as above
+
+    assert chosen > 200
+    assert failures / 300 <= 0.2
+
+
+def test_unknown_procedure() -> None:
+    """A procedure that is misspelt is an error that names the two."""
+    with pytest.raises(ValueError, match="'fixed' is none of bonferroni, fixed_sequence"):
+        guaranteed_threshold(frame_of([(0.9, True)]), risk=0.5, procedure="fixed")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ def accuracy(confidence: Column = "confidence", correct: Column = "correct") -> 
     >>> frame.select(accuracy()).item()
     0.5
     """
-    return judged_pairs(confidence, correct)[1].mean().alias("accuracy")
+    # A mean of true and false is a share, so `bootstrap` gives it the interval of a share.
+    return (judged_pairs(confidence, correct)[1] == 1.0).mean().alias("accuracy")
 
 
 def judged(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:

@@ -1,19 +1,20 @@
-"""Bootstrap intervals: of any metric, over rows or over groups of rows that are not independent, with a seed.
+"""Intervals: of any metric, over rows or over groups of rows that are not independent, with a seed.
 
 A resample is drawn as row indices, and the metrics are evaluated on many resamples at once in one `group_by`, so every
-polars expression can have an interval.
+polars expression can have an interval. Shares and calibration errors, where resampling fails, have their own.
 """
 
 from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import polars as pl
 
+from logprob_store.metrics.truth.calibration_intervals import CalibrationError, calibration_interval
 from logprob_store.metrics.truth.judged_pairs import group_columns
-from logprob_store.metrics.truth.shares import Interval
+from logprob_store.metrics.truth.shares import Interval, grouped_share_interval, share_interval, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,27 @@ _ROWS_AT_ONCE: Final = 500_000
 _JACKKNIFE_BLOCKS: Final = 200
 _RESAMPLE: Final = "__resample"
 _NORMAL: Final = NormalDist()
+_FEWEST_DRAWS: Final = 200
+
+_Row: TypeAlias = tuple[str, float | None, float | None, float | None, int]
+
+
+class _Bca(NamedTuple):
+    """What BCa corrects by: the estimate, its values without each block, and the rows or groups that are drawn."""
+
+    estimate: float
+    jackknife: pl.Series
+    units: int
+
+
+class _Draws(NamedTuple):
+    """How intervals are drawn: the arguments of `bootstrap`."""
+
+    groups: list[str]
+    resamples: int
+    level: float
+    method: Method
+    seed: int
 
 
 def bootstrap(
@@ -38,27 +60,31 @@ def bootstrap(
     groups: str | Sequence[str] | None = None,
     resamples: int = 1000,
     level: float = 0.95,
-    method: Method = "percentile",
+    method: Method = "bca",
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Bootstrap intervals of metrics: one row per metric.
+    """Intervals of metrics: one row per metric, by bootstrap but for shares and calibration errors.
 
     Columns:
 
     - `metric`: the name of the expression
     - `estimate`: its value on the rows as they are
     - `low`, `high`: the ends of the interval
-    - `resamples`: the resamples on which the metric is defined
+    - `resamples`: the resamples on which the metric is defined; 0 where the interval needs none
 
     Formula: by "percentile", the quantiles (1 - level) / 2 and (1 + level) / 2 of the metric over the resamples. By
-    "bca", quantiles corrected for bias and skew, with a jackknife over at most 200 blocks; it helps where resampling
-    itself shifts the metric, as with ECE.
+    "bca", quantiles corrected for bias and skew, with a jackknife over at most 200 blocks, and widened for few rows by
+    the ratio of Student's t with n - 1 degrees of freedom to the normal, times sqrt(n / (n - 1)). Two kinds have an
+    interval of their own, whatever the method: a share, which is the mean of true and false (or of the whole numbers 0
+    and 1), that of `share_interval` or `grouped_share_interval`; and `ece`, `ace` and `mce`, for which resampling fails
+    (docs/statistics.md), the true errors under which the measured one would not be unusual: from 20 rows on, and none
+    for `mce` over bins of equal width.
     Range: that of the metric. Unit: that of the metric.
     Needs: a frame in memory. Several answers to one prompt are not independent: with `groups="prompt_id"`, whole groups
     are drawn. The difference of two expressions has a paired interval: `(ls.auroc("a") - ls.auroc("b")).alias("gain")`.
     Nulls: a resample on which the metric is null or NaN (AUROC where all answers are right) is left out; where fewer
     than half of the resamples are left, low and high are null.
-    Source: percentile, Efron 1979; BCa, Efron 1987.
+    Source: percentile, Efron 1979; BCa, Efron 1987; widened for few rows, Hesterberg 2015 (arXiv:1411.5279).
     Memory: resamples of about 500,000 rows together at a time, at least one resample.
 
     Args:
@@ -83,21 +109,75 @@ def bootstrap(
     exprs = [metrics] if isinstance(metrics, pl.Expr) else list(metrics)
     if not frame.height:
         raise ValueError("there are no rows to draw from; an interval needs at least one")
+    how = _Draws(group_columns(groups), resamples, level, method, seed)
+    if how.groups:
+        _check_no_null_group(frame, how.groups)
+    rows: list[_Row] = []
+    resampled: list[pl.Expr] = []
+    for expr in exprs:
+        own = _interval_of_its_own(frame, expr, how)
+        rows += own
+        resampled += [] if own else [expr]
+    if resampled:
+        rows += _resampled_rows(frame, resampled, how)
+    order = {name: number for number, name in enumerate(frame.lazy().select(exprs).collect_schema())}
+    rows.sort(key=lambda row: order[row[0]])
+    schema = {"metric": pl.String, "estimate": pl.Float64, "low": pl.Float64, "high": pl.Float64, "resamples": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _interval_of_its_own(frame: pl.DataFrame, expr: pl.Expr, how: _Draws) -> list[_Row]:
+    """The rows of an expression that is not resampled, or none."""
+    if isinstance(expr, CalibrationError):
+        draws = max(how.resamples, _FEWEST_DRAWS)
+        found = calibration_interval(frame, expr, groups=how.groups, draws=draws, level=how.level, seed=how.seed)
+        return [(expr.meta.output_name(), *found, 0)]
+    truths = _averaged_truths(frame, expr)
+    if truths is None:
+        return []
+    names = frame.lazy().select(expr).collect_schema().names()
+    right, judged = truths.cast(pl.Int64).sum(), truths.count()
+    if not how.groups:
+        counts = zip(names, frame.select(right).row(0), frame.select(judged).row(0), strict=True)
+        return [(name, *share_interval(successes, trials, level=how.level), 0) for name, successes, trials in counts]
+    grouped = frame.group_by(how.groups, maintain_order=True)
+    by_group = [grouped.agg(count).drop(how.groups) for count in (right, judged)]
+    columns = zip(names, *(counts.iter_columns() for counts in by_group), strict=True)
+    return [(name, *grouped_share_interval(*counts, level=how.level), 0) for name, *counts in columns]
+
+
+def _averaged_truths(frame: pl.DataFrame, expr: pl.Expr) -> pl.Expr | None:
+    """What the expression is the mean of, if that is true and false, or the whole numbers 0 and 1."""
+    plain = expr.meta.undo_aliases()
+    inputs = plain.meta.pop()
+    if len(inputs) != 1 or plain.meta != inputs[0].mean():
+        return None
+    types = frame.lazy().select(inputs[0]).collect_schema().dtypes()
+    if not all(kind == pl.Boolean or kind.is_integer() for kind in types):
+        return None
+    if not all(kind == pl.Boolean for kind in types):
+        values = frame.select(inputs[0])
+        if not all(values[:, number].is_in([0, 1]).all() for number in range(len(types))):
+            return None
+    return inputs[0]
+
+
+def _resampled_rows(frame: pl.DataFrame, exprs: list[pl.Expr], how: _Draws) -> list[_Row]:
     estimates = frame.select(exprs)
-    draw = _resampler(frame, groups, seed)
-    resampled = _evaluate(frame, exprs, (draw() for _ in range(resamples)))
-    jackknife = _evaluate(frame, exprs, _jackknife_rows(frame, groups)) if method == "bca" else None
-    rows = []
+    draw = _resampler(frame, how.groups, how.seed)
+    resampled = _evaluate(frame, exprs, (draw() for _ in range(how.resamples)))
+    jackknife = _evaluate(frame, exprs, _jackknife_rows(frame, how.groups)) if how.method == "bca" else None
+    units = frame.select(pl.struct(how.groups).n_unique()).item() if how.groups else frame.height
+    rows: list[_Row] = []
     for name in estimates.columns:
         estimate = _metric_value(estimates[name].item())
         values = _defined_values(resampled[name])
         low = high = None
-        if estimate is not None and 2 * values.len() >= resamples:
-            bca = None if jackknife is None else (estimate, _defined_values(jackknife[name]))
-            low, high = _interval(values, level, bca)
+        if estimate is not None and 2 * values.len() >= how.resamples:
+            bca = None if jackknife is None else _Bca(estimate, _defined_values(jackknife[name]), units)
+            low, high = _interval(values, how.level, bca)
         rows.append((name, estimate, low, high, values.len()))
-    schema = {"metric": pl.String, "estimate": pl.Float64, "low": pl.Float64, "high": pl.Float64, "resamples": pl.Int64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    return rows
 
 
 def bootstrap_mean(
@@ -110,12 +190,13 @@ def bootstrap_mean(
 ) -> Interval:
     """The bootstrap interval of a mean, for millions of values.
 
-    Formula: the quantiles (1 - level) / 2 and (1 + level) / 2 of the means of the resamples. With `groups`, whole
-    groups are drawn, and the mean is the sum of the drawn values over their number.
+    Formula: "bca" of `bootstrap`. With `groups`, whole groups are drawn, and the mean is the sum of the drawn values
+    over their number. The mean of true and false is a share, and has the interval of `share_interval` or
+    `grouped_share_interval`.
     Range: that of the values. Unit: that of the values.
     Needs: finite numbers. The interval of paired differences, one per prompt, is the paired interval.
     Nulls: left out; no value gives an interval of None.
-    Source: Efron 1979.
+    Source: Efron 1987; Hesterberg 2015 (arXiv:1411.5279).
     Memory: the weights of one resample. A million values and 1000 resamples take under half a minute.
 
     Args:
@@ -149,6 +230,8 @@ def bootstrap_mean(
         raise ValueError("a value is NaN or infinite, so the mean is too; leave such rows out and say how many")
     _check_no_null_group(rows, ["group"])
     by_group = rows.group_by("group", maintain_order=True).agg(total=pl.col("value").sum(), count=pl.len())
+    if values.dtype == pl.Boolean:
+        return grouped_share_interval(by_group["total"], by_group["count"], level=level)
     totals, counts = by_group["total"].to_numpy(), by_group["count"].to_numpy().astype(np.float64)  # float64[groups]
     generator = np.random.default_rng(seed)
     means = np.empty(resamples)
@@ -156,8 +239,10 @@ def bootstrap_mean(
         chosen = generator.integers(0, len(totals), len(totals), dtype=np.uint32)
         weights = np.bincount(chosen, minlength=len(totals)).astype(np.float64)
         means[number] = (weights @ totals) / (weights @ counts)
-    low, high = _interval(pl.Series(means), level, None)
-    return Interval(float(totals.sum() / counts.sum()), low, high)
+    estimate = float(totals.sum() / counts.sum())
+    without = (totals.sum() - totals) / (counts.sum() - counts) if len(totals) > 1 else np.empty(0)
+    low, high = _interval(pl.Series(means), level, _Bca(estimate, pl.Series(without), len(totals)))
+    return Interval(estimate, low, high)
 
 
 def _check_arguments(level: float, resamples: int, method: str) -> None:
@@ -175,23 +260,21 @@ def _check_no_null_group(frame: pl.DataFrame, groups: list[str]) -> None:
         raise ValueError(f"row {missing[0]} has no group in {', '.join(groups)}; give each row one, or leave it out")
 
 
-def _rows_by_group(frame: pl.DataFrame, groups: str | Sequence[str]) -> tuple[Indices, Indices, Indices]:
+def _rows_by_group(frame: pl.DataFrame, groups: list[str]) -> tuple[Indices, Indices, Indices]:
     """Row indices ordered by group, int64[rows]; the start of each group in them and its size, int64[groups]."""
     import numpy as np
 
-    names = group_columns(groups)
-    _check_no_null_group(frame, names)
-    lists = frame.lazy().with_row_index(_RESAMPLE).group_by(names, maintain_order=True).agg(_RESAMPLE).collect()
+    lists = frame.lazy().with_row_index(_RESAMPLE).group_by(groups, maintain_order=True).agg(_RESAMPLE).collect()
     sizes = lists[_RESAMPLE].list.len().to_numpy().astype(np.int64)
     return lists[_RESAMPLE].explode().to_numpy().astype(np.int64), np.cumsum(sizes) - sizes, sizes
 
 
-def _resampler(frame: pl.DataFrame, groups: str | Sequence[str] | None, seed: int) -> Callable[[], Indices]:
+def _resampler(frame: pl.DataFrame, groups: list[str], seed: int) -> Callable[[], Indices]:
     """A function that draws one resample: row indices, int64[rows drawn]."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
-    if groups is None:
+    if not groups:
         return lambda: generator.integers(0, frame.height, frame.height)
     order, starts, sizes = _rows_by_group(frame, groups)
 
@@ -206,11 +289,11 @@ def _resampler(frame: pl.DataFrame, groups: str | Sequence[str] | None, seed: in
     return draw
 
 
-def _jackknife_rows(frame: pl.DataFrame, groups: str | Sequence[str] | None) -> Iterator[Indices]:
+def _jackknife_rows(frame: pl.DataFrame, groups: list[str]) -> Iterator[Indices]:
     """Row indices without one block, for each block: at most 200 blocks of whole groups."""
     import numpy as np
 
-    if groups is None:
+    if not groups:
         block = np.arange(frame.height) % min(frame.height, _JACKKNIFE_BLOCKS)
     else:
         order, starts, sizes = _rows_by_group(frame, groups)
@@ -264,33 +347,33 @@ def _defined_values(values: pl.Series) -> pl.Series:
     return values.cast(pl.Float64).fill_nan(None).drop_nulls()
 
 
-def _interval(
-    values: pl.Series, level: float, bca: tuple[float, pl.Series] | None
-) -> tuple[float | None, float | None]:
-    """The two quantiles with `level` of the values between them; `bca`, estimate and jackknife, corrects them."""
-    tails = ((1 - level) / 2, (1 + level) / 2)
-    if bca is not None:
-        tails = _bca_tails(values, tails, *bca)
+def _interval(values: pl.Series, level: float, bca: _Bca | None) -> tuple[float | None, float | None]:
+    """The two quantiles with `level` of the values between them, corrected by `bca`."""
+    tails = ((1 - level) / 2, (1 + level) / 2) if bca is None else _bca_tails(values, level, bca)
     low, high = (values.quantile(tail, interpolation="linear") for tail in tails)
     return low, high
 
 
-def _bca_tails(
-    values: pl.Series, tails: tuple[float, float], estimate: float, jackknife_values: pl.Series
-) -> tuple[float, float]:
-    """The tail probabilities that BCa uses instead; the same ones where nothing varies."""
+def _bca_tails(values: pl.Series, level: float, bca: _Bca) -> tuple[float, float]:
+    """The tail probabilities that BCa uses, without bias and skew where nothing varies."""
+    upper = (1 + level) / 2
+    # Resamples of n values vary less than the values do, and n is small: further out, as Student's t is.
+    few = math.sqrt(bca.units / (bca.units - 1)) * t_quantile(upper, bca.units - 1) if bca.units > 1 else None
+    deviate = _NORMAL.inv_cdf(upper) if few is None else few
     # Ties count half, or a metric with few distinct values would look biased.
-    below = (int((values < estimate).sum()) + 0.5 * int((values == estimate).sum())) / values.len()
-    if not 0 < below < 1 or not jackknife_values.len():
-        return tails
-    bias = _NORMAL.inv_cdf(below)
-    jackknife = jackknife_values.to_numpy()  # float64[blocks]
-    influence = jackknife.mean() - jackknife
-    squares = float((influence**2).sum())
-    skew = float((influence**3).sum()) / (6 * squares**1.5) if squares > 0 else 0.0
+    below = (int((values < bca.estimate).sum()) + 0.5 * int((values == bca.estimate).sum())) / values.len()
+    bias, skew = 0.0, 0.0
+    if 0 < below < 1 and bca.jackknife.len():
+        bias = _NORMAL.inv_cdf(below)
+        jackknife = bca.jackknife.to_numpy()  # float64[blocks]
+        influence = jackknife.mean() - jackknife
+        squares = float((influence**2).sum())
+        skew = float((influence**3).sum()) / (6 * squares**1.5) if squares > 0 else 0.0
 
-    def corrected(tail: float) -> float:
-        shifted = bias + _NORMAL.inv_cdf(tail)
-        return _NORMAL.cdf(bias + shifted / (1 - skew * shifted))
+    def corrected(shifted: float) -> float:
+        scale = 1 - skew * shifted
+        if scale <= 0:  # beyond the pole of the correction lies the end of the distribution
+            return 1.0 if shifted > 0 else 0.0
+        return _NORMAL.cdf(bias + shifted / scale)
 
-    return corrected(tails[0]), corrected(tails[1])
+    return corrected(bias - deviate), corrected(bias + deviate)

@@ -8,13 +8,14 @@ Bins are [k / bins, (k + 1) / bins) and the last one is closed, so 0.0 falls in 
 
 from __future__ import annotations
 
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.truth.calibration_intervals import CalibrationError
 from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_pairs, judged_rows
+from logprob_store.metrics.truth.shares import wilson_bounds
 from logprob_store.metrics.truth.value_checks import as_probability
 from logprob_store.schema import KEYS
 
@@ -29,7 +30,8 @@ def ece(confidence: Column = "confidence", correct: Column = "correct", *, bins:
 
     Formula: sum over bins b of (n_b / n) |mean of y in b - mean of c in b|.
     Range: [0, 1], lower is better. Unit: none. With few rows per bin it is above 0 even for an honest confidence, about
-    sqrt(bins / n) / 3: compare it only at the same n, and give an interval.
+    sqrt(bins / n) / 3: compare it only at the same n, show `calibration_floor` beside it, and give the interval of
+    `bootstrap`, which allows for that.
     Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Naeini et al. 2015; Guo et al. 2017 (arXiv:1706.04599), whose half-open bins lose a confidence of exactly 0.
@@ -41,8 +43,7 @@ def ece(confidence: Column = "confidence", correct: Column = "correct", *, bins:
     >>> round(frame.select(ece()).item(), 6)
     0.366667
     """
-    gaps, counts = _gaps(confidence, correct, bins, "width")
-    return (gaps.abs().sum() / _or_null(counts.sum())).alias("ece")
+    return _mean_gap("ece", confidence, correct, bins, "width")
 
 
 def ace(confidence: Column = "confidence", correct: Column = "correct", *, bins: int = 10) -> pl.Expr:
@@ -63,8 +64,7 @@ def ace(confidence: Column = "confidence", correct: Column = "correct", *, bins:
     >>> round(frame.select(ace(bins=2)).item(), 6)
     0.25
     """
-    gaps, counts = _gaps(confidence, correct, bins, "mass")
-    return (gaps.abs().sum() / _or_null(counts.sum())).alias("ace")
+    return _mean_gap("ace", confidence, correct, bins, "mass")
 
 
 def mce(
@@ -74,7 +74,8 @@ def mce(
 
     Formula: max over bins b of |mean of y in b - mean of c in b|.
     Range: [0, 1], lower is better. Unit: none. A single row alone in its bin can decide it: look at the reliability
-    table as well, or use `binning="mass"`, the bins of `ace`.
+    table as well, or use `binning="mass"`, the bins of `ace`. With bins of equal width `bootstrap` gives no interval,
+    as the largest gap may be of a bin that few rows or none are in.
     Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; no judged row gives null.
     Source: Naeini et al. 2015.
@@ -86,7 +87,14 @@ def mce(
     0.45
     """
     gaps, counts = _gaps(confidence, correct, bins, binning)
-    return (gaps.abs() / counts).max().alias("mce")
+    return CalibrationError.of(
+        (gaps.abs() / counts).max().alias("mce"),
+        confidence=confidence,
+        correct=correct,
+        bin_of=lambda c: _bin(c, bins, binning),
+        worst=True,
+        has_interval=binning == "mass",
+    )
 
 
 def brier(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
@@ -228,7 +236,7 @@ def reliability_table(
     if binning == "mass":
         edges, filled = edges.select("bin"), filled.rename({"lowest": "lower", "highest": "upper"})
     table = unjudged.join(edges, how="cross").join(filled, on=[*groups, "bin"], how="left", nulls_equal=True)
-    low, high = _wilson(pl.col("accuracy"), pl.col("count"), NormalDist().inv_cdf((1 + level) / 2))
+    low, high = wilson_bounds(pl.col("accuracy"), pl.col("count"), level=level)
     return table.sort(*groups, "bin", nulls_last=True).select(
         *groups,
         *("bin", "lower", "upper"),
@@ -251,6 +259,13 @@ def _bin_edges(bins: int) -> pl.LazyFrame:
         },
         schema={"bin": pl.Int32, "lower": pl.Float64, "upper": pl.Float64},
     )
+
+
+def _mean_gap(name: str, confidence: Column, correct: Column, bins: int, binning: Binning) -> pl.Expr:
+    """The mean of the absolute gaps, each bin weighted by its rows."""
+    gaps, counts = _gaps(confidence, correct, bins, binning)
+    mean = (gaps.abs().sum() / _or_null(counts.sum())).alias(name)
+    return CalibrationError.of(mean, confidence=confidence, correct=correct, bin_of=lambda c: _bin(c, bins, binning))
 
 
 def _gaps(confidence: Column, correct: Column, bins: int, binning: Binning) -> tuple[pl.Expr, pl.Expr]:
@@ -280,10 +295,3 @@ def _bin(c: pl.Expr, bins: int, binning: Binning) -> pl.Expr:
             return ((c.rank("average") - 0.5) * bins / c.len()).floor().clip(0, bins - 1).cast(pl.Int32)
         case _:
             raise ValueError(f"binning {binning!r} is none of {', '.join(get_args(Binning))}")
-
-
-def _wilson(share: pl.Expr, count: pl.Expr, z: float) -> tuple[pl.Expr, pl.Expr]:
-    """Wilson's score interval of a share."""
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = (share * (1 - share) / count + z * z / (4 * count * count)).sqrt() * z / (1 + z * z / count)
-    return (middle - half).clip(0.0, 1.0), (middle + half).clip(0.0, 1.0)

@@ -13,6 +13,7 @@ import polars as pl
 
 from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_rows
 from logprob_store.metrics.truth.ranking import cumulative_errors
+from logprob_store.metrics.truth.shares import wilson_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column
 
 THRESHOLDS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+_ENDS: Final = ("low", "high")
 
 
 def coverage_at_risk(confidence: Column = "confidence", correct: Column = "correct", *, risk: float) -> pl.Expr:
@@ -49,8 +51,8 @@ def threshold_at_risk(confidence: Column = "confidence", correct: Column = "corr
     """The lowest threshold at which the accepted rows have an error rate of at most `risk`.
 
     Formula: the threshold of `coverage_at_risk`.
-    Range: [0, 1]; a lower one accepts more. Unit: none. It is chosen on these rows, so new rows will have a somewhat
-    higher risk; `guaranteed_threshold` allows for that.
+    Range: [0, 1]; a lower one accepts more. Unit: none. It is chosen on these rows, so that new rows have a higher risk
+    than `risk` in over half of cases (docs/statistics.md): use `guaranteed_threshold` for a threshold that holds.
     Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are left out; null where no threshold keeps the risk, or no row is judged.
     Source: Geifman and El-Yaniv 2017 (arXiv:1705.08500).
@@ -139,11 +141,13 @@ def accuracy_by_threshold(
     - `coverage`: accepted / n
     - `accuracy_accepted`, `accuracy_reviewed`: the share of right answers in each; null where there are none
     - `unjudged`: the rows of the group that are in no count
+    - `coverage_low`, `coverage_high`, `accuracy_accepted_low`, `accuracy_accepted_high`: Wilson's 95 % intervals, of
+      independent rows
 
     Range: [0, 1], higher is better. Unit: none; of the counts, rows.
     Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are counted in `unjudged`.
-    Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500).
+    Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500); the intervals, Wilson 1927.
 
     Raises:
         ValueError: a threshold is not in [0, 1], or there is none.
@@ -151,7 +155,7 @@ def accuracy_by_threshold(
     At 0.5, two rows are accepted, of which one is right; one is reviewed, and it is wrong:
 
     >>> frame = pl.DataFrame({"confidence": [0.9, 0.8, 0.3, None], "correct": [True, False, False, True]})
-    >>> accuracy_by_threshold(frame, thresholds=[0.5]).collect().row(0)
+    >>> accuracy_by_threshold(frame, thresholds=[0.5]).collect().row(0)[:7]
     (0.5, 2, 1, 0.6666666666666666, 0.5, 0.0, 1)
     """
     if not thresholds or not all(0 <= threshold <= 1 for threshold in thresholds):
@@ -176,13 +180,24 @@ def accuracy_by_threshold(
         right=pl.col("right").filter(accepted).sum(),
         right_reviewed=pl.col("right").filter(~accepted).sum(),
     )
+    judged = pl.col("accepted") + pl.col("reviewed")
+    coverage, right = _share(pl.col("accepted"), judged), _share(pl.col("right"), pl.col("accepted"))
+    intervals = {
+        "coverage": wilson_bounds(coverage, judged),
+        "accuracy_accepted": wilson_bounds(right, pl.col("accepted")),
+    }
     return table.sort(*groups, "threshold", nulls_last=True).select(
         *groups,
         *("threshold", "accepted", "reviewed"),
-        _share(pl.col("accepted"), pl.col("accepted") + pl.col("reviewed")).alias("coverage"),
-        _share(pl.col("right"), pl.col("accepted")).alias("accuracy_accepted"),
+        coverage.alias("coverage"),
+        right.alias("accuracy_accepted"),
         _share(pl.col("right_reviewed"), pl.col("reviewed")).alias("accuracy_reviewed"),
         "unjudged",
+        *(
+            bound.alias(f"{name}_{end}")
+            for name, ends in intervals.items()
+            for end, bound in zip(_ENDS, ends, strict=True)
+        ),
     )
 
 

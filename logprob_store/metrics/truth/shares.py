@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _TERMS: Final = 1_000_000
+_ENOUGH_GROUPS: Final = 10
 _TINY: Final = 1e-300
 _PRECISION: Final = 1e-14
 
@@ -68,8 +69,9 @@ def grouped_share_interval(successes: pl.Series, trials: pl.Series, *, level: fl
 
     Formula: `share_interval` of n = the number of independent trials that would vary as much: p (1 - p) / v with the
     variance v = g / (g - 1) sum (k_i - p n_i)^2 / (sum n_i)^2 of the share over g groups, times the square of the
-    normal over the t quantile with g - 1 degrees of freedom, and at most sum n_i. Where nothing varies, as at 0 and 1,
-    n = (sum n_i)^2 / sum n_i^2, the number of groups where they are of one size. Groups of one trial are independent.
+    normal over the t quantile with g - 1 degrees of freedom, and at most sum n_i. Where fewer than ten groups have the
+    rarer outcome, v says too little, and n = (sum n_i)^2 / sum n_i^2, the number of groups where they are of one size.
+    Groups of one trial are independent.
     Range: [0, 1]. Unit: none.
     Needs: one value per group in both, of the same length; groups without trials count for nothing.
     Nulls: groups with a null in either are left out; no trial gives an interval of None.
@@ -96,13 +98,22 @@ def grouped_share_interval(successes: pl.Series, trials: pl.Series, *, level: fl
     share = float(counts.sum()) / total
     squares = float(((counts - share * sizes) ** 2).sum())
     independent = total**2 / float((sizes**2).sum())
-    if groups > 1 and squares > 0:
+    rarer = min(int((counts > 0).sum()), int((counts < sizes).sum()))
+    if rarer >= _ENOUGH_GROUPS and squares > 0:
         variance = groups / (groups - 1) * squares / total**2
         tail = (1 + level) / 2
         shrunk = (NormalDist().inv_cdf(tail) / t_quantile(tail, groups - 1)) ** 2
         independent = min(total, share * (1 - share) / variance * shrunk)
     low, high = share_interval(share * independent, independent, level=level)[1:]
     return Interval(share, low, high)
+
+
+def wilson_bounds(share: pl.Expr, count: pl.Expr, *, level: float = 0.95) -> tuple[pl.Expr, pl.Expr]:
+    """Wilson's score interval of a share of independent trials, for tables: cheap, and null where there are none."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = (share * (1 - share) / count + z * z / (4 * count * count)).sqrt() * z / (1 + z * z / count)
+    return (middle - half).clip(0.0, 1.0), (middle + half).clip(0.0, 1.0)
 
 
 def chance_of_at_least(successes: int, trials: int, share: float) -> float:
