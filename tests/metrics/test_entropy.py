@@ -178,9 +178,15 @@ def test_a_sampled_token_among_the_top_limits_nothing(raw: list[float], k: int, 
         assert ranked == pytest.approx(lower)
 
 
-@given(weights, st.integers(2, 59), st.integers(0, 6), st.integers(0, 1000), appended=st.booleans())
+@given(
+    raw=weights,
+    k=st.integers(2, 59),
+    decimals=st.integers(0, 6),
+    more=st.integers(0, 1000),
+    appended=st.booleans(),
+)
 def test_bounds_hold_for_all_logprobs_that_round_to_what_was_shown(
-    raw: list[float], k: int, decimals: int, more: int, *, appended: bool
+    *, raw: list[float], k: int, decimals: int, more: int, appended: bool
 ) -> None:
     """With the decimals given, the entropy of the unrounded distribution is between the bounds."""
     total = math.fsum(raw)

@@ -1,20 +1,17 @@
-"""Calibrator files beside the store, `STORE/calibration/<name>.json`: numbers and their provenance, never code."""
+"""Calibrator files beside the store, `STORE/calibration/<name>.json`."""
 
 from __future__ import annotations
 
 import math
-import re
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from logprob_store.analysis.calibrators.calibrator import CALIBRATOR_VERSION, Calibrator
-from logprob_store.errors import DiskError, InputError, StoreError
-from logprob_store.store.durable_files import make_folder, replace_file
+from logprob_store.analysis.number_files import NumberFiles
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _PARAMETERS: Final = {
     "isotonic": {"x", "y"},
     "platt": {"slope", "intercept", "clip"},
@@ -43,13 +40,7 @@ def save_calibrator(calibrator: Calibrator, store: str | Path, name: str) -> Pat
     ...     path.name, load_calibrator(store, "nightly") == calibrator
     ('nightly.json', True)
     """
-    path = _calibrator_path(store, name)
-    try:
-        make_folder(path.parent)
-        replace_file(path, msgspec.json.format(msgspec.json.encode(calibrator), indent=1) + b"\n")
-    except OSError as error:
-        raise DiskError("the calibrator", path, error) from error
-    return path
+    return _FILES.save(calibrator, store, name)
 
 
 def load_calibrator(store: str | Path, name: str) -> Calibrator:
@@ -59,36 +50,12 @@ def load_calibrator(store: str | Path, name: str) -> Calibrator:
         InputError: there is none of that name; the message lists those that exist.
         StoreError: the file is damaged, or has another version.
     """
-    path = _calibrator_path(store, name)
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        listed = ", ".join(calibrator_names(store)) or "none yet; `logprobs calibrate STORE --save NAME` makes one"
-        raise InputError(f"no calibrator {name!r} in {path.parent}; there are: {listed}") from None
-    try:
-        version = msgspec.json.decode(raw, type=_Versioned).calibrator_version
-        if version != CALIBRATOR_VERSION:
-            raise StoreError(
-                f"{path} has calibrator version {version}, this logprob-store reads {CALIBRATOR_VERSION}: fit it again"
-            )
-        calibrator = msgspec.json.decode(raw, type=Calibrator)
-        _check_parameters(calibrator)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise StoreError(
-            f"{path} is damaged: {error}. Fit it again with `logprobs calibrate --save {name}`."
-        ) from error
-    return calibrator
+    return _FILES.load(store, name)
 
 
 def calibrator_names(store: str | Path) -> list[str]:
     """The names of the calibrators beside a store."""
-    return sorted(path.stem for path in (Path(store) / "calibration").glob("*.json") if _NAME.fullmatch(path.stem))
-
-
-def _calibrator_path(store: str | Path, name: str) -> Path:
-    if not _NAME.fullmatch(name):
-        raise InputError(f"calibrator name {name!r}: use letters, digits, '.', '_' and '-', not beginning with '.'")
-    return Path(store) / "calibration" / f"{name}.json"
+    return _FILES.names(store)
 
 
 def _check_parameters(calibrator: Calibrator) -> None:
@@ -113,5 +80,12 @@ def _check_parameters(calibrator: Calibrator) -> None:
             raise ValueError("the knots do not rise from 0 to 1")
 
 
-class _Versioned(msgspec.Struct):
-    calibrator_version: Any = None
+_FILES: Final = NumberFiles(
+    what="calibrator",
+    folder="calibration",
+    kind=Calibrator,
+    version=CALIBRATOR_VERSION,
+    check=_check_parameters,
+    made_by="`logprobs calibrate STORE --save NAME`",
+    mend="Fit it again with `logprobs calibrate --save {name}`.",
+)

@@ -1,19 +1,15 @@
-"""Detector files beside the store, `STORE/error_detectors/<name>.json`: numbers, never code."""
+"""Detector files beside the store, `STORE/error_detectors/<name>.json`."""
 
 from __future__ import annotations
 
 import math
-import re
-from pathlib import Path
-from typing import Any, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from logprob_store.analysis.error_detectors.detector import DETECTOR_VERSION, ErrorDetector
-from logprob_store.errors import DiskError, InputError, StoreError
-from logprob_store.store.durable_files import make_folder, replace_file
+from logprob_store.analysis.number_files import NumberFiles
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def save_error_detector(detector: ErrorDetector, store: str | Path, name: str) -> Path:
@@ -26,13 +22,7 @@ def save_error_detector(detector: ErrorDetector, store: str | Path, name: str) -
         InputError: the name has other characters than letters, digits, '.', '_' and '-', or begins with '.'.
         DiskError: the file cannot be written.
     """
-    path = _path(store, name)
-    try:
-        make_folder(path.parent)
-        replace_file(path, msgspec.json.format(msgspec.json.encode(detector), indent=1) + b"\n")
-    except OSError as error:
-        raise DiskError("the detector", path, error) from error
-    return path
+    return _FILES.save(detector, store, name)
 
 
 def load_error_detector(store: str | Path, name: str) -> ErrorDetector:
@@ -42,32 +32,7 @@ def load_error_detector(store: str | Path, name: str) -> ErrorDetector:
         InputError: there is none of that name; the message lists those that exist.
         StoreError: the file is damaged, or has another version.
     """
-    path = _path(store, name)
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        names = sorted(other.stem for other in path.parent.glob("*.json") if _NAME.fullmatch(other.stem))
-        listed = ", ".join(names) or "none yet; `ls.save_error_detector` makes one"
-        raise InputError(f"no detector {name!r} in {path.parent}; there are: {listed}") from None
-    try:
-        version = msgspec.json.decode(raw, type=_Versioned).detector_version
-        if version != DETECTOR_VERSION:
-            raise StoreError(
-                f"{path} has detector version {version}, this logprob-store reads {DETECTOR_VERSION}: fit it again"
-            )
-        detector = msgspec.json.decode(raw, type=ErrorDetector)
-        _check_numbers(detector)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise StoreError(
-            f"{path} is damaged: {error}. Fit it again, and save it with `ls.save_error_detector`."
-        ) from error
-    return detector
-
-
-def _path(store: str | Path, name: str) -> Path:
-    if not _NAME.fullmatch(name):
-        raise InputError(f"detector name {name!r}: use letters, digits, '.', '_' and '-', not beginning with '.'")
-    return Path(store) / "error_detectors" / f"{name}.json"
+    return _FILES.load(store, name)
 
 
 def _check_numbers(detector: ErrorDetector) -> None:
@@ -80,5 +45,12 @@ def _check_numbers(detector: ErrorDetector) -> None:
         raise ValueError("it has no features, or a number that is not finite")
 
 
-class _Versioned(msgspec.Struct):
-    detector_version: Any = None
+_FILES: Final = NumberFiles(
+    what="detector",
+    folder="error_detectors",
+    kind=ErrorDetector,
+    version=DETECTOR_VERSION,
+    check=_check_numbers,
+    made_by="`ls.save_error_detector`",
+    mend="Fit it again, and save it with `ls.save_error_detector`.",
+)
