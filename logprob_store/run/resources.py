@@ -21,7 +21,7 @@ from logprob_store.run.descriptors import room_for
 from logprob_store.run.first_outcomes import FirstOutcomes
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.settling import tokens_spent
-from logprob_store.spending.shared_ledger import Amount, nano_usd, open_shared_ledger
+from logprob_store.spending.shared_ledger import Amount, EarlierSpent, nano_usd, open_shared_ledger
 from logprob_store.store.call_log import CALL_LOG, open_call_log, read_call_log
 from logprob_store.store.manifest import find_manifest, run_folder, run_names
 from logprob_store.transport.lazy_live import lazy_live_transport
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logprob_store.job import Job
-    from logprob_store.spending.prices import Prices
     from logprob_store.store.call_log import CallLog, OpenCall
     from logprob_store.store.commit import RunWriter
     from logprob_store.store.manifest import Manifest
@@ -119,16 +118,17 @@ def open_budget(job: Job, writer: RunWriter) -> Iterator[Budget]:
     if job.transport.kind == "replay":
         yield Budget(prices=job.prices.prices)
         return
+    earlier = earlier_runs(job, writer.store, but=writer.run)
     with (
         contextlib.closing(_open_calls(job, writer)) as calls,
-        _budget_of(job, writer.manifest.run_id, calls=calls, earlier=_other_runs(job, writer)) as budget,
+        _budget_of(job, writer.manifest.run_id, calls=calls, earlier=earlier) as budget,
     ):
         yield budget
 
 
 @contextlib.contextmanager
 def _budget_of(
-    job: Job, run: str, *, calls: CallLog | None = None, earlier: Mapping[str, Amount] = MappingProxyType({})
+    job: Job, run: str, *, calls: CallLog | None = None, earlier: Mapping[str, EarlierSpent] = MappingProxyType({})
 ) -> Iterator[Budget]:
     """A budget with the job's ceilings; if runs share some, with their ledger in the cache folder.
 
@@ -159,34 +159,56 @@ def _budget_of(
         yield budget
 
 
-def spent_by_run(store: Path, manifest: Manifest, prices: Prices | None) -> tuple[int, Usage, Amount]:
-    """The calls and tokens that a run has spent, and both with dollars.
+def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Usage, EarlierSpent]:
+    """The calls and tokens that a run has spent at most, and both with dollars at the job's prices.
 
-    Calls of another process that are under way or were killed count at their worst.
+    Calls of another process that are under way or were killed count at their worst, unless their answer is in the
+    cache.
     """
     noted = manifest.spent
     path = run_folder(store, manifest.run) / CALL_LOG
     state = read_call_log(path.read_bytes() if path.exists() else b"")
-    spent = sum((call.worst for call in state.open.values()), state.spent)
-    usage = Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
+    answered = _answered(job, manifest.run_id, list(state.open.values())) if state.open else {}
     requests = max(noted.requests, state.requests)
-    usd = noted.usd if prices is None else prices.usd(usage)
-    return requests, usage, Amount(requests, usage.total, nano_usd(usd))
+
+    def in_all(*open_calls: Usage) -> Usage:
+        spent = sum(open_calls, state.spent)
+        return Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
+
+    def amount(usage: Usage) -> Amount:
+        usd = noted.usd if job.prices.prices is None else job.prices.prices.usd(usage)
+        return Amount(requests, usage.total, nano_usd(usd))
+
+    most = in_all(*(answered.get(call.number, call.worst) for call in state.open.values()))
+    prices = job.prices.prices
+    earlier = EarlierSpent(
+        amount(in_all(*answered.values())),
+        amount(most),
+        is_whole=state.has_totals and not state.damaged,
+        nano_usd_a_token=0 if prices is None else nano_usd(prices.dearest_usd),
+    )
+    return requests, most, earlier
 
 
-def _other_runs(job: Job, writer: RunWriter) -> dict[str, Amount]:
-    """What the other runs of a job in its store have spent, by run id; looked up for a ceiling of the job alone."""
-    if not job.limits.job_ceilings.any:
+def earlier_runs(job: Job, store: Path, *, but: str | None = None) -> dict[str, EarlierSpent]:
+    """What the runs of a job in its store have spent, by run id; looked up for a ceiling of the job alone.
+
+    Args:
+        job: has the ceiling.
+        store: the job's store.
+        but: the name of a run to leave out.
+    """
+    if not job.limits.job_ceilings.any or not (store / "runs").is_dir():
         return {}
     spent = {}
-    for run in run_names(writer.store):
+    for run in run_names(store):
         try:
-            found = find_manifest(writer.store, run)
+            found = find_manifest(store, run)
         except StoreError as error:
             log.warning("%s: what this run has spent counts only if the ledger of the job's runs has it", error)
             continue
-        if found is not None and found.manifest.job_name == job.name and run != writer.run:
-            spent[found.manifest.run_id] = spent_by_run(writer.store, found.manifest, job.prices.prices)[2]
+        if found is not None and found.manifest.job_name == job.name and run != but:
+            spent[found.manifest.run_id] = spent_by_run(job, store, found.manifest)[2]
     return spent
 
 
@@ -213,7 +235,7 @@ def _answered(job: Job, run: str, calls: Sequence[OpenCall]) -> dict[int, Usage]
     Args:
         job: names the cache.
         run: the id of the run.
-        calls: were under way when an earlier process of the run died.
+        calls: without an end in the run's record; of a process that died, or of another one that is at it.
     """
     with open_cache(job) as cache:
         cached = {} if cache is None else cache.get_many({call.key for call in calls})

@@ -13,8 +13,9 @@ from logprob_store.cache.answers import AnswerCache
 from logprob_store.errors import JobError, StopRunError
 from logprob_store.job import Job, TransportSection
 from logprob_store.replay.fixtures import write_fixtures
-from logprob_store.run.resources import open_asker, open_budget, open_cache, open_transport
+from logprob_store.run.resources import earlier_runs, open_asker, open_budget, open_cache, open_transport
 from logprob_store.spending.request_tokens import worst_case
+from logprob_store.spending.shared_ledger import LEDGER
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -255,6 +256,28 @@ def test_a_call_under_way_at_a_kill_counts_what_its_answer_took(make: Any, kept:
         assert budget.requests == 1
         assert budget.usage == (Usage(7, 0, 2) if kept else worst_case(request))
         assert budget.may_have_paid(request.key) is not kept
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_answer_in_the_cache_ends_a_killed_run_s_call_for_the_others(make: Any, kept: bool) -> None:  # noqa: FBT001
+    """Where the ledger is gone: what a run spent that was killed just after its answer came is known by the cache."""
+    job = make(AB, limits={"job_max_tokens": 10_000})
+    request = requests_of(job)[0]
+
+    async def begin() -> tuple[str, int | None]:
+        with open_writer(job) as writer, open_budget(job, writer) as budget:
+            return writer.manifest.run_id, (await budget.reserve(request)).begin()
+
+    run, number = asyncio.run(begin())
+    (job.resolve("cache") / LEDGER).unlink()
+    if kept:
+        body = {"usage": {"prompt_tokens": 7, "completion_tokens": 2}}
+        with AnswerCache(job.resolve("cache")) as cache:
+            cache.put_many([answer_to(request, body, run=run, call=number)])
+
+    (spent,) = earlier_runs(job, job.resolve("store")).values()
+
+    assert spent.most.tokens == (Usage(7, 0, 2) if kept else worst_case(request)).total
 
 
 def test_a_replay_spends_nothing(make: Any, tmp_path: Path) -> None:
