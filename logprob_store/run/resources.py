@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.errors import JobError, StoreError
+from logprob_store.errors import DiskError, JobError, StoreError
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
@@ -22,8 +22,9 @@ from logprob_store.run.first_outcomes import FirstOutcomes
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.settling import tokens_spent
 from logprob_store.spending.shared_ledger import Amount, EarlierSpent, nano_usd, open_shared_ledger
-from logprob_store.store.call_log import CALL_LOG, open_call_log, read_call_log
+from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log, read_call_log
 from logprob_store.store.manifest import find_manifest, run_folder, run_names
+from logprob_store.store.verifying import check_call_log
 from logprob_store.transport.lazy_live import lazy_live_transport
 from logprob_store.usage import Usage, usage_of
 
@@ -167,7 +168,10 @@ def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Usage,
     """
     noted = manifest.spent
     path = run_folder(store, manifest.run) / CALL_LOG
-    state = read_call_log(path.read_bytes() if path.exists() else b"")
+    problem = check_call_log(store, manifest)
+    if problem in UNKNOWN_SPENT:
+        log.warning("%s %s: what the run spent is taken from its manifest, and may be more", path, problem)
+    state = read_call_log(path.read_bytes() if path.exists() and problem != OF_ANOTHER_RUN else b"")
     answered = _answered(job, manifest.run_id, list(state.open.values())) if state.open else {}
     requests = max(noted.requests, state.requests)
 
@@ -184,7 +188,7 @@ def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Usage,
     earlier = EarlierSpent(
         amount(in_all(*answered.values())),
         amount(most),
-        is_whole=state.has_totals and not state.damaged,
+        is_whole=state.has_totals and problem is None,
         nano_usd_a_token=0 if prices is None else nano_usd(prices.dearest_usd),
     )
     return requests, most, earlier
@@ -213,14 +217,41 @@ def earlier_runs(job: Job, store: Path, *, but: str | None = None) -> dict[str, 
 
 
 def _open_calls(job: Job, writer: RunWriter) -> CallLog:
-    before = writer.manifest.spent
-    return open_call_log(
-        run_folder(writer.store, writer.run) / CALL_LOG,
-        find=lambda calls: _answered(job, writer.manifest.run_id, calls),
+    manifest, path = writer.manifest, run_folder(writer.store, writer.run) / CALL_LOG
+    _check_known(job, path, check_call_log(writer.store, manifest))
+    before = manifest.spent
+    calls = open_call_log(
+        path,
+        find=lambda calls: _answered(job, manifest.run_id, calls),
         gone=lambda keys: _gone(job, keys - writer.committed_keys()),
         mode=job.store.mode,
         least=(before.requests, Usage(before.prompt_tokens, before.cached_tokens, before.completion_tokens)),
+        run_id=manifest.run_id,
     )
+    try:
+        writer.note_call_log()
+    except DiskError:
+        calls.close()
+        raise
+    return calls
+
+
+def _check_known(job: Job, path: Path, problem: str | None) -> None:
+    """See that it is known what a run has spent, where a ceiling needs it; a few damaged records cause a warning only.
+
+    Raises:
+        StoreError: it is not known; or the log of calls is that of another run, which must not be written over.
+    """
+    limits = job.limits
+    has_ceiling = limits.ceilings.any or limits.job_ceilings.any or limits.cache_ceilings.any
+    if problem in UNKNOWN_SPENT and (has_ceiling or problem == OF_ANOTHER_RUN):
+        raise StoreError(
+            f"{path} {problem}, so that what this run has spent is not known, and no ceiling on it can be kept. Put "
+            f"the file back; or `logprobs verify {path.parents[2]} --repair` begins a new one with what the manifest "
+            "says was spent, which lacks the calls since the last part"
+        )
+    if problem in UNKNOWN_SPENT:
+        log.warning("%s %s: what the run spent is taken from its manifest", path, problem)
 
 
 def _gone(job: Job, keys: set[str]) -> set[str]:

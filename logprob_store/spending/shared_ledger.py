@@ -115,28 +115,32 @@ class SharedLedger:
         self._name = job.encode()[:64]
         self._ceilings = ceilings
         self._mine = Amount()
+        self._unrecorded = Amount()
         self._places = {"cache": 0, "job": 0, "run": 0}
 
     def begin(self, spent: Amount, earlier: Mapping[str, EarlierSpent]) -> None:
         """Make the run's entry: what it has spent in earlier sessions.
 
         Args:
-            spent: by this run.
+            spent: by this run, by its record of calls. Where the entry has more calls that have ended, the record was
+                lost or is old, and what the entry has beyond it counts from here on.
             earlier: what other runs of the job have spent, by run id: their entries are mended by it.
         """
         with self._locked():
             entries = self._read()
             _mend(entries, earlier, job=self._job, name=self._name)
             self._places["run"] = _place(entries, _RUN, run=self._run)
-            entries[self._places["run"]] = self._entry(spent, 0)
+            self._unrecorded = _unrecorded(entries[self._places["run"]], spent)
+            self._mine = spent.plus(self._unrecorded)
+            entries[self._places["run"]] = self._entry(self._mine, 0)
             self._places["job"] = _place(entries, _JOB, job=self._job)
             entries[self._places["job"]] = _Entry(_JOB, _NOBODY, self._job, self._name, Amount())
-            self._mine = spent
             for number, entry in enumerate(_summed(entries)):
                 self._write(number, entry)
 
     def raise_to(self, amount: Amount, under_way: int) -> Passed | None:
         """Raise the run's entry, unless that could pass a ceiling, which is returned then."""
+        amount = amount.plus(self._unrecorded)
         with self._locked():
             sums = self._sums()
             more = amount.plus(self._mine, -1)
@@ -149,7 +153,7 @@ class SharedLedger:
     def set_to(self, amount: Amount, under_way: int) -> None:
         """Set the run's entry to what is spent and under way now, which may be more than a ceiling allows."""
         with self._locked():
-            self._change(self._sums(), amount, under_way)
+            self._change(self._sums(), amount.plus(self._unrecorded), under_way)
 
     def others_under_way(self) -> tuple[Amount, list[int]]:
         """All that is taken in this folder, and the processes that have calls under way, without this run."""
@@ -333,6 +337,12 @@ def _most_spent(entry: _Entry, by_record: EarlierSpent) -> Amount:
         usd = max(most.nano_usd, noted.nano_usd - not_made * by_record.nano_usd_a_token)
         noted = Amount(most.requests, noted.tokens - not_made, min(noted.nano_usd, usd))
     return Amount(*map(max, noted, by_record.sure))
+
+
+def _unrecorded(entry: _Entry, spent: Amount) -> Amount:
+    """What the entry of a run has beyond the run's own record of calls, if that lacks calls that have ended."""
+    ended = entry.amount.requests - entry.under_way
+    return entry.amount.plus(spent, -1) if ended > spent.requests else Amount()
 
 
 def _summed(entries: list[_Entry]) -> list[_Entry]:

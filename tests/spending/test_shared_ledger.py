@@ -143,6 +143,25 @@ ledger.raise_to(Amount(9, 460, 460), 3)
 """
 
 
+def test_a_run_that_lost_its_record_of_calls_counts_as_before(tmp_path: Path) -> None:
+    """Nine calls of 100 tokens ended and one was under way; of all of them, the run knows the first only."""
+    most = Ceilings(tokens=1100)
+    dead = opened(tmp_path, "r", job=most)
+    dead.raise_to(Amount(10, 1000), 1)
+    dead.close()
+
+    again = opened(tmp_path, "r", job=most, spent=Amount(1, 100))
+
+    assert read_spent(tmp_path, "j")["job"] == Amount(10, 1000)
+    assert again.raise_to(Amount(2, 200), 1) is None
+    assert again.raise_to(Amount(3, 201), 1) is not None
+    again.set_to(Amount(2, 150), 0)
+    assert read_spent(tmp_path, "j")["job"] == Amount(11, 1050)
+    again.close()
+    opened(tmp_path, "r", job=most, spent=Amount(2, 150))
+    assert read_spent(tmp_path, "j")["job"] == Amount(11, 1050)
+
+
 def test_damage_is_an_error(tmp_path: Path) -> None:
     """Each flipped bit is found when the file is opened, and the message says what to do."""
     opened(tmp_path).close()
