@@ -14,7 +14,7 @@ from logprob_store.failure_policy import asks_anew
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.run.api import default_run_name
 from logprob_store.run.plan import check_plan, plan_job
-from logprob_store.run.resources import open_cache, spent_by_run
+from logprob_store.run.resources import earlier_runs, open_cache, spent_by_run
 from logprob_store.schema import call_numbers
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
@@ -223,7 +223,7 @@ def _spent_so_far(job: Job, store: Path, manifest: Manifest | None) -> Budget:
     """What the run has spent; calls of another process that are under way or were killed count at their worst."""
     budget = Budget(prices=job.prices.prices)
     if manifest is not None:
-        budget.requests, budget.usage, _ = spent_by_run(store, manifest, job.prices.prices)
+        budget.requests, budget.usage, _ = spent_by_run(job, store, manifest)
     return budget
 
 
@@ -266,7 +266,7 @@ def _spent_together(job: Job) -> dict[str, tuple[Ceilings, Amount]]:
     ceilings = {"job": limits.job_ceilings, "cache": limits.cache_ceilings}
     if not any(most.any for most in ceilings.values()):
         return {}
-    spent = read_spent(job.resolve(job.cache.path), job.name)
+    spent = read_spent(job.resolve(job.cache.path), job.name, earlier_runs(job, job.resolve(job.store.path)))
     return {whose: (most, spent[whose]) for whose, most in ceilings.items() if most.any}
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.errors import JobError, StoreError
+from logprob_store.errors import DiskError, JobError, StoreError
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.replay.matching import replay_transport
@@ -21,9 +21,10 @@ from logprob_store.run.descriptors import room_for
 from logprob_store.run.first_outcomes import FirstOutcomes
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.settling import tokens_spent
-from logprob_store.spending.shared_ledger import Amount, nano_usd, open_shared_ledger
-from logprob_store.store.call_log import CALL_LOG, open_call_log, read_call_log
+from logprob_store.spending.shared_ledger import Amount, EarlierSpent, nano_usd, open_shared_ledger
+from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log, read_call_log
 from logprob_store.store.manifest import find_manifest, run_folder, run_names
+from logprob_store.store.verifying import check_call_log
 from logprob_store.transport.lazy_live import lazy_live_transport
 from logprob_store.usage import Usage, usage_of
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logprob_store.job import Job
-    from logprob_store.spending.prices import Prices
     from logprob_store.store.call_log import CallLog, OpenCall
     from logprob_store.store.commit import RunWriter
     from logprob_store.store.manifest import Manifest
@@ -119,16 +119,17 @@ def open_budget(job: Job, writer: RunWriter) -> Iterator[Budget]:
     if job.transport.kind == "replay":
         yield Budget(prices=job.prices.prices)
         return
+    earlier = earlier_runs(job, writer.store, but=writer.run)
     with (
         contextlib.closing(_open_calls(job, writer)) as calls,
-        _budget_of(job, writer.manifest.run_id, calls=calls, earlier=_other_runs(job, writer)) as budget,
+        _budget_of(job, writer.manifest.run_id, calls=calls, earlier=earlier) as budget,
     ):
         yield budget
 
 
 @contextlib.contextmanager
 def _budget_of(
-    job: Job, run: str, *, calls: CallLog | None = None, earlier: Mapping[str, Amount] = MappingProxyType({})
+    job: Job, run: str, *, calls: CallLog | None = None, earlier: Mapping[str, EarlierSpent] = MappingProxyType({})
 ) -> Iterator[Budget]:
     """A budget with the job's ceilings; if runs share some, with their ledger in the cache folder.
 
@@ -159,46 +160,98 @@ def _budget_of(
         yield budget
 
 
-def spent_by_run(store: Path, manifest: Manifest, prices: Prices | None) -> tuple[int, Usage, Amount]:
-    """The calls and tokens that a run has spent, and both with dollars.
+def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Usage, EarlierSpent]:
+    """The calls and tokens that a run has spent at most, and both with dollars at the job's prices.
 
-    Calls of another process that are under way or were killed count at their worst.
+    Calls of another process that are under way or were killed count at their worst, unless their answer is in the
+    cache.
     """
     noted = manifest.spent
     path = run_folder(store, manifest.run) / CALL_LOG
-    state = read_call_log(path.read_bytes() if path.exists() else b"")
-    spent = sum((call.worst for call in state.open.values()), state.spent)
-    usage = Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
+    problem = check_call_log(store, manifest)
+    if problem in UNKNOWN_SPENT:
+        log.warning("%s %s: what the run spent is taken from its manifest, and may be more", path, problem)
+    state = read_call_log(path.read_bytes() if path.exists() and problem != OF_ANOTHER_RUN else b"")
+    answered = _answered(job, manifest.run_id, list(state.open.values())) if state.open else {}
     requests = max(noted.requests, state.requests)
-    usd = noted.usd if prices is None else prices.usd(usage)
-    return requests, usage, Amount(requests, usage.total, nano_usd(usd))
+
+    def in_all(*open_calls: Usage) -> Usage:
+        spent = sum(open_calls, state.spent)
+        return Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
+
+    def amount(usage: Usage) -> Amount:
+        usd = noted.usd if job.prices.prices is None else job.prices.prices.usd(usage)
+        return Amount(requests, usage.total, nano_usd(usd))
+
+    most = in_all(*(answered.get(call.number, call.worst) for call in state.open.values()))
+    prices = job.prices.prices
+    earlier = EarlierSpent(
+        amount(in_all(*answered.values())),
+        amount(most),
+        is_whole=state.has_totals and problem is None,
+        nano_usd_a_token=0 if prices is None else nano_usd(prices.dearest_usd),
+    )
+    return requests, most, earlier
 
 
-def _other_runs(job: Job, writer: RunWriter) -> dict[str, Amount]:
-    """What the other runs of a job in its store have spent, by run id; looked up for a ceiling of the job alone."""
-    if not job.limits.job_ceilings.any:
+def earlier_runs(job: Job, store: Path, *, but: str | None = None) -> dict[str, EarlierSpent]:
+    """What the runs of a job in its store have spent, by run id; looked up for a ceiling of the job alone.
+
+    Args:
+        job: has the ceiling.
+        store: the job's store.
+        but: the name of a run to leave out.
+    """
+    if not job.limits.job_ceilings.any or not (store / "runs").is_dir():
         return {}
     spent = {}
-    for run in run_names(writer.store):
+    for run in run_names(store):
         try:
-            found = find_manifest(writer.store, run)
+            found = find_manifest(store, run)
         except StoreError as error:
             log.warning("%s: what this run has spent counts only if the ledger of the job's runs has it", error)
             continue
-        if found is not None and found.manifest.job_name == job.name and run != writer.run:
-            spent[found.manifest.run_id] = spent_by_run(writer.store, found.manifest, job.prices.prices)[2]
+        if found is not None and found.manifest.job_name == job.name and run != but:
+            spent[found.manifest.run_id] = spent_by_run(job, store, found.manifest)[2]
     return spent
 
 
 def _open_calls(job: Job, writer: RunWriter) -> CallLog:
-    before = writer.manifest.spent
-    return open_call_log(
-        run_folder(writer.store, writer.run) / CALL_LOG,
-        find=lambda calls: _answered(job, writer.manifest.run_id, calls),
+    manifest, path = writer.manifest, run_folder(writer.store, writer.run) / CALL_LOG
+    _check_known(job, path, check_call_log(writer.store, manifest))
+    before = manifest.spent
+    calls = open_call_log(
+        path,
+        find=lambda calls: _answered(job, manifest.run_id, calls),
         gone=lambda keys: _gone(job, keys - writer.committed_keys()),
         mode=job.store.mode,
         least=(before.requests, Usage(before.prompt_tokens, before.cached_tokens, before.completion_tokens)),
+        run_id=manifest.run_id,
     )
+    try:
+        writer.note_call_log()
+    except DiskError:
+        calls.close()
+        raise
+    return calls
+
+
+def _check_known(job: Job, path: Path, problem: str | None) -> None:
+    """See that it is known what a run has spent, where a ceiling needs it; a few damaged records cause a warning only.
+
+    Raises:
+        StoreError: it is not known; or the log of calls is that of another run, which must not be written over.
+    """
+    limits = job.limits
+    has_ceiling = limits.ceilings.any or limits.job_ceilings.any or limits.cache_ceilings.any
+    if problem in UNKNOWN_SPENT and (has_ceiling or problem == OF_ANOTHER_RUN):
+        raise StoreError(
+            f"{path} {problem}, so that what this run has spent is not known, and no ceiling on it can be kept. Put "
+            f"the file back; or `logprobs verify {path.parents[2]} --repair` begins a new one with what the manifest "
+            "says was spent, which lacks the calls since the last part"
+        )
+    if problem in UNKNOWN_SPENT:
+        log.warning("%s %s: what the run spent is taken from its manifest", path, problem)
 
 
 def _gone(job: Job, keys: set[str]) -> set[str]:
@@ -213,7 +266,7 @@ def _answered(job: Job, run: str, calls: Sequence[OpenCall]) -> dict[int, Usage]
     Args:
         job: names the cache.
         run: the id of the run.
-        calls: were under way when an earlier process of the run died.
+        calls: without an end in the run's record; of a process that died, or of another one that is at it.
     """
     with open_cache(job) as cache:
         cached = {} if cache is None else cache.get_many({call.key for call in calls})

@@ -24,6 +24,11 @@ class Prices:
     output: float
     cached_input: float | None = None
 
+    @property
+    def dearest_usd(self) -> float:
+        """US dollars for one token of the dearest kind."""
+        return max(self.input, self.output, self.cached_input or 0.0) / _MILLION
+
     def usd(self, usage: Usage) -> float:
         """US dollars for some tokens; cached prompt tokens at their own price, if there is one."""
         prompt, cached, completion = usage

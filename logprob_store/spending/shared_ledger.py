@@ -21,6 +21,7 @@ import os
 import struct
 import time
 import zlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.errors import CacheError, DiskError
@@ -62,6 +63,19 @@ class Amount(NamedTuple):
         return Amount(*(max(0, mine + times * its) for mine, its in zip(self, other, strict=True)))
 
 
+class EarlierSpent(NamedTuple):
+    """What a run has spent by its own record of calls.
+
+    `sure` leaves out the calls that are open in the record; `most` has them at their worst. `is_whole` says that the
+    record is there and undamaged, `nano_usd_a_token` is the dearest price of a token, in dollars of 1e-9.
+    """
+
+    sure: Amount
+    most: Amount
+    is_whole: bool = False
+    nano_usd_a_token: int = 0
+
+
 class Passed(NamedTuple):
     """A ceiling that a call could pass: whose (`job` or `cache`), which (`usd`, ...), and what is taken of it."""
 
@@ -101,33 +115,32 @@ class SharedLedger:
         self._name = job.encode()[:64]
         self._ceilings = ceilings
         self._mine = Amount()
+        self._unrecorded = Amount()
         self._places = {"cache": 0, "job": 0, "run": 0}
 
-    def begin(self, spent: Amount, earlier: Mapping[str, Amount]) -> None:
+    def begin(self, spent: Amount, earlier: Mapping[str, EarlierSpent]) -> None:
         """Make the run's entry: what it has spent in earlier sessions.
 
         Args:
-            spent: by this run.
-            earlier: what other runs of the job have spent, by run id; an entry that is missing or says less is mended,
-                unless its process lives.
+            spent: by this run, by its record of calls. Where the entry has more calls that have ended, the record was
+                lost or is old, and what the entry has beyond it counts from here on.
+            earlier: what other runs of the job have spent, by run id: their entries are mended by it.
         """
         with self._locked():
             entries = self._read()
-            for run, amount in earlier.items():
-                place = _place(entries, _RUN, run=_digest(run))
-                if not _is_alive(entries[place].process):
-                    more = Amount(*map(max, entries[place].amount, amount))
-                    entries[place] = _Entry(_RUN, _digest(run), self._job, self._name, more)
+            _mend(entries, earlier, job=self._job, name=self._name)
             self._places["run"] = _place(entries, _RUN, run=self._run)
-            entries[self._places["run"]] = self._entry(spent, 0)
+            self._unrecorded = _unrecorded(entries[self._places["run"]], spent)
+            self._mine = spent.plus(self._unrecorded)
+            entries[self._places["run"]] = self._entry(self._mine, 0)
             self._places["job"] = _place(entries, _JOB, job=self._job)
             entries[self._places["job"]] = _Entry(_JOB, _NOBODY, self._job, self._name, Amount())
-            self._mine = spent
             for number, entry in enumerate(_summed(entries)):
                 self._write(number, entry)
 
     def raise_to(self, amount: Amount, under_way: int) -> Passed | None:
         """Raise the run's entry, unless that could pass a ceiling, which is returned then."""
+        amount = amount.plus(self._unrecorded)
         with self._locked():
             sums = self._sums()
             more = amount.plus(self._mine, -1)
@@ -140,7 +153,7 @@ class SharedLedger:
     def set_to(self, amount: Amount, under_way: int) -> None:
         """Set the run's entry to what is spent and under way now, which may be more than a ceiling allows."""
         with self._locked():
-            self._change(self._sums(), amount, under_way)
+            self._change(self._sums(), amount.plus(self._unrecorded), under_way)
 
     def others_under_way(self) -> tuple[Amount, list[int]]:
         """All that is taken in this folder, and the processes that have calls under way, without this run."""
@@ -257,14 +270,15 @@ def open_shared_ledger(folder: Path, *, run: str, job: str, ceilings: Mapping[st
     return SharedLedger(path, file, run=run, job=job, ceilings=ceilings)
 
 
-def read_spent(folder: Path, job: str) -> dict[str, Amount]:
-    """What a ledger says is taken by the `job` and in the whole `cache`; nothing where there is no ledger.
+def read_spent(folder: Path, job: str, earlier: Mapping[str, EarlierSpent] = MappingProxyType({})) -> dict[str, Amount]:
+    """What is taken by the `job` and in the whole `cache`, by a ledger, or none, and by `earlier` as for `begin`.
 
     Raises:
         CacheError: it is damaged.
     """
     path = folder / LEDGER
     entries = read_entries(path.read_bytes(), path) if path.is_file() else []
+    _mend(entries, earlier, job=_digest(job), name=b"")
     taken = {"job": Amount(), "cache": Amount()}
     for entry in entries:
         if entry.kind == _RUN:
@@ -297,6 +311,38 @@ def _place(entries: list[_Entry], kind: int, *, run: bytes = _NOBODY, job: bytes
             return number
     entries.append(_Entry(kind, run, job, b"", Amount()))
     return len(entries) - 1
+
+
+def _mend(entries: list[_Entry], earlier: Mapping[str, EarlierSpent], *, job: bytes, name: bytes) -> None:
+    """Give each run of `earlier` an entry of what it spent; that of a process that lives is its own."""
+    for run, by_record in earlier.items():
+        place = _place(entries, _RUN, run=_digest(run))
+        if not _is_alive(entries[place].process):
+            entries[place] = _Entry(_RUN, _digest(run), job, name, _most_spent(entries[place], by_record))
+
+
+def _most_spent(entry: _Entry, by_record: EarlierSpent) -> Amount:
+    """The most that a dead run can have spent, by its entry and by its own record of calls.
+
+    Either may be old, as after it was put back from a backup; which one is, the numbers of calls tell. Where both are
+    new, each knows what the other does not: the entry of answers that were not on the disk when the process was killed,
+    the record of calls that were reserved and never made. So the least of both is enough.
+    """
+    noted, most = entry.amount, by_record.most
+    if noted.requests < most.requests:
+        return Amount(*map(max, noted, most))
+    if entry.under_way and by_record.is_whole and most.requests >= noted.requests - entry.under_way:
+        # The entry has the dollars of the prices then: what was never made takes no more off than by those of now.
+        not_made = max(0, noted.tokens - most.tokens)
+        usd = max(most.nano_usd, noted.nano_usd - not_made * by_record.nano_usd_a_token)
+        noted = Amount(most.requests, noted.tokens - not_made, min(noted.nano_usd, usd))
+    return Amount(*map(max, noted, by_record.sure))
+
+
+def _unrecorded(entry: _Entry, spent: Amount) -> Amount:
+    """What the entry of a run has beyond the run's own record of calls, if that lacks calls that have ended."""
+    ended = entry.amount.requests - entry.under_way
+    return entry.amount.plus(spent, -1) if ended > spent.requests else Amount()
 
 
 def _summed(entries: list[_Entry]) -> list[_Entry]:

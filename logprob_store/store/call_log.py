@@ -7,6 +7,7 @@ worst case, and its key is *lost*, which means that asking it again may pay twic
 answers of such calls in the cache.) The key of an ended call is *kept* until the answer's row is committed: if the
 answer is gone from the cache by then, its key is lost too.
 
+The file says of which run it is, so that the log of another run in its place is found; files of version 0.1.0 do not.
 All records have the same length, and each has a checksum, so a damaged one costs itself and nothing after it. The run's
 lock keeps other processes away; a lock in here keeps the thread that rewrites the file apart from the one that appends.
 Ceilings are in `spending.budget`.
@@ -14,6 +15,7 @@ Ceilings are in `spending.budget`.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import struct
@@ -36,7 +38,13 @@ CALL_LOG: Final = "calls.log"
 REWRITE_ABOVE: Final = 4 << 20
 """Bytes of the file, 26,000 calls, above which the next commit rewrites it."""
 
-_TOTALS, _BEGUN, _ENDED, _FREE, _LOST = range(1, 6)
+OF_ANOTHER_RUN: Final = "is the log of another run"
+_MISSING: Final = "is missing"
+_WITHOUT_BEGINNING: Final = "has lost its beginning"
+UNKNOWN_SPENT: Final = frozenset({OF_ANOTHER_RUN, _MISSING, _WITHOUT_BEGINNING})
+"""The problems of a file with which it is not known what its run spent (`call_log_problem`)."""
+
+_TOTALS, _BEGUN, _ENDED, _FREE, _LOST, _RUN = range(1, 7)
 _MAGIC: Final = b"logprob-store calls 1".ljust(32)
 _FIELDS: Final = struct.Struct("<BxxxQQQQQ32s")
 _CRC: Final = struct.Struct("<I")
@@ -58,8 +66,8 @@ class CallLogState:
 
     `requests` counts the calls begun, `spent` the tokens of the ended and lost ones. `open` has the open calls by
     number, `lost` the keys of lost ones, `kept` those of ended ones, whose rows may not be committed. `has_totals` is
-    false if the first record is missing, `damaged` counts the records that cannot be read, `torn` the bytes after the
-    last whole record.
+    false if the first record is missing, `run` is the digest of the run's id, `damaged` counts the records that cannot
+    be read, `torn` the bytes after the last whole record.
     """
 
     requests: int
@@ -71,6 +79,7 @@ class CallLogState:
     has_totals: bool
     damaged: int
     torn: int
+    run: bytes | None = None
 
 
 def read_call_log(content: bytes) -> CallLogState:
@@ -92,6 +101,8 @@ def _apply(state: CallLogState, kind: int, number: int, usage: Usage, requests: 
     if kind == _TOTALS:
         state.has_totals = raw == _MAGIC
         state.requests, state.spent = requests, usage
+    elif kind == _RUN:
+        state.run = raw
     elif kind == _BEGUN:
         state.requests += 1
         state.open[number] = OpenCall(number, key, usage)
@@ -108,14 +119,38 @@ def _apply(state: CallLogState, kind: int, number: int, usage: Usage, requests: 
             state.kept.add(key)
 
 
+def call_log_problem(content: bytes | None, *, run_id: str, begun: bool) -> str | None:
+    """What is wrong with a run's log of calls, as the end of a sentence about the file; None if nothing.
+
+    Args:
+        content: of the file; None if there is none.
+        run_id: the run's id.
+        begun: whether the run has begun a log, by its manifest.
+    """
+    if content is None:
+        return _MISSING if begun else None
+    state = read_call_log(content)
+    if is_of_another_run(state, run_id):
+        return OF_ANOTHER_RUN
+    if not state.has_totals:
+        return _WITHOUT_BEGINNING
+    return f"has {state.damaged} damaged records" if state.damaged else None
+
+
+def is_of_another_run(state: CallLogState, run_id: str) -> bool:
+    """Whether a file says that it belongs to a run with another id."""
+    return state.run not in {None, _digest(run_id)}
+
+
 class CallLog:
     """The log of a run's calls. Make one with `open_call_log`; append from one thread only.
 
     `requests` counts all calls begun. `spent` sums the tokens of the ended calls, and the worst case of the lost ones.
     """
 
-    def __init__(self, path: Path, state: CallLogState, *, mode: int = FILE_MODE) -> None:
+    def __init__(self, path: Path, state: CallLogState, *, run_id: str | None = None, mode: int = FILE_MODE) -> None:
         self._path = path
+        self._run = state.run if run_id is None else _digest(run_id)
         self._mode = mode
         self.requests = state.requests
         self.spent = state.spent
@@ -259,6 +294,8 @@ class CallLog:
     def _snapshot(self) -> Iterator[bytes]:
         # The totals leave out the open calls, whose records count them when they are read.
         yield _record(_TOTALS, self._next_number - 1, self.spent, _MAGIC, self.requests - len(self._open))
+        if self._run is not None:
+            yield _record(_RUN, 0, Usage(), self._run)
         for key in self._kept:
             yield _record(_ENDED, 0, Usage(), bytes.fromhex(key))
         for key in self._lost:  # after those that are kept: a key may be both
@@ -287,6 +324,7 @@ def open_call_log(
     gone: Callable[[set[str]], set[str]] = lambda _: set(),
     mode: int = FILE_MODE,
     least: tuple[int, Usage] = (0, Usage()),
+    run_id: str | None = None,
 ) -> CallLog:
     """Open a run's log, new or not, and settle the calls that were under way when its last process died.
 
@@ -297,6 +335,7 @@ def open_call_log(
         mode: the permissions of the file.
         least: the requests and tokens that the run has spent at least, from its manifest: they count where the file is
             lost or its beginning is damaged.
+        run_id: the id of the run, which the file notes.
 
     Raises:
         DiskError: it cannot be written.
@@ -304,8 +343,8 @@ def open_call_log(
     try:
         content = path.read_bytes() if path.exists() else b""
         state = read_call_log(content)
-        _warn(path, state, content, least)
-        calls = CallLog(path, _at_least(state, least), mode=mode)
+        _warn(path, state)
+        calls = CallLog(path, _at_least(state, least), run_id=run_id, mode=mode)
         left = list(state.open.values())
         kept = find(left) if left else {}
         for call in left:
@@ -317,9 +356,9 @@ def open_call_log(
     return calls
 
 
-def restore_call_log(path: Path, state: CallLogState, *, least: tuple[int, Usage]) -> None:
+def restore_call_log(path: Path, state: CallLogState, *, least: tuple[int, Usage], run_id: str) -> None:
     """Rewrite a damaged file from what could be read of it; open calls stay open."""
-    calls = CallLog(path, _at_least(state, least))
+    calls = CallLog(path, _at_least(state, least), run_id=run_id)
     calls.rewrite()
     calls.close()
 
@@ -337,7 +376,7 @@ def _at_least(state: CallLogState, least: tuple[int, Usage]) -> CallLogState:
     return state
 
 
-def _warn(path: Path, state: CallLogState, content: bytes, least: tuple[int, Usage]) -> None:
+def _warn(path: Path, state: CallLogState) -> None:
     if state.damaged or state.torn:
         log.warning(
             "%s is damaged: %d records and the %d bytes at its end cannot be read and are left out; what the run spent "
@@ -346,13 +385,15 @@ def _warn(path: Path, state: CallLogState, content: bytes, least: tuple[int, Usa
             state.damaged,
             state.torn,
         )
-    if (not content and least[0]) or (content and not state.has_totals):
-        log.warning("%s is gone or has lost its beginning: what the run spent is taken from its manifest", path)
 
 
 def _record(kind: int, number: int, usage: Usage, key: bytes, requests: int = 0) -> bytes:
     fields = _FIELDS.pack(kind, number, usage[0], usage[1], usage[2], requests, key)
     return _CRC.pack(zlib.crc32(fields)) + fields
+
+
+def _digest(run_id: str) -> bytes:
+    return hashlib.sha256(run_id.encode()).digest()
 
 
 def _write(file: int, content: bytes) -> None:

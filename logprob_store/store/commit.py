@@ -167,6 +167,16 @@ class RunWriter:
                 found.update(keys.drop_nulls().unique().collect()["request_key"])
         return found
 
+    def note_call_log(self) -> None:
+        """Write into the manifest that the log of calls was begun, so that it is missed if it is gone.
+
+        Raises:
+            DiskError: it could not be written.
+        """
+        if not self.manifest.has_call_log:
+            self.manifest.has_call_log = True
+            self._write_manifest(None)
+
     def close(self) -> None:
         """Release the run's lock; the kernel does so too when the process ends."""
         self._lock.close()

@@ -131,8 +131,9 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     completion or a row of failures. `prompts_read` is how many prompts, from the first, have a row in the prompts
     table. `samples` is the most calls that a prompt has. A prompt with fewer candidates leaves numbers without a call;
     they are settled with the prompt's row, so that the intervals stay few, and `absent` counts them. `spent` is as of
-    the last commit; `calls.log` beside the manifest has the calls since then. `failed` counts the open failures by
-    class, as of the end of the last session that was not killed.
+    the last commit; `calls.log` beside the manifest has the calls since then. `has_call_log` says that this file was
+    begun; version 0.1.0 did not say it. `failed` counts the open failures by class, as of the end of the last session
+    that was not killed.
     """
 
     run: str
@@ -153,6 +154,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     next_part: int = 0
     counts: Counts = msgspec.field(default_factory=Counts)
     spent: Spent = msgspec.field(default_factory=Spent)
+    has_call_log: bool = False
     failed: dict[str, int] = {}
     sessions: list[SessionRecord] = []
 

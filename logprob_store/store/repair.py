@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from logprob_store.errors import StoreError
 from logprob_store.schema import TABLES
-from logprob_store.store.call_log import CALL_LOG, read_call_log, restore_call_log
+from logprob_store.store.call_log import CALL_LOG, is_of_another_run, read_call_log, restore_call_log
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.lock import take_lock
 from logprob_store.store.manifest import (
@@ -89,12 +89,19 @@ def _cannot_restore(store: Path, run: str) -> StoreError:
 
 def _repair_call_log(store: Path, run: str) -> str:
     """Rewrite a run's log of calls from what can be read of it and from what the manifest says was spent."""
-    spent = read_manifest(manifest_path(store, run)).spent
+    manifest = read_manifest(manifest_path(store, run))
+    spent = manifest.spent
     usage = Usage(spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
     path = run_folder(store, run) / CALL_LOG
     state = read_call_log(path.read_bytes() if path.is_file() else b"")
-    restore_call_log(path, state, least=(spent.requests, usage))
-    return f"run {run}: what it spent was put together from what remains of {CALL_LOG} and from the manifest"
+    if is_of_another_run(state, manifest.run_id):
+        path.rename(path.with_name(f"{CALL_LOG}.of-another-run"))
+        state = read_call_log(b"")
+    restore_call_log(path, state, least=(spent.requests, usage), run_id=manifest.run_id)
+    return (
+        f"run {run}: what it spent was put together from what remains of {CALL_LOG} and from the manifest; calls since "
+        "its last part may be missing: lower the ceilings of the job by what they may have cost"
+    )
 
 
 def _take_out_parts(store: Path, run: str, problems: Sequence[Problem]) -> str:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from logprob_store.errors import RunNotFoundError, StoreError
 from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, call_numbers
-from logprob_store.store.call_log import CALL_LOG, read_call_log
+from logprob_store.store.call_log import CALL_LOG, call_log_problem
 from logprob_store.store.durable_files import checksum
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.lock import is_being_written
@@ -118,9 +118,8 @@ def check_run(store: Path, run: str) -> Iterator[Problem]:
     if not damaged:
         for what in _contradictions(store, manifest):
             yield Problem(run, "rows", path, what)
-    calls = run_folder(store, run) / CALL_LOG
-    if (what := _check_call_log(calls, manifest)) is not None:
-        yield Problem(run, "call log", calls, what)
+    if (what := check_call_log(store, manifest)) is not None:
+        yield Problem(run, "call log", run_folder(store, run) / CALL_LOG, what)
 
 
 def settled_by_rows(store: Path, manifest: Manifest) -> IntervalSet:
@@ -159,14 +158,14 @@ def _check_copy(path: Path) -> str | None:
     return None
 
 
-def _check_call_log(path: Path, manifest: Manifest) -> str | None:
-    """What is wrong with a run's log of calls, None if nothing; a run that made no call has none."""
-    if not path.is_file():
-        return "is missing" if manifest.spent.requests else None
-    state = read_call_log(path.read_bytes())
-    if not state.has_totals:
-        return "has lost its beginning"
-    return f"has {state.damaged} damaged records" if state.damaged else None
+def check_call_log(store: Path, manifest: Manifest) -> str | None:
+    """What is wrong with a run's log of calls, None if nothing; a run that made no call may have none."""
+    path = run_folder(store, manifest.run) / CALL_LOG
+    return call_log_problem(
+        path.read_bytes() if path.is_file() else None,
+        run_id=manifest.run_id,
+        begun=manifest.has_call_log or manifest.spent.requests > 0,
+    )
 
 
 def _check_file(path: Path, table: str, part: str, manifest: Manifest, listed: PartFile) -> str | None:

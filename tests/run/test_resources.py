@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import builders
@@ -10,11 +11,15 @@ import pytest
 from builders import answer_to, requests_of
 
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.errors import JobError, StopRunError
+from logprob_store.errors import JobError, StopRunError, StoreError
 from logprob_store.job import Job, TransportSection
 from logprob_store.replay.fixtures import write_fixtures
-from logprob_store.run.resources import open_asker, open_budget, open_cache, open_transport
+from logprob_store.run.resources import earlier_runs, open_asker, open_budget, open_cache, open_transport
 from logprob_store.spending.request_tokens import worst_case
+from logprob_store.spending.shared_ledger import LEDGER
+from logprob_store.store.call_log import open_call_log
+from logprob_store.store.repair import repair_store
+from logprob_store.store.verifying import verify_store
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -255,6 +260,69 @@ def test_a_call_under_way_at_a_kill_counts_what_its_answer_took(make: Any, kept:
         assert budget.requests == 1
         assert budget.usage == (Usage(7, 0, 2) if kept else worst_case(request))
         assert budget.may_have_paid(request.key) is not kept
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_answer_in_the_cache_ends_a_killed_run_s_call_for_the_others(make: Any, kept: bool) -> None:  # noqa: FBT001
+    """Where the ledger is gone: what a run spent that was killed just after its answer came is known by the cache."""
+    job = make(AB, limits={"job_max_tokens": 10_000})
+    request = requests_of(job)[0]
+
+    async def begin() -> tuple[str, int | None]:
+        with open_writer(job) as writer, open_budget(job, writer) as budget:
+            return writer.manifest.run_id, (await budget.reserve(request)).begin()
+
+    run, number = asyncio.run(begin())
+    (job.resolve("cache") / LEDGER).unlink()
+    if kept:
+        body = {"usage": {"prompt_tokens": 7, "completion_tokens": 2}}
+        with AnswerCache(job.resolve("cache")) as cache:
+            cache.put_many([answer_to(request, body, run=run, call=number)])
+
+    (spent,) = earlier_runs(job, job.resolve("store")).values()
+
+    assert spent.most.tokens == (Usage(7, 0, 2) if kept else worst_case(request)).total
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "of another run"])
+@pytest.mark.parametrize("ceiling", ["max_requests", "job_max_tokens", "cache_max_tokens"])
+def test_without_its_record_of_calls_no_run_goes_on_under_a_ceiling(
+    make: Any, tmp_path: Path, ceiling: str, how: str
+) -> None:
+    """Also before its first part, when its manifest knows of no call."""
+    job = make(AB, limits={ceiling: 1_000_000})
+    with open_writer(job) as writer, open_budget(job, writer):
+        pass
+    path = tmp_path / "store" / "runs" / "run=r" / "calls.log"
+    if how == "of another run":
+        open_call_log(path, run_id="other").close()
+    else:
+        path.unlink() if how == "gone" else path.write_bytes(b"")
+
+    with (
+        open_writer(job) as writer,
+        pytest.raises(StoreError, match=r"so that what this run has spent is not known.*Put the file back; or"),
+        open_budget(job, writer),
+    ):
+        pass
+    repair_store(tmp_path / "store", verify_store(tmp_path / "store"))
+    with open_writer(job) as writer, open_budget(job, writer):
+        pass
+
+
+def test_a_lost_record_of_calls_causes_a_warning_without_a_ceiling(
+    make: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run goes on with what its manifest says."""
+    job = make(AB)
+    with open_writer(job) as writer, open_budget(job, writer):
+        pass
+    (tmp_path / "store" / "runs" / "run=r" / "calls.log").unlink()
+
+    with caplog.at_level(logging.WARNING), open_writer(job) as writer, open_budget(job, writer):
+        pass
+
+    assert "calls.log is missing: what the run spent is taken from its manifest" in caplog.text
 
 
 def test_a_replay_spends_nothing(make: Any, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from logprob_store.spending.prices import Prices
 from logprob_store.spending.shared_ledger import (
     LEDGER,
     Amount,
+    EarlierSpent,
     SharedLedger,
     nano_usd,
     open_shared_ledger,
@@ -92,12 +93,73 @@ def test_what_was_under_way_at_a_death_stays(tmp_path: Path) -> None:
 def test_earlier_runs_of_the_job_count(tmp_path: Path) -> None:
     """Those that have no entry get one, and an entry that says less is mended."""
     ledger = open_shared_ledger(tmp_path, run="r", job="j", ceilings={"job": Ceilings(tokens=100), "cache": Ceilings()})
-    ledger.begin(Amount(), {"old": Amount(2, 60, 5)})
-    ledger.begin(Amount(), {"old": Amount(3, 50, 5)})
+    for spent in (Amount(2, 60, 5), Amount(3, 50, 5)):
+        ledger.begin(Amount(), {"old": EarlierSpent(spent, spent)})
 
     assert ledger.raise_to(Amount(1, 40), 1) is None
     assert ledger.raise_to(Amount(1, 41), 1) is not None
     assert read_spent(tmp_path, "j")["job"] == Amount(4, 100, 5)
+
+
+@pytest.mark.parametrize(
+    ("by_record", "counted"),
+    [
+        # Four of nine ended with 10 tokens each. Of five, two were answered, for 10 each, and not on the disk.
+        (EarlierSpent(Amount(9, 40, 40), Amount(9, 540, 540), is_whole=True, nano_usd_a_token=1), Amount(9, 460, 460)),
+        # Of the three under way one was never made.
+        (EarlierSpent(Amount(8, 60, 60), Amount(8, 260, 260), is_whole=True, nano_usd_a_token=1), Amount(8, 260, 260)),
+        # The same, at a tenth of the price: what the 200 tokens that were not made cost now is taken off.
+        (EarlierSpent(Amount(8, 60, 6), Amount(8, 260, 26), is_whole=True, nano_usd_a_token=0), Amount(8, 260, 460)),
+        # A record that is damaged, or older than the calls that ended, takes nothing off.
+        (EarlierSpent(Amount(8, 60, 60), Amount(8, 260, 260), nano_usd_a_token=1), Amount(9, 460, 460)),
+        (EarlierSpent(Amount(4, 40, 40), Amount(4, 40, 40), is_whole=True, nano_usd_a_token=1), Amount(9, 460, 460)),
+        # More calls than the entry knows: it is older.
+        (
+            EarlierSpent(Amount(10, 60, 60), Amount(10, 460, 500), is_whole=True, nano_usd_a_token=1),
+            Amount(10, 460, 500),
+        ),
+    ],
+)
+def test_a_dead_run_counts_what_it_can_have_spent(tmp_path: Path, by_record: EarlierSpent, counted: Amount) -> None:
+    """Its entry has six settled calls of 10 tokens each and three reserved ones; worst cases are of 100, and 200."""
+    dead = [sys.executable, "-c", DEAD, str(tmp_path)]
+    subprocess.run(dead, check=True, timeout=60)
+
+    assert read_spent(tmp_path, "j", {"r": by_record})["job"] == counted
+    open_shared_ledger(tmp_path, run="s", job="j", ceilings={"job": Ceilings(), "cache": Ceilings()}).begin(
+        Amount(), {"r": by_record}
+    )
+    assert read_spent(tmp_path, "j")["job"] == counted
+
+
+DEAD = """
+import sys
+from pathlib import Path
+from logprob_store.spending.ceilings import Ceilings
+from logprob_store.spending.shared_ledger import Amount, open_shared_ledger
+ledger = open_shared_ledger(Path(sys.argv[1]), run="r", job="j", ceilings={"job": Ceilings(), "cache": Ceilings()})
+ledger.begin(Amount(), {})
+ledger.raise_to(Amount(9, 460, 460), 3)
+"""
+
+
+def test_a_run_that_lost_its_record_of_calls_counts_as_before(tmp_path: Path) -> None:
+    """Nine calls of 100 tokens ended and one was under way; of all of them, the run knows the first only."""
+    most = Ceilings(tokens=1100)
+    dead = opened(tmp_path, "r", job=most)
+    dead.raise_to(Amount(10, 1000), 1)
+    dead.close()
+
+    again = opened(tmp_path, "r", job=most, spent=Amount(1, 100))
+
+    assert read_spent(tmp_path, "j")["job"] == Amount(10, 1000)
+    assert again.raise_to(Amount(2, 200), 1) is None
+    assert again.raise_to(Amount(3, 201), 1) is not None
+    again.set_to(Amount(2, 150), 0)
+    assert read_spent(tmp_path, "j")["job"] == Amount(11, 1050)
+    again.close()
+    opened(tmp_path, "r", job=most, spent=Amount(2, 150))
+    assert read_spent(tmp_path, "j")["job"] == Amount(11, 1050)
 
 
 def test_damage_is_an_error(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import write_job, write_prompts
+from builders import open_writer, write_job, write_prompts
 
 from logprob_store.job import load_job
 from logprob_store.run.api import run_job
@@ -45,3 +45,36 @@ def test_a_damaged_file_of_calls_is_named_and_mended(tmp_path: Path, fault_serve
     calls.close()
     assert requests == summary.spent_requests == 2
     assert spent.total >= summary.spent_tokens == Usage(14, 0, 10).total
+
+
+def test_the_log_of_another_run_is_found_and_set_aside(tmp_path: Path) -> None:
+    """It says whose it is; a repair keeps it beside a new one."""
+    for run in ("r", "s"):
+        with open_writer(tmp_path, run) as writer:
+            path = tmp_path / "runs" / f"run={run}" / "calls.log"
+            open_call_log(path, run_id=writer.manifest.run_id).close()
+            writer.note_call_log()
+    path.write_bytes((tmp_path / "runs" / "run=r" / "calls.log").read_bytes())
+
+    problems = verify_store(tmp_path)
+
+    assert [(problem.run, problem.what) for problem in problems] == [("s", "is the log of another run")]
+    repair_store(tmp_path, problems)
+    assert verify_store(tmp_path) == []
+    assert path.with_name("calls.log.of-another-run").exists()
+
+
+def test_a_log_that_names_no_run_is_accepted(tmp_path: Path) -> None:
+    """Version 0.1.0 wrote none; the next session adds it."""
+    with open_writer(tmp_path, "r") as writer:
+        path = tmp_path / "runs" / "run=r" / "calls.log"
+        calls = open_call_log(path)
+        calls.begin("00" * 32, Usage(7, 0, 5))
+        calls.close()
+        assert verify_store(tmp_path) == []
+        calls = open_call_log(path, run_id=writer.manifest.run_id)
+        calls.close()
+
+    assert (calls.requests, calls.spent) == (1, Usage(7, 0, 5))
+    assert verify_store(tmp_path) == []
+    assert path.stat().st_size == 3 * RECORD_BYTES  # totals, whose it is, one lost key
