@@ -44,9 +44,9 @@ LIVE_CALLS = 560
 SEARCHES = 4
 """Searches for garbage while a thousand cached answers go into a part; 1 on 2026-11-22, 50 with Python's default."""
 
-SYNCS = 40
-"""Syncs of a run with one part: files, folders, and the manifest and its copy at start, commit and end; 37 on
-2026-11-26."""
+SYNCS = 44
+"""Syncs of a run with one part: files, folders, and the manifest and its copy at start, once there is a log of calls,
+at commit and at the end; 41 on 2026-11-26."""
 
 STATEMENTS = 7
 """SQL statements to cache an answer, those of triggers included; 6 on 2026-11-22."""
