@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.errors import UNFORESEEN_FAULTS, CallError, RetryableError, StopRunError, describe_fault
 from logprob_store.reported_errors import MayReport, ends_in_failure, find_reported_error
 from logprob_store.sse import DONE, event_data, is_event_stream
-from logprob_store.transport.refusals import error_of, excerpt
+from logprob_store.transport.refusals import error_of, excerpt, one_line
 from logprob_store.usage import read_usage
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ _RATE_WORDS: Final = re.compile(r"rate.?limit|too many requests|\bqps\b", re.IGN
 """Words that mean a rate limit where neither a status nor a code says so."""
 _COMMENTS: Final = re.compile(rb"\s*(?::[^\n]*\n\s*)+(?=\{)")
 """Comments of a stream, by which a gateway keeps the connection alive until it has the JSON."""
-_UNFINISHED: Final = frozenset({"queued", "in_progress"})
-_LAST_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_UNFINISHED: Final = ("queued", "in_progress")
+_LAST_EVENTS: Final = ("response.completed", "response.incomplete", "response.failed")
+"""Both are tuples: what is looked up in them came from a server, and a list or an object is in no set."""
 
 
 class _Choice(msgspec.Struct):
@@ -77,16 +78,26 @@ def check_answer(
 
     Raises:
         LogprobStoreError: the error that the body reports, as if it had come with its status, see `refusals.error_of`;
-            a RetryableError for a body that is no reply at all.
+            a RetryableError for a body that is no reply at all; a CallError for one that the check did not foresee.
 
     >>> check_answer(b'{"choices":[{}],"usage":{"prompt_tokens":7,"completion_tokens":5}}')[1].total
     12
     """
+    try:
+        return _check(body, headers or {}, redact)
+    except UNFORESEEN_FAULTS as error:
+        said = f"the check did not foresee this answer ({describe_fault(error)}); please report it"
+        message = one_line(redact(said))
+    raise CallError(message, error_type="malformed_answer", status=200, maybe_billed=True)
+
+
+def _check(body: bytes, headers: Mapping[str, str], redact: Callable[[str], str]) -> tuple[bytes, Usage | None]:
+    """As `check_answer`."""
     content = body.removeprefix(codecs.BOM_UTF8)  # JSON allows none, some servers send one, and decoding skips it
     if (comments := _COMMENTS.match(content)) is not None:
         body = content = content[comments.end() :]
     if is_event_stream(content):
-        return body, _check_stream(content, headers or {}, redact)
+        return body, _check_stream(content, headers, redact)
     head = _read(content) if content.lstrip().startswith(b"{") else None
     if head is None and (cut := _before_done(content)) is not None:
         body, content, head = cut, cut, _read(cut)
@@ -95,7 +106,7 @@ def check_answer(
         raise _no_reply(f"the answer {what}")
     said = _reported_error(head, content)
     if said is not None:
-        raise _error(said, headers or {}, redact)
+        raise _error(said, headers, redact)
     if head.status in _UNFINISHED and head.choices is None:
         message = f"the answer is not finished ({head.status}). Take `background` out of the params of the job"
         raise CallError(message, error_type="error_body", status=200, maybe_billed=True)

@@ -41,6 +41,10 @@ def events(*pieces: Any, done: bool = True) -> bytes:
         {"status": "incomplete", "error": None, "output": [], "incomplete_details": {"reason": "max_output_tokens"}},
         {"content": "a", "completion_probabilities": []},
         {"choices": [{"finish_reason": 7, "message": "odd", "error": None}]},
+        {**GOOD, "status": {"code": 0, "message": "ok"}},
+        {**GOOD, "status": []},
+        {"status": {"code": 0}, "output": [{"type": "message"}]},
+        {**GOOD, "object": [1], "type": {}, "success": [], "error_code": {}, "base_resp": [1]},
     ],
     ids=",".join,
 )
@@ -222,6 +226,39 @@ def test_comments_in_front_of_the_json_are_cut_off() -> None:
     body = json.dumps(GOOD).encode()
 
     assert check_answer(b": PROCESSING\n\n: PROCESSING\n\n" + body)[0] == body
+
+
+ODD: list[Any] = [[], {"a": 1}, [[1]], 7, None, True]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize("key", ["type", "status", "object", "id", "success", "response"])
+def test_a_piece_with_an_odd_value_is_an_answer(key: str, odd: Any) -> None:
+    """A list or an object where a text is usual says nothing about the end of a stream."""
+    stream = events({**GOOD, key: odd})
+
+    assert check_answer(stream)[0] == stream
+
+
+def test_a_body_that_the_check_did_not_foresee_is_a_failure_of_its_call() -> None:
+    """Nothing that one server sends ends the run; the message asks to report it, without what is secret."""
+
+    def redact(text: str) -> str:
+        if "busy" in text:
+            raise TypeError("secret")
+        return text.replace("secret", "[key]")
+
+    with pytest.raises(CallError, match=r"did not foresee this answer \(TypeError: \[key\]\)") as caught:
+        check_answer(body({"error": "busy"}), redact=redact)
+
+    assert not isinstance(caught.value, RetryableError)
+    assert (caught.value.error_type, caught.value.maybe_billed) == ("malformed_answer", True)
+
+
+def test_an_error_that_is_nested_deeply_is_a_failure_of_its_call() -> None:
+    """Python gives up on depth with an error of its own."""
+    with pytest.raises(CallError):
+        check_answer(b'{"error":' + b'{"a":' * 900 + b'"no"' + b"}" * 900 + b"}")
 
 
 def test_a_stop_with_status_200_may_be_billed() -> None:
