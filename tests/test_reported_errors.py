@@ -115,6 +115,13 @@ FAILED: list[dict[str, Any]] = [
     {"success": False, "message": "oom"},
     {"error_code": 18, "error_msg": "oom"},
     {"base_resp": {"status_code": 1000, "status_msg": "oom"}},
+    {"errors": [{"message": "oom", "code": 504}]},
+    {"errors": [{}, "oom"]},
+    {"errors": {"message": "oom"}},
+    {"code": 500, "message": "oom"},
+    {"code": "503", "msg": "oom"},
+    {"code": 502},
+    {"status": 500, "message": "oom"},
     {"choices": [WHOLE | {"finish_reason": "error"}]},
     {"choices": [WHOLE | {"finish_reason": "timeout"}]},
     {"choices": [WHOLE | {"error": {"message": "oom"}}]},
@@ -122,6 +129,16 @@ FAILED: list[dict[str, Any]] = [
 FINE: list[dict[str, Any]] = [
     {"error": None, "status": "completed", "success": True, "error_code": 0, "base_resp": {"status_code": 0}},
     {"error": {"code": 0, "message": "success"}},
+    {"error": {"code": 0, "message": "Success."}},
+    {"error": {"code": None, "message": "", "type": "none"}},
+    {"error": "no error"},
+    {"error": "No errors."},
+    {"errors": []},
+    {"errors": [{}, None]},
+    {"code": 200, "status": 200, "message": "OK"},
+    {"code": 50505, "message": "a code of the service's own"},
+    {"choices": [WHOLE | {"finish_reason": "no_error"}]},
+    {"choices": [WHOLE | {"error": "no error"}]},
 ]
 
 
@@ -151,6 +168,18 @@ def test_a_stream_that_ends_with_an_error(keys: dict[str, Any]) -> None:
     assert [error.error_type for _, error in decoded.failures] == ["error_body"]
     with pytest.raises(CallError):
         check_answer(stream.encode())
+
+
+@pytest.mark.parametrize("keys", [{"error": "no error"}, {"error": {"code": 0, "message": "Success."}}], ids=str)
+def test_a_stream_whose_choice_says_that_nothing_went_wrong(keys: dict[str, Any]) -> None:
+    """An `error` that says there is none is as good in a piece as in a body."""
+    ends = {"id": "a", "object": "chat.completion.chunk"}
+    last = {**ends, "choices": [{"index": 0, "delta": {"content": "Th"}, "finish_reason": "stop", **keys}]}
+    stream = f"data: {json.dumps(last)}\n\ndata: [DONE]\n\n".encode()
+    decoded = decode_answers([answer_to(chat_request(), stream)])
+
+    assert check_answer(stream)[0] == stream
+    assert decoded.failures == []
 
 
 def test_a_reported_error_can_be_classified() -> None:
