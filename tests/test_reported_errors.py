@@ -9,7 +9,7 @@ import pytest
 from builders import answer_to, chat_request
 
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.errors import CallError
+from logprob_store.errors import CallError, RetryableError
 from logprob_store.failure_policy import classify
 from logprob_store.reported_errors import find_reported_error
 from logprob_store.transport.answer_check import check_answer
@@ -180,6 +180,74 @@ def test_a_stream_whose_choice_says_that_nothing_went_wrong(keys: dict[str, Any]
 
     assert check_answer(stream)[0] == stream
     assert decoded.failures == []
+
+
+def piece(index: int = 0, finish_reason: str | None = None, **keys: Any) -> str:
+    """A chunk with a text, as an event."""
+    one = {"index": index, "delta": {"content": "Th"}, "finish_reason": finish_reason, "logprobs": {"content": []}}
+    return f"data: {json.dumps({'id': 'a', 'object': 'chat.completion.chunk', 'choices': [one | keys]})}\n\n"
+
+
+DONE = "data: [DONE]\n\n"
+USAGE = 'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\n'
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        'event: error\ndata: "busy"\n\n',
+        "event: error\ndata: busy\n\n",
+        'event: error\ndata: {"reason": "busy", "again": true}\n\n',
+        'event: error\r\ndata: {"message": "busy", "code": 529}\r\n\r\n',
+        'data: {"message": "busy", "error": null}\nevent: Error\n\n',
+        "event: error\ndata: busy null\n\n",
+    ],
+)
+def test_an_event_named_error_is_one_whatever_it_says(end: str) -> None:
+    """The name of the event says that the stream failed; what stands in its data is in the message."""
+    stream = (piece(finish_reason="stop") + end + DONE).encode()
+    decoded = decode_answers([answer_to(chat_request(), stream)])
+
+    assert ["busy" in str(error) for _, error in decoded.failures] == [True]
+    with pytest.raises(CallError, match="busy"):
+        check_answer(stream)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        piece() + DONE,
+        piece() + piece(index=1) + piece(finish_reason="stop") + DONE,
+        piece() + piece(index=1) + piece(finish_reason="stop"),
+        piece(index="1") + piece(finish_reason="stop") + DONE,  # type: ignore[arg-type]  a text
+    ],
+    ids=["never", "one of two", "no mark", "a text"],
+)
+def test_a_choice_without_its_end_is_cut_off(stream: str) -> None:
+    """`[DONE]` does not make a whole answer of a choice whose `finish_reason` never came."""
+    decoded = decode_answers([answer_to(chat_request(), stream.encode())])
+
+    assert ["cut off" in str(error) for _, error in decoded.failures] == [True]
+    with pytest.raises(RetryableError, match="broke off"):
+        check_answer(stream.encode())
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        piece().replace('"finish_reason": null, ', "") + DONE,
+        piece() + USAGE + DONE,
+        piece() + piece(index=1) + piece(finish_reason="stop") + piece(index=1, finish_reason="length"),
+        piece(index=1) + piece(index=2) + piece(index=3, finish_reason="stop"),
+    ],
+    ids=["mark alone", "usage", "two", "counted tokens"],
+)
+def test_a_stream_that_has_ended_is_kept(stream: str) -> None:
+    """By `[DONE]` where the server has no `finish_reason`, by the usage behind all choices, by the end of each."""
+    decoded = decode_answers([answer_to(chat_request(), stream.encode())])
+
+    assert not any("cut off" in str(error) for _, error in decoded.failures)
+    assert check_answer(stream.encode())[0] == stream.encode()
 
 
 def test_a_reported_error_can_be_classified() -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from logprob_store.errors import UNFORESEEN_FAULTS, CallError, RetryableError, StopRunError, describe_fault
 from logprob_store.reported_errors import MayReport, ends_in_failure, find_reported_error
-from logprob_store.sse import DONE, event_data, is_event_stream
+from logprob_store.sse import DONE, ChoiceEnds, event_data, is_event_stream
 from logprob_store.transport.refusals import error_of, excerpt, one_line
 from logprob_store.usage import read_usage
 
@@ -185,13 +185,14 @@ def _no_reply(message: str) -> RetryableError:
 def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[str], str]) -> Usage | None:
     """Refuse a stream of events that reports an error or breaks off; the tokens that its last event reports."""
     usage: Usage | None = None
-    ended = False
+    is_done = False
+    choices = ChoiceEnds()
     events = event_data(content)
     if all(data.strip() == DONE for data in events):
         raise _no_reply("the stream of events holds no answer")
     for data in events:
         if data.strip() == DONE:
-            ended = True
+            is_done = True
             continue
         try:
             piece = json.loads(data)
@@ -203,14 +204,13 @@ def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[
         response: dict[str, Any] = inner if isinstance(inner, dict) else piece
         if (said := _error_of_piece(piece, response)) is not None:
             raise _error(said, headers, redact)
-        listed = piece.get("choices")
-        choices = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-        ended = ended or piece.get("type") in _LAST_EVENTS or any(item.get("finish_reason") for item in choices)
+        choices.add(piece)
+        is_done = is_done or piece.get("type") in _LAST_EVENTS
         if response.get("usage") is not None:
             counted = read_usage(json.dumps(response["usage"]).encode())
             if counted is not None and (usage is None or counted.total >= usage.total):
                 usage = counted
-    if not ended:
+    if choices.is_open or not (is_done or choices.has_ended_one):
         raise _no_reply(f"the stream of events broke off: {excerpt(content[-300:])}")
     return usage
 

@@ -16,9 +16,10 @@ import msgspec
 
 from logprob_store.decode.formats.body import index_or_none, object_or_empty, objects_in, reported_error
 from logprob_store.decode.formats.chunk_logprobs import merge_logprobs
-from logprob_store.decode.formats.pieces import Piece, broken_off, counts_tokens, read_structs, text_under, value_of
+from logprob_store.decode.formats.pieces import Piece, broken_off, read_structs, text_under, value_of
 from logprob_store.errors import DecodeError
 from logprob_store.reported_errors import ends_in_failure, says_something
+from logprob_store.sse import counts_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
