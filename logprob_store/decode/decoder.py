@@ -20,11 +20,11 @@ from logprob_store.decode.bulk.regular_chat import CutBodies, read_regular_logpr
 from logprob_store.decode.completions_table import completions_table
 from logprob_store.decode.decoding_task import DecodingTask
 from logprob_store.decode.formats import choices
-from logprob_store.decode.formats.body import is_utf8
 from logprob_store.decode.formats.reader import read_body
 from logprob_store.decode.row_segments import DecodedRows
 from logprob_store.decode.token_by_token import add_layout_and_prompt, read_token_by_token, refuse_missing_tokens
 from logprob_store.errors import UNFORESEEN_FAULTS, DecodeError, describe_fault
+from logprob_store.mended_json import is_utf8
 from logprob_store.schema import completion_id
 
 if TYPE_CHECKING:

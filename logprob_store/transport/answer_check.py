@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.errors import UNFORESEEN_FAULTS, CallError, RetryableError, StopRunError, describe_fault
+from logprob_store.mended_json import is_utf8, loads_leniently, mend
 from logprob_store.reported_errors import MayReport, ends_in_failure, find_reported_error
 from logprob_store.sse import DONE, ChoiceEnds, event_data, is_event_stream
 from logprob_store.transport.refusals import error_of, excerpt, one_line
@@ -65,8 +66,9 @@ def check_answer(
 ) -> tuple[bytes, Usage | None]:
     """Refuse a body with status 200 that is no reply: empty, broken off, HTML, or an error in any spelling.
 
-    A stream of events is a reply too, though nobody asked for it. A `data: [DONE]` behind the JSON, and comments of a
-    stream in front of it, are cut off.
+    A stream of events is a reply too, though nobody asked for it. What stands around the JSON, such as a `data: [DONE]`
+    behind it or comments of a stream in front of it, is cut off, and JSON that only lenient parsers read is mended: see
+    `mended_json`. A byte that is no UTF-8 becomes U+FFFD.
 
     Args:
         body: as it came.
@@ -99,8 +101,8 @@ def _check(body: bytes, headers: Mapping[str, str], redact: Callable[[str], str]
     if is_event_stream(content):
         return body, _check_stream(content, headers, redact)
     head = _read(content) if content.lstrip().startswith(b"{") else None
-    if head is None and (cut := _before_done(content)) is not None:
-        body, content, head = cut, cut, _read(cut)
+    if head is None and (mended := mend(content)) is not None:
+        return _check(mended, headers, redact)
     if head is None:
         what = f"is no JSON object: {excerpt(body)}" if body.strip() else "is empty"
         raise _no_reply(f"the answer {what}")
@@ -110,7 +112,8 @@ def _check(body: bytes, headers: Mapping[str, str], redact: Callable[[str], str]
     if head.status in _UNFINISHED and head.choices is None:
         message = f"the answer is not finished ({head.status}). Take `background` out of the params of the job"
         raise CallError(message, error_type="error_body", status=200, maybe_billed=True)
-    return body, read_usage(bytes(head.usage))
+    kept = body if is_utf8(body) else body.decode(errors="replace").encode()
+    return kept, read_usage(bytes(head.usage))
 
 
 def _read(content: bytes) -> _Body | None:
@@ -134,12 +137,6 @@ def _read(content: bytes) -> _Body | None:
     output = msgspec.Raw(b"[]" if value.get("output") is not None else b"")
     said = {name: value.get(name) for name in MayReport.__struct_fields__}
     return _Body(**said, usage=usage, choices=choices or None, output=output)
-
-
-def _before_done(content: bytes) -> bytes | None:
-    """The JSON in front of a `data: [DONE]`, which some gateways append; None without one."""
-    head, mark, rest = content.rpartition(b"data:")
-    return head.rstrip() if mark and rest.strip() == DONE and head.strip() else None
 
 
 def _reported_error(head: _Body, content: bytes) -> dict[str, Any] | None:
@@ -173,7 +170,7 @@ def _error(said: dict[str, Any], headers: Mapping[str, str], redact: Callable[[s
 def _loads_or_none(content: bytes) -> Any:
     """The value of a JSON text as Python reads it; None if it is not JSON."""
     try:
-        return json.loads(content)
+        return loads_leniently(content)
     except (ValueError, RecursionError):
         return None
 
