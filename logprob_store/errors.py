@@ -35,6 +35,29 @@ if TYPE_CHECKING:
 
     from logprob_store.usage import ServerReport
 
+UNFORESEEN_FAULTS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What code raises that did not foresee an answer. It costs that answer: its neighbours and the run go on."""
+
+_LONGEST_FAULT: Final = 300
+
+
+def describe_fault(error: BaseException) -> str:
+    r"""One of `UNFORESEEN_FAULTS` for a message that asks to report it; what a server sent is made printable.
+
+    >>> describe_fault(TypeError("odd\n"))
+    'TypeError: odd\\n'
+    """
+    said = "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(error)[:_LONGEST_FAULT])
+    return f"{type(error).__name__}: {said}"
+
 
 class LogprobStoreError(Exception):
     """The base class: catch this to catch everything that this package raises on purpose."""

@@ -8,6 +8,7 @@ the same. What follows from an error is in `failures`.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -23,9 +24,13 @@ Mistral and vLLM write `error`, Z.ai `network_error`, vLLM and SGLang `abort`, T
 DeepSeek `insufficient_system_resource`."""
 
 _FAILED_STATUSES: Final = frozenset({"canceled", "cancelled", "error", "fail", "failed", "failure"})
-_NOTHING: Final = frozenset({"", "0", "200", "none", "null", "ok", "success"})
-"""Texts that say that there is no error, where a key is meant for one."""
-_OK: Final = 200
+_NOTHING: Final = frozenset(
+    {"", "0", "0.0", "200", "false", "n/a", "nil", "no error", "no errors", "noerror", "none", "null", "ok", "success"}
+    | {"succeeded", "successful"}
+)
+"""Texts that say that there is no error, where a key is meant for one; in lower case, and without a stop behind."""
+_ERROR_STATUS: Final = re.compile("[45][0-9]{2}")
+_CODES: Final = (int, str)
 _SAID: Final = ("code", "message", "param", "type")
 _ANSWER_KEYS: Final = ("choices", "output", "candidates")
 _ERROR_KEYS: Final = frozenset({"error", "exception", "fault"})
@@ -67,28 +72,41 @@ def find_reported_error(body: object) -> ReportedError | None:
 
 
 def ends_in_failure(finish_reason: object) -> bool:
-    """Whether a `finish_reason` says that the server could not finish."""
+    """Whether a `finish_reason` says that the server could not finish.
+
+    >>> [ends_in_failure(reason) for reason in ("stop", "no_error", "network_error", "abort", None)]
+    [False, False, True, True, False]
+    """
     if not isinstance(finish_reason, str):
         return False
     end = finish_reason.lower()
-    return end in _FAILED_ENDS or "error" in end
+    return end in _FAILED_ENDS or ("error" in end and not _says_nothing(end))
 
 
 def says_something(error: object) -> bool:
     """Whether the value of a key `error` reports one; some servers always send null, `{}` or codes of 0.
 
-    >>> [says_something(error) for error in (None, "", {}, {"code": 0, "message": "success"}, "no", {"code": 502})]
+    >>> [says_something(error) for error in (None, "", {}, {"code": 0, "message": "Success."}, "no", {"code": 502})]
     [False, False, False, False, True, True]
     """
     if isinstance(error, dict):
         return any(says_something(value) for value in error.values())
-    return bool(error) and str(error).lower() not in _NOTHING and error != _OK
+    if isinstance(error, list):
+        return any(says_something(item) for item in error)
+    return bool(error) and not _says_nothing(str(error))
+
+
+def _says_nothing(text: str) -> bool:
+    """Whether a text says that there is no error."""
+    return text.strip().rstrip(".!").lower().replace("_", " ") in _NOTHING
 
 
 class MayReport(msgspec.Struct):
     """The keys at the top of a body by which it may say that it failed, for structs that skip what they do not need."""
 
     error: Any = None
+    errors: Any = None
+    code: Any = None
     object: Any = None
     type: Any = None
     status: Any = None
@@ -101,7 +119,9 @@ class MayReport(msgspec.Struct):
         """Whether `find_own_error` may find one: a look at few values clears nearly all bodies."""
         if self.object == "error" or self.type == "error" or self.success is False or _has_failed(self.status):
             return True
-        values = (self.error, self.error_code, self.error_msg, self.base_resp)
+        if self.code is not None and _is_error_status(self.code):
+            return True
+        values = (self.error, self.errors, self.error_code, self.error_msg, self.base_resp)
         return any(value is not None and says_something(value) for value in values)
 
 
@@ -120,6 +140,9 @@ def _own_errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The errors at the top of a body, the one that says most first."""
     if says_something(body.get("error")):
         yield _as_object(body["error"])
+    if says_something(errors := body.get("errors")):
+        listed = errors if isinstance(errors, list) else [errors]
+        yield _as_object(next(error for error in listed if says_something(error)))
     if "error" in (body.get("object"), body.get("type")):
         yield {key: body[key] for key in _SAID if key in body}
     code, message = body.get("error_code"), body.get("error_msg")  # Baidu's
@@ -129,14 +152,21 @@ def _own_errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(response, dict) and says_something(response.get("status_code")):
         yield {"code": response["status_code"], "message": response.get("status_msg")}
     failed = _has_failed(body.get("status")) and any(key in body for key in _ANSWER_KEYS)
-    if failed or (body.get("success") is False and body.get("choices")):
-        state = f"status: {body['status']}" if failed else "success: false"
+    code = body.get("code")
+    is_unsuccessful = body.get("success") is False and body.get("choices")
+    if failed or is_unsuccessful or _is_error_status(code):
+        state = f"status: {body['status']}" if failed else "success: false" if is_unsuccessful else f"code: {code}"
         message = _message(body)
         yield {"message": state} if message is None else {"code": body.get("code"), "message": message}
 
 
 def _has_failed(status: object) -> bool:
-    return isinstance(status, str) and status.lower() in _FAILED_STATUSES
+    return (isinstance(status, str) and status.lower() in _FAILED_STATUSES) or _is_error_status(status)
+
+
+def _is_error_status(code: object) -> bool:
+    """Whether a value is an HTTP status that means an error, as a number or a text."""
+    return type(code) in _CODES and _ERROR_STATUS.fullmatch(str(code)) is not None
 
 
 def _errors(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

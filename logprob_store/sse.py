@@ -1,4 +1,4 @@
-r"""Server-sent events: telling a stream of them from other bodies, and putting events together from their lines.
+r"""Server-sent events: telling a stream of them from other bodies, their lines, and whether their choices have ended.
 
 >>> is_event_stream(b'data: {"a": 1}\n\n'), is_event_stream(b'{"a": 1}')
 (True, False)
@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Final, NamedTuple
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from logprob_store.reported_errors import find_own_error, says_something
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DONE: Final = b"[DONE]"
 """The data of the event that ends a stream of chat completions."""
@@ -19,6 +26,7 @@ EVENT_LINE: Final = re.compile(rb"(?:data|event|id|retry)?:|[ \t]+(?:data|event)
 """Matches the start of a line of an event, or of a comment. Some recordings have blanks in front of the name."""
 
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|$)")
+_NAME: Final = re.compile(rb"(?:^|[\r\n])[ \t]*event:([^\r\n]*)")
 
 
 class Event(NamedTuple):
@@ -27,6 +35,12 @@ class Event(NamedTuple):
     line: int
     content: bytes
     data: bytes
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the event is named `error`, whatever its data says."""
+        names = _NAME.findall(self.content) if b"event:" in self.content else ()
+        return bool(names) and names[-1].strip().lower() == b"error"
 
 
 class EventReader:
@@ -90,10 +104,102 @@ def is_event_stream(content: bytes) -> bool:
 
 
 def event_data(content: bytes) -> list[bytes]:
-    """The data of each event, its lines joined by newlines; events without data and other fields are left out."""
+    r"""The data of each event, its lines joined by newlines; events without data and other fields are left out.
+
+    That of an event named `error` is an object that reports the error, whatever was sent.
+
+    >>> event_data(b'event: error\ndata: "busy"\n\n')
+    [b'{"error": {"message": "busy"}}']
+    """
     reader = EventReader()
     events = [event for line in content.splitlines(keepends=True) for event in reader.add(1, line)]
-    return [event.data for event in (*events, *reader.end())]
+    return [_as_error(event.data) if event.is_error else event.data for event in (*events, *reader.end())]
+
+
+def _as_error(data: bytes) -> bytes:
+    """The data of an event named `error`, put under the key `error` unless it reports an error by itself."""
+    text = data.decode(errors="replace")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = text
+    if isinstance(value, dict):
+        if find_own_error(value) is not None:
+            return data
+        said = {**value, "message": value.get("message") or text}
+    else:
+        known = isinstance(value, str) and says_something(value)
+        said = {"message": value if known else f"event: error, data: {text}"}
+    return json.dumps({"error": said}).encode()
+
+
+class ChoiceEnds:
+    """Follows the choices in the pieces of a stream, to tell whether each of them came to its end.
+
+    A choice ends with its `finish_reason`, or with the usage behind all choices. A stream that never has that key only
+    says that it ends, by `[DONE]`.
+
+    >>> ends = ChoiceEnds()
+    >>> ends.add({"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]})
+    >>> ends.is_open
+    True
+    >>> ends.add({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    >>> ends.is_open
+    False
+    """
+
+    def __init__(self) -> None:
+        self._pieces_of: Counter[int] = Counter()
+        self._ended: set[int] = set()
+        self._says_ends = False
+
+    def add(self, piece: Mapping[str, Any]) -> None:
+        """Take the next piece into account."""
+        listed = piece.get("choices")
+        choices = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        if not choices and piece.get("usage"):
+            self._ended |= self._pieces_of.keys()
+        for choice in choices:
+            self._says_ends |= "finish_reason" in choice
+            number = _number_of(choice.get("index"))
+            if choice.get("finish_reason"):
+                self._ended.add(number)
+            if choice.get("finish_reason") or choice.get("delta") or choice.get("text"):
+                self._pieces_of[number] += 1
+
+    @property
+    def has_ended_one(self) -> bool:
+        """Whether a choice has ended."""
+        return bool(self._ended)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a choice has begun that has not ended, though the stream says of choices when they end."""
+        if not self._says_ends or self._ended >= self._pieces_of.keys():
+            return False
+        return not counts_tokens(self._pieces_of, self._ended)
+
+
+def _number_of(index: Any) -> int:
+    """The number of a choice, which some servers send as a text; 0 for any other value."""
+    is_text = isinstance(index, str) and index.isascii() and index.isdecimal() and len(index) < 10  # noqa: PLR2004
+    return int(index) if type(index) is int or is_text else 0
+
+
+def counts_tokens(pieces_of_index: Mapping[int, int], ended: set[int] | frozenset[int]) -> bool:
+    """Whether the indices of a stream's choices count its tokens, as in the chat streams of TGI before 2.0.
+
+    >>> counts_tokens({1: 1, 2: 1, 3: 1}, {3}), counts_tokens({0: 1, 1: 1}, {0, 1}), counts_tokens({0: 9}, {0})
+    (True, False, False)
+    """
+    indices = list(pieces_of_index)
+    return (
+        len(indices) > 1
+        and indices[0] > 0  # choices begin at 0
+        and all(after == before + 1 for before, after in pairwise(indices))
+        and ended == {indices[-1]}
+        and set(pieces_of_index.values()) == {1}
+    )
 
 
 def _is_whole(data: bytes) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from builders import answer_to, chat_request
 
 from logprob_store.decode.decoder import decode_answers
-from logprob_store.errors import CallError
+from logprob_store.errors import CallError, RetryableError
 from logprob_store.failure_policy import classify
 from logprob_store.reported_errors import find_reported_error
 from logprob_store.transport.answer_check import check_answer
@@ -115,6 +115,13 @@ FAILED: list[dict[str, Any]] = [
     {"success": False, "message": "oom"},
     {"error_code": 18, "error_msg": "oom"},
     {"base_resp": {"status_code": 1000, "status_msg": "oom"}},
+    {"errors": [{"message": "oom", "code": 504}]},
+    {"errors": [{}, "oom"]},
+    {"errors": {"message": "oom"}},
+    {"code": 500, "message": "oom"},
+    {"code": "503", "msg": "oom"},
+    {"code": 502},
+    {"status": 500, "message": "oom"},
     {"choices": [WHOLE | {"finish_reason": "error"}]},
     {"choices": [WHOLE | {"finish_reason": "timeout"}]},
     {"choices": [WHOLE | {"error": {"message": "oom"}}]},
@@ -122,6 +129,16 @@ FAILED: list[dict[str, Any]] = [
 FINE: list[dict[str, Any]] = [
     {"error": None, "status": "completed", "success": True, "error_code": 0, "base_resp": {"status_code": 0}},
     {"error": {"code": 0, "message": "success"}},
+    {"error": {"code": 0, "message": "Success."}},
+    {"error": {"code": None, "message": "", "type": "none"}},
+    {"error": "no error"},
+    {"error": "No errors."},
+    {"errors": []},
+    {"errors": [{}, None]},
+    {"code": 200, "status": 200, "message": "OK"},
+    {"code": 50505, "message": "a code of the service's own"},
+    {"choices": [WHOLE | {"finish_reason": "no_error"}]},
+    {"choices": [WHOLE | {"error": "no error"}]},
 ]
 
 
@@ -151,6 +168,86 @@ def test_a_stream_that_ends_with_an_error(keys: dict[str, Any]) -> None:
     assert [error.error_type for _, error in decoded.failures] == ["error_body"]
     with pytest.raises(CallError):
         check_answer(stream.encode())
+
+
+@pytest.mark.parametrize("keys", [{"error": "no error"}, {"error": {"code": 0, "message": "Success."}}], ids=str)
+def test_a_stream_whose_choice_says_that_nothing_went_wrong(keys: dict[str, Any]) -> None:
+    """An `error` that says there is none is as good in a piece as in a body."""
+    ends = {"id": "a", "object": "chat.completion.chunk"}
+    last = {**ends, "choices": [{"index": 0, "delta": {"content": "Th"}, "finish_reason": "stop", **keys}]}
+    stream = f"data: {json.dumps(last)}\n\ndata: [DONE]\n\n".encode()
+    decoded = decode_answers([answer_to(chat_request(), stream)])
+
+    assert check_answer(stream)[0] == stream
+    assert decoded.failures == []
+
+
+def piece(index: int = 0, finish_reason: str | None = None, **keys: Any) -> str:
+    """A chunk with a text, as an event."""
+    one = {"index": index, "delta": {"content": "Th"}, "finish_reason": finish_reason, "logprobs": {"content": []}}
+    return f"data: {json.dumps({'id': 'a', 'object': 'chat.completion.chunk', 'choices': [one | keys]})}\n\n"
+
+
+DONE = "data: [DONE]\n\n"
+USAGE = 'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\n'
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        'event: error\ndata: "busy"\n\n',
+        "event: error\ndata: busy\n\n",
+        'event: error\ndata: {"reason": "busy", "again": true}\n\n',
+        'event: error\r\ndata: {"message": "busy", "code": 529}\r\n\r\n',
+        'data: {"message": "busy", "error": null}\nevent: Error\n\n',
+        "event: error\ndata: busy null\n\n",
+    ],
+)
+def test_an_event_named_error_is_one_whatever_it_says(end: str) -> None:
+    """The name of the event says that the stream failed; what stands in its data is in the message."""
+    stream = (piece(finish_reason="stop") + end + DONE).encode()
+    decoded = decode_answers([answer_to(chat_request(), stream)])
+
+    assert ["busy" in str(error) for _, error in decoded.failures] == [True]
+    with pytest.raises(CallError, match="busy"):
+        check_answer(stream)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        piece() + DONE,
+        piece() + piece(index=1) + piece(finish_reason="stop") + DONE,
+        piece() + piece(index=1) + piece(finish_reason="stop"),
+        piece(index="1") + piece(finish_reason="stop") + DONE,  # type: ignore[arg-type]  a text
+    ],
+    ids=["never", "one of two", "no mark", "a text"],
+)
+def test_a_choice_without_its_end_is_cut_off(stream: str) -> None:
+    """`[DONE]` does not make a whole answer of a choice whose `finish_reason` never came."""
+    decoded = decode_answers([answer_to(chat_request(), stream.encode())])
+
+    assert ["cut off" in str(error) for _, error in decoded.failures] == [True]
+    with pytest.raises(RetryableError, match="broke off"):
+        check_answer(stream.encode())
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        piece().replace('"finish_reason": null, ', "") + DONE,
+        piece() + USAGE + DONE,
+        piece() + piece(index=1) + piece(finish_reason="stop") + piece(index=1, finish_reason="length"),
+        piece(index=1) + piece(index=2) + piece(index=3, finish_reason="stop"),
+    ],
+    ids=["mark alone", "usage", "two", "counted tokens"],
+)
+def test_a_stream_that_has_ended_is_kept(stream: str) -> None:
+    """By `[DONE]` where the server has no `finish_reason`, by the usage behind all choices, by the end of each."""
+    decoded = decode_answers([answer_to(chat_request(), stream.encode())])
+
+    assert not any("cut off" in str(error) for _, error in decoded.failures)
+    assert check_answer(stream.encode())[0] == stream.encode()
 
 
 def test_a_reported_error_can_be_classified() -> None:

@@ -20,11 +20,11 @@ from logprob_store.decode.bulk.regular_chat import CutBodies, read_regular_logpr
 from logprob_store.decode.completions_table import completions_table
 from logprob_store.decode.decoding_task import DecodingTask
 from logprob_store.decode.formats import choices
-from logprob_store.decode.formats.body import is_utf8
 from logprob_store.decode.formats.reader import read_body
 from logprob_store.decode.row_segments import DecodedRows
 from logprob_store.decode.token_by_token import add_layout_and_prompt, read_token_by_token, refuse_missing_tokens
-from logprob_store.errors import DecodeError
+from logprob_store.errors import UNFORESEEN_FAULTS, DecodeError, describe_fault
+from logprob_store.mended_json import is_utf8
 from logprob_store.schema import completion_id
 
 if TYPE_CHECKING:
@@ -39,24 +39,14 @@ _P = ParamSpec("_P")
 UNFORESEEN: Final = "the decoder did not foresee this answer"
 """In the message of a failure that is a bug of this package."""
 
-_LONGEST_FAULT: Final = 300
-
 BATCH_BYTES: Final = 4 << 20
 """Bytes of answers that one thread decodes at a time: enough for columns to pay, few enough to share among threads."""
 
 SCANNER_MIN_BYTES: Final = 1 << 20
 """With fewer bytes, loading the compiled scanner takes longer than reading token by token."""
 
-_FAULTS: Final = (
-    pa.ArrowException,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
-"""What code raises that did not foresee an answer. It costs that answer: its neighbours and the run go on."""
+_FAULTS: Final = (pa.ArrowException, *UNFORESEEN_FAULTS)
+"""What code raises that did not foresee an answer; see `errors`."""
 
 _LOADED_SCANNER_SHIFT: Final = 5
 """A scanner that is loaded pays from `SCANNER_MIN_BYTES >> 5` bytes on."""
@@ -311,8 +301,7 @@ def _attempt(
 
 def _unforeseen(error: BaseException, place: str = "") -> DecodeError:
     """The failure of an answer that makes the decoder raise an error of its own: a bug here, and a bad answer."""
-    said = "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(error)[:_LONGEST_FAULT])
-    return DecodeError(f"{place}{UNFORESEEN} ({type(error).__name__}: {said}); please report it")
+    return DecodeError(f"{place}{UNFORESEEN} ({describe_fault(error)}); please report it")
 
 
 def _joined(batches: Sequence[Decoded]) -> Decoded:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 import zstandard
 
 from logprob_store.errors import InputError
+from logprob_store.mended_json import encoding_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,14 +37,6 @@ _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _BZIP2_MAGIC: Final = b"BZh"
 _XZ_MAGIC: Final = b"\xfd7zXZ\x00"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_BYTE_ORDER_MARKS: Final = {  # the marks of UTF-32 begin like that of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-_FIRST_CHARACTERS: Final = b"{[d:"
-"""The characters that a text without a byte order mark may begin with: of JSON, and of an event."""
 
 
 class _Closeable(Protocol):
@@ -198,9 +191,5 @@ def unify_encoding(reader: io.BufferedReader) -> io.BufferedReader:
     if head.startswith(_BYTE_ORDER_MARK):
         reader.read(len(_BYTE_ORDER_MARK))
         return reader
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
-    if encoding is None and len(head) > 1 and head[0] in _FIRST_CHARACTERS and head[1] == 0:
-        encoding = "utf-16-le"
-    if encoding is None and len(head) > 1 and head[0] == 0 and head[1] in _FIRST_CHARACTERS:
-        encoding = "utf-16-be"
+    encoding = encoding_of(head)
     return reader if encoding is None else io.BufferedReader(_Utf8Stream(reader, encoding), BLOCK_BYTES)

@@ -38,32 +38,6 @@ def read_object(content: bytes) -> RawObject | None:
     )
 
 
-def escape_control_characters(content: bytes) -> bytes | None:
-    r"""JSON with control characters in its texts, as some servers send, as JSON; None if something else is wrong, too.
-
-    >>> escape_control_characters(b'{"a": "x\x0by"}')
-    b'{"a": "x\\u000by"}'
-    """
-    try:
-        return json.dumps(json.loads(content, strict=False)).encode()
-    except (ValueError, RecursionError):
-        return None
-
-
-def unquoted(content: bytes) -> bytes:
-    r"""What a JSON text holds, however often it was encoded; any other content as it is.
-
-    >>> unquoted(b'"{\\"a\\": 1}"'), unquoted(b"null")
-    (b'{"a": 1}', b'null')
-    """
-    while content.lstrip().startswith(b'"'):
-        try:
-            content = str(loads(content)).encode(errors="surrogatepass")
-        except DecodeError:
-            break
-    return content
-
-
 def parsed_value(raw: RawObject, key: str) -> Any:
     """The parsed value under a key; None without that key."""
     return loads(bytes(raw[key])) if key in raw else None

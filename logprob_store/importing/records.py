@@ -16,11 +16,12 @@ from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import CallError, DecodeError, FixtureError, StopRunError
 from logprob_store.importing.known_requests import RecordedRequest, read_request
-from logprob_store.importing.raw_json import RawObject, endpoint_of, read_object, text_value, unquoted
+from logprob_store.importing.raw_json import RawObject, endpoint_of, read_object, text_value
 from logprob_store.importing.readers.langchain_message import as_chunk
 from logprob_store.importing.readers.registry import READERS
 from logprob_store.importing.sources import UNKNOWN_FORMAT, read_items
 from logprob_store.importing.stream_parts import Stream, StreamParts, name_of
+from logprob_store.mended_json import unquoted
 from logprob_store.replay.fixtures import read_fixture
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from logprob_store.errors import InputError
 from logprob_store.importing.items import DONE, SourceItem
 from logprob_store.importing.json_values import LineReader, read_values
 from logprob_store.importing.packed_files import DAMAGED, open_file, unify_encoding
-from logprob_store.importing.raw_json import escape_control_characters, read_object, unquoted
+from logprob_store.importing.raw_json import read_object
 from logprob_store.importing.readers.registry import FILE_READERS
+from logprob_store.mended_json import escape_control_characters, unquoted
 from logprob_store.sse import EVENT_LINE, Event, EventReader
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.errors import CallError, RetryableError, StopRunError
+from logprob_store.errors import UNFORESEEN_FAULTS, CallError, RetryableError, StopRunError, describe_fault
+from logprob_store.mended_json import is_utf8, loads_leniently, mend
 from logprob_store.reported_errors import MayReport, ends_in_failure, find_reported_error
-from logprob_store.sse import DONE, event_data, is_event_stream
-from logprob_store.transport.refusals import error_of, excerpt
+from logprob_store.sse import DONE, ChoiceEnds, event_data, is_event_stream
+from logprob_store.transport.refusals import error_of, excerpt, one_line
 from logprob_store.usage import read_usage
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ _RATE_WORDS: Final = re.compile(r"rate.?limit|too many requests|\bqps\b", re.IGN
 """Words that mean a rate limit where neither a status nor a code says so."""
 _COMMENTS: Final = re.compile(rb"\s*(?::[^\n]*\n\s*)+(?=\{)")
 """Comments of a stream, by which a gateway keeps the connection alive until it has the JSON."""
-_UNFINISHED: Final = frozenset({"queued", "in_progress"})
-_LAST_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_UNFINISHED: Final = ("queued", "in_progress")
+_LAST_EVENTS: Final = ("response.completed", "response.incomplete", "response.failed")
+"""Both are tuples: what is looked up in them came from a server, and a list or an object is in no set."""
 
 
 class _Choice(msgspec.Struct):
@@ -64,8 +66,9 @@ def check_answer(
 ) -> tuple[bytes, Usage | None]:
     """Refuse a body with status 200 that is no reply: empty, broken off, HTML, or an error in any spelling.
 
-    A stream of events is a reply too, though nobody asked for it. A `data: [DONE]` behind the JSON, and comments of a
-    stream in front of it, are cut off.
+    A stream of events is a reply too, though nobody asked for it. What stands around the JSON, such as a `data: [DONE]`
+    behind it or comments of a stream in front of it, is cut off, and JSON that only lenient parsers read is mended: see
+    `mended_json`. A byte that is no UTF-8 becomes U+FFFD.
 
     Args:
         body: as it came.
@@ -77,29 +80,40 @@ def check_answer(
 
     Raises:
         LogprobStoreError: the error that the body reports, as if it had come with its status, see `refusals.error_of`;
-            a RetryableError for a body that is no reply at all.
+            a RetryableError for a body that is no reply at all; a CallError for one that the check did not foresee.
 
     >>> check_answer(b'{"choices":[{}],"usage":{"prompt_tokens":7,"completion_tokens":5}}')[1].total
     12
     """
+    try:
+        return _check(body, headers or {}, redact)
+    except UNFORESEEN_FAULTS as error:
+        said = f"the check did not foresee this answer ({describe_fault(error)}); please report it"
+        message = one_line(redact(said))
+    raise CallError(message, error_type="malformed_answer", status=200, maybe_billed=True)
+
+
+def _check(body: bytes, headers: Mapping[str, str], redact: Callable[[str], str]) -> tuple[bytes, Usage | None]:
+    """As `check_answer`."""
     content = body.removeprefix(codecs.BOM_UTF8)  # JSON allows none, some servers send one, and decoding skips it
     if (comments := _COMMENTS.match(content)) is not None:
         body = content = content[comments.end() :]
     if is_event_stream(content):
-        return body, _check_stream(content, headers or {}, redact)
+        return body, _check_stream(content, headers, redact)
     head = _read(content) if content.lstrip().startswith(b"{") else None
-    if head is None and (cut := _before_done(content)) is not None:
-        body, content, head = cut, cut, _read(cut)
+    if head is None and (mended := mend(content)) is not None:
+        return _check(mended, headers, redact)
     if head is None:
         what = f"is no JSON object: {excerpt(body)}" if body.strip() else "is empty"
         raise _no_reply(f"the answer {what}")
     said = _reported_error(head, content)
     if said is not None:
-        raise _error(said, headers or {}, redact)
+        raise _error(said, headers, redact)
     if head.status in _UNFINISHED and head.choices is None:
         message = f"the answer is not finished ({head.status}). Take `background` out of the params of the job"
         raise CallError(message, error_type="error_body", status=200, maybe_billed=True)
-    return body, read_usage(bytes(head.usage))
+    kept = body if is_utf8(body) else body.decode(errors="replace").encode()
+    return kept, read_usage(bytes(head.usage))
 
 
 def _read(content: bytes) -> _Body | None:
@@ -123,12 +137,6 @@ def _read(content: bytes) -> _Body | None:
     output = msgspec.Raw(b"[]" if value.get("output") is not None else b"")
     said = {name: value.get(name) for name in MayReport.__struct_fields__}
     return _Body(**said, usage=usage, choices=choices or None, output=output)
-
-
-def _before_done(content: bytes) -> bytes | None:
-    """The JSON in front of a `data: [DONE]`, which some gateways append; None without one."""
-    head, mark, rest = content.rpartition(b"data:")
-    return head.rstrip() if mark and rest.strip() == DONE and head.strip() else None
 
 
 def _reported_error(head: _Body, content: bytes) -> dict[str, Any] | None:
@@ -162,7 +170,7 @@ def _error(said: dict[str, Any], headers: Mapping[str, str], redact: Callable[[s
 def _loads_or_none(content: bytes) -> Any:
     """The value of a JSON text as Python reads it; None if it is not JSON."""
     try:
-        return json.loads(content)
+        return loads_leniently(content)
     except (ValueError, RecursionError):
         return None
 
@@ -174,13 +182,14 @@ def _no_reply(message: str) -> RetryableError:
 def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[str], str]) -> Usage | None:
     """Refuse a stream of events that reports an error or breaks off; the tokens that its last event reports."""
     usage: Usage | None = None
-    ended = False
+    is_done = False
+    choices = ChoiceEnds()
     events = event_data(content)
     if all(data.strip() == DONE for data in events):
         raise _no_reply("the stream of events holds no answer")
     for data in events:
         if data.strip() == DONE:
-            ended = True
+            is_done = True
             continue
         try:
             piece = json.loads(data)
@@ -192,14 +201,13 @@ def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[
         response: dict[str, Any] = inner if isinstance(inner, dict) else piece
         if (said := _error_of_piece(piece, response)) is not None:
             raise _error(said, headers, redact)
-        listed = piece.get("choices")
-        choices = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-        ended = ended or piece.get("type") in _LAST_EVENTS or any(item.get("finish_reason") for item in choices)
+        choices.add(piece)
+        is_done = is_done or piece.get("type") in _LAST_EVENTS
         if response.get("usage") is not None:
             counted = read_usage(json.dumps(response["usage"]).encode())
             if counted is not None and (usage is None or counted.total >= usage.total):
                 usage = counted
-    if not ended:
+    if choices.is_open or not (is_done or choices.has_ended_one):
         raise _no_reply(f"the stream of events broke off: {excerpt(content[-300:])}")
     return usage
 

@@ -18,7 +18,7 @@ import zstandard
 from logprob_store.errors import CallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import aiohttp
 
@@ -38,6 +38,9 @@ _ZSTD_WINDOW_BYTES: Final = 1 << 23
 _NONE: Final = frozenset({"", "identity"})
 _READABLE: Final = (b"{", b"[", b"<", b"data:", b"event:", b":")
 """How JSON, a page or a stream of events begins."""
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_MOST_MEMBERS: Final = 100
+"""Members of gzip that are read: what is behind each is copied."""
 _JSON_SPACE: Final = b" \t\r\n"
 _LONGEST_NAME: Final = 40
 
@@ -149,22 +152,54 @@ class _Decoder(NamedTuple):
 
 def _begin_inflating(body: bytes, most: int, *, window: int) -> bytes:
     bits = _bits_of(body, window)
-    return body if bits is None else zlib.decompressobj(bits).decompress(body, most)
+    if bits is None:
+        return body
+    stream = zlib.decompressobj(bits)
+    found = stream.decompress(body, most)
+    return found if len(found) == most or not stream.unused_data else _begin_members(body, most, bits)
+
+
+def _begin_members(body: bytes, most: int, bits: int) -> bytes:
+    """The same of gzip in several members, which belong together."""
+    parts: list[bytes] = []
+    size = 0
+    for part in _inflated_parts(body, bits):
+        parts.append(part[: most - size])
+        size += len(parts[-1])
+        if size == most:
+            break
+    return b"".join(parts)
+
+
+def _inflated_parts(body: bytes, bits: int) -> Iterator[bytes]:
+    """What a body inflates to, part by part, and what the members behind the first one do; up to what is damaged."""
+    rest = body
+    for _ in range(_MOST_MEMBERS):
+        stream = zlib.decompressobj(bits)
+        with contextlib.suppress(zlib.error):
+            while part := stream.decompress(rest, _SMALL_BYTES):
+                yield part
+                rest = stream.unconsumed_tail
+        rest = stream.unused_data
+        if not rest.startswith(_GZIP_MAGIC):
+            return
 
 
 def _inflate(body: bytes, limit: int, *, window: int) -> bytes:
     bits = _bits_of(body, window)
     if bits is None:
         return body
-    stream = zlib.decompressobj(bits)
-    size, rest = 0, body
-    with contextlib.suppress(zlib.error):
-        while piece := len(stream.decompress(rest, _SMALL_BYTES)):
-            size, rest = size + piece, stream.unconsumed_tail
-            if size > limit:
-                raise TooLargeError(limit)
+    size = 0
+    for part in map(len, _inflated_parts(body, bits)):
+        size += part
+        if size > limit:
+            raise TooLargeError(limit)
     # Into a buffer of that size: zlib would else put the bytes together from blocks, and have them twice.
-    return zlib.decompress(body, bits, size) if stream.eof else _begin_inflating(body, _SMALL_BYTES, window=window)
+    try:
+        found = zlib.decompress(body, bits, max(size, 1))
+    except zlib.error:  # it breaks off
+        return _begin_inflating(body, _SMALL_BYTES, window=window)
+    return found if len(found) == size else _begin_members(body, size, bits)
 
 
 def _bits_of(body: bytes, window: int) -> int | None:

@@ -176,11 +176,13 @@ async def _call(
         raise _with_response(refusal, headers, body, response)
     body = redaction.answer(body)
     try:
-        body, usage = check_answer(body, headers=response.headers, redact=redaction.text)
+        checked, usage = check_answer(body, headers=response.headers, redact=redaction.text)
     except LogprobStoreError as error:
         refused = _with_response(error.with_traceback(None), headers, body[:_LONGEST_REFUSAL], response)
         del response, body  # the error keeps this frame alive, and with it these
         raise refused from None
+    # A key that is spelled otherwise before the body is mended, in UTF-16, is found only now.
+    body = body if checked is body else redaction.answer(checked)
     return Answer(
         request,
         response.status,

@@ -287,3 +287,15 @@ def test_the_format_is_found_from_the_answer_and_the_endpoint_is_a_hint() -> Non
 def test_shapes_name_themselves() -> None:
     """The names of shapes are pinned, because stored tables hold them."""
     assert chat_shape.NAME == "chat"
+
+
+@pytest.mark.parametrize("field", ['"created": %s', '"usage": {"prompt_tokens": %s}', '"status": %s', '"x": %s'])
+def test_a_number_beside_the_choices_may_be_too_long_to_read(field: str) -> None:
+    """It says nothing about the tokens, which were paid for; the field counts as unsaid."""
+    body = '{"choices": [{"logprobs": {"content": [{"token": "a", "logprob": -1}]}, "text": "a"}], ' + field % (
+        "9" * 5000
+    )
+    completions, tokens, _ = decode_one((body + ', "prompt_logprobs": null}').encode())
+
+    assert completions.select("text", "prompt_tokens", "created").row(0) == ("a", None, None)
+    assert tokens["logprob"].to_list() == [-1.0]

@@ -13,6 +13,7 @@ from decode.test_deviations import BODIES as OPENAI
 from decode.test_deviations import GONE, ODD, TEXT, TOKENS
 
 from logprob_store.decode.decoder import decode_answers
+from logprob_store.decode.formats import responses_stream
 from logprob_store.decode.formats.reader import read_body
 from logprob_store.decode.formats.registry import restore
 from logprob_store.schema import completion_id
@@ -363,3 +364,15 @@ def test_a_deviation_in_a_native_body_costs_its_own_item_alone(name: str) -> Non
 
         assert [row for n, row in enumerate(found) if n != own] == kept, (path, value)
         assert decoded.is_rebuilt(number), (path, value)
+
+
+@pytest.mark.parametrize("odd", [[], {"a": 1}, 7])
+def test_an_event_of_a_response_with_an_odd_id_is_described(odd: object) -> None:
+    """Only a text is an id, of a response or of a part of it."""
+    added = responses_stream.describe({"type": "response.output_item.added", "item": {"id": odd}})
+    last = responses_stream.describe({"type": "response.completed", "response": {"id": odd}})
+
+    assert added is not None
+    assert added.item_ids == frozenset()
+    assert last is not None
+    assert last.stream_id is None

@@ -108,7 +108,7 @@ def test_a_single_chunk_is_a_stream_too() -> None:
 def test_choices_are_kept_apart_however_they_are_mixed() -> None:
     """Chunks of two choices are told apart by their index."""
     pieces = [chunk({"content": text}, content(text), index=n) for n, text in ((1, "x"), (0, "a"), (1, "y"), (0, "b"))]
-    completions, tokens, _ = decode_one(sse(*pieces))
+    completions, tokens, _ = decode_one(sse(*pieces, LAST))
 
     assert completions.select("choice_index", "text").rows() == [(0, "ab"), (1, "xy")]
     assert tokens["token"].to_list() == ["a", "b", "x", "y"]
@@ -122,7 +122,7 @@ def test_calls_of_tools_grow_by_their_index() -> None:
         {"index": 1, "id": "c_2", "type": "function", "function": {"name": "g", "arguments": "{}"}},
         {"index": 0, "id": None, "function": {"arguments": ":1}"}},
     ]
-    merged = json.loads(merge_stream(sse(*[chunk({"tool_calls": [delta]}) for delta in deltas])))
+    merged = json.loads(merge_stream(sse(*[chunk({"tool_calls": [delta]}) for delta in deltas], LAST)))
 
     assert merged["choices"][0]["message"]["tool_calls"] == [
         {"index": 0, "id": "c_1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
@@ -138,7 +138,7 @@ def test_reasoning_and_refusals_grow() -> None:
         chunk({"refusal": "n"}, {"refusal": [entry("n")]}),
         chunk({"refusal": "o"}, {"refusal": [entry("o")]}),
     ]
-    completions, tokens, _ = decode_one(sse(*pieces))
+    completions, tokens, _ = decode_one(sse(*pieces, LAST))
 
     assert completions.select("text", "refusal").row(0) == (None, "no")
     assert tokens.select("section", "position", "token").rows() == [
@@ -187,7 +187,7 @@ def test_legacy_chunks_are_joined_column_by_column() -> None:
 
 def test_numbers_of_a_stream_keep_every_digit() -> None:
     """No float loses a bit when chunks are merged into JSON."""
-    piece = sse(chunk({"content": "a"}, {"content": [{"token": "a", "logprob": 0}]}))
+    piece = sse(chunk({"content": "a"}, {"content": [{"token": "a", "logprob": 0}]}), LAST)
     for number in (
         "-0.1",
         "-1.7436232732772827",

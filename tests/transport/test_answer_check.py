@@ -41,6 +41,10 @@ def events(*pieces: Any, done: bool = True) -> bytes:
         {"status": "incomplete", "error": None, "output": [], "incomplete_details": {"reason": "max_output_tokens"}},
         {"content": "a", "completion_probabilities": []},
         {"choices": [{"finish_reason": 7, "message": "odd", "error": None}]},
+        {**GOOD, "status": {"code": 0, "message": "ok"}},
+        {**GOOD, "status": []},
+        {"status": {"code": 0}, "output": [{"type": "message"}]},
+        {**GOOD, "object": [1], "type": {}, "success": [], "error_code": {}, "base_resp": [1]},
     ],
     ids=",".join,
 )
@@ -224,6 +228,39 @@ def test_comments_in_front_of_the_json_are_cut_off() -> None:
     assert check_answer(b": PROCESSING\n\n: PROCESSING\n\n" + body)[0] == body
 
 
+ODD: list[Any] = [[], {"a": 1}, [[1]], 7, None, True]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize("key", ["type", "status", "object", "id", "success", "response"])
+def test_a_piece_with_an_odd_value_is_an_answer(key: str, odd: Any) -> None:
+    """A list or an object where a text is usual says nothing about the end of a stream."""
+    stream = events({**GOOD, key: odd})
+
+    assert check_answer(stream)[0] == stream
+
+
+def test_a_body_that_the_check_did_not_foresee_is_a_failure_of_its_call() -> None:
+    """Nothing that one server sends ends the run; the message asks to report it, without what is secret."""
+
+    def redact(text: str) -> str:
+        if "busy" in text:
+            raise TypeError("secret")
+        return text.replace("secret", "[key]")
+
+    with pytest.raises(CallError, match=r"did not foresee this answer \(TypeError: \[key\]\)") as caught:
+        check_answer(body({"error": "busy"}), redact=redact)
+
+    assert not isinstance(caught.value, RetryableError)
+    assert (caught.value.error_type, caught.value.maybe_billed) == ("malformed_answer", True)
+
+
+def test_an_error_that_is_nested_deeply_is_a_failure_of_its_call() -> None:
+    """Python gives up on depth with an error of its own."""
+    with pytest.raises(CallError):
+        check_answer(b'{"error":' + b'{"a":' * 900 + b'"no"' + b"}" * 900 + b"}")
+
+
 def test_a_stop_with_status_200_may_be_billed() -> None:
     """A body that says the quota is used up came with a status by which services bill."""
     with pytest.raises(StopRunError) as caught:
@@ -239,3 +276,74 @@ def test_a_stream_reports_its_largest_usage() -> None:
     _, usage = check_answer(events({"choices": [{"finish_reason": "stop"}]}, *pieces))
 
     assert usage == (2, 0, 9)
+
+
+SAID = json.dumps({**GOOD, "usage": {"prompt_tokens": 2, "completion_tokens": 1}}).encode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        SAID + b"\n<!-- proxy -->",
+        SAID + b"\0" * 5,
+        SAID + b"\n.",
+        SAID + b"{}",
+        SAID + b"\n\ndata: [DONE]\n\ndata: [DONE]\n\n",
+        b"\0" + SAID,
+        b"\xef\xbb\xbf\n" + SAID + b"\n.",
+        b")]}'\n" + SAID,
+        json.dumps(SAID.decode()).encode(),
+        json.dumps(json.dumps(SAID.decode())).encode(),
+        SAID.decode().encode("utf-16"),
+        SAID.decode().encode("utf-16-le"),
+        SAID.decode().encode("utf-16-be"),
+        SAID.decode().encode("utf-32"),
+        json.dumps((SAID + b"\n.").decode()).encode(),
+    ],
+    ids=range(15),
+)
+def test_what_stands_around_an_answer_is_cut_off(sent: bytes) -> None:
+    """The answer was paid for, and is whole; what is kept is the JSON alone, which every reader takes."""
+    kept, usage = check_answer(sent)
+
+    assert kept == SAID
+    assert usage == (2, 0, 1)
+
+
+@pytest.mark.parametrize("char", ["\t", "\n", "\x0b", "\0"])
+def test_control_characters_in_strings_are_escaped(char: str) -> None:
+    """Servers that put JSON together by hand send them as they are."""
+    kept, _ = check_answer(SAID.replace(b'"content": "a"', b'"content": "a%sb"' % char.encode()))
+
+    assert json.loads(kept)["choices"][0]["message"] == {"content": f"a{char}b"}
+
+
+def test_a_stream_in_another_encoding_is_kept_in_utf_8() -> None:
+    """It is told by its first bytes, as a file is."""
+    stream = events(GOOD)
+
+    assert check_answer(stream.decode().encode("utf-16"))[0] == stream
+
+
+@pytest.mark.parametrize(
+    "sent", [SAID + b'\n{"error": {"code": 429}}', SAID[:-3], b"\0" + SAID[:-3], SAID + SAID], ids=range(4)
+)
+def test_what_breaks_off_or_is_taken_back_is_not_mended(sent: bytes) -> None:
+    """A second object may say that the first one is void."""
+    with pytest.raises(RetryableError, match="no JSON object"):
+        check_answer(sent)
+
+
+def test_a_byte_that_is_no_utf_8_is_replaced() -> None:
+    """One damaged character does not cost the answer."""
+    kept, _ = check_answer(SAID.replace(b'"content": "a"', b'"content": "a\xff"'))
+
+    assert json.loads(kept)["choices"][0]["message"] == {"content": "a\N{REPLACEMENT CHARACTER}"}
+
+
+@pytest.mark.parametrize("name", ["created", "status", "code"])
+def test_a_number_that_is_too_long_to_read_is_no_error(name: str) -> None:
+    """It says nothing about the answer, which is kept as it came."""
+    sent = SAID[:-1] + b', "%b": %b}' % (name.encode(), b"9" * 5000)
+
+    assert check_answer(sent)[0] == sent

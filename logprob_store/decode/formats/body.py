@@ -16,6 +16,7 @@ import msgspec
 
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
+from logprob_store.mended_json import is_utf8
 from logprob_store.reported_errors import find_reported_error
 from logprob_store.schema import CHOICES_PER_SAMPLE
 
@@ -111,14 +112,6 @@ def list_or_empty(value: Any) -> list[Any]:
 def objects_in(value: Any) -> list[dict[str, Any]]:
     """The objects in a list; none if it is no list."""
     return [item for item in list_or_empty(value) if isinstance(item, dict)]
-
-
-def is_utf8(content: bytes) -> bool:
-    """Whether bytes are UTF-8, which a parser does not check in the strings that it skips."""
-    try:
-        return content.isascii() or bool(content.decode())
-    except UnicodeDecodeError:
-        return False
 
 
 def raw_object(content: bytes) -> dict[str, msgspec.Raw] | None:

@@ -16,8 +16,10 @@ import msgspec
 
 from logprob_store.decode.formats.body import index_or_none, object_or_empty, objects_in, reported_error
 from logprob_store.decode.formats.chunk_logprobs import merge_logprobs
-from logprob_store.decode.formats.pieces import Piece, broken_off, counts_tokens, read_structs, text_under, value_of
+from logprob_store.decode.formats.pieces import Piece, broken_off, read_structs, text_under, value_of
 from logprob_store.errors import DecodeError
+from logprob_store.reported_errors import ends_in_failure, says_something
+from logprob_store.sse import counts_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,7 +29,6 @@ _MESSAGE_TEXTS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 _CALL_TEXTS: Final = ("name", "arguments")
 _CHUNK: Final = "chat.completion.chunk"
 _WHOLE: Final = "chat.completion"
-_ERROR: Final = "error"
 _NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
 
 
@@ -148,8 +149,9 @@ def _choices_by_index(pieces: Sequence[Mapping[str, Any]]) -> dict[int, list[Map
                 raise DecodeError(
                     f"{path}.message: a whole answer, not a chunk of one; put one answer in a file or line"
                 )
-            if choice.get("error") or choice.get("finish_reason") == _ERROR:
-                error = str(reported_error(choice.get("error") or f"{path}.finish_reason: error"))
+            failed = says_something(choice.get("error"))
+            if failed or ends_in_failure(end := choice.get("finish_reason")):
+                error = str(reported_error(choice["error"] if failed else f"{path}.finish_reason: {end}"))
                 raise broken_off(error, text_of(pieces), error_type="error_body")
             found.append((index_or_none(choice.get("index")), choice))
     known = {index for index, _ in found if index is not None}

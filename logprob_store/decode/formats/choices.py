@@ -15,10 +15,10 @@ from logprob_store.decode.formats.base import Choice, Reply
 from logprob_store.decode.formats.body import (
     compact_json,
     count_or_none,
-    is_utf8,
     kind_of,
     loads_object,
     number_choices,
+    raw_object,
     refuse_reported_error,
     text_or_none,
     time_or_none,
@@ -26,6 +26,7 @@ from logprob_store.decode.formats.body import (
 )
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
+from logprob_store.mended_json import is_utf8, loads_leniently
 from logprob_store.reported_errors import MayReport, ends_in_failure
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ class _RawBody(_Body):
 _LAYOUT: Final = {"format": NAME}
 _RAW_CHUNK: Final = msgspec.Raw(b'"%b"' % CHUNK.encode())
 _DECODER: Final = msgspec.json.Decoder(_RawBody)
+_NULL: Final = msgspec.Raw(b"null")
+_CHOICES: Final = msgspec.json.Decoder(list[_RawChoice])
+_RAW_FIELDS: Final = frozenset({"choices", "prompt_logprobs", "prompt_token_ids"})
 
 
 def recognises(keys: Collection[str]) -> bool:
@@ -99,6 +103,8 @@ def read(answer: Answer) -> Reply:
     """
     content = without_bom(answer.body)
     body = _parse(content)
+    if body is None:
+        body = _parse_each_field(content)
     return _reply(body if body is not None and body.choices else _parse_leniently(content), content)
 
 
@@ -167,6 +173,22 @@ def _parse(content: bytes) -> _Body | None:
         return _DECODER.decode(content) if is_utf8(content) else None
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def _parse_each_field(content: bytes) -> _Body | None:
+    """A body with a number beside its choices that is too long to read, which says nothing; None if more is wrong."""
+    held = raw_object(content)
+    if held is None or "choices" not in held:
+        return None
+    plain = [key for key in _Body.__struct_fields__ if key in held and key not in _RAW_FIELDS]
+    try:
+        body = _RawBody(**{key: loads_leniently(bytes(held[key])) for key in plain})
+        body.choices = _CHOICES.decode(held["choices"])
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    given = {key: held[key] for key in ("prompt_logprobs", "prompt_token_ids") if held.get(key, _NULL) != _NULL}
+    body.prompt_logprobs, body.prompt_token_ids = given.get("prompt_logprobs"), given.get("prompt_token_ids")
+    return body
 
 
 def _parse_leniently(content: bytes) -> _Body:

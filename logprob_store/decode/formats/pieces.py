@@ -6,13 +6,13 @@ describe their pieces as `Piece`; `StreamState` follows the pieces of one stream
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from logprob_store.decode.formats.body import loads, objects_in
 from logprob_store.errors import DecodeError
+from logprob_store.sse import counts_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,22 +103,6 @@ class StreamState:
         if self.has_ended:
             return piece.is_head or bool((piece.opens | piece.adds) & self._begun.keys())
         return bool(piece.opens & self._without_role)
-
-
-def counts_tokens(pieces_of_index: Mapping[int, int], ended: set[int] | frozenset[int]) -> bool:
-    """Whether the indices of a stream's choices count its tokens, as in the chat streams of TGI before 2.0.
-
-    >>> counts_tokens({1: 1, 2: 1, 3: 1}, {3}), counts_tokens({0: 1, 1: 1}, {0, 1}), counts_tokens({0: 9}, {0})
-    (True, False, False)
-    """
-    indices = list(pieces_of_index)
-    return (
-        len(indices) > 1
-        and indices[0] > 0  # choices begin at 0
-        and all(after == before + 1 for before, after in pairwise(indices))
-        and ended == {indices[-1]}
-        and set(pieces_of_index.values()) == {1}
-    )
 
 
 def value_of(held: Mapping[str, Any], key: str) -> Any:

@@ -23,6 +23,7 @@ from logprob_store.decode.formats.pieces import StreamState, broken_off
 from logprob_store.decode.formats.registry import BODIES, STREAMS
 from logprob_store.errors import DecodeError
 from logprob_store.reported_errors import find_own_error
+from logprob_store.sse import ChoiceEnds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -116,7 +117,7 @@ def _merged(content: bytes) -> bytes | None:
         merged = json.dumps(form.merge(recording.pieces)).encode()
     except RecursionError:
         raise DecodeError("the stream is nested too deeply") from None
-    if not (recording.is_done or _has_ended(recording, form)):
+    if _has_open_choice(recording) or not (recording.is_done or _has_ended(recording, form)):
         raise broken_off("the stream was cut off before its end", form.text_of(recording.pieces))
     return merged
 
@@ -129,6 +130,14 @@ def _format_of_pieces(pieces: Sequence[Mapping[str, Any]], keys: Collection[str]
         if found is not None:
             return found
     return known[0] if known else None
+
+
+def _has_open_choice(recording: Recording) -> bool:
+    """Whether a choice has begun and not ended, though `[DONE]` may stand behind it."""
+    ends = ChoiceEnds()
+    for piece in recording.pieces:
+        ends.add(piece)
+    return ends.is_open
 
 
 def _has_ended(recording: Recording, form: StreamFormat) -> bool:

@@ -35,15 +35,15 @@ def describe(held: Mapping[str, Any]) -> Piece | None:
     number = value_of(held, "sequence_number")
     response = value_of(held, "response") if kind.count(".") == 1 else None
     item = value_of(held, "item")
-    items = {text_under(held, "item_id"), item.get("id") if isinstance(item, dict) else None}
+    items = (text_under(held, "item_id"), text_under(object_or_empty(item), "id"))
     one = frozenset({0})
     return Piece(
-        response.get("id") or None if isinstance(response, dict) else None,
+        text_under(object_or_empty(response), "id"),
         opens=one if kind == _FIRST else frozenset(),
         adds=frozenset() if kind == _FIRST or kind in _LAST else one,
         ends=one if kind in _LAST or kind == _ERROR else frozenset(),
         number=number if type(number) is int else None,
-        item_ids=frozenset(text for text in items if isinstance(text, str)),
+        item_ids=frozenset(filter(None, items)),
     )
 
 

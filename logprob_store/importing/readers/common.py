@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import zstandard
 
-from logprob_store.decode.formats.body import expect_list, is_utf8
+from logprob_store.decode.formats.body import expect_list
 from logprob_store.decode.formats.registry import BODIES, PROMPT_KEYS, STREAMS
 from logprob_store.errors import DecodeError
-from logprob_store.importing.raw_json import RawObject, parsed_value, read_object, unquoted
+from logprob_store.importing.raw_json import RawObject, parsed_value, read_object
+from logprob_store.mended_json import is_utf8, unquoted
 from logprob_store.sse import EVENT_LINE
 
 if TYPE_CHECKING:
