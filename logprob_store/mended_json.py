@@ -47,7 +47,8 @@ def mend(content: bytes) -> bytes | None:
     """
     encoding = encoding_of(content[:4])
     found = content if encoding is None else content.decode(encoding, "replace").encode()
-    found = unquoted(found[_FRONT.match(found).end() :])  # type: ignore[union-attr]  matches nothing, too
+    front = _FRONT.match(found)
+    found = unquoted(found if front is None else found[front.end() :])
     mended = _cut_out_object(found) if found.startswith(b"{") else found
     return None if mended == content else mended
 

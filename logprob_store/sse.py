@@ -39,7 +39,9 @@ class Event(NamedTuple):
     @property
     def is_error(self) -> bool:
         """Whether the event is named `error`, whatever its data says."""
-        names = _NAME.findall(self.content) if b"event:" in self.content else ()
+        if b"event:" not in self.content:
+            return False
+        names = _NAME.findall(self.content)
         return bool(names) and names[-1].strip().lower() == b"error"
 
 
