@@ -27,17 +27,20 @@ if TYPE_CHECKING:
 ALIKE: Final = 5
 """Different requests with outcomes of one kind, from the first call on, that stop a run."""
 
-PAGES_ALIKE: Final = 14
-"""Attempts that got a page in place of an answer, from the first call on, that stop a run. Nine are made at once at
-most, then one at a time for some eight seconds (`pacing.outcomes`): a page that passes sooner stops nothing."""
+_REFUSED: Final = frozenset(range(400, 500)) - {408, 429}
+"""Statuses of refusals. Some are tried again as the server asks (409, 424, `x-should-retry`); two mean only later."""
 
-_PAGES_OF_REQUESTS: Final = 3
+ATTEMPTS_ALIKE: Final = 14
+"""Attempts that got a page in place of an answer, or a refusal that is tried again, from the first call on, that stop a
+run. Nine are made at once at most. After pages, one at a time is made for some eight seconds (`pacing.outcomes`): a
+page that passes sooner stops nothing."""
+
+_ATTEMPTS_OF_REQUESTS: Final = 3
 """Different requests that these attempts are of at least: one or two may be answered so each time."""
 
 _CACHED_LOOKED_AT: Final = 5
 _FOR_THE_PROMPT: Final = frozenset({"invalid_request", "error_body"})
 """Classes whose words may say that it is the prompt which is refused."""
-
 
 _ENDED_BY_A_FILTER: Final = re.compile(rb'"finish_reason"\s*:\s*"content_filter"|"refusal"\s*:\s*"[^"]')
 """An answer that a filter cut off, or a refusal in its place, has its prompt to blame for having no logprobs."""
@@ -61,7 +64,7 @@ class FirstOutcomes:
         self._cached_left = _CACHED_LOOKED_AT
         self._kind: tuple[str, int | None] | None = None
         self._requests: set[bytes] = set()  # by their bodies: samples of one prompt are one
-        self._pages: list[bytes] = []
+        self._attempts: dict[tuple[str, int | None], list[bytes]] = {}  # the bodies of requests
 
     async def take(self, request: Request, outcome: Answer | CallError) -> None:
         """Take note of an answer, or of an attempt that got none.
@@ -73,8 +76,8 @@ class FirstOutcomes:
             if not self.watching:
                 return
             if isinstance(outcome, RetryableError):
-                if outcome.error_type == "malformed_answer":
-                    self._count_page(request, outcome)
+                if outcome.error_type == "malformed_answer" or outcome.status in _REFUSED:
+                    self._count_attempt(request, outcome)
             elif isinstance(outcome, CallError):
                 self._count(request, outcome.error_type, outcome.status, str(outcome))
             elif outcome.source == "fixture" or (problem := await self._problem(outcome)) is None:
@@ -109,10 +112,12 @@ class FirstOutcomes:
         if len(self._requests) >= ALIKE:
             self._stop(kind, len(self._requests), message, status)
 
-    def _count_page(self, request: Request, error: CallError) -> None:
-        self._pages.append(request.content)
-        if len(self._pages) >= PAGES_ALIKE and len(set(self._pages)) >= _PAGES_OF_REQUESTS:
-            self._stop(FAILURES[error.error_type], len(self._pages), str(error), error.status)
+    def _count_attempt(self, request: Request, error: CallError) -> None:
+        attempts = self._attempts.setdefault((error.error_type, error.status), [])
+        attempts.append(request.content)
+        if len(attempts) >= ATTEMPTS_ALIKE and len(set(attempts)) >= _ATTEMPTS_OF_REQUESTS:
+            kind = FAILURES["malformed_answer" if error.error_type == "malformed_answer" else "invalid_request"]
+            self._stop(kind, len(attempts), str(error), error.status)
 
     def _stop(self, kind: FailureClass, count: int, message: str, status: int | None) -> None:
         if self.stop_reason is None:

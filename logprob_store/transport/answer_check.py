@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _ERROR_STATUS: Final = re.compile("[4-9][0-9]{2}")
 _DEFAULT_STATUS: Final = 500
 _RATE_LIMIT: Final = 429
+_NOT_FOUND: Final = 404
+_NOT_FOUND_WORDS: Final = re.compile(r"model[^.]{0,80}(?:not.found|does not exist)|unknown.model", re.IGNORECASE)
 _RATE_WORDS: Final = re.compile(r"rate.?limit|too many requests|\bqps\b", re.IGNORECASE)
 """Words that mean a rate limit where neither a status nor a code says so."""
 _COMMENTS: Final = re.compile(rb"\s*(?::[^\n]*\n\s*)+(?=\{)")
@@ -154,13 +156,15 @@ def _reported_error(head: _Body, content: bytes) -> dict[str, Any] | None:
 
 
 def _error(said: dict[str, Any], headers: Mapping[str, str], redact: Callable[[str], str]) -> LogprobStoreError:
-    """The error as if it had come with the status that its code names, and 500 if it names none."""
+    """The error as if it had come with the status that its code or its words name, and 500 if they name none."""
     code = said.get("code")
     named = str(code) if isinstance(code, (int, str)) else ""
     if _ERROR_STATUS.fullmatch(named):
         status = int(named)
+    elif _RATE_WORDS.search(str(said.get("message"))):
+        status = _RATE_LIMIT
     else:
-        status = _RATE_LIMIT if _RATE_WORDS.search(str(said.get("message"))) else _DEFAULT_STATUS
+        status = _NOT_FOUND if _NOT_FOUND_WORDS.search(f"{named} {said.get('message')}") else _DEFAULT_STATUS
     error = error_of(status, said, headers, redact=redact)
     if isinstance(error, (CallError, StopRunError)):
         error.maybe_billed = True  # with status 200 the service may have counted it as answered

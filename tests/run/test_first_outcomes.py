@@ -10,7 +10,7 @@ from builders import answer_to, chat_body, chat_request, chat_token, write_job, 
 
 import logprob_store as ls
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.run.first_outcomes import PAGES_ALIKE, FirstOutcomes
+from logprob_store.run.first_outcomes import ATTEMPTS_ALIKE, FirstOutcomes
 from logprob_store.run.record import record_job
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_the_reason_says_what_came_and_what_to_change() -> None:
         [RetryableError("HTTP 500", error_type="server_error", status=500)] * 20,
         [*[NO_LOGPROBS] * 4, GOOD, *[NO_LOGPROBS] * 9],
         [NO_LOGPROBS, ENVELOPE, *[NO_LOGPROBS] * 9],
-        [*[page()] * (PAGES_ALIKE - 1), GOOD, page(), page()],
+        [*[page()] * (ATTEMPTS_ALIKE - 1), GOOD, page(), page()],
     ],
     ids=[
         "an answer between",
@@ -135,9 +135,18 @@ def test_samples_of_one_prompt_are_one_request() -> None:
     assert not any(reasons([NO_LOGPROBS] * 20, prompts=4))
 
 
+def test_refusals_that_are_tried_again_are_counted_by_attempt() -> None:
+    """A server that asks for another try of what it refuses every time costs no six attempts for each prompt."""
+    refused = RetryableError("HTTP 409: conflict", error_type="server_error", status=409)
+
+    found = reasons([refused] * 20, prompts=5)
+    assert found[ATTEMPTS_ALIKE - 2 : ATTEMPTS_ALIKE] == [None, "all_refused"]
+    assert reasons([RetryableError("slow down", error_type="rate_limit", status=429)] * 40) == [None] * 40
+
+
 def test_pages_are_counted_by_attempt() -> None:
     """Fourteen attempts of at least three prompts stop the run, though no prompt has used up its attempts."""
-    assert reasons([page()] * PAGES_ALIKE, prompts=8) == [None] * (PAGES_ALIKE - 1) + ["malformed_answer"]
+    assert reasons([page()] * ATTEMPTS_ALIKE, prompts=8) == [None] * (ATTEMPTS_ALIKE - 1) + ["malformed_answer"]
     assert not any(reasons([page()] * 30, prompts=2))
 
 
@@ -200,7 +209,7 @@ def test_a_run_of_pages_stops_after_a_handful(tmp_path: Path, fault_server: Any)
     assert summary.state == "stopped"
     assert "none of the first 14 answers is one that can be read" in (summary.reason or "")
     assert "Bad gateway" in (summary.reason or "")
-    assert len(fault_server.calls) == PAGES_ALIKE
+    assert len(fault_server.calls) == ATTEMPTS_ALIKE
 
 
 def test_a_page_that_passes_stops_nothing(tmp_path: Path, fault_server: Any) -> None:

@@ -347,3 +347,15 @@ def test_a_number_that_is_too_long_to_read_is_no_error(name: str) -> None:
     sent = SAID[:-1] + b', "%b": %b}' % (name.encode(), b"9" * 5000)
 
     assert check_answer(sent)[0] == sent
+
+
+@pytest.mark.parametrize(
+    "error", ["model 'm' not found, try pulling it first", {"code": "model_not_found", "message": "x"}]
+)
+def test_a_model_that_is_not_there_is_no_outage(error: Any) -> None:
+    """An error without a status in the body of a 200: said once, as with 404, and not tried again for ever."""
+    with pytest.raises(CallError) as caught:
+        check_answer(json.dumps({"error": error}).encode())
+
+    assert (caught.value.error_type, caught.value.status) == ("invalid_request", 404)
+    assert not isinstance(caught.value, RetryableError)
