@@ -196,6 +196,12 @@ _CLASSES: Final = (
         if_all="each of the first {count} answers reports an error. {where}.",
     ),
     FailureClass(
+        name="unforeseen",
+        means="an answer over which the check of answers failed; please report it",
+        then="row",
+        billed="maybe",
+    ),
+    FailureClass(
         name="interrupted", means="the run was stopped while the server was answering", then="row", billed="maybe"
     ),
     FailureClass(

@@ -92,7 +92,7 @@ def check_answer(
     except UNFORESEEN_FAULTS as error:
         said = f"the check did not foresee this answer ({describe_fault(error)}); please report it"
         message = one_line(redact(said))
-    raise CallError(message, error_type="malformed_answer", status=200, maybe_billed=True)
+    raise CallError(message, error_type="unforeseen", status=200, maybe_billed=True)
 
 
 def _check(body: bytes, headers: Mapping[str, str], redact: Callable[[str], str]) -> tuple[bytes, Usage | None]:

@@ -50,7 +50,7 @@ REPEATED = (
     "reset", "reset:billed=yes", "reset_body", "short", "truncated", "malformed", "html", "empty", "utf16", "error200",
     "hang", "hang:billed=yes", "drip:seconds=0.1",
 )  # fmt: skip
-FINAL = ("400", "content_filter", "null", "latin1", "401", "403", "quota", "no_logprobs", "404", "422")
+FINAL = ("400", "content_filter", "null", "401", "403", "quota", "no_logprobs", "404", "422")
 """Steps that make a failure row at once, or stop the run."""
 
 
@@ -276,7 +276,7 @@ def test_random_faults_and_kills(
 
 
 ONCE_BROKEN = {
-    "equal prompts, an answer of no use": Scenario(words=[0, 0, 8, 0], concurrency=1, scripts={0: ["latin1", "quota"]}),
+    "equal prompts, an answer of no use": Scenario(words=[0, 0, 8, 0], concurrency=1, scripts={0: ["null", "quota"]}),
     "a refreshing run, an answer without logprobs": Scenario(words=[0], mode="refresh", scripts={0: ["null"]}),
 }
 """Small examples that once broke a promise."""

@@ -46,7 +46,7 @@ OUTCOMES: Final = {
     "bad_chunks": "malformed_answer",
     "gzip_cut": "malformed_answer",
     "brotli": "unknown_encoding",
-    "raw_nul": "malformed_answer",
+    "raw_nul": "ok",
     "deep": "malformed_answer",
     "not_gzip": "ok",
     "charset": "ok",

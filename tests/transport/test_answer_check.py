@@ -252,7 +252,7 @@ def test_a_body_that_the_check_did_not_foresee_is_a_failure_of_its_call() -> Non
         check_answer(body({"error": "busy"}), redact=redact)
 
     assert not isinstance(caught.value, RetryableError)
-    assert (caught.value.error_type, caught.value.maybe_billed) == ("malformed_answer", True)
+    assert (caught.value.error_type, caught.value.maybe_billed) == ("unforeseen", True)
 
 
 def test_an_error_that_is_nested_deeply_is_a_failure_of_its_call() -> None:
