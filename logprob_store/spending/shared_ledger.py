@@ -7,9 +7,9 @@ killed process had under way stays in its entry, until the run goes on and knows
 became of it.
 
 The kernel has an entry once it is written, so the death of a process loses nothing; a power cut may lose the changes
-since the last `sync`. All is done under a lock of the file. Beside the entries the file has their sums, so that a call
-costs the same however many runs there were; opening the file adds them up anew. Ceilings of one run, and who waits for
-whom, are in `budget`.
+since the last `sync`. Each change is made under a lock of the file. The file also has the sums of its entries: a call
+reads these alone, so its cost does not grow with the number of runs. Opening the file adds up the entries again.
+Ceilings of one run, and who waits for whom, are in `budget`.
 """
 
 from __future__ import annotations
