@@ -151,12 +151,12 @@ class _Decoder(NamedTuple):
 
 
 def _begin_inflating(body: bytes, most: int, *, window: int) -> bytes:
-    bits = _bits_of(body, window)
-    if bits is None:
-        return body
-    stream = zlib.decompressobj(bits)
-    found = stream.decompress(body, most)
-    return found if len(found) == most or not stream.unused_data else _begin_members(body, most, bits)
+    for bits in _bits_to_try(window):
+        stream = zlib.decompressobj(bits)
+        with contextlib.suppress(zlib.error):
+            found = stream.decompress(body, most)
+            return found if len(found) == most or not stream.unused_data else _begin_members(body, most, bits)
+    return body
 
 
 def _begin_members(body: bytes, most: int, bits: int) -> bytes:
@@ -204,11 +204,15 @@ def _inflate(body: bytes, limit: int, *, window: int) -> bytes:
 
 def _bits_of(body: bytes, window: int) -> int | None:
     """The `wbits` with which zlib inflates a body; None if it does not."""
-    for bits in (window, -_DEFLATE) if window == _DEFLATE else (window,):  # some servers omit zlib's header
+    for bits in _bits_to_try(window):
         with contextlib.suppress(zlib.error):
             zlib.decompressobj(bits).decompress(body, 1)
             return bits
     return None
+
+
+def _bits_to_try(window: int) -> tuple[int, ...]:
+    return (window, -_DEFLATE) if window == _DEFLATE else (window,)  # some servers omit zlib's header
 
 
 def _begin_unzstd(body: bytes, most: int) -> bytes:

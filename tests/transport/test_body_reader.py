@@ -80,6 +80,15 @@ def test_a_body_that_is_not_compressed() -> None:
     assert read(Response(b'{"choices": []}', "gzip")) == [b'{"choices": []}']
 
 
+@pytest.mark.parametrize("at", [-200, -6], ids=["within", "its checksum"])
+def test_a_body_that_was_damaged_is_refused_later(at: int) -> None:
+    """It comes back as it came, which is no JSON: it costs its own call another try, and never the run."""
+    packed = bytearray(gzip.compress(LARGE[:1000]))
+    packed[at] ^= 0x55
+
+    assert read(Response(bytes(packed), "gzip")) == [bytes(packed)]
+
+
 def test_of_a_large_body_that_breaks_off_the_beginning_is_left() -> None:
     """It is refused later, as no JSON."""
     (beginning,) = read(Response(gzip.compress(LARGE)[:-30], "gzip"))
