@@ -24,6 +24,7 @@ from logprob_store.store.manifest import (
     Manifest,
     Part,
     Spent,
+    listed_paths,
     manifest_path,
     part_path,
     table_folder,
@@ -162,7 +163,7 @@ class RunWriter:
         """The request keys of all calls that have a row."""
         found: set[str] = set()
         for table in ("completions", "failures"):
-            if files := [self._path(table, part.name) for part in self.manifest.parts if table in part.files]:
+            if files := listed_paths(self.store, self.manifest, table):
                 keys = pl.scan_parquet(files, hive_partitioning=False, glob=False).select("request_key")
                 found.update(keys.drop_nulls().unique().collect()["request_key"])
         return found
@@ -227,12 +228,11 @@ class RunWriter:
 
     def _read_failures(self) -> tuple[pl.DataFrame, int]:
         """The failures whose calls are still without an answer, and the number of rows that the files have now."""
-        listed = [part for part in self.manifest.parts if "failures" in part.files]
-        if not listed:
+        files = listed_paths(self.store, self.manifest, "failures")
+        if not files:
             return FAILURES.to_frame(), 0
-        files = [self._path("failures", part.name) for part in listed]
         rows = pl.read_parquet(files, hive_partitioning=False, glob=False)
-        answered = [self._path("completions", part.name) for part in self.manifest.parts if "completions" in part.files]
+        answered = listed_paths(self.store, self.manifest, "completions")
         still_open = rows.unique(["prompt_index", "sample_index"], keep="last", maintain_order=True)
         if answered:
             scan = pl.scan_parquet(answered, hive_partitioning=False, glob=False)

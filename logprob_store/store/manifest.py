@@ -179,6 +179,11 @@ def part_path(store: Path, table: str, run: str, part: str) -> Path:
     return table_folder(store, table, run) / f"{part}.parquet"
 
 
+def listed_paths(store: Path, manifest: Manifest, table: str) -> list[Path]:
+    """The files of a table that a manifest lists, in order."""
+    return [part_path(store, table, manifest.run, part.name) for part in manifest.parts if table in part.files]
+
+
 def run_names(store: Path) -> list[str]:
     """The runs that a store has a manifest of, or a copy of one, by name.
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from logprob_store.errors import RunNotFoundError
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
-from logprob_store.store.manifest import Counts, Manifest, find_manifest, part_path, run_names
+from logprob_store.store.manifest import Counts, Manifest, find_manifest, listed_paths, run_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,7 @@ class StoreTables:
             return self._scan("prompts", PROMPTS)
         from logprob_store.store.prompts_table import scan_prompts
 
-        files = {manifest.run: self._files("prompts", manifest) for manifest in self.manifests}
+        files = {manifest.run: listed_paths(self.path, manifest, "prompts") for manifest in self.manifests}
         files = {run: listed for run, listed in files.items() if listed}
         return scan_prompts(files) if files else self._scan("prompts", PROMPTS)
 
@@ -151,11 +151,7 @@ class StoreTables:
 
     def files(self, table: str) -> list[Path]:
         """The committed Parquet files of a table, in order, for pyarrow, DuckDB or another reader."""
-        return [path for manifest in self.manifests for path in self._files(table, manifest)]
-
-    def _files(self, table: str, manifest: Manifest) -> list[Path]:
-        listed = (part.name for part in manifest.parts if table in part.files)
-        return [part_path(self.path, table, manifest.run, part) for part in listed]
+        return [path for manifest in self.manifests for path in listed_paths(self.path, manifest, table)]
 
     def _scan(self, table: str, schema: pl.Schema) -> pl.LazyFrame:
         # One scan per run, with the run's name as a constant. Hive partitioning would also read keys from the folders
@@ -165,7 +161,7 @@ class StoreTables:
                 pl.lit(manifest.run).alias("run"), pl.all()
             )
             for manifest in self.manifests
-            if (files := self._files(table, manifest))
+            if (files := listed_paths(self.path, manifest, table))
         ]
         if not scans:
             return pl.LazyFrame(schema={"run": pl.String(), **schema})

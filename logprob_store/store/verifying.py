@@ -26,6 +26,7 @@ from logprob_store.store.manifest import (
     Manifest,
     PartFile,
     find_manifest,
+    listed_paths,
     manifest_path,
     part_path,
     read_manifest,
@@ -126,7 +127,7 @@ def settled_by_rows(store: Path, manifest: Manifest) -> IntervalSet:
     """The numbers of the calls that have an outcome among the rows of the parts."""
     settled = IntervalSet()
     for table in ("completions", "failures"):
-        if files := _files(store, manifest, table):
+        if files := listed_paths(store, manifest, table):
             keys = pl.scan_parquet(files, hive_partitioning=False, glob=False).select(_CALL).unique().collect()
             settled.update(call_numbers(keys, manifest.samples))
     return settled
@@ -258,7 +259,7 @@ def _contradictions_of_calls(store: Path, manifest: Manifest) -> Iterator[str]:
 
 def _answers_to_other_prompts(store: Path, manifest: Manifest) -> list[str]:
     """The first few ids of prompts whose answers have the number of another prompt."""
-    prompts, completions = (_files(store, manifest, table) for table in ("prompts", "completions"))
+    prompts, completions = (listed_paths(store, manifest, table) for table in ("prompts", "completions"))
     if not prompts or not completions:
         return []
     asked, answered = (
@@ -272,7 +273,3 @@ def _answers_to_other_prompts(store: Path, manifest: Manifest) -> list[str]:
         pl.col("prompt_id") != pl.col("prompt_id_asked")
     )
     return wrong.sort("prompt_index").head(3).collect()["prompt_id"].to_list()
-
-
-def _files(store: Path, manifest: Manifest, table: str) -> list[Path]:
-    return [part_path(store, table, manifest.run, part.name) for part in manifest.parts if table in part.files]
