@@ -166,7 +166,7 @@ def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Usage,
     Calls of another process that are under way or were killed count at their worst, unless their answer is in the
     cache.
     """
-    noted = manifest.spent
+    noted, prices = manifest.spent, job.prices.prices
     path = run_folder(store, manifest.run) / CALL_LOG
     problem = check_call_log(store, manifest)
     if problem in UNKNOWN_SPENT:
@@ -180,11 +180,10 @@ def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Usage,
         return Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
 
     def amount(usage: Usage) -> Amount:
-        usd = noted.usd if job.prices.prices is None else job.prices.prices.usd(usage)
+        usd = noted.usd if prices is None else prices.usd(usage)
         return Amount(requests, usage.total, nano_usd(usd))
 
     most = in_all(*(answered.get(call.number, call.worst) for call in state.open.values()))
-    prices = job.prices.prices
     earlier = EarlierSpent(
         amount(in_all(*answered.values())),
         amount(most),

@@ -117,10 +117,8 @@ class Budget:
         self._not_begun = 0  # those of them that are not begun
         self._reserved_prompt = 0  # tokens
         self._reserved_completion = 0
-        self._excess = (
-            0,
-            0,
-        )  # the prompt and completion tokens to reserve beyond a worst case, as the server took more
+        # Prompt and completion tokens to reserve beyond a worst case, as the server took more.
+        self._excess = (0, 0)
         self._one_at_a_time = one_first
         self._never_more_than_one = False
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
@@ -280,18 +278,15 @@ class Budget:
         return None if passed is None else _Obstacle(passed.whose, passed.which, passed)
 
     def _count(self, reservation: Reservation, by: Literal[1, -1]) -> None:
-        """Add a reservation that is not begun, or take it away."""
+        """Add a reservation, or take it away."""
         self._reservations += by
-        self._not_begun += by
+        self._not_begun += by * (reservation.state != "begun")
         self._reserved_prompt += by * reservation.worst.prompt_tokens
         self._reserved_completion += by * reservation.worst.completion_tokens
 
     def settle(self, reservation: Reservation, spent: Usage | None) -> None:
         """End a reservation, of which this was spent; None for nothing."""
-        self._reservations -= 1
-        self._not_begun -= reservation.state == "reserved"
-        self._reserved_prompt -= reservation.worst.prompt_tokens
-        self._reserved_completion -= reservation.worst.completion_tokens
+        self._count(reservation, -1)
         reservation.state = "ended"
         if spent is not None:
             self.usage += tuple(spent)
