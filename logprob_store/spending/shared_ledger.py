@@ -9,7 +9,7 @@ became of it.
 The kernel has an entry once it is written, so the death of a process loses nothing; a power cut may lose the changes
 since the last `sync`. Each change is made under a lock of the file. The file also has the sums of its entries: a call
 reads these alone, so its cost does not grow with the number of runs. Opening the file adds up the entries again.
-Ceilings of one run, and who waits for whom, are in `budget`.
+The module `budget` keeps the ceilings of one run, and lets calls wait for others.
 """
 
 from __future__ import annotations
