@@ -326,6 +326,50 @@ class Job(_Section):
         return resolved
 
     @property
+    def store_folder(self) -> Path:
+        """The folder of the tables.
+
+        Raises:
+            JobError: as `resolve`.
+        """
+        return self.resolve(self.store.path)
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder of raw answers; None if the cache is off, and for a replay, which answers from its fixtures.
+
+        Raises:
+            JobError: as `resolve`.
+        """
+        return None if self.cache.mode == "off" or self.transport.kind == "replay" else self.ledger_folder
+
+    @property
+    def ledger_folder(self) -> Path:
+        """The folder of the ledger that runs with ceilings share: that of the cache, also where the cache is off.
+
+        Raises:
+            JobError: as `resolve`.
+        """
+        return self.resolve(self.cache.path)
+
+    @property
+    def fixtures_path(self) -> Path:
+        """The file or folder of recordings for a replay.
+
+        Raises:
+            JobError: as `resolve`, or the job names none.
+        """
+        if self.transport.fixtures is None:
+            raise JobError("transport replay needs transport.fixtures, a file or folder of recordings")
+        return self.resolve(self.transport.fixtures)
+
+    @property
+    def ceilings(self) -> dict[str, Ceilings]:
+        """The most that a `run`, all runs of the `job`, and all users of the `cache` may spend; none for a replay."""
+        limits = self.limits if self.transport.kind == "live" else LimitsSection()
+        return {"run": limits.ceilings, "job": limits.job_ceilings, "cache": limits.cache_ceilings}
+
+    @property
     def key_variable(self) -> str | None:
         """The environment variable that has the API key; None if the job needs no key.
 
@@ -342,23 +386,6 @@ class Job(_Section):
         """The environment variables that hold values of `model.headers`."""
         values = self.model.headers.values() if self.transport.kind == "live" else ()
         return tuple(dict.fromkeys(value.env for value in values if isinstance(value, FromEnvironment)))
-
-    def headers(self, variables: Mapping[str, str]) -> dict[str, str]:
-        """The headers of each call, given the values of `header_variables`.
-
-        Raises:
-            JobError: a variable is not set, or its value cannot be sent.
-        """
-        found = {}
-        for name, value in self.model.headers.items():
-            text = value if isinstance(value, str) else variables.get(value.env)
-            if text is None:
-                variable = value.env if isinstance(value, FromEnvironment) else ""
-                raise JobError(f"model.headers.{name}: {variable} is not set. `export {variable}=...`")
-            if not (text.isascii() and text.isprintable()):
-                raise JobError(f"model.headers.{name}: its value holds a character that no header can hold")
-            found[name] = text
-        return found
 
     def identity(self) -> dict[str, Any]:
         """The settings that shape the rows of a run, by dotted name, so that two jobs can be compared line by line.

@@ -17,7 +17,7 @@ from logprob_store.decode.decoder import decode_answers
 from logprob_store.job import make_job
 from logprob_store.metrics.tokens.sequence import confidence, logprob_sum, min_probability, perplexity
 from logprob_store.run.plan import request_of_job
-from logprob_store.run.resources import open_asker, open_transport
+from logprob_store.run.resources import open_asker_alone, open_transport
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -224,7 +224,7 @@ def complete(
 async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
     async with (
         open_transport(job, api_key=api_key, sdk_key=True) as transport,
-        open_asker(job, transport) as asker,
+        open_asker_alone(job, transport) as asker,
     ):
         cached = await asker.look_up([request])
         return asker.answer_from_cache(cached[request.key], request) if cached else await asker.ask(request)

@@ -182,6 +182,14 @@ class AnswerCache:
         except _FAULTS as error:
             raise self._unreadable(error) from error
 
+    def missing(self, keys: set[str]) -> set[str]:
+        """Those of the keys that have no readable answer.
+
+        Raises:
+            CacheError: the cache cannot be read.
+        """
+        return keys - self.get_many(keys).keys()
+
     def get(self, key: str) -> CachedAnswer | None:
         """The answer under `key`; None if there is none, or none that can be read."""
         return self.get_many([key]).get(key)
@@ -249,6 +257,20 @@ class AnswerCache:
     def keys(self) -> Iterable[str]:
         """All request keys, in the order of their first writing."""
         return (key for key in self._disk if key is not None)
+
+
+@contextlib.contextmanager
+def open_cache(folder: Path | None, *, file_mode: int = 0o600) -> Iterator[AnswerCache | None]:
+    """The cache in a folder, for as long as the context lasts; None without a folder.
+
+    Raises:
+        CacheError: it cannot be opened.
+    """
+    if folder is None:
+        yield None
+        return
+    with AnswerCache(folder, file_mode=file_mode) as cache:
+        yield cache
 
 
 def _create_database(folder: Path, mode: int) -> None:

@@ -43,7 +43,7 @@ def _stores(options: dict[str, object]) -> list[Path]:
             job = load_job(job_file)
         except InputError:
             return named
-        named.append(job.resolve(job.store.path))
+        named.append(job.store_folder)
     return named
 
 

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.errors import CallError, ReplayMissError, RetryableError
+from logprob_store.replay.fixtures import Recordings
 from logprob_store.transport.body_reader import SUCCESS
 from logprob_store.transport.refusals import error_of_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from logprob_store.errors import LogprobStoreError
-    from logprob_store.replay.fixtures import Fixture, Recordings
+    from logprob_store.replay.fixtures import Fixture
     from logprob_store.request import Answer, Request
-    from logprob_store.transport import Transport
 
 _SHOWN_DIFFERENCES: Final = 4
 _EXCERPT_CHARACTERS: Final = 40
@@ -26,22 +27,30 @@ _COMPARED_CHARACTERS: Final = 1000
 _ABSENT: Final = object()
 
 
-def replay_transport(recordings: Recordings) -> Transport:
+class ReplayTransport:
     """A transport that answers from recordings and raises `ReplayMissError` for a request without one.
 
     A recorded refusal is the error that it was, but for one thing: it is the call's outcome, for another attempt would
     get the same.
+
+    Args:
+        path: the file or folder of recordings.
+
+    Raises:
+        InputError: they cannot be used.
     """
 
-    async def call(request: Request) -> Answer:
-        fixture = recordings.get(request.key)
+    def __init__(self, path: Path) -> None:
+        self._recordings = Recordings(path)
+
+    async def __call__(self, request: Request) -> Answer:
+        """The recorded answer to a request."""
+        fixture = self._recordings.get(request.key)
         if fixture is None:
-            raise miss_error(request, recordings)
+            raise miss_error(request, self._recordings)
         if fixture.status not in SUCCESS:
             raise _refusal(fixture)
         return fixture.answer(request)
-
-    return call
 
 
 def _refusal(fixture: Fixture) -> LogprobStoreError:

@@ -1,6 +1,6 @@
 """`run_job`, the public way to run a job, and the summary that it returns.
 
-Opens the run's store, transport and budget, and closes them; what happens between is in `session`.
+What a run opens is in `opening`; what happens between is in `session`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ from logprob_store.events import emit
 from logprob_store.pacing.bottleneck import Bottleneck
 from logprob_store.run.interrupts import stop_on_signals
 from logprob_store.run.memory_settings import set_up_for_a_run
+from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
-from logprob_store.run.resources import open_budget, open_transport
-from logprob_store.run.session import Session
-from logprob_store.store.manifest import Input
-from logprob_store.store.opening import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
 
     from logprob_store.job import Job
     from logprob_store.run.buffer import Progress
+    from logprob_store.run.session import Session
     from logprob_store.run.telemetry import Instrument
 
 
@@ -155,26 +153,21 @@ async def run_job_async(
     """
     started = asyncio.get_running_loop().time()
     plan = plan_job(job, limit=limit)
-    # The transport is opened first, so that a missing key or missing fixtures leave no empty run in the store.
-    async with open_transport(job, api_key=api_key, variables=variables) as transport:
-        ask = transport if instrument is None else instrument(transport, job)
-        with open_run(
-            job.resolve(job.store.path),
-            default_run_name(job) if run is None else run,
-            job_name=job.name,
-            job=job.identity(),
-            inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
-            samples=plan.calls_per_prompt,
-            file_mode=job.store.mode,
-        ) as writer:
-            with open_budget(job, writer) as budget:
-                session = Session(plan, writer, budget, stop or asyncio.Event(), on_progress)
-                _log_start(session, prompts=plan.prompt_count)
-                with set_up_for_a_run():
-                    await session.run(ask)
-            summary = _summary(session, asyncio.get_running_loop().time() - started)
-            emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
-            return summary
+    async with open_session(
+        plan,
+        default_run_name(job) if run is None else run,
+        stop=stop or asyncio.Event(),
+        api_key=api_key,
+        variables=variables,
+        on_progress=on_progress,
+        instrument=instrument,
+    ) as session:
+        _log_start(session, prompts=plan.prompt_count)
+        with set_up_for_a_run():
+            await session.run()
+        summary = _summary(session, asyncio.get_running_loop().time() - started)
+        emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
+        return summary
 
 
 def default_run_name(job: Job) -> str:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from logprob_store.cache.answers import open_cache
 from logprob_store.failure_policy import asks_anew
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.run.api import default_run_name
 from logprob_store.run.plan import check_plan, plan_job
-from logprob_store.run.resources import earlier_runs, open_cache, spent_by_run
+from logprob_store.run.spent import earlier_runs, spent_by_run
 from logprob_store.schema import call_numbers
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
@@ -139,7 +140,7 @@ def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Es
     """
     plan = plan_job(job, limit=limit)
     check_plan(plan)
-    store = job.resolve(job.store.path)
+    store = job.store_folder
     name = default_run_name(job) if run is None else run
     found = find_manifest(store, name)
     manifest = None if found is None else found.manifest
@@ -174,7 +175,7 @@ class _Counts:
 def _count_calls(plan: Plan, manifest: Manifest | None, failed: dict[int, str]) -> _Counts:
     counts = _Counts()
     settled = IntervalSet(manifest.settled if manifest is not None else ())
-    with open_cache(plan.job) as cache:
+    with open_cache(plan.job.cache_folder, file_mode=plan.job.store.mode) as cache:
         answered_keys = _answered_keys(plan.job, cache, manifest)
         for chunk in plan.chunks(settled=settled, again=failed):
             counts.bad += len(chunk.bad)
@@ -189,8 +190,8 @@ def _count_calls(plan: Plan, manifest: Manifest | None, failed: dict[int, str]) 
 
 def _answered_keys(job: Job, cache: AnswerCache | None, manifest: Manifest | None) -> AnsweredKeys:
     """A function that picks, of some request keys, those that the run would find an answer to without a call."""
-    if job.transport.kind == "replay" and job.transport.fixtures is not None:
-        fixtures = Recordings(job.resolve(job.transport.fixtures))
+    if job.transport.kind == "replay":
+        fixtures = Recordings(job.fixtures_path)
         return lambda keys: {key for key in keys if fixtures.get(key) is not None}
     if cache is not None and job.cache.mode == "reuse":
         return cache.get_many
@@ -262,12 +263,11 @@ def _amounts(job: Job, to_ask: pl.DataFrame, budget: Budget) -> dict[str, Any]:
 
 def _spent_together(job: Job) -> dict[str, tuple[Ceilings, Amount]]:
     """The ceilings that several runs share, and what these have spent or have under way."""
-    limits = job.limits
-    ceilings = {"job": limits.job_ceilings, "cache": limits.cache_ceilings}
-    if not any(most.any for most in ceilings.values()):
+    ceilings = {whose: most for whose, most in job.ceilings.items() if whose != "run" and most.any}
+    if not ceilings:
         return {}
-    spent = read_spent(job.resolve(job.cache.path), job.name, earlier_runs(job, job.resolve(job.store.path)))
-    return {whose: (most, spent[whose]) for whose, most in ceilings.items() if most.any}
+    spent = read_spent(job.ledger_folder, job.name, earlier_runs(job))
+    return {whose: (most, spent[whose]) for whose, most in ceilings.items()}
 
 
 def _fits(

@@ -6,17 +6,17 @@ The format of fixtures is in `replay.fixtures`.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from logprob_store.cache.answers import open_cache
 from logprob_store.errors import CallError, StopRunError
 from logprob_store.replay.fixtures import Recordings, write_fixtures
 from logprob_store.request import Answer
 from logprob_store.run.asker import GRACE_S
 from logprob_store.run.plan import check_plan, plan_job
-from logprob_store.run.resources import open_asker, open_cache, open_transport
+from logprob_store.run.resources import open_asker_alone, open_transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,11 +86,9 @@ async def record_job(
     if cached_only:
         answers = _from_cache(job, requests, done)
     else:
-        # A new run id, so that in mode `refresh` no answer in the cache counts as paid for by this recording.
-        recording = uuid.uuid4().hex
         async with (
             open_transport(job, api_key=api_key, variables=variables) as transport,
-            open_asker(job, transport, run=recording, watch_first=not refusals) as asker,
+            open_asker_alone(job, transport, watch_first=not refusals) as asker,
         ):
             answers, stopped = await _ask(asker, requests, done, refusals=refusals)
             done.calls = asker.calls
@@ -111,7 +109,7 @@ def _requests(plan: Plan, have: set[str], done: Recorded) -> list[Request]:
 
 def _from_cache(job: Job, requests: list[Request], done: Recorded) -> list[Answer]:
     answers = []
-    with open_cache(job) as cache:
+    with open_cache(job.cache_folder, file_mode=job.store.mode) as cache:
         for request in requests:
             cached = None if cache is None else cache.get(request.key)
             if cached is None:

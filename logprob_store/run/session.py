@@ -3,7 +3,7 @@
     plan -> lookahead -> asker, a bounded number of calls at once -> buffer -> commit, in threads
 
 The session bounds what is in memory, and stops early when it is told to or when no further call can succeed; what came
-until then is committed. The run's store, transport and budget are opened and closed in `run.api`.
+until then is committed. The run's transport, cache, store and budget are opened and closed in `opening`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from logprob_store.store.manifest import Spent
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from logprob_store.cache.answers import AnswerCache
     from logprob_store.request import BadCall, Request
     from logprob_store.run.asker import Asker
     from logprob_store.run.lookahead import LookedUp
@@ -48,10 +49,12 @@ class Session:
 
     For the caller to read: `answered_before` is the number of calls with an answer from earlier sessions; `progress`
     counts outcomes and calls; `stopped_by` is the error after which no further call is made, None without one;
-    `bottleneck` is what held calls back.
+    `bottleneck` is what held calls back; `writer` and `budget` are those of the run.
 
     Args:
         plan: the calls of the job.
+        transport: makes one call.
+        cache: where answers are kept.
         writer: of the run.
         budget: of the run.
         stop: set from outside to interrupt the session.
@@ -61,14 +64,19 @@ class Session:
     def __init__(
         self,
         plan: Plan,
+        transport: Transport,
+        cache: AnswerCache | None,
         writer: RunWriter,
         budget: Budget,
+        *,
         stop: asyncio.Event,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._plan = plan
         self.writer = writer
-        self._budget = budget
+        self._transport = transport
+        self._cache = cache
+        self.budget = budget
         self._stop = stop
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,7 +98,7 @@ class Session:
             on_committed=budget.committed,
         )
 
-    async def run(self, transport: Transport) -> None:
+    async def run(self) -> None:
         """Make all calls that have no outcome yet, unless the session stops early, and commit what came.
 
         Raises:
@@ -103,7 +111,7 @@ class Session:
         try:
             if chunks is not None:
                 await asyncio.to_thread(check_plan, self._plan)
-                async with self._open_asker(transport) as asker:
+                async with self._open_asker() as asker:
                     self.bottleneck, self._tasks_at_server = asker.bottleneck, asker.tasks_at_server
                     await self._ask_all(chunks, asker)
                     self._update_call_count(asker)
@@ -117,14 +125,15 @@ class Session:
             raise self._error
         self._report()
 
-    def _open_asker(self, transport: Transport) -> contextlib.AbstractAsyncContextManager[Asker]:
+    def _open_asker(self) -> contextlib.AbstractAsyncContextManager[Asker]:
         manifest = self.writer.manifest
         return open_asker(
             self._plan.job,
-            transport,
-            run=manifest.run_id,
+            self._transport,
+            self._cache,
+            self.budget,
+            run_id=manifest.run_id,
             resumed_from=manifest.created_at if len(manifest.sessions) > 1 else None,
-            budget=self._budget,
             on_wait=self._give_up_place,
             watch_first=not manifest.counts.completions,
         )
@@ -224,7 +233,7 @@ class Session:
         if self.stopped_by is None:
             emit(log, "stopped", "stopping: %s", error, reason=error.reason, status=error.status)
         self.stopped_by = self.stopped_by or error
-        self._budget.close(error)
+        self.budget.close(error)
         self._stop.set()
 
     async def _cancel_when_stopped(self, asker: Asker) -> None:
@@ -268,11 +277,11 @@ class Session:
 
     def _sync_spent(self) -> Spent | None:
         """What the run has spent, once its record of calls is durable; None for a replay, which spends nothing."""
-        if self._budget.calls is None:
+        if self.budget.calls is None:
             return None
-        self._budget.calls.sync()
-        self._budget.sync_shared()
-        return Spent(self._budget.requests, *self._budget.usage, self._budget.usd)
+        self.budget.calls.sync()
+        self.budget.sync_shared()
+        return Spent(self.budget.requests, *self.budget.usage, self.budget.usd)
 
     def _update_call_count(self, asker: Asker) -> None:
         # A replay calls no server.
@@ -286,7 +295,7 @@ class Session:
     def _report(self) -> None:
         if self._on_progress is not None:
             self.progress.in_flight = len(self._tasks_at_server)
-            self.progress.spent_usd = self._budget.usd
+            self.progress.spent_usd = self.budget.usd
             self._on_progress(self.progress)
 
 

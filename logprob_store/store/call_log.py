@@ -3,7 +3,7 @@
 A record is written before a call is made, and another once its answer is durable, each with one `os.write` and no sync:
 they survive the death of the process at any instant. A power cut may lose the records since the last commit of a part,
 which syncs the file. A call that was begun and not ended was under way when the process died: it counts as spent at its
-worst case, and its key is *lost*, which means that asking it again may pay twice. (`run.resources` first looks for the
+worst case, and its key is *lost*, which means that asking it again may pay twice. (`run.spent` first looks for the
 answers of such calls in the cache.) The key of an ended call is *kept* until the answer's row is committed: if the
 answer is gone from the cache by then, its key is lost too.
 

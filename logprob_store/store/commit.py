@@ -56,7 +56,7 @@ class RunWriter:
         self.manifest = manifest
         self.settled = IntervalSet(manifest.settled)
         self._lock = lock
-        self._file_mode = file_mode
+        self.file_mode = file_mode
         rows, _ = self._read_failures()
         calls = call_numbers(rows, manifest.samples)
         self.open_failures: dict[int, str] = dict(zip(calls, rows["error_type"].to_list(), strict=True))
@@ -189,7 +189,7 @@ class RunWriter:
             self.manifest.spent = now
         self._check_lock()
         try:
-            write_manifest(manifest_path(self.store, self.run), self.manifest, mode=self._file_mode)
+            write_manifest(manifest_path(self.store, self.run), self.manifest, mode=self.file_mode)
         except OSError as error:
             raise DiskError("the manifest", self.store, error) from error
 
@@ -224,7 +224,7 @@ class RunWriter:
         return part_path(self.store, table, self.run, part)
 
     def _write(self, table: str, part: str, rows: pa.Table) -> PartFile:
-        return write_part_file(self.store, self.manifest, table, part, rows, mode=self._file_mode)
+        return write_part_file(self.store, self.manifest, table, part, rows, mode=self.file_mode)
 
     def _read_failures(self) -> tuple[pl.DataFrame, int]:
         """The failures whose calls are still without an answer, and the number of rows that the files have now."""

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
+from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log
 from logprob_store.store.commit import RunWriter
 from logprob_store.store.durable_files import FILE_MODE, make_folder
 from logprob_store.store.lock import take_lock
@@ -30,10 +31,14 @@ from logprob_store.store.part_files import (
     set_aside_unlisted_files,
     unlisted_files,
 )
+from logprob_store.store.verifying import check_call_log
+from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from logprob_store.store.call_log import CallLog, OpenCall
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +106,51 @@ def open_run(
         writer = RunWriter(store, manifest, lock, file_mode=file_mode)
         on_error.pop_all()
     return writer
+
+
+@contextlib.contextmanager
+def open_calls(
+    writer: RunWriter,
+    *,
+    find: Callable[[Sequence[OpenCall]], Mapping[int, Usage]],
+    gone: Callable[[set[str]], set[str]],
+    spent_must_be_known: bool,
+) -> Iterator[CallLog]:
+    """The log of a run's calls, new or not, noted in the manifest; a few damaged records cause a warning.
+
+    Args:
+        writer: of the run.
+        find: as for `open_call_log`.
+        gone: returns, of some keys, those without an answer in the cache.
+        spent_must_be_known: as it must where there is a ceiling.
+
+    Raises:
+        StoreError: what was spent must be known and is not; or the log is that of another run, which must not be
+            written over.
+        DiskError: the log or the manifest cannot be written.
+    """
+    manifest, path = writer.manifest, run_folder(writer.store, writer.run) / CALL_LOG
+    problem = check_call_log(writer.store, manifest)
+    if problem in UNKNOWN_SPENT and (spent_must_be_known or problem == OF_ANOTHER_RUN):
+        raise StoreError(
+            f"{path} {problem}, so that what this run has spent is not known, and no ceiling on it can be kept. Put "
+            f"the file back; or `logprobs verify {writer.store} --repair` begins a new one with what the manifest "
+            "says was spent, which lacks the calls since the last part"
+        )
+    if problem in UNKNOWN_SPENT:
+        log.warning("%s %s: what the run spent is taken from its manifest", path, problem)
+    before = manifest.spent
+    calls = open_call_log(
+        path,
+        find=find,
+        gone=lambda keys: gone(keys - writer.committed_keys()),
+        mode=writer.file_mode,
+        least=(before.requests, Usage(before.prompt_tokens, before.cached_tokens, before.completion_tokens)),
+        run_id=manifest.run_id,
+    )
+    with contextlib.closing(calls):
+        writer.note_call_log()
+        yield calls
 
 
 def restore_manifest(store: Path, manifest: Manifest, problem: str, *, mode: int = FILE_MODE) -> str:

@@ -10,7 +10,6 @@ import logging
 from urllib.parse import urlsplit
 
 from logprob_store.errors import JobError
-from logprob_store.request import problem_of_host
 from logprob_store.transport.redaction import is_secret
 
 log = logging.getLogger(__name__)
@@ -20,10 +19,8 @@ def check_url(base_url: str | None) -> None:
     """Refuse a URL with credentials, a query or a fragment: they are not sent together with a key, and would be logged.
 
     Raises:
-        JobError: the URL has one of them, or a host or port that cannot be.
+        JobError: the URL has one of them.
     """
-    if base_url is not None and (problem := problem_of_host(base_url)) is not None:
-        raise JobError(f"model.base_url {problem}")
     parts = urlsplit(base_url or "")
     if parts.username is not None or parts.query or parts.fragment:
         held = "a user name or password" if parts.username is not None else "a query or fragment"

@@ -9,7 +9,7 @@ import pytest
 from replay.recording import capital_request, write_recordings
 
 from logprob_store.errors import ReplayMissError
-from logprob_store.replay.matching import replay_transport
+from logprob_store.replay.matching import ReplayTransport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def replay(recordings: Recordings, request: Request) -> Answer:
     """The answer that the replay transport gives."""
 
     async def main() -> Answer:
-        return await replay_transport(recordings)(request)
+        return await ReplayTransport(recordings.path)(request)
 
     return asyncio.run(main())
 

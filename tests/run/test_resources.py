@@ -1,40 +1,38 @@
-"""What a job opens: its transport with the right key, its cache, the budget of its run, and an asker over them."""
+"""What a job names: its transport with the right key, its cache, and an asker over them."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 from typing import TYPE_CHECKING, Any
 
-import builders
 import pytest
 from builders import answer_to, requests_of
 
-from logprob_store.cache.answers import AnswerCache
-from logprob_store.errors import JobError, StopRunError, StoreError
+from logprob_store.cache.answers import AnswerCache, open_cache
+from logprob_store.errors import JobError, StopRunError
 from logprob_store.job import Job, TransportSection
 from logprob_store.replay.fixtures import write_fixtures
-from logprob_store.run.resources import earlier_runs, open_asker, open_budget, open_cache, open_transport
-from logprob_store.spending.request_tokens import worst_case
-from logprob_store.spending.shared_ledger import LEDGER
-from logprob_store.store.call_log import open_call_log
-from logprob_store.store.repair import repair_store
-from logprob_store.store.verifying import verify_store
-from logprob_store.usage import Usage
+from logprob_store.run.resources import open_asker, open_asker_alone, open_transport
+from logprob_store.spending.budget import Budget
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from logprob_store.request import Answer, Request
-    from logprob_store.store.commit import RunWriter
+    from logprob_store.run.asker import Asker
+    from logprob_store.transport import Transport
 
 AB: dict[str, Any] = {"text": ["a", "b"]}
 
 
-def open_writer(job: Job) -> RunWriter:
-    """The run `r` of a job, opened for writing."""
-    settings = {"job_name": job.name, "job": job.identity(), "samples": job.model.samples}
-    return builders.open_writer(job.resolve(job.store.path), **settings)
+@contextlib.asynccontextmanager
+async def open_asker_of(job: Job, transport: Transport, run_id: str) -> AsyncIterator[Asker]:
+    """The asker of a run, over the job's own cache."""
+    with open_cache(job.cache_folder) as cache:
+        async with open_asker(job, transport, cache, Budget(), run_id=run_id) as asker:
+            yield asker
 
 
 def ask_once(job: Job, request: Request, **settings: Any) -> Answer:
@@ -149,7 +147,7 @@ def test_a_replay_without_fixtures_does_not_open(make: Any) -> None:
 
 def test_a_job_s_cache_lies_beside_its_file(make: Any, tmp_path: Path) -> None:
     """Its path is relative to the job file, not to the working directory."""
-    with open_cache(make(AB, cache={"path": "kept/answers"})) as cache:
+    with open_cache(make(AB, cache={"path": "kept/answers"}).cache_folder) as cache:
         assert cache is not None
         assert cache.path == tmp_path / "kept" / "answers"
 
@@ -161,7 +159,7 @@ def test_a_job_s_cache_lies_beside_its_file(make: Any, tmp_path: Path) -> None:
 )
 def test_no_cache_is_made_where_none_is_used(make: Any, tmp_path: Path, sections: dict[str, Any]) -> None:
     """Neither a job without a cache nor a replay makes a folder."""
-    with open_cache(make(AB, **sections)) as cache:
+    with open_cache(make(AB, **sections).cache_folder) as cache:
         assert cache is None
 
     assert not (tmp_path / "cache").exists()
@@ -172,11 +170,11 @@ def test_refreshing_does_not_use_the_answers_of_other_runs(make: Any, mode: str,
     """An answer that run `other` paid for is used in mode `reuse` only."""
     job = make(AB, "http://127.0.0.1:9/v1", cache={"mode": mode})
     request = requests_of(job)[0]
-    with open_cache(job) as cache:
+    with AnswerCache(job.cache_folder) as cache:
         cache.put_many([answer_to(request, b"kept", run="other")])
 
     async def main() -> list[bytes]:
-        async with open_transport(job) as transport, open_asker(job, transport, run="mine") as asker:
+        async with open_transport(job) as transport, open_asker_of(job, transport, "mine") as asker:
             return [cached.body for cached in (await asker.look_up([request])).values()]
 
     assert asyncio.run(main()) == expected
@@ -186,158 +184,14 @@ def test_refreshing_uses_the_run_s_own_answers(make: Any) -> None:
     """An answer that the run itself paid for is used, also in mode `refresh`."""
     job = make(AB, "http://127.0.0.1:9/v1", cache={"mode": "refresh"})
     request = requests_of(job)[0]
-    with open_cache(job) as cache:
+    with AnswerCache(job.cache_folder) as cache:
         cache.put_many([answer_to(request, b"kept", run="mine")])
 
     async def main() -> list[bytes]:
-        async with open_transport(job) as transport, open_asker(job, transport, run="mine") as asker:
+        async with open_transport(job) as transport, open_asker_of(job, transport, "mine") as asker:
             return [cached.body for cached in (await asker.look_up([request])).values()]
 
     assert asyncio.run(main()) == [b"kept"]
-
-
-# the budget
-
-
-def test_a_run_s_budget_keeps_the_job_s_ceilings(make: Any) -> None:
-    """With one call allowed, the second cannot be reserved."""
-    job = make(AB, limits={"max_requests": 1})
-    first, second = requests_of(job)
-
-    async def main() -> None:
-        with open_writer(job) as writer, open_budget(job, writer) as budget:
-            with await budget.reserve(first) as reservation:
-                reservation.begin()
-                reservation.answered(Usage(7, 0, 3))
-            await budget.reserve(second)
-
-    with pytest.raises(StopRunError, match=r"limits\.max_requests = 1 allows no further call") as caught:
-        asyncio.run(main())
-
-    assert caught.value.reason == "budget"
-
-
-def test_what_a_run_spent_is_known_to_its_next_session(make: Any, tmp_path: Path) -> None:
-    """The record of calls lies beside the manifest; at 10 and 20 dollars a million, 7 + 3 tokens are $0.00013."""
-    prices = {"input_usd_per_million_tokens": 10, "output_usd_per_million_tokens": 20}
-    job = make(AB, prices=prices)
-    request = requests_of(job)[0]
-
-    async def spend() -> None:
-        with open_writer(job) as writer, open_budget(job, writer) as budget:
-            with await budget.reserve(request) as reservation:
-                number = reservation.begin()
-                reservation.answered(Usage(7, 0, 3))
-            assert budget.calls is not None
-            assert number is not None
-            budget.calls.end(number, Usage(7, 0, 3))
-
-    asyncio.run(spend())
-
-    assert (tmp_path / "store" / "runs" / "run=r" / "calls.log").exists()
-    with open_writer(job) as writer, open_budget(job, writer) as budget:
-        assert (budget.requests, budget.usage) == (1, Usage(7, 0, 3))
-        assert budget.usd == pytest.approx(0.00013)
-
-
-@pytest.mark.parametrize("kept", [True, False])
-def test_a_call_under_way_at_a_kill_counts_what_its_answer_took(make: Any, kept: bool) -> None:  # noqa: FBT001
-    """Its answer may have reached the cache; if not, the call counts at its worst and may have been paid for."""
-    job = make(AB)
-    request = requests_of(job)[0]
-
-    async def begin() -> tuple[str, int | None]:
-        with open_writer(job) as writer, open_budget(job, writer) as budget:
-            return writer.manifest.run_id, (await budget.reserve(request)).begin()
-
-    run, number = asyncio.run(begin())
-    if kept:
-        body = {"usage": {"prompt_tokens": 7, "completion_tokens": 2}}
-        with AnswerCache(job.resolve("cache")) as cache:
-            cache.put_many([answer_to(request, body, run=run, call=number)])
-
-    with open_writer(job) as writer, open_budget(job, writer) as budget:
-        assert budget.requests == 1
-        assert budget.usage == (Usage(7, 0, 2) if kept else worst_case(request))
-        assert budget.may_have_paid(request.key) is not kept
-
-
-@pytest.mark.parametrize("kept", [True, False])
-def test_an_answer_in_the_cache_ends_a_killed_run_s_call_for_the_others(make: Any, kept: bool) -> None:  # noqa: FBT001
-    """Where the ledger is gone: what a run spent that was killed just after its answer came is known by the cache."""
-    job = make(AB, limits={"job_max_tokens": 10_000})
-    request = requests_of(job)[0]
-
-    async def begin() -> tuple[str, int | None]:
-        with open_writer(job) as writer, open_budget(job, writer) as budget:
-            return writer.manifest.run_id, (await budget.reserve(request)).begin()
-
-    run, number = asyncio.run(begin())
-    (job.resolve("cache") / LEDGER).unlink()
-    if kept:
-        body = {"usage": {"prompt_tokens": 7, "completion_tokens": 2}}
-        with AnswerCache(job.resolve("cache")) as cache:
-            cache.put_many([answer_to(request, body, run=run, call=number)])
-
-    (spent,) = earlier_runs(job, job.resolve("store")).values()
-
-    assert spent.most.tokens == (Usage(7, 0, 2) if kept else worst_case(request)).total
-
-
-@pytest.mark.parametrize("how", ["gone", "empty", "of another run"])
-@pytest.mark.parametrize("ceiling", ["max_requests", "job_max_tokens", "cache_max_tokens"])
-def test_without_its_record_of_calls_no_run_goes_on_under_a_ceiling(
-    make: Any, tmp_path: Path, ceiling: str, how: str
-) -> None:
-    """Also before its first part, when its manifest knows of no call."""
-    job = make(AB, limits={ceiling: 1_000_000})
-    with open_writer(job) as writer, open_budget(job, writer):
-        pass
-    path = tmp_path / "store" / "runs" / "run=r" / "calls.log"
-    if how == "of another run":
-        open_call_log(path, run_id="other").close()
-    else:
-        path.unlink() if how == "gone" else path.write_bytes(b"")
-
-    with (
-        open_writer(job) as writer,
-        pytest.raises(StoreError, match=r"so that what this run has spent is not known.*Put the file back; or"),
-        open_budget(job, writer),
-    ):
-        pass
-    repair_store(tmp_path / "store", verify_store(tmp_path / "store"))
-    with open_writer(job) as writer, open_budget(job, writer):
-        pass
-
-
-def test_a_lost_record_of_calls_causes_a_warning_without_a_ceiling(
-    make: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The run goes on with what its manifest says."""
-    job = make(AB)
-    with open_writer(job) as writer, open_budget(job, writer):
-        pass
-    (tmp_path / "store" / "runs" / "run=r" / "calls.log").unlink()
-
-    with caplog.at_level(logging.WARNING), open_writer(job) as writer, open_budget(job, writer):
-        pass
-
-    assert "calls.log is missing: what the run spent is taken from its manifest" in caplog.text
-
-
-def test_a_replay_spends_nothing(make: Any, tmp_path: Path) -> None:
-    """It has no record of calls, and no ceiling holds it back."""
-    job = make(AB, transport={"kind": "replay", "fixtures": "recorded.jsonl"}, limits={"max_requests": 1})
-
-    async def main() -> None:
-        with open_writer(job) as writer, open_budget(job, writer) as budget:
-            assert budget.calls is None
-            for request in requests_of(job):
-                (await budget.reserve(request)).begin()
-
-    asyncio.run(main())
-
-    assert not (tmp_path / "store" / "runs" / "run=r" / "calls.log").exists()
 
 
 # the asker
@@ -349,7 +203,7 @@ def test_an_asker_without_a_run_keeps_the_job_s_ceilings(make: Any, fault_server
     first, second = requests_of(job)
 
     async def main() -> None:
-        async with open_transport(job) as transport, open_asker(job, transport) as asker:
+        async with open_transport(job) as transport, open_asker_alone(job, transport) as asker:
             await asker.ask(first)
             await asker.ask(second)
 
@@ -366,7 +220,7 @@ def test_an_asker_tries_as_often_as_the_job_says(make: Any, fault_server: Any) -
     job = make(AB, fault_server.url, limits={"attempts": 2})
 
     async def main() -> Answer:
-        async with open_transport(job) as transport, open_asker(job, transport) as asker:
+        async with open_transport(job) as transport, open_asker_alone(job, transport) as asker:
             return await asker.ask(requests_of(job)[0])
 
     assert asyncio.run(main()).attempts == 2

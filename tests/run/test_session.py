@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from builders import open_writer, requests_of
+from builders import requests_of
 
+from logprob_store.cache.answers import open_cache
 from logprob_store.errors import DiskError, StopRunError
 from logprob_store.replay.fixtures import write_fixtures
 from logprob_store.run.buffer import Progress
+from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
-from logprob_store.run.resources import open_budget, open_cache, open_transport
-from logprob_store.run.session import Session
+from logprob_store.run.resources import open_transport
 from logprob_store.store.manifest import Manifest, manifest_path, read_manifest
 from logprob_store.store.tables import open_tables
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from logprob_store.job import Job
     from logprob_store.request import Answer, Request
+    from logprob_store.run.session import Session
     from logprob_store.transport import Transport
 
 ABC: dict[str, Any] = {"text": ["aaa", "bbb", "ccc"]}
@@ -44,28 +46,28 @@ def run_session(
     """One session of the run `r`; `before` is called once everything is open."""
 
     async def main() -> Session:
-        plan = plan_job(job)
-        async with open_transport(job) as opened:
-            with (
-                open_writer(job.resolve(job.store.path), job=job.identity(), samples=plan.calls_per_prompt) as writer,
-                open_budget(job, writer) as budget,
-            ):
-                session = Session(plan, writer, budget, stop or asyncio.Event(), on_progress)
-                before()
-                await session.run(transport or opened)
-                return session
+        async with open_session(
+            plan_job(job),
+            "r",
+            stop=stop or asyncio.Event(),
+            on_progress=on_progress,
+            instrument=None if transport is None else lambda *_: transport,
+        ) as session:
+            before()
+            await session.run()
+            return session
 
     return asyncio.run(main())
 
 
 def manifest_of(job: Job) -> Manifest:
     """What the run's manifest says on the disk."""
-    return read_manifest(manifest_path(job.resolve(job.store.path), "r"))
+    return read_manifest(manifest_path(job.store_folder, "r"))
 
 
 def outcomes(job: Job) -> dict[str, list[Any]]:
     """What a reader of the store sees: the prompts that are answered, and how the others failed."""
-    tables = open_tables(job.resolve(job.store.path))
+    tables = open_tables(job.store_folder)
     failures = tables.failures.sort("prompt_index").collect()
     return {
         "answered": tables.completions.sort("prompt_index").collect()["prompt_index"].to_list(),
@@ -416,7 +418,7 @@ def test_answers_of_the_cache_are_counted_and_cost_no_call(make: Any, fault_serv
         async with open_transport(job) as transport:
             return await transport(request)
 
-    with open_cache(job) as cache:
+    with open_cache(job.cache_folder) as cache:
         assert cache is not None
         cache.put_many([asyncio.run(main())])
 
