@@ -7,10 +7,11 @@ Holds the list of commands and turns errors into exit codes. Each command is a m
     damage  errors over a damaged store
     logs    where log records go
     streams standard output and error: closed, full, or not UTF-8
+    environment  the working folder, and variables that would end a command in a traceback
     otel    OpenTelemetry exporters
 
 Nothing else in `logprob_store` reads argv or configures logging, and only `transport.environment` reads
-`os.environ`, for the variables that HTTP libraries read.
+`os.environ` too, for the variables that HTTP libraries read.
 
 Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit and can
 be continued, 5 two compared runs differ by more than a limit, 6 a limit for two compared runs cannot be judged, 130
@@ -29,6 +30,7 @@ from logprob_store.cli.calibrate import calibrate
 from logprob_store.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption
 from logprob_store.cli.compare import compare
 from logprob_store.cli.damage import names_damage
+from logprob_store.cli.environment import check_environment
 from logprob_store.cli.fields import fields
 from logprob_store.cli.import_ import import_
 from logprob_store.cli.labels import labels
@@ -38,7 +40,7 @@ from logprob_store.cli.run import run
 from logprob_store.cli.scores import scores
 from logprob_store.cli.show import show
 from logprob_store.cli.status import status
-from logprob_store.cli.streams import check_working_folder, output_error, prepare_streams
+from logprob_store.cli.streams import output_error, prepare_streams
 from logprob_store.cli.verify import verify
 from logprob_store.view.safe_text import printable
 
@@ -78,7 +80,7 @@ def main() -> NoReturn:
 
     prepare_streams()
     try:
-        check_working_folder()
+        check_environment()
         app(standalone_mode=True)
     except InputError as error:
         _exit(error, EXIT_INPUT)

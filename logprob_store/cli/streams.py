@@ -9,10 +9,7 @@ import errno
 import io
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-from logprob_store.errors import InputError
 
 if TYPE_CHECKING:
     from logprob_store.errors import DiskError
@@ -39,20 +36,6 @@ def prepare_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors != "backslashreplace":
         sys.stdout.reconfigure(errors="replace")
-    if not os.environ.get("TERMINAL_WIDTH", "1").isdecimal():
-        del os.environ["TERMINAL_WIDTH"]  # typer ends in a traceback
-
-
-def check_working_folder() -> None:
-    """Refuse to start in a folder that has been deleted, from where no relative path leads anywhere.
-
-    Raises:
-        InputError: it has been.
-    """
-    try:
-        Path.cwd()
-    except OSError as error:
-        raise InputError(f"the working directory is gone ({error.strerror}): go to one that is there") from error
 
 
 def shows_all_letters() -> bool:

@@ -100,7 +100,7 @@ def open_run(
             elif found.problem is None:
                 remove_unlisted_files(store, manifest)
             else:
-                restore_manifest(store, manifest, found.problem, mode=file_mode)
+                log.warning("%s", restore_manifest(store, manifest, found.problem, mode=file_mode))
         except OSError as error:
             raise DiskError(f"run {run}", store, error) from error
         writer = RunWriter(store, manifest, lock, file_mode=file_mode)
@@ -172,7 +172,6 @@ def restore_manifest(store: Path, manifest: Manifest, problem: str, *, mode: int
     said = f"run {manifest.run}: {problem.partition('. `')[0]}; its copy was put in its place"
     if moved:
         said += f", and {len(moved)} files that the copy does not list were set aside, the first as {moved[0]}"
-    log.warning("%s", said)
     return said
 
 

@@ -122,38 +122,3 @@ def test_a_full_disk_is_told_from_the_error_when_the_buffer_is_empty() -> None:
     assert isinstance(output_error(full), DiskError)
     assert output_error(OSError(errno.ENOSPC, "No space left on device", "part.parquet")) is None
     assert output_error(OSError(errno.ENOENT, "No such file")) is None
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"COLUMNS": "abc"},
-        {"COLUMNS": "0"},
-        {"LINES": "x"},
-        {"TERM": "nonsense"},
-        {"TERMINAL_WIDTH": "abc"},
-        {"LC_ALL": "xx_YY"},
-        {"HOME": "/nonexistent"},
-    ],
-    ids=str,
-)
-def test_a_nonsensical_terminal_is_no_error(variables: dict[str, str]) -> None:
-    """The help is shown."""
-    assert logprobs("--help", **variables).returncode == 0
-
-
-@pytest.mark.parametrize("words", [("status", "out"), ("run", "/no/job.toml")], ids=["status", "run"])
-def test_a_working_folder_that_is_gone_is_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """Exit code 2: no relative path leads anywhere from there."""
-    done = subprocess.run(
-        ["sh", "-c", f'mkdir gone; cd gone; rmdir ../gone; "{PROGRAM}" "$@"', "sh", *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (done.returncode, done.stderr) == (
-        2,
-        "logprobs: the working directory is gone (No such file or directory): go to one that is there\n",
-    )
