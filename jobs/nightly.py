@@ -6,7 +6,6 @@ prompts, 4 stopped by a limit, 130 interrupted; after 3, 4 and 130 the same comm
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -16,20 +15,14 @@ import logprob_store as ls
 def main(job_file: str | Path) -> int:
     """Run the job, then print the ten answers the model was least sure of."""
     try:
-        job = ls.load_job(job_file)
-        summary = ls.run_job(job, api_key=os.environ.get(job.key_variable or ""))
+        summary = ls.run_job(job_file)
     except ls.LogprobStoreError as error:
         print(f"nightly: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     scores = ls.open_store(summary.store, runs=[summary.run]).scores()
-    print(
-        scores.sort("confidence", nulls_last=True)
-        .select("prompt_id", "text", "confidence", "perplexity")
-        .head(10)
-        .collect()
-    )
+    print(scores.sort("confidence", nulls_last=True).select("prompt_id", "text", "confidence").head(10).collect())
     print(f"{summary.run}: {summary.state}, {summary.completions} answers, {summary.failures} failed")
     return {"interrupted": 130, "stopped": 4}.get(summary.state, 3 if summary.failures else 0)
 

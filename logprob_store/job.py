@@ -1,7 +1,7 @@
 """The job file: prompts, model, limits, and where the answers go.
 
 Paths are relative to the job file, not to the working directory, because a scheduler may start jobs anywhere. API keys
-are not part of a job: the command line reads them from the environment.
+are not part of a job: they are read from the environment.
 """
 
 from __future__ import annotations

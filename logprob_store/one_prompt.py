@@ -5,22 +5,21 @@ The call has the same request key, cache, retry and replay as a job's. Nothing i
 
 from __future__ import annotations
 
-import asyncio
 import io
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.job import make_job
 from logprob_store.metrics.tokens.sequence import confidence, logprob_sum, min_probability, perplexity
+from logprob_store.run.event_loop import run_to_end
 from logprob_store.run.plan import request_of_job
 from logprob_store.run.resources import open_asker_alone, open_transport
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 100
 """Columns of the text that a notebook or terminal shows."""
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,7 @@ def complete(
         params: further body parameters, sent as they are.
         sample_index: another number asks the same question under another key.
         base_url: the URL of the API, OpenAI's when None.
-        api_key: when None, the SDK takes OpenAI's key from its environment variable; any other server gets no key.
+        api_key: when None, the environment variable OPENAI_API_KEY is sent to OpenAI; any other server gets no key.
         provider: names the service in the request key, in place of the base URL.
         cache: a folder, in which answers are kept so that they are not asked again.
         fixtures: recordings to answer from; then no server is asked.
@@ -212,7 +209,7 @@ def complete(
         transport={} if fixtures is None else {"kind": "replay", "fixtures": str(fixtures)},
     )
     request = request_of_job(job, prompt, provider=job.model.identity, sample_index=sample_index)
-    answer = _wait_for(_ask(job, request, api_key=api_key))
+    answer = run_to_end(_ask(job, request, api_key=api_key))
     decoded = decode_answers([answer])
     for _, error in decoded.failures:
         raise error
@@ -223,18 +220,8 @@ def complete(
 
 async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
     async with (
-        open_transport(job, api_key=api_key, sdk_key=True) as transport,
+        open_transport(job, api_key=api_key) as transport,
         open_asker_alone(job, transport) as asker,
     ):
         cached = await asker.look_up([request])
         return asker.answer_from_cache(cached[request.key], request) if cached else await asker.ask(request)
-
-
-def _wait_for(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine to its end, also where an event loop is running already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(asyncio.run, work).result()

@@ -81,7 +81,8 @@ def _is_loopback(host: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove keys and proxies from the environment, so that tests do not depend on the machine."""
+    """Remove keys, proxies and the width of the terminal, so that tests do not depend on the machine."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     for name in [name for name in os.environ if name.startswith("OPENAI_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
 

@@ -10,8 +10,8 @@ Holds the list of commands and turns errors into exit codes. Each command is a m
     environment  the working folder, and variables that would end a command in a traceback
     otel    OpenTelemetry exporters
 
-Nothing else in `logprob_store` reads argv or configures logging, and only `transport.environment` reads
-`os.environ` too, for the variables that HTTP libraries read.
+Nothing else in `logprob_store` reads argv or configures logging. `os.environ` is also read by `run.resources`, for the
+variables that a job names, and by `transport.environment`, for those of HTTP libraries.
 
 Exit codes: 0 done, 2 the job file or its input is wrong, 3 finished with failed prompts, 4 stopped by a limit and can
 be continued, 5 two compared runs differ by more than a limit, 6 a limit for two compared runs cannot be judged, 130

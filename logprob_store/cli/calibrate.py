@@ -19,7 +19,7 @@ from logprob_store.cli.common import (
     echo,
     open_runs,
     path_from_here,
-    print_rich,
+    print_table,
     write_frame,
 )
 
@@ -181,21 +181,20 @@ def _print_tables(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame
     import polars as pl
 
     from logprob_store.metrics.truth.calibration_intervals import FEWEST_ROWS
-    from logprob_store.view.terminal_tables import frame_table
 
     unjudged = table["unjudged"][0]
     judged = rows.height - unjudged
     echo(f"{rows.height} answers: {judged} judged, {unjudged} without a confidence or a truth and left out")
-    print_rich(frame_table(figures.drop("resamples")))
+    print_table(figures.drop("resamples"))
     echo("floor: what a perfectly honest confidence would have by chance, with as many answers")
     if figures.filter(pl.col("floor").is_not_null() & pl.col("low").is_null()).height:
         echo(f"no interval of ece and ace: below {FEWEST_ROWS} independent answers none was found that holds")
     echo("reliability: gap is mean confidence minus accuracy")
-    print_rich(frame_table(table.filter(table["count"] > 0).drop("bin", "unjudged")))
+    print_table(table.filter(table["count"] > 0).drop("bin", "unjudged"))
     echo("accepting from a threshold on, and reviewing the rest")
     ends = {"accuracy_accepted_low": "low", "accuracy_accepted_high": "high"}
     shown = ("threshold", "accepted", "reviewed", "coverage", "accuracy_accepted", *ends, "accuracy_reviewed")
-    print_rich(frame_table(thresholds.select(shown).rename(ends)))
+    print_table(thresholds.select(shown).rename(ends))
     echo(
         "a threshold chosen by these answers lets through more errors among new ones in over half of cases; "
         "`ls.guaranteed_threshold` finds one that holds"

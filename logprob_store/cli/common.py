@@ -5,7 +5,9 @@ An option that only one command has stands in that command's signature.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +19,7 @@ from logprob_store.cli.streams import shows_all_letters
 from logprob_store.view.safe_text import printable, printable_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import polars as pl
 
@@ -34,8 +36,8 @@ EXIT_INTERRUPTED: Final = 130
 FORMULA: Final = r"^('*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])"
 """How a formula begins in a spreadsheet, also with full-width signs; or what `without_formulas` makes of one, so that
 taking one apostrophe away gives each text back."""
-_PIPED_WIDTH: Final = 160
-"""Columns of a table that is not printed to a terminal."""
+_WIDEST: Final = 100_000
+"""Columns of a table that is not printed to a terminal: lines as long as they are."""
 
 
 class TransportKind(StrEnum):
@@ -78,20 +80,6 @@ def load_job_with_overrides(
     )
 
 
-def api_key(job: Job) -> str | None:
-    """The API key from the environment variable that the job names; None if it names none or the variable is unset."""
-    import os
-
-    return None if job.key_variable is None else os.environ.get(job.key_variable)
-
-
-def header_values(job: Job) -> dict[str, str]:
-    """The values of the environment variables that the job's headers name, of those that are set."""
-    import os
-
-    return {name: os.environ[name] for name in job.header_variables if name in os.environ}
-
-
 def open_runs(store: Path, run: str | None) -> Store:
     """A store with one of its runs, or with all when `run` is None."""
     from logprob_store.analysis.opened_store import open_store
@@ -112,10 +100,35 @@ def echo(message: object) -> None:
 
 
 def print_rich(renderable: Any) -> None:
-    """Print a table or coloured text."""
+    """Print coloured text."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(renderable)
+    Console(width=_width() or _WIDEST, soft_wrap=_width() is None).print(renderable)
+
+
+def print_table(frame: pl.DataFrame, *, least: Sequence[str] = ("completion_id",)) -> None:
+    """Print a DataFrame, without the columns for which a terminal has no room, and say which these are.
+
+    Args:
+        frame: what to print.
+        least: the columns to leave out first, in this order; then come the others, from the last.
+    """
+    from rich.console import Console
+
+    from logprob_store.view.terminal_tables import fitted_table
+
+    table, left_out = fitted_table(frame, _width(), least=least)
+    Console(width=_width() or _WIDEST).print(table)
+    if left_out:
+        echo(f"not shown, for want of room: {', '.join(left_out)}")
+
+
+def _width() -> int | None:
+    """The columns of the terminal, or those that COLUMNS names; None where output goes to a file or a pipe."""
+    columns = os.environ.get("COLUMNS", "")
+    if not sys.stdout.isatty() and not (columns.isascii() and columns.isdecimal() and int(columns[:9]) > 0):
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def write_frame(frame: pl.DataFrame, path: Path) -> None:
@@ -178,8 +191,6 @@ def present_rows(
         limit: rows to print.
         as_json: print JSON instead of a table.
     """
-    from logprob_store.view.terminal_tables import frame_table
-
     if output is not None:
         keys = ["run", "completion_id", *(name for name in order if name.endswith("_index"))]
         frame = rows.sort(keys, nulls_last=True).collect(engine="streaming")
@@ -190,8 +201,8 @@ def present_rows(
     if as_json:
         echo(shown.to_dicts())
         return
-    keys = ["run", "completion_id"] if shown["run"].n_unique() > 1 else ["completion_id"]
-    print_rich(frame_table(shown.select(*keys, "prompt_id", *columns)))
+    several = ["run"] if shown["run"].n_unique() > 1 else []
+    print_table(shown.select(*several, "prompt_id", "completion_id", *columns))
 
 
 def path_from_here(path: Path) -> Path:

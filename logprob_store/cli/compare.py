@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from logprob_store.cli.common import EXIT_CHANGED, EXIT_UNKNOWN, JsonOption, StorePath, echo, print_rich, write_frame
+from logprob_store.cli.common import EXIT_CHANGED, EXIT_UNKNOWN, JsonOption, StorePath, echo, print_table, write_frame
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +59,6 @@ def compare(
     """
     from logprob_store.analysis.opened_store import open_store
     from logprob_store.metrics.samples import normalised_text
-    from logprob_store.view.terminal_tables import frame_table
 
     answer = normalised_text() if normalise else "text"
     ours = open_store(store)
@@ -91,8 +90,8 @@ def compare(
             }
         )
     else:
-        print_rich(frame_table(changed.select(_PRINTED_COLUMNS)))
-        print_rich(frame_table(summary.metrics.drop("resamples")))
+        print_table(changed.select(_PRINTED_COLUMNS))
+        print_table(summary.metrics.drop("resamples"))
         if sampled:
             echo(f"{' and '.join(sampled)} drew answers at a temperature above 0: then equal models differ too, often")
         echo(verdict.line)

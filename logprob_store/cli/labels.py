@@ -66,9 +66,9 @@ def labels(
     rows = rows if each else label_choices(rows)
     if after is not None or field is not None:
         rows = _require_place(rows, f"--after {after!r}" if field is None else f"--field {field!r}")
-    columns = ["label", "mass", "probability", "lower", "upper", "coverage"]
+    columns = ["label", "probability", "mass", "coverage", "lower", "upper"]
     if not each:
-        columns = ["label", "label_probability", "label_lower", "label_upper", "margin", "runner_up", "coverage"]
+        columns = ["label", "label_probability", "coverage", "label_lower", "label_upper", "runner_up", "margin"]
     order = ["run", "completion_id", "label_index"] if each else ["label_probability", "run", "completion_id"]
     present_rows(with_prompt_ids(rows, opened.completions), columns, order, output=output, limit=limit, as_json=as_json)
 

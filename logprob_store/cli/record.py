@@ -17,9 +17,7 @@ from logprob_store.cli.common import (
     LogJsonOption,
     PromptLimitOption,
     TransportKind,
-    api_key,
     echo,
-    header_values,
     load_job_with_overrides,
 )
 from logprob_store.cli.logs import log_json
@@ -47,15 +45,11 @@ def record(
     if as_json_log:
         log_json()
     job = load_job_with_overrides(job_file, transport=TransportKind.live, base_url=base_url)
-    key = None if cached_only else api_key(job)
-    values = {} if cached_only else header_values(job)
     done = asyncio.run(
         record_job(
             job,
             fixtures,
             limit=limit,
-            api_key=key,
-            variables=values,
             cached_only=cached_only,
             refusals=refusals,
         )

@@ -22,9 +22,7 @@ from logprob_store.cli.common import (
     LogJsonOption,
     PromptLimitOption,
     TransportKind,
-    api_key,
     echo,
-    header_values,
     load_job_with_overrides,
     path_from_here,
 )
@@ -78,8 +76,6 @@ def run(
                 job,
                 run=run,
                 limit=limit,
-                api_key=api_key(job),
-                variables=header_values(job),
                 on_progress=on_progress,
                 instrument=instrument,
             )

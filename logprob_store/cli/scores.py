@@ -17,7 +17,7 @@ from logprob_store.cli.common import (
     StorePath,
     echo,
     open_runs,
-    print_rich,
+    print_table,
     write_frame,
 )
 
@@ -47,7 +47,7 @@ def scores(
     Of runs that scored given text: each candidate, the likeliest of a prompt first, or each text.
     """
     from logprob_store.errors import InputError
-    from logprob_store.view.terminal_tables import frame_table, scores_and_columns
+    from logprob_store.view.terminal_tables import scores_and_columns
 
     opened = open_runs(store, run)
     rows, brief, order = scores_and_columns(opened) if metrics is None else _chosen_scores(opened, metrics)
@@ -67,7 +67,7 @@ def scores(
     shown = rows.sort(sort or order, nulls_last=True).head(limit).collect()
     if shown["run"].n_unique() > 1:
         brief = ["run", *brief]
-    print_rich(frame_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort]))))
+    print_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort])))
 
 
 def _chosen_scores(store: Store, metrics: str) -> tuple[pl.LazyFrame, list[str], list[str]]:
@@ -83,7 +83,7 @@ def _chosen_scores(store: Store, metrics: str) -> tuple[pl.LazyFrame, list[str],
             "--metrics out, or choose a run with --run"
         )
     order = "confidence" if "confidence" in names else names[0]
-    return store.scores(metrics=names), ["completion_id", "prompt_id", "text", *names], [order]
+    return store.scores(metrics=names), ["prompt_id", "completion_id", "text", *names], [order]
 
 
 def _with_saved_calibrator(opened: Store, rows: pl.LazyFrame, name: str) -> pl.LazyFrame:

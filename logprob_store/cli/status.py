@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from logprob_store.cli.common import JsonOption, RunOption, StorePath, echo, open_runs, print_rich
+from logprob_store.cli.common import JsonOption, RunOption, StorePath, echo, open_runs, print_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,7 +22,7 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
     or crashed; all but finished ones go on with the same command.
     Of many runs the newest 20 are shown; --json has all.
     """
-    from logprob_store.view.terminal_tables import anomalies_frame, failures_frame, frame_table, runs_frame
+    from logprob_store.view.terminal_tables import anomalies_frame, failures_frame, runs_frame
 
     opened = open_runs(store, run)
     if as_json:
@@ -35,7 +35,7 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
         echo(f"the newest {_RUNS_SHOWN}; {len(older)} older ones, with {failed} failures, are left out (--run, --json)")
         opened = opened.only(*names[-_RUNS_SHOWN:])
     runs = _runs_with_states(opened)
-    print_rich(frame_table(runs_frame(runs)))
+    print_table(runs_frame(runs), least=("tokens", "answers", "spent_usd", "completions", "prompts"))
     for line in _spent_by_jobs(opened):
         echo(line)
     for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():
@@ -43,10 +43,12 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
     failures = failures_frame(opened)
     if (odd := anomalies_frame(opened)).height:
         echo("oddities in what the server sent; docs/store.md says what each means")
-        print_rich(frame_table(odd))
+        print_table(odd)
     if failures.height:
         echo("open failures; a job, started again, asks them again")
-        print_rich(frame_table(failures))
+        print_table(failures.drop("example"))
+        for name, error_type, example in failures.select("run", "error_type", "example").iter_rows():
+            echo(f"{name} {error_type}, such as: {example}")
 
 
 def _spent_by_jobs(store: Store) -> list[str]:

@@ -15,7 +15,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from logprob_store.events import emit
+from logprob_store.job import Job, load_job
 from logprob_store.pacing.bottleneck import Bottleneck
+from logprob_store.run.event_loop import run_to_end
 from logprob_store.run.interrupts import stop_on_signals
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.run.opening import open_session
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from logprob_store.job import Job
     from logprob_store.run.buffer import Progress
     from logprob_store.run.session import Session
     from logprob_store.run.telemetry import Instrument
@@ -71,7 +72,7 @@ class RunSummary:
 
 
 def run_job(
-    job: Job,
+    job: Job | str | Path,
     *,
     run: str | None = None,
     limit: int | None = None,
@@ -83,14 +84,15 @@ def run_job(
     """Run a job to its end, or go on with a run that was begun.
 
     Ctrl-C, SIGTERM or SIGHUP ends it early: calls under way get a few seconds, all answers are committed, and the
-    summary says `interrupted`. A second one ends it at once, with KeyboardInterrupt.
+    summary says `interrupted`. A second one ends it at once, with KeyboardInterrupt. In a notebook, where an event loop
+    is running, the run has a thread of its own.
 
     Args:
-        job: from `load_job`.
+        job: from `load_job`, or the path of a job file.
         run: the run's name, `<job>-<date>` when None; the same name goes on with the same run.
         limit: the number of prompts to run, from the first; all when None.
-        api_key: the value of the variable that `job.key_variable` names.
-        variables: the values of the variables that `job.header_variables` name.
+        api_key: the key for the server; when None, the environment variable that the job names (`job.key_variable`).
+        variables: values of `job.header_variables`, instead of those in the environment.
         on_progress: called a few times a second.
         instrument: goes around each call, such as `ls.opentelemetry()`.
 
@@ -99,13 +101,15 @@ def run_job(
 
     Example:
         >>> import logprob_store as ls
-        >>> summary = ls.run_job(ls.load_job("jobs/demo.toml"))  # doctest: +SKIP
+        >>> summary = ls.run_job("jobs/demo.toml")  # doctest: +SKIP
         >>> summary.state  # doctest: +SKIP
         'finished'
     """
+    stop = asyncio.Event()
+    loop: list[asyncio.AbstractEventLoop] = []
 
     async def session() -> RunSummary:
-        stop = asyncio.Event()
+        loop.append(asyncio.get_running_loop())
         if threading.current_thread() is threading.main_thread():
             stop_on_signals(stop)
         return await run_job_async(
@@ -120,13 +124,13 @@ def run_job(
         )
 
     try:
-        return asyncio.run(session())
+        return run_to_end(session(), on_interrupt=lambda: loop[0].call_soon_threadsafe(stop.set))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
 
 async def run_job_async(
-    job: Job,
+    job: Job | str | Path,
     *,
     run: str | None = None,
     limit: int | None = None,
@@ -139,11 +143,11 @@ async def run_job_async(
     """Do what `run_job` does, inside a running event loop.
 
     Args:
-        job: from `load_job`.
+        job: as for `run_job`.
         run: the run's name.
         limit: the number of prompts to run, from the first; all when None.
-        api_key: for the live transport.
-        variables: the values of `job.header_variables`.
+        api_key: as for `run_job`.
+        variables: as for `run_job`.
         on_progress: called a few times a second.
         instrument: goes around each call, such as `ls.opentelemetry()`.
         stop: set it to interrupt the run: calls under way get a few seconds to finish, then all answers are committed.
@@ -152,6 +156,7 @@ async def run_job_async(
         InputError: as `run_job`.
     """
     started = asyncio.get_running_loop().time()
+    job = job if isinstance(job, Job) else load_job(job)
     plan = plan_job(job, limit=limit)
     async with open_session(
         plan,

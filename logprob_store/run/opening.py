@@ -41,8 +41,8 @@ async def open_session(
         plan: the calls of the job.
         run: the run's name.
         stop: set from outside to interrupt the session.
-        api_key: the key for the server.
-        variables: the values of `job.header_variables`.
+        api_key: as for `open_transport`.
+        variables: as for `open_transport`.
         on_progress: called a few times a second.
         instrument: goes around each call.
 

@@ -66,8 +66,8 @@ async def record_job(
         job: from `load_job`.
         fixtures: a folder, or the `.jsonl` or `.jsonl.zst` file itself.
         limit: the number of prompts to record, from the first; all when None.
-        api_key: for the server.
-        variables: the values of `job.header_variables`.
+        api_key: as for `open_transport`.
+        variables: as for `open_transport`.
         cached_only: make no call; prompts without an answer in the cache are problems.
         refusals: record what the server last said where it gave no answer; then refusals alike stop nothing.
 

@@ -6,6 +6,7 @@ This is the only module in which the words of a job file choose an implementatio
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -33,27 +34,24 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def open_transport(
-    job: Job, *, api_key: str | None = None, sdk_key: bool = False, variables: Mapping[str, str] = MappingProxyType({})
+    job: Job, *, api_key: str | None = None, variables: Mapping[str, str] = MappingProxyType({})
 ) -> AsyncIterator[Transport]:
     """The transport that a job names, for as long as the context lasts.
 
     Args:
         job: names it.
-        api_key: the key for the server.
-        sdk_key: without `api_key` and `base_url`, let the SDK look for OpenAI's key in the environment. No other server
-            gets that key.
-        variables: the values of `job.header_variables`.
+        api_key: the key for the server; when None, the environment variable that the job names.
+        variables: values of `job.header_variables`, instead of those in the environment.
 
     Raises:
         InputError: there is no key, or no usable fixtures.
     """
     if job.transport.kind == "live":
-        if api_key is None and not (sdk_key and job.model.base_url is None):
-            api_key = _key_if_none_given(job)
+        key = _key_of_environment(job) if api_key is None else api_key
         headers = _headers(job, variables)
         async with lazy_live_transport(
             base_url=job.model.base_url,
-            api_key=api_key,
+            api_key=key,
             azure_api_version=job.model.azure_api_version,
             azure_deployment=job.model.deployment,
             concurrency=job.limits.concurrency,
@@ -67,29 +65,32 @@ async def open_transport(
         yield ReplayTransport(job.fixtures_path)
 
 
-def _key_if_none_given(job: Job) -> str:
-    """The key to send where none is given: any text keeps the SDK from taking one from the environment.
+def _key_of_environment(job: Job) -> str:
+    """The value of the variable that the job names; without one `none`: any text keeps the SDK from taking another.
 
     Raises:
-        JobError: the job names a variable for its key.
+        JobError: the variable is not set.
     """
-    if job.key_variable is not None:
+    if job.key_variable is None:
+        return "none"
+    key = os.environ.get(job.key_variable)
+    if not key:
         raise JobError(
             f"there is no API key: {job.key_variable} is not set. `export {job.key_variable}=...`, name another "
             "variable with model.api_key_env, or set model.base_url to a server that wants no key."
         )
-    return "none"
+    return key
 
 
 def _headers(job: Job, variables: Mapping[str, str]) -> dict[str, str]:
-    """The headers that a job adds to each call, given the values of `job.header_variables`.
+    """The headers that a job adds to each call, with the values of `job.header_variables`.
 
     Raises:
         JobError: a variable is not set, or its value cannot be sent.
     """
     found = {}
     for name, value in job.model.headers.items():
-        text = value if isinstance(value, str) else variables.get(value.env)
+        text = value if isinstance(value, str) else variables.get(value.env, os.environ.get(value.env))
         if text is None:
             variable = value.env if isinstance(value, FromEnvironment) else ""
             raise JobError(f"model.headers.{name}: {variable} is not set. `export {variable}=...`")

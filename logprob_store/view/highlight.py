@@ -114,7 +114,10 @@ def uncertain(tokens: pl.DataFrame, alternatives: pl.DataFrame, *, below: float 
     """A table of the tokens with a probability under `below`, each with its alternatives and their probabilities."""
     table = Table(title=f"tokens with p < {below}", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("position", "token", "p", "alternatives"):
-        table.add_column(name, justify="right" if name in {"position", "p"} else "left")
+        is_number = name in {"position", "p"}  # a number that is folded is another number
+        table.add_column(
+            name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold", min_width=len(name)
+        )
     alternatives_at = {
         (section, position): rows
         for (section, position), rows in alternatives.group_by("section", "position", maintain_order=True)

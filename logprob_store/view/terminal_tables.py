@@ -1,4 +1,4 @@
-"""Tables for the terminal: their columns for runs, failures and scores, and the printing of any DataFrame."""
+"""Tables for the terminal: their columns for runs, failures and scores, and any DataFrame as a table that fits."""
 
 from __future__ import annotations
 
@@ -6,42 +6,91 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
 from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rich.console import JustifyMethod
 
     from logprob_store.analysis.opened_store import Store
 
-_WIDEST_CELL: Final = 60
-_LONG_TEXTS: Final = frozenset({"text", "example", "message", "continuation", "answer_a", "answer_b"})
+_WIDEST_TEXT: Final = 60
+_NARROWEST_TEXT: Final = 12
+"""Terminal columns."""
+_LONG_TEXTS: Final = frozenset({"text", "value", "continuation", "answer_a", "answer_b"})
+"""Columns that may be shortened to fit, with a mark. A number, a name or an id cut short would be another one."""
+_GAP: Final = 2
+"""Terminal columns between two cells."""
 
 
-def frame_table(frame: pl.DataFrame) -> Table:
-    """A DataFrame as a table: numbers to the right, text made safe and cut off at 60 characters."""
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name, kind in frame.schema.items():
-        # A long text may be shortened to fit the terminal; a name or a number cut short is useless.
-        is_long = name in _LONG_TEXTS
-        justify: JustifyMethod = "right" if kind.is_numeric() else "left"
-        table.add_column(
-            Text(printable(name)), justify=justify, overflow="ellipsis" if is_long else "fold", no_wrap=not is_long
-        )
-    for row in frame.iter_rows():
-        table.add_row(*(Text(_cell(value)) for value in row))
-    return table
+def fitted_table(frame: pl.DataFrame, width: int | None, *, least: Sequence[str] = ()) -> tuple[Table, list[str]]:
+    """A DataFrame as a table that fits, and the names of the columns that were left out for it.
+
+    Args:
+        frame: what to show; numbers stand to the right, and text is made safe.
+        width: terminal columns; None has room for everything.
+        least: the columns to leave out first, in this order; then come the others, from the last.
+
+    >>> table, left_out = fitted_table(pl.DataFrame({"prompt_id": ["R-0223"], "n": [22300000000], "p": [0.5]}), 24)
+    >>> left_out
+    ['p']
+    """
+    cells = {name: [_cell(value, name) for value in frame[name]] for name in frame.columns}
+    widths = {name: max(map(cell_len, [printable(name), *cells[name]])) for name in cells}
+    shown = list(cells)
+    left_out = []
+    if width is not None:
+        droppable = [*(name for name in least if name in cells), *(name for name in shown[:0:-1] if name not in least)]
+        for name in droppable:
+            if _least_width(shown, widths) <= width:
+                break
+            shown.remove(name)
+            left_out.append(name)
+        _share_out(shown, widths, width)
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0))
+    for name in shown:
+        justify: JustifyMethod = "right" if frame.schema[name].is_numeric() else "left"
+        # Where not even one column fits, it is folded.
+        table.add_column(Text(printable(name)), justify=justify, overflow="fold", min_width=1)
+    for row in zip(*(cells[name] for name in shown), strict=True):
+        table.add_row(*(Text(_shortened(cell, widths[name])) for name, cell in zip(shown, row, strict=True)))
+    return table, left_out
 
 
-def _cell(value: Any) -> str:
+def _least_width(shown: list[str], widths: Mapping[str, int]) -> int:
+    """The fewest terminal columns that a table takes, with its long texts shortened."""
+    return 1 + sum(
+        _GAP + (min(widths[name], _NARROWEST_TEXT) if name in _LONG_TEXTS else widths[name]) for name in shown
+    )
+
+
+def _share_out(shown: list[str], widths: dict[str, int], width: int) -> None:
+    """Give the long texts, in order, what the other columns leave of a width."""
+    left = width - _least_width(shown, widths)
+    for name in shown:
+        if name in _LONG_TEXTS and widths[name] > _NARROWEST_TEXT:
+            more = max(0, min(left, widths[name] - _NARROWEST_TEXT))
+            widths[name] = _NARROWEST_TEXT + more
+            left -= more
+
+
+def _cell(value: Any, name: str) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
     text = printable(str(value))
-    return text if len(text) <= _WIDEST_CELL else text[: _WIDEST_CELL - 3] + "..."
+    return _shortened(text, _WIDEST_TEXT) if name in _LONG_TEXTS else text
+
+
+def _shortened(text: str, width: int) -> str:
+    """A text cut off to so many terminal columns, with a mark where it was."""
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 3).rstrip()}..."
 
 
 def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
@@ -72,12 +121,12 @@ def scores_and_columns(store: Store) -> tuple[pl.LazyFrame, list[str], list[str]
     """The scores for what the runs did, the columns of them to show, and the columns to sort by."""
     jobs = [manifest.job for manifest in store.manifests]
     if not jobs or any(job.get("model.mode") != "score" for job in jobs):
-        columns = ["completion_id", "prompt_id", "text", "token_count", "confidence", "perplexity"]
+        columns = ["prompt_id", "completion_id", "text", "confidence", "token_count"]
         return store.scores(), columns, ["confidence"]
     if all(job.get("prompts.continuations") for job in jobs):
-        columns = ["completion_id", "prompt_id", "rank", "continuation", "scored_tokens", "loglikelihood", "greedy"]
+        columns = ["prompt_id", "completion_id", "rank", "continuation", "scored_tokens", "loglikelihood", "greedy"]
         return store.candidate_scores(), columns, ["run", "prompt_index", "rank", "candidate"]
-    columns = ["completion_id", "prompt_id", "text", "scored_tokens", "perplexity", "bits_per_byte"]
+    columns = ["prompt_id", "completion_id", "text", "scored_tokens", "perplexity", "bits_per_byte"]
     return store.text_scores(), columns, ["confidence"]
 
 

@@ -70,18 +70,16 @@ def test_a_live_job_asks_its_server_with_the_key_given(make: Any, fault_server: 
     assert [call.headers["authorization"] for call in fault_server.calls] == ["Bearer sk-given"]
 
 
-@pytest.mark.parametrize("sdk_key", [False, True])
 def test_openai_s_key_goes_to_no_other_server(
     make: Any,
     fault_server: Any,
     monkeypatch: pytest.MonkeyPatch,
-    sdk_key: bool,  # noqa: FBT001
 ) -> None:
     """With a `base_url` and no key, OpenAI's key of the environment is not sent."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     job = make(AB, fault_server.url)
 
-    ask_once(job, requests_of(job)[0], sdk_key=sdk_key)
+    ask_once(job, requests_of(job)[0])
 
     assert [call.headers["authorization"] for call in fault_server.calls] == ["Bearer none"]
 
@@ -100,14 +98,16 @@ def test_without_the_key_that_a_job_names_nothing_opens(make: Any) -> None:
     assert message.startswith("there is no API key: MY_KEY is not set.")
 
 
-def test_a_key_of_the_environment_is_left_to_the_sdk(make: Any) -> None:
-    """`complete` lets the SDK find OpenAI's key, so that opening needs none."""
+def test_the_key_is_that_of_the_variable_that_a_job_names(
+    make: Any, fault_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to read the environment for it."""
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    job = make(AB, fault_server.url, model={"api_key_env": "MY_KEY"})
 
-    async def main() -> None:
-        async with open_transport(make(AB), sdk_key=True):
-            pass
+    ask_once(job, requests_of(job)[0])
 
-    asyncio.run(main())
+    assert [call.headers["authorization"] for call in fault_server.calls] == ["Bearer sk-mine"]
 
 
 def test_a_server_is_not_touched_before_the_first_call(make: Any, fault_server: Any) -> None:

@@ -1,17 +1,68 @@
-"""Tables on a terminal."""
+"""Tables on a terminal: what has no room is left out as a whole, and said."""
 
 from __future__ import annotations
 
 import polars as pl
+import pytest
 from rich.console import Console
 
-from logprob_store.view.terminal_tables import frame_table
+from logprob_store.view.terminal_tables import fitted_table
+
+ROWS = pl.DataFrame(
+    {
+        "prompt_id": ["R-0223", "R-0224"],
+        "completion_id": [22300000000, 22400000000],
+        "text": ["a long answer " * 20, "🙂" * 80],
+        "label": ["undecided", "yes"],
+        "p": [0.25, 0.5],
+    }
+)
+
+
+def shown_at(width: int | None, frame: pl.DataFrame, **settings: list[str]) -> tuple[str, list[str]]:
+    """What a terminal of a width shows of a frame, and the columns left out."""
+    table, left_out = fitted_table(frame, width, **settings)
+    console = Console(width=width or 100_000)
+    with console.capture() as shown:
+        console.print(table)
+    return shown.get(), left_out
 
 
 def test_tables_show_markup_as_text() -> None:
     """Square brackets in answers are text, not markup for rich."""
-    console = Console(width=80)
-    with console.capture() as shown:
-        console.print(frame_table(pl.DataFrame({"text": ["[red]no[/red] \x1b[31m"], "n": [1]})))
+    shown, _ = shown_at(80, pl.DataFrame({"text": ["[red]no[/red] \x1b[31m"], "n": [1]}))
 
-    assert "[red]no[/red] ␛[31m" in shown.get()
+    assert "[red]no[/red] ␛[31m" in shown
+
+
+@pytest.mark.parametrize("width", [*range(12, 100), 120, 200, None])
+def test_no_id_number_or_label_is_cut_short(width: int | None) -> None:
+    """Each stands there whole, or its column is left out; no line is longer than the terminal."""
+    shown, left_out = shown_at(width, ROWS, least=["completion_id"])
+
+    columns = {name: [str(value) for value in ROWS[name]] for name in ROWS.columns if name != "text"}
+    assert [name for name, values in columns.items() if not all(value in shown for value in values)] == [
+        name for name in columns if name in left_out
+    ]
+    assert width is None or max(map(len, shown.splitlines())) <= width
+
+
+def test_what_matters_least_is_left_out_first() -> None:
+    """The columns named, in order, and then the last ones; the first column always stays."""
+    assert shown_at(60, ROWS, least=["completion_id"])[1] == []
+    assert shown_at(50, ROWS, least=["completion_id"])[1] == ["completion_id"]
+    assert shown_at(10, ROWS, least=["label", "completion_id"])[1] == ["label", "completion_id", "p", "text"]
+
+
+def test_a_text_that_is_cut_short_says_so() -> None:
+    """A long answer ends in three dots, and takes what room the others leave."""
+    shown, _ = shown_at(60, ROWS)
+
+    assert "a long answ..." in shown
+
+
+def test_where_not_even_one_column_fits_it_is_folded() -> None:
+    """Nothing of it is lost."""
+    shown, _ = shown_at(8, pl.DataFrame({"run": ["nightly-2026-11-26"]}))
+
+    assert "".join(shown.split()).endswith("nightly-2026-11-26")
