@@ -239,7 +239,7 @@ class RetryableError(CallError):
 class ReplayMissError(CallError):
     """No recording answers this request; the message names the nearest recording and what differs."""
 
-    def __init__(self, key: str, fixtures: object, nearest: str | None, differences: list[str]) -> None:
+    def __init__(self, key: str, fixtures: object, nearest: str | None, differences: list[str], *, advice: str) -> None:
         self.key = key
         self.differences = differences
         if nearest is None:
@@ -247,8 +247,7 @@ class ReplayMissError(CallError):
         else:
             near = f"nearest {nearest[:12]} differs in " + "; ".join(differences)
         super().__init__(
-            f"no recording for request {key[:12]} in {fixtures}: {near}. "
-            "Record it with `logprobs record JOB.toml --fixtures DIR`.",
+            f"no recording for request {key[:12]} in {fixtures}: {near}. {advice}",
             error_type="replay_miss",
         )
 

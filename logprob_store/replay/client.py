@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Mode = Literal["replay", "record"]
 
 _MODES: Final = ("replay", "record")
+_ADVICE: Final = 'Record it once, with a server: `pytest --logprobs-record`, or `ls.replay_client(..., mode="record")`.'
 _Call = tuple[str, bytes]  # endpoint and canonical body
 
 
@@ -66,7 +67,9 @@ class FixtureTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         self._new_answers: dict[str, Answer] = {}
         self._upstream: httpx2.HTTPTransport | None = None
         self._async_upstream: httpx2.AsyncHTTPTransport | None = None
-        self._recordings = None if mode == "record" and not self._path.exists() else Recordings(fixtures)
+        self._recordings = (
+            None if mode == "record" and not self._path.exists() else Recordings(fixtures, advice=_ADVICE)
+        )
         for fixture in sorted(self._recordings or (), key=lambda fixture: fixture.sample_index):
             if provider in {None, fixture.provider}:
                 self._keys[fixture.endpoint, canonical_json(fixture.request)].append(fixture.key)
@@ -200,7 +203,8 @@ def replay_client(
         refusals: in mode `record`, record refusals as well, to test how your code takes them; a passing one would
             otherwise be replayed for ever.
         base_url: where mode `record` sends requests.
-        api_key: for mode `record`; if None, the SDK reads its environment variable.
+        api_key: for mode `record`; if None, OpenAI gets the key of the SDK's environment variable, and a server of
+            `base_url` gets none.
 
     Raises:
         FixtureError: the fixtures are missing or damaged, or the mode is misspelt.
@@ -211,7 +215,8 @@ def replay_client(
         0
     """
     transport = FixtureTransport(fixtures, mode=mode, provider=provider, refusals=refusals)
-    key = api_key if mode == "record" else "replay"
+    # A text keeps the SDK from looking for OpenAI's key, which is no other server's business.
+    key = api_key if mode == "record" and (api_key is not None or base_url is None) else "none"
     base = base_url or OPENAI_BASE_URL
     if asynchronous:
         return openai.AsyncOpenAI(

@@ -85,6 +85,9 @@ class Fixture:
         return Answer(request, self.status, self.headers, self.body, "fixture", fetched_at=self.recorded_at)
 
 
+_RECORD_JOB: Final = "`logprobs record JOB.toml --fixtures DIR` records the answers to a job's prompts."
+
+
 class Recordings:
     """The fixtures of a file or folder, by request key; a later line for a key replaces an earlier one.
 
@@ -92,16 +95,18 @@ class Recordings:
 
     Args:
         path: a `.jsonl` or `.jsonl.zst` file, or a folder of them.
+        advice: what an error about a missing recording says to do.
 
     Raises:
         FixtureError: there are no fixtures, or a line is damaged, of another version, or has a key that is not that of
             its request.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, advice: str = _RECORD_JOB) -> None:
         self.path = Path(path)
+        self.advice = advice
         self._lines: dict[str, bytes] = {}
-        for file in fixture_files(self.path):
+        for file in _fixture_files(self.path, advice):
             for number, raw in enumerate(_read_lines(file), start=1):
                 if raw.strip():
                     self._lines[_checked_key(raw, f"{file}, line {number}")] = raw
@@ -128,8 +133,8 @@ def read_fixture(line: bytes, where: str) -> Fixture:
     return _parse(line)
 
 
-def fixture_files(path: Path) -> list[Path]:
-    """The fixture files at a path, sorted by name.
+def _fixture_files(path: Path, advice: str) -> list[Path]:
+    """The fixture files at a path, sorted by name; `advice` says what to do where there is none.
 
     Raises:
         FixtureError: there are no fixture files.
@@ -139,8 +144,7 @@ def fixture_files(path: Path) -> list[Path]:
     files = sorted([*path.glob("*.jsonl"), *path.glob("*.jsonl.zst")]) if path.is_dir() else []
     if not files:
         raise FixtureError(
-            f"no fixtures at {path}: expected a .jsonl or .jsonl.zst file, or a folder of them. "
-            "`logprobs record JOB.toml --fixtures DIR` makes some."
+            f"no fixtures at {path}: expected a .jsonl or .jsonl.zst file, or a folder of them. {advice}"
         )
     return files
 

@@ -70,7 +70,7 @@ def miss_error(request: Request, recordings: Recordings, *, any_provider: bool =
     """
     found = _nearest(request, recordings, any_provider=any_provider)
     if found is None:
-        return ReplayMissError(request.key, recordings.path, None, [])
+        return ReplayMissError(request.key, recordings.path, None, [], advice=recordings.advice)
     fixture, differences = found
     lines = [
         f"{path}: asked {_excerpt(asked, recorded)}, recorded {_excerpt(recorded, asked)}"
@@ -78,7 +78,7 @@ def miss_error(request: Request, recordings: Recordings, *, any_provider: bool =
     ]
     if len(differences) > _SHOWN_DIFFERENCES:
         lines.append(f"and {len(differences) - _SHOWN_DIFFERENCES} more")
-    return ReplayMissError(request.key, recordings.path, fixture.key, lines)
+    return ReplayMissError(request.key, recordings.path, fixture.key, lines, advice=recordings.advice)
 
 
 _Difference = tuple[str, Any, Any]

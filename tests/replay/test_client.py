@@ -238,3 +238,24 @@ def test_no_fixtures() -> None:
     """A missing file is an error when the client is made, not at the first call."""
     with pytest.raises(FixtureError, match=r"no fixtures at nowhere\.jsonl"):
         ls.replay_client("nowhere.jsonl")
+
+
+def test_the_advice_is_for_a_test(tmp_path: Path, asked: dict[str, Any]) -> None:
+    """In a test there is no job to record: no fixtures, and no recording of a request."""
+    said = r"Record it once, with a server: `pytest --logprobs-record`"
+    with pytest.raises(FixtureError, match=said):
+        ls.replay_client(tmp_path / "none.jsonl")
+    with ls.replay_client(CAPITALS) as client, pytest.raises(ReplayMissError, match=said):
+        client.chat.completions.create(**{**asked, "temperature": 0.7})
+
+
+def test_a_server_of_one_s_own_gets_no_key_of_openai(
+    path: Path, fault_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recording from it needs no key, and sends none of the environment."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+
+    with ls.replay_client(path, mode="record", base_url=fault_server.url) as client:
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}], logprobs=True)
+
+    assert [call.headers["authorization"] for call in fault_server.calls] == ["Bearer none"]
