@@ -62,7 +62,9 @@ EVENTS: Final = {
     "concurrency_cut": Event(
         _INFO, ("allowed",), "the server refused without a time to wait: so many calls at once are allowed now"
     ),
-    "outage_began": Event(_WARNING, ("in_a_row",), "so many calls failed in a row: one at a time from here on"),
+    "outage_began": Event(
+        _WARNING, ("in_a_row", "why"), "so many calls failed in a row, the last one so: one at a time from here on"
+    ),
     "outage_ended": Event(_WARNING, (), "the server answers again"),
     "outage_given_up": Event(_WARNING, ("seconds",), "the outage has outlasted `limits.retry_for_s`: calls fail"),
     "cache_damaged": Event(_WARNING, ("request_key",), "an answer in the cache is damaged and is asked for again"),
@@ -73,13 +75,13 @@ EVENTS: Final = {
         _INFO, ("run", "part", "rows", "bytes", "seconds"), "a part is durable; `rows` by table, `bytes` of its files"
     ),
     "stopped": Event(_WARNING, ("reason", "status"), "no further call is made, and why: a class of failure"),
-    "stopping": Event(_INFO, ("in_flight", "grace_s"), "the run is to end; calls under way get some time to finish"),
+    "stopping": Event(_WARNING, ("in_flight", "grace_s"), "the run is to end; calls under way get some time to finish"),
     "run_ended": Event(
         _INFO,
         (
             "run", "store", "state", "reason", "total", "already", "calls", "from_cache", "from_fixtures", "failures",
             "completions", "tokens", "seconds", "bound_by", "verdict", "spent_usd", "spent_requests", "spent_tokens",
-            "files",
+            "files", "answered", "shared", "failed", "not_reached",
         ),
         "the session is over: what `--json` prints",
     ),

@@ -46,7 +46,9 @@ def fields(
 
     opened = open_runs(store, run)
     rows = opened.fields()
-    if path is not None:
+    if path is None:
+        rows = _checked(rows)
+    else:
         found = rows.filter(pl.col("path") == path).collect(engine="streaming")
         if not found.height:
             raise InputError(f"--path {path!r}: no answer has a value there; there are {_most_common_paths(rows)}")
@@ -63,6 +65,23 @@ def fields(
     ]
     order = ["joint_probability", "run", "completion_id", "field_index"]
     present_rows(with_prompt_ids(rows, opened.completions), columns, order, output=output, limit=limit, as_json=as_json)
+
+
+def _checked(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows, computed.
+
+    Raises:
+        InputError: no answer is JSON.
+    """
+    import polars as pl
+
+    from logprob_store.errors import InputError
+
+    frame = rows.collect(engine="streaming")
+    if frame.height and frame["path"].is_null().all():
+        (error,) = frame.select(pl.col("error").drop_nulls().first()).row(0)
+        raise InputError(f"none of {frame.height} answers is JSON; the first one: {error}")
+    return frame.lazy()
 
 
 def _most_common_paths(rows: pl.LazyFrame) -> str:

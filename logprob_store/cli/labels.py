@@ -6,7 +6,7 @@ The probabilities are computed by `logprob_store.metrics.labels`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +16,7 @@ from logprob_store.cli.common import (
     OutputOption,
     RunOption,
     StorePath,
+    echo,
     open_runs,
     present_rows,
     with_prompt_ids,
@@ -23,6 +24,10 @@ from logprob_store.cli.common import (
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from logprob_store.analysis.opened_store import Store
+
+_LOW_COVERAGE: Final = 0.5
 
 
 class Shared(StrEnum):
@@ -58,30 +63,63 @@ def labels(
     from logprob_store.errors import InputError
     from logprob_store.metrics.labels.chosen_label import label_choices
 
+    wanted = [name.strip() for name in names.split(",")]
+    if len(wanted) == 1:
+        raise InputError(
+            f"--labels {names!r} is one label, which each answer that has it would be sure of: name several, with "
+            'commas between, as "Yes,No"'
+        )
     opened = open_runs(store, run)
     try:
-        rows = opened.labels([name.strip() for name in names.split(",")], after=after, field=field, shared=shared.value)
+        rows = opened.labels(wanted, after=after, field=field, shared=shared.value)
     except ValueError as error:
-        raise InputError(f"--labels {names!r}: {error}") from error
-    rows = rows if each else label_choices(rows)
-    if after is not None or field is not None:
-        rows = _require_place(rows, f"--after {after!r}" if field is None else f"--field {field!r}")
+        wrong = f"--field {field!r}" if str(error).startswith("field ") else f"--labels {names!r}"
+        raise InputError(f"{wrong}: {error}") from error
+    frame = rows.collect(engine="streaming")
+    _check_found(frame, opened, wanted, None if after is None and field is None else _place(after, field))
+    rows = frame.lazy() if each else label_choices(frame.lazy())
     columns = ["label", "probability", "mass", "coverage", "lower", "upper"]
     if not each:
         columns = ["label", "label_probability", "coverage", "label_lower", "label_upper", "runner_up", "margin"]
     order = ["run", "completion_id", "label_index"] if each else ["label_probability", "run", "completion_id"]
     present_rows(with_prompt_ids(rows, opened.completions), columns, order, output=output, limit=limit, as_json=as_json)
+    if output is None and not as_json and not each:
+        _say_what_is_hidden(rows)
 
 
-def _require_place(rows: pl.LazyFrame, place: str) -> pl.LazyFrame:
-    """The rows, computed.
+def _place(after: str | None, field: str | None) -> str:
+    return f"--after {after!r}" if field is None else f"--field {field!r}"
+
+
+def _check_found(frame: pl.DataFrame, opened: Store, wanted: list[str], place: str | None) -> None:
+    """See that some answer has the place, and some answer one of the labels.
 
     Raises:
-        InputError: no answer has that place.
+        InputError: none has.
     """
+    import polars as pl
+
     from logprob_store.errors import InputError
 
-    frame = rows.collect(engine="streaming")
-    if frame.height and frame["position"].is_null().all():
-        raise InputError(f"{place}: there is no such place in any of {frame['completion_id'].n_unique()} answers")
-    return frame.lazy()
+    answers = frame["completion_id"].n_unique()
+    if frame.height and place is not None and frame["position"].is_null().all():
+        raise InputError(f"{place}: there is no such place in any of {answers} answers")
+    if frame.height and not frame.select((pl.col("mass") > 0).any()).item():
+        texts = opened.completions.select(pl.col("text").str.slice(0, 30)).drop_nulls().unique().sort("text").head(5)
+        begin = ", ".join(map(repr, texts.collect(engine="streaming")["text"])) or "without a text"
+        raise InputError(
+            f"none of {answers} answers has one of the labels {', '.join(wanted)}{f' at {place}' if place else ''}. "
+            f"Answers begin so: {begin}. Labels that stand further on are found with --after or --field"
+        )
+
+
+def _say_what_is_hidden(rows: pl.LazyFrame) -> None:
+    """Say how many answers have a label of which less than half of the probability is known."""
+    import polars as pl
+
+    low, answers = rows.select((pl.col("coverage") < _LOW_COVERAGE).sum(), pl.len()).collect().row(0)
+    if low:
+        echo(
+            f"{low} of {answers} answers have a coverage below {_LOW_COVERAGE}: most of the probability is on other "
+            "words than the labels, or was not sent (top_logprobs); their label_probability is of the rest"
+        )

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 _LONG_RUN_S: Final = 10.0
 """Seconds from which on a run's summary says what bound it."""
+_KINDS_SHOWN: Final = 5
+_OF_THE_PROMPTS: Final = frozenset({"null_prompt", "bad_prompt"})
+"""Classes of failure that no further session changes."""
 
 
 def run(
@@ -80,7 +83,7 @@ def run(
                 instrument=instrument,
             )
         # Print before the exporters shut down: without a collector they retry for a while.
-        echo(summary.as_dict() if as_json else summary_line(summary))
+        echo(summary.as_dict() if as_json else "\n".join([summary_line(summary), *ending(summary)]))
     if summary.state == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.state == "stopped":
@@ -119,16 +122,22 @@ def _dry_run(job: Job, run: str | None, limit: int | None, *, as_json: bool) -> 
 
 def summary_line(summary: RunSummary) -> str:
     """How a run ended, as text for people."""
-    parts = [f"{summary.calls} asked"]
+    retried = f" in {summary.calls} calls" if summary.calls > summary.answered + summary.failed else ""
+    parts = [f"{summary.answered} from the server{retried}"]
+    if summary.shared:
+        parts.append(f"{summary.shared} by the calls of equal prompts")
     if summary.from_cache:
         parts.append(f"{summary.from_cache} from the cache")
     if summary.from_fixtures:
         parts.append(f"{summary.from_fixtures} from fixtures")
     if summary.already:
         parts.append(f"{summary.already} already in the store")
+    parts.append(f"{summary.failed} failed")
+    if summary.not_reached:
+        parts.append(f"{summary.not_reached} not reached")
     line = (
         f"run {summary.run} {summary.state} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
-        f"{', '.join(parts)}, {summary.failures} failed. "
+        f"{', '.join(parts)}. "
         f"{summary.completions} completions with {summary.tokens} tokens are in {path_from_here(summary.store)}"
     )
     if summary.files > 1:
@@ -137,8 +146,25 @@ def summary_line(summary: RunSummary) -> str:
         line += "\nnothing had to be asked again"
     if summary.seconds > _LONG_RUN_S and summary.bound_by:
         line += f"\n{summary.verdict.sentence}"
-    if summary.reason is not None:
-        line += f"\nstopped: {summary.reason}"
-    if summary.state != "finished" or summary.failures:
-        line += "\nthe same command goes on from here"
     return line
+
+
+def ending(summary: RunSummary) -> list[str]:
+    """What stands in the way of the answers that are missing, the reason of a stop last."""
+    from logprob_store.store.tables import open_tables
+    from logprob_store.view.terminal_tables import failures_frame
+
+    failures = failures_frame(open_tables(summary.store, runs=[summary.run])) if summary.failures else None
+    lines = []
+    kinds: set[str] = set()
+    if failures is not None:
+        counted = failures.sort("prompts", descending=True).select("error_type", "prompts", "example")
+        kinds = set(counted["error_type"])
+        lines = [f"{count} {kind}, such as: {example}" for kind, count, example in counted.head(_KINDS_SHOWN).rows()]
+    if summary.state != "finished" or kinds - _OF_THE_PROMPTS:
+        lines.append("the same command goes on from here")
+    elif kinds:
+        lines.append("these fail again until the prompts are changed, which makes another run (--run)")
+    if summary.reason is not None:
+        lines.append(f"{summary.state}: {summary.reason}")
+    return lines

@@ -41,6 +41,7 @@ class Breaker:
         self._in_a_row = 0
         self._prompts: set[str] = set()
         self._opened_at: float | None = None
+        self._why = ""
         self._given_up = False
         self._next_probe_at = 0.0
         self._probe_interval_s = _FIRST_PROBE_S
@@ -49,6 +50,11 @@ class Breaker:
     def is_open(self) -> bool:
         """Whether calls are held back."""
         return self._opened_at is not None
+
+    @property
+    def outage(self) -> str | None:
+        """How the last call failed while calls are held back, for people; None while they are not."""
+        return self._why if self.is_open else None
 
     def wait_s(self, now: float) -> float:
         """Seconds until a call may start: 0 when closed, else until the next probe."""
@@ -88,6 +94,7 @@ class Breaker:
         under_way: int,
         now: float,
         is_probe: bool = False,
+        why: str = "no answer",
         prompts_to_open: int = PROMPTS_TO_OPEN,
     ) -> bool:
         """Count a call that got no answer, or an error of the server.
@@ -97,12 +104,14 @@ class Breaker:
             under_way: calls at the server, this one included.
             now: the loop's time, seconds.
             is_probe: whether the call was started while the breaker was open.
+            why: how the call failed, for people.
             prompts_to_open: different prompts whose calls failed in a row, at least, for the breaker to open.
 
         Returns:
             Whether the call counts as an attempt.
         """
         self._in_a_row += 1
+        self._why = why
         if self._given_up:
             return True
         if self._opened_at is not None:
@@ -114,8 +123,8 @@ class Breaker:
             self._prompts.add(key)
         if len(self._prompts) < prompts_to_open or self._in_a_row < under_way:
             return True
-        message = "%d calls in a row failed: waiting for the server, one call at a time"
-        emit(log, "outage_began", message, self._in_a_row, in_a_row=self._in_a_row)
+        message = "%d calls in a row failed (%s): waiting up to %.0f s for the server, one call at a time"
+        emit(log, "outage_began", message, self._in_a_row, why, self._patience_s, in_a_row=self._in_a_row, why=why)
         self._opened_at, self._probe_interval_s = now, _FIRST_PROBE_S
         self._next_probe_at = now + self._probe_interval_s
         return False

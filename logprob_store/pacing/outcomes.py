@@ -108,7 +108,12 @@ class Outcomes:
         if is_page:
             # What stands before the service answers, for now or for good. It may be billed, so each is an attempt.
             self._breaker.failed(
-                slot.request.key, under_way=0, now=now, is_probe=slot.is_probe, prompts_to_open=_PAGES_TO_OPEN
+                slot.request.key,
+                under_way=0,
+                now=now,
+                is_probe=slot.is_probe,
+                why=str(error),
+                prompts_to_open=_PAGES_TO_OPEN,
             )
         elif kind is None or kind.pace != "outage":
             self._breaker.answered()
@@ -116,7 +121,7 @@ class Outcomes:
             self._concurrency.server_failed()
             under_way = self._concurrency.in_use + 1
             slot.counts_as_attempt = self._breaker.failed(
-                slot.request.key, under_way=under_way, now=now, is_probe=slot.is_probe
+                slot.request.key, under_way=under_way, now=now, is_probe=slot.is_probe, why=str(error)
             )
         elif kind is not None and kind.pace == "limit":
             slot.counts_as_attempt = kind.name != "machine_limit"

@@ -39,11 +39,14 @@ log = logging.getLogger(__name__)
 class RunSummary:
     """What a session did, and how the run stands after it.
 
-    `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped. `calls` counts the calls made in
-    this session, `already` the job's calls that had an answer before it, `failures` the calls of the run without an
-    answer. `bound_by` says what took the time: the server's `limit`, the `server`, an `outage` or this `machine`;
-    `verdict` has the seconds of each. `files` counts the files that the prompts are in. `spent_usd`, `spent_requests`
-    and `spent_tokens` are the run's, over all its sessions; `spent_usd` is None without prices.
+    `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped, or that the server did not answer
+    when it was interrupted. Of the `total` answers wanted, `already` were in the store before this session, `answered`
+    came from the server, `shared` by the call of an equal prompt, `from_cache` and `from_fixtures` from there; `failed`
+    failed now, and `not_reached` were not asked for. `calls` counts the calls made in this session, retries too, and
+    `failures` the calls of the run without an answer. `bound_by` says what took the time: the server's `limit`, the
+    `server`, an `outage` or this `machine`; `verdict` has the seconds of each. `files` counts the files of prompts.
+    `spent_usd`, `spent_requests` and `spent_tokens` are the run's, over all its sessions; `spent_usd` is None without
+    prices.
     """
 
     run: str
@@ -65,6 +68,10 @@ class RunSummary:
     spent_requests: int = 0
     spent_tokens: int = 0
     files: int = 0
+    answered: int = 0
+    shared: int = 0
+    failed: int = 0
+    not_reached: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, as values that JSON has."""
@@ -204,7 +211,7 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         run=manifest.run,
         store=session.writer.store,
         state=manifest.state,
-        reason=None if session.stopped_by is None else str(session.stopped_by),
+        reason=session.outage if session.stopped_by is None else str(session.stopped_by),
         total=progress.total,
         already=session.answered_before,
         calls=progress.calls,
@@ -220,4 +227,8 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         spent_requests=manifest.spent.requests,
         spent_tokens=manifest.spent.tokens,
         files=len(manifest.inputs),
+        answered=progress.answered - session.answered_before,
+        shared=progress.shared,
+        failed=progress.failed,
+        not_reached=progress.total - progress.settled,
     )

@@ -45,7 +45,8 @@ GRACE_S: Final = 5.0
 class Asker:
     """Gets answers to requests; each key is asked once, also among processes that share the cache.
 
-    Use as an async context manager. For its caller to read: `calls` counts the calls made; `tasks_at_server` are the
+    Use as an async context manager. For its caller to read: `calls` counts the calls made, `shared`
+    the answers by the call of an equal request; `tasks_at_server` are the
     tasks whose call is at the server or whose answer is on its way to the disk; `lost_keys` are the keys of calls that
     were cancelled at the server, and may be billed.
 
@@ -82,6 +83,7 @@ class Asker:
         self.budget = Budget() if budget is None else budget
         self.first_outcomes = FirstOutcomes(watch=False) if first_outcomes is None else first_outcomes
         self.calls = 0
+        self.shared = 0
         self.lost_keys: set[str] = set()
         self.tasks_at_server: set[asyncio.Task[object] | None] = set()
         self._transport = transport
@@ -123,6 +125,11 @@ class Asker:
     def bottleneck(self) -> Bottleneck:
         """What has held calls back so far."""
         return self._pacer.watch.bottleneck
+
+    @property
+    def outage(self) -> str | None:
+        """How the last call failed, if the server does not answer now."""
+        return self._pacer.breaker.outage
 
     def mark_last_request(self) -> None:
         """Note that no further request will come: from here on free slots are no sign of a slow machine."""
@@ -180,6 +187,7 @@ class Asker:
         while (equal := self._in_flight.get(request.key)) is not None:
             answer = await _answer_of(equal)
             if answer is not None:
+                self.shared += answer.call is not None
                 cost_usd = None if answer.cost_usd is None else 0.0
                 return dataclasses.replace(answer, request=request, cost_usd=cost_usd)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

@@ -33,8 +33,9 @@ a part does besides: as a row, and once more while the row is written."""
 class Progress:
     """How far a session is.
 
-    `total` is the number of calls of the job, `settled` of those with an outcome; `calls` counts the calls made in this
-    session, retries too, `in_flight` those at the server now.
+    `total` is the number of calls of the job, `settled` of those with an outcome. Of the outcomes of this session,
+    `failed`, `from_cache` and `from_fixtures` are counted here, and in `shared` those that came by the call of an equal
+    prompt. `calls` counts the calls made in this session, retries too, `in_flight` those at the server now.
     """
 
     total: int = 0
@@ -42,9 +43,15 @@ class Progress:
     calls: int = 0
     from_cache: int = 0
     from_fixtures: int = 0
+    shared: int = 0
     failed: int = 0
     in_flight: int = 0
     spent_usd: float | None = None
+
+    @property
+    def answered(self) -> int:
+        """The outcomes, of earlier sessions too, that are neither failures nor came from elsewhere in this session."""
+        return self.settled - self.failed - self.from_cache - self.from_fixtures - self.shared
 
 
 class PartBuffer:
@@ -97,7 +104,8 @@ class PartBuffer:
         prompt_bytes = _COPIES_OF_A_PROMPT * len(answer.request.content)
         self._contents.weight += len(answer.body) + prompt_bytes + _OVERHEAD_BYTES
         self._progress.settled += 1
-        self._progress.from_cache += answer.source == "cache"
+        # An answer that an earlier session of this run paid for has no number of a call in this one.
+        self._progress.from_cache += answer.source == "cache" or (answer.source == "api" and answer.call is None)
         self._progress.from_fixtures += answer.source == "fixture"
         await self._flush_if_full()
 

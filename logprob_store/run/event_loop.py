@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 _T = TypeVar("_T")
+_LOOK_UP_S: Final = 0.2
 
 
 def run_to_end(work: Coroutine[Any, Any, _T], *, on_interrupt: Callable[[], object] | None = None) -> _T:
@@ -28,11 +29,18 @@ def run_to_end(work: Coroutine[Any, Any, _T], *, on_interrupt: Callable[[], obje
     try:
         done = thread.submit(asyncio.run, work)
         try:
-            return done.result()
+            return _result(done)
         except KeyboardInterrupt:
             if on_interrupt is None:
                 raise
             on_interrupt()
-            return done.result()
+            return _result(done)
     finally:
         thread.shutdown(wait=False)
+
+
+def _result(done: Future[_T]) -> _T:
+    """The result of a future; looks up now and then, as a signal that another thread receives wakes nobody up."""
+    while not done.done():
+        wait([done], timeout=_LOOK_UP_S)
+    return done.result()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.errors import CallError, DiskError, StopRunError
 from logprob_store.events import emit, emit_prompt_failed
 from logprob_store.pacing.bottleneck import Bottleneck
+from logprob_store.request import OPENAI_BASE_URL
 from logprob_store.run.asker import GRACE_S
 from logprob_store.run.buffer import PartBuffer, Progress
 from logprob_store.run.lookahead import look_up_ahead
@@ -48,8 +49,9 @@ class Session:
     """One session of a run. Make it inside a running event loop, and call `run` once.
 
     For the caller to read: `answered_before` is the number of calls with an answer from earlier sessions; `progress`
-    counts outcomes and calls; `stopped_by` is the error after which no further call is made, None without one;
-    `bottleneck` is what held calls back; `writer` and `budget` are those of the run.
+    counts outcomes and calls; `stopped_by` is the error after which no further call is made, None without one; `outage`
+    says that the server did not answer at the end, and why; `bottleneck` is what held calls back; `writer` and `budget`
+    are those of the run.
 
     Args:
         plan: the calls of the job.
@@ -85,6 +87,7 @@ class Session:
         self._task_limit = asyncio.Semaphore(2 * plan.job.limits.concurrency)
         self._tasks_without_place: set[asyncio.Task[None] | None] = set()
         self.stopped_by: StopRunError | None = None
+        self.outage: str | None = None
         self.bottleneck = Bottleneck()
         self._error: BaseException | None = None
         self._reached_end = False
@@ -113,8 +116,11 @@ class Session:
                 await asyncio.to_thread(check_plan, self._plan)
                 async with self._open_asker() as asker:
                     self.bottleneck, self._tasks_at_server = asker.bottleneck, asker.tasks_at_server
-                    await self._ask_all(chunks, asker)
-                    self._update_call_count(asker)
+                    try:
+                        await self._ask_all(chunks, asker)
+                    finally:
+                        self._update_call_count(asker)
+                        self._note_outage(asker)
             self._reached_end = True
         except StopRunError as error:
             self.stopped_by = error
@@ -161,6 +167,14 @@ class Session:
                 await asyncio.wait(self._tasks)
         finally:
             canceller.cancel()
+            await self._cancel_all()
+
+    async def _cancel_all(self) -> None:
+        """Cancel the calls that are left as an error or a second Ctrl-C ends the session, before connections close."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _start_requests(self, looked_up: LookedUp, asker: Asker) -> None:
         """Add the cached answers to the buffer, and start a task for each of the other requests."""
@@ -242,8 +256,11 @@ class Session:
         for task in self._tasks - asker.tasks_at_server:
             task.cancel()
         if at_server := self._tasks & asker.tasks_at_server:
-            calls, message = len(at_server), "stopping: %d calls under way get %.0f s to finish"
-            emit(log, "stopping", message, calls, GRACE_S, in_flight=calls, grace_s=GRACE_S)
+            calls, message = (
+                len(at_server),
+                "stopping: waiting up to %.0f s for %d calls under way; Ctrl-C ends at once",
+            )
+            emit(log, "stopping", message, GRACE_S, calls, in_flight=calls, grace_s=GRACE_S)
             await asyncio.wait(at_server, timeout=GRACE_S)
         for task in self._tasks:
             task.cancel()
@@ -264,7 +281,7 @@ class Session:
         self.writer.finish(
             self._state(),
             reason=None if self.stopped_by is None else self.stopped_by.reason,
-            message=None if error is None else str(error),
+            message=self.outage if error is None else str(error),
             calls=self.progress.calls,
             verdict={name: round(seconds, 3) for name, seconds in dataclasses.asdict(self.bottleneck).items()},
             sync_spent=self._sync_spent,
@@ -283,9 +300,15 @@ class Session:
         self.budget.sync_shared()
         return Spent(self.budget.requests, *self.budget.usage, self.budget.usd)
 
+    def _note_outage(self, asker: Asker) -> None:
+        if asker.outage is not None:
+            server = self._plan.job.model.base_url or OPENAI_BASE_URL
+            self.outage = f"the server at {server} did not answer: {asker.outage}"
+
     def _update_call_count(self, asker: Asker) -> None:
         # A replay calls no server.
         self.progress.calls = asker.calls if self._plan.job.transport.kind == "live" else 0
+        self.progress.shared = asker.shared
 
     async def _report_regularly(self) -> None:
         while self._on_progress is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import JustifyMethod
 
     from logprob_store.analysis.opened_store import Store
+    from logprob_store.store.tables import StoreTables
 
 _WIDEST_TEXT: Final = 60
 _NARROWEST_TEXT: Final = 12
@@ -105,6 +106,7 @@ def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
         separator=", ",
         ignore_nulls=True,
     )
+    sources = pl.when(sources == "", pl.col("completions") > 0).then(pl.lit("imported")).otherwise(sources)
     return runs.select(
         "run",
         "state",
@@ -141,7 +143,7 @@ def anomalies_frame(store: Store) -> pl.DataFrame:
     return found.select("run", *(kind for kind in kinds if found[kind].max()))
 
 
-def failures_frame(store: Store) -> pl.DataFrame:
+def failures_frame(store: StoreTables) -> pl.DataFrame:
     """The open failures, counted by run and error_type, with one message as an example."""
     return (
         store.failures.group_by("run", "error_type", maintain_order=True)

@@ -53,7 +53,7 @@ def test_run_and_run_again(clone: Path, tmp_path: Path, logprobs: Any) -> None:
     second = logprobs("run", job, "--run", "r")
 
     assert (first.code, second.code) == (0, 0)
-    assert "243 answers wanted: 0 asked, 243 from fixtures, 0 failed" in first.out
+    assert "243 answers wanted: 0 from the server, 243 from fixtures, 0 failed" in first.out
     assert "nothing had to be asked again" in second.out
 
 

@@ -114,3 +114,40 @@ def test_labels_at_a_place_that_no_answer_has(store: Path, logprobs: Any, place:
 
     assert code == 2
     assert f"{place[0]} {place[1]!r}: there is no such place in any of 1 answers" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--labels", "happy"), "--labels 'happy' is one label"),
+        (("--labels", "happy;sad"), 'name several, with commas between, as "Yes,No"'),
+        (("--labels", "happy,sad", "--field", "mood"), "--field 'mood': field 'mood' is no RFC 6901 path"),
+        (("--labels", "spam,ham"), "none of 1 answers has one of the labels spam, ham. Answers begin so: '{\"mood"),
+        (("--labels", "happy,sad", "--after", "X:"), "--after 'X:': there is no such place in any of 1 answers"),
+    ],
+)
+def test_labels_that_say_nothing_are_an_error(store: Path, logprobs: Any, words: tuple[str, ...], said: str) -> None:
+    """Exit code 2, and what to do; a table of dashes would tell nobody."""
+    code, _, err = logprobs("labels", store, *words)
+
+    assert code == 2
+    assert said in err
+
+
+def test_a_low_coverage_is_said(store: Path, logprobs: Any) -> None:
+    """At the emoji nothing but itself is known, at 1/4: what the labels share says little."""
+    _, out, _ = logprobs("labels", store, "--labels", "💙,💚", "--field", "/emoji")
+
+    assert "1 of 1 answers have a coverage below 0.5" in out
+
+
+def test_fields_of_answers_without_json(tmp_path: Path, logprobs: Any) -> None:
+    """No file of error rows: one sentence, and exit code 2."""
+    body = chat_body([chat_token("Yes", -0.1)], "Yes")
+    (tmp_path / "answers.jsonl").write_text(json.dumps(body) + "\n", encoding="utf-8")
+    ls.import_responses([tmp_path / "answers.jsonl"], tmp_path / "store")
+
+    code, _, err = logprobs("fields", tmp_path / "store", "-o", tmp_path / "f.csv")
+
+    assert (code, (tmp_path / "f.csv").exists()) == (2, False)
+    assert "none of 1 answers is JSON" in err

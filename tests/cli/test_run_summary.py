@@ -1,0 +1,64 @@
+"""What `logprobs run` says at its end: numbers that add up, and why answers are missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from builders import write_job, write_prompts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(logprobs: Any, folder: Path, url: str, columns: dict[str, Any], *words: str, **sections: Any) -> Any:
+    """The last session of a job over these prompts."""
+    write_prompts(folder, columns)
+    return logprobs("run", write_job(folder, url, **sections), *words)
+
+
+def test_equal_prompts_are_accounted_for(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """Of five answers two took a call, and three came by one of these."""
+    done = run(logprobs, tmp_path, fault_server.url, {"text": ["x", "x", "x", "y", "y"]})
+
+    assert done.code == 0
+    assert "5 answers wanted: 2 from the server, 3 by the calls of equal prompts, 0 failed." in done.out
+
+
+@pytest.mark.parametrize("steps", ["ok", "500:retry-after-ms=1*3", "400", "truncated*2"])
+def test_the_numbers_add_up(logprobs: Any, tmp_path: Path, fault_server: Any, steps: str) -> None:
+    """However answers came or failed, also in a later session."""
+    columns = {"text": ["x", "x", None, "y", "z"]}
+    for _ in range(2):
+        fault_server.script(steps)
+        said = json.loads(run(logprobs, tmp_path, fault_server.url, columns, "--json").out)
+        parts = ("already", "answered", "shared", "from_cache", "from_fixtures", "failed", "not_reached")
+        assert sum(said[name] for name in parts) == said["total"] == 5
+
+
+def test_calls_that_were_repeated_are_said(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """They are no answers."""
+    fault_server.script("500:retry-after-ms=1*2")
+
+    assert "1 from the server in 3 calls, 0 failed" in run(logprobs, tmp_path, fault_server.url, {"text": ["x"]}).out
+
+
+def test_a_null_prompt_is_said_and_never_goes_on(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """With its row, its column and what to do; the same command would not help."""
+    done = run(logprobs, tmp_path, fault_server.url, {"text": ["x", None]})
+
+    assert done.code == 3
+    assert re.search(r"1 null_prompt, such as: .*row 1: column 'text' is null: fill it", done.out)
+    assert "the same command goes on" not in done.out
+
+
+def test_each_class_of_failure_has_an_example(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """In the server's words, and the same command asks again."""
+    fault_server.script("400")
+    done = run(logprobs, tmp_path, fault_server.url, {"text": ["x"]})
+
+    assert done.code == 3
+    assert "1 invalid_request, such as: HTTP 400 server_error: unwell" in done.out
+    assert "the same command goes on from here" in done.out
