@@ -36,7 +36,7 @@ EVENTS: Final = {
     "progress": Event(
         _INFO,
         (
-            "settled", "total", "calls", "from_cache", "from_fixtures", "failed", "in_flight", "per_second",
+            "settled", "total", "calls", "from_cache", "from_fixtures", "shared", "failed", "in_flight", "per_second",
             "spent_usd", "left_s",
         ),
         "every ten seconds, with `--log-json` only; `per_second` over the last ten, null where it cannot be known",

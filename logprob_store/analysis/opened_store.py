@@ -69,7 +69,7 @@ class Store(StoreTables):
 
         Args:
             run_a: the run to compare with. When None, the run before `run_b` of the same job; with `other`, the newest.
-            run_b: the run that may have changed, the newest when None.
+            run_b: the run that may have changed; when None, the newest that is finished and no trial.
             other: the store that `run_b` is in, if not this one.
             answer: the column or expression of completions that is compared.
 
@@ -85,23 +85,13 @@ class Store(StoreTables):
             run_a = self.newest_run() if other is not None else self._run_before(later.manifests[0])
         return compare(self.only(run_a).tables(), later.tables(), answer=answer)
 
-    def newest_run(self) -> str:
-        """The run that began last.
-
-        Raises:
-            InputError: there is no run.
-        """
-        if not self.manifests:
-            raise InputError(f"{self.path} has no run yet; `logprobs run JOB.toml` makes one")
-        return self.run_names[-1]
-
     def _run_before(self, later: Manifest) -> str:
-        """The run of the same job that began last before `later`."""
+        """The run of the same job that began last before `later`; a trial of some prompts only if there is no other."""
         names = self.run_names
-        earlier = self.manifests[: names.index(later.run)]
-        for manifest in reversed(earlier):
-            if manifest.job_name == later.job_name:
-                return manifest.run
+        earlier = [one for one in self.manifests[: names.index(later.run)] if one.job_name == later.job_name]
+        whole = [one for one in earlier if not one.is_partial]
+        if earlier:
+            return (whole or earlier)[-1].run
         raise InputError(
             f"run {later.run!r} is the first of job {later.job_name!r} in {self.path}; name the run to compare "
             f"with, of {', '.join(names[-8:])}"
@@ -192,12 +182,12 @@ class Store(StoreTables):
         return field_confidence(self.tokens, sections=sections, wrapped=wrapped)
 
 
-def open_store(path: str | Path, *, runs: Sequence[str] | None = None) -> Store:
+def open_store(path: str | Path, *, runs: str | Sequence[str] | None = None) -> Store:
     """Open a store for reading.
 
     Args:
         path: the store's folder.
-        runs: only these runs, all when None.
+        runs: only this run or these: names, patterns such as `nightly-*`, or `newest`; all when None.
 
     Raises:
         StoreNotFoundError: there is no store.
@@ -205,4 +195,4 @@ def open_store(path: str | Path, *, runs: Sequence[str] | None = None) -> Store:
         SchemaVersionError: the store was written with another schema version.
     """
     store = Store(Path(path), read_manifests(Path(path)))
-    return store if runs is None else store.only(*runs)
+    return store if runs is None else store.only(*([runs] if isinstance(runs, str) else runs))

@@ -36,6 +36,7 @@ EXIT_INTERRUPTED: Final = 130
 FORMULA: Final = r"^('*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])"
 """How a formula begins in a spreadsheet, also with full-width signs; or what `without_formulas` makes of one, so that
 taking one apostrophe away gives each text back."""
+ALL_RUNS: Final = "all"
 _WIDEST: Final = 100_000
 """Columns of a table that is not printed to a terminal: lines as long as they are."""
 
@@ -49,7 +50,9 @@ class TransportKind(StrEnum):
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.")]
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="A store, the folder that `run` wrote.")]
-RunOption = Annotated[str | None, typer.Option("--run", help="Only this run; default: all.")]
+_RUNS_TAKEN: Final = "a name, a pattern such as 'nightly-*', newest or all; several with commas between"
+RunOption = Annotated[str | None, typer.Option("--run", help=f"The run: {_RUNS_TAKEN}. Default: newest.")]
+AllRunsOption = Annotated[str | None, typer.Option("--run", help=f"The run: {_RUNS_TAKEN}. Default: all.")]
 LogJsonOption = Annotated[bool, typer.Option("--log-json", help="Log events as lines of JSON on standard error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 BaseUrlOption = Annotated[str | None, typer.Option(help="The server to ask, instead of the job's.")]
@@ -80,11 +83,30 @@ def load_job_with_overrides(
     )
 
 
-def open_runs(store: Path, run: str | None) -> Store:
-    """A store with one of its runs, or with all when `run` is None."""
+def open_runs(store: Path, run: str | None, *, default: str = "newest") -> Store:
+    """A store with the runs that `--run` names; says on standard error which, where there are several.
+
+    Args:
+        store: the store's folder.
+        run: the option's value.
+        default: stands for an option that is not given.
+    """
     from logprob_store.analysis.opened_store import open_store
 
-    return open_store(store, runs=None if run is None else [run])
+    every = open_store(store)
+    wanted = default if run is None else run
+    if wanted == ALL_RUNS and wanted not in every.run_names:
+        return every
+    opened = every.only(*filter(None, map(str.strip, wanted.split(","))))
+    if run is None and len(every.manifests) > 1:
+        (manifest,) = opened.manifests
+        trial = ", a trial of some of its prompts" if manifest.is_partial else ""
+        unfinished = "" if manifest.state == "finished" else f", {manifest.state}"
+        typer.echo(
+            printable(f"run {manifest.run}{trial}{unfinished}, 1 of {len(every.manifests)} (--run all: all of them)"),
+            err=True,
+        )
+    return opened
 
 
 def echo(message: object) -> None:

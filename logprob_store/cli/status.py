@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from logprob_store.cli.common import JsonOption, RunOption, StorePath, echo, open_runs, print_table
+from logprob_store.cli.common import ALL_RUNS, AllRunsOption, JsonOption, StorePath, echo, open_runs, print_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _RUNS_SHOWN: Final = 20
 
 
-def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = False) -> None:
+def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption = False) -> None:
     """Show the runs of a store: how they stand, their counts, and the failures still open.
 
     A run is running while a process writes it, then finished, stopped, interrupted
@@ -24,7 +24,7 @@ def status(store: StorePath, *, run: RunOption = None, as_json: JsonOption = Fal
     """
     from logprob_store.view.terminal_tables import anomalies_frame, failures_frame, runs_frame
 
-    opened = open_runs(store, run)
+    opened = open_runs(store, run, default=ALL_RUNS)
     if as_json:
         echo({"runs": _runs_with_states(opened).to_dicts(), "failures": failures_frame(opened).to_dicts()})
         return

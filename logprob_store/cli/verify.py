@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from logprob_store.cli.common import EXIT_INPUT, RunOption, StorePath, echo
+from logprob_store.cli.common import EXIT_INPUT, StorePath, echo
 
 
 def verify(
     store: StorePath,
     *,
-    run: RunOption = None,
+    run: Annotated[str | None, typer.Option("--run", help="Only this run, or a pattern. Default: all.")] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Take damaged parts out, so that the job fills them in from the cache.")
     ] = False,

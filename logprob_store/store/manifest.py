@@ -158,6 +158,17 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     failed: dict[str, int] = {}
     sessions: list[SessionRecord] = []
 
+    @property
+    def is_import(self) -> bool:
+        """Whether the run has imported answers: it has no calls that could be settled."""
+        return any("imports" in part.files for part in self.parts)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the run finished with fewer prompts than its files have, as a trial with `--limit` does."""
+        rows = sum(item.rows for item in self.inputs)
+        return self.state == "finished" and not self.is_import and self.prompts_read < rows
+
 
 def run_folder(store: Path, run: str) -> Path:
     """The folder of a run's manifest, log of calls and lock."""

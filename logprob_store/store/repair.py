@@ -26,7 +26,7 @@ from logprob_store.store.manifest import (
 )
 from logprob_store.store.opening import restore_manifest
 from logprob_store.store.part_files import set_aside_unlisted_files
-from logprob_store.store.verifying import check_run, is_import, listed_rows, settled_by_rows
+from logprob_store.store.verifying import check_run, listed_rows, settled_by_rows
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _take_out_parts(store: Path, run: str, problems: Sequence[Problem]) -> str:
         setattr(manifest.counts, table, listed_rows(manifest, table))
     next_numbers = (int(part.name.removeprefix("part-")) + 1 for part in manifest.parts)
     manifest.next_part = max([manifest.next_part, *next_numbers])
-    manifest.settled = [] if is_import(manifest) else settled_by_rows(store, manifest).intervals
+    manifest.settled = [] if manifest.is_import else settled_by_rows(store, manifest).intervals
     manifest.absent = 0
     manifest.state = "interrupted"
     write_manifest(path, manifest)
@@ -153,7 +153,7 @@ def _drop_prompts_from_first_damaged(manifest: Manifest, damaged: Collection[str
         all_intact = all_intact and part.name not in damaged
         if not all_intact:
             part.files.pop("prompts", None)
-    if not is_import(manifest):
+    if not manifest.is_import:
         manifest.prompts_read = listed_rows(manifest, "prompts")
 
 

@@ -6,6 +6,7 @@ comparisons are in `analysis.opened_store`.
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import polars as pl
 
-from logprob_store.errors import RunNotFoundError
+from logprob_store.errors import InputError, RunNotFoundError
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
 from logprob_store.store.manifest import Counts, Manifest, find_manifest, listed_paths, run_names
 
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NEWEST: Final = "newest"
+
 _RUNS: Final = pl.Schema(
     {
         "run": pl.String(),
         "state": pl.String(),
+        "partial": pl.Boolean(),
         "created_at": pl.Datetime("us", "UTC"),
         "updated_at": pl.Datetime("us", "UTC"),
         "job": pl.String(),
@@ -58,14 +62,34 @@ class StoreTables:
     def only(self, *runs: str) -> Self:
         """The same store with some of its runs; files of other runs are not read.
 
+        Args:
+            runs: names; patterns such as `nightly-*`; or `newest`, as `newest_run` says, unless a run has that name.
+
         Raises:
             RunNotFoundError: the store has no such run.
         """
         by_name = {manifest.run: manifest for manifest in self.manifests}
+        chosen: dict[str, Manifest] = {}
         for run in runs:
-            if run not in by_name:
+            found = [run] if run in by_name else fnmatch.filter(by_name, run)
+            if not found and run == NEWEST:
+                found = [self.newest_run()]
+            if not found:
                 raise RunNotFoundError(run, self.run_names)
-        return type(self)(self.path, tuple(by_name[run] for run in runs))
+            chosen |= {name: by_name[name] for name in found}
+        return type(self)(self.path, tuple(chosen.values()))
+
+    def newest_run(self) -> str:
+        """The run that began last of those that finished; a trial of some prompts, or an unfinished run, if need be.
+
+        Raises:
+            InputError: there is no run.
+        """
+        if not self.manifests:
+            raise InputError(f"{self.path} has no run yet; `logprobs run JOB.toml` makes one")
+        finished = [manifest for manifest in self.manifests if manifest.state == "finished"]
+        whole = [manifest for manifest in finished if not manifest.is_partial]
+        return (whole or finished or self.manifests)[-1].run
 
     @cached_property
     def runs(self) -> pl.LazyFrame:
@@ -74,6 +98,7 @@ class StoreTables:
             {
                 "run": manifest.run,
                 "state": manifest.state,
+                "partial": manifest.is_partial,
                 "created_at": manifest.created_at,
                 "updated_at": manifest.updated_at,
                 "job": manifest.job_name,
@@ -178,7 +203,7 @@ def open_tables(path: str | Path, *, runs: Sequence[str] | None = None) -> Store
 
     Args:
         path: the store's folder.
-        runs: only these runs, all when None.
+        runs: only these runs, as for `StoreTables.only`; all when None.
 
     Raises:
         StoreNotFoundError: there is no store.

@@ -7,6 +7,7 @@ is mended, and how, is in `repair`.
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -75,17 +76,19 @@ def verify_store(store: Path, *, runs: Collection[str] | None = None) -> list[Pr
 
     Args:
         store: the store's folder.
-        runs: only these runs, all when None.
+        runs: only these runs, names or patterns such as `nightly-*`; all when None.
 
     Raises:
         StoreNotFoundError: there is no store.
         RunNotFoundError: the store has no such run.
     """
     names = sorted({*run_names(store), *_runs_with_parts(store)})
+    chosen = set(names) if runs is None else set()
     for run in runs or ():
-        if run not in names:
+        if not (found := fnmatch.filter(names, run)):
             raise RunNotFoundError(run, names)
-    return [problem for run in names if runs is None or run in runs for problem in check_run(store, run)]
+        chosen.update(found)
+    return [problem for run in names if run in chosen for problem in check_run(store, run)]
 
 
 def check_run(store: Path, run: str) -> Iterator[Problem]:
@@ -136,11 +139,6 @@ def settled_by_rows(store: Path, manifest: Manifest) -> IntervalSet:
 def listed_rows(manifest: Manifest, table: str) -> int:
     """The number of rows that a manifest lists of a table."""
     return sum(part.files[table].rows for part in manifest.parts if table in part.files)
-
-
-def is_import(manifest: Manifest) -> bool:
-    """Whether a run has imported answers: it has no calls that could be settled."""
-    return any("imports" in part.files for part in manifest.parts)
 
 
 def _runs_with_parts(store: Path) -> set[str]:
@@ -241,7 +239,7 @@ def _contradictions(store: Path, manifest: Manifest) -> Iterator[str]:
     numbers = [int(part.name.removeprefix("part-")) for part in manifest.parts]
     if len(set(numbers)) < len(numbers) or max(numbers, default=-1) >= manifest.next_part:
         yield f"gives the next part the number {manifest.next_part}, which is taken"
-    if not is_import(manifest):
+    if not manifest.is_import:
         yield from _contradictions_of_calls(store, manifest)
     if wrong := _answers_to_other_prompts(store, manifest):
         yield f"lists answers to other prompts than those with their numbers: {', '.join(wrong)}"

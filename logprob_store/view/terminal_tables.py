@@ -109,7 +109,10 @@ def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
     sources = pl.when(sources == "", pl.col("completions") > 0).then(pl.lit("imported")).otherwise(sources)
     return runs.select(
         "run",
-        "state",
+        pl.when(pl.col("partial") & (pl.col("state") == "finished"))
+        .then(pl.lit("trial"))
+        .otherwise("state")
+        .alias("state"),
         "prompts",
         completions="completions",
         tokens="tokens",
