@@ -64,7 +64,7 @@ def public_names() -> list[Name]:
     for line in (PACKAGE / "__init__.pyi").read_text(encoding="utf-8").split("\n\n", 1)[1].splitlines():
         if line.startswith("# "):
             heading = line.removeprefix("# ")
-        elif line:
+        elif line.startswith("from"):
             words = line.split()
             names.append(Name(heading, words[1], words[-1]))
     return names

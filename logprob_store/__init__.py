@@ -23,6 +23,10 @@ __all__ = sorted(_MODULE_OF)  # noqa: PLE0605  the stub has them one by one
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("logprob-store")
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULE_OF[name], __name__), name)

@@ -152,4 +152,26 @@ from .metrics.two_runs.drift import logprob_drift as logprob_drift
 from .replay.client import replay_client as replay_client
 
 # Errors
+from .errors import CacheError as CacheError
+from .errors import CallError as CallError
+from .errors import DecodeError as DecodeError
+from .errors import DiskError as DiskError
+from .errors import FixtureError as FixtureError
+from .errors import InputError as InputError
+from .errors import JobError as JobError
+from .errors import LabelsCollideError as LabelsCollideError
 from .errors import LogprobStoreError as LogprobStoreError
+from .errors import PromptError as PromptError
+from .errors import PromptsError as PromptsError
+from .errors import ReplayMissError as ReplayMissError
+from .errors import RunChangedError as RunChangedError
+from .errors import RunLockedError as RunLockedError
+from .errors import RunNotFoundError as RunNotFoundError
+from .errors import SchemaVersionError as SchemaVersionError
+from .errors import StopRunError as StopRunError
+from .errors import StoreError as StoreError
+from .errors import StoreNotFoundError as StoreNotFoundError
+from .errors import TemplateError as TemplateError
+
+# The version of the package
+__version__: str

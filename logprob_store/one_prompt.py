@@ -5,7 +5,6 @@ The call has the same request key, cache, retry and replay as a job's. Nothing i
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,13 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from rich.console import Console
-
     from logprob_store.job import Job
     from logprob_store.request import Answer, Request
 
-_WIDTH: Final = 100
-"""Columns of the text that a notebook or terminal shows."""
+_LONGEST_SHOWN: Final = 60
+"""Characters of a text that `repr` shows."""
 
 
 @dataclass(frozen=True)
@@ -91,30 +88,37 @@ class Completion:
         return scores(*(frame.lazy().select(run, pl.all()) for frame in frames)).collect()
 
     def __repr__(self) -> str:
-        """The text, coloured by probability, then its scores and least certain tokens."""
-        from rich.console import Console
-
-        console = Console(force_terminal=True, color_system="standard", width=_WIDTH)
-        with console.capture() as captured:
-            self._print(console)
-        return captured.get().rstrip("\n")
+        """The text with its confidence, on one line; `show` prints it in colours."""
+        text = "" if self.text is None else self.text
+        shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+        choices = "" if self.completions.height == 1 else f", the first of {self.completions.height} choices"
+        return f"<Completion {shown!r}: {self._scores()}{choices}>"
 
     def _repr_html_(self) -> str:
+        from logprob_store.view.html import completion_html
+
+        first = pl.col("completion_id") == self._first("completion_id")
+        return completion_html(self.tokens.filter(first), self.alternatives.filter(first), self._scores())
+
+    def show(self) -> None:
+        """Print the first choice coloured by probability, its scores, and its least certain tokens."""
         from rich.console import Console
 
-        console = Console(record=True, width=_WIDTH, file=io.StringIO())
-        self._print(console)
-        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-
-    def _print(self, console: Console) -> None:
         from logprob_store.view.highlight import coloured, uncertain
 
+        # In a notebook rich would display by itself, once for each print.
+        console = Console(force_jupyter=False)
         first = pl.col("completion_id") == self._first("completion_id")
         tokens = self.tokens.filter(first)
         console.print(coloured(tokens))
-        if self.confidence is not None:
-            console.print(f"confidence {self.confidence:.3f}  perplexity {self.perplexity:.3f}", style="dim")
-            console.print(uncertain(tokens, self.alternatives.filter(first)))
+        console.print(self._scores(), style="dim")
+        console.print(uncertain(tokens, self.alternatives.filter(first)))
+
+    def _scores(self) -> str:
+        tokens = f"{self._first('completion_tokens') or self.tokens.height} tokens"
+        if self.confidence is None:
+            return f"{tokens}, no logprobs"
+        return f"{tokens}, confidence {self.confidence:.3f}, perplexity {self.perplexity:.3f}"
 
     def _first(self, column: str) -> Any:
         return self.completions[column][0]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import logprob_store as ls
+from logprob_store import errors
 
 PACKAGE = Path(ls.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -81,8 +85,19 @@ def test_habits(path: Path) -> None:
 
 
 def test_only_the_package_is_installed() -> None:
-    """Installing the package installs no top-level `jobs`, `fixtures` or `benchmarks`."""
-    code = "import importlib.util as u; print([m for m in ('jobs', 'fixtures', 'benchmarks') if u.find_spec(m)])"
-    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    """A wheel has no top-level `jobs`, `fixtures` or `benchmarks`."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
 
-    assert done.stdout == "[]\n"
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["logprob_store"]
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    """As pip says it."""
+    assert ls.__version__ == version("logprob-store")
+
+
+def test_all_errors_are_public() -> None:
+    """Whoever catches one need not know the module; a retry is never seen outside."""
+    defined = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
+
+    assert defined - set(ls.__all__) == {"RetryableError"}

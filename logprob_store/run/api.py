@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunSummary:
     """What a session did, and how the run stands after it.
 
@@ -72,6 +72,14 @@ class RunSummary:
     shared: int = 0
     failed: int = 0
     not_reached: int = 0
+
+    def __repr__(self) -> str:
+        """How the run stands, on one line."""
+        reason = "" if self.reason is None else f": {self.reason}"
+        return (
+            f"<RunSummary {self.run} {self.state}{reason}; {self.total} answers wanted, {self.completions} completions "
+            f"with {self.tokens} tokens, {self.failures} failed, in {str(self.store)!r}>"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, as values that JSON has."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NEWEST: Final = "newest"
+_RUNS_SHOWN: Final = 4
 
 _RUNS: Final = pl.Schema(
     {
@@ -44,7 +45,7 @@ _RUNS: Final = pl.Schema(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StoreTables:
     """The tables of a store, each a LazyFrame whose first column is `run`.
 
@@ -53,6 +54,17 @@ class StoreTables:
 
     path: Path
     manifests: tuple[Manifest, ...]
+
+    def __repr__(self) -> str:
+        """The folder and its runs, on one line."""
+        names = self.run_names
+        shown = ", ".join(names[-_RUNS_SHOWN:])
+        older = f"{len(names) - _RUNS_SHOWN} older and " if len(names) > _RUNS_SHOWN else ""
+        return f"<{type(self).__name__} {str(self.path)!r}: {len(names)} runs: {older}{shown or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        columns = ("run", "state", "partial", "job", "model", "prompts", "completions", "tokens", "failures")
+        return str(self.runs.select(*columns).collect()._repr_html_())
 
     @property
     def run_names(self) -> list[str]:

@@ -37,7 +37,7 @@ def fitted_table(frame: pl.DataFrame, width: int | None, *, least: Sequence[str]
         width: terminal columns; None has room for everything.
         least: the columns to leave out first, in this order; then come the others, from the last.
 
-    >>> table, left_out = fitted_table(pl.DataFrame({"prompt_id": ["R-0223"], "n": [22300000000], "p": [0.5]}), 24)
+    >>> table, left_out = fitted_table(pl.DataFrame({"prompt_id": ["R-0223"], "n": [22300000000], "p": [0.5]}), 26)
     >>> left_out
     ['p']
     """
