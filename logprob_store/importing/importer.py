@@ -126,19 +126,19 @@ class Importer:
             record = replace(record, problem=recorded_error(f"line {record.place}: {message}", error_type=BAD_LINE))
         elif record.source == "batch":
             record = self._with_batch_request(record)
-        digest, sha256 = body_digest(record.body)
+        digests = body_digest(record.body)
         record, request_digest = self._with_request_digest(record)
         copy = 0
         if record.prompt_id is None and record.response_id is None:
-            copy = copies[digest + (request_digest or b"")]
-            copies[digest + (request_digest or b"")] += 1
-        assignment = self._ledger.assign(record, request_digest, digest, copy)
+            copy = copies[digests.plain + (request_digest or b"")]
+            copies[digests.plain + (request_digest or b"")] += 1
+        assignment = self._ledger.assign(record, request_digest, digests, copy)
         if assignment is None:
             self.summary.already += 1
             return
         if record.problem is not None:
             self._count_problem(record.problem.error_type)
-        self._part.add(file, record, assignment, sha256=sha256, provider=self._provider)
+        self._part.add(file, record, assignment, sha256=digests.sha256, provider=self._provider)
         if self._part.size_bytes >= self._part_bytes:
             self._submit_part()
 

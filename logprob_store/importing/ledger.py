@@ -3,8 +3,9 @@
 The ledger answers two questions, which make importing repeatable (docs/decisions/0007-import-identity.md). It takes
 some 100 bytes of memory an answer, and as much again for a prompt that has an id or a known request.
 
-*Does the run have this answer?* An answer is identified by its body, white space between values aside, and by the id of
-its prompt if the recording gives one. Answers with neither a prompt id nor a response id count as often as they stand
+*Does the run have this answer?* An answer is identified by its body and by the id of its prompt if the recording gives
+one. White space between values, members that are null, and how letters are escaped make no difference: one answer is
+written in several ways by one program. Answers with neither a prompt id nor a response id count as often as they stand
 in a file.
 
 *To which prompt does it belong?* Records with the same prompt id belong to one prompt, unless their requests are known
@@ -17,8 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import polars as pl
@@ -31,6 +33,23 @@ if TYPE_CHECKING:
     from logprob_store.store.commit import RunWriter
 
 _DIGEST_BYTES: Final = 16
+
+_SPELLED: Final = re.compile(rb":null[,}]|\\[u/]")
+"""What may be written in another way, in compact JSON; inside of strings a quote has a backslash before it."""
+_NULL_MEMBERS: Final = re.compile(rb',"[^"\\]*":null(?=[,}])|(?<=\{)(?:"[^"\\]*":null(?:,|(?=\})))+')
+_ESCAPES: Final = re.compile(rb"(?:\\u[0-9a-fA-F]{4})+|\\.")
+
+
+class BodyDigest(NamedTuple):
+    """The digests of a body.
+
+    `plain` tells answers apart; `older` did so in version 0.1.0, which took each spelling for an answer of its own.
+    `sha256` is that of the compact body, in hexadecimal.
+    """
+
+    plain: bytes
+    older: bytes
+    sha256: str
 
 
 @dataclass(slots=True)
@@ -72,19 +91,19 @@ class Ledger:
         self._failed_samples: dict[int, set[int]] = {}
         self._load(writer)
 
-    def assign(self, record: Record, request_digest: bytes | None, body: bytes, copy: int) -> Assignment | None:
+    def assign(self, record: Record, request_digest: bytes | None, body: BodyDigest, copy: int) -> Assignment | None:
         """The prompt and sample of a record, or None if the run has the record already.
 
         Args:
             record: an answer or a failure.
             request_digest: the digest of its request, if that is known.
-            body: the digest of its body.
+            body: the digests of its body.
             copy: how many equal records came before it in the same file.
         """
-        answer = _digest(record.prompt_id, body) if record.prompt_id else body
-        if record.prompt_id is None and record.response_id is None:
-            answer = _digest(request_digest, body, str(copy))
-        if answer in self._answers:
+        answer, *older = (
+            _answer_digest(record, request_digest, digest, copy) for digest in dict.fromkeys((body.plain, body.older))
+        )
+        if answer in self._answers or not self._answers.isdisjoint(older):
             return None
         self._answers.add(answer)
         key, prompt = self._find_prompt(record.prompt_id, request_digest)
@@ -166,17 +185,50 @@ class Ledger:
                 self.mark_failed(index, sample)
 
 
-def body_digest(content: bytes) -> tuple[bytes, str]:
-    """A digest of 16 bytes of a body, white space between values aside, and its whole sha256 in hexadecimal.
+def body_digest(content: bytes) -> BodyDigest:
+    r"""The digests of a body; equal answers that were written in two ways have one.
 
-    >>> body_digest(b'{"a": 1}') == body_digest(b'{"a":1}')
+    >>> one = body_digest(b'{"id": "a", "text": "\\u00e9", "error": null}')
+    >>> one.plain == body_digest('{"id":"a","text":"é"}'.encode()).plain
     True
     """
     # An event stream, and JSON with NaN or Infinity, is hashed as it stands.
     with contextlib.suppress(msgspec.DecodeError, RecursionError):
         content = msgspec.json.format(content, indent=-1)
-    sha256 = hashlib.sha256(content)
-    return sha256.digest()[:_DIGEST_BYTES], sha256.hexdigest()
+    older = hashlib.sha256(content)
+    plain = hashlib.sha256(_without_choices_of_spelling(content)) if _SPELLED.search(content) else older
+    return BodyDigest(plain.digest()[:_DIGEST_BYTES], older.digest()[:_DIGEST_BYTES], older.hexdigest())
+
+
+def _without_choices_of_spelling(content: bytes) -> bytes:
+    r"""Compact JSON without members that are null, and with letters in place of their escapes.
+
+    >>> _without_choices_of_spelling(b'{"a":null,"b":null,"c":[null,{"d":null}]}')
+    b'{"c":[null,{}]}'
+    >>> _without_choices_of_spelling(b'"\\u00e9\\ud83d\\ude42 \\\\u0041 \\u0022 \\ud83d \\/"').decode()
+    '"é🙂 \\\\u0041 \\" \\ud83d /"'
+    """
+    return _ESCAPES.sub(_letters, _NULL_MEMBERS.sub(b"", content))
+
+
+def _letters(found: re.Match[bytes]) -> bytes:
+    escape = found[0]
+    if not escape.startswith(b"\\u"):
+        return b"/" if escape == b"\\/" else escape
+    try:
+        letters: str = msgspec.json.decode(b'"' + escape + b'"')
+    except msgspec.DecodeError:  # half of a pair of surrogates
+        return escape
+    return b"".join(
+        letter.encode() if letter > "\x1f" and letter not in '"\\' else msgspec.json.encode(letter)[1:-1]
+        for letter in letters
+    )
+
+
+def _answer_digest(record: Record, request_digest: bytes | None, body: bytes, copy: int) -> bytes:
+    if record.prompt_id:
+        return _digest(record.prompt_id, body)
+    return body if record.response_id is not None else _digest(request_digest, body, str(copy))
 
 
 def _digest(*parts: bytes | str | None) -> bytes:

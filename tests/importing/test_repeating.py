@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
-from builders import open_writer
+from builders import chat_body, chat_token, open_writer
 from importing.recorded import input_line, jsonl, output_line, recorded_body, recorded_chunks, recorded_request
 
 import logprob_store as ls
+from logprob_store.importing import ledger
 from logprob_store.importing.importer import Importer
 from logprob_store.importing.known_requests import BatchRequests
 from logprob_store.importing.packed_files import CountingStream
@@ -280,3 +281,37 @@ def test_memory_is_flat(importing: Any) -> None:
     assert (done.added, done.failures) == (1500, 0)
     assert done.size > 60 * part_bytes
     assert source.furthest_ahead < 3 * part_bytes + 10_000 + 4 * 6_000 + 1500  # and a line end for each line
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3])
+def test_one_answer_in_several_spellings_is_one(tmp_path: Path, first: int) -> None:
+    """With and without nulls, spaces and escapes, whichever comes first; another logprob is another answer."""
+    body = chat_body([chat_token("é/🙂", -0.5)], "é/🙂") | {"id": "chatcmpl-1", "service_tier": None}
+    without = {name: value for name, value in body.items() if value is not None}
+    spellings = [
+        json.dumps(body),
+        json.dumps(body, ensure_ascii=False, separators=(",", ":")),
+        json.dumps(without),
+        json.dumps(without).replace("/", "\\/"),
+    ]
+    other = json.dumps(chat_body([chat_token("é/🙂", -0.25)], "é/🙂") | {"id": "chatcmpl-1"})
+    lines = [spellings[first], *spellings, other]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    summary = ls.import_responses([tmp_path / "a.jsonl"], tmp_path / "store")
+
+    assert (summary.added, summary.already) == (2, 4)
+
+
+def test_answers_of_an_older_version_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It kept digests in which spellings differ; importing the same file again adds nothing."""
+    body = chat_body([chat_token("é", -0.5)], "é") | {"id": "chatcmpl-1", "service_tier": None}
+    (tmp_path / "a.jsonl").write_text(json.dumps(body) + "\n", encoding="utf-8")
+    digest = ledger.body_digest
+    monkeypatch.setattr(
+        "logprob_store.importing.importer.body_digest", lambda raw: digest(raw)._replace(plain=digest(raw).older)
+    )
+    ls.import_responses([tmp_path / "a.jsonl"], tmp_path / "store")
+    monkeypatch.undo()
+
+    assert ls.import_responses([tmp_path / "a.jsonl"], tmp_path / "store").already == 1
