@@ -20,7 +20,7 @@ import contextlib
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import polars as pl
@@ -36,8 +36,7 @@ _DIGEST_BYTES: Final = 16
 
 _SPELLED: Final = re.compile(rb":null[,}]|\\[u/]")
 """What may be written in another way, in compact JSON; inside of strings a quote has a backslash before it."""
-_NULL_MEMBERS: Final = re.compile(rb',"[^"\\]*":null(?=[,}])|(?<=\{)(?:"[^"\\]*":null(?:,|(?=\})))+')
-_ESCAPES: Final = re.compile(rb"(?:\\u[0-9a-fA-F]{4})+|\\.")
+_HOLDERS: Final = frozenset({dict, list})
 
 
 class BodyDigest(NamedTuple):
@@ -196,33 +195,29 @@ def body_digest(content: bytes) -> BodyDigest:
     with contextlib.suppress(msgspec.DecodeError, RecursionError):
         content = msgspec.json.format(content, indent=-1)
     older = hashlib.sha256(content)
-    plain = hashlib.sha256(_without_choices_of_spelling(content)) if _SPELLED.search(content) else older
+    plain = hashlib.sha256(_in_one_spelling(content)) if _SPELLED.search(content) else older
     return BodyDigest(plain.digest()[:_DIGEST_BYTES], older.digest()[:_DIGEST_BYTES], older.hexdigest())
 
 
-def _without_choices_of_spelling(content: bytes) -> bytes:
-    r"""Compact JSON without members that are null, and with letters in place of their escapes.
+def _in_one_spelling(content: bytes) -> bytes:
+    r"""JSON without members that are null, and with letters in place of their escapes.
 
-    >>> _without_choices_of_spelling(b'{"a":null,"b":null,"c":[null,{"d":null}]}')
+    >>> _in_one_spelling(b'{"a":null,"b":null,"c":[null,{"d":null}]}')
     b'{"c":[null,{}]}'
-    >>> _without_choices_of_spelling(b'"\\u00e9\\ud83d\\ude42 \\\\u0041 \\u0022 \\ud83d \\/"').decode()
-    '"é🙂 \\\\u0041 \\" \\ud83d /"'
+    >>> _in_one_spelling(b'"\\u00e9\\ud83d\\ude42 \\\\u0041 \\u0022 \\/"').decode()
+    '"é🙂 \\\\u0041 \\" /"'
     """
-    return _ESCAPES.sub(_letters, _NULL_MEMBERS.sub(b"", content))
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):  # half of a pair of surrogates, very deep lists
+        return msgspec.json.encode(_without_nulls(msgspec.json.decode(content)))
+    return content
 
 
-def _letters(found: re.Match[bytes]) -> bytes:
-    escape = found[0]
-    if not escape.startswith(b"\\u"):
-        return b"/" if escape == b"\\/" else escape
-    try:
-        letters: str = msgspec.json.decode(b'"' + escape + b'"')
-    except msgspec.DecodeError:  # half of a pair of surrogates
-        return escape
-    return b"".join(
-        letter.encode() if letter > "\x1f" and letter not in '"\\' else msgspec.json.encode(letter)[1:-1]
-        for letter in letters
-    )
+def _without_nulls(value: Any) -> Any:
+    if type(value) is dict:
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    if type(value) is list and any(type(item) in _HOLDERS for item in value):
+        return [_without_nulls(item) for item in value]
+    return value
 
 
 def _answer_digest(record: Record, request_digest: bytes | None, body: bytes, copy: int) -> bytes:
