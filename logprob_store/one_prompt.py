@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import polars as pl
 
 from logprob_store.decode.decoder import decode_answers
+from logprob_store.errors import CallError
 from logprob_store.job import make_job
 from logprob_store.metrics.tokens.sequence import confidence, logprob_sum, min_probability, perplexity
 from logprob_store.run.plan import request_of_job
@@ -227,7 +228,12 @@ async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
         open_asker_alone(job, transport) as asker,
     ):
         cached = await asker.look_up([request])
-        return asker.answer_from_cache(cached[request.key], request) if cached else await asker.ask(request)
+        if cached:
+            return asker.answer_from_cache(cached[request.key], request)
+        try:
+            return await asker.ask(request)
+        except CallError as error:
+            raise asker.refusal_of_all or error from None
 
 
 def _wait_for(work: Coroutine[Any, Any, _T]) -> _T:

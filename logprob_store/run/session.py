@@ -114,6 +114,8 @@ class Session:
                 async with self._open_asker() as asker:
                     self.bottleneck, self._tasks_at_server = asker.bottleneck, asker.tasks_at_server
                     await self._ask_all(chunks, asker)
+                    if asker.refusal_of_all is not None and not self._stop.is_set():
+                        self._stop_early(asker.refusal_of_all)
                     self._update_call_count(asker)
             self._reached_end = True
         except StopRunError as error:
