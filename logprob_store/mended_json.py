@@ -26,15 +26,19 @@ _MORE: Final = re.compile(r'\{\s*"')
 """An object that is not empty: what stands behind an answer may take it back."""
 
 
-def _read_int(digits: str) -> float:
-    """An integer; as a float where it has more digits than Python reads, which no count or time has."""
+def read_int(digits: str) -> float:
+    """An integer; infinity where it has more digits than Python reads, which no count or time has.
+
+    >>> read_int("12"), read_int("-" + "9" * 5000)
+    (12, -inf)
+    """
     try:
         return int(digits)
     except ValueError:
         return float(digits)
 
 
-_DECODER: Final = json.JSONDecoder(strict=False, parse_int=_read_int)
+_DECODER: Final = json.JSONDecoder(strict=False, parse_int=read_int)
 
 
 def mend(content: bytes) -> bytes | None:
@@ -71,7 +75,7 @@ def _cut_out_object(content: bytes) -> bytes | None:
 def _with_escapes(text: str, value: object) -> str:
     """The text of an object, written anew if strings in it have control characters."""
     try:
-        json.loads(text, parse_int=_read_int)
+        json.loads(text, parse_int=read_int)
     except ValueError:
         return json.dumps(value)
     return text
@@ -84,7 +88,7 @@ def escape_control_characters(content: bytes) -> bytes | None:
     b'{"a": "x\\u000by"}'
     """
     try:
-        return json.dumps(json.loads(content, strict=False)).encode()
+        return json.dumps(json.loads(content, strict=False, parse_int=read_int)).encode()
     except (ValueError, RecursionError):
         return None
 
@@ -104,7 +108,7 @@ def unquoted(content: bytes) -> bytes:
 
 
 def loads_leniently(content: bytes) -> Any:
-    """The value of JSON in UTF-8; an integer of too many digits is a float, and a byte that is no UTF-8 is U+FFFD.
+    """The value of JSON in UTF-8; an integer of too many digits is infinity, and a byte that is no UTF-8 is U+FFFD.
 
     Raises:
         ValueError: it is not JSON.
@@ -112,7 +116,7 @@ def loads_leniently(content: bytes) -> Any:
     >>> loads_leniently(b"[" + b"9" * 5000 + b"]")
     [inf]
     """
-    return json.loads(content.decode(errors="replace"), parse_int=_read_int)
+    return json.loads(content.decode(errors="replace"), parse_int=read_int)
 
 
 def encoding_of(head: bytes) -> str | None:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.decode.formats.body import TOO_LONG_NUMBER, loads
+from logprob_store.decode.formats.body import loads
 from logprob_store.errors import DecodeError
 from logprob_store.importing.readers.registry import begins_container, is_record_of_container
+from logprob_store.mended_json import read_int
 
 if TYPE_CHECKING:
     import io
@@ -48,7 +49,7 @@ _LAST_CHARACTERS: Final = 16
 _LONGEST_OPENING: Final = 200
 """Characters from the brace of an object to the colon behind its first key."""
 
-_DECODER: Final = json.JSONDecoder()
+_DECODER: Final = json.JSONDecoder(parse_int=read_int)
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -252,8 +253,6 @@ def _end_of_value(text: _Text) -> int | _Problem:
             limit = f"longer than {LONGEST_VALUE / 1e6:.0f} million characters"
             said = limit if is_long and _is_at_end(error, text) else f"no JSON: {error.msg}"
             return _Problem(said, error.pos - text.position)
-        except ValueError:
-            return _Problem(f"JSON with {TOO_LONG_NUMBER}", 1)
         if end == len(text.text) and text.text[end - 1] not in '}]"' and text.fill():
             continue  # a number that may go on
         return end
