@@ -17,8 +17,11 @@ _BYTE_ORDER_MARKS: Final = {  # the marks of UTF-32 begin like that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_FIRST_CHARACTERS: Final = b'{[d:"'
+_FIRST_CHARACTERS: Final = b'{[de:"'
 """The characters that a text without a byte order mark may begin with: of JSON, and of an event."""
+
+_NULS: Final = bytes(3)
+"""What stands beside such a character in UTF-32."""
 
 _FRONT: Final = re.compile(rb"(?:\xef\xbb\xbf|\)\]\}',?|[\s\x00])*")
 """Blanks, NULs, a byte order mark, and the characters with which some gateways keep browsers from running JSON."""
@@ -119,9 +122,27 @@ def loads_leniently(content: bytes) -> Any:
     return json.loads(content.decode(errors="replace"), parse_int=read_int)
 
 
+def is_json(content: bytes) -> bool:
+    """Whether bytes are JSON, as `loads_leniently` reads it."""
+    try:
+        loads_leniently(content)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def encoding_of(head: bytes) -> str | None:
-    """UTF-16 or UTF-32, where the first bytes of a text show it: by a mark, or by NULs between characters."""
+    r"""UTF-16 or UTF-32, where the first bytes of a text show it: by a mark, or by NULs between characters.
+
+    >>> encoding_of(b"{\0\0\0"), encoding_of(b"\0{"), encoding_of(b'{"a"')
+    ('utf-32-le', 'utf-16-be', None)
+    """
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+    if encoding is None and len(head) == len(_NULS) + 1:
+        if head[0] in _FIRST_CHARACTERS and head[1:] == _NULS:
+            return "utf-32-le"
+        if head[3] in _FIRST_CHARACTERS and head[:3] == _NULS:
+            return "utf-32-be"
     if encoding is None and len(head) > 1:
         if head[0] in _FIRST_CHARACTERS and not any(head[1::2]):
             return "utf-16-le"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.mended_json import loads_leniently
+from logprob_store.mended_json import is_json, loads_leniently
 from logprob_store.reported_errors import find_own_error, says_something
 
 if TYPE_CHECKING:
@@ -232,11 +232,7 @@ def _with_type(data: bytes, lines: bytes) -> bytes:
 
 
 def _is_whole(data: bytes) -> bool:
-    try:
-        loads_leniently(data)
-    except (ValueError, RecursionError):
-        return data == DONE
-    return True
+    return data == DONE or is_json(data)
 
 
 def _is_whole_object(value: bytes) -> bool:

@@ -37,11 +37,13 @@ _LONGEST_DOCUMENT: Final = 96 << 20
 _KEPT_CHARACTERS: Final = 1 << 20
 """Characters of a damaged place that are kept to tell it from others."""
 
-_BLANKS: Final = re.compile(r"[\s,\x00]*")
-_ENDS: Final = re.compile(r"[\s,\x00\]}]*")
+_BLANKS: Final = re.compile(r"[\s,\x00\ufeff]*")
+"""A byte order mark is one where files with one were joined, and a NUL where file systems left blocks of it."""
+
+_ENDS: Final = re.compile(r"[\s,\x00\ufeff\]}]*")
 """What stands behind a record of a damaged object."""
 
-_REST_OF_LINE: Final = re.compile(r"[ \t\r,\x00]*(?:\n|$)")
+_REST_OF_LINE: Final = re.compile(r"[ \t\r,\x00\ufeff]*(?:\n|$)")
 _OBJECT: Final = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"\s*:')
 _LAST_CHARACTERS: Final = 16
 """An error so close to the end of a text may be due to the end: the longest literal and escape are shorter."""
@@ -79,7 +81,7 @@ class LineReader:
             line = self._take(len(self._returned)) + line if self._returned else line
         self.number = self._next
         self._next += line.endswith(b"\n")
-        return line
+        return line.removeprefix(codecs.BOM_UTF8)  # files that begin with one were joined
 
     def read_block(self, size: int) -> bytes:
         """The next bytes, at most `size`; fewer only at the end of the file."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import index_or_none, object_or_empty, objects_in, reported_error
+from logprob_store.decode.formats.body import index_or_none, list_or_empty, object_or_empty, objects_in, reported_error
 from logprob_store.decode.formats.chunk_logprobs import merge_logprobs
 from logprob_store.decode.formats.pieces import Piece, broken_off, read_structs, text_under, value_of
 from logprob_store.errors import DecodeError
@@ -55,7 +55,8 @@ def recognises(keys: Collection[str]) -> bool:
 def describe(held: Mapping[str, Any]) -> Piece | None:
     """What an object says about its stream; None if it is no chunk.
 
-    A chunk of legacy completions differs from a whole answer only by its `finish_reason`, which is null.
+    A chunk of legacy completions differs from a whole answer only by its `finish_reason`, which is null, and by what
+    comes behind it. Without an id it has one token at most.
 
     >>> describe({"id": "x", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}).opens
     frozenset({0})
@@ -90,7 +91,14 @@ def describe(held: Mapping[str, Any]) -> Piece | None:
         ends_all=is_tail,
         may_be_whole=not is_chunk,
         needs_id=not is_chunk,
+        needs_end=not is_chunk and not ended and stream_id is None and _has_one_token(held),
     )
+
+
+def _has_one_token(held: Mapping[str, Any]) -> bool:
+    """Whether the lists of logprobs in a chunk of legacy completions have one token at most."""
+    listed = [object_or_empty(choice.get("logprobs")).get("tokens") for choice in objects_in(value_of(held, "choices"))]
+    return all(len(list_or_empty(tokens)) <= 1 for tokens in listed)
 
 
 def _choices_of(held: Mapping[str, Any]) -> list[_ChunkChoice]:
