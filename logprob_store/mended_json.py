@@ -52,8 +52,7 @@ def mend(content: bytes) -> bytes | None:
     >>> mend(b'{"a": 1} {"error": "busy"}'), mend(b'{"a": 1')
     (None, None)
     """
-    encoding = encoding_of(content[:4])
-    found = content if encoding is None else content.decode(encoding, "replace").encode()
+    found = as_utf8(content)
     front = _FRONT.match(found)
     found = unquoted(found if front is None else found[front.end() :])
     mended = _cut_out_object(found) if found.startswith(b"{") else found
@@ -120,6 +119,12 @@ def loads_leniently(content: bytes) -> Any:
     [inf]
     """
     return json.loads(content.decode(errors="replace"), parse_int=read_int)
+
+
+def as_utf8(content: bytes) -> bytes:
+    """A text in UTF-16 or UTF-32 as UTF-8; any other content as it is."""
+    encoding = encoding_of(content[:4])
+    return content if encoding is None else content.decode(encoding, "replace").encode()
 
 
 def is_json(content: bytes) -> bool:
