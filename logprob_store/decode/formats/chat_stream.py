@@ -138,7 +138,7 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     body: dict[str, Any] = {}
     for piece in pieces:
-        _keep_last(body, {key: value for key, value in piece.items() if key != "choices"})
+        _keep_last(body, {key: value for key, value in piece.items() if key not in ("choices", "logprobs")})
     choices = _choices_by_index(pieces)
     ended = {index for index, found in choices.items() if any(one.get("finish_reason") for one in found)}
     if counts_tokens({index: len(found) for index, found in choices.items()}, ended):
@@ -161,13 +161,25 @@ def _choices_by_index(pieces: Sequence[Mapping[str, Any]]) -> dict[int, list[Map
             if failed or ends_in_failure(end := choice.get("finish_reason")):
                 error = str(reported_error(choice["error"] if failed else f"{path}.finish_reason: {end}"))
                 raise broken_off(error, text_of(pieces), error_type="error_body")
-            found.append((index_or_none(choice.get("index")), choice))
+            found.append((index_or_none(choice.get("index")), _with_logprobs(choice, piece)))
     known = {index for index, _ in found if index is not None}
     only = known.pop() if len(known) == 1 else 0
     choices: dict[int, list[Mapping[str, Any]]] = {}
     for index, one in found:
         choices.setdefault(only if index is None else index, []).append(one)
     return choices
+
+
+def _with_logprobs(choice: Mapping[str, Any], piece: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A choice with its logprobs, which some gateways put into its delta, or beside the only choice of a chunk."""
+    if choice.get("logprobs") is not None:
+        return choice
+    delta = object_or_empty(choice.get("delta"))
+    beside = piece.get("logprobs") if len(_objects_of(piece.get("choices"))) == 1 else None
+    held = next((one for one in (delta.get("logprobs"), beside) if isinstance(one, (dict, list))), None)
+    if held is None:
+        return choice
+    return {**choice, "delta": {k: v for k, v in delta.items() if k != "logprobs"}, "logprobs": held}
 
 
 def _objects_of(listed: Any) -> list[dict[str, Any]]:
