@@ -127,12 +127,9 @@ def _encodings(response: aiohttp.ClientResponse, body: bytes, *, success: bool) 
     unknown = [encoding for encoding in encodings if encoding not in _DECODERS]
     if encodings and not unknown:
         return encodings
-    is_named = bool(encodings) and encodings[0] not in unknown
-    if (
-        not is_named
-        and (by_magic := next((name for magic, name in _MAGIC.items() if body.startswith(magic)), None)) is not None
-    ):
-        return [by_magic]  # some gateways compress and forget to say so
+    by_magic = [name for magic, name in _MAGIC.items() if body.startswith(magic)]
+    if by_magic and (not encodings or encodings[0] in unknown):
+        return by_magic  # some gateways compress and forget to say so
     if unknown and success and not body.lstrip(_JSON_SPACE).startswith(_READABLE):
         raise CallError(
             f"the answer is encoded as {unknown[0][:_LONGEST_NAME]!r}, which was not asked for ({ACCEPT_ENCODING} was) "
