@@ -66,7 +66,9 @@ EVENTS: Final = {
         _WARNING, ("in_a_row", "why"), "so many calls failed in a row, the last one so: one at a time from here on"
     ),
     "outage_ended": Event(_WARNING, (), "the server answers again"),
-    "outage_given_up": Event(_WARNING, ("seconds",), "the outage has outlasted `limits.retry_for_s`: calls fail"),
+    "outage_given_up": Event(
+        _WARNING, ("seconds",), "the outage has outlasted `limits.retry_for_s`: calls fail, or the run stops"
+    ),
     "cache_damaged": Event(_WARNING, ("request_key",), "an answer in the cache is damaged and is asked for again"),
     "column_left_out": Event(
         _WARNING, ("run", "columns"), "kept columns of a run, written by an older version, cannot be read"

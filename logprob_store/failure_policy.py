@@ -101,7 +101,7 @@ _CLASSES: Final = (
         means="the key is refused",
         then="stop",
         advice="the server refuses this key. {where}. Check the key that the job's api_key_env names.",
-        # After an answer, 403 is the prompt's failure, unless several come in a row: see `run.forbidden_calls`.
+        # 403 may be one prompt's failure: see `run.forbidden_calls`.
         statuses=frozenset({401, 403}),
     ),
     FailureClass(
@@ -128,6 +128,15 @@ _CLASSES: Final = (
         means="the server says three times in a row to wait longer than `limits.retry_for_s`",
         then="stop",
         pace="limit",
+    ),
+    FailureClass(
+        name="outage",
+        means="no call had an answer of use from the first one on, and the server failed or refused all of them for as "
+        "long as `limits.retry_for_s`",
+        then="stop",
+        pace="outage",
+        advice="the server has answered no call for {seconds} s (limits.retry_for_s). {where}. See that it runs and "
+        "takes what the job asks (model.base_url, model.name, model.params), then run the same command to go on.",
     ),
     FailureClass(
         name="budget", means="the next call could pass a ceiling of the job (`limits.max_cost_usd` ...)", then="stop"

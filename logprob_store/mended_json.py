@@ -17,8 +17,11 @@ _BYTE_ORDER_MARKS: Final = {  # the marks of UTF-32 begin like that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_FIRST_CHARACTERS: Final = b'{[d:"'
+_FIRST_CHARACTERS: Final = b'{[de:"'
 """The characters that a text without a byte order mark may begin with: of JSON, and of an event."""
+
+_NULS: Final = bytes(3)
+"""What stands beside such a character in UTF-32."""
 
 _FRONT: Final = re.compile(rb"(?:\xef\xbb\xbf|\)\]\}',?|[\s\x00])*")
 """Blanks, NULs, a byte order mark, and the characters with which some gateways keep browsers from running JSON."""
@@ -26,15 +29,19 @@ _MORE: Final = re.compile(r'\{\s*"')
 """An object that is not empty: what stands behind an answer may take it back."""
 
 
-def _read_int(digits: str) -> float:
-    """An integer; as a float where it has more digits than Python reads, which no count or time has."""
+def read_int(digits: str) -> float:
+    """An integer; infinity where it has more digits than Python reads, which no count or time has.
+
+    >>> read_int("12"), read_int("-" + "9" * 5000)
+    (12, -inf)
+    """
     try:
         return int(digits)
     except ValueError:
         return float(digits)
 
 
-_DECODER: Final = json.JSONDecoder(strict=False, parse_int=_read_int)
+_DECODER: Final = json.JSONDecoder(strict=False, parse_int=read_int)
 
 
 def mend(content: bytes) -> bytes | None:
@@ -45,8 +52,7 @@ def mend(content: bytes) -> bytes | None:
     >>> mend(b'{"a": 1} {"error": "busy"}'), mend(b'{"a": 1')
     (None, None)
     """
-    encoding = encoding_of(content[:4])
-    found = content if encoding is None else content.decode(encoding, "replace").encode()
+    found = as_utf8(content)
     front = _FRONT.match(found)
     found = unquoted(found if front is None else found[front.end() :])
     mended = _cut_out_object(found) if found.startswith(b"{") else found
@@ -71,7 +77,7 @@ def _cut_out_object(content: bytes) -> bytes | None:
 def _with_escapes(text: str, value: object) -> str:
     """The text of an object, written anew if strings in it have control characters."""
     try:
-        json.loads(text, parse_int=_read_int)
+        json.loads(text, parse_int=read_int)
     except ValueError:
         return json.dumps(value)
     return text
@@ -84,7 +90,7 @@ def escape_control_characters(content: bytes) -> bytes | None:
     b'{"a": "x\\u000by"}'
     """
     try:
-        return json.dumps(json.loads(content, strict=False)).encode()
+        return json.dumps(json.loads(content, strict=False, parse_int=read_int)).encode()
     except (ValueError, RecursionError):
         return None
 
@@ -104,7 +110,7 @@ def unquoted(content: bytes) -> bytes:
 
 
 def loads_leniently(content: bytes) -> Any:
-    """The value of JSON in UTF-8; an integer of too many digits is a float, and a byte that is no UTF-8 is U+FFFD.
+    """The value of JSON in UTF-8; an integer of too many digits is infinity, and a byte that is no UTF-8 is U+FFFD.
 
     Raises:
         ValueError: it is not JSON.
@@ -112,12 +118,36 @@ def loads_leniently(content: bytes) -> Any:
     >>> loads_leniently(b"[" + b"9" * 5000 + b"]")
     [inf]
     """
-    return json.loads(content.decode(errors="replace"), parse_int=_read_int)
+    return json.loads(content.decode(errors="replace"), parse_int=read_int)
+
+
+def as_utf8(content: bytes) -> bytes:
+    """A text in UTF-16 or UTF-32 as UTF-8; any other content as it is."""
+    encoding = encoding_of(content[:4])
+    return content if encoding is None else content.decode(encoding, "replace").encode()
+
+
+def is_json(content: bytes) -> bool:
+    """Whether bytes are JSON, as `loads_leniently` reads it."""
+    try:
+        loads_leniently(content)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def encoding_of(head: bytes) -> str | None:
-    """UTF-16 or UTF-32, where the first bytes of a text show it: by a mark, or by NULs between characters."""
+    r"""UTF-16 or UTF-32, where the first bytes of a text show it: by a mark, or by NULs between characters.
+
+    >>> encoding_of(b"{\0\0\0"), encoding_of(b"\0{"), encoding_of(b'{"a"')
+    ('utf-32-le', 'utf-16-be', None)
+    """
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+    if encoding is None and len(head) == len(_NULS) + 1:
+        if head[0] in _FIRST_CHARACTERS and head[1:] == _NULS:
+            return "utf-32-le"
+        if head[3] in _FIRST_CHARACTERS and head[:3] == _NULS:
+            return "utf-32-be"
     if encoding is None and len(head) > 1:
         if head[0] in _FIRST_CHARACTERS and not any(head[1::2]):
             return "utf-16-le"

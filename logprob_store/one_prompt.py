@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from logprob_store.decode.decoder import decode_answers
+from logprob_store.errors import CallError
 from logprob_store.job import make_job
 from logprob_store.metrics.tokens.sequence import confidence, logprob_sum, min_probability, perplexity
 from logprob_store.run.event_loop import run_to_end
@@ -228,4 +229,9 @@ async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
         open_asker_alone(job, transport) as asker,
     ):
         cached = await asker.look_up([request])
-        return asker.answer_from_cache(cached[request.key], request) if cached else await asker.ask(request)
+        if cached:
+            return asker.answer_from_cache(cached[request.key], request)
+        try:
+            return await asker.ask(request)
+        except CallError as error:
+            raise asker.refusal_of_all or error from None

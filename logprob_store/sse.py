@@ -14,6 +14,9 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
+from logprob_store.mended_json import is_json, loads_leniently
 from logprob_store.reported_errors import find_own_error, says_something
 
 if TYPE_CHECKING:
@@ -29,8 +32,13 @@ _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|$)")
 _NAME: Final = re.compile(rb"(?:^|[\r\n])[ \t]*event:([^\r\n]*)")
 
 
+_TYPE_NAME: Final = re.compile(rb"[a-z_]+(?:[.-][a-z_]+)+")
+_TYPE_FIRST: Final = re.compile(rb'\{\s*"type"\s*:')
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
 class Event(NamedTuple):
-    """An event: the line it starts on, all its lines, and its data."""
+    """An event: the line it starts on, all its lines, and its data, which has the event's name as `type`."""
 
     line: int
     content: bytes
@@ -97,7 +105,8 @@ class EventReader:
             return []
         lines, data, self._lines, self._data = self._lines, self._data, [], []
         joined = b"\n".join(data)
-        return [Event(self._first, b"".join(lines), joined)] if joined else []
+        content = b"".join(lines)
+        return [Event(self._first, content, _with_type(joined, content))] if joined else []
 
 
 def is_event_stream(content: bytes) -> bool:
@@ -122,7 +131,7 @@ def _as_error(data: bytes) -> bytes:
     """The data of an event named `error`, put under the key `error` unless it reports an error by itself."""
     text = data.decode(errors="replace")
     try:
-        value = json.loads(data)
+        value = loads_leniently(data)
     except (ValueError, RecursionError):
         value = text
     if isinstance(value, dict):
@@ -204,12 +213,26 @@ def counts_tokens(pieces_of_index: Mapping[int, int], ended: set[int] | frozense
     )
 
 
-def _is_whole(data: bytes) -> bool:
+def _with_type(data: bytes, lines: bytes) -> bytes:
+    """The data of an event, with the event's name as its `type` where only the line `event:` has it.
+
+    The names that stand in the data of most servers are of two words (`response.completed`, `message-end`); others,
+    such as `message`, say nothing.
+    """
+    names = _NAME.findall(lines) if b"event:" in lines and data.startswith(b"{") else []
+    if not names or _TYPE_FIRST.match(data) or not _TYPE_NAME.fullmatch(name := names[-1].strip()):
+        return data
     try:
-        json.loads(data)
-    except (ValueError, RecursionError):
-        return data == DONE
-    return True
+        held = _OBJECT.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return data
+    if "type" in held:
+        return data
+    return b'{"type":"%b"%b%b' % (name, b"," if held else b"", data[1:].lstrip())
+
+
+def _is_whole(data: bytes) -> bool:
+    return data == DONE or is_json(data)
 
 
 def _is_whole_object(value: bytes) -> bool:

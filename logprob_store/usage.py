@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -22,6 +23,7 @@ _MAX_TOKENS: Final = 1e9
 """Larger counts are an error of the server and count as unsaid."""
 _MAX_USD: Final = 1e6
 """The same for the cost of a call."""
+_NUMBER: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE]-?[0-9]{1,3})?")
 
 
 class Usage(NamedTuple):
@@ -145,6 +147,8 @@ def read_usage(raw: bytes) -> ReportedUsage | None:
     >>> read_usage(b'{"prompt_tokens":7}') is None
     True
     """
+    if raw.count(b'"prompt_tokens"') > 1 or raw.count(b'"completion_tokens"') > 1 or raw.count(b'"total_tokens"') > 1:
+        return said_usage(raw).whole
     try:
         usual = _USUAL_DECODER.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -190,14 +194,19 @@ _USUAL_DECODER: Final = msgspec.json.Decoder(_Usual)
 
 
 def said_usage(raw: bytes) -> SaidUsage:
-    """What a raw `usage` says of each half, in any of its spellings; the larger number where two spellings differ.
+    """What a raw `usage` says of each half, in any of its spellings; the larger number where two of them differ.
 
     >>> said_usage(b'{"input_tokens":"30","output_tokens":-1}')[:3]
     (30, 0, None)
+    >>> said_usage(b'{"prompt_tokens":900,"completion_tokens":1,"prompt_tokens":9}')[:3]
+    (900, 0, 1)
     """
     try:
-        fields = msgspec.json.decode(raw or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if any(raw.count(name) > 1 for name in _QUOTED_HALVES):
+            fields = json.loads(raw, object_pairs_hook=_largest_of_each)
+        else:
+            fields = msgspec.json.decode(raw or b"{}")
+    except (msgspec.DecodeError, ValueError, RecursionError):
         fields = _python_json(raw)
     if not isinstance(fields, dict):
         return SaidUsage()
@@ -218,6 +227,16 @@ def said_usage(raw: bytes) -> SaidUsage:
 
 
 _HALVES: Final = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
+_QUOTED_HALVES: Final = tuple(b'"%b"' % name.encode() for name in _HALVES)
+
+
+def _largest_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which a name stands twice: of two counts the larger one, of other values the last."""
+    held: dict[str, Any] = {}
+    for name, value in pairs:
+        is_less = (_count(value) or 0) < (_count(held.get(name)) or 0)
+        held[name] = held[name] if is_less else value
+    return held
 
 
 def _is_odd(fields: Mapping[str, Any]) -> bool:
@@ -246,10 +265,16 @@ def _prompt_of(fields: Mapping[str, Any]) -> tuple[int | None, int]:
 
 
 def _cost_of(fields: Mapping[str, Any]) -> float | None:
-    """The dollars that a service says a call cost, as OpenRouter and Perplexity do."""
+    """The dollars that a service says a call cost, as OpenRouter and Perplexity do; some gateways write it as a text.
+
+    >>> [_cost_of({"cost": cost}) for cost in (0.25, "0.25", {"total_cost": "2.5e-05"}, "free", "nan", -1, 1e30)]
+    [0.25, 0.25, 2.5e-05, None, None, None, None]
+    """
     cost: Any = fields.get("cost")
     if isinstance(cost, dict):
         cost = cost.get("total_cost")
+    if isinstance(cost, str) and _NUMBER.fullmatch(cost):
+        cost = float(cost)
     return float(cost) if type(cost) in {int, float} and 0 <= cost < _MAX_USD else None
 
 

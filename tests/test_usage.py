@@ -49,3 +49,12 @@ def test_reasoning_that_is_no_part_of_the_completion_is_added(details: dict[str,
     usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12, "completion_tokens_details": details}
 
     assert seen(read_usage(json.dumps(usage).encode())) == expected
+
+
+def test_a_count_that_stands_twice_is_the_larger_one() -> None:
+    """A parser takes the last, which may be less than what is billed."""
+    twice = b'{"prompt_tokens":900,"completion_tokens":80,"total_tokens":980,"prompt_tokens":1,"completion_tokens":90}'
+    usage = read_usage(twice)
+
+    assert usage is not None
+    assert usage[:3] == (900, 0, 90)

@@ -151,10 +151,10 @@ def summary_line(summary: RunSummary) -> str:
 
 def ending(summary: RunSummary) -> list[str]:
     """What stands in the way of the answers that are missing, the reason of a stop last."""
-    from logprob_store.store.tables import open_tables
+    from logprob_store.analysis.opened_store import open_store
     from logprob_store.view.terminal_tables import failures_frame
 
-    failures = failures_frame(open_tables(summary.store, runs=[summary.run])) if summary.failures else None
+    failures = failures_frame(open_store(summary.store, runs=summary.run)) if summary.failures else None
     lines = []
     kinds: set[str] = set()
     if failures is not None:

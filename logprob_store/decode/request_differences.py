@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 _TIERS_LEFT_TO_THE_SERVER: Final = frozenset({None, "auto"})
+_DEARER_TIER: Final = "priority"
+"""The tier at a higher price than the usual one, which a server may also choose by itself."""
 _VERSION: Final = re.compile(r"[-:@._]v?[0-9][-0-9.]*|[:@-](?:latest|preview|exp|free)|\.gguf")
 """What may stand behind the name that was asked for: a date, a number, a tag."""
 
@@ -93,10 +95,11 @@ def is_same_model(asked: str | None, served: str | None) -> bool:
 
 def _tier_differs(answer: Answer) -> bool:
     asked = answer.request.body.get("service_tier")
-    if asked in _TIERS_LEFT_TO_THE_SERVER or b'"service_tier"' not in answer.body:
+    is_left_to_server = asked in _TIERS_LEFT_TO_THE_SERVER
+    if f'"{_DEARER_TIER if is_left_to_server else "service_tier"}"'.encode() not in answer.body:
         return False
     try:
         served = json.loads(answer.body).get("service_tier")
     except (ValueError, RecursionError, AttributeError):
         return False
-    return isinstance(served, str) and served != asked
+    return isinstance(served, str) and (served == _DEARER_TIER if is_left_to_server else served != asked)

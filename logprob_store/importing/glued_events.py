@@ -1,4 +1,4 @@
-"""Events whose data was torn, with a whole answer or a further event glued to it on the same line.
+"""Events and lines that were torn, with a whole answer or a further event glued to them on the same line.
 
 A program that is killed leaves half an event, and what it writes when it is started again goes on behind it.
 """
@@ -43,6 +43,20 @@ def take_apart(item: SourceItem) -> Iterator[SourceItem]:
         yield from take_apart(_as_event(item, text[end:]))
 
 
+def take_line_apart(item: SourceItem) -> Iterator[SourceItem]:
+    """A line that is no JSON, and each whole answer behind it; the item alone if nothing is glued to it."""
+    text = item.content.decode(errors="surrogateescape")
+    found = _first_whole(text)
+    if found is None:
+        yield item
+        return
+    start, end, _ = found
+    for part in (text[:start], text[start:end]):
+        yield item._replace(content=part.encode(errors="surrogateescape"))
+    if text[end:].strip():
+        yield from take_line_apart(item._replace(content=text[end:].strip().encode(errors="surrogateescape")))
+
+
 def _first_whole(text: str) -> tuple[int, int, dict[str, Any]] | None:
     """Start, end and value of the first record behind the start of a text, if nothing but further objects follow it."""
     for candidate in _OBJECT.finditer(text, 1):
@@ -50,12 +64,12 @@ def _first_whole(text: str) -> tuple[int, int, dict[str, Any]] | None:
             value, end = _DECODER.raw_decode(text, candidate.start())
         except (ValueError, RecursionError):
             continue
-        if text[end:].lstrip()[:1] in ("", "{", "d") and _is_record(value):
+        if text[end:].lstrip()[:1] in ("", "{", "d") and holds_record(value):
             return candidate.start(), end, value
     return None
 
 
-def _is_record(value: dict[str, Any]) -> bool:
+def holds_record(value: dict[str, Any]) -> bool:
     """Whether an object is an answer, a piece of a stream, or one that a reader knows; a part of an answer is none."""
     if bare_choice.recognises(value):
         return False

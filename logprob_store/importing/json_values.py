@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.decode.formats.body import TOO_LONG_NUMBER, loads
+from logprob_store.decode.formats.body import loads
 from logprob_store.errors import DecodeError
 from logprob_store.importing.readers.registry import begins_container, is_record_of_container
+from logprob_store.mended_json import read_int
 
 if TYPE_CHECKING:
     import io
@@ -36,11 +37,13 @@ _LONGEST_DOCUMENT: Final = 96 << 20
 _KEPT_CHARACTERS: Final = 1 << 20
 """Characters of a damaged place that are kept to tell it from others."""
 
-_BLANKS: Final = re.compile(r"[\s,\x00]*")
-_ENDS: Final = re.compile(r"[\s,\x00\]}]*")
+_BLANKS: Final = re.compile(r"[\s,\x00\ufeff]*")
+"""A byte order mark is one where files with one were joined, and a NUL where file systems left blocks of it."""
+
+_ENDS: Final = re.compile(r"[\s,\x00\ufeff\]}]*")
 """What stands behind a record of a damaged object."""
 
-_REST_OF_LINE: Final = re.compile(r"[ \t\r,\x00]*(?:\n|$)")
+_REST_OF_LINE: Final = re.compile(r"[ \t\r,\x00\ufeff]*(?:\n|$)")
 _OBJECT: Final = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"\s*:')
 _LAST_CHARACTERS: Final = 16
 """An error so close to the end of a text may be due to the end: the longest literal and escape are shorter."""
@@ -48,7 +51,7 @@ _LAST_CHARACTERS: Final = 16
 _LONGEST_OPENING: Final = 200
 """Characters from the brace of an object to the colon behind its first key."""
 
-_DECODER: Final = json.JSONDecoder()
+_DECODER: Final = json.JSONDecoder(parse_int=read_int)
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -78,7 +81,7 @@ class LineReader:
             line = self._take(len(self._returned)) + line if self._returned else line
         self.number = self._next
         self._next += line.endswith(b"\n")
-        return line
+        return line.removeprefix(codecs.BOM_UTF8)  # files that begin with one were joined
 
     def read_block(self, size: int) -> bytes:
         """The next bytes, at most `size`; fewer only at the end of the file."""
@@ -252,8 +255,6 @@ def _end_of_value(text: _Text) -> int | _Problem:
             limit = f"longer than {LONGEST_VALUE / 1e6:.0f} million characters"
             said = limit if is_long and _is_at_end(error, text) else f"no JSON: {error.msg}"
             return _Problem(said, error.pos - text.position)
-        except ValueError:
-            return _Problem(f"JSON with {TOO_LONG_NUMBER}", 1)
         if end == len(text.text) and text.text[end - 1] not in '}]"' and text.fill():
             continue  # a number that may go on
         return end

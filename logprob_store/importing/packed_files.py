@@ -36,6 +36,8 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _BZIP2_MAGIC: Final = b"BZh"
 _XZ_MAGIC: Final = b"\xfd7zXZ\x00"
+_MOST_LAYERS: Final = 4
+"""How often a file is unpacked that holds a compressed file itself."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -163,20 +165,38 @@ def open_file(path: Path) -> tuple[io.BufferedReader, CountingStream]:
         magic = raw.peek(6)[:6]
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    stream: Any = raw
+    counting = _unpacking(raw, magic) or CountingStream(raw, raw.readinto, raw)
+    return io.BufferedReader(counting, BLOCK_BYTES), counting
+
+
+def unpack(reader: io.BufferedReader) -> io.BufferedReader:
+    r"""The content of what may be compressed itself, such as a file in an archive.
+
+    >>> unpack(io.BufferedReader(io.BytesIO(gzip.compress(gzip.compress(b"{}"))))).read()
+    b'{}'
+    """
+    for _ in range(_MOST_LAYERS):
+        unpacking = _unpacking(reader, reader.peek(len(_XZ_MAGIC))[: len(_XZ_MAGIC)])
+        if unpacking is None:
+            break
+        reader = io.BufferedReader(unpacking, BLOCK_BYTES)
+    return reader
+
+
+def _unpacking(raw: io.BufferedReader, magic: bytes) -> CountingStream | None:
+    """What a compressed file with these first bytes holds; None if it is not compressed."""
     if magic.startswith(_GZIP_MAGIC):
-        stream = gzip.GzipFile(fileobj=raw)
+        file = gzip.GzipFile(fileobj=raw)
         # readinto1 reads the file once a call, so that all content before a damaged place is returned first.
-        counting = CountingStream(stream, stream.readinto1, raw)
-        return io.BufferedReader(counting, BLOCK_BYTES), counting
+        return CountingStream(file, file.readinto1, raw)
+    stream: Any = None
     if magic.startswith(_ZSTD_MAGIC):
         stream = _ZstdStream(raw)
     elif magic.startswith(_BZIP2_MAGIC):
         stream = _ReadAhead(bz2.BZ2File(raw))
     elif magic == _XZ_MAGIC:
         stream = _ReadAhead(lzma.LZMAFile(raw))  # noqa: SIM115  closed with what is returned
-    counting = CountingStream(stream, stream.readinto, raw)
-    return io.BufferedReader(counting, BLOCK_BYTES), counting
+    return None if stream is None else CountingStream(stream, stream.readinto, raw)
 
 
 def unify_encoding(reader: io.BufferedReader) -> io.BufferedReader:

@@ -8,6 +8,7 @@ What an answer's body holds is read later, in `logprob_store.decode`.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -167,7 +168,8 @@ def _with_exchange(base: Record, exchange: Exchange) -> Record:
         return replace(record, problem=recorded_error(f"line {place}: {message}", error_type=error_type))
     body = unquoted(exchange.body or b"")
     if exchange.status in _STATUSES and exchange.status not in _SUCCESS:
-        return replace(record, problem=_status_error(exchange.status, body))
+        words = body if body not in {b"", b"null"} else json.dumps({"error": exchange.error}).encode()
+        return replace(record, problem=_status_error(exchange.status, words))
     if not body or body == b"null":
         return replace(record, problem=_no_response_error(exchange.error))
     return _with_body(record, body, read_object(body))

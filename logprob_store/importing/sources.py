@@ -7,6 +7,7 @@ is decided in `records`.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,13 @@ import msgspec
 
 from logprob_store.decode.formats.body import excerpt
 from logprob_store.errors import InputError
+from logprob_store.importing.glued_events import holds_record, take_line_apart
 from logprob_store.importing.items import DONE, SourceItem
 from logprob_store.importing.json_values import LineReader, read_values
-from logprob_store.importing.packed_files import DAMAGED, open_file, unify_encoding
+from logprob_store.importing.packed_files import DAMAGED, open_file, unify_encoding, unpack
 from logprob_store.importing.raw_json import read_object
 from logprob_store.importing.readers.registry import FILE_READERS
-from logprob_store.mended_json import escape_control_characters, unquoted
+from logprob_store.mended_json import escape_control_characters, is_json, read_int, unquoted
 from logprob_store.sse import EVENT_LINE, Event, EventReader
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ _STARTS: Final = (b"{", b"[", b'"{', b'"data:', b'"\\"')
 """How a line of JSON begins: an object, a list, or a text that holds JSON, an event, or such a text."""
 
 _EXCERPT_BYTES: Final = 200
+_DECODER: Final = json.JSONDecoder(parse_int=read_int)
 _LIST_DECODER: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -106,7 +109,7 @@ def read_items(reader: io.BufferedReader, is_record: Callable[[Mapping[str, Any]
     """
     line = 1
     try:
-        content = unify_encoding(reader)
+        content = unify_encoding(unpack(reader))
         head = content.peek(1)
         file_reader = next((one for one in FILE_READERS if one.recognises(head)), None)
         if file_reader is not None:
@@ -147,7 +150,8 @@ def _read_text(lines: LineReader, is_record: Callable[[Mapping[str, Any]], bool]
     events = EventReader()
     while line := lines.read():
         content = line.strip(_BLANKS)
-        if content[:1] != b"{" and (EVENT_LINE.match(line) or (not content and events.is_open)):
+        is_event = EVENT_LINE.match(line) is not None and not _is_torn(content)
+        if content[:1] != b"{" and (is_event or (not content and events.is_open)):
             yield from map(_event_item, events.add(lines.number, line))
             continue
         if events.is_open:
@@ -165,15 +169,44 @@ def _read_value(lines: LineReader, line: bytes, is_record: Callable[[Mapping[str
     is_list = content.startswith(b"[") and content != DONE
     items = _list_items(number, content) if is_list else None
     mended = escape_control_characters(content) if content.startswith(b"{") else None
-    if items is not None:
+    if items is not None and not any(map(_may_hold_record, items)):
+        yield SourceItem(number, content, problem=f"is a list without any JSON object: {excerpt(content)}")
+    elif items is not None:
         yield from (inner for item in items for inner in _unquoted(item))
+    elif is_list and _begins_with_torn_list(content):
+        for item in take_line_apart(SourceItem(number, content)):
+            problem = f"is no JSON object: {excerpt(item.content)}" if item.content.startswith(b"[") else None
+            yield item._replace(problem=problem)
     elif mended is not None:
         yield SourceItem(number, mended)
     elif is_list or content.startswith(b"{"):
         for found in read_values(lines, line, number, is_record):
             yield SourceItem(found.line, found.content, found.element, problem=found.problem)
     else:
-        yield from _unquoted(SourceItem(number, content))
+        whole_line = SourceItem(number, content)
+        for item in _unquoted(whole_line):
+            yield from take_line_apart(item) if item is whole_line else (item,)
+
+
+def _is_torn(content: bytes) -> bool:
+    """Whether what looks like a comment of a stream is the end of a JSON line that was torn in front of a colon."""
+    end = content.rstrip(b", \t")
+    return content.startswith(b":") and end.endswith((b"}", b"]")) and not is_json(end[1:])
+
+
+def _may_hold_record(item: SourceItem) -> bool:
+    """Whether the element of a list is an object, or a list or a text that may hold one."""
+    inner = unquoted(item.content).lstrip()
+    return inner.startswith((b"{", b"[")) or EVENT_LINE.match(inner) is not None
+
+
+def _begins_with_torn_list(content: bytes) -> bool:
+    """Whether a line begins with a list of no records, and goes on behind it: within an object that lost its front."""
+    try:
+        elements, _ = _DECODER.raw_decode(content.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return False
+    return not any(isinstance(one, list) or (isinstance(one, dict) and holds_record(one)) for one in elements)
 
 
 def _event_item(event: Event) -> SourceItem:

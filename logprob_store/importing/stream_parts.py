@@ -34,21 +34,28 @@ _OTHER_KEYS: Final = frozenset({"request", "response", "custom_id", "key", "choi
 
 @dataclass(slots=True)
 class Stream:
-    """A stream of a file: its format, None while no piece tells, and its items and their values so far."""
+    """A stream of a file: its format, None while no piece tells, and its items and their values so far.
+
+    `may_be_whole` says that it is none: one answer, or the same answer several times, which no stream would send.
+    `needs_end` says that it is none unless its choices end: its pieces look like answers.
+    """
 
     form: StreamFormat | None
     items: list[SourceItem] = field(default_factory=list)
     values: list[RawObject | None] = field(default_factory=list)
     state: StreamState = field(default_factory=StreamState)
     is_done: bool = False
-    may_be_whole: bool = False
+    may_be_whole: bool = True
+    needs_end: bool = False
 
     def add(self, item: SourceItem, value: RawObject | None, piece: Piece | None) -> None:
         """Add the next piece."""
-        self.may_be_whole = not self.items and piece is not None and piece.may_be_whole
+        is_first_or_equal = not self.items or item.content == self.items[0].content
+        self.may_be_whole = self.may_be_whole and is_first_or_equal and piece is not None and piece.may_be_whole
         self.items.append(item)
         self.values.append(value)
         if piece is not None:
+            self.needs_end = self.needs_end or (piece.needs_end and item.data is None)
             self.state.add(piece)
 
     @property
@@ -90,7 +97,7 @@ class StreamParts:
             return
         form, piece = (None, None) if value is None or value.get("object") == _WHOLE else _describe(value)
         if piece is not None and piece.needs_id and item.data is None and piece.stream_id is None:
-            piece = None
+            piece = piece if piece.needs_end or self._waits_for_end else None
         if piece is None:
             yield from self._add_other(item, value)
             return
@@ -104,6 +111,11 @@ class StreamParts:
         stream.form = form
         stream.add(item, value, piece)
         self._latest = stream
+
+    @property
+    def _waits_for_end(self) -> bool:
+        """Whether the latest stream is none unless its end follows."""
+        return self._latest is not None and self._latest.needs_end and not self._latest.has_ended
 
     def _add_done_mark(self, item: SourceItem) -> Iterator[SourceItem | Stream]:
         """End the latest stream. A mark without a stream says nothing."""
@@ -165,7 +177,10 @@ class StreamParts:
         for stream in list(streams):
             self._open = [other for other in self._open if other is not stream]
             self._latest = None if self._latest is stream else self._latest
-            yield stream.items[0] if stream.may_be_whole else stream
+            if stream.may_be_whole or (stream.needs_end and not stream.has_ended):
+                yield from stream.items
+            else:
+                yield stream
 
 
 def _value_of(item: SourceItem) -> RawObject | None:

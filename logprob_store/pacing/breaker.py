@@ -60,13 +60,16 @@ class Breaker:
         """Seconds until a call may start: 0 when closed, else until the next probe."""
         if self._opened_at is None:
             return 0.0
-        if now - self._opened_at >= self._patience_s:
+        return 0.0 if self.has_given_up(now) else max(0.0, self._next_probe_at - now)
+
+    def has_given_up(self, now: float) -> bool:
+        """Whether an outage has lasted longer than the patience, and no call has been answered since."""
+        if self._opened_at is not None and now - self._opened_at >= self._patience_s:
             lasted_s = now - self._opened_at
-            message = "the server has not answered for %.0f s: calls fail from here on"
+            message = "the server has not answered for %.0f s: it is no longer waited for"
             emit(log, "outage_given_up", message, lasted_s, seconds=lasted_s)
             self._opened_at, self._given_up = None, True
-            return 0.0
-        return max(0.0, self._next_probe_at - now)
+        return self._given_up
 
     def started(self, now: float) -> None:
         """Count a call that starts. While open it is a probe; the next waits for its end, but for 30 s at most."""

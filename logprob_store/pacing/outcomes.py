@@ -65,6 +65,7 @@ class Outcomes:
         self._waves = 0
         self._typical_answer: float | None = None
         self._latency_s: float | None = None
+        self._last_words = ""
         self.any_answer = False
 
     @property
@@ -105,6 +106,9 @@ class Outcomes:
         if error.error_type in _REFUSALS:
             self._rates.tokens.refused(slot.estimate)
         is_page = error.error_type == "malformed_answer" and not self.any_answer
+        # Refusals are answers too; but a server that has given nothing else so far may be down behind them.
+        is_outage = kind is not None and (kind.pace == "outage" or (kind.name == "rate_limit" and not self.any_answer))
+        self._last_words = str(error)
         if is_page:
             # What stands before the service answers, for now or for good. It may be billed, so each is an attempt.
             self._breaker.failed(
@@ -115,16 +119,17 @@ class Outcomes:
                 why=str(error),
                 prompts_to_open=_PAGES_TO_OPEN,
             )
-        elif kind is None or kind.pace != "outage":
-            self._breaker.answered()
-        if kind is not None and kind.pace == "outage":
-            self._concurrency.server_failed()
+        elif is_outage:
             under_way = self._concurrency.in_use + 1
             slot.counts_as_attempt = self._breaker.failed(
                 slot.request.key, under_way=under_way, now=now, is_probe=slot.is_probe, why=str(error)
             )
+        else:
+            self._breaker.answered()
+        if kind is not None and kind.pace == "outage":
+            self._concurrency.server_failed()
         elif kind is not None and kind.pace == "limit":
-            slot.counts_as_attempt = kind.name != "machine_limit"
+            slot.counts_as_attempt = slot.counts_as_attempt and kind.name != "machine_limit"
             retry_after_s = error.retry_after_s if isinstance(error, RetryableError) else None
             self._refused(slot, retry_after_s or pause_s, now, some_left=_some_left(error.report))
 
@@ -155,8 +160,17 @@ class Outcomes:
         waves_s = min(_LONGEST_WAVE_DELAY_S, latency_s * 2**self._waves) if cut and self._waves > 1 else 0.0
         self._rates.delay(latency_s / self._concurrency.limit + waves_s, now)
 
-    def reason_to_fail(self, slot: Slot, now: float) -> LogprobStoreError | None:
-        """The error of a call that must not wait for its start; None for all others."""
+    def reason_to_fail(self, slot: Slot, now: float, *, on_trial: bool) -> LogprobStoreError | None:
+        """The error of a call that must not wait for its start; None for all others.
+
+        Args:
+            slot: the place of the call.
+            now: the loop's time, seconds.
+            on_trial: whether the run has had no answer of use: then an outage that outlasts the patience is its end.
+        """
+        if on_trial and self._breaker.has_given_up(now):
+            said = FAILURES["outage"].advice.format(seconds=f"{self._patience_s:g}", where=self._last_words.rstrip("."))
+            return StopRunError(said, reason="outage")
         if len(self._closed_until) >= _TOO_LONG_IN_A_ROW:
             hours = (max(self._closed_until) - now) / 3600
             return StopRunError(

@@ -2,7 +2,8 @@
 
 Their rules are in modules named after them; what a call's end means for them is in `outcomes`.
 
-Repeated calls start before new ones: they are older, and their time is limited.
+Repeated calls start before new ones: they are older, and their time is limited. Only the probes of an outage take
+turns, because it may be the first prompts that break the server.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from logprob_store.pacing.slot import Slot
 from logprob_store.spending.request_tokens import estimate_tokens
 
 if TYPE_CHECKING:
+    from logprob_store.errors import LogprobStoreError
     from logprob_store.pacing.bottleneck import Cause
     from logprob_store.request import Request
 
@@ -68,6 +70,7 @@ class Pacer:
         self._waiting_new: deque[_Waiter] = deque()
         self._waiting_again: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._probed_again = False
 
     @property
     def _allowed(self) -> int:
@@ -86,10 +89,10 @@ class Pacer:
 
         Raises:
             CallError: the call is larger than the whole limit.
-            StopRunError: the server's limit is used up for longer than the patience.
+            StopRunError: the server's limit is used up, or it has never answered, for longer than the patience.
         """
         loop = asyncio.get_running_loop()
-        if (problem := self._outcomes.reason_to_fail(slot, loop.time())) is not None:
+        if (problem := self._reason_to_fail(slot)) is not None:
             raise problem
         nobody_waits = not self._waiting_new and not self._waiting_again
         if nobody_waits and self._wait_s(now := loop.time(), slot.estimate) <= _NO_WAIT_S:
@@ -138,6 +141,7 @@ class Pacer:
     def _start(self, slot: Slot, now: float, *, waited: bool = False) -> None:
         slot.started_at = now
         slot.is_probe = self.breaker.is_open
+        self._probed_again = slot.is_probe and slot.again
         self.breaker.started(now)
         self.concurrency.started()
         self.rates.take(now, slot.estimate, waited=waited)
@@ -147,7 +151,7 @@ class Pacer:
         loop = asyncio.get_running_loop()
         while (waiter := self._first_waiting()) is not None:
             slot, turn = waiter
-            problem = self._outcomes.reason_to_fail(slot, loop.time())
+            problem = self._reason_to_fail(slot)
             if problem is None:
                 now = loop.time()
                 wait_s = self._wait_s(now, slot.estimate)
@@ -161,11 +165,15 @@ class Pacer:
             else:
                 turn.set_exception(problem)
 
+    def _reason_to_fail(self, slot: Slot) -> LogprobStoreError | None:
+        return self._outcomes.reason_to_fail(slot, asyncio.get_running_loop().time(), on_trial=self.on_trial)
+
     def _queue_of(self, slot: Slot) -> deque[_Waiter]:
         return self._waiting_again if slot.again else self._waiting_new
 
     def _first_waiting(self) -> _Waiter | None:
-        for queue in (self._waiting_again, self._waiting_new):
+        queues = self._waiting_again, self._waiting_new
+        for queue in reversed(queues) if self._probed_again and self.breaker.is_open else queues:
             while queue and queue[0][1].done():
                 queue.popleft()  # cancelled while it waited
             if queue:

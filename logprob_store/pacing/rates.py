@@ -145,6 +145,8 @@ class PerMinuteLimit:
         if limit is None:
             return True
         if self._served.largest(now) > limit or self._served.in_a_minute(now) > 2 * limit:
+            if self._of_server is not None:
+                self._set_server_limit(None, now)  # what it said before it had served so much
             return False
         self._reported_at = now
         exceeds_a_minute = bool(remaining) and reset_s is not None and reset_s > _LONGEST_MINUTE_S

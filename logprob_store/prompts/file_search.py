@@ -1,7 +1,8 @@
 """The search for prompt files: what a file, a folder or a glob matches, with links followed.
 
 Nothing that could hold prompts is left out silently: a folder that cannot be read, a link to nothing and a link to a
-folder above it are errors that name it. pathlib's own search passes over all three, and over linked folders.
+folder above it are errors that name it. pathlib's own search passes over all three, and over linked folders. A store
+among the prompts is passed over: its Parquet is what came of them.
 """
 
 from __future__ import annotations
@@ -121,13 +122,14 @@ def _all_below(folder: Path, above: frozenset[_FolderId] = frozenset()) -> Itera
 
 
 def _entries(folder: Path, *, hidden: bool = False) -> list[Path]:
-    """The names in a folder; none if it is no folder.
+    """The names in a folder that are no store; none if it is no folder.
 
     Raises:
         PromptsError: the folder cannot be read.
     """
     try:
-        return [path for path in sorted(folder.iterdir()) if hidden or not is_hidden(path.name)]
+        listed = [path for path in sorted(folder.iterdir()) if hidden or not is_hidden(path.name)]
+        return [path for path in listed if not _is_store(path)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -135,6 +137,12 @@ def _entries(folder: Path, *, hidden: bool = False) -> list[Path]:
             f"{folder} cannot be read ({error.strerror}), so it is not known whether prompts are in it. Allow reading "
             "it, or narrow the path of the prompts."
         ) from error
+
+
+def _is_store(folder: Path) -> bool:
+    """Whether a folder is a store: it has the manifest of a run, or a copy of one."""
+    runs = folder / "runs"
+    return runs.is_dir() and any(runs.glob("run=*/run.json*"))
 
 
 def _with_folder(folder: Path, above: frozenset[_FolderId]) -> frozenset[_FolderId]:

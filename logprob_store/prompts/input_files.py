@@ -112,7 +112,8 @@ def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
 
     Args:
         pattern: a file; a folder, which means every `*.parquet` below it; or a glob (`**` is any depth).
-            Links are followed. Hidden names and names that start with `_` are passed over, except `_key=value`.
+            Links are followed. Hidden names and names that start with `_` are passed over, except `_key=value`, and
+            so are stores; a pattern that leads into one reads it.
         base: the folder that a relative pattern starts from.
 
     Raises:

@@ -99,8 +99,7 @@ class Asker:
         self._retry_for_s = retry_for_s
         self._in_flight: dict[str, asyncio.Future[Answer]] = {}
         self._asked_anew: set[str] = set()
-        has_answers = first_outcomes is not None and not first_outcomes.watching
-        self._forbidden = ForbiddenCalls(any_answer=has_answers)
+        self._forbidden = ForbiddenCalls()
         self._has_logged_waiting = False
         self._has_named_others = False
         self._on_wait = on_wait
@@ -130,6 +129,14 @@ class Asker:
     def outage(self) -> str | None:
         """How the last call failed, if the server does not answer now."""
         return self._pacer.breaker.outage
+
+    @property
+    def refusal_of_all(self) -> StopRunError | None:
+        """What all calls were refused with that may mean the key, in a run that has no answer yet; None without it.
+
+        To be looked at once all calls are made: until then a refusal may be one prompt's.
+        """
+        return self._forbidden.nothing_else if self.first_outcomes.watching else None
 
     def mark_last_request(self) -> None:
         """Note that no further request will come: from here on free slots are no sign of a slow machine."""
@@ -307,11 +314,12 @@ class Asker:
             self.lost_keys.add(request.key)
             raise
         except CallError as error:
+            self._forbidden.failed_otherwise()
             self.tasks_at_server.discard(asyncio.current_task())  # it may sleep now, before it tries again
             await self._take_first(request, error)
             raise
         except StopRunError as error:
-            if (failure := self._forbidden.failure_of(error)) is None:
+            if (failure := self._forbidden.failure_of(request, error)) is None:
                 raise
             raise failure from None
         return answer

@@ -8,6 +8,7 @@ part is full, until one of them can be used.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 ALIKE: Final = 5
 """Different requests with outcomes of one kind, from the first call on, that stop a run."""
 
+UNLIKE: Final = 10
+"""The same where the kinds differ (two statuses that take turns): that prompts differ is likelier, so it takes more."""
+
+_WORDS_SHOWN: Final = 3
+"""Kinds of outcomes whose words are shown."""
+
 _REFUSED: Final = frozenset(range(400, 500)) - {408, 429}
 """Statuses of refusals. Some are tried again as the server asks (409, 424, `x-should-retry`); two mean only later."""
 
@@ -38,6 +45,10 @@ page that passes sooner stops nothing."""
 _ATTEMPTS_OF_REQUESTS: Final = 3
 """Different requests that these attempts are of at least: one or two may be answered so each time."""
 
+_IF_UNLIKE: Final = (
+    "none of the first {count} calls got an answer of use. {where}. Change what the job asks (model.name, "
+    "model.base_url, model.params), then run it again."
+)
 _CACHED_LOOKED_AT: Final = 5
 _FOR_THE_PROMPT: Final = frozenset({"invalid_request", "error_body"})
 """Classes whose words may say that it is the prompt which is refused."""
@@ -47,7 +58,7 @@ _ENDED_BY_A_FILTER: Final = re.compile(rb'"finish_reason"\s*:\s*"content_filter"
 
 
 class FirstOutcomes:
-    """Watches the outcomes of a run until one answer can be used, or until they differ.
+    """Watches the outcomes of a run until one answer can be used.
 
     `watching` says whether it does; `stop_reason` is set once enough of them show that no call will be of use.
 
@@ -62,7 +73,7 @@ class FirstOutcomes:
         self._scores = scores
         self._looking = asyncio.Lock()
         self._cached_left = _CACHED_LOOKED_AT
-        self._kind: tuple[str, int | None] | None = None
+        self._words: dict[tuple[str, int | None], str] = {}  # of each kind, the first
         self._requests: set[bytes] = set()  # by their bodies: samples of one prompt are one
         self._attempts: dict[tuple[str, int | None], list[bytes]] = {}  # the bodies of requests
 
@@ -104,12 +115,11 @@ class FirstOutcomes:
         kind = FAILURES.get(error_type)
         if kind is None or not kind.if_all or (error_type in _FOR_THE_PROMPT and concerns_the_prompt(message)):
             return
-        if self._kind not in {None, (error_type, status)}:
-            self.watching = False
-            return
-        self._kind = error_type, status
+        self._words.setdefault((error_type, status), message.rstrip("."))
         self._requests.add(request.content)
-        if len(self._requests) >= ALIKE:
+        if len(self._words) > 1 and len(self._requests) >= UNLIKE:
+            self._stop(_unlike(self._words), len(self._requests), "; ".join([*self._words.values()][:_WORDS_SHOWN]))
+        elif len(self._words) == 1 and len(self._requests) >= ALIKE:
             self._stop(kind, len(self._requests), message, status)
 
     def _count_attempt(self, request: Request, error: CallError) -> None:
@@ -119,11 +129,18 @@ class FirstOutcomes:
             kind = FAILURES["malformed_answer" if error.error_type == "malformed_answer" else "invalid_request"]
             self._stop(kind, len(attempts), str(error), error.status)
 
-    def _stop(self, kind: FailureClass, count: int, message: str, status: int | None) -> None:
+    def _stop(self, kind: FailureClass, count: int, message: str, status: int | None = None) -> None:
         if self.stop_reason is None:
             said = kind.if_all.format(count=count, where=message.rstrip("."))
             reason = "all_refused" if kind.name == "invalid_request" else kind.name
             self.stop_reason = StopRunError(said, reason=reason, status=status)
+
+
+def _unlike(kinds: Iterable[tuple[str, int | None]]) -> FailureClass:
+    """What a run stops over whose first outcomes differ: the first that is no refusal, if there is one."""
+    classes = [FAILURES[error_type] for error_type, _ in kinds]
+    worst = next((kind for kind in classes if kind.name != "invalid_request"), classes[0])
+    return dataclasses.replace(worst, if_all=_IF_UNLIKE)
 
 
 def _problem_of(answer: Answer, *, scores: bool) -> DecodeError | None:

@@ -2,7 +2,8 @@
 
 Most services mean the key, and every other call would be refused too. Some mean the prompt (a firewall that takes its
 text for an attack), and now and then one means nothing at all. If such a prompt stopped the run, it would stop each
-later session as well, and those behind it would never be asked.
+later session as well, and those behind it would never be asked. So a refusal is the failure of its prompt, until
+several prompts are refused with no answer between them.
 """
 
 from __future__ import annotations
@@ -14,42 +15,41 @@ from logprob_store.errors import CallError
 
 if TYPE_CHECKING:
     from logprob_store.errors import StopRunError
+    from logprob_store.request import Request
 
 IN_A_ROW: Final = 5
-"""Refusals without an answer between them that mean the key."""
+"""Different requests that were refused, without an answer between them, that mean the key."""
 
 
 class ForbiddenCalls:
-    """Makes a refusal the failure of its prompt, as long as the key is known to be good.
+    """Makes a refusal the failure of its prompt, as long as the key may be good."""
 
-    Args:
-        any_answer: whether the run has an answer already.
+    def __init__(self) -> None:
+        self._any_other_outcome = False
+        self._in_a_row: set[bytes] = set()  # the bodies of requests: samples of one prompt are one
+        self._last: StopRunError | None = None
 
-    >>> from logprob_store.errors import StopRunError
-    >>> forbidden = ForbiddenCalls()
-    >>> refusal = StopRunError("HTTP 403: flagged", reason="authentication", status=403)
-    >>> forbidden.failure_of(refusal) is None
-    True
-    >>> forbidden.answered()
-    >>> forbidden.failure_of(refusal).error_type
-    'invalid_request'
-    """
-
-    def __init__(self, *, any_answer: bool = False) -> None:
-        self._any_answer = any_answer
-        self._in_a_row = 0
+    @property
+    def nothing_else(self) -> StopRunError | None:
+        """The last refusal, if no call had another outcome: at the end of few calls, that means the key too."""
+        return None if self._any_other_outcome else self._last
 
     def answered(self) -> None:
         """Take note of an answer: the key is good."""
-        self._any_answer = True
-        self._in_a_row = 0
+        self._any_other_outcome = True
+        self._in_a_row.clear()
 
-    def failure_of(self, error: StopRunError) -> CallError | None:
+    def failed_otherwise(self) -> None:
+        """Take note of another failure, which says nothing about the key."""
+        self._any_other_outcome = True
+
+    def failure_of(self, request: Request, error: StopRunError) -> CallError | None:
         """The failure of the prompt that was refused; None if the refusal is the run's."""
-        if error.reason != "authentication" or error.status != HTTPStatus.FORBIDDEN or not self._any_answer:
+        if error.reason != "authentication" or error.status != HTTPStatus.FORBIDDEN:
             return None
-        self._in_a_row += 1
-        if self._in_a_row >= IN_A_ROW:
+        self._in_a_row.add(request.content)
+        self._last = error
+        if len(self._in_a_row) >= IN_A_ROW:
             return None
         failure = CallError(error.said, error_type="invalid_request", status=error.status)
         failure.response = error.response

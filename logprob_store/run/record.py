@@ -150,6 +150,7 @@ async def _ask(
     stopped = None
     try:
         await asyncio.gather(*tasks)
+        stopped = asker.refusal_of_all
     except StopRunError as error:
         stopped = error
         await _let_finish(tasks, asker)

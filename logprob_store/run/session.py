@@ -118,6 +118,8 @@ class Session:
                     self.bottleneck, self._tasks_at_server = asker.bottleneck, asker.tasks_at_server
                     try:
                         await self._ask_all(chunks, asker)
+                        if asker.refusal_of_all is not None and not self._stop.is_set():
+                            self._stop_early(asker.refusal_of_all)
                     finally:
                         self._update_call_count(asker)
                         self._note_outage(asker)

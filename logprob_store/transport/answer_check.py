@@ -36,8 +36,9 @@ _RATE_WORDS: Final = re.compile(r"rate.?limit|too many requests|\bqps\b", re.IGN
 _COMMENTS: Final = re.compile(rb"\s*(?::[^\n]*\n\s*)+(?=\{)")
 """Comments of a stream, by which a gateway keeps the connection alive until it has the JSON."""
 _UNFINISHED: Final = ("queued", "in_progress")
-_LAST_EVENTS: Final = ("response.completed", "response.incomplete", "response.failed")
-"""Both are tuples: what is looked up in them came from a server, and a list or an object is in no set."""
+_FAILED_EVENT: Final = "response.failed"
+_LAST_EVENTS: Final = ("response.completed", "response.incomplete")
+"""These are tuples: what is looked up in them came from a server, and a list or an object is in no set."""
 
 
 class _Choice(msgspec.Struct):
@@ -196,7 +197,7 @@ def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[
             is_done = True
             continue
         try:
-            piece = json.loads(data)
+            piece = loads_leniently(data)
         except (ValueError, RecursionError):
             raise _no_reply(f"an event of the answer is no JSON: {excerpt(data)}") from None
         if not isinstance(piece, dict):
@@ -221,4 +222,4 @@ def _error_of_piece(piece: Mapping[str, Any], response: Mapping[str, Any]) -> di
     for body in (response, piece):
         if (found := find_reported_error(body)) is not None:
             return found.said
-    return None
+    return {"message": "status: failed"} if piece.get("type") == _FAILED_EVENT else None

@@ -39,6 +39,8 @@ _NONE: Final = frozenset({"", "identity"})
 _READABLE: Final = (b"{", b"[", b"<", b"data:", b"event:", b":")
 """How JSON, a page or a stream of events begins."""
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_MAGIC: Final = {_GZIP_MAGIC: "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+"""How the bodies of these encodings begin, and no JSON does."""
 _MOST_MEMBERS: Final = 100
 """Members of gzip that are read: what is behind each is copied."""
 _JSON_SPACE: Final = b" \t\r\n"
@@ -123,9 +125,12 @@ def _encodings(response: aiohttp.ClientResponse, body: bytes, *, success: bool) 
     listed = response.headers.get("content-encoding", "").lower().split(",")
     encodings = [encoding for name in reversed(listed) if (encoding := name.strip()) not in _NONE]
     unknown = [encoding for encoding in encodings if encoding not in _DECODERS]
-    if not unknown:
+    if encodings and not unknown:
         return encodings
-    if success and not body.lstrip(_JSON_SPACE).startswith(_READABLE):
+    by_magic = [name for magic, name in _MAGIC.items() if body.startswith(magic)]
+    if by_magic and (not encodings or encodings[0] in unknown):
+        return by_magic  # some gateways compress and forget to say so
+    if unknown and success and not body.lstrip(_JSON_SPACE).startswith(_READABLE):
         raise CallError(
             f"the answer is encoded as {unknown[0][:_LONGEST_NAME]!r}, which was not asked for ({ACCEPT_ENCODING} was) "
             "and cannot be read. Look at what stands between here and the model",
@@ -232,7 +237,7 @@ def _unzstd(body: bytes, limit: int) -> bytes:
 
 
 def _zstd_reader(body: bytes) -> zstandard.ZstdDecompressionReader:
-    return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(body)
+    return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(body, read_across_frames=True)
 
 
 def _zlib_decoder(window: int) -> _Decoder:

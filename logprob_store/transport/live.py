@@ -21,6 +21,7 @@ import httpx2
 
 from logprob_store.errors import CallError, LogprobStoreError, Response, RetryableError, StopRunError
 from logprob_store.failure_policy import FAILURES
+from logprob_store.mended_json import as_utf8
 from logprob_store.request import OPENAI_BASE_URL, Answer
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.answer_check import check_answer
@@ -170,6 +171,7 @@ async def _call(
     except (aiohttp.ClientError, OSError) as error:
         raise _connection_error(error, redaction.text) from error
     headers = {name: redaction.text(_valid_unicode(value)) for name, value in kept(response.headers, CACHED).items()}
+    body = as_utf8(body)
     if response.status not in SUCCESS:
         body = redaction.refusal(body)
         refusal = error_of_status(response.status, response.headers, body, redact=redaction.text)
@@ -181,7 +183,7 @@ async def _call(
         refused = _with_response(error.with_traceback(None), headers, body[:_LONGEST_REFUSAL], response)
         del response, body  # the error keeps this frame alive, and with it these
         raise refused from None
-    # A key that is spelled otherwise before the body is mended, in UTF-16, is found only now.
+    # A key that is spelled otherwise before the body is mended is found only now.
     body = body if checked is body else redaction.answer(checked)
     return Answer(
         request,

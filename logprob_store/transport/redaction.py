@@ -2,8 +2,8 @@
 
 A server that repeats a key is broken or hostile, and what it sends goes into tables, logs and a cache that may be
 passed on to others. It may spell the key in other ways than it was sent: with the escapes of JSON, HTML or URLs, in
-base64, or as a list of bytes. In a stream of events the key may be spread over several of them. A key that is spread
-over several tokens is taken out of the text, and its pieces are left among the tokens.
+base64 or hexadecimal, or as a list of bytes. In a stream of events the key may be spread over several of them. A key
+that is spread over several tokens is taken out of the text, and its pieces are left among the tokens.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
+from html.entities import html5
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.sse import is_event_stream
@@ -30,6 +31,9 @@ _STREAMED: Final = [
     for name in (b"content", b"text", b"delta", b"refusal", b"reasoning(?:_content)?", b"arguments")
 ]
 """The texts that an event adds to, by the names that APIs give them."""
+_NAMES: Final = [(char, name.encode()) for name, char in sorted(html5.items()) if name.endswith(";") and char.isascii()]
+"""The characters of ASCII that HTML has names for, such as `plus;` and `sol;`."""
+
 _BACKSLASHES_LOOKED_AT: Final = 200
 _ONLY_BASE64: Final = re.compile(rb"[A-Za-z0-9]+")
 """A part of base64 that both of its alphabets spell alike."""
@@ -54,17 +58,19 @@ class Redaction:
         # The longest first, as one may be a part of another.
         keys = sorted({key.encode() for key in secrets if is_secret(key)}, key=len, reverse=True)
         self._coded = [text for key in keys for text in _in_base64(key)]
-        self._plain = keys + [_longest_part(text) for text in self._coded]
+        in_hexadecimal = [text for key in keys for text in (key.hex().encode(), key.hex().upper().encode())]
+        self._plain = keys + [_longest_part(text) for text in self._coded] + in_hexadecimal
         self._with_slash = [key for key in keys if b"/" in key]
         self._starts_of_lists = [
             comma.join(b"%d" % byte for byte in key[:4]) for key in keys for comma in (b",", b", ")
         ]
         self._lists = [re.compile(rb"\s*,\s*".join(b"%d" % byte for byte in key)) for key in keys]
         self._spellings = [re.compile(b"".join(map(_spellings, text))) for text in keys + self._coded]
+        self._spellings += [re.compile(b"".join(map(_hexadecimal, key))) for key in keys]
         used = sorted({byte for key in keys for byte in key})
         codes, numbers = b"|".join(map(_hexadecimal, used)), b"|".join(b"%d" % byte for byte in used)
-        self._in_json = re.compile(rb"\\u00(?:%s)" % codes)
-        html = rb"&#(?:[xX]0*(?:%s)|0*(?:%s));" % (codes, numbers)
+        self._in_json = re.compile(rb"\\(?:u00|x)(?:%s)" % codes)
+        html = rb"&#(?:[xX]0*(?:%s)|0*(?:%s));|&(?:%s);" % (codes, numbers, b"|".join(map(_entities, used)))
         self._in_urls_or_html = re.compile(rb"%%(?:25)*(?:%s)|%s" % (codes, html))
         self._has_warned = False
 
@@ -113,7 +119,7 @@ class Redaction:
         return (b"%" in body or b"&" in body) and self._in_urls_or_html.search(body) is not None
 
     def _escaped_in_json(self, body: bytes) -> bool:
-        r"""Whether a body holds an escape such as `\u002b` of one of the characters of a secret.
+        r"""Whether a body holds an escape such as `\u002b` or `\x2b` of one of the characters of a secret.
 
         Looking for a single byte is thirty times as fast as for a pattern, so the first backslashes are looked at.
         """
@@ -122,7 +128,7 @@ class Redaction:
             at = body.find(b"\\", at + 1)
             if at < 0:
                 return False
-            if body.startswith(b"u00", at + 1):
+            if body.startswith((b"u00", b"x"), at + 1):
                 break
         return self._in_json.search(body, at) is not None
 
@@ -190,10 +196,16 @@ def _hexadecimal(byte: int) -> bytes:
 
 
 def _spellings(byte: int) -> bytes:
-    r"""A pattern of all ways in which a character may be written: `+`, `\+`, `\u002b`, `%2B`, `&#43;`.
+    r"""A pattern of all ways to write a character: `+`, `\+`, `\u002b`, `\x2b`, `%2B`, `&#43;`, `&plus;`.
 
     What is quoted twice has two backslashes, or `%252B`.
     """
     code, plain = _hexadecimal(byte), re.escape(b"%c" % byte)
     backslashes = rb"\\*" if not chr(byte).isalnum() else b""
-    return rb"(?:%s%s|\\+u00%s|%%(?:25)*%s|&#(?:[xX]0*%s|0*%d);)" % (backslashes, plain, code, code, code, byte)
+    escapes = rb"\\+(?:u00|x)%s|%%(?:25)*%s|&#(?:[xX]0*%s|0*%d);|&(?:%s);" % (code, code, code, byte, _entities(byte))
+    return rb"(?:%s|%s%s)" % (escapes, backslashes, plain)  # the escapes first: `&` begins one of its own
+
+
+def _entities(byte: int) -> bytes:
+    """A pattern of the names that HTML has for a character; one that matches nothing where it has none."""
+    return b"|".join(name.removesuffix(b";") for char, name in _NAMES if char == chr(byte)) or b"(?!)"

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import JustifyMethod
 
     from logprob_store.analysis.opened_store import Store
-    from logprob_store.store.tables import StoreTables
 
 _WIDEST_TEXT: Final = 60
 _NARROWEST_TEXT: Final = 12
@@ -146,7 +145,7 @@ def anomalies_frame(store: Store) -> pl.DataFrame:
     return found.select("run", *(kind for kind in kinds if found[kind].max()))
 
 
-def failures_frame(store: StoreTables) -> pl.DataFrame:
+def failures_frame(store: Store) -> pl.DataFrame:
     """The open failures, counted by run and error_type, with one message as an example."""
     return (
         store.failures.group_by("run", "error_type", maintain_order=True)

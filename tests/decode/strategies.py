@@ -223,7 +223,7 @@ def responses_bodies(draw: st.DrawFn, *, odd: bool) -> bytes:
             return {"type": kind, "name": "f", "arguments": draw(texts)}
         return {"type": kind, "content": [part() for _ in range(draw(st.integers(0, 3)))]}
 
-    body = {"object": "response", "status": "completed", "output": [item() for _ in range(draw(st.integers(0, 3)))]}
+    body = {"object": "response", "status": "completed", "output": [item() for _ in range(draw(st.integers(1, 3)))]}
     return asciied(json.dumps(body, ensure_ascii=draw(st.booleans()), indent=draw(st.none() | st.integers(0, 1))))
 
 

@@ -29,6 +29,27 @@ def picker(data: st.DataObject) -> Any:
     return lambda count: data.draw(st.integers(0, count - 1))
 
 
+def _objects_in(value: Any) -> list[dict[str, Any]]:
+    """All objects of a JSON value, however deep."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [*([value] if isinstance(value, dict) else []), *(found for one in inner for found in _objects_in(one))]
+
+
+@pytest.mark.parametrize("digits", [21, 5000])
+@pytest.mark.parametrize("name", seeds.BODIES)
+def test_a_number_that_is_too_long_costs_no_answer(name: str, digits: int) -> None:
+    """An integer beyond 64 bits, or beyond what Python reads, under any key of its own, leaves all rows as they are."""
+    expected = decode_answers([answer_with(seeds.BODIES[name])])
+    for place in range(len(_objects_in(seeds.BODIES[name]))):
+        body = json.loads(json.dumps(seeds.BODIES[name]))
+        _objects_in(body)[place]["odd"] = "@"
+        content = json.dumps(body).replace('"@"', "9" * digits).encode()
+        decoded = decode_answers([answer_with(content)])
+
+        assert decoded.failures == []
+        assert decoded.tokens.num_rows == expected.tokens.num_rows
+
+
 @pytest.mark.parametrize("name", seeds.contents())
 @pytest.mark.parametrize("asked", [True, False])
 def test_undamaged_bodies_are_decoded(scanner_min_bytes: int, name: str, asked: bool) -> None:  # noqa: FBT001

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         ([llamacpp([]), {"error": {"message": "full"}}], "the server answered with an error: full"),
         (ollama([], done=False), "done: false, as in a stream that was cut off"),
         ([llamacpp([], stop=False)], "[0].stop: false, as in a stream that was cut off"),
-        ([sglang(finish_reason=None)], "[0].meta_info.finish_reason: none, as in a piece of a stream"),
+        ([sglang(finish_reason=None)] * 2, "the stream was cut off before its end"),
         (gemini_body(), "candidates: none, expected at least one"),
         (gemini_body(5), "candidates: none, expected at least one"),
         ({"model_id": "m", "results": [None]}, "results: none, expected at least one"),

@@ -76,8 +76,16 @@ def test_versions_of_a_model_are_that_model(asked: str, served: str | None, same
 
 @pytest.mark.parametrize(
     ("asked", "served", "expected"),
-    [("flex", "default", {"tier_differs": 1}), ("flex", "flex", {}), ("auto", "default", {}), (None, "priority", {})],
+    [
+        ("flex", "default", {"tier_differs": 1}),
+        ("flex", "flex", {}),
+        ("auto", "default", {}),
+        (None, "flex", {}),
+        ("auto", "priority", {"tier_differs": 1}),
+        (None, "priority", {"tier_differs": 1}),
+        ("priority", "priority", {}),
+    ],
 )
 def test_another_tier(asked: str | None, served: str, expected: dict[str, int]) -> None:
-    """It counts where a tier was asked for."""
+    """It counts where a tier was asked for, and where the server chose the one that costs more than the job says."""
     assert differences(body(0, service_tier=served), **({"service_tier": asked} if asked else {})) == expected

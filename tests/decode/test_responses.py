@@ -179,6 +179,9 @@ def test_the_finish_reason(keys: Any, expected: str | None) -> None:
         (response(message(said("a"))), "no_logprobs", "output[].content[].logprobs: no tokens in it"),
         (response(message(said("a", logprobs=None))), "no_logprobs", "output[].content[].logprobs: null, though asked"),
         (response(output=5), "malformed_answer", "output: expected a list, got a number"),
+        (response(output=None), "malformed_answer", "output: missing or null, expected a list of at least one item"),
+        (response(), "malformed_answer", "output: empty, expected a list of at least one item"),
+        (response(None), "malformed_answer", "output: a list of null, expected a list of at least one item"),
         (
             response(CALL, message(said("a", logprobs={}))),
             "no_logprobs",
@@ -215,6 +218,7 @@ def test_a_failed_response_has_a_message(body: Any, error_type: str, expected: s
         ),
         (response(status="incomplete", incomplete_details={"reason": "content_filter"}), "content_filter", None),
         (response(message(said("")), status="incomplete"), "incomplete", None),
+        (response(output=None, status="incomplete"), "incomplete", None),
     ],
 )
 def test_a_response_without_text_needs_no_tokens(body: Any, reason: str, calls: Any) -> None:

@@ -16,7 +16,10 @@ from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.formats import responses_stream
 from logprob_store.decode.formats.reader import read_body
 from logprob_store.decode.formats.registry import restore
+from logprob_store.errors import RetryableError
 from logprob_store.schema import completion_id
+from logprob_store.sse import event_data
+from logprob_store.transport.answer_check import check_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -376,3 +379,36 @@ def test_an_event_of_a_response_with_an_odd_id_is_described(odd: object) -> None
     assert added.item_ids == frozenset()
     assert last is not None
     assert last.stream_id is None
+
+
+@pytest.mark.parametrize("name", ["responses", "transcription"])
+def test_events_may_have_their_type_in_the_event_line_alone(name: str) -> None:
+    """The name of the event is the type that its data lacks."""
+    pieces = STREAMS[name]
+    bare = b"".join(
+        b"event: %b\ndata: %b\n\n"
+        % (piece["type"].encode(), json.dumps({key: held for key, held in piece.items() if key != "type"}).encode())
+        for piece in pieces
+    )
+    usual = b"".join(b"data: %b\n\n" % json.dumps(piece).encode() for piece in pieces)
+
+    expected, actual = (decode_answers([answer_with(content)]) for content in (usual, bare))
+    assert actual.failures == []
+    assert actual.tokens.num_rows == len(TOKENS)
+    assert (actual.completions, actual.tokens) == (expected.completions, expected.tokens)
+
+
+def test_the_end_of_a_response_may_be_in_the_event_line_alone() -> None:
+    """The check of an answer takes such a stream for whole, and one that failed for a failure."""
+    check_answer(b'event: response.completed\ndata: {"response": {"output": []}}\n\n')
+
+    with pytest.raises(RetryableError, match="status: failed"):
+        check_answer(b'event: response.failed\ndata: {"response": {"status": "failed"}}\n\n')
+
+
+def test_other_names_of_events_are_no_type() -> None:
+    """`event: message` says nothing, and data that has a type keeps it."""
+    assert event_data(b'event: message\ndata: {"a": 1}\n\n') == [b'{"a": 1}']
+    assert event_data(b'event: a.b\ndata: {"x": {"type": 1}}\n\n') == [b'{"type":"a.b","x": {"type": 1}}']
+    assert event_data(b'event: a.b\ndata: {"x": 1, "type": "c"}\n\n') == [b'{"x": 1, "type": "c"}']
+    assert event_data(b"event: a.b\ndata: {}\n\n") == [b'{"type":"a.b"}']

@@ -204,3 +204,12 @@ def test_each_failure_of_a_prompt_is_a_row(importing: Any, order: str, sessions:
     assert rows["failures"].select("prompt_index", "sample_index").n_unique() == len(order) - 2 * answers
     assert rows["completions"].height == answers
     assert rows["prompts"].height == 1
+
+
+def test_a_refusal_without_a_body_has_the_words_of_its_error(importing: Any) -> None:
+    """VLLM's batch runner writes them beside an empty response (vllm-project/vllm pull request 8347)."""
+    line = output_line("a", None, status=400)
+    line["error"] = {"message": "stream is not supported", "type": "BadRequestError", "code": 400}
+    importing.lines(line)
+
+    assert importing.frames()["failures"]["message"].to_list() == ["HTTP 400 400: stream is not supported"]

@@ -221,6 +221,21 @@ def test_messages_of_langchain(importing: Any) -> None:
     ]
 
 
+def test_messages_of_langchain_from_gemini(importing: Any) -> None:
+    """The logprobs are as Gemini's SDK has them (langchain-ai/langchain-google pull request 570)."""
+    result = {
+        "chosen_candidates": [{"token": "J", "log_probability": -0.5}, {"token": "'", "log_probability": -4e-05}],
+        "top_candidates": [{"candidates": [{"token": "J", "log_probability": -0.5}]}, {}],
+    }
+    message = {"content": "J'", "type": "ai", "response_metadata": {"logprobs_result": result}, "id": "run-1"}
+    importing.lines({"lc": 1, "type": "constructor", "id": ["langchain", "AIMessage"], "kwargs": message})
+    rows = importing.frames()
+
+    assert importing.texts == ["J'"]
+    assert rows["tokens"].sort("position")["logprob"].to_list() == [-0.5, -4e-05]
+    assert rows["alternatives"]["token"].to_list() == ["J"]
+
+
 def test_results_of_langchain(importing: Any) -> None:
     """The generations of one prompt are choices of one answer."""
     choices = [recorded_body(n)["choices"][0] for n in range(2)]

@@ -164,6 +164,23 @@ def test_a_limit_for_a_day_is_no_limit_per_minute() -> None:
     assert limit.per_minute is None
 
 
+def test_a_limit_that_was_believed_is_doubted_once_more_was_served() -> None:
+    """Of eight calls of 40 tokens the first answer states a limit of 60: when the fourth has come, it is forgotten."""
+    rates = RateLimits()
+    report = ServerReport(None, RateLimit(60.0, None, None))
+    for _ in range(8):
+        rates.take(0.0, 40)
+
+    limits = []
+    for number in range(4):
+        rates.served(40, 40, 0.1 + number / 100)
+        rates.learn(report, 0.1 + number / 100)
+        limits.append(rates.tokens.per_minute)
+
+    assert limits == [60, 60, 60, None]  # 4 x 40 = 160 is more than twice the limit
+    assert rates.wait_s(0.2, 40) == 0
+
+
 def test_a_limit_below_what_was_served_is_not_believed() -> None:
     """Twelve calls in a minute are within twice a limit of 6, thirteen are not; two minutes later it may be true."""
     limit = PerMinuteLimit()

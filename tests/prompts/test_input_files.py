@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from builders import REPO, write_job, write_prompts
 from prompts.parquet_files import write_numbers
 
+import logprob_store as ls
 from logprob_store.errors import PromptsError
 from logprob_store.prompts.input_files import find_inputs
 
@@ -49,6 +51,29 @@ def test_a_folder_means_all_parquet_files_below_it_sorted(tmp_path: Path) -> Non
     (tmp_path / "in/readme.md").write_text("no prompts")
 
     assert names("in", tmp_path) == ["a/b/c.parquet", "a/z.parquet", "b.parquet", "part.parquet/0.parquet"]
+
+
+def test_a_store_among_the_prompts_is_passed_over(tmp_path: Path) -> None:
+    """What came of the prompts is not asked again, unless the path leads into the store; other folders are read."""
+    for name in ("a.parquet", "runs/b.parquet", "out/prompts/run=r/c.parquet", "x/out/tokens/run=r/d.parquet"):
+        write_numbers(tmp_path / name)
+    for store in ("out", "x/out"):
+        (tmp_path / store / "runs/run=r").mkdir(parents=True)
+        (tmp_path / store / "runs/run=r/run.json").write_text("{}")
+
+    assert names(".", tmp_path) == names("**/*.parquet", tmp_path) == ["a.parquet", "runs/b.parquet"]
+    assert names("out/prompts", tmp_path) == ["run=r/c.parquet"]
+
+
+def test_the_second_run_over_the_folder_of_its_store(tmp_path: Path) -> None:
+    """A job whose prompts, cache and store share a folder is run again."""
+    write_prompts(tmp_path, {"text": ["q"]})
+    fixtures = REPO / "fixtures"
+    job = ls.load_job(
+        write_job(tmp_path, prompts={"path": "."}, transport={"kind": "replay", "fixtures": str(fixtures)})
+    )
+
+    assert [ls.run_job(job, run=run).total for run in ("one", "one", "two")] == [1, 1, 1]
 
 
 def test_hidden_and_underscored_names_are_passed_over(tmp_path: Path) -> None:

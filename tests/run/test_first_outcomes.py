@@ -10,7 +10,7 @@ from builders import answer_to, chat_body, chat_request, chat_token, write_job, 
 
 import logprob_store as ls
 from logprob_store.errors import CallError, RetryableError, StopRunError
-from logprob_store.run.first_outcomes import ATTEMPTS_ALIKE, FirstOutcomes
+from logprob_store.run.first_outcomes import ATTEMPTS_ALIKE, UNLIKE, FirstOutcomes
 from logprob_store.run.record import record_job
 
 if TYPE_CHECKING:
@@ -72,6 +72,29 @@ def test_five_alike_stop(outcome: Any, expected: str) -> None:
     assert reasons([outcome] * 5) == [None] * 4 + [expected]
 
 
+def test_ten_that_differ_stop() -> None:
+    """Statuses that take turns are told apart from prompts that differ by twice as many calls without one of use."""
+    turns = [refusal(400, "HTTP 400: bad"), refusal(404, "HTTP 404: no such path")] * 5
+
+    assert reasons(turns) == [None] * (UNLIKE - 1) + ["all_refused"]
+    assert reasons([NO_LOGPROBS, *[refusal()] * 9])[-1] == "no_logprobs"
+
+
+def test_the_reason_of_those_that_differ_has_the_words_of_each() -> None:
+    """What to change may be said by either of them."""
+    first = FirstOutcomes()
+
+    async def look() -> None:
+        for number in range(10):
+            outcome = refusal(400, "HTTP 400: bad.") if number % 2 else refusal(404, "HTTP 404: no such path.")
+            await first.take(chat_request(f"q{number}"), outcome)
+
+    asyncio.run(look())
+
+    expected = "none of the first 10 calls got an answer of use. HTTP 404: no such path; HTTP 400: bad. Change what"
+    assert str(first.stop_reason).startswith(expected)
+
+
 def test_the_reason_says_what_came_and_what_to_change() -> None:
     """Of an answer that nobody knows, its beginning is shown."""
     first = FirstOutcomes()
@@ -97,7 +120,8 @@ def test_the_reason_says_what_came_and_what_to_change() -> None:
         [CallError("HTTP 400", error_type="content_filter", status=400)] * 6,
         [RetryableError("HTTP 500", error_type="server_error", status=500)] * 20,
         [*[NO_LOGPROBS] * 4, GOOD, *[NO_LOGPROBS] * 9],
-        [NO_LOGPROBS, ENVELOPE, *[NO_LOGPROBS] * 9],
+        [NO_LOGPROBS, ENVELOPE, *[NO_LOGPROBS] * 7],
+        [*[refusal(), refusal(400)] * 4, refusal(422), GOOD, *[refusal()] * 9],
         [*[page()] * (ATTEMPTS_ALIKE - 1), GOOD, page(), page()],
     ],
     ids=[
@@ -107,7 +131,8 @@ def test_the_reason_says_what_came_and_what_to_change() -> None:
         "filtered prompts",
         "an outage",
         "logprobs for some",
-        "bad in two ways",
+        "bad in two ways, nine times",
+        "refused in three ways before an answer",
         "pages that pass",
     ],
 )
@@ -187,19 +212,20 @@ def ask_300(folder: Path, server: Any, steps: str, **sections: Any) -> ls.RunSum
     ("steps", "expected"),
     [
         ("404*300", "failed alike"),
+        (", ".join(["400, 404"] * 150), "none of the first 10 calls got an answer of use"),
         ("null*300", "none of the first 5 answers has the logprobs asked for"),
         ("envelope*300", "none of the first 5 answers is one that can be read"),
     ],
 )
 def test_a_run_stops_after_a_handful(tmp_path: Path, fault_server: Any, steps: str, expected: str) -> None:
-    """Of 300 prompts that all fail alike, a dozen at most are asked, and the reason has the server's words."""
+    """Of 300 prompts that all fail, few are asked (ten, and seven under way), and the reason has the server's words."""
     fault_server.behaviour.delay_ms = 20
     summary = ask_300(tmp_path, fault_server, steps)
 
     assert summary.state == "stopped"
     assert expected in (summary.reason or "")
-    assert 5 <= len(fault_server.calls) <= 12
-    assert 5 <= summary.failures <= 12
+    assert 5 <= len(fault_server.calls) <= 17
+    assert 5 <= summary.failures <= 17
 
 
 def test_a_run_of_pages_stops_after_a_handful(tmp_path: Path, fault_server: Any) -> None:
@@ -227,6 +253,37 @@ def test_prompts_that_get_a_page_each_time_hold_nothing_up(tmp_path: Path, fault
     summary = ask_300(tmp_path, fault_server, "", limits={"concurrency": 1, "attempts": 2})
 
     assert (summary.state, summary.failures, summary.completions) == ("finished", 2, 298)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    ["500*900", "429*900", "429:retry-after-ms=20*900", ", ".join(["500, 429"] * 450), "reset*900"],
+    ids=["500", "429 without a time", "429 with one", "in turns", "connections"],
+)
+def test_a_server_that_never_answers_stops_a_run(tmp_path: Path, fault_server: Any, steps: str) -> None:
+    """It is asked once at a time for as long as `limits.retry_for_s`: it may be down or overloaded until then."""
+    summary = ask_300(tmp_path, fault_server, steps, limits={"retry_for_s": 3})
+
+    assert summary.state == "stopped"
+    assert "the server has answered no call for 3 s" in (summary.reason or "")
+    assert 11 <= len(fault_server.calls) <= 24  # eight, and up to eight under way; then after 0.25, 0.5, 1, 2 s
+
+
+@pytest.mark.parametrize("steps", ["500*12", "429*12", "429:retry-after-ms=20*12"])
+def test_a_server_that_recovers_stops_nothing(tmp_path: Path, fault_server: Any, steps: str) -> None:
+    """No prompt has used up its attempts, though it has two."""
+    summary = ask_300(tmp_path, fault_server, steps, limits={"attempts": 2})
+
+    assert (summary.state, summary.failures, summary.completions) == ("finished", 0, 300)
+
+
+def test_first_prompts_that_break_the_server_stop_nothing(tmp_path: Path, fault_server: Any) -> None:
+    """The probes of an outage are also for prompts that were not asked yet, so that one of them is answered."""
+    for number in range(10):
+        fault_server.when(f'q{number}"', "500*99")
+    summary = ask_300(tmp_path, fault_server, "", limits={"retry_for_s": 20, "attempts": 2})
+
+    assert (summary.state, summary.failures, summary.completions) == ("finished", 10, 290)
 
 
 def test_logprobs_for_some_prompts_only(tmp_path: Path, fault_server: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import write_job, write_prompts
+from builders import chat_request, write_job, write_prompts
 
 import logprob_store as ls
 from logprob_store.errors import StopRunError
@@ -17,14 +17,23 @@ if TYPE_CHECKING:
 REFUSAL = StopRunError("the server refuses this key", reason="authentication", status=403, said="HTTP 403: no")
 
 
-def test_several_in_a_row_stop() -> None:
-    """A key that was taken back is refused from then on; an answer between shows that it was not."""
-    forbidden = ForbiddenCalls(any_answer=True)
-    failures = [forbidden.failure_of(REFUSAL) for _ in range(IN_A_ROW)]
-    forbidden.answered()
+def _refused(forbidden: ForbiddenCalls, texts: list[str], error: StopRunError = REFUSAL) -> list[bool]:
+    """Whether the refusal of each of these prompts is the run's."""
+    return [forbidden.failure_of(chat_request(text), error) is None for text in texts]
 
-    assert [failure is None for failure in failures] == [False] * (IN_A_ROW - 1) + [True]
-    assert forbidden.failure_of(REFUSAL) is not None
+
+def test_several_in_a_row_stop() -> None:
+    """A key that is refused, or was taken back, is refused from then on; an answer between shows that it was not."""
+    forbidden = ForbiddenCalls()
+
+    assert _refused(forbidden, list("abcde")) == [False] * (IN_A_ROW - 1) + [True]
+    forbidden.answered()
+    assert _refused(forbidden, ["f"]) == [False]
+
+
+def test_samples_of_one_prompt_are_one() -> None:
+    """A prompt that is refused in each of its samples says nothing about the others."""
+    assert not any(_refused(ForbiddenCalls(), ["a"] * 20))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +46,7 @@ def test_several_in_a_row_stop() -> None:
 )
 def test_other_refusals_stop_as_before(error: StopRunError) -> None:
     """They say what they are about."""
-    assert ForbiddenCalls(any_answer=True).failure_of(error) is None
+    assert _refused(ForbiddenCalls(), ["a"], error) == [True]
 
 
 def test_one_forbidden_prompt_does_not_end_a_run(tmp_path: Path, fault_server: Any) -> None:
@@ -55,11 +64,54 @@ def test_one_forbidden_prompt_does_not_end_a_run(tmp_path: Path, fault_server: A
     assert set(failures["message"]) == {"HTTP 403 unsupported_country: Country not supported"}
 
 
-def test_a_run_without_an_answer_stops_at_the_first(tmp_path: Path, fault_server: Any) -> None:
+@pytest.mark.parametrize("samples", [1, 6])
+def test_the_first_prompt_alone_ends_no_run(tmp_path: Path, fault_server: Any, samples: int) -> None:
+    """That nothing was answered before it says nothing about the key, however often it is asked."""
+    write_prompts(tmp_path, {"text": [f"q{n}-" for n in range(40)]})
+    job = write_job(tmp_path, fault_server.url, cache={"path": None, "mode": "off"}, model={"samples": samples})
+    fault_server.when("q0-", f"403*{samples}")
+
+    summary = ls.run_job(ls.load_job(job), run="r")
+
+    assert (summary.state, summary.failures, summary.completions) == ("finished", samples, 39 * samples)
+
+
+def test_a_run_without_an_answer_stops_after_five(tmp_path: Path, fault_server: Any) -> None:
     """Then it is the key that is refused."""
     write_prompts(tmp_path, {"text": [f"q{n}-" for n in range(40)]})
     job = write_job(tmp_path, fault_server.url, cache={"path": None, "mode": "off"}, limits={"concurrency": 1})
     fault_server.script("403*40")
 
-    assert ls.run_job(ls.load_job(job), run="r").state == "stopped"
-    assert len(fault_server.calls) == 1
+    summary = ls.run_job(ls.load_job(job), run="r")
+
+    assert (summary.state, len(fault_server.calls)) == ("stopped", IN_A_ROW)
+    assert "refuses this key" in (summary.reason or "")
+
+
+def test_a_few_prompts_that_are_all_refused_say_the_same(tmp_path: Path, fault_server: Any) -> None:
+    """A run of two prompts cannot wait for five refusals."""
+    write_prompts(tmp_path, {"text": ["q0-", "q1-"]})
+    job = write_job(tmp_path, fault_server.url, cache={"path": None, "mode": "off"})
+    fault_server.script("403*2")
+
+    summary = ls.run_job(ls.load_job(job), run="r")
+
+    assert summary.state == "stopped"
+    assert "refuses this key" in (summary.reason or "")
+
+
+def test_a_few_prompts_that_failed_in_two_ways_are_failures(tmp_path: Path, fault_server: Any) -> None:
+    """Another outcome says that it may have been the prompt."""
+    write_prompts(tmp_path, {"text": ["q0-", "q1-"]})
+    job = write_job(tmp_path, fault_server.url, cache={"path": None, "mode": "off"})
+    fault_server.script("403, 400")
+
+    assert ls.run_job(ls.load_job(job), run="r").state == "finished"
+
+
+def test_one_prompt_asked_by_itself(fault_server: Any) -> None:
+    """`ls.complete` says that the key is refused."""
+    fault_server.script("403")
+
+    with pytest.raises(StopRunError, match="refuses this key"):
+        ls.complete("q", model="m", base_url=fault_server.url)

@@ -55,6 +55,10 @@ def _raw_deflate(body: bytes) -> bytes:
         ("deflate", zlib.compress),
         ("deflate", _raw_deflate),
         ("zstd", zstandard.compress),
+        ("zstd", lambda body: zstandard.compress(body[:9]) + zstandard.compress(body[9:])),
+        ("", zstandard.compress),
+        ("identity", gzip.compress),
+        ("br", gzip.compress),
         ("gzip, gzip", lambda body: gzip.compress(gzip.compress(body))),
         ("deflate, gzip", lambda body: gzip.compress(zlib.compress(body))),
         ("gzip, identity", gzip.compress),
@@ -64,7 +68,7 @@ def _raw_deflate(body: bytes) -> bytes:
     ],
 )
 def test_an_answer_is_decoded(encoding: str, encode: Callable[[bytes], bytes]) -> None:
-    """Also where it has several encodings, one that was not asked for, or none though the header says so."""
+    """Also where it has several encodings, one that was not asked for, or another than the header says."""
     assert read(encode(ANSWER), encoding) == ANSWER
 
 
@@ -77,6 +81,12 @@ def test_an_encoding_that_cannot_be_read_is_refused_at_once(encoding: str) -> No
     assert not isinstance(caught.value, RetryableError)
     assert (caught.value.error_type, caught.value.maybe_billed) == ("unknown_encoding", True)
     assert len(str(caught.value)) < 300
+
+
+def test_an_encoding_below_another_is_refused() -> None:
+    """What gzip unpacks to is still encoded as the header says."""
+    with pytest.raises(CallError, match="'br', which was not asked for"):
+        read(gzip.compress(b"\x0b\x02\x80xx\x03"), "br, gzip")
 
 
 def test_what_begins_with_a_control_character_is_no_json() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import traceback
 from typing import TYPE_CHECKING, Any
 
 import fault_script
+import fault_server as fault_server_module
 import pytest
 from builders import chat_request
 
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.errors import JobError, StopRunError
+from logprob_store.errors import JobError, LogprobStoreError, StopRunError
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.fixtures import fixture_line
 from logprob_store.run.asker import Asker
@@ -60,6 +62,39 @@ def test_the_key_is_in_no_log_error_cache_or_fixture(
     assert KEY not in "".join(said)
     assert KEY.encode() not in kept
     assert KEY.encode() not in fixture_line(answer)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("step", ["401", "500", "malformed", "ok"])
+def test_the_key_is_found_in_other_encodings(
+    fault_server: Any, monkeypatch: pytest.MonkeyPatch, encoding: str, step: str
+) -> None:
+    """In refusals and answers, good and bad ones, with its characters apart."""
+    said = {"error": {"message": f"Incorrect API key: {KEY}", "code": "x"}}
+    answer = {"choices": [{"index": 0, "message": {"content": KEY}}]}
+    bodies = {"malformed": json.dumps(answer)[:-3], "ok": json.dumps(answer)}
+    content = bodies.get(step, json.dumps(said)).encode(encoding)
+    status = int(step) if step.isdecimal() else 200
+    monkeypatch.setattr(fault_server_module, "_head", _head_of(status, len(content)))
+    monkeypatch.setattr(fault_server_module, "_spoilt", lambda *_: content)
+    found: list[str] = []
+
+    async def main() -> None:
+        async with live_transport(base_url=fault_server.url, api_key=KEY) as transport:
+            try:
+                found.append(repr((await transport(chat_request())).body))
+            except LogprobStoreError as error:
+                found.append(str(error) + repr(getattr(error, "response", "")))
+
+    asyncio.run(main())
+
+    assert "[key]" in found[0]
+    assert "0123" not in found[0].replace("\\x00", "").replace("\\", "").replace("x00", "")
+
+
+def _head_of(status: int, length: int) -> Any:
+    """The head of an answer with this status, whatever the fault server would say."""
+    return lambda *_: f"HTTP/1.1 {status} S\r\ncontent-length: {length}\r\n\r\n".encode()
 
 
 def test_the_base_url_in_the_environment_is_ignored(fault_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,12 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "in a URL in a URL": lambda key: urllib.parse.quote(urllib.parse.quote(key, safe="")),
     "in HTML": lambda key: escaped(key, "&#{};"),
     "in HTML, hexadecimal": lambda key: escaped(key, "&#x{:X};"),
+    "in HTML, by name": lambda key: key.replace("+", "&plus;").replace("/", "&sol;").replace("_", "&UnderBar;"),
+    "with one name of HTML": lambda key: key.replace("=", "&equals;"),
+    "in hexadecimal": lambda key: key.encode().hex(),
+    "in capital hexadecimal": lambda key: key.encode().hex().upper(),
+    "as escapes of Python": lambda key: escaped(key, "\\x{:02x}"),
+    "as escapes of Python in JSON": lambda key: json.dumps(escaped(key, "\\x{:02x}")),
 }
 
 
@@ -76,7 +82,7 @@ def test_the_key_is_found_in_base64(key: str, before: bytes, after: bytes, *, fo
 @given(KEYS, st.data())
 def test_the_key_is_found_where_spellings_are_mixed(key: str, data: st.DataObject) -> None:
     """Each character in a spelling of its own."""
-    codes = ["{1}", "\\u{0:04x}", "\\u{0:04X}", "%{0:02x}", "%25{0:02X}", "&#{0};", "&#x{0:x};"]
+    codes = ["{1}", "\\u{0:04x}", "\\u{0:04X}", "%{0:02x}", "%25{0:02X}", "&#{0};", "&#x{0:x};", "\\x{0:02X}"]
     text = "".join(data.draw(st.sampled_from(codes)).format(ord(char), char) for char in key)
 
     assert Redaction(key).text(f"({text})") == "([key])"

@@ -7,7 +7,6 @@ holds no choices.
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
@@ -16,15 +15,12 @@ import msgspec
 
 from logprob_store.decode.token_rows import clean_text
 from logprob_store.errors import DecodeError
-from logprob_store.mended_json import is_utf8
+from logprob_store.mended_json import is_utf8, read_int
 from logprob_store.reported_errors import find_reported_error
 from logprob_store.schema import CHOICES_PER_SAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-
-TOO_LONG_NUMBER: Final = f"an integer of more than {sys.get_int_max_str_digits()} digits, which is too long to read"
-"""What Python's parser refuses, though it is JSON."""
 
 _EXCERPT: Final = 160
 _MOST_TOKENS: Final = 10**9
@@ -41,26 +37,26 @@ def without_bom(content: bytes) -> bytes:
 def loads(content: bytes) -> Any:
     """The value of JSON as Python's parser reads it, NaN and the infinities included.
 
-    Raises:
-        DecodeError: it is not JSON, not UTF-8, nested too deeply, or has an integer too long to read.
+    An integer of more digits than Python reads is infinity, so that it costs no more than its place.
 
-    >>> loads(b'[-Infinity]')
-    [-inf]
+    Raises:
+        DecodeError: it is not JSON, not UTF-8, or nested too deeply.
+
+    >>> loads(b'[-Infinity]'), loads(b"[" + b"9" * 5000 + b"]")
+    ([-inf], [inf])
     """
     try:
         return msgspec.json.decode(content)  # gives the same values two to three times as fast, and refuses NaN
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        return json.loads(content.decode())
+        return json.loads(content.decode(), parse_int=read_int)
     except json.JSONDecodeError as error:
         problem = f"not JSON: {error.msg} at character {error.pos} of {len(content)} bytes"
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 at byte {error.start} of {len(content)}"
     except RecursionError:
         problem = "nested too deeply"
-    except ValueError:
-        problem = f"JSON with {TOO_LONG_NUMBER}"
     raise DecodeError(f"the answer is {problem}: {excerpt(content)}")
 
 

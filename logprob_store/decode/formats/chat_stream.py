@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from logprob_store.decode.formats.body import index_or_none, object_or_empty, objects_in, reported_error
+from logprob_store.decode.formats.body import index_or_none, list_or_empty, object_or_empty, objects_in, reported_error
 from logprob_store.decode.formats.chunk_logprobs import merge_logprobs
 from logprob_store.decode.formats.pieces import Piece, broken_off, read_structs, text_under, value_of
 from logprob_store.errors import DecodeError
@@ -55,7 +55,8 @@ def recognises(keys: Collection[str]) -> bool:
 def describe(held: Mapping[str, Any]) -> Piece | None:
     """What an object says about its stream; None if it is no chunk.
 
-    A chunk of legacy completions differs from a whole answer only by its `finish_reason`, which is null.
+    A chunk of legacy completions differs from a whole answer only by its `finish_reason`, which is null, and by what
+    comes behind it. Without an id it has one token at most.
 
     >>> describe({"id": "x", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}).opens
     frozenset({0})
@@ -90,7 +91,14 @@ def describe(held: Mapping[str, Any]) -> Piece | None:
         ends_all=is_tail,
         may_be_whole=not is_chunk,
         needs_id=not is_chunk,
+        needs_end=not is_chunk and not ended and stream_id is None and _has_one_token(held),
     )
+
+
+def _has_one_token(held: Mapping[str, Any]) -> bool:
+    """Whether the lists of logprobs in a chunk of legacy completions have one token at most."""
+    listed = [object_or_empty(choice.get("logprobs")).get("tokens") for choice in objects_in(value_of(held, "choices"))]
+    return all(len(list_or_empty(tokens)) <= 1 for tokens in listed)
 
 
 def _choices_of(held: Mapping[str, Any]) -> list[_ChunkChoice]:
@@ -130,7 +138,7 @@ def merge(pieces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     body: dict[str, Any] = {}
     for piece in pieces:
-        _keep_last(body, {key: value for key, value in piece.items() if key != "choices"})
+        _keep_last(body, {key: value for key, value in piece.items() if key not in ("choices", "logprobs")})
     choices = _choices_by_index(pieces)
     ended = {index for index, found in choices.items() if any(one.get("finish_reason") for one in found)}
     if counts_tokens({index: len(found) for index, found in choices.items()}, ended):
@@ -153,13 +161,25 @@ def _choices_by_index(pieces: Sequence[Mapping[str, Any]]) -> dict[int, list[Map
             if failed or ends_in_failure(end := choice.get("finish_reason")):
                 error = str(reported_error(choice["error"] if failed else f"{path}.finish_reason: {end}"))
                 raise broken_off(error, text_of(pieces), error_type="error_body")
-            found.append((index_or_none(choice.get("index")), choice))
+            found.append((index_or_none(choice.get("index")), _with_logprobs(choice, piece)))
     known = {index for index, _ in found if index is not None}
     only = known.pop() if len(known) == 1 else 0
     choices: dict[int, list[Mapping[str, Any]]] = {}
     for index, one in found:
         choices.setdefault(only if index is None else index, []).append(one)
     return choices
+
+
+def _with_logprobs(choice: Mapping[str, Any], piece: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A choice with its logprobs, which some gateways put into its delta, or beside the only choice of a chunk."""
+    if choice.get("logprobs") is not None:
+        return choice
+    delta = object_or_empty(choice.get("delta"))
+    beside = piece.get("logprobs") if len(_objects_of(piece.get("choices"))) == 1 else None
+    held = next((one for one in (delta.get("logprobs"), beside) if isinstance(one, (dict, list))), None)
+    if held is None:
+        return choice
+    return {**choice, "delta": {k: v for k, v in delta.items() if k != "logprobs"}, "logprobs": held}
 
 
 def _objects_of(listed: Any) -> list[dict[str, Any]]:

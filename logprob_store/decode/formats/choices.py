@@ -1,7 +1,8 @@
 """Bodies with `choices`: chat completions and legacy completions, by far the most common.
 
 Each choice's `logprobs` stays raw bytes, since skipping it is ten times as fast as parsing it. Where it is a bare list
-of tokens, it is read as the `content` of the chat shape, and the layout is `{"format": "choices"}`.
+of tokens, it is read as the `content` of the chat shape, and the layout is `{"format": "choices"}`. Some gateways put
+it into the message, or beside the choices.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class _Message(msgspec.Struct):
     refusal: Any = None
     tool_calls: Any = None
     function_call: Any = None
+    logprobs: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -72,6 +74,7 @@ class _Body(MayReport):
     system_fingerprint: Any = None
     usage: Any = None
     choices: Any = None
+    logprobs: Any = None
     prompt_logprobs: Any = None
     prompt_token_ids: Any = None
 
@@ -151,7 +154,8 @@ def _reply(body: _Body, content: bytes) -> Reply:
     places = [n for n, choice in enumerate(listed) if not _is_empty(choice)] if len(listed) > 1 else [0]
     places = places or list(range(len(listed)))
     numbers = number_choices([listed[n].index for n in places])
-    choices = [_choice(listed[n], number, f"choices[{n}]") for n, number in zip(places, numbers, strict=True)]
+    beside = body.logprobs if len(places) == 1 else None
+    choices = [_choice(listed[n], number, f"choices[{n}]", beside) for n, number in zip(places, numbers, strict=True)]
     choices.sort(key=lambda choice: choice.index)
     if body.prompt_logprobs is not None and choices[0].prompt_logprobs is None:  # chat has one prompt for all choices
         held, ids = _read_or_raw(body.prompt_logprobs), _read_or_raw(body.prompt_token_ids)
@@ -243,16 +247,21 @@ def _may_have_failed(choice: _Choice) -> bool:
     return choice.error is not None or (end != "stop" and ends_in_failure(end))
 
 
-def _choice(choice: _Choice, index: int, path: str) -> Choice:
+def _choice(choice: _Choice, index: int, path: str, beside: Any) -> Choice:
+    """A choice; of an only one, the logprobs may stand in its message or `beside` the choices."""
     message = choice.message or _Message()
     text = _text_of_message(message.content)
-    logprobs = _read_or_raw(choice.logprobs)
+    logprobs, logprobs_path = _read_or_raw(choice.logprobs), f"{path}.logprobs"
+    if logprobs in (msgspec.UNSET, None, b"null"):
+        elsewhere = {f"{path}.message.logprobs": message.logprobs, "logprobs": beside}
+        found = next((place for place, held in elsewhere.items() if isinstance(held, (dict, list))), None)
+        logprobs, logprobs_path = (logprobs, logprobs_path) if found is None else (elsewhere[found], found)
     bare = logprobs[:1] == b"[" if isinstance(logprobs, bytes) else isinstance(logprobs, list)
     if bare:
         logprobs = b'{"content":' + logprobs + b"}" if isinstance(logprobs, bytes) else {"content": logprobs}
     return Choice(
         index=index,
-        path=f"{path}.logprobs",
+        path=logprobs_path,
         finish_reason=text_or_none(choice.finish_reason),
         text=text_or_none(choice.text) if text is None else text,
         refusal=text_or_none(message.refusal),

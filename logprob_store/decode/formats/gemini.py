@@ -243,6 +243,11 @@ def _text(candidate: Mapping[str, Any]) -> str | None:
     return clean_text("".join(texts)) if texts else None
 
 
+def recognises_logprobs(value: Mapping[str, Any]) -> bool:
+    """Whether a `logprobs` object is of this shape, as in what LangChain makes of Gemini's answers."""
+    return any(key in value for key in _RESULT)
+
+
 def read_tokens(value: Mapping[str, Any], _: ChoiceContext, /) -> TemplateAndTokens:
     """The template and the tokens."""
     template: dict[str, Any] = {"shape": NAME, "kept": _scalars(value)}

@@ -39,6 +39,7 @@ class Piece(NamedTuple):
         is_head: whether it stands before the first choice of a stream, as Azure's first chunk does.
         may_be_whole: whether it may as well be a whole answer. It is then a piece only of a stream that it continues.
         needs_id: whether only an id that other pieces share tells it from a whole answer.
+        needs_end: whether only a piece behind it that ends its choices tells it from a whole answer.
         number: the place of the piece in its stream, where the server counts the pieces.
         item_ids: ids of parts of the answer, which tell the stream of a piece without a `stream_id`.
     """
@@ -52,6 +53,7 @@ class Piece(NamedTuple):
     is_head: bool = False
     may_be_whole: bool = False
     needs_id: bool = False
+    needs_end: bool = False
     number: int | None = None
     item_ids: frozenset[str] = frozenset()
 

@@ -84,7 +84,8 @@ def _format_of_list(content: bytes, *, is_merged: bool = False) -> BodyFormat | 
         pieces = [piece for item in items if (piece := stream.describe(item)) is not None]
         if any(not piece.ends for piece in pieces):
             return None
-    return next((form for form in BODIES if getattr(form, "LISTS", False) and form.recognises(known)), None)
+    form = next((form for form in BODIES if form.recognises(known)), None)
+    return form if getattr(form, "LISTS", False) else None
 
 
 def merge_stream(content: bytes) -> bytes:

@@ -18,6 +18,7 @@ from logprob_store.decode.formats.body import (
     count_or_none,
     excerpt,
     expect_list,
+    kind_of,
     loads_object,
     reported_error,
     text_or_none,
@@ -82,6 +83,7 @@ def read(answer: Answer) -> Reply:
     """
     body, parts, calls = _parse(without_bom(answer.body))
     _check_is_finished(body, "".join(part.text for part in parts if part.text))
+    _check_has_items(body)
     usage = body.usage if isinstance(body.usage, dict) else {}
     return Reply(
         text_or_none(body.id),
@@ -102,6 +104,14 @@ def _check_is_finished(body: _Body, text: str) -> None:
         came = excerpt(text.encode(errors="replace"))
         state = f"is not finished: so far it holds {came}" if text else "holds no output yet"
         raise DecodeError(f"status: {body.status}, the response {state}")
+
+
+def _check_has_items(body: _Body) -> None:
+    """Refuse a body without an item, as one without choices is; that an incomplete one holds none has its reason."""
+    items = body.output if isinstance(body.output, list) else [body.output]
+    if body.status != "incomplete" and not any(isinstance(item, (dict, msgspec.Raw)) for item in items):
+        state = "missing or null" if body.output is None else "empty" if not items else f"a list of {kind_of(items[0])}"
+        raise DecodeError(f"output: {state}, expected a list of at least one item")
 
 
 def _parse(content: bytes) -> tuple[_Body, list[ContentPart], list[Any]]:

@@ -40,7 +40,7 @@ from logprob_store.decode.formats.native_fields import (
     pad_alternatives,
     sum_counts,
 )
-from logprob_store.decode.formats.pieces import Piece, broken_off, value_of
+from logprob_store.decode.formats.pieces import Piece, value_of
 from logprob_store.decode.token_rows import Token, make_token
 from logprob_store.errors import DecodeError
 
@@ -94,8 +94,6 @@ def read(answer: Answer) -> Reply:
 def _choice(found: tuple[str, Mapping[str, Any]], meta: Mapping[str, Any], index: int) -> Choice:
     path, item = found
     reason = meta.get("finish_reason")
-    if path and reason is None:  # a list of these is a stream
-        raise broken_off(f"{path}.{_META}.finish_reason: none, as in a piece of a stream", text_of([item]))
     logprobs = {key: value for key, value in meta.items() if _KEY.fullmatch(key)}
     return Choice(
         index=index,

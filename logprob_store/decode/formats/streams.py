@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from logprob_store.decode.formats.body import list_or_empty, loads, objects_in
 from logprob_store.decode.formats.choices import CHUNK
 from logprob_store.errors import DecodeError
+from logprob_store.mended_json import read_int
 from logprob_store.sse import DONE, event_data, is_event_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_DECODER: Final = json.JSONDecoder()
+_DECODER: Final = json.JSONDecoder(parse_int=read_int)
 
 
 class Recording(NamedTuple):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from logprob_store.importing.raw_json import RawObject
 
-_LOGPROBS: Final = ("logprobs", "logprobs_result")
+_OF_GEMINI: Final = "logprobs_result"
+_LOGPROBS: Final = ("logprobs", _OF_GEMINI)
 _AI: Final = frozenset({"ai", "AIMessage", "AIMessageChunk", "assistant"})
 _USAGE: Final = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
 
@@ -104,7 +105,9 @@ def _body(choices: list[tuple[dict[str, Any], dict[str, Any]]]) -> bytes:
         choice["message"] = {**said, "tool_calls": calls} if calls else said
         key = next((key for key in _LOGPROBS if metadata.get(key) is not None), None)
         if key is not None:
-            choice["logprobs"] = {"content": metadata[key]} if isinstance(metadata[key], list) else metadata[key]
+            held = metadata[key]
+            wrapped = {"content": held} if isinstance(held, list) else {key: held} if key == _OF_GEMINI else held
+            choice["logprobs"] = wrapped
         made.append(choice)
     message, metadata = choices[0]
     counts = object_under(metadata, "token_usage") or object_under(message, "usage_metadata")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.decode.formats.body import TOO_LONG_NUMBER
 from logprob_store.extras import import_extra
 from logprob_store.importing.items import SourceItem
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator
 
+_TOO_LONG_NUMBER: Final = f"an integer of more than {sys.get_int_max_str_digits()} digits, which is too long to read"
 _START: Final = re.compile(rb"(?:---\s*\n)?(?:#[^\n]*\n)*(?:version: *\d+\s*\n)?(?:http_)?interactions:|---\s*\n")
 
 
@@ -60,7 +61,7 @@ def read(reader: io.BufferedReader, _: Callable[[io.BufferedReader], Iterator[So
 
 def _problem(line: int, element: int | None, error: Exception) -> SourceItem:
     """The item of what is no YAML, or YAML that no JSON can be."""
-    said = TOO_LONG_NUMBER if "int_max_str_digits" in str(error) else " ".join(str(error).split())
+    said = _TOO_LONG_NUMBER if "int_max_str_digits" in str(error) else " ".join(str(error).split())
     problem = f"is no YAML that can be read, from line {line} on: {said}"
     return SourceItem(1, b"yaml:%d" % line, element, problem=problem)
 

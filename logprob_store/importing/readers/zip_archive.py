@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from logprob_store.importing.items import SourceItem
 from logprob_store.importing.raw_json import read_object
@@ -16,7 +16,15 @@ from logprob_store.importing.raw_json import read_object
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_MAGIC: Final = b"PK\x03\x04"
+_MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06")
+"""Of an archive with files, and of an empty one."""
+
+_DIRECTORY_END: Final = b"PK\x05\x06"
+_LONGEST_END: Final = 66_000
+_CUT_OFF: Final = (
+    "is a zip archive that was cut off: the list of its files, which stands at its end, is missing. Copy or download "
+    "it again, or unpack what is left of it (zip -FF) and import that"
+)
 _INSPECT_HEADERS: Final = ("header.json", "_journal/start.json")
 _SAMPLES: Final = "samples/"
 _REQUEST_KEYS: Final = ({"custom_id", "body"}, {"key", "request"}, {"recordId", "modelInput"})
@@ -48,7 +56,8 @@ def read(
         try:
             archive = zipfile.ZipFile(copy)
         except zipfile.BadZipFile as error:
-            yield SourceItem(1, b"zip", problem=f"is a damaged zip archive: {error}")
+            said = f"is a damaged zip archive: {error}" if _has_directory(copy) else _CUT_OFF
+            yield SourceItem(1, b"zip", problem=said)
             return
         members = [info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
         if any(info.filename in _INSPECT_HEADERS for info in members):
@@ -59,6 +68,13 @@ def read(
             yield SourceItem(1, b"zip", problem="is a zip archive without anything to import", is_unknown_format=True)
         for member in members:  # by its entry, because two files of an archive may have one name
             yield from _read_member(archive, member, read_items)
+
+
+def _has_directory(archive: IO[bytes]) -> bool:
+    """Whether an archive has the record that ends its directory, which may be 64 KiB before its end."""
+    size = archive.seek(0, io.SEEK_END)
+    archive.seek(max(0, size - _LONGEST_END))
+    return _DIRECTORY_END in archive.read()
 
 
 def _is_hidden(name: str) -> bool:
