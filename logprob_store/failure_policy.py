@@ -178,6 +178,7 @@ _CLASSES: Final = (
         then="row",
         if_all="each of the first {count} calls failed alike, and none was answered. {where}. Change what the job "
         "asks (model.name, model.base_url, model.params), then run it again.",
+        codes=frozenset({"model_not_found"}),  # with 403 it is no matter of the key
     ),
     FailureClass(
         name="no_logprobs",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 from logprob_store.events import JsonLines
 from logprob_store.view.safe_text import printable
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _PACKAGE = "logprob_store"
+_EQUAL_SHOWN: Final = 3
+"""Prompts that fail alike and are shown each."""
 
 
 class _StandardError(logging.Handler):
@@ -29,10 +32,29 @@ class _StandardError(logging.Handler):
             self.handleError(record)
 
 
+class _FirstOfEqual(logging.Filter):
+    """Lets the first few of equal failures of prompts through, and says once that there are more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is shown."""
+        if getattr(record, "event", None) != "prompt_failed" or not isinstance(record.args, tuple):
+            return True
+        self._seen[str(record.args[1])] += 1
+        count = self._seen[str(record.args[1])]
+        if count == _EQUAL_SHOWN + 1:
+            record.msg, record.args = "more prompts fail so; the summary counts them: %s", record.args[1:]
+        return count <= _EQUAL_SHOWN + 1
+
+
 def log_lines(*, verbose: bool) -> None:
     """Log warnings as lines for people; with `verbose`, log every event."""
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(_FirstOfEqual())
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
     _quiet_http_libraries()
 

@@ -30,7 +30,7 @@ from logprob_store.transport.environment import check_environment
 from logprob_store.transport.idle_connections import CleanConnectionRequest, StaleConnectionError
 from logprob_store.transport.kept_headers import CACHED, kept
 from logprob_store.transport.rate_headers import have_rate_limits, read_rate_limits
-from logprob_store.transport.redaction import Redaction
+from logprob_store.transport.redaction import Redaction, is_secret
 from logprob_store.transport.refusals import error_of_status, one_line
 from logprob_store.transport.url_and_key import check_url
 from logprob_store.usage import ServerReport
@@ -140,11 +140,12 @@ async def live_transport(
     ) as session:
         bodies = BodyReader(max_answer_bytes)
         redaction = Redaction(*addresses.secrets)
+        sends_key = api_key is None or is_secret(api_key) or bool(headers)
 
         async def call(request: Request) -> Answer:
             while True:
                 try:
-                    return await _call(session, addresses, bodies, redaction, request)
+                    return await _call(session, addresses, bodies, redaction, request, sends_key=sends_key)
                 except StaleConnectionError:
                     continue  # that connection is closed now: the pool gives another, or opens one
 
@@ -152,7 +153,13 @@ async def live_transport(
 
 
 async def _call(
-    session: aiohttp.ClientSession, addresses: Addresses, bodies: BodyReader, redaction: Redaction, request: Request
+    session: aiohttp.ClientSession,
+    addresses: Addresses,
+    bodies: BodyReader,
+    redaction: Redaction,
+    request: Request,
+    *,
+    sends_key: bool,
 ) -> Answer:
     address = await addresses.of(request.endpoint)
     started = time.perf_counter()
@@ -174,7 +181,7 @@ async def _call(
     body = as_utf8(body)
     if response.status not in SUCCESS:
         body = redaction.refusal(body)
-        refusal = error_of_status(response.status, response.headers, body, redact=redaction.text)
+        refusal = error_of_status(response.status, response.headers, body, redact=redaction.text, sent_key=sends_key)
         raise _with_response(refusal, headers, body, response)
     body = redaction.answer(body)
     try:

@@ -7,6 +7,7 @@ are in `logprob_store.failure_policy`.
 from __future__ import annotations
 
 import dataclasses
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -24,10 +25,14 @@ if TYPE_CHECKING:
 _REDIRECTS: Final = range(300, 400)
 _EXCERPT_BYTES: Final = 300
 _LONGEST_MESSAGE: Final = 1000
+_NO_KEY: Final = (
+    "the server wants a key, and none was sent. {where}. Name the environment variable that holds it in "
+    "model.api_key_env (`ls.complete` takes api_key)."
+)
 
 
 def error_of_status(
-    status: int, headers: Mapping[str, str], body: bytes, *, redact: Callable[[str], str] = str
+    status: int, headers: Mapping[str, str], body: bytes, *, redact: Callable[[str], str] = str, sent_key: bool = True
 ) -> LogprobStoreError:
     """The error that an answer with an error status means, by its structured code first and its status second.
 
@@ -36,12 +41,13 @@ def error_of_status(
         headers: of the answer.
         body: of the answer.
         redact: removes the API key from what the server says.
+        sent_key: whether the call had a key, so that it may be a wrong one.
 
     Returns:
         As `failures` says for its class: a `StopRunError` (every other prompt would fail alike), a `RetryableError`, or
         a plain `CallError` (this prompt's failure).
     """
-    return error_of(status, error_object(body), headers, otherwise=excerpt(body), redact=redact)
+    return error_of(status, error_object(body), headers, otherwise=excerpt(body), redact=redact, sent_key=sent_key)
 
 
 def error_of(
@@ -51,6 +57,7 @@ def error_of(
     *,
     otherwise: str = "",
     redact: Callable[[str], str] = str,
+    sent_key: bool = True,
 ) -> LogprobStoreError:
     """The error that a status and an error object mean; as `error_of_status`, of a body that is parsed already.
 
@@ -60,13 +67,16 @@ def error_of(
         headers: of the answer.
         otherwise: what is quoted where the error has no message.
         redact: removes the API key from what the server says.
+        sent_key: whether the call had a key.
     """
     code = str(said.get("code") or said.get("type") or "")
+    code = "" if code == str(status) else code
     message = _message(said) or otherwise or "no message"
     where = one_line(redact(f"HTTP {status}{f' {code}' if code else ''}: {message.rstrip('.')}"))
     kind = _with_should_retry(classify(status, said), headers)
     if kind.then == "stop":
-        return StopRunError(kind.advice.format(where=where), reason=kind.name, status=status, said=where)
+        advice = kind.advice if sent_key or status != HTTPStatus.UNAUTHORIZED else _NO_KEY
+        return StopRunError(advice.format(where=where), reason=kind.name, status=status, said=where)
     if kind.then == "again":
         wait_s = retry_after_s(headers)
         if wait_s is None and kind.pace == "limit":

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from logprob_store.errors import RetryableError
+from logprob_store.errors import CallError, RetryableError
 from logprob_store.transport.refusals import error_of_status
 
 
@@ -46,7 +46,7 @@ def test_the_words_of_the_service_behind_a_gateway_are_there() -> None:
     """`Provider returned error` alone says nothing."""
     body = b'{"error":{"message":"Provider returned error","code":502,"metadata":{"raw":"m is overloaded"}}}'
 
-    assert str(error_of_status(502, {}, body)) == "HTTP 502 502: Provider returned error: m is overloaded"
+    assert str(error_of_status(502, {}, body)) == "HTTP 502: Provider returned error: m is overloaded"
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,26 @@ def test_how_long_to_wait_is_read_from_words_where_no_header_says_it(
 
     assert isinstance(error, RetryableError)
     assert error.retry_after_s == expected
+
+
+def test_without_a_key_the_advice_is_to_name_one() -> None:
+    """No key was sent, so that none can be wrong."""
+    body = b'{"error": {"message": "Incorrect API key provided: none", "code": "invalid_api_key"}}'
+    wrong, missing = (error_of_status(401, {}, body, sent_key=sent) for sent in (True, False))
+
+    assert str(wrong).startswith("the server refuses this key. HTTP 401 invalid_api_key")
+    assert str(missing).startswith("the server wants a key, and none was sent. HTTP 401 invalid_api_key")
+    assert "model.api_key_env" in str(missing)
+
+
+def test_a_model_that_is_not_there_is_no_matter_of_the_key() -> None:
+    """With 403, as for a project that may not use it."""
+    error = error_of_status(403, {}, b'{"error": {"message": "no access to model m", "code": "model_not_found"}}')
+
+    assert isinstance(error, CallError)
+    assert error.error_type == "invalid_request"
+
+
+def test_a_status_is_said_once() -> None:
+    """Some servers repeat it as the code."""
+    assert str(error_of_status(400, {}, b'{"error": {"message": "no", "code": 400}}')) == "HTTP 400: no"
