@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import typer
 
 from logprob_store.cli.calibrate import calibrate
+from logprob_store.cli.choices import choices
 from logprob_store.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption
 from logprob_store.cli.compare import compare
 from logprob_store.cli.damage import names_damage
@@ -37,8 +38,10 @@ from logprob_store.cli.labels import labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.record import record
 from logprob_store.cli.run import run
+from logprob_store.cli.samples import samples
 from logprob_store.cli.scores import scores
 from logprob_store.cli.show import show
+from logprob_store.cli.sql import sql
 from logprob_store.cli.status import status
 from logprob_store.cli.streams import output_error, prepare_streams
 from logprob_store.cli.verify import verify
@@ -57,11 +60,14 @@ _COMMANDS: Final = (
     ("import", "Ask", import_),
     ("status", "Look", status),
     ("scores", "Look", scores),
+    ("samples", "Look", samples),
+    ("choices", "Look", choices),
     ("labels", "Look", labels),
     ("fields", "Look", fields),
     ("calibrate", "Look", calibrate),
     ("compare", "Look", compare),
     ("show", "Look", show),
+    ("sql", "Look", sql),
     ("verify", "Keep", verify),
 )
 """Name, panel and function of each command, in the order of `--help`."""

@@ -227,6 +227,32 @@ def present_rows(
     print_table(shown.select(*several, "prompt_id", "completion_id", *columns))
 
 
+def print_or_write(
+    frame: pl.DataFrame, *, output: Path | None, limit: int, as_json: bool, columns: Sequence[str] | None = None
+) -> None:
+    """Write all rows to a file, or print the first ones.
+
+    Args:
+        frame: the rows, in order; of several runs if they differ in `run`.
+        output: the file to write; None prints.
+        limit: rows to print.
+        as_json: print JSON instead of a table.
+        columns: what a printed table shows; all when None.
+    """
+    if output is not None:
+        write_frame(frame, output)
+        echo(f"{output}: {frame.height} rows")
+        return
+    shown = frame.head(limit)
+    if as_json:
+        echo(shown.to_dicts())
+        return
+    several = ["run"] if columns is not None and shown["run"].n_unique() > 1 else []
+    print_table(shown if columns is None else shown.select(*several, *columns))
+    if shown.height < frame.height:
+        echo(f"the first {shown.height} of {frame.height} rows (-n, -o)")
+
+
 def path_from_here(path: Path) -> Path:
     """The path relative to the working directory if it lies below it, else as it is."""
     here = Path.cwd()
