@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from logprob_store.metrics.truth.judged_pairs import judged_pairs
+from logprob_store.metrics.truth.ranking_interval import Ranking
 
 if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column
@@ -35,7 +36,8 @@ def auroc(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     c, y = judged_pairs(confidence, correct)
     right, wrong = y.sum(), (1.0 - y).sum()
     pairs_won = c.rank("average").filter(y == 1.0).sum() - right * (right + 1) / 2
-    return pl.when((right > 0) & (wrong > 0)).then(pairs_won / (right * wrong)).alias("auroc")
+    share = pl.when((right > 0) & (wrong > 0)).then(pairs_won / (right * wrong)).alias("auroc")
+    return Ranking.of(share, confidence, correct)
 
 
 def auprc(confidence: Column = "confidence", correct: Column = "correct", *, positive: bool = True) -> pl.Expr:
