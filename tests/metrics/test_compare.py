@@ -333,6 +333,27 @@ def test_the_verdict_by_hand() -> None:
     assert summary.verdict(max_flip_rate=None, max_perplexity_increase=math.inf, max_missing=0.5).passed
 
 
+def test_most_prompts_missing_is_not_ok() -> None:
+    """Two of three prompts are gone, though their answers are 2 of 42: one prompt has 40 samples."""
+    answers: dict[str, Answer] = {f"p{number:02}": [("a", 0.5, [])] for number in range(42)}
+    tables = []
+    for name, kept in (("monday", answers), ("tuesday", dict([*answers.items()][:40]))):
+        tokens, alternatives, completions = run(kept, name=name)
+        number = pl.col("completion_id") // 10
+        of_one = completions.with_columns(
+            prompt_id=pl.when(number < 40).then(pl.lit("many")).otherwise("prompt_id"),
+            sample_index=pl.when(number < 40).then(number).otherwise(0).cast(pl.Int32),
+        )
+        tables.append((tokens, alternatives, of_one))
+    summary = ls.compare(*tables).summary(resamples=2)
+    verdict = summary.verdict()
+
+    assert (summary.prompts, summary.prompts_alone, summary.pairs) == (1, 2, 40)
+    assert summary.missing_share == pytest.approx(2 / 42)
+    assert verdict.exceeded == ("missing_share",)
+    assert "66.67% of prompts without a partner (above limit 0.05)" in verdict.line
+
+
 def test_most_answers_missing_is_not_ok() -> None:
     """3 of 50 answers have a partner: what they say is nothing about the run."""
     first, second = nights(0, 50)

@@ -114,8 +114,8 @@ def label_probabilities(
     - "error": an error, if the p of that token is above 0.01
     - "bound": what begins several labels is in the bounds only; what spells one counts for that one, and is in the
       bounds of the others
-    - "whole": as "bound", but what spells a label is that label, whatever comes next. Right where the tokenizer writes
-      10 as one token
+    - "whole": as "bound", but what spells a label is that label where the answer did not choose it, or ends with it.
+      Right where the tokenizer writes 10 as one token. Where the answer goes on behind it, the next token decides
 
     Args:
         tokens: the tokens table.
@@ -183,7 +183,7 @@ def label_probabilities_in_parts(
     def compute(part: pl.LazyFrame, condition: pl.Expr) -> pl.DataFrame:
         locations = label_locations(part, after=after, field=field).with_row_index("path")
         whole_counts = shared == "whole"
-        branches = follow_answers(locations, part, others.filter(condition), spellings, whole_counts=whole_counts)
+        branches = follow_answers(locations, part, others.filter(condition), spellings)
         if shared == "error":
             _refuse_shared_beginnings(branches, locations, spellings)
         masses = _masses(branches, whole_counts=whole_counts)
@@ -219,8 +219,9 @@ def _claims(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:
         closed = match.spelled is not None and (whole_counts or not match.undecided)
         for hidden in (False, True):
             certain = closed and not hidden
-            for label in (match.spelled,) if certain else match.possible:
-                only = len(match.possible) == 1
+            labels = {match.spelled} if closed else match.possible
+            for label in labels:
+                only = len(labels) == 1
                 begun = not hidden and not match.blank and (label == match.spelled or (only and match.undecided))
                 counts = begun or closed
                 rows.append((number, hidden, label, certain, counts, not certain, not certain and only))

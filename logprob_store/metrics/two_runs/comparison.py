@@ -53,7 +53,8 @@ class ComparisonSummary:
     Attributes:
         run_a: the name of the first run.
         run_b: the name of the second run.
-        prompts: the prompts whose answers have a partner.
+        prompts: the prompts with an answer that has a partner.
+        prompts_alone: the prompts without one.
         pairs: the answers with a partner.
         only_a: the answers of run a without a partner.
         only_b: the answers of run b without a partner.
@@ -71,6 +72,7 @@ class ComparisonSummary:
     run_a: str
     run_b: str
     prompts: int
+    prompts_alone: int
     pairs: int
     only_a: int
     only_b: int
@@ -88,6 +90,11 @@ class ComparisonSummary:
         """The share of answers without a partner in the other run."""
         alone = self.only_a + self.only_b
         return alone / (alone + self.pairs)
+
+    @property
+    def missing_prompt_share(self) -> float:
+        """The share of prompts of which no answer has a partner in the other run."""
+        return self.prompts_alone / (self.prompts_alone + self.prompts)
 
     def estimate(self, metric: str) -> float | None:
         """The estimate of one metric by name; None where it has none."""
@@ -112,8 +119,9 @@ class ComparisonSummary:
             max_flip_rate: the share of answers that may differ.
             max_perplexity_increase: the relative increase of the perplexity of all tokens, b / a - 1.
             max_js: the mean Jensen-Shannon divergence over places, in nats.
-            max_missing: the share of answers that may be without a partner, of either run's tokens that may be without
-                a logprob, and of places that may have alternatives in one run alone. These are counts, not samples.
+            max_missing: the share of prompts, and of answers, that may be without a partner, of either run's tokens
+                that may be without a logprob, and of places that may have alternatives in one run alone. These are
+                counts, not samples.
 
         Raises:
             InputError: a limit is not a number.
@@ -152,13 +160,16 @@ class ComparisonSummary:
             ),
             self._judged("mean_js", "mean JS {}", "{:.4f}", limits["max_js"], without_alternatives),
         )
+        # Of prompts with many samples each, either may be lost without the other.
+        of_prompts = self.missing_prompt_share > self.missing_share
+        share = self.missing_prompt_share if of_prompts else self.missing_share
         missing = Judged(
             metric="missing_share",
-            words="{} of answers without a partner",
+            words="{} of prompts without a partner" if of_prompts else "{} of answers without a partner",
             number="{:.2%}",
             limit=most_missing,
-            estimate=self.missing_share,
-            at_least=self.missing_share,
+            estimate=share,
+            at_least=share,
         )
         return self._verdict(judged, missing, power_phrase(self.prompts, limits["max_flip_rate"]))
 
@@ -288,6 +299,7 @@ class Comparison:
             run_a=pairs["run_a"][0],
             run_b=pairs["run_b"][0],
             prompts=named["prompt_id"].n_unique(),
+            prompts_alone=prompts["prompt_id"].n_unique() - pairs["prompt_id"].n_unique(),
             pairs=pairs.height,
             only_a=prompts["completion_id_b"].null_count(),
             only_b=prompts["completion_id_a"].null_count(),
