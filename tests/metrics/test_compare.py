@@ -392,6 +392,24 @@ def test_what_most_of_is_gone_cannot_be_judged(gone: int, unknown: tuple[str, ..
     assert summary.verdict(max_js=0.01, max_missing=0.06).unknown == ()
 
 
+def test_long_answers_do_not_speak_for_short_ones() -> None:
+    """47 of 50 answers lost their logprobs and alternatives; the tokens of the other three are 30 times as many."""
+    shown = [("a", 0.5), ("b", 0.5)]
+    answers: dict[str, Answer] = {f"p{n:02}": [("a", 0.5, shown)] * (500 if n < 3 else 1) for n in range(50)}
+    first, (tokens, alternatives, completions) = (run(answers, name=name) for name in ("monday", "tuesday"))
+    kept = pl.col("completion_id") < 30
+    without = (
+        tokens.with_columns(pl.when(kept).then("logprob").alias("logprob")),
+        alternatives.filter(kept),
+        completions,
+    )
+    verdict = ls.compare(first, without).summary(resamples=2).verdict(max_js=0.01)
+
+    assert verdict.unknown == ("perplexity_increase", "mean_js")
+    assert "(limit 0.05): 47 of 50 answers of tuesday have no logprob" in verdict.line
+    assert "47 of 50 answers have no place with alternatives in both runs" in verdict.line
+
+
 def test_without_alternatives_a_limit_on_js_cannot_be_judged() -> None:
     """Runs that were compared without alternatives have no divergence, and a limit on it was asked for."""
     first, second = nights(0, 5)

@@ -62,8 +62,11 @@ class ComparisonSummary:
         tokens_b: the same of run b.
         unscored_a: of these tokens, those without a logprob.
         unscored_b: the same of run b.
+        silent_a: the answers of run a with a partner, and with tokens of which none has a logprob.
+        silent_b: the same of run b.
         shown_places: the places, up to the first difference, where a run at least has alternatives.
         compared_places: of these, those where both have.
+        uncompared_pairs: the pairs with such places, and none where both have.
         at_least: what the metrics that may have a limit are at least, each with 95 % confidence; None where there is
             no telling.
         metrics: the statistics, with paired intervals.
@@ -80,8 +83,11 @@ class ComparisonSummary:
     tokens_b: int
     unscored_a: int
     unscored_b: int
+    silent_a: int
+    silent_b: int
     shown_places: int
     compared_places: int
+    uncompared_pairs: int
     at_least: dict[str, float | None]
     metrics: pl.DataFrame
 
@@ -135,19 +141,18 @@ class ComparisonSummary:
             }
         )
         most_missing = limits["max_missing"]
-        without_logprob = [
-            f"{unscored} of {tokens} tokens of {run} have no logprob"
-            for run, unscored, tokens in (
-                (self.run_a, self.unscored_a, self.tokens_a),
-                (self.run_b, self.unscored_b, self.tokens_b),
-            )
-            if _is_much(unscored, tokens, most_missing)
-        ]
+        without_logprob = _what_is_much(
+            most_missing,
+            (self.unscored_a, self.tokens_a, f"tokens of {self.run_a} have no logprob"),
+            (self.unscored_b, self.tokens_b, f"tokens of {self.run_b} have no logprob"),
+            (self.silent_a, self.pairs, f"answers of {self.run_a} have no logprob"),
+            (self.silent_b, self.pairs, f"answers of {self.run_b} have no logprob"),
+        )
         missed = self.shown_places - self.compared_places
-        without_alternatives = (
-            f"{missed} of {self.shown_places} places have alternatives in one run alone"
-            if _is_much(missed, self.shown_places, most_missing)
-            else ""
+        without_alternatives = _what_is_much(
+            most_missing,
+            (missed, self.shown_places, "places have alternatives in one run alone"),
+            (self.uncompared_pairs, self.pairs, "answers have no place with alternatives in both runs"),
         )
         judged = (
             self._judged("flip_rate", "{} of answers differ", "{:.2%}", limits["max_flip_rate"]),
@@ -156,7 +161,7 @@ class ComparisonSummary:
                 "perplexity {}",
                 "{:+.2%}",
                 limits["max_perplexity_increase"],
-                " and ".join(without_logprob),
+                without_logprob,
             ),
             self._judged("mean_js", "mean JS {}", "{:.4f}", limits["max_js"], without_alternatives),
         )
@@ -293,7 +298,14 @@ class Comparison:
                 for name in "ab"
             ),
             *(pl.col(f"unscored_tokens_{name}").sum().alias(f"unscored_{name}") for name in "ab"),
+            *(
+                ((pl.col(f"scored_tokens_{name}") == 0) & (pl.col(f"unscored_tokens_{name}") > 0))
+                .sum()
+                .alias(f"silent_{name}")
+                for name in "ab"
+            ),
             pl.col("shown_places", "compared_places").sum(),
+            uncompared_pairs=((pl.col("shown_places") > 0) & (pl.col("compared_places") == 0)).sum(),
         )
         return ComparisonSummary(
             run_a=pairs["run_a"][0],
@@ -352,9 +364,10 @@ def compare_in_batches(runs: PairedRuns) -> Comparison:
     return Comparison(runs.prompts(), runs.positions(), runs.compared_batches)
 
 
-def _is_much(missing: int, of: int, limit: float | None) -> bool:
-    """Whether more than the limit is missing."""
-    return limit is not None and missing > limit * of
+def _what_is_much(limit: float | None, *missing: tuple[int, int, str]) -> str:
+    """The first two of `missing` (how many, of how many, what) of which more than the limit is."""
+    much = [f"{count} of {of} {what}" for count, of, what in missing if limit is not None and count > limit * of]
+    return " and ".join(much[:2])
 
 
 def _shares(pairs: pl.DataFrame) -> dict[str, tuple[pl.Series, pl.Series]]:
