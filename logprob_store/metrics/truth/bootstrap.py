@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_arg
 import polars as pl
 
 from logprob_store.metrics.truth.calibration_intervals import CalibrationError, calibration_interval
+from logprob_store.metrics.truth.judged_metric import JudgedMetric, with_truths_turned
 from logprob_store.metrics.truth.judged_pairs import group_columns
 from logprob_store.metrics.truth.ranking_interval import Ranking, ranking_interval
 from logprob_store.metrics.truth.share_expressions import share_intervals
@@ -76,9 +77,10 @@ def bootstrap(
 
     Formula: by "percentile", the quantiles (1 - level) / 2 and (1 + level) / 2 of the metric over the resamples. By
     "bca", quantiles corrected for bias and skew, with a jackknife over at most 200 blocks, and widened for few rows by
-    the ratio of Student's t with n - 1 degrees of freedom to the normal, times sqrt(n / (n - 1)); an `auroc` has the
-    score interval, whose variance is at least that of the resamples. Three kinds have an interval of their own,
-    whatever the method:
+    the ratio of Student's t with n - 1 degrees of freedom to the normal, times sqrt(n / (n - 1)); that of `brier`,
+    `nll`, `aurc` and their like is as far out as it is with one more row, whose truth is that of another turned round;
+    an `auroc` has the score interval, whose variance is at least that of the resamples. Three kinds have an interval of
+    their own, whatever the method:
 
     - a share, that of `share_interval` or `grouped_share_interval`: the mean of true and false or of the whole numbers
       0 and 1, also cast to another type; a sum of these, or a number of rows, divided by a number of rows, as
@@ -157,7 +159,7 @@ def _resampled_rows(frame: pl.DataFrame, exprs: list[pl.Expr], how: _Draws) -> l
     resampled = _evaluate(frame, exprs, (draw() for _ in range(how.resamples)))
     jackknife = _evaluate(frame, exprs, _jackknife_rows(frame, how.groups)) if how.method == "bca" else None
     units = frame.select(pl.struct(how.groups).n_unique()).item() if how.groups else frame.height
-    rankings = {expr.meta.output_name(): expr for expr in exprs if isinstance(expr, Ranking)}
+    judged = {expr.meta.output_name(): expr for expr in exprs if isinstance(expr, JudgedMetric)}
     rows: list[_Row] = []
     for name in estimates.columns:
         estimate = _metric_value(estimates[name].item())
@@ -165,13 +167,34 @@ def _resampled_rows(frame: pl.DataFrame, exprs: list[pl.Expr], how: _Draws) -> l
         low = high = None
         if estimate is not None and 2 * values.len() >= how.resamples:
             bca = None if jackknife is None else _Bca(estimate, _defined_values(jackknife[name]), units)
-            ranking = rankings.get(name) if bca else None
-            if ranking is None:
-                low, high = _interval(values, how.level, bca)
+            metric = judged.get(name) if bca else None
+            if isinstance(metric, Ranking):
+                low, high = ranking_interval(frame, metric, values, groups=how.groups, level=how.level)[1:]
             else:
-                low, high = ranking_interval(frame, ranking, values, groups=how.groups, level=how.level)[1:]
+                low, high = _interval(values, how.level, bca)
+                if metric is not None:
+                    low, high = _allowing_for_the_unseen(frame, metric, (low, high), how)
         rows.append((name, estimate, low, high, values.len()))
     return rows
+
+
+def _allowing_for_the_unseen(
+    frame: pl.DataFrame, metric: JudgedMetric, interval: tuple[float | None, float | None], how: _Draws
+) -> tuple[float | None, float | None]:
+    """The interval, as far out as resamples of the rows and of one more whose truth is not what it seems.
+
+    No resample of right answers has a wrong one. So each row, or group, is drawn with its truth turned round once in n
+    + 1 times.
+    """
+    rows, expr = metric.judged(frame, how.groups)
+    draw = _resampler(rows, how.groups, how.seed, turned=True)
+    drawn = _evaluate(with_truths_turned(rows), [expr], (draw() for _ in range(how.resamples)))
+    values = _defined_values(drawn.to_series())
+    units = rows.select(pl.struct(how.groups).n_unique()).item() if how.groups else rows.height
+    deviate = _deviate(how.level, units)
+    ends = (values.quantile(_NORMAL.cdf(side * deviate), interpolation="linear") for side in (-1, 1))
+    low, high = ([one for one in pair if one is not None] for pair in zip(interval, ends, strict=True))
+    return min(low, default=None), max(high, default=None)
 
 
 def bootstrap_mean(
@@ -266,12 +289,23 @@ def _rows_by_group(frame: pl.DataFrame, groups: list[str]) -> tuple[Indices, Ind
     return lists[_RESAMPLE].explode().to_numpy().astype(np.int64), np.cumsum(sizes) - sizes, sizes
 
 
-def _resampler(frame: pl.DataFrame, groups: list[str], seed: int) -> Callable[[], Indices]:
-    """A function that draws one resample: row indices, int64[rows drawn]."""
+def _resampler(frame: pl.DataFrame, groups: list[str], seed: int, *, turned: bool = False) -> Callable[[], Indices]:
+    """A function that draws one resample: row indices, int64[rows drawn].
+
+    With `turned`, one in n + 1 of the rows or groups is drawn as its copy, which is `frame.height` rows behind it.
+    """
     import numpy as np
 
     generator = np.random.default_rng(seed)
+
+    def shifts_to_copies(units: int) -> Indices:
+        copies: Indices = frame.height * (generator.random(units) < 1 / (units + 1))
+        return copies
+
     if not groups:
+        if turned:
+            rows = frame.height
+            return lambda: generator.integers(0, rows, rows) + shifts_to_copies(rows)
         return lambda: generator.integers(0, frame.height, frame.height)
     order, starts, sizes = _rows_by_group(frame, groups)
 
@@ -281,7 +315,7 @@ def _resampler(frame: pl.DataFrame, groups: list[str], seed: int) -> Callable[[]
         # One arange, shifted group by group, counts up from the start of each drawn group.
         shifts = np.repeat(starts[chosen] - (np.cumsum(lengths) - lengths), lengths)
         drawn: Indices = order[np.arange(lengths.sum()) + shifts]
-        return drawn
+        return drawn + np.repeat(shifts_to_copies(len(starts)), lengths) if turned else drawn
 
     return draw
 
@@ -351,12 +385,20 @@ def _interval(values: pl.Series, level: float, bca: _Bca | None) -> tuple[float 
     return low, high
 
 
+def _deviate(level: float, units: int) -> float:
+    """How many standard deviations out the ends are.
+
+    Resamples of n values vary less than the values do, and n is small: further out, as Student's t is.
+    """
+    upper = (1 + level) / 2
+    if units < 2:  # noqa: PLR2004  one value says nothing of how values vary
+        return _NORMAL.inv_cdf(upper)
+    return math.sqrt(units / (units - 1)) * t_quantile(upper, units - 1)
+
+
 def _bca_tails(values: pl.Series, level: float, bca: _Bca) -> tuple[float, float]:
     """The tail probabilities that BCa uses, without bias and skew where nothing varies."""
-    upper = (1 + level) / 2
-    # Resamples of n values vary less than the values do, and n is small: further out, as Student's t is.
-    few = math.sqrt(bca.units / (bca.units - 1)) * t_quantile(upper, bca.units - 1) if bca.units > 1 else None
-    deviate = _NORMAL.inv_cdf(upper) if few is None else few
+    deviate = _deviate(level, bca.units)
     # Ties count half, or a metric with few distinct values would look biased.
     below = (int((values < bca.estimate).sum()) + 0.5 * int((values == bca.estimate).sum())) / values.len()
     bias, skew = 0.0, 0.0

@@ -12,35 +12,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import polars as pl
 
-from logprob_store.metrics.truth.judged_pairs import CORRECT, judged_rows
+from logprob_store.metrics.truth.judged_metric import JudgedMetric
+from logprob_store.metrics.truth.judged_pairs import CORRECT
 from logprob_store.metrics.truth.shares import ENOUGH_GROUPS, Interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Self
-
-    from logprob_store.metrics.arguments import Column
 
 _HALVINGS: Final = 60
 
 
-class Ranking(pl.Expr):
-    """The expression of an AUROC, which remembers of what it is; what is computed from it is an ordinary expression."""
-
-    confidence: Column
-    correct: Column
-
-    @classmethod
-    def of(cls, expr: pl.Expr, confidence: Column, correct: Column) -> Self:
-        """The expression, with the columns it is of."""
-        made = cls.__new__(cls)
-        vars(made).update(vars(expr))
-        made.confidence, made.correct = confidence, correct
-        return made
-
-    def alias(self, name: str) -> Self:
-        """The same under another name."""
-        return self.of(super().alias(name), self.confidence, self.correct)
+class Ranking(JudgedMetric):
+    """The expression of an AUROC."""
 
 
 class _Answers(NamedTuple):
@@ -92,7 +75,7 @@ def _variance(auroc: float, answers: _Answers) -> float:
 
 
 def _answers(frame: pl.DataFrame, metric: Ranking, groups: list[str]) -> _Answers:
-    rows = judged_rows(frame, metric.confidence, metric.correct, groups)[0].collect()
+    rows, _ = metric.judged(frame, groups)
     right = int(rows[CORRECT].sum())
     by_group = rows.group_by(groups).agg(rows=pl.len(), right=pl.col(CORRECT).sum()) if groups else None
     if by_group is None:

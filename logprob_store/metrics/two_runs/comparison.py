@@ -141,13 +141,14 @@ class ComparisonSummary:
             }
         )
         most_missing = limits["max_missing"]
-        without_logprob = _what_is_much(
-            most_missing,
-            (self.unscored_a, self.tokens_a, f"tokens of {self.run_a} have no logprob"),
-            (self.unscored_b, self.tokens_b, f"tokens of {self.run_b} have no logprob"),
-            (self.silent_a, self.pairs, f"answers of {self.run_a} have no logprob"),
-            (self.silent_b, self.pairs, f"answers of {self.run_b} have no logprob"),
-        )
+        without_logprob = [
+            f"{much} of {run} have no logprob"
+            for run, unscored, tokens, silent in (
+                (self.run_a, self.unscored_a, self.tokens_a, self.silent_a),
+                (self.run_b, self.unscored_b, self.tokens_b, self.silent_b),
+            )
+            if (much := _what_is_much(most_missing, (unscored, tokens, "tokens"), (silent, self.pairs, "answers")))
+        ]
         missed = self.shown_places - self.compared_places
         without_alternatives = _what_is_much(
             most_missing,
@@ -161,7 +162,7 @@ class ComparisonSummary:
                 "perplexity {}",
                 "{:+.2%}",
                 limits["max_perplexity_increase"],
-                without_logprob,
+                " and ".join(without_logprob),
             ),
             self._judged("mean_js", "mean JS {}", "{:.4f}", limits["max_js"], without_alternatives),
         )
@@ -365,9 +366,9 @@ def compare_in_batches(runs: PairedRuns) -> Comparison:
 
 
 def _what_is_much(limit: float | None, *missing: tuple[int, int, str]) -> str:
-    """The first two of `missing` (how many, of how many, what) of which more than the limit is."""
-    much = [f"{count} of {of} {what}" for count, of, what in missing if limit is not None and count > limit * of]
-    return " and ".join(much[:2])
+    """The first of `missing` (how many, of how many, of what) of which more than the limit is; empty for none."""
+    much = (f"{count} of {of} {what}" for count, of, what in missing if limit is not None and count > limit * of)
+    return next(much, "")
 
 
 def _shares(pairs: pl.DataFrame) -> dict[str, tuple[pl.Series, pl.Series]]:
