@@ -100,12 +100,13 @@ def label_probabilities(
     shown: the lower bounds give all of it to others, the upper bounds all of it to y.
 
     Where a label ends: at a sign or a space, as in "True." and "4/5", and not where its word or number goes on:
-    "Truely", "no-one", "isn't", "snake_case" and "4.5" are none of True, no, is, snake and 4; 4.0 is 4. A label whose
-    last character is a sign ends there. Scripts without spaces are no exception: give the spellings that count.
+    "Truely", "no-one", "isn't", "snake_case", "4.5" and "4-5" are none of True, no, is, snake and 4; 4.0 is 4. A label
+    whose last character is a sign ends there. Scripts without spaces are no exception: give the spellings that count.
 
     How a label may be written: JSON escapes are their characters, `R\u00e9sum\u00e9` is Résumé. Where a server shows
     tokens as its vocabulary has them, "Ġyes" (byte-level BPE) and "▁yes" (SentencePiece) are " yes". Not read are HTML
-    entities, tags, and text that is struck out: give a spelling, as in `{"R&D": ["R&D", "R&amp;D"]}`.
+    entities, tags, text that is struck out, and signs of lists and block quotes ("- yes", "1. yes"): give a spelling,
+    as in `{"R&D": ["R&D", "R&amp;D"]}`.
 
     Labels that share a beginning: a token that begins several labels ("not" of "not relevant" and "not sure"), or that
     spells one and begins another ("1" of 1 and 10), can be decided where the answer chose it. Where it did not,
