@@ -133,7 +133,7 @@ def _variance(alternatives: Alternatives, form: Form) -> Floats:
         hidden = np.zeros(len(alternatives.sizes))
     else:
         p, surprisal = np.exp(alternatives.logprob), 0.0 - alternatives.logprob
-        hidden = 1.0 - alternatives.sums(p)
+        hidden = alternatives.not_shown()
     hidden_surprisal = np.zeros(len(hidden))
     if form == "tail":
         hidden = np.maximum(hidden, 0.0)
