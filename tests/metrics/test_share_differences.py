@@ -176,6 +176,8 @@ def test_whole_numbers_of_minus_one_to_one_are_a_difference() -> None:
         (1 - X.mean(), (10, 50)),
         (1.0 - (X & Y).sum() / Y.sum(), (0, 40)),
         (X.cast(pl.Float32).mean(), (40, 50)),
+        (pl.col("point").cast(pl.Boolean).mean(), (40, 50)),
+        (pl.col("point").cast(pl.Int8).mean(), (40, 50)),
     ],
     ids=str,
 )

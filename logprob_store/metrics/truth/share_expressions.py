@@ -114,15 +114,12 @@ def _types(frame: pl.DataFrame, expr: pl.Expr) -> list[pl.DataType]:
 def _truths(frame: pl.DataFrame, values: pl.Expr) -> pl.Expr | None:
     """The values, without casts, if they are true and false or the whole numbers 0 and 1 in all columns."""
     types = _types(frame, values)
+    if all(kind == pl.Boolean or kind.is_integer() for kind in types):
+        found = frame.select(values).get_columns()
+        return values if all(column.cast(pl.Int64).is_in([0, 1]).all() for column in found) else None
     inputs = values.meta.pop()
-    if len(inputs) == 1 and len(set(types)) == 1 and values.meta == inputs[0].cast(types[0]):
-        return _truths(frame, inputs[0])
-    if all(kind == pl.Boolean for kind in types):
-        return values
-    if not all(kind == pl.Boolean or kind.is_integer() for kind in types):
-        return None
-    found = frame.select(values).get_columns()
-    return values if all(column.cast(pl.Int64).is_in([0, 1]).all() for column in found) else None
+    is_cast = len(inputs) == 1 and len(set(types)) == 1 and values.meta == inputs[0].cast(types[0])
+    return _truths(frame, inputs[0]) if is_cast else None
 
 
 def _difference_of_values(frame: pl.DataFrame, values: pl.Expr) -> _Counts | None:
