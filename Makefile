@@ -48,7 +48,7 @@ docs: $(VENV)/.run          ## write what docs/ takes from the code: metrics, pu
 bench: $(VENV)/.bench       ## how fast it is beside what a user would pick instead: ten minutes on an idle machine
 	$(BIN)/python benchmarks/run.py
 
-statistics: $(VENV)/.dev   ## how often intervals hold the truth; writes docs/statistics.md: some ten minutes
+statistics: $(VENV)/.dev   ## how often intervals hold the truth; writes docs/statistics.md: a quarter of an hour of CPU
 	POLARS_MAX_THREADS=1 $(BIN)/python benchmarks/intervals.py --docs
 
 lint: $(VENV)/.dev          ## ruff, rules and format

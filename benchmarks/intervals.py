@@ -1,6 +1,6 @@
 """`make statistics`: how often intervals hold the truth, and thresholds keep their risk, on drawn answers.
 
-    python benchmarks/intervals.py [--quick] [--docs] [--sets 100] [--seed 1]
+    python benchmarks/intervals.py [--quick] [--docs] [--sets 250] [--seed 1]
 
 draws sets of answers whose true values are known, and asks the package as users do. Prints one table after the other;
 `--docs` writes them into docs/statistics.md. `--quick` draws a few sets, to see that all of it works.
@@ -46,6 +46,7 @@ WORLDS: Final[dict[str, tuple[Callable[[np.random.Generator, int], Floats], Call
     "near 1, too sure": (lambda g, n: g.beta(20, 1, n), _power(3.0)),
     "too modest": (lambda g, n: g.random(n), lambda c: np.clip(0.5 + (c - 0.5) * 1.5, 0, 1)),
     "says nothing": (lambda g, n: g.beta(8, 2, n), lambda c: np.full_like(c, 0.7)),
+    "nearly always right": (lambda g, n: g.beta(50, 1, n), _power(1.0)),
 }
 
 METRICS: Final = {
@@ -107,7 +108,7 @@ def covered(task: tuple[str, int, int, int]) -> dict[str, tuple[int, int, float]
 
 def coverage_tables(sets: int, seed: int, pool: ProcessPoolExecutor) -> Iterator[str]:
     """One table by world: how often each interval holds the truth, at each number of rows."""
-    tasks = [(world, rows, max(10, sets if rows < 1000 else sets // 3), seed) for world in WORLDS for rows in SIZES]
+    tasks = [(world, rows, max(10, sets if rows < 1000 else sets // 2), seed) for world in WORLDS for rows in SIZES]
     results = dict(zip(tasks, pool.map(covered, tasks), strict=True))
     for world in WORLDS:
         yield f"**{world[0].upper()}{world[1:]}**\n"
@@ -148,6 +149,34 @@ def shares_table(sets: int, seed: int) -> Iterator[str]:
     yield ""
 
 
+def differences_table(sets: int, seed: int) -> Iterator[str]:
+    """How often the interval of a paired difference holds it: alone, and over groups of four answers that are alike."""
+    yield "| gained | lost | groups | " + " | ".join(f"n = {rows}" for rows in SIZES) + " |"
+    yield "|---|---|---|" + "---|" * len(SIZES)
+    generator = np.random.default_rng(seed)
+    for gained, lost in ((0.0, 0.0), (0.005, 0.005), (0.02, 0.0), (0.05, 0.01), (0.1, 0.1), (0.3, 0.1)):
+        chances = [gained, lost, 1 - gained - lost]
+        for alike in (None, 0.0, 0.5, 1.0):
+            cells = []
+            for rows in SIZES:
+                held = 0
+                for _ in range(2 * sets):
+                    if alike is None:
+                        more, less, _ = map(int, generator.multinomial(rows, chances))
+                        found = ls.paired_share_interval(more, less, rows)
+                    else:
+                        same = (generator.random(rows) < alike)[:, None]
+                        four = generator.multinomial(4, chances, rows)
+                        counts = np.where(same, 4 * generator.multinomial(1, chances, rows), four)
+                        parts = [pl.Series(counts[:, place]) for place in (0, 1)]
+                        found = ls.grouped_paired_share_interval(*parts, pl.Series(np.full(rows, 4)))
+                    held += (found.low or 0.0) - 1e-9 <= gained - lost <= (found.high or 0.0) + 1e-9
+                cells.append(f"{held / (2 * sets):.1%}")
+            groups = "none" if alike is None else f"of 4, alike in {alike:.0%}"
+            yield f"| {gained:.1%} | {lost:.1%} | {groups} | {' | '.join(cells)} |"
+    yield ""
+
+
 def thresholds_table(sets: int, seed: int) -> Iterator[str]:
     """How often each way to choose a threshold finds one, and how often new rows pass its risk."""
     generator = np.random.default_rng(seed)
@@ -184,7 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few sets: does it work?")
     parser.add_argument("--docs", action="store_true", help="write the tables into docs/statistics.md")
-    parser.add_argument("--sets", type=int, default=100, help="sets drawn for each figure below 1000 rows")
+    parser.add_argument("--sets", type=int, default=250, help="sets drawn for each figure below 1000 rows")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     sets = 12 if given.quick else given.sets
@@ -198,12 +227,15 @@ def main() -> None:
 
     show(
         [
-            f"{sets} sets for each figure, {max(10, sets // 3)} of 1000 rows and {2 * sets} for shares; seed",
-            f"{given.seed}, 500 resamples. A figure of 95 % from {sets} sets has a standard error of {error:.1%}.\n",
+            f"{sets} sets for each figure, {max(10, sets // 2)} for metrics of 1000 rows, {2 * sets} for shares and",
+            f"differences; seed {given.seed}, 500 resamples. A figure of 95 % from {sets} sets has a standard error of",
+            f"{error:.1%}.\n",
             "### Shares\n",
         ]
     )
     show(shares_table(sets, given.seed))
+    show(["### Paired differences of two shares\n"])
+    show(differences_table(sets, given.seed))
     show([f"### Thresholds for a risk of {_RISK:.0%}, with a failure of 5 %\n"])
     show(thresholds_table(sets, given.seed))
     show(["### Metrics\n", "In brackets, the mean width.\n"])

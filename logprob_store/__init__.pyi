@@ -124,6 +124,9 @@ from .metrics.truth.conformal import conformal_threshold as conformal_threshold
 from .metrics.truth.calibration_intervals import calibration_floor as calibration_floor
 from .metrics.truth.shares import grouped_share_interval as grouped_share_interval
 from .metrics.truth.shares import share_interval as share_interval
+from .metrics.truth.share_differences import grouped_paired_share_interval as grouped_paired_share_interval
+from .metrics.truth.share_differences import paired_share_interval as paired_share_interval
+from .metrics.truth.share_differences import share_difference_interval as share_difference_interval
 from .metrics.truth.bootstrap import bootstrap as bootstrap
 from .metrics.truth.bootstrap import bootstrap_mean as bootstrap_mean
 from .metrics.truth.sequences import confidence_sequence as confidence_sequence

@@ -42,7 +42,7 @@ def compare(
         float | None, typer.Option(help="Mean Jensen-Shannon divergence by token, nats; default: no limit.")
     ] = None,
     max_missing: Annotated[
-        float, typer.Option(help="Share of answers without a partner, of tokens without a logprob.")
+        float, typer.Option(help="Share of prompts or answers without a partner, of tokens without a logprob.")
     ] = 0.05,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the intervals.")] = 1000,
     output: Annotated[
@@ -82,6 +82,7 @@ def compare(
                 "exceeded": list(verdict.exceeded),
                 "unknown": list(verdict.unknown),
                 "missing_share": summary.missing_share,
+                "missing_prompt_share": summary.missing_prompt_share,
                 "at_least": summary.at_least,
                 "sampled": sampled,
                 **{name: getattr(summary, name) for name in ("run_a", "run_b", "pairs", "only_a", "only_b")},

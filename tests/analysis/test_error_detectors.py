@@ -169,3 +169,12 @@ def test_fitting_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ImportError, match=r"logprob-store\[analysis\]"):
         ls.fit_error_detector(answers(80, weight=2))
+
+
+@pytest.mark.parametrize("groups", [None, "prompt_id"])
+def test_a_detector_of_the_baseline_alone_ranks_as_the_baseline(groups: str | None) -> None:
+    """Folds have different weights for the one score, which must not look like a better or a worse ranking."""
+    found = ls.fit_error_detector(answers(200, weight=4), columns=["confidence"], groups=groups).judgement
+
+    assert found.auroc == found.auroc_baseline
+    assert (found.gain, found.gain_low, found.gain_high) == (0.0, 0.0, 0.0)

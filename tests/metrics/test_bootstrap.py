@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,9 @@ from scipy.stats import norm, t
 
 import logprob_store as ls
 from logprob_store.metrics.truth.bootstrap import _evaluate, bootstrap, bootstrap_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEAN = pl.col("x").mean()
 
@@ -222,3 +226,29 @@ def test_rows_stay_in_the_order_of_the_metrics() -> None:
     names = bootstrap(frame, [ls.brier(), ls.accuracy(), ls.auroc(), ls.ece()], resamples=20)["metric"].to_list()
 
     assert names == ["brier", "accuracy", "auroc", "ece"]
+
+
+@pytest.mark.parametrize("metric", [ls.brier, ls.nll, ls.aurc, ls.augrc, ls.excess_aurc])
+def test_right_answers_do_not_say_that_no_answer_is_wrong(metric: Callable[[], pl.Expr]) -> None:
+    """Of 20 right answers, no resample has a wrong one; the interval allows for one that was not seen."""
+    frame = pl.DataFrame({"confidence": [0.8 + number / 200 for number in range(20)], "correct": [True] * 20})
+    one_wrong = frame.with_columns(correct=pl.int_range(pl.len()) != 10).select(metric()).item()
+
+    estimate, low, high = ls.bootstrap(frame, metric(), resamples=200).row(0)[1:4]
+    assert low <= estimate < one_wrong <= high
+
+
+def test_one_unseen_truth_is_allowed_for_by_group() -> None:
+    """Copies of answers in a prompt turn wrong together: the interval is not narrower for them."""
+    frame = pl.DataFrame({"confidence": [0.9] * 10, "correct": [True] * 10}).with_row_index("prompt")
+    copies = pl.concat([frame] * 5)
+
+    alone = ls.bootstrap(frame, ls.brier(), resamples=400).row(0)[3]
+    assert ls.bootstrap(copies, ls.brier(), groups="prompt", resamples=400).row(0)[3] == pytest.approx(alone, abs=0.1)
+
+
+def test_what_is_computed_of_a_metric_allows_for_nothing() -> None:
+    """A difference of two metrics is an ordinary expression: the bootstrap of pairs."""
+    frame = pl.DataFrame({"confidence": [0.9] * 20, "correct": [True] * 20})
+
+    assert ls.bootstrap(frame, (ls.brier() - ls.brier()).alias("none"), resamples=20).row(0)[1:4] == (0.0, 0.0, 0.0)

@@ -333,6 +333,27 @@ def test_the_verdict_by_hand() -> None:
     assert summary.verdict(max_flip_rate=None, max_perplexity_increase=math.inf, max_missing=0.5).passed
 
 
+def test_most_prompts_missing_is_not_ok() -> None:
+    """Two of three prompts are gone, though their answers are 2 of 42: one prompt has 40 samples."""
+    answers: dict[str, Answer] = {f"p{number:02}": [("a", 0.5, [])] for number in range(42)}
+    tables = []
+    for name, kept in (("monday", answers), ("tuesday", dict([*answers.items()][:40]))):
+        tokens, alternatives, completions = run(kept, name=name)
+        number = pl.col("completion_id") // 10
+        of_one = completions.with_columns(
+            prompt_id=pl.when(number < 40).then(pl.lit("many")).otherwise("prompt_id"),
+            sample_index=pl.when(number < 40).then(number).otherwise(0).cast(pl.Int32),
+        )
+        tables.append((tokens, alternatives, of_one))
+    summary = ls.compare(*tables).summary(resamples=2)
+    verdict = summary.verdict()
+
+    assert (summary.prompts, summary.prompts_alone, summary.pairs) == (1, 2, 40)
+    assert summary.missing_share == pytest.approx(2 / 42)
+    assert verdict.exceeded == ("missing_share",)
+    assert "66.67% of prompts without a partner (above limit 0.05)" in verdict.line
+
+
 def test_most_answers_missing_is_not_ok() -> None:
     """3 of 50 answers have a partner: what they say is nothing about the run."""
     first, second = nights(0, 50)
@@ -369,6 +390,24 @@ def test_what_most_of_is_gone_cannot_be_judged(gone: int, unknown: tuple[str, ..
 
     assert summary.verdict(max_js=0.01).unknown == unknown
     assert summary.verdict(max_js=0.01, max_missing=0.06).unknown == ()
+
+
+def test_long_answers_do_not_speak_for_short_ones() -> None:
+    """47 of 50 answers lost their logprobs and alternatives; the tokens of the other three are 30 times as many."""
+    shown = [("a", 0.5), ("b", 0.5)]
+    answers: dict[str, Answer] = {f"p{n:02}": [("a", 0.5, shown)] * (500 if n < 3 else 1) for n in range(50)}
+    first, (tokens, alternatives, completions) = (run(answers, name=name) for name in ("monday", "tuesday"))
+    kept = pl.col("completion_id") < 30
+    without = (
+        tokens.with_columns(pl.when(kept).then("logprob").alias("logprob")),
+        alternatives.filter(kept),
+        completions,
+    )
+    verdict = ls.compare(first, without).summary(resamples=2).verdict(max_js=0.01)
+
+    assert verdict.unknown == ("perplexity_increase", "mean_js")
+    assert "(limit 0.05): 47 of 50 answers of tuesday have no logprob" in verdict.line
+    assert "47 of 50 answers have no place with alternatives in both runs" in verdict.line
 
 
 def test_without_alternatives_a_limit_on_js_cannot_be_judged() -> None:

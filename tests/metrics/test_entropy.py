@@ -281,10 +281,29 @@ def test_varentropy_is_by_token_in_any_engine() -> None:
     assert pl.DataFrame(rows).with_columns(ls.varentropy(base=2).over("token"))["varentropy"][0] == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("metric", [ls.negentropy(), ls.entropy(form="renormalised")])
-def test_what_underflows_cannot_be_renormalised(metric: pl.Expr) -> None:
-    """Where every p is 0 in floating point, the renormalised entropy and the negentropy are null."""
-    assert pl.DataFrame({"logprob": [-800.0, -900.0]}).select(metric).item() is None
+def test_varentropy_of_a_nearly_certain_token_keeps_its_digits() -> None:
+    """1 - e^-1e-12 is 1e-12 to 16 digits, which 1 - sum p has three of: with m, m ln^2 m to first order."""
+    m = -math.expm1(-1e-12) - 1e-13
+    frame = pl.DataFrame({"logprob": [-1e-12, math.log(1e-13)]})
+    first_order = m * math.log(m) ** 2 + 1e-13 * math.log(1e-13) ** 2
+
+    assert frame.select(ls.varentropy()).item() == pytest.approx(first_order, rel=1e-9)
+
+
+def test_what_underflows_is_renormalised_all_the_same() -> None:
+    """Logprobs of -800 and -800 - ln 3 are shares of 3/4 and 1/4, though exp of each is 0."""
+    frame = pl.DataFrame({"logprob": [-800.0, -800.0 - math.log(3)]})
+    entropy = entropy_of([0.75, 0.25])
+
+    found = frame.select(ls.entropy(form="renormalised"), ls.negentropy()).row(0)
+    assert found == pytest.approx((entropy, 1 - entropy / math.log(2)))
+
+
+def test_shares_of_tiny_probabilities_keep_their_digits() -> None:
+    """Near the least number of floating point, where exp has few digits, the shares are still 2/3 and 1/3."""
+    frame = pl.DataFrame({"logprob": [-744.0, -744.0 - math.log(2)]})
+
+    assert frame.select(ls.entropy(form="renormalised")).item() == pytest.approx(entropy_of([2 / 3, 1 / 3]), rel=1e-12)
 
 
 def test_a_sampled_token_by_hand() -> None:

@@ -21,6 +21,23 @@ def test_spellings_of_one_label(token: str) -> None:
     assert Spellings(["True", "False"]).match(token.encode()).spelled == 0
 
 
+@pytest.mark.parametrize("token", ["HAYIR", "hay\u0131r", "Hayir", "hay\u0130r", "hayi\u0307r"])
+def test_both_letters_i_of_turkish_are_one(token: str) -> None:
+    """HAYIR is the capital form of hay\u0131r, and \u0130Y\u0130 that of iyi: case makes no difference."""
+    assert Spellings(["evet", "hay\u0131r"]).match(token.encode()).spelled == 1
+    assert Spellings(["evet", "hay\u0131r"], ["space"]).match(b"HAYIR").spelled is None
+
+
+@pytest.mark.parametrize(
+    ("behind", "mass"), [("\u20135", 0.0), ("-5", 0.0), ("\u2013 so", 0.8), (",0", 0.8), (",5", 0.0), (",000", 0.0)]
+)
+def test_ranges_and_fractions_behind_a_number(behind: str, mass: float) -> None:
+    """4\u20135 is a range and 4,000 another number; 4,0 is 4 where a comma is the point."""
+    answer = [step({"4": 0.8, "3": 0.2}), step({behind: 1.0})]
+
+    assert masses(answer, names=["3", "4"])[1] == (mass,) * 3
+
+
 @pytest.mark.parametrize(
     ("ignore", "token", "expected"),
     [

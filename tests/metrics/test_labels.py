@@ -62,7 +62,20 @@ def test_a_label_that_begins_another() -> None:
         labels(other, names=names)
     assert masses(other, names=names, shared="bound") == [(0.5, 0.0, 0.5), (0.5, 0.5, 0.5), (0.0, 0.0, 0.5)]
     assert masses(other, names=names, shared="whole") == [(0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (0.0, 0.0, 0.0)]
-    assert masses(taken, names=names, shared="whole")[0] == (0.5, 0.5, 0.5)
+
+
+def test_whole_labels_read_on_where_the_answer_does() -> None:
+    """The answers "nothing", "10" and "1x" are no "no" and no 1 there either; "1" alone, and "1.", are 1."""
+    nothing = [step({"no": 0.9, "yes": 0.1}), step({"thing": 0.99, ".": 0.01})]
+    names = ["1", "7", "10"]
+    goes_on = [step({"1": 0.5, "7": 0.5}), step({"x": 0.5, "0": 0.25, ".": 0.25})]
+    hidden = [step({"1": 0.5, "7": 0.5}), step({".": 0.5})]
+
+    assert masses(nothing, names=["yes", "no"], shared="whole") == [(0.1, 0.1, 0.1), (0.009, 0.009, 0.009)]
+    assert masses(goes_on, names=names, shared="whole") == [(0.125,) * 3, (0.5,) * 3, (0.125,) * 3]
+    # What was not shown behind a 1 counts for it, and is not surely its own.
+    assert masses(hidden, names=names, shared="whole") == [(0.5, 0.25, 0.5), (0.5,) * 3, (0.0, 0.0, 0.0)]
+    assert masses([step({"1": 0.5, "7": 0.5})], names=names, shared="whole")[0] == (0.5,) * 3
 
 
 def test_an_answer_that_ends_with_a_label_that_begins_another() -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 FEWEST_ROWS: Final = 50
+_DIGITS: Final = 9
+"""Decimals of a logit; equal scores differ beyond them by the order of additions."""
 _WRONG, _GROUP, _SURE, _BASELINE = "_wrong", "_group", "_sure", "_baseline"
 
 
@@ -44,7 +46,8 @@ def fit_error_detector(
 
     Formula: a logistic regression (scikit-learn, L2 with C = 1) on the standardised scores, a null counting as the
     median. It is judged by AUROC: the answers of each fold are ranked by a detector fitted on the other folds, and
-    compared with the ranking of `baseline` over the same answers. The interval of the gain is a bootstrap of these
+    compared with the ranking of `baseline` over the same answers. Each is placed among all answers by that detector,
+    since the numbers of two detectors do not compare. The interval of the gain is a bootstrap of these
     pairs; that other answers would have taught other weights is not in it. The detector that is returned is fitted on
     all rows. `describe()` says in words whether it is better than the baseline.
 
@@ -159,7 +162,12 @@ def _check_enough_rows(rows: pl.DataFrame, folds: int, *, grouped: bool) -> None
 
 
 def _cross_fitted(rows: pl.DataFrame, names: list[str], folds: int, seed: int, *, grouped: bool) -> pl.DataFrame:
-    """The rows with `_sure`, minus the probability of an error by a pipeline that was fitted without their fold."""
+    """The rows with `_sure`: the place of each among all rows, by a pipeline that was fitted without its fold.
+
+    A place, because the logits of different pipelines cannot be compared: pooled, they rank worse than each of them.
+    """
+    import numpy as np
+
     selection = import_extra("sklearn.model_selection")
     splitter = selection.StratifiedGroupKFold if grouped else selection.StratifiedKFold
     of_groups = {"groups": rows[_GROUP].to_numpy()} if grouped else {}
@@ -170,7 +178,8 @@ def _cross_fitted(rows: pl.DataFrame, names: list[str], folds: int, seed: int, *
             raise InputError("one group has all right or all wrong answers: fewer folds, or more rows, are needed")
         fitted = _pipeline().fit(x[train], wrong[train])
         # The logit, which ranks as the probability does and does not saturate.
-        parts.append(rows[test].with_columns(pl.Series(_SURE, -fitted.decision_function(x[test]))))
+        places = pl.Series(_SURE, -fitted.decision_function(x)).round(_DIGITS).rank()
+        parts.append(rows[test].with_columns(places[np.asarray(test)]))
     return pl.concat(parts)
 
 

@@ -9,8 +9,8 @@ the mass that is not shown. A `form` says what to do with m: leave it out (`part
 `entropy_upper`.
 
 Nulls, the flagged alternatives, are left out, so that their mass is part of m. Fewer than two alternatives with a
-logprob give null. An S that rounding takes above 1 counts as 1, so that no result is NaN. All expressions but
-`varentropy` are sums, counts and minima, which polars can stream.
+logprob give null. An S that rounding takes above 1 counts as 1, so that no result is NaN. `partial` and `tail` are
+sums, which polars streams; the renormalised form, negentropy and varentropy gather the alternatives of each token.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def entropy(column: Column = "logprob", *, form: Form = "tail", base: float = ma
     Range: [0, ln V], lower is surer; `renormalised` [0, ln k]. Unit: nats (base=2: bits). `partial` and `tail` are at
     most the true entropy; `renormalised` may be above or below it.
     Needs: the `logprob` of alternatives, by token.
-    Nulls: left out, so that their mass is in m; fewer than two alternatives give null, and so does `renormalised` where
-    every p underflows to 0.
+    Nulls: left out, so that their mass is in m; fewer than two alternatives give null. `renormalised` is a number where
+    every p underflows to 0, too.
     Source: Shannon 1948; that `tail` is a lower bound follows from his grouping property.
 
     Raises:
@@ -66,8 +66,8 @@ def negentropy(column: Column = "logprob") -> pl.Expr:
     Range: [0, 1], higher is surer: 0 where all k are equally likely, 1 where one has all the mass. Unit: none. It
     ignores m and depends on k: compare it only between runs with the same top_logprobs.
     Needs: the `logprob` of alternatives, by token.
-    Nulls: left out, also of k; fewer than two alternatives give null, because ln 1 = 0, and so do alternatives whose p
-    all underflow to 0.
+    Nulls: left out, also of k; fewer than two alternatives give null, because ln 1 = 0. Alternatives whose p all
+    underflow to 0 have a number, as their shares do.
     Source: 1 - normalised entropy (efficiency), Shannon 1948.
 
     (2/3, 1/3), renormalised, has 0.918296 bits of the one bit that two outcomes can have:
@@ -129,13 +129,11 @@ def _variance(alternatives: Alternatives, form: Form) -> Floats:
     sum p ln^2 p - H^2, the same number, loses all digits where the surprisals are alike.
     """
     if form == "renormalised":
-        # Relative to the likeliest, so that not all of them can underflow.
-        shifted = alternatives.logprob - alternatives.each(alternatives.largest())
-        shifted -= alternatives.each(np.log(alternatives.sums(np.exp(shifted))))
-        p, surprisal, hidden = np.exp(shifted), 0.0 - shifted, np.zeros(len(alternatives.sizes))
+        p, surprisal = _renormalised(alternatives)
+        hidden = np.zeros(len(alternatives.sizes))
     else:
         p, surprisal = np.exp(alternatives.logprob), 0.0 - alternatives.logprob
-        hidden = 1.0 - alternatives.sums(p)
+        hidden = alternatives.not_shown()
     hidden_surprisal = np.zeros(len(hidden))
     if form == "tail":
         hidden = np.maximum(hidden, 0.0)
@@ -147,15 +145,26 @@ def _variance(alternatives: Alternatives, form: Form) -> Floats:
     return np.maximum(variance, 0.0)
 
 
+def _renormalised(alternatives: Alternatives) -> tuple[Floats, Floats]:
+    """The share of each alternative in all of its token's, and its surprisal in nats."""
+    # Relative to the likeliest, so that not all of them can underflow.
+    shifted = alternatives.logprob - alternatives.each(alternatives.largest())
+    shifted -= alternatives.each(np.log(alternatives.sums(np.exp(shifted))))
+    return np.exp(shifted), 0.0 - shifted
+
+
+def _shape(alternatives: Alternatives) -> Floats:
+    """The renormalised entropy of each token in nats."""
+    p, surprisal = _renormalised(alternatives)
+    return alternatives.sums(p * surprisal)
+
+
 def _entropy_nats(logprob: pl.Expr, form: Form) -> pl.Expr:
     match form:
         case "partial":
             return partial_nats(logprob)
         case "renormalised":
-            mass = logprob.exp().sum()
-            # Where every p underflows to 0 there is nothing to renormalise: null.
-            shape = (mass.log() + partial_nats(logprob) / mass).clip(lower_bound=0.0)
-            return pl.when(mass > 0).then(shape)
+            return of_tokens(logprob, _shape, fewest=2)
         case "tail":
             return partial_nats(logprob) - x_ln_x(hidden_mass(logprob))
         case _:

@@ -8,7 +8,9 @@ In the formulas, k is the number of alternatives with a logprob, p_k the least l
 Logprobs that a server rounds to d decimals are up to h = 10^-d / 2 away from the true ones, and the true entropy may
 then be outside the bounds: below the lower one by up to about 2 h (ln(1 / h) + H), and above the upper one by up to
 about h (ln(V / h) + H), where H is the entropy. With d = 4, V = 262,144 and H = 1 that is 0.0011 and 0.0012 nats. Give
-`decimals=d`, and the bounds hold for all logprobs that round to what was shown.
+`decimals=d`, and the bounds hold for all logprobs that round to what was shown. The score `mean_entropy_lower` takes
+logprobs as exact, since no store says to how many decimals its server rounds; of rounded ones, group alternatives by
+`POSITION` for `entropy_lower(decimals=d)`, and take the mean.
 """
 
 from __future__ import annotations

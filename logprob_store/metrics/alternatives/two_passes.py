@@ -41,6 +41,16 @@ class Alternatives:
         """The largest logprob of each token; float64[tokens]."""
         return np.maximum.reduceat(self.logprob, self._begins) if len(self.sizes) else self.logprob[:0]
 
+    def not_shown(self) -> Floats:
+        """1 - sum p of each token, also where that is far below the precision of 1; float64[tokens]."""
+        likeliest = np.flatnonzero(self.logprob == self.each(self.largest()))
+        tokens = np.repeat(np.arange(len(self.sizes)), self.sizes)[likeliest]
+        others = np.exp(self.logprob)
+        # The first of those that tie: its p is taken from 1 before anything is rounded to a digit of 1.
+        others[likeliest[np.diff(tokens, prepend=-1) > 0]] = 0.0
+        rest: Floats = -np.expm1(self.largest()) - self.sums(others)
+        return rest
+
     def each(self, values: Floats) -> Floats:
         """A number of each token, beside each of its alternatives; float64[alternatives]."""
         return np.repeat(values, self.sizes)

@@ -202,7 +202,7 @@ _SCORES: Final = (
     Score(
         name="mean_entropy_lower",
         metric=entropy_bounds.entropy_lower,
-        note=_MEAN_OVER_TOKENS,
+        note=f"{_MEAN_OVER_TOKENS}, with logprobs taken as exact",
         # A server may list the sampled token although it is not among the likeliest; these rows do not show it.
         of_token=lambda largest: entropy_bounds.entropy_lower(appended=True, rank="rank", largest_rank=largest),
     ),

@@ -87,10 +87,9 @@ class _Texts:
             return self.number(b"", None)
         return self.number(text + token[len(lead) :], b"")
 
-    def undecided(self, *, whole_counts: bool) -> pl.Series:
+    def undecided(self) -> pl.Series:
         """By number: whether the next token decides which label it is, or whether its word goes on."""
-        found = [match.may_go_on and (match.spelled is None or not whole_counts) for match in self.matches]
-        return pl.Series(found, dtype=pl.Boolean)
+        return pl.Series([match.may_go_on for match in self.matches], dtype=pl.Boolean)
 
     def possible(self) -> pl.Series:
         """By number: whether the text may become a label."""
@@ -107,8 +106,6 @@ def follow_answers(
     tokens: pl.LazyFrame,
     alternatives: pl.LazyFrame,
     spellings: Spellings,
-    *,
-    whole_counts: bool = False,
 ) -> Branches:
     """Read the options at each location, and follow the answer until what it chose has ended its label, or is none.
 
@@ -117,7 +114,6 @@ def follow_answers(
         tokens: the tokens of these sections.
         alternatives: their alternatives.
         spellings: those of the labels.
-        whole_counts: whether a text that spells a label is that label, whatever comes next.
     """
     options = _options(locations, tokens, alternatives)
     lengths = options.group_by("path").agg(length=pl.col("step").max() + 1)
@@ -134,7 +130,7 @@ def follow_answers(
             break
         seen.append(rows.select("path", "logprob"))
         scored = _scored(rows, texts).join(lengths, on="path", how="left")
-        goes_on = texts.undecided(whole_counts=whole_counts)[scored["next"]]
+        goes_on = texts.undecided()[scored["next"]]
         more_tokens = (pl.col("length") > step + 1) & (step + 1 < MOST_LABEL_TOKENS)
         scored = scored.with_columns(goes_on=pl.col("taken") & goes_on & more_tokens)
         hidden = _hidden(scored, active)

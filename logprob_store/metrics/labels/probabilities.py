@@ -100,12 +100,13 @@ def label_probabilities(
     shown: the lower bounds give all of it to others, the upper bounds all of it to y.
 
     Where a label ends: at a sign or a space, as in "True." and "4/5", and not where its word or number goes on:
-    "Truely", "no-one", "isn't", "snake_case" and "4.5" are none of True, no, is, snake and 4; 4.0 is 4. A label whose
-    last character is a sign ends there. Scripts without spaces are no exception: give the spellings that count.
+    "Truely", "no-one", "isn't", "snake_case", "4.5" and "4-5" are none of True, no, is, snake and 4; 4.0 is 4. A label
+    whose last character is a sign ends there. Scripts without spaces are no exception: give the spellings that count.
 
     How a label may be written: JSON escapes are their characters, `R\u00e9sum\u00e9` is Résumé. Where a server shows
     tokens as its vocabulary has them, "Ġyes" (byte-level BPE) and "▁yes" (SentencePiece) are " yes". Not read are HTML
-    entities, tags, and text that is struck out: give a spelling, as in `{"R&D": ["R&D", "R&amp;D"]}`.
+    entities, tags, text that is struck out, and signs of lists and block quotes ("- yes", "1. yes"): give a spelling,
+    as in `{"R&D": ["R&D", "R&amp;D"]}`.
 
     Labels that share a beginning: a token that begins several labels ("not" of "not relevant" and "not sure"), or that
     spells one and begins another ("1" of 1 and 10), can be decided where the answer chose it. Where it did not,
@@ -114,8 +115,8 @@ def label_probabilities(
     - "error": an error, if the p of that token is above 0.01
     - "bound": what begins several labels is in the bounds only; what spells one counts for that one, and is in the
       bounds of the others
-    - "whole": as "bound", but what spells a label is that label, whatever comes next. Right where the tokenizer writes
-      10 as one token
+    - "whole": as "bound", but what spells a label is that label where the answer did not choose it, or ends with it.
+      Right where the tokenizer writes 10 as one token. Where the answer goes on behind it, the next token decides
 
     Args:
         tokens: the tokens table.
@@ -183,7 +184,7 @@ def label_probabilities_in_parts(
     def compute(part: pl.LazyFrame, condition: pl.Expr) -> pl.DataFrame:
         locations = label_locations(part, after=after, field=field).with_row_index("path")
         whole_counts = shared == "whole"
-        branches = follow_answers(locations, part, others.filter(condition), spellings, whole_counts=whole_counts)
+        branches = follow_answers(locations, part, others.filter(condition), spellings)
         if shared == "error":
             _refuse_shared_beginnings(branches, locations, spellings)
         masses = _masses(branches, whole_counts=whole_counts)
@@ -219,8 +220,9 @@ def _claims(branches: Branches, *, whole_counts: bool) -> pl.DataFrame:
         closed = match.spelled is not None and (whole_counts or not match.undecided)
         for hidden in (False, True):
             certain = closed and not hidden
-            for label in (match.spelled,) if certain else match.possible:
-                only = len(match.possible) == 1
+            labels = {match.spelled} if closed else match.possible
+            for label in labels:
+                only = len(labels) == 1
                 begun = not hidden and not match.blank and (label == match.spelled or (only and match.undecided))
                 counts = begun or closed
                 rows.append((number, hidden, label, certain, counts, not certain, not certain and only))

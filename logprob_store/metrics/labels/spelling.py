@@ -36,10 +36,10 @@ _STRAIGHT: Final = dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u02bc"), "'"
 _SPACES: Final = re.compile(r"\s+")
 _JOINERS: Final = "-_'\u2019"
 """Between two letters, these make one word of them: no-one, isn't."""
-_WITHIN_NUMBER: Final = ".,:"
-"""Between two digits, these make one number of them: 4.5 is not 4."""
-_NO_FRACTION: Final = re.compile(r"\.0{1,2}(?!\d)")
-"""4.0 is 4."""
+_WITHIN_NUMBER: Final = ".,:\u2012\u2013"
+"""Between two digits, these make one number or one range of them: 4.5 and 4\u20135 are not 4."""
+_NO_FRACTION: Final = re.compile(r"[.,]0{1,2}(?!\d)")
+"""4.0 is 4, and so is 4,0."""
 _EMOJI_GOES_ON: Final = "\u200d"
 """Joins two emoji to another one."""
 
@@ -145,7 +145,8 @@ class Spellings:
         if "quotes" in self._ignore:
             text = text.translate(_STRAIGHT).lstrip(_QUOTES + (" " if space else ""))
         if "case" in self._ignore:
-            text = text.casefold()
+            # Turkish has two letters i, of which each is the capital or the small one of the other's elsewhere.
+            text = text.casefold().replace("i\u0307", "i").replace("\u0131", "i")
         return text
 
     def match(self, text: bytes) -> Match:
@@ -183,8 +184,8 @@ def _what_is_after(label: str, rest: str) -> _After:
 
     >>> [_what_is_after("no", rest).name for rest in ("", ".", "thing", "-one", "-", "_", "* ")]
     ['OPEN', 'END', 'MORE', 'MORE', 'OPEN', 'OPEN', 'END']
-    >>> [_what_is_after("4", rest).name for rest in (".", ".5", ". So", "/5", ".0 ")]
-    ['OPEN', 'MORE', 'END', 'END', 'END']
+    >>> [_what_is_after("4", rest).name for rest in (".", ".5", ". So", "/5", ".0 ", "\u20135", "\u2013 a")]
+    ['OPEN', 'MORE', 'END', 'END', 'END', 'MORE', 'END']
     """
     last = label[-1]
     if not _is_of_word(last):

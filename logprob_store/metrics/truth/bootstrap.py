@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_arg
 import polars as pl
 
 from logprob_store.metrics.truth.calibration_intervals import CalibrationError, calibration_interval
+from logprob_store.metrics.truth.judged_metric import JudgedMetric, with_truths_turned
 from logprob_store.metrics.truth.judged_pairs import group_columns
-from logprob_store.metrics.truth.shares import Interval, grouped_share_interval, share_interval, t_quantile
+from logprob_store.metrics.truth.ranking_interval import Ranking, ranking_interval
+from logprob_store.metrics.truth.share_expressions import share_intervals
+from logprob_store.metrics.truth.shares import Interval, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -63,7 +66,7 @@ def bootstrap(
     method: Method = "bca",
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Intervals of metrics: one row per metric, by bootstrap but for shares and calibration errors.
+    """Intervals of metrics: one row per metric, by bootstrap but for shares, their differences and calibration errors.
 
     Columns:
 
@@ -74,17 +77,28 @@ def bootstrap(
 
     Formula: by "percentile", the quantiles (1 - level) / 2 and (1 + level) / 2 of the metric over the resamples. By
     "bca", quantiles corrected for bias and skew, with a jackknife over at most 200 blocks, and widened for few rows by
-    the ratio of Student's t with n - 1 degrees of freedom to the normal, times sqrt(n / (n - 1)). Two kinds have an
-    interval of their own, whatever the method: a share, which is the mean of true and false (or of the whole numbers 0
-    and 1), that of `share_interval` or `grouped_share_interval`; and `ece`, `ace` and `mce`, for which resampling fails
-    (docs/statistics.md), the true errors under which the measured one would not be unusual: from 20 rows on, and none
-    for `mce` over bins of equal width.
+    the ratio of Student's t with n - 1 degrees of freedom to the normal, times sqrt(n / (n - 1)); that of `brier`,
+    `nll`, `aurc` and their like is as far out as it is with one more row, whose truth is that of another turned round;
+    an `auroc` has the score interval, whose variance is at least that of the resamples. Three kinds have an interval of
+    their own, whatever the method:
+
+    - a share, that of `share_interval` or `grouped_share_interval`: the mean of true and false or of the whole numbers
+      0 and 1, also cast to another type; a sum of these, or a number of rows, divided by a number of rows, as
+      `pl.col("right").sum() / pl.len()`; and 1 minus a share. Of numbers with a point, such as 0.0 and 1.0, it cannot
+      know: cast them to Boolean
+    - the difference of two shares, that of `paired_share_interval` where both are of the same rows, and of
+      `share_difference_interval` where they are not; the mean of differences of true and false, or of the whole numbers
+      -1, 0 and 1
+    - `ece`, `ace` and `mce`, for which resampling fails (docs/statistics.md): the true errors under which the measured
+      one would not be unusual, from 20 rows on, and none for `mce` over bins of equal width
+
     Range: that of the metric. Unit: that of the metric.
     Needs: a frame in memory. Several answers to one prompt are not independent: with `groups="prompt_id"`, whole groups
     are drawn. The difference of two expressions has a paired interval: `(ls.auroc("a") - ls.auroc("b")).alias("gain")`.
     Nulls: a resample on which the metric is null or NaN (AUROC where all answers are right) is left out; where fewer
     than half of the resamples are left, low and high are null.
-    Source: percentile, Efron 1979; BCa, Efron 1987; widened for few rows, Hesterberg 2015 (arXiv:1411.5279).
+    Source: percentile, Efron 1979; BCa, Efron 1987; widened for few rows, Hesterberg 2015 (arXiv:1411.5279); AUROC,
+    method 5 of Newcombe 2006.
     Memory: resamples of about 500,000 rows together at a time, at least one resample.
 
     Args:
@@ -132,34 +146,11 @@ def _interval_of_its_own(frame: pl.DataFrame, expr: pl.Expr, how: _Draws) -> lis
         draws = max(how.resamples, _FEWEST_DRAWS)
         found = calibration_interval(frame, expr, groups=how.groups, draws=draws, level=how.level, seed=how.seed)
         return [(expr.meta.output_name(), *found, 0)]
-    truths = _averaged_truths(frame, expr)
-    if truths is None:
+    intervals = share_intervals(frame, expr, groups=how.groups, level=how.level)
+    if intervals is None:
         return []
     names = frame.lazy().select(expr).collect_schema().names()
-    right, judged = truths.cast(pl.Int64).sum(), truths.count()
-    if not how.groups:
-        counts = zip(names, frame.select(right).row(0), frame.select(judged).row(0), strict=True)
-        return [(name, *share_interval(successes, trials, level=how.level), 0) for name, successes, trials in counts]
-    grouped = frame.group_by(how.groups, maintain_order=True)
-    by_group = [grouped.agg(count).drop(how.groups) for count in (right, judged)]
-    columns = zip(names, *(counts.iter_columns() for counts in by_group), strict=True)
-    return [(name, *grouped_share_interval(*counts, level=how.level), 0) for name, *counts in columns]
-
-
-def _averaged_truths(frame: pl.DataFrame, expr: pl.Expr) -> pl.Expr | None:
-    """What the expression is the mean of, if that is true and false, or the whole numbers 0 and 1."""
-    plain = expr.meta.undo_aliases()
-    inputs = plain.meta.pop()
-    if len(inputs) != 1 or plain.meta != inputs[0].mean():
-        return None
-    types = frame.lazy().select(inputs[0]).collect_schema().dtypes()
-    if not all(kind == pl.Boolean or kind.is_integer() for kind in types):
-        return None
-    if not all(kind == pl.Boolean for kind in types):
-        values = frame.select(inputs[0])
-        if not all(values[:, number].is_in([0, 1]).all() for number in range(len(types))):
-            return None
-    return inputs[0]
+    return [(name, *interval, 0) for name, interval in zip(names, intervals, strict=True)]
 
 
 def _resampled_rows(frame: pl.DataFrame, exprs: list[pl.Expr], how: _Draws) -> list[_Row]:
@@ -168,6 +159,7 @@ def _resampled_rows(frame: pl.DataFrame, exprs: list[pl.Expr], how: _Draws) -> l
     resampled = _evaluate(frame, exprs, (draw() for _ in range(how.resamples)))
     jackknife = _evaluate(frame, exprs, _jackknife_rows(frame, how.groups)) if how.method == "bca" else None
     units = frame.select(pl.struct(how.groups).n_unique()).item() if how.groups else frame.height
+    judged = {expr.meta.output_name(): expr for expr in exprs if isinstance(expr, JudgedMetric)}
     rows: list[_Row] = []
     for name in estimates.columns:
         estimate = _metric_value(estimates[name].item())
@@ -175,9 +167,34 @@ def _resampled_rows(frame: pl.DataFrame, exprs: list[pl.Expr], how: _Draws) -> l
         low = high = None
         if estimate is not None and 2 * values.len() >= how.resamples:
             bca = None if jackknife is None else _Bca(estimate, _defined_values(jackknife[name]), units)
-            low, high = _interval(values, how.level, bca)
+            metric = judged.get(name) if bca else None
+            if isinstance(metric, Ranking):
+                low, high = ranking_interval(frame, metric, values, groups=how.groups, level=how.level)[1:]
+            else:
+                low, high = _interval(values, how.level, bca)
+                if metric is not None:
+                    low, high = _allowing_for_the_unseen(frame, metric, (low, high), how)
         rows.append((name, estimate, low, high, values.len()))
     return rows
+
+
+def _allowing_for_the_unseen(
+    frame: pl.DataFrame, metric: JudgedMetric, interval: tuple[float | None, float | None], how: _Draws
+) -> tuple[float | None, float | None]:
+    """The interval, as far out as resamples of the rows and of one more whose truth is not what it seems.
+
+    No resample of right answers has a wrong one. So each row, or group, is drawn with its truth turned round once in n
+    + 1 times.
+    """
+    rows, expr = metric.judged(frame, how.groups)
+    draw = _resampler(rows, how.groups, how.seed, turned=True)
+    drawn = _evaluate(with_truths_turned(rows), [expr], (draw() for _ in range(how.resamples)))
+    values = _defined_values(drawn.to_series())
+    units = rows.select(pl.struct(how.groups).n_unique()).item() if how.groups else rows.height
+    deviate = _deviate(how.level, units)
+    ends = (values.quantile(_NORMAL.cdf(side * deviate), interpolation="linear") for side in (-1, 1))
+    low, high = ([one for one in pair if one is not None] for pair in zip(interval, ends, strict=True))
+    return min(low, default=None), max(high, default=None)
 
 
 def bootstrap_mean(
@@ -191,8 +208,8 @@ def bootstrap_mean(
     """The bootstrap interval of a mean, for millions of values.
 
     Formula: "bca" of `bootstrap`. With `groups`, whole groups are drawn, and the mean is the sum of the drawn values
-    over their number. The mean of true and false is a share, and has the interval of `share_interval` or
-    `grouped_share_interval`.
+    over their number. True and false, the whole numbers 0 and 1, and -1, 0 and 1 have the interval of a share or of a
+    difference of two, as in `bootstrap`.
     Range: that of the values. Unit: that of the values.
     Needs: finite numbers. The interval of paired differences, one per prompt, is the paired interval.
     Nulls: left out; no value gives an interval of None.
@@ -229,9 +246,12 @@ def bootstrap_mean(
     if not rows["value"].is_finite().all():
         raise ValueError("a value is NaN or infinite, so the mean is too; leave such rows out and say how many")
     _check_no_null_group(rows, ["group"])
+    of_share = share_intervals(
+        rows.with_columns(pl.col("value").cast(values.dtype)), pl.col("value").mean(), groups=["group"], level=level
+    )
+    if of_share is not None:
+        return of_share[0]
     by_group = rows.group_by("group", maintain_order=True).agg(total=pl.col("value").sum(), count=pl.len())
-    if values.dtype == pl.Boolean:
-        return grouped_share_interval(by_group["total"], by_group["count"], level=level)
     totals, counts = by_group["total"].to_numpy(), by_group["count"].to_numpy().astype(np.float64)  # float64[groups]
     generator = np.random.default_rng(seed)
     means = np.empty(resamples)
@@ -269,12 +289,23 @@ def _rows_by_group(frame: pl.DataFrame, groups: list[str]) -> tuple[Indices, Ind
     return lists[_RESAMPLE].explode().to_numpy().astype(np.int64), np.cumsum(sizes) - sizes, sizes
 
 
-def _resampler(frame: pl.DataFrame, groups: list[str], seed: int) -> Callable[[], Indices]:
-    """A function that draws one resample: row indices, int64[rows drawn]."""
+def _resampler(frame: pl.DataFrame, groups: list[str], seed: int, *, turned: bool = False) -> Callable[[], Indices]:
+    """A function that draws one resample: row indices, int64[rows drawn].
+
+    With `turned`, one in n + 1 of the rows or groups is drawn as its copy, which is `frame.height` rows behind it.
+    """
     import numpy as np
 
     generator = np.random.default_rng(seed)
+
+    def shifts_to_copies(units: int) -> Indices:
+        copies: Indices = frame.height * (generator.random(units) < 1 / (units + 1))
+        return copies
+
     if not groups:
+        if turned:
+            rows = frame.height
+            return lambda: generator.integers(0, rows, rows) + shifts_to_copies(rows)
         return lambda: generator.integers(0, frame.height, frame.height)
     order, starts, sizes = _rows_by_group(frame, groups)
 
@@ -284,7 +315,7 @@ def _resampler(frame: pl.DataFrame, groups: list[str], seed: int) -> Callable[[]
         # One arange, shifted group by group, counts up from the start of each drawn group.
         shifts = np.repeat(starts[chosen] - (np.cumsum(lengths) - lengths), lengths)
         drawn: Indices = order[np.arange(lengths.sum()) + shifts]
-        return drawn
+        return drawn + np.repeat(shifts_to_copies(len(starts)), lengths) if turned else drawn
 
     return draw
 
@@ -354,12 +385,20 @@ def _interval(values: pl.Series, level: float, bca: _Bca | None) -> tuple[float 
     return low, high
 
 
+def _deviate(level: float, units: int) -> float:
+    """How many standard deviations out the ends are.
+
+    Resamples of n values vary less than the values do, and n is small: further out, as Student's t is.
+    """
+    upper = (1 + level) / 2
+    if units < 2:  # noqa: PLR2004  one value says nothing of how values vary
+        return _NORMAL.inv_cdf(upper)
+    return math.sqrt(units / (units - 1)) * t_quantile(upper, units - 1)
+
+
 def _bca_tails(values: pl.Series, level: float, bca: _Bca) -> tuple[float, float]:
     """The tail probabilities that BCa uses, without bias and skew where nothing varies."""
-    upper = (1 + level) / 2
-    # Resamples of n values vary less than the values do, and n is small: further out, as Student's t is.
-    few = math.sqrt(bca.units / (bca.units - 1)) * t_quantile(upper, bca.units - 1) if bca.units > 1 else None
-    deviate = _NORMAL.inv_cdf(upper) if few is None else few
+    deviate = _deviate(level, bca.units)
     # Ties count half, or a metric with few distinct values would look biased.
     below = (int((values < bca.estimate).sum()) + 0.5 * int((values == bca.estimate).sum())) / values.len()
     bias, skew = 0.0, 0.0

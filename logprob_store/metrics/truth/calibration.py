@@ -8,12 +8,14 @@ Bins are [k / bins, (k + 1) / bins) and the last one is closed, so 0.0 falls in 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
 from logprob_store.metrics.truth.calibration_intervals import CalibrationError
+from logprob_store.metrics.truth.judged_metric import JudgedMetric
 from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_pairs, judged_rows
 from logprob_store.metrics.truth.shares import wilson_bounds
 from logprob_store.metrics.truth.value_checks import as_probability
@@ -114,7 +116,7 @@ def brier(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     0.13
     """
     c, y = judged_pairs(confidence, correct)
-    return (c - y).pow(2).mean().alias("brier")
+    return JudgedMetric.of((c - y).pow(2).mean().alias("brier"), confidence, correct, brier)
 
 
 def brier_labels(
@@ -175,7 +177,8 @@ def nll(confidence: Column = "confidence", correct: Column = "correct", *, clip:
     kept = c.clip(clip, 1.0 - clip)
     # 0 ln 0 is 0 here. No when/then: polars 2.1 panics on one over filtered columns that come from a Python function.
     loglikelihood = (y * kept.log()).fill_nan(0.0) + ((1.0 - y) * (1.0 - kept).log()).fill_nan(0.0)
-    return (0.0 - loglikelihood.mean()).alias("nll")
+    mean = (0.0 - loglikelihood.mean()).alias("nll")
+    return JudgedMetric.of(mean, confidence, correct, partial(nll, clip=clip))
 
 
 def reliability_table(

@@ -7,11 +7,14 @@ confidences are accepted together or not at all, so the order of rows does not m
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from logprob_store.metrics.truth.judged_metric import JudgedMetric
 from logprob_store.metrics.truth.judged_pairs import judged_pairs
+from logprob_store.metrics.truth.ranking_interval import Ranking
 
 if TYPE_CHECKING:
     from logprob_store.metrics.arguments import Column
@@ -35,7 +38,8 @@ def auroc(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     c, y = judged_pairs(confidence, correct)
     right, wrong = y.sum(), (1.0 - y).sum()
     pairs_won = c.rank("average").filter(y == 1.0).sum() - right * (right + 1) / 2
-    return pl.when((right > 0) & (wrong > 0)).then(pairs_won / (right * wrong)).alias("auroc")
+    share = pl.when((right > 0) & (wrong > 0)).then(pairs_won / (right * wrong)).alias("auroc")
+    return Ranking.of(share, confidence, correct, auroc)
 
 
 def auprc(confidence: Column = "confidence", correct: Column = "correct", *, positive: bool = True) -> pl.Expr:
@@ -60,7 +64,8 @@ def auprc(confidence: Column = "confidence", correct: Column = "correct", *, pos
     sought = y == (1.0 if positive else 0.0)
     sought_above = c.filter(sought).rank("max", descending=positive)
     rows_above = c.rank("max", descending=positive).filter(sought)
-    return (sought_above / rows_above).mean().alias("auprc")
+    precision = (sought_above / rows_above).mean().alias("auprc")
+    return JudgedMetric.of(precision, confidence, correct, partial(auprc, positive=positive))
 
 
 def aurc(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
@@ -80,7 +85,7 @@ def aurc(confidence: Column = "confidence", correct: Column = "correct") -> pl.E
     0.277778
     """
     errors, accepted, _ = cumulative_errors(confidence, correct)
-    return (errors / accepted).mean().alias("aurc")
+    return JudgedMetric.of((errors / accepted).mean().alias("aurc"), confidence, correct, aurc)
 
 
 def excess_aurc(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
@@ -102,7 +107,8 @@ def excess_aurc(confidence: Column = "confidence", correct: Column = "correct") 
     # Any numbering of the rows will do: the best order has max(0, k - right answers) errors among its first k.
     number = c.rank("ordinal").cast(pl.Float64)
     best = ((number - y.sum()).clip(lower_bound=0.0) / number).mean()
-    return (aurc(confidence, correct) - best).clip(lower_bound=0.0).alias("excess_aurc")
+    excess = (aurc(confidence, correct) - best).clip(lower_bound=0.0).alias("excess_aurc")
+    return JudgedMetric.of(excess, confidence, correct, excess_aurc)
 
 
 def augrc(confidence: Column = "confidence", correct: Column = "correct") -> pl.Expr:
@@ -125,7 +131,8 @@ def augrc(confidence: Column = "confidence", correct: Column = "correct") -> pl.
     c, y = judged_pairs(confidence, correct)
     weight = (c.rank("average") - 0.5).filter(y == 0.0).sum()
     count = c.len().cast(pl.Float64)
-    return pl.when(count > 0).then(weight / count.pow(2)).alias("augrc")
+    area = pl.when(count > 0).then(weight / count.pow(2)).alias("augrc")
+    return JudgedMetric.of(area, confidence, correct, augrc)
 
 
 def cumulative_errors(confidence: Column, correct: Column) -> tuple[pl.Expr, pl.Expr, pl.Expr]:

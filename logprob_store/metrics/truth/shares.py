@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _TERMS: Final = 1_000_000
-_ENOUGH_GROUPS: Final = 10
+ENOUGH_GROUPS: Final = 10
 _TINY: Final = 1e-300
 _PRECISION: Final = 1e-14
 
@@ -99,7 +99,7 @@ def grouped_share_interval(successes: pl.Series, trials: pl.Series, *, level: fl
     squares = float(((counts - share * sizes) ** 2).sum())
     independent = total**2 / float((sizes**2).sum())
     rarer = min(int((counts > 0).sum()), int((counts < sizes).sum()))
-    if rarer >= _ENOUGH_GROUPS and squares > 0:
+    if rarer >= ENOUGH_GROUPS and squares > 0:
         variance = groups / (groups - 1) * squares / total**2
         tail = (1 + level) / 2
         shrunk = (NormalDist().inv_cdf(tail) / t_quantile(tail, groups - 1)) ** 2

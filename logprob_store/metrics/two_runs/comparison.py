@@ -53,7 +53,8 @@ class ComparisonSummary:
     Attributes:
         run_a: the name of the first run.
         run_b: the name of the second run.
-        prompts: the prompts whose answers have a partner.
+        prompts: the prompts with an answer that has a partner.
+        prompts_alone: the prompts without one.
         pairs: the answers with a partner.
         only_a: the answers of run a without a partner.
         only_b: the answers of run b without a partner.
@@ -61,8 +62,11 @@ class ComparisonSummary:
         tokens_b: the same of run b.
         unscored_a: of these tokens, those without a logprob.
         unscored_b: the same of run b.
+        silent_a: the answers of run a with a partner, and with tokens of which none has a logprob.
+        silent_b: the same of run b.
         shown_places: the places, up to the first difference, where a run at least has alternatives.
         compared_places: of these, those where both have.
+        uncompared_pairs: the pairs with such places, and none where both have.
         at_least: what the metrics that may have a limit are at least, each with 95 % confidence; None where there is
             no telling.
         metrics: the statistics, with paired intervals.
@@ -71,6 +75,7 @@ class ComparisonSummary:
     run_a: str
     run_b: str
     prompts: int
+    prompts_alone: int
     pairs: int
     only_a: int
     only_b: int
@@ -78,8 +83,11 @@ class ComparisonSummary:
     tokens_b: int
     unscored_a: int
     unscored_b: int
+    silent_a: int
+    silent_b: int
     shown_places: int
     compared_places: int
+    uncompared_pairs: int
     at_least: dict[str, float | None]
     metrics: pl.DataFrame
 
@@ -88,6 +96,11 @@ class ComparisonSummary:
         """The share of answers without a partner in the other run."""
         alone = self.only_a + self.only_b
         return alone / (alone + self.pairs)
+
+    @property
+    def missing_prompt_share(self) -> float:
+        """The share of prompts of which no answer has a partner in the other run."""
+        return self.prompts_alone / (self.prompts_alone + self.prompts)
 
     def estimate(self, metric: str) -> float | None:
         """The estimate of one metric by name; None where it has none."""
@@ -112,8 +125,9 @@ class ComparisonSummary:
             max_flip_rate: the share of answers that may differ.
             max_perplexity_increase: the relative increase of the perplexity of all tokens, b / a - 1.
             max_js: the mean Jensen-Shannon divergence over places, in nats.
-            max_missing: the share of answers that may be without a partner, of either run's tokens that may be without
-                a logprob, and of places that may have alternatives in one run alone. These are counts, not samples.
+            max_missing: the share of prompts, and of answers, that may be without a partner, of either run's tokens
+                that may be without a logprob, and of places that may have alternatives in one run alone. These are
+                counts, not samples.
 
         Raises:
             InputError: a limit is not a number.
@@ -128,18 +142,18 @@ class ComparisonSummary:
         )
         most_missing = limits["max_missing"]
         without_logprob = [
-            f"{unscored} of {tokens} tokens of {run} have no logprob"
-            for run, unscored, tokens in (
-                (self.run_a, self.unscored_a, self.tokens_a),
-                (self.run_b, self.unscored_b, self.tokens_b),
+            f"{much} of {run} have no logprob"
+            for run, unscored, tokens, silent in (
+                (self.run_a, self.unscored_a, self.tokens_a, self.silent_a),
+                (self.run_b, self.unscored_b, self.tokens_b, self.silent_b),
             )
-            if _is_much(unscored, tokens, most_missing)
+            if (much := _what_is_much(most_missing, (unscored, tokens, "tokens"), (silent, self.pairs, "answers")))
         ]
         missed = self.shown_places - self.compared_places
-        without_alternatives = (
-            f"{missed} of {self.shown_places} places have alternatives in one run alone"
-            if _is_much(missed, self.shown_places, most_missing)
-            else ""
+        without_alternatives = _what_is_much(
+            most_missing,
+            (missed, self.shown_places, "places have alternatives in one run alone"),
+            (self.uncompared_pairs, self.pairs, "answers have no place with alternatives in both runs"),
         )
         judged = (
             self._judged("flip_rate", "{} of answers differ", "{:.2%}", limits["max_flip_rate"]),
@@ -152,13 +166,16 @@ class ComparisonSummary:
             ),
             self._judged("mean_js", "mean JS {}", "{:.4f}", limits["max_js"], without_alternatives),
         )
+        # Of prompts with many samples each, either may be lost without the other.
+        of_prompts = self.missing_prompt_share > self.missing_share
+        share = self.missing_prompt_share if of_prompts else self.missing_share
         missing = Judged(
             metric="missing_share",
-            words="{} of answers without a partner",
+            words="{} of prompts without a partner" if of_prompts else "{} of answers without a partner",
             number="{:.2%}",
             limit=most_missing,
-            estimate=self.missing_share,
-            at_least=self.missing_share,
+            estimate=share,
+            at_least=share,
         )
         return self._verdict(judged, missing, power_phrase(self.prompts, limits["max_flip_rate"]))
 
@@ -282,12 +299,20 @@ class Comparison:
                 for name in "ab"
             ),
             *(pl.col(f"unscored_tokens_{name}").sum().alias(f"unscored_{name}") for name in "ab"),
+            *(
+                ((pl.col(f"scored_tokens_{name}") == 0) & (pl.col(f"unscored_tokens_{name}") > 0))
+                .sum()
+                .alias(f"silent_{name}")
+                for name in "ab"
+            ),
             pl.col("shown_places", "compared_places").sum(),
+            uncompared_pairs=((pl.col("shown_places") > 0) & (pl.col("compared_places") == 0)).sum(),
         )
         return ComparisonSummary(
             run_a=pairs["run_a"][0],
             run_b=pairs["run_b"][0],
             prompts=named["prompt_id"].n_unique(),
+            prompts_alone=prompts["prompt_id"].n_unique() - pairs["prompt_id"].n_unique(),
             pairs=pairs.height,
             only_a=prompts["completion_id_b"].null_count(),
             only_b=prompts["completion_id_a"].null_count(),
@@ -340,9 +365,10 @@ def compare_in_batches(runs: PairedRuns) -> Comparison:
     return Comparison(runs.prompts(), runs.positions(), runs.compared_batches)
 
 
-def _is_much(missing: int, of: int, limit: float | None) -> bool:
-    """Whether more than the limit is missing."""
-    return limit is not None and missing > limit * of
+def _what_is_much(limit: float | None, *missing: tuple[int, int, str]) -> str:
+    """The first of `missing` (how many, of how many, of what) of which more than the limit is; empty for none."""
+    much = (f"{count} of {of} {what}" for count, of, what in missing if limit is not None and count > limit * of)
+    return next(much, "")
 
 
 def _shares(pairs: pl.DataFrame) -> dict[str, tuple[pl.Series, pl.Series]]:
