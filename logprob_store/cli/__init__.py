@@ -6,6 +6,7 @@ Holds the list of commands and turns errors into exit codes. Each command is a m
     completion  names of runs, for shells
     common  what several commands share: exit codes, options, printing and writing
     damage  errors over a damaged store
+    questions  to a person at a terminal
     logs    where log records go
     streams standard output and error: closed, full, or not UTF-8
     environment  the working folder, and variables that would end a command in a traceback
@@ -34,6 +35,7 @@ from logprob_store.cli.damage import names_damage
 from logprob_store.cli.environment import check_environment
 from logprob_store.cli.fields import fields
 from logprob_store.cli.import_ import import_
+from logprob_store.cli.init import init
 from logprob_store.cli.labels import labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.record import record
@@ -53,6 +55,7 @@ __all__ = ["app", "main"]
 log = logging.getLogger(__name__)
 
 _COMMANDS: Final = (
+    ("init", "Begin", init),
     ("run", "Ask", run),
     ("record", "Ask", record),
     ("import", "Ask", import_),
