@@ -32,6 +32,7 @@ from logprob_store.cli.calibrate import calibrate
 from logprob_store.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption, echo
 from logprob_store.cli.compare import compare
 from logprob_store.cli.damage import names_damage
+from logprob_store.cli.doctor import doctor
 from logprob_store.cli.environment import check_environment
 from logprob_store.cli.fields import fields
 from logprob_store.cli.import_ import import_
@@ -56,6 +57,7 @@ log = logging.getLogger(__name__)
 
 _COMMANDS: Final = (
     ("init", "Begin", init),
+    ("doctor", "Begin", doctor),
     ("run", "Ask", run),
     ("record", "Ask", record),
     ("import", "Ask", import_),
