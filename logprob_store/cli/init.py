@@ -257,8 +257,8 @@ def _print_columns(pattern: str, inputs: Sequence[InputFile], columns: Sequence[
 
     files = f"{len(inputs)} file{'s' if len(inputs) > 1 else ''}"
     echo(f"{pattern}: {sum(file.rows for file in inputs)} rows in {files}; the columns, with the first row's values")
-    rows = [(column.name, str(column.type), _shown(column.first)) for column in columns]
-    print_table(pl.DataFrame(rows, schema=["column", "type", "value"], orient="row"))
+    rows = [(column.name, column.type_name, _shown(column.first)) for column in columns]
+    print_table(pl.DataFrame(rows, schema=["column", "type", "value"], orient="row"), least=["type"])
 
 
 def _shown(value: Any) -> str | None:
@@ -272,7 +272,7 @@ def _as_dict(file: Path, new: NewJob, plan: Plan, columns: Sequence[FoundColumn]
         "job": file,
         "prompts": plan.prompt_count,
         "calls": plan.call_count,
-        "columns": [{"name": one.name, "type": str(one.type), "first": _shown(one.first)} for one in columns],
+        "columns": [{"name": one.name, "type": one.type_name, "first": _shown(one.first)} for one in columns],
         "settings": dataclasses.asdict(new),
         "next": _following(file, new),
     }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from logprob_store.cli.common import EXIT_INTERRUPTED
 from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def answer(
     if given is not None or not asks:
         return check(given if given is not None else default or "")
     while True:
-        said = typer.prompt(question, default=default, err=True)
+        try:
+            said = typer.prompt(question, default=default, err=True)
+        except typer.Abort:  # Ctrl-C, or the end of the input
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         try:
             return check(said.strip())
         except InputError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from logprob_store.errors import PromptsError
-from logprob_store.prompts.columns import unified_schema
+from logprob_store.prompts.columns import is_text, unified_schema
 from logprob_store.prompts.scanning import scan_rows
 
 if TYPE_CHECKING:
@@ -24,6 +24,17 @@ class FoundColumn:
     name: str
     type: pa.DataType
     first: Any
+
+    @property
+    def type_name(self) -> str:
+        """The type in a few letters.
+
+        >>> import pyarrow as pa
+        >>> [FoundColumn("", kind, None).type_name for kind in (pa.large_string(), pa.large_list(pa.float64()))]
+        ['text', 'list<double>']
+        """
+        name = str(self.type).replace("large_", "").replace("element: ", "").replace("item: ", "")
+        return "text" if is_text(self.type) else name
 
 
 def found_columns(inputs: Sequence[InputFile]) -> list[FoundColumn]:

@@ -43,7 +43,7 @@ def test_columns_are_shown_and_guessed(logprobs: Any) -> None:
     assert done.code == 0, done.err
     shown = [line.split() for line in done.out.splitlines()]
     assert ["stars", "int64", "5"] in shown
-    assert ["text", "large_string", "Great", '"stuff"'] in shown
+    assert ["text", "text", "Great", '"stuff"'] in shown
     assert (job.name, job.prompts.prompt, job.prompts.id, job.prompts.keep) == (
         "reviews",
         "text",
@@ -208,6 +208,14 @@ def test_a_person_is_asked_for_what_no_option_says() -> None:
     assert "or a glob [reviews.parquet]:" in seen
     assert (job.prompts.prompt, job.prompts.id, job.prompts.keep) == ("text", None, ())
     assert (job.model.base_url, job.model.name) == (None, "gpt-4o-mini")
+
+
+def test_a_person_who_leaves_has_no_job() -> None:
+    """The end of the input, as Ctrl-D gives it, is an interrupt and no error."""
+    code, seen = talk("init", answers=["reviews.parquet", "\x04"])
+
+    assert (code, "Traceback" in seen) == (130, False)
+    assert not Path("job.toml").exists()
 
 
 # the demo
