@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer.main
-from builders import REPO, run_demo, write_job, write_prompts
+from builders import REPO, chat_body, chat_token, run_demo, write_job, write_prompts
 
 from logprob_store.cli import app
 from logprob_store.cli.common import echo
@@ -86,7 +86,6 @@ def strictly(text: str) -> Any:
         ["scores", "-o", "scores.csv"],
         ["labels", "--labels", "London,Paris", "--shared", "bound"],
         ["labels", "--labels", "London,Paris", "--shared", "bound", "-o", "labels.parquet"],
-        ["fields"],
         ["calibrate", "--expected", "capital"],
         ["calibrate", "--expected", "capital", "-o", "table.csv"],
         ["compare", "demo", "demo", "-o", "pairs.csv"],
@@ -105,6 +104,19 @@ def test_json_is_all_that_is_printed(
 
     assert done.code == 0
     assert isinstance(strictly(done.out), dict | list)
+
+
+def test_json_of_fields(tmp_path: Path, logprobs: Any) -> None:
+    """Over an answer that is JSON, to a terminal and to a file."""
+    answer = tmp_path / "answer.json"
+    answer.write_text(json.dumps(chat_body([chat_token('{"a": '), chat_token("1}")])), encoding="utf-8")
+    assert logprobs("import", answer, "--store", tmp_path / "out").code == 0
+
+    printed = strictly(logprobs("fields", tmp_path / "out", "--json").out)
+    written = strictly(logprobs("fields", tmp_path / "out", "-o", tmp_path / "fields.csv", "--json").out)
+
+    assert [(row["path"], row["value"]) for row in printed] == [("/a", "1")]
+    assert written == {"output": str(tmp_path / "fields.csv"), "rows": 1}
 
 
 def test_show_json_has_tokens_and_alternatives(store: Path, logprobs: Any) -> None:
