@@ -49,6 +49,11 @@ class FailureClass:
     statuses: frozenset[int] = frozenset()
     codes: frozenset[str] = frozenset()
 
+    @property
+    def what_to_change(self) -> str:
+        """What to do about it, where every call fails so: the end of `if_all`, as sentences; empty without one."""
+        return self.if_all.rpartition("{where}")[2].lstrip(". :")
+
 
 _CLASSES: Final = (
     FailureClass(

@@ -3,8 +3,10 @@
 Holds the list of commands and turns errors into exit codes. Each command is a module named like it (`import_` for
 `import`); beside them stand
 
+    completion  names of runs, for shells
     common  what several commands share: exit codes, options, printing and writing
     damage  errors over a damaged store
+    questions  to a person at a terminal
     logs    where log records go
     streams standard output and error: closed, full, or not UTF-8
     environment  the working folder, and variables that would end a command in a traceback
@@ -28,12 +30,14 @@ import typer
 
 from logprob_store.cli.calibrate import calibrate
 from logprob_store.cli.choices import choices
-from logprob_store.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption
+from logprob_store.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption, echo
 from logprob_store.cli.compare import compare
 from logprob_store.cli.damage import names_damage
+from logprob_store.cli.doctor import doctor
 from logprob_store.cli.environment import check_environment
 from logprob_store.cli.fields import fields
 from logprob_store.cli.import_ import import_
+from logprob_store.cli.init import init
 from logprob_store.cli.labels import labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.record import record
@@ -55,6 +59,8 @@ __all__ = ["app", "main"]
 log = logging.getLogger(__name__)
 
 _COMMANDS: Final = (
+    ("init", "Begin", init),
+    ("doctor", "Begin", doctor),
     ("run", "Ask", run),
     ("record", "Ask", record),
     ("import", "Ask", import_),
@@ -72,9 +78,12 @@ _COMMANDS: Final = (
 )
 """Name, panel and function of each command, in the order of `--help`."""
 
+_NAME: Final = "logprobs"
+"""The program, also when it is started as `python -m logprob_store`: completion finds it by this name."""
+
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Ask a model about every prompt, keep every token's log-probability and every alternative, in Parquet.",
 )
@@ -82,15 +91,15 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line and exit; errors that the user can fix are one message, without a traceback."""
-    from logprob_store.errors import DiskError, InputError
+    from logprob_store.errors import DiskError, InputError, StopRunError
 
     prepare_streams()
     try:
         check_environment()
-        app(standalone_mode=True)
+        app(prog_name=_NAME, standalone_mode=True)
     except InputError as error:
         _exit(error, EXIT_INPUT)
-    except DiskError as error:
+    except (DiskError, StopRunError) as error:
         _exit(error, EXIT_LIMIT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -115,13 +124,24 @@ def _exit(error: LogprobStoreError, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer calls it so
+    if wanted:
+        from importlib.metadata import version
+
+        echo(f"logprob-store {version('logprob-store')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _logging(
+def _for_all_commands(
     *,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log every event: retries, commits, limits.")
     ] = False,
     as_json: LogJsonOption = False,
+    version: Annotated[  # noqa: ARG001  its callback prints it
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     if as_json:
         log_json()

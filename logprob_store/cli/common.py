@@ -5,6 +5,7 @@ An option that only one command has stands in that command's signature.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from logprob_store.cli.completion import complete_run
 from logprob_store.cli.streams import shows_all_letters
 from logprob_store.view.safe_text import printable, printable_json
 
@@ -51,8 +53,12 @@ class TransportKind(StrEnum):
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.")]
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="A store, the folder that `run` wrote.")]
 _RUNS_TAKEN: Final = "a name, a pattern such as 'nightly-*', newest or all; several with commas between"
-RunOption = Annotated[str | None, typer.Option("--run", help=f"The run: {_RUNS_TAKEN}. Default: newest.")]
-AllRunsOption = Annotated[str | None, typer.Option("--run", help=f"The run: {_RUNS_TAKEN}. Default: all.")]
+RunOption = Annotated[
+    str | None, typer.Option("--run", autocompletion=complete_run, help=f"The run: {_RUNS_TAKEN}. Default: newest.")
+]
+AllRunsOption = Annotated[
+    str | None, typer.Option("--run", autocompletion=complete_run, help=f"The run: {_RUNS_TAKEN}. Default: all.")
+]
 LogJsonOption = Annotated[bool, typer.Option("--log-json", help="Log events as lines of JSON on standard error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 BaseUrlOption = Annotated[str | None, typer.Option(help="The server to ask, instead of the job's.")]
@@ -111,14 +117,32 @@ def open_runs(store: Path, run: str | None, *, default: str = "newest") -> Store
 
 def echo(message: object) -> None:
     """Print text, and everything else as one line of JSON; no terminal acts on what stands in either."""
-    if isinstance(message, str):
-        shown = printable(message, keep="\n\t")
-    else:
-        import json
-
-        shown = printable_json(json.dumps(message, default=str, ensure_ascii=not shows_all_letters()))
+    shown = printable(message, keep="\n\t") if isinstance(message, str) else printable_json(_json(message))
     sys.stdout.write(f"{shown}\n")
     sys.stdout.flush()
+
+
+def _json(value: object) -> str:
+    """A value as JSON; a number that JSON has no word for, such as a logprob of minus infinity, is null."""
+    import json
+
+    try:
+        return json.dumps(value, default=_plain, ensure_ascii=not shows_all_letters(), allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), default=_plain, ensure_ascii=not shows_all_letters())
+
+
+def _plain(value: object) -> Any:
+    """What JSON has no form of: bytes are a list of numbers, as in the APIs' answers, and all else is its text."""
+    return list(value) if isinstance(value, bytes) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_rich(renderable: Any) -> None:
@@ -177,6 +201,16 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
         raise InputError(f"-o {path}: cannot be written: {error}") from error
 
 
+def write_rows(frame: pl.DataFrame, path: Path, *, as_json: bool) -> None:
+    """Write a frame as `write_frame` does, and print where and how many rows.
+
+    Raises:
+        InputError: as `write_frame`.
+    """
+    write_frame(frame, path)
+    echo({"output": path, "rows": frame.height} if as_json else f"{path}: {frame.height} rows")
+
+
 def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with an apostrophe before each text that begins like a formula: models and prompts may write one.
 
@@ -216,8 +250,7 @@ def present_rows(
     if output is not None:
         keys = ["run", "completion_id", *(name for name in order if name.endswith("_index"))]
         frame = rows.sort(keys, nulls_last=True).collect(engine="streaming")
-        write_frame(frame, output)
-        echo(f"{output}: {frame.height} rows")
+        write_rows(frame, output, as_json=as_json)
         return
     shown = rows.sort(order, nulls_last=True).head(limit).collect(engine="streaming")
     if as_json:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from logprob_store.cli.common import EXIT_CHANGED, EXIT_UNKNOWN, JsonOption, StorePath, echo, print_table, write_frame
+from logprob_store.cli.completion import complete_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,10 +25,17 @@ def compare(
     store: StorePath,
     run_a: Annotated[
         str | None,
-        typer.Argument(metavar="RUN_A", help="The run to compare with; default: RUN_B's job's last before it."),
+        typer.Argument(
+            metavar="RUN_A",
+            autocompletion=complete_run,
+            help="The run to compare with; default: RUN_B's job's last before it.",
+        ),
     ] = None,
     run_b: Annotated[
-        str | None, typer.Argument(metavar="RUN_B", help="The run that may have changed; default: the newest.")
+        str | None,
+        typer.Argument(
+            metavar="RUN_B", autocompletion=complete_run, help="The run that may have changed; default: the newest."
+        ),
     ] = None,
     *,
     other: Annotated[Path | None, typer.Option(metavar="STORE2", help="The store of RUN_B, if another.")] = None,

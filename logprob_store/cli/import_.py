@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from logprob_store.cli.common import EXIT_FAILURES, JsonOption, echo, path_from_here
+from logprob_store.cli.completion import complete_run
 
 if TYPE_CHECKING:
     from logprob_store.importing.importer import ImportSummary
@@ -20,7 +21,10 @@ def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files, or folders of them.")],
     *,
     store: Annotated[Path, typer.Option(help="The store to write.")],
-    run: Annotated[str, typer.Option("--run", help="The run's name; the same name adds to the same run.")] = "import",
+    run: Annotated[
+        str,
+        typer.Option("--run", autocompletion=complete_run, help="The run's name; the same name adds to the same run."),
+    ] = "import",
     provider: Annotated[
         str, typer.Option(help="The service in request keys, where a recording does not name it.")
     ] = "import",

@@ -6,7 +6,7 @@ Recording itself is in `logprob_store.run.record`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from logprob_store.cli.common import (
     EXIT_FAILURES,
     BaseUrlOption,
     JobFile,
+    JsonOption,
     LogJsonOption,
     PromptLimitOption,
     TransportKind,
@@ -21,6 +22,9 @@ from logprob_store.cli.common import (
     load_job_with_overrides,
 )
 from logprob_store.cli.logs import log_json
+
+if TYPE_CHECKING:
+    from logprob_store.run.record import Recorded
 
 
 def record(
@@ -35,10 +39,12 @@ def record(
     refusals: Annotated[
         bool, typer.Option("--refusals", help="Record refusals as well (400, 429), to test how they are taken.")
     ] = False,
+    as_json: JsonOption = False,
     as_json_log: LogJsonOption = False,
 ) -> None:
     """Write the answers to a job's prompts as fixtures, from the cache where it has them, else by asking."""
     import asyncio
+    import dataclasses
 
     from logprob_store.run.record import record_job
 
@@ -54,6 +60,15 @@ def record(
             refusals=refusals,
         )
     )
+    if as_json:
+        echo(dataclasses.asdict(done))
+    else:
+        _print_recorded(done, refusals=refusals)
+    if done.problems:
+        raise typer.Exit(EXIT_FAILURES)
+
+
+def _print_recorded(done: Recorded, *, refusals: bool) -> None:
     refused = f", {done.refused} refused" if refusals else ""
     echo(
         f"{done.path}: {done.lines} recordings; {done.calls} asked{refused}, {done.from_cache} from the cache, "
@@ -61,5 +76,3 @@ def record(
     )
     for problem in done.problems[:10]:
         echo(f"  {problem}")
-    if done.problems:
-        raise typer.Exit(EXIT_FAILURES)

@@ -26,6 +26,7 @@ from logprob_store.cli.common import (
     load_job_with_overrides,
     path_from_here,
 )
+from logprob_store.cli.completion import complete_run
 from logprob_store.cli.logs import log_json, logs_json
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def run(
     *,
     store: Annotated[Path | None, typer.Option(help="The store to write, instead of the job's.")] = None,
     run: Annotated[
-        str | None, typer.Option("--run", help="The run's name; the same name goes on with the same run.")
+        str | None,
+        typer.Option(
+            "--run", autocompletion=complete_run, help="The run's name; the same name goes on with the same run."
+        ),
     ] = None,
     transport: Annotated[TransportKind | None, typer.Option(help="Instead of the job's.")] = None,
     fixtures: Annotated[Path | None, typer.Option(help="Recordings to replay, instead of the job's.")] = None,

@@ -18,7 +18,7 @@ from logprob_store.cli.common import (
     echo,
     open_runs,
     print_table,
-    write_frame,
+    write_rows,
 )
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def scores(
         raise InputError(f"--sort {sort}: there is no such column; there are {', '.join(columns)}")
     if output is not None:
         frame = rows.sort("run", "completion_id").collect(engine="streaming")
-        write_frame(frame, output)
-        echo(f"{output}: {frame.height} rows")
+        write_rows(frame, output, as_json=as_json)
         return
     if as_json:
         echo(rows.sort(sort or order, nulls_last=True).head(limit).collect().to_dicts())

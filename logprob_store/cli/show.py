@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from logprob_store.cli.common import RunOption, StorePath, echo, open_runs, print_rich
+from logprob_store.cli.common import JsonOption, RunOption, StorePath, echo, open_runs, print_rich
 
 
 def show(
@@ -18,8 +18,12 @@ def show(
     *,
     run: RunOption = None,
     below: Annotated[float, typer.Option(help="List alternatives of tokens less likely than this.")] = 0.7,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show completions with each token coloured by its probability, and what was almost written."""
+    """Show completions with each token coloured by its probability, and what was almost written.
+
+    With --json: each completion with its tokens and all alternatives.
+    """
     import polars as pl
 
     from logprob_store.errors import InputError
@@ -34,10 +38,14 @@ def show(
     rows = opened.completions.filter(wanted).sort(*KEYS).collect()
     if not rows.height:
         raise InputError(f"no completion or prompt {completion!r} in {store}; `logprobs scores {store}` lists them")
+    as_dicts = []
     for row in rows.iter_rows(named=True):
         of_row = (pl.col("run") == row["run"]) & (pl.col("completion_id") == row["completion_id"])
         tokens = opened.only(row["run"]).tokens.filter(of_row).collect()
         alternatives = opened.only(row["run"]).alternatives.filter(of_row).collect()
+        if as_json:
+            as_dicts.append({**row, "tokens": tokens.to_dicts(), "alternatives": alternatives.to_dicts()})
+            continue
         echo(
             f"run {row['run']}  completion {row['completion_id']}  prompt {printable(row['prompt_id'])}  "
             f"model {printable(row['response_model'] or row['model'] or '?')}"
@@ -45,3 +53,5 @@ def show(
         print_rich(coloured(tokens))
         print_rich(legend())
         print_rich(uncertain(tokens, alternatives, below=below))
+    if as_json:
+        echo(as_dicts)

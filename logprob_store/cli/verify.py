@@ -9,29 +9,41 @@ from typing import Annotated
 
 import typer
 
-from logprob_store.cli.common import EXIT_INPUT, StorePath, echo
+from logprob_store.cli.common import EXIT_INPUT, JsonOption, StorePath, echo
+from logprob_store.cli.completion import complete_run
 
 
 def verify(
     store: StorePath,
     *,
-    run: Annotated[str | None, typer.Option("--run", help="Only this run, or a pattern. Default: all.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", autocompletion=complete_run, help="Only this run, or a pattern. Default: all."),
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Take damaged parts out, so that the job fills them in from the cache.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check every file of a store against its manifest: there, whole, readable, sorted."""
+    import dataclasses
+
     from logprob_store.store.repair import repair_store
     from logprob_store.store.verifying import verify_store
 
     problems = verify_store(store, runs=None if run is None else [run])
-    for problem in problems:
-        echo(str(problem))
-    if not problems:
+    if not as_json:
+        for problem in problems:
+            echo(str(problem))
+    done = repair_store(store, problems) if repair else []
+    if as_json:
+        echo({"problems": [dataclasses.asdict(problem) for problem in problems], "repairs": done})
+    elif not problems:
         echo(f"{store}: all is well")
-        return
-    if not repair:
+    elif not repair:
         echo(f"{len(problems)} problems; `logprobs verify {store} --repair` mends what can be mended")
+    else:
+        for line in done:
+            echo(line)
+    if problems and not repair:
         raise typer.Exit(EXIT_INPUT)
-    for line in repair_store(store, problems):
-        echo(line)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from logprob_store.prompts.input_files import InputFile
 
-_RESERVED_NAMES: Final = (*PROMPTS, "run")
+RESERVED_NAMES: Final = (*PROMPTS, "run")
 _PLAIN_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 _TEXT: Final = (types.is_string, types.is_large_string, types.is_string_view)
@@ -152,10 +152,10 @@ class Columns:
         if self.messages is not None and self.system is not None:
             raise PromptsError("[prompts] has system beside messages: put the system message into the messages")
         for name in self.keep:
-            if name in _RESERVED_NAMES:
+            if name in RESERVED_NAMES:
                 raise PromptsError(
                     f"[prompts] keep names {name!r}, which the store's prompts table uses for itself "
-                    f"({', '.join(_RESERVED_NAMES)}): rename the column in the input, or do not keep it"
+                    f"({', '.join(RESERVED_NAMES)}): rename the column in the input, or do not keep it"
                 )
         if len(set(self.keep)) < len(self.keep):
             raise PromptsError(f"[prompts] keep names a column twice: {', '.join(self.keep)}")

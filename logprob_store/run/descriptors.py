@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import resource
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,14 @@ _OTHER_FILES: Final = 128
 """Descriptors that are left to everything but connections."""
 
 
+class OpenFiles(NamedTuple):
+    """The files that this process may open, the calls that these have room for, and what to do if they are too few."""
+
+    allowed: int
+    calls: int
+    advice: str | None
+
+
 @contextlib.contextmanager
 def room_for(calls: int) -> Iterator[int]:
     """Raise this process's limit of open files for as long as the context lasts; gives the calls that it has room for.
@@ -27,21 +35,27 @@ def room_for(calls: int) -> Iterator[int]:
     Args:
         calls: the most at once. Fewer are logged as a warning.
     """
+    with raised_limit(calls) as limit:
+        if limit.advice is not None:
+            log.warning("%s", limit.advice)
+        yield limit.calls
+
+
+@contextlib.contextmanager
+def raised_limit(calls: int) -> Iterator[OpenFiles]:
+    """Raise this process's limit of open files for as long as the context lasts, for as many calls at once."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = calls + _OTHER_FILES
     allowed = _raised_to(wanted, soft, hard)
-    fitting = calls if allowed >= wanted else max(1, allowed - _OTHER_FILES, allowed // 2)
+    fitting = calls if allowed >= wanted else min(calls, max(1, allowed - _OTHER_FILES, allowed // 2))
+    advice = None
     if fitting < calls:
-        log.warning(
-            "this process may open %d files, so that %d calls are made at once and not limits.concurrency = %d: raise "
-            "the limit (`ulimit -n %d`, LimitNOFILE in systemd)",
-            allowed,
-            fitting,
-            calls,
-            wanted,
+        advice = (
+            f"this process may open {allowed} files, so that {fitting} calls are made at once and not "
+            f"limits.concurrency = {calls}: raise the limit (`ulimit -n {wanted}`, LimitNOFILE in systemd)"
         )
     try:
-        yield min(fitting, calls)
+        yield OpenFiles(allowed, fitting, advice)
     finally:
         if allowed != soft:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -17,8 +17,9 @@ from logprob_store.store.opening import open_calls, open_run
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from logprob_store.prompts.input_files import InputFile
     from logprob_store.run.buffer import Progress
     from logprob_store.run.plan import Plan
     from logprob_store.run.telemetry import Instrument
@@ -61,7 +62,7 @@ async def open_session(
                 run,
                 job_name=job.name,
                 job=job.identity(),
-                inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
+                inputs=inputs_of(plan.inputs),
                 samples=plan.calls_per_prompt,
                 file_mode=job.store.mode,
             ) as writer,
@@ -85,3 +86,8 @@ async def open_session(
             ) as budget,
         ):
             yield Session(plan, ask, cache, writer, budget, stop=stop, on_progress=on_progress)
+
+
+def inputs_of(files: Sequence[InputFile]) -> list[Input]:
+    """The prompts files as a manifest has them."""
+    return [Input(file.name, file.rows, file.size, file.digest) for file in files]

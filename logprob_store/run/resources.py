@@ -47,8 +47,8 @@ async def open_transport(
         InputError: there is no key, or no usable fixtures.
     """
     if job.transport.kind == "live":
-        key = _key_of_environment(job) if api_key is None else api_key
-        headers = _headers(job, variables)
+        key = key_of_environment(job) if api_key is None else api_key
+        headers = headers_of(job, variables)
         async with lazy_live_transport(
             base_url=job.model.base_url,
             api_key=key,
@@ -65,7 +65,7 @@ async def open_transport(
         yield ReplayTransport(job.fixtures_path)
 
 
-def _key_of_environment(job: Job) -> str:
+def key_of_environment(job: Job) -> str:
     """The value of the variable that the job names; without one `none`: any text keeps the SDK from taking another.
 
     Raises:
@@ -82,7 +82,7 @@ def _key_of_environment(job: Job) -> str:
     return key
 
 
-def _headers(job: Job, variables: Mapping[str, str]) -> dict[str, str]:
+def headers_of(job: Job, variables: Mapping[str, str]) -> dict[str, str]:
     """The headers that a job adds to each call, with the values of `job.header_variables`.
 
     Raises:

@@ -92,7 +92,7 @@ def open_run(
             _check_without_parts(store, manifest)
         else:
             manifest = found.manifest
-            _check_unchanged(manifest, job, manifest.inputs if grows else inputs)
+            check_unchanged(manifest, job, manifest.inputs if grows else inputs)
         _begin_session(manifest)
         try:
             if found is None:
@@ -217,7 +217,7 @@ def _begin_session(manifest: Manifest) -> None:
     manifest.sessions = [*manifest.sessions[1 - MOST_SESSIONS :], begun]
 
 
-def _check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequence[Input]) -> None:
+def check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequence[Input]) -> None:
     """Check that a run goes on with the job and the prompts that it began with.
 
     Raises:

@@ -105,11 +105,20 @@ class Addresses:
             await self._client.post(
                 PATHS[endpoint], cast_to=httpx2.Response, content=b"{}", options={"headers": _CONTENT_TYPE}
             )
-            request = self._http.captured
-            url = yarl.URL(str(request.url), encoded=True)
-            headers = {name: value for name, value in request.headers.items() if name.lower() not in _PER_CALL_HEADERS}
-            self._by_endpoint[endpoint] = Address(url, headers, self._http_proxy)
+            self._by_endpoint[endpoint] = self._captured()
         return self._by_endpoint[endpoint]
+
+    async def of_models(self) -> Address:
+        """The address at which the service lists its models."""
+        await self._client.get("/models", cast_to=httpx2.Response)
+        return self._captured()
+
+    def _captured(self) -> Address:
+        """The address of the request that the SDK has built last."""
+        request = self._http.captured
+        url = yarl.URL(str(request.url), encoded=True)
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _PER_CALL_HEADERS}
+        return Address(url, headers, self._http_proxy)
 
 
 def _forget_environment(client: openai.AsyncOpenAI, headers: Mapping[str, str]) -> None:

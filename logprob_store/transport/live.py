@@ -14,7 +14,7 @@ import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import aiohttp
 import httpx2
@@ -36,13 +36,14 @@ from logprob_store.transport.url_and_key import check_url
 from logprob_store.usage import ServerReport
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from logprob_store.request import Request
     from logprob_store.transport import Transport
     from logprob_store.usage import Usage
 
-_CONNECT_TIMEOUT_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 10.0
 _PROBE_AFTER_S: Final = 60
 _LONGEST_REFUSAL: Final = 1 << 20
 _OF_THIS_MACHINE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
@@ -125,19 +126,7 @@ async def live_transport(
         headers=headers,
         query=query,
     )
-    # The certificates that the SDK trusts. Plain HTTP needs none.
-    trusted = httpx2.create_ssl_context() if (base_url or OPENAI_BASE_URL).lower().startswith("https") else True
-    async with aiohttp.ClientSession(
-        connector=_connector(addresses.socks_proxy, limit=concurrency, ssl=trusted),
-        timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_TIMEOUT_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        request_class=CleanConnectionRequest,
-        auto_decompress=False,
-        max_line_size=_LONGEST_HEADER_BYTES,
-        max_field_size=_LONGEST_HEADER_BYTES,
-        max_headers=_MOST_HEADERS,
-        headers={"Accept-Encoding": ACCEPT_ENCODING},
-    ) as session:
+    async with http_session(base_url, addresses, concurrency=concurrency, timeout_s=timeout_s) as session:
         bodies = BodyReader(max_answer_bytes)
         redaction = Redaction(*addresses.secrets)
         sends_key = api_key is None or is_secret(api_key) or bool(headers)
@@ -150,6 +139,35 @@ async def live_transport(
                     continue  # that connection is closed now: the pool gives another, or opens one
 
         yield call
+
+
+def http_session(
+    base_url: str | None, addresses: Addresses, *, concurrency: int, timeout_s: float
+) -> aiohttp.ClientSession:
+    """An HTTP session as calls need it: bodies as they come, no cookies, the proxy and the certificates of the SDK.
+
+    Args:
+        base_url: as for `live_transport`.
+        addresses: has the proxy.
+        concurrency: connections in the pool.
+        timeout_s: seconds that a call may take.
+    """
+    return aiohttp.ClientSession(
+        connector=_connector(addresses.socks_proxy, limit=concurrency, ssl=trusted_certificates(base_url)),
+        timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        request_class=CleanConnectionRequest,
+        auto_decompress=False,
+        max_line_size=_LONGEST_HEADER_BYTES,
+        max_field_size=_LONGEST_HEADER_BYTES,
+        max_headers=_MOST_HEADERS,
+        headers={"Accept-Encoding": ACCEPT_ENCODING},
+    )
+
+
+def trusted_certificates(base_url: str | None) -> ssl.SSLContext | Literal[True]:
+    """The certificates that the SDK trusts; True for plain HTTP, which needs none."""
+    return httpx2.create_ssl_context() if (base_url or OPENAI_BASE_URL).lower().startswith("https") else True
 
 
 async def _call(
@@ -174,9 +192,9 @@ async def _call(
     except TimeoutError as error:
         raise _timeout_error(error, session.timeout.total) from error
     except aiohttp.ClientConnectorCertificateError as error:
-        raise _certificate_error(error) from error
+        raise certificate_error(error) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise _connection_error(error, redaction.text) from error
+        raise connection_error(error, redaction.text) from error
     headers = {name: redaction.text(_valid_unicode(value)) for name, value in kept(response.headers, CACHED).items()}
     body = as_utf8(body)
     if response.status not in SUCCESS:
@@ -232,19 +250,19 @@ def _with_response(
 def _timeout_error(error: TimeoutError, timeout_s: float | None) -> RetryableError:
     """The error of a call that took too long, to connect (then nothing is billed) or as a whole."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return _connection_error(error)
+        return connection_error(error)
     said = f"the server did not answer within {timeout_s:g} s"
     return RetryableError(said, error_type="timeout", maybe_billed=True)
 
 
-def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> StopRunError:
+def certificate_error(error: aiohttp.ClientConnectorCertificateError) -> StopRunError:
     """The error of a server that cannot prove who it is: no call to it can succeed, and no key should reach it."""
     why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
     where = one_line(f"{error.host}:{error.port}: {why}")
     return StopRunError(FAILURES["certificate"].advice.format(where=where), reason="certificate")
 
 
-def _connection_error(error: Exception, redact: Callable[[str], str] = str) -> RetryableError:
+def connection_error(error: Exception, redact: Callable[[str], str] = str) -> RetryableError:
     """The error of a call without a whole answer, by the root cause of the exception.
 
     Only a call whose connection was never made is certain not to be billed.

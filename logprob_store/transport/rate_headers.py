@@ -133,7 +133,7 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
         number = None if text.strip().startswith("-") else _number(text)
         if number is not None and (wait := number * unit_s) <= _LONGEST_WAIT_S:
             return wait
-    at = _http_date_s(headers.get("retry-after"))
+    at = http_date_s(headers.get("retry-after"))
     return None if at is None else _seconds_to(at, headers.get("date"), now)
 
 
@@ -188,7 +188,7 @@ def _seconds_to(at: float, date: str | None, now: datetime | None) -> float | No
         date: the answer's `Date` header.
         now: the local time.
     """
-    clocks = (_http_date_s(date), (now or datetime.now(UTC)).timestamp())
+    clocks = (http_date_s(date), (now or datetime.now(UTC)).timestamp())
     waits = [at - clock for clock in clocks if clock is not None]
     sensible = next((wait for wait in waits if 0 <= wait <= _LONGEST_WAIT_S), None)
     return 0.0 if sensible is None and waits[-1] < 0 else sensible
@@ -216,11 +216,11 @@ def _point_in_time_s(text: str) -> float | None:
     try:
         return _seconds_since_epoch(datetime.fromisoformat(text.upper()))
     except ValueError:
-        return _http_date_s(text)
+        return http_date_s(text)
 
 
 @lru_cache(maxsize=16)
-def _http_date_s(text: str | None) -> float | None:
+def http_date_s(text: str | None) -> float | None:
     """Seconds since the epoch of an HTTP date; None for any other text, such as a date with a zone that cannot be."""
     if text is None or len(text) > _LONGEST_DATE or not text.isascii():
         return None  # `int` also takes the digits of other scripts

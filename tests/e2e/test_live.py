@@ -95,6 +95,17 @@ def test_rows_are_what_the_server_sent(llama: LlamaServer, workplace: Any, endpo
     assert completions["prompt_tokens"].to_list() == [body["usage"]["prompt_tokens"] for body in bodies]
 
 
+@pytest.mark.parametrize("endpoint", ["completions", "chat"])
+def test_the_doctor_finds_the_server_well(llama: LlamaServer, workplace: Any, endpoint: str) -> None:
+    """A real server is reached, and gives logprobs with as many alternatives as the job asks for."""
+    done = workplace.run("doctor", job_file(workplace.folder, llama.url, endpoint=endpoint), "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+    assert done.returncode == 0, done.stdout
+    assert {name for name, check in checks.items() if check["state"] != "ok"} <= {"model"}
+    assert checks["logprobs"]["said"] == "of each token, with 5 alternatives"
+
+
 def test_recorded_answers_are_still_true(llama: LlamaServer, workplace: Any) -> None:
     """The model gives the answers of the committed fixtures, with nearly the same probabilities."""
     live = job_file(workplace.folder, llama.url, endpoint="completions", limit=8)

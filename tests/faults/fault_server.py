@@ -93,6 +93,8 @@ class Server:
         method, path, _ = first.split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
+        if method == "GET" and path.endswith("/models"):  # no call: it is free, and in no ledger
+            return await self._list_models(writer)
         call, step = self.behaviour.begin(path, headers, body)
         did = "gone"
         try:
@@ -104,6 +106,12 @@ class Server:
         finally:
             self.behaviour.end(call, did)
         return did != "hung up"
+
+    async def _list_models(self, writer: asyncio.StreamWriter) -> bool:
+        names = self.behaviour.models
+        listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in names or ()]}
+        await _send(writer, 404 if names is None else 200, json.dumps(listed).encode())
+        return True
 
     async def _answer(self, method: str, path: str, body: bytes, step: Step, writer: asyncio.StreamWriter) -> str:
         if step.name == "reset":

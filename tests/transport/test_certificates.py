@@ -15,9 +15,12 @@ from logprob_store.errors import StopRunError
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.run.attempts import ask_until_answered
 from logprob_store.transport.live import live_transport
+from logprob_store.transport.reach import reach
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from logprob_store.transport.reach import Step
 
 
 @pytest.fixture
@@ -55,3 +58,23 @@ def test_a_certificate_that_is_not_trusted_stops_the_run_at_once(own_certificate
 
     assert caught.value.reason == "certificate"
     assert connections == 0
+
+
+@pytest.mark.live
+def test_a_certificate_that_is_not_trusted_is_the_last_step_to_a_server(own_certificate: ssl.SSLContext) -> None:
+    """The connection is told from TLS, and what is wrong with the certificate is said."""
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def collect() -> list[Step]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=own_certificate)
+        async with server:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            return [step async for step in reach(url)]
+
+    steps = asyncio.run(collect())
+
+    assert [(step.name, step.reached) for step in steps] == [("address", True), ("connection", True), ("tls", False)]
+    assert "self-signed" in steps[-1].said
+    assert "SSL_CERT_FILE" in steps[-1].said

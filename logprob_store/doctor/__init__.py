@@ -1,0 +1,1 @@
+"""Whether a job can run: looked at before the night, one line for each thing that a run needs."""

@@ -1,0 +1,23 @@
+"""One thing that a run needs, and how it stands."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+State = Literal["ok", "warn", "fail"]
+
+
+class Check(NamedTuple):
+    """What was looked at, how it stands, and what was found; where it is not `ok`, `said` also says what to do.
+
+    With `warn` a run can begin, and something may go wrong or be slow; with `fail` it cannot, or is of no use.
+    """
+
+    name: str
+    state: State
+    said: str
+
+
+def failed(name: str, error: Exception) -> Check:
+    """The check that an error is the outcome of; messages of several lines become one."""
+    return Check(name, "fail", "; ".join(line.strip() for line in str(error).splitlines()))

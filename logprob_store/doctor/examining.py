@@ -1,0 +1,85 @@
+"""All checks of a job, in the order in which a run would come upon what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from logprob_store.doctor.check import Check, failed
+from logprob_store.doctor.machine import (
+    check_cache,
+    check_ceilings,
+    check_open_files,
+    check_prompts,
+    check_store,
+    needed_bytes,
+)
+from logprob_store.doctor.server import check_logprobs, check_server, smallest_request
+from logprob_store.errors import CallError, InputError, StopRunError
+from logprob_store.run.plan import check_plan, plan_job
+from logprob_store.run.resources import open_transport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from logprob_store.job import Job
+    from logprob_store.request import Request
+    from logprob_store.run.plan import Chunk, Plan
+
+
+def examine(job: Job, *, call: bool = True) -> Iterator[Check]:
+    """Look at what a run of a job needs; each check is given as it is done.
+
+    Nothing is written. A live server is asked for its models, and for one token.
+
+    Args:
+        job: from `load_job`.
+        call: whether to make the one call that may cost something.
+    """
+    plan: Plan | None = None
+    first: Chunk | None = None
+    try:
+        plan = plan_job(job)
+        check_plan(plan)
+        first = next(plan.chunks(), None)
+    except InputError as error:
+        yield failed("prompts", error)
+    else:
+        yield check_prompts(plan, first)
+    cache_bytes, store_bytes = (0, 0) if plan is None else needed_bytes(plan, first)
+    request = first.requests[0] if first is not None and first.requests else None
+    live = job.transport.kind == "live"
+    yield from _in_turn(_check_live(job, request, call=call) if live else _check_replay(job, request))
+    if live:
+        yield check_cache(job, cache_bytes)
+    yield check_store(job, store_bytes, plan)
+    if live:
+        yield check_open_files(job)
+        yield check_ceilings(job)
+
+
+def _in_turn(checks: AsyncIterator[Check]) -> Iterator[Check]:
+    with asyncio.Runner() as runner:
+        while (check := runner.run(anext(checks, None))) is not None:
+            yield check
+
+
+async def _check_live(job: Job, request: Request | None, *, call: bool) -> AsyncIterator[Check]:
+    smallest = None
+    if call and request is not None:
+        smallest = smallest_request(request, openai=job.model.base_url is None)
+    async for check in check_server(job, smallest):
+        yield check
+
+
+async def _check_replay(job: Job, request: Request | None) -> AsyncIterator[Check]:
+    """Whether there are recordings, and one for the first prompt, with logprobs."""
+    try:
+        async with open_transport(job) as transport:
+            answer = None if request is None else await transport(request)
+    except (InputError, CallError, StopRunError) as error:
+        yield failed("recordings", error)
+        return
+    yield Check("recordings", "ok", f"{job.fixtures_path} has an answer to the first prompt")
+    if answer is not None and job.model.logprobs:
+        yield check_logprobs(job, answer)

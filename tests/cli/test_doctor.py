@@ -1,0 +1,281 @@
+"""The command `doctor`, against the fault server: each thing that a run needs, told apart."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from builders import REPO, write_job, write_prompts
+
+import logprob_store as ls
+from logprob_store.store.lock import take_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Doctor = Callable[..., tuple[int, dict[str, tuple[str, str]]]]
+
+
+@pytest.fixture
+def doctor(logprobs: Any) -> Doctor:
+    """Run `doctor --json`; gives the exit code, and the state and the words of each check by name."""
+
+    def call(*words: object) -> tuple[int, dict[str, tuple[str, str]]]:
+        done = logprobs("doctor", *words, "--json")
+        said = json.loads(done.out)
+        assert said["ok"] == (done.code == 0)
+        return done.code, {check["name"]: (check["state"], check["said"]) for check in said["checks"]}
+
+    return call
+
+
+def a_job(folder: Path, url: str | None, **sections: Any) -> Path:
+    """A job over two prompts."""
+    write_prompts(folder, {"text": ["a", "b"]})
+    return write_job(folder, url, **sections)
+
+
+ALL = (
+    *("job", "prompts", "key", "address", "connection", "model", "call", "logprobs", "clock"),
+    *("cache", "store", "open files", "ceilings"),
+)
+
+
+def test_a_job_that_can_run(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """Every check is ok, one call is made for one token, and nothing is left behind."""
+    fault_server.behaviour.models = ["m"]
+    job = a_job(tmp_path, fault_server.url, model={"params": {"max_tokens": 50, "n": 2}})
+    before = sorted(tmp_path.iterdir())
+
+    code, checks = doctor(job)
+
+    assert (code, {state for state, _ in checks.values()}) == (0, {"ok"})
+    assert tuple(checks) == ALL
+    (body,) = fault_server.bodies
+    assert (body["messages"][0]["content"], body["max_tokens"], body["n"]) == ("a", 1, 1)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_line_for_each_check(tmp_path: Path, fault_server: Any, logprobs: Any) -> None:
+    """Its state comes first, and the last line says what is next."""
+    done = logprobs("doctor", a_job(tmp_path, fault_server.url))
+    *lines, last = done.out.splitlines()
+
+    assert (done.code, done.err) == (0, "")
+    assert [line[:5] for line in lines] == ["ok   "] * len(ALL)
+    assert "can run: `logprobs run" in last
+
+
+def test_no_call(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """Nothing is asked that may cost something."""
+    code, checks = doctor(a_job(tmp_path, fault_server.url), "--no-call")
+
+    assert code == 0
+    assert set(ALL) - set(checks) == {"call", "logprobs"}
+    assert fault_server.calls == []
+
+
+def failing(checks: dict[str, tuple[str, str]]) -> list[str]:
+    """The checks that failed."""
+    return [name for name, (state, _) in checks.items() if state == "fail"]
+
+
+def test_a_job_file_that_is_wrong(tmp_path: Path, doctor: Doctor) -> None:
+    """It is the one check that can be made."""
+    code, checks = doctor(a_job(tmp_path, None, limits={"concurency": 4}))
+
+    assert (code, failing(checks)) == (2, ["job"])
+    assert "did you mean concurrency?" in checks["job"][1]
+
+
+def test_prompts_that_are_not_there(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """All that does not depend on them is still looked at."""
+    job = a_job(tmp_path, fault_server.url, prompts={"path": "prompt.parquet"})
+
+    code, checks = doctor(job)
+
+    assert (code, failing(checks)) == (2, ["prompts"])
+    assert {"address", "connection", "cache", "store"} <= set(checks)
+    assert fault_server.calls == []
+
+
+def test_prompts_of_which_some_cannot_be_asked(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """They would be failures of the run."""
+    job = a_job(tmp_path, fault_server.url)
+    write_prompts(tmp_path, {"text": [None, "b", None]})
+
+    code, checks = doctor(job)
+
+    assert (code, checks["prompts"][0], checks["call"][0]) == (0, "warn", "ok")
+    assert "2 of the first 3 prompts cannot be asked, such as '0'" in checks["prompts"][1]
+
+
+def test_no_prompt_at_all(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """A run would do nothing."""
+    job = a_job(tmp_path, fault_server.url)
+    write_prompts(tmp_path, {"text": []})
+
+    assert failing(doctor(job)[1]) == ["prompts"]
+
+
+def test_a_key_that_is_not_set(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """The server can be looked for, and is not asked."""
+    job = a_job(tmp_path, fault_server.url, model={"api_key_env": "OPENAI_DOCTOR_KEY"})
+
+    code, checks = doctor(job)
+
+    assert (code, failing(checks)) == (2, ["key"])
+    assert "OPENAI_DOCTOR_KEY is not set" in checks["key"][1]
+    assert (checks["connection"][0], "model" in checks, fault_server.calls) == ("ok", False, [])
+
+
+def test_a_key_that_is_refused(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """The call shows it where the list of models does not."""
+    fault_server.script("401")
+
+    code, checks = doctor(a_job(tmp_path, fault_server.url))
+
+    assert (code, failing(checks)) == (2, ["call"])
+    assert "the server refuses this key" in checks["call"][1]
+
+
+def test_a_server_that_is_not_started(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """It is said at once, and the machine is still looked at."""
+    job = a_job(tmp_path, fault_server.url)
+    fault_server.stop()
+
+    code, checks = doctor(job)
+
+    assert (code, failing(checks)) == (2, ["connection"])
+    assert "refuses connections" in checks["connection"][1]
+    assert checks["store"][0] == "ok"
+
+
+def test_a_model_that_the_server_does_not_list(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """The nearest name comes first; a server that answers all the same is a warning."""
+    fault_server.behaviour.models = ["zzz", "m-large"]
+
+    code, checks = doctor(a_job(tmp_path, fault_server.url))
+
+    assert (code, checks["model"][0]) == (0, "warn")
+    assert "it lists 'm-large', 'zzz'" in checks["model"][1]
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "state", "said"),
+    [
+        ("null", "logprobs", "fail", "Choose a model and server that give them"),
+        ("no_logprobs", "call", "fail", "does not give logprobs"),
+        ("404", "call", "fail", "HTTP 404"),
+        ("quota", "call", "fail", "quota"),
+        ("429", "call", "warn", "a run waits"),
+        ("503", "call", "fail", "HTTP 503"),
+        ("html", "call", "fail", "is no JSON"),
+        ("reset", "call", "fail", "broke off"),
+    ],
+)
+def test_what_the_call_shows(  # noqa: PLR0917  a case
+    step: str, name: str, state: str, said: str, tmp_path: Path, fault_server: Any, doctor: Doctor
+) -> None:
+    """One attempt is made, whatever comes."""
+    fault_server.script(step)
+
+    code, checks = doctor(a_job(tmp_path, fault_server.url))
+
+    assert checks[name][0] == state
+    assert said in checks[name][1]
+    assert (code, len(fault_server.calls)) == (2 if state == "fail" else 0, 1)
+
+
+def test_a_clock_that_is_off(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """By the Date of the server's answer."""
+    fault_server.script("ok:clock-off=3600")
+
+    state, said = doctor(a_job(tmp_path, fault_server.url))[1]["clock"]
+
+    assert state == "warn"
+    assert " s behind the server's" in said
+
+
+def test_todays_run_is_of_another_job(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """A run would refuse to go on, and says what changed."""
+    ls.run_job(a_job(tmp_path, fault_server.url))
+
+    code, checks = doctor(a_job(tmp_path, fault_server.url, model={"params": {"max_tokens": 9}}))
+
+    assert (code, failing(checks)) == (2, ["store"])
+    assert "model.params.max_tokens is 9, was None" in checks["store"][1]
+
+
+def test_todays_run_is_being_written(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """A second writer would be refused."""
+    job = a_job(tmp_path, fault_server.url)
+    ls.run_job(job)
+
+    with take_lock(tmp_path / "store", f"job-{date.today().isoformat()}"):  # noqa: DTZ011  as runs are called
+        state, said = doctor(job)[1]["store"]
+
+    assert (state, "being written" in said) == ("warn", True)
+
+
+def test_answers_and_runs_are_counted(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """What an earlier run left is there to be used."""
+    job = a_job(tmp_path, fault_server.url)
+    ls.run_job(job)
+
+    checks = doctor(job)[1]
+
+    assert checks["cache"][1].endswith("2 answers are in it")
+    assert checks["store"][1].endswith("1 runs are in it")
+
+
+def test_a_damaged_cache(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """A run could not begin."""
+    job = a_job(tmp_path, fault_server.url)
+    ls.run_job(job)
+    (tmp_path / "cache" / "cache.db").write_bytes(b"no database" * 1000)
+
+    assert failing(doctor(job)[1]) == ["cache"]
+
+
+def test_a_service_with_a_key_and_no_ceiling(
+    tmp_path: Path, fault_server: Any, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is paid for should have a bound."""
+    monkeypatch.setenv("OPENAI_DOCTOR_KEY", "sk-1")
+    model = {"api_key_env": "OPENAI_DOCTOR_KEY"}
+
+    bare = doctor(a_job(tmp_path, fault_server.url, model=model))[1]
+    bounded = doctor(a_job(tmp_path, fault_server.url, model=model, limits={"max_requests": 5}))[1]
+
+    assert bare["key"] == ("ok", "OPENAI_DOCTOR_KEY is set")
+    assert (bare["ceilings"][0], bounded["ceilings"][0]) == ("warn", "ok")
+
+
+def test_keys_are_not_shown(tmp_path: Path, fault_server: Any, logprobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are the values of headers."""
+    monkeypatch.setenv("OPENAI_DOCTOR_KEY", "sk-secret-0123456789")
+    monkeypatch.setenv("OPENAI_DOCTOR_TOKEN", "token-0123456789")
+    model = {"api_key_env": "OPENAI_DOCTOR_KEY", "headers": {"X-Token": {"env": "OPENAI_DOCTOR_TOKEN"}}}
+    done = logprobs("doctor", a_job(tmp_path, fault_server.url, model=model))
+
+    assert "OPENAI_DOCTOR_KEY and OPENAI_DOCTOR_TOKEN are set" in done.out
+    assert "0123456789" not in done.out + done.err
+
+
+def test_a_replay_asks_no_server(doctor: Doctor) -> None:
+    """Its recordings are looked at instead."""
+    code, checks = doctor(REPO / "jobs" / "demo.toml")
+
+    assert (code, list(checks)) == (0, ["job", "prompts", "recordings", "logprobs", "store"])
+
+
+def test_a_replay_without_a_recording_of_its_first_prompt(tmp_path: Path, doctor: Doctor) -> None:
+    """The nearest one is named, as in a run."""
+    (tmp_path / "r.jsonl").write_text("", encoding="utf-8")
+    job = a_job(tmp_path, None, transport={"kind": "replay", "fixtures": "r.jsonl"})
+
+    assert failing(doctor(job)[1]) == ["recordings"]
