@@ -12,6 +12,7 @@ import polars as pl
 
 from logprob_store.cache.answers import open_cache
 from logprob_store.failure_policy import asks_anew
+from logprob_store.prompts.input_files import types_of_text_tables
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.run.api import default_run_name
 from logprob_store.run.plan import check_plan, plan_job
@@ -75,7 +76,7 @@ class Estimate:
     allow, None without such limits. `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far,
     `spent_together` those of all runs of the `job` and of all jobs on its `cache` that keep a ledger, where there is a
     ceiling on these. `fits` says whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without
-    ceilings. `files` counts the files of the prompts.
+    ceilings. `files` counts the files of the prompts; `columns` has the types found in CSV and JSON Lines.
     """
 
     prompts: int
@@ -95,10 +96,11 @@ class Estimate:
     spent_together: dict[str, dict[str, float]] = field(default_factory=dict)
     fits: str | None = None
     files: int = 1
+    columns: dict[str, str] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
-        """The estimate as one to seven lines of text."""
+        """The estimate as one to eight lines of text."""
         places = f" in {self.files} files" if self.files > 1 else ""
         first = (
             f"{self.prompts} prompts{places}, {self.calls} calls: {self.settled} already in the run, "
@@ -106,7 +108,8 @@ class Estimate:
         )
         if self.shared:
             first += f", {self.shared} equal to one of these"
-        return "\n".join([first, *self._amount_lines()] if self.to_ask else [first])
+        types = [f"columns found: {', '.join(map(' '.join, self.columns.items()))}"] if self.columns else []
+        return "\n".join([first, *types, *(self._amount_lines() if self.to_ask else [])])
 
     def _amount_lines(self) -> list[str]:
         least, most = self.output_tokens
@@ -158,6 +161,7 @@ def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Es
         distinct.height,
         shared=to_ask.height - distinct.height,
         files=len(plan.inputs),
+        columns=types_of_text_tables(plan.inputs),
         **(_amounts(job, distinct, _spent_so_far(job, store, manifest)) if live else {}),
     )
 
