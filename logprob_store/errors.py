@@ -135,7 +135,7 @@ class RunLockedError(StoreError):
     def __init__(self, run: str, process: str, path: object) -> None:
         super().__init__(
             f"run {run!r} is being written by {process} (lock {path}). "
-            "Wait for it, or give this one another name with --run NAME."
+            "Wait for it to end; a job that is to run beside it needs another name, with --run NAME."
         )
 
 

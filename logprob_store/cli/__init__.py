@@ -36,6 +36,7 @@ from logprob_store.cli.import_ import import_
 from logprob_store.cli.labels import labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.record import record
+from logprob_store.cli.rm import rm
 from logprob_store.cli.run import run
 from logprob_store.cli.scores import scores
 from logprob_store.cli.show import show
@@ -63,6 +64,7 @@ _COMMANDS: Final = (
     ("compare", "Look", compare),
     ("show", "Look", show),
     ("verify", "Keep", verify),
+    ("rm", "Keep", rm),
 )
 """Name, panel and function of each command, in the order of `--help`."""
 

@@ -31,6 +31,7 @@ from logprob_store.store.part_files import (
     set_aside_unlisted_files,
     unlisted_files,
 )
+from logprob_store.store.removal import finish_removal
 from logprob_store.store.verifying import check_call_log
 from logprob_store.usage import Usage
 
@@ -85,6 +86,10 @@ def open_run(
         raise StoreError(f"the store at {store} cannot be written: {error}") from error
     with contextlib.ExitStack() as on_error:
         on_error.callback(lock.close)
+        try:
+            finish_removal(store, run)
+        except OSError as error:
+            raise StoreError(f"what is left of a removed run {run} cannot be removed: {error}") from error
         check_folders(store, run)
         found = find_manifest(store, run)
         if found is None:

@@ -26,6 +26,7 @@ from logprob_store.store.manifest import (
 )
 from logprob_store.store.opening import restore_manifest
 from logprob_store.store.part_files import set_aside_unlisted_files
+from logprob_store.store.removal import finish_removal
 from logprob_store.store.verifying import check_run, is_import, listed_rows, settled_by_rows
 from logprob_store.usage import Usage
 
@@ -48,6 +49,10 @@ def repair_store(store: Path, problems: Sequence[Problem]) -> list[str]:
     """
     done = []
     for run in dict.fromkeys(problem.run for problem in problems):
+        if any(problem.run == run and problem.kind == "removal" for problem in problems):
+            finish_removal(store, run)
+            done.append(f"run {run}: its removal was finished")
+            continue
         if not run_folder(store, run).is_dir():
             raise _cannot_restore(store, run)
         with take_lock(store, run):

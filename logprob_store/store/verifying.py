@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from logprob_store.errors import RunNotFoundError, StoreError
-from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, call_numbers
+from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, call_numbers
 from logprob_store.store.call_log import CALL_LOG, call_log_problem
 from logprob_store.store.durable_files import checksum
 from logprob_store.store.intervals import IntervalSet
@@ -31,9 +31,9 @@ from logprob_store.store.manifest import (
     part_path,
     read_manifest,
     run_folder,
-    run_names,
 )
 from logprob_store.store.part_files import PART_METADATA, RUN_METADATA, unlisted_files
+from logprob_store.store.removal import removed_folder, runs_with_files
 from logprob_store.stored_types import is_readable
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class Problem:
     """A damage of a store.
 
     `kind` is `manifest` (it or its copy is damaged or gone), `call log`, `part` (a file of rows), `unlisted` (a file of
-    rows that is not the run's) or `rows` (the manifest and the rows contradict each other). `part` names the part, for
-    the kind `part` alone.
+    rows that is not the run's), `rows` (the manifest and the rows contradict each other) or `removal` (that of the run
+    was broken off). `part` names the part, for the kind `part` alone.
     """
 
     run: str
-    kind: Literal["manifest", "call log", "part", "unlisted", "rows"]
+    kind: Literal["manifest", "call log", "part", "unlisted", "rows", "removal"]
     path: Path
     what: str
     part: str | None = None
@@ -81,11 +81,20 @@ def verify_store(store: Path, *, runs: Collection[str] | None = None) -> list[Pr
         StoreNotFoundError: there is no store.
         RunNotFoundError: the store has no such run.
     """
-    names = sorted({*run_names(store), *_runs_with_parts(store)})
+    names = runs_with_files(store)
     for run in runs or ():
         if run not in names:
             raise RunNotFoundError(run, names)
-    return [problem for run in names if runs is None or run in runs for problem in check_run(store, run)]
+    wanted = [run for run in names if runs is None or run in runs]
+    return [problem for run in wanted for problem in _check_run_or_removal(store, run)]
+
+
+def _check_run_or_removal(store: Path, run: str) -> Iterator[Problem]:
+    if (removed := removed_folder(store, run)).exists():
+        what = f"holds what is left of run {run}, whose removal was broken off: `logprobs rm {store} {run}` finishes it"
+        yield Problem(run, "removal", removed, what)
+    else:
+        yield from check_run(store, run)
 
 
 def check_run(store: Path, run: str) -> Iterator[Problem]:
@@ -141,11 +150,6 @@ def listed_rows(manifest: Manifest, table: str) -> int:
 def is_import(manifest: Manifest) -> bool:
     """Whether a run has imported answers: it has no calls that could be settled."""
     return any("imports" in part.files for part in manifest.parts)
-
-
-def _runs_with_parts(store: Path) -> set[str]:
-    found = (path for table in TABLES for path in (store / table).glob("run=*") if any(path.glob("part-*.parquet")))
-    return {path.name.removeprefix("run=") for path in found}
 
 
 def _check_copy(path: Path) -> str | None:
