@@ -46,6 +46,12 @@ def run(
     run: Annotated[
         str | None, typer.Option("--run", help="The run's name; the same name goes on with the same run.")
     ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Begin another run, under the next free name: NAME.2, NAME.3, ...")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the old run of that name out, if it was a trial, and begin anew.")
+    ] = False,
     transport: Annotated[TransportKind | None, typer.Option(help="Instead of the job's.")] = None,
     fixtures: Annotated[Path | None, typer.Option(help="Recordings to replay, instead of the job's.")] = None,
     base_url: BaseUrlOption = None,
@@ -68,13 +74,15 @@ def run(
         log_json()
     job = load_job_with_overrides(job_file, store=store, transport=transport, fixtures=fixtures, base_url=base_url)
     if dry_run:
-        _dry_run(job, run, limit, as_json=as_json)
+        _dry_run(job, as_json=as_json, run=run, new=new, replace=replace, limit=limit)
         return
     with _instrument(otel=otel) as instrument:
         with _progress_display() as on_progress:
             summary = run_job(
                 job,
                 run=run,
+                new=new,
+                replace=replace,
                 limit=limit,
                 on_progress=on_progress,
                 instrument=instrument,
@@ -105,12 +113,12 @@ def _instrument(*, otel: bool) -> AbstractContextManager[Instrument | None]:
     return otlp()
 
 
-def _dry_run(job: Job, run: str | None, limit: int | None, *, as_json: bool) -> None:
+def _dry_run(job: Job, *, as_json: bool, **options: Any) -> None:
     import dataclasses
 
     from logprob_store.run.dry_run import dry_run
 
-    estimate = dry_run(job, run=run, limit=limit)
+    estimate = dry_run(job, **options)
     if as_json:
         echo(dataclasses.asdict(estimate))
         return

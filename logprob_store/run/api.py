@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import threading
 from dataclasses import dataclass, field
-from datetime import date
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from logprob_store.pacing.bottleneck import Bottleneck
 from logprob_store.run.event_loop import run_to_end
 from logprob_store.run.interrupts import stop_on_signals
 from logprob_store.run.memory_settings import set_up_for_a_run
+from logprob_store.run.naming import name_of_run
 from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
 
@@ -75,6 +75,8 @@ def run_job(
     job: Job | str | Path,
     *,
     run: str | None = None,
+    new: bool = False,
+    replace: bool = False,
     limit: int | None = None,
     api_key: str | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
@@ -90,6 +92,8 @@ def run_job(
     Args:
         job: from `load_job`, or the path of a job file.
         run: the run's name, `<job>-<date>` when None; the same name goes on with the same run.
+        new: begin a run of its own, under the name or, if there is such a run, `<name>.2` and so on.
+        replace: take the run of that name out and begin it anew; an error if it finished over all its prompts.
         limit: the number of prompts to run, from the first; all when None.
         api_key: the key for the server; when None, the environment variable that the job names (`job.key_variable`).
         variables: values of `job.header_variables`, instead of those in the environment.
@@ -115,6 +119,8 @@ def run_job(
         return await run_job_async(
             job,
             run=run,
+            new=new,
+            replace=replace,
             limit=limit,
             api_key=api_key,
             variables=variables,
@@ -133,6 +139,8 @@ async def run_job_async(
     job: Job | str | Path,
     *,
     run: str | None = None,
+    new: bool = False,
+    replace: bool = False,
     limit: int | None = None,
     api_key: str | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
@@ -145,6 +153,8 @@ async def run_job_async(
     Args:
         job: as for `run_job`.
         run: the run's name.
+        new: as for `run_job`.
+        replace: as for `run_job`.
         limit: the number of prompts to run, from the first; all when None.
         api_key: as for `run_job`.
         variables: as for `run_job`.
@@ -160,7 +170,8 @@ async def run_job_async(
     plan = plan_job(job, limit=limit)
     async with open_session(
         plan,
-        default_run_name(job) if run is None else run,
+        name_of_run(job, run, new=new, replace=replace),
+        replace=replace,
         stop=stop or asyncio.Event(),
         api_key=api_key,
         variables=variables,
@@ -173,11 +184,6 @@ async def run_job_async(
         summary = _summary(session, asyncio.get_running_loop().time() - started)
         emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
         return summary
-
-
-def default_run_name(job: Job) -> str:
-    """`<job>-<date>`: the same run when the job is started again on that day."""
-    return f"{job.name}-{date.today().isoformat()}"  # noqa: DTZ011  the user's own date
 
 
 def _log_start(session: Session, *, prompts: int) -> None:

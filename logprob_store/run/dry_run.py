@@ -14,7 +14,7 @@ from logprob_store.cache.answers import open_cache
 from logprob_store.failure_policy import asks_anew
 from logprob_store.prompts.input_files import types_of_text_tables
 from logprob_store.replay.fixtures import Recordings
-from logprob_store.run.api import default_run_name
+from logprob_store.run.naming import check_replaceable, name_of_run
 from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.spent import earlier_runs, spent_by_run
 from logprob_store.schema import call_numbers
@@ -135,7 +135,9 @@ class Estimate:
         return lines
 
 
-def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Estimate:
+def dry_run(
+    job: Job, *, run: str | None = None, new: bool = False, replace: bool = False, limit: int | None = None
+) -> Estimate:
     """Say what `run_job` with the same arguments would ask and what that would cost; nothing is asked or written.
 
     Raises:
@@ -144,8 +146,10 @@ def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Es
     plan = plan_job(job, limit=limit)
     check_plan(plan)
     store = job.store_folder
-    name = default_run_name(job) if run is None else run
-    found = find_manifest(store, name)
+    name = name_of_run(job, run, new=new, replace=replace)
+    if replace:
+        check_replaceable(store, name)
+    found = None if replace else find_manifest(store, name)
     manifest = None if found is None else found.manifest
     counts = _count_calls(plan, manifest, {} if manifest is None else _open_failures(store, manifest))
     to_ask = pl.concat([_TO_ASK.to_frame(), *counts.to_ask])

@@ -7,7 +7,7 @@ import logging
 import uuid
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log
@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     from logprob_store.store.call_log import CallLog, OpenCall
 
 log = logging.getLogger(__name__)
+
+_OWN_NAME: Final = "Give it a run of its own with --run NAME"
+_OWN_RUN: Final = (
+    "Begin another run with --new (or --run NAME), replace the old one with --replace if it was a trial "
+    "(in Python: new=True, replace=True)"
+)
 
 
 def open_run(
@@ -97,7 +103,8 @@ def open_run(
             _check_without_parts(store, manifest)
         else:
             manifest = found.manifest
-            _check_unchanged(manifest, job, manifest.inputs if grows else inputs)
+            advice = _OWN_NAME if grows else _OWN_RUN
+            _check_unchanged(manifest, job, manifest.inputs if grows else inputs, advice=advice)
         _begin_session(manifest)
         try:
             if found is None:
@@ -222,7 +229,7 @@ def _begin_session(manifest: Manifest) -> None:
     manifest.sessions = [*manifest.sessions[1 - MOST_SESSIONS :], begun]
 
 
-def _check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequence[Input]) -> None:
+def _check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequence[Input], *, advice: str) -> None:
     """Check that a run goes on with the job and the prompts that it began with.
 
     Raises:
@@ -245,4 +252,4 @@ def _check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequenc
                 f"prompts file {name} has other content ({after[name].rows} rows, was {before[name].rows})"
             )
     if differences:
-        raise RunChangedError(manifest.run, differences)
+        raise RunChangedError(manifest.run, differences, advice=advice)
