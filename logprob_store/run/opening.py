@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import open_cache
+from logprob_store.prompts.row_digest import RowDigests
 from logprob_store.run.naming import check_replaceable, remove_trial
 from logprob_store.run.resources import open_transport
 from logprob_store.run.session import Session
@@ -70,6 +71,7 @@ async def open_session(
                 job=job.identity(),
                 inputs=[Input(item.name, item.rows, item.size, item.digest) for item in plan.inputs],
                 samples=plan.calls_per_prompt,
+                rows=RowDigests(plan.inputs, plan.columns),
                 file_mode=job.store.mode,
             ) as writer,
             open_calls(

@@ -13,6 +13,7 @@ from logprob_store.errors import DiskError, InputError, RunChangedError, StoreEr
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log
 from logprob_store.store.commit import RunWriter
 from logprob_store.store.durable_files import FILE_MODE, make_folder
+from logprob_store.store.grown_inputs import compare_inputs, with_digests
 from logprob_store.store.lock import take_lock
 from logprob_store.store.manifest import (
     MOST_SESSIONS,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logprob_store.store.call_log import CallLog, OpenCall
+    from logprob_store.store.grown_inputs import Compared, PromptRows
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ def open_run(
     job: Mapping[str, Any],
     inputs: Sequence[Input],
     samples: int,
+    rows: PromptRows | None = None,
     grows: bool = False,
     file_mode: int = FILE_MODE,
 ) -> RunWriter:
@@ -70,8 +73,9 @@ def open_run(
         run: the run's name.
         job_name: the job's name.
         job: the job's identity (`Job.identity`), which must be the same in each session.
-        inputs: the prompts files, which must be the same in each session.
+        inputs: the prompts files, which must be the same in each session, but for rows added at their end.
         samples: the most calls that a prompt has.
+        rows: of the prompts files; without them no row may be added.
         grows: do not compare `inputs` with those in the manifest: an import adds files to them.
         file_mode: the permissions of new files.
 
@@ -101,10 +105,13 @@ def open_run(
         if found is None:
             manifest = _new_manifest(run, job_name, job, inputs, samples)
             _check_without_parts(store, manifest)
+            manifest.inputs = with_digests(inputs, rows)
+            manifest.columns = {} if rows is None else rows.types()
         else:
             manifest = found.manifest
-            advice = _OWN_NAME if grows else _OWN_RUN
-            _check_unchanged(manifest, job, manifest.inputs if grows else inputs, advice=advice)
+            compared = compare_inputs(manifest, manifest.inputs if grows else inputs, rows, samples=samples)
+            _check_unchanged(manifest, job, compared.differences, advice=_OWN_NAME if grows else _OWN_RUN)
+            _note_inputs(manifest, compared)
         _begin_session(manifest)
         try:
             if found is None:
@@ -229,7 +236,9 @@ def _begin_session(manifest: Manifest) -> None:
     manifest.sessions = [*manifest.sessions[1 - MOST_SESSIONS :], begun]
 
 
-def _check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequence[Input], *, advice: str) -> None:
+def _check_unchanged(
+    manifest: Manifest, job: Mapping[str, Any], differences_of_inputs: Sequence[str], *, advice: str
+) -> None:
     """Check that a run goes on with the job and the prompts that it began with.
 
     Raises:
@@ -240,16 +249,14 @@ def _check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequenc
         was, now = manifest.job.get(name), job.get(name)
         if was != now:
             differences.append(f"{name} is {now!r}, was {was!r}")
-    before = {item.name: item for item in manifest.inputs}
-    after = {item.name: item for item in inputs}
-    for name in sorted(before.keys() | after.keys()):
-        if name not in after:
-            differences.append(f"prompts file {name} is gone")
-        elif name not in before:
-            differences.append(f"prompts file {name} is new")
-        elif before[name] != after[name]:
-            differences.append(
-                f"prompts file {name} has other content ({after[name].rows} rows, was {before[name].rows})"
-            )
+    differences += differences_of_inputs
     if differences:
         raise RunChangedError(manifest.run, differences, advice=advice)
+
+
+def _note_inputs(manifest: Manifest, compared: Compared) -> None:
+    """Take the files as they are now into the manifest, which is written with the first part or at the end."""
+    before, now = (sum(item.rows for item in items) for items in (manifest.inputs, compared.inputs))
+    if now > before:
+        log.info("run %s: %d prompts were added since its last session", manifest.run, now - before)
+    manifest.inputs, manifest.columns = compared.inputs, compared.columns
