@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -35,6 +36,16 @@ if TYPE_CHECKING:
     from logprob_store.run.api import RunSummary
     from logprob_store.run.telemetry import Instrument
 
+
+class Selected(StrEnum):
+    """Which prompts of a job are asked."""
+
+    all = "all"
+    new = "new"
+    changed = "changed"
+    failed = "failed"
+
+
 _LONG_RUN_S: Final = 10.0
 """Seconds from which on a run's summary says what bound it."""
 
@@ -56,6 +67,10 @@ def run(
     fixtures: Annotated[Path | None, typer.Option(help="Recordings to replay, instead of the job's.")] = None,
     base_url: BaseUrlOption = None,
     limit: PromptLimitOption = None,
+    select: Annotated[
+        Selected | None,
+        typer.Option(help="Which prompts, by what earlier runs of the store have, instead of the job's."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
     as_json: JsonOption = False,
     as_json_log: LogJsonOption = False,
@@ -72,7 +87,9 @@ def run(
 
     if as_json_log:
         log_json()
-    job = load_job_with_overrides(job_file, store=store, transport=transport, fixtures=fixtures, base_url=base_url)
+    job = load_job_with_overrides(
+        job_file, store=store, transport=transport, fixtures=fixtures, base_url=base_url, select=select
+    )
     if dry_run:
         _dry_run(job, as_json=as_json, run=run, new=new, replace=replace, limit=limit)
         return
@@ -139,6 +156,10 @@ def summary_line(summary: RunSummary) -> str:
         f"{', '.join(parts)}, {summary.failures} failed. "
         f"{summary.completions} completions with {summary.tokens} tokens are in {path_from_here(summary.store)}"
     )
+    if summary.passed_over:
+        from logprob_store.run.selection import passed_over_sentence
+
+        line += f"\n{passed_over_sentence(summary.passed_over)}"
     if summary.files > 1:
         line += f"\nthe prompts are those of {summary.files} files"
     if summary.already == summary.total and summary.total and not summary.failures:

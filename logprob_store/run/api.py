@@ -41,9 +41,10 @@ class RunSummary:
 
     `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped. `calls` counts the calls made in
     this session, `already` the job's calls that had an answer before it, `failures` the calls of the run without an
-    answer. `bound_by` says what took the time: the server's `limit`, the `server`, an `outage` or this `machine`;
-    `verdict` has the seconds of each. `files` counts the files that the prompts are in. `spent_usd`, `spent_requests`
-    and `spent_tokens` are the run's, over all its sessions; `spent_usd` is None without prices.
+    answer; `passed_over` counts the calls that `select` passes over, by the reason. `bound_by` says what took the time:
+    the server's `limit`, the `server`, an `outage` or this `machine`; `verdict` has the seconds of each. `files` counts
+    the files that the prompts are in. `spent_usd`, `spent_requests` and `spent_tokens` are the run's, over all its
+    sessions; `spent_usd` is None without prices.
     """
 
     run: str
@@ -65,6 +66,7 @@ class RunSummary:
     spent_requests: int = 0
     spent_tokens: int = 0
     files: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, as values that JSON has."""
@@ -226,4 +228,5 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         spent_requests=manifest.spent.requests,
         spent_tokens=manifest.spent.tokens,
         files=len(manifest.inputs),
+        passed_over=dict(manifest.passed),
     )

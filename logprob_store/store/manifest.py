@@ -138,7 +138,8 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     the last commit; `calls.log` beside the manifest has the calls since then. `has_call_log` says that this file was
     begun; version 0.1.0 did not say it. `failed` counts the open failures by class, as of the end of the last session
     that was not killed. `columns` has the types of the columns that the job reads. Version 0.1.0 had neither these nor
-    the digests of rows.
+    the digests of rows. `passed` counts the calls that `select` passed over, by the reason; `prompts_passed` counts the
+    prompts, of the first `prompts_read`, that have no row because all their calls were.
     """
 
     run: str
@@ -162,6 +163,8 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     has_call_log: bool = False
     failed: dict[str, int] = {}
     columns: dict[str, str] = {}
+    passed: dict[str, int] = {}
+    prompts_passed: int = 0
     sessions: list[SessionRecord] = []
 
 

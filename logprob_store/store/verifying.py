@@ -252,8 +252,9 @@ def _contradictions(store: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _contradictions_of_calls(store: Path, manifest: Manifest) -> Iterator[str]:
-    if manifest.prompts_read != (rows := listed_rows(manifest, "prompts")):
-        yield f"says that {manifest.prompts_read} prompts have a row, and {rows} have"
+    with_row = manifest.prompts_read - manifest.prompts_passed
+    if with_row != (rows := listed_rows(manifest, "prompts")):
+        yield f"says that {with_row} prompts have a row, and {rows} have"
     settled, by_rows = IntervalSet(manifest.settled), settled_by_rows(store, manifest)
     outcomes = len(by_rows)
     by_rows.update_intervals(manifest.settled)
