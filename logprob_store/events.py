@@ -79,7 +79,7 @@ EVENTS: Final = {
         (
             "run", "store", "state", "reason", "total", "already", "calls", "from_cache", "from_fixtures", "failures",
             "completions", "tokens", "seconds", "bound_by", "verdict", "spent_usd", "spent_requests", "spent_tokens",
-            "files",
+            "files", "passed_over",
         ),
         "the session is over: what `--json` prints",
     ),
