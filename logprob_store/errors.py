@@ -120,12 +120,12 @@ class RunNotFoundError(StoreError):
 class RunChangedError(StoreError):
     """The run exists, but was made by a different job or from different prompts."""
 
-    def __init__(self, run: str, differences: list[str]) -> None:
+    def __init__(self, run: str, differences: list[str], *, advice: str) -> None:
         self.differences = differences
         what = "\n".join(f"  - {line}" for line in differences)
         super().__init__(
             f"run {run!r} exists, but the job is not the one that made it:\n{what}\n"
-            "Give this job a run of its own with --run NAME, or undo the change to continue the old run."
+            f"{advice}, or undo the change to go on with the old one."
         )
 
 
@@ -135,7 +135,7 @@ class RunLockedError(StoreError):
     def __init__(self, run: str, process: str, path: object) -> None:
         super().__init__(
             f"run {run!r} is being written by {process} (lock {path}). "
-            "Wait for it, or give this one another name with --run NAME."
+            "Wait for it to end; a job that is to run beside it needs another name, with --run NAME."
         )
 
 

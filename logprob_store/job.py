@@ -58,6 +58,15 @@ class PromptsSection(_Section):
     continuations: str | None = None
     params: str | None = None
     keep: tuple[str, ...] = ()
+    select: Literal["all", "new", "changed", "failed"] = "all"
+
+    @model_validator(mode="after")
+    def _selected_by_id(self) -> Self:
+        if self.select in {"changed", "failed"} and self.id is None:
+            raise ValueError(
+                f'select = "{self.select}" needs id, the column by which a prompt is found in earlier runs'
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -398,6 +407,8 @@ class Job(_Section):
         flat |= {f"model.{name}": value for name, value in model.items() if name != "params"}
         flat |= {f"model.params.{name}": value for name, value in self.model.params.items()}
         flat |= {f"prompts.{name}": value for name, value in prompts.items()}
+        if self.prompts.select == "all":
+            del flat["prompts.select"]  # so that runs begun before it existed can be continued
         if self.model.mode == "generate":
             # Left out where they have no effect, so that runs begun before scoring existed can be continued.
             for name in ("model.mode", "model.score_by", "prompts.continuations"):
@@ -472,6 +483,7 @@ def override(
     transport: str | None = None,
     fixtures: Path | None = None,
     base_url: str | None = None,
+    select: str | None = None,
 ) -> Job:
     """The job with some of its settings replaced; paths given here are relative to the working directory.
 
@@ -487,6 +499,8 @@ def override(
         table["transport"]["fixtures"] = str(fixtures.absolute())
     if base_url is not None:
         table["model"]["base_url"] = base_url
+    if select is not None:
+        table["prompts"]["select"] = select
     try:
         return Job.model_validate({**table, "base": job.base})
     except ValidationError as error:

@@ -5,18 +5,21 @@ The tables are in `store.tables`, the formulas in `metrics`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
+import polars as pl
 
-from logprob_store.errors import InputError
+from logprob_store.analysis.latest_calls import CALL, latest_calls
+from logprob_store.errors import InputError, RunNotFoundError
+from logprob_store.schema import KEYS
 from logprob_store.store.tables import StoreTables, read_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
-
-    import polars as pl
 
     from logprob_store.metrics.engine.arrays import OrderedTokens
     from logprob_store.metrics.engine.part_batches import PartBatch
@@ -35,6 +38,18 @@ class Store(StoreTables):
 
     Make one with `open_store`. It shows what was committed at that time; open the store again to see more.
     """
+
+    @cached_property
+    def latest(self) -> Store:
+        """The newest answer of each prompt over the runs, as a store: thirty nights of a job are one copy then.
+
+        A prompt is known by its job and its id, and each of its samples counts by itself. Of prompts that no run has an
+        answer of, it has the newest failure; of runs without a row left, nothing.
+        """
+        answered, failed = latest_calls(self)
+        runs = {*answered["run"], *failed["run"]}
+        manifests = tuple(manifest for manifest in self.manifests if manifest.run in runs)
+        return LatestAnswers(self.path, manifests, answered, failed)
 
     def scores(self, *, metrics: Sequence[str | pl.Expr] | None = None) -> pl.LazyFrame:
         """One row per completion, with its scores; see docs/metrics.md.
@@ -182,6 +197,69 @@ class Store(StoreTables):
         return field_confidence(self.tokens, sections=sections, wrapped=wrapped)
 
 
+@dataclass(frozen=True)
+class LatestAnswers(Store):
+    """Some answers and failures of a store's runs. Make one with `Store.latest`.
+
+    `answered` and `failed` have the run, prompt_index and sample_index of the calls in it.
+    """
+
+    answered: pl.DataFrame
+    failed: pl.DataFrame
+
+    def only(self, *runs: str) -> Self:
+        """Those of the rows that are of some runs.
+
+        Raises:
+            RunNotFoundError: no row is of such a run.
+        """
+        by_name = {manifest.run: manifest for manifest in self.manifests}
+        for run in runs:
+            if run not in by_name:
+                raise RunNotFoundError(run, self.run_names)
+        return type(self)(self.path, tuple(by_name[run] for run in runs), self.answered, self.failed)
+
+    @cached_property
+    def latest(self) -> Store:
+        """This view itself."""
+        return self
+
+    @cached_property
+    def completions(self) -> pl.LazyFrame:
+        """One row per choice of the newest answers."""
+        return _those(self._all.completions, self.answered.lazy(), CALL)
+
+    @cached_property
+    def failures(self) -> pl.LazyFrame:
+        """One row per call that no run has an answer of: its last failure."""
+        return _those(self._all.failures, self.failed.lazy(), CALL)
+
+    @cached_property
+    def prompts(self) -> pl.LazyFrame:
+        """The rows of prompts that belong to these answers and failures."""
+        calls = pl.concat([self.answered, self.failed])
+        return _those(self._all.prompts, calls.lazy(), CALL[:2])
+
+    @cached_property
+    def tokens(self) -> pl.LazyFrame:
+        """One row per token of the newest answers."""
+        return _those(self._all.tokens, self.completions, KEYS)
+
+    @cached_property
+    def alternatives(self) -> pl.LazyFrame:
+        """One row per token and rank, of the newest answers."""
+        return _those(self._all.alternatives, self.completions, KEYS)
+
+    def scores(self, *, metrics: Sequence[str | pl.Expr] | None = None) -> pl.LazyFrame:
+        """The scores of the newest answers; see `Store.scores`."""
+        return _those(self._all.scores(metrics=metrics), self.completions, KEYS)
+
+    @property
+    def _all(self) -> Store:
+        """All rows of the runs."""
+        return Store(self.path, self.manifests)
+
+
 def open_store(path: str | Path, *, runs: str | Sequence[str] | None = None) -> Store:
     """Open a store for reading.
 
@@ -196,3 +274,8 @@ def open_store(path: str | Path, *, runs: str | Sequence[str] | None = None) -> 
     """
     store = Store(Path(path), read_manifests(Path(path)))
     return store if runs is None else store.only(*([runs] if isinstance(runs, str) else runs))
+
+
+def _those(rows: pl.LazyFrame, keys: pl.LazyFrame, on: Sequence[str]) -> pl.LazyFrame:
+    """The rows whose columns `on` are among the keys."""
+    return rows.join(keys.select(on), on=on, how="semi", maintain_order="left")

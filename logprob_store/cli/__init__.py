@@ -41,6 +41,7 @@ from logprob_store.cli.init import init
 from logprob_store.cli.labels import labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.record import record
+from logprob_store.cli.rm import rm
 from logprob_store.cli.run import run
 from logprob_store.cli.samples import samples
 from logprob_store.cli.scores import scores
@@ -75,6 +76,7 @@ _COMMANDS: Final = (
     ("show", "Look", show),
     ("sql", "Look", sql),
     ("verify", "Keep", verify),
+    ("rm", "Keep", rm),
 )
 """Name, panel and function of each command, in the order of `--help`."""
 

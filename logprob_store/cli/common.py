@@ -76,6 +76,7 @@ def load_job_with_overrides(
     transport: TransportKind | None = None,
     fixtures: Path | None = None,
     base_url: str | None = None,
+    select: str | None = None,
 ) -> Job:
     """The job of a job file, with the settings that the command line replaces."""
     from logprob_store.job import load_job, override
@@ -86,6 +87,7 @@ def load_job_with_overrides(
         transport=None if transport is None else transport.value,
         fixtures=fixtures,
         base_url=base_url,
+        select=select,
     )
 
 

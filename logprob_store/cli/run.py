@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -36,6 +37,16 @@ if TYPE_CHECKING:
     from logprob_store.run.api import RunSummary
     from logprob_store.run.telemetry import Instrument
 
+
+class Selected(StrEnum):
+    """Which prompts of a job are asked."""
+
+    all = "all"
+    new = "new"
+    changed = "changed"
+    failed = "failed"
+
+
 _LONG_RUN_S: Final = 10.0
 """Seconds from which on a run's summary says what bound it."""
 _KINDS_SHOWN: Final = 5
@@ -53,10 +64,20 @@ def run(
             "--run", autocompletion=complete_run, help="The run's name; the same name goes on with the same run."
         ),
     ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Begin another run, under the next free name: NAME.2, NAME.3, ...")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the old run of that name out, if it was a trial, and begin anew.")
+    ] = False,
     transport: Annotated[TransportKind | None, typer.Option(help="Instead of the job's.")] = None,
     fixtures: Annotated[Path | None, typer.Option(help="Recordings to replay, instead of the job's.")] = None,
     base_url: BaseUrlOption = None,
     limit: PromptLimitOption = None,
+    select: Annotated[
+        Selected | None,
+        typer.Option(help="Which prompts, by what earlier runs of the store have, instead of the job's."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
     as_json: JsonOption = False,
     as_json_log: LogJsonOption = False,
@@ -73,15 +94,19 @@ def run(
 
     if as_json_log:
         log_json()
-    job = load_job_with_overrides(job_file, store=store, transport=transport, fixtures=fixtures, base_url=base_url)
+    job = load_job_with_overrides(
+        job_file, store=store, transport=transport, fixtures=fixtures, base_url=base_url, select=select
+    )
     if dry_run:
-        _dry_run(job, run, limit, as_json=as_json)
+        _dry_run(job, as_json=as_json, run=run, new=new, replace=replace, limit=limit)
         return
     with _instrument(otel=otel) as instrument:
         with _progress_display() as on_progress:
             summary = run_job(
                 job,
                 run=run,
+                new=new,
+                replace=replace,
                 limit=limit,
                 on_progress=on_progress,
                 instrument=instrument,
@@ -112,12 +137,12 @@ def _instrument(*, otel: bool) -> AbstractContextManager[Instrument | None]:
     return otlp()
 
 
-def _dry_run(job: Job, run: str | None, limit: int | None, *, as_json: bool) -> None:
+def _dry_run(job: Job, *, as_json: bool, **options: Any) -> None:
     import dataclasses
 
     from logprob_store.run.dry_run import dry_run
 
-    estimate = dry_run(job, run=run, limit=limit)
+    estimate = dry_run(job, **options)
     if as_json:
         echo(dataclasses.asdict(estimate))
         return
@@ -144,6 +169,10 @@ def summary_line(summary: RunSummary) -> str:
         f"{', '.join(parts)}. "
         f"{summary.completions} completions with {summary.tokens} tokens are in {path_from_here(summary.store)}"
     )
+    if summary.passed_over:
+        from logprob_store.run.selection import passed_over_sentence
+
+        line += f"\n{passed_over_sentence(summary.passed_over)}"
     if summary.files > 1:
         line += f"\nthe prompts are those of {summary.files} files"
     if summary.already == summary.total and summary.total and not summary.failures:

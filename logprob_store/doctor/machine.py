@@ -8,8 +8,9 @@ from logprob_store.cache.answers import open_cache
 from logprob_store.doctor.check import Check, failed
 from logprob_store.doctor.folders import check_folder
 from logprob_store.errors import CacheError, StoreError, StoreNotFoundError
-from logprob_store.run.api import default_run_name
+from logprob_store.prompts.row_digest import RowDigests
 from logprob_store.run.descriptors import raised_limit
+from logprob_store.run.naming import default_run_name
 from logprob_store.run.opening import inputs_of
 from logprob_store.spending.request_tokens import most_output
 from logprob_store.store.lock import is_being_written
@@ -74,7 +75,13 @@ def check_store(job: Job, needed_bytes: int, plan: Plan | None) -> Check:
         names = run_names(folder)
         found = find_manifest(folder, run)
         if found is not None and plan is not None:
-            check_unchanged(found.manifest, job.identity(), inputs_of(plan.inputs))
+            check_unchanged(
+                found.manifest,
+                job.identity(),
+                inputs_of(plan.inputs),
+                RowDigests(plan.inputs, plan.columns),
+                samples=plan.calls_per_prompt,
+            )
     except StoreNotFoundError:
         return check
     except StoreError as error:

@@ -13,6 +13,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.errors import PromptsError
+from logprob_store.prompts.text_tables import is_text_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +29,8 @@ def find_files(pattern: Path, base: Path) -> tuple[Path, set[Path]]:
     """The root below which all matches lie, and the files that the pattern matches.
 
     Args:
-        pattern: a file; a folder, which means every `*.parquet` below it; or a glob (`**` is any depth).
+        pattern: a file; a folder, which means every `*.parquet` below it, or every CSV and JSON Lines file where there
+            is none; or a glob (`**` is any depth).
         base: the folder that a relative pattern starts from.
 
     Raises:
@@ -56,7 +58,8 @@ def find_files(pattern: Path, base: Path) -> tuple[Path, set[Path]]:
         if path != literal and any(map(is_hidden, path.relative_to(top).parts)):
             continue
         if path.is_dir():
-            files |= {file for file in _all_below(path) if file.name.endswith(".parquet")}
+            below = set(_all_below(path))
+            files |= {file for file in below if file.name.endswith(".parquet")} or set(filter(is_text_table, below))
         else:
             files.add(path)
     for file in files:

@@ -1,4 +1,4 @@
-"""The Parquet files that hold the prompts: finding them, identifying them by content, opening them."""
+"""The files that hold the prompts: finding them, identifying them by content, opening them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ import hashlib
 import os
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from logprob_store.errors import PromptsError
 from logprob_store.prompts.file_search import find_files, is_hidden
 from logprob_store.prompts.not_parquet import what_it_is
+from logprob_store.prompts.text_tables import is_text_table, read_text_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from logprob_store.prompts.text_tables import ParquetReader, TextTable
 
 _READ_BUFFER_BYTES: Final = 1 << 20
 _MOST_LISTED: Final = 20
@@ -31,7 +35,7 @@ _HIVE_NULL: Final = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One Parquet file of prompts.
+    """One file of prompts: Parquet, or CSV or JSON Lines with its rows as `text_table`.
 
     `name` is the path below the common root with forward slashes, for manifests; `key=value` folders in it
     are partition columns. `size` is in bytes. `digest` is the sha256 of the whole file in hexadecimal, not of its
@@ -45,6 +49,7 @@ class InputFile:
     size: int
     digest: str
     modified_ns: int = 0
+    text_table: TextTable | None = field(default=None, repr=False, compare=False)
 
     def partition(self) -> dict[str, str | None]:
         """The partition columns, from the folders in the name.
@@ -61,7 +66,7 @@ class InputFile:
 
     @contextmanager
     def open(self) -> Iterator[pq.ParquetFile]:
-        """Open the file to read a few pages at a time through a small buffer.
+        """Open the rows to read a few pages at a time through a small buffer.
 
         Arrow's default reads whole column chunks, which in a file of one row group are all of its text.
 
@@ -69,7 +74,7 @@ class InputFile:
             PromptsError: the file is damaged, or has changed since it was found.
         """
         try:
-            with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_READ_BUFFER_BYTES) as parquet:
+            with pq.ParquetFile(self._source, pre_buffer=False, buffer_size=_READ_BUFFER_BYTES) as parquet:
                 if parquet.metadata.num_rows != self.rows:
                     raise self.changed_error()
                 yield parquet
@@ -78,17 +83,24 @@ class InputFile:
                 f"{self.path} cannot be read, it may be damaged: {' '.join(str(error).split())}"
             ) from error
 
+    @property
+    def _source(self) -> Path | ParquetReader:
+        return self.path if self.text_table is None else self.text_table.open()
+
     @contextmanager
     def change_check(self) -> Iterator[Callable[[], None]]:
         """A function that checks that the file has kept its size and has not been written since it was found.
 
         The check looks at the file opened here, not at whatever has its name later: renaming another file to that
         name is harmless, because Arrow goes on reading the open one. Writing into the open file is not harmless, and
-        Arrow may not notice it.
+        Arrow may not notice it. The copy of a text file stays as it is.
 
         Raises:
             PromptsError: on entering or when the function is called: the file has changed.
         """
+        if self.text_table is not None:
+            yield lambda: None
+            return
 
         def check() -> None:
             now = os.fstat(raw.fileno())
@@ -111,13 +123,14 @@ def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
     """The files that a pattern matches, sorted by name.
 
     Args:
-        pattern: a file; a folder, which means every `*.parquet` below it; or a glob (`**` is any depth).
+        pattern: a file; a folder, which means every `*.parquet` below it, or every CSV and JSON Lines file where there
+            is none; or a glob (`**` is any depth).
             Links are followed. Hidden names and names that start with `_` are passed over, except `_key=value`, and
             so are stores; a pattern that leads into one reads it.
         base: the folder that a relative pattern starts from.
 
     Raises:
-        PromptsError: nothing matches, or a file is no Parquet, damaged or not readable.
+        PromptsError: nothing matches, or a file is none that is read, damaged or not readable.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +140,9 @@ def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
     [('country=fr/a.parquet', 1)]
     """
     if not pattern:
-        raise PromptsError("the path of the prompts is empty: name a Parquet file, a folder or a glob")
+        raise PromptsError(
+            "the path of the prompts is empty: name a Parquet, CSV or JSON Lines file, a folder or a glob"
+        )
     if _URL.match(pattern):
         raise PromptsError(
             f"prompts {pattern!r} is a URL, and prompts are read from files of this machine only: download it, and "
@@ -141,7 +156,19 @@ def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
         raise PromptsError(f"prompts {pattern!r} cannot be looked for in {base}: {error}") from error
     if not paths:
         raise PromptsError(_no_match_message(pattern, base))
-    return sorted((_inspect(path, root) for path in paths), key=lambda file: file.name)
+    tables = read_text_tables(sorted(filter(is_text_table, paths)))
+    return sorted((_inspect(path, root, tables.get(path)) for path in paths), key=lambda file: file.name)
+
+
+def types_of_text_tables(inputs: Iterable[InputFile]) -> dict[str, str]:
+    """The columns of CSV and JSON Lines files, with the types that were found."""
+    types: dict[str, str] = {}
+    for file in inputs:
+        if file.text_table is not None:
+            with file.open() as parquet:
+                schema = pl.Schema(parquet.schema_arrow)
+            types |= {name: str(kind) for name, kind in schema.items() if name not in types}
+    return types
 
 
 def closest_first(wanted: str, names: list[str]) -> str:
@@ -165,9 +192,9 @@ def _no_match_message(pattern: str, base: Path) -> str:
     return f"no prompts: nothing matches {pattern!r} (looked for {literal}); {nearest} holds: {present}"
 
 
-def _inspect(path: Path, root: Path) -> InputFile:
+def _inspect(path: Path, root: Path, table: TextTable | None) -> InputFile:
     try:
-        with pq.ParquetFile(path) as parquet:
+        with pq.ParquetFile(path if table is None else table.open()) as parquet:
             rows = parquet.metadata.num_rows
         with path.open("rb") as raw:
             modified_ns = os.fstat(raw.fileno()).st_mtime_ns
@@ -180,4 +207,7 @@ def _inspect(path: Path, root: Path) -> InputFile:
     except (pa.ArrowException, OSError) as error:
         what = what_it_is(path) or f"{error} Write it again, or narrow the path of the prompts."
         raise PromptsError(f"{path} cannot be read as Parquet: {what}") from error
-    return InputFile(path, path.relative_to(root).as_posix(), rows, size, digest, modified_ns)
+    file = InputFile(path, path.relative_to(root).as_posix(), rows, size, digest, modified_ns, table)
+    if table is not None and (table.size, table.modified_ns) != (size, modified_ns):
+        raise file.changed_error()
+    return file

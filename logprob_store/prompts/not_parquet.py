@@ -27,13 +27,6 @@ _BEGINNINGS: Final = (
     (b"SQLite format 3\0", "it is an SQLite database: select the prompts and write them as Parquet"),
     (b"<", "it is a web page or XML, such as the login page of a download: fetch the file itself"),
 )
-_TEXTS: Final = {
-    ".csv": "pl.read_csv(PATH)",
-    ".tsv": 'pl.read_csv(PATH, separator="\\t")',
-    ".jsonl": "pl.read_ndjson(PATH)",
-    ".ndjson": "pl.read_ndjson(PATH)",
-    ".json": "pl.read_json(PATH)",
-}
 
 
 def what_it_is(path: Path) -> str | None:
@@ -42,10 +35,10 @@ def what_it_is(path: Path) -> str | None:
     >>> import tempfile
     >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "a.csv"
-    ...     _ = path.write_text("id,text", encoding="utf-8")
+    ...     path = Path(folder) / "a.parquet"
+    ...     _ = path.write_text("<html>", encoding="utf-8")
     ...     what_it_is(path)
-    'it is a .csv file, and prompts are read from Parquet only: `pl.read_csv(PATH).write_parquet(...)` converts it'
+    'it is a web page or XML, such as the login page of a download: fetch the file itself'
     """
     try:
         with path.open("rb") as file:
@@ -57,7 +50,6 @@ def what_it_is(path: Path) -> str | None:
     for beginning, what in _BEGINNINGS:
         if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(beginning):
             return what
-    if (reader := _TEXTS.get(path.suffix.lower())) is not None and not start.startswith(b"PAR1"):
-        said = f"it is a {path.suffix.lower()} file, and prompts are read from Parquet only"
-        return f"{said}: `{reader}.write_parquet(...)` converts it"
+    if path.suffix.lower() == ".json":
+        return "it is a .json file: `pl.read_json(PATH).write_parquet(...)` in Python converts it"
     return None

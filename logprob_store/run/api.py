@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import threading
 from dataclasses import dataclass, field
-from datetime import date
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from logprob_store.pacing.bottleneck import Bottleneck
 from logprob_store.run.event_loop import run_to_end
 from logprob_store.run.interrupts import stop_on_signals
 from logprob_store.run.memory_settings import set_up_for_a_run
+from logprob_store.run.naming import name_of_run
 from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
 
@@ -42,11 +42,11 @@ class RunSummary:
     `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped, or that the server did not answer
     when it was interrupted. Of the `total` answers wanted, `already` were in the store before this session, `answered`
     came from the server, `shared` by the call of an equal prompt, `from_cache` and `from_fixtures` from there; `failed`
-    failed now, and `not_reached` were not asked for. `calls` counts the calls made in this session, retries too, and
-    `failures` the calls of the run without an answer. `bound_by` says what took the time: the server's `limit`, the
-    `server`, an `outage` or this `machine`; `verdict` has the seconds of each. `files` counts the files of prompts.
-    `spent_usd`, `spent_requests` and `spent_tokens` are the run's, over all its sessions; `spent_usd` is None without
-    prices.
+    failed now, and `not_reached` were not asked for. `passed_over` counts the calls that `select` passes over, by the
+    reason. `calls` counts the calls made in this session, retries too, and `failures` the calls of the run without an
+    answer. `bound_by` says what took the time: the server's `limit`, the `server`, an `outage` or this `machine`;
+    `verdict` has the seconds of each. `files` counts the files of prompts. `spent_usd`, `spent_requests` and
+    `spent_tokens` are the run's, over all its sessions; `spent_usd` is None without prices.
     """
 
     run: str
@@ -72,6 +72,7 @@ class RunSummary:
     shared: int = 0
     failed: int = 0
     not_reached: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """How the run stands, on one line."""
@@ -90,6 +91,8 @@ def run_job(
     job: Job | str | Path,
     *,
     run: str | None = None,
+    new: bool = False,
+    replace: bool = False,
     limit: int | None = None,
     api_key: str | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
@@ -105,6 +108,8 @@ def run_job(
     Args:
         job: from `load_job`, or the path of a job file.
         run: the run's name, `<job>-<date>` when None; the same name goes on with the same run.
+        new: begin a run of its own, under the name or, if there is such a run, `<name>.2` and so on.
+        replace: take the run of that name out and begin it anew; an error if it finished over all its prompts.
         limit: the number of prompts to run, from the first; all when None.
         api_key: the key for the server; when None, the environment variable that the job names (`job.key_variable`).
         variables: values of `job.header_variables`, instead of those in the environment.
@@ -130,6 +135,8 @@ def run_job(
         return await run_job_async(
             job,
             run=run,
+            new=new,
+            replace=replace,
             limit=limit,
             api_key=api_key,
             variables=variables,
@@ -148,6 +155,8 @@ async def run_job_async(
     job: Job | str | Path,
     *,
     run: str | None = None,
+    new: bool = False,
+    replace: bool = False,
     limit: int | None = None,
     api_key: str | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
@@ -160,6 +169,8 @@ async def run_job_async(
     Args:
         job: as for `run_job`.
         run: the run's name.
+        new: as for `run_job`.
+        replace: as for `run_job`.
         limit: the number of prompts to run, from the first; all when None.
         api_key: as for `run_job`.
         variables: as for `run_job`.
@@ -175,7 +186,8 @@ async def run_job_async(
     plan = plan_job(job, limit=limit)
     async with open_session(
         plan,
-        default_run_name(job) if run is None else run,
+        name_of_run(job, run, new=new, replace=replace),
+        replace=replace,
         stop=stop or asyncio.Event(),
         api_key=api_key,
         variables=variables,
@@ -188,11 +200,6 @@ async def run_job_async(
         summary = _summary(session, asyncio.get_running_loop().time() - started)
         emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
         return summary
-
-
-def default_run_name(job: Job) -> str:
-    """`<job>-<date>`: the same run when the job is started again on that day."""
-    return f"{job.name}-{date.today().isoformat()}"  # noqa: DTZ011  the user's own date
 
 
 def _log_start(session: Session, *, prompts: int) -> None:
@@ -239,4 +246,5 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         shared=progress.shared,
         failed=progress.failed,
         not_reached=progress.total - progress.settled,
+        passed_over=dict(manifest.passed),
     )

@@ -93,6 +93,8 @@ class PartBuffer:
             self._contents.weight += _COPIES_OF_A_PROMPT * chunk.prompts.nbytes
         self._contents.prompts_read = max(self._contents.prompts_read, chunk.prompts_read)
         self._contents.absent += chunk.absent
+        self._contents.passed += chunk.passed
+        self._contents.prompts_passed += chunk.prompts_passed
 
     async def add_answer(self, answer: Answer) -> None:
         """Add an answer; waits while the buffer is full and the two parts before it are not committed.

@@ -5,6 +5,7 @@ Nothing is asked and nothing written. Calls that fail and are tried again come o
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,9 +13,11 @@ import polars as pl
 
 from logprob_store.cache.answers import open_cache
 from logprob_store.failure_policy import asks_anew
+from logprob_store.prompts.input_files import types_of_text_tables
 from logprob_store.replay.fixtures import Recordings
-from logprob_store.run.api import default_run_name
+from logprob_store.run.naming import check_replaceable, name_of_run
 from logprob_store.run.plan import check_plan, plan_job
+from logprob_store.run.selection import earlier_manifests, passed_over_sentence, select_calls
 from logprob_store.run.spent import earlier_runs, spent_by_run
 from logprob_store.schema import call_numbers
 from logprob_store.spending.budget import Budget
@@ -75,7 +78,8 @@ class Estimate:
     allow, None without such limits. `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far,
     `spent_together` those of all runs of the `job` and of all jobs on its `cache` that keep a ledger, where there is a
     ceiling on these. `fits` says whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without
-    ceilings. `files` counts the files of the prompts.
+    ceilings. `files` counts the files of the prompts; `columns` has the types found in CSV and JSON Lines.
+    `passed_over` counts the calls that `select` passes over, by the reason; they are no part of `calls`.
     """
 
     prompts: int
@@ -95,10 +99,12 @@ class Estimate:
     spent_together: dict[str, dict[str, float]] = field(default_factory=dict)
     fits: str | None = None
     files: int = 1
+    columns: dict[str, str] = field(default_factory=dict)
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
-        """The estimate as one to seven lines of text."""
+        """The estimate as one to nine lines of text."""
         places = f" in {self.files} files" if self.files > 1 else ""
         first = (
             f"{self.prompts} prompts{places}, {self.calls} calls: {self.settled} already in the run, "
@@ -106,7 +112,9 @@ class Estimate:
         )
         if self.shared:
             first += f", {self.shared} equal to one of these"
-        return "\n".join([first, *self._amount_lines()] if self.to_ask else [first])
+        types = [f"columns found: {', '.join(map(' '.join, self.columns.items()))}"] if self.columns else []
+        passed = [passed_over_sentence(self.passed_over)] if self.passed_over else []
+        return "\n".join([first, *passed, *types, *(self._amount_lines() if self.to_ask else [])])
 
     def _amount_lines(self) -> list[str]:
         least, most = self.output_tokens
@@ -132,7 +140,9 @@ class Estimate:
         return lines
 
 
-def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Estimate:
+def dry_run(
+    job: Job, *, run: str | None = None, new: bool = False, replace: bool = False, limit: int | None = None
+) -> Estimate:
     """Say what `run_job` with the same arguments would ask and what that would cost; nothing is asked or written.
 
     Raises:
@@ -141,23 +151,27 @@ def dry_run(job: Job, *, run: str | None = None, limit: int | None = None) -> Es
     plan = plan_job(job, limit=limit)
     check_plan(plan)
     store = job.store_folder
-    name = default_run_name(job) if run is None else run
-    found = find_manifest(store, name)
+    name = name_of_run(job, run, new=new, replace=replace)
+    if replace:
+        check_replaceable(store, name)
+    found = None if replace else find_manifest(store, name)
     manifest = None if found is None else found.manifest
-    counts = _count_calls(plan, manifest, {} if manifest is None else _open_failures(store, manifest))
+    counts = _count_calls(plan, name, manifest, {} if manifest is None else _open_failures(store, manifest))
     to_ask = pl.concat([_TO_ASK.to_frame(), *counts.to_ask])
     # Without a cache each of several equal requests is asked. A replay asks no server and costs nothing.
     live = job.transport.kind == "live"
     distinct = to_ask.unique("key") if live and job.cache.mode != "off" else to_ask
     return Estimate(
         plan.prompt_count,
-        plan.call_count,
-        plan.call_count - counts.unsettled - counts.bad,
+        calls := plan.call_count - sum(counts.passed.values()),
+        calls - counts.unsettled - counts.bad,
         counts.cached,
         counts.bad,
         distinct.height,
         shared=to_ask.height - distinct.height,
         files=len(plan.inputs),
+        passed_over=dict(counts.passed),
+        columns=types_of_text_tables(plan.inputs),
         **(_amounts(job, distinct, _spent_so_far(job, store, manifest)) if live else {}),
     )
 
@@ -169,15 +183,23 @@ class _Counts:
     unsettled: int = 0
     cached: int = 0
     bad: int = 0
+    passed: Counter[str] = field(default_factory=Counter)
     to_ask: list[pl.DataFrame] = field(default_factory=list)
 
 
-def _count_calls(plan: Plan, manifest: Manifest | None, failed: dict[int, str]) -> _Counts:
-    counts = _Counts()
+def _count_calls(plan: Plan, run: str, manifest: Manifest | None, failed: dict[int, str]) -> _Counts:
+    counts = _Counts(passed=Counter({} if manifest is None else manifest.passed))
     settled = IntervalSet(manifest.settled if manifest is not None else ())
+    passed_over = None
+    if plan.job.prompts.select != "all":
+        earlier = earlier_manifests(
+            plan.job.store_folder, run, before=None if manifest is None else manifest.created_at
+        )
+        passed_over = select_calls(plan, plan.chunks(settled=settled), earlier).passed_over
     with open_cache(plan.job.cache_folder, file_mode=plan.job.store.mode) as cache:
         answered_keys = _answered_keys(plan.job, cache, manifest)
-        for chunk in plan.chunks(settled=settled, again=failed):
+        for chunk in plan.chunks(settled=settled, again=failed, passed_over=passed_over):
+            counts.passed += chunk.passed
             counts.bad += len(chunk.bad)
             counts.unsettled += len(chunk.requests)
             rejected = {request.key for request in chunk.requests if asks_anew(failed.get(plan.number_of(request)))}

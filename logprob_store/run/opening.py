@@ -8,6 +8,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import open_cache
+from logprob_store.prompts.row_digest import RowDigests
+from logprob_store.run.naming import check_replaceable, remove_trial
 from logprob_store.run.resources import open_transport
 from logprob_store.run.session import Session
 from logprob_store.run.spent import answered_calls, earlier_runs
@@ -30,6 +32,7 @@ async def open_session(
     plan: Plan,
     run: str,
     *,
+    replace: bool = False,
     stop: asyncio.Event,
     api_key: str | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
@@ -41,6 +44,7 @@ async def open_session(
     Args:
         plan: the calls of the job.
         run: the run's name.
+        replace: whether to take the run of that name out and begin it anew.
         stop: set from outside to interrupt the session.
         api_key: as for `open_transport`.
         variables: as for `open_transport`.
@@ -52,9 +56,13 @@ async def open_session(
         DiskError: there is no room to begin.
     """
     job = plan.job
+    if replace:
+        check_replaceable(job.store_folder, run)
     # The transport is opened first, so that a missing key or missing fixtures leave no empty run in the store.
     async with open_transport(job, api_key=api_key, variables=variables) as transport:
         ask = transport if instrument is None else instrument(transport, job)
+        if replace:
+            remove_trial(job.store_folder, run)
         with (
             open_cache(job.cache_folder, file_mode=job.store.mode) as cache,
             open_run(
@@ -64,6 +72,7 @@ async def open_session(
                 job=job.identity(),
                 inputs=inputs_of(plan.inputs),
                 samples=plan.calls_per_prompt,
+                rows=RowDigests(plan.inputs, plan.columns),
                 file_mode=job.store.mode,
             ) as writer,
             open_calls(

@@ -7,6 +7,7 @@ before it. `run.buffer` and `importing.importer` decide when a part is full.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,7 +51,10 @@ class PartContents:
         imports: rows of `imports`.
         settles: whether the outcomes are of a job's calls, which the manifest then lists as settled.
         prompts_read: how many prompts, from the first, have a row with this part.
-        absent: half-open intervals of call numbers that belong to no call; they are settled with their prompts' rows.
+        absent: half-open intervals of call numbers that belong to no call, or to one that is passed over; they are
+            settled with their prompts' rows.
+        passed: calls that are passed over, by the reason.
+        prompts_passed: prompts without a row, because all their calls are passed over.
         files: the input files of an import that end in this part.
         weight: bytes in memory, roughly.
     """
@@ -62,6 +66,8 @@ class PartContents:
     settles: bool = True
     prompts_read: int = 0
     absent: list[tuple[int, int]] = field(default_factory=list)
+    passed: Counter[str] = field(default_factory=Counter)
+    prompts_passed: int = 0
     files: list[Input] = field(default_factory=list)
     weight: int = 0
 
@@ -177,6 +183,8 @@ def write_part(
         part.tables,
         settled=settled if contents.settles else (),
         absent=contents.absent,
+        passed=contents.passed,
+        prompts_passed=contents.prompts_passed,
         prompts_read=contents.prompts_read,
         counts=_counts(contents.answers, part),
         sync_spent=sync_spent,

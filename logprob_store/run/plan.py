@@ -5,6 +5,7 @@ Requests come in chunks, one for each batch of prompt rows, so that memory does 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,10 @@ from logprob_store.request import BadCall, Request, build_body, make_request
 from logprob_store.run.prompt_scoring import check_scoring, scoring_params
 from logprob_store.schema import PROMPTS, arrow_schema, call_number
 from logprob_store.spending.bounds import check_bounded
+from logprob_store.store.intervals import IntervalSet
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterator, Mapping
+    from collections.abc import Callable, Collection, Container, Iterator, Mapping
 
     import polars as pl
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from logprob_store.prompts.batches import PromptBatch
     from logprob_store.prompts.input_files import InputFile
     from logprob_store.prompts.prompt import Prompt
+
+    PassedOver = Callable[[int], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class Chunk:
         requests: the calls to make.
         bad: the calls that cannot be made.
         absent: half-open intervals of call numbers without a call: each prompt has as many numbers as the prompt with
-            most candidates has calls.
+            most candidates has calls. Calls that are passed over are among them.
+        passed: calls that are passed over, by the reason.
+        prompts_passed: prompts without a row, because all their calls are passed over.
     """
 
     prompts: pa.Table
@@ -52,6 +58,8 @@ class Chunk:
     requests: list[Request] = field(default_factory=list)
     bad: list[BadCall] = field(default_factory=list)
     absent: list[tuple[int, int]] = field(default_factory=list)
+    passed: Counter[str] = field(default_factory=Counter)
+    prompts_passed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,7 @@ class Plan:
         again: Collection[int] = (),
         skip: int = 0,
         prompts_read: int = 0,
+        passed_over: PassedOver | None = None,
     ) -> Iterator[Chunk]:
         """The calls to make, in order, read from the prompts files as they are taken.
 
@@ -106,35 +115,55 @@ class Plan:
             settled: the numbers of the calls that have an outcome already.
             again: the numbers of settled calls to make again.
             skip: how many prompts, from the first, need no call; they are not read.
-            prompts_read: how many prompts, from the first, have a row in the prompts table already.
+            prompts_read: how many prompts, from the first, have a row in the prompts table already, or need none.
+            passed_over: says why a call that is not settled is not made; None for one to make.
 
         Raises:
             PromptsError: a prompts file cannot be read.
         """
         batches = read_prompts(self.inputs, self.columns, endpoint=self.job.model.endpoint, skip=skip, limit=self.limit)
         for batch in batches:
-            chunk = self._chunk(batch, settled, again, prompts_read)
+            chunk = self._chunk(batch, settled, again, prompts_read, passed_over)
             prompts_read = max(prompts_read, chunk.prompts_read)
             yield chunk
 
-    def _chunk(self, batch: PromptBatch, settled: Container[int], again: Collection[int], prompts_read: int) -> Chunk:
+    def _chunk(
+        self,
+        batch: PromptBatch,
+        settled: Container[int],
+        again: Collection[int],
+        prompts_read: int,
+        passed_over: PassedOver | None,
+    ) -> Chunk:
         samples, provider = self.calls_per_prompt, self.job.model.identity
-        last = batch.prompts[-1].index + 1
-        chunk = Chunk(_prompt_rows(batch, prompts_read), last)
+        requests: list[Request] = []
+        bad: list[BadCall] = []
+        absent = IntervalSet()
+        passed: Counter[str] = Counter()
+        rowless: set[int] = set()  # the indexes of prompts without a row
         for prompt in batch.prompts:
-            calls = self._calls_of(prompt.index)
+            calls, passed_before = self._calls_of(prompt.index), passed.total()
             if calls < samples:
-                absent = call_number(prompt.index, calls, samples), call_number(prompt.index + 1, 0, samples)
-                chunk.absent.append(absent)
+                start, stop = call_number(prompt.index, calls, samples), call_number(prompt.index + 1, 0, samples)
+                absent.update_intervals([(start, stop)])
             for sample_index in range(calls):
                 call = call_number(prompt.index, sample_index, samples)
-                if call in settled and call not in again:
+                if call in settled:
+                    if call not in again:
+                        continue
+                elif passed_over is not None and (reason := passed_over(call)) is not None:
+                    passed[reason] += 1
+                    absent.update([call])
                     continue
                 try:
-                    chunk.requests.append(self._request(prompt, sample_index, provider))
+                    requests.append(self._request(prompt, sample_index, provider))
                 except PromptError as problem:
-                    chunk.bad.append(BadCall(prompt.index, prompt.id, sample_index, problem))
-        return chunk
+                    bad.append(BadCall(prompt.index, prompt.id, sample_index, problem))
+            if passed.total() - passed_before == calls and prompt.index >= prompts_read:
+                rowless.add(prompt.index)
+        rows = _prompt_rows(batch, prompts_read, rowless)
+        last = batch.prompts[-1].index + 1
+        return Chunk(rows, last, requests, bad, absent.intervals, passed, len(rowless))
 
     def _request(self, prompt: Prompt, sample_index: int, provider: str) -> Request:
         if prompt.problem is not None:
@@ -240,11 +269,11 @@ def check_plan(plan: Plan) -> None:
     check_ids(plan.inputs, plan.columns)
 
 
-def _prompt_rows(batch: PromptBatch, prompts_read: int) -> pa.Table:
-    """The rows of a batch for the prompts table, without the prompts that have one already."""
+def _prompt_rows(batch: PromptBatch, prompts_read: int, rowless: Collection[int]) -> pa.Table:
+    """The rows of a batch for the prompts table, without the prompts that have one already or get none."""
     first = batch.prompts[0].index
     skip = min(max(prompts_read - first, 0), len(batch.prompts))
-    new = batch.prompts[skip:]
+    new = [prompt for prompt in batch.prompts[skip:] if prompt.index not in rowless]
     base = pa.table(
         [
             [prompt.id for prompt in new],
@@ -254,5 +283,7 @@ def _prompt_rows(batch: PromptBatch, prompts_read: int) -> pa.Table:
         schema=arrow_schema(PROMPTS),
     )
     kept = batch.kept.slice(skip)
+    if rowless:
+        kept = kept.filter(pa.array([prompt.index not in rowless for prompt in batch.prompts[skip:]]))
     fields = [pa.field(field.name, field.type) for field in kept.schema]
     return pa.Table.from_arrays([*base.columns, *kept.columns], schema=pa.schema([*base.schema, *fields]))

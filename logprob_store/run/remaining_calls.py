@@ -8,18 +8,19 @@ from logprob_store.failure_policy import asks_anew
 from logprob_store.schema import call_number, call_of_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from logprob_store.cache.answers import CachedAnswer
     from logprob_store.request import Request
-    from logprob_store.run.plan import Chunk, Plan
+    from logprob_store.run.plan import Chunk, PassedOver, Plan
     from logprob_store.store.commit import RunWriter
 
 
 class RemainingCalls:
     """What is left of a plan when a session begins.
 
-    `answered` is the number of calls that have an answer. Every other call is made: one that failed is made again.
+    `answered` is the number of calls that have an answer. Every other call is made, unless the job's `select` passes it
+    over: one that failed is made again. `passed` is the number of those that are passed over, as far as it is known.
 
     Args:
         plan: the calls of the job.
@@ -32,9 +33,20 @@ class RemainingCalls:
         self._failed = dict(writer.open_failures)  # the error type by call number
         outcomes = len(writer.settled) - writer.manifest.absent
         self.answered = min(outcomes - len(self._failed), plan.call_count)
+        self.passed = sum(writer.manifest.passed.values())
 
-    def chunks(self) -> Iterator[Chunk] | None:
-        """The calls left to make; None if the manifest shows that there are none, so that no prompt need be read."""
+    def chunks(self, *, is_stopped: Callable[[], bool] = lambda: False) -> Iterator[Chunk] | None:
+        """The calls left to make; None if the manifest shows that there are none, so that no prompt need be read.
+
+        Which of them the job's `select` passes over is found out first, and takes a pass over the prompts and the keys
+        of all earlier runs.
+
+        Args:
+            is_stopped: whether to end that early; the chunks are then of no use.
+
+        Raises:
+            StoreError: the rows of an earlier run cannot be read.
+        """
         plan, writer = self._plan, self._writer
         end = call_number(plan.prompt_count, 0, plan.calls_per_prompt)
         first = min([writer.settled.first_missing(), *(call for call in self._failed if call < end)])
@@ -42,7 +54,25 @@ class RemainingCalls:
         skip = min(call_of_number(first, plan.calls_per_prompt)[0], prompts_read)
         if skip >= plan.prompt_count:
             return None
-        return plan.chunks(settled=writer.settled, again=self._failed, skip=skip, prompts_read=prompts_read)
+        return plan.chunks(
+            settled=writer.settled,
+            again=self._failed,
+            skip=skip,
+            prompts_read=prompts_read,
+            passed_over=self._passed_over(skip, is_stopped),
+        )
+
+    def _passed_over(self, skip: int, is_stopped: Callable[[], bool]) -> PassedOver | None:
+        plan, manifest = self._plan, self._writer.manifest
+        if plan.job.prompts.select == "all":
+            return None
+        from logprob_store.run.selection import earlier_manifests, select_calls
+
+        earlier = earlier_manifests(self._writer.store, manifest.run, before=manifest.created_at)
+        unsettled = plan.chunks(settled=self._writer.settled, skip=skip, prompts_read=plan.prompt_count)
+        selection = select_calls(plan, unsettled, earlier, is_stopped=is_stopped)
+        self.passed += sum(selection.counts.values())
+        return selection.passed_over
 
     def needs_new_answer(self, request: Request) -> bool:
         """Whether the call failed because of the answer that it got, so that the server has to be asked again."""

@@ -106,12 +106,14 @@ class Session:
 
         Raises:
             PromptsError: the prompts cannot be read.
+            StoreError: the rows of an earlier run cannot be read, which tell what to select.
             CacheError: the cache cannot be read.
             DiskError: the cache or the store cannot be written.
         """
-        chunks = self._remaining.chunks()
         reporter = asyncio.create_task(self._report_regularly())
         try:
+            chunks = await asyncio.to_thread(self._remaining.chunks, is_stopped=self._stop.is_set)
+            self.progress.total = self._plan.call_count - self._remaining.passed
             if chunks is not None:
                 await asyncio.to_thread(check_plan, self._plan)
                 async with self._open_asker() as asker:

@@ -79,6 +79,8 @@ class RunWriter:
         *,
         settled: Iterable[int] = (),
         absent: Iterable[tuple[int, int]] = (),
+        passed: Mapping[str, int] | None = None,
+        prompts_passed: int = 0,
         prompts_read: int = 0,
         counts: Mapping[str, int] | None = None,
         sync_spent: Callable[[], Spent | None] | None = None,
@@ -89,7 +91,9 @@ class RunWriter:
             tables: rows by table name; a table without rows gets no file.
             settled: the numbers of the calls whose outcomes these rows are.
             absent: half-open intervals of call numbers that belong to no call.
-            prompts_read: how many prompts, from the first, have a row with this part.
+            passed: calls among these that were passed over, by the reason.
+            prompts_passed: prompts that get no row, because all their calls were passed over.
+            prompts_read: how many prompts, from the first, have a row with this part, or need none.
             counts: added to the manifest's counts, beside the numbers of rows.
             sync_spent: called just before the manifest is written: makes durable what the run has spent and returns it.
 
@@ -115,6 +119,9 @@ class RunWriter:
         if files:
             self.manifest.parts.append(part)
             self.manifest.next_part += 1
+        for reason, calls in (passed or {}).items():
+            self.manifest.passed[reason] = self.manifest.passed.get(reason, 0) + calls
+        self.manifest.prompts_passed += prompts_passed
         self.manifest.prompts_read = max(self.manifest.prompts_read, prompts_read)
         for field, count in added.items():
             setattr(self.manifest.counts, field, getattr(self.manifest.counts, field) + count)

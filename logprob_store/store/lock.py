@@ -22,6 +22,7 @@ from logprob_store.store.durable_files import FILE_MODE
 from logprob_store.store.manifest import run_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -84,6 +85,22 @@ def take_lock(store: Path, run: str) -> RunLock:
         lock.check()
         on_error.pop_all()
     return lock
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path, run: str) -> Iterator[None]:
+    """Lock a folder that is no run's any more, for as long as the context lasts, where the file system can.
+
+    Raises:
+        RunLockedError: another process has locked it.
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _lock(descriptor, run, folder)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, run: str, path: Path) -> bool:

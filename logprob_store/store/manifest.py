@@ -48,12 +48,16 @@ class Part(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Input(msgspec.Struct, forbid_unknown_fields=True):
-    """A prompts file: its name, and its rows, size in bytes and digest, which identify its content."""
+    """A prompts file: its name, and its rows, size in bytes and digest, which identify its content.
+
+    `rows_digest` is that of its rows in the columns that the job reads, by which rows may be added later.
+    """
 
     name: str
     rows: int
     size: int
     digest: str
+    rows_digest: str = ""
 
 
 COUNTED_TABLES: Final = ("prompts", "completions", "tokens", "alternatives")
@@ -133,7 +137,9 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     they are settled with the prompt's row, so that the intervals stay few, and `absent` counts them. `spent` is as of
     the last commit; `calls.log` beside the manifest has the calls since then. `has_call_log` says that this file was
     begun; version 0.1.0 did not say it. `failed` counts the open failures by class, as of the end of the last session
-    that was not killed.
+    that was not killed. `columns` has the types of the columns that the job reads. Version 0.1.0 had neither these nor
+    the digests of rows. `passed` counts the calls that `select` passed over, by the reason; `prompts_passed` counts the
+    prompts, of the first `prompts_read`, that have no row because all their calls were.
     """
 
     run: str
@@ -156,6 +162,9 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     spent: Spent = msgspec.field(default_factory=Spent)
     has_call_log: bool = False
     failed: dict[str, int] = {}
+    columns: dict[str, str] = {}
+    passed: dict[str, int] = {}
+    prompts_passed: int = 0
     sessions: list[SessionRecord] = []
 
     @property

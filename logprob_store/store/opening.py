@@ -7,12 +7,13 @@ import logging
 import uuid
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log
 from logprob_store.store.commit import RunWriter
 from logprob_store.store.durable_files import FILE_MODE, make_folder
+from logprob_store.store.grown_inputs import compare_inputs, with_digests
 from logprob_store.store.lock import take_lock
 from logprob_store.store.manifest import (
     MOST_SESSIONS,
@@ -31,6 +32,7 @@ from logprob_store.store.part_files import (
     set_aside_unlisted_files,
     unlisted_files,
 )
+from logprob_store.store.removal import finish_removal
 from logprob_store.store.verifying import check_call_log
 from logprob_store.usage import Usage
 
@@ -39,8 +41,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logprob_store.store.call_log import CallLog, OpenCall
+    from logprob_store.store.grown_inputs import Compared, PromptRows
 
 log = logging.getLogger(__name__)
+
+_OWN_NAME: Final = "Give it a run of its own with --run NAME"
+_OWN_RUN: Final = (
+    "Begin another run with --new (or --run NAME), replace the old one with --replace if it was a trial "
+    "(in Python: new=True, replace=True)"
+)
 
 
 def open_run(
@@ -51,6 +60,7 @@ def open_run(
     job: Mapping[str, Any],
     inputs: Sequence[Input],
     samples: int,
+    rows: PromptRows | None = None,
     grows: bool = False,
     file_mode: int = FILE_MODE,
 ) -> RunWriter:
@@ -63,8 +73,9 @@ def open_run(
         run: the run's name.
         job_name: the job's name.
         job: the job's identity (`Job.identity`), which must be the same in each session.
-        inputs: the prompts files, which must be the same in each session.
+        inputs: the prompts files, which must be the same in each session, but for rows added at their end.
         samples: the most calls that a prompt has.
+        rows: of the prompts files; without them no row may be added.
         grows: do not compare `inputs` with those in the manifest: an import adds files to them.
         file_mode: the permissions of new files.
 
@@ -85,14 +96,28 @@ def open_run(
         raise StoreError(f"the store at {store} cannot be written: {error}") from error
     with contextlib.ExitStack() as on_error:
         on_error.callback(lock.close)
+        try:
+            finish_removal(store, run)
+        except OSError as error:
+            raise StoreError(f"what is left of a removed run {run} cannot be removed: {error}") from error
         check_folders(store, run)
         found = find_manifest(store, run)
         if found is None:
             manifest = _new_manifest(run, job_name, job, inputs, samples)
             _check_without_parts(store, manifest)
+            manifest.inputs = with_digests(inputs, rows)
+            manifest.columns = {} if rows is None else rows.types()
         else:
             manifest = found.manifest
-            check_unchanged(manifest, job, manifest.inputs if grows else inputs)
+            compared = check_unchanged(
+                manifest,
+                job,
+                manifest.inputs if grows else inputs,
+                rows,
+                samples=samples,
+                advice=_OWN_NAME if grows else _OWN_RUN,
+            )
+            _note_inputs(manifest, compared)
         _begin_session(manifest)
         try:
             if found is None:
@@ -217,8 +242,24 @@ def _begin_session(manifest: Manifest) -> None:
     manifest.sessions = [*manifest.sessions[1 - MOST_SESSIONS :], begun]
 
 
-def check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequence[Input]) -> None:
-    """Check that a run goes on with the job and the prompts that it began with.
+def check_unchanged(
+    manifest: Manifest,
+    job: Mapping[str, Any],
+    inputs: Sequence[Input],
+    rows: PromptRows | None,
+    *,
+    samples: int,
+    advice: str = _OWN_RUN,
+) -> Compared:
+    """Check that a run goes on with the job and the prompts that it began with; returns the prompts as they are now.
+
+    Args:
+        manifest: of the run.
+        job: the job's identity.
+        inputs: the prompts files.
+        rows: of these files; None where only equal files will do.
+        samples: the most calls that a prompt has.
+        advice: what the error says to do.
 
     Raises:
         RunChangedError: it does not; the error lists each difference.
@@ -228,16 +269,16 @@ def check_unchanged(manifest: Manifest, job: Mapping[str, Any], inputs: Sequence
         was, now = manifest.job.get(name), job.get(name)
         if was != now:
             differences.append(f"{name} is {now!r}, was {was!r}")
-    before = {item.name: item for item in manifest.inputs}
-    after = {item.name: item for item in inputs}
-    for name in sorted(before.keys() | after.keys()):
-        if name not in after:
-            differences.append(f"prompts file {name} is gone")
-        elif name not in before:
-            differences.append(f"prompts file {name} is new")
-        elif before[name] != after[name]:
-            differences.append(
-                f"prompts file {name} has other content ({after[name].rows} rows, was {before[name].rows})"
-            )
+    compared = compare_inputs(manifest, inputs, rows, samples=samples)
+    differences += compared.differences
     if differences:
-        raise RunChangedError(manifest.run, differences)
+        raise RunChangedError(manifest.run, differences, advice=advice)
+    return compared
+
+
+def _note_inputs(manifest: Manifest, compared: Compared) -> None:
+    """Take the files as they are now into the manifest, which is written with the first part or at the end."""
+    before, now = (sum(item.rows for item in items) for items in (manifest.inputs, compared.inputs))
+    if now > before:
+        log.info("run %s: %d prompts were added since its last session", manifest.run, now - before)
+    manifest.inputs, manifest.columns = compared.inputs, compared.columns

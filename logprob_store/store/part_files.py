@@ -37,7 +37,7 @@ _ROW_GROUP_ROWS: Final = 1_000_000
 # smaller.
 _PAGE_ROWS: Final = 1 << 17
 _ZSTD_LEVEL: Final = 2
-_ALL_TABLES: Final = (*TABLES, "imports")
+ALL_TABLES: Final = (*TABLES, "imports")
 _SET_ASIDE: Final = ".unlisted"
 
 
@@ -99,7 +99,7 @@ def check_folders(store: Path, run: str) -> None:
     Raises:
         StoreError: one is.
     """
-    for folder in (table_folder(store, table, run) for table in _ALL_TABLES):
+    for folder in (table_folder(store, table, run) for table in ALL_TABLES):
         if folder.is_symlink():
             raise StoreError(
                 f"{folder} is a link to {folder.readlink()}, whose files are not this run's: they could be removed as "
@@ -110,7 +110,7 @@ def check_folders(store: Path, run: str) -> None:
 def unlisted_files(store: Path, manifest: Manifest) -> list[Path]:
     """A run's part files that its manifest does not list, those under temporary names too."""
     found = []
-    for table in _ALL_TABLES:
+    for table in ALL_TABLES:
         listed = {f"{part.name}.parquet" for part in manifest.parts if table in part.files}
         folder = table_folder(store, table, manifest.run)
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from logprob_store.errors import StoreError
 from logprob_store.schema import TABLES
 from logprob_store.store.call_log import CALL_LOG, is_of_another_run, read_call_log, restore_call_log
@@ -18,6 +20,7 @@ from logprob_store.store.manifest import (
     Manifest,
     Part,
     find_manifest,
+    listed_paths,
     manifest_path,
     part_path,
     read_manifest,
@@ -26,6 +29,7 @@ from logprob_store.store.manifest import (
 )
 from logprob_store.store.opening import restore_manifest
 from logprob_store.store.part_files import set_aside_unlisted_files
+from logprob_store.store.removal import finish_removal
 from logprob_store.store.verifying import check_run, listed_rows, settled_by_rows
 from logprob_store.usage import Usage
 
@@ -48,6 +52,10 @@ def repair_store(store: Path, problems: Sequence[Problem]) -> list[str]:
     """
     done = []
     for run in dict.fromkeys(problem.run for problem in problems):
+        if any(problem.run == run and problem.kind == "removal" for problem in problems):
+            finish_removal(store, run)
+            done.append(f"run {run}: its removal was finished")
+            continue
         if not run_folder(store, run).is_dir():
             raise _cannot_restore(store, run)
         with take_lock(store, run):
@@ -113,7 +121,7 @@ def _take_out_parts(store: Path, run: str, problems: Sequence[Problem]) -> str:
     # Without its prompts a part keeps its answers: they may be paid for and in no cache.
     damaged = {problem.part for problem in problems if problem.path.parent.parent.name != "prompts"}
     _drop_prompts_from_first_damaged(
-        manifest, {problem.part for problem in problems if problem.path.parent.parent.name == "prompts"}
+        store, manifest, {problem.part for problem in problems if problem.path.parent.parent.name == "prompts"}
     )
     for part in manifest.parts:
         if part.name in damaged:
@@ -125,6 +133,7 @@ def _take_out_parts(store: Path, run: str, problems: Sequence[Problem]) -> str:
     manifest.next_part = max([manifest.next_part, *next_numbers])
     manifest.settled = [] if manifest.is_import else settled_by_rows(store, manifest).intervals
     manifest.absent = 0
+    manifest.passed = {}  # the next session chooses again
     manifest.state = "interrupted"
     write_manifest(path, manifest)
     for file in files - _part_files(store, manifest):
@@ -146,7 +155,7 @@ def _drop_answers(manifest: Manifest, part: Part) -> None:
     part.counts = {}
 
 
-def _drop_prompts_from_first_damaged(manifest: Manifest, damaged: Collection[str | None]) -> None:
+def _drop_prompts_from_first_damaged(store: Path, manifest: Manifest, damaged: Collection[str | None]) -> None:
     """Drop the files of prompts from the first damaged one on: the next run writes prompts in order from there."""
     all_intact = True
     for part in manifest.parts:
@@ -154,7 +163,20 @@ def _drop_prompts_from_first_damaged(manifest: Manifest, damaged: Collection[str
         if not all_intact:
             part.files.pop("prompts", None)
     if not manifest.is_import:
-        manifest.prompts_read = listed_rows(manifest, "prompts")
+        rows = listed_rows(manifest, "prompts")
+        manifest.prompts_read = _prompts_before_gap(store, manifest) if manifest.prompts_passed else rows
+        manifest.prompts_passed = manifest.prompts_read - rows
+
+
+def _prompts_before_gap(store: Path, manifest: Manifest) -> int:
+    """How many prompts, from the first, have a row or were passed over before the last one that has a row."""
+    files = listed_paths(store, manifest, "prompts")
+    if not files:
+        return 0
+    last: int = (
+        pl.scan_parquet(files, hive_partitioning=False, glob=False).select("prompt_index").max().collect().item()
+    )
+    return last + 1
 
 
 def _part_files(store: Path, manifest: Manifest) -> set[Path]:

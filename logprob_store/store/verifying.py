@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from logprob_store.errors import RunNotFoundError, StoreError
-from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES, call_numbers
+from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, call_numbers
 from logprob_store.store.call_log import CALL_LOG, call_log_problem
 from logprob_store.store.durable_files import checksum
 from logprob_store.store.intervals import IntervalSet
@@ -32,9 +32,9 @@ from logprob_store.store.manifest import (
     part_path,
     read_manifest,
     run_folder,
-    run_names,
 )
 from logprob_store.store.part_files import PART_METADATA, RUN_METADATA, unlisted_files
+from logprob_store.store.removal import removed_folder, runs_with_files
 from logprob_store.stored_types import is_readable
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class Problem:
     """A damage of a store.
 
     `kind` is `manifest` (it or its copy is damaged or gone), `call log`, `part` (a file of rows), `unlisted` (a file of
-    rows that is not the run's) or `rows` (the manifest and the rows contradict each other). `part` names the part, for
-    the kind `part` alone.
+    rows that is not the run's), `rows` (the manifest and the rows contradict each other) or `removal` (that of the run
+    was broken off). `part` names the part, for the kind `part` alone.
     """
 
     run: str
-    kind: Literal["manifest", "call log", "part", "unlisted", "rows"]
+    kind: Literal["manifest", "call log", "part", "unlisted", "rows", "removal"]
     path: Path
     what: str
     part: str | None = None
@@ -82,13 +82,21 @@ def verify_store(store: Path, *, runs: Collection[str] | None = None) -> list[Pr
         StoreNotFoundError: there is no store.
         RunNotFoundError: the store has no such run.
     """
-    names = sorted({*run_names(store), *_runs_with_parts(store)})
+    names = runs_with_files(store)
     chosen = set(names) if runs is None else set()
     for run in runs or ():
         if not (found := fnmatch.filter(names, run)):
             raise RunNotFoundError(run, names)
         chosen.update(found)
-    return [problem for run in names if run in chosen for problem in check_run(store, run)]
+    return [problem for run in names if run in chosen for problem in _check_run_or_removal(store, run)]
+
+
+def _check_run_or_removal(store: Path, run: str) -> Iterator[Problem]:
+    if (removed := removed_folder(store, run)).exists():
+        what = f"holds what is left of run {run}, whose removal was broken off: `logprobs rm {store} {run}` finishes it"
+        yield Problem(run, "removal", removed, what)
+    else:
+        yield from check_run(store, run)
 
 
 def check_run(store: Path, run: str) -> Iterator[Problem]:
@@ -139,11 +147,6 @@ def settled_by_rows(store: Path, manifest: Manifest) -> IntervalSet:
 def listed_rows(manifest: Manifest, table: str) -> int:
     """The number of rows that a manifest lists of a table."""
     return sum(part.files[table].rows for part in manifest.parts if table in part.files)
-
-
-def _runs_with_parts(store: Path) -> set[str]:
-    found = (path for table in TABLES for path in (store / table).glob("run=*") if any(path.glob("part-*.parquet")))
-    return {path.name.removeprefix("run=") for path in found}
 
 
 def _check_copy(path: Path) -> str | None:
@@ -246,8 +249,9 @@ def _contradictions(store: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _contradictions_of_calls(store: Path, manifest: Manifest) -> Iterator[str]:
-    if manifest.prompts_read != (rows := listed_rows(manifest, "prompts")):
-        yield f"says that {manifest.prompts_read} prompts have a row, and {rows} have"
+    with_row = manifest.prompts_read - manifest.prompts_passed
+    if with_row != (rows := listed_rows(manifest, "prompts")):
+        yield f"says that {with_row} prompts have a row, and {rows} have"
     settled, by_rows = IntervalSet(manifest.settled), settled_by_rows(store, manifest)
     outcomes = len(by_rows)
     by_rows.update_intervals(manifest.settled)

@@ -282,12 +282,12 @@ def test_a_file_that_is_something_else_says_what(tmp_path: Path, content: bytes,
         find_inputs("a.parquet", base=tmp_path)
 
 
-def test_a_csv_file_says_how_to_convert_it(tmp_path: Path) -> None:
+def test_a_json_file_says_how_to_convert_it(tmp_path: Path) -> None:
     """The command is that of polars, which is installed with this package."""
-    (tmp_path / "a.csv").write_text("id,text\n1,a\n", encoding="utf-8")
+    (tmp_path / "a.json").write_text('[{"id": 1}]', encoding="utf-8")
 
-    with pytest.raises(PromptsError, match=r"from Parquet only: `pl\.read_csv\(PATH\)\.write_parquet"):
-        find_inputs("a.csv", base=tmp_path)
+    with pytest.raises(PromptsError, match=r"`pl\.read_json\(PATH\)\.write_parquet"):
+        find_inputs("a.json", base=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -120,3 +120,12 @@ def test_failures_are_to_ask_and_what_was_spent_counts(tmp_path: Path, fault_ser
     assert (estimate.settled, estimate.to_ask, estimate.bad) == (3, 1, 1)
     assert (estimate.spent_requests, estimate.spent_tokens, estimate.fits) == (3, 46, "yes")
     assert estimate.spent_usd == pytest.approx((2 * 7 * 10 + 2 * 16 * 20) / 1e6)
+
+
+def test_the_types_found_in_a_text_file_are_said(tmp_path: Path) -> None:
+    """A CSV file does not say its types: the line shows them before anything is asked."""
+    (tmp_path / "p.csv").write_text("id,text,stars\n007,a,3\n", encoding="utf-8")
+
+    estimate = dry_run(load_job(write_job(tmp_path, "http://127.0.0.1:9/v1", prompts={"path": "p.csv"})))
+
+    assert estimate.sentence.splitlines()[1] == "columns found: id String, text String, stars Int64"

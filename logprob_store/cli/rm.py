@@ -1,0 +1,74 @@
+"""The command `rm`: removes runs from a store.
+
+The removal itself is in `logprob_store.store.removal`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from logprob_store.cli.common import StorePath, echo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def rm(
+    store: StorePath,
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs to remove, by their whole names.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask first; needed where nobody can be asked.")
+    ] = False,
+) -> None:
+    """Remove runs whole: their rows in all tables, their manifests and their logs of calls.
+
+    Answers that are in the cache stay there, so that the same job gets them again without asking.
+    """
+    from logprob_store.errors import InputError, RunNotFoundError
+    from logprob_store.store.removal import remove_run, runs_with_files
+
+    names = runs_with_files(store)
+    runs = list(dict.fromkeys(runs))
+    for run in runs:
+        if run not in names:
+            raise RunNotFoundError(run, names)
+        echo(_described(store, run))
+    if dry_run:
+        echo("nothing was removed")
+        return
+    if not yes and not sys.stdin.isatty():
+        raise InputError("rm asks before it removes, and there is no terminal to ask: add --yes")
+    if not yes and not typer.confirm(f"Remove {'this run' if len(runs) == 1 else f'these {len(runs)} runs'}?"):
+        raise typer.Exit(1)
+    for run in runs:
+        remove_run(store, run)
+        echo(f"removed {run}")
+
+
+def _described(store: Path, run: str) -> str:
+    """A run and what is removed with it, in a line."""
+    from logprob_store.errors import StoreError
+    from logprob_store.store.lock import state_now
+    from logprob_store.store.manifest import find_manifest
+    from logprob_store.store.removal import run_files
+
+    files = run_files(store, run)
+    size = sum(path.lstat().st_size for path in files)  # bytes
+    try:
+        found = find_manifest(store, run)
+    except StoreError:
+        found = None
+    if found is None:
+        what = "no manifest that can be read"
+    else:
+        manifest = found.manifest
+        what = (
+            f"{state_now(store, run, manifest.state)}, begun {manifest.created_at:%Y-%m-%d %H:%M} UTC, "
+            f"{manifest.counts.prompts} prompts, {manifest.counts.completions} completions"
+        )
+    return f"{run}: {what}; {len(files)} files, {size / 1e6:.1f} MB"
