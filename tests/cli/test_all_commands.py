@@ -148,7 +148,7 @@ def test_a_recording_that_is_stopped_is_one_sentence(tmp_path: Path, fault_serve
     done = logprobs("record", job, "--fixtures", tmp_path / "made", "--json")
 
     assert (done.code, done.out, len(done.err.splitlines())) == (4, "", 1)
-    assert "the server refuses this key" in done.err
+    assert "HTTP 401 invalid_api_key" in done.err
 
 
 def test_verify_json_lists_problems_and_repairs(tmp_path: Path, logprobs: Any) -> None:

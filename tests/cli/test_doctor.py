@@ -132,14 +132,19 @@ def test_a_key_that_is_not_set(tmp_path: Path, fault_server: Any, doctor: Doctor
     assert (checks["connection"][0], "model" in checks, fault_server.calls) == ("ok", False, [])
 
 
-def test_a_key_that_is_refused(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
-    """The call shows it where the list of models does not."""
-    fault_server.script("401")
+def test_a_key_that_is_refused(
+    tmp_path: Path, fault_server: Any, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call shows it where the list of models does not; that none was sent is told from it."""
+    monkeypatch.setenv("OPENAI_DOCTOR_KEY", "sk-secret-0123456789")
+    fault_server.script("401*2")
 
-    code, checks = doctor(a_job(tmp_path, fault_server.url))
+    code, checks = doctor(a_job(tmp_path, fault_server.url, model={"api_key_env": "OPENAI_DOCTOR_KEY"}))
+    without = doctor(a_job(tmp_path, fault_server.url))[1]
 
-    assert (code, failing(checks)) == (2, ["call"])
+    assert (code, failing(checks), failing(without)) == (2, ["call"], ["call"])
     assert "the server refuses this key" in checks["call"][1]
+    assert "none was sent" in without["call"][1]
 
 
 def test_a_server_that_is_not_started(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
