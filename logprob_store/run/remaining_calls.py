@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from logprob_store.failure_policy import asks_anew
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from logprob_store.request import Request
     from logprob_store.run.plan import Chunk, PassedOver, Plan
     from logprob_store.store.commit import RunWriter
+
+log = logging.getLogger(__name__)
 
 
 class RemainingCalls:
@@ -69,6 +72,7 @@ class RemainingCalls:
         from logprob_store.run.selection import earlier_manifests, select_calls
 
         earlier = earlier_manifests(self._writer.store, manifest.run, before=manifest.created_at)
+        log.info("select = %s: looking for this run's calls in %d earlier runs", plan.job.prompts.select, len(earlier))
         unsettled = plan.chunks(settled=self._writer.settled, skip=skip, prompts_read=plan.prompt_count)
         selection = select_calls(plan, unsettled, earlier, is_stopped=is_stopped)
         self.passed += sum(selection.counts.values())
