@@ -275,8 +275,7 @@ def print_or_write(
         columns: what a printed table shows; all when None.
     """
     if output is not None:
-        write_frame(frame, output)
-        echo(f"{output}: {frame.height} rows")
+        write_rows(frame, output, as_json=as_json)
         return
     shown = frame.head(limit)
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from logprob_store.cli.common import StorePath, echo
+from logprob_store.cli.common import JsonOption, StorePath, echo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,7 @@ def rm(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask first; needed where nobody can be asked.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove runs whole: their rows in all tables, their manifests and their logs of calls.
 
@@ -37,17 +38,21 @@ def rm(
     for run in runs:
         if run not in names:
             raise RunNotFoundError(run, names)
-        echo(_described(store, run))
+        if not as_json:
+            echo(_described(store, run))
     if dry_run:
-        echo("nothing was removed")
+        echo({"removed": [], "would_remove": runs} if as_json else "nothing was removed")
         return
-    if not yes and not sys.stdin.isatty():
-        raise InputError("rm asks before it removes, and there is no terminal to ask: add --yes")
+    if not yes and (as_json or not sys.stdin.isatty()):
+        raise InputError("rm asks before it removes, and nobody can be asked here: add --yes")
     if not yes and not typer.confirm(f"Remove {'this run' if len(runs) == 1 else f'these {len(runs)} runs'}?"):
         raise typer.Exit(1)
     for run in runs:
         remove_run(store, run)
-        echo(f"removed {run}")
+        if not as_json:
+            echo(f"removed {run}")
+    if as_json:
+        echo({"removed": runs})
 
 
 def _described(store: Path, run: str) -> str:
