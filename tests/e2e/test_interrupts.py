@@ -148,7 +148,7 @@ def test_second_run_asks_nothing(workplace: Any, serve: Any) -> None:
     other = workplace.run("run", job, "--run", "s")
 
     assert "nothing had to be asked again" in again.stdout
-    assert "0 asked, 20 from the cache" in other.stdout
+    assert "0 from the server, 20 from the cache" in other.stdout
     assert len(server.calls()) == 20
 
 
