@@ -8,10 +8,8 @@ from logprob_store.cache.answers import open_cache
 from logprob_store.doctor.check import Check, failed
 from logprob_store.doctor.folders import check_folder
 from logprob_store.errors import CacheError, StoreError, StoreNotFoundError
-from logprob_store.prompts.row_digest import RowDigests
 from logprob_store.run.descriptors import raised_limit
 from logprob_store.run.naming import default_run_name
-from logprob_store.run.opening import inputs_of
 from logprob_store.spending.request_tokens import most_output
 from logprob_store.store.lock import is_being_written
 from logprob_store.store.manifest import find_manifest, run_names
@@ -78,8 +76,8 @@ def check_store(job: Job, needed_bytes: int, plan: Plan | None) -> Check:
             check_unchanged(
                 found.manifest,
                 job.identity(),
-                inputs_of(plan.inputs),
-                RowDigests(plan.inputs, plan.columns),
+                plan.stored_inputs,
+                plan.rows,
                 samples=plan.calls_per_prompt,
             )
     except StoreNotFoundError:

@@ -187,6 +187,7 @@ async def run_job_async(
     async with open_session(
         plan,
         name_of_run(job, run, new=new, replace=replace),
+        new=new,
         replace=replace,
         stop=stop or asyncio.Event(),
         api_key=api_key,

@@ -15,7 +15,7 @@ from logprob_store.cache.answers import open_cache
 from logprob_store.failure_policy import asks_anew
 from logprob_store.prompts.input_files import types_of_text_tables
 from logprob_store.replay.fixtures import Recordings
-from logprob_store.run.naming import check_replaceable, name_of_run
+from logprob_store.run.naming import name_of_run
 from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.selection import earlier_manifests, passed_over_sentence, select_calls
 from logprob_store.run.spent import earlier_runs, spent_by_run
@@ -23,6 +23,7 @@ from logprob_store.schema import call_numbers
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
 from logprob_store.spending.shared_ledger import read_spent
+from logprob_store.store.beginning import check_replaceable, free_names
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import find_manifest
 from logprob_store.store.tables import open_tables
@@ -154,6 +155,7 @@ def dry_run(
     name = name_of_run(job, run, new=new, replace=replace)
     if replace:
         check_replaceable(store, name)
+    name = next(free_names(store, name)) if new else name
     found = None if replace else find_manifest(store, name)
     manifest = None if found is None else found.manifest
     counts = _count_calls(plan, name, manifest, {} if manifest is None else _open_failures(store, manifest))

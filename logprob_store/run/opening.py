@@ -8,20 +8,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import open_cache
-from logprob_store.prompts.row_digest import RowDigests
-from logprob_store.run.naming import check_replaceable, remove_trial
 from logprob_store.run.resources import open_transport
 from logprob_store.run.session import Session
 from logprob_store.run.spent import answered_calls, earlier_runs
 from logprob_store.spending.opening import open_budget
-from logprob_store.store.manifest import Input
 from logprob_store.store.opening import open_calls, open_run
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping
 
-    from logprob_store.prompts.input_files import InputFile
     from logprob_store.run.buffer import Progress
     from logprob_store.run.plan import Plan
     from logprob_store.run.telemetry import Instrument
@@ -32,6 +28,7 @@ async def open_session(
     plan: Plan,
     run: str,
     *,
+    new: bool = False,
     replace: bool = False,
     stop: asyncio.Event,
     api_key: str | None = None,
@@ -44,6 +41,7 @@ async def open_session(
     Args:
         plan: the calls of the job.
         run: the run's name.
+        new: whether to begin another run, under the next free name.
         replace: whether to take the run of that name out and begin it anew.
         stop: set from outside to interrupt the session.
         api_key: as for `open_transport`.
@@ -56,13 +54,9 @@ async def open_session(
         DiskError: there is no room to begin.
     """
     job = plan.job
-    if replace:
-        check_replaceable(job.store_folder, run)
     # The transport is opened first, so that a missing key or missing fixtures leave no empty run in the store.
     async with open_transport(job, api_key=api_key, variables=variables) as transport:
         ask = transport if instrument is None else instrument(transport, job)
-        if replace:
-            remove_trial(job.store_folder, run)
         with (
             open_cache(job.cache_folder, file_mode=job.store.mode) as cache,
             open_run(
@@ -70,9 +64,11 @@ async def open_session(
                 run,
                 job_name=job.name,
                 job=job.identity(),
-                inputs=inputs_of(plan.inputs),
+                inputs=plan.stored_inputs,
                 samples=plan.calls_per_prompt,
-                rows=RowDigests(plan.inputs, plan.columns),
+                rows=plan.rows,
+                new=new,
+                replace=replace,
                 file_mode=job.store.mode,
             ) as writer,
             open_calls(
@@ -90,13 +86,8 @@ async def open_session(
                 ledger_folder=job.ledger_folder,
                 prices=job.prices.prices,
                 calls=calls,
-                earlier=partial(earlier_runs, job, but=run),
+                earlier=partial(earlier_runs, job, but=writer.run),
                 patience_s=job.limits.timeout_s,
             ) as budget,
         ):
             yield Session(plan, ask, cache, writer, budget, stop=stop, on_progress=on_progress)
-
-
-def inputs_of(files: Sequence[InputFile]) -> list[Input]:
-    """The prompts files as a manifest has them."""
-    return [Input(file.name, file.rows, file.size, file.digest) for file in files]

@@ -18,12 +18,14 @@ from logprob_store.prompts.columns import Columns, kept_schema
 from logprob_store.prompts.ids import check_ids
 from logprob_store.prompts.input_files import find_inputs
 from logprob_store.prompts.prompt import prompt_json
+from logprob_store.prompts.row_digest import RowDigests
 from logprob_store.prompts.scanning import candidate_counts
 from logprob_store.request import BadCall, Request, build_body, make_request
 from logprob_store.run.prompt_scoring import check_scoring, scoring_params
 from logprob_store.schema import PROMPTS, arrow_schema, call_number
 from logprob_store.spending.bounds import check_bounded
 from logprob_store.store.intervals import IntervalSet
+from logprob_store.store.manifest import Input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterator, Mapping
@@ -74,9 +76,15 @@ class Plan:
     job: Job
     inputs: list[InputFile]
     columns: Columns
+    rows: RowDigests
     limit: int | None
     calls_per_prompt: int
     calls_of_each_prompt: pl.Series | None = None
+
+    @property
+    def stored_inputs(self) -> list[Input]:
+        """The prompts files as a manifest has them."""
+        return [Input(file.name, file.rows, file.size, file.digest) for file in self.inputs]
 
     @property
     def prompt_count(self) -> int:
@@ -257,7 +265,7 @@ def plan_job(job: Job, *, limit: int | None = None) -> Plan:
     kept_schema(inputs, columns)
     counts = candidate_counts(inputs, columns)
     samples = job.model.samples if counts is None else max(counts.to_list(), default=1)
-    return Plan(job, inputs, columns, limit, samples, counts)
+    return Plan(job, inputs, columns, RowDigests(inputs, columns), limit, samples, counts)
 
 
 def check_plan(plan: Plan) -> None:

@@ -70,17 +70,20 @@ def take_lock(store: Path, run: str) -> RunLock:
         OSError: the lock cannot be made.
     """
     folder = run_folder(store, run)
+    file = _lock_file(folder)
     lock = RunLock(folder, held := {})
     with contextlib.ExitStack() as on_error:
         on_error.callback(lock.close)
-        held[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        if not _lock(held[folder], run, folder):
-            os.close(held.pop(folder))
-        file = _lock_file(folder)
         if file.is_symlink():
             file.unlink()  # planted: what it leads to is not this run's lock
-        held[file] = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-        if not _lock(held[file], run, file):
+        for path, flags in ((folder, os.O_RDONLY | os.O_DIRECTORY), (file, os.O_RDWR | os.O_CREAT)):
+            held[path] = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+            has_locked = _lock(held[path])
+            if has_locked is False:
+                raise RunLockedError(run, users_of(path), path)
+            if has_locked is None:
+                os.close(held.pop(path))
+        if file not in held:
             raise OSError(errno.ENOLCK, "this file system has no locks", str(file))
         lock.check()
         on_error.pop_all()
@@ -97,28 +100,28 @@ def lock_folder(folder: Path, run: str) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _lock(descriptor, run, folder)
+        if _lock(descriptor) is False:
+            raise RunLockedError(run, "a process that removes it", folder)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, run: str, path: Path) -> bool:
-    """Lock an open file or folder; False where the file system has no such locks."""
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open file or folder; False if another process has it, None where the file system has no such locks."""
     for last in (False, True):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if last:
-                raise RunLockedError(run, users_of(path), path) from None
-            time.sleep(_RETRY_AFTER_S)
+            if not last:
+                time.sleep(_RETRY_AFTER_S)
         except OSError as error:
             if error.errno in _NO_SUCH_LOCKS:
-                return False
+                return None
             raise
         else:
             return True
-    raise AssertionError("the last attempt returns or raises")
+    return False
 
 
 def is_being_written(store: Path, run: str) -> bool:

@@ -10,11 +10,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
+from logprob_store.store.beginning import lock_new_run, lock_run, remove_trial
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log
 from logprob_store.store.commit import RunWriter
-from logprob_store.store.durable_files import FILE_MODE, make_folder
+from logprob_store.store.durable_files import FILE_MODE
 from logprob_store.store.grown_inputs import compare_inputs, with_digests
-from logprob_store.store.lock import take_lock
 from logprob_store.store.manifest import (
     MOST_SESSIONS,
     RUN_NAME,
@@ -62,6 +62,8 @@ def open_run(
     samples: int,
     rows: PromptRows | None = None,
     grows: bool = False,
+    new: bool = False,
+    replace: bool = False,
     file_mode: int = FILE_MODE,
 ) -> RunWriter:
     """Begin a run, or go on with it; the files that a killed session left unlisted are removed.
@@ -77,6 +79,8 @@ def open_run(
         samples: the most calls that a prompt has.
         rows: of the prompts files; without them no row may be added.
         grows: do not compare `inputs` with those in the manifest: an import adds files to them.
+        new: begin a run under the name, or the next free one: `<run>.2`, `<run>.3` and so on.
+        replace: take the run of that name out, if it is a trial, and begin it anew.
         file_mode: the permissions of new files.
 
     Raises:
@@ -88,12 +92,9 @@ def open_run(
     """
     if not RUN_NAME.fullmatch(run):
         raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them")
-    folder = run_folder(store, run)
-    try:
-        make_folder(folder)
-        lock = take_lock(store, run)
-    except OSError as error:
-        raise StoreError(f"the store at {store} cannot be written: {error}") from error
+    if replace:
+        remove_trial(store, run)
+    run, lock = lock_new_run(store, run) if new else (run, lock_run(store, run))
     with contextlib.ExitStack() as on_error:
         on_error.callback(lock.close)
         try:
