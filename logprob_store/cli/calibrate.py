@@ -53,7 +53,13 @@ def calibrate(
     column: Annotated[
         str, typer.Option(help="The column of --truth: true or false, or a text that the answer should be.")
     ] = "correct",
-    confidence: Annotated[str, typer.Option(help="The score to judge, a probability.")] = "confidence",
+    confidence: Annotated[
+        str, typer.Option(help="The score to judge, a probability; or a kept column of the prompts.")
+    ] = "confidence",
+    labels: Annotated[
+        str | None, typer.Option(help='Labels, as "Yes,No": --confidence may then be label_probability or label_lower.')
+    ] = None,
+    field: Annotated[str | None, typer.Option(help='The labels\' place in a JSON answer, as "/mood".')] = None,
     bins: Annotated[int, typer.Option(min=1, help="Bins of the reliability table.")] = 10,
     equal_mass: Annotated[bool, typer.Option("--equal-mass", help="Bins of as many answers each.")] = False,
     seed: Annotated[int, typer.Option(help="Of the intervals and of the folds.")] = 0,
@@ -79,7 +85,8 @@ def calibrate(
     if save is not None and method is None:
         raise InputError("--save wants --method: isotonic (a thousand answers and more), platt, or temperature")
     opened = open_runs(store, run)
-    rows = _scores_with_truth(opened, expected, truth, column, confidence)
+    extra = None if labels is None else _label_columns(opened, labels, field)
+    rows = _scores_with_truth(opened, expected, truth, column, confidence, extra=extra)
     table = reliability_table(rows, confidence, bins=bins, binning="mass" if equal_mass else "width").collect()
     thresholds = accuracy_by_threshold(rows, confidence).collect()
     figures = _metrics_with_intervals(rows, confidence, seed)
@@ -106,7 +113,13 @@ def calibrate(
 
 
 def _scores_with_truth(
-    opened: Store, expected: str | None, truth: Path | None, column: str, confidence: str
+    opened: Store,
+    expected: str | None,
+    truth: Path | None,
+    column: str,
+    confidence: str,
+    *,
+    extra: pl.DataFrame | None,
 ) -> pl.DataFrame:
     """The scores with a column `correct`, from the kept column or the truth file that was named.
 
@@ -125,6 +138,13 @@ def _scores_with_truth(
     rows = (
         with_expected(opened, expected) if expected is not None else with_truth_file(opened, Path(truth or ""), column)
     )
+    if extra is not None:
+        rows = rows.join(extra, on=["run", "completion_id"], how="left")
+    if confidence not in rows.columns and confidence in opened.prompts.collect_schema():
+        column_of_prompts = opened.prompts.select(
+            "run", "prompt_index", pl.col(confidence).cast(pl.Float64, strict=False)
+        )
+        rows = rows.join(column_of_prompts.collect(), on=["run", "prompt_index"], how="left")
     if confidence not in rows.columns:
         floats = [name for name, kind in rows.schema.items() if kind == pl.Float64]
         raise InputError(f"--confidence {confidence}: there is no such score; there are {', '.join(floats)}")
@@ -136,6 +156,23 @@ def _scores_with_truth(
     if not rows.select(pl.col(confidence).is_not_null() & pl.col("correct").is_not_null()).to_series().any():
         raise InputError(f"none of {rows.height} answers has both a {confidence} and a truth")
     return rows
+
+
+def _label_columns(opened: Store, labels: str, field: str | None) -> pl.DataFrame:
+    """The probability of each answer's likeliest label, with its bounds.
+
+    Raises:
+        InputError: the labels or the field cannot be used.
+    """
+    from logprob_store.errors import InputError
+    from logprob_store.metrics.labels.chosen_label import label_choices
+
+    try:
+        rows = opened.labels([name.strip() for name in labels.split(",")], field=field, shared="bound")
+        chosen = label_choices(rows).collect(engine="streaming")
+    except ValueError as error:
+        raise InputError(f"--labels {labels!r}: {error}") from error
+    return chosen.select("run", "completion_id", "label", "label_probability", "label_lower", "label_upper")
 
 
 def _metrics_with_intervals(rows: pl.DataFrame, confidence: str, seed: int) -> pl.DataFrame:

@@ -57,7 +57,7 @@ def scores(
     if sort is not None and sort not in columns:
         raise InputError(f"--sort {sort}: there is no such column; there are {', '.join(columns)}")
     if output is not None:
-        frame = rows.sort("run", "completion_id").collect(engine="streaming")
+        frame = _with_kept_columns(rows, opened).sort("run", "completion_id").collect(engine="streaming")
         write_rows(frame, output, as_json=as_json)
         return
     if as_json:
@@ -67,6 +67,19 @@ def scores(
     if shown["run"].n_unique() > 1:
         brief = ["run", *brief]
     print_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort])))
+
+
+def _with_kept_columns(rows: pl.LazyFrame, store: Store) -> pl.LazyFrame:
+    """The rows with the columns that the job keeps of the prompts; `<name>_of_prompt` where a score has the name."""
+    from logprob_store.schema import PROMPTS
+
+    prompts, taken = store.prompts, set(rows.collect_schema().names())
+    kept = [name for name in prompts.collect_schema().names() if name not in {"run", *PROMPTS}]
+    if not kept or "prompt_index" not in taken:
+        return rows
+    renamed = {name: f"{name}_of_prompt" for name in kept if name in taken}
+    prompts = prompts.select("run", "prompt_index", *kept).rename(renamed)
+    return rows.join(prompts, on=["run", "prompt_index"], how="left", maintain_order="left")
 
 
 def _chosen_scores(store: Store, metrics: str) -> tuple[pl.LazyFrame, list[str], list[str]]:

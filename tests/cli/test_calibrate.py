@@ -190,3 +190,22 @@ def test_no_such_calibrator(demo: Path, logprobs: Any) -> None:
 
     assert code == 2
     assert "no calibrator 'nothing'" in err
+
+
+def test_the_probability_of_a_label_is_judged(demo: Path, logprobs: Any) -> None:
+    """With the labels given; a kept column of numbers can be judged as well."""
+    capitals = "Paris,London,Madrid,Rome,Berlin"
+    options = ("--expected", "capital", "--labels", capitals, "--confidence", "label_probability", "--json")
+
+    done = logprobs("calibrate", demo, *options)
+
+    assert done.code == 0, done.err
+    assert {row["metric"] for row in json.loads(done.out)["figures"]} >= {"ece", "auroc"}
+
+
+def test_labels_that_are_wrong_are_named(demo: Path, logprobs: Any) -> None:
+    """As for `logprobs labels`."""
+    done = logprobs("calibrate", demo, "--expected", "capital", "--labels", "a,A", "--confidence", "label_probability")
+
+    assert done.code == 2
+    assert "--labels 'a,A': labels 'a' and 'A' collide" in done.err

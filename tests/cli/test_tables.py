@@ -74,3 +74,12 @@ def test_samples_and_choices_say_what_they_need(demo: Path, logprobs: Any) -> No
     assert (samples.code, choices.code) == (2, 2)
     assert "each prompt has one answer: set model.samples" in samples.err
     assert "no candidates to choose from" in choices.err
+
+
+def test_scores_are_written_with_the_kept_columns(demo: Path, logprobs: Any, tmp_path: Path) -> None:
+    """As somebody needs who goes on in a spreadsheet."""
+    assert logprobs("scores", demo, "-o", tmp_path / "s.csv").code == 0
+
+    rows = pl.read_csv(tmp_path / "s.csv")
+    assert rows.height == 243
+    assert set(rows.filter(prompt_id="FR")["capital"]) == {"Paris"}
