@@ -207,7 +207,7 @@ def test_demo_local(workplace: Any) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert "12 asked" in done.stdout
+    assert "12 from the server" in done.stdout
     assert "nothing had to be asked again" in done.stdout
     assert "mean_confidence" in done.stdout
 

@@ -212,4 +212,4 @@ def test_a_refusal_without_a_body_has_the_words_of_its_error(importing: Any) -> 
     line["error"] = {"message": "stream is not supported", "type": "BadRequestError", "code": 400}
     importing.lines(line)
 
-    assert importing.frames()["failures"]["message"].to_list() == ["HTTP 400 400: stream is not supported"]
+    assert importing.frames()["failures"]["message"].to_list() == ["HTTP 400: stream is not supported"]
