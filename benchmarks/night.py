@@ -27,7 +27,7 @@ import polars as pl
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "tests" / "faults"))
 
-import accounts  # noqa: E402  the tests are no package
+import fault_accounts as accounts  # noqa: E402  the tests are no package
 
 if TYPE_CHECKING:
     import resource
