@@ -73,13 +73,10 @@ def _with_kept_columns(rows: pl.LazyFrame, store: Store) -> pl.LazyFrame:
     """The rows with the columns that the job keeps of the prompts; `<name>_of_prompt` where a score has the name."""
     from logprob_store.schema import PROMPTS
 
-    prompts, taken = store.prompts, set(rows.collect_schema().names())
-    kept = [name for name in prompts.collect_schema().names() if name not in {"run", *PROMPTS}]
-    if not kept or "prompt_index" not in taken:
+    kept = [name for name in store.prompts.collect_schema().names() if name not in {"run", *PROMPTS}]
+    if not kept or "prompt_index" not in rows.collect_schema().names():
         return rows
-    renamed = {name: f"{name}_of_prompt" for name in kept if name in taken}
-    prompts = prompts.select("run", "prompt_index", *kept).rename(renamed)
-    return rows.join(prompts, on=["run", "prompt_index"], how="left", maintain_order="left")
+    return store.with_prompts(rows, kept)
 
 
 def _chosen_scores(store: Store, metrics: str) -> tuple[pl.LazyFrame, list[str], list[str]]:

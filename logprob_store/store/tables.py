@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 NEWEST: Final = "newest"
 _RUNS_SHOWN: Final = 4
+_PROMPT: Final = ("run", "prompt_index")
 
 _RUNS: Final = pl.Schema(
     {
@@ -150,11 +151,20 @@ class StoreTables:
 
         A kept column with the name of a column of completions is renamed to `<name>_of_prompt`.
         """
-        prompts = self.prompts.drop("prompt_id")
-        taken = set(COMPLETIONS.names())
-        names = prompts.collect_schema().names()
-        kept = prompts.rename({name: f"{name}_of_prompt" for name in names if name in taken - {"prompt_index"}})
-        return self.completions.join(kept, on=["run", "prompt_index"], how="left", maintain_order="left")
+        columns = self.prompts.collect_schema().names()
+        return self.with_prompts(self.completions, [name for name in columns if name not in {*_PROMPT, "prompt_id"}])
+
+    def with_prompts(self, rows: pl.LazyFrame, columns: Sequence[str]) -> pl.LazyFrame:
+        """Rows that have `run` and `prompt_index`, with columns of their prompts.
+
+        Args:
+            rows: such as completions, or scores.
+            columns: of `prompts`; one whose name the rows have is renamed to `<name>_of_prompt`.
+        """
+        taken = rows.collect_schema().names()
+        prompts = self.prompts.select(*_PROMPT, *columns)
+        prompts = prompts.rename({name: f"{name}_of_prompt" for name in columns if name in taken})
+        return rows.join(prompts, on=_PROMPT, how="left", maintain_order="left")
 
     @cached_property
     def tokens(self) -> pl.LazyFrame:
