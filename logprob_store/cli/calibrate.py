@@ -17,6 +17,7 @@ from logprob_store.cli.common import (
     RunOption,
     StorePath,
     echo,
+    labels_of,
     open_runs,
     path_from_here,
     print_table,
@@ -164,14 +165,9 @@ def _label_columns(opened: Store, labels: str, field: str | None) -> pl.DataFram
     Raises:
         InputError: the labels or the field cannot be used.
     """
-    from logprob_store.errors import InputError
     from logprob_store.metrics.labels.chosen_label import label_choices
 
-    try:
-        rows = opened.labels([name.strip() for name in labels.split(",")], field=field, shared="bound")
-        chosen = label_choices(rows).collect(engine="streaming")
-    except ValueError as error:
-        raise InputError(f"--labels {labels!r}: {error}") from error
+    chosen = label_choices(labels_of(opened, labels, field=field, shared="bound").lazy()).collect()
     return chosen.select("run", "completion_id", "label", "label_probability", "label_lower", "label_upper")
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from logprob_store.analysis.opened_store import Store
     from logprob_store.job import Job
+    from logprob_store.metrics.labels.probabilities import Shared
 
 EXIT_INPUT: Final = 2
 EXIT_FAILURES: Final = 3
@@ -115,6 +116,24 @@ def open_runs(store: Path, run: str | None, *, default: str = "newest") -> Store
             err=True,
         )
     return opened
+
+
+def labels_of(
+    opened: Store, names: str, *, shared: Shared, field: str | None, after: str | None = None
+) -> pl.DataFrame:
+    """The probability of each label in each answer, for the labels of `--labels`.
+
+    Raises:
+        InputError: the labels or the field cannot be used; the message names the option.
+    """
+    from logprob_store.errors import InputError
+
+    wanted = [name.strip() for name in names.split(",")]
+    try:
+        return opened.labels(wanted, after=after, field=field, shared=shared).collect(engine="streaming")
+    except ValueError as error:
+        wrong = f"--field {field!r}" if str(error).startswith("field ") else f"--labels {names!r}"
+        raise InputError(f"{wrong}: {error}") from error
 
 
 def echo(message: object) -> None:

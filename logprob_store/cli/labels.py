@@ -17,6 +17,7 @@ from logprob_store.cli.common import (
     RunOption,
     StorePath,
     echo,
+    labels_of,
     open_runs,
     present_rows,
     with_prompt_ids,
@@ -70,12 +71,7 @@ def labels(
             'commas between, as "Yes,No"'
         )
     opened = open_runs(store, run)
-    try:
-        rows = opened.labels(wanted, after=after, field=field, shared=shared.value)
-    except ValueError as error:
-        wrong = f"--field {field!r}" if str(error).startswith("field ") else f"--labels {names!r}"
-        raise InputError(f"{wrong}: {error}") from error
-    frame = rows.collect(engine="streaming")
+    frame = labels_of(opened, names, after=after, field=field, shared=shared.value)
     _check_found(frame, opened, wanted, None if after is None and field is None else _place(after, field))
     rows = frame.lazy() if each else label_choices(frame.lazy())
     columns = ["label", "probability", "mass", "coverage", "lower", "upper"]
