@@ -20,11 +20,16 @@ _BYTE_ORDER_MARKS: Final = {  # the marks of UTF-32 begin like that of UTF-16
 _FIRST_CHARACTERS: Final = b'{[de:"'
 """The characters that a text without a byte order mark may begin with: of JSON, and of an event."""
 
+_PLAIN: Final = (b'{"', b"{\n", b"da")
+"""How nearly all texts begin: JSON and events, one byte a character."""
+
 _NULS: Final = bytes(3)
 """What stands beside such a character in UTF-32."""
 
 _FRONT: Final = re.compile(rb"(?:\xef\xbb\xbf|\)\]\}',?|[\s\x00])*")
 """Blanks, NULs, a byte order mark, and the characters with which some gateways keep browsers from running JSON."""
+_UTF8: Final = codecs.getincrementaldecoder("utf-8")
+_PIECE_BYTES: Final = 1 << 14
 _MORE: Final = re.compile(r'\{\s*"')
 """An object that is not empty: what stands behind an answer may take it back."""
 
@@ -142,6 +147,8 @@ def encoding_of(head: bytes) -> str | None:
     >>> encoding_of(b"{\0\0\0"), encoding_of(b"\0{"), encoding_of(b'{"a"')
     ('utf-32-le', 'utf-16-be', None)
     """
+    if head.startswith(_PLAIN):
+        return None
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
     if encoding is None and len(head) == len(_NULS) + 1:
         if head[0] in _FIRST_CHARACTERS and head[1:] == _NULS:
@@ -157,8 +164,20 @@ def encoding_of(head: bytes) -> str | None:
 
 
 def is_utf8(content: bytes) -> bool:
-    """Whether bytes are UTF-8, which a parser does not check in the strings that it skips."""
+    r"""Whether bytes are UTF-8, which a parser does not check in the strings that it skips.
+
+    >>> is_utf8("caf\u00e9".encode()), is_utf8(b"caf\xe9")
+    (True, False)
+    """
+    if content.isascii():
+        return True
+    # By pieces: a whole body as text is up to four times as large, and new memory for it takes longer than the check.
+    decoder = _UTF8()
+    view = memoryview(content)
     try:
-        return content.isascii() or bool(content.decode())
+        for start in range(0, len(view), _PIECE_BYTES):
+            decoder.decode(view[start : start + _PIECE_BYTES])
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
+    return True

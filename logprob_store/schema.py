@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION: Final = 2
-"""Written into every manifest and every Parquet file's metadata; reading another version is an error."""
+"""Written into every manifest and every Parquet file's metadata; reading another version is an error.
+
+A column that is only added needs no other version: it is null in the rows that have it not."""
 
 SCHEMA_VERSION_METADATA: Final = b"logprob_store.schema_version"
 
@@ -44,6 +46,7 @@ COMPLETIONS: Final = pl.Schema(
         "response_model": pl.String(),
         "response_id": pl.String(),
         "system_fingerprint": pl.String(),
+        "service_tier": pl.String(),
         "created": pl.Datetime("us", "UTC"),
         "finish_reason": pl.String(),
         "text": pl.String(),

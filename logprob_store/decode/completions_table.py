@@ -86,6 +86,7 @@ def _row(task: DecodingTask, wire_text: str, sums: TokenSums) -> dict[str, Any]:
         "response_model": reply.model,
         "response_id": reply.response_id,
         "system_fingerprint": reply.system_fingerprint,
+        "service_tier": reply.service_tier,
         "created": reply.created,
         "finish_reason": choice.finish_reason,
         "text": choice.text,

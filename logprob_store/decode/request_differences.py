@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from logprob_store.request import Answer
 
-_TIERS_LEFT_TO_THE_SERVER: Final = frozenset({None, "auto"})
+_TIERS_LEFT_TO_THE_SERVER: Final = (None, "auto")
 _DEARER_TIER: Final = "priority"
 """The tier at a higher price than the usual one, which a server may also choose by itself."""
 _VERSION: Final = re.compile(r"[-:@._]v?[0-9][-0-9.]*|[:@-](?:latest|preview|exp|free)|\.gguf")
@@ -38,7 +37,7 @@ def count_differences(completions: pa.Table, answers: Sequence[Answer]) -> dict[
     return {
         "choices_differ": _choices_differ(completions, known),
         "model_differs": _model_differs(completions),
-        "tier_differs": sum(map(_tier_differs, known)),
+        "tier_differs": _tiers_differ(completions, known),
     }
 
 
@@ -93,13 +92,19 @@ def is_same_model(asked: str | None, served: str | None) -> bool:
     return one == other or (other.startswith(one) and _VERSION.fullmatch(other, len(one)) is not None)
 
 
-def _tier_differs(answer: Answer) -> bool:
-    asked = answer.request.body.get("service_tier")
-    is_left_to_server = asked in _TIERS_LEFT_TO_THE_SERVER
-    if f'"{_DEARER_TIER if is_left_to_server else "service_tier"}"'.encode() not in answer.body:
-        return False
-    try:
-        served = json.loads(answer.body).get("service_tier")
-    except (ValueError, RecursionError, AttributeError):
-        return False
-    return isinstance(served, str) and (served == _DEARER_TIER if is_left_to_server else served != asked)
+def _tiers_differ(completions: pa.Table, answers: Sequence[Answer]) -> int:
+    columns = (completions[name].to_pylist() for name in ("prompt_index", "sample_index", "service_tier"))
+    served = {(prompt_index, sample_index): tier for prompt_index, sample_index, tier in zip(*columns, strict=True)}
+    return sum(
+        _is_other_tier(
+            served.get((answer.request.prompt_index, answer.request.sample_index)),
+            asked=answer.request.body.get("service_tier"),
+        )
+        for answer in answers
+    )
+
+
+def _is_other_tier(served: str | None, *, asked: Any) -> bool:
+    if asked in _TIERS_LEFT_TO_THE_SERVER:
+        return served == _DEARER_TIER
+    return served is not None and served != asked

@@ -30,7 +30,7 @@ from logprob_store.store.manifest import (
     table_folder,
     write_manifest,
 )
-from logprob_store.store.part_files import remove_part_files, write_part_file
+from logprob_store.store.part_files import remove_part_files, scan_part_files, write_part_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -171,7 +171,7 @@ class RunWriter:
         found: set[str] = set()
         for table in ("completions", "failures"):
             if files := listed_paths(self.store, self.manifest, table):
-                keys = pl.scan_parquet(files, hive_partitioning=False, glob=False).select("request_key")
+                keys = scan_part_files(files).select("request_key")
                 found.update(keys.drop_nulls().unique().collect()["request_key"])
         return found
 
@@ -242,7 +242,7 @@ class RunWriter:
         answered = listed_paths(self.store, self.manifest, "completions")
         still_open = rows.unique(["prompt_index", "sample_index"], keep="last", maintain_order=True)
         if answered:
-            scan = pl.scan_parquet(answered, hive_partitioning=False, glob=False)
+            scan = scan_part_files(answered)
             keys = scan.select("prompt_index", "sample_index")
             still_open = still_open.lazy().join(keys, on=["prompt_index", "sample_index"], how="anti").collect()
         return still_open.sort("prompt_index", "sample_index"), rows.height

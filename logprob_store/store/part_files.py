@@ -10,6 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,7 +20,7 @@ from logprob_store.store.durable_files import FILE_MODE, create_file, make_folde
 from logprob_store.store.manifest import PartFile, part_path, table_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from logprob_store.store.manifest import Manifest
@@ -39,6 +40,25 @@ _PAGE_ROWS: Final = 1 << 17
 _ZSTD_LEVEL: Final = 2
 ALL_TABLES: Final = (*TABLES, "imports")
 _SET_ASIDE: Final = ".unlisted"
+
+
+def scan_part_files(files: Sequence[Path], schema: pl.Schema | None = None) -> pl.LazyFrame:
+    """The rows of files of one table, whichever versions wrote them: a column is null where a version had it not.
+
+    Args:
+        files: at least one.
+        schema: the table's columns; those of the first file if None, for readers of columns that all versions have.
+    """
+    # Hive partitioning would also read keys from the folders above the store (".../date=2026-11-22/store"), and guess
+    # types for run names that look like dates.
+    return pl.scan_parquet(
+        list(files),
+        schema=schema,
+        hive_partitioning=False,
+        glob=False,
+        missing_columns="insert",
+        extra_columns="ignore",
+    )
 
 
 def write_part_file(

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from logprob_store.errors import StoreError
 from logprob_store.schema import TABLES
 from logprob_store.store.call_log import CALL_LOG, is_of_another_run, read_call_log, restore_call_log
@@ -28,7 +26,7 @@ from logprob_store.store.manifest import (
     write_manifest,
 )
 from logprob_store.store.opening import restore_manifest
-from logprob_store.store.part_files import set_aside_unlisted_files
+from logprob_store.store.part_files import scan_part_files, set_aside_unlisted_files
 from logprob_store.store.removal import finish_removal
 from logprob_store.store.verifying import check_run, listed_rows, settled_by_rows
 from logprob_store.usage import Usage
@@ -173,9 +171,7 @@ def _prompts_before_gap(store: Path, manifest: Manifest) -> int:
     files = listed_paths(store, manifest, "prompts")
     if not files:
         return 0
-    last: int = (
-        pl.scan_parquet(files, hive_partitioning=False, glob=False).select("prompt_index").max().collect().item()
-    )
+    last: int = scan_part_files(files).select("prompt_index").max().collect().item()
     return last + 1
 
 

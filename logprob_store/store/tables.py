@@ -18,6 +18,7 @@ import polars as pl
 from logprob_store.errors import InputError, RunNotFoundError
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
 from logprob_store.store.manifest import Counts, Manifest, find_manifest, listed_paths, run_names
+from logprob_store.store.part_files import scan_part_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,12 +202,8 @@ class StoreTables:
         return [path for manifest in self.manifests for path in listed_paths(self.path, manifest, table)]
 
     def _scan(self, table: str, schema: pl.Schema) -> pl.LazyFrame:
-        # One scan per run, with the run's name as a constant. Hive partitioning would also read keys from the folders
-        # above the store (".../date=2026-11-22/store"), and guess types for run names that look like dates.
-        scans = [
-            pl.scan_parquet(files, hive_partitioning=False, glob=False).select(
-                pl.lit(manifest.run).alias("run"), pl.all()
-            )
+        scans = [  # one a run, with the run's name as a constant
+            scan_part_files(files, schema).select(pl.lit(manifest.run).alias("run"), pl.all())
             for manifest in self.manifests
             if (files := listed_paths(self.path, manifest, table))
         ]

@@ -33,7 +33,7 @@ from logprob_store.store.manifest import (
     read_manifest,
     run_folder,
 )
-from logprob_store.store.part_files import PART_METADATA, RUN_METADATA, unlisted_files
+from logprob_store.store.part_files import PART_METADATA, RUN_METADATA, scan_part_files, unlisted_files
 from logprob_store.store.removal import removed_folder, runs_with_files
 from logprob_store.stored_types import is_readable
 
@@ -139,7 +139,7 @@ def settled_by_rows(store: Path, manifest: Manifest) -> IntervalSet:
     settled = IntervalSet()
     for table in ("completions", "failures"):
         if files := listed_paths(store, manifest, table):
-            keys = pl.scan_parquet(files, hive_partitioning=False, glob=False).select(_CALL).unique().collect()
+            keys = scan_part_files(files).select(_CALL).unique().collect()
             settled.update(call_numbers(keys, manifest.samples))
     return settled
 
@@ -265,10 +265,7 @@ def _answers_to_other_prompts(store: Path, manifest: Manifest) -> list[str]:
     if not prompts or not completions:
         return []
     asked, answered = (
-        pl.scan_parquet(files, hive_partitioning=False, glob=False, missing_columns="insert", extra_columns="ignore")
-        .select("prompt_index", "prompt_id")
-        .unique()
-        for files in (prompts, completions)
+        scan_part_files(files).select("prompt_index", "prompt_id").unique() for files in (prompts, completions)
     )
     # Prompts whose row is not written yet, or was taken out with a damaged part, are no contradiction.
     wrong = answered.join(asked, on="prompt_index", suffix="_asked").filter(

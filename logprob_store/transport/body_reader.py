@@ -122,7 +122,10 @@ def _encodings(response: aiohttp.ClientResponse, body: bytes, *, success: bool) 
         CallError: a successful answer has one that was not asked for and cannot be read. It is bought and of no use,
             and so would every further one be.
     """
-    listed = response.headers.get("content-encoding", "").lower().split(",")
+    header = response.headers.get("content-encoding")
+    if header is None and body.startswith(_READABLE):
+        return []
+    listed = (header or "").lower().split(",")
     encodings = [encoding for name in reversed(listed) if (encoding := name.strip()) not in _NONE]
     unknown = [encoding for encoding in encodings if encoding not in _DECODERS]
     if encodings and not unknown:

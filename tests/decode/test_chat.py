@@ -27,6 +27,7 @@ BODY = {
     "created": 1700000000,
     "model": "m-2024",
     "system_fingerprint": "fp",
+    "service_tier": "default",
     "choices": [
         {
             "index": 0,
@@ -85,6 +86,7 @@ def test_a_choice_becomes_a_row_with_sums() -> None:
         "response_model": "m-2024",
         "response_id": "chatcmpl-1",
         "system_fingerprint": "fp",
+        "service_tier": "default",
         "created": datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC),  # date -ud @1700000000
         "finish_reason": "stop",
         "text": "Hi!",

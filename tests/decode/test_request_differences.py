@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -89,3 +90,21 @@ def test_versions_of_a_model_are_that_model(asked: str, served: str | None, same
 def test_another_tier(asked: str | None, served: str, expected: dict[str, int]) -> None:
     """It counts where a tier was asked for, and where the server chose the one that costs more than the job says."""
     assert differences(body(0, service_tier=served), **({"service_tier": asked} if asked else {})) == expected
+
+
+def test_the_tier_that_served_is_kept() -> None:
+    """A chat answer, a stream of it and one of the Responses API say which tier served the call."""
+    stream = [{"object": "chat.completion.chunk", **body(0)}, {"object": "chat.completion.chunk", **body()}]
+    for piece in stream:
+        piece["service_tier"] = "flex"
+        for choice in piece["choices"]:
+            choice["delta"], choice["finish_reason"] = choice.pop("message"), "stop"
+    events = "".join(f"data: {json.dumps(piece)}\n\n" for piece in stream).encode() + b"data: [DONE]\n\n"
+    part = {"type": "output_text", "text": "a", "logprobs": [chat_token("a")]}
+    response = {"status": "completed", "output": [{"type": "message", "content": [part]}]}
+    answers = [answer_with(made) for made in (body(0, service_tier="flex"), events)]
+    answers += [answer_with(response | {"service_tier": "flex"}, endpoint="responses")]
+
+    tiers = [decode_answers([answer]).completions["service_tier"].to_pylist() for answer in answers]
+
+    assert tiers == [["flex"]] * 3

@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 import logprob_store as ls
 from logprob_store.request import request_key
+from logprob_store.schema import COMPLETIONS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RUNS = [("store", "whole"), ("store", "half"), ("imported", "imported")]
@@ -94,6 +95,7 @@ def test_goes_on(workplace: Any, serve: Any) -> None:
     assert (summary["already"], summary["calls"], len(server.calls())) == (14, 14, 14)
     assert (summary["total"], summary["completions"], summary["failures"]) == (40, 40, 0)
     rows = ls.open_store(workplace.folder / "store", runs=["half"]).completions.collect()
+    assert rows.schema == {"run": pl.String(), **COMPLETIONS}  # of files with and without `service_tier`
     assert rows["completion_id"].n_unique() == 40
     assert rows["source"].value_counts().sort("count").rows() == [("api", 40)]
     assert workplace.run("verify", "store").returncode == 0

@@ -93,6 +93,7 @@ class Reply:
     prompt_tokens: int | None
     completion_tokens: int | None
     choices: list[Choice]
+    service_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class _Body(MayReport):
     model: Any = None
     created: Any = None
     system_fingerprint: Any = None
+    service_tier: Any = None
     usage: Any = None
     choices: Any = None
     logprobs: Any = None
@@ -168,6 +169,7 @@ def _reply(body: _Body, content: bytes) -> Reply:
         count_or_none(usage.get("prompt_tokens")),
         count_or_none(usage.get("completion_tokens")),
         choices,
+        text_or_none(body.service_tier),
     )
 
 

@@ -47,6 +47,7 @@ class _Body(MayReport):
     model: Any = None
     created_at: Any = None
     incomplete_details: Any = None
+    service_tier: Any = None
     usage: Any = None
 
 
@@ -93,6 +94,7 @@ def read(answer: Answer) -> Reply:
         count_or_none(usage.get("input_tokens")),
         count_or_none(usage.get("output_tokens")),
         [_choice(body, parts, calls)],
+        text_or_none(body.service_tier),
     )
 
 
