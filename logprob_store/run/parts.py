@@ -140,7 +140,6 @@ class Committer:
         try:
             part = decoding.result()
             self._write_part(self._writer, contents, part, self._sync_spent)
-            pa.default_memory_pool().release_unused()
         except BaseException as error:
             self._failed = error
             raise
