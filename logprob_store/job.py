@@ -12,11 +12,12 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from logprob_store.errors import JobError
+from logprob_store.models.table import Takes
 from logprob_store.request import OPENAI_BASE_URL, PATHS, problem_of_host, provider_of
 from logprob_store.spending.bounds import no_maximum, unbounded_param
 from logprob_store.spending.ceilings import Ceilings
@@ -26,7 +27,10 @@ from logprob_store.spending.request_tokens import MAXIMA
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SERVICE_FIELDS = {"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment", "headers", "query"}
+_SERVICE_FIELDS = {
+    *("base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment", "headers", "query"),
+    *("takes", "table"),
+}
 """Fields that `Job.identity` replaces by the service's one name, or leaves out."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -103,6 +107,8 @@ class ModelSection(_Section):
     top_logprobs: int = Field(default=5, ge=0)
     params: dict[str, Any] = Field(default_factory=dict)
     samples: int = Field(default=1, ge=1, lt=100_000)
+    takes: Takes | None = None
+    table: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _params_are_parameters(self) -> Self:
@@ -491,6 +497,7 @@ def override(
         JobError: the result is no valid job.
     """
     table = job.model_dump()
+    table["model"]["takes"] = job.model.takes  # what it leaves open is not to be written out
     if store is not None:
         table["store"]["path"] = str(store.absolute())
     if transport is not None:
@@ -525,6 +532,7 @@ def _suggestion(loc: tuple[int | str, ...]) -> str:
     section: type[BaseModel] = Job
     for part in loc[:-1]:
         kind = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
+        kind = next((held for held in get_args(kind) if isinstance(held, type)), kind)
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             return ""
         section = kind

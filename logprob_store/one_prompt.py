@@ -16,6 +16,7 @@ from logprob_store.job import make_job
 from logprob_store.metrics.tokens.sequence import confidence, logprob_sum, min_probability, perplexity
 from logprob_store.run.event_loop import run_to_end
 from logprob_store.run.plan import request_of_job
+from logprob_store.run.preflight import refuse_hopeless_request
 from logprob_store.run.resources import open_asker_alone, open_transport
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def complete(
         timeout_s: seconds that one call may take.
 
     Raises:
-        JobError: an argument has a wrong value, or the key or the URL is not usable.
+        JobError: an argument has a wrong value, the key or the URL is not usable, or the model would refuse it.
         CallError: no usable answer.
         StopRunError: no access, no quota, or a model that gives no logprobs.
         DecodeError: the answer is malformed, or has no logprobs though asked for.
@@ -188,9 +189,10 @@ def complete(
 
     Example:
         >>> import logprob_store as ls
-        >>> answer = ls.complete("The capital of France is", model="gpt-4o-mini", max_tokens=3)  # doctest: +SKIP
+        >>> params = {"reasoning_effort": "none", "max_completion_tokens": 16}
+        >>> answer = ls.complete("The capital of France is", model="gpt-6-luna", params=params)  # doctest: +SKIP
         >>> answer.text, answer.confidence  # doctest: +SKIP
-        (' Paris', 0.93)
+        ('Paris', 0.93)
     """
     named = {"max_tokens": max_tokens, "temperature": temperature, "stop": stop, "seed": seed, "n": n, "tools": tools}
     prompt: Any = messages
@@ -231,6 +233,7 @@ async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
         cached = await asker.look_up([request])
         if cached:
             return asker.answer_from_cache(cached[request.key], request)
+        refuse_hopeless_request(job, request)
         try:
             return await asker.ask(request)
         except CallError as error:

@@ -24,6 +24,7 @@ from logprob_store.run.buffer import PartBuffer, Progress
 from logprob_store.run.lookahead import look_up_ahead
 from logprob_store.run.parts import Committer
 from logprob_store.run.plan import check_plan
+from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.remaining_calls import RemainingCalls
 from logprob_store.run.resources import open_asker
 from logprob_store.store.manifest import Spent
@@ -79,6 +80,8 @@ class Session:
         self._transport = transport
         self._cache = cache
         self.budget = budget
+        # Without parameters of rows all requests are alike, and the job as a whole was looked at.
+        self._refused_row = ModelCheck(plan.job).refused_row if plan.job.prompts.params is not None else None
         self._stop = stop
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
@@ -189,7 +192,7 @@ class Session:
                 return
             cached = looked_up.cached.get(request.key)
             if cached is None or self._remaining.is_rejected(cached, request):
-                await self._start_task(request, asker)
+                await self._start_or_refuse(request, asker)
             else:
                 # Equal requests share a cached answer: each gets it under its own prompt.
                 await self._buffer.add_answer(asker.answer_from_cache(cached, request))
@@ -202,6 +205,15 @@ class Session:
             # A column of nulls may be intended: a line for each is shown with --verbose only.
             emit_prompt_failed(log, bad, failure, level=logging.INFO)
             await self._buffer.add_failure(bad, failure)
+
+    async def _start_or_refuse(self, request: Request, asker: Asker) -> None:
+        """Start a task for a request, unless its row's parameters are such that the model would refuse it."""
+        failure = None if self._refused_row is None else self._refused_row(request)
+        if failure is None:
+            await self._start_task(request, asker)
+        else:
+            emit_prompt_failed(log, request, failure)
+            await self._buffer.add_failure(request, failure)
 
     async def _start_task(self, request: Request, asker: Asker) -> None:
         """Start a task for a request once their number allows it; none if the session is to stop by then."""
