@@ -120,11 +120,11 @@ _CLASSES: Final = (
         name="logprobs_refused",
         means="the model gives no logprobs",
         then="stop",
-        advice="the model does not give logprobs, so every prompt would fail alike. {where}. One that reasons gives "
-        'them without reasoning, if it can: params = {{ reasoning_effort = "none", max_completion_tokens = 64 }}, at '
-        'endpoint "responses" params = {{ reasoning = {{ effort = "none" }}, max_output_tokens = 64 }}; `logprobs models '
-        "NAME` says whether it can. Else choose another model, lower top_logprobs if that is what is refused, or write "
-        "logprobs = false to do without.",
+        advice="the model does not give logprobs, so every prompt would fail alike. {where}. One that reasons may give "
+        'them without: params = {{ reasoning_effort = "none", max_completion_tokens = 64 }}, at endpoint "responses" '
+        'params = {{ reasoning = {{ effort = "none" }}, max_output_tokens = 64 }} (`logprobs models` shows which do). '
+        "Else choose another model, lower top_logprobs if that is what is refused, or write logprobs = false to do "
+        "without.",
     ),
     FailureClass(
         name="all_refused",

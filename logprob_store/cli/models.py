@@ -16,7 +16,6 @@ from logprob_store.cli.common import JsonOption, echo, print_table
 if TYPE_CHECKING:
     from logprob_store.models.table import KnownModel, ModelTable, Takes
 
-_EXAMPLE_TOKENS: Final = 64
 _LEAST: Final = ("source", "checked", "output", "context", "refuses_while_reasoning", "endpoints", "most_top_logprobs")
 """The columns to leave out first where a terminal has no room."""
 _SHOWN: Final = (
@@ -110,12 +109,11 @@ def _show_one(known: ModelTable, name: str, base_url: str | None, *, as_json: bo
 def _lines(model: KnownModel, known: ModelTable) -> dict[str, Any]:
     """For each endpoint the lines by which the model, or another in its place, gives logprobs."""
     from logprob_store.models.refusals import lines_for
-    from logprob_store.spending.request_tokens import MAXIMA
     from logprob_store.toml_values import toml_value
 
     written = {}
     for endpoint in model.takes.endpoints:
-        lines = lines_for(model, endpoint, {MAXIMA[endpoint][0]: _EXAMPLE_TOKENS}, known)
+        lines = lines_for(model, endpoint, known)
         if model.takes.logprobs != "no" or "name" in lines:
             written[endpoint] = "; ".join(f"{key} = {toml_value(value)}" for key, value in lines.items())
     return {"write": written}

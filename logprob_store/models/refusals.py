@@ -31,6 +31,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 """Values that are taken where others are refused."""
 _EVERY_MAXIMUM: Final = tuple(dict.fromkeys(name for names in MAXIMA.values() for name in names))
 NO_EFFORT: Final = "none"
+_EXAMPLE_TOKENS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +89,18 @@ def refusal_of(request: Request, model: KnownModel, table: ModelTable) -> Refusa
     return Refusal(model, _listed(reasons), write) if reasons else None
 
 
-def lines_for(model: KnownModel, endpoint: str, params: Mapping[str, Any], table: ModelTable) -> Mapping[str, Any]:
+def lines_for(
+    model: KnownModel, endpoint: str, table: ModelTable, params: Mapping[str, Any] | None = None
+) -> Mapping[str, Any]:
     """The lines of a job's `[model]` by which a model gives logprobs: `params` and what else is corrected.
 
     Args:
         model: to be asked.
         endpoint: where.
-        params: the parameters that are wanted, as any model takes them; corrected for this one.
         table: of which a model is named where this one gives none.
+        params: the parameters that are wanted, to be corrected for this model; by default a maximum of 64 tokens.
     """
+    params = {MAXIMA[endpoint][0]: _EXAMPLE_TOKENS} if params is None else params
     body = build_body(endpoint, model=model.name, prompt="", params=params)
     refusal = refusal_of(make_request(body, endpoint=endpoint, provider=""), model, table)
     return {"params": params, **({} if refusal is None else refusal.write)}

@@ -94,7 +94,7 @@ def _params(new: NewJob) -> dict[str, Any]:
     params = {"temperature": 0, _most(new): new.max_tokens}
     table = shipped_table()
     model = table.known(new.model, base_url=new.base_url)
-    return dict(params if model is None else lines_for(model, new.endpoint, params, table)["params"])
+    return dict(params if model is None else lines_for(model, new.endpoint, table, params)["params"])
 
 
 def _most(new: NewJob) -> str:
