@@ -368,6 +368,15 @@ class Job(_Section):
         return self.resolve(self.cache.path)
 
     @property
+    def table_path(self) -> Path | None:
+        """The file of the user's own rows of models; None if the job names none.
+
+        Raises:
+            JobError: as `resolve`.
+        """
+        return None if self.model.table is None else self.resolve(self.model.table)
+
+    @property
     def fixtures_path(self) -> Path:
         """The file or folder of recordings for a replay.
 

@@ -149,6 +149,7 @@ def complete(
     base_url: str | None = None,
     api_key: str | None = None,
     provider: str | None = None,
+    takes: str | Mapping[str, Any] | None = None,
     cache: str | Path | None = None,
     fixtures: str | Path | None = None,
     attempts: int = 6,
@@ -175,6 +176,7 @@ def complete(
         base_url: the URL of the API, OpenAI's when None.
         api_key: when None, the environment variable OPENAI_API_KEY is sent to OpenAI; any other server gets no key.
         provider: names the service in the request key, in place of the base URL.
+        takes: what the model takes, where the table of models does not know it: as `model.takes` of a job file.
         cache: a folder, in which answers are kept so that they are not asked again.
         fixtures: recordings to answer from; then no server is asked.
         attempts: the most calls to make.
@@ -207,6 +209,7 @@ def complete(
             "name": model,
             "base_url": base_url,
             "provider": provider,
+            "takes": takes,
             "logprobs": logprobs,
             "top_logprobs": top_logprobs,
             "params": {**{name: value for name, value in named.items() if value is not None}, **(params or {})},

@@ -46,14 +46,17 @@ class Refusal:
     why: str
     write: Mapping[str, Any] = field(default_factory=dict)
 
-    def sentence(self, *, where: str = "under [model]") -> str:
+    def sentence(self, *, where: str = "under [model]", in_python: bool = False) -> str:
         """The refusal with what to write, and where it was read.
 
         Args:
             where: the lines are to be written.
+            in_python: write them as arguments, not as lines of TOML.
         """
         takes = self.model.takes
         lines = "; ".join(f"{key} = {toml_value(value)}" for key, value in self.write.items())
+        if in_python:
+            lines = ", ".join(f"{key}={value!r}" for key, value in self.write.items())
         advice = f"write {where}: {lines}" if lines else "ask another model or server"
         if takes.logprobs == "no" and (not lines or "name" in self.write):
             advice += ", or logprobs = false to do without"

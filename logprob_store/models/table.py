@@ -92,6 +92,11 @@ class Service(_Strict):
     source: str = ""
     checked: date | None = None
 
+    @property
+    def takes(self) -> Takes:
+        """What any model takes here."""
+        return Takes(logprobs=self.logprobs, source=self.source, checked=self.checked)
+
 
 class _Tables(_Strict):
     """A file of rows."""
@@ -173,17 +178,11 @@ class ModelTable:
         """
         service = self.service_of(base_url, azure=azure)
         found = self._found(self.own, name)
-        if found is None and service is not None and service.openai:
-            found = self._found(self.models, name)
+        if found is None and service is not None:
+            found = self._found(self.models, name) if service.openai else service.takes
         if takes is not None:
             base = found or Takes()
             found = takes.over(base if takes.like is None else self.like(takes.like))
-        elif service is not None and service.logprobs == "no":
-            found = (found or Takes(source=service.source, checked=service.checked)).model_copy(
-                update={"logprobs": "no"}
-            )
-        if found is None and service is not None and not service.openai:
-            found = Takes(source=service.source, checked=service.checked)
         return None if found is None or found.anything else KnownModel(name, found, service)
 
 

@@ -39,7 +39,7 @@ def table_of(job: Job) -> ModelTable:
     Raises:
         JobError: the job's own table cannot be read.
     """
-    return shipped_table() if job.model.table is None else read_table(job.resolve(job.model.table))
+    return shipped_table() if job.table_path is None else read_table(job.table_path)
 
 
 class ModelCheck:
@@ -137,14 +137,13 @@ def refuse_hopeless_request(job: Job, request: Request) -> None:
         JobError: it says why, and what to write.
     """
     if (refusal := ModelCheck(job).refusal(request)) is not None:
-        raise JobError(refusal.sentence())
+        raise JobError(refusal.sentence(where="in the call", in_python=True))
 
 
-def refuse_hopeless_run(models: ModelCheck, plan: Plan, run: str, *, anew: bool) -> None:
+def refuse_hopeless_run(plan: Plan, run: str, *, anew: bool) -> None:
     """Refuse a run of which no call can be answered, before anything is asked or written.
 
     Args:
-        models: what is known of the models that the job asks.
         plan: the calls of the job.
         run: the run's name.
         anew: whether the run begins, whatever there is of that name.
@@ -153,6 +152,7 @@ def refuse_hopeless_run(models: ModelCheck, plan: Plan, run: str, *, anew: bool)
         JobError: the model would refuse each call that would be made.
         InputError: as a run of the plan.
     """
+    models = ModelCheck(plan.job)
     if models.is_suspect():
         found = None if anew else find_manifest(plan.job.store_folder, run)
         calls = unanswered_calls(plan, run, None if found is None else found.manifest)

@@ -52,7 +52,7 @@ class Session:
     For the caller to read: `answered_before` is the number of calls with an answer from earlier sessions; `progress`
     counts outcomes and calls; `stopped_by` is the error after which no further call is made, None without one; `outage`
     says that the server did not answer at the end, and why; `bottleneck` is what held calls back; `writer` and `budget`
-    are those of the run.
+    are those of the run; `models` is what is known of the models that it asks.
 
     Args:
         plan: the calls of the job.
@@ -80,8 +80,9 @@ class Session:
         self._transport = transport
         self._cache = cache
         self.budget = budget
+        self.models = ModelCheck(plan.job)
         # Without parameters of rows all requests are alike, and the job as a whole was looked at.
-        self._refused_row = ModelCheck(plan.job).refused_row if plan.job.prompts.params is not None else None
+        self._refused_row = self.models.refused_row if plan.job.prompts.params is not None else None
         self._stop = stop
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()

@@ -106,6 +106,14 @@ def test_a_job_corrects_one_fact() -> None:
     assert (known.takes.logprobs, known.takes.reasons) == ("yes", "always")
 
 
+def test_one_fact_at_a_service_that_gives_none() -> None:
+    """The others stay."""
+    known = TABLE.known("m", base_url="https://api.groq.com/openai/v1", takes=Takes(context=5))
+
+    assert known is not None
+    assert (known.takes.logprobs, known.takes.context) == ("no", 5)
+
+
 def test_like_a_model_that_is_not_known() -> None:
     """It is an error that says where the names are."""
     with pytest.raises(JobError, match="like = 'gpt-60': no model of the table is called so; `logprobs models` shows"):

@@ -196,8 +196,22 @@ def test_what_only_the_server_knows(name: str, endpoint: str, make: MakeJob, fau
 
 def test_complete_is_refused_alike(tmp_path: Path) -> None:
     """Nothing is sent: this machine's network is not even tried."""
-    with pytest.raises(JobError, match="gpt-6-luna gives logprobs only at reasoning effort none"):
-        ls.complete("Hi", model="gpt-6-luna", api_key="k", cache=tmp_path)
+    with pytest.raises(JobError, match="gpt-6-luna gives logprobs only at reasoning effort none") as caught:
+        ls.complete("Hi", model="gpt-6-luna", api_key="k", cache=tmp_path, max_tokens=20)
+
+    write = "write in the call: params={'reasoning_effort': 'none', 'max_completion_tokens': 20} (https"
+    assert write in str(caught.value)
+
+
+def test_complete_with_what_is_known_better(fault_server: Any) -> None:
+    """As a job file says it."""
+    url = fault_server.url
+    params = {"reasoning_effort": "none", "max_completion_tokens": 3}
+    with pytest.raises(JobError, match="m gives logprobs only"):
+        ls.complete("Hi", model="m", base_url=url, takes={"like": "gpt-6-luna"})
+
+    assert ls.complete("Hi", model="m", base_url=url, takes={"like": "gpt-6-luna"}, params=params).text
+    assert ls.complete("Hi", model="m", base_url=url, takes="anything", max_tokens=3).text
 
 
 def test_recording_is_refused_alike(make: MakeJob, tmp_path: Path, fault_server: Any) -> None:
