@@ -11,6 +11,7 @@ text, because polars would give all its values one shape.
 from __future__ import annotations
 
 import codecs
+import csv
 import glob
 import io
 import os
@@ -35,6 +36,7 @@ JSON_SUFFIXES: Final = (".jsonl", ".ndjson")
 _PACKED: Final = (".gz", ".zst")
 _PLAIN: Final[dict[pl.DataType, str]] = {pl.Int64(): r"^(0|-?[1-9][0-9]{0,17})$", pl.Boolean(): r"^(true|false)$"}
 """Types other than text, and how their values are written."""
+_SEPARATORS: Final = ",;\t|"
 _DUPLICATE: Final = re.compile(r"(.*)_duplicated_[0-9]+")
 _ROW_GROUP_ROWS: Final = 1 << 16
 _JSON_AS_TEXT: Final = (pl.Struct, pl.Int128, pl.UInt128)
@@ -188,14 +190,14 @@ def _source(path: Path) -> Path | bytes:
 
 
 def _separator(path: Path) -> str:
-    """A tab in .tsv files; a semicolon where the first line has one and no comma, as spreadsheets in Europe write."""
+    """The separator that parts the first line into most names: not all spreadsheets and exports write commas."""
     if _kind(path) == ".tsv":
         return "\t"
     try:
         first = pl.scan_lines(_source(path), n_rows=1, glob=False).collect().item() if path.stat().st_size else ""
-    except (PolarsError, ValueError):
+        return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([first], delimiter=separator), [])))
+    except (PolarsError, ValueError, csv.Error):
         return ","  # reading the file says what is wrong with it
-    return ";" if ";" in first and "," not in first else ","
 
 
 def _scan_json(path: Path) -> pl.LazyFrame:

@@ -43,6 +43,8 @@ def jsonl(*rows: Any) -> str:
         ("a.csv", 'id,text\nx,"a, ""b""\nc"\n'),
         ("a.CSV", '\ufeffid,text\r\nx,"a, ""b""\nc"\r\n'),
         ("a.csv", 'id;text\nx;"a, ""b""\nc"\n'),
+        ("a.csv", 'id;"a, b";text\nx;1;"a, ""b""\nc"\n'),
+        ("a.csv", '"id"\ttext\nx\t"a, ""b""\nc"\n'),
         ("a.tsv", 'id\ttext\nx\t"a, ""b""\nc"\n'),
         ("a.csv.gz", gzip.compress(b'id,text\nx,"a, ""b""\nc"\n', mtime=0)),
         ("a.jsonl", jsonl({"id": "x", "text": 'a, "b"\nc'})),
@@ -55,7 +57,7 @@ def jsonl(*rows: Any) -> str:
     ],
 )
 def test_a_text_file_holds_prompts(tmp_path: Path, name: str, content: str | bytes) -> None:
-    """CSV, with any of three separators, and JSON Lines, packed or not, are read as Parquet is."""
+    """CSV, with any of four separators, and JSON Lines, packed or not, are read as Parquet is."""
     (prompt,) = read_all(written(tmp_path / name, content), id="id", prompt="text")
 
     assert (prompt.id, prompt.messages) == ("x", [{"role": "user", "content": 'a, "b"\nc'}])
