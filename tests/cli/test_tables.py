@@ -83,3 +83,10 @@ def test_scores_are_written_with_the_kept_columns(demo: Path, logprobs: Any, tmp
     rows = pl.read_csv(tmp_path / "s.csv")
     assert rows.height == 243
     assert set(rows.filter(prompt_id="FR")["capital"]) == {"Paris"}
+
+
+def test_equal_scores_have_one_order(demo: Path, logprobs: Any) -> None:
+    """By the number of the completion, so that the output of two nights can be compared."""
+    rows = json.loads(logprobs("scores", demo, "--sort", "token_count", "--json", "-n", 243).out)
+
+    assert rows == sorted(rows, key=lambda row: (row["token_count"], row["completion_id"]))
