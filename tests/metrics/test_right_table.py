@@ -91,9 +91,7 @@ def test_tokens_have_their_metrics(name: str) -> None:
         lambda tokens: tokens.with_columns(ls.entropy() + 1),
     ],
 )
-def test_the_error_comes_wherever_the_metric_stands(
-    ask: Callable[[pl.LazyFrame], pl.LazyFrame], engine: Any
-) -> None:
+def test_the_error_comes_wherever_the_metric_stands(ask: Callable[[pl.LazyFrame], pl.LazyFrame], engine: Any) -> None:
     """In a select, a group, a window or a filter, renamed or within a larger expression."""
     with pytest.raises(ls.InputError, match="entropy is a metric of alternatives"):
         ask(rows(TOKENS).lazy()).collect(engine=engine)
@@ -127,7 +125,7 @@ def test_tokens_with_a_rank_of_the_prompts_are_tokens() -> None:
         ("span_surprisal", lambda _, alternatives: ls.span_surprisal(alternatives)),
         ("label_probabilities", lambda tokens, others: ls.label_probabilities(others, tokens, ["yes", "no"])),
         ("label_probabilities", lambda tokens, _: ls.label_probabilities(tokens, tokens, ["yes", "no"])),
-        ("with_chosen", lambda tokens, alternatives: ls.with_chosen(tokens, alternatives)),
+        ("with_chosen", ls.with_chosen),
         ("with_chosen", lambda _, alternatives: ls.with_chosen(alternatives, alternatives)),
     ],
 )
