@@ -6,13 +6,14 @@ Requests come in chunks, one for each batch of prompt rows, so that memory does 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from logprob_store.errors import PromptError
+from logprob_store.errors import PromptError, PromptsError, TemplateError
 from logprob_store.prompts.batches import read_prompts
 from logprob_store.prompts.columns import Columns, kept_schema
 from logprob_store.prompts.ids import check_ids
@@ -250,22 +251,29 @@ def plan_job(job: Job, *, limit: int | None = None) -> Plan:
         PromptsError: no file, an unreadable one, a missing or wrong column.
         TemplateError: the template is not usable.
     """
-    section = job.prompts
-    columns = Columns(
-        id=section.id,
-        prompt=section.prompt,
-        system=section.system,
-        messages=section.messages,
-        template=section.template,
-        params=section.params,
-        continuations=section.continuations,
-        keep=section.keep,
-    )
-    inputs = find_inputs(section.path, base=job.base)
-    kept_schema(inputs, columns)
-    counts = candidate_counts(inputs, columns)
+    with _named_job_file(job):
+        columns = Columns(**job.prompts.model_dump(exclude={"path", "select"}))
+        if all(role in {"id", "keep"} for role, _ in columns.roles()):
+            raise TemplateError(
+                "prompts.template names no column, so that all prompts would be one and the same: write a column in "
+                "braces, as {text}. Doubled braces, {{text}}, are braces of the text"
+            )
+        inputs = find_inputs(job.prompts.path, base=job.base)
+        kept_schema(inputs, columns)
+        counts = candidate_counts(inputs, columns)
     samples = job.model.samples if counts is None else max(counts.to_list(), default=1)
     return Plan(job, inputs, columns, RowDigests(inputs, columns), limit, samples, counts)
+
+
+@contextmanager
+def _named_job_file(job: Job) -> Iterator[None]:
+    """Puts the name of the job file before what is wrong with its prompts."""
+    try:
+        yield
+    except (PromptsError, TemplateError) as error:
+        if job.file is None:
+            raise
+        raise type(error)(f"{job.file}: {error}") from error
 
 
 def check_plan(plan: Plan) -> None:
