@@ -221,6 +221,7 @@ class RetryableError(CallError):
         status: see `CallError`.
         retry_after_s: seconds that the server asked to wait; None if it did not say.
         maybe_billed: see `CallError`.
+        reached: whether a connection was made.
     """
 
     def __init__(
@@ -231,9 +232,11 @@ class RetryableError(CallError):
         status: int | None = None,
         retry_after_s: float | None = None,
         maybe_billed: bool = False,
+        reached: bool = True,
     ) -> None:
         super().__init__(message, error_type=error_type, status=status, maybe_billed=maybe_billed)
         self.retry_after_s = retry_after_s
+        self.reached = reached
 
 
 class ReplayMissError(CallError):

@@ -40,9 +40,11 @@ _PATTERNS = {
     _NAME: "has to be of letters without accents, digits, '.', '_' and '-' alone, at most 64",
     _HTTP: 'has to begin with http:// or https:// and a host, as "http://127.0.0.1:8000/v1"',
     _VARIABLE: 'has to be the name of an environment variable, as "MY_API_KEY", never the key itself',
-    _FILE_MODE: 'has to be the mode of a file in octal digits, in quotes, as "0640", of which the first is 6 or 7',
+    _FILE_MODE: 'has to be octal digits in quotes, as "0640", of which the first is 6 or 7',
 }
 """What the regular expressions ask for, in words."""
+
+_REACH_FOR_S = 60.0
 
 _DOLLAR_CEILINGS = ("max_cost_usd", "job_max_cost_usd", "cache_max_cost_usd")
 
@@ -205,6 +207,11 @@ class LimitsSection(_Section):
     cache_max_requests: int | None = Field(default=None, gt=0)
     cache_max_tokens: int | None = Field(default=None, gt=0)
     harmless_params: tuple[str, ...] = ()
+
+    @property
+    def reach_for_s(self) -> float:
+        """Seconds that a server is waited for that was never reached: a minute, unless the job sets `retry_for_s`."""
+        return self.retry_for_s if "retry_for_s" in self.model_fields_set else _REACH_FOR_S
 
     @property
     def ceilings(self) -> Ceilings:
@@ -507,13 +514,13 @@ def override(
     Raises:
         JobError: the result is no valid job.
     """
-    table = job.model_dump()
+    table = job.model_dump(exclude_unset=True)
     if store is not None:
         table["store"]["path"] = str(store.absolute())
     if transport is not None:
-        table["transport"]["kind"] = transport
+        table.setdefault("transport", {})["kind"] = transport
     if fixtures is not None:
-        table["transport"]["fixtures"] = str(fixtures.absolute())
+        table.setdefault("transport", {})["fixtures"] = str(fixtures.absolute())
     if base_url is not None:
         table["model"]["base_url"] = base_url
     if select is not None:

@@ -46,7 +46,7 @@ _WORDS: Final = {
     "tuple_type": 'has to be a list, as ["one", "two"]',
 }
 _UNITS: Final = {"_s": " of seconds", "_usd": " of US dollars", "_minute": " per minute"}
-_FROM_ENVIRONMENT: Final = (
+FROM_ENVIRONMENT: Final = (
     'has to be a text in quotes, or { env = "VARIABLE" } for a value that stands in an environment variable'
 )
 _KEYS: Final = frozenset({"api_key", "key", "token", "openai_api_key", "api_token"})
@@ -74,7 +74,7 @@ def job_problems(error: ValidationError, job: type[BaseModel], patterns: dict[st
             place = (*place[:_HEADER], *place[_HEADER + 1 :])
             if len(place) == _HEADER and isinstance(problem["input"], dict):
                 continue
-            said = said if len(place) > _HEADER else _FROM_ENVIRONMENT
+            said = said if len(place) > _HEADER else FROM_ENVIRONMENT
         lines.append(f"{_dotted(place)}: {said}" if place else said)
     return list(dict.fromkeys(lines))
 

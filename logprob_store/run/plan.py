@@ -282,7 +282,8 @@ def check_plan(plan: Plan) -> None:
     Raises:
         PromptsError: ids are null or repeated; the error names them.
     """
-    check_ids(plan.inputs, plan.columns)
+    with _named_job_file(plan.job):
+        check_ids(plan.inputs, plan.columns)
 
 
 def _prompt_rows(batch: PromptBatch, prompts_read: int, rowless: Collection[int]) -> pa.Table:

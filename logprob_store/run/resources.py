@@ -158,6 +158,7 @@ async def open_asker(
                 requests_per_minute=limits.requests_per_minute,
                 tokens_per_minute=limits.tokens_per_minute,
                 patience_s=limits.retry_for_s,
+                reach_s=limits.reach_for_s,
             ),
             cache=cache,
             run=run_id,
