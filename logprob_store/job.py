@@ -458,7 +458,8 @@ def load_job(path: str | Path) -> Job:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise JobError(f"{path}: cannot be read: {error.strerror}") from error
+        hint = "; name the job file in it" if path.is_dir() else ""
+        raise JobError(f"{path}: cannot be read: {error.strerror}{hint}") from error
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise JobError(f"{path}: is UTF-16 text: save it as UTF-8")
     try:

@@ -40,6 +40,7 @@ FORMULA: Final = r"^('*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])"
 """How a formula begins in a spreadsheet, also with full-width signs; or what `without_formulas` makes of one, so that
 taking one apostrophe away gives each text back."""
 ALL_RUNS: Final = "all"
+_LOW_COVERAGE: Final = 0.5
 _WIDEST: Final = 100_000
 """Columns of a table that is not printed to a terminal: lines as long as they are."""
 
@@ -129,11 +130,32 @@ def labels_of(
     from logprob_store.errors import InputError
 
     wanted = [name.strip() for name in names.split(",")]
+    if "" in wanted:
+        raise InputError(f'--labels {names!r}: a label is empty: write one comma between two, as "Yes,No"')
     try:
         return opened.labels(wanted, after=after, field=field, shared=shared).collect(engine="streaming")
     except ValueError as error:
-        wrong = f"--field {field!r}" if str(error).startswith("field ") else f"--labels {names!r}"
-        raise InputError(f"{wrong}: {error}") from error
+        options = {"field ": f"--field {field!r}", "after ": f"--after {after!r}"}
+        wrong = next((option for start, option in options.items() if str(error).startswith(start)), None)
+        raise InputError(f"{wrong or f'--labels {names!r}'}: {error}") from error
+
+
+def say_what_is_hidden(labels: pl.DataFrame, *, err: bool) -> None:
+    """Say how many answers have labels of which less than half of the probability is known.
+
+    Args:
+        labels: the rows of `labels_of`.
+        err: whether to say it on standard error, as standard output is for a program.
+    """
+    import polars as pl
+
+    coverage = labels.group_by("run", "completion_id").agg(pl.col("coverage").first())["coverage"]
+    if low := (coverage < _LOW_COVERAGE).sum():
+        said = (
+            f"{low} of {len(coverage)} answers have a coverage below {_LOW_COVERAGE}: most of the probability is on "
+            "other words than the labels, or was not sent (top_logprobs); their label_probability is of the rest"
+        )
+        typer.echo(said, err=True) if err else echo(said)
 
 
 def echo(message: object) -> None:

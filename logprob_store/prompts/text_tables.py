@@ -19,6 +19,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import polars as pl
 from polars.exceptions import NoDataError, PolarsError
 
@@ -217,6 +218,21 @@ def _copied(path: Path, types: dict[str, pl.DataType]) -> TextTable:
         raise _cannot_be_read(path, error) from error
 
 
+def _first_bad_line(path: Path) -> str | None:
+    """What is wrong with the first line that is no JSON object, which polars does not number; None for packed files."""
+    if _kind(path) != path.suffix.lower():
+        return None
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                held = msgspec.json.decode(line) if line.strip() else {}
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                return f"line {number} is no JSON: {error}"
+            if not isinstance(held, dict):
+                return f'line {number} is no object, as {{"text": ...}}'
+    return None
+
+
 def _cannot_be_read(path: Path, error: PolarsError | OSError) -> PromptsError:
     said = str(error).strip().partition("\n\n")[0]
     if isinstance(error, OSError):
@@ -226,6 +242,7 @@ def _cannot_be_read(path: Path, error: PolarsError | OSError) -> PromptsError:
     elif _kind(path) in CSV_SUFFIXES:
         advice = "Save it as UTF-8, with a header, and with quotes around each value that has a comma or a line break"
     else:
+        said = _first_bad_line(path) or said
         advice = "Write it as UTF-8 without a byte order mark, an object a line, with values of one type under a key"
     what = "CSV" if _kind(path) in CSV_SUFFIXES else "JSON Lines"
     return PromptsError(f"{path} cannot be read as {what}: {' '.join(said.split())}. {advice}.")

@@ -130,7 +130,9 @@ class Plan:
         Raises:
             PromptsError: a prompts file cannot be read.
         """
-        batches = read_prompts(self.inputs, self.columns, endpoint=self.job.model.endpoint, skip=skip, limit=self.limit)
+        with _named_job_file(self.job):
+            endpoint = self.job.model.endpoint
+            batches = read_prompts(self.inputs, self.columns, endpoint=endpoint, skip=skip, limit=self.limit)
         for batch in batches:
             chunk = self._chunk(batch, settled, again, prompts_read, passed_over)
             prompts_read = max(prompts_read, chunk.prompts_read)

@@ -96,3 +96,10 @@ def test_a_refusal_names_the_server_in_the_last_line(logprobs: Any, tmp_path: Pa
 
     assert done.code == 4
     assert done.out.splitlines()[-1].endswith(f"The server: {fault_server.url}")
+
+
+def test_a_run_without_a_prompt_says_so(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """A file that was written empty is no error, but nobody should take it for a night's work."""
+    done = run(logprobs, tmp_path, fault_server.url, {"text": []})
+
+    assert done.out.splitlines()[-1] == "there is nothing to ask: the prompts files have no row, or --limit is 0"

@@ -190,8 +190,8 @@ def test_parquet_under_the_name_of_text_is_parquet(tmp_path: Path) -> None:
         ("a.csv", b"id,text\n1,\xe9\n", r"cannot be read as CSV: invalid utf-8.*Save it as UTF-8"),
         ("a.csv", "id,id\n1,2\n", r"a\.csv has column 'id' more than once: rename one of them"),
         ("a.jsonl", '{"a": true}\n{"a": 1}\n', r"as JSON Lines: cannot parse 'true'.*values of one type under a key"),
-        ("a.jsonl", '{"a": 1}\nno\n', r"cannot be read as JSON Lines: .*an object a line"),
-        ("a.jsonl", "[1]\n", r"cannot be read as JSON Lines: .*an object a line"),
+        ("a.jsonl", '{"a": 1}\nno\n', r"cannot be read as JSON Lines: line 2 is no JSON: .*an object a line"),
+        ("a.jsonl", '{"a": 1}\n\n[1]\n', r"cannot be read as JSON Lines: line 3 is no object, .*an object a line"),
     ],
 )
 def test_a_text_that_is_wrong_says_what_to_do(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
