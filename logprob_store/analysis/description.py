@@ -37,7 +37,11 @@ class Description:
         return frame.with_columns(pl.col("unit").replace("", None))
 
     def __str__(self) -> str:
-        return described(self.tables)
+        return self.text()
+
+    def text(self, *, width: int = 80) -> str:
+        """Every table and column, in lines of at most so many columns of a terminal."""
+        return described(self.tables, width=width)
 
     def __repr__(self) -> str:
         """What it is of, on one line."""

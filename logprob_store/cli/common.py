@@ -192,7 +192,7 @@ def print_rich(renderable: Any) -> None:
     """Print coloured text."""
     from rich.console import Console
 
-    Console(width=_width() or _WIDEST, soft_wrap=_width() is None).print(renderable)
+    Console(width=terminal_width() or _WIDEST, soft_wrap=terminal_width() is None).print(renderable)
 
 
 def print_table(frame: pl.DataFrame, *, least: Sequence[str] = ("completion_id",)) -> None:
@@ -206,13 +206,13 @@ def print_table(frame: pl.DataFrame, *, least: Sequence[str] = ("completion_id",
 
     from logprob_store.view.terminal_tables import fitted_table
 
-    table, left_out = fitted_table(frame, _width(), least=least)
-    Console(width=_width() or _WIDEST).print(table)
+    table, left_out = fitted_table(frame, terminal_width(), least=least)
+    Console(width=terminal_width() or _WIDEST).print(table)
     if left_out:
         echo(f"not shown, for want of room: {', '.join(left_out)}")
 
 
-def _width() -> int | None:
+def terminal_width() -> int | None:
     """The columns of the terminal, or those that COLUMNS names; None where output goes to a file or a pipe."""
     columns = os.environ.get("COLUMNS", "")
     if not sys.stdout.isatty() and not (columns.isascii() and columns.isdecimal() and int(columns[:9]) > 0):

@@ -15,6 +15,7 @@ from logprob_store.cli.common import (
     echo,
     open_runs,
     print_or_write,
+    terminal_width,
 )
 
 
@@ -48,7 +49,7 @@ def sql(
         if as_json or output is not None:
             print_or_write(description.frame, output=output, limit=description.frame.height, as_json=as_json)
         else:
-            echo(str(description))
+            echo(description.text(width=min(80, terminal_width() or 80)))
         return
     tables = {
         name: getattr(opened, name)

@@ -235,8 +235,8 @@ def meanings_as_text() -> str:
     return described({table: described_columns(table, schema) for table, schema in schemas().items()})
 
 
-def described(tables: Mapping[str, Sequence[Row]]) -> str:
-    """Tables and the rows of `described_columns`, as text that fits a terminal.
+def described(tables: Mapping[str, Sequence[Row]], *, width: int = _WIDTH) -> str:
+    """Tables and the rows of `described_columns`, as text of so many columns of a terminal.
 
     >>> rows = [("job", "String", "", "the job's `name`"), ("calls", "Int64", "calls", "calls made")]
     >>> print(described({"runs": rows}))
@@ -246,16 +246,16 @@ def described(tables: Mapping[str, Sequence[Row]]) -> str:
     """
     blocks = []
     for table, rows in tables.items():
-        lines = [_wrapped(f"{table}: {MEANINGS[table].row}", "  ")]
+        lines = [_wrapped(f"{table}: {MEANINGS[table].row}", "  ", width)]
         for name, kind, unit, meaning in rows:
             of_column = f"  {name} ({', '.join(filter(None, [kind, unit]))}): {meaning}"
-            lines.append(_wrapped(of_column, "      "))
+            lines.append(_wrapped(of_column, "      ", width))
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def _wrapped(text: str, indent: str) -> str:
-    return textwrap.fill(text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+def _wrapped(text: str, indent: str, width: int) -> str:
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def schemas() -> dict[str, pl.Schema]:

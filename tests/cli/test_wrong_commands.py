@@ -43,6 +43,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         ("run job.toml --store job.toml", "/job.toml is a file: name a folder, which need not be there yet"),
         ("run job.toml --store job.toml --dry-run", "/job.toml is a file: name a folder, which need not be there yet"),
+        ("scores demo/out -n 0", "it has to be at least 1"),
+        ("scores demo/out -n ten", "it has to be a whole number"),
+        ("compare demo/out --max-js much", "it has to be a number"),
+        ("run job.toml --transport batch", "'batch' is not one of 'live', 'replay'"),
         ("run demo", "demo: cannot be read: Is a directory; name the job file in it"),
     ],
 )
@@ -56,6 +60,8 @@ def test_a_wrong_command_says_what_to_do(
     assert done.code == 2
     assert said in done.err
     assert done.out == ""
+    assert "Input should" not in done.err
+    assert "Value error" not in done.err
 
 
 @pytest.mark.parametrize("words", [["--json"], ["--each"], ["-o", "rows.csv"]])
