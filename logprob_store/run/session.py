@@ -25,7 +25,7 @@ from logprob_store.run.lookahead import look_up_ahead
 from logprob_store.run.parts import Committer
 from logprob_store.run.plan import check_plan
 from logprob_store.run.remaining_calls import RemainingCalls
-from logprob_store.run.resources import open_asker
+from logprob_store.run.resources import open_asker, with_server
 from logprob_store.store.manifest import Spent
 
 if TYPE_CHECKING:
@@ -309,9 +309,7 @@ class Session:
         """Why the session stopped, with the server's address, or that the server did not answer at the end."""
         if self.stopped_by is None:
             return self._outage
-        server = self._plan.job.model.base_url or OPENAI_BASE_URL
-        is_of_server = self._plan.job.transport.kind == "live" and self.stopped_by.reason != "budget"
-        return f"{self.stopped_by} The server: {server}" if is_of_server else str(self.stopped_by)
+        return str(with_server(self.stopped_by, self._plan.job))
 
     def _note_outage(self, asker: Asker) -> None:
         if asker.outage is not None:

@@ -103,3 +103,13 @@ def test_a_run_without_a_prompt_says_so(logprobs: Any, tmp_path: Path, fault_ser
     done = run(logprobs, tmp_path, fault_server.url, {"text": []})
 
     assert done.out.splitlines()[-1] == "there is nothing to ask: the prompts files have no row, or --limit is 0"
+
+
+def test_a_recording_that_is_refused_names_the_server(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """As a run does."""
+    fault_server.script("401*9")
+    write_prompts(tmp_path, {"text": ["x"]})
+    done = logprobs("record", write_job(tmp_path, fault_server.url), "--fixtures", tmp_path / "fixtures")
+
+    assert done.code == 4
+    assert done.err.splitlines()[-1].endswith(f"The server: {fault_server.url}")
