@@ -7,11 +7,11 @@ Without one the wheel is for any machine, and decoding is as correct and slower.
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zlib
 from pathlib import Path
@@ -45,7 +45,7 @@ class ScanLoopHook(BuildHookInterface):
         build_data["pure_python"] = False
         build_data["force_include"][str(library)] = f"{_FOLDER}/{_LIBRARY}"
         if sys.platform == "linux":
-            machine = platform.machine()
+            machine = sysconfig.get_platform().removeprefix("linux-").replace("-", "_")
             build_data["tag"] = f"py3-none-manylinux_2_17_{machine}.musllinux_1_1_{machine}"
         else:
             build_data["infer_tag"] = True
