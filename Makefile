@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Two processes a machine of two cores, four at most: a file's tests stay together, as they share servers and stores.
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo demo-local test test-fast docs bench statistics wheel lint format types clean constraints
+.PHONY: help demo demo-local test test-fast docs bench statistics wheel image lint format types clean constraints
 
 help:           ## what can be run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -58,6 +58,9 @@ wheel: $(VENV)/.dev         ## dist/: a wheel for this kind of machine, the sour
 	rm -rf dist
 	$(BIN)/python -m hatchling build -t wheel -t sdist -d dist
 	LOGPROB_STORE_COMPILE=no $(BIN)/python -m hatchling build -t wheel -d dist/any
+
+image: $(BIN)/python         ## the Dockerfile built with docker, podman or buildah, and the demo run in it
+	$(BIN)/python release/image.py
 
 lint: $(VENV)/.dev          ## ruff, rules and format
 	$(BIN)/ruff check .
