@@ -19,9 +19,10 @@ FROM ${BASE}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates python3 \
     && apt-get clean && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 1000 logprobs
+    && useradd --uid 1000 logprobs \
+    && ln -s /opt/logprobs/bin/logprobs /usr/local/bin/
 COPY --from=build /opt/logprobs /opt/logprobs
 USER logprobs
 WORKDIR /jobs
-ENTRYPOINT ["/opt/logprobs/bin/logprobs"]
+ENTRYPOINT ["logprobs"]
 CMD ["--help"]

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Two processes a machine of two cores, four at most: a file's tests stay together, as they share servers and stores.
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo demo-local test test-fast docs bench statistics wheel image lint format types clean constraints
+.PHONY: help demo demo-local test test-fast docs bench statistics wheel release image lint format types clean constraints
 
 help:           ## what can be run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -55,9 +55,11 @@ statistics: $(VENV)/.dev   ## how often intervals hold the truth; writes docs/st
 	POLARS_MAX_THREADS=1 $(BIN)/python benchmarks/intervals.py --docs
 
 wheel: $(VENV)/.dev         ## dist/: a wheel for this kind of machine, the source, and in dist/any/ a wheel for any machine
-	rm -rf dist
-	$(BIN)/python -m hatchling build -t wheel -t sdist -d dist
-	LOGPROB_STORE_COMPILE=no $(BIN)/python -m hatchling build -t wheel -d dist/any
+	$(BIN)/python release/wheels.py
+
+release: $(VENV)/.dev       ## VERSION=0.2.0: tests, version, changelog, wheels tried out, commit, tag; DRY_RUN=1 but those two
+	$(BIN)/python release/make_release.py $(VERSION) $(if $(DRY_RUN),--dry-run)
+	$(MAKE) $(VENV)/.dev
 
 image: $(BIN)/python         ## the Dockerfile built with docker, podman or buildah, and the demo run in it
 	$(BIN)/python release/image.py

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REPO: Final = Path(__file__).resolve().parents[1]
 TOOLS: Final = ("docker", "podman", "buildah")
 DEMO: Final = ("--version", "init --demo", "run demo/demo.toml", "scores demo/out", "doctor demo/demo.toml")
-_ENTRY_POINT: Final = "/opt/logprobs/bin/logprobs"  # buildah runs commands and no entry points
+_ENTRY_POINT: Final = "logprobs"  # buildah runs commands and no entry points
 
 
 def find_tool() -> str | None:

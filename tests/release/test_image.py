@@ -29,7 +29,7 @@ def test_it_runs_the_command_as_a_user() -> None:
     lines = instructions()
 
     assert lines.index("USER logprobs") > next(n for n, line in enumerate(lines) if line.startswith("RUN"))
-    assert {'ENTRYPOINT ["/opt/logprobs/bin/logprobs"]', "WORKDIR /jobs"} <= set(lines)
+    assert {'ENTRYPOINT ["logprobs"]', "WORKDIR /jobs"} <= set(lines)
 
 
 def test_all_that_the_wheel_is_built_from_is_sent() -> None:

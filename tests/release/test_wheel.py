@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import polars as pl
 import pytest
 from builders import REPO
+from release.environments import install, run
 
 import logprob_store as ls
 from logprob_store.decode.bulk.scan_loop import load_scan_loop
@@ -18,27 +16,6 @@ from logprob_store.decode.bulk.scan_loop import load_scan_loop
 pytestmark = pytest.mark.slow
 
 WAYS = ["compiled", "for any machine"]
-
-
-def run(*command: object, cwd: Path, **environment: str) -> str:
-    """The output of a command that has to succeed."""
-    done = subprocess.run(
-        list(map(str, command)), cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def install(wheel: Path, folder: Path) -> Path:
-    """Install a wheel into a fresh environment, which takes the dependencies from this one; returns its commands.
-
-    They are found as files only, so that this repository, which is installed here as a link, is not.
-    """
-    run(sys.executable, "-m", "venv", folder, cwd=folder.parent)
-    run(folder / "bin" / "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=folder.parent)
-    [packages] = folder.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
-    return folder / "bin"
 
 
 @pytest.fixture(scope="module", params=WAYS)
