@@ -7,7 +7,7 @@ A value is *regular* if its rows and its template say all of it:
 - a column holds each of its values unchanged: no integer -0 or beyond 2**53, no lone surrogate, no byte 256.
 
 The order of keys and white space are free, as they carry no meaning. A value that is not regular is reported and leaves
-no row. docs/decisions/0037 says why the loop is C. `scan_loop` finds it; `scanned_rows` reads the numbers and makes
+no row. docs/decisions/0040 says why the loop is C. `scan_loop` finds it; `scanned_rows` reads the numbers and makes
 the tables.
 """
 
