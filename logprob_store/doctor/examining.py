@@ -15,6 +15,7 @@ from logprob_store.doctor.machine import (
     needed_bytes,
 )
 from logprob_store.doctor.parameters import check_parameters
+from logprob_store.doctor.scanner import check_scanner
 from logprob_store.doctor.server import check_logprobs, check_server, smallest_request
 from logprob_store.errors import CallError, InputError, StopRunError
 from logprob_store.run.plan import check_plan, plan_job
@@ -60,6 +61,7 @@ def examine(job: Job, *, call: bool = True) -> Iterator[Check]:
     if live:
         yield check_cache(job, cache_bytes)
     yield check_store(job, store_bytes, plan)
+    yield check_scanner()
     if live:
         yield check_open_files(job)
         yield check_ceilings(job)
