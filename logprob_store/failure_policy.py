@@ -228,7 +228,11 @@ _CLASSES: Final = (
         then="row",
     ),
     FailureClass(name="null_prompt", means="a column that the prompt needs is null", then="row"),
-    FailureClass(name="bad_prompt", means="the row cannot be made a request", then="row"),
+    FailureClass(
+        name="bad_prompt",
+        means="the row cannot be made a request, or only one that its model is known to refuse",
+        then="row",
+    ),
     FailureClass(name="replay_miss", means="no recording answers it", then="row"),
 )
 

@@ -155,6 +155,11 @@ class _Draft:
             params["include"] = include
         if request.body.get("stream"):
             params["stream"] = True
+        logprobs = request.body.get("logprobs")
+        if (
+            request.endpoint == "chat" and logprobs is not None and logprobs is not True
+        ):  # in a server's own way, or not
+            params["logprobs"] = logprobs
         return cls(params, request.endpoint, model)
 
     def correct(self, *, wants_logprobs: bool) -> Iterator[str]:
@@ -251,7 +256,7 @@ class _Draft:
         """Whether the model would reason."""
         kind, effort = self.model.takes.reasons, self.effort
         if kind == "when asked":
-            return effort not in {None, NO_EFFORT}
+            return effort is not None and effort != NO_EFFORT
         return kind == "always" or (kind == "by default" and effort != NO_EFFORT)
 
     def _write_effort(self, effort: Any) -> None:

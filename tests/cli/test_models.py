@@ -7,6 +7,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import write_job, write_prompts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,3 +92,34 @@ def test_openai_wants_a_key(logprobs: Any) -> None:
     done = logprobs("models", "--live")
 
     assert (done.code, "OPENAI_API_KEY is not set" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("gpt-6-astra", 'name = "gpt-6-luna"; params = { reasoning_effort = "none", max_completion_tokens = 64 }'),
+        ("gpt-6-luna", 'params = { reasoning_effort = "none", max_completion_tokens = 64 }'),
+        ("gpt-5.4-mini", "params = { max_completion_tokens = 64 }"),
+        ("o3", 'name = "gpt-6-luna"; params = { reasoning_effort = "none", max_completion_tokens = 64 }'),
+    ],
+)
+def test_a_job_that_cannot_work(model: str, said: str, logprobs: Any, tmp_path: Path) -> None:
+    """Without a key, and before one is missed: a run, a dry run and the doctor say the line to write."""
+    write_prompts(tmp_path, {"text": ["a"]})
+    job = write_job(tmp_path, model={"name": model, "params": {"max_tokens": 64}})
+    run, dry = logprobs("run", job), logprobs("run", job, "--dry-run")
+
+    assert (run.code, dry.code) == (2, 2)
+    assert f"write under [model]: {said}" in run.err
+    assert dry.err == run.err
+
+
+def test_a_job_that_works_for_a_while(logprobs: Any, tmp_path: Path) -> None:
+    """Its calls are counted, and the last line says how long its model will be there."""
+    write_prompts(tmp_path, {"text": ["a"]})
+    job = write_job(tmp_path, model={"name": "gpt-4o-mini", "takes": {"shutdown": "2026-01-01"}})
+    done = logprobs("run", job, "--dry-run")
+
+    assert done.code == 0
+    assert done.out.splitlines()[-1].startswith("gpt-4o-mini has shut down on 2026-01-01; its successor is gpt-6-luna")
+    assert json.loads(logprobs("run", job, "--dry-run", "--json").out)["notice"] == done.out.splitlines()[-1]

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from family_refusals import FAMILIES, NEVER_REASONS, family_refusal
+from hypothesis import given
+from hypothesis import strategies as st
 
 from logprob_store.models.refusals import Refusal, lines_for, refusal_of
 from logprob_store.models.table import Takes, shipped_table
@@ -197,6 +199,29 @@ def test_as_the_families_refuse(name: str, endpoint: str) -> None:
             **write.get("params", params),
         )
         assert family_refusal(PATHS[endpoint], dict(again.body)) is None, found.sentence()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 100) | st.floats(0, 2) | st.sampled_from(["none", "low", "."]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["effort", "enabled"]), inner),
+    max_leaves=3,
+)
+NAMES = sorted({name for params in PARAMS for name in params} | {"logprobs", "stream", "logit_bias"})
+
+
+@given(
+    st.dictionaries(st.sampled_from(NAMES), VALUES),
+    st.sampled_from(sorted(FAMILIES)),
+    st.sampled_from(sorted(PATHS)),
+    st.sampled_from([None, OPENROUTER, GROQ]),
+)
+def test_any_parameters(params: dict[str, Any], name: str, endpoint: str, base_url: str | None) -> None:
+    """Whatever a row holds is looked at, and parameters that are advised are taken."""
+    found = refusal(f"openai/{name}" if base_url == OPENROUTER else name, endpoint, base_url=base_url, **params)
+
+    if found is not None and "params" in found.write and "name" not in found.write and None not in params.values():
+        again = refusal(found.model.name, endpoint, base_url=base_url, **found.write["params"])
+        assert again is None or "params" not in again.write
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES - NEVER_REASONS))
