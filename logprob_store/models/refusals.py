@@ -261,13 +261,12 @@ class _Draft:
 
     def _write_effort(self, effort: Any) -> None:
         """Set the effort, before all other parameters, as it is read first."""
-        self.is_changed = True
+        reasoning = self.params.get("reasoning")
+        self._drop_effort()
         if self.endpoint == "responses":
-            reasoning = self.params.pop("reasoning", None)
             inner = reasoning if isinstance(reasoning, dict) else {}
             self.params = {"reasoning": {**inner, "effort": effort}, **self.params}
         else:
-            self._drop_effort()
             self.params = {"reasoning_effort": effort, **self.params}
 
     def _drop_effort(self) -> None:

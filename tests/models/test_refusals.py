@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tomllib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from family_refusals import FAMILIES, NEVER_REASONS, family_refusal
@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from logprob_store.models.refusals import Refusal, lines_for, refusal_of
 from logprob_store.models.table import Takes, shipped_table
 from logprob_store.request import PATHS, Request, build_body, make_request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TABLE = shipped_table()
 GROQ, FIREWORKS = "https://api.groq.com/openai/v1", "https://api.fireworks.ai/inference/v1"
@@ -217,10 +220,17 @@ NAMES = sorted({name for params in PARAMS for name in params} | {"logprobs", "st
 )
 def test_any_parameters(params: dict[str, Any], name: str, endpoint: str, base_url: str | None) -> None:
     """Whatever a row holds is looked at, and parameters that are advised are taken."""
-    found = refusal(f"openai/{name}" if base_url == OPENROUTER else name, endpoint, base_url=base_url, **params)
+    called = f"openai/{name}" if base_url == OPENROUTER else name
+    known = TABLE.known(called, base_url=base_url)
+    assert known is not None
 
+    def look(given: Mapping[str, Any]) -> Refusal | None:
+        body = build_body(endpoint, model=called, prompt="x", params=given)
+        return refusal_of(make_request(body, endpoint=endpoint, provider="p"), known, TABLE)
+
+    found = look(params)
     if found is not None and "params" in found.write and "name" not in found.write and None not in params.values():
-        again = refusal(found.model.name, endpoint, base_url=base_url, **found.write["params"])
+        again = look(found.write["params"])
         assert again is None or "params" not in again.write
 
 
