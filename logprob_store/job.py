@@ -312,6 +312,11 @@ class Job(_Section):
     base: Path = Field(default=Path(), exclude=True)
     file: Path | None = Field(default=None, exclude=True)
 
+    def __repr__(self) -> str:
+        """The name, the model and where it came from, on one line."""
+        source = "" if self.file is None else f" of {str(self.file)!r}"
+        return f"<Job {self.name!r}{source}: {self.model.name}, prompts {str(self.prompts.path)!r}>"
+
     @model_validator(mode="after")
     def _replay_needs_fixtures(self) -> Self:
         if self.transport.kind == "replay" and self.transport.fixtures is None:
@@ -481,6 +486,10 @@ def load_job(path: str | Path) -> Job:
         # Windows editors begin UTF-8 files with a byte order mark.
         text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
+        if raw.startswith(b"PAR1"):
+            raise JobError(
+                f"{path}: is a Parquet file, and no job file; `logprobs init --prompts {path}` writes one for it"
+            ) from error
         raise JobError(f"{path}: is not UTF-8 text (byte {error.start})") from error
     try:
         table = tomllib.loads(text)

@@ -195,6 +195,14 @@ def print_rich(renderable: Any) -> None:
     Console(width=terminal_width() or _WIDEST, soft_wrap=terminal_width() is None).print(renderable)
 
 
+def shows_colours() -> bool:
+    """Whether text is printed in colours: not into a file or a pipe, nor with NO_COLOR."""
+    from rich.console import Console
+
+    console = Console()
+    return console.color_system is not None and not console.no_color
+
+
 def print_table(frame: pl.DataFrame, *, least: Sequence[str] = ("completion_id",)) -> None:
     """Print a DataFrame, without the columns for which a terminal has no room, and say which these are.
 

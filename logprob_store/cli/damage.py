@@ -6,6 +6,8 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from logprob_store.view.counts import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -57,7 +59,7 @@ def _raise_if_damaged(store: Path, error: BaseException) -> None:
         return
     if problems:
         raise StoreError(
-            f"the store is damaged: {problems[0]} ({len(problems)} problems in all). "
+            f"the store is damaged: {problems[0]} ({counted(len(problems), 'problem')} in all). "
             f"`logprobs verify {store} --repair` takes damaged parts out, and the job, run again, fills them in from "
             "the cache."
         ) from error

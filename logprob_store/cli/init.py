@@ -42,7 +42,9 @@ def init(
         typer.Argument(metavar="FOLDER|JOB.toml", help="Where to write; default: job.toml here, or a folder demo."),
     ] = None,
     *,
-    prompts: Annotated[str | None, typer.Option(help="A Parquet file of prompts, a folder of them, or a glob.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="Prompts: a Parquet, CSV or JSON Lines file, a folder, or a glob.")
+    ] = None,
     prompt: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the prompt's text.")] = None,
     template: Annotated[
         str | None, typer.Option(metavar="TEXT", help='The prompt, with columns in braces: "Is {name} a city?".')
@@ -94,7 +96,11 @@ def init(
     asks = can_ask() and not as_json
     require(asks=asks, prompts=prompts, model=model)
     pattern, inputs = answer(
-        "Prompts: a Parquet file, a folder of them, or a glob", prompts, _find, default=_only_file(), asks=asks
+        "Prompts: a file (Parquet, CSV, JSON Lines), a folder of them, or a glob",
+        prompts,
+        _find,
+        default=_only_file(),
+        asks=asks,
     )
     columns = found_columns(inputs)
     if not as_json:
@@ -154,8 +160,11 @@ def _find(pattern: str) -> tuple[str, list[InputFile]]:
 
 
 def _only_file() -> str | None:
-    """The one Parquet file of the working directory; None where there are none or several."""
-    files = [path.name for path in Path.cwd().glob("*.parquet")]
+    """The one file of the working directory that may hold prompts; None where there are none or several."""
+    from logprob_store.prompts.text_tables import CSV_SUFFIXES, JSON_SUFFIXES
+
+    suffixes = {".parquet", *CSV_SUFFIXES, *JSON_SUFFIXES}
+    files = [path.name for path in Path.cwd().iterdir() if path.suffix.lower() in suffixes]
     return files[0] if len(files) == 1 else None
 
 

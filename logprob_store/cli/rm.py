@@ -5,12 +5,14 @@ The removal itself is in `logprob_store.store.removal`.
 
 from __future__ import annotations
 
+import fnmatch
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from logprob_store.cli.common import JsonOption, StorePath, echo
+from logprob_store.view.counts import counted, shown_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 def rm(
     store: StorePath,
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs to remove, by their whole names.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs to remove; or patterns, as 'trial-*'.")],
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
     yes: Annotated[
@@ -30,15 +32,13 @@ def rm(
 
     Answers that are in the cache stay there, so that the same job gets them again without asking.
     """
-    from logprob_store.errors import InputError, RunNotFoundError
+    from logprob_store.errors import InputError
     from logprob_store.store.removal import remove_run, runs_with_files
 
     names = runs_with_files(store)
-    runs = list(dict.fromkeys(runs))
-    for run in runs:
-        if run not in names:
-            raise RunNotFoundError(run, names)
-        if not as_json:
+    runs = _chosen(runs, names)
+    if not as_json:
+        for run in runs:
             echo(_described(store, run))
     if dry_run:
         echo({"removed": [], "would_remove": runs} if as_json else "nothing was removed")
@@ -53,6 +53,19 @@ def rm(
             echo(f"removed {run}")
     if as_json:
         echo({"removed": runs})
+
+
+def _chosen(wanted: list[str], names: list[str]) -> list[str]:
+    """The runs that names and patterns mean, each once."""
+    from logprob_store.errors import RunNotFoundError
+
+    chosen: dict[str, None] = {}
+    for run in wanted:
+        found = [run] if run in names else fnmatch.filter(names, run)
+        if not found:
+            raise RunNotFoundError(run, names)
+        chosen |= dict.fromkeys(found)
+    return list(chosen)
 
 
 def _described(store: Path, run: str) -> str:
@@ -72,8 +85,11 @@ def _described(store: Path, run: str) -> str:
         what = "no manifest that can be read"
     else:
         manifest = found.manifest
+        state = state_now(store, run, manifest.state)
+        if state == "finished" and manifest.is_partial:
+            state = "trial"
         what = (
-            f"{state_now(store, run, manifest.state)}, begun {manifest.created_at:%Y-%m-%d %H:%M} UTC, "
-            f"{manifest.counts.prompts} prompts, {manifest.counts.completions} completions"
+            f"{state}, begun {manifest.created_at:%Y-%m-%d %H:%M} UTC, "
+            f"{counted(manifest.counts.prompts, 'prompt')}, {counted(manifest.counts.completions, 'completion')}"
         )
-    return f"{run}: {what}; {len(files)} files, {size / 1e6:.1f} MB"
+    return f"{run}: {what}; {counted(len(files), 'file')}, {shown_size(size)}"

@@ -29,6 +29,7 @@ from logprob_store.cli.common import (
 )
 from logprob_store.cli.completion import complete_run
 from logprob_store.cli.logs import log_json, logs_json
+from logprob_store.view.counts import counted
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -151,7 +152,7 @@ def _dry_run(job: Job, *, as_json: bool, **options: Any) -> None:
 
 def summary_line(summary: RunSummary) -> str:
     """How a run ended, as text for people."""
-    retried = f" in {summary.calls} calls" if summary.calls > summary.answered + summary.failed else ""
+    retried = f" in {counted(summary.calls, 'call')}" if summary.calls > summary.answered + summary.failed else ""
     parts = [f"{summary.answered} from the server{retried}"]
     if summary.shared:
         parts.append(f"{summary.shared} by the calls of equal prompts")
@@ -164,10 +165,11 @@ def summary_line(summary: RunSummary) -> str:
     parts.append(f"{summary.failed} failed")
     if summary.not_reached:
         parts.append(f"{summary.not_reached} not reached")
+    completions, tokens = counted(summary.completions, "completion"), counted(summary.tokens, "token")
     line = (
         f"run {summary.run} {summary.state} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
         f"{', '.join(parts)}. "
-        f"{summary.completions} completions with {summary.tokens} tokens are in {path_from_here(summary.store)}"
+        f"{completions} with {tokens} in {path_from_here(summary.store)}"
     )
     if summary.passed_over:
         from logprob_store.run.selection import passed_over_sentence

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from logprob_store.cli.common import JsonOption, RunOption, StorePath, echo, open_runs, print_rich
+from logprob_store.cli.common import JsonOption, RunOption, StorePath, echo, open_runs, print_rich, shows_colours
 
 
 def show(
@@ -51,7 +51,8 @@ def show(
             f"model {printable(row['response_model'] or row['model'] or '?')}"
         )
         print_rich(coloured(tokens))
-        print_rich(legend())
+        if shows_colours():
+            print_rich(legend())
         print_rich(uncertain(tokens, alternatives, below=below))
     if as_json:
         echo(as_dicts)

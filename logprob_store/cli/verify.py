@@ -11,6 +11,7 @@ import typer
 
 from logprob_store.cli.common import EXIT_INPUT, JsonOption, StorePath, echo
 from logprob_store.cli.completion import complete_run
+from logprob_store.view.counts import counted
 
 
 def verify(
@@ -41,7 +42,7 @@ def verify(
     elif not problems:
         echo(f"{store}: all is well")
     elif not repair:
-        echo(f"{len(problems)} problems; `logprobs verify {store} --repair` mends what can be mended")
+        echo(f"{counted(len(problems), 'problem')}; `logprobs verify {store} --repair` mends what can be mended")
     else:
         for line in done:
             echo(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 
 State = Literal["ok", "warn", "fail"]
@@ -20,4 +21,5 @@ class Check(NamedTuple):
 
 def failed(name: str, error: Exception) -> Check:
     """The check that an error is the outcome of; messages of several lines become one."""
-    return Check(name, "fail", "; ".join(line.strip() for line in str(error).splitlines()))
+    said = re.sub(r":\s*\n\s*-?\s*", ": ", str(error))
+    return Check(name, "fail", "; ".join(line.strip().removeprefix("- ") for line in said.splitlines()))

@@ -86,7 +86,7 @@ def check_store(job: Job, needed_bytes: int, plan: Plan | None) -> Check:
         return failed("store", error)
     if run in names and is_being_written(folder, run):
         return Check("store", "warn", f"{folder}: the run {run} is being written by another process: wait for it")
-    return check._replace(said=f"{check.said}; {len(names)} runs are in it")
+    return check._replace(said=f"{check.said}; runs in it: {len(names)}")
 
 
 def needed_bytes(plan: Plan, first: Chunk | None) -> tuple[int, int]:

@@ -116,7 +116,8 @@ def read_items(reader: io.BufferedReader, is_record: Callable[[Mapping[str, Any]
             yield from file_reader.read(content, lambda member: read_items(member, is_record))
             return
         if not is_known_format(head):
-            problem = f"is no JSON and no stream of events: {excerpt(head)}"
+            what = "is a Parquet file" if head.startswith(b"PAR1") else "is no JSON and no stream of events"
+            problem = what if b"\0" in head else f"{what}: {excerpt(head)}"
             yield SourceItem(1, head[:_EXCERPT_BYTES], problem=problem, is_unknown_format=True)
             return
         for item in _read_text(LineReader(content), is_record):

@@ -58,7 +58,12 @@ def job_text(new: NewJob, file: str) -> str:
     """
     lines = [_HEAD.format(name=_in_comment(new.name), file=_in_comment(file)).rstrip("\n")]
     lines += [_line("name", new.name, "a run is called by this and its day")]
-    lines += ["", "[prompts]", _line("path", new.path, "a Parquet file, a folder of them, or a glob"), *_source(new)]
+    lines += [
+        "",
+        "[prompts]",
+        _line("path", new.path, "a Parquet, CSV or JSON Lines file, a folder, or a glob"),
+        *_source(new),
+    ]
     lines += [
         _line("id", new.id or "id", "the column that names a prompt from night to night", off=new.id is None),
         _line("keep", list(new.keep), "columns to have beside the answers"),

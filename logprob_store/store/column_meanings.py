@@ -86,7 +86,7 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
                 "which of the response's `n` choices; by its place where the server gives no usable index, or one twice"
             ),
             "request_key": Meaning("sha256 of everything that shapes the answer"),
-            "endpoint": Meaning("`chat` or `completions`"),
+            "endpoint": Meaning("`chat`, `completions`, `responses`, or what an imported answer is of"),
             "model": Meaning("the model that was asked for"),
             "response_model": Meaning("the model that answered, as the server says"),
             "response_id": Meaning("the server's id of the answer"),

@@ -282,7 +282,7 @@ def test_answers_and_runs_are_counted(tmp_path: Path, fault_server: Any, doctor:
     checks = doctor(job)[1]
 
     assert checks["cache"][1].endswith("2 answers are in it")
-    assert checks["store"][1].endswith("1 runs are in it")
+    assert checks["store"][1].endswith("runs in it: 1")
 
 
 def test_a_damaged_cache(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:

@@ -29,8 +29,8 @@ def test_runs_are_removed(store: Path, logprobs: Any) -> None:
     done = logprobs("rm", store, "a", "c", "--yes")
 
     assert done.code == 0
-    assert "a: finished, begun " in done.out
-    assert "1 prompts, 2 completions; 7 files" in done.out
+    assert "a: trial, begun " in done.out
+    assert "1 prompt, 2 completions; 7 files, " in done.out
     assert done.out.splitlines()[-2:] == ["removed a", "removed c"]
     assert ls.open_store(store).run_names == ["b"]
 
@@ -71,3 +71,11 @@ def test_one_wrong_name_removes_nothing(store: Path, logprobs: Any) -> None:
 
     assert (done.code, "no run 'd' in this store; it has: a, b, c" in done.err) == (2, True)
     assert ls.open_store(store).run_names == ["a", "b", "c"]
+
+
+def test_patterns_name_several_runs(store: Path, logprobs: Any) -> None:
+    """As `--run` takes them elsewhere; one that nothing fits is an error."""
+    done = logprobs("rm", store, "[ab]", "--yes")
+
+    assert done.out.splitlines()[-2:] == ["removed a", "removed b"]
+    assert logprobs("rm", store, "x*", "--yes").code == 2

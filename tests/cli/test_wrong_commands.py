@@ -32,7 +32,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         ("status demo", "no store at demo: it has no runs/ folder, but demo/out has"),
         ("scores demo/out --run x", "no run 'x' in this store; it has: demo"),
-        ("scores demo/out --calibrated x", "none was saved yet; `logprobs calibrate STORE --save NAME` makes one"),
+        (
+            "scores demo/out --calibrated x",
+            "none was saved yet; `logprobs calibrate STORE --expected COLUMN --method isotonic",
+        ),
         ("labels demo/out --labels Yes,,No", "--labels 'Yes,,No': a label is empty: write one comma between two"),
         ("labels demo/out --labels Yes,No --after=", "--after '': after '': an empty text is everywhere"),
         ("calibrate demo/out --expected capital --confidence perplexity", "--confidence perplexity: "),

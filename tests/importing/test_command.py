@@ -14,7 +14,7 @@ def test_done_and_done_again(importing: Any, logprobs: Any) -> None:
     first, second = (logprobs("import", path, "--store", importing.store) for _ in range(2))
 
     assert (first.code, second.code) == (0, 0)
-    assert "2 answers found: 2 added, 0 there already, 0 failed. 2 completions with 4 tokens are in" in first.out
+    assert "2 answers found: 2 added, 0 there already, 0 failed. 2 completions with 4 tokens in" in first.out
     assert "2 answers found: 0 added, 2 there already, 0 failed." in second.out
 
 

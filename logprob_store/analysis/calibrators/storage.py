@@ -86,6 +86,6 @@ _FILES: Final = NumberFiles(
     kind=Calibrator,
     version=CALIBRATOR_VERSION,
     check=_check_parameters,
-    made_by="`logprobs calibrate STORE --save NAME`",
+    made_by="`logprobs calibrate STORE --expected COLUMN --method isotonic --save NAME`",
     mend="Fit it again with `logprobs calibrate --save {name}`.",
 )

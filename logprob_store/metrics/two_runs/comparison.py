@@ -204,7 +204,7 @@ class ComparisonSummary:
         return Verdict(line, exceeded, unknown)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Two runs compared pair by pair, lazily. Every `collect` compares again, one batch of pairs at a time.
 
@@ -242,6 +242,10 @@ class Comparison:
     prompts: pl.LazyFrame
     positions: pl.LazyFrame
     _compared_batches: Callable[[], Iterable[tuple[pl.DataFrame, pl.DataFrame]]]
+
+    def __repr__(self) -> str:
+        """What can be asked of it; it compares nothing."""
+        return "<Comparison: .summary(), .prompts (a LazyFrame, one row per pair), .positions (one per place)>"
 
     def collect(self) -> Comparison:
         """The comparison with `prompts` in memory, so that queries of `prompts` and `summary` compare nothing again."""

@@ -1,0 +1,23 @@
+"""Numbers with their nouns."""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "problem"), counted(0, "problem"), counted(2, "problem")
+    ('1 problem', '0 problems', '2 problems')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def shown_size(size: int) -> str:
+    """A number of bytes.
+
+    >>> shown_size(999), shown_size(12_345), shown_size(1_234_567)
+    ('999 bytes', '12.3 kB', '1.2 MB')
+    """
+    if size < 1000:  # noqa: PLR2004  a kilobyte
+        return counted(size, "byte")
+    return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"  # noqa: PLR2004  a megabyte
