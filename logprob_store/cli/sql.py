@@ -28,19 +28,17 @@ def sql(
 ) -> None:
     """Ask a store in SQL; reads only.
 
-    Tables: prompts, completions, tokens, alternatives, failures, imports and runs (docs/store.md lists their columns),
-    answers (completions with their prompts), and scores.
+    Tables: prompts, completions, tokens, alternatives, decisions, failures, imports and runs (docs/store.md lists their
+    columns), answers (completions with their prompts), scores, and decided (the answer to each typed question).
     """
     import polars as pl
 
     from logprob_store.errors import InputError
 
     opened = open_runs(store, run)
-    tables = {
-        name: getattr(opened, name)
-        for name in ("prompts", "completions", "tokens", "alternatives", "failures", "imports", "runs", "answers")
-    }
-    with pl.SQLContext({**tables, "scores": opened.scores()}) as context:
+    names = ("prompts", "completions", "tokens", "alternatives", "decisions", "failures", "imports", "runs", "answers")
+    tables = {name: getattr(opened, name) for name in names}
+    with pl.SQLContext({**tables, "scores": opened.scores(), "decided": opened.decided()}) as context:
         try:
             frame = context.execute(query).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:

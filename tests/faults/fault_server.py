@@ -45,7 +45,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from fault_answers import answer_to, responses_answer_to
+from fault_answers import answer_to, decisions_answer_to, responses_answer_to
 from fault_script import ERRORS, SPOILT, Behaviour, Burst, Call, Limits, Step
 
 
@@ -123,10 +123,11 @@ class Server:
             said = {"error": {"message": message, "type": kind, "code": code, "param": None}}
             return await _send(writer, status, json.dumps(said).encode(), step.headers)
         path = path.partition("?")[0]
-        if method != "POST" or not path.endswith(("/completions", "/responses")):
+        if method != "POST" or not path.endswith(("/completions", "/responses", "/decisions")):
             return await _send(writer, 404, b'{"error":{"message":"no such path","code":"not_found"}}')
         try:
-            answer = responses_answer_to if path.endswith("/responses") else answer_to
+            others = {"responses": responses_answer_to, "decisions": decisions_answer_to}
+            answer = others.get(path.rpartition("/")[2], answer_to)
             content = answer(path, json.loads(body), step=step.name)
         except ValueError as error:
             said = {"error": {"message": f"not JSON: {error}", "type": "invalid_request_error"}}
