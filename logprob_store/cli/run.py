@@ -167,7 +167,7 @@ def summary_line(summary: RunSummary) -> str:
     line = (
         f"run {summary.run} {summary.state} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
         f"{', '.join(parts)}. "
-        f"{summary.completions} completions with {summary.tokens} tokens are in {path_from_here(summary.store)}"
+        f"{summary.rows_in_words} are in {path_from_here(summary.store)}"
     )
     if summary.passed_over:
         from logprob_store.run.selection import passed_over_sentence

@@ -73,13 +73,20 @@ class RunSummary:
     failed: int = 0
     not_reached: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
+    decisions: int = 0
+
+    @property
+    def rows_in_words(self) -> str:
+        """What the run has rows of: completions with their tokens, or with the decisions that they are."""
+        held = f"{self.decisions} decisions" if self.decisions else f"{self.tokens} tokens"
+        return f"{self.completions} completions with {held}"
 
     def __repr__(self) -> str:
         """How the run stands, on one line."""
         reason = "" if self.reason is None else f": {self.reason}"
         return (
-            f"<RunSummary {self.run} {self.state}{reason}; {self.total} answers wanted, {self.completions} completions "
-            f"with {self.tokens} tokens, {self.failures} failed, in {str(self.store)!r}>"
+            f"<RunSummary {self.run} {self.state}{reason}; {self.total} answers wanted, {self.rows_in_words}, "
+            f"{self.failures} failed, in {str(self.store)!r}>"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -236,6 +243,7 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         failures=manifest.counts.failures,
         completions=manifest.counts.completions,
         tokens=manifest.counts.tokens,
+        decisions=manifest.counts.decisions,
         seconds=seconds,
         bound_by=session.bottleneck.bound_by,
         verdict=session.bottleneck,

@@ -115,6 +115,7 @@ def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
         "prompts",
         completions="completions",
         tokens="tokens",
+        **({"decisions": "decisions"} if runs["decisions"].sum() else {}),
         failed="failures",
         answers=sources,
         **({"spent_usd": "spent_usd"} if runs["spent_usd"].is_not_null().any() else {}),

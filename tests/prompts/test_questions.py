@@ -175,7 +175,7 @@ def test_questions_need_the_endpoint(tmp_path: Path) -> None:
     write_prompts(tmp_path, {"text": ["Hi"]})
     path = write_job(tmp_path, "http://h/v1", prompts={"questions": "asked"})
 
-    with pytest.raises(ls.JobError, match='model.endpoint = "decisions" alone'):
+    with pytest.raises(ls.JobError, match=r'model\.endpoint = "decisions" alone'):
         ls.load_job(path)
 
 
