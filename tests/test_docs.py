@@ -140,7 +140,9 @@ def run_commands(lines: str, monkeypatch: pytest.MonkeyPatch) -> str:
     printed = io.StringIO()
     for line in lines.splitlines():
         words = shlex.split(line, comments=True)
-        if not words or words[:2] == [".venv/bin/python", "jobs/local_server.py"]:
+        if not words or words[:2] in [
+            [".venv/bin/python", f"jobs/{name}_server.py"] for name in ("local", "decisions")
+        ]:
             continue
         assert words[0] == ".venv/bin/logprobs", line
         monkeypatch.setattr("sys.argv", words)

@@ -305,7 +305,7 @@ def present_rows(
         as_json: print JSON instead of a table.
     """
     if output is not None:
-        keys = ["run", "completion_id", *(name for name in order if name.endswith("_index"))]
+        keys = ["run", "completion_id", *(name for name in order if name == "position" or name.endswith("_index"))]
         frame = rows.sort(keys, nulls_last=True).collect(engine="streaming")
         write_rows(frame, output, as_json=as_json)
         return

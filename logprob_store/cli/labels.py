@@ -67,8 +67,8 @@ def labels(
 ) -> None:
     """Say how likely each label was over all its spellings, with coverage and bounds; the least sure first.
 
-    The answer's label is at its beginning, behind a text (--after) or in a field of its JSON (--field). Of typed
-    questions (model.endpoint = "decisions") the labels are the options.
+    The answer's label is at its beginning, behind a text (--after) or in a field of its JSON (--field).
+    Of typed questions (model.endpoint = "decisions") the labels are the options.
     """
     from logprob_store.errors import InputError
     from logprob_store.metrics.labels.chosen_label import label_choices

@@ -28,8 +28,9 @@ def sql(
 ) -> None:
     """Ask a store in SQL; reads only.
 
-    Tables: prompts, completions, tokens, alternatives, decisions, failures, imports and runs (docs/store.md lists their
-    columns), answers (completions with their prompts), scores, and decided (the answer to each typed question).
+    Tables: prompts, completions, tokens, alternatives, decisions, failures, imports and runs (docs/store.md
+    lists their columns), answers (completions with their prompts), scores, and decided (the answer to
+    each typed question).
     """
     import polars as pl
 

@@ -119,9 +119,7 @@ def test_a_ceiling_needs_no_maximum_of_output(tmp_path: Path, fault_server: Any,
     assert logprobs("run", path, "--run", "r").code == 0
 
 
-def test_a_ceiling_that_a_call_could_pass_stops_the_run(
-    tmp_path: Path, fault_server: Any, logprobs: Any
-) -> None:
+def test_a_ceiling_that_a_call_could_pass_stops_the_run(tmp_path: Path, fault_server: Any, logprobs: Any) -> None:
     """The bytes of one request alone may cost more than $0.01."""
     path = job_at(tmp_path, fault_server.url, limits={"max_cost_usd": 0.01})
 
@@ -263,3 +261,24 @@ def test_the_doctor_asks_one_question(job: Path, logprobs: Any) -> None:
 
     assert code == 0
     assert "3 of 3 questions were decided" in out
+
+
+def test_show_lists_the_options_of_an_answer(job: Path, tmp_path: Path, logprobs: Any) -> None:
+    """In place of coloured tokens, of which there are none, stand the questions with their options."""
+    logprobs("run", job, "--run", "r")
+    out = logprobs("show", tmp_path / "store", "a").out
+    [row] = json.loads(logprobs("show", tmp_path / "store", "a", "--json").out)
+
+    assert "money" in out
+    assert "unscored" not in out
+    assert len(row["decisions"]) == 7
+
+
+def test_files_have_the_questions_in_the_order_asked(job: Path, tmp_path: Path, logprobs: Any) -> None:
+    """Each answer has its questions together, as they were asked."""
+    logprobs("run", job, "--run", "r")
+    for command in ("labels", "scores"):
+        logprobs(command, tmp_path / "store", "-o", tmp_path / "rows.jsonl")
+        asked = pl.read_ndjson(tmp_path / "rows.jsonl")["question"].to_list()
+
+        assert asked == ["topic", "late", "mood"] * 4, command
