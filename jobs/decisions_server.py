@@ -161,7 +161,7 @@ def main() -> int:
     command = [part for part in arguments.command if part != "--"]
     ours = os.dup(2)  # llama.cpp writes its own log to standard error
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    # One prompt at a time: what is computed beside another prompt is rounded otherwise, and scores are what counts here.
+    # One prompt at a time: what is computed beside another prompt is rounded otherwise, and the scores count here.
     with serving(parallel=1) as model_url, answering(Model(model_url), arguments.port) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/v1"

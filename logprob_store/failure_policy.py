@@ -144,7 +144,7 @@ _CLASSES: Final = (
     FailureClass(
         name="outage",
         means="no call had an answer of use from the first one on, and the server failed or refused all of them for as "
-        "long as `limits.retry_for_s`",
+        "long as `limits.retry_for_s`; or there was no connection to the server for a minute from the start",
         then="stop",
         pace="outage",
         advice="the server has answered no call for {seconds} s (limits.retry_for_s). {where}. See that it runs and "

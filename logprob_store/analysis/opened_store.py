@@ -5,6 +5,7 @@ The tables are in `store.tables`, the formulas in `metrics`.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +17,13 @@ import polars as pl
 from logprob_store.analysis.latest_calls import CALL, latest_calls
 from logprob_store.errors import InputError, RunNotFoundError
 from logprob_store.schema import KEYS
+from logprob_store.store.column_meanings import meanings_as_text
 from logprob_store.store.tables import StoreTables, read_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from logprob_store.analysis.description import Description
     from logprob_store.metrics.engine.arrays import OrderedTokens
     from logprob_store.metrics.engine.part_batches import PartBatch, Tables
     from logprob_store.metrics.labels.probabilities import Shared
@@ -50,6 +53,19 @@ class Store(StoreTables):
         runs = {*answered["run"], *failed["run"]}
         manifests = tuple(manifest for manifest in self.manifests if manifest.run in runs)
         return LatestAnswers(self.path, manifests, answered, failed)
+
+    def describe(self, table: str | None = None) -> Description:
+        """Every table and column with its type, unit and meaning: print it, or take its `frame`.
+
+        Args:
+            table: only this one, such as "tokens"; all when None.
+
+        Raises:
+            InputError: there is no such table.
+        """
+        from logprob_store.analysis.description import describe
+
+        return describe(self, table)
 
     def scores(self, *, metrics: Sequence[str | pl.Expr] | None = None) -> pl.LazyFrame:
         """One row per completion, with its scores; see docs/metrics.md.
@@ -101,6 +117,12 @@ class Store(StoreTables):
         earlier = self.only(run_a)
         if earlier.has_decisions and later.has_decisions:
             return compare(*_tables_of_questions(earlier, later), answer=answer)
+        if earlier.has_decisions or later.has_decisions:
+            asked, other = (earlier, later) if earlier.has_decisions else (later, earlier)
+            raise InputError(
+                f"run {asked.run_names[0]!r} asked typed questions and run {other.run_names[0]!r} did not: there are no "
+                "answers to compare. `logprobs calibrate` holds each against the truth"
+            )
         return compare(earlier.tables(), later.tables(), answer=answer)
 
     def _run_before(self, later: Manifest) -> str:
@@ -201,7 +223,13 @@ class Store(StoreTables):
             ignore: the same.
             shared: the same.
             section: the same.
+
+        Raises:
+            InputError: no labels are given, and no run asked typed questions.
+            ValueError: as `label_probabilities`, or a question is named beside labels.
         """
+        if labels is None and not self.has_decisions:
+            raise InputError("name the labels to look for: no run here asked typed questions, which have their own")
         if labels is None:
             from logprob_store.metrics.labels.decided import decision_probabilities
 
@@ -231,6 +259,9 @@ class Store(StoreTables):
         return field_confidence(self.tokens, sections=sections, wrapped=wrapped)
 
 
+Store.__doc__ = f"{inspect.cleandoc(Store.__doc__ or '')}\n\nThe tables and their columns:\n\n{meanings_as_text()}\n"
+
+
 def _tables_of_questions(*stores: Store) -> Iterator[Tables]:
     """The tables of some stores, in which each question is an answer."""
     from logprob_store.metrics.labels.decided import decisions_as_answers, numbered_questions
@@ -240,7 +271,7 @@ def _tables_of_questions(*stores: Store) -> Iterator[Tables]:
         yield decisions_as_answers(store.completions, store.decisions, numbers)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LatestAnswers(Store):
     """Some answers and failures of a store's runs. Make one with `Store.latest`.
 

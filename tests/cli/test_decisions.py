@@ -282,3 +282,24 @@ def test_files_have_the_questions_in_the_order_asked(job: Path, tmp_path: Path, 
         asked = pl.read_ndjson(tmp_path / "rows.jsonl")["question"].to_list()
 
         assert asked == ["topic", "late", "mood"] * 4, command
+
+
+def test_questions_are_not_compared_with_texts(job: Path, tmp_path: Path, fault_server: Any, logprobs: Any) -> None:
+    """A run of chat has no options, and the message says so in place of a flip for each prompt."""
+    logprobs("run", job, "--run", "r")
+    write_job(tmp_path, fault_server.url, prompts={"id": "id"}, store={"path": "store"})
+    logprobs("run", tmp_path / "job.toml", "--run", "s")
+    code, _, err = logprobs("compare", tmp_path / "store", "r", "s")
+
+    assert code == 2
+    assert "run 'r' asked typed questions and run 's' did not" in err
+
+
+def test_labels_have_to_be_named_where_nothing_was_asked(tmp_path: Path, fault_server: Any, logprobs: Any) -> None:
+    """Without typed questions there are no labels to take."""
+    write_prompts(tmp_path, {"text": ["Hi"]})
+    logprobs("run", write_job(tmp_path, fault_server.url), "--run", "r")
+
+    with pytest.raises(ls.InputError, match="name the labels"):
+        ls.open_store(tmp_path / "store").labels()
+    assert "name the labels" in logprobs("labels", tmp_path / "store").err

@@ -35,6 +35,16 @@ def test_sql_asks_tables_and_scores(demo: Path, logprobs: Any) -> None:
     assert "the first 1 of 243 rows" in shown.out
 
 
+def test_sql_without_a_query_says_what_the_columns_mean(demo: Path, logprobs: Any) -> None:
+    """As text, and for machines one row per column."""
+    rows = json.loads(logprobs("sql", demo, "--json").out)
+
+    assert {"table": "completions", "column": "latency_s", "type": "Float64", "unit": "seconds"}.items() <= next(
+        row for row in rows if row["column"] == "latency_s"
+    ).items()
+    assert "  latency_s (Float64, seconds): how long the call took that succeeded\n" in logprobs("sql", demo).out
+
+
 def test_sql_writes_to_a_file_only(demo: Path, logprobs: Any, tmp_path: Path) -> None:
     """All rows; the store is as it was."""
     assert logprobs("sql", demo, "select * from completions", "-o", tmp_path / "c.parquet").code == 0
