@@ -120,8 +120,8 @@ class Store(StoreTables):
         if earlier.has_decisions or later.has_decisions:
             asked, other = (earlier, later) if earlier.has_decisions else (later, earlier)
             raise InputError(
-                f"run {asked.run_names[0]!r} asked typed questions and run {other.run_names[0]!r} did not: there are no "
-                "answers to compare. `logprobs calibrate` holds each against the truth"
+                f"run {asked.run_names[0]!r} asked typed questions and run {other.run_names[0]!r} did not: no answers "
+                "can be compared. `logprobs calibrate` holds each against the truth"
             )
         return compare(earlier.tables(), later.tables(), answer=answer)
 
