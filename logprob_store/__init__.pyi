@@ -78,6 +78,8 @@ from .metrics.spans.fields import field_confidence as field_confidence
 
 # Labels: how likely was each of these answers?
 from .metrics.labels.probabilities import label_probabilities as label_probabilities
+from .metrics.labels.decided import decision_probabilities as decision_probabilities
+from .metrics.labels.decided import decided as decided
 from .metrics.labels.chosen_label import expected_score as expected_score
 from .metrics.labels.chosen_label import expected_score_bounds as expected_score_bounds
 from .metrics.labels.chosen_label import label_choices as label_choices

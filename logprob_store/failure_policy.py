@@ -127,6 +127,13 @@ _CLASSES: Final = (
         "without.",
     ),
     FailureClass(
+        name="unknown_endpoint",
+        means="the server does not know `/decisions`",
+        then="stop",
+        advice="the server does not answer typed questions. {where}. Name one that does in model.base_url (OpenAI's, "
+        "SGLang's, some gateways'), or ask with model.endpoint = \"chat\" and read the label from its logprobs.",
+    ),
+    FailureClass(
         name="all_refused",
         means="the first calls were all refused with the same status",
         then="stop",
@@ -198,6 +205,16 @@ _CLASSES: Final = (
         "give them, ask in the server's own way with model.params, or set model.logprobs = false to do without.",
     ),
     FailureClass(
+        name="no_decisions",
+        means="an answer that decides none of the questions asked",
+        then="row",
+        billed="yes",
+        ask_anew=True,
+        if_all="none of the first {count} answers decides a question. {where}. Choose a model and a server that answer "
+        'typed questions (model.name, model.base_url), or ask with model.endpoint = "chat" and read the label from '
+        "its logprobs.",
+    ),
+    FailureClass(
         name="echo_ignored",
         means="a text was to be scored and the server did not",
         then="row",
@@ -247,6 +264,8 @@ _PROCESSED: Final = frozenset({408, 499, 504, 524, 598})
 """Statuses that say that a call took too long or was given up: the model may have worked on it until then."""
 _CONTENT_TOO_LARGE: Final = 413
 _TOO_MANY_REQUESTS: Final = 429
+_NO_SUCH_PATH: Final = frozenset({404, 405, 501})
+_MODEL: Final = re.compile("model", re.IGNORECASE)
 _REFUSED: Final = range(400, 500)
 _OUT_OF_CREDIT: Final = re.compile(
     r"""[^"'`:]{0,40}?(?:balance (?:is )?(?:too low|insufficient|not enough)|insufficient (?:account )?balance"""
@@ -290,7 +309,7 @@ def asks_anew(error_type: str | None) -> bool:
     return kind is not None and kind.ask_anew
 
 
-def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
+def classify(status: int, said: Mapping[str, Any], *, endpoint: str | None = None) -> FailureClass:
     """The class of an error answer.
 
     A code, where there is one, takes precedence over words: one service writes "insufficient_quota" about a limit that
@@ -299,6 +318,7 @@ def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
     Args:
         status: the HTTP status.
         said: the `error` object of the body.
+        endpoint: what was asked, as the job file names it.
 
     >>> classify(429, {"code": "insufficient_quota"}).name, classify(429, {"type": "insufficient_quota"}).name
     ('quota', 'rate_limit')
@@ -306,11 +326,15 @@ def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
     'quota'
     >>> classify(418, {}).name
     'invalid_request'
+    >>> classify(404, {"message": "Not Found"}, endpoint="decisions").name
+    'unknown_endpoint'
     """
     if refuses_logprobs(status, said):
         return FAILURES["logprobs_refused"]
     if _is_too_large(status, said):
         return FAILURES["over_limit"]
+    if endpoint == "decisions" and status in _NO_SUCH_PATH and _MODEL.search(str(said)) is None:
+        return FAILURES["unknown_endpoint"]
     inner = said.get("innererror")  # Azure names the content filter here
     codes = [said.get("code"), inner.get("code") if isinstance(inner, dict) else None]
     by_code = next((_BY_CODE[code] for code in codes if isinstance(code, str) and code in _BY_CODE), None)

@@ -13,8 +13,9 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError, model_validator
 
+from logprob_store.decision_questions import problem_of_questions
 from logprob_store.errors import JobError
 from logprob_store.job_problems import job_problems, toml_problem
 from logprob_store.models.table import Takes
@@ -57,6 +58,7 @@ _FORBIDDEN_PARAMS = {
     "messages": "the prompts fill it",
     "prompt": "the prompts fill it",
     "input": "the prompts fill it",
+    "questions": "write [[questions]]",
 }
 
 
@@ -74,6 +76,7 @@ class PromptsSection(_Section):
     messages: str | None = None
     template: str | None = None
     continuations: str | None = None
+    questions: str | None = None
     params: str | None = None
     keep: tuple[str, ...] = ()
     select: Literal["all", "new", "changed", "failed"] = "all"
@@ -106,7 +109,7 @@ class FromEnvironment(_Section):
 class ModelSection(_Section):
     """The model, its service, and the parameters of each request."""
 
-    endpoint: Literal["chat", "completions", "responses"] = "chat"
+    endpoint: Literal["chat", "completions", "responses", "decisions"] = "chat"
     mode: Literal["generate", "score"] = "generate"
     score_by: Literal["echo", "prompt_logprobs"] = "echo"
     name: str = Field(min_length=1)
@@ -191,6 +194,58 @@ class ModelSection(_Section):
             return self.provider
         service = provider_of(self.base_url or OPENAI_BASE_URL)
         return service if self.deployment is None else f"{service}/openai/deployments/{self.deployment}"
+
+
+class ChoiceOption(_Section):
+    """An option of a choice: its value, and what it means."""
+
+    value: StrictStr | StrictBool
+    description: str | None = None
+
+
+class ScoreLevel(_Section):
+    """A level of a score: its label, and what it means."""
+
+    label: str
+    description: str | None = None
+
+
+class QuestionSection(_Section):
+    """A typed question of the endpoint `decisions`; its texts are templates over the columns of a row."""
+
+    name: str = Field(min_length=1)
+    type: Literal["predicate", "choice", "score"]
+    instructions: str = Field(min_length=1)
+    choices: str | tuple[StrictStr | StrictBool | ChoiceOption, ...] | None = None
+    levels: str | tuple[StrictStr | ScoreLevel, ...] | None = None
+
+    @model_validator(mode="after")
+    def _options_of_its_type(self) -> Self:
+        for name, kind in (("choices", "choice"), ("levels", "score")):
+            given = getattr(self, name)
+            if (given is None) is (self.type == kind):
+                verb = "needs" if given is None else "has no"
+                raise ValueError(f'a question of type "{self.type}" {verb} {name}')
+            if isinstance(given, str) and not (given.startswith("{") and given.endswith("}")):
+                raise ValueError(f'{name} is {given!r}: write a list, or "{{COLUMN}}" for the list in a column')
+        return self
+
+    def table(self) -> dict[str, Any]:
+        """The question with each option as an object."""
+        table = self.model_dump(mode="json", exclude_none=True)
+        for name, key in (("choices", "value"), ("levels", "label")):
+            if isinstance(options := table.get(name), list):
+                table[name] = [option if isinstance(option, dict) else {key: option} for option in options]
+        return table
+
+
+def _with_some_options(question: QuestionSection) -> dict[str, Any]:
+    """A question that can be checked before a row is read: with two options in place of a column of them."""
+    table = question.table()
+    for name, key in (("choices", "value"), ("levels", "label")):
+        if isinstance(table.get(name), str):
+            table[name] = [{key: "a"}, {key: "b"}]
+    return table
 
 
 class LimitsSection(_Section):
@@ -309,6 +364,7 @@ class Job(_Section):
     cache: CacheSection = CacheSection()
     transport: TransportSection = TransportSection()
     store: StoreSection
+    questions: tuple[QuestionSection, ...] = ()
     base: Path = Field(default=Path(), exclude=True)
     file: Path | None = Field(default=None, exclude=True)
 
@@ -321,6 +377,23 @@ class Job(_Section):
     def _replay_needs_fixtures(self) -> Self:
         if self.transport.kind == "replay" and self.transport.fixtures is None:
             raise ValueError('transport.kind = "replay" needs transport.fixtures, a file or folder of recordings')
+        return self
+
+    @model_validator(mode="after")
+    def _questions_are_asked(self) -> Self:
+        column = self.prompts.questions
+        if self.model.endpoint != "decisions":
+            if self.questions or column is not None:
+                what = "[[questions]]" if self.questions else "prompts.questions"
+                raise ValueError(f'{what}: questions are asked by model.endpoint = "decisions" alone')
+            return self
+        if bool(self.questions) is (column is not None):
+            raise ValueError(
+                'model.endpoint = "decisions" needs [[questions]], or prompts.questions, a column that holds them'
+                + ("; found both" if self.questions else "")
+            )
+        if self.questions and (problem := problem_of_questions([_with_some_options(q) for q in self.questions])):
+            raise ValueError(f"questions: {problem}")
         return self
 
     @model_validator(mode="after")
@@ -352,6 +425,10 @@ class Job(_Section):
         if (what := unbounded_param(body, endpoint, harmless=limits.harmless_params)) is not None:
             raise ValueError(f"model.params: {what}")
         return self
+
+    def question_tables(self) -> list[dict[str, Any]]:
+        """The questions of the job file, each with its options as objects or as the column that has them."""
+        return [question.table() for question in self.questions]
 
     def resolve(self, path: str) -> Path:
         """A path of the job file, with `~` expanded and relative to `base`.
@@ -454,6 +531,9 @@ class Job(_Section):
             # Left out where they have no effect, so that runs begun before scoring existed can be continued.
             for name in ("model.mode", "model.score_by", "prompts.continuations"):
                 del flat[name]
+        if self.model.endpoint != "decisions":
+            del flat["prompts.questions"]
+        flat |= {f"questions.{table['name']}": table for table in self.question_tables()}
         return flat
 
 

@@ -19,7 +19,7 @@ import msgspec
 from logprob_store.errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from logprob_store.usage import ServerReport, Usage
@@ -33,13 +33,14 @@ PATHS: Final = {
     "chat": "/chat/completions",
     "completions": "/completions",
     "responses": "/responses",
+    "decisions": "/decisions",
 }
 """Endpoint, as the job file names it, to its path under the base URL."""
 
 RESPONSES_LOGPROBS: Final = "message.output_text.logprobs"
 """The value of `include` by which a Responses request asks for logprobs."""
 
-_PROMPT_KEYS: Final = {"chat": "messages", "completions": "prompt", "responses": "input"}
+_PROMPT_KEYS: Final = {"chat": "messages", "completions": "prompt", "responses": "input", "decisions": "input"}
 
 _EXACT_INTEGERS: Final = 2**53
 """Below this, each integer is one float and each integral float one integer."""
@@ -79,8 +80,15 @@ class Request:
         return not self.content
 
     @property
+    def asks_decisions(self) -> bool:
+        """Whether typed questions are asked, so that an answer with a text is a failure."""
+        return self.endpoint == "decisions"
+
+    @property
     def asks_logprobs(self) -> bool:
         """Whether an answer without logprobs is a failure."""
+        if self.asks_decisions:
+            return False
         if self.endpoint == "responses":
             return RESPONSES_LOGPROBS in (self.body.get("include") or ()) or _asks_natively(self.body)
         wanted = self.body.get("logprobs")
@@ -201,8 +209,11 @@ def build_body(
     logprobs: bool = True,
     top_logprobs: int = 5,
     params: Mapping[str, Any] | None = None,
+    questions: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """A request body: the prompt, the fields that ask for logprobs, and the parameters unchanged.
+
+    Decisions have `questions`, and no logprobs to ask for.
 
     `params` come last and override the others, so that a server can be asked for logprobs in its own way.
     A stream is asked for its usage too, unless `params` say otherwise.
@@ -215,6 +226,8 @@ def build_body(
         body |= {"logprobs": True, "top_logprobs": top_logprobs}
     elif logprobs and endpoint == "responses":
         body |= {"include": [RESPONSES_LOGPROBS], "top_logprobs": top_logprobs}
+    elif endpoint == "decisions":
+        body["questions"] = questions
     elif logprobs:
         body["logprobs"] = top_logprobs
     body |= params or {}

@@ -29,6 +29,9 @@ CHOICES_PER_SAMPLE: Final = 1_000
 Section: Final = pl.Enum(["prompt", "content", "refusal", "reasoning", "tool"])
 LogprobFlag: Final = pl.Enum(["sentinel", "neg_inf", "positive", "missing"])
 Source: Final = pl.Enum(["api", "cache", "batch", "fixture", "import"])
+QuestionType: Final = pl.Enum(["predicate", "choice", "score"])
+ValueType: Final = pl.Enum(["string", "boolean", "number"])
+ProbabilityFlag: Final = pl.Enum(["missing", "not_finite", "negative", "above_one"])
 
 SENTINEL_AT_MOST: Final = -9999.0
 """Servers write -9999.0, -1e30 or -3.4e38 for "not computed"; no real log-probability is that low."""
@@ -95,6 +98,25 @@ ALTERNATIVES: Final = pl.Schema(
     }
 )
 
+DECISIONS: Final = pl.Schema(
+    {
+        "completion_id": pl.Int64(),
+        "question_index": pl.Int32(),
+        "question": pl.String(),
+        "question_type": QuestionType,
+        "refused": pl.Boolean(),
+        "option_index": pl.Int32(),
+        "value": pl.String(),
+        "value_type": ValueType,
+        "label": pl.String(),
+        "chosen": pl.Boolean(),
+        "probability": pl.Float64(),
+        "probability_flag": ProbabilityFlag,
+        "confidence": pl.Float64(),
+        "score": pl.Float64(),
+    }
+)
+
 FAILURES: Final = pl.Schema(
     {
         "prompt_id": pl.String(),
@@ -141,6 +163,7 @@ TABLES: Final = {
     "completions": COMPLETIONS,
     "tokens": TOKENS,
     "alternatives": ALTERNATIVES,
+    "decisions": DECISIONS,
     "failures": FAILURES,
 }
 

@@ -61,6 +61,27 @@ def chat_request(
     )
 
 
+def decisions_request(*questions: dict[str, Any], text: str = "Hi", prompt_index: int = 0) -> Request:
+    """A request with these typed questions about a text."""
+    return make_request(
+        {"model": "m", "input": text, "questions": list(questions)},
+        endpoint="decisions",
+        provider="p",
+        prompt_index=prompt_index,
+        prompt_id=str(prompt_index),
+    )
+
+
+def predicate(name: str | None = "late", instructions: str = "It is late.") -> dict[str, Any]:
+    """A question whether a statement is true."""
+    return {"type": "predicate", "instructions": instructions, **({} if name is None else {"name": name})}
+
+
+def choice_of(*values: Any, name: str = "topic") -> dict[str, Any]:
+    """A question with these options."""
+    return {"type": "choice", "name": name, "instructions": "Which?", "choices": [{"value": one} for one in values]}
+
+
 # answers
 
 
@@ -124,6 +145,19 @@ def chat_body(tokens: Sequence[Mapping[str, Any]], text: str | None = None, **ke
         "choices": [chat_choice(tokens, text)],
         **keys,
     }
+
+
+def decisions_body(*answers: Any, **keys: Any) -> dict[str, Any]:
+    """An answer to typed questions as OpenAI sends it."""
+    usage = {"input_tokens": 40, "output_tokens": 0, "total_tokens": 40}
+    return {"model": "m-1", "answers": list(answers), "usage": usage, **keys}
+
+
+def chosen(name: str | None, shares: Mapping[Any, Any] | Sequence[tuple[Any, Any]], **keys: Any) -> dict[str, Any]:
+    """An answer to a choice: its first option, and the probability of each."""
+    pairs = list(shares.items()) if isinstance(shares, dict) else list(shares)
+    listed = [{"value": value, "probability": p} for value, p in pairs]
+    return {"type": "choice", "name": name, "choice": pairs[0][0], "confidence": 0.5, "probabilities": listed, **keys}
 
 
 # prompts files and job files
@@ -194,7 +228,7 @@ def full_table(schema: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) 
 
 def decoded_tables(decoded: Decoded) -> dict[str, pa.Table]:
     """The tables of decoded answers by name."""
-    return {"completions": decoded.completions, "tokens": decoded.tokens, "alternatives": decoded.alternatives}
+    return {name: getattr(decoded, name) for name in ("completions", "tokens", "alternatives", "decisions")}
 
 
 def open_writer(store: Path, run: str = "r", **settings: Any) -> RunWriter:

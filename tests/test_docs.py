@@ -35,6 +35,7 @@ OTHERS = [page for page in sorted(DOCS.rglob("*.md")) if page not in COOKBOOK]
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *OTHERS]
 GUIDES = [*PAGES, *COOKBOOK, REPO / "CHANGELOG.md", REPO / "jobs" / "README.md", REPO / "fixtures" / "README.md"]
 RECIPES = [page for page in COOKBOOK if page.name != "README.md"]
+MODEL_SERVERS = ("jobs/local_server.py", "jobs/decisions_server.py")
 PROGRAM = Path(sys.executable).with_name("logprobs")
 
 
@@ -140,7 +141,7 @@ def run_commands(lines: str, monkeypatch: pytest.MonkeyPatch) -> str:
     printed = io.StringIO()
     for line in lines.splitlines():
         words = shlex.split(line, comments=True)
-        if not words or words[:2] == [".venv/bin/python", "jobs/local_server.py"]:
+        if not words or (words[0] == ".venv/bin/python" and words[1] in MODEL_SERVERS):
             continue
         assert words[0] == ".venv/bin/logprobs", line
         monkeypatch.setattr("sys.argv", words)

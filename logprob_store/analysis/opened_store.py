@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from logprob_store.analysis.description import Description
     from logprob_store.metrics.engine.arrays import OrderedTokens
-    from logprob_store.metrics.engine.part_batches import PartBatch
+    from logprob_store.metrics.engine.part_batches import PartBatch, Tables
     from logprob_store.metrics.labels.probabilities import Shared
     from logprob_store.metrics.labels.spelling import Difference, Labels
     from logprob_store.metrics.samples import Clusters
@@ -114,7 +114,16 @@ class Store(StoreTables):
         later = store_b.only(run_b or store_b.newest_run())
         if run_a is None:
             run_a = self.newest_run() if other is not None else self._run_before(later.manifests[0])
-        return compare(self.only(run_a).tables(), later.tables(), answer=answer)
+        earlier = self.only(run_a)
+        if earlier.has_decisions and later.has_decisions:
+            return compare(*_tables_of_questions(earlier, later), answer=answer)
+        if earlier.has_decisions or later.has_decisions:
+            asked, other = (earlier, later) if earlier.has_decisions else (later, earlier)
+            raise InputError(
+                f"run {asked.run_names[0]!r} asked typed questions and run {other.run_names[0]!r} did not: no answers "
+                "can be compared. `logprobs calibrate` holds each against the truth"
+            )
+        return compare(earlier.tables(), later.tables(), answer=answer)
 
     def _run_before(self, later: Manifest) -> str:
         """The run of the same job that began last before `later`; a trial of some prompts only if there is no other."""
@@ -182,17 +191,54 @@ class Store(StoreTables):
 
         return text_scores(self.tokens, self.completions, self.prompts)
 
+    @property
+    def has_decisions(self) -> bool:
+        """Whether a run asked typed questions."""
+        return bool(self.files("decisions"))
+
+    def decided(self) -> pl.LazyFrame:
+        """One row per typed question of each answer: the likeliest option, its probability and lead; docs/store.md."""
+        from logprob_store.metrics.labels.decided import decided
+
+        return decided(self.decisions)
+
     def labels(
         self,
-        labels: Labels,
+        labels: Labels | None = None,
         *,
+        question: str | None = None,
         after: str | None = None,
         field: str | None = None,
         ignore: Collection[Difference] = ("space", "case", "quotes", "form"),
         shared: Shared = "error",
         section: str = "content",
     ) -> pl.LazyFrame:
-        """One row per completion and label: how likely the model was to answer with it; see docs/metrics.md."""
+        """One row per completion and label: how likely the model was to answer with it; see docs/metrics.md.
+
+        Args:
+            labels: the labels to look for in the answers; None for the options of typed questions.
+            question: of those, the question of this name alone.
+            after: as for `label_probabilities`.
+            field: the same.
+            ignore: the same.
+            shared: the same.
+            section: the same.
+
+        Raises:
+            InputError: no labels are given, and no run asked typed questions.
+            ValueError: as `label_probabilities`, or a question is named beside labels.
+        """
+        if labels is None and not self.has_decisions:
+            raise InputError("name the labels to look for: no run here asked typed questions, which have their own")
+        if labels is None:
+            from logprob_store.metrics.labels.decided import decision_probabilities
+
+            decisions = self.decisions
+            return decision_probabilities(
+                decisions if question is None else decisions.filter(pl.col("question") == question)
+            )
+        if question is not None:
+            raise ValueError("the labels of a question are its options: leave out labels")
         from logprob_store.metrics.labels.probabilities import label_probabilities
 
         return label_probabilities(
@@ -214,6 +260,15 @@ class Store(StoreTables):
 
 
 Store.__doc__ = f"{inspect.cleandoc(Store.__doc__ or '')}\n\nThe tables and their columns:\n\n{meanings_as_text()}\n"
+
+
+def _tables_of_questions(*stores: Store) -> Iterator[Tables]:
+    """The tables of some stores, in which each question is an answer."""
+    from logprob_store.metrics.labels.decided import decisions_as_answers, numbered_questions
+
+    numbers = numbered_questions([store.decisions for store in stores])
+    for store in stores:
+        yield decisions_as_answers(store.completions, store.decisions, numbers)
 
 
 @dataclass(frozen=True, repr=False)
@@ -268,6 +323,11 @@ class LatestAnswers(Store):
     def alternatives(self) -> pl.LazyFrame:
         """One row per token and rank, of the newest answers."""
         return _those(self._all.alternatives, self.completions, KEYS)
+
+    @cached_property
+    def decisions(self) -> pl.LazyFrame:
+        """One row per option of each question, of the newest answers."""
+        return _those(self._all.decisions, self.completions, KEYS)
 
     def scores(self, *, metrics: Sequence[str | pl.Expr] | None = None) -> pl.LazyFrame:
         """The scores of the newest answers; see `Store.scores`."""

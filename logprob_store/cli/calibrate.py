@@ -14,8 +14,10 @@ import typer
 
 from logprob_store.cli.common import (
     JsonOption,
+    QuestionOption,
     RunOption,
     StorePath,
+    checked_question,
     echo,
     labels_of,
     open_runs,
@@ -56,8 +58,13 @@ def calibrate(
         str, typer.Option(help="The column of --truth: true or false, or a text that the answer should be.")
     ] = "correct",
     confidence: Annotated[
-        str, typer.Option(help="The score to judge, a probability; or a kept column of the prompts.")
-    ] = "confidence",
+        str | None,
+        typer.Option(
+            help="The score to judge, a probability; or a kept column. Default: confidence; label_probability of a "
+            "question."
+        ),
+    ] = None,
+    question: QuestionOption = None,
     labels: Annotated[
         str | None, typer.Option(help='Labels, as "Yes,No": --confidence may then be label_probability or label_lower.')
     ] = None,
@@ -87,7 +94,13 @@ def calibrate(
     if save is not None and method is None:
         raise InputError("--save wants --method: isotonic (a thousand answers and more), platt, or temperature")
     opened = open_runs(store, run)
-    extra = None if labels is None else _label_columns(opened, labels, field)
+    is_question = question is not None or (labels is None and opened.has_decisions)
+    if is_question:
+        name = checked_question(opened, question, one=True)
+        extra: pl.DataFrame | None = _columns_of_question(opened, name or "")
+    else:
+        extra = None if labels is None else _label_columns(opened, labels, field)
+    confidence = confidence or ("label_probability" if is_question else "confidence")
     rows = _scores_with_truth(opened, expected, truth, column, confidence, extra=extra)
     table = reliability_table(rows, confidence, bins=bins, binning="mass" if equal_mass else "width").collect()
     thresholds = accuracy_by_threshold(rows, confidence).collect()
@@ -137,10 +150,13 @@ def _scores_with_truth(
 
     if (expected is None) == (truth is None):
         raise InputError("say what is right: --expected COLUMN, kept with the prompts, or --truth FILE")
+    answers = None if extra is None or "answer" not in extra.columns else extra
     rows = (
-        with_expected(opened, expected) if expected is not None else with_truth_file(opened, Path(truth or ""), column)
+        with_expected(opened, expected, answers=answers)
+        if expected is not None
+        else with_truth_file(opened, Path(truth or ""), column, answers=answers)
     )
-    if extra is not None:
+    if extra is not None and answers is None:
         rows = rows.join(extra, on=["run", "completion_id"], how="left")
     if confidence not in rows.columns and confidence in opened.prompts.collect_schema():
         column_of_prompts = opened.prompts.select(
@@ -173,6 +189,19 @@ def _label_columns(opened: Store, labels: str, field: str | None) -> pl.DataFram
     say_what_is_hidden(probabilities, err=True)
     chosen = label_choices(probabilities.lazy()).collect()
     return chosen.select("run", "completion_id", "label", "label_probability", "label_lower", "label_upper")
+
+
+def _columns_of_question(opened: Store, question: str) -> pl.DataFrame:
+    """The answer to a typed question, with its bounds and the server's own confidence; `answer` is what is judged.
+
+    A score is answered by its level's words, which people expect, and by its number where the truth is one.
+    """
+    import polars as pl
+
+    rows = opened.decided().filter(pl.col("question") == question)
+    rows = rows.unique(["run", "completion_id"], keep="first", maintain_order=True)
+    names = ("label", "label_probability", "label_lower", "label_upper", "served_confidence", "served_score", "level")
+    return rows.select("run", "completion_id", *names, answer=pl.col("label")).collect()
 
 
 def _metrics_with_intervals(rows: pl.DataFrame, confidence: str, seed: int) -> pl.DataFrame:

@@ -61,6 +61,9 @@ RunOption = Annotated[
 AllRunsOption = Annotated[
     str | None, typer.Option("--run", autocompletion=complete_run, help=f"The run: {_RUNS_TAKEN}. Default: all.")
 ]
+QuestionOption = Annotated[
+    str | None, typer.Option("--question", help='A typed question of model.endpoint = "decisions", by its name.')
+]
 LogJsonOption = Annotated[bool, typer.Option("--log-json", help="Log events as lines of JSON on standard error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 BaseUrlOption = Annotated[str | None, typer.Option(help="The server to ask, instead of the job's.")]
@@ -117,6 +120,39 @@ def open_runs(store: Path, run: str | None, *, default: str = "newest") -> Store
             err=True,
         )
     return opened
+
+
+def checked_question(opened: Store, question: str | None, *, one: bool = False) -> str | None:
+    """The name of a typed question that a store's runs asked; None for all of them.
+
+    Args:
+        opened: the store with its runs.
+        question: the name given; None for none.
+        one: whether one question is needed: without a name, it is the only one.
+
+    Raises:
+        InputError: no question was asked, there is no such question, or one is needed and there are several.
+    """
+    from logprob_store.errors import InputError
+
+    if not opened.has_decisions:
+        why = "--labels is missing: name the labels" if question is None else f"--question {question!r}"
+        raise InputError(
+            f'{why}: this run asked no typed questions (model.endpoint = "decisions")'
+            + (', with commas between, as "Yes,No"' if question is None else "; --labels finds labels in its answers")
+        )
+    if question is None and not one:
+        return None
+    names = opened.decisions.select("question").drop_nulls().unique().sort("question").collect()["question"].to_list()
+    if question is None and len(names) == 1:
+        return str(names[0])
+    if question is None or question not in names:
+        from logprob_store.prompts.input_files import closest_first
+
+        near = closest_first(question or "", names) or "none with a name"
+        problem = "name the question to judge" if question is None else f"--question {question!r}: was not asked"
+        raise InputError(f"{problem}; the run asked: {near}")
+    return question
 
 
 def labels_of(
@@ -299,7 +335,7 @@ def present_rows(
         as_json: print JSON instead of a table.
     """
     if output is not None:
-        keys = ["run", "completion_id", *(name for name in order if name.endswith("_index"))]
+        keys = ["run", "completion_id", *(name for name in order if name == "position" or name.endswith("_index"))]
         frame = rows.sort(keys, nulls_last=True).collect(engine="streaming")
         write_rows(frame, output, as_json=as_json)
         return

@@ -111,6 +111,8 @@ def compare(
 def _samples(store: Store, run: str) -> bool:
     """Whether the job of a run asked for answers that are drawn, as servers do unless `temperature` is 0."""
     job = store.only(run).manifests[0].job
+    if job.get("model.endpoint") == "decisions":
+        return False
     temperature = job.get("model.params.temperature", 1)
     return "model.name" in job and isinstance(temperature, int | float) and temperature > 0
 

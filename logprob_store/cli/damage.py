@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from logprob_store.view.counts import counted
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

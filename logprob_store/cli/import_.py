@@ -12,7 +12,7 @@ import typer
 
 from logprob_store.cli.common import EXIT_FAILURES, JsonOption, echo, path_from_here
 from logprob_store.cli.completion import complete_run
-from logprob_store.view.counts import counted
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     from logprob_store.importing.importer import ImportSummary

@@ -6,7 +6,7 @@ The probabilities are computed by `logprob_store.metrics.labels`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,8 +14,11 @@ from logprob_store.cli.common import (
     JsonOption,
     LimitOption,
     OutputOption,
+    QuestionOption,
     RunOption,
     StorePath,
+    checked_question,
+    echo,
     labels_of,
     open_runs,
     present_rows,
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from logprob_store.analysis.opened_store import Store
+
+_OF_EACH: Final = ["label", "probability", "mass", "coverage", "lower", "upper"]
+_OF_CHOSEN: Final = ["label", "label_probability", "coverage", "label_lower", "label_upper", "runner_up", "margin"]
 
 
 class Shared(StrEnum):
@@ -40,7 +46,11 @@ class Shared(StrEnum):
 def labels(
     store: StorePath,
     *,
-    names: Annotated[str, typer.Option("--labels", help='The labels, with commas between: "Yes,No".')],
+    names: Annotated[
+        str | None,
+        typer.Option("--labels", help='The labels, with commas between: "Yes,No"; typed questions have their own.'),
+    ] = None,
+    question: QuestionOption = None,
     run: RunOption = None,
     after: Annotated[str | None, typer.Option(help='The label stands behind the last such text, as "Answer:".')] = None,
     field: Annotated[
@@ -58,26 +68,66 @@ def labels(
     """Say how likely each label was over all its spellings, with coverage and bounds; the least sure first.
 
     The answer's label is at its beginning, behind a text (--after) or in a field of its JSON (--field).
+    Of typed questions (model.endpoint = "decisions") the labels are the options.
     """
     from logprob_store.errors import InputError
     from logprob_store.metrics.labels.chosen_label import label_choices
 
+    opened = open_runs(store, run)
+    if names is None or question is not None or (opened.has_decisions and not opened.files("tokens")):
+        rows = _rows_of_questions(opened, names, question, each=each)
+        columns = ["question", *(_OF_EACH if each else _OF_CHOSEN)]
+        order = [*(["run", "completion_id"] if each else ["label_probability", "run", "completion_id"]), "position"]
+        order += ["label_index"] if each else []
+        rows = with_prompt_ids(rows, opened.completions)
+        present_rows(rows, columns, order, output=output, limit=limit, as_json=as_json)
+        if output is None and not as_json and not each:
+            _say_what_was_not_decided(rows)
+        return
     wanted = [name.strip() for name in names.split(",")]
     if len(wanted) == 1:
         raise InputError(
             f"--labels {names!r} is one label, which each answer that has it would be sure of: name several, with "
             'commas between, as "Yes,No"'
         )
-    opened = open_runs(store, run)
     frame = labels_of(opened, names, after=after, field=field, shared=shared.value)
     _check_found(frame, opened, wanted, None if after is None and field is None else _place(after, field))
     rows = frame.lazy() if each else label_choices(frame.lazy())
-    columns = ["label", "probability", "mass", "coverage", "lower", "upper"]
-    if not each:
-        columns = ["label", "label_probability", "coverage", "label_lower", "label_upper", "runner_up", "margin"]
+    columns = _OF_EACH if each else _OF_CHOSEN
     order = ["run", "completion_id", "label_index"] if each else ["label_probability", "run", "completion_id"]
     present_rows(with_prompt_ids(rows, opened.completions), columns, order, output=output, limit=limit, as_json=as_json)
     say_what_is_hidden(frame, err=output is not None or as_json)
+
+
+def _rows_of_questions(opened: Store, names: str | None, question: str | None, *, each: bool) -> pl.LazyFrame:
+    """The options of typed questions, or the likeliest of each question.
+
+    Raises:
+        InputError: labels are named beside a question, or there is no such question.
+    """
+    import polars as pl
+
+    from logprob_store.errors import InputError
+
+    if names is not None:
+        raise InputError("--labels: the labels of a question are its options: leave --labels out")
+    checked_question(opened, question)
+    rows = opened.labels(None, question=question) if each else opened.decided()
+    return rows if question is None else rows.filter(pl.col("question") == question)
+
+
+def _say_what_was_not_decided(rows: pl.LazyFrame) -> None:
+    """Say how many questions were refused, and how many have no answer."""
+    import polars as pl
+
+    is_refused, is_undecided = pl.col("refused"), pl.col("label").is_null()
+    refused, missing, asked = (
+        rows.select(is_refused.sum().alias("refused"), (is_undecided & ~is_refused).sum().alias("missing"), pl.len())
+        .collect()
+        .row(0)
+    )
+    if refused or missing:
+        echo(f"of {asked} questions, {refused} were refused and {missing} have no answer that can be read")
 
 
 def _place(after: str | None, field: str | None) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from logprob_store.cli.common import JsonOption, StorePath, echo
-from logprob_store.view.counts import counted, shown_size
+from logprob_store.counted import counted, shown_size
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,7 +29,7 @@ from logprob_store.cli.common import (
 )
 from logprob_store.cli.completion import complete_run
 from logprob_store.cli.logs import log_json, logs_json
-from logprob_store.view.counts import counted
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -165,11 +165,10 @@ def summary_line(summary: RunSummary) -> str:
     parts.append(f"{summary.failed} failed")
     if summary.not_reached:
         parts.append(f"{summary.not_reached} not reached")
-    completions, tokens = counted(summary.completions, "completion"), counted(summary.tokens, "token")
     line = (
         f"run {summary.run} {summary.state} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
         f"{', '.join(parts)}. "
-        f"{completions} with {tokens} in {path_from_here(summary.store)}"
+        f"{summary.rows_in_words} in {path_from_here(summary.store)}"
     )
     if summary.passed_over:
         from logprob_store.run.selection import passed_over_sentence

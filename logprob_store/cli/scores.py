@@ -57,7 +57,8 @@ def scores(
     if sort is not None and sort not in columns:
         raise InputError(f"--sort {sort}: there is no such column; there are {', '.join(columns)}")
     if output is not None:
-        frame = _with_kept_columns(rows, opened).sort("run", "completion_id").collect(engine="streaming")
+        keys = ["run", "completion_id", *(["position"] if "position" in columns else [])]
+        frame = _with_kept_columns(rows, opened).sort(keys).collect(engine="streaming")
         write_rows(frame, output, as_json=as_json)
         return
     by = [*(order if sort is None else [sort]), "run", "completion_id"]  # equal scores in the same order each time

@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from logprob_store.cli.common import JsonOption, RunOption, StorePath, echo, open_runs, print_rich, shows_colours
+from logprob_store.cli.common import (
+    JsonOption,
+    RunOption,
+    StorePath,
+    echo,
+    open_runs,
+    print_rich,
+    print_table,
+    shows_colours,
+)
 
 
 def show(
@@ -22,7 +31,7 @@ def show(
 ) -> None:
     """Show completions with each token coloured by its probability, and what was almost written.
 
-    With --json: each completion with its tokens and all alternatives.
+    With --json: each completion with its tokens and all alternatives. Of typed questions: their options.
     """
     import polars as pl
 
@@ -43,13 +52,18 @@ def show(
         of_row = (pl.col("run") == row["run"]) & (pl.col("completion_id") == row["completion_id"])
         tokens = opened.only(row["run"]).tokens.filter(of_row).collect()
         alternatives = opened.only(row["run"]).alternatives.filter(of_row).collect()
+        decisions = opened.only(row["run"]).decisions.filter(of_row).drop("run", "completion_id").collect()
         if as_json:
-            as_dicts.append({**row, "tokens": tokens.to_dicts(), "alternatives": alternatives.to_dicts()})
+            tables = {"tokens": tokens, "alternatives": alternatives, "decisions": decisions}
+            as_dicts.append({**row, **{name: frame.to_dicts() for name, frame in tables.items()}})
             continue
         echo(
             f"run {row['run']}  completion {row['completion_id']}  prompt {printable(row['prompt_id'])}  "
             f"model {printable(row['response_model'] or row['model'] or '?')}"
         )
+        if decisions.height:
+            print_table(decisions.select("question", "value", "probability", "label", "chosen", "confidence", "score"))
+            continue
         print_rich(coloured(tokens))
         if shows_colours():
             print_rich(legend())

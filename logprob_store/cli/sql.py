@@ -36,8 +36,8 @@ def sql(
 ) -> None:
     """Ask a store in SQL; reads only. Without a query, the tables and their columns.
 
-    Tables: prompts, completions, tokens, alternatives, failures, imports and runs, answers (completions with their
-    prompts), and scores.
+    Tables: prompts, completions, tokens, alternatives, decisions, failures, imports and runs, answers (completions with
+    their prompts), scores, and decided (the answer to each typed question).
     """
     import polars as pl
 
@@ -51,11 +51,9 @@ def sql(
         else:
             echo(description.text(width=min(80, terminal_width() or 80)))
         return
-    tables = {
-        name: getattr(opened, name)
-        for name in ("prompts", "completions", "tokens", "alternatives", "failures", "imports", "runs", "answers")
-    }
-    with pl.SQLContext({**tables, "scores": opened.scores()}) as context:
+    names = ("prompts", "completions", "tokens", "alternatives", "decisions", "failures", "imports", "runs", "answers")
+    tables = {name: getattr(opened, name) for name in names}
+    with pl.SQLContext({**tables, "scores": opened.scores(), "decided": opened.decided()}) as context:
         try:
             frame = context.execute(query).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:

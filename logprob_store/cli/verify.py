@@ -11,7 +11,7 @@ import typer
 
 from logprob_store.cli.common import EXIT_INPUT, JsonOption, StorePath, echo
 from logprob_store.cli.completion import complete_run
-from logprob_store.view.counts import counted
+from logprob_store.counted import counted
 
 
 def verify(

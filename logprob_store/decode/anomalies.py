@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from logprob_store.request import Answer
 
 _REPLACEMENT: Final = "\ufffd".encode()
+_SUM_IS_OFF_BY: Final = 0.02
 _NO_LISTS: Final = ('{"shape":"null"', '{"shape":"absent"', '{"shape":"other"')
 """How the `wire` column begins where the server gave no list of tokens, not even an empty one."""
+
+_DECIDED: Final = '{"shape":"decisions"'
+"""How it begins where questions were answered, and nothing was written."""
 
 _POSITION: Final = ("completion_id", "section", "position")
 _TEXTS: Final = {"content": "text", "refusal": "refusal"}
@@ -58,6 +62,31 @@ def count_anomalies(
     }
 
 
+def count_odd_decisions(decisions: pa.Table) -> dict[str, int]:
+    """Count what is odd in the decisions of one part.
+
+    Args:
+        decisions: the table.
+
+    Returns:
+        `refused_questions`: questions that the server refused; `unanswered_questions`: those without an answer that can
+        be read; `sums_differ`: those whose probabilities are not all given, or do not sum to 1 by more than 0.02.
+    """
+    names = ("refused_questions", "unanswered_questions", "sums_differ")
+    if not decisions.num_rows:
+        return dict.fromkeys(names, 0)
+    held = ("completion_id", "question_index", "refused", "option_index", "probability")
+    options = pl.col("option_index").count()
+    is_off = (pl.col("probability").null_count() > 0) | ((pl.col("probability").sum() - 1.0).abs() > _SUM_IS_OFF_BY)
+    questions = pl.DataFrame(pl.from_arrow(decisions.select(held))).group_by(held[:2])
+    found = questions.agg(
+        refused_questions=pl.col("refused").first(),
+        unanswered_questions=~pl.col("refused").first() & (options == 0),
+        sums_differ=(options > 0) & is_off,
+    )
+    return {name: int(found[name].sum()) for name in names}
+
+
 def _without_tokens(completions: pa.Table, tokens: pa.Table, answers: Sequence[Answer]) -> int:
     bare = completions.filter(pc.equal(completions["token_count"], pa.scalar(0, pa.int32())))
     if not bare.num_rows:
@@ -67,7 +96,9 @@ def _without_tokens(completions: pa.Table, tokens: pa.Table, answers: Sequence[A
     names = ("prompt_index", "sample_index", "wire", "tool_calls", "completion_tokens")
     rows = zip(*(bare[name].to_pylist() for name in names), has_prompt.to_pylist(), strict=True)
     return sum(
-        (prompt_index, sample_index) in asked and not scores and bool(calls or used or wire.startswith(_NO_LISTS))
+        (prompt_index, sample_index) in asked
+        and not (scores or wire.startswith(_DECIDED))
+        and bool(calls or used or wire.startswith(_NO_LISTS))
         for prompt_index, sample_index, wire, calls, used, scores in rows
     )
 

@@ -1,4 +1,4 @@
-"""The decoder: raw bodies of many answers to the tables of completions, tokens and alternatives.
+"""The decoder: raw bodies of many answers to the tables of completions, tokens, alternatives and decisions.
 
 The answers are split into batches, which threads share. In each batch the compiled scanner (`bulk`) reads the regular
 logprobs, and `token_by_token` all others; where it was not compiled, all. The wire formats are in `formats`.
@@ -19,6 +19,7 @@ from logprob_store.decode.bulk.regular_chat import CutBodies, read_regular_logpr
 from logprob_store.decode.bulk.scan_loop import load_scan_loop
 from logprob_store.decode.bulk.scanner import ScanBuffers
 from logprob_store.decode.completions_table import completions_table
+from logprob_store.decode.decision_rows import DecisionRows, read_decisions, refuse_undecided
 from logprob_store.decode.decoding_task import DecodingTask
 from logprob_store.decode.formats import choices
 from logprob_store.decode.formats.reader import read_body
@@ -57,6 +58,7 @@ class Decoded:
         completions: a table with the schema of `logprob_store.schema.COMPLETIONS`.
         tokens: the same of `TOKENS`.
         alternatives: the same of `ALTERNATIVES`.
+        decisions: the same of `DECISIONS`.
         failures: the index of each answer that failed, and why, sorted by index. It has no rows in any table.
         not_scanned: the index of the answer of each choice whose logprobs the compiled scanner did not read.
     """
@@ -64,6 +66,7 @@ class Decoded:
     completions: pa.Table
     tokens: pa.Table
     alternatives: pa.Table
+    decisions: pa.Table
     failures: list[tuple[int, DecodeError]]
     not_scanned: list[int]
 
@@ -119,9 +122,12 @@ class Decoder:
         """Decode answers into the same tables; raises one of `_FAULTS` if one of them makes that impossible."""
         failures: dict[int, DecodeError] = {}
         not_scanned: list[int] = []
-        rows = DecodedRows()
+        rows, decisions = DecodedRows(), DecisionRows()
         tasks, wire_texts = self._scan_part(answers, indices, failures, rows)
         for task in tasks:
+            if task.choice.decisions is not None:
+                _attempt(failures, read_decisions, task, decisions, wire_texts)
+                continue
             if task.completion_id not in wire_texts:
                 not_scanned.append(task.answer_index)
                 _attempt(failures, read_token_by_token, task, rows, wire_texts)
@@ -130,6 +136,10 @@ class Decoder:
         counts = rows.token_counts()
         for task in tasks:
             request = task.answer.request
+            if task.choice.decisions is not None:
+                continue
+            if request.asks_decisions:
+                _attempt(failures, refuse_undecided, task)
             # A choice that lacks logprobs may have rows all the same, those of vLLM's `prompt_logprobs`. Nobody knows
             # whether more was asked for, if the request is unknown.
             has_tokens = counts[task.completion_id] and (
@@ -141,7 +151,8 @@ class Decoder:
         kept = {task.completion_id for task in tasks}
         tokens, alternatives = rows.tables(kept.__contains__)
         completions = completions_table(tasks, wire_texts, tokens)
-        return Decoded(completions, tokens, alternatives, list(failures.items()), not_scanned)
+        decided = decisions.table(kept.__contains__)
+        return Decoded(completions, tokens, alternatives, decided, list(failures.items()), not_scanned)
 
     def _scan_part(
         self, answers: Sequence[Answer], indices: list[int], failures: dict[int, DecodeError], rows: DecodedRows
@@ -303,6 +314,7 @@ def _joined(batches: Sequence[Decoded]) -> Decoded:
         pa.concat_tables([batch.completions for batch in batches]),
         pa.concat_tables([batch.tokens for batch in batches]),
         pa.concat_tables([batch.alternatives for batch in batches]),
+        pa.concat_tables([batch.decisions for batch in batches]),
         sorted((failure for batch in batches for failure in batch.failures), key=lambda failure: failure[0]),
         [index for batch in batches for index in batch.not_scanned],
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from logprob_store.decode.decision_rows import SHAPE, DecisionRow, rebuild_decisions
 from logprob_store.decode.formats.registry import rebuild, restore
 from logprob_store.decode.token_rows import Token, wire_number
 from logprob_store.decode.wire import apply_patch
@@ -24,7 +25,10 @@ _COLUMNS = ("token", "bytes", "token_id", "logprob", "logprob_flag", "logprob_wi
 
 
 def rebuild_logprobs(
-    completions: pl.DataFrame | pa.Table, tokens: pl.DataFrame | pa.Table, alternatives: pl.DataFrame | pa.Table
+    completions: pl.DataFrame | pa.Table,
+    tokens: pl.DataFrame | pa.Table,
+    alternatives: pl.DataFrame | pa.Table,
+    decisions: pl.DataFrame | pa.Table | None = None,
 ) -> dict[int, Any]:
     """By completion_id, the logprobs part of that choice as `json.loads` gives it from the wire.
 
@@ -36,6 +40,7 @@ def rebuild_logprobs(
         completions: the completions to rebuild; rows of others are ignored.
         tokens: their tokens, in any order.
         alternatives: their alternatives, in any order. All rows must be of one run.
+        decisions: their decisions, in any order; not needed where no question was asked.
     """
     rows = _frame(completions).select("completion_id", "wire").rows()
     asked = {completion_id for completion_id, _ in rows}
@@ -48,11 +53,16 @@ def rebuild_logprobs(
         if completion_id in asked:
             listed = others.get((completion_id, section, position), ())
             found[completion_id][section].append(_token(values)._replace(alternatives=listed))
-    return {completion_id: _rebuild(wire, found[completion_id]) for completion_id, wire in rows}
+    decided: defaultdict[int, list[DecisionRow]] = defaultdict(list)
+    for completion_id, *row in () if decisions is None else _decision_rows(decisions):
+        decided[completion_id].append(DecisionRow(*row))
+    return {completion_id: _rebuild(wire, found[completion_id], decided[completion_id]) for completion_id, wire in rows}
 
 
-def _rebuild(wire: str, tokens: Mapping[str, list[Token]]) -> Any:
+def _rebuild(wire: str, tokens: Mapping[str, list[Token]], decisions: list[DecisionRow]) -> Any:
     template = json.loads(wire)
+    if template["shape"] == SHAPE:
+        return apply_patch(rebuild_decisions(template, decisions), template.get("patch", []))
     prompt_template = template.get("prompt_logprobs")
     if prompt_template is None:
         return _rebuild_one(template, tokens)
@@ -75,6 +85,15 @@ def _rows(table: pl.DataFrame | pa.Table, order: tuple[str, ...]) -> list[tuple[
     keys = ("completion_id", "section", "position")
     frame = _frame(table).sort(order, maintain_order=True)
     return frame.select(*keys, *_COLUMNS).with_columns(pl.col("section", "logprob_flag").cast(pl.String)).rows()
+
+
+def _decision_rows(table: pl.DataFrame | pa.Table) -> list[tuple[Any, ...]]:
+    frame = (
+        _frame(table)
+        .select("completion_id", *DecisionRow._fields)
+        .sort("completion_id", "question_index", "option_index", nulls_last=False)
+    )
+    return frame.with_columns(pl.col("question_type", "value_type", "probability_flag").cast(pl.String)).rows()
 
 
 def _frame(table: pl.DataFrame | pa.Table) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from logprob_store.decode.anomalies import count_odd_decisions
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.doctor.check import Check, failed
 from logprob_store.errors import CallError, InputError, StopRunError
@@ -132,7 +133,8 @@ def smallest_request(request: Request, *, openai: bool, may_reason: bool = False
     given = [name for name in MAXIMA[request.endpoint] if body.get(name) is not None]
     fewest = _FEWEST_IF_REASONS if may_reason else _FEWEST_OUTPUT_TOKENS.get(request.endpoint, 1)
     # A score asks for none, or for as many as its server needs.
-    for name in given or [MAXIMA[request.endpoint][0 if openai else -1]]:
+    usual = MAXIMA[request.endpoint]
+    for name in given or (usual[:1] if openai else usual[-1:]):
         asked = whole_number(body.get(name))
         body[name] = fewest if asked is None else min(asked, fewest)
     for name in CHOICES:
@@ -162,12 +164,11 @@ async def _check_call(job: Job, request: Request, found: _Found) -> AsyncIterato
     if (date := answer.headers.get("date")) is not None:
         found.dates.append((date, time.time()))
     took = "" if answer.latency_s is None else f" in {answer.latency_s:.2f} s"
-    yield Check(
-        "call",
-        "ok",
-        f"prompt {request.prompt_id!r} was answered{took}, with the fewest tokens asked for; it is not kept",
-    )
-    if job.model.logprobs:
+    asked = "" if request.asks_decisions else ", with the fewest tokens asked for"
+    yield Check("call", "ok", f"prompt {request.prompt_id!r} was answered{took}{asked}; it is not kept")
+    if request.asks_decisions:
+        yield _check_decisions(answer)
+    elif job.model.logprobs:
         yield check_logprobs(job, answer)
 
 
@@ -204,6 +205,19 @@ def check_logprobs(job: Job, answer: Answer) -> Check:
             "or wants a parameter of its own in model.params",
         )
     return Check("logprobs", "ok", f"of each token, with {given} alternatives")
+
+
+def _check_decisions(answer: Answer) -> Check:
+    """Whether an answer decides the questions of the job."""
+    decoded = decode_answers([answer])
+    if decoded.failures:
+        error = decoded.failures[0][1]
+        return _with_advice("decisions", error, error.error_type)
+    counts = count_odd_decisions(decoded.decisions)
+    asked = len(set(decoded.decisions["question_index"].to_pylist()))
+    decided = asked - counts["refused_questions"] - counts["unanswered_questions"]
+    state: State = "ok" if decided == asked else "warn"
+    return Check("decisions", state, f"{decided} of {asked} questions were decided")
 
 
 def _most_alternatives(alternatives: pl.DataFrame) -> int:

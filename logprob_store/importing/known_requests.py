@@ -20,6 +20,9 @@ from logprob_store.request import PATHS, provider_of, request_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_QUESTIONS: Final = "questions"
+"""Beside the Responses API's `input`, this makes a request for decisions."""
+
 _ENDPOINT_BY_PROMPT_FIELD: Final = {
     "messages": "chat",
     "input": "responses",
@@ -74,7 +77,8 @@ def read_request(value: Any, url: str | None = None) -> RecordedRequest | None:
         own_url = value.get("url", url)
         return read_request(value["body"], own_url if isinstance(own_url, str) else None)
     endpoint, provider = _endpoint_and_provider(url)
-    return RecordedRequest(value, endpoint or _ENDPOINT_BY_PROMPT_FIELD[field], provider)
+    by_field = "decisions" if field == "input" and _QUESTIONS in value else _ENDPOINT_BY_PROMPT_FIELD[field]
+    return RecordedRequest(value, endpoint or by_field, provider)
 
 
 def _endpoint_and_provider(url: str | None) -> tuple[str | None, str | None]:

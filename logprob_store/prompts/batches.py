@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from logprob_store.errors import PromptError, PromptsError
-from logprob_store.prompts.columns import checked_schema, stored_schema
+from logprob_store.prompts.columns import checked_schema, columns_sent_as_json, stored_schema
 from logprob_store.prompts.ids import id_texts, null_rows, refuse_nulls
-from logprob_store.prompts.prompt import Prompt, candidates_of, check_usable, message_builder, params_of
+from logprob_store.prompts.prompt import (
+    Prompt,
+    candidates_of,
+    check_usable,
+    message_builder,
+    params_of,
+    questions_of,
+)
 from logprob_store.prompts.scanning import scan_rows
 from logprob_store.prompts.values import column_values
 from logprob_store.stored_types import stored_column
@@ -46,7 +53,7 @@ def read_prompts(
     Args:
         inputs: the files, as `find_inputs` returns them.
         columns: what the columns mean.
-        endpoint: chat, responses or completions.
+        endpoint: chat, responses, completions or decisions.
         skip: rows to pass over; files and row groups that end before it are not read.
         limit: the index to stop before, counted from row 0 whatever `skip` is.
         batch_rows: the most rows in a batch, which bounds the memory; a batch never spans two files.
@@ -84,7 +91,7 @@ def _prompt_batch(rows: RowBatch, columns: Columns, kept: pa.Schema, build_messa
     if columns.id is not None:
         refuse_nulls(null_rows(ids, rows), columns.id)
     names = dict.fromkeys(name for role, name in columns.roles() if role not in {"id", "keep"})
-    sent_as_json = {columns.messages, columns.params}
+    sent_as_json = columns_sent_as_json(columns)
     values = [column_values(rows.record_batch.column(name), as_json=name in sent_as_json) for name in names]
     prompts = []
     for number, (id_, *row_values) in enumerate(zip(ids.to_list(), *values, strict=True)):
@@ -94,7 +101,8 @@ def _prompt_batch(rows: RowBatch, columns: Columns, kept: pa.Schema, build_messa
             messages = build_messages(row)
             params = params_of(row, columns.params)
             candidates = candidates_of(row, columns.continuations)
-            prompt = Prompt(rows.first_index + number, id_, messages, params, None, candidates)
+            questions = questions_of(row, columns)
+            prompt = Prompt(rows.first_index + number, id_, messages, params, None, candidates, questions)
         except PromptError as error:
             location = f"{rows.file.name}, row {rows.first_row + number}"
             problem = PromptError(f"{location}: {error}", error_type=error.error_type)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from logprob_store.prompts.input_files import InputFile
+    from logprob_store.prompts.questions import QuestionTemplates
 
 RESERVED_NAMES: Final = (*PROMPTS, "run")
 _PLAIN_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -107,6 +108,14 @@ _ROLE_TYPES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
         lambda kind: is_text(kind) or _is_object(kind),
         "a struct of JSON values, or JSON text",
     ),
+    "questions": (
+        lambda kind: is_text(kind) or (is_list(kind) and _is_object(kind.value_type)),
+        "a list of structs of JSON values, or JSON text",
+    ),
+    "options": (
+        lambda kind: is_text(kind) or (is_list(kind) and is_json(kind.value_type)),
+        "a list of texts, or JSON text",
+    ),
     "template": (
         lambda kind: is_scalar(kind) or types.is_floating(kind),
         "text, a number, a boolean, a date or a time",
@@ -121,7 +130,8 @@ class Columns:
     """What the job file says about the columns: exactly one of `prompt`, `messages` and `template`.
 
     With `prompt`, `system` is the name of a column; with `template`, it is a template too. `continuations` names a
-    column of texts to score as continuations of a plain-text prompt.
+    column of texts to score as continuations of a plain-text prompt. `questions` names a column of typed questions;
+    `question_templates` are those of the job file, which may need columns of their own.
 
     Raises:
         PromptsError: none or several of the three are given, `system` is given with `messages`, or a kept column has
@@ -139,6 +149,8 @@ class Columns:
     template: str | None = None
     params: str | None = None
     continuations: str | None = None
+    questions: str | None = None
+    question_templates: QuestionTemplates | None = None
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -165,11 +177,13 @@ class Columns:
         """Every column that the job reads, as pairs of role and column name."""
         system = self.system if self.template is None else None
         named = {"id": self.id, "prompt": self.prompt, "system": system, "messages": self.messages}
-        named |= {"params": self.params, "continuations": self.continuations}
+        named |= {"params": self.params, "continuations": self.continuations, "questions": self.questions}
         roles = [(role, name) for role, name in named.items() if name is not None]
         of_template = self._fields("template", self.template)
         of_system = self._fields("system", self.system) if self.template is not None else ()
         roles += [("template", field) for field in dict.fromkeys((*of_template, *of_system))]
+        if self.question_templates is not None:
+            roles += [role for role in self.question_templates.roles() if role not in roles]
         return roles + [("keep", name) for name in self.keep]
 
     @staticmethod
@@ -179,6 +193,11 @@ class Columns:
             return () if template is None else Template(template).fields
         except TemplateError as error:
             raise TemplateError(f"prompts.{key}: {error}") from error
+
+
+def columns_sent_as_json(columns: Columns) -> set[str]:
+    """The columns whose values are sent as JSON, and not as text."""
+    return {name for role, name in columns.roles() if role in {"messages", "params", "questions", "options"}}
 
 
 def kept_schema(inputs: Sequence[InputFile], columns: Columns) -> pa.Schema:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from logprob_store.errors import PromptError, PromptsError
+from logprob_store.prompts.questions import check_questions
 from logprob_store.prompts.template import Template
 from logprob_store.prompts.values import Unusable, json_of_text
 
@@ -24,7 +25,7 @@ Row = Mapping[str, Any]
 Messages = list[dict[str, Any]] | str
 MessageBuilder = Callable[[Row], Messages]
 
-_PARAMS_OF_THE_JOB: Final = ("messages", "prompt", "input", "stream")
+_PARAMS_OF_THE_JOB: Final = ("messages", "prompt", "input", "questions", "stream")
 _EXCERPT_CHARACTERS: Final = 80
 
 
@@ -33,8 +34,9 @@ class Prompt:
     """One row to ask about.
 
     `index` counts rows from 0, over all files in order. `messages` is a list of messages for the chat and responses
-    endpoints, text for completions, and None when `problem` says why the row cannot be asked. `candidates` are the
-    continuations to score, each with a call of its own; None if the job scores no continuations.
+    endpoints, text for completions, either for decisions, and None when `problem` says why the row cannot be asked.
+    `candidates` are the continuations to score, each with a call of its own; None if the job scores no continuations.
+    `questions` are those that decisions are asked with.
     """
 
     index: int
@@ -43,6 +45,7 @@ class Prompt:
     params: dict[str, Any]
     problem: PromptError | None
     candidates: Sequence[str] | None = None
+    questions: Sequence[dict[str, Any]] | None = None
 
 
 def message_builder(columns: Columns, endpoint: str) -> MessageBuilder:
@@ -60,7 +63,7 @@ def message_builder(columns: Columns, endpoint: str) -> MessageBuilder:
             "use prompt or template alone, or endpoint chat"
         )
     if columns.messages is not None:
-        return partial(_messages_of_column, name=columns.messages, allow_type=endpoint == "responses")
+        return partial(_messages_of_column, name=columns.messages, allow_type=endpoint in {"responses", "decisions"})
     system: Callable[[Row], str | None] | None = None
     if columns.template is not None:
         user: Callable[[Row], str] = Template(columns.template).render
@@ -70,7 +73,9 @@ def message_builder(columns: Columns, endpoint: str) -> MessageBuilder:
         user = partial(_value_not_null, name=columns.prompt or "")
         if columns.system is not None:
             system = itemgetter(columns.system)
-    return user if endpoint == "completions" else partial(_chat_messages, system=system, user=user)
+    if endpoint == "completions" or (endpoint == "decisions" and system is None):
+        return user
+    return partial(_chat_messages, system=system, user=user)
 
 
 def check_usable(row: Row) -> None:
@@ -127,12 +132,32 @@ def candidates_of(row: Row, name: str | None) -> Sequence[str] | None:
     return candidates
 
 
-def prompt_json(messages: Messages, candidates: Sequence[str] | None = None) -> str:
-    """A prompt as JSON for the prompts table: a list of messages, a text, or a text and its continuations.
+def questions_of(row: Row, columns: Columns) -> Sequence[dict[str, Any]] | None:
+    """The typed questions to ask about a row; None if the job asks none.
+
+    Raises:
+        PromptError: the row's values make no questions that can be asked.
+    """
+    if columns.questions is not None:
+        questions = json_value(_value_not_null(row, columns.questions), columns.questions)
+        check_questions(questions, f"column {columns.questions!r}")
+        return list(questions)
+    if (templates := columns.question_templates) is None:
+        return None
+    options = (name for role, name in templates.roles() if role == "options")
+    return templates.build({**row, **{name: json_value(_value_not_null(row, name), name) for name in options}})
+
+
+def prompt_json(
+    messages: Messages, candidates: Sequence[str] | None = None, questions: Sequence[dict[str, Any]] | None = None
+) -> str:
+    """A prompt as JSON for the prompts table: a list of messages or a text, with its continuations or its questions.
 
     >>> prompt_json([{"role": "user", "content": "Hé"}]), prompt_json("Hé"), prompt_json("Hé", ["!"])
     ('[{"role":"user","content":"Hé"}]', '"Hé"', '{"context":"Hé","continuations":["!"]}')
     """
+    if questions is not None:
+        return msgspec.json.encode({"input": messages, "questions": questions}).decode()
     if candidates is None:
         return msgspec.json.encode(messages).decode()
     return msgspec.json.encode({"context": messages, "continuations": candidates}).decode()

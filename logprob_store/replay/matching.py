@@ -54,7 +54,7 @@ class ReplayTransport:
 
 
 def _refusal(fixture: Fixture) -> LogprobStoreError:
-    error = error_of_status(fixture.status, fixture.headers, fixture.body)
+    error = error_of_status(fixture.status, fixture.headers, fixture.body, endpoint=fixture.endpoint)
     if isinstance(error, RetryableError):
         return CallError(str(error), error_type=error.error_type, status=error.status)
     return error

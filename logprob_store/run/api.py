@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from logprob_store.counted import counted
 from logprob_store.events import emit
 from logprob_store.job import Job, load_job
 from logprob_store.pacing.bottleneck import Bottleneck
@@ -74,13 +75,20 @@ class RunSummary:
     failed: int = 0
     not_reached: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
+    decisions: int = 0
+
+    @property
+    def rows_in_words(self) -> str:
+        """What the run has rows of: completions with their tokens, or with the decisions that they are."""
+        held = counted(self.decisions, "decision") if self.decisions else counted(self.tokens, "token")
+        return f"{counted(self.completions, 'completion')} with {held}"
 
     def __repr__(self) -> str:
         """How the run stands, on one line."""
         reason = "" if self.reason is None else f": {self.reason}"
         return (
-            f"<RunSummary {self.run} {self.state}{reason}; {self.total} answers wanted, {self.completions} completions "
-            f"with {self.tokens} tokens, {self.failures} failed, in {str(self.store)!r}>"
+            f"<RunSummary {self.run} {self.state}{reason}; {self.total} answers wanted, {self.rows_in_words}, "
+            f"{self.failures} failed, in {str(self.store)!r}>"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -241,6 +249,7 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         failures=manifest.counts.failures,
         completions=manifest.counts.completions,
         tokens=manifest.counts.tokens,
+        decisions=manifest.counts.decisions,
         seconds=seconds,
         bound_by=session.bottleneck.bound_by,
         verdict=session.bottleneck,

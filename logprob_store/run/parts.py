@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from logprob_store.decode.anomalies import count_anomalies
+from logprob_store.decode.anomalies import count_anomalies, count_odd_decisions
 from logprob_store.decode.decoder import Decoder
 from logprob_store.errors import CallError, DecodeError
 from logprob_store.events import emit_prompt_failed
@@ -161,7 +161,8 @@ def decode_part(contents: PartContents, decoder: Decoder, job: Mapping[str, Any]
     undecoded = [_undecoded(answers[index], error, settles=contents.settles) for index, error in decoded.failures]
     failures = [*contents.failures, *(row for _, row in undecoded)]
     failures.sort(key=lambda row: (row["prompt_index"], row["sample_index"]))
-    tables = {"completions": decoded.completions, "tokens": decoded.tokens, "alternatives": decoded.alternatives}
+    names = ("completions", "tokens", "alternatives", "decisions")
+    tables: dict[str, pa.Table] = {name: getattr(decoded, name) for name in names}
     for name, rows in (("prompts", contents.prompts), ("imports", contents.imports)):
         if rows:
             tables[name] = pa.concat_tables(rows)
@@ -196,6 +197,7 @@ def _counts(answers: Sequence[Answer], part: DecodedPart) -> dict[str, int]:
     counts["calls"] = sum(answer.attempts for answer in answers if answer.source == "api")
     counts["calls"] += sum(row["attempts"] for row in part.failures)
     counts |= count_anomalies(tables["completions"], tables["tokens"], tables["alternatives"], answers=answers)
+    counts |= count_odd_decisions(tables["decisions"])
     # `usage` is per answer and is repeated on the row of each choice: count it once.
     first = tables["completions"].filter(pc.equal(tables["completions"]["choice_index"], 0))
     for name in ("prompt_tokens", "completion_tokens"):

@@ -19,6 +19,7 @@ from logprob_store.prompts.columns import Columns, kept_schema
 from logprob_store.prompts.ids import check_ids
 from logprob_store.prompts.input_files import find_inputs
 from logprob_store.prompts.prompt import prompt_json
+from logprob_store.prompts.questions import QuestionTemplates
 from logprob_store.prompts.row_digest import RowDigests
 from logprob_store.prompts.scanning import candidate_counts
 from logprob_store.request import BadCall, Request, build_body, make_request
@@ -29,7 +30,7 @@ from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import Input
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterator, Mapping
+    from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 
     import polars as pl
 
@@ -185,6 +186,7 @@ class Plan:
         return request_of_job(
             self.job,
             text,
+            questions=prompt.questions or (),
             params=prompt.params,
             provider=provider,
             prompt_index=prompt.index,
@@ -198,6 +200,7 @@ def request_of_job(
     prompt: Any,
     *,
     provider: str,
+    questions: Sequence[Mapping[str, Any]] = (),
     params: Mapping[str, Any] = MappingProxyType({}),
     prompt_index: int = 0,
     prompt_id: str = "0",
@@ -209,6 +212,7 @@ def request_of_job(
         job: has the model and its parameters.
         prompt: a text, or messages.
         provider: `job.model.identity`, computed once by the caller.
+        questions: the typed questions about it, for decisions.
         params: body parameters of this prompt; they override the job's.
         prompt_index: the prompt's row.
         prompt_id: the prompt's id.
@@ -225,6 +229,7 @@ def request_of_job(
         logprobs=model.logprobs and model.score_by == "echo",
         top_logprobs=model.top_logprobs,
         params={**scoring_params(model), **model.params, **params},
+        questions=questions,
     )
     if model.mode == "score":
         check_scoring(body)
@@ -254,7 +259,8 @@ def plan_job(job: Job, *, limit: int | None = None) -> Plan:
         TemplateError: the template is not usable.
     """
     with _named_job_file(job):
-        columns = Columns(**job.prompts.model_dump(exclude={"path", "select"}))
+        templates = QuestionTemplates.of_job(job.question_tables()) if job.questions else None
+        columns = Columns(**job.prompts.model_dump(exclude={"path", "select"}), question_templates=templates)
         if all(role in {"id", "keep"} for role, _ in columns.roles()):
             raise TemplateError(
                 "prompts.template names no column, so that all prompts would be one and the same: write a column in "
@@ -297,7 +303,10 @@ def _prompt_rows(batch: PromptBatch, prompts_read: int, rowless: Collection[int]
         [
             [prompt.id for prompt in new],
             [prompt.index for prompt in new],
-            [None if prompt.messages is None else prompt_json(prompt.messages, prompt.candidates) for prompt in new],
+            [
+                None if prompt.messages is None else prompt_json(prompt.messages, prompt.candidates, prompt.questions)
+                for prompt in new
+            ],
         ],
         schema=arrow_schema(PROMPTS),
     )

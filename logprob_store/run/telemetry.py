@@ -34,7 +34,7 @@ Instrument = Callable[[Transport, Job], Transport]
 """A function that wraps the transport of a run: `run_job(job, instrument=...)`."""
 
 _SCOPE: Final = "logprob_store"
-_OPERATIONS: Final = {"chat": "chat", "completions": "text_completion", "responses": "chat"}
+_OPERATIONS: Final = {"chat": "chat", "completions": "text_completion", "responses": "chat", "decisions": "decide"}
 
 # The keys of the body for each request attribute; of several keys, the first that the body has.
 _ASKED: Final = {

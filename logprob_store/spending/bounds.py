@@ -60,6 +60,7 @@ _KNOWN: Final = {
     "chat": _COMMON | _CONVERSATION | {"messages", *MAXIMA["chat"]},
     "completions": _COMMON | {"prompt", *MAXIMA["completions"]},
     "responses": _COMMON | _CONVERSATION | {"input", *MAXIMA["responses"]},
+    "decisions": frozenset({"model", "input", "questions", "prompt_cache_key", "safety_identifier"}),
 }
 _LOOKED_INTO: Final = {"tools", "model", "instructions", *_VALUES, *_INNER_KEYS}
 _PLAIN: Final = {endpoint: known - _LOOKED_INTO for endpoint, known in _KNOWN.items()}
@@ -125,6 +126,8 @@ def no_maximum(body: Mapping[str, Any], endpoint: str) -> bool:
     >>> no_maximum({"max_tokens": 3}, "chat"), no_maximum({"max_tokens": 0}, "chat"), no_maximum({}, "chat")
     (False, True, True)
     """
+    if not MAXIMA[endpoint]:
+        return False  # nothing is written
     given = [value for name in MAXIMA[endpoint] if (value := body.get(name)) is not None]
     scores = body.get("echo") is True or body.get("prompt_logprobs") is not None
     return not given or (not scores and 0 in given)

@@ -31,10 +31,12 @@ MAXIMA: Final = {
     "chat": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
     "responses": ("max_output_tokens",),
+    "decisions": (),
 }
-"""The parameters that bound an answer, by endpoint; the name that another endpoint uses bounds nothing."""
+"""The parameters that bound an answer, by endpoint; the name that another endpoint uses bounds nothing. An answer to
+questions has no token."""
 
-CONTENT: Final = {"chat": "messages", "completions": "prompt", "responses": "input"}
+CONTENT: Final = {"chat": "messages", "completions": "prompt", "responses": "input", "decisions": "input"}
 """The part of a body that holds the prompt, by endpoint."""
 CHOICES: Final = ("n", "best_of")
 """The parameters that multiply an answer."""
@@ -50,6 +52,8 @@ def most_output(body: Mapping[str, Any], endpoint: str) -> int | None:
     >>> most_output({"max_tokens": -1}, "chat") is most_output({"max_tokens": 5}, "responses") is None
     True
     """
+    if not MAXIMA[endpoint]:
+        return 0
     given = [value for name in MAXIMA[endpoint] if (value := body.get(name)) is not None]
     numbers = [number for value in given if (number := whole_number(value)) is not None]
     return min(max(numbers) * choices(body, endpoint), _MOST) if numbers else None

@@ -71,6 +71,8 @@ def tokens_spent(
         cost_usd = said.cost_usd
         honest = not denied and not said.is_odd and _has_prompt(said.prompt_tokens, request)
         spent = _with_worst(said, worst, written, honest=honest)
+    if request is not None and request.asks_decisions:
+        spent = spent._replace(completion_tokens=0)  # answers to questions are not billed, whatever is counted
     return spent if prices is None or cost_usd is None else _with_cost(spent, cost_usd, prices)
 
 

@@ -72,8 +72,9 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
             "prompt_id": _CALL["prompt_id"],
             "prompt_index": _CALL["prompt_index"],
             "messages": Meaning(
-                "what was asked as JSON: a list of messages, a text, or "
-                '`{"context": ..., "continuations": [...]}` where candidates were scored'
+                "what was asked as JSON: a list of messages, a text, "
+                '`{"context": ..., "continuations": [...]}` where candidates were scored, or '
+                '`{"input": ..., "questions": [...]}`'
             ),
         },
     ),
@@ -86,7 +87,9 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
                 "which of the response's `n` choices; by its place where the server gives no usable index, or one twice"
             ),
             "request_key": Meaning("sha256 of everything that shapes the answer"),
-            "endpoint": Meaning("`chat`, `completions`, `responses`, or what an imported answer is of"),
+            "endpoint": Meaning(
+                "`chat`, `completions`, `responses` or `decisions`; of an import, also the name of a server's own API"
+            ),
             "model": Meaning("the model that was asked for"),
             "response_model": Meaning("the model that answered, as the server says"),
             "response_id": Meaning("the server's id of the answer"),
@@ -128,6 +131,33 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
             name: meaning
             for column, of_token in _TOKEN.items()
             for name, meaning in ([("rank", _RANK)] if column == "token" else []) + [(column, of_token)]
+        },
+    ),
+    "decisions": TableMeaning(
+        'one row per option of each typed question (`endpoint = "decisions"`)',
+        {
+            "completion_id": _TOKEN["completion_id"],
+            "question_index": Meaning(
+                "the question's place in the request, from 0; answers that nobody asked for stand behind"
+            ),
+            "question": Meaning("its name; null if it has none"),
+            "question_type": Meaning("`predicate`, `choice` or `score`"),
+            "refused": Meaning("whether the server declined to answer this question, which then has one row"),
+            "option_index": Meaning(
+                "the option's place in the answer; null for a question that was refused, or has no answer that can be "
+                "read"
+            ),
+            "value": Meaning("the option: a choice's value, a level's number, `true` and `false` of a predicate"),
+            "value_type": Meaning("`string`, `boolean` or `number`: the text `true` and the boolean are two options"),
+            "label": Meaning("the words of a score's level"),
+            "chosen": Meaning("whether the server chose this option; null but for choices"),
+            "probability": Meaning(
+                "as the server gave it; of a predicate's `false`, 1 minus that of `true`; null where the value is no "
+                "probability"
+            ),
+            "probability_flag": Meaning("why it is null: `missing`, `not_finite` (NaN), `negative`, `above_one`"),
+            "confidence": Meaning("the server's own, of the question: it stands on each of its rows"),
+            "score": Meaning("the expected score that the server gives, likewise"),
         },
     ),
     "failures": TableMeaning(
@@ -175,6 +205,7 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
             "completions": Meaning("rows of `completions`", "rows"),
             "tokens": Meaning("rows of `tokens`", "rows"),
             "alternatives": Meaning("rows of `alternatives`", "rows"),
+            "decisions": Meaning("rows of `decisions`", "rows"),
             "failures": Meaning("calls without an answer", "rows"),
             "flagged": Meaning("tokens and alternatives whose wire value is no log-probability, see `logprob_flag`"),
             "chosen_missing": Meaning(
@@ -199,6 +230,12 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
             "tier_differs": Meaning(
                 "answers that another service tier gave than `service_tier` asked for, at another price; where it was "
                 "left to the server (`auto`), those of `priority`, which costs more"
+            ),
+            "refused_questions": Meaning("typed questions that the server refused"),
+            "unanswered_questions": Meaning("typed questions without an answer that can be read"),
+            "sums_differ": Meaning(
+                "typed questions with an option without a probability, or whose probabilities do not sum to 1 by more "
+                "than 0.02"
             ),
             "from_api": Meaning("answers from the server", "answers"),
             "from_cache": Meaning("answers that an earlier run paid for", "answers"),

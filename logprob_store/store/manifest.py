@@ -25,7 +25,9 @@ RUN_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}")
 """The names that a run may have."""
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
-TableName = Annotated[str, msgspec.Meta(pattern="^(prompts|completions|tokens|alternatives|failures|imports)$")]
+TableName = Annotated[
+    str, msgspec.Meta(pattern="^(prompts|completions|tokens|alternatives|decisions|failures|imports)$")
+]
 
 
 class PartFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,7 +62,7 @@ class Input(msgspec.Struct, forbid_unknown_fields=True):
     rows_digest: str = ""
 
 
-COUNTED_TABLES: Final = ("prompts", "completions", "tokens", "alternatives")
+COUNTED_TABLES: Final = ("prompts", "completions", "tokens", "alternatives", "decisions")
 """The tables whose rows `Counts` has by their names; open failures are counted when a session ends."""
 
 
@@ -75,6 +77,7 @@ class Counts(msgspec.Struct):
     completions: int = 0
     tokens: int = 0
     alternatives: int = 0
+    decisions: int = 0
     failures: int = 0
     flagged: int = 0
     chosen_missing: int = 0
@@ -84,6 +87,9 @@ class Counts(msgspec.Struct):
     choices_differ: int = 0
     model_differs: int = 0
     tier_differs: int = 0
+    refused_questions: int = 0
+    unanswered_questions: int = 0
+    sums_differ: int = 0
     from_api: int = 0
     from_cache: int = 0
     from_fixtures: int = 0

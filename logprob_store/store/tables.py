@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 import polars as pl
 
 from logprob_store.errors import InputError, RunNotFoundError
-from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
+from logprob_store.schema import ALTERNATIVES, COMPLETIONS, DECISIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
 from logprob_store.store.manifest import Counts, Manifest, find_manifest, listed_paths, run_names
 from logprob_store.store.part_files import scan_part_files
 
@@ -177,6 +177,11 @@ class StoreTables:
     def alternatives(self) -> pl.LazyFrame:
         """One row per token and rank."""
         return self._scan("alternatives", ALTERNATIVES)
+
+    @cached_property
+    def decisions(self) -> pl.LazyFrame:
+        """One row per option of each typed question that was asked."""
+        return self._scan("decisions", DECISIONS)
 
     @cached_property
     def failures(self) -> pl.LazyFrame:

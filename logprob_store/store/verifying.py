@@ -45,6 +45,7 @@ _ORDER: Final = {
     "completions": ["completion_id"],
     "tokens": ["completion_id", "section", "position"],
     "alternatives": ["completion_id", "section", "position", "rank"],
+    "decisions": ["completion_id", "question_index", "option_index"],
 }
 _CALL: Final = ("prompt_index", "sample_index")
 

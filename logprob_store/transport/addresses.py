@@ -100,7 +100,7 @@ class Addresses:
         self.secrets = [self._client.api_key, *sent, *(value.rpartition(" ")[2] for value in sent), *named, password]
 
     async def of(self, endpoint: str) -> Address:
-        """The address of an endpoint: `chat`, `completions` or `responses`."""
+        """The address of an endpoint, one of `request.PATHS`."""
         if endpoint not in self._by_endpoint:
             await self._client.post(
                 PATHS[endpoint], cast_to=httpx2.Response, content=b"{}", options={"headers": _CONTENT_TYPE}

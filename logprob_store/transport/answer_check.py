@@ -52,10 +52,11 @@ class _Body(MayReport):
     usage: msgspec.Raw = msgspec.Raw()
     choices: list[_Choice] | None = None
     output: msgspec.Raw = msgspec.Raw()
+    answers: msgspec.Raw = msgspec.Raw()
 
     def is_suspect(self) -> bool:
         """Whether the body may report an error: it says so, or holds no reply."""
-        if not self.choices and bytes(self.output) in {b"", b"null"}:
+        if not self.choices and {bytes(self.output), bytes(self.answers)} <= {b"", b"null"}:
             return True
         failed = (choice.error or ends_in_failure(choice.finish_reason) for choice in self.choices or ())
         return super().is_suspect() or any(failed)
@@ -139,7 +140,8 @@ def _read(content: bytes) -> _Body | None:
     usage = msgspec.Raw(json.dumps(value.get("usage")).encode())
     output = msgspec.Raw(b"[]" if value.get("output") is not None else b"")
     said = {name: value.get(name) for name in MayReport.__struct_fields__}
-    return _Body(**said, usage=usage, choices=choices or None, output=output)
+    answers = msgspec.Raw(b"[]" if value.get("answers") is not None else b"")
+    return _Body(**said, usage=usage, choices=choices or None, output=output, answers=answers)
 
 
 def _reported_error(head: _Body, content: bytes) -> dict[str, Any] | None:

@@ -199,7 +199,14 @@ async def _call(
     body = as_utf8(body)
     if response.status not in SUCCESS:
         body = redaction.refusal(body)
-        refusal = error_of_status(response.status, response.headers, body, redact=redaction.text, sent_key=sends_key)
+        refusal = error_of_status(
+            response.status,
+            response.headers,
+            body,
+            redact=redaction.text,
+            sent_key=sends_key,
+            endpoint=request.endpoint,
+        )
         raise _with_response(refusal, headers, body, response)
     body = redaction.answer(body)
     try:

@@ -32,7 +32,13 @@ _NO_KEY: Final = (
 
 
 def error_of_status(
-    status: int, headers: Mapping[str, str], body: bytes, *, redact: Callable[[str], str] = str, sent_key: bool = True
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    redact: Callable[[str], str] = str,
+    sent_key: bool = True,
+    endpoint: str | None = None,
 ) -> LogprobStoreError:
     """The error that an answer with an error status means, by its structured code first and its status second.
 
@@ -42,12 +48,21 @@ def error_of_status(
         body: of the answer.
         redact: removes the API key from what the server says.
         sent_key: whether the call had a key, so that it may be a wrong one.
+        endpoint: what was asked, where that is known.
 
     Returns:
         As `failures` says for its class: a `StopRunError` (every other prompt would fail alike), a `RetryableError`, or
         a plain `CallError` (this prompt's failure).
     """
-    return error_of(status, error_object(body), headers, otherwise=excerpt(body), redact=redact, sent_key=sent_key)
+    return error_of(
+        status,
+        error_object(body),
+        headers,
+        otherwise=excerpt(body),
+        redact=redact,
+        sent_key=sent_key,
+        endpoint=endpoint,
+    )
 
 
 def error_of(
@@ -58,6 +73,7 @@ def error_of(
     otherwise: str = "",
     redact: Callable[[str], str] = str,
     sent_key: bool = True,
+    endpoint: str | None = None,
 ) -> LogprobStoreError:
     """The error that a status and an error object mean; as `error_of_status`, of a body that is parsed already.
 
@@ -68,12 +84,13 @@ def error_of(
         otherwise: what is quoted where the error has no message.
         redact: removes the API key from what the server says.
         sent_key: whether the call had a key.
+        endpoint: what was asked, where that is known.
     """
     code = str(said.get("code") or said.get("type") or "")
     code = "" if code == str(status) else code
     message = _message(said) or otherwise or "no message"
     where = one_line(redact(f"HTTP {status}{f' {code}' if code else ''}: {message.rstrip('.')}"))
-    kind = _with_should_retry(classify(status, said), headers)
+    kind = _with_should_retry(classify(status, said, endpoint=endpoint), headers)
     if kind.then == "stop":
         advice = kind.advice if sent_key or status != HTTPStatus.UNAUTHORIZED else _NO_KEY
         return StopRunError(advice.format(where=where), reason=kind.name, status=status, said=where)

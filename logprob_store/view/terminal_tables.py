@@ -115,6 +115,7 @@ def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
         "prompts",
         completions="completions",
         tokens="tokens",
+        **({"decisions": "decisions"} if runs["decisions"].sum() else {}),
         failed="failures",
         answers=sources,
         **({"spent_usd": "spent_usd"} if runs["spent_usd"].is_not_null().any() else {}),
@@ -124,6 +125,17 @@ def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
 def scores_and_columns(store: Store) -> tuple[pl.LazyFrame, list[str], list[str]]:
     """The scores for what the runs did, the columns of them to show, and the columns to sort by."""
     jobs = [manifest.job for manifest in store.manifests]
+    if jobs and all("decisions" in {name for part in one.parts for name in part.files} for one in store.manifests):
+        columns = ["prompt_id", "completion_id", "question", "label", "label_probability", "margin", "runner_up"]
+        ids = store.completions.select("run", "completion_id", "prompt_id", "prompt_index", "sample_index")
+        return (
+            store.decided().join(ids, on=["run", "completion_id"], how="left"),
+            columns,
+            [
+                "label_probability",
+                *("run", "completion_id", "position"),
+            ],
+        )
     if not jobs or any(job.get("model.mode") != "score" for job in jobs):
         columns = ["prompt_id", "completion_id", "text", "confidence", "token_count"]
         return store.scores(), columns, ["confidence"]
@@ -139,6 +151,7 @@ def anomalies_frame(store: Store) -> pl.DataFrame:
     kinds = (
         *("flagged", "chosen_missing", "text_differs", "lossy_bytes", "without_tokens"),
         *("choices_differ", "model_differs", "tier_differs"),
+        *("refused_questions", "unanswered_questions", "sums_differ"),
     )
     found = store.runs.select("run", *kinds).filter(pl.any_horizontal(pl.col(kinds) > 0)).collect()
     # Most runs have one kind or two: a column for each of the others would be a row of zeros.

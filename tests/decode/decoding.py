@@ -49,7 +49,7 @@ def assert_scanned(decoded: Decoded, *, but: Sequence[int] = ()) -> None:
 
 def rebuild(decoded: Decoded) -> dict[int, Any]:
     """The `logprobs` of all choices, from the tables alone."""
-    return rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    return rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives, decoded.decisions)
 
 
 def rebuilt(body: Any, **options: Any) -> dict[int, Any]:

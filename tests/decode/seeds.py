@@ -33,6 +33,8 @@ ITEM = {"type": "message", "content": [{"type": "output_text", "text": "aa", "lo
 CANDIDATES = {"chosenCandidates": [{"token": "a", "tokenId": 1, "logProbability": -1}], "topCandidates": []}
 ONE = {"token": "a", "logprob": -0.5, "raw_logprob": -1.0}
 JURASSIC = {"generatedToken": ONE, "topTokens": [ONE], "textRange": {"start": 0, "end": 1}}
+OPTIONS = [{"value": True, "probability": 0.5}, {"value": "true", "probability": 0.25}]
+LEVELS = [{"value": 1, "label": "a", "probability": 0.5}, {"value": 2, "label": "b", "probability": 0.5}]
 TRIPLES = [[-0.5, 1, "a"], [-1.0, 2, None]]
 
 BODIES: dict[str, Any] = {
@@ -108,6 +110,16 @@ BODIES: dict[str, Any] = {
         {"type": "transcript.text.delta", "delta": "a", "logprobs": [TOKEN]},
         {"type": "transcript.text.done", "text": "a", "logprobs": [TOKEN]},
     ],
+    "decisions": {
+        "model": "m",
+        "answers": [
+            {"type": "predicate", "name": "late", "probability": 0.75},
+            {"type": "choice", "name": "c", "choice": True, "confidence": 0.5, "probabilities": OPTIONS},
+            {"type": "score", "name": None, "score": 1.5, "confidence": 0.5, "probabilities": LEVELS},
+            {"type": "refusal", "name": "r"},
+        ],
+        "usage": {"input_tokens": 9, "output_tokens": 0},
+    },
     "watsonx": {
         "model_id": "m",
         "results": [

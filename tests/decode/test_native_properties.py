@@ -328,6 +328,7 @@ STARTS = (
     "output",
     "item ",
     "piece",
+    "this is an answer of",
 )
 
 

@@ -79,6 +79,36 @@ def responses_answer_to(_path: str, body: dict[str, Any], *, step: str = "ok") -
     return json.dumps(answer, ensure_ascii=False).encode()
 
 
+def decisions_answer_to(_path: str, body: dict[str, Any], *, step: str = "ok") -> bytes:
+    """The answer to typed questions: probabilities that follow from the request, the first option the likeliest.
+
+    A question whose instructions hold "refuse" is refused, and one with "skip" has no answer.
+    """
+    if step == "null":
+        return json.dumps({"model": body["model"], "answers": [], "usage": {}}).encode()
+    asked = [question for question in body["questions"] if "skip" not in question["instructions"]]
+    usage = {"input_tokens": 40, "output_tokens": 0, "total_tokens": 40}
+    answers = [_decision(body["input"], question) for question in asked]
+    return json.dumps({"model": f"{body['model']}-2026-01-01", "answers": answers, "usage": usage}).encode()
+
+
+def _decision(asked: Any, question: dict[str, Any]) -> dict[str, Any]:
+    named = {"name": question.get("name"), "type": question["type"]}
+    if "refuse" in question["instructions"]:
+        return {**named, "type": "refusal"}
+    rng = random.Random(json.dumps([asked, question], sort_keys=True))  # noqa: S311  no secret
+    if question["type"] == "predicate":
+        return {**named, "probability": round(rng.random(), 6)}
+    options = question.get("choices") or question["levels"]
+    weights = sorted((rng.random() for _ in options), reverse=True)
+    shares = [round(weight / sum(weights), 6) for weight in weights]
+    if question["type"] == "choice":
+        listed = [{"value": one["value"], "probability": p} for one, p in zip(options, shares, strict=True)]
+        return {**named, "choice": options[0]["value"], "probabilities": listed, "confidence": shares[0]}
+    levels = [{"value": n, "label": one["label"], "probability": shares[n]} for n, one in enumerate(options)]
+    return {**named, "score": sum(n * p for n, p in enumerate(shares)), "probabilities": levels, "confidence": 0.5}
+
+
 def pieces(text: str) -> list[str]:
     """The tokens of a prompt: up to four letters each, with the white space before them."""
     return re.findall(r"\s*\S{1,4}|\s+\Z", text)

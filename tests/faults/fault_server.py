@@ -48,7 +48,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from family_refusals import family_refusal
-from fault_answers import answer_to, responses_answer_to
+from fault_answers import answer_to, decisions_answer_to, responses_answer_to
 from fault_script import ERRORS, SPOILT, Behaviour, Burst, Call, Limits, Step
 
 
@@ -128,12 +128,13 @@ class Server:
             said = {"error": {"message": message, "type": kind, "code": code, "param": None}}
             return await _send(writer, status, json.dumps(said).encode(), step.headers)
         path = path.partition("?")[0]
-        if method != "POST" or not path.endswith(("/completions", "/responses")):
+        if method != "POST" or not path.endswith(("/completions", "/responses", "/decisions")):
             return await _send(writer, 404, b'{"error":{"message":"no such path","code":"not_found"}}')
         try:
             asked = json.loads(body)
             refusal = family_refusal(path, asked)
-            answer = responses_answer_to if path.endswith("/responses") else answer_to
+            others = {"responses": responses_answer_to, "decisions": decisions_answer_to}
+            answer = others.get(path.rpartition("/")[2], answer_to)
             content = b"" if refusal else answer(path, asked, step=step.name)
         except ValueError as error:
             refusal = {"message": f"not JSON: {error}", "type": "invalid_request_error"}

@@ -303,14 +303,19 @@ def test_committed_fixtures_decode_and_can_be_rebuilt(path: Path) -> None:
         )
         for number, fixture in enumerate(Recordings(path))
     ]
+    bodies = [json.loads(answer.body) for answer in answers]
     expected = [
-        choice.get("logprobs")
-        for answer in answers
-        for choice in sorted(json.loads(answer.body)["choices"], key=lambda choice: choice["index"])
+        part
+        for body in bodies
+        for part in (
+            [body["answers"]]
+            if "answers" in body
+            else [choice.get("logprobs") for choice in sorted(body["choices"], key=lambda choice: choice["index"])]
+        )
     ]
 
     decoded = decode_answers(answers)
-    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives)
+    rebuilt = rebuild_logprobs(decoded.completions, decoded.tokens, decoded.alternatives, decoded.decisions)
 
     assert decoded.failures == []
     assert [rebuilt[number] for number in sorted(rebuilt)] == expected

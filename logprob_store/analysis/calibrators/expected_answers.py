@@ -38,8 +38,13 @@ def same_text(answer: pl.Expr, expected: pl.Expr) -> pl.Expr:
     return _without_form(answer) == _without_form(expected)
 
 
-def with_expected(store: Store, column: str) -> pl.DataFrame:
+def with_expected(store: Store, column: str, *, answers: pl.DataFrame | None = None) -> pl.DataFrame:
     """The scores of a store with `correct`: whether the text equals a column kept with the prompts (`same_text`).
+
+    Args:
+        store: the store.
+        column: kept with the prompts.
+        answers: what is judged in place of the texts, by run and completion_id: `answer`, or `level`, its words.
 
     Raises:
         InputError: no such column was kept with the prompts (the message lists those that were), or it has no text.
@@ -54,12 +59,12 @@ def with_expected(store: Store, column: str) -> pl.DataFrame:
             f"column {column!r} is {kind}, which has no text to compare with an answer's; use --truth FILE"
         )
     expected = store.prompts.select("run", "prompt_index", pl.col(column).cast(pl.String).alias("__expected"))
-    scores = store.scores().join(expected, on=["run", "prompt_index"], how="left")
-    right = same_text(pl.col("text"), pl.col("__expected"))
+    scores = _with_answers(store.scores(), answers).join(expected, on=["run", "prompt_index"], how="left")
+    right = _is_right(pl.col("__expected"), answers)
     return scores.with_columns(correct=right).drop("__expected").sort(KEYS).collect()
 
 
-def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
+def with_truth_file(store: Store, path: Path, column: str, *, answers: pl.DataFrame | None = None) -> pl.DataFrame:
     """The scores of a store with `correct`, from a .parquet, .csv, .json or .jsonl file of truths.
 
     Args:
@@ -67,6 +72,7 @@ def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
         path: a file with `completion_id` or `prompt_id`, and `run` where the truth differs by run.
         column: the column of the file that says whether the answer is right (true and false, 1 and 0), or a column of
             texts that the answer should equal (`same_text`). Answers that the file does not name get null.
+        answers: as for `with_expected`.
 
     Raises:
         InputError: the file cannot be read, lacks the columns, names an answer twice, or names none of the store.
@@ -89,12 +95,24 @@ def with_truth_file(store: Store, path: Path, column: str) -> pl.DataFrame:
         raise InputError(
             f"{path} has {', '.join(f'{key} {first[key]}' for key in keys)} twice; give one truth for each"
         )
-    scores = store.scores().sort(KEYS).collect().join(truths, on=keys, how="left", maintain_order="left")
+    scores = _with_answers(store.scores(), answers).sort(KEYS).collect()
+    scores = scores.join(truths, on=keys, how="left", maintain_order="left")
     if scores.height and scores["__truth"].is_null().all():
         raise InputError(f"{path} names none of the answers in {store.path}; is it of another run or job?")
     truth = pl.col("__truth")
-    right = same_text(pl.col("text"), truth) if truths.schema["__truth"] == pl.String else truth
+    right = _is_right(truth, answers) if truths.schema["__truth"] == pl.String else truth
     return scores.with_columns(correct=right).drop("__truth")
+
+
+def _with_answers(scores: pl.LazyFrame, answers: pl.DataFrame | None) -> pl.LazyFrame:
+    return scores if answers is None else scores.join(answers.lazy(), on=KEYS, how="left")
+
+
+def _is_right(expected: pl.Expr, answers: pl.DataFrame | None) -> pl.Expr:
+    if answers is None:
+        return same_text(pl.col("text"), expected)
+    by_words = same_text(pl.col("level"), expected).fill_null(value=False)
+    return same_text(pl.col("answer"), expected) | by_words
 
 
 def _without_apostrophe(text: pl.Expr) -> pl.Expr:

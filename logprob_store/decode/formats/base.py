@@ -61,6 +61,7 @@ class Choice:
         prompt_logprobs: vLLM's log-probabilities of the prompt, raw or parsed; None where there are none.
         prompt_path: the JSON path of `prompt_logprobs`.
         prompt_token_ids: the ids of the prompt's tokens, raw or parsed, where vLLM sent them.
+        decisions: the answers to typed questions, parsed; None where the API writes text.
     """
 
     index: int
@@ -75,6 +76,7 @@ class Choice:
     prompt_logprobs: Any = None
     prompt_path: str = "prompt_logprobs"
     prompt_token_ids: Any = None
+    decisions: list[Any] | None = None
 
     @property
     def lacks_logprobs(self) -> bool:
