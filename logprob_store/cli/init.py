@@ -295,6 +295,13 @@ def _print_written(file: Path, new: NewJob, plan: Plan, first: Chunk | None) -> 
         f"wrote {file}: {plan.call_count} calls of {new.model} at {new.base_url or OPENAI_BASE_URL}; the prompt is "
         f"{source}, its id {new.id or 'the number of its row'}; kept: {', '.join(new.keep) or 'nothing'}"
     )
+    if new.id is None:
+        echo(
+            "no column is the id: none that is called id or ..._id has a value of its own in each row. With --id "
+            "COLUMN a prompt keeps its id when rows are put in front of it"
+        )
+    if not plan.prompt_count:
+        echo("there is no prompt in it yet, so that a run would ask nothing")
     if first is not None:
         for request in first.requests[:1]:
             echo(f"the first one: {request.content.decode(errors='replace')[:_LONGEST_PROMPT]}")
