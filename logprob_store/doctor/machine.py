@@ -117,7 +117,7 @@ def check_open_files(job: Job) -> Check:
 def check_ceilings(job: Job) -> Check:
     """What bounds the cost; a job with a ceiling in dollars and no prices does not load."""
     kept = [f"{whose} ceiling" for whose, most in job.ceilings.items() if most.any]
-    prices = job.prices.prices
+    prices = job.token_prices
     if prices is None and job.key_variable is not None and not kept:
         return Check(
             "ceilings",

@@ -92,7 +92,7 @@ async def _check_model(job: Job, key: str, headers: dict[str, str], found: _Foun
             api_key=key,
             headers=headers,
             query=job.model.query,
-            timeout_s=min(job.limits.timeout_s, _PATIENCE_S),
+            timeout_s=min(job.timeout_s, _PATIENCE_S),
         )
     except (InputError, CallError) as error:
         return failed("model", error)
@@ -141,7 +141,7 @@ def smallest_request(request: Request, *, openai: bool) -> Request:
 
 
 async def _check_call(job: Job, request: Request, found: _Found) -> AsyncIterator[Check]:
-    patient = job.limits.model_copy(update={"timeout_s": min(job.limits.timeout_s, _PATIENCE_S)})
+    patient = job.limits.model_copy(update={"timeout_s": min(job.timeout_s, _PATIENCE_S)})
     try:
         async with open_transport(job.model_copy(update={"limits": patient})) as transport:
             answer = await transport(request)
