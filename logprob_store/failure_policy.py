@@ -255,7 +255,8 @@ _NAMES_LOGPROBS: Final = re.compile(
     r"(?<![a-z])(?:top_?|prompt_?|n_?)?log_?prob(?:s|abilit(?:y|ies))?(?![a-z])", re.IGNORECASE
 )
 _NO_ROOM: Final = re.compile(
-    r"resources? (?:is |are )?(?:currently |temporarily )?unavailable|(?:insufficient|not enough) (?:resources|capacity)"
+    r"resources? (?:is |are )?(?:currently |temporarily )?unavailable"
+    r"|(?:insufficient|not enough) (?:resources|capacity)"
     r"|\bflex\b.{0,60}\b(?:capacity|unavailable)|capacity .{0,30}\bflex\b",
     re.IGNORECASE,
 )

@@ -377,9 +377,9 @@ class Job(_Section):
                 'transport.tier needs model.endpoint = "chat" or "responses": others have no service tiers'
             )
         if transport.flex_fallback_s is not None and transport.flex_fallback_s >= self.retry_for_s:
+            most = f"limits.retry_for_s ({self.retry_for_s:g})"
             raise ValueError(
-                f"transport.flex_fallback_s has to be less than limits.retry_for_s ({self.retry_for_s:g}), as after that "
-                "a prompt is not tried again"
+                f"transport.flex_fallback_s has to be less than {most}, as a prompt is not tried again after that"
             )
         return self
 

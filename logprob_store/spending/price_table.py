@@ -44,10 +44,13 @@ class ListedPrice(NamedTuple):
         'prices of 2026-01-01 (example.com), 360 days old: see whether they still hold, or set [prices]'
         """
         said = f"prices of {self.checked} ({self.source})"
-        age_days = self.age_days(today)
-        if age_days <= OLD_AFTER_DAYS:
+        if not self.is_old(today):
             return said
-        return f"{said}, {age_days} days old: see whether they still hold, or set [prices]"
+        return f"{said}, {self.age_days(today)} days old: see whether they still hold, or set [prices]"
+
+    def is_old(self, today: date | None = None) -> bool:
+        """Whether nobody has looked for so long that they may be others by now."""
+        return self.age_days(today) > OLD_AFTER_DAYS
 
 
 def listed_price(model: str) -> ListedPrice | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import struct
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -259,3 +261,40 @@ def test_no_sequence_forgets_a_call(tmp_path_factory: pytest.TempPathFactory, ac
 
         assert (log.requests, log.spent.whole, {key for key in KEYS if log.is_lost(key)}) == (requests, spent, lost)
     died(log)
+
+
+def test_what_is_billed_apart_is_kept_apart(path: Path) -> None:
+    """By tier and length of the prompt, with the tokens written into the cache, also when the file is rewritten."""
+    usages = [
+        Usage(7, 2, 5, 3),
+        Usage(7, 0, 5, tier="flex"),
+        Usage(7, 0, 5, 7, tier="flex", is_long=True),
+        Usage(1, 0, 1, tier="unknown"),
+    ]
+    log = open_call_log(path)
+    for usage in usages:
+        log.end(log.begin(KEYS[0], WORST), usage)
+    worst = Usage(100, 0, 10, 100, tier="priority", is_long=True)
+    log.lose(log.begin(KEYS[1], worst))
+    died(log)
+    expected = Bill(*usages, worst)
+
+    first = open_call_log(path)
+    first.close()
+    second = open_call_log(path)
+    second.close()
+
+    assert (first.spent, second.spent, second.requests) == (expected, expected, 5)
+
+
+def test_a_file_without_tiers_is_what_it_was(path: Path) -> None:
+    """The bytes of version 0.1.0: totals of 7, 2 and 5 tokens in one call."""
+    fields = struct.pack("<BxxxQQQQQ32s", 1, 1, 7, 2, 5, 1, b"logprob-store calls 1".ljust(32))
+    path.write_bytes(struct.pack("<I", zlib.crc32(fields)) + fields)
+    before = path.read_bytes()
+
+    log = open_call_log(path)
+    log.close()
+
+    assert (log.requests, log.spent.whole) == (1, Usage(7, 2, 5))
+    assert path.read_bytes() == before
