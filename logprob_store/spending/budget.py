@@ -268,7 +268,7 @@ class Budget:
         asked = request.body.get("service_tier") or self._sent_tier
         if self.prices is None:
             tier = STANDARD if asked is None else tier_of(asked) or STANDARD
-            return Usage(prompt, 0, completion, tier=tier, is_long=is_long(prompt, None))
+            return Usage(prompt, 0, completion, 0, tier, is_long(prompt, None))
         return self.prices.worst(prompt, completion, {*self.prices.may_serve(asked), *self._tiers_seen})
 
     def _ceiling_passed_by(self, reservation: Reservation) -> str | None:

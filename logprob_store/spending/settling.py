@@ -67,15 +67,15 @@ def tokens_spent(
         completion = max(usage.completion_tokens, written)
         if hidden and written > usage.completion_tokens - hidden + ends and _REASONING not in body:
             completion += hidden  # all of the completion is shown, so they are no part of it
-        spent = Usage(usage.prompt_tokens, usage.cached_tokens, completion, usage.written_tokens)
         tier = None if isinstance(usage, ReportedUsage) and not usage.says_tier else usage.tier
+        tokens = usage.prompt_tokens, usage.cached_tokens, completion, usage.written_tokens
     else:
         said = said_usage_of(body)
         cost_usd, tier = said.cost_usd, said.tier
         honest = not denied and not said.is_odd and _has_prompt(said.prompt_tokens, request)
-        spent = _with_worst(said, worst, written, honest=honest)
+        tokens = _with_worst(said, worst, written, honest=honest)
     tier = _tier_unsaid(request, worst, sent_tier) if tier is None else tier
-    spent = spent._replace(tier=tier, is_long=is_long(spent.prompt_tokens, prices))
+    spent = Usage(*tokens, tier, is_long(tokens[0], prices))
     return spent if prices is None or cost_usd is None else _with_cost(spent, cost_usd, prices)
 
 
@@ -100,14 +100,14 @@ def _has_prompt(tokens: int | None, request: Request | None) -> bool:
     return len(msgspec.json.encode(request.body.get(CONTENT[request.endpoint]))) <= most and tokens > 0
 
 
-def _with_worst(said: SaidUsage, worst: Usage, written: int, *, honest: bool) -> Usage:
-    """The usage with its unsaid half at its worst; where it is not honest, both."""
+def _with_worst(said: SaidUsage, worst: Usage, written: int, *, honest: bool) -> tuple[int, int, int, int]:
+    """The tokens by kind, as `Usage` has them, with the unsaid half at its worst; where it is not honest, both."""
     prompt, completion = said.prompt_tokens or 0, said.completion_tokens or 0
     if not honest or not prompt:
         prompt = max(prompt, worst.prompt_tokens)
     if not honest or not completion or completion < written:
         completion = max(completion, said.total or 0, worst.completion_tokens, written)
-    return Usage(prompt, prompt if worst.cached_tokens else 0, completion, prompt if worst.written_tokens else 0)
+    return prompt, prompt if worst.cached_tokens else 0, completion, prompt if worst.written_tokens else 0
 
 
 def _hidden_and_cost(usage: Usage) -> tuple[int, float | None]:

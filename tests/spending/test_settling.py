@@ -10,7 +10,7 @@ from builders import chat_body, chat_request, chat_token, completions_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.spending.prices import Prices
+from logprob_store.spending.prices import LongContext, Prices
 from logprob_store.spending.settling import tokens_spent
 from logprob_store.usage import Usage, usage_of
 
@@ -183,6 +183,47 @@ def test_a_stream_counts_at_its_largest() -> None:
     body = b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in pieces)
 
     assert usage_of(body)[:3] == (7, 0, 40)
+
+
+def tier_of_answer(asked: str | None, served: str | None, *, sent_tier: str | None = None) -> str:
+    """The tier that a call counts by, which asked for one and was served by one; its dearest is `priority`."""
+    request = chat_request("Hi", max_tokens=9, **({} if asked is None else {"service_tier": asked}))
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    said = {} if served is None else {"service_tier": served}
+    body = json.dumps(chat_body(THREE, usage=usage, **said)).encode()
+    worst = Usage(70, 0, 9, tier="priority")
+    return tokens_spent(request, body, usage_of(body), worst, sent_tier=sent_tier).tier
+
+
+def test_a_call_counts_by_the_tier_that_served_it() -> None:
+    """Whatever it asked for."""
+    assert tier_of_answer("priority", "default") == ""
+    assert tier_of_answer(None, "flex") == "flex"
+    assert tier_of_answer("flex", "default") == ""
+
+
+def test_an_answer_that_names_no_tier() -> None:
+    """A call that asked for one counts by the dearest that it may have had; one that asked for none by the standard."""
+    assert tier_of_answer("priority", None) == "priority"
+    assert tier_of_answer(None, None, sent_tier="priority") == "priority"
+    assert tier_of_answer(None, None) == ""
+    assert tier_of_answer("auto", None) == ""
+
+
+def test_a_long_prompt_is_what_was_billed() -> None:
+    """Not what was reserved: 101 tokens are more than 100, and 100 are not."""
+    prices = Prices(1.0, 2.0, long_context=LongContext(100, 2.0, 1.5))
+
+    assert spent({"prompt_tokens": 101, "completion_tokens": 3}, prices=prices).is_long
+    assert not spent({"prompt_tokens": 100, "completion_tokens": 3}, prices=prices).is_long
+
+
+def test_a_cost_beyond_the_prices_of_a_tier_counts() -> None:
+    """By flex, at half the price, 99.5 millionths more are 100 tokens of the answer."""
+    prices = Prices(1.0, 2.0, tiers={"flex": Prices(0.5, 1.0)})
+    usage = {"prompt_tokens": 8, "completion_tokens": 3, "cost": 0.0001065, "service_tier": "flex"}
+
+    assert spent(usage, prices=prices) == Usage(8, 0, 103, tier="flex")
 
 
 NUMBERS = st.none() | st.integers(-5, 3000) | st.floats() | st.sampled_from([True, "3", "x", [], {}, 1e30, 2**63])
