@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from billing_server import FAMILIES
 
+import logprob_store as ls
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -207,3 +209,24 @@ def test_what_a_row_says_it_cost_is_what_was_billed(workplace: Any, billing: Bil
     assert {call["asked"] for call in billing.calls()} == {tier}
     assert rows["cost_usd"].sum() == pytest.approx(sum(call["usd"] for call in billed))
     assert sorted(rows["service_tier"]) == sorted(call["tier"] for call in billed)
+
+
+def test_the_cost_by_tier_is_said(workplace: Any, billing: Billing) -> None:
+    """Where several tiers served a run: at its end, by `status`, in the table of runs and in the manifest."""
+    job = write(workplace, billing.url, "tiers", prompts=30)
+    text = job.read_text(encoding="utf-8").replace("attempts = 2", "attempts = 30")
+    job.write_text(f'{text}\n[transport]\ntier = "flex"\n', encoding="utf-8")
+
+    ended = workplace.run("run", job, "--run", "r")
+    status = workplace.run("status", "store")
+
+    (runs,) = ls.open_store(workplace.folder / "store").runs.collect().to_dicts()
+    by_tier = {entry["service_tier"]: entry["usd"] for entry in runs["spent_usd_by_tier"]}
+    said = ", ".join(f"${usd:,.4f} {tier}" for tier, usd in by_tier.items())
+    assert by_tier.keys() == {"default", "flex"}
+    assert sum(by_tier.values()) == pytest.approx(runs["spent_usd"])
+    assert f"spent by service tier: {said}" in ended.stdout
+    assert f"r spent by service tier: {said}" in status.stdout
+    spent = json.loads((workplace.folder / "store/runs/run=r/run.json").read_bytes())["spent"]
+    assert (spent["prices"]["input"], spent["prices"]["tiers"]["flex"]["output"]) == (10, 15)
+    assert spent["written_tokens"] > 0
