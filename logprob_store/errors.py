@@ -103,18 +103,23 @@ class StoreError(InputError):
 
 
 class StoreNotFoundError(StoreError):
-    """There is no store at that path."""
+    """There is no store at that path.
 
-    def __init__(self, path: object) -> None:
-        super().__init__(f"no store at {path}: it has no runs/ folder. `logprobs run JOB.toml` makes one.")
+    Args:
+        path: where one was looked for.
+        why: what is there instead.
+    """
+
+    def __init__(self, path: object, why: str = "it has no runs/ folder. `logprobs run JOB.toml` makes one.") -> None:
+        super().__init__(f"no store at {path}: {why}")
 
 
 class RunNotFoundError(StoreError):
     """The store has no such run."""
 
     def __init__(self, run: str, known: list[str]) -> None:
-        listed = ", ".join(known[-8:]) or "none yet"
-        super().__init__(f"no run {run!r} in this store; it has: {listed}")
+        listed = f"it has: {', '.join(known[-8:])}" if known else "it has no run yet"
+        super().__init__(f"no run {run!r} in this store; {listed}")
 
 
 class RunChangedError(StoreError):
@@ -221,6 +226,7 @@ class RetryableError(CallError):
         status: see `CallError`.
         retry_after_s: seconds that the server asked to wait; None if it did not say.
         maybe_billed: see `CallError`.
+        reached: whether a connection was made.
     """
 
     def __init__(
@@ -231,9 +237,11 @@ class RetryableError(CallError):
         status: int | None = None,
         retry_after_s: float | None = None,
         maybe_billed: bool = False,
+        reached: bool = True,
     ) -> None:
         super().__init__(message, error_type=error_type, status=status, maybe_billed=maybe_billed)
         self.retry_after_s = retry_after_s
+        self.reached = reached
 
 
 class ReplayMissError(CallError):

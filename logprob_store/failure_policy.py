@@ -147,7 +147,7 @@ _CLASSES: Final = (
     FailureClass(
         name="outage",
         means="no call had an answer of use from the first one on, and the server failed or refused all of them for as "
-        "long as `limits.retry_for_s`",
+        "long as `limits.retry_for_s`; or there was no connection to the server for a minute from the start",
         then="stop",
         pace="outage",
         advice="the server has answered no call for {seconds} s (limits.retry_for_s). {where}. See that it runs and "
@@ -251,6 +251,13 @@ _PROCESSED: Final = frozenset({408, 499, 504, 524, 598})
 _CONTENT_TOO_LARGE: Final = 413
 _TOO_MANY_REQUESTS: Final = 429
 _REFUSED: Final = range(400, 500)
+_OUT_OF_CREDIT: Final = re.compile(
+    r"""[^"'`:]{0,40}?(?:balance (?:is )?(?:too low|insufficient|not enough)|insufficient (?:account )?balance"""
+    r"|(?:insufficient|not enough) credits|(?:used|ran out of|run out of) (?:all )?(?:your |the |available )*credits)",
+    re.IGNORECASE,
+)
+"""A message that begins by saying that the account has no credit left, where neither a status nor a code does. What
+stands in quotes or behind a colon may be the prompt's."""
 _NAMES_LOGPROBS: Final = re.compile(
     r"(?<![a-z])(?:top_?|prompt_?|n_?)?log_?prob(?:s|abilit(?:y|ies))?(?![a-z])", re.IGNORECASE
 )
@@ -303,6 +310,8 @@ def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
 
     >>> classify(429, {"code": "insufficient_quota"}).name, classify(429, {"type": "insufficient_quota"}).name
     ('quota', 'rate_limit')
+    >>> classify(400, {"type": "invalid_request_error", "message": "Your credit balance is too low to ..."}).name
+    'quota'
     >>> classify(418, {}).name
     'invalid_request'
     """
@@ -313,6 +322,8 @@ def classify(status: int, said: Mapping[str, Any]) -> FailureClass:
     inner = said.get("innererror")  # Azure names the content filter here
     codes = [said.get("code"), inner.get("code") if isinstance(inner, dict) else None]
     by_code = next((_BY_CODE[code] for code in codes if isinstance(code, str) and code in _BY_CODE), None)
+    if by_code is None and any(_OUT_OF_CREDIT.match(text) for text in _words_of(said)):
+        return FAILURES["quota"]  # Anthropic says so with 400, Z.ai with 429, SiliconFlow and xAI with 403
     if by_code is None and status == _TOO_MANY_REQUESTS and any(map(_NO_ROOM.search, _words_of(said))):
         return FAILURES["no_capacity"]
     if by_code is None and status == _FORBIDDEN and any(map(concerns_the_prompt, _words_of(said))):

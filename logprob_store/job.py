@@ -7,7 +7,6 @@ are not part of a job: they are read from the environment.
 from __future__ import annotations
 
 import codecs
-import difflib
 import os
 import re
 import tomllib
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from logprob_store.errors import JobError
+from logprob_store.job_problems import job_problems, toml_problem
 from logprob_store.request import OPENAI_BASE_URL, PATHS, problem_of_host, provider_of
 from logprob_store.spending.bounds import no_maximum, unbounded_param
 from logprob_store.spending.ceilings import Ceilings
@@ -37,6 +37,20 @@ _OWN_HEADERS = {"host", "content-length", "content-type", "transfer-encoding", "
 
 _FLEX_TIMEOUT_S = 900.0
 _FLEX_RETRY_FOR_S = 3600.0
+
+_NAME = r"^[A-Za-z0-9._-]{1,64}$"
+_HTTP = r"^https?://[^/]+"
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_FILE_MODE = "^0?[67][0-7]{2}$"
+_PATTERNS = {
+    _NAME: "has to be of letters without accents, digits, '.', '_' and '-' alone, at most 64",
+    _HTTP: 'has to begin with http:// or https:// and a host, as "http://127.0.0.1:8000/v1"',
+    _VARIABLE: 'has to be the name of an environment variable, as "MY_API_KEY", never the key itself',
+    _FILE_MODE: 'has to be octal digits in quotes, as "0640", of which the first is 6 or 7',
+}
+"""What the regular expressions ask for, in words."""
+
+_REACH_FOR_S = 60.0
 
 _DOLLAR_CEILINGS = ("max_cost_usd", "job_max_cost_usd", "cache_max_cost_usd")
 
@@ -98,8 +112,8 @@ class ModelSection(_Section):
     mode: Literal["generate", "score"] = "generate"
     score_by: Literal["echo", "prompt_logprobs"] = "echo"
     name: str = Field(min_length=1)
-    base_url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
-    api_key_env: str | None = None
+    base_url: str | None = Field(default=None, pattern=_HTTP)
+    api_key_env: str | None = Field(default=None, pattern=_VARIABLE)
     azure_api_version: str | None = None
     azure_deployment: str | None = None
     provider: str | None = Field(default=None, min_length=1)
@@ -199,6 +213,11 @@ class LimitsSection(_Section):
     cache_max_requests: int | None = Field(default=None, gt=0)
     cache_max_tokens: int | None = Field(default=None, gt=0)
     harmless_params: tuple[str, ...] = ()
+
+    @property
+    def reach_for_s(self) -> float:
+        """Seconds that a server is waited for that was never reached: a minute, unless the job sets `retry_for_s`."""
+        return self.retry_for_s if "retry_for_s" in self.model_fields_set else _REACH_FOR_S
 
     @property
     def ceilings(self) -> Ceilings:
@@ -328,7 +347,7 @@ class StoreSection(_Section):
 
     path: str = Field(min_length=1)
     part_bytes: int = Field(default=32 << 20, ge=1)
-    file_mode: Annotated[str, Field(pattern="^0?[67][0-7]{2}$")] = "0600"
+    file_mode: Annotated[str, Field(pattern=_FILE_MODE)] = "0600"
 
     @property
     def mode(self) -> int:
@@ -339,10 +358,11 @@ class StoreSection(_Section):
 class Job(_Section):
     """A whole job file.
 
-    `base` is the folder that relative paths start from: the job file's folder.
+    `base` is the folder that relative paths start from: the job file's folder. `file` is the job file as it was named,
+    for messages; None for a job that was made in Python.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    name: Annotated[str, Field(pattern=_NAME)]
     prompts: PromptsSection
     model: ModelSection
     limits: LimitsSection = LimitsSection()
@@ -351,6 +371,7 @@ class Job(_Section):
     transport: TransportSection = TransportSection()
     store: StoreSection
     base: Path = Field(default=Path(), exclude=True)
+    file: Path | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
     def _replay_needs_fixtures(self) -> Self:
@@ -578,7 +599,8 @@ def load_job(path: str | Path) -> Job:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise JobError(f"{path}: cannot be read: {error.strerror}") from error
+        hint = "; name the job file in it" if path.is_dir() else ""
+        raise JobError(f"{path}: cannot be read: {error.strerror}{hint}") from error
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise JobError(f"{path}: is UTF-16 text: save it as UTF-8")
     try:
@@ -589,13 +611,16 @@ def load_job(path: str | Path) -> Job:
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also for a number of 5,000 digits, and for lists in lists in lists
-        raise JobError(f"{path}: is not valid TOML: {error}") from error
-    if "base" in table:
-        raise JobError(f"{path}: base: unknown key")
+        raise JobError(
+            f"{path}: is not valid TOML: {toml_problem(error)}. `logprobs init` writes a job file to begin with"
+        ) from error
+    for name in ("base", "file"):
+        if name in table:
+            raise JobError(f"{path}: {name}: unknown key")
     base = path.resolve().parent
     _check_utf8(base)
     try:
-        return Job.model_validate({**table, "base": base})
+        return Job.model_validate({**table, "base": base, "file": path})
     except ValidationError as error:
         raise JobError(_error_message(path, error)) from error
 
@@ -631,44 +656,22 @@ def override(
     Raises:
         JobError: the result is no valid job.
     """
-    given = {
-        ("store", "path"): None if store is None else str(store.absolute()),
-        ("transport", "kind"): transport,
-        ("transport", "fixtures"): None if fixtures is None else str(fixtures.absolute()),
-        ("model", "base_url"): base_url,
-        ("prompts", "select"): select,
-    }
     table = job.model_dump(exclude_unset=True)
-    for (section, key), value in given.items():
-        if value is not None:
-            table.setdefault(section, {})[key] = value
+    if store is not None:
+        table["store"]["path"] = str(store.absolute())
+    if transport is not None:
+        table.setdefault("transport", {})["kind"] = transport
+    if fixtures is not None:
+        table.setdefault("transport", {})["fixtures"] = str(fixtures.absolute())
+    if base_url is not None:
+        table["model"]["base_url"] = base_url
+    if select is not None:
+        table["prompts"]["select"] = select
     try:
-        return Job.model_validate({**table, "base": job.base})
+        return Job.model_validate({**table, "base": job.base, "file": job.file})
     except ValidationError as error:
         raise JobError(_error_message(Path("command line"), error)) from error
 
 
 def _error_message(path: Path, error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{path}: {place}: unknown key{_suggestion(problem['loc'])}")
-        elif problem["type"] == "missing":
-            lines.append(f"{path}: {place}: is missing")
-        else:
-            said = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{path}: {place + ': ' if place else ''}{said}")
-    return "\n".join(lines)
-
-
-def _suggestion(loc: tuple[int | str, ...]) -> str:
-    section: type[BaseModel] = Job
-    for part in loc[:-1]:
-        kind = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            return ""
-        section = kind
-    known = [name for name in section.model_fields if name != "base"]
-    near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
+    return "\n".join(f"{path}: {line}" for line in job_problems(error, Job, _PATTERNS))

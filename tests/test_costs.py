@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import json
 import os
 import random
@@ -25,6 +24,7 @@ from builders import answer_to, chat_request, requests_of, write_job, write_prom
 
 import logprob_store as ls
 from logprob_store.cache.answers import AnswerCache
+from logprob_store.decode.bulk.scan_loop import load_scan_loop
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.transport.live import live_transport
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from logprob_store.request import Answer
+
+needs_scan_loop = pytest.mark.skipif(load_scan_loop() is None, reason="scan_loop.c was not compiled here")
 
 CACHED_CALLS = 280
 """Calls of Python and C functions for a cached answer on its way to the tables; 214 on 2026-11-22."""
@@ -126,6 +128,7 @@ def per_answer(measure: Callable[[int], Counter[str]], few: int, many: int) -> f
     return (other - one) / (many - few)
 
 
+@needs_scan_loop
 def test_decoding_makes_no_python_call_per_token() -> None:
     """Answers twice as long take as many calls, because only compiled code sees the tokens."""
     short, long = answers(20, tokens=64), answers(20, tokens=128)
@@ -138,6 +141,7 @@ def test_decoding_makes_no_python_call_per_token() -> None:
     assert others - ones < 64
 
 
+@needs_scan_loop
 def test_decoding_holds_no_python_object_per_token() -> None:
     """The memory that decoding takes in Python grows with the bytes of the JSON, not with its number of tokens."""
 
@@ -158,11 +162,10 @@ def test_decoding_holds_no_python_object_per_token() -> None:
     assert peak_to_size(short) < 1.6 * peak_to_size(long)
 
 
+@needs_scan_loop
 @pytest.mark.slow
 def test_a_cached_answer_costs_few_calls(tmp_path: Path) -> None:
     """From the cache to committed tables, an answer of one token takes a bounded number of calls."""
-    # Parts of the usual size use the scanner; once it is loaded, these small parts do too.
-    importlib.import_module("logprob_store.decode.bulk.scanner")
     number = iter(range(9))
 
     def measure(prompts: int) -> Counter[str]:
@@ -172,14 +175,14 @@ def test_a_cached_answer_costs_few_calls(tmp_path: Path) -> None:
     assert per_answer(measure, 200, 800) < CACHED_CALLS
 
 
-def test_a_run_that_asks_nothing_loads_neither_sdk_nor_scanner(tmp_path: Path) -> None:
-    """Each takes half a second to load, which a run with a few cached answers does not need."""
+def test_a_run_that_asks_nothing_loads_no_sdk(tmp_path: Path) -> None:
+    """It takes half a second to load, which a run with cached answers does not need."""
     job_over(tmp_path / "job", 3)
     program = """
 import sys
 import logprob_store as ls
 summary = ls.run_job(ls.load_job(sys.argv[1]), run="r")
-print(summary.state, summary.completions, [name for name in ("openai", "aiohttp", "numba") if name in sys.modules])
+print(summary.state, summary.completions, [name for name in ("openai", "aiohttp") if name in sys.modules])
 """
     command = [sys.executable, "-c", program, str(tmp_path / "job" / "job.toml")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

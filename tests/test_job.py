@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import write_job
+from builders import write_job, write_prompts
 
-from logprob_store.errors import JobError
+from logprob_store.errors import JobError, PromptsError, TemplateError
 from logprob_store.job import Job, load_job, override
+from logprob_store.job_problems import FROM_ENVIRONMENT
+from logprob_store.run.plan import plan_job
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -481,3 +484,120 @@ def test_a_folder_whose_name_is_no_utf_8(tmp_path: Path) -> None:
 
     with pytest.raises(JobError, match=r"caf\\xe9 is no UTF-8"):
         load_job(write_job(folder, "http://localhost:1/v1"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"model.top_logprobs": '"five"'}, 'model.top_logprobs: has to be a whole number, not "five"'),
+        ({"limits.concurrency": "2.5"}, "limits.concurrency: has to be a whole number, not 2.5"),
+        ({"limits.timeout_s": '"10m"'}, 'limits.timeout_s: has to be a number of seconds, not "10m"'),
+        ({"limits.concurrency": "0"}, "limits.concurrency: has to be at least 1, not 0"),
+        ({"prompts.keep": '"country"'}, 'prompts.keep: has to be a list, as ["one", "two"], not "country"'),
+        ({"prompts.keep": "[1]"}, "prompts.keep[0]: has to be a text in quotes, not 1"),
+        ({"prompts.id": '["a"]'}, 'prompts.id: has to be a text in quotes, not ["a"]'),
+        (
+            {"model.params": '["temperature"]'},
+            'model.params: has to be a table, as { name = value }, not ["temperature"]',
+        ),
+        ({"model.logprobs": '"maybe"'}, 'model.logprobs: has to be true or false, without quotes, not "maybe"'),
+        ({"model.name": '""'}, "model.name: is empty"),
+        (
+            {"name": '"my job"'},
+            "name: has to be of letters without accents, digits, '.', '_' and '-' alone, at most 64, not \"my job\"",
+        ),
+        (
+            {"store.file_mode": '"rw"'},
+            'store.file_mode: has to be octal digits in quotes, as "0640", of which the first is 6 or 7, not "rw"',
+        ),
+        ({"cache.mode": '"on"'}, "cache.mode: has to be one of 'reuse', 'refresh' or 'off', not \"on\""),
+        ({"model.concurrency": "3"}, "model.concurrency: unknown key; it is a key of [limits]"),
+        (
+            {"model.headers": "{ X-A = 3 }"},
+            f"model.headers.X-A: {FROM_ENVIRONMENT}",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_a_problem_is_said_in_the_words_of_a_job_file(
+    write: Callable[..., Path], changes: dict[str, str], problem: str
+) -> None:
+    """What the key has to be and what it is, without pydantic's tuples, dictionaries and regular expressions."""
+    assert _problems(write(changes)) == [problem]
+
+
+def test_a_parameter_beside_params_says_where_it_belongs(write: Callable[..., Path]) -> None:
+    """The commonest slip: parameters of the request stand in model.params."""
+    (problem,) = _problems(write({"model.temperature": "0"}))
+
+    assert problem.startswith(
+        "model.temperature: unknown key; a parameter of the request belongs into model.params, as params = { temp"
+    )
+
+
+@pytest.mark.parametrize("key", ["api_key", "api_key_env", "base_url"])
+def test_what_may_be_secret_is_not_shown(write: Callable[..., Path], key: str) -> None:
+    """A key written in the wrong place, or in a URL without its scheme, is not repeated on the screen or in a log."""
+    (problem,) = _problems(write({f"model.{key}": '"sk-secret:x@h"'}))
+
+    assert "secret" not in problem
+
+
+def test_a_table_that_stands_twice_is_named_as_it_is_written(tmp_path: Path) -> None:
+    """Not as the tuple that Python's TOML reader has of it."""
+    path = tmp_path / "job.toml"
+    path.write_text("[model.params]\n[model.params]\n", encoding="utf-8")
+
+    (problem,) = _problems(path)
+
+    assert "model.params twice" in problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"prompts.path": '"no.parquet"'}, "prompts.path: nothing matches 'no.parquet'"),
+        ({"prompts.path": '"empty"'}, "prompts.path: the folder .* holds no Parquet, CSV or JSON Lines file"),
+        ({"prompts.template": '"{text.x}"'}, "prompts.template: the template is wrong at position 5"),
+        (
+            {"prompts.template": '"{text}"', "prompts.system": '"{"'},
+            "prompts.system: the template is wrong at position 0",
+        ),
+        ({"prompts.template": '"{{text}}"'}, "prompts.template names no column, so that all prompts would be one"),
+        ({"prompts.template": '"{txt}"'}, r".*p\.parquet has no column 'txt' \(prompts\.template\)"),
+        (
+            {"prompts.path": '"x.xlsx"'},
+            r".*x\.xlsx cannot be read as Parquet: it is a spreadsheet: save the sheet .* CSV",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value.values())),
+)
+def test_what_is_wrong_with_the_prompts_names_the_job_file(
+    write: Callable[..., Path], tmp_path: Path, changes: dict[str, str], problem: str
+) -> None:
+    """Of several jobs that a scheduler starts, which one it is."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.xlsx").write_bytes(b"PK\x03\x04")
+    write_prompts(tmp_path, {"text": ["x"]}, "p.parquet")
+    path = write({"prompts.path": '"p.parquet"', "prompts.prompt": None, "prompts.template": '"{text}"', **changes})
+
+    with pytest.raises((PromptsError, TemplateError), match=rf"^{re.escape(str(path))}: {problem}"):
+        plan_job(load_job(path))
+
+
+def test_a_path_is_shown_without_its_detours(write: Callable[..., Path], tmp_path: Path) -> None:
+    """`../x` of a job in a folder is the x beside the folder."""
+    path = write({"prompts.path": '"../no/p.parquet"'})
+
+    with pytest.raises(PromptsError, match=re.escape(f"(looked for {tmp_path.parent / 'no' / 'p.parquet'})")):
+        plan_job(load_job(path))
+
+
+@pytest.mark.parametrize(("changes", "seconds"), [({}, 60), ({"limits.retry_for_s": "600.0"}, 600)])
+def test_a_server_that_was_never_reached_is_waited_for_a_minute(
+    write: Callable[..., Path], changes: dict[str, str], seconds: int
+) -> None:
+    """Unless the job says how long it tries, also where the command line replaces something else."""
+    job = load_job(write(changes))
+
+    assert job.limits.reach_for_s == override(job, base_url="http://h/v1").limits.reach_for_s == seconds

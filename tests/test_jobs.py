@@ -5,7 +5,9 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import runpy
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,3 +232,17 @@ def test_every_file_of_jobs_is_explained() -> None:
 
     assert [link for link in links if not link.exists()] == []
     assert files <= links
+
+
+def test_without_its_extra_the_local_server_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last line is the sentence, before llama.cpp's log is silenced."""
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    monkeypatch.setattr(sys, "argv", ["local_server.py"])
+    server = runpy.run_path(str(JOBS / "local_server.py"))
+    with pytest.raises(SystemExit) as raised:
+        server["main"]()
+
+    assert raised.value.code == 2
+    assert capsys.readouterr().err.endswith("pip install 'logprob-store[local]'\n")

@@ -58,8 +58,9 @@ class NumberFiles(Generic[Fitted]):
         try:
             raw = path.read_bytes()
         except FileNotFoundError:
-            listed = ", ".join(self.names(store)) or f"none yet; {self.made_by} makes one"
-            raise InputError(f"no {self.what} {name!r} in {path.parent}; there are: {listed}") from None
+            names = self.names(store)
+            known = f"there are: {', '.join(names)}" if names else f"none was saved yet; {self.made_by} makes one"
+            raise InputError(f"no {self.what} {name!r} in {path.parent}; {known}") from None
         try:
             # Before the rest is read: another version may have other fields.
             version = msgspec.json.decode(raw, type=dict[str, Any]).get(f"{self.what}_version")
@@ -80,6 +81,6 @@ class NumberFiles(Generic[Fitted]):
     def _path(self, store: str | Path, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise InputError(
-                f"{self.what} name {name!r}: use letters, digits, '.', '_' and '-', not beginning with '.'"
+                f"{self.what} name {name!r}: use letters, digits, '.', '_' and '-', and no '.' at the beginning"
             )
         return Path(store) / self.folder / f"{name}.json"

@@ -5,6 +5,7 @@ The tables are in `store.tables`, the formulas in `metrics`.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +17,13 @@ import polars as pl
 from logprob_store.analysis.latest_calls import CALL, latest_calls
 from logprob_store.errors import InputError, RunNotFoundError
 from logprob_store.schema import KEYS
+from logprob_store.store.column_meanings import meanings_as_text
 from logprob_store.store.tables import StoreTables, read_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from logprob_store.analysis.description import Description
     from logprob_store.metrics.engine.arrays import OrderedTokens
     from logprob_store.metrics.engine.part_batches import PartBatch
     from logprob_store.metrics.labels.probabilities import Shared
@@ -50,6 +53,19 @@ class Store(StoreTables):
         runs = {*answered["run"], *failed["run"]}
         manifests = tuple(manifest for manifest in self.manifests if manifest.run in runs)
         return LatestAnswers(self.path, manifests, answered, failed)
+
+    def describe(self, table: str | None = None) -> Description:
+        """Every table and column with its type, unit and meaning: print it, or take its `frame`.
+
+        Args:
+            table: only this one, such as "tokens"; all when None.
+
+        Raises:
+            InputError: there is no such table.
+        """
+        from logprob_store.analysis.description import describe
+
+        return describe(self, table)
 
     def scores(self, *, metrics: Sequence[str | pl.Expr] | None = None) -> pl.LazyFrame:
         """One row per completion, with its scores; see docs/metrics.md.
@@ -197,7 +213,10 @@ class Store(StoreTables):
         return field_confidence(self.tokens, sections=sections, wrapped=wrapped)
 
 
-@dataclass(frozen=True)
+Store.__doc__ = f"{inspect.cleandoc(Store.__doc__ or '')}\n\nThe tables and their columns:\n\n{meanings_as_text()}\n"
+
+
+@dataclass(frozen=True, repr=False)
 class LatestAnswers(Store):
     """Some answers and failures of a store's runs. Make one with `Store.latest`.
 

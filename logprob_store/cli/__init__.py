@@ -3,6 +3,7 @@
 Holds the list of commands and turns errors into exit codes. Each command is a module named like it (`import_` for
 `import`); beside them stand
 
+    command_classes  help that crops nothing, wrong values in plain words
     completion  names of runs, for shells
     common  what several commands share: exit codes, options, printing and writing
     damage  errors over a damaged store
@@ -30,6 +31,7 @@ import typer
 
 from logprob_store.cli.calibrate import calibrate
 from logprob_store.cli.choices import choices
+from logprob_store.cli.command_classes import Command, Program
 from logprob_store.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption, echo
 from logprob_store.cli.compare import compare
 from logprob_store.cli.damage import names_damage
@@ -84,6 +86,7 @@ _NAME: Final = "logprobs"
 """The program, also when it is started as `python -m logprob_store`: completion finds it by this name."""
 
 app = typer.Typer(
+    cls=Program,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -152,4 +155,4 @@ def _for_all_commands(
 
 
 for _name, _panel, _function in _COMMANDS:
-    app.command(_name, rich_help_panel=_panel)(names_damage(_function))
+    app.command(_name, cls=Command, rich_help_panel=_panel)(names_damage(_function))

@@ -21,6 +21,7 @@ from logprob_store.cli.common import (
     open_runs,
     path_from_here,
     print_table,
+    say_what_is_hidden,
     write_frame,
 )
 
@@ -153,7 +154,8 @@ def _scores_with_truth(
         checked_probabilities(rows[confidence])
         checked_truths(rows["correct"])
     except ValueError as error:
-        raise InputError(str(error)) from error
+        option = f"--confidence {confidence}" if str(error).startswith(f"{confidence}: ") else f"--column {column}"
+        raise InputError(f"{option}: {str(error).partition(': ')[2]}") from error
     if not rows.select(pl.col(confidence).is_not_null() & pl.col("correct").is_not_null()).to_series().any():
         raise InputError(f"none of {rows.height} answers has both a {confidence} and a truth")
     return rows
@@ -167,7 +169,9 @@ def _label_columns(opened: Store, labels: str, field: str | None) -> pl.DataFram
     """
     from logprob_store.metrics.labels.chosen_label import label_choices
 
-    chosen = label_choices(labels_of(opened, labels, field=field, shared="bound").lazy()).collect()
+    probabilities = labels_of(opened, labels, field=field, shared="bound")
+    say_what_is_hidden(probabilities, err=True)
+    chosen = label_choices(probabilities.lazy()).collect()
     return chosen.select("run", "completion_id", "label", "label_probability", "label_lower", "label_upper")
 
 

@@ -40,6 +40,7 @@ FORMULA: Final = r"^('*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])"
 """How a formula begins in a spreadsheet, also with full-width signs; or what `without_formulas` makes of one, so that
 taking one apostrophe away gives each text back."""
 ALL_RUNS: Final = "all"
+_LOW_COVERAGE: Final = 0.5
 _WIDEST: Final = 100_000
 """Columns of a table that is not printed to a terminal: lines as long as they are."""
 
@@ -129,11 +130,32 @@ def labels_of(
     from logprob_store.errors import InputError
 
     wanted = [name.strip() for name in names.split(",")]
+    if "" in wanted:
+        raise InputError(f'--labels {names!r}: a label is empty: write one comma between two, as "Yes,No"')
     try:
         return opened.labels(wanted, after=after, field=field, shared=shared).collect(engine="streaming")
     except ValueError as error:
-        wrong = f"--field {field!r}" if str(error).startswith("field ") else f"--labels {names!r}"
-        raise InputError(f"{wrong}: {error}") from error
+        options = {"field ": f"--field {field!r}", "after ": f"--after {after!r}"}
+        wrong = next((option for start, option in options.items() if str(error).startswith(start)), None)
+        raise InputError(f"{wrong or f'--labels {names!r}'}: {error}") from error
+
+
+def say_what_is_hidden(labels: pl.DataFrame, *, err: bool) -> None:
+    """Say how many answers have labels of which less than half of the probability is known.
+
+    Args:
+        labels: the rows of `labels_of`.
+        err: whether to say it on standard error, as standard output is for a program.
+    """
+    import polars as pl
+
+    coverage = labels.group_by("run", "completion_id").agg(pl.col("coverage").first())["coverage"]
+    if low := (coverage < _LOW_COVERAGE).sum():
+        said = (
+            f"{low} of {len(coverage)} answers have a coverage below {_LOW_COVERAGE}: most of the probability is on "
+            "other words than the labels, or was not sent (top_logprobs); their label_probability is of the rest"
+        )
+        typer.echo(said, err=True) if err else echo(said)
 
 
 def by_tier_text(usd_by_tier: Mapping[str, float]) -> str:
@@ -179,7 +201,7 @@ def print_rich(renderable: Any) -> None:
     """Print coloured text."""
     from rich.console import Console
 
-    Console(width=_width() or _WIDEST, soft_wrap=_width() is None).print(renderable)
+    Console(width=terminal_width() or _WIDEST, soft_wrap=terminal_width() is None).print(renderable)
 
 
 def print_table(frame: pl.DataFrame, *, least: Sequence[str] = ("completion_id",)) -> None:
@@ -193,13 +215,13 @@ def print_table(frame: pl.DataFrame, *, least: Sequence[str] = ("completion_id",
 
     from logprob_store.view.terminal_tables import fitted_table
 
-    table, left_out = fitted_table(frame, _width(), least=least)
-    Console(width=_width() or _WIDEST).print(table)
+    table, left_out = fitted_table(frame, terminal_width(), least=least)
+    Console(width=terminal_width() or _WIDEST).print(table)
     if left_out:
         echo(f"not shown, for want of room: {', '.join(left_out)}")
 
 
-def _width() -> int | None:
+def terminal_width() -> int | None:
     """The columns of the terminal, or those that COLUMNS names; None where output goes to a file or a pipe."""
     columns = os.environ.get("COLUMNS", "")
     if not sys.stdout.isatty() and not (columns.isascii() and columns.isdecimal() and int(columns[:9]) > 0):

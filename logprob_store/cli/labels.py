@@ -6,7 +6,7 @@ The probabilities are computed by `logprob_store.metrics.labels`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +16,10 @@ from logprob_store.cli.common import (
     OutputOption,
     RunOption,
     StorePath,
-    echo,
     labels_of,
     open_runs,
     present_rows,
+    say_what_is_hidden,
     with_prompt_ids,
 )
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from logprob_store.analysis.opened_store import Store
-
-_LOW_COVERAGE: Final = 0.5
 
 
 class Shared(StrEnum):
@@ -79,8 +77,7 @@ def labels(
         columns = ["label", "label_probability", "coverage", "label_lower", "label_upper", "runner_up", "margin"]
     order = ["run", "completion_id", "label_index"] if each else ["label_probability", "run", "completion_id"]
     present_rows(with_prompt_ids(rows, opened.completions), columns, order, output=output, limit=limit, as_json=as_json)
-    if output is None and not as_json and not each:
-        _say_what_is_hidden(rows)
+    say_what_is_hidden(frame, err=output is not None or as_json)
 
 
 def _place(after: str | None, field: str | None) -> str:
@@ -106,16 +103,4 @@ def _check_found(frame: pl.DataFrame, opened: Store, wanted: list[str], place: s
         raise InputError(
             f"none of {answers} answers has one of the labels {', '.join(wanted)}{f' at {place}' if place else ''}. "
             f"Answers begin so: {begin}. Labels that stand further on are found with --after or --field"
-        )
-
-
-def _say_what_is_hidden(rows: pl.LazyFrame) -> None:
-    """Say how many answers have a label of which less than half of the probability is known."""
-    import polars as pl
-
-    low, answers = rows.select((pl.col("coverage") < _LOW_COVERAGE).sum(), pl.len()).collect().row(0)
-    if low:
-        echo(
-            f"{low} of {answers} answers have a coverage below {_LOW_COVERAGE}: most of the probability is on other "
-            "words than the labels, or was not sent (top_logprobs); their label_probability is of the rest"
         )

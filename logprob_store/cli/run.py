@@ -204,6 +204,8 @@ def ending(summary: RunSummary) -> list[str]:
         lines.append("the same command goes on from here")
     elif kinds:
         lines.append("these fail again until the prompts are changed, which makes another run (--run)")
+    if not summary.total and not summary.passed_over:
+        lines.append("there is nothing to ask: the prompts files have no row, or --limit is 0")
     if summary.reason is not None:
         lines.append(f"{summary.state}: {summary.reason}")
     return lines

@@ -60,10 +60,11 @@ def scores(
         frame = _with_kept_columns(rows, opened).sort("run", "completion_id").collect(engine="streaming")
         write_rows(frame, output, as_json=as_json)
         return
+    by = [*(order if sort is None else [sort]), "run", "completion_id"]  # equal scores in the same order each time
+    shown = rows.sort(by, nulls_last=True).head(limit).collect()
     if as_json:
-        echo(rows.sort(sort or order, nulls_last=True).head(limit).collect().to_dicts())
+        echo(shown.to_dicts())
         return
-    shown = rows.sort(sort or order, nulls_last=True).head(limit).collect()
     if shown["run"].n_unique() > 1:
         brief = ["run", *brief]
     print_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort])))

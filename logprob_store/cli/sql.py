@@ -12,30 +12,45 @@ from logprob_store.cli.common import (
     OutputOption,
     RunOption,
     StorePath,
+    echo,
     open_runs,
     print_or_write,
+    terminal_width,
 )
 
 
 def sql(
     store: StorePath,
-    query: Annotated[str, typer.Argument(help='As "select prompt_id, confidence from scores where confidence < 0.5".')],
+    query: Annotated[
+        str | None,
+        typer.Argument(
+            help='As "select prompt_id, confidence from scores where confidence < 0.5"; if left out: the tables and '
+            "what their columns mean."
+        ),
+    ] = None,
     *,
     run: RunOption = None,
     output: OutputOption = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a store in SQL; reads only.
+    """Ask a store in SQL; reads only. Without a query, the tables and their columns.
 
-    Tables: prompts, completions, tokens, alternatives, failures, imports and runs (docs/store.md lists their columns),
-    answers (completions with their prompts), and scores.
+    Tables: prompts, completions, tokens, alternatives, failures, imports and runs, answers (completions with their
+    prompts), and scores.
     """
     import polars as pl
 
     from logprob_store.errors import InputError
 
     opened = open_runs(store, run)
+    if query is None:
+        description = opened.describe()
+        if as_json or output is not None:
+            print_or_write(description.frame, output=output, limit=description.frame.height, as_json=as_json)
+        else:
+            echo(description.text(width=min(80, terminal_width() or 80)))
+        return
     tables = {
         name: getattr(opened, name)
         for name in ("prompts", "completions", "tokens", "alternatives", "failures", "imports", "runs", "answers")

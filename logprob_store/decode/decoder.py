@@ -1,12 +1,11 @@
 """The decoder: raw bodies of many answers to the tables of completions, tokens and alternatives.
 
 The answers are split into batches, which threads share. In each batch the compiled scanner (`bulk`) reads the regular
-logprobs, and `token_by_token` all others. The wire formats are in `formats`.
+logprobs, and `token_by_token` all others; where it was not compiled, all. The wire formats are in `formats`.
 """
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Self
 import pyarrow as pa
 
 from logprob_store.decode.bulk.regular_chat import CutBodies, read_regular_logprobs
+from logprob_store.decode.bulk.scan_loop import load_scan_loop
+from logprob_store.decode.bulk.scanner import ScanBuffers
 from logprob_store.decode.completions_table import completions_table
 from logprob_store.decode.decoding_task import DecodingTask
 from logprob_store.decode.formats import choices
@@ -30,7 +31,6 @@ from logprob_store.schema import completion_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from logprob_store.decode.bulk.scanner import ScanBuffers
     from logprob_store.decode.formats.base import Reply
     from logprob_store.request import Answer
 
@@ -42,14 +42,11 @@ UNFORESEEN: Final = "the decoder did not foresee this answer"
 BATCH_BYTES: Final = 4 << 20
 """Bytes of answers that one thread decodes at a time: enough for columns to pay, few enough to share among threads."""
 
-SCANNER_MIN_BYTES: Final = 1 << 20
-"""With fewer bytes, loading the compiled scanner takes longer than reading token by token."""
+SCANNER_MIN_BYTES: Final = 1 << 15
+"""With fewer bytes, reading token by token is no slower than making columns."""
 
 _FAULTS: Final = (pa.ArrowException, *UNFORESEEN_FAULTS)
 """What code raises that did not foresee an answer; see `errors`."""
-
-_LOADED_SCANNER_SHIFT: Final = 5
-"""A scanner that is loaded pays from `SCANNER_MIN_BYTES >> 5` bytes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +74,7 @@ class Decoder:
     Args:
         threads: how many batches are decoded at a time. With one thread, everything runs in the caller's.
         batch_bytes: bytes of answers that one thread decodes at a time.
-        scanner_min_bytes: with fewer bytes in a batch the compiled scanner is not loaded; a loaded one is used from a
-            32nd of that on.
+        scanner_min_bytes: with fewer bytes in a batch the compiled scanner is not used.
     """
 
     def __init__(
@@ -174,8 +170,6 @@ class Decoder:
         if not self._scanner_pays(size):
             yield None
             return
-        from logprob_store.decode.bulk.scanner import ScanBuffers  # takes 0.5 s to load, seconds to compile at first
-
         try:
             buffers = self._idle_buffers.get_nowait()
         except Empty:
@@ -186,9 +180,8 @@ class Decoder:
             self._idle_buffers.put(buffers)
 
     def _scanner_pays(self, size: int) -> bool:
-        """Whether the scanner reads this many bytes sooner than they are read token by token."""
-        loaded = "logprob_store.decode.bulk.scanner" in sys.modules
-        return size >= (self._scanner_min_bytes >> _LOADED_SCANNER_SHIFT if loaded else self._scanner_min_bytes)
+        """Whether the scanner is there, and reads this many bytes sooner than they are read token by token."""
+        return size >= self._scanner_min_bytes and load_scan_loop() is not None
 
 
 def decode_answers(

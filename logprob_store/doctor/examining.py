@@ -14,6 +14,7 @@ from logprob_store.doctor.machine import (
     check_store,
     needed_bytes,
 )
+from logprob_store.doctor.scanner import check_scanner
 from logprob_store.doctor.server import check_logprobs, check_server, smallest_request
 from logprob_store.errors import CallError, InputError, StopRunError
 from logprob_store.run.plan import check_plan, plan_job
@@ -53,6 +54,7 @@ def examine(job: Job, *, call: bool = True) -> Iterator[Check]:
     if live:
         yield check_cache(job, cache_bytes)
     yield check_store(job, store_bytes, plan)
+    yield check_scanner()
     if live:
         yield check_open_files(job)
         yield check_ceilings(job)

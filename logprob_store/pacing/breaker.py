@@ -7,6 +7,7 @@ in `logprob_store.failure_policy`.
 from __future__ import annotations
 
 import logging
+import math
 from typing import Final
 
 from logprob_store.events import emit
@@ -28,6 +29,7 @@ class Breaker:
 
     Args:
         patience_s: seconds that an outage is waited out.
+        reach_s: the same for a server to which no connection was ever made, if that is less: its address may be wrong.
 
     >>> breaker = Breaker(600)
     >>> [breaker.failed(str(n), under_way=2, now=0.0) for n in range(8)][-2:], breaker.is_open
@@ -36,8 +38,10 @@ class Breaker:
     0.15
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, *, reach_s: float = math.inf) -> None:
         self._patience_s = patience_s
+        self._reach_s = min(reach_s, patience_s)
+        self.never_reached = True
         self._in_a_row = 0
         self._prompts: set[str] = set()
         self._opened_at: float | None = None
@@ -47,14 +51,19 @@ class Breaker:
         self._probe_interval_s = _FIRST_PROBE_S
 
     @property
+    def patience_s(self) -> float:
+        """Seconds that an outage is waited out, as of now."""
+        return self._reach_s if self.never_reached else self._patience_s
+
+    @property
     def is_open(self) -> bool:
         """Whether calls are held back."""
         return self._opened_at is not None
 
     @property
     def outage(self) -> str | None:
-        """How the last call failed while calls are held back, for people; None while they are not."""
-        return self._why if self.is_open else None
+        """How the last call failed while calls are held back, or none ever reached the server; for people."""
+        return self._why if self.is_open or (self._in_a_row and self.never_reached) else None
 
     def wait_s(self, now: float) -> float:
         """Seconds until a call may start: 0 when closed, else until the next probe."""
@@ -64,7 +73,7 @@ class Breaker:
 
     def has_given_up(self, now: float) -> bool:
         """Whether an outage has lasted longer than the patience, and no call has been answered since."""
-        if self._opened_at is not None and now - self._opened_at >= self._patience_s:
+        if self._opened_at is not None and now - self._opened_at >= self.patience_s:
             lasted_s = now - self._opened_at
             message = "the server has not answered for %.0f s: it is no longer waited for"
             emit(log, "outage_given_up", message, lasted_s, seconds=lasted_s)
@@ -83,6 +92,7 @@ class Breaker:
 
     def answered(self) -> None:
         """Count a sign of life: any answer that does not point to an outage."""
+        self.never_reached = False
         if self._opened_at is not None:
             emit(log, "outage_ended", "the server answers again: going on")
         if self._in_a_row:
@@ -99,6 +109,7 @@ class Breaker:
         is_probe: bool = False,
         why: str = "no answer",
         prompts_to_open: int = PROMPTS_TO_OPEN,
+        reached: bool = True,
     ) -> bool:
         """Count a call that got no answer, or an error of the server.
 
@@ -109,11 +120,13 @@ class Breaker:
             is_probe: whether the call was started while the breaker was open.
             why: how the call failed, for people.
             prompts_to_open: different prompts whose calls failed in a row, at least, for the breaker to open.
+            reached: whether there was a connection to the server.
 
         Returns:
             Whether the call counts as an attempt.
         """
         self._in_a_row += 1
+        self.never_reached = self.never_reached and not reached
         self._why = why
         if self._given_up:
             return True
@@ -127,7 +140,7 @@ class Breaker:
         if len(self._prompts) < prompts_to_open or self._in_a_row < under_way:
             return True
         message = "%d calls in a row failed (%s): waiting up to %.0f s for the server, one call at a time"
-        emit(log, "outage_began", message, self._in_a_row, why, self._patience_s, in_a_row=self._in_a_row, why=why)
+        emit(log, "outage_began", message, self._in_a_row, why, self.patience_s, in_a_row=self._in_a_row, why=why)
         self._opened_at, self._probe_interval_s = now, _FIRST_PROBE_S
         self._next_probe_at = now + self._probe_interval_s
         return False

@@ -122,7 +122,12 @@ class Outcomes:
         elif is_outage:
             under_way = self._concurrency.in_use + 1
             slot.counts_as_attempt = self._breaker.failed(
-                slot.request.key, under_way=under_way, now=now, is_probe=slot.is_probe, why=str(error)
+                slot.request.key,
+                under_way=under_way,
+                now=now,
+                is_probe=slot.is_probe,
+                why=str(error),
+                reached=not isinstance(error, RetryableError) or error.reached,
             )
         else:
             self._breaker.answered()
@@ -167,9 +172,13 @@ class Outcomes:
         Args:
             slot: the place of the call.
             now: the loop's time, seconds.
-            on_trial: whether the run has had no answer of use: then an outage that outlasts the patience is its end.
+            on_trial: whether the run has had no answer of use: then an outage that outlasts the patience is its end, as
+                it is for a run that never reached the server.
         """
-        if on_trial and self._breaker.has_given_up(now):
+        never_reached = self._breaker.never_reached
+        if (on_trial or never_reached) and self._breaker.has_given_up(now):
+            if never_reached:
+                return StopRunError(self._not_reached(), reason="outage")
             said = FAILURES["outage"].advice.format(seconds=f"{self._patience_s:g}", where=self._last_words.rstrip("."))
             return StopRunError(said, reason="outage")
         if len(self._closed_until) >= _TOO_LONG_IN_A_ROW:
@@ -189,6 +198,13 @@ class Outcomes:
                 error_type="over_limit",
             )
         return None
+
+    def _not_reached(self) -> str:
+        return (
+            f"the server could not be reached for {self._breaker.patience_s:g} s. "
+            f"{self._last_words.rstrip('.')}. See that it runs and that model.base_url is its address, then run the "
+            "same command to go on; for a server that takes longer to start, set limits.retry_for_s."
+        )
 
 
 def _some_left(report: ServerReport | None) -> bool:

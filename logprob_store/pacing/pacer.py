@@ -45,6 +45,7 @@ class Pacer:
             smaller one holds.
         tokens_per_minute: the same for tokens.
         patience_s: seconds that an outage, or a pause that the server asks for, is waited out.
+        reach_s: seconds that a server is waited for that was never reached, if that is less.
         first_calls: calls under way at most until the first answer, and while `on_trial` is true: a job that cannot
             succeed then costs a handful.
     """
@@ -56,11 +57,12 @@ class Pacer:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         patience_s: float = 600.0,
+        reach_s: float = math.inf,
         first_calls: int = FIRST_CALLS,
     ) -> None:
         self.rates = RateLimits(requests_per_minute, tokens_per_minute, patience_s=patience_s)
         self.concurrency = Concurrency(concurrency)
-        self.breaker = Breaker(patience_s)
+        self.breaker = Breaker(patience_s, reach_s=reach_s)
         self.watch = BottleneckWatch(self._cause_now)
         self.sleeping = 0
         self.all_queued = False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 from pyarrow import types
 
-from logprob_store.errors import PromptsError
+from logprob_store.errors import PromptsError, TemplateError
 from logprob_store.prompts.input_files import closest_first
 from logprob_store.prompts.template import Template
 from logprob_store.schema import PROMPTS
@@ -145,20 +145,20 @@ class Columns:
         given = [name for name in ("prompt", "messages", "template") if getattr(self, name) is not None]
         if len(given) != 1:
             raise PromptsError(
-                f"[prompts] says {' and '.join(given) or 'none of prompt, messages, template'}: give exactly "
+                f"prompts has {' and '.join(given) or 'none of prompt, messages, template'}: give exactly "
                 "one of prompt (a column of text), messages (a column of message lists), template (text with "
                 "{column} in it)"
             )
         if self.messages is not None and self.system is not None:
-            raise PromptsError("[prompts] has system beside messages: put the system message into the messages")
+            raise PromptsError("prompts has system beside messages: put the system message into the messages")
         for name in self.keep:
             if name in RESERVED_NAMES:
                 raise PromptsError(
-                    f"[prompts] keep names {name!r}, which the store's prompts table uses for itself "
+                    f"prompts.keep names {name!r}, which the store's prompts table uses for itself "
                     f"({', '.join(RESERVED_NAMES)}): rename the column in the input, or do not keep it"
                 )
         if len(set(self.keep)) < len(self.keep):
-            raise PromptsError(f"[prompts] keep names a column twice: {', '.join(self.keep)}")
+            raise PromptsError(f"prompts.keep names a column twice: {', '.join(self.keep)}")
         self.roles()  # parses the templates
 
     def roles(self) -> list[tuple[str, str]]:
@@ -167,10 +167,18 @@ class Columns:
         named = {"id": self.id, "prompt": self.prompt, "system": system, "messages": self.messages}
         named |= {"params": self.params, "continuations": self.continuations}
         roles = [(role, name) for role, name in named.items() if name is not None]
-        templates = (self.template, self.system) if self.template is not None else ()
-        fields = (field for text in templates if text is not None for field in Template(text).fields)
-        roles += [("template", field) for field in dict.fromkeys(fields)]
+        of_template = self._fields("template", self.template)
+        of_system = self._fields("system", self.system) if self.template is not None else ()
+        roles += [("template", field) for field in dict.fromkeys((*of_template, *of_system))]
         return roles + [("keep", name) for name in self.keep]
+
+    @staticmethod
+    def _fields(key: str, template: str | None) -> tuple[str, ...]:
+        """The columns that a template names."""
+        try:
+            return () if template is None else Template(template).fields
+        except TemplateError as error:
+            raise TemplateError(f"prompts.{key}: {error}") from error
 
 
 def kept_schema(inputs: Sequence[InputFile], columns: Columns) -> pa.Schema:

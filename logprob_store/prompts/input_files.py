@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _READ_BUFFER_BYTES: Final = 1 << 20
 _MOST_LISTED: Final = 20
+_MOST_FILES_LISTED: Final = 6
+_EXPECTED: Final = "prompts are read from .parquet, .csv, .tsv, .jsonl and .ndjson"
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HIVE_NULL: Final = "__HIVE_DEFAULT_PARTITION__"
 
@@ -140,20 +142,18 @@ def find_inputs(pattern: str, *, base: Path) -> list[InputFile]:
     [('country=fr/a.parquet', 1)]
     """
     if not pattern:
-        raise PromptsError(
-            "the path of the prompts is empty: name a Parquet, CSV or JSON Lines file, a folder or a glob"
-        )
+        raise PromptsError("prompts.path is empty: name a Parquet, CSV or JSON Lines file, a folder or a glob")
     if _URL.match(pattern):
         raise PromptsError(
-            f"prompts {pattern!r} is a URL, and prompts are read from files of this machine only: download it, and "
-            "name the file or its folder"
+            f"prompts.path: {pattern!r} is a URL, and prompts are read from files of this machine only: download it, "
+            "and name the file or its folder"
         )
     try:
         root, paths = find_files(Path(pattern).expanduser(), base)
     except RuntimeError as error:
-        raise PromptsError(f"prompts {pattern!r}: the home folder is not known: write the whole path") from error
+        raise PromptsError(f"prompts.path: {pattern!r}: the home folder is not known: write the whole path") from error
     except (OSError, ValueError) as error:
-        raise PromptsError(f"prompts {pattern!r} cannot be looked for in {base}: {error}") from error
+        raise PromptsError(f"prompts.path: {pattern!r} cannot be looked for in {base}: {error}") from error
     if not paths:
         raise PromptsError(_no_match_message(pattern, base))
     tables = read_text_tables(sorted(filter(is_text_table, paths)))
@@ -171,25 +171,27 @@ def types_of_text_tables(inputs: Iterable[InputFile]) -> dict[str, str]:
     return types
 
 
-def closest_first(wanted: str, names: list[str]) -> str:
+def closest_first(wanted: str, names: list[str], *, most: int = _MOST_LISTED) -> str:
     """Names as a list for an error message, the one most like `wanted` first.
 
     >>> closest_first("txt", ["id", "text"])
     "'text', 'id'"
     """
     ranked = difflib.get_close_matches(wanted, names, n=max(len(names), 1), cutoff=0.0)
-    more = f" and {len(ranked) - _MOST_LISTED} more" if len(ranked) > _MOST_LISTED else ""
-    return ", ".join(map(repr, ranked[:_MOST_LISTED])) + more
+    more = f" and {len(ranked) - most} more" if len(ranked) > most else ""
+    return ", ".join(map(repr, ranked[:most])) + more
 
 
 def _no_match_message(pattern: str, base: Path) -> str:
-    literal = base / pattern
+    literal = Path(os.path.normpath(base / Path(pattern).expanduser()))
+    if literal.is_dir():
+        return f"prompts.path: the folder {literal} holds no Parquet, CSV or JSON Lines file: {_EXPECTED}"
     nearest = next(folder for folder in literal.parents if folder.is_dir())
     wanted = literal.relative_to(nearest).parts[0]
     listed = islice(nearest.iterdir(), 1000)
     names = [path.name + "/" * path.is_dir() for path in listed if not is_hidden(path.name)]
-    present = closest_first(wanted, names) or "nothing"
-    return f"no prompts: nothing matches {pattern!r} (looked for {literal}); {nearest} holds: {present}"
+    present = closest_first(wanted, names, most=_MOST_FILES_LISTED) or "nothing"
+    return f"prompts.path: nothing matches {pattern!r} (looked for {literal}); {nearest} holds: {present}"
 
 
 def _inspect(path: Path, root: Path, table: TextTable | None) -> InputFile:
@@ -205,7 +207,9 @@ def _inspect(path: Path, root: Path, table: TextTable | None) -> InputFile:
             f"{path} has a column of a type that cannot be read: {error}. Cast it, or write the file without it."
         ) from error
     except (pa.ArrowException, OSError) as error:
-        what = what_it_is(path) or f"{error} Write it again, or narrow the path of the prompts."
+        what = what_it_is(path) or f"{str(error).rstrip('.')}. Write it again, or narrow the path of the prompts"
+        if path.suffix.lower() != ".parquet":
+            what += f"; {_EXPECTED}"
         raise PromptsError(f"{path} cannot be read as Parquet: {what}") from error
     file = InputFile(path, path.relative_to(root).as_posix(), rows, size, digest, modified_ns, table)
     if table is not None and (table.size, table.modified_ns) != (size, modified_ns):

@@ -28,6 +28,8 @@ _BEGINNINGS: Final = (
     (b"<", "it is a web page or XML, such as the login page of a download: fetch the file itself"),
 )
 
+_SPREADSHEETS: Final = frozenset({".xlsx", ".xlsm", ".xls", ".ods"})
+
 
 def what_it_is(path: Path) -> str | None:
     """What a file is and how to get Parquet from it; None where its first bytes do not say.
@@ -47,6 +49,8 @@ def what_it_is(path: Path) -> str | None:
         return None
     if not start:
         return "it is empty: write it again"
+    if path.suffix.lower() in _SPREADSHEETS:
+        return "it is a spreadsheet: save the sheet with the prompts as CSV"
     for beginning, what in _BEGINNINGS:
         if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(beginning):
             return what

@@ -52,11 +52,11 @@ def message_builder(columns: Columns, endpoint: str) -> MessageBuilder:
         PromptsError: the columns do not suit the endpoint.
     """
     if endpoint != "completions" and columns.continuations is not None:
-        raise PromptsError(f"[prompts] continuations go with the completions endpoint, not with {endpoint}")
+        raise PromptsError(f"prompts.continuations go with the completions endpoint, not with {endpoint}")
     if endpoint == "completions" and (columns.messages is not None or columns.system is not None):
         role = "messages" if columns.messages is not None else "system"
         raise PromptsError(
-            f"the completions endpoint takes plain text, so [prompts] {role} cannot be sent: "
+            f"the completions endpoint takes plain text, so prompts.{role} cannot be sent: "
             "use prompt or template alone, or endpoint chat"
         )
     if columns.messages is not None:

@@ -10,6 +10,8 @@ text, because polars would give all its values one shape.
 
 from __future__ import annotations
 
+import codecs
+import csv
 import glob
 import io
 import os
@@ -23,6 +25,8 @@ import polars as pl
 from polars.exceptions import NoDataError, PolarsError
 
 from logprob_store.errors import PromptsError
+from logprob_store.mended_json import as_utf8, encoding_of
+from logprob_store.prompts.text_faults import first_fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +36,7 @@ JSON_SUFFIXES: Final = (".jsonl", ".ndjson")
 _PACKED: Final = (".gz", ".zst")
 _PLAIN: Final[dict[pl.DataType, str]] = {pl.Int64(): r"^(0|-?[1-9][0-9]{0,17})$", pl.Boolean(): r"^(true|false)$"}
 """Types other than text, and how their values are written."""
+_SEPARATORS: Final = ",;\t|"
 _DUPLICATE: Final = re.compile(r"(.*)_duplicated_[0-9]+")
 _ROW_GROUP_ROWS: Final = 1 << 16
 _JSON_AS_TEXT: Final = (pl.Struct, pl.Int128, pl.UInt128)
@@ -171,27 +176,37 @@ def _collected(path: Path, rows: pl.LazyFrame) -> pl.DataFrame:
 
 def _scan_csv(path: Path) -> pl.LazyFrame:
     """The rows as text, without empty lines."""
-    rows = pl.scan_csv(path, infer_schema=False, separator=_separator(path), glob=False)
+    rows = pl.scan_csv(_source(path), infer_schema=False, separator=_separator(path), glob=False)
     return rows.filter(~pl.all_horizontal(pl.all().is_null()))
 
 
+def _source(path: Path) -> Path | bytes:
+    """A file; or its text, where it is UTF-16, as spreadsheets and shells of Windows write, or has a mark in front."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if encoding_of(head) is None and not head.startswith(codecs.BOM_UTF8):
+        return path
+    return as_utf8(path.read_bytes()).removeprefix(codecs.BOM_UTF8)
+
+
 def _separator(path: Path) -> str:
-    """A tab in .tsv files; a semicolon where the first line has one and no comma, as spreadsheets in Europe write."""
+    """The separator that parts the first line into most names: not all spreadsheets and exports write commas."""
     if _kind(path) == ".tsv":
         return "\t"
     try:
-        first = pl.scan_lines(path, n_rows=1, glob=False).collect().item() if path.stat().st_size else ""
-    except (PolarsError, ValueError):
+        first = pl.scan_lines(_source(path), n_rows=1, glob=False).collect().item() if path.stat().st_size else ""
+        return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([first], delimiter=separator), [])))
+    except (PolarsError, ValueError, csv.Error):
         return ","  # reading the file says what is wrong with it
-    return ";" if ";" in first and "," not in first else ","
 
 
 def _scan_json(path: Path) -> pl.LazyFrame:
     """The rows, with what is nested, and integers that need more than 64 bits, as JSON text."""
-    escaped = glob.escape(str(path))
-    schema = pl.scan_ndjson(escaped, infer_schema_length=None).collect_schema()
+    found = _source(path)
+    source = glob.escape(str(path)) if isinstance(found, Path) else found
+    schema = pl.scan_ndjson(source, infer_schema_length=None).collect_schema()
     return pl.scan_ndjson(
-        escaped, schema={name: pl.String() if _is_text_here(kind) else kind for name, kind in schema.items()}
+        source, schema={name: pl.String() if _is_text_here(kind) else kind for name, kind in schema.items()}
     )
 
 
@@ -219,13 +234,17 @@ def _copied(path: Path, types: dict[str, pl.DataType]) -> TextTable:
 
 def _cannot_be_read(path: Path, error: PolarsError | OSError) -> PromptsError:
     said = str(error).strip().partition("\n\n")[0]
+    is_csv = _kind(path) in CSV_SUFFIXES
     if isinstance(error, OSError):
         advice = "Allow reading it; a copy of it in Parquet needs room in the folder for temporary files (TMPDIR)"
     elif isinstance(error, NoDataError) or "empty reader" in said:
         return PromptsError(f"{path} is empty: write it again")
-    elif _kind(path) in CSV_SUFFIXES:
-        advice = "Save it as UTF-8, with a header, and with quotes around each value that has a comma or a line break"
     else:
-        advice = "Write it as UTF-8 without a byte order mark, an object a line, with values of one type under a key"
-    what = "CSV" if _kind(path) in CSV_SUFFIXES else "JSON Lines"
+        said = first_fault(path, separator=_separator(path) if is_csv else None) or said
+        advice = (
+            "Save it as UTF-8, with a header, and with quotes around each value that has a comma, quote or line break"
+            if is_csv
+            else "Write it as UTF-8, an object a line, with values of one type under a key"
+        )
+    what = "CSV" if is_csv else "JSON Lines"
     return PromptsError(f"{path} cannot be read as {what}: {' '.join(said.split())}. {advice}.")

@@ -229,7 +229,7 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         run=manifest.run,
         store=session.writer.store,
         state=manifest.state,
-        reason=session.outage if session.stopped_by is None else str(session.stopped_by),
+        reason=session.why,
         total=progress.total,
         already=session.answered_before,
         calls=progress.calls,

@@ -6,13 +6,14 @@ Requests come in chunks, one for each batch of prompt rows, so that memory does 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from logprob_store.errors import PromptError
+from logprob_store.errors import PromptError, PromptsError, TemplateError
 from logprob_store.prompts.batches import read_prompts
 from logprob_store.prompts.columns import Columns, kept_schema
 from logprob_store.prompts.ids import check_ids
@@ -129,7 +130,9 @@ class Plan:
         Raises:
             PromptsError: a prompts file cannot be read.
         """
-        batches = read_prompts(self.inputs, self.columns, endpoint=self.job.model.endpoint, skip=skip, limit=self.limit)
+        with _named_job_file(self.job):
+            endpoint = self.job.model.endpoint
+            batches = read_prompts(self.inputs, self.columns, endpoint=endpoint, skip=skip, limit=self.limit)
         for batch in batches:
             chunk = self._chunk(batch, settled, again, prompts_read, passed_over)
             prompts_read = max(prompts_read, chunk.prompts_read)
@@ -250,22 +253,29 @@ def plan_job(job: Job, *, limit: int | None = None) -> Plan:
         PromptsError: no file, an unreadable one, a missing or wrong column.
         TemplateError: the template is not usable.
     """
-    section = job.prompts
-    columns = Columns(
-        id=section.id,
-        prompt=section.prompt,
-        system=section.system,
-        messages=section.messages,
-        template=section.template,
-        params=section.params,
-        continuations=section.continuations,
-        keep=section.keep,
-    )
-    inputs = find_inputs(section.path, base=job.base)
-    kept_schema(inputs, columns)
-    counts = candidate_counts(inputs, columns)
+    with _named_job_file(job):
+        columns = Columns(**job.prompts.model_dump(exclude={"path", "select"}))
+        if all(role in {"id", "keep"} for role, _ in columns.roles()):
+            raise TemplateError(
+                "prompts.template names no column, so that all prompts would be one and the same: write a column in "
+                "braces, as {text}. Doubled braces, {{text}}, are braces of the text"
+            )
+        inputs = find_inputs(job.prompts.path, base=job.base)
+        kept_schema(inputs, columns)
+        counts = candidate_counts(inputs, columns)
     samples = job.model.samples if counts is None else max(counts.to_list(), default=1)
     return Plan(job, inputs, columns, RowDigests(inputs, columns), limit, samples, counts)
+
+
+@contextmanager
+def _named_job_file(job: Job) -> Iterator[None]:
+    """Puts the name of the job file before what is wrong with its prompts."""
+    try:
+        yield
+    except (PromptsError, TemplateError) as error:
+        if job.file is None:
+            raise
+        raise type(error)(f"{job.file}: {error}") from error
 
 
 def check_plan(plan: Plan) -> None:
@@ -274,7 +284,8 @@ def check_plan(plan: Plan) -> None:
     Raises:
         PromptsError: ids are null or repeated; the error names them.
     """
-    check_ids(plan.inputs, plan.columns)
+    with _named_job_file(plan.job):
+        check_ids(plan.inputs, plan.columns)
 
 
 def _prompt_rows(batch: PromptBatch, prompts_read: int, rowless: Collection[int]) -> pa.Table:

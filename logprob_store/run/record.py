@@ -16,7 +16,7 @@ from logprob_store.replay.fixtures import Recordings, write_fixtures
 from logprob_store.request import Answer
 from logprob_store.run.asker import GRACE_S
 from logprob_store.run.plan import check_plan, plan_job
-from logprob_store.run.resources import open_asker_alone, open_transport
+from logprob_store.run.resources import open_asker_alone, open_transport, with_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +94,7 @@ async def record_job(
             done.calls = asker.calls
     done.lines = write_fixtures(path, answers, keep=before)
     if stopped is not None:
-        raise stopped
+        raise with_server(stopped, job)
     return done
 
 

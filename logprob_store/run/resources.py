@@ -12,10 +12,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import open_cache
-from logprob_store.errors import JobError
+from logprob_store.errors import JobError, StopRunError
 from logprob_store.job import FromEnvironment
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.replay.matching import ReplayTransport
+from logprob_store.request import OPENAI_BASE_URL
 from logprob_store.run.asker import Asker
 from logprob_store.run.descriptors import room_for
 from logprob_store.run.first_outcomes import FirstOutcomes
@@ -65,6 +66,16 @@ async def open_transport(
             yield transport if tier is None else send_by_tier(transport, tier, fallback_s=fallback_s)
     else:
         yield ReplayTransport(job.fixtures_path)
+
+
+def with_server(error: StopRunError, job: Job) -> StopRunError:
+    """The error that stopped a run, with the address of the server, if it is one of the server's."""
+    if job.transport.kind != "live" or error.reason == "budget":
+        return error
+    said = f"{error} The server: {job.model.base_url or OPENAI_BASE_URL}"
+    named = StopRunError(said, reason=error.reason, status=error.status, said=error.said)
+    named.response, named.maybe_billed = error.response, error.maybe_billed
+    return named
 
 
 def key_of_environment(job: Job) -> str:
@@ -161,6 +172,7 @@ async def open_asker(
                 requests_per_minute=limits.requests_per_minute,
                 tokens_per_minute=limits.tokens_per_minute,
                 patience_s=job.retry_for_s,
+                reach_s=limits.reach_for_s,
             ),
             cache=cache,
             run=run_id,

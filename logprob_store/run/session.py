@@ -25,7 +25,7 @@ from logprob_store.run.lookahead import look_up_ahead
 from logprob_store.run.parts import Committer
 from logprob_store.run.plan import check_plan
 from logprob_store.run.remaining_calls import RemainingCalls
-from logprob_store.run.resources import open_asker
+from logprob_store.run.resources import open_asker, with_server
 from logprob_store.store.manifest import Spent
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Session:
         self._task_limit = asyncio.Semaphore(2 * plan.job.limits.concurrency)
         self._tasks_without_place: set[asyncio.Task[None] | None] = set()
         self.stopped_by: StopRunError | None = None
-        self.outage: str | None = None
+        self._outage: str | None = None
         self.bottleneck = Bottleneck()
         self._error: BaseException | None = None
         self._reached_end = False
@@ -249,8 +249,8 @@ class Session:
     def _stop_early(self, error: StopRunError) -> None:
         """Make no further call. The first reason is kept."""
         if self.stopped_by is None:
+            self.stopped_by = error
             emit(log, "stopped", "stopping: %s", error, reason=error.reason, status=error.status)
-        self.stopped_by = self.stopped_by or error
         self.budget.close(error)
         self._stop.set()
 
@@ -285,7 +285,7 @@ class Session:
         self.writer.finish(
             self._state(),
             reason=None if self.stopped_by is None else self.stopped_by.reason,
-            message=self.outage if error is None else str(error),
+            message=self._outage if error is None else str(error),
             calls=self.progress.calls,
             verdict={name: round(seconds, 3) for name, seconds in dataclasses.asdict(self.bottleneck).items()},
             sync_spent=self._sync_spent,
@@ -310,10 +310,17 @@ class Session:
             prices=None if prices is None else prices.as_dict(),
         )
 
+    @property
+    def why(self) -> str | None:
+        """Why the session stopped, with the server's address, or that the server did not answer at the end."""
+        if self.stopped_by is None:
+            return self._outage
+        return str(with_server(self.stopped_by, self._plan.job))
+
     def _note_outage(self, asker: Asker) -> None:
         if asker.outage is not None:
             server = self._plan.job.model.base_url or OPENAI_BASE_URL
-            self.outage = f"the server at {server} did not answer: {asker.outage}"
+            self._outage = f"the server at {server} did not answer: {asker.outage}"
 
     def _update_call_count(self, asker: Asker) -> None:
         # A replay calls no server.

@@ -26,6 +26,8 @@ def lock_run(store: Path, run: str) -> RunLock:
         RunLockedError: another process writes the run.
         StoreError: the store cannot be written.
     """
+    if store.is_file():
+        raise StoreError(f"the store {store} is a file: name a folder, which need not be there yet (store.path)")
     try:
         make_folder(run_folder(store, run))
         return take_lock(store, run)

@@ -66,6 +66,10 @@ COUNTED_TABLES: Final = ("prompts", "completions", "tokens", "alternatives")
 """The tables whose rows `Counts` has by their names; open failures are counted when a session ends."""
 
 
+_MOST_NAMED: Final = 3
+"""Stores that an error names."""
+
+
 class Counts(msgspec.Struct):
     """Counts of a run's rows, answers, calls and tokens, over all its sessions."""
 
@@ -285,10 +289,21 @@ def run_names(store: Path) -> list[str]:
         StoreNotFoundError: there is no store.
     """
     if not (store / "runs").is_dir():
-        raise StoreNotFoundError(store)
+        raise _not_found(store)
     names = (path.name.removeprefix("run=") for path in (store / "runs").iterdir() if path.name.startswith("run="))
     with_manifest = (name for name in names if any((run_folder(store, name) / file).exists() for file in _COPIES))
     return sorted(name for name in with_manifest if RUN_NAME.fullmatch(name))
+
+
+def _not_found(store: Path) -> StoreNotFoundError:
+    """The error for a path without a store, with the store that may have been meant."""
+    if store.is_file():
+        return StoreNotFoundError(store, "it is a file. A store is a folder, which `store.path` of a job names")
+    below = sorted(store / path.parent.name for path in store.glob("*/runs") if path.is_dir())
+    if below:
+        listed = " and ".join(map(str, below[:_MOST_NAMED]))
+        return StoreNotFoundError(store, f"it has no runs/ folder, but {listed} has")
+    return StoreNotFoundError(store)
 
 
 class Found(NamedTuple):
@@ -303,9 +318,11 @@ def find_manifest(store: Path, run: str) -> Found | None:
 
     Raises:
         SchemaVersionError: it was written with another schema version.
-        StoreError: it is damaged, and so is its copy.
+        StoreError: it is damaged, and so is its copy; or a file is in the store's place.
     """
     path = manifest_path(store, run)
+    if store.is_file():
+        raise StoreError(f"the store {store} is a file: name a folder, which need not be there yet (store.path)")
     try:
         return Found(read_manifest(path), None)
     except FileNotFoundError:

@@ -91,7 +91,8 @@ def open_run(
         DiskError: there is no room to begin.
     """
     if not RUN_NAME.fullmatch(run):
-        raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them")
+        dots = ", and not dots alone" if run in {".", ".."} else ""
+        raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them{dots}")
     if replace:
         remove_trial(store, run)
     run, lock = lock_new_run(store, run) if new else (run, lock_run(store, run))

@@ -29,7 +29,7 @@ NEWEST: Final = "newest"
 _RUNS_SHOWN: Final = 4
 _PROMPT: Final = ("run", "prompt_index")
 
-_RUNS: Final = pl.Schema(
+RUNS: Final = pl.Schema(
     {
         "run": pl.String(),
         "state": pl.String(),
@@ -46,6 +46,7 @@ _RUNS: Final = pl.Schema(
         "spent_usd_by_tier": pl.List(pl.Struct({"service_tier": pl.String(), "usd": pl.Float64()})),
     }
 )
+"""The columns of `StoreTables.runs`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,7 +130,7 @@ class StoreTables:
             }
             for manifest in self.manifests
         ]
-        return pl.DataFrame(rows, schema=_RUNS).lazy()
+        return pl.DataFrame(rows, schema=RUNS).lazy()
 
     @cached_property
     def prompts(self) -> pl.LazyFrame:

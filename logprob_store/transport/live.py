@@ -280,9 +280,12 @@ def connection_error(error: Exception, redact: Callable[[str], str] = str) -> Re
     unsent = any(isinstance(link, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)) for link in chain)
     timed_out = isinstance(root, TimeoutError)
     what = "the server did not answer in time" if timed_out else "the connection failed or broke off"
+    if (host := next((link for link in chain if isinstance(link, aiohttp.ClientConnectorError)), None)) is not None:
+        what = f"no connection to {host.host}:{host.port}"
     detail = f"{type(root).__name__}: {root}".rstrip(": ")
     return RetryableError(
         one_line(redact(f"{what} ({detail})")),
         error_type="timeout" if timed_out else "connection",
         maybe_billed=not unsent,
+        reached=not unsent,
     )

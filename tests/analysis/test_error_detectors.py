@@ -65,6 +65,7 @@ def test_a_second_score_that_knows_more_is_a_gain() -> None:
     assert "it ranks better than confidence alone" in found.describe()
 
 
+@pytest.mark.slow
 def test_noise_is_no_gain() -> None:
     """Where the confidence is all there is to know, nothing better is claimed, in 20 of 20 samples."""
     verdicts = [ls.fit_error_detector(answers(100, weight=0, seed=seed)).judgement.gain_low for seed in range(20)]

@@ -59,7 +59,7 @@ def test_answers_have_the_kept_columns_beside_them(tmp_path: Path) -> None:
     prompts = pa.table(
         {"prompt_id": list("012"), "prompt_index": [0, 1, 2], "messages": list("abc"), "text": list("xyz")}
     )
-    with open_writer(tmp_path) as writer:
+    with open_writer(tmp_path, job={"prompts.keep": ["text"]}) as writer:
         writer.commit({"prompts": prompts, "completions": found.completions}, settled=[0, 2], prompts_read=3)
         writer.finish("finished")
 

@@ -223,3 +223,17 @@ def test_shells_complete_runs(store: Path) -> None:
 def test_shells_complete_commands(tmp_path: Path) -> None:
     """A command's first letters are enough."""
     assert completed("sc", folder=tmp_path) == ["scores"]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+@pytest.mark.parametrize("command", ["", *GROUP.commands])
+def test_help_crops_no_option(command: str, columns: int, logprobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of an option is there to be typed, however narrow the terminal."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERMINAL_WIDTH", str(columns))
+    said = logprobs(*[command] * bool(command), "-h").out
+
+    for name, option in options():
+        if name == command:
+            assert max(option.opts, key=len) in said
+    assert "…" not in said

@@ -10,6 +10,7 @@ import pytest
 from builders import REPO, write_job, write_prompts
 
 import logprob_store as ls
+from logprob_store.doctor import scanner
 from logprob_store.store.lock import take_lock
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def a_job(folder: Path, url: str | None, **sections: Any) -> Path:
 
 ALL = (
     *("job", "prompts", "key", "address", "connection", "model", "call", "logprobs", "clock"),
-    *("cache", "store", "open files", "ceilings"),
+    *("cache", "store", "scanner", "open files", "ceilings"),
 )
 
 
@@ -52,7 +53,7 @@ def test_a_job_that_can_run(tmp_path: Path, fault_server: Any, doctor: Doctor) -
 
     code, checks = doctor(job)
 
-    assert (code, {state for state, _ in checks.values()}) == (0, {"ok"})
+    assert (code, {state for name, (state, _) in checks.items() if name != "scanner"}) == (0, {"ok"})
     assert tuple(checks) == ALL
     (body,) = fault_server.bodies
     assert (body["messages"][0]["content"], body["max_tokens"], body["n"]) == ("a", 1, 1)
@@ -65,7 +66,7 @@ def test_a_line_for_each_check(tmp_path: Path, fault_server: Any, logprobs: Any)
     *lines, last = done.out.splitlines()
 
     assert (done.code, done.err) == (0, "")
-    assert [line[:5] for line in lines] == ["ok   "] * len(ALL)
+    assert [line[:5] for line in lines if "scanner" not in line] == ["ok   "] * (len(ALL) - 1)
     assert "can run: `logprobs run" in last
 
 
@@ -76,6 +77,22 @@ def test_no_call(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
     assert code == 0
     assert set(ALL) - set(checks) == {"call", "logprobs"}
     assert fault_server.calls == []
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_the_scanner(
+    tmp_path: Path,
+    fault_server: Any,
+    doctor: Doctor,
+    monkeypatch: pytest.MonkeyPatch,
+    is_compiled: bool,  # noqa: FBT001
+) -> None:
+    """Without the compiled one a run is right and slow, and the line says what to do about it."""
+    monkeypatch.setattr(scanner, "load_scan_loop", lambda: print if is_compiled else None)
+    code, checks = doctor(a_job(tmp_path, fault_server.url))
+
+    assert (code, checks["scanner"][0]) == (0, "ok" if is_compiled else "warn")
+    assert is_compiled or "install a wheel for this kind of machine" in checks["scanner"][1]
 
 
 def failing(checks: dict[str, tuple[str, str]]) -> list[str]:
@@ -275,7 +292,7 @@ def test_a_replay_asks_no_server(doctor: Doctor) -> None:
     """Its recordings are looked at instead."""
     code, checks = doctor(REPO / "jobs" / "demo.toml")
 
-    assert (code, list(checks)) == (0, ["job", "prompts", "recordings", "logprobs", "store"])
+    assert (code, list(checks)) == (0, ["job", "prompts", "recordings", "logprobs", "store", "scanner"])
 
 
 def test_a_replay_without_a_recording_of_its_first_prompt(tmp_path: Path, doctor: Doctor) -> None:

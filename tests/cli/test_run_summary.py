@@ -62,3 +62,54 @@ def test_each_class_of_failure_has_an_example(logprobs: Any, tmp_path: Path, fau
     assert done.code == 3
     assert "1 invalid_request, such as: HTTP 400 server_error: unwell" in done.out
     assert "the same command goes on from here" in done.out
+
+
+@pytest.mark.usefixtures("fault_server")
+@pytest.mark.parametrize("prompts", [2, 20])
+def test_a_server_that_was_never_reached_is_named_at_the_end(logprobs: Any, tmp_path: Path, prompts: int) -> None:
+    """In the last line, with its URL and the reason, whether the run gave up or its few prompts failed."""
+    columns = {"text": [f"q{number}" for number in range(prompts)]}
+    done = run(logprobs, tmp_path, "http://127.0.0.1:9/v1", columns, limits={"retry_for_s": 1, "attempts": 2})
+
+    last = done.out.splitlines()[-1]
+    assert "http://127.0.0.1:9/v1" in last
+    assert "no connection to 127.0.0.1:9 (ConnectionRefusedError" in last
+
+
+def test_a_run_with_answers_that_cannot_reach_the_server_stops(
+    logprobs: Any, tmp_path: Path, fault_server: Any
+) -> None:
+    """None of its prompts fails: the same command asks them when the server is back."""
+    columns = {"text": [f"q{number}" for number in range(30)]}
+    run(logprobs, tmp_path, fault_server.url, columns, "--run", "r", "--limit", "3")
+    down = {"limits": {"retry_for_s": 1}, "model": {"provider": fault_server.url}}
+    done = run(logprobs, tmp_path, "http://127.0.0.1:9/v1", columns, "--run", "r", **down)
+
+    assert done.code == 4
+    assert "0 failed, 27 not reached" in done.out
+
+
+def test_a_refusal_names_the_server_in_the_last_line(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """A key that is refused may be the right one for another server."""
+    fault_server.script("401*9")
+    done = run(logprobs, tmp_path, fault_server.url, {"text": ["x"]})
+
+    assert done.code == 4
+    assert done.out.splitlines()[-1].endswith(f"The server: {fault_server.url}")
+
+
+def test_a_run_without_a_prompt_says_so(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """A file that was written empty is no error, but nobody should take it for a night's work."""
+    done = run(logprobs, tmp_path, fault_server.url, {"text": []})
+
+    assert done.out.splitlines()[-1] == "there is nothing to ask: the prompts files have no row, or --limit is 0"
+
+
+def test_a_recording_that_is_refused_names_the_server(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """As a run does."""
+    fault_server.script("401*9")
+    write_prompts(tmp_path, {"text": ["x"]})
+    done = logprobs("record", write_job(tmp_path, fault_server.url), "--fixtures", tmp_path / "fixtures")
+
+    assert done.code == 4
+    assert done.err.splitlines()[-1].endswith(f"The server: {fault_server.url}")

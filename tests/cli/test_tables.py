@@ -35,6 +35,16 @@ def test_sql_asks_tables_and_scores(demo: Path, logprobs: Any) -> None:
     assert "the first 1 of 243 rows" in shown.out
 
 
+def test_sql_without_a_query_says_what_the_columns_mean(demo: Path, logprobs: Any) -> None:
+    """As text, and for machines one row per column."""
+    rows = json.loads(logprobs("sql", demo, "--json").out)
+
+    assert {"table": "completions", "column": "latency_s", "type": "Float64", "unit": "seconds"}.items() <= next(
+        row for row in rows if row["column"] == "latency_s"
+    ).items()
+    assert "  latency_s (Float64, seconds): how long the call took that succeeded\n" in logprobs("sql", demo).out
+
+
 def test_sql_writes_to_a_file_only(demo: Path, logprobs: Any, tmp_path: Path) -> None:
     """All rows; the store is as it was."""
     assert logprobs("sql", demo, "select * from completions", "-o", tmp_path / "c.parquet").code == 0
@@ -83,3 +93,10 @@ def test_scores_are_written_with_the_kept_columns(demo: Path, logprobs: Any, tmp
     rows = pl.read_csv(tmp_path / "s.csv")
     assert rows.height == 243
     assert set(rows.filter(prompt_id="FR")["capital"]) == {"Paris"}
+
+
+def test_equal_scores_have_one_order(demo: Path, logprobs: Any) -> None:
+    """By the number of the completion, so that the output of two nights can be compared."""
+    rows = json.loads(logprobs("scores", demo, "--sort", "token_count", "--json", "-n", 243).out)
+
+    assert rows == sorted(rows, key=lambda row: (row["token_count"], row["completion_id"]))

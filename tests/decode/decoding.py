@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from builders import answer_with
 
+from logprob_store.decode.bulk.scan_loop import load_scan_loop
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.decode.rebuild import rebuild_logprobs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from logprob_store.decode.decoder import Decoded
 
 Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
@@ -36,6 +39,12 @@ def frames(decoded: Decoded) -> Frames:
     read = [pl.from_arrow(table) for table in tables]
     assert all(isinstance(frame, pl.DataFrame) for frame in read)
     return tuple(frame.with_columns(pl.col(pl.Enum).cast(pl.String)) for frame in read)  # type: ignore[return-value]
+
+
+def assert_scanned(decoded: Decoded, *, but: Sequence[int] = ()) -> None:
+    """Check that the scanner read all answers but these; where it is not compiled, it reads none."""
+    if load_scan_loop() is not None:
+        assert decoded.not_scanned == list(but)
 
 
 def rebuild(decoded: Decoded) -> dict[int, Any]:

@@ -1,17 +1,25 @@
-"""The compiled scanner: values that it reads, and values that it leaves to be read token by token."""
+"""The compiled scanner: values that it reads, and values that it leaves to be read token by token.
+
+Each test runs a second time as where the scanner is not compiled, and all values are read token by token.
+"""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from builders import answer_with
-from decode.decoding import rebuild
+from decode.decoding import assert_scanned, rebuild
 
+from logprob_store.decode.bulk import scan_loop as scan_loop_module
+from logprob_store.decode.bulk.scan_loop import load_scan_loop
 from logprob_store.decode.decoder import Decoder, decode_answers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from logprob_store.decode.decoder import Decoded
 
 ONE = '{"token":"a","logprob":-1.5,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-2.5,"bytes":[98]}]}'
@@ -70,6 +78,18 @@ IRREGULAR = [
 ]
 
 
+@pytest.fixture(params=["compiled", "not compiled"], autouse=True)
+def scan_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With the compiled loop, and without it."""
+    if request.param == "not compiled":
+        monkeypatch.setattr(scan_loop_module, "LIBRARY", Path("not there"))
+    load_scan_loop.cache_clear()
+    if request.param == "compiled" and load_scan_loop() is None:
+        pytest.skip("scan_loop.c was not compiled here")
+    yield
+    load_scan_loop.cache_clear()
+
+
 def bodies_of(values: list[str]) -> list[bytes]:
     """Bodies of one choice with each of these `logprobs` values."""
     return [f'{{"choices":[{{"index":0,"logprobs":{value}}}]}}'.encode() for value in values]
@@ -99,7 +119,7 @@ def test_regular_values_go_the_fast_way() -> None:
     """Any order of keys, white space, null bytes, escapes and sentinels are scanned."""
     decoded = scan(bodies_of(REGULAR))
 
-    assert decoded.not_scanned == []
+    assert_scanned(decoded)
     assert_rebuilt(decoded, REGULAR)
 
 
@@ -110,7 +130,7 @@ def test_reasoning_beside_content_goes_the_fast_way() -> None:
     body = f'{{"choices":[{{"message":{message},"logprobs":{value}}}]}}'.encode()
     decoded = scan([body])
 
-    assert decoded.not_scanned == []
+    assert_scanned(decoded)
     assert decoded.tokens.column("section").to_pylist() == ["content", "reasoning", "reasoning"]
     assert_rebuilt(decoded, [value])
 
@@ -121,7 +141,7 @@ def test_irregular_values_go_the_exact_way(value: str) -> None:
     values = [REGULAR[0], value, REGULAR[0]]
     decoded = scan(bodies_of(values))
 
-    assert decoded.not_scanned == [1]
+    assert_scanned(decoded, but=[1])
     assert_rebuilt(decoded, values)
 
 
@@ -133,7 +153,7 @@ def test_alternatives_beyond_the_ranks_are_in_the_patch() -> None:
         values.append(f'{{"content":[{{"token":"a","logprob":-1.5,"top_logprobs":[{listed}]}}]}}')
     decoded = scan(bodies_of(values))
 
-    assert decoded.not_scanned == [1]
+    assert_scanned(decoded, but=[1])
     assert_rebuilt(decoded, values)
     assert decoded.alternatives.column("rank").to_pylist() == [1, *range(1, 2**15), *range(1, 2**15)]
 
@@ -153,7 +173,7 @@ def test_batches_decoded_in_parallel_keep_their_rows() -> None:
             assert decoded.tokens.column("logprob").to_pylist() == [
                 -n - 0.25 for n in range(400) for _ in range(1 + n % 50)
             ]
-            assert decoded.not_scanned == []
+            assert_scanned(decoded)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +208,7 @@ def test_a_body_that_is_not_utf8_fails_alone() -> None:
     decoded = scan(bodies)
 
     assert [(index, str(error)[:30]) for index, error in decoded.failures] == [(1, "the answer is not UTF-8 at byt")]
-    assert decoded.not_scanned == []
+    assert_scanned(decoded)
     decoded.tokens.validate(full=True)
 
 
@@ -198,4 +218,4 @@ def test_minus_zero_keeps_its_sign() -> None:
     decoded = scan(bodies_of(values))
 
     assert list(map(str, decoded.tokens.column("logprob").to_pylist())) == ["-0.0", "0.0", "0.0", "0.0", "-0.0"]
-    assert decoded.not_scanned == [1]
+    assert_scanned(decoded, but=[1])

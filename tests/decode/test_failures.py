@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from builders import answer_with
-from decode.decoding import decode_one, failure_of
+from decode.decoding import assert_scanned, decode_one, failure_of
 
 from logprob_store.decode import completions_table, decoder
 from logprob_store.decode.decoder import decode_answers
@@ -219,7 +219,7 @@ def test_a_bad_one_among_many_is_isolated(bad: bytes) -> None:
     broken = [7, 150] if bad == b"{" else []
 
     assert [index for index, _ in decoded.failures] == broken
-    assert decoded.not_scanned == ([] if broken else [7, 150])
+    assert_scanned(decoded, but=[] if broken else [7, 150])
     assert decoded.tokens.column("completion_id").to_pylist() == [n * 10**8 for n in range(200) if n not in broken]
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from builders import answer_with
-from decode.decoding import decode_one, failure_of, rebuild
+from decode.decoding import assert_scanned, decode_one, failure_of, rebuild
 
 from logprob_store.decode.decoder import decode_answers
 
@@ -321,7 +321,7 @@ def test_token_ids_have_their_column(keys: Any, expected: int | None) -> None:
         decoded = decode_answers([answer_with(body)], scanner_min_bytes=0)
 
         assert decoded.failures == []
-        assert decoded.not_scanned == ways
+        assert_scanned(decoded, but=ways)
         for table in (decoded.tokens, decoded.alternatives):
             assert table.column("token_id").to_pylist() == [expected] * 2
         assert decoded.tokens.column("token")[0].as_py() == keys.get("token", "a" * 99)

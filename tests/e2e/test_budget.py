@@ -43,6 +43,7 @@ def spent(calls: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "ceiling"), [("max_requests", 50), ("max_tokens", 1000), ("max_cost_usd", 0.02)])
 def test_a_ceiling_stops_and_raising_it_goes_on(workplace: Any, serve: Any, name: str, ceiling: float) -> None:
     """The run stops below its ceiling with exit code 4 and keeps all answers; with a higher ceiling it finishes."""
@@ -119,6 +120,7 @@ def test_a_ceiling_holds_through_kills(workplace: Any, serve: Any, name: str, ce
     assert unsaid == []
 
 
+@pytest.mark.slow
 def test_a_kill_is_noted_on_the_answer(workplace: Any, serve: Any) -> None:
     """Calls under way at a kill are made again and marked, and their worst case counts as spent."""
     server = serve("--script", "hang*3")
@@ -144,6 +146,7 @@ def test_a_kill_is_noted_on_the_answer(workplace: Any, serve: Any) -> None:
     assert workplace.run("verify", "store").returncode == 0
 
 
+@pytest.mark.slow
 def test_equal_prompts_cost_once(workplace: Any, serve: Any) -> None:
     """One of the equal prompts has the cost, and of several choices the first; another run's answers are free."""
     server = serve()
@@ -164,6 +167,7 @@ def test_equal_prompts_cost_once(workplace: Any, serve: Any) -> None:
     assert "spent_usd" in workplace.run("status", "store").stdout
 
 
+@pytest.mark.slow
 def test_without_a_cache_a_kill_is_noted_too(workplace: Any, serve: Any) -> None:
     """An answer that is in no part yet is lost at a kill: it counts as spent, and the next answer is marked."""
     server = serve("--script", "ok*3, hang")

@@ -113,6 +113,7 @@ def test_refused_calls_that_may_be_billed_are_marked(workplace: Any, billing: Bi
     assert failures["maybe_billed"].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("whose", "count"), [("job", 8), ("cache", 3)])
 def test_processes_share_a_ceiling(workplace: Any, billing: Billing, whose: str, count: int) -> None:
     """Runs of a job, or of jobs that share a cache, two of which are killed, stop below it together."""
@@ -145,6 +146,7 @@ def test_processes_share_a_ceiling(workplace: Any, billing: Billing, whose: str,
     assert sum(bills) <= most
 
 
+@pytest.mark.slow
 def test_the_next_days_run_has_the_same_ceiling_of_the_job(workplace: Any, billing: Billing) -> None:
     """A new run that asks all again stops where the first one left off, also when the ledger was lost."""
     most = 6 * WORST_USD

@@ -35,6 +35,7 @@ def small(workplace: Any, full: str) -> Iterator[Path]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", ["cache", "store"])
 def test_disk_full_then_room(workplace: Any, serve: Any, small: Path, full: str) -> None:
     """On a full disk the run exits with 4; once there is room it finishes and pays for no answer twice."""
@@ -83,6 +84,7 @@ def on_small_disk(job: Path, *names: str) -> Path:
     return job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["cache", "store"])
 def test_read_only_then_writable(workplace: Any, serve: Any, place: Path, what: str) -> None:
     """With a read-only cache or store a run fails before it asks; made writable, it goes on."""
@@ -129,6 +131,7 @@ def test_no_room_from_the_start(workplace: Any, serve: Any, place: Path) -> None
     assert len(server.calls()) == 20
 
 
+@pytest.mark.slow
 def test_one_small_disk_for_all(workplace: Any, serve: Any, place: Path) -> None:
     """Cache and store share a disk that fills up three times; each time the run ends cleanly, and then it finishes."""
     server = serve()

@@ -54,6 +54,7 @@ def answers(job: ls.Job, run: str) -> dict[str, str]:
     return dict(zip(rows["prompt_id"], rows["text"], strict=True))
 
 
+@pytest.mark.slow
 def test_bits_of_the_cache(answered: ls.Job, tmp_path: Path) -> None:
     """Each answer is the one to its own prompt; what was damaged is asked again, or the error says what to do."""
     expected = answers(answered, "r")

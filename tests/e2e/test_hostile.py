@@ -70,6 +70,7 @@ def test_attacks_harm_no_other_prompt(workplace: Any, hostile: str) -> None:
     assert escapes == ESCAPES  # as it came; only what is shown is made harmless
 
 
+@pytest.mark.slow
 def test_hostile_answers_are_shown_harmlessly(workplace: Any, hostile: str) -> None:
     """No command prints control characters of tokens or prompts to a terminal."""
     names = ["escapes", "nulls", "surrogates", "long_token"]

@@ -71,6 +71,7 @@ def test_killed_at_twenty_random_moments(workplace: Any, serve: Any, tmp_path_fa
     assert sum(asked.values()) <= PROMPTS + 20 * 8
 
 
+@pytest.mark.slow
 def test_an_answer_in_place_of_a_useless_one_survives_a_kill(workplace: Any, serve: Any) -> None:
     """A prompt that is asked anew, and killed before its part is written, is not asked a third time."""
     server = serve("--when", "word-3 =null,ok", "--when", "word-5 =null,hang,ok")
@@ -95,6 +96,7 @@ def test_an_answer_in_place_of_a_useless_one_survives_a_kill(workplace: Any, ser
     assert set(rows.filter("maybe_billed")["prompt_id"]) == {"p3", "p5"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["ctrl-c", "sigterm", "sighup"])
 def test_interrupt_commits_and_tells_how_to_go_on(workplace: Any, serve: Any, number: signal.Signals) -> None:
     """An interrupt waits for calls under way, commits their answers and exits with 130; the same command finishes."""
@@ -119,6 +121,7 @@ def test_interrupt_commits_and_tells_how_to_go_on(workplace: Any, serve: Any, nu
     assert max(Counter(call["body"] for call in server.calls()).values()) == 1
 
 
+@pytest.mark.slow
 def test_interrupt_of_a_hanging_server_is_maybe_billed(workplace: Any, serve: Any) -> None:
     """Calls still at the server after the grace period are failures that may have been billed."""
     server = serve("--script", "hang*3")
@@ -152,6 +155,7 @@ def test_second_run_asks_nothing(workplace: Any, serve: Any) -> None:
     assert len(server.calls()) == 20
 
 
+@pytest.mark.slow
 def test_faults_become_rows_and_are_asked_again(workplace: Any, serve: Any) -> None:
     """Failed prompts are failure rows and exit code 3; the next session asks only these, and the rows go."""
     server = serve(
@@ -223,6 +227,7 @@ def test_killed_at_each_change_of_the_disk(
     assert differences(workplace.folder / "store", calm.folder / "store") == []
 
 
+@pytest.mark.slow
 def test_answers_that_a_crash_took_from_the_cache_are_marked(workplace: Any, serve: Any) -> None:
     """Killed, and the tail of the cache damaged: what is asked a second time says so in its row."""
     server = serve("--delay-ms", "20")

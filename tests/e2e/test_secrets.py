@@ -34,6 +34,7 @@ def texts_of(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
     """Store, manifest, cache, fixtures and output are free of it after success, retry and refusal."""
     server = serve("--when", "word-3 =500,ok", "--when", "word-5 =400", "--when", "word-7 =reset,ok")

@@ -100,6 +100,7 @@ def test_a_refused_call_is_made_by_each(workplace: Any, serve: Any) -> None:
     assert (failure["prompt_id"], failure["error_type"]) == ("p1", "invalid_request")
 
 
+@pytest.mark.slow
 def test_a_stopped_process_stops_no_other(workplace: Any, serve: Any) -> None:
     """While a process is stopped with claims on its calls, another one asks for all that is its own, then gives up.
 

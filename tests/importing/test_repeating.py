@@ -261,6 +261,7 @@ class EndlessSource(io.RawIOBase):
         return count
 
 
+@pytest.mark.slow
 def test_memory_is_flat(importing: Any) -> None:
     """However long a file is, reading is at most three parts, a block and a line ahead of what is committed."""
     part_bytes = 100_000

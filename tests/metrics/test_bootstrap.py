@@ -128,6 +128,7 @@ def test_how_many_rows_are_evaluated_at_once_changes_nothing() -> None:
     assert_frame_equal(one_by_one, _evaluate(frame, [MEAN], resamples), rel_tol=1e-12)
 
 
+@pytest.mark.slow
 def test_covers_the_truth() -> None:
     """Of 200 intervals at 90 %, about 180 hold the true mean."""
     held = 0

@@ -165,6 +165,7 @@ def test_order_of_rows_changes_nothing() -> None:
     assert_frame_equal(one.prompts.sort("prompt_id").collect(), other.prompts.sort("prompt_id").collect())
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(runs, runs, st.integers(1, 12))
 def test_how_many_are_compared_at_a_time_changes_nothing(

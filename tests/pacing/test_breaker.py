@@ -41,6 +41,33 @@ def test_a_few_prompts_that_break_the_server_are_no_outage() -> None:
     assert not breaker.is_open
 
 
+def test_a_server_that_was_never_reached_is_given_up_sooner() -> None:
+    """Its address may be wrong, which no waiting mends; one connection is enough for the whole patience."""
+    breaker, known = Breaker(600, reach_s=60), Breaker(600, reach_s=60)
+    known.answered()
+    for one in (breaker, known):
+        for number in range(8):
+            one.failed(f"prompt {number}", under_way=1, now=0.0, reached=False)
+
+    assert not breaker.has_given_up(59.9)
+    assert breaker.has_given_up(60.0)
+    assert not known.has_given_up(60.0)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_failure_that_reached_the_server_shows_that_its_address_is_right(*, reached: bool) -> None:
+    """A 503, or a connection that broke off, is waited out as before."""
+    breaker = Breaker(600, reach_s=60)
+    breaker.failed("prompt 0", under_way=1, now=0.0, reached=reached)
+
+    assert breaker.patience_s == (600 if reached else 60)
+
+
+def test_the_longer_patience_is_the_most() -> None:
+    """A job that tries each prompt again for ten seconds does not wait for a minute."""
+    assert Breaker(10, reach_s=60).patience_s == 10
+
+
 def test_any_sign_of_life_starts_the_count_anew() -> None:
     """Seven failures, an answer and seven failures do not open it."""
     breaker = Breaker(600)

@@ -43,16 +43,21 @@ def jsonl(*rows: Any) -> str:
         ("a.csv", 'id,text\nx,"a, ""b""\nc"\n'),
         ("a.CSV", '\ufeffid,text\r\nx,"a, ""b""\nc"\r\n'),
         ("a.csv", 'id;text\nx;"a, ""b""\nc"\n'),
+        ("a.csv", 'id;"a, b";text\nx;1;"a, ""b""\nc"\n'),
+        ("a.csv", '"id"\ttext\nx\t"a, ""b""\nc"\n'),
         ("a.tsv", 'id\ttext\nx\t"a, ""b""\nc"\n'),
         ("a.csv.gz", gzip.compress(b'id,text\nx,"a, ""b""\nc"\n', mtime=0)),
         ("a.jsonl", jsonl({"id": "x", "text": 'a, "b"\nc'})),
         ("a.ndjson", "\n" + jsonl({"id": "x", "text": 'a, "b"\nc'})),
         ("a.jsonl.gz", gzip.compress(jsonl({"id": "x", "text": 'a, "b"\nc'}).encode(), mtime=0)),
+        ("a.csv", 'id,text\nx,"a, ""b""\nc"\n'.encode("utf-16")),
+        ("a.jsonl", jsonl({"id": "x", "text": 'a, "b"\nc'}).encode("utf-16")),
+        ("a.jsonl", b"\xef\xbb\xbf" + jsonl({"id": "x", "text": 'a, "b"\nc'}).encode()),
         ("[a]*.jsonl", jsonl({"id": "x", "text": 'a, "b"\nc'})),
     ],
 )
 def test_a_text_file_holds_prompts(tmp_path: Path, name: str, content: str | bytes) -> None:
-    """CSV, with any of three separators, and JSON Lines, packed or not, are read as Parquet is."""
+    """CSV, with any of four separators, and JSON Lines, packed or not, are read as Parquet is."""
     (prompt,) = read_all(written(tmp_path / name, content), id="id", prompt="text")
 
     assert (prompt.id, prompt.messages) == ("x", [{"role": "user", "content": 'a, "b"\nc'}])
@@ -186,16 +191,26 @@ def test_parquet_under_the_name_of_text_is_parquet(tmp_path: Path) -> None:
     [
         ("a.csv", "", r"a\.csv is empty: write it again"),
         ("a.jsonl", "", r"a\.jsonl is empty: write it again"),
-        ("a.csv", "id,text\n1,a,b\n", r"a\.csv cannot be read as CSV: found more fields.* with quotes around"),
-        ("a.csv", b"id,text\n1,\xe9\n", r"cannot be read as CSV: invalid utf-8.*Save it as UTF-8"),
+        (
+            "a.csv",
+            "id,text\n0,a\n1,a,b\n",
+            "line 3 has 3 values, and the header 2.*quotes around",
+        ),
+        ("a.csv", b"id,text\n1,\xe9\n", r"cannot be read as CSV: line 2 is no UTF-8.*Save it as UTF-8"),
+        ("a.csv.gz", gzip.compress(b"id,text\n1,\xe9\n", mtime=0), "line 2 is no UTF-8"),
+        ("a.csv", 'id,text\n1,5" pipe\n2,b\n', 'line 2 may have a " within a value'),
         ("a.csv", "id,id\n1,2\n", r"a\.csv has column 'id' more than once: rename one of them"),
         ("a.jsonl", '{"a": true}\n{"a": 1}\n', r"as JSON Lines: cannot parse 'true'.*values of one type under a key"),
-        ("a.jsonl", '{"a": 1}\nno\n', r"cannot be read as JSON Lines: .*an object a line"),
-        ("a.jsonl", "[1]\n", r"cannot be read as JSON Lines: .*an object a line"),
+        (
+            "a.jsonl",
+            '{"a": 1}\nno\n',
+            r"JSON Lines: line 2 is no JSON \(Expecting value\).*an object a line",
+        ),
+        ("a.jsonl", "[1]\n", r"cannot be read as JSON Lines: line 1 is no JSON object.*an object a line"),
     ],
 )
 def test_a_text_that_is_wrong_says_what_to_do(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
-    """The file, what polars found, and how to write it."""
+    """The file, its first line that cannot be read, and how to write it."""
     with pytest.raises(PromptsError, match=message):
         written(tmp_path / name, content)
 

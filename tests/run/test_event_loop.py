@@ -50,6 +50,7 @@ def test_a_job_runs_in_a_notebook_by_its_path(make_job_file: Path, monkeypatch: 
     assert asyncio.run(cell()).completions == 2
 
 
+@pytest.mark.slow
 def test_a_run_in_a_notebook_is_interrupted_as_elsewhere(make_job_file: Path, fault_server: Any) -> None:
     """At Ctrl-C what came is committed, and the summary says so."""
     fault_server.script("hang*9")

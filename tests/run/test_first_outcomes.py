@@ -228,6 +228,7 @@ def test_a_run_stops_after_a_handful(tmp_path: Path, fault_server: Any, steps: s
     assert 5 <= summary.failures <= 17
 
 
+@pytest.mark.slow
 def test_a_run_of_pages_stops_after_a_handful(tmp_path: Path, fault_server: Any) -> None:
     """Nine calls at most are made at once; then one at a time, until the page has stood there for a while."""
     summary = ask_300(tmp_path, fault_server, "html*300")
@@ -269,6 +270,7 @@ def test_a_server_that_never_answers_stops_a_run(tmp_path: Path, fault_server: A
     assert 11 <= len(fault_server.calls) <= 24  # eight, and up to eight under way; then after 0.25, 0.5, 1, 2 s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", ["500*12", "429*12", "429:retry-after-ms=20*12"])
 def test_a_server_that_recovers_stops_nothing(tmp_path: Path, fault_server: Any, steps: str) -> None:
     """No prompt has used up its attempts, though it has two."""

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from store.tried_runs import answered, failed, listed_files, open_tried, part_files, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
     from logprob_store.store.commit import RunWriter
 
@@ -88,6 +87,7 @@ def _until_it_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: A
     raise AssertionError("it never got through")
 
 
+@pytest.mark.slow
 def test_a_commit_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader sees the old or the new state, whole in all tables; the next writer removes what is left over."""
 
@@ -107,6 +107,7 @@ def test_a_commit_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(seen) > 20
 
 
+@pytest.mark.slow
 def test_a_finish_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures with an answer by now are dropped; at no moment is an open one missing or an old one back."""
 
@@ -121,6 +122,7 @@ def test_a_finish_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (seen[0]["completions"], seen[0]["failures"]) == ([1], [2, 3])
 
 
+@pytest.mark.slow
 def test_the_first_commit_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run killed before its first part is an empty run."""
     seen = _until_it_survives(

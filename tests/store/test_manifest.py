@@ -36,6 +36,7 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+@pytest.mark.slow
 def test_every_single_bit(store: Path) -> None:
     """Whichever bit of a manifest is flipped, `verify` finds it, and readers see what they saw."""
     path = manifest_path(store, "r")

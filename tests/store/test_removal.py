@@ -165,6 +165,7 @@ def go_on(store: Path, how: str) -> None:
         open_tried(store, "r", job={"model.name": "other"}).close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["rm", "repair", "run"])
 def test_a_kill_at_any_step_leaves_a_run_or_none(tmp_path: Path, then: str) -> None:
     """Readers see the run as it was or not at all; `verify` says what to do, and each way to go on finishes it."""

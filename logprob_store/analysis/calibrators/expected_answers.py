@@ -47,8 +47,8 @@ def with_expected(store: Store, column: str) -> pl.DataFrame:
     schema = store.prompts.collect_schema()
     names = [name for name in schema.names() if name not in _STORE_COLUMNS]
     if column not in names:
-        listed = ", ".join(names) or "none: name them in the job's prompts.keep"
-        raise InputError(f"no column {column!r} was kept with the prompts; there are: {listed}")
+        kept = f"there are: {', '.join(names)}" if names else "no other was: name them in the job's prompts.keep"
+        raise InputError(f"no column {column!r} was kept with the prompts; {kept}")
     if (kind := schema[column]).is_nested() or kind in {pl.Binary, pl.Duration}:
         raise InputError(
             f"column {column!r} is {kind}, which has no text to compare with an answer's; use --truth FILE"
@@ -111,4 +111,5 @@ def _read_truths(path: Path) -> pl.DataFrame:
     try:
         return _READERS[path.suffix](path)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        said = str(error).partition("\n")[0]  # polars goes on about its own options
+        raise InputError(f"{path} cannot be read: {said}") from error

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from logprob_store.decode.bulk.scan_loop import ABSENT, ITEM_KEYS, LISTED, SECTION_KEYS
 from logprob_store.decode.bulk.scanned_rows import tables_from_columns
+from logprob_store.decode.bulk.scanner import scan
 from logprob_store.decode.formats.chat import SECTION_OF, make_template
 from logprob_store.decode.row_segments import Segment
 from logprob_store.decode.token_rows import SECTIONS
@@ -38,8 +40,6 @@ class RegularLogprobs:
     """
 
     def __init__(self, texts: Sequence[bytes], buffers: ScanBuffers, *, within: bool = False) -> None:
-        from logprob_store.decode.bulk.scanner import scan  # takes 0.5 s to load, seconds to compile on first use
-
         self.scanned = scan(texts, buffers, within=within)
         self._owners = np.full(len(self.scanned.end), _NO_OWNER, np.int64)  # int64[values], completion_ids
 
@@ -49,8 +49,6 @@ class RegularLogprobs:
 
     def add_to(self, rows: DecodedRows) -> dict[int, str]:
         """Add the rows of the values that were assigned; returns their `wire` texts by completion_id."""
-        from logprob_store.decode.bulk.scan_loop import SECTION_KEYS
-
         scanned, owners = self.scanned, self._owners
         codes = np.array([SECTIONS.index(SECTION_OF[key]) for key in SECTION_KEYS], np.uint8)
         source = rows.add_tables(*tables_from_columns(scanned.tokens, scanned.alternatives, owners, codes))
@@ -133,8 +131,6 @@ def _segments(
 
 @lru_cache(maxsize=256)
 def _wire_text(sections: tuple[int, ...], token_keys: int, alternative_keys: int, *, null_top: bool) -> str:
-    from logprob_store.decode.bulk.scan_loop import ABSENT, ITEM_KEYS, LISTED, SECTION_KEYS
-
     kinds = {
         key: "list" if kind == LISTED else "null"
         for key, kind in zip(SECTION_KEYS, sections, strict=True)

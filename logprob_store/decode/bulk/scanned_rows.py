@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from logprob_store.decode.bulk.scan_loop import HAS_BYTES, HAS_ID, NAMES_ID
 from logprob_store.decode.token_rows import (
     ALTERNATIVES_SCHEMA,
     FLAGS,
@@ -62,8 +63,6 @@ def tables_from_columns(
 
 def _columns(rows: ScannedColumns) -> list[pa.Array]:
     """The columns `token`, `bytes`, `token_id` and the three of the log-probability."""
-    from logprob_store.decode.bulk.scan_loop import HAS_BYTES, HAS_ID, NAMES_ID  # loaded by now
-
     some, every = np.bitwise_or.reduce(rows.presence), np.bitwise_and.reduce(rows.presence)
     texts = _strings(pa.large_string(), rows.texts, rows.text_ends)
     token_bytes = pa.nulls(len(texts), pa.large_binary())

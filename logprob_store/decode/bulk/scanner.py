@@ -7,8 +7,8 @@ A value is *regular* if its rows and its template say all of it:
 - a column holds each of its values unchanged: no integer -0 or beyond 2**53, no lone surrogate, no byte 256.
 
 The order of keys and white space are free, as they carry no meaning. A value that is not regular is reported and leaves
-no row. docs/decisions/0015 says why the scanner is compiled. The loop is in `scan_loop`; `scanned_rows` reads the
-numbers and makes the tables.
+no row. docs/decisions/0040 says why the loop is C. `scan_loop` finds it; `scanned_rows` reads the numbers and makes
+the tables.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from logprob_store.decode.bulk.scan_loop import (
     BYTES_END,
     END,
     ENDS_SIZE,
-    LONGEST_KEY,
     NULL_TOPS,
     NUMBER_END,
     PRESENCE,
@@ -42,7 +41,7 @@ from logprob_store.decode.bulk.scan_loop import (
     TEXTS_DONE,
     TOKEN_KEYS,
     VALUE_COUNT,
-    scan_compiled,
+    load_scan_loop,
 )
 
 if TYPE_CHECKING:
@@ -151,8 +150,10 @@ def scan(texts: Sequence[bytes], buffers: ScanBuffers, *, within: bool = False) 
     >>> (found.start.tolist(), found.end.tolist()) == ([12], [12 + len(value)])
     True
     """
-    # The loop compares keys with up to LONGEST_KEY bytes beyond the end.
-    text = np.frombuffer(b"\0".join([*texts, bytes(LONGEST_KEY)]), np.uint8)
+    scan_all = load_scan_loop()
+    if scan_all is None:
+        raise RuntimeError("scan() needs the compiled loop, which load_scan_loop() did not find; ask that first")
+    text = np.frombuffer(b"\0".join([*texts, b"\0"]), np.uint8)
     starts = np.cumsum([0, *(len(text) + 1 for text in texts)])  # int64[texts + 1], in `text`
     buffer, tables = buffers.for_json(len(text))
     ends = np.zeros((2, ENDS_SIZE), np.int64)
@@ -161,7 +162,7 @@ def scan(texts: Sequence[bytes], buffers: ScanBuffers, *, within: bool = False) 
     summaries = np.zeros(((_VALUES_PER_TEXT if within else 1) * len(texts), len(SUMMARY_COLUMNS)), np.int64)
     counts = np.array([len(texts), within, len(summaries), 0, 0], np.int64)
     arrays = (text, starts, counts, buffer, tables[0], ends[0], tables[1], ends[1], summaries)
-    scan_compiled(*map(_pointer, arrays))
+    scan_all(*map(_pointer, arrays))
     summaries = summaries[: counts[VALUE_COUNT]]
     offsets = starts[summaries[:, TEXT_NUMBER]]
     return ScanResult(

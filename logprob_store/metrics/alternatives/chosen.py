@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from logprob_store.metrics.arguments import POSITION, Column, as_column
+from logprob_store.metrics.right_table import check_alternatives, check_tokens
 
 _TOKEN = ("token", "bytes", "token_id", "logprob", "logprob_flag")
 _ALTERNATIVE = (*POSITION, "rank", *_TOKEN)
@@ -36,13 +37,15 @@ def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFram
     [(0, 'c'), (1, 'a'), (2, 'b')]
     """
     keys = list(POSITION)
+    columns = alternatives.collect_schema()
+    check_alternatives(columns, "with_chosen")
+    check_tokens(tokens.collect_schema(), "with_chosen")
     beside = _beside_chosen(alternatives, tokens)
     listed = beside.filter(is_chosen()).select(keys)
-    rank_type = alternatives.select("rank").collect_schema()["rank"]
     unlisted = (
         tokens.filter(pl.col("logprob").is_not_null())
         .join(listed, on=keys, how="anti")
-        .select(*keys, pl.lit(0, dtype=rank_type).alias("rank"), *_TOKEN, chosen_logprob="logprob")
+        .select(*keys, pl.lit(0, dtype=columns["rank"]).alias("rank"), *_TOKEN, chosen_logprob="logprob")
     )
     return pl.concat([beside.select(*_ALTERNATIVE, "chosen_logprob"), unlisted])
 

@@ -24,6 +24,7 @@ import polars as pl
 from logprob_store.metrics.alternatives.topk import hidden_mass, where_two
 from logprob_store.metrics.alternatives.two_passes import of_tokens
 from logprob_store.metrics.arguments import Column, as_column, ln_base
+from logprob_store.metrics.right_table import only_of_alternatives
 
 if TYPE_CHECKING:
     from logprob_store.metrics.alternatives.two_passes import Alternatives, Floats
@@ -56,7 +57,7 @@ def entropy(column: Column = "logprob", *, form: Form = "tail", base: float = ma
     """
     logprob = as_column(column)
     nats = _entropy_nats(logprob, form)
-    return where_two(logprob, nats / ln_base(base)).alias("entropy")
+    return where_two(logprob, nats / ln_base(base), "entropy")
 
 
 def negentropy(column: Column = "logprob") -> pl.Expr:
@@ -78,7 +79,7 @@ def negentropy(column: Column = "logprob") -> pl.Expr:
     """
     logprob = as_column(column)
     share = _entropy_nats(logprob, "renormalised") / logprob.count().cast(pl.Float64).log()
-    return where_two(logprob, (1 - share).clip(0.0, 1.0)).alias("negentropy")
+    return where_two(logprob, (1 - share).clip(0.0, 1.0), "negentropy")
 
 
 def min_negentropy(column: Column = "negentropy") -> pl.Expr:
@@ -120,7 +121,7 @@ def varentropy(column: Column = "logprob", *, form: Form = "tail", base: float =
     if form not in get_args(Form):
         raise _unknown(form)
     variance = of_tokens(as_column(column), lambda alternatives: _variance(alternatives, form), fewest=2)
-    return (variance / ln_base(base) ** 2).alias("varentropy")
+    return only_of_alternatives((variance / ln_base(base) ** 2).alias("varentropy"))
 
 
 def _variance(alternatives: Alternatives, form: Form) -> Floats:

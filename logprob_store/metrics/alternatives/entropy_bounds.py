@@ -101,7 +101,7 @@ def entropy_lower(
     # At most the upper bound: rounding alone may put m slightly above (V - k) p_k.
     fits = pl.min_horizontal(filled, _spread(logprob, hidden_tokens, decimals))
     nats = pl.when(believable).then(fits).otherwise(one_token)
-    return where_two(logprob, nats / ln_base(base)).alias("entropy_lower")
+    return where_two(logprob, nats / ln_base(base), "entropy_lower")
 
 
 def entropy_upper(
@@ -129,7 +129,7 @@ def entropy_upper(
     """
     logprob = as_column(column)
     nats = _spread(logprob, _hidden_tokens(logprob, vocabulary_size), decimals)
-    return where_two(logprob, nats / ln_base(base)).alias("entropy_upper")
+    return where_two(logprob, nats / ln_base(base), "entropy_upper")
 
 
 def entropy_bounds(

@@ -12,6 +12,7 @@ import polars as pl
 
 from logprob_store.metrics.alternatives.entropy import partial_nats
 from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.right_table import only_of_alternatives
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,8 @@ def entropy_contributions(column: Column = "logprob", *, k: int = LARGEST_K) -> 
     _check_k(k)
     likeliest = as_column(column).drop_nulls().sort(descending=True).head(k)
     contributions = (0.0 - likeliest.exp() * likeliest).implode()
-    return pl.when(as_column(column).count() > 0).then(contributions).alias("entropy_contributions")
+    known = as_column(column).count() > 0
+    return only_of_alternatives(pl.when(known).then(contributions).alias("entropy_contributions"))
 
 
 def epr(column: Column = "entropy_contributions") -> pl.Expr:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.right_table import only_of_alternatives
 
 LARGEST_RANK = 2**15 - 1
 """The largest value of `rank`, an Int16 that counts from 0 or 1."""
@@ -40,7 +41,8 @@ def margin(column: Column = "logprob", *, rank: Column | None = None, largest_ra
     0.375
     """
     logprob = as_column(column)
-    return where_two(logprob, logprob.max().exp() - second_largest(logprob, rank, largest_rank).exp()).alias("margin")
+    gap = logprob.max().exp() - second_largest(logprob, rank, largest_rank).exp()
+    return where_two(logprob, gap, "margin")
 
 
 def logprob_margin(
@@ -62,7 +64,7 @@ def logprob_margin(
     0.693147
     """
     logprob = as_column(column)
-    return where_two(logprob, logprob.max() - second_largest(logprob, rank, largest_rank)).alias("logprob_margin")
+    return where_two(logprob, logprob.max() - second_largest(logprob, rank, largest_rank), "logprob_margin")
 
 
 def missing_mass(column: Column = "logprob") -> pl.Expr:
@@ -81,7 +83,7 @@ def missing_mass(column: Column = "logprob") -> pl.Expr:
     0.25
     """
     logprob = as_column(column)
-    return where_two(logprob, hidden_mass(logprob)).alias("missing_mass")
+    return where_two(logprob, hidden_mass(logprob), "missing_mass")
 
 
 def token_confidence(column: Column = "logprob") -> pl.Expr:
@@ -101,12 +103,12 @@ def token_confidence(column: Column = "logprob") -> pl.Expr:
     1.386294
     """
     logprob = as_column(column)
-    return where_two(logprob, 0.0 - logprob.mean()).alias("token_confidence")
+    return where_two(logprob, 0.0 - logprob.mean(), "token_confidence")
 
 
-def where_two(logprob: pl.Expr, value: pl.Expr) -> pl.Expr:
+def where_two(logprob: pl.Expr, value: pl.Expr, name: str) -> pl.Expr:
     """`value` where at least two alternatives have a logprob, else null: one says nothing about a choice."""
-    return pl.when(logprob.count() > 1).then(value)
+    return only_of_alternatives(pl.when(logprob.count() > 1).then(value).alias(name))
 
 
 def hidden_mass(logprob: pl.Expr) -> pl.Expr:

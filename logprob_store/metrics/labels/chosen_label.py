@@ -14,6 +14,7 @@ from logprob_store.metrics.alternatives.topk import hidden_mass
 from logprob_store.metrics.arguments import Column, as_column
 from logprob_store.metrics.labels.branches import NEGLIGIBLE
 from logprob_store.metrics.labels.spelling import Spellings
+from logprob_store.metrics.right_table import only_of_alternatives
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def label_mass(
     logprob, spells = as_column(column), _spells_first(as_column(text), all_spellings)
     mass = logprob.filter(spells).exp().sum()
     ambiguous = (spells & logprob.is_null()).any() & (hidden_mass(logprob) > NEGLIGIBLE)
-    return pl.when((logprob.count() > 0) & ~ambiguous).then(mass).alias(f"p_{label}")
+    known = (logprob.count() > 0) & ~ambiguous
+    return only_of_alternatives(pl.when(known).then(mass).alias(f"p_{label}"), function="label_mass")
 
 
 def _spells_first(text: pl.Expr, spellings: Spellings) -> pl.Expr:

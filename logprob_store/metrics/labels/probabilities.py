@@ -16,6 +16,7 @@ from logprob_store.metrics.engine.lazy_source import scan_in_batches
 from logprob_store.metrics.labels.branches import MOST_LABEL_TOKENS, NEGLIGIBLE, Branches, follow_answers
 from logprob_store.metrics.labels.location import check_location, label_locations
 from logprob_store.metrics.labels.spelling import ALL_DIFFERENCES, Difference, Labels, Spellings
+from logprob_store.metrics.right_table import check_alternatives, check_tokens
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
@@ -179,6 +180,8 @@ def label_probabilities_in_parts(
         own = own.filter(pl.col("position") < 2 * MOST_LABEL_TOKENS)
     others = alternatives.filter(pl.col("section") == section)
     kinds = tokens.collect_schema()
+    check_tokens(kinds, "label_probabilities")
+    check_alternatives(alternatives.collect_schema(), "label_probabilities")
     schema = pl.Schema({**{name: kinds[name] for name in (*KEYS, "section")}, **_COLUMNS})
 
     def compute(part: pl.LazyFrame, condition: pl.Expr) -> pl.DataFrame:

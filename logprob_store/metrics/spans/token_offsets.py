@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.right_table import only_of_tokens
 from logprob_store.metrics.tokens import sequence
 from logprob_store.metrics.tokens.windows import written_order
 from logprob_store.schema import KEYS
@@ -65,7 +66,8 @@ def text(raw: Column = "bytes", *, string: Column = "token", order: Column | Non
     place = written_order() if order is None else as_column(order)
     # Polars joins strings, not bytes. As hexadecimal digits they are joined without taking a character apart.
     joined = token_bytes(string, raw).bin.encode("hex").sort_by(place).str.join("").str.decode("hex")
-    return joined.map_batches(_decode, return_dtype=pl.String, is_elementwise=True).alias("text")
+    decoded = joined.map_batches(_decode, return_dtype=pl.String, is_elementwise=True)
+    return only_of_tokens(decoded.alias("text"), raw)
 
 
 def _decode(raw: pl.Series) -> pl.Series:

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import polars as pl
 
 from logprob_store.metrics.engine.lazy_source import scan_in_batches
+from logprob_store.metrics.right_table import check_tokens
 from logprob_store.metrics.spans.token_offsets import SCORES, TokenOffsets, locate_tokens, span_scores
 from logprob_store.schema import KEYS
 
@@ -92,6 +93,7 @@ def span_surprisal(tokens: pl.LazyFrame, unit: Unit = "word") -> pl.LazyFrame:
         raise ValueError(f"unit {unit!r} is none of {', '.join(get_args(Unit))}")
     written = tokens.filter(pl.col("section").cast(pl.String) != "prompt")
     kinds = tokens.collect_schema()
+    check_tokens(kinds, "span_surprisal")
     where = {name: kinds[name] for name in (*KEYS, "section")}
     schema = pl.Schema({**where, **_SPAN, **SCORES, **_MORE})
 

@@ -16,6 +16,7 @@ import math
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column, ln_base, ln_threshold
+from logprob_store.metrics.right_table import only_of_tokens
 
 
 def logprob_sum(column: Column = "logprob") -> pl.Expr:
@@ -33,9 +34,7 @@ def logprob_sum(column: Column = "logprob") -> pl.Expr:
     >>> pl.DataFrame({"logprob": [-0.5, None, -1.5]}).select(logprob_sum()).item()
     -2.0
     """
-    logprob = as_column(column)
-    # The sum of no rows is 0.0 in polars, which would mean "certain".
-    return pl.when(logprob.count() > 0).then(logprob.sum()).alias("logprob_sum")
+    return only_of_tokens(_sum(column).alias("logprob_sum"), column)
 
 
 def joint_probability(column: Column = "logprob") -> pl.Expr:
@@ -54,7 +53,7 @@ def joint_probability(column: Column = "logprob") -> pl.Expr:
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.25)]}).select(joint_probability()).item(), 6)
     0.125
     """
-    return logprob_sum(column).exp().alias("joint_probability")
+    return only_of_tokens(_sum(column).exp().alias("joint_probability"), column)
 
 
 def mean_logprob(column: Column = "logprob") -> pl.Expr:
@@ -71,7 +70,7 @@ def mean_logprob(column: Column = "logprob") -> pl.Expr:
     >>> pl.DataFrame({"logprob": [-0.5, None, -1.5]}).select(mean_logprob()).item()
     -1.0
     """
-    return as_column(column).mean().alias("mean_logprob")
+    return only_of_tokens(as_column(column).mean().alias("mean_logprob"), column)
 
 
 def confidence(column: Column = "logprob") -> pl.Expr:
@@ -89,7 +88,7 @@ def confidence(column: Column = "logprob") -> pl.Expr:
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.125)]}).select(confidence()).item(), 6)
     0.25
     """
-    return mean_logprob(column).exp().alias("confidence")
+    return only_of_tokens(as_column(column).mean().exp().alias("confidence"), column)
 
 
 def perplexity(column: Column = "logprob") -> pl.Expr:
@@ -108,7 +107,7 @@ def perplexity(column: Column = "logprob") -> pl.Expr:
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.125)]}).select(perplexity()).item(), 6)
     4.0
     """
-    return (-mean_logprob(column)).exp().alias("perplexity")
+    return only_of_tokens((-as_column(column).mean()).exp().alias("perplexity"), column)
 
 
 def min_probability(column: Column = "logprob") -> pl.Expr:
@@ -126,7 +125,7 @@ def min_probability(column: Column = "logprob") -> pl.Expr:
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.125)]}).select(min_probability()).item(), 6)
     0.125
     """
-    return as_column(column).min().exp().alias("min_probability")
+    return only_of_tokens(as_column(column).min().exp().alias("min_probability"), column)
 
 
 def max_surprisal(column: Column = "logprob", *, base: float = math.e) -> pl.Expr:
@@ -148,7 +147,7 @@ def max_surprisal(column: Column = "logprob", *, base: float = math.e) -> pl.Exp
     3.0
     """
     # Subtracted from 0.0, not negated, so that a certain token gives 0.0 and not -0.0.
-    return (0.0 - as_column(column).min() / ln_base(base)).alias("max_surprisal")
+    return only_of_tokens((0.0 - as_column(column).min() / ln_base(base)).alias("max_surprisal"), column)
 
 
 def mean_surprisal(column: Column = "logprob", *, base: float = math.e) -> pl.Expr:
@@ -169,7 +168,7 @@ def mean_surprisal(column: Column = "logprob", *, base: float = math.e) -> pl.Ex
     >>> round(pl.DataFrame({"logprob": [log(0.5), log(0.125)]}).select(mean_surprisal(base=2)).item(), 6)
     2.0
     """
-    return (0.0 - as_column(column).mean() / ln_base(base)).alias("mean_surprisal")
+    return only_of_tokens((0.0 - as_column(column).mean() / ln_base(base)).alias("mean_surprisal"), column)
 
 
 def low_confidence_share(column: Column = "logprob", *, threshold: float = 0.5) -> pl.Expr:
@@ -190,7 +189,8 @@ def low_confidence_share(column: Column = "logprob", *, threshold: float = 0.5) 
     >>> pl.DataFrame({"logprob": [log(0.5), None, log(0.25)]}).select(low_confidence_share()).item()
     0.5
     """
-    return (as_column(column) < ln_threshold(threshold)).mean().alias("low_confidence_share")
+    share = (as_column(column) < ln_threshold(threshold)).mean()
+    return only_of_tokens(share.alias("low_confidence_share"), column)
 
 
 def scored_tokens(column: Column = "logprob") -> pl.Expr:
@@ -207,7 +207,7 @@ def scored_tokens(column: Column = "logprob") -> pl.Expr:
     >>> pl.DataFrame({"logprob": [-0.5, None, -1.5]}).select(scored_tokens()).item()
     2
     """
-    return as_column(column).count().alias("scored_tokens")
+    return only_of_tokens(as_column(column).count().alias("scored_tokens"), column)
 
 
 def unscored_tokens(column: Column = "logprob") -> pl.Expr:
@@ -224,4 +224,10 @@ def unscored_tokens(column: Column = "logprob") -> pl.Expr:
     >>> pl.DataFrame({"logprob": [-0.5, None, -1.5]}).select(unscored_tokens()).item()
     1
     """
-    return as_column(column).null_count().alias("unscored_tokens")
+    return only_of_tokens(as_column(column).null_count().alias("unscored_tokens"), column)
+
+
+def _sum(column: Column) -> pl.Expr:
+    logprob = as_column(column)
+    # The sum of no rows is 0.0 in polars, which would mean "certain".
+    return pl.when(logprob.count() > 0).then(logprob.sum())

@@ -13,6 +13,7 @@ from typing import Final
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.right_table import only_of_tokens
 
 LOWEST_SHARE: Final = 0.2
 """The share of the tokens that `min_k_probability` takes by default."""
@@ -48,7 +49,8 @@ def min_k_probability(column: Column = "logprob", *, k: float = LOWEST_SHARE) ->
         raise ValueError(f"k {k} is not a share of the tokens above 0 and at most 1: 0.2 is the lowest fifth")
     logprob = as_column(column)
     lowest = (logprob.count() * k + EXACT).floor().clip(lower_bound=1.0).cast(pl.UInt32)
-    return logprob.drop_nulls().bottom_k(lowest).mean().alias("min_k_probability")
+    metric = logprob.drop_nulls().bottom_k(lowest).mean()
+    return only_of_tokens(metric.alias("min_k_probability"), column)
 
 
 def zlib_ratio(mean_logprob: Column = "mean_logprob", *, text: Column = "text") -> pl.Expr:

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column, ln_threshold
+from logprob_store.metrics.right_table import only_of_tokens
 from logprob_store.schema import Section
 
 Statistic: TypeAlias = Literal["lowest", "mean", "tail", "bottom"]
@@ -76,7 +77,8 @@ def longest_low_confidence_span(
     # The last row outside the run: a row that is not low, or the one before a gap.
     outside = pl.when(~low).then(row).when(gap).then(row - 1).otherwise(-1)
     longest = (row - outside.cum_max()).max().cast(pl.UInt32)
-    return pl.when(logprob.count() > 0).then(longest).alias("longest_low_confidence_span")
+    known = logprob.count() > 0
+    return only_of_tokens(pl.when(known).then(longest).alias("longest_low_confidence_span"), column)
 
 
 def sliding_confidence(
@@ -112,7 +114,7 @@ def sliding_confidence(
     """
     # The running mean of zeros may be slightly above 0 after a large value has left the window.
     windows = _windows(as_column(column), window, order).clip(upper_bound=0.0).exp()
-    return _statistic(windows, statistic).alias("sliding_confidence")
+    return only_of_tokens(_statistic(windows, statistic).alias("sliding_confidence"), column)
 
 
 def group_confidence(

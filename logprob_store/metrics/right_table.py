@@ -1,0 +1,100 @@
+"""Metrics that are asked of the wrong table: an error, where polars would compute a number without meaning.
+
+Tokens and alternatives have the same columns but for `rank`. So an entropy of tokens would be null, and a perplexity of
+alternatives a number of all that was not written.
+
+An expression does not see its frame until polars runs it. It can ask polars for types, though, which reads no column:
+whether there is a column of some name is then a constant of the plan, and one call per plan looks at it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+import polars.selectors as cs
+
+from logprob_store.errors import InputError
+
+if TYPE_CHECKING:
+    from logprob_store.metrics.arguments import Column
+
+
+def only_of_alternatives(metric: pl.Expr, *, function: str | None = None) -> pl.Expr:
+    """A metric of alternatives, which raises an `InputError` where it is asked of the tokens.
+
+    Args:
+        metric: the expression.
+        function: the public name of its function; that of its column when None.
+    """
+    name = function or metric.meta.output_name()
+    message = (
+        f"{name} is a metric of alternatives, and these rows are tokens, with one logprob each. Ask the alternatives "
+        f"of each token: store.alternatives.filter(ls.generated()).group_by(ls.POSITION).agg(ls.{name}(...)); "
+        "logprobs scores --metrics NAMES has the mean over the tokens of an answer"
+    )
+    return _refused(metric, _has(_named("logprob_wire")) & ~_has(_named("rank")), message)
+
+
+def only_of_tokens(metric: pl.Expr, column: Column) -> pl.Expr:
+    """A metric of the chosen tokens, which raises an `InputError` where it is asked of the alternatives.
+
+    Args:
+        metric: the expression.
+        column: the logprobs as the caller gave them: an expression says which rows are meant, and is not refused.
+    """
+    if not isinstance(column, str):
+        return metric
+    name = metric.meta.output_name()
+    message = (
+        f"{name} is a metric of the chosen tokens, and these rows are alternatives, several to each token. Ask the "
+        f"tokens: store.tokens.filter(ls.generated()).group_by(ls.KEYS).agg(ls.{name}(...)). To have it of these rows "
+        f'all the same, give the column as an expression: ls.{name}(pl.col("{column}"))'
+    )
+    # A column `rank` that somebody keeps of the prompts is seldom an Int16.
+    rank = _named("rank") & cs.by_dtype(pl.Int16)
+    return _refused(metric, _has(rank) & _has(_named("logprob_wire")), message)
+
+
+def _named(column: str) -> cs.Selector:
+    return cs.by_name(column, require_all=False)
+
+
+def _has(columns: cs.Selector) -> pl.Expr:
+    """Whether the frame has such a column: a constant, known from the schema alone."""
+    return pl.dtype_of(pl.coalesce(pl.lit(None), columns.is_null())).matches(cs.boolean())
+
+
+def _refused(metric: pl.Expr, wrong: pl.Expr, message: str) -> pl.Expr:
+    """The metric, or an error where `wrong` is true."""
+
+    def check(found: pl.Series) -> pl.Series:
+        if found.any():
+            raise InputError(message)
+        return ~found
+
+    right = wrong.map_batches(check, return_dtype=pl.Boolean, is_elementwise=True)
+    return pl.when(right).then(metric).alias(metric.meta.output_name())
+
+
+def check_tokens(columns: pl.Schema, function: str) -> None:
+    """Check that a table given to a function as the tokens is not the alternatives.
+
+    Raises:
+        InputError: it is.
+    """
+    if columns.get("rank") == pl.Int16 and "logprob_wire" in columns:
+        raise InputError(
+            f"{function} was given alternatives where it reads the tokens: give store.tokens, or store.alternatives "
+            "in its own place"
+        )
+
+
+def check_alternatives(columns: pl.Schema, function: str) -> None:
+    """Check that a table given to a function as the alternatives is not the tokens.
+
+    Raises:
+        InputError: it is.
+    """
+    if "rank" not in columns and "logprob_wire" in columns:
+        raise InputError(f"{function} was given tokens where it reads the alternatives: give store.alternatives there")
