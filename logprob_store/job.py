@@ -252,19 +252,36 @@ class LongContextSection(_Section):
 
 
 class TierPricesSection(_Section):
-    """What tokens cost by one service tier."""
+    """What tokens cost by one service tier: a factor on the standard prices, or prices; a number is the factor."""
 
-    input_usd_per_million_tokens: _Price
-    output_usd_per_million_tokens: _Price
+    factor: _Price | None = None
+    input_usd_per_million_tokens: _Price | None = None
+    output_usd_per_million_tokens: _Price | None = None
     cached_input_usd_per_million_tokens: _Price | None = None
     cache_write_usd_per_million_tokens: _Price | None = None
 
-    @property
-    def prices(self) -> Prices:
-        """The prices."""
+    @model_validator(mode="before")
+    @classmethod
+    def _number_is_factor(cls, value: Any) -> Any:
+        return {"factor": value} if type(value) in {int, float} else value
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.factor is not None and self.model_fields_set != {"factor"}:
+            raise ValueError("give a factor, or prices, not both")
+        if self.factor is None and None in {self.input_usd_per_million_tokens, self.output_usd_per_million_tokens}:
+            raise ValueError(
+                "has to be a factor, or a section with input_usd_per_million_tokens and output_usd_per_million_tokens"
+            )
+        return self
+
+    def prices(self, standard: Prices) -> Prices:
+        """The prices, beside those of the standard tier."""
+        if self.factor is not None:
+            return standard.scaled(self.factor)
         return Prices(
-            self.input_usd_per_million_tokens,
-            self.output_usd_per_million_tokens,
+            self.input_usd_per_million_tokens or 0.0,
+            self.output_usd_per_million_tokens or 0.0,
             self.cached_input_usd_per_million_tokens,
             self.cache_write_usd_per_million_tokens,
         )

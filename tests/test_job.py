@@ -282,7 +282,7 @@ def test_flex_has_time(write: Callable[..., Path]) -> None:
             "transport.tier and model.params.serv",
         ),
         ({"transport.tier": '"flex"', "model.endpoint": '"completions"'}, "transport.tier needs model.endpoint"),
-        ({"transport.tier": '"cheap"'}, "transport.tier: Input should be 'default', 'flex' or 'priority'"),
+        ({"transport.tier": '"cheap"'}, "transport.tier: has to be one of 'default', 'flex' or 'priority'"),
     ],
 )
 def test_tiers_that_cannot_be_sent(write: Callable[..., Path], changes: dict[str, str], said: str) -> None:
