@@ -295,7 +295,7 @@ class PricesSection(_Section):
     cached_input_usd_per_million_tokens: _Price | None = None
     cache_write_usd_per_million_tokens: _Price | None = None
     long_context: LongContextSection | None = None
-    tiers: dict[str, _Price | TierPricesSection] = Field(default_factory=dict)
+    tiers: dict[str, TierPricesSection] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _tiers_are_known(self) -> Self:
@@ -328,12 +328,7 @@ class PricesSection(_Section):
             self.cache_write_usd_per_million_tokens,
             None if self.long_context is None else LongContext(**self.long_context.model_dump()),
         )
-        tiers = {
-            tier_of(name) or STANDARD: priced.prices
-            if isinstance(priced, TierPricesSection)
-            else standard.scaled(priced)
-            for name, priced in self.tiers.items()
-        }
+        tiers = {tier_of(name) or STANDARD: priced.prices(standard) for name, priced in self.tiers.items()}
         return standard.with_tiers(tiers)
 
 

@@ -236,6 +236,16 @@ def test_own_prices_by_kind_tier_and_length(write: Callable[..., Path]) -> None:
             {"prices.tiers.turbo": "2.0"},
             "prices: tiers.turbo: is no tier with a price of its own; known are flex, batch",
         ),
+        ({"prices.tiers.flex": '"x"'}, "prices.tiers.flex: has to be a"),
+        ({"prices.tiers.flex": "-1"}, "prices.tiers.flex.factor: has to be at least 0"),
+        (
+            {"prices.tiers.flex": "{ input_usd_per_million_tokens = 1.0 }"},
+            "prices.tiers.flex: has to be a factor, or a s",
+        ),
+        (
+            {"prices.tiers.flex": "{ factor = 1.0, input_usd_per_million_tokens = 1.0 }"},
+            "prices.tiers.flex: give a fac",
+        ),
         ({"prices.tiers.default": "2.0"}, "prices: tiers.default: is no tier with a price of its own"),
         ({"prices.tiers.fast": "2.0", "prices.tiers.priority": "2.0"}, "prices: tiers: fast and priority are one tier"),
         (

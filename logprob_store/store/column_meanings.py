@@ -103,9 +103,9 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
             "completion_tokens": Meaning("usage as reported, as `prompt_tokens`", "tokens"),
             "cost_usd": Meaning(
                 "what this run paid for the answer, by its usage, the tier that served it and the prices. It stands on "
-                "the answer's first choice, and on one of several equal prompts, so that the sum is the cost of all answers. 0 for answers"
-                " from cache or fixtures; null without prices or usage. Lost calls and useless answers cost money, "
-                "too: see `spent_usd` in `store.runs`",
+                "the answer's first choice, and on one of several equal prompts, so that the sum is the cost of all "
+                "answers. 0 for answers from cache or fixtures; null without prices or usage. Lost calls and useless "
+                "answers cost money, too: see `spent_usd` in `store.runs`",
                 "US dollars",
             ),
             "token_count": Meaning("token rows that are not of the prompt", "tokens"),
