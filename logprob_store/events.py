@@ -33,6 +33,9 @@ EVENTS: Final = {
     "run_started": Event(
         _INFO, ("run", "job", "store", "prompts", "calls", "already"), "the session begins; `already` had an outcome"
     ),
+    "model_shutdown": Event(
+        _WARNING, ("model", "shutdown", "successor"), "the model shuts down within 90 days, or has, by what is known"
+    ),
     "progress": Event(
         _INFO,
         (

@@ -130,8 +130,11 @@ _CLASSES: Final = (
         name="logprobs_refused",
         means="the model gives no logprobs",
         then="stop",
-        advice="the model does not give logprobs, so every prompt would fail alike. {where}. "
-        "Choose another model, or lower top_logprobs if that is what is refused.",
+        advice="the model does not give logprobs, so every prompt would fail alike. {where}. One that reasons may give "
+        'them without: params = {{ reasoning_effort = "none", max_completion_tokens = 64 }}, at endpoint "responses" '
+        'params = {{ reasoning = {{ effort = "none" }}, max_output_tokens = 64 }} (`logprobs models` shows which do). '
+        "Else choose another model, lower top_logprobs if that is what is refused, or write logprobs = false to do "
+        "without.",
     ),
     FailureClass(
         name="all_refused",
@@ -235,7 +238,11 @@ _CLASSES: Final = (
         then="row",
     ),
     FailureClass(name="null_prompt", means="a column that the prompt needs is null", then="row"),
-    FailureClass(name="bad_prompt", means="the row cannot be made a request", then="row"),
+    FailureClass(
+        name="bad_prompt",
+        means="the row cannot be made a request, or only one that its model is known to refuse",
+        then="row",
+    ),
     FailureClass(name="replay_miss", means="no recording answers it", then="row"),
 )
 
@@ -268,6 +275,8 @@ _NO_ROOM: Final = re.compile(
     re.IGNORECASE,
 )
 """What a refusal with status 429 says that is no limit of the caller, but a want of machines for the tier `flex`."""
+_ASKS_IN_WORDS: Final = "include"
+"""The parameter by which Responses are asked for logprobs and other parts: what it was refused for, words say."""
 _TOO_LONG: Final = re.compile(
     r"context.{0,12}(?:length|window|size)|maximum.?context|max_model_len|too many (?:input |prompt )?tokens"
     r"|string_above_max|reduce the length|`?inputs?`? (?:tokens \+|must have (?:less|fewer))"
@@ -347,13 +356,16 @@ def refuses_logprobs(status: int, said: Mapping[str, Any]) -> bool:
     True
     >>> refuses_logprobs(422, {"detail": [{"loc": ["body", "top_logprobs"], "msg": "Input should be less than 6"}]})
     True
+    >>> refuses_logprobs(400, {"param": "include", "message": "logprobs are not supported with reasoning models."})
+    True
     >>> refuses_logprobs(400, {"message": "Unsupported value: temperature"})
     False
     """
     if status not in _REFUSED or status == _TOO_MANY_REQUESTS:
         return False
-    if isinstance(said.get("param"), str) and said["param"]:
-        return _NAMES_LOGPROBS.search(said["param"]) is not None
+    param = said.get("param")
+    if isinstance(param, str) and param and not param.startswith(_ASKS_IN_WORDS):
+        return _NAMES_LOGPROBS.search(param) is not None
     return any(_NAMES_LOGPROBS.search(text) is not None for text in _words_of(said))
 
 
@@ -363,7 +375,9 @@ def _words_of(said: Mapping[str, Any]) -> Iterator[str]:
     Of a validator's list of details that is the message and the place, and never the input: some show the whole
     request, which names logprobs in any case.
     """
-    for text in (said.get("message"), said.get("detail")):
+    metadata = said.get("metadata")
+    behind = metadata.get("raw") if isinstance(metadata, dict) else None  # a gateway's, of the service behind it
+    for text in (said.get("message"), said.get("detail"), behind):
         if isinstance(text, str):
             yield text
     details = said.get("detail")

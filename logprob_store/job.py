@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from logprob_store.errors import JobError
 from logprob_store.job_problems import job_problems, toml_problem
+from logprob_store.models.table import Takes
 from logprob_store.request import OPENAI_BASE_URL, PATHS, problem_of_host, provider_of
 from logprob_store.spending.bounds import no_maximum, unbounded_param
 from logprob_store.spending.ceilings import Ceilings
@@ -29,7 +30,10 @@ from logprob_store.usage import STANDARD, TIERS, UNKNOWN_TIER, tier_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SERVICE_FIELDS = {"base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment", "headers", "query"}
+_SERVICE_FIELDS = {
+    *("base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment", "headers", "query"),
+    *("takes", "table"),
+}
 """Fields that `Job.identity` replaces by the service's one name, or leaves out."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -123,6 +127,8 @@ class ModelSection(_Section):
     top_logprobs: int = Field(default=5, ge=0)
     params: dict[str, Any] = Field(default_factory=dict)
     samples: int = Field(default=1, ge=1, lt=100_000)
+    takes: Takes | None = None
+    table: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _params_are_parameters(self) -> Self:
@@ -481,6 +487,15 @@ class Job(_Section):
             JobError: as `resolve`.
         """
         return self.resolve(self.cache.path)
+
+    @property
+    def table_path(self) -> Path | None:
+        """The file of the user's own rows of models; None if the job names none.
+
+        Raises:
+            JobError: as `resolve`.
+        """
+        return None if self.model.table is None else self.resolve(self.model.table)
 
     @property
     def fixtures_path(self) -> Path:

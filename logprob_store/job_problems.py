@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final, get_origin
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -157,6 +157,7 @@ def _section(place: Sequence[int | str], job: type[BaseModel]) -> type[BaseModel
     for part in place:
         field = section.model_fields.get(str(part))
         kind = None if field is None else field.annotation
+        kind = next((held for held in get_args(kind) if held is not type(None)), kind)  # of `Takes | None`
         if not (isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, BaseModel)):
             return None
         section = kind

@@ -16,6 +16,7 @@ from logprob_store.job import make_job
 from logprob_store.metrics.tokens.sequence import confidence, logprob_sum, min_probability, perplexity
 from logprob_store.run.event_loop import run_to_end
 from logprob_store.run.plan import request_of_job
+from logprob_store.run.preflight import refuse_hopeless_request
 from logprob_store.run.resources import open_asker_alone, open_transport
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def complete(
     base_url: str | None = None,
     api_key: str | None = None,
     provider: str | None = None,
+    takes: str | Mapping[str, Any] | None = None,
     cache: str | Path | None = None,
     fixtures: str | Path | None = None,
     attempts: int = 6,
@@ -174,13 +176,14 @@ def complete(
         base_url: the URL of the API, OpenAI's when None.
         api_key: when None, the environment variable OPENAI_API_KEY is sent to OpenAI; any other server gets no key.
         provider: names the service in the request key, in place of the base URL.
+        takes: what the model takes, where the table of models does not know it: as `model.takes` of a job file.
         cache: a folder, in which answers are kept so that they are not asked again.
         fixtures: recordings to answer from; then no server is asked.
         attempts: the most calls to make.
         timeout_s: seconds that one call may take.
 
     Raises:
-        JobError: an argument has a wrong value, or the key or the URL is not usable.
+        JobError: an argument has a wrong value, the key or the URL is not usable, or the model would refuse it.
         CallError: no usable answer.
         StopRunError: no access, no quota, or a model that gives no logprobs.
         DecodeError: the answer is malformed, or has no logprobs though asked for.
@@ -188,9 +191,10 @@ def complete(
 
     Example:
         >>> import logprob_store as ls
-        >>> answer = ls.complete("The capital of France is", model="gpt-4o-mini", max_tokens=3)  # doctest: +SKIP
+        >>> params = {"reasoning_effort": "none", "max_completion_tokens": 16}
+        >>> answer = ls.complete("The capital of France is", model="gpt-6-luna", params=params)  # doctest: +SKIP
         >>> answer.text, answer.confidence  # doctest: +SKIP
-        (' Paris', 0.93)
+        ('Paris', 0.93)
     """
     named = {"max_tokens": max_tokens, "temperature": temperature, "stop": stop, "seed": seed, "n": n, "tools": tools}
     prompt: Any = messages
@@ -205,6 +209,7 @@ def complete(
             "name": model,
             "base_url": base_url,
             "provider": provider,
+            "takes": takes,
             "logprobs": logprobs,
             "top_logprobs": top_logprobs,
             "params": {**{name: value for name, value in named.items() if value is not None}, **(params or {})},
@@ -231,6 +236,7 @@ async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
         cached = await asker.look_up([request])
         if cached:
             return asker.answer_from_cache(cached[request.key], request)
+        refuse_hopeless_request(job, request)
         try:
             return await asker.ask(request)
         except CallError as error:

@@ -97,6 +97,11 @@ def test_the_defaults(write: Callable[..., Path]) -> None:
         ({"prompts.prompt": None}, "prompts: give exactly one of prompt, messages and template; found none"),
         ({"prompts.template": '"x"'}, ("prompts: give exactly one of prompt, messages and template; "
                                       "found prompt and template")),
+        ({"model.takes": "{ logprob = 'no' }"}, "model.takes.logprob: unknown key; did you mean logprobs?"),
+        ({"model.takes": '"anythin"'}, ('model.takes: is "anything", or a table such as { like = "gpt-6-luna" } or '
+                                        '{ logprobs = "yes" }')),
+        ({"model.takes.reasons": '"often"'}, ("model.takes.reasons: has to be one of 'never', 'when asked', "
+                                              "'by default' or 'always', not \"often\"")),
         ({"transport.kind": '"replay"'}, ('transport.kind = "replay" needs transport.fixtures, a file or folder of '
                                          "recordings")),
     ],
@@ -356,6 +361,8 @@ def test_paths_are_relative_to_the_file(
         {"model.base_url": '"https://api.openai.com:443/v1/"'},
         {"model.api_key_env": '"OTHER_KEY"'},
         {"name": '"renamed"'},
+        {"model.takes": '"anything"'},
+        {"model.table": '"mine.toml"'},
     ],
     ids=lambda changes: next(iter(changes)),
 )

@@ -42,6 +42,7 @@ from logprob_store.cli.import_ import import_
 from logprob_store.cli.init import init
 from logprob_store.cli.labels import labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
+from logprob_store.cli.models import models
 from logprob_store.cli.record import record
 from logprob_store.cli.rm import rm
 from logprob_store.cli.run import run
@@ -64,6 +65,7 @@ log = logging.getLogger(__name__)
 _COMMANDS: Final = (
     ("init", "Begin", init),
     ("doctor", "Begin", doctor),
+    ("models", "Begin", models),
     ("run", "Ask", run),
     ("record", "Ask", record),
     ("import", "Ask", import_),

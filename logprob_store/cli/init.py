@@ -107,7 +107,7 @@ def init(
     new = NewJob(
         name=name or name_of_prompts(pattern),
         path=path_from(file.parent, pattern),
-        model=answer("Model", model, _not_empty, default=None if url else "gpt-4o-mini", asks=asks),
+        model=answer("Model", model, _not_empty, default=None if url else "gpt-6-luna", asks=asks),
         **source,
         system=system,
         **id_and_kept,

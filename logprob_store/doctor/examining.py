@@ -14,10 +14,12 @@ from logprob_store.doctor.machine import (
     check_store,
     needed_bytes,
 )
+from logprob_store.doctor.parameters import check_parameters
 from logprob_store.doctor.scanner import check_scanner
 from logprob_store.doctor.server import check_logprobs, check_server, smallest_request
 from logprob_store.errors import CallError, InputError, StopRunError
 from logprob_store.run.plan import check_plan, plan_job
+from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.resources import open_transport
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 def examine(job: Job, *, call: bool = True) -> Iterator[Check]:
     """Look at what a run of a job needs; each check is given as it is done.
 
-    Nothing is written. A live server is asked for its models, and for one token.
+    Nothing is written. A live server is asked for its models, and for a few tokens.
 
     Args:
         job: from `load_job`.
@@ -50,7 +52,12 @@ def examine(job: Job, *, call: bool = True) -> Iterator[Check]:
     cache_bytes, store_bytes = (0, 0) if plan is None else needed_bytes(plan, first)
     request = first.requests[0] if first is not None and first.requests else None
     live = job.transport.kind == "live"
-    yield from _in_turn(_check_live(job, request, call=call) if live else _check_replay(job, request))
+    models = ModelCheck(job)
+    if models.model is not None and request is not None:
+        parameters = check_parameters(models, request)
+        call = call and parameters.state != "fail"
+        yield parameters
+    yield from _in_turn(_check_live(job, request, models, call=call) if live else _check_replay(job, request))
     if live:
         yield check_cache(job, cache_bytes)
     yield check_store(job, store_bytes, plan)
@@ -66,10 +73,11 @@ def _in_turn(checks: AsyncIterator[Check]) -> Iterator[Check]:
             yield check
 
 
-async def _check_live(job: Job, request: Request | None, *, call: bool) -> AsyncIterator[Check]:
+async def _check_live(job: Job, request: Request | None, models: ModelCheck, *, call: bool) -> AsyncIterator[Check]:
     smallest = None
     if call and request is not None:
-        smallest = smallest_request(request, openai=job.model.base_url is None)
+        may_reason = models.model is not None and models.model.takes.reasons != "never"
+        smallest = smallest_request(request, openai=job.model.base_url is None, may_reason=may_reason)
     async for check in check_server(job, smallest):
         yield check
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from logprob_store.decode.decoder import decode_answers
 from logprob_store.doctor.check import Check, failed
 from logprob_store.errors import CallError, InputError, StopRunError
 from logprob_store.failure_policy import FAILURES
+from logprob_store.models.shutdowns import is_soon
 from logprob_store.prompts.input_files import closest_first
 from logprob_store.request import make_request
 from logprob_store.run.prompt_scoring import without_unscored
@@ -37,6 +39,8 @@ _PATIENCE_S: Final = 60.0
 _CLOCK_OFF_S: Final = 60.0
 _FEWEST_OUTPUT_TOKENS: Final = {"responses": 16}
 """The fewest tokens that an endpoint lets a request ask for, where it is not one."""
+_FEWEST_IF_REASONS: Final = 16
+"""The same for models that may reason: they refuse a maximum that they cannot finish a message in."""
 _REFUSED_KEY: Final = (401, 403)
 
 
@@ -106,6 +110,9 @@ async def _check_model(job: Job, key: str, headers: dict[str, str], found: _Foun
             "model", "ok", f"the server lists no models ({why}); a call shows whether it knows {job.model.name}"
         )
     if job.model.name in listed.names:
+        shutdown = listed.shutdowns.get(job.model.name)
+        if shutdown is not None and is_soon(shutdown, datetime.now(UTC).date()):
+            return Check("model", "warn", f"the server lists {job.model.name}, which shuts down on {shutdown}")
         return Check("model", "ok", f"the server lists {job.model.name}")
     # Servers of a single model often take any name; OpenAI's does not.
     state: State = "fail" if job.model.base_url is None else "warn"
@@ -113,16 +120,17 @@ async def _check_model(job: Job, key: str, headers: dict[str, str], found: _Foun
     return Check("model", state, f"the server does not list {job.model.name!r} (model.name); it lists {near}")
 
 
-def smallest_request(request: Request, *, openai: bool) -> Request:
-    """A request with the same prompt and parameters, for one choice and one token.
+def smallest_request(request: Request, *, openai: bool, may_reason: bool = False) -> Request:
+    """A request with the same prompt and parameters, for one choice and as few tokens as can be asked for.
 
     Args:
         request: of the job.
         openai: whether OpenAI's API is asked, whose newer models refuse the older name of the maximum.
+        may_reason: whether the model is one that reasons.
     """
     body = dict(request.body)
     given = [name for name in MAXIMA[request.endpoint] if body.get(name) is not None]
-    fewest = _FEWEST_OUTPUT_TOKENS.get(request.endpoint, 1)
+    fewest = _FEWEST_IF_REASONS if may_reason else _FEWEST_OUTPUT_TOKENS.get(request.endpoint, 1)
     # A score asks for none, or for as many as its server needs.
     for name in given or [MAXIMA[request.endpoint][0 if openai else -1]]:
         asked = whole_number(body.get(name))
@@ -155,7 +163,9 @@ async def _check_call(job: Job, request: Request, found: _Found) -> AsyncIterato
         found.dates.append((date, time.time()))
     took = "" if answer.latency_s is None else f" in {answer.latency_s:.2f} s"
     yield Check(
-        "call", "ok", f"prompt {request.prompt_id!r} was answered{took}, with one token asked for; it is not kept"
+        "call",
+        "ok",
+        f"prompt {request.prompt_id!r} was answered{took}, with the fewest tokens asked for; it is not kept",
     )
     if job.model.logprobs:
         yield check_logprobs(job, answer)

@@ -14,6 +14,7 @@ from logprob_store.errors import InputError
 from logprob_store.job import make_job
 from logprob_store.new_job.job_text import job_text
 from logprob_store.run.plan import check_plan, plan_job
+from logprob_store.run.preflight import ModelCheck
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +63,7 @@ def check_new_job(new: NewJob, file: Path) -> tuple[Plan, Chunk | None]:
     """The calls of a job that is not written yet, checked as a dry run checks them, and the first of these calls.
 
     Raises:
-        InputError: the job or its prompts are wrong.
+        InputError: the job or its prompts are wrong, or the model would refuse what it asks.
     """
     sections: dict[str, Any] = tomllib.loads(job_text(new, file.name))
     base = file.resolve().parent
@@ -70,7 +71,10 @@ def check_new_job(new: NewJob, file: Path) -> tuple[Plan, Chunk | None]:
         sections["prompts"]["path"] = os.path.normpath(base / sections["prompts"]["path"])
     plan = plan_job(make_job(sections.pop("name"), base=base, **sections))
     check_plan(plan)
-    return plan, next(plan.chunks(), None)
+    first = next(plan.chunks(), None)
+    if first is not None:
+        ModelCheck(plan.job).refuse_hopeless(first.requests)
+    return plan, first
 
 
 def write_new_job(new: NewJob, file: Path, *, force: bool = False) -> None:

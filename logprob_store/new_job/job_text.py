@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from logprob_store.models.refusals import lines_for
+from logprob_store.models.table import shipped_table
 from logprob_store.spending.request_tokens import MAXIMA
+from logprob_store.toml_values import toml_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def job_text(new: NewJob, file: str) -> str:
         _line(
             "top_logprobs", new.top_logprobs, "alternatives to keep of each token; most servers give up to 20 over chat"
         ),
-        _line("params", {"temperature": 0, _most(new): new.max_tokens}, "sent with each request as they are"),
+        _line("params", _params(new), "sent with each request as they are"),
         "",
         "[limits]",
         _line("concurrency", new.concurrency or 64, "calls at once, at most", off=new.concurrency is None),
@@ -85,6 +87,14 @@ def job_text(new: NewJob, file: str) -> str:
         _line("path", f"out/{new.name}", "the tables; `logprobs scores` and polars read them"),
     ]
     return "\n".join([*lines, ""])
+
+
+def _params(new: NewJob) -> dict[str, Any]:
+    """The parameters, as the model is known to take them."""
+    params = {"temperature": 0, _most(new): new.max_tokens}
+    table = shipped_table()
+    model = table.known(new.model, base_url=new.base_url)
+    return dict(params if model is None else lines_for(model, new.endpoint, table, params)["params"])
 
 
 def _most(new: NewJob) -> str:
@@ -121,27 +131,10 @@ def _server(new: NewJob) -> list[str]:
 
 
 def _line(key: str, value: Any, comment: str, *, off: bool = False) -> str:
-    written = f"{'# ' if off else ''}{key} = {_toml(value)}"
+    written = f"{'# ' if off else ''}{key} = {toml_value(value)}"
     if "\n" in written:  # text over several lines has its comment before it
         return f"# {comment}\n{written}"
     return f"{written:<41} # {comment}"
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML; a text of several lines stays readable."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(held)}" for key, held in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, str) and "\n" in value:
-        lines = (_quoted(line)[1:-1] for line in value.split("\n"))
-        return '"""\n' + "\n".join(lines) + '"""'
-    return _quoted(value)
-
-
-def _quoted(value: Any) -> str:
-    # JSON's texts, numbers and booleans are TOML's, but for one character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _in_comment(text: str) -> str:

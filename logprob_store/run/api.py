@@ -22,6 +22,7 @@ from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.run.naming import name_of_run
 from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
+from logprob_store.run.preflight import refuse_hopeless_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -119,7 +120,8 @@ def run_job(
         instrument: goes around each call, such as `ls.opentelemetry()`.
 
     Raises:
-        InputError: the job, its prompts, its key, its fixtures or the store are wrong; nothing was asked.
+        InputError: the job, its prompts, its key, its fixtures or the store are wrong, or the model would refuse every
+            call; nothing was asked.
 
     Example:
         >>> import logprob_store as ls
@@ -186,9 +188,11 @@ async def run_job_async(
     started = asyncio.get_running_loop().time()
     job = job if isinstance(job, Job) else load_job(job)
     plan = plan_job(job, limit=limit)
+    name = name_of_run(job, run, new=new, replace=replace)
+    await asyncio.to_thread(refuse_hopeless_run, plan, name, anew=new or replace)
     async with open_session(
         plan,
-        name_of_run(job, run, new=new, replace=replace),
+        name,
         new=new,
         replace=replace,
         stop=stop or asyncio.Event(),
@@ -206,6 +210,7 @@ async def run_job_async(
 
 
 def _log_start(session: Session, *, prompts: int) -> None:
+    session.models.warn()
     manifest, calls = session.writer.manifest, session.progress.total
     emit(
         log,

@@ -11,29 +11,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from logprob_store.cache.answers import open_cache
-from logprob_store.failure_policy import asks_anew
 from logprob_store.prompts.input_files import types_of_text_tables
-from logprob_store.replay.fixtures import Recordings
 from logprob_store.run.naming import name_of_run
 from logprob_store.run.plan import check_plan, plan_job
-from logprob_store.run.selection import earlier_manifests, passed_over_sentence, select_calls
+from logprob_store.run.preflight import ModelCheck
+from logprob_store.run.selection import passed_over_sentence
 from logprob_store.run.spent import earlier_runs, spent_by_run
-from logprob_store.schema import call_numbers
+from logprob_store.run.unanswered import unanswered_calls
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
 from logprob_store.spending.shared_ledger import read_spent
 from logprob_store.store.beginning import check_replaceable, free_names
-from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import find_manifest
-from logprob_store.store.tables import open_tables
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from logprob_store.cache.answers import AnswerCache
     from logprob_store.job import Job
     from logprob_store.request import Request
     from logprob_store.run.plan import Plan
@@ -41,7 +36,6 @@ if TYPE_CHECKING:
     from logprob_store.spending.shared_ledger import Amount
     from logprob_store.store.manifest import Manifest
 
-    AnsweredKeys = Callable[[set[str]], Collection[str]]
 
 _UNBOUNDED: Final = -1
 """Stands in `output_most` for a request that sets no maximum of output tokens."""
@@ -83,7 +77,8 @@ class Estimate:
     ceiling on these. `fits` says whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without
     ceilings. `files` counts the files of the prompts; `columns` has the types found in CSV and JSON Lines.
     `passed_over` counts the calls that `select` passes over, by the reason; they are no part of `calls`. `prices` says
-    where prices come from that are not the job's own, or that none are known; else it is None.
+    where prices come from that are not the job's own, or that none are known; else it is None. `notice`
+    says that the model shuts down soon, or has.
     """
 
     prompts: int
@@ -106,6 +101,7 @@ class Estimate:
     columns: dict[str, str] = field(default_factory=dict)
     passed_over: dict[str, int] = field(default_factory=dict)
     prices: str | None = None
+    notice: str | None = None
 
     @property
     def sentence(self) -> str:
@@ -119,7 +115,8 @@ class Estimate:
             first += f", {self.shared} equal to one of these"
         types = [f"columns found: {', '.join(map(' '.join, self.columns.items()))}"] if self.columns else []
         passed = [passed_over_sentence(self.passed_over)] if self.passed_over else []
-        return "\n".join([first, *passed, *types, *(self._amount_lines() if self.to_ask else [])])
+        notice = [] if self.notice is None else [self.notice]
+        return "\n".join([first, *passed, *types, *(self._amount_lines() if self.to_ask else []), *notice])
 
     def _amount_lines(self) -> list[str]:
         least, most = self.output_tokens
@@ -153,7 +150,7 @@ def dry_run(
     """Say what `run_job` with the same arguments would ask and what that would cost; nothing is asked or written.
 
     Raises:
-        InputError: the job or its prompts are wrong.
+        InputError: the job or its prompts are wrong, or the model would refuse every call.
     """
     plan = plan_job(job, limit=limit)
     check_plan(plan)
@@ -164,7 +161,10 @@ def dry_run(
     name = next(free_names(store, name)) if new else name
     found = None if replace else find_manifest(store, name)
     manifest = None if found is None else found.manifest
-    counts = _count_calls(plan, name, manifest, {} if manifest is None else _open_failures(store, manifest))
+    models = ModelCheck(job)
+    if models.is_suspect():
+        models.refuse_hopeless(one for _, requests in unanswered_calls(plan, name, manifest) for one in requests)
+    counts = _count_calls(plan, name, manifest, models)
     to_ask = pl.concat([_TO_ASK.to_frame(), *counts.to_ask])
     # Without a cache each of several equal requests is asked. A replay asks no server and costs nothing.
     live = job.transport.kind == "live"
@@ -180,6 +180,7 @@ def dry_run(
         files=len(plan.inputs),
         passed_over=dict(counts.passed),
         columns=types_of_text_tables(plan.inputs),
+        notice=models.notice(),
         **(_amounts(job, distinct, _spent_so_far(job, store, manifest)) if live else {}),
     )
 
@@ -195,41 +196,19 @@ class _Counts:
     to_ask: list[pl.DataFrame] = field(default_factory=list)
 
 
-def _count_calls(plan: Plan, run: str, manifest: Manifest | None, failed: dict[int, str]) -> _Counts:
+def _count_calls(plan: Plan, run: str, manifest: Manifest | None, models: ModelCheck) -> _Counts:
     counts = _Counts(passed=Counter({} if manifest is None else manifest.passed))
-    settled = IntervalSet(manifest.settled if manifest is not None else ())
-    passed_over = None
-    if plan.job.prompts.select != "all":
-        earlier = earlier_manifests(
-            plan.job.store_folder, run, before=None if manifest is None else manifest.created_at
-        )
-        passed_over = select_calls(plan, plan.chunks(settled=settled), earlier).passed_over
     priced = Budget(prices=plan.job.token_prices, sent_tier=plan.job.transport.tier)
-    with open_cache(plan.job.cache_folder, file_mode=plan.job.store.mode) as cache:
-        answered_keys = _answered_keys(plan.job, cache, manifest)
-        for chunk in plan.chunks(settled=settled, again=failed, passed_over=passed_over):
-            counts.passed += chunk.passed
-            counts.bad += len(chunk.bad)
-            counts.unsettled += len(chunk.requests)
-            rejected = {request.key for request in chunk.requests if asks_anew(failed.get(plan.number_of(request)))}
-            answered = answered_keys({request.key for request in chunk.requests} - rejected)
-            rows = [_row(request, priced) for request in chunk.requests if request.key not in answered]
-            counts.cached += len(chunk.requests) - len(rows)
-            counts.to_ask.append(pl.DataFrame(rows, schema=_TO_ASK, orient="row"))
+    refused_rows = plan.job.prompts.params is not None
+    for chunk, unanswered in unanswered_calls(plan, run, manifest):
+        asked = [one for one in unanswered if models.refusal(one) is None] if refused_rows else unanswered
+        refused = len(unanswered) - len(asked)
+        counts.passed += chunk.passed
+        counts.bad += len(chunk.bad) + refused
+        counts.unsettled += len(chunk.requests) - refused
+        counts.cached += len(chunk.requests) - len(unanswered)
+        counts.to_ask.append(pl.DataFrame([_row(one, priced) for one in asked], schema=_TO_ASK, orient="row"))
     return counts
-
-
-def _answered_keys(job: Job, cache: AnswerCache | None, manifest: Manifest | None) -> AnsweredKeys:
-    """A function that picks, of some request keys, those that the run would find an answer to without a call."""
-    if job.transport.kind == "replay":
-        fixtures = Recordings(job.fixtures_path)
-        return lambda keys: {key for key in keys if fixtures.get(key) is not None}
-    if cache is not None and job.cache.mode == "reuse":
-        return cache.get_many
-    if cache is not None and manifest is not None:  # mode `refresh`: the run's own answers alone
-        run_id = manifest.run_id
-        return lambda keys: {key for key, cached in cache.get_many(keys).items() if cached.meta.run == run_id}
-    return lambda _: ()
 
 
 def _row(request: Request, priced: Budget) -> tuple[int, int, int, int, int, float, float]:
@@ -245,12 +224,6 @@ def _row(request: Request, priced: Budget) -> tuple[int, int, int, int, int, flo
         _UNBOUNDED if most is None else most,
         *priced.usd_of_call(request, Usage(prompt, 0, least), worst),
     )
-
-
-def _open_failures(store: Path, manifest: Manifest) -> dict[int, str]:
-    """The error type of each call that failed and would be asked again, by the call's number."""
-    rows = open_tables(store, runs=[manifest.run]).failures.collect()
-    return dict(zip(call_numbers(rows, manifest.samples), rows["error_type"].to_list(), strict=True))
 
 
 def _spent_so_far(job: Job, store: Path, manifest: Manifest | None) -> Budget:

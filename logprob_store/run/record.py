@@ -16,6 +16,7 @@ from logprob_store.replay.fixtures import Recordings, write_fixtures
 from logprob_store.request import Answer
 from logprob_store.run.asker import GRACE_S
 from logprob_store.run.plan import check_plan, plan_job
+from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.resources import open_asker_alone, open_transport, with_server
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def record_job(
         refusals: record what the server last said where it gave no answer; then refusals alike stop nothing.
 
     Raises:
-        InputError: the job, its prompts or the fixtures file are wrong.
+        InputError: the job, its prompts or the fixtures file are wrong, or the model would refuse every call.
         StopRunError: no further call can succeed, or a ceiling is reached; what was answered is in the file.
     """
     path = fixtures if fixtures.name.endswith((".jsonl", ".jsonl.zst")) else fixtures / f"{job.name}.jsonl"
@@ -90,7 +91,9 @@ async def record_job(
             open_transport(job, api_key=api_key, variables=variables) as transport,
             open_asker_alone(job, transport, watch_first=not refusals) as asker,
         ):
-            answers, stopped = await _ask(asker, requests, done, refusals=refusals)
+            # Who records refusals wants those of the server.
+            models = None if refusals else ModelCheck(job)
+            answers, stopped = await _ask(asker, requests, done, models)
             done.calls = asker.calls
     done.lines = write_fixtures(path, answers, keep=before)
     if stopped is not None:
@@ -121,11 +124,17 @@ def _from_cache(job: Job, requests: list[Request], done: Recorded) -> list[Answe
 
 
 async def _ask(
-    asker: Asker, requests: list[Request], done: Recorded, *, refusals: bool
+    asker: Asker, requests: list[Request], done: Recorded, models: ModelCheck | None
 ) -> tuple[list[Answer], StopRunError | None]:
-    """The answers, with `refusals` those too; and the error that stopped the recording early, None without one."""
+    """The answers, and the error that stopped the recording early, None without one.
+
+    With `models`, what they would refuse is not asked; without, refusals are answers too.
+    """
     cached = await asker.look_up(requests)
     done.from_cache = len(cached)
+    refusals = models is None
+    if models is not None and models.is_suspect():
+        models.refuse_hopeless(request for request in requests if request.key not in cached)
 
     stopping: list[Answer] = []  # the refusal that stops the recording
 
@@ -133,7 +142,7 @@ async def _ask(
         if request.key in cached:
             return asker.answer_from_cache(cached[request.key], request)
         try:
-            return await asker.ask(request)
+            return await _ask_one(asker, request, models)
         except CallError as error:
             if refusals and error.response is not None:
                 done.refused += 1
@@ -160,6 +169,12 @@ async def _ask(
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     answers = [*stopping, *(answer for answer in outcomes if isinstance(answer, Answer))]
     return answers, stopped
+
+
+async def _ask_one(asker: Asker, request: Request, models: ModelCheck | None) -> Answer:
+    if models is not None and (failure := models.refused_row(request)) is not None:
+        raise failure
+    return await asker.ask(request)
 
 
 def _as_answer(response: Response, request: Request) -> Answer:

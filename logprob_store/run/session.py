@@ -24,6 +24,7 @@ from logprob_store.run.buffer import PartBuffer, Progress
 from logprob_store.run.lookahead import look_up_ahead
 from logprob_store.run.parts import Committer
 from logprob_store.run.plan import check_plan
+from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.remaining_calls import RemainingCalls
 from logprob_store.run.resources import open_asker, with_server
 from logprob_store.store.manifest import Spent
@@ -51,7 +52,7 @@ class Session:
     For the caller to read: `answered_before` is the number of calls with an answer from earlier sessions; `progress`
     counts outcomes and calls; `stopped_by` is the error after which no further call is made, None without one; `outage`
     says that the server did not answer at the end, and why; `bottleneck` is what held calls back; `writer` and `budget`
-    are those of the run.
+    are those of the run; `models` is what is known of the models that it asks.
 
     Args:
         plan: the calls of the job.
@@ -79,6 +80,9 @@ class Session:
         self._transport = transport
         self._cache = cache
         self.budget = budget
+        self.models = ModelCheck(plan.job)
+        # Without parameters of rows all requests are alike, and the job as a whole was looked at.
+        self._refused_row = self.models.refused_row if plan.job.prompts.params is not None else None
         self._stop = stop
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
@@ -189,7 +193,7 @@ class Session:
                 return
             cached = looked_up.cached.get(request.key)
             if cached is None or self._remaining.is_rejected(cached, request):
-                await self._start_task(request, asker)
+                await self._start_or_refuse(request, asker)
             else:
                 # Equal requests share a cached answer: each gets it under its own prompt.
                 await self._buffer.add_answer(asker.answer_from_cache(cached, request))
@@ -202,6 +206,15 @@ class Session:
             # A column of nulls may be intended: a line for each is shown with --verbose only.
             emit_prompt_failed(log, bad, failure, level=logging.INFO)
             await self._buffer.add_failure(bad, failure)
+
+    async def _start_or_refuse(self, request: Request, asker: Asker) -> None:
+        """Start a task for a request, unless its row's parameters are such that the model would refuse it."""
+        failure = None if self._refused_row is None else self._refused_row(request)
+        if failure is None:
+            await self._start_task(request, asker)
+        else:
+            emit_prompt_failed(log, request, failure)
+            await self._buffer.add_failure(request, failure)
 
     async def _start_task(self, request: Request, asker: Asker) -> None:
         """Start a task for a request once their number allows it; none if the session is to stop by then."""

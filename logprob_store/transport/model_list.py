@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,13 +27,14 @@ class ModelList(NamedTuple):
     """What a server said to the question for its models.
 
     `names` is None where it gave no list, and `refusal` then says why, or is None. `date` is the time by the server's
-    clock, as an HTTP date.
+    clock, as an HTTP date. `shutdowns` has the day on which a model shuts down, where the server says one.
     """
 
     names: list[str] | None
     refusal: LogprobStoreError | None
     status: int
     date: str | None
+    shutdowns: dict[str, dt.date] = {}  # noqa: RUF012  a tuple's default, which nothing changes
 
 
 async def list_models(
@@ -64,14 +66,21 @@ async def list_models(
     if response.status != 200:  # noqa: PLR2004  OK
         refusal = error_of_status(response.status, response.headers, body, redact=redact)
         return ModelList(None, refusal, response.status, date)
-    return ModelList(_names(body), None, response.status, date)
+    listed = _listed(body)
+    names = None if listed is None else list(listed)
+    shutdowns = {name: day for name, day in (listed or {}).items() if day is not None}
+    return ModelList(names, None, response.status, date, shutdowns)
 
 
-def _names(body: bytes) -> list[str] | None:
-    """The names in a list of models: `data` of OpenAI's API, `models` of others; None for what is no such list.
+def _listed(body: bytes) -> dict[str, dt.date | None] | None:
+    """The names in a list of models with their days of shutdown; None for what is no such list.
 
-    >>> _names(b'{"data": [{"id": "a"}, {}]}'), _names(b'{"models": [{"name": "b"}]}'), _names(b"<html>")
-    (['a'], ['b'], None)
+    It is `data` of OpenAI's API, `models` of others.
+
+    >>> _listed(b'{"data": [{"id": "a", "shutdown_date": "2027-01-14"}, {}]}')
+    {'a': datetime.date(2027, 1, 14)}
+    >>> _listed(b'{"models": [{"name": "b"}]}'), _listed(b"<html>")
+    ({'b': None}, None)
     """
     try:
         said: Any = msgspec.json.decode(body)
@@ -80,5 +89,13 @@ def _names(body: bytes) -> list[str] | None:
     listed = (said.get("data") or said.get("models")) if isinstance(said, dict) else said
     if not isinstance(listed, list):
         return None
-    names = ((item.get("id") or item.get("name")) for item in listed if isinstance(item, dict))
-    return [name for name in names if isinstance(name, str)]
+    named = ((item.get("id") or item.get("name"), item) for item in listed if isinstance(item, dict))
+    return {name: _day(item.get("shutdown_date")) for name, item in named if isinstance(name, str)}
+
+
+def _day(said: Any) -> dt.date | None:
+    """A day that a server wrote; None where it is no day."""
+    try:
+        return dt.date.fromisoformat(said[:10])
+    except (TypeError, ValueError):
+        return None

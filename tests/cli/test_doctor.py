@@ -79,6 +79,37 @@ def test_no_call(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
     assert fault_server.calls == []
 
 
+LIKE_LUNA = {"takes": {"like": "gpt-6-luna"}}
+
+
+def test_parameters_that_the_model_takes(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """Where something is known of it; a model that may reason is not asked for one token, which it refuses."""
+    params = {"reasoning_effort": "none", "max_completion_tokens": 50}
+    code, checks = doctor(a_job(tmp_path, fault_server.url, model={**LIKE_LUNA, "params": params}))
+
+    assert (code, checks["parameters"][0]) == (0, "ok")
+    assert [body["max_completion_tokens"] for body in fault_server.bodies] == [16]
+
+
+def test_parameters_that_the_model_refuses(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """The line to write is said, and no call is made."""
+    code, checks = doctor(a_job(tmp_path, fault_server.url, model={**LIKE_LUNA, "params": {"max_tokens": 50}}))
+
+    assert (code, failing(checks), fault_server.calls) == (2, ["parameters"], [])
+    assert 'params = { reasoning_effort = "none", max_completion_tokens = 50 }' in checks["parameters"][1]
+
+
+def test_a_model_that_shuts_down(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """By the table, and by the server's own word; a run can begin."""
+    fault_server.behaviour.models = ["m"]
+    fault_server.behaviour.shutdowns = {"m": "2026-02-01"}
+    code, checks = doctor(a_job(tmp_path, fault_server.url, model={"takes": {"shutdown": "2026-01-01"}}))
+
+    assert (code, checks["parameters"][0], checks["model"][0]) == (0, "warn", "warn")
+    assert "m has shut down on 2026-01-01" in checks["parameters"][1]
+    assert checks["model"][1] == "the server lists m, which shuts down on 2026-02-01"
+
+
 @pytest.mark.parametrize("is_compiled", [True, False])
 def test_the_scanner(
     tmp_path: Path,

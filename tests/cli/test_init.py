@@ -165,6 +165,32 @@ def test_json(logprobs: Any) -> None:
     assert made["next"][0] == "logprobs doctor job.toml"
 
 
+@pytest.mark.parametrize(
+    ("model", "endpoint", "params"),
+    [
+        ("gpt-6-luna", "chat", {"reasoning_effort": "none", "temperature": 0, "max_completion_tokens": 9}),
+        ("gpt-6-luna", "responses", {"reasoning": {"effort": "none"}, "temperature": 0, "max_output_tokens": 16}),
+        ("gpt-5.4-mini", "chat", {"temperature": 0, "max_completion_tokens": 9}),
+        ("gpt-7", "chat", {"temperature": 0, "max_completion_tokens": 9}),
+    ],
+)
+def test_parameters_that_the_model_takes(model: str, endpoint: str, params: dict[str, Any], logprobs: Any) -> None:
+    """Of OpenAI's models what is known is written; others are asked as all are."""
+    words = ["--prompts", "reviews.parquet", "--model", model, "--endpoint", endpoint, "--max-tokens", "9"]
+
+    assert logprobs("init", *words).code == 0
+    assert ls.load_job("job.toml").model.params == params
+    assert "2 prompts, 2 calls" in logprobs("run", "job.toml", "--dry-run").out
+
+
+def test_a_model_that_gives_no_logprobs(logprobs: Any) -> None:
+    """It is said before there is a file."""
+    done = logprobs("init", "--prompts", "reviews.parquet", "--model", "gpt-6-astra")
+
+    assert (done.code, Path("job.toml").exists()) == (2, False)
+    assert "gpt-6-astra gives no logprobs" in done.err
+
+
 def talk(*words: str, answers: list[str]) -> tuple[int, str]:
     """Run `logprobs` at a terminal and answer what it asks; returns the exit code and what was to be seen."""
     ours, theirs = pty.openpty()
@@ -207,7 +233,7 @@ def test_a_person_is_asked_for_what_no_option_says() -> None:
     assert code == 0, seen
     assert "or a glob [reviews.parquet]:" in seen
     assert (job.prompts.prompt, job.prompts.id, job.prompts.keep) == ("text", None, ())
-    assert (job.model.base_url, job.model.name) == (None, "gpt-4o-mini")
+    assert (job.model.base_url, job.model.name) == (None, "gpt-6-luna")
 
 
 def test_a_person_who_leaves_has_no_job() -> None:

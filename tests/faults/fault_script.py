@@ -210,6 +210,7 @@ class Behaviour:
         self.delay_ms = delay_ms
         self.limits = limits
         self.models: list[str] | None = None  # None is a server that lists none
+        self.shutdowns: dict[str, str] = {}  # of its models
         self._script = deque(parse_script(script))
         self._when = {text: deque(parse_script(steps)) for text, steps in (when or {}).items()}
         self._rate = rate

@@ -26,6 +26,8 @@ each 60 s, from the first call on.
 says truthfully in the headers of every answer, as OpenAI does; `--per-second` enforces a sixtieth of the requests over
 any second too, and `--silent` says nothing. What is above a limit gets 429 and stands in the ledger as `limited`.
 
+A model that is called as one of OpenAI's is refused what that one refuses (`family_refusals.py`).
+
 Standard library only, so that it starts in no time under any Python.
 """
 
@@ -45,6 +47,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from family_refusals import family_refusal
 from fault_answers import answer_to, responses_answer_to
 from fault_script import ERRORS, SPOILT, Behaviour, Burst, Call, Limits, Step
 
@@ -109,7 +112,9 @@ class Server:
 
     async def _list_models(self, writer: asyncio.StreamWriter) -> bool:
         names = self.behaviour.models
-        listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in names or ()]}
+        shutdowns = self.behaviour.shutdowns
+        data = [{"id": name, "object": "model", "shutdown_date": shutdowns.get(name)} for name in names or ()]
+        listed = {"object": "list", "data": data}
         await _send(writer, 404 if names is None else 200, json.dumps(listed).encode())
         return True
 
@@ -126,11 +131,14 @@ class Server:
         if method != "POST" or not path.endswith(("/completions", "/responses")):
             return await _send(writer, 404, b'{"error":{"message":"no such path","code":"not_found"}}')
         try:
+            asked = json.loads(body)
+            refusal = family_refusal(path, asked)
             answer = responses_answer_to if path.endswith("/responses") else answer_to
-            content = answer(path, json.loads(body), step=step.name)
+            content = b"" if refusal else answer(path, asked, step=step.name)
         except ValueError as error:
-            said = {"error": {"message": f"not JSON: {error}", "type": "invalid_request_error"}}
-            return await _send(writer, 400, json.dumps(said).encode())
+            refusal = {"message": f"not JSON: {error}", "type": "invalid_request_error"}
+        if refusal is not None:
+            return await _send(writer, 400, json.dumps({"error": refusal}).encode())
         return await self._misbehave(content, step, writer)
 
     async def _misbehave(self, content: bytes, step: Step, writer: asyncio.StreamWriter) -> str:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from logprob_store.errors import CallError, RetryableError
+from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.transport.refusals import error_of_status
 
 
@@ -47,6 +47,37 @@ def test_the_words_of_the_service_behind_a_gateway_are_there() -> None:
     body = b'{"error":{"message":"Provider returned error","code":502,"metadata":{"raw":"m is overloaded"}}}'
 
     assert str(error_of_status(502, {}, body)) == "HTTP 502: Provider returned error: m is overloaded"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"param": "logprobs", "code": "unsupported_parameter", "message": "Unsupported parameter: 'logprobs'."},
+        {"param": "top_logprobs", "code": "unsupported_parameter", "message": "logprobs are not supported"},
+        {"param": "include", "code": "unsupported_parameter", "message": "logprobs are not supported with reasoning."},
+        {"param": "include[0]", "code": "unsupported_value", "message": "message.output_text.logprobs"},
+        {"param": "top_logprobs", "code": None, "message": "must be less than or equal to 5"},
+        {
+            "message": "Provider returned error",
+            "metadata": {"raw": '{"error": "top_logprobs must be less equal than 8"}'},
+        },
+        {"message": "Logprobs is not enabled for models/gemini", "status": "INVALID_ARGUMENT"},
+    ],
+)
+def test_logprobs_that_are_refused_in_any_spelling(error: dict[str, object]) -> None:
+    """Every prompt would be refused: the run stops, and the line to write is said."""
+    found = error_of_status(400, {}, json.dumps({"error": error}).encode())
+
+    assert isinstance(found, StopRunError)
+    assert found.reason == "logprobs_refused"
+    assert 'params = { reasoning_effort = "none", max_completion_tokens = 64 }' in str(found)
+
+
+def test_another_part_of_an_answer_that_is_refused() -> None:
+    """`include` asks for more than logprobs."""
+    error = {"param": "include[0]", "code": "invalid_value", "message": "Invalid value: 'bogus'."}
+
+    assert isinstance(error_of_status(400, {}, json.dumps({"error": error}).encode()), CallError)
 
 
 @pytest.mark.parametrize(
