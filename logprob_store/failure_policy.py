@@ -29,6 +29,7 @@ class FailureClass:
         pace: what follows for other calls: `limit` (they wait as long as the server says; if it says nothing,
             concurrency is cut), `outage` (concurrency does not grow; many in a row open the breaker) or nothing.
         billed: whether the call may have cost money: `no`, `maybe`, `yes`.
+        counts: whether the call uses up one of the attempts.
         ask_anew: whether the bad answer is in the cache, so that a repeated call has to go to the server.
         advice: the message of a stop, with what to do; `{where}` is replaced by the server's words. Needed where an
             answer's status or code can stop the run.
@@ -43,6 +44,7 @@ class FailureClass:
     then: Literal["again", "row", "stop"]
     pace: Literal["", "limit", "outage"] = ""
     billed: Literal["no", "maybe", "yes"] = "no"
+    counts: bool = True
     ask_anew: bool = False
     advice: str = ""
     if_all: str = ""
@@ -65,6 +67,13 @@ _CLASSES: Final = (
         codes=frozenset({"rate_limit_exceeded", "slow_down"}),
     ),
     FailureClass(
+        name="no_capacity",
+        means="the service has no room for a call by the tier `flex` now; no attempt is used up",
+        then="again",
+        counts=False,
+        codes=frozenset({"resource_unavailable"}),
+    ),
+    FailureClass(
         name="server_error",
         means="the server failed or was overloaded",
         then="again",
@@ -82,6 +91,7 @@ _CLASSES: Final = (
         means="this machine has no file descriptor, port or memory for another connection; no attempt is used up",
         then="again",
         pace="limit",
+        counts=False,
     ),
     FailureClass(
         name="malformed_answer",
@@ -277,6 +287,13 @@ stands in quotes or behind a colon may be the prompt's."""
 _NAMES_LOGPROBS: Final = re.compile(
     r"(?<![a-z])(?:top_?|prompt_?|n_?)?log_?prob(?:s|abilit(?:y|ies))?(?![a-z])", re.IGNORECASE
 )
+_NO_ROOM: Final = re.compile(
+    r"resources? (?:is |are )?(?:currently |temporarily )?unavailable"
+    r"|(?:insufficient|not enough) (?:resources|capacity)"
+    r"|\bflex\b.{0,60}\b(?:capacity|unavailable)|capacity .{0,30}\bflex\b",
+    re.IGNORECASE,
+)
+"""What a refusal with status 429 says that is no limit of the caller, but a want of machines for the tier `flex`."""
 _ASKS_IN_WORDS: Final = "include"
 """The parameter by which Responses are asked for logprobs and other parts: what it was refused for, words say."""
 _TOO_LONG: Final = re.compile(
@@ -340,6 +357,8 @@ def classify(status: int, said: Mapping[str, Any], *, endpoint: str | None = Non
     by_code = next((_BY_CODE[code] for code in codes if isinstance(code, str) and code in _BY_CODE), None)
     if by_code is None and any(_OUT_OF_CREDIT.match(text) for text in _words_of(said)):
         return FAILURES["quota"]  # Anthropic says so with 400, Z.ai with 429, SiliconFlow and xAI with 403
+    if by_code is None and status == _TOO_MANY_REQUESTS and any(map(_NO_ROOM.search, _words_of(said))):
+        return FAILURES["no_capacity"]
     if by_code is None and status == _FORBIDDEN and any(map(concerns_the_prompt, _words_of(said))):
         return FAILURES["content_filter"]  # OpenRouter moderates with this status
     return by_code or _BY_STATUS.get(status) or FAILURES["invalid_request"]

@@ -10,6 +10,7 @@ import codecs
 import os
 import re
 import tomllib
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -22,8 +23,10 @@ from logprob_store.models.table import Takes
 from logprob_store.request import OPENAI_BASE_URL, PATHS, problem_of_host, provider_of
 from logprob_store.spending.bounds import no_maximum, unbounded_param
 from logprob_store.spending.ceilings import Ceilings
-from logprob_store.spending.prices import Prices
+from logprob_store.spending.price_table import ListedPrice, listed_price
+from logprob_store.spending.prices import LongContext, Prices
 from logprob_store.spending.request_tokens import MAXIMA
+from logprob_store.usage import STANDARD, TIERS, UNKNOWN_TIER, tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +39,9 @@ _SERVICE_FIELDS = {
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN_HEADERS = {"host", "content-length", "content-type", "transfer-encoding", "accept-encoding", "connection"}
+
+_FLEX_TIMEOUT_S = 900.0
+_FLEX_RETRY_FOR_S = 3600.0
 
 _NAME = r"^[A-Za-z0-9._-]{1,64}$"
 _HTTP = r"^https?://[^/]+"
@@ -295,18 +301,79 @@ class LimitsSection(_Section):
         return any(most.need_bounds for most in (self.ceilings, self.job_ceilings, self.cache_ceilings))
 
 
-class PricesSection(_Section):
-    """What tokens cost, in US dollars per million; both or neither."""
+_Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-    input_usd_per_million_tokens: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    output_usd_per_million_tokens: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    cached_input_usd_per_million_tokens: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+class LongContextSection(_Section):
+    """How prices rise for all tokens of a call whose prompt is long."""
+
+    above_tokens: int = Field(gt=0)
+    input_factor: _Price
+    output_factor: _Price
+
+
+class TierPricesSection(_Section):
+    """What tokens cost by one service tier: a factor on the standard prices, or prices; a number is the factor."""
+
+    factor: _Price | None = None
+    input_usd_per_million_tokens: _Price | None = None
+    output_usd_per_million_tokens: _Price | None = None
+    cached_input_usd_per_million_tokens: _Price | None = None
+    cache_write_usd_per_million_tokens: _Price | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_is_factor(cls, value: Any) -> Any:
+        return {"factor": value} if type(value) in {int, float} else value
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.factor is not None and self.model_fields_set != {"factor"}:
+            raise ValueError("give a factor, or prices, not both")
+        if self.factor is None and None in {self.input_usd_per_million_tokens, self.output_usd_per_million_tokens}:
+            raise ValueError(
+                "has to be a factor, or a section with input_usd_per_million_tokens and output_usd_per_million_tokens"
+            )
+        return self
+
+    def prices(self, standard: Prices) -> Prices:
+        """The prices, beside those of the standard tier."""
+        if self.factor is not None:
+            return standard.scaled(self.factor)
+        return Prices(
+            self.input_usd_per_million_tokens or 0.0,
+            self.output_usd_per_million_tokens or 0.0,
+            self.cached_input_usd_per_million_tokens,
+            self.cache_write_usd_per_million_tokens,
+        )
+
+
+class PricesSection(_Section):
+    """What tokens cost, in US dollars per million, by the standard tier; those of input and output, or nothing."""
+
+    input_usd_per_million_tokens: _Price | None = None
+    output_usd_per_million_tokens: _Price | None = None
+    cached_input_usd_per_million_tokens: _Price | None = None
+    cache_write_usd_per_million_tokens: _Price | None = None
+    long_context: LongContextSection | None = None
+    tiers: dict[str, TierPricesSection] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _tiers_are_known(self) -> Self:
+        for name in self.tiers:
+            tier = tier_of(name)
+            if not tier or tier == UNKNOWN_TIER:
+                known = ", ".join(tier for tier in TIERS if tier not in {STANDARD, UNKNOWN_TIER})
+                raise ValueError(f"tiers.{name}: is no tier with a price of its own; known are {known}")
+        if len({tier_of(name) for name in self.tiers}) < len(self.tiers):
+            raise ValueError("tiers: fast and priority are one tier: keep one of them")
+        return self
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         given = (self.input_usd_per_million_tokens, self.output_usd_per_million_tokens)
         missing = [name for name, price in zip(("input", "output"), given, strict=True) if price is None]
-        if missing and (len(missing) == 1 or self.cached_input_usd_per_million_tokens is not None):
+        if missing and self.model_fields_set:
             raise ValueError(f"{' and '.join(missing)}_usd_per_million_tokens: is missing")
         return self
 
@@ -315,11 +382,15 @@ class PricesSection(_Section):
         """The prices; None if none are given."""
         if self.input_usd_per_million_tokens is None or self.output_usd_per_million_tokens is None:
             return None
-        return Prices(
+        standard = Prices(
             self.input_usd_per_million_tokens,
             self.output_usd_per_million_tokens,
             self.cached_input_usd_per_million_tokens,
+            self.cache_write_usd_per_million_tokens,
+            None if self.long_context is None else LongContext(**self.long_context.model_dump()),
         )
+        tiers = {tier_of(name) or STANDARD: priced.prices(standard) for name, priced in self.tiers.items()}
+        return standard.with_tiers(tiers)
 
 
 class CacheSection(_Section):
@@ -330,10 +401,18 @@ class CacheSection(_Section):
 
 
 class TransportSection(_Section):
-    """Whether a server is asked, or recordings are replayed."""
+    """Whether a server is asked, by which service tier, or recordings are replayed."""
 
     kind: Literal["live", "replay"] = "live"
     fixtures: str | None = None
+    tier: Literal["default", "flex", "priority"] | None = None
+    flex_fallback_s: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _only_flex_falls_back(self) -> Self:
+        if self.flex_fallback_s is not None and self.tier != "flex":
+            raise ValueError('flex_fallback_s needs tier = "flex"')
+        return self
 
 
 class StoreSection(_Section):
@@ -406,12 +485,33 @@ class Job(_Section):
         return self
 
     @model_validator(mode="after")
+    def _tier_can_be_sent(self) -> Self:
+        transport = self.transport
+        if transport.tier is not None and "service_tier" in self.model.params:
+            raise ValueError("transport.tier and model.params.service_tier both name the service tier: keep one")
+        if transport.tier is not None and self.model.endpoint == "completions":
+            raise ValueError(
+                'transport.tier needs model.endpoint = "chat" or "responses": others have no service tiers'
+            )
+        if transport.flex_fallback_s is not None and transport.flex_fallback_s >= self.retry_for_s:
+            most = f"limits.retry_for_s ({self.retry_for_s:g})"
+            raise ValueError(
+                f"transport.flex_fallback_s has to be less than {most}, as a prompt is not tried again after that"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ceilings_can_be_kept(self) -> Self:
         limits, params, endpoint = self.limits, self.model.params, self.model.endpoint
         dollars = [name for name in _DOLLAR_CEILINGS if getattr(limits, name) is not None]
-        if dollars and self.prices.prices is None:
+        prices = self.prices_at_service
+        if dollars and prices is None:
             names = "prices.input_usd_per_million_tokens and prices.output_usd_per_million_tokens"
-            raise ValueError(f"limits.{dollars[0]} needs {names}")
+            raise ValueError(f"limits.{dollars[0]} needs {names}{self._why_no_price}")
+        if dollars and prices is not None and not prices.knows(tier_of(self.transport.tier) or STANDARD):
+            raise ValueError(
+                f"limits.{dollars[0]} needs prices.tiers.{self.transport.tier}, what tokens cost by transport.tier"
+            )
         if not limits.need_bounds:
             return self
         scores = self.model.mode == "score"
@@ -422,7 +522,7 @@ class Job(_Section):
                 "without it nothing bounds what a call can cost"
             )
         body = {"model": self.model.name, **params}
-        if (what := unbounded_param(body, endpoint, harmless=limits.harmless_params)) is not None:
+        if (what := unbounded_param(body, endpoint, harmless=limits.harmless_params, prices=prices)) is not None:
             raise ValueError(f"model.params: {what}")
         return self
 
@@ -489,6 +589,59 @@ class Job(_Section):
         if self.transport.fixtures is None:
             raise JobError("transport replay needs transport.fixtures, a file or folder of recordings")
         return self.resolve(self.transport.fixtures)
+
+    @property
+    def listed_price(self) -> ListedPrice | None:
+        """The prices that are known of the model without the job's own: at OpenAI's own address alone."""
+        model = self.model
+        at_openai = model.base_url is None or provider_of(model.base_url) == provider_of(OPENAI_BASE_URL)
+        return listed_price(model.name) if at_openai else None
+
+    @property
+    def token_prices(self) -> Prices | None:
+        """What tokens cost: the job's own prices, else those that are listed; None if neither are known.
+
+        A replay has the job's own alone: it pays nothing.
+        """
+        return self.prices_at_service if self.transport.kind == "live" else self.prices.prices
+
+    @cached_property
+    def prices_at_service(self) -> Prices | None:
+        """What tokens cost where the model is asked, also in a replay."""
+        own, listed = self.prices.prices, self.listed_price
+        if own is None:
+            return None if listed is None else listed.prices
+        return own if listed is None else own.completed_by(listed.prices)
+
+    @property
+    def _why_no_price(self) -> str:
+        if self.model.base_url is not None:
+            return ""
+        return f": no price of {self.model.name} is known without them"
+
+    @property
+    def about_prices(self) -> str | None:
+        """Where the prices come from, if they are not the job's own; that none are known; None where nobody is paid."""
+        if self.prices.prices is not None or self.transport.kind == "replay":
+            return None
+        if (listed := self.listed_price) is not None:
+            return listed.sentence()
+        return None if self.model.base_url is not None else f"no price of {self.model.name} is known: set [prices]"
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds that a call may take: 15 minutes by the tier `flex`, unless the job says otherwise."""
+        return self._limit_by_tier("timeout_s", _FLEX_TIMEOUT_S)
+
+    @property
+    def retry_for_s(self) -> float:
+        """Seconds during which a prompt is tried again: an hour by the tier `flex`, unless the job says otherwise."""
+        return self._limit_by_tier("retry_for_s", _FLEX_RETRY_FOR_S)
+
+    def _limit_by_tier(self, name: str, by_flex: float) -> float:
+        is_unsaid = name not in self.limits.model_fields_set
+        said: float = getattr(self.limits, name)
+        return by_flex if is_unsaid and self.transport.tier == "flex" else said
 
     @property
     def ceilings(self) -> dict[str, Ceilings]:

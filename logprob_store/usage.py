@@ -1,4 +1,4 @@
-"""What an answer reports: the tokens that it took, and the server's rate limits.
+"""What an answer reports: the tokens that it took, the tier that served it, and the server's rate limits.
 
 Here a body's `usage` is read, in all spellings. What it leaves out is unsaid, never nothing: what that counts as is in
 `spending.settling`. Rate-limit headers are read by `transport.rate_headers`; the cost of tokens is in
@@ -17,7 +17,7 @@ import msgspec
 from logprob_store.sse import DONE, event_data, is_event_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _MAX_TOKENS: Final = 1e9
 """Larger counts are an error of the server and count as unsaid."""
@@ -26,8 +26,33 @@ _MAX_USD: Final = 1e6
 _NUMBER: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE]-?[0-9]{1,3})?")
 
 
+TIERS: Final = ("", "flex", "batch", "priority", "scale", "ultrafast", "performance", "reserved", "unknown")
+"""The service tiers that prices may tell apart, the standard one first. The record of calls has them by their place
+here: a new one goes to the end."""
+STANDARD, UNKNOWN_TIER = TIERS[0], TIERS[-1]
+_TIERS_BY_NAME: Final[Mapping[str, str | None]] = {
+    "auto": None,
+    **{tier: tier for tier in TIERS[1:]},
+    **dict.fromkeys(("default", "standard", "on_demand"), STANDARD),
+    "fast": "priority",  # OpenAI's two names for one tier
+}
+
+
+def tier_of(said: Any) -> str | None:
+    """The tier that a service names, by one of `TIERS`; None where it names none, or leaves it open.
+
+    >>> tier_of("default"), tier_of("fast"), tier_of("warp"), tier_of("auto")
+    ('', 'priority', 'unknown', None)
+    """
+    return _TIERS_BY_NAME.get(said.lower(), UNKNOWN_TIER) if isinstance(said, str) and said else None
+
+
 class Usage(NamedTuple):
-    """Tokens of a call, as they are billed; `cached_tokens` is the part of the prompt that the service had cached.
+    """Tokens of a call, as they are billed.
+
+    Of those of the prompt, `cached_tokens` were in the service's cache and `written_tokens` were written into it.
+    `tier` is that of the service, one of `TIERS`; `is_long` says that the prompt is so long that all tokens of the call
+    may cost more.
 
     >>> Usage(10, 4, 5) + Usage(1, 0, 1), Usage(10, 4, 5).total
     (Usage(prompt_tokens=11, cached_tokens=4, completion_tokens=6), 15)
@@ -36,41 +61,152 @@ class Usage(NamedTuple):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    written_tokens: int = 0
+    tier: str = STANDARD
+    is_long: bool = False
 
     @property
     def total(self) -> int:
         """Tokens of prompt and answer."""
         return self.prompt_tokens + self.completion_tokens
 
-    def __add__(self, other: tuple[int, ...]) -> Usage:  # type: ignore[override]  # sums, where a tuple would chain
-        """The sum, field by field."""
-        return Usage(self[0] + other[0], self[1] + other[1], self[2] + other[2])
+    def __add__(self, other: Usage) -> Usage:  # type: ignore[override]  # sums, where a tuple would chain
+        """The sum of the tokens, billed as the first is: see `Bill` for calls that are billed apart."""
+        return self.plus(other, 1)
+
+    def plus(self, other: Usage, times: int) -> Usage:
+        """The sum with so many times the tokens of another."""
+        return Usage(
+            self[0] + times * other[0],
+            self[1] + times * other[1],
+            self[2] + times * other[2],
+            self[3] + times * other[3],
+            self.tier,
+            self.is_long,
+        )
+
+    def __repr__(self) -> str:
+        """The first three fields, and those of the others that say something."""
+        named = zip(self._fields, self, strict=True)
+        shown = ", ".join(f"{name}={value!r}" for name, value in named if value or name in _ALWAYS_SHOWN)
+        return f"{type(self).__name__}({shown})"
+
+
+_ALWAYS_SHOWN: Final = ("prompt_tokens", "cached_tokens", "completion_tokens")
+
+
+class Bill:
+    """The tokens of many calls, apart by what makes their price another: the tier, and whether the prompt was long.
+
+    >>> bill = Bill(Usage(10, 0, 5), Usage(1, 0, 1), Usage(7, 0, 2, tier="flex"))
+    >>> bill.total, list(bill)
+    (26, [Usage(prompt_tokens=11, cached_tokens=0, completion_tokens=6), \
+Usage(prompt_tokens=7, cached_tokens=0, completion_tokens=2, tier='flex')])
+    """
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, *usages: Usage) -> None:
+        self._lines: dict[tuple[str, bool], Usage] = {}
+        for usage in usages:
+            self.add(usage)
+
+    def add(self, usage: Usage, times: int = 1) -> None:
+        """Add the tokens of a call, or take them away with `times=-1`."""
+        apart = (usage.tier, usage.is_long)
+        held = self._lines.get(apart)
+        if held is None:
+            held = Usage(tier=usage.tier, is_long=usage.is_long)
+        self._lines[apart] = held.plus(usage, times)
+
+    def with_all(self, usages: Iterable[Usage]) -> Bill:
+        """A bill with the tokens of more calls."""
+        return Bill(*self, *usages)
+
+    def at_least(self, other: Bill) -> Bill:
+        """The larger number of each kind of tokens."""
+        larger = Bill()
+        mine, its = self._lines, other._lines
+        for tier, is_long in {**mine, **its}:
+            one, another = mine.get((tier, is_long), Usage()), its.get((tier, is_long), Usage())
+            tokens = [max(pair) for pair in zip(one[:4], another[:4], strict=True)]
+            larger.add(Usage(tokens[0], tokens[1], tokens[2], tokens[3], tier, is_long))
+        return larger
+
+    def __iter__(self) -> Iterator[Usage]:
+        """The sums of the calls that are billed alike."""
+        return iter(self._lines.values())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the sums are the same."""
+        return isinstance(other, Bill) and {*filter(_has_tokens, self)} == {*filter(_has_tokens, other)}
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """The sums."""
+        return f"Bill({', '.join(map(repr, self))})"
+
+    @property
+    def whole(self) -> Usage:
+        """The tokens of all calls, without what makes their prices differ."""
+        return Usage(
+            sum(line.prompt_tokens for line in self),
+            sum(line.cached_tokens for line in self),
+            sum(line.completion_tokens for line in self),
+            sum(line.written_tokens for line in self),
+        )
+
+    @property
+    def total(self) -> int:
+        """Tokens of prompts and answers."""
+        return sum(line.total for line in self)
+
+
+def _has_tokens(usage: Usage) -> bool:
+    return any(usage[:4])
 
 
 class ReportedUsage(Usage):
     """The tokens that an answer reports.
 
-    `reasoning_tokens` are those that the service says are hidden, mostly a part of the completion; `cost_usd` is what
-    it says that the call cost.
+    `reasoning_tokens` are those that the service says are hidden, mostly a part of the completion; `audio_tokens` those
+    of sound, in the prompt and the answer together; `cost_usd` is what it says that the call cost. `says_tier` tells
+    whether it names the tier that served it.
     """
 
     reasoning_tokens: int = 0
+    audio_tokens: int = 0
     cost_usd: float | None = None
+    says_tier: bool = False
+
+    def served_by(self, tier: str | None) -> ReportedUsage:
+        """The same, served by a tier; None where the answer names none."""
+        if tier is None:
+            return self
+        named = ReportedUsage(*self[:4], tier, self.is_long)
+        named.__dict__.update(self.__dict__)
+        named.says_tier = True
+        return named
 
 
 class SaidUsage(NamedTuple):
     """What a `usage` says, and None for each half that it leaves out; `total` if it says only that.
 
-    `is_odd` says that a half is there, but no number: a word, a text of digits, -1, 1e30.
+    `is_odd` says that a half is there, but no number: a word, a text of digits, -1, 1e30. `tier` is that which the
+    answer names.
     """
 
     prompt_tokens: int | None = None
     cached_tokens: int = 0
     completion_tokens: int | None = None
+    written_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_tokens: int = 0
     cost_usd: float | None = None
     total: int | None = None
     is_odd: bool = False
+    tier: str | None = None
 
     @property
     def whole(self) -> ReportedUsage | None:
@@ -82,9 +218,10 @@ class SaidUsage(NamedTuple):
         elif self.prompt_tokens is None or self.completion_tokens is None:
             return None
         else:
-            usage = ReportedUsage(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
-        usage.reasoning_tokens, usage.cost_usd = self.reasoning_tokens, self.cost_usd
-        return usage
+            usage = ReportedUsage(self.prompt_tokens, self.cached_tokens, self.completion_tokens, self.written_tokens)
+        usage.reasoning_tokens, usage.audio_tokens = self.reasoning_tokens, self.audio_tokens
+        usage.cost_usd = self.cost_usd
+        return usage.served_by(self.tier)
 
 
 class RateLimit(NamedTuple):
@@ -105,40 +242,45 @@ class ServerReport(NamedTuple):
 
 
 class _Body(msgspec.Struct):
-    """The one field of a body that is read here; skipping the others also checks that they are JSON."""
+    """The two fields of a body that are read here; skipping the others also checks that they are JSON."""
 
     usage: msgspec.Raw = msgspec.Raw()
+    service_tier: Any = None
 
 
 _BODY_DECODER: Final = msgspec.json.Decoder(_Body)
 
 
-def find_usage(body: bytes) -> bytes | None:
-    """The raw `usage` of a JSON body, empty if the body has none; None if the body is no JSON object.
+def find_usage(body: bytes) -> tuple[bytes, str | None]:
+    """The raw `usage` of a JSON body, empty if it has none, and the tier that it names, by one of `TIERS`.
 
     Scanning the body takes about 1.4 ms per megabyte.
 
-    >>> find_usage(b'{"choices":[],"usage":{"total_tokens":3}}'), find_usage(b'{}'), find_usage(b'[')
-    (b'{"total_tokens":3}', b'', None)
+    >>> find_usage(b'{"choices":[],"usage":{"total_tokens":3},"service_tier":"flex"}'), find_usage(b'[')
+    ((b'{"total_tokens":3}', 'flex'), (b'', None))
     """
     try:
-        return bytes(_BODY_DECODER.decode(body).usage)
+        found = _BODY_DECODER.decode(body)
+        return bytes(found.usage), tier_of(found.service_tier)
     except RecursionError:
-        return None
+        return b"", None
     except msgspec.DecodeError:
         # Servers written in Python send -Infinity, NaN and lone surrogates, which msgspec refuses.
-        try:
-            usage = json.loads(body).get("usage")
-        except (ValueError, RecursionError, AttributeError):
-            return None
-        return json.dumps(usage).encode()
+        value = _python_json(body)
+        if not isinstance(value, dict):
+            return b"", None
+        return json.dumps(value.get("usage")).encode(), tier_of(value.get("service_tier"))
 
 
-def read_usage(raw: bytes) -> ReportedUsage | None:
+def read_usage(raw: bytes, *, tier: str | None = None) -> ReportedUsage | None:
     """The tokens of a raw `usage`; None unless it says how many the prompt has and how many the answer, or a total.
 
     Where prompt and completion are less than the total, the rest counts as completion: some services leave reasoning
     tokens out of `completion_tokens`, but bill them.
+
+    Args:
+        raw: as it stands in the body.
+        tier: what the body beside it names, by one of `TIERS`.
 
     >>> read_usage(b'{"prompt_tokens":7,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4}}')
     ReportedUsage(prompt_tokens=7, cached_tokens=4, completion_tokens=5)
@@ -148,12 +290,12 @@ def read_usage(raw: bytes) -> ReportedUsage | None:
     True
     """
     if raw.count(b'"prompt_tokens"') > 1 or raw.count(b'"completion_tokens"') > 1 or raw.count(b'"total_tokens"') > 1:
-        return said_usage(raw).whole
+        return said_usage(raw, tier=tier).whole
     try:
         usual = _USUAL_DECODER.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return said_usage(raw).whole
-    return usual.reported
+        return said_usage(raw, tier=tier).whole
+    return usual.reported(tier)
 
 
 _Tokens = Annotated[int, msgspec.Meta(ge=0, lt=int(_MAX_TOKENS))]
@@ -161,10 +303,13 @@ _Tokens = Annotated[int, msgspec.Meta(ge=0, lt=int(_MAX_TOKENS))]
 
 class _UsualPrompt(msgspec.Struct):
     cached_tokens: _Tokens | None = None
+    cache_write_tokens: _Tokens | None = None
+    audio_tokens: _Tokens | None = None
 
 
 class _UsualCompletion(msgspec.Struct):
     reasoning_tokens: _Tokens | None = None
+    audio_tokens: _Tokens | None = None
 
 
 class _Usual(msgspec.Struct, forbid_unknown_fields=True):
@@ -176,25 +321,34 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True):
     prompt_tokens_details: _UsualPrompt | None = None
     completion_tokens_details: _UsualCompletion | None = None
 
-    @property
-    def reported(self) -> ReportedUsage:
+    def reported(self, tier: str | None) -> ReportedUsage:
         """What `said_usage` finds in it."""
         prompt, details = self.prompt_tokens, self.prompt_tokens_details
-        cached = 0 if details is None else min(details.cached_tokens or 0, prompt)
+        cached = written = audio = reasoning = 0
+        if details is not None:
+            cached = min(details.cached_tokens or 0, prompt)
+            written = min(details.cache_write_tokens or 0, prompt - cached)
+            audio = details.audio_tokens or 0
         completion, hidden = self.completion_tokens, self.completion_tokens_details
-        reasoning = 0 if hidden is None else hidden.reasoning_tokens or 0
+        if hidden is not None:
+            reasoning = hidden.reasoning_tokens or 0
+            audio += hidden.audio_tokens or 0
         if reasoning > completion:
             completion, reasoning = completion + reasoning, 0
-        usage = ReportedUsage(prompt, cached, max(completion, self.total_tokens - prompt))
-        usage.reasoning_tokens = reasoning
+        usage = ReportedUsage(prompt, cached, max(completion, self.total_tokens - prompt), written, tier or STANDARD)
+        usage.reasoning_tokens, usage.says_tier = reasoning, tier is not None
+        if audio:
+            usage.audio_tokens = audio
         return usage
 
 
 _USUAL_DECODER: Final = msgspec.json.Decoder(_Usual)
 
 
-def said_usage(raw: bytes) -> SaidUsage:
+def said_usage(raw: bytes, *, tier: str | None = None) -> SaidUsage:
     """What a raw `usage` says of each half, in any of its spellings; the larger number where two of them differ.
+
+    `tier` is what the body beside it names; Anthropic names it in here.
 
     >>> said_usage(b'{"input_tokens":"30","output_tokens":-1}')[:3]
     (30, 0, None)
@@ -209,11 +363,12 @@ def said_usage(raw: bytes) -> SaidUsage:
     except (msgspec.DecodeError, ValueError, RecursionError):
         fields = _python_json(raw)
     if not isinstance(fields, dict):
-        return SaidUsage()
-    prompt, cached = _prompt_of(fields)
+        return SaidUsage(tier=tier)
+    of_prompt, of_answer = _details_of(fields, "prompt", "input"), _details_of(fields, "completion", "output")
+    prompt, cached, written = _prompt_of(fields, of_prompt)
     completion = _largest(_count(fields.get("completion_tokens")), _count(fields.get("output_tokens")))
-    details = fields.get("completion_tokens_details") or fields.get("output_tokens_details")
-    reasoning = (_count(details.get("reasoning_tokens")) if isinstance(details, dict) else None) or 0
+    reasoning = _count(of_answer.get("reasoning_tokens")) or 0
+    audio = (_count(of_prompt.get("audio_tokens")) or 0) + (_count(of_answer.get("audio_tokens")) or 0)
     if completion is not None and reasoning > completion:
         completion, reasoning = completion + reasoning, 0  # it cannot be a part of them
     total = _count(fields.get("total_tokens"))
@@ -222,8 +377,28 @@ def said_usage(raw: bytes) -> SaidUsage:
             completion = max(completion or 0, total - prompt)
         elif completion is not None:
             prompt = max(total - completion, 0)
-    only = total if prompt is None and completion is None else None
-    return SaidUsage(prompt, cached, completion, reasoning, _cost_of(fields), only, _is_odd(fields))
+    return SaidUsage(
+        prompt,
+        cached,
+        completion,
+        written,
+        reasoning,
+        audio,
+        _cost_of(fields),
+        total=total if prompt is None and completion is None else None,
+        is_odd=_is_odd(fields),
+        tier=tier_of(fields.get("service_tier")) if tier is None else tier,
+    )
+
+
+def _details_of(fields: Mapping[str, Any], *halves: str) -> dict[str, Any]:
+    """The details of a half, under the names of both APIs: a batch may have the one empty beside the other."""
+    found: dict[str, Any] = {}
+    for half in halves:
+        details = fields.get(f"{half}_tokens_details")
+        if isinstance(details, dict):
+            found = _largest_of_each([*found.items(), *details.items()])
+    return found
 
 
 _HALVES: Final = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
@@ -248,20 +423,23 @@ def _is_odd(fields: Mapping[str, Any]) -> bool:
     return False
 
 
-def _prompt_of(fields: Mapping[str, Any]) -> tuple[int | None, int]:
-    """The tokens of the prompt, and how many of them the service says were cached."""
+def _prompt_of(fields: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[int | None, int, int]:
+    """The tokens of the prompt, and how many of them the service says were in its cache and were written into it."""
     input_tokens = _count(fields.get("input_tokens"))
     read = _count(fields.get("cache_read_input_tokens"))
-    if input_tokens is not None and fields.get("prompt_tokens") is None:  # Anthropic leaves out what its cache holds
-        input_tokens += (read or 0) + (_count(fields.get("cache_creation_input_tokens")) or 0)
+    created = _count(fields.get("cache_creation_input_tokens"))
+    if input_tokens is not None and not fields.get("prompt_tokens"):  # Anthropic leaves out what its cache holds
+        input_tokens += (read or 0) + (created or 0)
     hit = _count(fields.get("prompt_cache_hit_tokens"))  # DeepSeek
     miss = _count(fields.get("prompt_cache_miss_tokens"))
     both = None if hit is None or miss is None else hit + miss
     prompt = _largest(_count(fields.get("prompt_tokens")), input_tokens, both)
-    details = fields.get("prompt_tokens_details") or fields.get("input_tokens_details")
-    listed = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
-    said = [number for number in (listed, hit, read) if number]
-    return prompt, min([*said, prompt or 0]) if said else 0
+    cached = min(_largest(_count(details.get("cached_tokens")), hit, read) or 0, prompt or 0)
+    said_written, most_written = details.get("cache_write_tokens"), (prompt or 0) - cached
+    written = _largest(_count(said_written), created) or 0
+    if said_written is not None and _count(said_written) is None:
+        written = most_written  # it is no number: what is unsaid counts at its worst
+    return prompt, cached, min(written, most_written)
 
 
 def _cost_of(fields: Mapping[str, Any]) -> float | None:
@@ -314,22 +492,39 @@ def usage_of(body: bytes) -> ReportedUsage | None:
 def said_usage_of(body: bytes) -> SaidUsage:
     """What an answer's body says of each half of its usage; a stream of events at its largest, as it counts up."""
     if not is_event_stream(body):
-        return said_usage(find_usage(body) or b"")
-    said = [usage for usage in _usages_of_events(body) if usage != SaidUsage()]
+        raw, tier = find_usage(body)
+        return said_usage(raw, tier=tier)
+    tier, said = None, list[SaidUsage]()
+    for usage, named in _usages_of_events(body):
+        tier = tier if named is None else named
+        said.append(usage)
+    said = [usage for usage in said if usage != SaidUsage()]
     if not said:
-        return SaidUsage()
-    prompts, cached, completions, reasoning, costs, totals, odd = zip(*said, strict=True)
-    cost_usd = max((cost for cost in costs if cost is not None), default=None)
-    prompt, completion, total = _largest(*prompts), _largest(*completions), _largest(*totals)
-    only = total if prompt is None and completion is None else None
-    return SaidUsage(prompt, cached[-1], completion, max(reasoning), cost_usd, only, any(odd))
+        return SaidUsage(tier=tier)
+    prompt = _largest(*(one.prompt_tokens for one in said))
+    completion = _largest(*(one.completion_tokens for one in said))
+    return SaidUsage(
+        prompt,
+        said[-1].cached_tokens,
+        completion,
+        said[-1].written_tokens,
+        max(one.reasoning_tokens for one in said),
+        max(one.audio_tokens for one in said),
+        max((one.cost_usd for one in said if one.cost_usd is not None), default=None),
+        total=_largest(*(one.total for one in said)) if prompt is None and completion is None else None,
+        is_odd=any(one.is_odd for one in said),
+        tier=tier,
+    )
 
 
-def _usages_of_events(body: bytes) -> Iterator[SaidUsage]:
+def _usages_of_events(body: bytes) -> Iterator[tuple[SaidUsage, str | None]]:
+    """What the events say, and the tier that each names."""
     for data in event_data(body):
-        if b'"usage"' in data and data.strip() != DONE:
+        if (b'"usage"' in data or b'"service_tier"' in data) and data.strip() != DONE:
             piece = _python_json(data)
             inner = piece.get("response") if isinstance(piece, dict) else None  # of the Responses API
             for held in (piece, inner):
-                if isinstance(held, dict) and held.get("usage") is not None:
-                    yield said_usage(json.dumps(held["usage"]).encode())
+                if isinstance(held, dict):
+                    usage, tier = held.get("usage"), tier_of(held.get("service_tier"))
+                    said = said_usage(json.dumps(usage).encode()) if usage is not None else SaidUsage()
+                    yield said, said.tier if tier is None else tier

@@ -91,6 +91,13 @@ def test_the_message_of_a_stop_by_the_first_outcomes(kind: FailureClass) -> None
     [
         (429, {"code": "rate_limit_exceeded"}, "rate_limit"),
         (429, {}, "rate_limit"),
+        (429, {"code": "resource_unavailable"}, "no_capacity"),
+        (429, {"message": "Resource unavailable"}, "no_capacity"),
+        (429, {"message": "The resources are temporarily unavailable for flex"}, "no_capacity"),
+        (429, {"message": "There is not enough capacity for this request"}, "no_capacity"),
+        (429, {"message": "Resource has been exhausted (e.g. check quota)."}, "rate_limit"),
+        (429, {"code": "rate_limit_exceeded", "message": "Resource unavailable"}, "rate_limit"),
+        (503, {"message": "Resource unavailable"}, "server_error"),
         (429, {"code": "insufficient_quota", "type": "insufficient_quota"}, "quota"),
         (429, {"type": "insufficient_quota", "message": "insufficient_quota, slow down"}, "rate_limit"),
         (400, {"code": "billing_hard_limit_reached"}, "quota"),

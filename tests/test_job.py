@@ -14,6 +14,7 @@ from logprob_store.errors import JobError, PromptsError, TemplateError
 from logprob_store.job import Job, load_job, override
 from logprob_store.job_problems import FROM_ENVIRONMENT
 from logprob_store.run.plan import plan_job
+from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,6 +177,139 @@ def test_a_ceiling_of_dollars_needs_prices(write: Callable[..., Path], ceiling: 
     (problem,) = _problems(write({f"limits.{ceiling}": "1.0", "model.params": "{ max_tokens = 5 }"}))
 
     assert problem.startswith(f"limits.{ceiling} needs prices.input_usd_per_million_tokens")
+    assert problem.endswith("no price of m is known without them")
+
+
+def test_a_model_whose_price_is_listed_needs_no_prices(write: Callable[..., Path]) -> None:
+    """At OpenAI alone: the same name at another address may cost anything."""
+    changes = {
+        "limits.max_cost_usd": "1.0",
+        "model.params": "{ max_completion_tokens = 5 }",
+        "model.name": '"gpt-6-luna"',
+    }
+
+    job = load_job(write(changes))
+
+    assert job.token_prices is not None
+    assert (job.token_prices.input, job.token_prices.cache_write) == (0.1, 0.125)
+    assert load_job(write({**changes, "model.base_url": '"https://api.openai.com/v1/"'})).token_prices is not None
+    (problem,) = _problems(write({**changes, "model.base_url": '"http://127.0.0.1:1/v1"'}))
+    assert problem.startswith("limits.max_cost_usd needs prices.input_usd_per_million_tokens")
+
+
+def test_a_replay_has_the_prices_of_its_job_alone(write: Callable[..., Path]) -> None:
+    """It pays nothing; a ceiling of the job is no obstacle to it."""
+    changes = {
+        "limits.max_cost_usd": "1.0",
+        "model.params": "{ max_completion_tokens = 5 }",
+        "model.name": '"gpt-6-luna"',
+    }
+
+    job = load_job(write({**changes, "transport.kind": '"replay"', "transport.fixtures": '"f"'}))
+
+    assert (job.token_prices, job.about_prices) == (None, None)
+
+
+OWN = {"prices.input_usd_per_million_tokens": "2.0", "prices.output_usd_per_million_tokens": "8.0"}
+
+
+def test_own_prices_by_kind_tier_and_length(write: Callable[..., Path]) -> None:
+    """A tier is a factor on all prices, or has prices of its own."""
+    job = load_job(
+        write(
+            {
+                **OWN,
+                "prices.cache_write_usd_per_million_tokens": "2.5",
+                "prices.long_context": "{ above_tokens = 100, input_factor = 2.0, output_factor = 1.5 }",
+                "prices.tiers.flex": "0.5",
+                "prices.tiers.fast": "{ input_usd_per_million_tokens = 3.0, output_usd_per_million_tokens = 9.0 }",
+            }
+        )
+    )
+    prices = job.token_prices
+
+    assert prices is not None
+    assert prices.usd(Usage(10, 0, 0, 10, tier="flex")) == pytest.approx(12.5e-6)
+    assert prices.usd(Usage(10, 0, 10, tier="priority")) == pytest.approx(120e-6)
+    assert prices.usd(Usage(200, 0, 10, is_long=prices.is_long(200))) == pytest.approx(920e-6)  # 200 * 4 + 10 * 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"prices.tiers.turbo": "2.0"},
+            "prices: tiers.turbo: is no tier with a price of its own; known are flex, batch",
+        ),
+        ({"prices.tiers.flex": '"x"'}, "prices.tiers.flex: has to be a"),
+        ({"prices.tiers.flex": "-1"}, "prices.tiers.flex.factor: has to be at least 0"),
+        (
+            {"prices.tiers.flex": "{ input_usd_per_million_tokens = 1.0 }"},
+            "prices.tiers.flex: has to be a factor, or a s",
+        ),
+        (
+            {"prices.tiers.flex": "{ factor = 1.0, input_usd_per_million_tokens = 1.0 }"},
+            "prices.tiers.flex: give a fac",
+        ),
+        ({"prices.tiers.default": "2.0"}, "prices: tiers.default: is no tier with a price of its own"),
+        ({"prices.tiers.fast": "2.0", "prices.tiers.priority": "2.0"}, "prices: tiers: fast and priority are one tier"),
+        (
+            {"transport.tier": '"priority"', "limits.max_cost_usd": "1.0", "model.params": "{ max_tokens = 5 }"},
+            "limits.max_cost_usd needs prices.tiers.priority",
+        ),
+    ],
+)
+def test_prices_of_tiers_that_cannot_be(write: Callable[..., Path], changes: dict[str, str], said: str) -> None:
+    """A tier that nobody knows is a slip of the pen, and one that is asked for needs a price under a ceiling."""
+    (problem,) = _problems(write({**OWN, **changes}))
+
+    assert problem.startswith(said)
+
+
+@pytest.mark.parametrize("price", ["cache_write_usd_per_million_tokens = 1.0", "tiers.flex = 0.5"])
+def test_prices_are_whole(write: Callable[..., Path], price: str) -> None:
+    """A price of a part alone is none."""
+    name, _, value = price.partition(" = ")
+
+    assert _problems(write({f"prices.{name}": value})) == [
+        "prices: input and output_usd_per_million_tokens: is missing"
+    ]
+
+
+def test_flex_has_time(write: Callable[..., Path]) -> None:
+    """Its calls may take 15 minutes, and are tried again for an hour, unless the job says otherwise."""
+    usual, flex = load_job(write()), load_job(write({"transport.tier": '"flex"'}))
+    own = load_job(write({"transport.tier": '"flex"', "limits.timeout_s": "600.0"}))
+
+    assert (usual.timeout_s, usual.retry_for_s) == (600, 600)
+    assert (flex.timeout_s, flex.retry_for_s) == (900, 3600)
+    assert (own.timeout_s, own.retry_for_s) == (600, 3600)
+    assert override(flex, store=Path("elsewhere")).timeout_s == 900
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"transport.flex_fallback_s": "5"}, 'transport: flex_fallback_s needs tier = "flex"'),
+        ({"transport.tier": '"flex"', "transport.flex_fallback_s": "3600"}, "transport.flex_fallback_s has to be less"),
+        (
+            {"transport.tier": '"flex"', "model.params": '{ service_tier = "flex" }'},
+            "transport.tier and model.params.serv",
+        ),
+        ({"transport.tier": '"flex"', "model.endpoint": '"completions"'}, "transport.tier needs model.endpoint"),
+        ({"transport.tier": '"cheap"'}, "transport.tier: has to be one of 'default', 'flex' or 'priority'"),
+    ],
+)
+def test_tiers_that_cannot_be_sent(write: Callable[..., Path], changes: dict[str, str], said: str) -> None:
+    """Each error says what stands against it."""
+    (problem,) = _problems(write(changes))
+
+    assert problem.startswith(said)
+
+
+def test_a_tier_is_no_part_of_what_is_asked(write: Callable[..., Path]) -> None:
+    """A run goes on by another tier, and an answer by any is the answer to the question."""
+    assert load_job(write({"transport.tier": '"flex"'})).identity() == load_job(write()).identity()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from logprob_store.cli.streams import shows_all_letters
 from logprob_store.view.safe_text import printable, printable_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import polars as pl
 
@@ -192,6 +192,15 @@ def say_what_is_hidden(labels: pl.DataFrame, *, err: bool) -> None:
             "other words than the labels, or was not sent (top_logprobs); their label_probability is of the rest"
         )
         typer.echo(said, err=True) if err else echo(said)
+
+
+def by_tier_text(usd_by_tier: Mapping[str, float]) -> str:
+    """Dollars by the service tier that they went to.
+
+    >>> by_tier_text({"default": 0.25, "flex": 1.0})
+    '$0.2500 default, $1.0000 flex'
+    """
+    return ", ".join(f"${usd:,.4f} {tier}" for tier, usd in usd_by_tier.items())
 
 
 def echo(message: object) -> None:

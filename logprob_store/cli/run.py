@@ -23,6 +23,7 @@ from logprob_store.cli.common import (
     LogJsonOption,
     PromptLimitOption,
     TransportKind,
+    by_tier_text,
     echo,
     load_job_with_overrides,
     path_from_here,
@@ -113,7 +114,7 @@ def run(
                 instrument=instrument,
             )
         # Print before the exporters shut down: without a collector they retry for a while.
-        echo(summary.as_dict() if as_json else "\n".join([summary_line(summary), *ending(summary)]))
+        echo(summary.as_dict() if as_json else "\n".join([summary_line(summary), *_by_tier(summary), *ending(summary)]))
     if summary.state == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.state == "stopped":
@@ -148,6 +149,11 @@ def _dry_run(job: Job, *, as_json: bool, **options: Any) -> None:
         echo(dataclasses.asdict(estimate))
         return
     echo(estimate.sentence)
+
+
+def _by_tier(summary: RunSummary) -> list[str]:
+    usd_by_tier = summary.spent_usd_by_tier
+    return [f"spent by service tier: {by_tier_text(usd_by_tier)}"] if usd_by_tier else []
 
 
 def summary_line(summary: RunSummary) -> str:

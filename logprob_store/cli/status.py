@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from logprob_store.cli.common import ALL_RUNS, AllRunsOption, JsonOption, StorePath, echo, open_runs, print_table
+from logprob_store.cli.common import (
+    ALL_RUNS,
+    AllRunsOption,
+    JsonOption,
+    StorePath,
+    by_tier_text,
+    echo,
+    open_runs,
+    print_table,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,6 +45,9 @@ def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption =
         opened = opened.only(*names[-_RUNS_SHOWN:])
     runs = _runs_with_states(opened)
     print_table(runs_frame(runs), least=("tokens", "answers", "spent_usd", "completions", "prompts"))
+    for manifest in opened.manifests:
+        if by_tier := manifest.spent.usd_by_tier:
+            echo(f"{manifest.run} spent by service tier: {by_tier_text(by_tier)}")
     for line in _spent_by_jobs(opened):
         echo(line)
     for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow.compute as pc
 
+from logprob_store.usage import tier_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -106,5 +108,5 @@ def _tiers_differ(completions: pa.Table, answers: Sequence[Answer]) -> int:
 
 def _is_other_tier(served: str | None, *, asked: Any) -> bool:
     if asked in _TIERS_LEFT_TO_THE_SERVER:
-        return served == _DEARER_TIER
-    return served is not None and served != asked
+        return tier_of(served) == _DEARER_TIER
+    return served is not None and tier_of(served) != tier_of(asked)

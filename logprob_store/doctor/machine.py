@@ -16,6 +16,7 @@ from logprob_store.store.manifest import find_manifest, run_names
 from logprob_store.store.opening import check_unchanged
 
 if TYPE_CHECKING:
+    from logprob_store.doctor.check import State
     from logprob_store.job import Job
     from logprob_store.run.plan import Chunk, Plan
 
@@ -117,12 +118,16 @@ def check_open_files(job: Job) -> Check:
 def check_ceilings(job: Job) -> Check:
     """What bounds the cost; a job with a ceiling in dollars and no prices does not load."""
     kept = [f"{whose} ceiling" for whose, most in job.ceilings.items() if most.any]
-    prices = job.prices.prices
-    if prices is None and job.key_variable is not None and not kept:
+    if job.prices.prices is None and job.key_variable is not None and not kept:
+        with_prices = " with [prices]" if job.token_prices is None else ""
         return Check(
             "ceilings",
             "warn",
-            "nothing bounds what a run may cost: set limits.max_requests, or limits.max_cost_usd with [prices]",
+            f"nothing bounds what a run may cost: set limits.max_requests, or limits.max_cost_usd{with_prices}",
         )
-    costs = "no prices are set" if prices is None else "costs are counted at the job's prices"
-    return Check("ceilings", "ok", f"{' and '.join(kept) or 'none'}; {costs}")
+    costs = "no prices are set" if job.token_prices is None else "costs are counted at the job's prices"
+    listed = job.listed_price if job.prices.prices is None else None
+    if listed is not None and job.token_prices is not None:
+        costs = f"costs are counted at the {listed.sentence()}"
+    state: State = "warn" if listed is not None and listed.is_old() else "ok"
+    return Check("ceilings", state, f"{' and '.join(kept) or 'none'}; {costs}")

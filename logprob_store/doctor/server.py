@@ -97,7 +97,7 @@ async def _check_model(job: Job, key: str, headers: dict[str, str], found: _Foun
             api_key=key,
             headers=headers,
             query=job.model.query,
-            timeout_s=min(job.limits.timeout_s, _PATIENCE_S),
+            timeout_s=min(job.timeout_s, _PATIENCE_S),
         )
     except (InputError, CallError) as error:
         return failed("model", error)
@@ -151,12 +151,12 @@ def smallest_request(request: Request, *, openai: bool, may_reason: bool = False
 
 
 async def _check_call(job: Job, request: Request, found: _Found) -> AsyncIterator[Check]:
-    patient = job.limits.model_copy(update={"timeout_s": min(job.limits.timeout_s, _PATIENCE_S)})
+    patient = job.limits.model_copy(update={"timeout_s": min(job.timeout_s, _PATIENCE_S)})
     try:
         async with open_transport(job.model_copy(update={"limits": patient})) as transport:
             answer = await transport(request)
     except CallError as error:
-        yield _refused_call(error)
+        yield _refused_call(error, tier=job.transport.tier)
         return
     except (InputError, StopRunError) as error:
         yield failed("call", error)
@@ -172,11 +172,16 @@ async def _check_call(job: Job, request: Request, found: _Found) -> AsyncIterato
         yield check_logprobs(job, answer)
 
 
-def _refused_call(error: CallError) -> Check:
+def _refused_call(error: CallError, *, tier: str | None = None) -> Check:
     kind = FAILURES.get(error.error_type)
+    if tier == "flex" and error.error_type in _FLEX_IS_FULL:
+        return Check("call", "warn", f"{error}: the tier flex is slow, or has no room now; a run waits for it")
     if kind is not None and kind.pace == "limit":
         return Check("call", "warn", f"{error}: the server limits how fast it is asked, and a run waits")
     return _with_advice("call", error, error.error_type)
+
+
+_FLEX_IS_FULL: Final = ("no_capacity", "timeout")
 
 
 def _with_advice(name: str, error: Exception, error_type: str) -> Check:

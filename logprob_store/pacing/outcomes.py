@@ -131,10 +131,11 @@ class Outcomes:
             )
         else:
             self._breaker.answered()
+        if kind is not None and not kind.counts:
+            slot.counts_as_attempt = False
         if kind is not None and kind.pace == "outage":
             self._concurrency.server_failed()
         elif kind is not None and kind.pace == "limit":
-            slot.counts_as_attempt = slot.counts_as_attempt and kind.name != "machine_limit"
             retry_after_s = error.retry_after_s if isinstance(error, RetryableError) else None
             self._refused(slot, retry_after_s or pause_s, now, some_left=_some_left(error.report))
 

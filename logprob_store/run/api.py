@@ -48,7 +48,8 @@ class RunSummary:
     reason. `calls` counts the calls made in this session, retries too, and `failures` the calls of the run without an
     answer. `bound_by` says what took the time: the server's `limit`, the `server`, an `outage` or this `machine`;
     `verdict` has the seconds of each. `files` counts the files of prompts. `spent_usd`, `spent_requests` and
-    `spent_tokens` are the run's, over all its sessions; `spent_usd` is None without prices.
+    `spent_tokens` are the run's, over all its sessions; `spent_usd` is None without prices, `spent_usd_by_tier` empty
+    unless several service tiers served its calls.
     """
 
     run: str
@@ -69,6 +70,7 @@ class RunSummary:
     spent_usd: float | None = None
     spent_requests: int = 0
     spent_tokens: int = 0
+    spent_usd_by_tier: dict[str, float] = field(default_factory=dict)
     files: int = 0
     answered: int = 0
     shared: int = 0
@@ -256,6 +258,7 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         spent_usd=manifest.spent.usd,
         spent_requests=manifest.spent.requests,
         spent_tokens=manifest.spent.tokens,
+        spent_usd_by_tier=manifest.spent.usd_by_tier,
         files=len(manifest.inputs),
         answered=progress.answered - session.answered_before,
         shared=progress.shared,

@@ -16,7 +16,7 @@ import tenacity
 
 from logprob_store.errors import CallError, RetryableError
 from logprob_store.events import emit
-from logprob_store.failure_policy import bills_refusal
+from logprob_store.failure_policy import FAILURES, bills_refusal
 from logprob_store.spending.budget import Budget
 
 if TYPE_CHECKING:
@@ -169,7 +169,12 @@ class _Calls:
         if self._last_error is not None and self._last_error.retry_after_s is not None:
             # At least as long as the server said; a little jitter keeps the waiting calls apart.
             return self._last_error.retry_after_s + tenacity.wait_random(0, 0.25)(state)
-        return _jitter(state) if self._last_counted else 0.0
+        return _jitter(state) if self._last_counted or not self._is_paced() else 0.0
+
+    def _is_paced(self) -> bool:
+        """Whether the pacer, which knows of all calls, delays the next call after the last failure."""
+        kind = None if self._last_error is None else FAILURES.get(self._last_error.error_type)
+        return kind is None or kind.pace != ""
 
     async def sleep(self, seconds: float) -> None:
         """Wait; the pacer then knows that free slots are not for lack of work."""

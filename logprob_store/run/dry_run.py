@@ -47,9 +47,11 @@ _TO_ASK: Final = pl.Schema(
         "prompt_most": pl.Int64(),
         "output_least": pl.Int64(),
         "output_most": pl.Int64(),
+        "usd_least": pl.Float64(),
+        "usd_most": pl.Float64(),
     }
 )
-"""One row per request that would be asked, 40 bytes each: a million requests are 40 MB."""
+"""One row per request that would be asked, 56 bytes each: a million requests are 56 MB."""
 
 _TOGETHER: Final = {"job": "all runs of this job", "cache": "all runs on this cache"}
 
@@ -74,8 +76,9 @@ class Estimate:
     `spent_together` those of all runs of the `job` and of all jobs on its `cache` that keep a ledger, where there is a
     ceiling on these. `fits` says whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without
     ceilings. `files` counts the files of the prompts; `columns` has the types found in CSV and JSON Lines.
-    `passed_over` counts the calls that `select` passes over, by the reason; they are no part of `calls`.
-    `notice` says that the model shuts down soon, or has.
+    `passed_over` counts the calls that `select` passes over, by the reason; they are no part of `calls`. `prices` says
+    where prices come from that are not the job's own, or that none are known; else it is None. `notice`
+    says that the model shuts down soon, or has.
     """
 
     prompts: int
@@ -97,6 +100,7 @@ class Estimate:
     files: int = 1
     columns: dict[str, str] = field(default_factory=dict)
     passed_over: dict[str, int] = field(default_factory=dict)
+    prices: str | None = None
     notice: str | None = None
 
     @property
@@ -122,6 +126,8 @@ class Estimate:
             least_usd, most_usd = self.cost_usd
             upper = "nobody knows: set a maximum of output tokens" if most_usd is None else f"${most_usd:,.4f} at most"
             lines.append(f"cost: ${least_usd:,.4f} to {upper}")
+        if self.prices is not None:
+            lines.append(self.prices)
         if self.seconds is not None:
             lines.append(f"time at the job's limits per minute: {_duration(self.seconds)}")
         if self.fits is not None:
@@ -192,6 +198,7 @@ class _Counts:
 
 def _count_calls(plan: Plan, run: str, manifest: Manifest | None, models: ModelCheck) -> _Counts:
     counts = _Counts(passed=Counter({} if manifest is None else manifest.passed))
+    priced = Budget(prices=plan.job.token_prices, sent_tier=plan.job.transport.tier)
     refused_rows = plan.job.prompts.params is not None
     for chunk, unanswered in unanswered_calls(plan, run, manifest):
         asked = [one for one in unanswered if models.refusal(one) is None] if refused_rows else unanswered
@@ -200,26 +207,28 @@ def _count_calls(plan: Plan, run: str, manifest: Manifest | None, models: ModelC
         counts.bad += len(chunk.bad) + refused
         counts.unsettled += len(chunk.requests) - refused
         counts.cached += len(chunk.requests) - len(unanswered)
-        counts.to_ask.append(pl.DataFrame(map(_row, asked), schema=_TO_ASK, orient="row"))
+        counts.to_ask.append(pl.DataFrame([_row(one, priced) for one in asked], schema=_TO_ASK, orient="row"))
     return counts
 
 
-def _row(request: Request) -> tuple[int, int, int, int, int]:
-    """A row of `_TO_ASK`."""
+def _row(request: Request, priced: Budget) -> tuple[int, int, int, int, int, float, float]:
+    """A row of `_TO_ASK`, at the prices of a budget."""
     most = most_output(request.body, request.endpoint)
     least = 0 if most == 0 else choices(request.body, request.endpoint)
+    prompt, worst = estimate_prompt_tokens(request), worst_case(request)
     return (
         int(request.key[:16], 16),
-        estimate_prompt_tokens(request),
-        worst_case(request).prompt_tokens,
+        prompt,
+        worst.prompt_tokens,
         least,
         _UNBOUNDED if most is None else most,
+        *priced.usd_of_call(request, Usage(prompt, 0, least), worst),
     )
 
 
 def _spent_so_far(job: Job, store: Path, manifest: Manifest | None) -> Budget:
     """What the run has spent; calls of another process that are under way or were killed count at their worst."""
-    budget = Budget(prices=job.prices.prices)
+    budget = Budget(prices=job.token_prices)
     if manifest is not None:
         budget.requests, budget.usage, _ = spent_by_run(job, store, manifest)
     return budget
@@ -227,13 +236,11 @@ def _spent_so_far(job: Job, store: Path, manifest: Manifest | None) -> Budget:
 
 def _amounts(job: Job, to_ask: pl.DataFrame, budget: Budget) -> dict[str, Any]:
     """The fields of an `Estimate` from `prompt_tokens` on."""
-    prompt, prompt_most, least, most = (int(to_ask[name].sum()) for name in _TO_ASK.names()[1:])
+    prompt, prompt_most, least, most = (int(to_ask[name].sum()) for name in _TO_ASK.names()[1:5])
+    usd = float(to_ask["usd_least"].sum()), float(to_ask["usd_most"].sum())
     bounded = not (to_ask["output_most"] == _UNBOUNDED).any()
-    limits, prices, together = job.limits, job.prices.prices, _spent_together(job)
-    low = Usage(prompt, 0, least)
-    cost_usd = None
-    if prices is not None:
-        cost_usd = (prices.usd(low), prices.most_usd(Usage(), prompt_most, most) if bounded else None)
+    limits, together = job.limits, _spent_together(job)
+    cost_usd = None if job.token_prices is None else (usd[0], usd[1] if bounded else None)
     waits_s = [
         60 * amount / per_minute
         for amount, per_minute in (
@@ -254,7 +261,10 @@ def _amounts(job: Job, to_ask: pl.DataFrame, budget: Budget) -> dict[str, Any]:
             whose: {"requests": amount.requests, "tokens": amount.tokens, "usd": amount.usd}
             for whose, (_, amount) in together.items()
         },
-        "fits": _fits(job, budget, to_ask.height, low, (prompt_most, most), together=together),
+        "fits": _fits(
+            job, budget, to_ask.height, tokens=(prompt + least, prompt_most + most), usd=usd, together=together
+        ),
+        "prices": job.about_prices,
     }
 
 
@@ -271,9 +281,9 @@ def _fits(
     job: Job,
     budget: Budget,
     requests: int,
-    low: Usage,
-    high: tuple[int, int],
     *,
+    tokens: tuple[int, int],
+    usd: tuple[float, float],
     together: Mapping[str, tuple[Ceilings, Amount]],
 ) -> str | None:
     """Whether the rest stays under the ceilings; each call has a maximum where tokens or dollars have a ceiling.
@@ -282,20 +292,18 @@ def _fits(
         job: has the ceilings.
         budget: what is spent.
         requests: calls to make.
-        low: the least tokens that they take.
-        high: the most tokens of prompts, and of answers.
+        tokens: the least and the most tokens that they take.
+        usd: the least and the most dollars.
         together: the ceilings that several runs share, and what these have spent.
     """
-    prices = job.prices.prices
-    least_usd, most_usd = (0.0, 0.0) if prices is None else (prices.usd(low), prices.most_usd(Usage(), *high))
     sums: list[tuple[float, float, float]] = []  # least, most, ceiling
     for ceilings, spent in ((job.limits.ceilings, budget.amount), *together.values()):
         if ceilings.requests is not None:
             sums.append((spent.requests + requests, spent.requests + requests, ceilings.requests))
         if ceilings.tokens is not None:
-            sums.append((spent.tokens + low.total, spent.tokens + sum(high), ceilings.tokens))
+            sums.append((spent.tokens + tokens[0], spent.tokens + tokens[1], ceilings.tokens))
         if ceilings.usd is not None:
-            sums.append((spent.usd + least_usd, spent.usd + most_usd, ceilings.usd))
+            sums.append((spent.usd + usd[0], spent.usd + usd[1], ceilings.usd))
     if not sums:
         return None
     if all(most <= ceiling for _, most, ceiling in sums):

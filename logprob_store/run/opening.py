@@ -73,7 +73,7 @@ async def open_session(
             ) as writer,
             open_calls(
                 writer,
-                find=partial(answered_calls, cache, writer.manifest.run_id, job.prices.prices),
+                find=partial(answered_calls, cache, writer.manifest.run_id, job.token_prices),
                 gone=set if cache is None else cache.missing,
                 spent_must_be_known=any(most.any for most in job.ceilings.values()),
             )
@@ -84,10 +84,11 @@ async def open_session(
                 run_id=writer.manifest.run_id,
                 job_name=job.name,
                 ledger_folder=job.ledger_folder,
-                prices=job.prices.prices,
+                prices=job.token_prices,
                 calls=calls,
                 earlier=partial(earlier_runs, job, but=writer.run),
-                patience_s=job.limits.timeout_s,
+                patience_s=job.timeout_s,
+                sent_tier=job.transport.tier,
             ) as budget,
         ):
             yield Session(plan, ask, cache, writer, budget, stop=stop, on_progress=on_progress)

@@ -247,7 +247,7 @@ def request_of_job(
                 f"the row's params ask for the model {request.model!r}, of which a ceiling of tokens or cost knows no "
                 "price: give it a job of its own"
             )
-        check_bounded(request, harmless=job.limits.harmless_params)
+        check_bounded(request, harmless=job.limits.harmless_params, prices=job.prices_at_service)
     return request
 
 

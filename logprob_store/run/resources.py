@@ -22,6 +22,7 @@ from logprob_store.run.descriptors import room_for
 from logprob_store.run.first_outcomes import FirstOutcomes
 from logprob_store.spending.opening import open_budget
 from logprob_store.transport.lazy_live import lazy_live_transport
+from logprob_store.transport.service_tier import send_by_tier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -56,12 +57,13 @@ async def open_transport(
             azure_api_version=job.model.azure_api_version,
             azure_deployment=job.model.deployment,
             concurrency=job.limits.concurrency,
-            timeout_s=job.limits.timeout_s,
+            timeout_s=job.timeout_s,
             max_answer_bytes=job.limits.max_answer_bytes,
             headers=headers,
             query=job.model.query,
         ) as transport:
-            yield transport
+            tier, fallback_s = job.transport.tier, job.transport.flex_fallback_s
+            yield transport if tier is None else send_by_tier(transport, tier, fallback_s=fallback_s)
     else:
         yield ReplayTransport(job.fixtures_path)
 
@@ -126,8 +128,9 @@ async def open_asker_alone(job: Job, transport: Transport, *, watch_first: bool 
             run_id=run_id,
             job_name=job.name,
             ledger_folder=job.ledger_folder,
-            prices=job.prices.prices,
-            patience_s=job.limits.timeout_s,
+            prices=job.token_prices,
+            patience_s=job.timeout_s,
+            sent_tier=job.transport.tier,
         ) as budget,
     ):
         async with open_asker(job, transport, cache, budget, run_id=run_id, watch_first=watch_first) as asker:
@@ -168,7 +171,7 @@ async def open_asker(
                 concurrency,
                 requests_per_minute=limits.requests_per_minute,
                 tokens_per_minute=limits.tokens_per_minute,
-                patience_s=limits.retry_for_s,
+                patience_s=job.retry_for_s,
                 reach_s=limits.reach_for_s,
             ),
             cache=cache,
@@ -176,7 +179,7 @@ async def open_asker(
             refresh=job.cache.mode == "refresh",
             resumed_from=resumed_from,
             attempts=limits.attempts,
-            retry_for_s=limits.retry_for_s,
+            retry_for_s=job.retry_for_s,
             budget=budget,
             on_wait=on_wait,
             first_outcomes=FirstOutcomes(watch=watch_first, scores=job.model.mode == "score"),

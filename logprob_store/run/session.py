@@ -315,7 +315,13 @@ class Session:
             return None
         self.budget.calls.sync()
         self.budget.sync_shared()
-        return Spent(self.budget.requests, *self.budget.usage, self.budget.usd)
+        prices = self.budget.prices
+        return Spent.of(
+            self.budget.requests,
+            self.budget.usage,
+            usd_of=None if prices is None else prices.usd,
+            prices=None if prices is None else prices.as_dict(),
+        )
 
     @property
     def why(self) -> str | None:

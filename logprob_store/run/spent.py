@@ -15,7 +15,7 @@ from logprob_store.spending.shared_ledger import Amount, EarlierSpent, nano_usd
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, read_call_log
 from logprob_store.store.manifest import find_manifest, run_folder, run_names
 from logprob_store.store.verifying import check_call_log
-from logprob_store.usage import Usage, usage_of
+from logprob_store.usage import Bill, Usage, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Usage, EarlierSpent]:
+def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Bill, EarlierSpent]:
     """The calls and tokens that a run has spent at most, and both with dollars at the job's prices.
 
     Calls of another process that are under way or were killed count at their worst, unless their answer is in the
     cache.
     """
-    noted, prices = manifest.spent, job.prices.prices
+    noted, prices = manifest.spent, job.token_prices
     path = run_folder(store, manifest.run) / CALL_LOG
     problem = check_call_log(store, manifest)
     if problem in UNKNOWN_SPENT:
@@ -49,13 +49,12 @@ def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Usage,
             answered = answered_calls(cache, manifest.run_id, prices, list(state.open.values()))
     requests = max(noted.requests, state.requests)
 
-    def in_all(*open_calls: Usage) -> Usage:
-        spent = sum(open_calls, state.spent)
-        return Usage(*map(max, spent, (noted.prompt_tokens, noted.cached_tokens, noted.completion_tokens)))
+    def in_all(*open_calls: Usage) -> Bill:
+        return state.spent.with_all(open_calls).at_least(noted.bill)
 
-    def amount(usage: Usage) -> Amount:
-        usd = noted.usd if prices is None else prices.usd(usage)
-        return Amount(requests, usage.total, nano_usd(usd))
+    def amount(bill: Bill) -> Amount:
+        usd = noted.usd if prices is None else prices.usd(bill)
+        return Amount(requests, bill.total, nano_usd(usd))
 
     most = in_all(*(answered.get(call.number, call.worst) for call in state.open.values()))
     earlier = EarlierSpent(

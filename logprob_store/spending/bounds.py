@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from logprob_store.errors import PromptError
 from logprob_store.spending.request_tokens import CHOICES, CONTENT, MAXIMA, whole_number
+from logprob_store.usage import STANDARD, tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from logprob_store.request import Request
+    from logprob_store.spending.prices import Prices
 
 _SAMPLING: Final = frozenset({
     "allowed_token_ids", "bad_words", "dry_allowed_length", "dry_base", "dry_multiplier", "dry_penalty_last_n",
@@ -94,12 +96,13 @@ _IMAGE: Final = {"url", "detail", "format"}
 _WAY_OUT: Final = "or take the ceilings of tokens and dollars out of [limits]"
 
 
-def check_bounded(request: Request, *, harmless: Collection[str] = ()) -> None:
+def check_bounded(request: Request, *, harmless: Collection[str] = (), prices: Prices | None = None) -> None:
     """Check that the tokens of a request have a known maximum.
 
     Args:
         request: what would be asked.
         harmless: parameters of which the user says that they do not change what a call may take.
+        prices: of the job; a service tier that they have a price by is bounded.
 
     Raises:
         PromptError: they have none; the message says which part has none, and what to do.
@@ -111,7 +114,7 @@ def check_bounded(request: Request, *, harmless: Collection[str] = ()) -> None:
             f"the request sets no {names}, so that a ceiling of tokens or cost cannot be kept: "
             "set it in model.params or in the row's params"
         )
-    if (what := unbounded_param(body, endpoint, harmless=harmless)) is not None:
+    if (what := unbounded_param(body, endpoint, harmless=harmless, prices=prices)) is not None:
         raise PromptError(what)
     if (part := _unbounded_content(body.get(CONTENT[endpoint]), endpoint)) is not None:
         raise PromptError(
@@ -133,7 +136,9 @@ def no_maximum(body: Mapping[str, Any], endpoint: str) -> bool:
     return not given or (not scores and 0 in given)
 
 
-def unbounded_param(body: Mapping[str, Any], endpoint: str, *, harmless: Collection[str] = ()) -> str | None:
+def unbounded_param(
+    body: Mapping[str, Any], endpoint: str, *, harmless: Collection[str] = (), prices: Prices | None = None
+) -> str | None:
     """What is wrong with the parameters of a body, as a sentence with what to do; None if they bound the call.
 
     >>> unbounded_param({"max_tokens": 5, "n": 2}, "chat") is None
@@ -150,6 +155,8 @@ def unbounded_param(body: Mapping[str, Any], endpoint: str, *, harmless: Collect
             )
     for name, value in body.items():
         if name in _PLAIN[endpoint] or value is None or name in harmless:
+            continue
+        if name == "service_tier" and prices is not None and prices.knows(tier_of(value) or STANDARD):
             continue
         if (what := _unbounded_value(name, value, endpoint)) is not None:
             return (

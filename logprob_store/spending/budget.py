@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 from logprob_store.errors import CacheError, CallError, StopRunError
 from logprob_store.failure_policy import FAILURES
 from logprob_store.spending.ceilings import NO_CEILINGS, Ceilings
+from logprob_store.spending.prices import is_long
 from logprob_store.spending.request_tokens import worst_case
 from logprob_store.spending.reservation import Reservation
 from logprob_store.spending.settling import tokens_spent
 from logprob_store.spending.shared_ledger import Amount, Passed, SharedLedger, nano_usd
-from logprob_store.usage import Usage, usage_of
+from logprob_store.usage import STANDARD, Bill, ReportedUsage, Usage, tier_of, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,7 @@ class CallRecord(Protocol):
     """
 
     requests: int
-    spent: Usage
+    spent: Bill
 
     def begin(self, key: str, worst: Usage) -> int:
         """Record that a call is about to be made; returns its number."""
@@ -89,6 +90,8 @@ class Budget:
         shared: the ledger of several runs, with their ceilings.
         one_first: let one call go first, and all others wait for what it took.
         patience_s: how long to wait for calls of other runs while none of them settles.
+        sent_tier: the service tier that calls are sent by whose request names none.
+        needs_prices: whether several runs have a ceiling in dollars.
 
     Raises:
         ValueError: there is a ceiling in dollars and no prices.
@@ -103,20 +106,24 @@ class Budget:
         shared: SharedLedger | None = None,
         one_first: bool = False,
         patience_s: float = 600.0,
+        sent_tier: str | None = None,
+        needs_prices: bool = False,
     ) -> None:
         if ceilings.usd is not None and prices is None:
             raise ValueError("a ceiling in dollars needs prices")
         self.prices = prices
         self.calls = calls
         self.requests = 0 if calls is None else calls.requests
-        self.usage = Usage() if calls is None else calls.spent
+        self.usage = Bill() if calls is None else Bill(*calls.spent)
         self.closed: StopRunError | None = None
         self._ceilings = ceilings
         self._bounded = ceilings.any or shared is not None
         self._reservations = 0  # calls reserved, begun or not
         self._not_begun = 0  # those of them that are not begun
-        self._reserved_prompt = 0  # tokens
-        self._reserved_completion = 0
+        self._reserved = Bill()
+        self._sent_tier = sent_tier
+        self._tiers_seen = {STANDARD}
+        self._needs_prices = needs_prices or ceilings.usd is not None
         # Prompt and completion tokens to reserve beyond a worst case, as the server took more.
         self._excess = (0, 0)
         self._one_at_a_time = one_first
@@ -132,10 +139,8 @@ class Budget:
     @property
     def amount(self) -> Amount:
         """The most that is spent once all calls under way have ended."""
-        usd = None
-        if self.prices is not None:
-            usd = self.prices.most_usd(self.usage, self._reserved_prompt, self._reserved_completion)
-        tokens = self.usage.total + self._reserved_prompt + self._reserved_completion
+        usd = None if self.prices is None else self.prices.usd(self.usage) + self.prices.usd(self._reserved)
+        tokens = self.usage.total + self._reserved.total
         return Amount(self.requests + self._not_begun, tokens, nano_usd(usd))
 
     async def reserve(self, request: Request) -> Reservation:
@@ -216,10 +221,20 @@ class Budget:
 
     def tokens_of(self, request: Request, body: bytes, usage: Usage | None, worst: Usage) -> Usage:
         """The tokens that an answered call counts for; its own are counted where there is a ceiling."""
-        return tokens_spent(request, body, usage, worst, prices=self.prices, count_tokens=self._bounded)
+        return tokens_spent(
+            request,
+            body,
+            usage,
+            worst,
+            prices=self.prices,
+            count_tokens=self._bounded,
+            sent_tier=self._sent_tier,
+        )
 
     def cost_usd(self, answer: Answer, *, spent: Usage | None = None) -> float | None:
         """US dollars that this run paid for an answer that it asked for; None without prices or a whole `usage`.
+
+        None, too, where a part of it has no price: by a tier that the prices do not know, or for tokens of sound.
 
         Args:
             answer: live, or from the cache.
@@ -230,35 +245,51 @@ class Budget:
         usage = answer.usage or usage_of(answer.body)
         if usage is None:
             return None
-        return self.prices.usd(spent or self.tokens_of(answer.request, answer.body, usage, worst_case(answer.request)))
+        if spent is None:
+            worst = self.worst_of(answer.request, worst_case(answer.request))
+            spent = self.tokens_of(answer.request, answer.body, usage, worst)
+        is_priced = self.prices.knows(spent.tier) and not (isinstance(usage, ReportedUsage) and usage.audio_tokens)
+        return self.prices.usd(spent) if is_priced else None
 
-    def worst_of(self, bare: Usage) -> Usage:
-        """The most that a call can take: what its request says, and what the server has been seen to add."""
+    def usd_of_call(self, request: Request, least: Usage, most: Usage) -> tuple[float, float]:
+        """US dollars of a call at its least and at its most, for so many tokens; 0 without prices."""
+        if self.prices is None:
+            return 0.0, 0.0
+        asked = tier_of(request.body.get("service_tier") or self._sent_tier)
+        return self.prices.usd(least._replace(tier=asked or STANDARD)), self.prices.usd(self.worst_of(request, most))
+
+    def worst_of(self, request: Request, bare: Usage) -> Usage:
+        """The most that a call can take: what its request says, and what the server has been seen to add.
+
+        Of the ways in which these tokens may be billed it is the dearest: by a dearer tier, all of the prompt written
+        into the service's cache.
+        """
         prompt, completion = bare.prompt_tokens + self._excess[0], bare.completion_tokens + self._excess[1]
-        prices = self.prices
-        cached_is_dearer = prices is not None and prices.cached_input is not None and prices.cached_input > prices.input
-        return Usage(prompt, prompt if cached_is_dearer else 0, completion)
+        asked = request.body.get("service_tier") or self._sent_tier
+        if self.prices is None:
+            tier = STANDARD if asked is None else tier_of(asked) or STANDARD
+            return Usage(prompt, 0, completion, 0, tier, is_long(prompt, None))
+        return self.prices.worst(prompt, completion, {*self.prices.may_serve(asked), *self._tiers_seen})
 
     def _ceiling_passed_by(self, reservation: Reservation) -> str | None:
         """The run's ceiling that a call could pass at its worst, beside all that is reserved; None if it fits."""
         most = self._ceilings
         if most.requests is not None and self.requests + self._not_begun + 1 > most.requests:
             return "requests"
-        prompt, completion = (
-            self._reserved_prompt + reservation.worst.prompt_tokens,
-            self._reserved_completion + reservation.worst.completion_tokens,
-        )
-        if most.tokens is not None and self.usage.total + prompt + completion > most.tokens:
+        if not most.need_bounds:
+            return None
+        reserved = self._reserved.with_all([reservation.worst])
+        if most.tokens is not None and self.usage.total + reserved.total > most.tokens:
             return "tokens"
         if most.usd is not None and self.prices is not None:
-            return "usd" if self.prices.most_usd(self.usage, prompt, completion) > most.usd else None
+            return "usd" if self.prices.usd(self.usage) + self.prices.usd(reserved) > most.usd else None
         return None
 
     def _take(self, reservation: Reservation) -> _Obstacle | None:
         """Reserve a call, unless something is in its way, which is returned then."""
         if self._one_at_a_time and self._reservations:
             return _Obstacle("run", "one first")
-        reservation.worst = self.worst_of(reservation.bare)
+        reservation.worst = self.worst_of(reservation.request, reservation.bare)
         if (passed := self._ceiling_passed_by(reservation)) is not None:
             return _Obstacle("run", passed)
         self._count(reservation, 1)
@@ -281,15 +312,17 @@ class Budget:
         """Add a reservation, or take it away."""
         self._reservations += by
         self._not_begun += by * (reservation.state != "begun")
-        self._reserved_prompt += by * reservation.worst.prompt_tokens
-        self._reserved_completion += by * reservation.worst.completion_tokens
+        if self._bounded:
+            self._reserved.add(reservation.worst, by)
 
     def settle(self, reservation: Reservation, spent: Usage | None) -> None:
         """End a reservation, of which this was spent; None for nothing."""
         self._count(reservation, -1)
         reservation.state = "ended"
         if spent is not None:
-            self.usage += tuple(spent)
+            self.usage.add(spent)
+            if self.prices is not None and spent.tier not in self._tiers_seen:
+                self._learn_tier(spent.tier, self.prices)
             if self._bounded and (
                 spent.prompt_tokens > reservation.worst.prompt_tokens
                 or spent.completion_tokens > reservation.worst.completion_tokens
@@ -323,6 +356,23 @@ class Budget:
         """Let no further call start, because the ledger of several runs cannot be kept; no answer is lost to that."""
         if self.closed is None:
             self.closed = StopRunError(str(error), reason=BUDGET)
+
+    def _learn_tier(self, tier: str, prices: Prices) -> None:
+        """Reserve as much as by a tier that served a call; where it has no price, no ceiling in dollars can be kept."""
+        self._tiers_seen.add(tier)
+        if prices.knows(tier):
+            return
+        said = f"the server served a call by the tier {tier!r}, which has no price in this job"
+        if self._needs_prices:
+            self.close(
+                StopRunError(
+                    f"{said}, so that no ceiling in dollars can be kept: write prices.tiers.{tier}, or ask for another "
+                    'tier with model.params.service_tier, such as "default"',
+                    reason=BUDGET,
+                )
+            )
+        else:
+            log.warning("%s: what such calls cost is not in cost_usd; write prices.tiers.%s", said, tier)
 
     def _learn_excess(self, reservation: Reservation, spent: Usage) -> None:
         """Reserve more with each later call: the server adds tokens of its own, or goes beyond the maximum.
@@ -397,8 +447,7 @@ class Budget:
         if obstacle.which == "usd" and self.prices is not None:
             spent_usd = taken.usd if obstacle.passed is not None else self.prices.usd(self.usage)
             ceiling, spent = f"{most:g}", f"{_usd(spent_usd)} is spent"
-            most_usd = self.prices.most_usd(Usage(), worst.prompt_tokens, worst.completion_tokens)
-            could = f"could cost {_usd(most_usd)}"
+            could = f"could cost {_usd(self.prices.usd(worst))}"
         elif obstacle.which == "tokens":
             ceiling, spent = f"{most}", f"{taken.tokens} tokens are spent"
             could = f"could take {worst.total}"

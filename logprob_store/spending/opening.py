@@ -29,6 +29,7 @@ def open_budget(
     calls: CallRecord | None = None,
     earlier: Callable[[], Mapping[str, EarlierSpent]] = dict,
     patience_s: float = 600.0,
+    sent_tier: str | None = None,
 ) -> Iterator[Budget]:
     """A budget, for as long as the context lasts.
 
@@ -41,6 +42,7 @@ def open_budget(
         calls: the record of the run's calls; without one, nothing is remembered across sessions.
         earlier: gives what other runs of the job have spent by their own records, by run id.
         patience_s: how long to wait for calls of other runs while none of them settles.
+        sent_tier: the service tier that calls are sent by whose request names none.
 
     Raises:
         CacheError: the ledger cannot be used.
@@ -58,6 +60,8 @@ def open_budget(
             shared=shared,
             one_first=any(most.need_bounds for most in ceilings.values()),
             patience_s=patience_s,
+            sent_tier=sent_tier,
+            needs_prices=any(most.usd is not None for most in ceilings.values()),
         )
         if shared is not None:
             shared.begin(budget.amount, earlier())

@@ -1,7 +1,7 @@
 """What an answered call took: the tokens that its answer reports, where these can be believed, else its worst case.
 
-What a server leaves out is unsaid, and so is a number that the answer itself contradicts. How `usage` is spelled is in
-`usage`; the worst case of a request is in `request_tokens`.
+What a server leaves out is unsaid, and so is a number that the answer itself contradicts. The tier that served the call
+is what the answer says, too. How `usage` is spelled is in `usage`; the worst case of a request is in `request_tokens`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from logprob_store.spending.prices import is_long
 from logprob_store.spending.request_tokens import CONTENT, choices
-from logprob_store.usage import ReportedUsage, SaidUsage, Usage, said_usage_of
+from logprob_store.usage import STANDARD, ReportedUsage, SaidUsage, Usage, said_usage_of, tier_of
 
 if TYPE_CHECKING:
     from logprob_store.request import Request
     from logprob_store.spending.prices import Prices
 
-_MILLION: Final = 1_000_000
 _LEAST_USD: Final = 1e-12
 """Less than this is a rounding of the two sums of dollars, not a cost."""
 _TOKEN_OBJECT: Final = b'"top_logprobs"'
@@ -41,6 +41,7 @@ def tokens_spent(
     *,
     prices: Prices | None = None,
     count_tokens: bool = True,
+    sent_tier: str | None = None,
 ) -> Usage:
     """The tokens that an answered call counts for.
 
@@ -52,6 +53,7 @@ def tokens_spent(
         worst: the most that the call can take, which stands in for what is not believed.
         prices: of the job. Dollars that the server reports beyond them count as so many more tokens.
         count_tokens: look for more tokens than reported, which takes half a millisecond a megabyte.
+        sent_tier: the service tier that calls are sent by whose request names none.
     """
     found = _answer_tokens(body) if count_tokens else 0
     echo = worst.completion_tokens <= 1 if request is None else bool(request.body.get("echo"))
@@ -65,15 +67,25 @@ def tokens_spent(
         completion = max(usage.completion_tokens, written)
         if hidden and written > usage.completion_tokens - hidden + ends and _REASONING not in body:
             completion += hidden  # all of the completion is shown, so they are no part of it
-        spent = Usage(usage.prompt_tokens, usage.cached_tokens, completion)
+        tier = None if isinstance(usage, ReportedUsage) and not usage.says_tier else usage.tier
+        tokens = usage.prompt_tokens, usage.cached_tokens, completion, usage.written_tokens
     else:
         said = said_usage_of(body)
-        cost_usd = said.cost_usd
+        cost_usd, tier = said.cost_usd, said.tier
         honest = not denied and not said.is_odd and _has_prompt(said.prompt_tokens, request)
-        spent = _with_worst(said, worst, written, honest=honest)
+        tokens = _with_worst(said, worst, written, honest=honest)
+    tier = _tier_unsaid(request, worst, sent_tier) if tier is None else tier
+    spent = Usage(*tokens, tier, is_long(tokens[0], prices))
     if request is not None and request.asks_decisions:
         spent = spent._replace(completion_tokens=0)  # answers to questions are not billed, whatever is counted
     return spent if prices is None or cost_usd is None else _with_cost(spent, cost_usd, prices)
+
+
+def _tier_unsaid(request: Request | None, worst: Usage, sent_tier: str | None) -> str:
+    """The tier of a call whose answer names none: the standard one, unless the call asked for a dearer one."""
+    if request is not None and tier_of(request.body.get("service_tier") or sent_tier) is None:
+        return STANDARD
+    return worst.tier
 
 
 def _has_prompt(tokens: int | None, request: Request | None) -> bool:
@@ -90,14 +102,14 @@ def _has_prompt(tokens: int | None, request: Request | None) -> bool:
     return len(msgspec.json.encode(request.body.get(CONTENT[request.endpoint]))) <= most and tokens > 0
 
 
-def _with_worst(said: SaidUsage, worst: Usage, written: int, *, honest: bool) -> Usage:
-    """The usage with its unsaid half at its worst; where it is not honest, both."""
+def _with_worst(said: SaidUsage, worst: Usage, written: int, *, honest: bool) -> tuple[int, int, int, int]:
+    """The tokens by kind, as `Usage` has them, with the unsaid half at its worst; where it is not honest, both."""
     prompt, completion = said.prompt_tokens or 0, said.completion_tokens or 0
     if not honest or not prompt:
         prompt = max(prompt, worst.prompt_tokens)
     if not honest or not completion or completion < written:
         completion = max(completion, said.total or 0, worst.completion_tokens, written)
-    return Usage(prompt, prompt if worst.cached_tokens else 0, completion)
+    return prompt, prompt if worst.cached_tokens else 0, completion, prompt if worst.written_tokens else 0
 
 
 def _hidden_and_cost(usage: Usage) -> tuple[int, float | None]:
@@ -131,8 +143,9 @@ def _with_cost(usage: Usage, cost_usd: float, prices: Prices) -> Usage:
     beyond_usd = cost_usd - prices.usd(usage)
     if beyond_usd <= _LEAST_USD:
         return usage
-    if prices.output > 0:
-        return usage + Usage(completion_tokens=math.ceil(beyond_usd * _MILLION / prices.output))
-    if prices.input > 0:
-        return usage + Usage(prompt_tokens=math.ceil(beyond_usd * _MILLION / prices.input))
+    prompt_usd, output_usd = (prices.usd(Usage(*one, 0, usage.tier, usage.is_long)) for one in ((1, 0, 0), (0, 0, 1)))
+    if output_usd > 0:
+        return usage._replace(completion_tokens=usage.completion_tokens + math.ceil(beyond_usd / output_usd))
+    if prompt_usd > 0:
+        return usage._replace(prompt_tokens=usage.prompt_tokens + math.ceil(beyond_usd / prompt_usd))
     return usage

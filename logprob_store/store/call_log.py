@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.errors import DiskError
 from logprob_store.store.durable_files import FILE_MODE, create_file, sync_folder
-from logprob_store.usage import Usage
+from logprob_store.usage import STANDARD, TIERS, UNKNOWN_TIER, Bill, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,9 +44,12 @@ _WITHOUT_BEGINNING: Final = "has lost its beginning"
 UNKNOWN_SPENT: Final = frozenset({OF_ANOTHER_RUN, _MISSING, _WITHOUT_BEGINNING})
 """The problems of a file with which it is not known what its run spent (`call_log_problem`)."""
 
-_TOTALS, _BEGUN, _ENDED, _FREE, _LOST, _RUN = range(1, 7)
+_TOTALS, _BEGUN, _ENDED, _FREE, _LOST, _RUN, _BILLED = range(1, 8)
 _MAGIC: Final = b"logprob-store calls 1".ljust(32)
-_FIELDS: Final = struct.Struct("<BxxxQQQQQ32s")
+_FIELDS: Final = struct.Struct("<BBBxQQQQQ32s")
+"""Kind, place of the tier in `TIERS`, whether the prompt was long, number, tokens of the prompt, cached ones, those of
+the answer, those written into the service's cache (in the totals: calls), key. Version 0.1.0 wrote zeros for what it
+did not know."""
 _CRC: Final = struct.Struct("<I")
 RECORD_BYTES: Final = _CRC.size + _FIELDS.size
 _KEY_BYTES: Final = 32
@@ -71,7 +74,7 @@ class CallLogState:
     """
 
     requests: int
-    spent: Usage
+    spent: Bill
     next_number: int
     open: dict[int, OpenCall]
     lost: set[str]
@@ -84,23 +87,31 @@ class CallLogState:
 
 def read_call_log(content: bytes) -> CallLogState:
     """Add up the records of a file, without the damaged ones."""
-    state = CallLogState(0, Usage(), 1, {}, set(), set(), has_totals=False, damaged=0, torn=len(content) % RECORD_BYTES)
+    state = CallLogState(0, Bill(), 1, {}, set(), set(), has_totals=False, damaged=0, torn=len(content) % RECORD_BYTES)
     for start in range(0, len(content) - state.torn, RECORD_BYTES):
         record = content[start + _CRC.size : start + RECORD_BYTES]
         if _CRC.unpack_from(content, start)[0] != zlib.crc32(record):
             state.damaged += 1
             continue
-        kind, number, *tokens, requests, key = _FIELDS.unpack(record)
-        _apply(state, kind, number, Usage(*tokens), requests, key)
+        kind, tier, is_long, number, prompt, cached, completion, last, raw = _FIELDS.unpack(record)
+        if kind == _TOTALS:
+            state.has_totals = raw == _MAGIC
+            state.requests, state.spent, last = last, Bill(), 0
+        usage = Usage(prompt, cached, completion, last, _tier_at(tier), bool(is_long))
+        _apply(state, kind, number, usage, raw)
     return state
 
 
-def _apply(state: CallLogState, kind: int, number: int, usage: Usage, requests: int, raw: bytes) -> None:  # noqa: PLR0917
+def _tier_at(place: int) -> str:
+    """The tier of a record; one that a newer version wrote has no price here."""
+    return TIERS[place] if place < len(TIERS) else UNKNOWN_TIER
+
+
+def _apply(state: CallLogState, kind: int, number: int, usage: Usage, raw: bytes) -> None:
     key = raw.hex()
     state.next_number = max(state.next_number, number + 1)
-    if kind == _TOTALS:
-        state.has_totals = raw == _MAGIC
-        state.requests, state.spent = requests, usage
+    if kind in {_TOTALS, _BILLED}:
+        state.spent.add(usage)
     elif kind == _RUN:
         state.run = raw
     elif kind == _BEGUN:
@@ -111,7 +122,7 @@ def _apply(state: CallLogState, kind: int, number: int, usage: Usage, requests: 
         if number > 0 and begun is None:  # the record of its begin is damaged; number 0 is of no call
             state.requests += 1
         if kind != _FREE:
-            state.spent += usage
+            state.spent.add(usage)
         if kind == _LOST:
             state.lost.add(key)
         elif kind == _ENDED:
@@ -272,7 +283,7 @@ class CallLog:
     def settle(self, call: OpenCall, usage: Usage | None) -> None:
         """Close an open call, which took this usage; None if its answer is lost."""
         del self._open[call.number]
-        self.spent += call.worst if usage is None else usage
+        self.spent.add(call.worst if usage is None else usage)
         if usage is None:
             self._lost.add(call.key)
         else:
@@ -293,7 +304,12 @@ class CallLog:
 
     def _snapshot(self) -> Iterator[bytes]:
         # The totals leave out the open calls, whose records count them when they are read.
-        yield _record(_TOTALS, self._next_number - 1, self.spent, _MAGIC, self.requests - len(self._open))
+        plain, *others = sorted(self.spent.with_all([Usage()]), key=lambda line: (line.tier, line.is_long))
+        yield _record(_TOTALS, self._next_number - 1, plain, _MAGIC, self.requests - len(self._open))
+        # The totals have no place for the tokens that were written into the service's cache.
+        for line in (Usage(written_tokens=plain.written_tokens), *others):
+            if any(line[:4]):
+                yield _record(_BILLED, 0, line, bytes(_KEY_BYTES))
         if self._run is not None:
             yield _record(_RUN, 0, Usage(), self._run)
         for key in self._kept:
@@ -323,7 +339,7 @@ def open_call_log(
     find: Callable[[Sequence[OpenCall]], Mapping[int, Usage]] = lambda _: {},
     gone: Callable[[set[str]], set[str]] = lambda _: set(),
     mode: int = FILE_MODE,
-    least: tuple[int, Usage] = (0, Usage()),
+    least: tuple[int, Bill] | None = None,
     run_id: str | None = None,
 ) -> CallLog:
     """Open a run's log, new or not, and settle the calls that were under way when its last process died.
@@ -356,23 +372,23 @@ def open_call_log(
     return calls
 
 
-def restore_call_log(path: Path, state: CallLogState, *, least: tuple[int, Usage], run_id: str) -> None:
+def restore_call_log(path: Path, state: CallLogState, *, least: tuple[int, Bill], run_id: str) -> None:
     """Rewrite a damaged file from what could be read of it; open calls stay open."""
     calls = CallLog(path, _at_least(state, least), run_id=run_id)
     calls.rewrite()
     calls.close()
 
 
-def _at_least(state: CallLogState, least: tuple[int, Usage]) -> CallLogState:
+def _at_least(state: CallLogState, least: tuple[int, Bill] | None) -> CallLogState:
     """Raise the sums of a damaged or lost file to those of the manifest, which are older.
 
     The sums of an undamaged file are kept, even where they are smaller: the manifest may count an answer whose call is
     open in the file.
     """
-    if state.has_totals and not state.damaged:
+    if least is None or (state.has_totals and not state.damaged):
         return state
     state.requests = max(state.requests, least[0])
-    state.spent = Usage(*map(max, state.spent, least[1]))
+    state.spent = state.spent.at_least(least[1])
     return state
 
 
@@ -387,8 +403,11 @@ def _warn(path: Path, state: CallLogState) -> None:
         )
 
 
-def _record(kind: int, number: int, usage: Usage, key: bytes, requests: int = 0) -> bytes:
-    fields = _FIELDS.pack(kind, number, usage[0], usage[1], usage[2], requests, key)
+def _record(kind: int, number: int, usage: Usage, key: bytes, requests: int | None = None) -> bytes:
+    prompt, cached, completion, written, tier, is_long = usage
+    place = 0 if tier == STANDARD else TIERS.index(tier)
+    last = written if requests is None else requests
+    fields = _FIELDS.pack(kind, place, is_long, number, prompt, cached, completion, last, key)
     return _CRC.pack(zlib.crc32(fields)) + fields
 
 

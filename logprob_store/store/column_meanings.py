@@ -105,10 +105,10 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
             "prompt_tokens": Meaning("usage as reported, by response: with `n` > 1 it is on each choice", "tokens"),
             "completion_tokens": Meaning("usage as reported, as `prompt_tokens`", "tokens"),
             "cost_usd": Meaning(
-                "what this run paid for the answer, by its usage and the job's prices. It stands on the answer's first "
-                "choice, and on one of several equal prompts, so that the sum is the cost of all answers. 0 for answers"
-                " from cache or fixtures; null without prices or usage. Lost calls and useless answers cost money, "
-                "too: see `spent_usd` in `store.runs`",
+                "what this run paid for the answer, by its usage, the tier that served it and the prices. It stands on "
+                "the answer's first choice, and on one of several equal prompts, so that the sum is the cost of all "
+                "answers. 0 for answers from cache or fixtures; null without prices or usage. Lost calls and useless "
+                "answers cost money, too: see `spent_usd` in `store.runs`",
                 "US dollars",
             ),
             "token_count": Meaning("token rows that are not of the prompt", "tokens"),
@@ -246,6 +246,10 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
             "spent_requests": Meaning("calls over all sessions, lost ones too", "calls"),
             "spent_tokens": Meaning("of prompts and answers, lost answers at their worst case", "tokens"),
             "spent_usd": Meaning("at the job's latest prices; null without prices", "US dollars"),
+            "spent_usd_by_tier": Meaning(
+                "the same by service tier, where several served the run: a list of `service_tier` and `usd`",
+                "US dollars",
+            ),
         },
     ),
 }

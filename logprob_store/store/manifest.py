@@ -16,8 +16,10 @@ import msgspec
 from logprob_store.errors import SchemaVersionError, StoreError, StoreNotFoundError
 from logprob_store.schema import SCHEMA_VERSION
 from logprob_store.store.durable_files import FILE_MODE, replace_file
+from logprob_store.usage import Bill, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -98,10 +100,23 @@ class Counts(msgspec.Struct):
     completion_tokens: int = 0
 
 
+class BilledTokens(msgspec.Struct):
+    """The tokens of a run's calls that were billed alike: by one service tier, for prompts that are long, or not."""
+
+    tier: str
+    is_long: bool
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    written_tokens: int
+    usd: float | None = None
+
+
 class Spent(msgspec.Struct):
     """What the run has spent over all its sessions: calls, tokens, and US dollars at the job's latest prices.
 
-    Failed calls count too, and lost answers at their worst case. `usd` is None without prices.
+    Failed calls count too, and lost answers at their worst case. `usd` is None without prices, which `prices` has as
+    they were. `billed` has the tokens apart where not all were billed alike, as by several service tiers.
     """
 
     requests: int = 0
@@ -109,6 +124,65 @@ class Spent(msgspec.Struct):
     cached_tokens: int = 0
     completion_tokens: int = 0
     usd: float | None = None
+    written_tokens: int = 0
+    billed: list[BilledTokens] = []
+    prices: dict[str, Any] = {}
+
+    @classmethod
+    def of(
+        cls,
+        requests: int,
+        bill: Bill,
+        *,
+        usd_of: Callable[[Usage], float] | None = None,
+        prices: dict[str, Any] | None = None,
+    ) -> Spent:
+        """What so many calls and tokens come to.
+
+        Args:
+            requests: calls.
+            bill: their tokens.
+            usd_of: gives the dollars of tokens; None without prices.
+            prices: as values that JSON has.
+        """
+        lines = [(line, None if usd_of is None else usd_of(line)) for line in bill]
+        usd = None if usd_of is None else sum(usd for _, usd in lines if usd is not None)
+        apart = [
+            BilledTokens(line.tier, line.is_long, *line[:4], usd)
+            for line, usd in lines
+            if len(lines) > 1 or line.tier or line.is_long
+        ]
+        prompt, cached, completion, written = bill.whole[:4]
+        return cls(requests, prompt, cached, completion, usd, written, apart, prices or {})
+
+    @property
+    def bill(self) -> Bill:
+        """The tokens, apart by what they were billed as."""
+        if not self.billed:
+            return Bill(Usage(self.prompt_tokens, self.cached_tokens, self.completion_tokens, self.written_tokens))
+        return Bill(
+            *(
+                Usage(
+                    line.prompt_tokens,
+                    line.cached_tokens,
+                    line.completion_tokens,
+                    line.written_tokens,
+                    line.tier,
+                    line.is_long,
+                )
+                for line in self.billed
+            )
+        )
+
+    @property
+    def usd_by_tier(self) -> dict[str, float]:
+        """Dollars by the tier that served the calls, where there are several; the standard one is `default`."""
+        tiers = dict.fromkeys(line.tier or "default" for line in self.billed)
+        if self.usd is None or len(tiers) < 2:  # noqa: PLR2004  with one tier there is nothing to tell apart
+            return {}
+        return {
+            tier: sum(line.usd or 0.0 for line in self.billed if (line.tier or "default") == tier) for tier in tiers
+        }
 
     @property
     def tokens(self) -> int:

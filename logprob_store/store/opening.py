@@ -34,7 +34,6 @@ from logprob_store.store.part_files import (
 )
 from logprob_store.store.removal import finish_removal
 from logprob_store.store.verifying import check_call_log
-from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
     from logprob_store.store.call_log import CallLog, OpenCall
     from logprob_store.store.grown_inputs import Compared, PromptRows
+    from logprob_store.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def open_calls(
         find=find,
         gone=lambda keys: gone(keys - writer.committed_keys()),
         mode=writer.file_mode,
-        least=(before.requests, Usage(before.prompt_tokens, before.cached_tokens, before.completion_tokens)),
+        least=(before.requests, before.bill),
         run_id=manifest.run_id,
     )
     with contextlib.closing(calls):

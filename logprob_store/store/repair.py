@@ -29,7 +29,6 @@ from logprob_store.store.opening import restore_manifest
 from logprob_store.store.part_files import scan_part_files, set_aside_unlisted_files
 from logprob_store.store.removal import finish_removal
 from logprob_store.store.verifying import check_run, listed_rows, settled_by_rows
-from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -97,13 +96,12 @@ def _repair_call_log(store: Path, run: str) -> str:
     """Rewrite a run's log of calls from what can be read of it and from what the manifest says was spent."""
     manifest = read_manifest(manifest_path(store, run))
     spent = manifest.spent
-    usage = Usage(spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
     path = run_folder(store, run) / CALL_LOG
     state = read_call_log(path.read_bytes() if path.is_file() else b"")
     if is_of_another_run(state, manifest.run_id):
         path.rename(path.with_name(f"{CALL_LOG}.of-another-run"))
         state = read_call_log(b"")
-    restore_call_log(path, state, least=(spent.requests, usage), run_id=manifest.run_id)
+    restore_call_log(path, state, least=(spent.requests, spent.bill), run_id=manifest.run_id)
     return (
         f"run {run}: what it spent was put together from what remains of {CALL_LOG} and from the manifest; calls since "
         "its last part may be missing: lower the ceilings of the job by what they may have cost"

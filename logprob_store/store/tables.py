@@ -43,6 +43,7 @@ RUNS: Final = pl.Schema(
         "spent_requests": pl.Int64(),
         "spent_tokens": pl.Int64(),
         "spent_usd": pl.Float64(),
+        "spent_usd_by_tier": pl.List(pl.Struct({"service_tier": pl.String(), "usd": pl.Float64()})),
     }
 )
 """The columns of `StoreTables.runs`."""
@@ -123,6 +124,9 @@ class StoreTables:
                 "spent_requests": _as_int64(manifest.spent.requests),
                 "spent_tokens": _as_int64(manifest.spent.tokens),
                 "spent_usd": manifest.spent.usd,
+                "spent_usd_by_tier": [
+                    {"service_tier": tier, "usd": usd} for tier, usd in manifest.spent.usd_by_tier.items()
+                ],
             }
             for manifest in self.manifests
         ]

@@ -18,13 +18,13 @@ from logprob_store.mended_json import is_utf8, loads_leniently, mend
 from logprob_store.reported_errors import MayReport, ends_in_failure, find_reported_error
 from logprob_store.sse import DONE, ChoiceEnds, event_data, is_event_stream
 from logprob_store.transport.refusals import error_of, excerpt, one_line
-from logprob_store.usage import read_usage
+from logprob_store.usage import read_usage, tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from logprob_store.errors import LogprobStoreError
-    from logprob_store.usage import Usage
+    from logprob_store.usage import ReportedUsage, Usage
 
 _ERROR_STATUS: Final = re.compile("[4-9][0-9]{2}")
 _DEFAULT_STATUS: Final = 500
@@ -50,6 +50,7 @@ class _Body(MayReport):
     """The fields that decide; the logprobs are skipped, which also checks that they are JSON."""
 
     usage: msgspec.Raw = msgspec.Raw()
+    service_tier: Any = None
     choices: list[_Choice] | None = None
     output: msgspec.Raw = msgspec.Raw()
     answers: msgspec.Raw = msgspec.Raw()
@@ -117,7 +118,7 @@ def _check(body: bytes, headers: Mapping[str, str], redact: Callable[[str], str]
         message = f"the answer is not finished ({head.status}). Take `background` out of the params of the job"
         raise CallError(message, error_type="error_body", status=200, maybe_billed=True)
     kept = body if is_utf8(body) else body.decode(errors="replace").encode()
-    return kept, read_usage(bytes(head.usage))
+    return kept, read_usage(bytes(head.usage), tier=tier_of(head.service_tier))
 
 
 def _read(content: bytes) -> _Body | None:
@@ -141,7 +142,14 @@ def _read(content: bytes) -> _Body | None:
     output = msgspec.Raw(b"[]" if value.get("output") is not None else b"")
     said = {name: value.get(name) for name in MayReport.__struct_fields__}
     answers = msgspec.Raw(b"[]" if value.get("answers") is not None else b"")
-    return _Body(**said, usage=usage, choices=choices or None, output=output, answers=answers)
+    return _Body(
+        **said,
+        usage=usage,
+        service_tier=value.get("service_tier"),
+        choices=choices or None,
+        output=output,
+        answers=answers,
+    )
 
 
 def _reported_error(head: _Body, content: bytes) -> dict[str, Any] | None:
@@ -188,7 +196,8 @@ def _no_reply(message: str) -> RetryableError:
 
 def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[str], str]) -> Usage | None:
     """Refuse a stream of events that reports an error or breaks off; the tokens that its last event reports."""
-    usage: Usage | None = None
+    usage: ReportedUsage | None = None
+    tier: str | None = None
     is_done = False
     choices = ChoiceEnds()
     events = event_data(content)
@@ -209,6 +218,8 @@ def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[
         if (said := _error_of_piece(piece, response)) is not None:
             raise _error(said, headers, redact)
         choices.add(piece)
+        named = tier_of(response.get("service_tier"))
+        tier = tier if named is None else named
         is_done = is_done or piece.get("type") in _LAST_EVENTS
         if response.get("usage") is not None:
             counted = read_usage(json.dumps(response["usage"]).encode())
@@ -216,7 +227,7 @@ def _check_stream(content: bytes, headers: Mapping[str, str], redact: Callable[[
                 usage = counted
     if choices.is_open or not (is_done or choices.has_ended_one):
         raise _no_reply(f"the stream of events broke off: {excerpt(content[-300:])}")
-    return usage
+    return usage if usage is None else usage.served_by(tier)
 
 
 def _error_of_piece(piece: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any] | None:

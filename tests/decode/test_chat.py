@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from builders import answer_with
+from builders import answer_with, chat_body, chat_token
 from decode.decoding import decode_one
 
 from logprob_store.decode.decoder import decode_answers
@@ -258,3 +258,18 @@ def test_a_byte_order_mark_is_skipped() -> None:
     _, tokens, _ = decode_one(b'\xef\xbb\xbf{"choices":[{"logprobs":{"content":[{"token":"a","logprob":-1}]}}]}')
 
     assert tokens["token"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 0, "completion_tokens": 0, "input_tokens": 9, "output_tokens": 4}, (9, 4)),
+        ({"prompt_tokens": 0, "completion_tokens": 4}, (0, 4)),
+        ({"prompt_tokens": 9, "completion_tokens": 4, "input_tokens": 0, "output_tokens": 0}, (9, 4)),
+    ],
+)
+def test_tokens_are_counted_by_either_name(usage: dict[str, int], expected: tuple[int, int]) -> None:
+    """A batch has the names of the Responses API, beside those of chat that are 0."""
+    rows = decode_answers([answer_with(chat_body([chat_token("a")], usage=usage))]).completions
+
+    assert (rows["prompt_tokens"].to_pylist(), rows["completion_tokens"].to_pylist()) == ([expected[0]], [expected[1]])

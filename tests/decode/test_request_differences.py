@@ -85,6 +85,8 @@ def test_versions_of_a_model_are_that_model(asked: str, served: str | None, same
         ("auto", "priority", {"tier_differs": 1}),
         (None, "priority", {"tier_differs": 1}),
         ("priority", "priority", {}),
+        ("fast", "priority", {}),  # two names of one tier
+        (None, "fast", {"tier_differs": 1}),
     ],
 )
 def test_another_tier(asked: str | None, served: str, expected: dict[str, int]) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from builders import answer_to, chat_body, chat_request, chat_token, completions_request
 
-from logprob_store.doctor.server import check_logprobs, smallest_request
+from logprob_store.doctor.server import _refused_call, check_logprobs, smallest_request
+from logprob_store.errors import RetryableError
 from logprob_store.job import make_job
 
 if TYPE_CHECKING:
@@ -69,3 +70,11 @@ def test_an_answer_without_logprobs() -> None:
 def test_an_answer_without_a_token() -> None:
     """A model that reasons may use the one token up: that shows nothing."""
     assert check_logprobs(a_job(), answer_to(chat_request(), chat_body([]))).state == "warn"
+
+
+@pytest.mark.parametrize(("tier", "state"), [("flex", "warn"), (None, "fail")])
+def test_a_tier_without_room_is_no_failure(tier: str | None, state: str) -> None:
+    """A run waits for `flex` for an hour; a call by the standard tier that took too long is one that failed."""
+    error = RetryableError("the server did not answer within 30 s", error_type="timeout")
+
+    assert _refused_call(error, tier=tier).state == state

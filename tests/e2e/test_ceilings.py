@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from billing_server import FAMILIES
 
+import logprob_store as ls
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,6 +25,12 @@ PRICES = {
     "cached_input_usd_per_million_tokens": 2,
 }
 """Those of the billing server."""
+ALL_PRICES = PRICES | {
+    "cache_write_usd_per_million_tokens": 12.5,
+    "long_context": {"above_tokens": 200, "input_factor": 2.0, "output_factor": 1.5},
+    "tiers": {"flex": 0.5, "priority": 2.0},
+}
+"""The same for its family `tiers`."""
 OUTPUT = 20
 WORST_USD = (160 * 10 + OUTPUT * 30) / 1e6
 """About what a call of the jobs below can cost, of 160 bytes."""
@@ -38,6 +46,10 @@ class Billing:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
+
+    def calls(self) -> list[dict[str, Any]]:
+        """What is noted of each call so far."""
+        return [json.loads(line) for line in self.ledger.read_text(encoding="utf-8").splitlines()]
 
     def bills(self) -> list[float]:
         """The dollars of each call so far."""
@@ -68,7 +80,7 @@ def write(workplace: Any, url: str, family: str, *, prompts: int = 60, **limits:
         attempts=2,
         model={**model, "params": params},
         limits={"retry_for_s": 20, **limits},
-        prices=PRICES,
+        prices=ALL_PRICES if family == "tiers" else PRICES,
     )
     return job
 
@@ -158,3 +170,65 @@ def test_the_next_days_run_has_the_same_ceiling_of_the_job(workplace: Any, billi
     assert estimate["spent_together"]["job"]["usd"] >= sum(billing.bills()) - 1e-9
     assert estimate["fits"] != "yes"
     assert "job job has spent" in workplace.run("status", "store").stdout
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_ceiling_holds_over_tiers_long_prompts_and_kills(workplace: Any, billing: Billing, seed: int) -> None:
+    """Random jobs, each killed twice: the server's ledger never has more than the ceiling, nor than the run says."""
+    chance = random.Random(seed)  # noqa: S311  no secret
+    most = chance.uniform(20, 80) * WORST_USD  # two lost calls at their worst are 10 times WORST_USD each
+    job = write(workplace, billing.url, "tiers", prompts=60, max_cost_usd=most)
+    text = job.read_text(encoding="utf-8")
+    text = text.replace("Say {word} please", "Say {word} please" + "!" * chance.choice([0, 60, 300]))
+    tier = chance.choice(["", 'tier = "flex"', 'tier = "flex"\nflex_fallback_s = 0.3', 'tier = "priority"'])
+    job.write_text(f"{text}\n[transport]\n{tier}\n", encoding="utf-8")
+
+    for _ in range(2):
+        process = workplace.start("run", job, "--run", "r")
+        time.sleep(chance.uniform(0.8, 1.6))
+        process.kill()
+        process.communicate()
+    ended = workplace.run("run", job, "--run", "r")
+
+    assert ended.returncode in {0, 3, 4}, ended.stdout + ended.stderr
+    spent = json.loads((workplace.folder / "store/runs/run=r/run.json").read_bytes())["spent"]
+    assert billing.bills()
+    assert sum(billing.bills()) <= spent["usd"] * (1 + 1e-9) <= most * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("tier", ["default", "flex", "priority"])
+def test_what_a_row_says_it_cost_is_what_was_billed(workplace: Any, billing: Billing, tier: str) -> None:
+    """By the tier that served it, with tokens written into the cache, for short and long prompts."""
+    job = write(workplace, billing.url, "tiers", prompts=40)
+    text = job.read_text(encoding="utf-8").replace("attempts = 2", "attempts = 30")
+    job.write_text(f'{text}\n[transport]\ntier = "{tier}"\n', encoding="utf-8")
+
+    ended = workplace.run("run", job, "--run", "r")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = workplace.tables()["completions"]
+    billed = [call for call in billing.calls() if call["answered"]]
+    assert {call["asked"] for call in billing.calls()} == {tier}
+    assert rows["cost_usd"].sum() == pytest.approx(sum(call["usd"] for call in billed))
+    assert sorted(rows["service_tier"]) == sorted(call["tier"] for call in billed)
+
+
+def test_the_cost_by_tier_is_said(workplace: Any, billing: Billing) -> None:
+    """Where several tiers served a run: at its end, by `status`, in the table of runs and in the manifest."""
+    job = write(workplace, billing.url, "tiers", prompts=30)
+    text = job.read_text(encoding="utf-8").replace("attempts = 2", "attempts = 30")
+    job.write_text(f'{text}\n[transport]\ntier = "flex"\n', encoding="utf-8")
+
+    ended = workplace.run("run", job, "--run", "r")
+    status = workplace.run("status", "store")
+
+    (runs,) = ls.open_store(workplace.folder / "store").runs.collect().to_dicts()
+    by_tier = {entry["service_tier"]: entry["usd"] for entry in runs["spent_usd_by_tier"]}
+    said = ", ".join(f"${usd:,.4f} {tier}" for tier, usd in by_tier.items())
+    assert by_tier.keys() == {"default", "flex"}
+    assert sum(by_tier.values()) == pytest.approx(runs["spent_usd"])
+    assert f"spent by service tier: {said}" in ended.stdout
+    assert f"r spent by service tier: {said}" in status.stdout
+    spent = json.loads((workplace.folder / "store/runs/run=r/run.json").read_bytes())["spent"]
+    assert (spent["prices"]["input"], spent["prices"]["tiers"]["flex"]["output"]) == (10, 15)
+    assert spent["written_tokens"] > 0

@@ -17,9 +17,14 @@ import random
 from pathlib import Path
 from typing import Any, Final
 
-PRICES: Final = {"input": 10e-6, "cached": 2e-6, "output": 30e-6}
+PRICES: Final = {"input": 10e-6, "cached": 2e-6, "output": 30e-6, "written": 12.5e-6}
+TIERS: Final = {"default": 1.0, "flex": 0.5, "priority": 2.0}
+"""Factors on all prices, by the tier that served a call."""
+LONG_ABOVE: Final = 200
+"""Tokens of a prompt above which the family `tiers` bills twice the input and 1.5 times the output."""
 FAMILIES: Final = (
     "openai", "legacy", "responses", "azure", "vllm", "openrouter", "gemini", "reasoning", "deepseek", "liar", "hidden",
+    "tiers",
 )  # fmt: skip
 
 ABSURD: Final[tuple[Any, ...]] = (
@@ -34,8 +39,8 @@ ABSURD: Final[tuple[Any, ...]] = (
 class Call:
     """One call: what it takes, and the answer with what is said about that.
 
-    `prompt`, `cached` and `completion` are the tokens that are billed, `usd` is the bill, `status` and `body` the
-    answer; without a body the connection is cut.
+    `prompt`, `cached`, `written` and `completion` are the tokens that are billed, by the tier `served`, `usd` is the
+    bill, `status` and `body` the answer; without a body the connection is cut.
     """
 
     def __init__(self, path: str, asked: dict[str, Any]) -> None:
@@ -48,6 +53,8 @@ class Call:
         text = json.dumps(asked.get("messages") or asked.get("prompt") or asked.get("input"))
         self.prompt = self.chance.randint(1, len(text.encode()))
         self.cached = 0
+        self.written = 0
+        self.served: str | None = None
         self.completion = self.visible * self.choices
         self.extra_usd = 0.0
         self.status = 200
@@ -58,15 +65,18 @@ class Call:
     @property
     def usd(self) -> float:
         """The bill."""
-        bill = (self.prompt - self.cached) * PRICES["input"] + self.cached * PRICES["cached"]
-        return bill + self.completion * PRICES["output"] + self.extra_usd
+        is_long = self.served is not None and self.prompt > LONG_ABOVE
+        bill = (self.prompt - self.cached - self.written) * PRICES["input"]
+        bill += self.cached * PRICES["cached"] + self.written * PRICES["written"]
+        bill = bill * (2 if is_long else 1) + self.completion * PRICES["output"] * (1.5 if is_long else 1)
+        return bill * TIERS[self.served or "default"] + self.extra_usd
 
     def reported(self) -> Any:
         """The usage that the answer has."""
         if self.usage != "as it is":
             return self.usage
         names = ("input_tokens", "output_tokens") if "input" in self.asked else ("prompt_tokens", "completion_tokens")
-        details = {"cached_tokens": self.cached}
+        details = {"cached_tokens": self.cached} | ({"cache_write_tokens": self.written} if self.written else {})
         return {
             names[0]: self.prompt,
             names[1]: self.completion,
@@ -76,7 +86,7 @@ class Call:
 
     def free(self, status: int) -> None:
         """Refuse the call, for nothing."""
-        self.status, self.prompt, self.completion, self.cached = status, 0, 0, 0
+        self.status, self.prompt, self.completion, self.cached, self.written = status, 0, 0, 0, 0
 
     # families
 
@@ -89,6 +99,30 @@ class Call:
             self.cut = True
 
     legacy = responses = openai
+
+    def tiers(self, _most: int) -> None:
+        """Tiers, tokens written into the cache, and long prompts, as OpenAI bills them; flex is full at times.
+
+        A call that asks for no tier is served by any but flex, one that asks for flex also by the standard one.
+        """
+        asked = self.asked.get("service_tier")
+        may_serve = {"flex": ["flex", "default"], "priority": ["priority", "default"], "default": ["default"]}
+        self.served = self.chance.choice(may_serve.get(asked, ["default", "priority"]))
+        self.prompt = self.chance.choice([self.prompt, len(json.dumps(self.asked["messages"]).encode())])
+        self.cached = self.chance.choice([0, self.prompt // 3])
+        self.written = self.chance.choice([0, self.prompt - self.cached])
+        fault = random.random()  # noqa: S311  the same question may be answered when it is asked again
+        if asked == "flex" and fault < 0.2:
+            self.free(429)
+        elif fault < 0.3:
+            self.cut = True
+        elif fault < 0.4:
+            self.usage = {
+                "prompt_tokens": 0,
+                "input_tokens": self.prompt,
+                "output_tokens": self.completion,
+                "input_tokens_details": {"cached_tokens": self.cached, "cache_write_tokens": self.written},
+            }
 
     def azure(self, _most: int) -> None:
         """Prompts that its filter refuses, prompts that are too long and calls that time out are billed."""
@@ -153,7 +187,7 @@ class Call:
 def answer_of(call: Call) -> bytes:
     """The body of an answer with as many tokens as are visible."""
     if call.status != 200:
-        code = "content_filter" if call.status == 400 else None
+        code = {400: "content_filter", 429: "resource_unavailable"}.get(call.status)
         return json.dumps({"error": {"message": "refused", "code": code}}).encode()
     words = [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []} for _ in range(call.visible)]
     text = "a" * call.visible
@@ -167,7 +201,8 @@ def answer_of(call: Call) -> bytes:
     held = legacy if "prompt" in call.asked else {"content": words}
     listed = [{"index": number, **one, "logprobs": held, "finish_reason": "stop"} for number in range(call.choices)]
     kind = "text_completion" if "prompt" in call.asked else "chat.completion"
-    return json.dumps({"object": kind, "model": "m", "choices": listed, "usage": usage}).encode()
+    tier = {} if call.served is None else {"service_tier": call.served}
+    return json.dumps({"object": kind, "model": "m", "choices": listed, "usage": usage, **tier}).encode()
 
 
 async def main() -> None:
@@ -185,7 +220,9 @@ async def main() -> None:
                 length = next(line for line in head.lower().split("\r\n") if line.startswith("content-length:"))
                 asked = json.loads(await reader.readexactly(int(length.split(":")[1])))
                 call = Call(head.split()[1], asked)
-                ledger.write(json.dumps({"family": asked["model"], "usd": call.usd, "status": call.status}) + "\n")
+                bill = {"usd": call.usd, "status": call.status, "tier": call.served, "asked": asked.get("service_tier")}
+                bill |= {"answered": call.status == 200 and not call.cut}
+                ledger.write(json.dumps({"family": asked["model"], **bill}) + "\n")
                 ledger.flush()
                 await asyncio.sleep(options.delay_ms / 1000)
                 body = answer_of(call)

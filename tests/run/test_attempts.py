@@ -127,3 +127,24 @@ def test_a_cancelled_wait_for_a_start_gives_its_slot_back() -> None:
         assert pacer.concurrency.in_use == 0
 
     asyncio.run(main())
+
+
+def test_a_tier_without_room_uses_up_no_attempt() -> None:
+    """It is asked again and again, each time a little later, until the time is up; nothing of it may be billed."""
+    error, calls, waits = _run(_again(error_type="no_capacity", status=429), attempts=2, retry_for_s=300.0)
+
+    assert isinstance(error, CallError)
+    assert (error.error_type, error.maybe_billed) == ("no_capacity", False)
+    assert calls > 10
+    assert 200 < sum(waits) <= 300
+    assert max(waits[6:]) > 1
+
+
+def test_a_tier_that_has_room_again_answers() -> None:
+    """After as many refusals as there were."""
+    answer, calls, _ = _run(
+        lambda number: RetryableError("no", error_type="no_capacity", status=429) if number < 9 else None, attempts=2
+    )
+
+    assert isinstance(answer, Answer)
+    assert (calls, answer.maybe_billed) == (9, False)

@@ -129,3 +129,56 @@ def test_the_types_found_in_a_text_file_are_said(tmp_path: Path) -> None:
     estimate = dry_run(load_job(write_job(tmp_path, "http://127.0.0.1:9/v1", prompts={"path": "p.csv"})))
 
     assert estimate.sentence.splitlines()[1] == "columns found: id String, text String, stars Int64"
+
+
+def listed_job(folder: Path, **sections: Any) -> Job:
+    """A job of one prompt for a model at OpenAI, without prices."""
+    write_prompts(folder, {"text": ["Hi"]})
+    model = {"name": "gpt-6-luna", "logprobs": False, "params": {"max_completion_tokens": 10}}
+    return load_job(write_job(folder, None, **{**sections, "model": {**model, **sections.get("model", {})}}))
+
+
+def test_the_name_of_a_model_is_enough_for_dollars(tmp_path: Path) -> None:
+    """At its least a quarter of the bytes, at its most a token each, written into the cache, by the dearest tier."""
+    job = listed_job(tmp_path)
+    size = len(requests_of(job)[0].content)
+
+    estimate = dry_run(job)
+
+    # by hand: input 0.1, written into the cache 0.125, output 0.5 a million; twice that by `priority`
+    least, most = (size // 4) * 0.1 + 0.5, 2 * (size * 0.125 + 10 * 0.5)
+    assert estimate.cost_usd == (pytest.approx(least * 1e-6), pytest.approx(most * 1e-6))
+    assert "prices of 2026-11-26 (https://developers.openai.com/api/docs/pricing)" in estimate.sentence
+
+
+@pytest.mark.parametrize(
+    ("tier", "factors"), [({"tier": "flex"}, (0.5, 1.0)), ({"tier": "default"}, (1.0, 1.0)), ({}, (1.0, 2.0))]
+)
+def test_the_most_is_by_the_dearest_tier_that_may_serve(
+    tmp_path: Path, tier: dict[str, str], factors: tuple[float, float]
+) -> None:
+    """By `flex` a call may fall back to the standard tier; one that asks for none is served as the project says."""
+    job = listed_job(tmp_path, transport=tier)
+    size = len(requests_of(job)[0].content)
+
+    estimate = dry_run(job)
+
+    least, most = (size // 4) * 0.1 + 0.5, size * 0.125 + 10 * 0.5
+    expected = (pytest.approx(factors[0] * least * 1e-6), pytest.approx(factors[1] * most * 1e-6))
+    assert estimate.cost_usd == expected
+
+
+@pytest.mark.parametrize("name", ["ft:gpt-6-luna:me::1", "gpt-7"])
+def test_a_model_without_a_price_is_named(tmp_path: Path, name: str) -> None:
+    """The estimate has no dollars, and says why."""
+    estimate = dry_run(listed_job(tmp_path, model={"name": name}))
+
+    assert estimate.cost_usd is None
+    assert f"no price of {name} is known: set [prices]" in estimate.sentence
+
+
+def test_a_model_at_another_address_has_no_price(tmp_path: Path) -> None:
+    """It may cost anything there, or nothing: no word of it."""
+    estimate = dry_run(listed_job(tmp_path, model={"base_url": "http://127.0.0.1:9/v1"}))
+
+    assert (estimate.cost_usd, estimate.prices) == (None, None)

@@ -87,7 +87,7 @@ def test_what_a_run_spent_is_known_to_its_next_session(make: Any, tmp_path: Path
 
     assert (tmp_path / "store" / "runs" / "run=r" / "calls.log").exists()
     budget = open_and_close(job).budget
-    assert (budget.requests, budget.usage) == (1, Usage(7, 0, 3))
+    assert (budget.requests, budget.usage.whole) == (1, Usage(7, 0, 3))
     assert budget.usd == pytest.approx(0.00013)
 
 
@@ -110,7 +110,7 @@ def test_a_call_under_way_at_a_kill_counts_what_its_answer_took(make: Any, kept:
 
     budget = open_and_close(job).budget
     assert budget.requests == 1
-    assert budget.usage == (Usage(7, 0, 2) if kept else worst_case(request))
+    assert budget.usage.whole == (Usage(7, 0, 2) if kept else worst_case(request))
     assert budget.may_have_paid(request.key) is not kept
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.spending.budget import Budget, Ceilings
-from logprob_store.spending.prices import Prices
+from logprob_store.spending.prices import LongContext, Prices
 from logprob_store.spending.request_tokens import worst_case
 from logprob_store.usage import Usage
 
@@ -135,7 +135,7 @@ def test_what_a_failed_call_costs(error: BaseException, expected: Usage) -> None
 
     budget = asyncio.run(main())
 
-    assert (budget.requests, budget.usage) == (1, expected)
+    assert (budget.requests, budget.usage.whole) == (1, expected)
 
 
 def test_a_call_that_was_never_made_costs_nothing() -> None:
@@ -150,7 +150,7 @@ def test_a_call_that_was_never_made_costs_nothing() -> None:
 
     budget = asyncio.run(main())
 
-    assert (budget.requests, budget.usage) == (1, Usage())
+    assert (budget.requests, budget.usage.whole) == (1, Usage())
 
 
 def test_no_call_begins_after_closing() -> None:
@@ -262,6 +262,64 @@ def test_cached_tokens_that_are_dearer_are_the_worst_case() -> None:
     assert asyncio.run(main()) == pytest.approx(0.00101)
 
 
+TIERED = Prices(1, 15, cache_write=2, tiers={"flex": Prices(0.5, 7.5), "priority": Prices(2, 30, cache_write=4)})
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent_tier", "millionths"),
+    [
+        (None, None, 472),  # 43 * 4 + 10 * 30: the account may have `priority` set
+        ("auto", None, 472),
+        ("default", None, 236),  # 43 * 2 + 10 * 15
+        ("flex", None, 236),  # it may fall back
+        ("priority", None, 472),
+        (None, "flex", 236),
+        ("fast", "flex", 472),  # the request's own word holds
+    ],
+)
+def test_the_dearest_way_to_be_billed_is_reserved(asked: str | None, sent_tier: str | None, millionths: float) -> None:
+    """All of the prompt written into the cache, by the dearest tier that may serve the call."""
+    params = {} if asked is None else {"service_tier": asked}
+
+    async def main() -> int:
+        budget = Budget(Ceilings(usd=1.0), prices=TIERED, sent_tier=sent_tier)
+        await budget.reserve(completions_request("Hi", max_tokens=10, **params))
+        return budget.amount.nano_usd
+
+    size = len(completions_request("Hi", max_tokens=10, **params).content) - 43
+    more = size * 2 * (2 if millionths == 472 else 1)
+    assert asyncio.run(main()) == pytest.approx((millionths + more) * 1000)
+
+
+def test_a_tier_without_a_price_stops_a_run_under_a_ceiling_of_dollars() -> None:
+    """What such calls cost is not known; the message says what to write."""
+
+    async def main() -> None:
+        budget = Budget(Ceilings(usd=1.0), prices=Prices(1, 15))
+        with await budget.reserve(request()) as reservation:
+            reservation.begin()
+            reservation.answered(Usage(40, 0, 10, tier="priority"))
+        await budget.reserve(request())
+
+    with pytest.raises(
+        StopRunError, match=r"by the tier 'priority', which has no price .* write prices.tiers.priority"
+    ):
+        asyncio.run(main())
+
+
+def test_a_tier_without_a_price_stops_nothing_else() -> None:
+    """Without a ceiling of dollars it is only said, once."""
+
+    async def main() -> None:
+        budget = Budget(Ceilings(tokens=10_000), prices=Prices(1, 15))
+        for _ in range(2):
+            with await budget.reserve(request()) as reservation:
+                reservation.begin()
+                reservation.answered(Usage(40, 0, 10, tier="priority"))
+
+    asyncio.run(main())
+
+
 @settings(max_examples=60)
 @given(
     st.integers(0, 2**32),
@@ -275,7 +333,8 @@ def test_cached_tokens_that_are_dearer_are_the_worst_case() -> None:
 def test_no_ceiling_is_ever_passed(seed: int, ceilings: Ceilings) -> None:
     """Fifty calls at once, of random sizes, ends and moments: what is spent never passes a ceiling, and all end."""
     chance = random.Random(seed)  # noqa: S311  no secret
-    prices = Prices(1, 15, cached_input=0.5)
+    standard = Prices(1, 15, 0.5, chance.choice([None, 2.0]), chance.choice([None, LongContext(100, 2.0, 1.5)]))
+    prices = standard.with_tiers(chance.choice([{}, {"flex": standard.scaled(0.5), "priority": standard.scaled(2.5)}]))
 
     async def main() -> None:
         budget = Budget(ceilings, prices=prices)
@@ -299,7 +358,9 @@ def test_no_ceiling_is_ever_passed(seed: int, ceilings: Ceilings) -> None:
                     if end < 0.4:
                         raise RetryableError("no", error_type="timeout", maybe_billed=True)
                     worst = reservation.worst
-                    reservation.answered(Usage(chance.randint(0, worst[0]), 0, chance.randint(0, worst[2])))
+                    prompt, tier = chance.randint(0, worst[0]), chance.choice(prices.may_serve(None))
+                    written, completion = chance.choice([0, prompt]), chance.randint(0, worst[2])
+                    reservation.answered(Usage(prompt, 0, completion, written, tier, prices.is_long(prompt)))
             except (CallError, StopRunError):
                 pass
             check()

@@ -10,7 +10,7 @@ from builders import chat_body, chat_request, chat_token, completions_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.spending.prices import Prices
+from logprob_store.spending.prices import LongContext, Prices
 from logprob_store.spending.settling import tokens_spent
 from logprob_store.usage import Usage, usage_of
 
@@ -55,7 +55,7 @@ def spent(usage: Any, *, tokens: list[dict[str, Any]] = THREE, request: Any = RE
 )
 def test_what_is_said_is_believed(usage: dict[str, Any], expected: tuple[int, ...]) -> None:
     """In any spelling; the larger number where two differ."""
-    assert spent(usage) == expected
+    assert spent(usage)[:3] == expected
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_is_unsaid_or_cannot_be_counts_at_its_worst(usage: Any) -> None:
 )
 def test_the_half_that_is_unsaid_counts_at_its_worst(usage: dict[str, Any], expected: tuple[int, ...]) -> None:
     """The other half is believed."""
-    assert spent(usage) == expected
+    assert spent(usage)[:3] == expected
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_the_half_that_is_unsaid_counts_at_its_worst(usage: dict[str, Any], expe
 )
 def test_what_is_said_beyond_the_worst_case_counts(usage: dict[str, Any], expected: tuple[int, ...]) -> None:
     """Half a usage is still the least that was taken."""
-    assert spent(usage) == expected
+    assert spent(usage)[:3] == expected
 
 
 def test_an_answer_of_more_tokens_than_its_worst_case() -> None:
     """Without a usage, the tokens of the answer itself are the least."""
-    assert spent("none", tokens=[chat_token("a")] * 1200) == (70, 0, 1200)
+    assert spent("none", tokens=[chat_token("a")] * 1200)[:3] == (70, 0, 1200)
 
 
 def test_a_prompt_has_a_token_for_each_hundred_bytes() -> None:
@@ -128,8 +128,8 @@ def test_a_prompt_has_a_token_for_each_hundred_bytes() -> None:
 
     assert spent(said, request=chat_request("x" * 20_000, max_tokens=9)) == WORST
     assert spent({"prompt_tokens": 10}, request=chat_request("x" * 20_000, max_tokens=9)) == WORST
-    assert spent(said, request=chat_request([image], max_tokens=9)) == (10, 0, 3)
-    assert spent(said, request=chat_request("Hi", max_tokens=9, guided_json={"x": "x" * 20_000})) == (10, 0, 3)
+    assert spent(said, request=chat_request([image], max_tokens=9))[:3] == (10, 0, 3)
+    assert spent(said, request=chat_request("Hi", max_tokens=9, guided_json={"x": "x" * 20_000}))[:3] == (10, 0, 3)
 
 
 def test_tokens_of_the_legacy_endpoint_are_counted() -> None:
@@ -139,7 +139,7 @@ def test_tokens_of_the_legacy_endpoint_are_counted() -> None:
     asked = completions_request("Hi", max_tokens=1000)
 
     assert tokens_spent(asked, body, Usage(2, 0, 1), WORST) == WORST
-    assert tokens_spent(asked, body, Usage(2, 0, 5), WORST) == (2, 0, 5)
+    assert tokens_spent(asked, body, Usage(2, 0, 5), WORST)[:3] == (2, 0, 5)
 
 
 def test_an_echoed_prompt_is_no_answer() -> None:
@@ -148,8 +148,8 @@ def test_an_echoed_prompt_is_no_answer() -> None:
     body = json.dumps({"choices": [{"text": "abcde", "logprobs": logprobs}]}).encode()
     asked, worst = completions_request("abcde", max_tokens=0, echo=True), Usage(60, 0, 0)
 
-    assert tokens_spent(asked, body, Usage(5, 0, 0), worst) == (5, 0, 0)
-    assert tokens_spent(None, body, Usage(5, 0, 0), worst) == (5, 0, 0)
+    assert tokens_spent(asked, body, Usage(5, 0, 0), worst)[:3] == (5, 0, 0)
+    assert tokens_spent(None, body, Usage(5, 0, 0), worst)[:3] == (5, 0, 0)
     assert tokens_spent(asked, body, Usage(1, 0, 0), worst) == worst
 
 
@@ -167,7 +167,7 @@ def test_an_echoed_prompt_is_no_answer() -> None:
 )
 def test_a_cost_beyond_the_prices_counts(cost: Any, expected: tuple[int, ...]) -> None:
     """OpenRouter says what a call cost: where that is more than its tokens do, it counts as more tokens."""
-    assert spent({"prompt_tokens": 7, "completion_tokens": 3, "cost": cost}, prices=Prices(1.0, 2.0)) == expected
+    assert spent({"prompt_tokens": 7, "completion_tokens": 3, "cost": cost}, prices=Prices(1.0, 2.0))[:3] == expected
 
 
 def test_the_dearer_of_two_input_prices_is_the_worst() -> None:
@@ -182,7 +182,48 @@ def test_a_stream_counts_at_its_largest() -> None:
     pieces = [{"usage": {"prompt_tokens": 7, "completion_tokens": count}} for count in (1, 40, 2)]
     body = b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in pieces)
 
-    assert usage_of(body) == (7, 0, 40)
+    assert usage_of(body)[:3] == (7, 0, 40)
+
+
+def tier_of_answer(asked: str | None, served: str | None, *, sent_tier: str | None = None) -> str:
+    """The tier that a call counts by, which asked for one and was served by one; its dearest is `priority`."""
+    request = chat_request("Hi", max_tokens=9, **({} if asked is None else {"service_tier": asked}))
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    said = {} if served is None else {"service_tier": served}
+    body = json.dumps(chat_body(THREE, usage=usage, **said)).encode()
+    worst = Usage(70, 0, 9, tier="priority")
+    return tokens_spent(request, body, usage_of(body), worst, sent_tier=sent_tier).tier
+
+
+def test_a_call_counts_by_the_tier_that_served_it() -> None:
+    """Whatever it asked for."""
+    assert tier_of_answer("priority", "default") == ""
+    assert tier_of_answer(None, "flex") == "flex"
+    assert tier_of_answer("flex", "default") == ""
+
+
+def test_an_answer_that_names_no_tier() -> None:
+    """A call that asked for one counts by the dearest that it may have had; one that asked for none by the standard."""
+    assert tier_of_answer("priority", None) == "priority"
+    assert tier_of_answer(None, None, sent_tier="priority") == "priority"
+    assert tier_of_answer(None, None) == ""
+    assert tier_of_answer("auto", None) == ""
+
+
+def test_a_long_prompt_is_what_was_billed() -> None:
+    """Not what was reserved: 101 tokens are more than 100, and 100 are not."""
+    prices = Prices(1.0, 2.0, long_context=LongContext(100, 2.0, 1.5))
+
+    assert spent({"prompt_tokens": 101, "completion_tokens": 3}, prices=prices).is_long
+    assert not spent({"prompt_tokens": 100, "completion_tokens": 3}, prices=prices).is_long
+
+
+def test_a_cost_beyond_the_prices_of_a_tier_counts() -> None:
+    """By flex, at half the price, 99.5 millionths more are 100 tokens of the answer."""
+    prices = Prices(1.0, 2.0, tiers={"flex": Prices(0.5, 1.0)})
+    usage = {"prompt_tokens": 8, "completion_tokens": 3, "cost": 0.0001065, "service_tier": "flex"}
+
+    assert spent(usage, prices=prices) == Usage(8, 0, 103, tier="flex")
 
 
 NUMBERS = st.none() | st.integers(-5, 3000) | st.floats() | st.sampled_from([True, "3", "x", [], {}, 1e30, 2**63])

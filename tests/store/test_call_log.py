@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import struct
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from logprob_store.errors import DiskError
 from logprob_store.store.call_log import RECORD_BYTES, CallLog, open_call_log, read_call_log
-from logprob_store.usage import Usage
+from logprob_store.usage import Bill, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +50,7 @@ def test_what_was_spent_is_there_after_a_restart(path: Path) -> None:
 
     again = open_call_log(path)
 
-    assert (again.requests, again.spent) == (3, Usage(107, 2, 15))  # 7 + 0 + 100, 2, 5 + 0 + 10
+    assert (again.requests, again.spent.whole) == (3, Usage(107, 2, 15))  # 7 + 0 + 100, 2, 5 + 0 + 10
     assert [again.is_lost(key) for key in KEYS] == [False, False, True, False]
 
 
@@ -60,14 +62,14 @@ def test_a_call_under_way_at_a_kill_is_lost(path: Path) -> None:
 
     for _ in range(3):
         log = open_call_log(path)
-        assert (log.requests, log.spent, log.is_lost(KEYS[0])) == (1, WORST, True)
+        assert (log.requests, log.spent.whole, log.is_lost(KEYS[0])) == (1, WORST, True)
         died(log)
     log = open_call_log(path)
     log.end(log.begin(KEYS[0], WORST), Usage(7, 0, 5))
     died(log)
 
     log = open_call_log(path)
-    assert (log.requests, log.spent, log.is_lost(KEYS[0])) == (2, Usage(107, 0, 15), False)
+    assert (log.requests, log.spent.whole, log.is_lost(KEYS[0])) == (2, Usage(107, 0, 15), False)
 
 
 def test_an_answer_that_was_kept_settles_its_call(path: Path) -> None:
@@ -82,7 +84,7 @@ def test_an_answer_that_was_kept_settles_its_call(path: Path) -> None:
 
     log = open_call_log(path, find=find)
 
-    assert (log.spent, log.is_lost(KEYS[0]), log.is_lost(KEYS[1])) == (Usage(107, 0, 15), False, True)
+    assert (log.spent.whole, log.is_lost(KEYS[0]), log.is_lost(KEYS[1])) == (Usage(107, 0, 15), False, True)
 
 
 @pytest.mark.parametrize("cut", [1, RECORD_BYTES - 1])
@@ -97,7 +99,7 @@ def test_a_torn_end_is_cut(path: Path, cut: int, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.WARNING):
         log = open_call_log(path)
 
-    assert (log.requests, log.spent) == (1, WORST)
+    assert (log.requests, log.spent.whole) == (1, WORST)
     assert "is damaged: 0 records and the" in caplog.text
     assert path.stat().st_size % RECORD_BYTES == 0
 
@@ -115,7 +117,7 @@ def test_a_damaged_record_costs_only_itself(path: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         log = open_call_log(path)
 
-    assert (log.requests, log.spent) == (2, WORST + WORST)  # the first is open, and so counts at its worst
+    assert (log.requests, log.spent.whole) == (2, WORST + WORST)  # the first is open, and so counts at its worst
     assert "is damaged: 1 records" in caplog.text
 
 
@@ -132,9 +134,9 @@ def test_the_manifest_stands_in_for_a_lost_beginning(path: Path, damage: str) ->
     else:
         path.write_bytes(b"\0" * RECORD_BYTES)
 
-    log = open_call_log(path, least=(1, Usage(7, 0, 5)))
+    log = open_call_log(path, least=(1, Bill(Usage(7, 0, 5))))
 
-    assert (log.requests, log.spent) == (1, Usage(7, 0, 5))
+    assert (log.requests, log.spent.whole) == (1, Usage(7, 0, 5))
 
 
 def test_a_rewritten_file_is_small_and_says_the_same(path: Path) -> None:
@@ -178,7 +180,7 @@ def test_an_answer_that_is_gone_before_its_row_is_committed_is_lost(
 
     assert asked == set(KEYS[:3])
     assert [again.is_lost(key) for key in KEYS[:3]] == [False, True, False]
-    assert (again.requests, again.spent) == (3, Usage(21, 0, 15))  # it was counted when it was paid for
+    assert (again.requests, again.spent.whole) == (3, Usage(21, 0, 15))  # it was counted when it was paid for
     assert "1 answers that this run has paid for are gone" in caplog.text
     died(again)
     later = open_call_log(path, gone=lambda keys: keys)
@@ -257,5 +259,42 @@ def test_no_sequence_forgets_a_call(tmp_path_factory: pytest.TempPathFactory, ac
                 lost.add(key)
             opened.clear()
 
-        assert (log.requests, log.spent, {key for key in KEYS if log.is_lost(key)}) == (requests, spent, lost)
+        assert (log.requests, log.spent.whole, {key for key in KEYS if log.is_lost(key)}) == (requests, spent, lost)
     died(log)
+
+
+def test_what_is_billed_apart_is_kept_apart(path: Path) -> None:
+    """By tier and length of the prompt, with the tokens written into the cache, also when the file is rewritten."""
+    usages = [
+        Usage(7, 2, 5, 3),
+        Usage(7, 0, 5, tier="flex"),
+        Usage(7, 0, 5, 7, tier="flex", is_long=True),
+        Usage(1, 0, 1, tier="unknown"),
+    ]
+    log = open_call_log(path)
+    for usage in usages:
+        log.end(log.begin(KEYS[0], WORST), usage)
+    worst = Usage(100, 0, 10, 100, tier="priority", is_long=True)
+    log.lose(log.begin(KEYS[1], worst))
+    died(log)
+    expected = Bill(*usages, worst)
+
+    first = open_call_log(path)
+    first.close()
+    second = open_call_log(path)
+    second.close()
+
+    assert (first.spent, second.spent, second.requests) == (expected, expected, 5)
+
+
+def test_a_file_without_tiers_is_what_it_was(path: Path) -> None:
+    """The bytes of version 0.1.0: totals of 7, 2 and 5 tokens in one call."""
+    fields = struct.pack("<BxxxQQQQQ32s", 1, 1, 7, 2, 5, 1, b"logprob-store calls 1".ljust(32))
+    path.write_bytes(struct.pack("<I", zlib.crc32(fields)) + fields)
+    before = path.read_bytes()
+
+    log = open_call_log(path)
+    log.close()
+
+    assert (log.requests, log.spent.whole) == (1, Usage(7, 2, 5))
+    assert path.read_bytes() == before

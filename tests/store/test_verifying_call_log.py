@@ -75,6 +75,6 @@ def test_a_log_that_names_no_run_is_accepted(tmp_path: Path) -> None:
         calls = open_call_log(path, run_id=writer.manifest.run_id)
         calls.close()
 
-    assert (calls.requests, calls.spent) == (1, Usage(7, 0, 5))
+    assert (calls.requests, calls.spent.whole) == (1, Usage(7, 0, 5))
     assert verify_store(tmp_path) == []
     assert path.stat().st_size == 3 * RECORD_BYTES  # totals, whose it is, one lost key

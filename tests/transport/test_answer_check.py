@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from logprob_store.errors import CallError, LogprobStoreError, RetryableError, StopRunError
 from logprob_store.transport.answer_check import check_answer
-from logprob_store.usage import usage_of
+from logprob_store.usage import Usage, usage_of
 
 BUSY = {"message": "Rate limit exceeded: try again later", "code": 429}
 GOOD = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "a"}}]}
@@ -275,7 +275,7 @@ def test_a_stream_reports_its_largest_usage() -> None:
 
     _, usage = check_answer(events({"choices": [{"finish_reason": "stop"}]}, *pieces))
 
-    assert usage == (2, 0, 9)
+    assert Usage(2, 0, 9) == usage
 
 
 SAID = json.dumps({**GOOD, "usage": {"prompt_tokens": 2, "completion_tokens": 1}}).encode()
@@ -307,7 +307,7 @@ def test_what_stands_around_an_answer_is_cut_off(sent: bytes) -> None:
     kept, usage = check_answer(sent)
 
     assert kept == SAID
-    assert usage == (2, 0, 1)
+    assert Usage(2, 0, 1) == usage
 
 
 @pytest.mark.parametrize("char", ["\t", "\n", "\x0b", "\0"])

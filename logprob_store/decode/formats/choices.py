@@ -166,11 +166,17 @@ def _reply(body: _Body, content: bytes) -> Reply:
         text_or_none(body.model),
         time_or_none(body.created),
         text_or_none(body.system_fingerprint),
-        count_or_none(usage.get("prompt_tokens")),
-        count_or_none(usage.get("completion_tokens")),
+        _tokens(usage, "prompt_tokens", "input_tokens"),
+        _tokens(usage, "completion_tokens", "output_tokens"),
         choices,
         text_or_none(body.service_tier),
     )
+
+
+def _tokens(usage: Mapping[str, Any], name: str, other: str) -> int | None:
+    """A count of tokens: a batch may have the name of the Responses API, beside its own that is 0."""
+    value = usage.get(name)
+    return count_or_none(value or usage.get(other, value))
 
 
 def _parse(content: bytes) -> _Body | None:
