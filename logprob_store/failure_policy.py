@@ -355,13 +355,19 @@ def classify(status: int, said: Mapping[str, Any], *, endpoint: str | None = Non
     inner = said.get("innererror")  # Azure names the content filter here
     codes = [said.get("code"), inner.get("code") if isinstance(inner, dict) else None]
     by_code = next((_BY_CODE[code] for code in codes if isinstance(code, str) and code in _BY_CODE), None)
-    if by_code is None and any(_OUT_OF_CREDIT.match(text) for text in _words_of(said)):
+    return by_code or _class_by_words(status, said) or _BY_STATUS.get(status) or FAILURES["invalid_request"]
+
+
+def _class_by_words(status: int, said: Mapping[str, Any]) -> FailureClass | None:
+    """The class of an error whose code says nothing, where its words do; None where they do not."""
+    words = list(_words_of(said))
+    if any(map(_OUT_OF_CREDIT.match, words)):
         return FAILURES["quota"]  # Anthropic says so with 400, Z.ai with 429, SiliconFlow and xAI with 403
-    if by_code is None and status == _TOO_MANY_REQUESTS and any(map(_NO_ROOM.search, _words_of(said))):
+    if status == _TOO_MANY_REQUESTS and any(map(_NO_ROOM.search, words)):
         return FAILURES["no_capacity"]
-    if by_code is None and status == _FORBIDDEN and any(map(concerns_the_prompt, _words_of(said))):
+    if status == _FORBIDDEN and any(map(concerns_the_prompt, words)):
         return FAILURES["content_filter"]  # OpenRouter moderates with this status
-    return by_code or _BY_STATUS.get(status) or FAILURES["invalid_request"]
+    return None
 
 
 def _is_too_large(status: int, said: Mapping[str, Any]) -> bool:
