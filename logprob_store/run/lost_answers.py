@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import open_cache
 from logprob_store.errors import StoreError
+from logprob_store.run.unanswered import passed_over_by
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import find_manifest
 from logprob_store.store.opening import check_unchanged
@@ -62,7 +63,8 @@ def gone_answers(plan: Plan, manifest: Manifest) -> int:
     check_unchanged(manifest, plan.job.identity(), plan.stored_inputs, plan.rows, samples=plan.calls_per_prompt)
     gone = 0
     with open_cache(plan.job.cache_folder, file_mode=plan.job.store.mode) as cache:
-        for chunk in plan.chunks(settled=IntervalSet(manifest.settled)):
+        passed_over = passed_over_by(plan, manifest.run, manifest)
+        for chunk in plan.chunks(settled=IntervalSet(manifest.settled), passed_over=passed_over):
             keys = [request.key for request in chunk.requests if plan.number_of(request) in lost]
             cached = {} if cache is None else cache.get_many(set(keys))
             gone += sum(key not in cached or not _is_of_then(cached[key], manifest, plan.job) for key in keys)

@@ -1,4 +1,4 @@
-"""Before the first call: whether the model takes what a job asks, and how long it will be there.
+"""Before the first call: whether the model takes what a job asks, how long it will be there, and what is lost.
 
 Only calls that would go to a server are looked at. What a recording or the cache answers needs no model.
 """
@@ -14,6 +14,7 @@ from logprob_store.events import emit
 from logprob_store.models.refusals import refusal_of
 from logprob_store.models.shutdowns import shutdown_notice
 from logprob_store.models.table import read_table, shipped_table
+from logprob_store.run.lost_answers import refuse_other_answers
 from logprob_store.run.plan import request_of_job
 from logprob_store.run.unanswered import unanswered_calls
 from logprob_store.store.manifest import find_manifest
@@ -140,8 +141,8 @@ def refuse_hopeless_request(job: Job, request: Request) -> None:
         raise JobError(refusal.sentence(where="in the call", in_python=True))
 
 
-def refuse_hopeless_run(plan: Plan, run: str, *, anew: bool) -> None:
-    """Refuse a run of which no call can be answered, before anything is asked or written.
+def refuse_run(plan: Plan, run: str, *, anew: bool) -> None:
+    """Refuse a run before anything is asked or written: no call can be answered, or its lost answers are gone.
 
     Args:
         plan: the calls of the job.
@@ -150,6 +151,7 @@ def refuse_hopeless_run(plan: Plan, run: str, *, anew: bool) -> None:
 
     Raises:
         JobError: the model would refuse each call that would be made.
+        StoreError: as `refuse_other_answers`.
         InputError: as a run of the plan.
     """
     models = ModelCheck(plan.job)
@@ -157,3 +159,4 @@ def refuse_hopeless_run(plan: Plan, run: str, *, anew: bool) -> None:
         found = None if anew else find_manifest(plan.job.store_folder, run)
         calls = unanswered_calls(plan, run, None if found is None else found.manifest)
         models.refuse_hopeless(request for _, requests in calls for request in requests)
+    refuse_other_answers(plan, run, anew=anew)

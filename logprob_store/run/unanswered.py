@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from logprob_store.cache.answers import AnswerCache
     from logprob_store.job import Job
     from logprob_store.request import Request
-    from logprob_store.run.plan import Chunk, Plan
+    from logprob_store.run.plan import Chunk, PassedOver, Plan
     from logprob_store.store.manifest import Manifest
 
     AnsweredKeys = Callable[[set[str]], Collection[str]]
@@ -35,18 +35,28 @@ def unanswered_calls(plan: Plan, run: str, manifest: Manifest | None) -> Iterato
     """
     failed = {} if manifest is None else _open_failures(plan.job.store_folder, manifest)
     settled = IntervalSet(manifest.settled if manifest is not None else ())
-    passed_over = None
-    if plan.job.prompts.select != "all":
-        earlier = earlier_manifests(
-            plan.job.store_folder, run, before=None if manifest is None else manifest.created_at
-        )
-        passed_over = select_calls(plan, plan.chunks(settled=settled), earlier).passed_over
+    passed_over = passed_over_by(plan, run, manifest)
     with open_cache(plan.job.cache_folder, file_mode=plan.job.store.mode) as cache:
         answered_keys = _answered_keys(plan.job, cache, manifest)
         for chunk in plan.chunks(settled=settled, again=failed, passed_over=passed_over):
             rejected = {request.key for request in chunk.requests if asks_anew(failed.get(plan.number_of(request)))}
             answered = answered_keys({request.key for request in chunk.requests} - rejected)
             yield chunk, [request for request in chunk.requests if request.key not in answered]
+
+
+def passed_over_by(plan: Plan, run: str, manifest: Manifest | None) -> PassedOver | None:
+    """Why the job's `select` passes an unsettled call of a run over; None where it passes none over.
+
+    Args:
+        plan: the calls of the job.
+        run: the run's name.
+        manifest: the run's, where it was begun.
+    """
+    if plan.job.prompts.select == "all":
+        return None
+    earlier = earlier_manifests(plan.job.store_folder, run, before=None if manifest is None else manifest.created_at)
+    unsettled = plan.chunks(settled=IntervalSet(manifest.settled if manifest is not None else ()))
+    return select_calls(plan, unsettled, earlier).passed_over
 
 
 def _answered_keys(job: Job, cache: AnswerCache | None, manifest: Manifest | None) -> AnsweredKeys:

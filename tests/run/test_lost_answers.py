@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def damaged_night(folder: Path, url: str, mode: str, *, later: bool) -> ls.Job:
-    """A job whose first night lost its answers to damage; a later night has asked the same before."""
+def damaged_night(folder: Path, url: str, mode: str, *, nights: int) -> ls.Job:
+    """A job whose first night lost its answers to damage, after all its nights."""
     write_prompts(folder, {"text": ["a", "b"]})
     job = ls.load_job(write_job(folder, url, cache={"mode": mode}))
-    for run in ["night-1", "night-2"] if later else ["night-1"]:
-        ls.run_job(job, run=run)
+    for night in range(nights):
+        ls.run_job(job, run=f"night-{night + 1}")
     (folder / "store" / "tokens" / "run=night-1" / "part-00000.parquet").write_bytes(b"")
     repair_store(folder / "store", verify_store(folder / "store"))
     return job
 
 
-@pytest.mark.parametrize(("mode", "later"), [("refresh", True), ("off", False)])
-def test_answers_of_today_fill_no_hole_of_an_old_run(tmp_path: Path, fault_server: Any, mode: str, later: bool) -> None:
+@pytest.mark.parametrize(("mode", "nights"), [("refresh", 2), ("off", 1)])
+def test_answers_of_today_fill_no_hole_of_an_old_run(tmp_path: Path, fault_server: Any, mode: str, nights: int) -> None:
     """What is gone from the cache is said before anything is asked."""
-    job = damaged_night(tmp_path, fault_server.url, mode, later=later)
+    job = damaged_night(tmp_path, fault_server.url, mode, nights=nights)
     asked = len(fault_server.calls)
 
     with pytest.raises(StoreError, match="lost 2 answers to damage, and 2 of them are no longer in the cache"):
@@ -40,10 +40,10 @@ def test_answers_of_today_fill_no_hole_of_an_old_run(tmp_path: Path, fault_serve
     assert len(fault_server.calls) == asked
 
 
-@pytest.mark.parametrize(("mode", "later"), [("refresh", False), ("reuse", True)])
-def test_a_run_takes_its_own_lost_answers_back(tmp_path: Path, fault_server: Any, mode: str, later: bool) -> None:
+@pytest.mark.parametrize(("mode", "nights"), [("refresh", 1), ("reuse", 2)])
+def test_a_run_takes_its_own_lost_answers_back(tmp_path: Path, fault_server: Any, mode: str, nights: int) -> None:
     """They are in the cache as they were."""
-    job = damaged_night(tmp_path, fault_server.url, mode, later=later)
+    job = damaged_night(tmp_path, fault_server.url, mode, nights=nights)
 
     again = ls.run_job(job, run="night-1")
 
@@ -52,7 +52,7 @@ def test_a_run_takes_its_own_lost_answers_back(tmp_path: Path, fault_server: Any
 
 def test_a_dry_run_says_what_is_lost_and_what_is_gone(tmp_path: Path, fault_server: Any) -> None:
     """So that it is known before the run is refused."""
-    job = damaged_night(tmp_path, fault_server.url, "refresh", later=True)
+    job = damaged_night(tmp_path, fault_server.url, "refresh", nights=2)
 
     estimate = dry_run(job, run="night-1")
 
@@ -62,6 +62,6 @@ def test_a_dry_run_says_what_is_lost_and_what_is_gone(tmp_path: Path, fault_serv
 
 def test_another_run_may_begin_beside_one_with_a_hole(tmp_path: Path, fault_server: Any) -> None:
     """The error names the option."""
-    job = damaged_night(tmp_path, fault_server.url, "refresh", later=True)
+    job = damaged_night(tmp_path, fault_server.url, "refresh", nights=2)
 
     assert ls.run_job(job, run="night-1", new=True).run == "night-1.2"
