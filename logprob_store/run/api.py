@@ -19,6 +19,7 @@ from logprob_store.job import Job, load_job
 from logprob_store.pacing.bottleneck import Bottleneck
 from logprob_store.run.event_loop import run_to_end
 from logprob_store.run.interrupts import stop_on_signals
+from logprob_store.run.lost_answers import refuse_other_answers
 from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.run.naming import name_of_run
 from logprob_store.run.opening import open_session
@@ -198,6 +199,7 @@ async def run_job_async(
     plan = plan_job(job, limit=limit)
     name = name_of_run(job, run, new=new, replace=replace)
     await asyncio.to_thread(refuse_hopeless_run, plan, name, anew=new or replace)
+    await asyncio.to_thread(refuse_other_answers, plan, name, anew=new or replace)
     async with open_session(
         plan,
         name,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from logprob_store.prompts.input_files import types_of_text_tables
+from logprob_store.run.lost_answers import gone_answers, lost_calls
 from logprob_store.run.naming import name_of_run
 from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.preflight import ModelCheck
@@ -102,6 +103,8 @@ class Estimate:
     passed_over: dict[str, int] = field(default_factory=dict)
     prices: str | None = None
     notice: str | None = None
+    lost: int = 0
+    gone: int = 0
 
     @property
     def sentence(self) -> str:
@@ -116,7 +119,13 @@ class Estimate:
         types = [f"columns found: {', '.join(map(' '.join, self.columns.items()))}"] if self.columns else []
         passed = [passed_over_sentence(self.passed_over)] if self.passed_over else []
         notice = [] if self.notice is None else [self.notice]
-        return "\n".join([first, *passed, *types, *(self._amount_lines() if self.to_ask else []), *notice])
+        lost = []
+        if self.lost:
+            have = self.lost - self.gone
+            lost = [f"the run lost {self.lost} answers to damage: the cache still has {have}, {self.gone} are gone"]
+        if self.gone:
+            lost.append("the run will be refused, so that no other answers take their place: --new asks beside it")
+        return "\n".join([first, *lost, *passed, *types, *(self._amount_lines() if self.to_ask else []), *notice])
 
     def _amount_lines(self) -> list[str]:
         least, most = self.output_tokens
@@ -181,6 +190,8 @@ def dry_run(
         passed_over=dict(counts.passed),
         columns=types_of_text_tables(plan.inputs),
         notice=models.notice(),
+        lost=0 if manifest is None else len(lost_calls(manifest)),
+        gone=0 if manifest is None else gone_answers(plan, manifest),
         **(_amounts(job, distinct, _spent_so_far(job, store, manifest)) if live else {}),
     )
 

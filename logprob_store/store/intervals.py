@@ -49,6 +49,24 @@ class IntervalSet:
         """Add all numbers of half-open intervals, in any order."""
         self._intervals = _merged(sorted([*self._intervals, *intervals]))
 
+    def without(self, other: IntervalSet) -> IntervalSet:
+        """The numbers of this set that another one lacks.
+
+        >>> IntervalSet([(0, 10)]).without(IntervalSet([(2, 4), (8, 12)])).intervals
+        [(0, 2), (4, 8)]
+        """
+        left = []
+        for first, stop in self._intervals:
+            start = first
+            for gone_start, gone_stop in other.intervals:
+                if start < gone_start < stop:
+                    left.append((start, gone_start))
+                if gone_start < stop:
+                    start = max(start, gone_stop)
+            if start < stop:
+                left.append((start, stop))
+        return IntervalSet(left)
+
     def first_missing(self) -> int:
         """The smallest number from 0 on that is not in the set."""
         if self._intervals and self._intervals[0][0] == 0:

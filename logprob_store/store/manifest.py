@@ -218,7 +218,8 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     `settled` lists, as half-open intervals of call numbers (`schema.call_number`), the calls that have an outcome: a
     completion or a row of failures. `prompts_read` is how many prompts, from the first, have a row in the prompts
     table. `samples` is the most calls that a prompt has. A prompt with fewer candidates leaves numbers without a call;
-    they are settled with the prompt's row, so that the intervals stay few, and `absent` counts them. `spent` is as of
+    they are settled with the prompt's row, so that the intervals stay few, and `absent` counts them. `lost` lists the
+    calls whose outcome a repair took out; those that are settled again since are in both. `spent` is as of
     the last commit; `calls.log` beside the manifest has the calls since then. `has_call_log` says that this file was
     begun; version 0.1.0 did not say it. `failed` counts the open failures by class, as of the end of the last session
     that was not killed. `columns` has the types of the columns that the job reads. Version 0.1.0 had neither these nor
@@ -239,6 +240,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
     state: str = "running"
     prompts_read: int = 0
     settled: list[tuple[int, int]] = []
+    lost: list[tuple[int, int]] = []
     absent: int = 0
     parts: list[Part] = []
     next_part: int = 0

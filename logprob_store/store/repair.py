@@ -1,7 +1,8 @@
 """Repair of what `verifying` finds.
 
 A damaged manifest is replaced by its copy. A damaged part is taken out in all its tables; the calls that it answered
-count as open again, so that the next run of the job fills them in from the cache without asking.
+count as open again, so that the next run of the job fills them in from the cache without asking. The manifest notes them as lost, so that no
+later answer takes their place (`run.lost_answers`).
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def _take_out_parts(store: Path, run: str, problems: Sequence[Problem]) -> str:
     """Take damaged parts out of a manifest, and make what it counts that of the rows that are left."""
     path = manifest_path(store, run)
     manifest = read_manifest(path)
-    before = len(IntervalSet(manifest.settled)) - manifest.absent
+    settled = IntervalSet(manifest.settled)
+    before = len(settled) - manifest.absent
     files = _part_files(store, manifest)
     # Without its prompts a part keeps its answers: they may be paid for and in no cache.
     damaged = {problem.part for problem in problems if problem.path.parent.parent.name != "prompts"}
@@ -128,6 +130,8 @@ def _take_out_parts(store: Path, run: str, problems: Sequence[Problem]) -> str:
     next_numbers = (int(part.name.removeprefix("part-")) + 1 for part in manifest.parts)
     manifest.next_part = max([manifest.next_part, *next_numbers])
     manifest.settled = [] if manifest.is_import else settled_by_rows(store, manifest).intervals
+    gone = settled.without(IntervalSet(manifest.settled))
+    manifest.lost = IntervalSet([*manifest.lost, *gone.intervals]).intervals
     manifest.absent = 0
     manifest.passed = {}  # the next session chooses again
     manifest.state = "interrupted"
@@ -138,7 +142,8 @@ def _take_out_parts(store: Path, run: str, problems: Sequence[Problem]) -> str:
     taken = len({problem.part for problem in problems})
     return (
         f"run {run}: damaged parts taken out: {taken}; answers to fill in: {max(lost, 0)}. "
-        "Run the job again: answers that are in the cache are not asked again"
+        "Run the job again: what its cache still has of this run is filled in. Nothing is asked anew in their place: "
+        f"`logprobs run JOB.toml --run {run} --dry-run` says how many the cache has, and what the others would cost"
     )
 
 
