@@ -271,5 +271,5 @@ def test_a_run_with_rows_keeps_its_address(tmp_path: Path) -> None:
         writer.commit(answered(0), settled=[0])
         writer.finish("stopped", reason="outage")
 
-    with pytest.raises(RunChangedError, match="model.base_url is 'http://b/v1', was 'http://a/v1'"):
+    with pytest.raises(RunChangedError, match=r"model\.base_url is 'http://b/v1', was 'http://a/v1'"):
         open_tried(tmp_path, job={"model.provider": "http://b/v1"})
