@@ -250,6 +250,7 @@ def test_files_are_for_nobody_else(tmp_path: Path) -> None:
 def test_a_run_that_ended_without_an_answer_takes_another_model(tmp_path: Path) -> None:
     """What stopped it was a wrong address, say; the manifest names the new one."""
     with open_tried(tmp_path, job={"model.provider": "http://a/v1"}) as writer:
+        writer.commit({"prompts": answered(0)["prompts"]})
         writer.finish("stopped", reason="outage")
 
     with open_tried(tmp_path, job={"model.provider": "http://b/v1"}) as writer:
