@@ -284,12 +284,13 @@ def check_unchanged(
 
 
 def _ended_unanswered(manifest: Manifest) -> bool:
-    """Whether a run's last session came to its end, and no session has had a row or a token of an answer.
+    """Whether a run's last session came to its end, and no call has an outcome or took a token.
 
-    Of a session that was killed it is not known.
+    Of a session that was killed it is not known. Rows of prompts do not hang on the model; which calls were passed over
+    does.
     """
     ended = bool(manifest.sessions) and manifest.sessions[-1].state not in {"running", "crashed"}
-    return ended and not manifest.parts and not manifest.spent.tokens
+    return ended and not (manifest.settled or manifest.passed or manifest.spent.tokens)
 
 
 def _key_in_job(name: str, value: object) -> str:

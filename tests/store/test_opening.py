@@ -250,6 +250,7 @@ def test_files_are_for_nobody_else(tmp_path: Path) -> None:
 def test_a_run_that_ended_without_an_answer_takes_another_model(tmp_path: Path) -> None:
     """What stopped it was a wrong address, say; the manifest names the new one."""
     with open_tried(tmp_path, job={"model.provider": "http://a/v1"}) as writer:
+        writer.commit({"prompts": answered(0)["prompts"]})
         writer.finish("stopped", reason="outage")
 
     with open_tried(tmp_path, job={"model.provider": "http://b/v1"}) as writer:
@@ -271,5 +272,5 @@ def test_a_run_with_rows_keeps_its_address(tmp_path: Path) -> None:
         writer.commit(answered(0), settled=[0])
         writer.finish("stopped", reason="outage")
 
-    with pytest.raises(RunChangedError, match=r"model.base_url is 'http://b/v1', was 'http://a/v1'"):
+    with pytest.raises(RunChangedError, match=r"model\.base_url is 'http://b/v1', was 'http://a/v1'"):
         open_tried(tmp_path, job={"model.provider": "http://b/v1"})
