@@ -1,8 +1,8 @@
 """Repair of what `verifying` finds.
 
 A damaged manifest is replaced by its copy. A damaged part is taken out in all its tables; the calls that it answered
-count as open again, so that the next run of the job fills them in from the cache without asking. The manifest notes them as lost, so that no
-later answer takes their place (`run.lost_answers`).
+count as open again, so that the next run of the job fills them in from the cache without asking. The manifest notes
+them as lost, so that no later answer takes their place (`run.lost_answers`).
 """
 
 from __future__ import annotations

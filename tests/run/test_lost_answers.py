@@ -29,7 +29,9 @@ def damaged_night(folder: Path, url: str, mode: str, *, later: bool) -> ls.Job:
 
 
 @pytest.mark.parametrize(("mode", "later"), [("refresh", True), ("off", False)])
-def test_answers_of_today_fill_no_hole_of_an_old_run(tmp_path: Path, fault_server: Any, mode: str, later: bool) -> None:
+def test_answers_of_today_fill_no_hole_of_an_old_run(
+    tmp_path: Path, fault_server: Any, mode: str, *, later: bool
+) -> None:
     """What is gone from the cache is said before anything is asked."""
     job = damaged_night(tmp_path, fault_server.url, mode, later=later)
     asked = len(fault_server.calls)
@@ -41,7 +43,7 @@ def test_answers_of_today_fill_no_hole_of_an_old_run(tmp_path: Path, fault_serve
 
 
 @pytest.mark.parametrize(("mode", "later"), [("refresh", False), ("reuse", True)])
-def test_a_run_takes_its_own_lost_answers_back(tmp_path: Path, fault_server: Any, mode: str, later: bool) -> None:
+def test_a_run_takes_its_own_lost_answers_back(tmp_path: Path, fault_server: Any, mode: str, *, later: bool) -> None:
     """They are in the cache as they were."""
     job = damaged_night(tmp_path, fault_server.url, mode, later=later)
 
