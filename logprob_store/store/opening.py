@@ -257,7 +257,7 @@ def check_unchanged(
 ) -> Compared:
     """Check that a run goes on with the job and the prompts that it began with; returns the prompts as they are now.
 
-    A run that ended without an answer may go on with another model: what stopped it is often a wrong `model.base_url`.
+    A run that ended before a call had an outcome may go on with another model: a wrong `model.base_url` often stops it.
 
     Args:
         manifest: of the run.
