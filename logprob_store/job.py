@@ -526,6 +526,7 @@ class Job(_Section):
             raise ValueError(f"model.params: {what}")
         return self
 
+    @property
     def question_tables(self) -> list[dict[str, Any]]:
         """The questions of the job file, each with its options as objects or as the column that has them."""
         return [question.table() for question in self.questions]
@@ -686,7 +687,7 @@ class Job(_Section):
                 del flat[name]
         if self.model.endpoint != "decisions":
             del flat["prompts.questions"]
-        flat |= {f"questions.{table['name']}": table for table in self.question_tables()}
+        flat |= {f"questions.{table['name']}": table for table in self.question_tables}
         return flat
 
 

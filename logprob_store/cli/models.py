@@ -60,8 +60,8 @@ def _listed(name: str | None, base_url: str | None, api_key_env: str | None) -> 
     from logprob_store.errors import InputError
 
     variable = api_key_env or ("OPENAI_API_KEY" if base_url is None else None)
-    key = "none" if variable is None else os.environ.get(variable)
-    if not key:
+    key = "" if variable is None else os.environ.get(variable, "")
+    if variable is not None and not key:
         raise InputError(f"there is no API key: {variable} is not set. `export {variable}=...`, or name another")
     listed = listed_models(base_url=base_url, api_key=key)
     if name is None:

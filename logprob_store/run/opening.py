@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import open_cache
+from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.resources import open_transport
 from logprob_store.run.session import Session
 from logprob_store.run.spent import answered_calls, earlier_runs
@@ -54,6 +55,7 @@ async def open_session(
         DiskError: there is no room to begin.
     """
     job = plan.job
+    models = ModelCheck(job)
     # The transport is opened first, so that a missing key or missing fixtures leave no empty run in the store.
     async with open_transport(job, api_key=api_key, variables=variables) as transport:
         ask = transport if instrument is None else instrument(transport, job)
@@ -91,4 +93,4 @@ async def open_session(
                 sent_tier=job.transport.tier,
             ) as budget,
         ):
-            yield Session(plan, ask, cache, writer, budget, stop=stop, on_progress=on_progress)
+            yield Session(plan, ask, cache, writer, budget, models=models, stop=stop, on_progress=on_progress)

@@ -258,8 +258,9 @@ def plan_job(job: Job, *, limit: int | None = None) -> Plan:
         PromptsError: no file, an unreadable one, a missing or wrong column.
         TemplateError: the template is not usable.
     """
+    questions = job.question_tables
     with _named_job_file(job):
-        templates = QuestionTemplates.of_job(job.question_tables()) if job.questions else None
+        templates = QuestionTemplates.of_job(questions) if questions else None
         columns = Columns(**job.prompts.model_dump(exclude={"path", "select"}), question_templates=templates)
         if all(role in {"id", "keep"} for role, _ in columns.roles()):
             raise TemplateError(

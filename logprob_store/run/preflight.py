@@ -47,14 +47,22 @@ class ModelCheck:
     """What is known of the models that a job asks. For a replay nothing is.
 
     Raises:
-        JobError: as `table_of`, or `model.takes` is like a model that is not known.
+        JobError: as `table_of`.
     """
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._table = table_of(job) if job.transport.kind == "live" else None
         self._known: dict[str, KnownModel | None] = {}
-        self.model = self._model(job.model.name)
+
+    @property
+    def model(self) -> KnownModel | None:
+        """The model that the job names; None where nothing is known of it.
+
+        Raises:
+            JobError: `model.takes` is like a model that is not known.
+        """
+        return self._model(self._job.model.name)
 
     def _model(self, name: str) -> KnownModel | None:
         if self._table is None:

@@ -79,13 +79,13 @@ def with_server(error: StopRunError, job: Job) -> StopRunError:
 
 
 def key_of_environment(job: Job) -> str:
-    """The value of the variable that the job names; without one `none`: any text keeps the SDK from taking another.
+    """The value of the variable that the job names; without one an empty text: no key is sent.
 
     Raises:
         JobError: the variable is not set.
     """
     if job.key_variable is None:
-        return "none"
+        return ""
     key = os.environ.get(job.key_variable)
     if not key:
         raise JobError(

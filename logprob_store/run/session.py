@@ -24,7 +24,6 @@ from logprob_store.run.buffer import PartBuffer, Progress
 from logprob_store.run.lookahead import look_up_ahead
 from logprob_store.run.parts import Committer
 from logprob_store.run.plan import check_plan
-from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.remaining_calls import RemainingCalls
 from logprob_store.run.resources import open_asker, with_server
 from logprob_store.store.manifest import Spent
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from logprob_store.run.asker import Asker
     from logprob_store.run.lookahead import LookedUp
     from logprob_store.run.plan import Chunk, Plan
+    from logprob_store.run.preflight import ModelCheck
     from logprob_store.spending.budget import Budget
     from logprob_store.store.commit import RunWriter
     from logprob_store.transport import Transport
@@ -60,6 +60,7 @@ class Session:
         cache: where answers are kept.
         writer: of the run.
         budget: of the run.
+        models: what is known of the models that it asks.
         stop: set from outside to interrupt the session.
         on_progress: called a few times a second.
     """
@@ -72,6 +73,7 @@ class Session:
         writer: RunWriter,
         budget: Budget,
         *,
+        models: ModelCheck,
         stop: asyncio.Event,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
@@ -80,7 +82,7 @@ class Session:
         self._transport = transport
         self._cache = cache
         self.budget = budget
-        self.models = ModelCheck(plan.job)
+        self.models = models
         # Without parameters of rows all requests are alike, and the job as a whole was looked at.
         self._refused_row = self.models.refused_row if plan.job.prompts.params is not None else None
         self._stop = stop

@@ -120,6 +120,8 @@ def open_run(
                 advice=_OWN_NAME if grows else _OWN_RUN,
             )
             _note_inputs(manifest, compared)
+            if not grows:
+                manifest.job = dict(job)
         _begin_session(manifest)
         try:
             if found is None:
@@ -255,6 +257,8 @@ def check_unchanged(
 ) -> Compared:
     """Check that a run goes on with the job and the prompts that it began with; returns the prompts as they are now.
 
+    A run that ended before a call had an outcome may go on with another model: a wrong `model.base_url` often stops it.
+
     Args:
         manifest: of the run.
         job: the job's identity.
@@ -266,16 +270,32 @@ def check_unchanged(
     Raises:
         RunChangedError: it does not; the error lists each difference.
     """
+    free = "model." if _ended_unanswered(manifest) else ()
     differences = []
     for name in sorted(manifest.job.keys() | job.keys()):
         was, now = manifest.job.get(name), job.get(name)
-        if was != now:
-            differences.append(f"{name} is {now!r}, was {was!r}")
+        if was != now and not name.startswith(free):
+            differences.append(f"{_key_in_job(name, now)} is {now!r}, was {was!r}")
     compared = compare_inputs(manifest, inputs, rows, samples=samples)
     differences += compared.differences
     if differences:
         raise RunChangedError(manifest.run, differences, advice=advice)
     return compared
+
+
+def _ended_unanswered(manifest: Manifest) -> bool:
+    """Whether a run's last session came to its end, and no call has an outcome or took a token.
+
+    Of a session that was killed it is not known. Rows of prompts do not hang on the model; which calls were passed over
+    does.
+    """
+    ended = bool(manifest.sessions) and manifest.sessions[-1].state not in {"running", "crashed"}
+    return ended and not (manifest.settled or manifest.passed or manifest.spent.tokens)
+
+
+def _key_in_job(name: str, value: object) -> str:
+    """The key of the job file behind a name of a job's identity: a provider that is an address comes of base_url."""
+    return "model.base_url" if name == "model.provider" and "://" in str(value) else name
 
 
 def _note_inputs(manifest: Manifest, compared: Compared) -> None:

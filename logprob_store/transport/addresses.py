@@ -29,6 +29,9 @@ _SECRET_NAME: Final = re.compile("key|token|secret|password|auth|sig|code", re.I
 _CONTENT_TYPE: Final = {"Content-Type": "application/json"}
 _PER_CALL_HEADERS: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
 
+_KEY_HEADERS: Final = frozenset({"authorization", "api-key"})
+"""In which the SDK sends a key, to OpenAI's API and to Azure."""
+
 
 class Address(NamedTuple):
     """The URL of an endpoint, the headers of each call to it, and the HTTP proxy on the way; None for no such proxy."""
@@ -44,7 +47,8 @@ class Addresses:
     Args:
         base_url: URL of the API, OpenAI's when None. The SDK's environment variable for it is ignored, because request
             keys do not include it.
-        api_key: the key; when None, the SDK reads its own environment variable, for OpenAI's address only.
+        api_key: the key; when None, the SDK reads its own environment variable, for OpenAI's address only; an empty
+            text sends none.
         azure_api_version: `base_url` is an Azure resource.
         azure_deployment: which of its deployments.
         headers: sent with each call, beside the SDK's own and over them.
@@ -68,10 +72,18 @@ class Addresses:
         headers: Mapping[str, str] = MappingProxyType({}),
         query: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        if base_url is not None and not api_key:
-            raise JobError("there is no API key for model.base_url: give one, or any word to a server that wants none")
+        if base_url is not None and api_key is None:
+            raise JobError(
+                "there is no API key for model.base_url: give one, or an empty text to a server that wants none"
+            )
         self._http = _CapturingClient()
-        settings: dict[str, Any] = {"api_key": api_key, "max_retries": 0, "http_client": self._http}
+        # The SDK takes no empty key: it gets a word, whose header is taken out again.
+        self._without_key = api_key == ""
+        settings: dict[str, Any] = {
+            "api_key": "none" if self._without_key else api_key,
+            "max_retries": 0,
+            "http_client": self._http,
+        }
         settings |= {"default_headers": dict(headers) or None, "default_query": dict(query) or None}
         try:
             if azure_api_version is None:
@@ -88,6 +100,7 @@ class Addresses:
         check_key(self._client.api_key)
         if base_url is not None:
             _forget_environment(self._client, headers)
+        self._own_headers = {name.lower() for name in headers}
         self._by_endpoint: dict[str, Address] = {}
         proxy = proxy_of(base_url or OPENAI_BASE_URL)
         is_socks = proxy is not None and urlsplit(proxy).scheme.lower() in SOCKS_SCHEMES
@@ -118,6 +131,12 @@ class Addresses:
         request = self._http.captured
         url = yarl.URL(str(request.url), encoded=True)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _PER_CALL_HEADERS}
+        if self._without_key:
+            headers = {
+                name: value
+                for name, value in headers.items()
+                if name.lower() not in _KEY_HEADERS or name.lower() in self._own_headers
+            }
         return Address(url, headers, self._http_proxy)
 
 

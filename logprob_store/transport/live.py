@@ -30,7 +30,7 @@ from logprob_store.transport.environment import check_environment
 from logprob_store.transport.idle_connections import CleanConnectionRequest, StaleConnectionError
 from logprob_store.transport.kept_headers import CACHED, kept
 from logprob_store.transport.rate_headers import have_rate_limits, read_rate_limits
-from logprob_store.transport.redaction import Redaction, is_secret
+from logprob_store.transport.redaction import Redaction
 from logprob_store.transport.refusals import error_of_status, one_line
 from logprob_store.transport.url_and_key import check_url
 from logprob_store.usage import ServerReport
@@ -103,7 +103,8 @@ async def live_transport(
     Args:
         base_url: URL of the API, OpenAI's when None. The SDK's environment variable for it is ignored, because request
             keys do not include it.
-        api_key: the key; when None, the SDK reads its own environment variable, for OpenAI's address only.
+        api_key: the key; when None, the SDK reads its own environment variable, for OpenAI's address only; an empty
+            text sends none.
         azure_api_version: `base_url` is an Azure resource; its addresses are made by the SDK's Azure client.
         azure_deployment: which of its deployments.
         concurrency: connections in the pool; a call beyond these waits for a connection within its `timeout_s`.
@@ -129,7 +130,7 @@ async def live_transport(
     async with http_session(base_url, addresses, concurrency=concurrency, timeout_s=timeout_s) as session:
         bodies = BodyReader(max_answer_bytes)
         redaction = Redaction(*addresses.secrets)
-        sends_key = api_key is None or is_secret(api_key) or bool(headers)
+        sends_key = api_key != "" or bool(headers)
 
         async def call(request: Request) -> Answer:
             while True:

@@ -81,7 +81,7 @@ def test_openai_s_key_goes_to_no_other_server(
 
     ask_once(job, requests_of(job)[0])
 
-    assert [call.headers["authorization"] for call in fault_server.calls] == ["Bearer none"]
+    assert ["authorization" in call.headers for call in fault_server.calls] == [False]
 
 
 def test_without_a_key_for_openai_nothing_opens(make: Any) -> None:

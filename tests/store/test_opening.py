@@ -245,3 +245,32 @@ def test_files_are_for_nobody_else(tmp_path: Path) -> None:
         files = [path for path in store.rglob("*") if path.is_file() and path.name != "lock"]
         assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode}
         assert len(files) == 6
+
+
+def test_a_run_that_ended_without_an_answer_takes_another_model(tmp_path: Path) -> None:
+    """What stopped it was a wrong address, say; the manifest names the new one."""
+    with open_tried(tmp_path, job={"model.provider": "http://a/v1"}) as writer:
+        writer.commit({"prompts": answered(0)["prompts"]})
+        writer.finish("stopped", reason="outage")
+
+    with open_tried(tmp_path, job={"model.provider": "http://b/v1"}) as writer:
+        assert writer.manifest.job == {"model.provider": "http://b/v1"}
+
+
+def test_a_run_that_ended_without_an_answer_keeps_its_prompts(tmp_path: Path) -> None:
+    """They are no part of what a server refuses."""
+    with open_tried(tmp_path, job={"prompts.template": "a"}) as writer:
+        writer.finish("stopped", reason="outage")
+
+    with pytest.raises(RunChangedError, match=r"prompts\.template is 'b', was 'a'"):
+        open_tried(tmp_path, job={"prompts.template": "b"})
+
+
+def test_a_run_with_rows_keeps_its_address(tmp_path: Path) -> None:
+    """The error names the key of the job file that holds the address."""
+    with open_tried(tmp_path, job={"model.provider": "http://a/v1"}) as writer:
+        writer.commit(answered(0), settled=[0])
+        writer.finish("stopped", reason="outage")
+
+    with pytest.raises(RunChangedError, match=r"model\.base_url is 'http://b/v1', was 'http://a/v1'"):
+        open_tried(tmp_path, job={"model.provider": "http://b/v1"})

@@ -305,3 +305,16 @@ def test_a_silent_connection_is_probed() -> None:
         idle_s = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
 
     assert (probes, idle_s) == (1, 60)
+
+
+@pytest.mark.parametrize(("key", "said"), [("sk-bad", "refuses this key"), ("", "none was sent")])
+def test_a_refused_key_is_told_from_none(fault_server: Any, key: str, said: str) -> None:
+    """However short the key is."""
+    fault_server.script("401")
+
+    async def ask() -> None:
+        async with live_transport(base_url=fault_server.url, api_key=key) as transport:
+            await transport(chat_request())
+
+    with pytest.raises(StopRunError, match=said):
+        asyncio.run(ask())
