@@ -348,12 +348,27 @@ def present_rows(
         frame = rows.sort(keys, nulls_last=True).collect(engine="streaming")
         write_rows(frame, output, as_json=as_json)
         return
-    shown = rows.sort(order, nulls_last=True).head(limit).collect(engine="streaming")
+    shown, count = first_rows(rows.sort(order, nulls_last=True), limit)
     if as_json:
         echo(shown.to_dicts())
         return
     several = ["run"] if shown["run"].n_unique() > 1 else []
     print_table(shown.select(*several, "prompt_id", "completion_id", *columns))
+    say_if_cut(shown.height, count)
+
+
+def first_rows(rows: pl.LazyFrame, limit: int) -> tuple[pl.DataFrame, int]:
+    """The first rows, and how many there are in all."""
+    import polars as pl
+
+    shown, counted = pl.collect_all([rows.head(limit), rows.select(pl.len())])
+    return shown, int(counted.item())
+
+
+def say_if_cut(shown: int, count: int) -> None:
+    """Say that a table has more rows than are printed."""
+    if shown < count:
+        echo(f"the first {shown} of {count} rows (-n, -o)")
 
 
 def print_or_write(
@@ -377,8 +392,7 @@ def print_or_write(
         return
     several = ["run"] if columns is not None and shown["run"].n_unique() > 1 else []
     print_table(shown if columns is None else shown.select(*several, *columns))
-    if shown.height < frame.height:
-        echo(f"the first {shown.height} of {frame.height} rows (-n, -o)")
+    say_if_cut(shown.height, frame.height)
 
 
 def path_from_here(path: Path) -> Path:

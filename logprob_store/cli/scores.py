@@ -16,8 +16,10 @@ from logprob_store.cli.common import (
     RunOption,
     StorePath,
     echo,
+    first_rows,
     open_runs,
     print_table,
+    say_if_cut,
     write_rows,
 )
 
@@ -62,13 +64,14 @@ def scores(
         write_rows(frame, output, as_json=as_json)
         return
     by = [*(order if sort is None else [sort]), "run", "completion_id"]  # equal scores in the same order each time
-    shown = rows.sort(by, nulls_last=True).head(limit).collect()
+    shown, count = first_rows(rows.sort(by, nulls_last=True), limit)
     if as_json:
         echo(shown.to_dicts())
         return
     if shown["run"].n_unique() > 1:
         brief = ["run", *brief]
     print_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort])))
+    say_if_cut(shown.height, count)
 
 
 def _with_kept_columns(rows: pl.LazyFrame, store: Store) -> pl.LazyFrame:

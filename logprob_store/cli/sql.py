@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
 import typer
 
@@ -17,6 +18,11 @@ from logprob_store.cli.common import (
     print_or_write,
     terminal_width,
 )
+
+_READS: Final = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(?:select|with|from|values|show|explain)\b", re.IGNORECASE | re.DOTALL
+)
+"""How a query begins that changes nothing, behind comments and brackets."""
 
 
 def sql(
@@ -54,9 +60,12 @@ def sql(
     names = ("prompts", "completions", "tokens", "alternatives", "decisions", "failures", "imports", "runs", "answers")
     tables = {name: getattr(opened, name) for name in names}
     with pl.SQLContext({**tables, "scores": opened.scores(), "decided": opened.decided()}) as context:
+        known = f"the tables are {', '.join(context.tables())}"
+        if _READS.match(query) is None:
+            raise InputError(f"a query begins with SELECT or WITH, as a store is only read here; {known}")
         try:
             frame = context.execute(query).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:
-            said = str(error).partition("\n\nResolved plan")[0]  # below it stands polars' own plan
-            raise InputError(f"{said}\nthe tables are {', '.join(context.tables())}") from error
+            said = str(error).partition("\n\nResolved plan")[0].strip()  # below it stands polars' own plan
+            raise InputError(f"{said}\n{known}") from error
     print_or_write(frame, output=output, limit=limit, as_json=as_json)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ANYTHING: Final = "anything"
-Endpoint = Literal["chat", "completions", "responses"]
+Endpoint = Literal["chat", "completions", "responses", "decisions"]
 
 _DATED: Final = re.compile(r"-20\d\d-\d\d-\d\d$")
 _FINE_TUNED: Final = re.compile(r"ft:([^:]+):")
@@ -51,7 +51,7 @@ class Takes(_Strict):
     reasons: Literal["never", "when asked", "by default", "always"] = "never"
     refuses: tuple[str, ...] = ()
     refuses_while_reasoning: tuple[str, ...] = ()
-    endpoints: tuple[Endpoint, ...] = Field(default=("chat", "completions", "responses"), min_length=1)
+    endpoints: tuple[Endpoint, ...] = Field(default=("chat", "completions", "responses", "decisions"), min_length=1)
     most_top_logprobs: int | None = Field(default=None, ge=0)
     context: int | None = Field(default=None, gt=0)
     output: int | None = Field(default=None, gt=0)

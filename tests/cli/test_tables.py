@@ -49,12 +49,22 @@ def test_sql_writes_to_a_file_only(demo: Path, logprobs: Any, tmp_path: Path) ->
     """All rows; the store is as it was."""
     assert logprobs("sql", demo, "select * from completions", "-o", tmp_path / "c.parquet").code == 0
     assert pl.read_parquet(tmp_path / "c.parquet").height == 243
-    logprobs("sql", demo, "drop table completions")
+    assert logprobs("sql", demo, "drop table completions").code == 2
     assert logprobs("verify", demo).code == 0
     assert ls.open_store(demo).completions.collect().height == 243
 
 
-@pytest.mark.parametrize("query", ["select nothing from scores", "select * from nowhere", "selec", ""])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select nothing from scores",
+        "select * from nowhere",
+        "selec",
+        "",
+        "create table x as select 1",
+        "insert into scores values (1)",
+    ],
+)
 def test_sql_that_is_wrong_is_an_error(demo: Path, logprobs: Any, query: str) -> None:
     """With the tables that there are, and without a plan or traceback."""
     done = logprobs("sql", demo, query)
