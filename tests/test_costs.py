@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 needs_scan_loop = pytest.mark.skipif(load_scan_loop() is None, reason="scan_loop.c was not compiled here")
 
 CACHED_CALLS = 300
-"""Calls of Python and C functions for a cached answer on its way to the tables; 214 on 2026-11-22, 284 on 2026-11-26 with tiers, decisions and what else an answer may say."""
+"""Calls of Python and C functions for a cached answer on its way to the tables; 214 on 2026-11-22, 284 on 2026-11-26,
+with tiers, decisions and what else an answer may say."""
 
 LIVE_CALLS = 560
 """Function calls for one call of the live transport; 439 on 2026-11-22, 2770 when the SDK built each request."""
