@@ -75,7 +75,7 @@ class Usage(NamedTuple):
         return self.plus(other, 1)
 
     def plus(self, other: Usage, times: int) -> Usage:
-        """The sum with so many times the tokens of another."""
+        """The sum with the tokens of another, multiplied by a number."""
         return Usage(
             self[0] + times * other[0],
             self[1] + times * other[1],

@@ -1,6 +1,6 @@
 """What a model would refuse of a request, known before it is asked, and what to write instead.
 
-Nothing is changed here: whoever asks is told.
+A request is never changed here: the caller gets the reason and the lines to write.
 """
 
 from __future__ import annotations

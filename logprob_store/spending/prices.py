@@ -144,7 +144,7 @@ class Prices:
         return is_long(prompt_tokens, self)
 
     def scaled(self, factor: float) -> Prices:
-        """So many times these prices, without tiers of their own."""
+        """These prices, each multiplied by a factor, without tiers."""
         cached, written = self.cached_input, self.cache_write
         return Prices(
             self.input * factor,
