@@ -113,6 +113,8 @@ def _lines(model: KnownModel, known: ModelTable) -> dict[str, Any]:
 
     written = {}
     for endpoint in model.takes.endpoints:
+        if endpoint == "decisions":  # its answers are probabilities themselves
+            continue
         lines = lines_for(model, endpoint, known)
         if model.takes.logprobs != "no" or "name" in lines:
             written[endpoint] = "; ".join(f"{key} = {toml_value(value)}" for key, value in lines.items())
