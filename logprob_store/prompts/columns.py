@@ -91,13 +91,18 @@ def _is_object(kind: pa.DataType) -> bool:
     return isinstance(kind, pa.JsonType) or (types.is_struct(kind) and is_json(kind))
 
 
+def _holds_objects(kind: pa.DataType) -> bool:
+    """Whether a value can be a list of JSON objects, or the text of one."""
+    return is_text(kind) or (is_list(kind) and _is_object(kind.value_type))
+
+
 _TEXT_EXPECTED: Final = "text: cast it, or write it with template"
 _ROLE_TYPES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
     "id": (is_scalar, "text, an integer, or another plain value with an exact text (no float, no list)"),
     "prompt": (is_text, _TEXT_EXPECTED),
     "system": (is_text, _TEXT_EXPECTED),
     "messages": (
-        lambda kind: is_text(kind) or (is_list(kind) and _is_object(kind.value_type)),
+        _holds_objects,
         "a list of structs of JSON values, or JSON text",
     ),
     "continuations": (
@@ -109,7 +114,7 @@ _ROLE_TYPES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
         "a struct of JSON values, or JSON text",
     ),
     "questions": (
-        lambda kind: is_text(kind) or (is_list(kind) and _is_object(kind.value_type)),
+        _holds_objects,
         "a list of structs of JSON values, or JSON text",
     ),
     "options": (
