@@ -23,7 +23,7 @@ from logprob_store.run.memory_settings import set_up_for_a_run
 from logprob_store.run.naming import name_of_run
 from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
-from logprob_store.run.preflight import refuse_run
+from logprob_store.run.preflight import ModelCheck, refuse_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -197,10 +197,13 @@ async def run_job_async(
     job = job if isinstance(job, Job) else load_job(job)
     plan = plan_job(job, limit=limit)
     name = name_of_run(job, run, new=new, replace=replace)
-    await asyncio.to_thread(refuse_run, plan, name, anew=new or replace)
+    models = ModelCheck(job)
+    models.warn()
+    await asyncio.to_thread(refuse_run, plan, name, models, anew=new or replace)
     async with open_session(
         plan,
         name,
+        models=models,
         new=new,
         replace=replace,
         stop=stop or asyncio.Event(),
@@ -218,7 +221,6 @@ async def run_job_async(
 
 
 def _log_start(session: Session, *, prompts: int) -> None:
-    session.models.warn()
     manifest, calls = session.writer.manifest, session.progress.total
     emit(
         log,

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import open_cache
-from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.resources import open_transport
 from logprob_store.run.session import Session
 from logprob_store.run.spent import answered_calls, earlier_runs
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from logprob_store.run.buffer import Progress
     from logprob_store.run.plan import Plan
+    from logprob_store.run.preflight import ModelCheck
     from logprob_store.run.telemetry import Instrument
 
 
@@ -29,6 +29,7 @@ async def open_session(
     plan: Plan,
     run: str,
     *,
+    models: ModelCheck,
     new: bool = False,
     replace: bool = False,
     stop: asyncio.Event,
@@ -42,6 +43,7 @@ async def open_session(
     Args:
         plan: the calls of the job.
         run: the run's name.
+        models: what is known of the models that it asks.
         new: whether to begin another run, under the next free name.
         replace: whether to take the run of that name out and begin it anew.
         stop: set from outside to interrupt the session.
@@ -55,7 +57,6 @@ async def open_session(
         DiskError: there is no room to begin.
     """
     job = plan.job
-    models = ModelCheck(job)
     # The transport is opened first, so that a missing key or missing fixtures leave no empty run in the store.
     async with open_transport(job, api_key=api_key, variables=variables) as transport:
         ask = transport if instrument is None else instrument(transport, job)

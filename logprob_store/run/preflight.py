@@ -149,12 +149,13 @@ def refuse_hopeless_request(job: Job, request: Request) -> None:
         raise JobError(refusal.sentence(where="in the call", in_python=True))
 
 
-def refuse_run(plan: Plan, run: str, *, anew: bool) -> None:
+def refuse_run(plan: Plan, run: str, models: ModelCheck, *, anew: bool) -> None:
     """Refuse a run before anything is asked or written: no call can be answered, or its lost answers are gone.
 
     Args:
         plan: the calls of the job.
         run: the run's name.
+        models: what is known of the models that it asks.
         anew: whether the run begins, whatever there is of that name.
 
     Raises:
@@ -162,7 +163,6 @@ def refuse_run(plan: Plan, run: str, *, anew: bool) -> None:
         StoreError: as `refuse_other_answers`.
         InputError: as a run of the plan.
     """
-    models = ModelCheck(plan.job)
     if models.is_suspect():
         found = None if anew else find_manifest(plan.job.store_folder, run)
         calls = unanswered_calls(plan, run, None if found is None else found.manifest)

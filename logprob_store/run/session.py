@@ -52,7 +52,7 @@ class Session:
     For the caller to read: `answered_before` is the number of calls with an answer from earlier sessions; `progress`
     counts outcomes and calls; `stopped_by` is the error after which no further call is made, None without one; `outage`
     says that the server did not answer at the end, and why; `bottleneck` is what held calls back; `writer` and `budget`
-    are those of the run; `models` is what is known of the models that it asks.
+    are those of the run.
 
     Args:
         plan: the calls of the job.
@@ -82,9 +82,8 @@ class Session:
         self._transport = transport
         self._cache = cache
         self.budget = budget
-        self.models = models
         # Without parameters of rows all requests are alike, and the job as a whole was looked at.
-        self._refused_row = self.models.refused_row if plan.job.prompts.params is not None else None
+        self._refused_row = models.refused_row if plan.job.prompts.params is not None else None
         self._stop = stop
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
