@@ -254,6 +254,29 @@ _CLASSES: Final = (
         means="another process asked for the same answer and had none after `limits.retry_for_s`",
         then="row",
     ),
+    FailureClass(
+        name="batch_ended",
+        means="a batch expired, was cancelled or was not begun before this call was made; another batch asks it",
+        then="again",
+        codes=frozenset({"batch_expired", "batch_cancelled"}),
+    ),
+    FailureClass(
+        name="batch_lost",
+        means="a batch ended with neither an answer nor an error for this call, or its files are gone; another batch "
+        "asks it",
+        then="again",
+        billed="maybe",
+    ),
+    FailureClass(
+        name="batch_refused",
+        means="the service takes no batch, or refuses the whole file of one",
+        then="stop",
+    ),
+    FailureClass(
+        name="batch_unseen",
+        means="the service does not show a batch that it began, as to the key of another project",
+        then="stop",
+    ),
     FailureClass(name="null_prompt", means="a column that the prompt needs is null", then="row"),
     FailureClass(
         name="bad_prompt",

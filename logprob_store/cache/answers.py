@@ -65,6 +65,7 @@ class _Meta(msgspec.Struct, omit_defaults=True):
     paid_for: tuple[int, int] | None = None
     key: str | None = None
     """None in answers of version 0.1.0, which cannot be checked."""
+    batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class CachedAnswer:
     body: bytes
 
     def answer(self, request: Request, *, run: str | None = None) -> Answer:
-        """This as the answer to `request`. Its source is `api` if `run` paid for it before a restart, else `cache`."""
+        """This as the answer to `request`. Its source is `cache`, but `api` or `batch` if `run` paid for it itself."""
         meta = self.meta
         own = run is not None and meta.run == run
         return Answer(
@@ -83,7 +84,7 @@ class CachedAnswer:
             meta.status,
             meta.headers,
             self.body,
-            "api" if own else "cache",
+            ("batch" if meta.batch else "api") if own else "cache",
             attempts=meta.attempts,
             latency_s=meta.latency_s,
             fetched_at=meta.fetched_at,
@@ -295,6 +296,7 @@ def _pack(answer: Answer, compressor: zstandard.ZstdCompressor) -> bytes:
         answer.call,
         (answer.request.prompt_index, answer.request.sample_index),
         answer.request.key,
+        answer.source == "batch",
     )
     plain = msgspec.json.encode(meta) + b"\n" + answer.body
     return compressor.compress(plain)

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from logprob_store.cli.batches import batches
 from logprob_store.cli.calibrate import calibrate
 from logprob_store.cli.choices import choices
 from logprob_store.cli.command_classes import Command, Program
@@ -70,6 +71,7 @@ _COMMANDS: Final = (
     ("record", "Ask", record),
     ("import", "Ask", import_),
     ("status", "Look", status),
+    ("batches", "Look", batches),
     ("scores", "Look", scores),
     ("samples", "Look", samples),
     ("choices", "Look", choices),

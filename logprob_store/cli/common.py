@@ -49,6 +49,7 @@ class TransportKind(StrEnum):
     """How answers are obtained."""
 
     live = "live"
+    batch = "batch"
     replay = "replay"
 
 

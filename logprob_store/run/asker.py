@@ -162,7 +162,7 @@ class Asker:
         if self.budget.prices is None:
             return dataclasses.replace(answer, maybe_billed=True) if maybe_billed else answer
         cost_usd: float | None = 0.0
-        if answer.source == "api" and cached.was_paid_for(request):
+        if answer.source in {"api", "batch"} and cached.was_paid_for(request):
             cost_usd = self.budget.cost_usd(answer)
         return dataclasses.replace(answer, maybe_billed=maybe_billed, cost_usd=cost_usd)
 

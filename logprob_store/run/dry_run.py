@@ -176,7 +176,7 @@ def dry_run(
     counts = _count_calls(plan, name, manifest, models)
     to_ask = pl.concat([_TO_ASK.to_frame(), *counts.to_ask])
     # Without a cache each of several equal requests is asked. A replay asks no server and costs nothing.
-    live = job.transport.kind == "live"
+    live = job.asks_server
     distinct = to_ask.unique("key") if live and job.cache.mode != "off" else to_ask
     return Estimate(
         plan.prompt_count,
@@ -210,6 +210,7 @@ class _Counts:
 def _count_calls(plan: Plan, run: str, manifest: Manifest | None, models: ModelCheck) -> _Counts:
     counts = _Counts(passed=Counter({} if manifest is None else manifest.passed))
     priced = Budget(prices=plan.job.token_prices, sent_tier=plan.job.transport.tier)
+    priced.billed_as = "batch" if plan.job.transport.kind == "batch" else None
     refused_rows = plan.job.prompts.params is not None
     for chunk, unanswered in unanswered_calls(plan, run, manifest):
         asked = [one for one in unanswered if models.refusal(one) is None] if refused_rows else unanswered

@@ -52,7 +52,7 @@ class ModelCheck:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._table = table_of(job) if job.transport.kind == "live" else None
+        self._table = table_of(job) if job.asks_server else None
         self._known: dict[str, KnownModel | None] = {}
 
     @property

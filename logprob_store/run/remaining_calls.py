@@ -37,6 +37,7 @@ class RemainingCalls:
         outcomes = len(writer.settled) - writer.manifest.absent
         self.answered = min(outcomes - len(self._failed), plan.call_count)
         self.passed = sum(writer.manifest.passed.values())
+        self._selected: list[PassedOver | None] = []
 
     def chunks(self, *, is_stopped: Callable[[], bool] = lambda: False) -> Iterator[Chunk] | None:
         """The calls left to make; None if the manifest shows that there are none, so that no prompt need be read.
@@ -66,6 +67,12 @@ class RemainingCalls:
         )
 
     def _passed_over(self, skip: int, is_stopped: Callable[[], bool]) -> PassedOver | None:
+        """Found out once: a session with batches goes over its calls several times."""
+        if not self._selected:
+            self._selected.append(self._select(skip, is_stopped))
+        return self._selected[0]
+
+    def _select(self, skip: int, is_stopped: Callable[[], bool]) -> PassedOver | None:
         plan, manifest = self._plan, self._writer.manifest
         if plan.job.prompts.select == "all":
             return None
@@ -77,6 +84,10 @@ class RemainingCalls:
         selection = select_calls(plan, unsettled, earlier, is_stopped=is_stopped)
         self.passed += sum(selection.counts.values())
         return selection.passed_over
+
+    def has_failed(self, call: int) -> bool:
+        """Whether a call failed in an earlier session."""
+        return call in self._failed
 
     def needs_new_answer(self, request: Request) -> bool:
         """Whether the call failed because of the answer that it got, so that the server has to be asked again."""

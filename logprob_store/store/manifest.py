@@ -93,6 +93,7 @@ class Counts(msgspec.Struct):
     unanswered_questions: int = 0
     sums_differ: int = 0
     from_api: int = 0
+    from_batches: int = 0
     from_cache: int = 0
     from_fixtures: int = 0
     calls: int = 0

@@ -36,7 +36,7 @@ from logprob_store.store.removal import finish_removal
 from logprob_store.store.verifying import check_call_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from logprob_store.store.call_log import CallLog, OpenCall
@@ -143,6 +143,7 @@ def open_calls(
     *,
     find: Callable[[Sequence[OpenCall]], Mapping[int, Usage]],
     gone: Callable[[set[str]], set[str]],
+    under_way: Container[int] = (),
     spent_must_be_known: bool,
 ) -> Iterator[CallLog]:
     """The log of a run's calls, new or not, noted in the manifest; a few damaged records cause a warning.
@@ -151,6 +152,7 @@ def open_calls(
         writer: of the run.
         find: as for `open_call_log`.
         gone: returns, of some keys, those without an answer in the cache.
+        under_way: as for `open_call_log`.
         spent_must_be_known: as it must where there is a ceiling.
 
     Raises:
@@ -173,6 +175,7 @@ def open_calls(
         path,
         find=find,
         gone=lambda keys: gone(keys - writer.committed_keys()),
+        under_way=under_way,
         mode=writer.file_mode,
         least=(before.requests, before.bill),
         run_id=manifest.run_id,

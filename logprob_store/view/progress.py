@@ -77,11 +77,15 @@ def progress_items(progress: Progress, meter: RateMeter) -> list[str]:
     ['4/9', '2 failed', '3 in flight', '1 from cache', '$0.5000']
     """
     items = [f"{progress.settled}/{progress.total}"]
+    if progress.batches:
+        items.append(progress.batches)
     if (rate := meter.per_second) is not None:
         items.append(_rate_text(rate))
     if (left_s := meter.seconds_left(progress.total)) is not None:
         items.append(f"{_duration_text(left_s)} left")
-    items += [f"{progress.failed} failed", f"{progress.in_flight} in flight"]
+    items.append(f"{progress.failed} failed")
+    if not progress.batches:
+        items.append(f"{progress.in_flight} in flight")
     if progress.from_cache:
         items.append(f"{progress.from_cache} from cache")
     if progress.from_fixtures:
