@@ -3,16 +3,16 @@
 Answers to lines follow from their bodies alone, as those of the fault server do. The ledger has each line that was
 executed and what it cost. Batches are carried forward as they are looked at: so many looks in each state.
 
-What becomes of the batches, in the order in which they are created, is said by `scripts`, one text for each, then all is
-well. A text has words, with numbers after `=`:
+What becomes of the batches, in the order in which they are created, is said by `scripts`, one text for each, then all
+is well. A text has words, with numbers after `=`:
 
     ok   paused=N (a state that nobody knows, N looks long)   expired=SHARE   cancelled=SHARE (done of all lines)
     errors_only (no output file: each line fails)   missing=N   doubled=N   stranger (a line of no call)   odd (NaN)
     fail=CODE   fail=CODE@LINE   late_output=N (completed, the file comes N looks later)   gone (files are 404)
     no_counts
 
-`faults` has, by kind of request (`upload`, `create`, `get`, `list_files`, `list_batches`, `cancel`, `content`), a list of
-what happens to the next ones: a status, `lost` (done, and no answer), `reset` (not done, no answer), `no_file`.
+`faults` has, by kind of request (`upload`, `create`, `get`, `list_files`, `list_batches`, `cancel`, `content`), a list
+of what happens to the next ones: a status, `lost` (done, and no answer), `reset` (not done, no answer), `no_file`.
 """
 
 from __future__ import annotations
@@ -146,27 +146,29 @@ class BatchServer:
         async def handler(request: web.Request) -> web.StreamResponse:
             number = len(self.requests)
             self.requests.append(kind)
-            self._kill_client(number, "before")
+            if self._kills_client(number, "before"):
+                return _hang_up(request)
             fault = self.faults[kind].pop(0) if self.faults.get(kind) else ""
             if fault == "reset":
-                _hang_up(request)
+                return _hang_up(request)
             if fault == "no_file":
                 return _error(404, "Cannot find file", "not_found")
             if fault.isdecimal():
                 return _error(int(fault), "unwell", "server_error")
-            response = await handle(request)
-            self._kill_client(number, "after")
-            if fault == "lost":
-                _hang_up(request)
-            return response
+            try:
+                response = await handle(request)
+            except ConnectionResetError:  # the client was killed while it sent
+                return _hang_up(request)
+            return _hang_up(request) if self._kills_client(number, "after") or fault == "lost" else response
 
         return handler
 
-    def _kill_client(self, number: int, when: str) -> None:
-        if self.kill is not None and self.kill[:2] == (number, when):
-            os.kill(self.kill[2](), signal.SIGKILL)
-            self.kill = None
-            raise ConnectionResetError("the client is gone")
+    def _kills_client(self, number: int, when: str) -> bool:
+        if self.kill is None or self.kill[:2] != (number, when):
+            return False
+        os.kill(self.kill[2](), signal.SIGKILL)
+        self.kill = None
+        return True
 
     async def _upload(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -390,7 +392,8 @@ def _error(status: int, message: str, code: str) -> web.Response:
     return web.json_response({"error": {"message": message, "type": "error", "code": code}}, status=status)
 
 
-def _hang_up(request: web.Request) -> None:
-    assert request.transport is not None
-    request.transport.abort()
-    raise ConnectionResetError("hung up")
+def _hang_up(request: web.Request) -> web.Response:
+    """Break the connection off; the response goes nowhere."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
