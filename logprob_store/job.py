@@ -43,15 +43,15 @@ _OWN_HEADERS = {"host", "content-length", "content-type", "transfer-encoding", "
 _FLEX_TIMEOUT_S = 900.0
 _FLEX_RETRY_FOR_S = 3600.0
 
-_TIME_OF_DAY = r"^(?:[01]?[0-9]|2[0-3]):[0-5][0-9]$"
-
 _NAME = r"^[A-Za-z0-9._-]{1,64}$"
+_TIME_OF_DAY = r"^(?:[01]?[0-9]|2[0-3]):[0-5][0-9]$"
 _HTTP = r"^https?://[^/]+"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _FILE_MODE = "^0?[67][0-7]{2}$"
 _PATTERNS = {
     _NAME: "has to be of letters without accents, digits, '.', '_' and '-' alone, at most 64",
     _HTTP: 'has to begin with http:// or https:// and a host, as "http://127.0.0.1:8000/v1"',
+    _TIME_OF_DAY: 'has to be a time of day, as "06:00", or a number of hours',
     _VARIABLE: 'has to be the name of an environment variable, as "MY_API_KEY", never the key itself',
     _FILE_MODE: 'has to be octal digits in quotes, as "0640", of which the first is 6 or 7',
 }
@@ -421,10 +421,11 @@ class BatchSection(_Section):
     """How calls are packed into batches, and what becomes of those that are late.
 
     `deadline` is a time of day ("06:00"), or the hours that the run may take; what has no answer by then is asked by
-    `fallback`.
+    `fallback`. With `service = "vllm"`, input files are written into `folder`, and answers are read there.
     """
 
-    service: Literal["openai", "azure", "groq", "together"] | None = None
+    service: Literal["openai", "azure", "groq", "together", "vllm"] | None = None
+    folder: str | None = Field(default=None, min_length=1)
     lines: int | None = Field(default=None, ge=1)
     megabytes: float | None = Field(default=None, gt=0)
     queued_tokens: int | None = Field(default=None, ge=1)
@@ -439,6 +440,8 @@ class BatchSection(_Section):
             raise ValueError(
                 'deadline and fallback go together: deadline = "06:00" says when, fallback = "live" what is done then'
             )
+        if (self.folder is None) is (self.service == "vllm"):
+            raise ValueError('folder and service = "vllm" go together: input files are written there, answers read')
         return self
 
 
@@ -617,6 +620,15 @@ class Job(_Section):
         return self.resolve(self.cache.path)
 
     @property
+    def batch_folder(self) -> Path | None:
+        """The folder of the files of batches; None where a service has them.
+
+        Raises:
+            JobError: as `resolve`.
+        """
+        return None if self.batch.folder is None else self.resolve(self.batch.folder)
+
+    @property
     def table_path(self) -> Path | None:
         """The file of the user's own rows of models; None if the job names none.
 
@@ -701,7 +713,7 @@ class Job(_Section):
 
         OPENAI_API_KEY is sent to OpenAI's own address only: a job with a `base_url` names its variable or has none.
         """
-        if not self.asks_server:
+        if not self.asks_server or (self.transport.kind == "batch" and self.batch.service == "vllm"):
             return None
         if self.model.azure_api_version is not None:
             return self.model.api_key_env or "AZURE_OPENAI_API_KEY"

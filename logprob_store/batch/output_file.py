@@ -146,7 +146,7 @@ def error_of_line(line: OutputLine, redaction: Redaction) -> LogprobStoreError:
     if "expired" in code or "cancel" in code:
         said = one_line(redaction.text(str(line.error.get("message") or code)))
         return RetryableError(f"the batch ended before this call was made ({said})", error_type="batch_ended")
-    if not line.error and line.status in _SUCCESS:
+    if not line.error and (line.status is None or line.status in _SUCCESS):
         return lost_line()
     status = line.status if line.status is not None and line.status not in _SUCCESS else _INVALID
     if any(word in code for word in _BY_THE_SERVICE):

@@ -31,6 +31,7 @@ class BatchService:
         purpose: what an input file is uploaded for.
         lines_have_urls: whether each line names the endpoint.
         keeps_metadata: whether a batch is found again by its metadata; else by its input file.
+        is_folder: whether files in a folder are read and written in its place.
     """
 
     name: str
@@ -41,6 +42,7 @@ class BatchService:
     purpose: str = "batch"
     lines_have_urls: bool = True
     keeps_metadata: bool = True
+    is_folder: bool = False
 
     @property
     def max_bytes(self) -> int:
@@ -79,6 +81,7 @@ _KNOWN: Final = (
         lines_have_urls=False,
         keeps_metadata=False,
     ),
+    BatchService("vllm", endpoints=("chat",), is_folder=True),
 )
 SERVICES: Final = {service.name: service for service in _KNOWN}
 """The services by name."""

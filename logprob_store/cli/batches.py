@@ -67,7 +67,8 @@ def _row(run: str, batch: SentBatch) -> dict[str, object]:
     return {
         "run": run,
         "batch": batch.batch_id or batch.name,
-        "state": batch.state if batch.state != "created" else batch.status,
+        "state": batch.status or batch.state,
+        "collected": batch.state == "collected",
         "calls": batch.lines,
         "done": batch.done,
         "failed": batch.failed,

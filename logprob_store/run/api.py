@@ -273,7 +273,7 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         tokens=manifest.counts.tokens,
         decisions=manifest.counts.decisions,
         seconds=seconds,
-        bound_by=session.bottleneck.bound_by,
+        bound_by="" if session.batches is not None else session.bottleneck.bound_by,
         verdict=session.bottleneck,
         spent_usd=manifest.spent.usd,
         spent_requests=manifest.spent.requests,

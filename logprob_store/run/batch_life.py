@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from logprob_store.batch.client import Batch, BatchClient
+    from logprob_store.batch.folder import BatchFolder
     from logprob_store.batch.journal import Journal, SentBatch
     from logprob_store.batch.services import BatchService
     from logprob_store.run.batch_answers import BatchCollector
@@ -65,7 +66,7 @@ class BatchLife:
         batch: SentBatch,
         *,
         journal: Journal,
-        client: BatchClient,
+        client: BatchClient | BatchFolder,
         service: BatchService,
         url: str,
         window: str,

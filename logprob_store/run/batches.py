@@ -15,6 +15,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from logprob_store.batch.folder import BatchFolder
 from logprob_store.errors import CallError, DiskError, StopRunError
 from logprob_store.run.batch_answers import BatchCollector
 from logprob_store.run.batch_life import BatchLife
@@ -62,7 +63,7 @@ class Batches:
     def __init__(
         self,
         plan: Plan,
-        client: BatchClient,
+        client: BatchClient | BatchFolder,
         service: BatchService,
         journal: Journal,
         *,
@@ -176,7 +177,12 @@ class Batches:
         done, lines = sum(batch.done + batch.failed for batch in batches), sum(batch.lines for batch in batches)
         said = ", ".join(f"{number} {state}" for state, number in states.items())
         left = _time_left(batches, done, lines)
-        return f"{_batches(len(batches))}: {said}, {done} of {lines} calls done{left}"
+        to_do = [
+            f"; `{self._client.command(batch.file_id, batch.model)}` answers it"
+            for batch in batches
+            if isinstance(self._client, BatchFolder) and batch.file_id and batch.state == "created"
+        ]
+        return f"{_batches(len(batches))}: {said}, {done} of {lines} calls done{left}{''.join(to_do)}"
 
     async def _resume(self, has_row: Callable[[int], bool]) -> None:
         """Go on with the batches of earlier sessions."""

@@ -106,22 +106,28 @@ async def open_batches(
         yield None
         return
     from logprob_store.batch.client import open_client
+    from logprob_store.batch.folder import BatchFolder
     from logprob_store.batch.journal import Journal
     from logprob_store.run.batches import Batches
 
-    model, manifest = job.model, writer.manifest
-    async with open_client(
-        base_url=model.base_url,
-        api_key=key_of_environment(job) if api_key is None else api_key,
-        azure_api_version=model.azure_api_version,
-        headers=headers_of(job, variables),
-        query=model.query,
-        file_mode=job.store.mode,
-    ) as client:
+    model, manifest, service = job.model, writer.manifest, batch_service(job)
+    opened = (
+        contextlib.nullcontext(BatchFolder(job.batch_folder, file_mode=job.store.mode))
+        if job.batch_folder is not None
+        else open_client(
+            base_url=model.base_url,
+            api_key=key_of_environment(job) if api_key is None else api_key,
+            azure_api_version=model.azure_api_version,
+            headers=headers_of(job, variables),
+            query=model.query,
+            file_mode=job.store.mode,
+        )
+    )
+    async with opened as client:
         yield Batches(
             plan,
             client,
-            batch_service(job),
+            service,
             Journal(run_folder(writer.store, writer.run), mode=job.store.mode),
             run_id=manifest.run_id,
             began_at=manifest.created_at,

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import write_job, write_prompts
 from e2e.batch_runs import KEY, answered, batch_job, check_ledger, failed, questions, spent_usd, start
+from fault_answers import answer_to
 
 import logprob_store as ls
 from logprob_store.job import override
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from batch_server import BatchServer
+    from conftest import CommandResult
+    from fault_server import ServerThread
 
 
 @pytest.fixture(autouse=True)
@@ -317,3 +323,108 @@ def test_ctrl_c_leaves_batches_under_way(tmp_path: Path, batch_server: BatchServ
 
     assert (process.returncode, time.monotonic() - asked < 5) == (130, True)
     assert "go on at the service" in said.decode()
+
+
+def test_a_night_that_crosses_midnight_is_one_run(
+    tmp_path: Path, batch_server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a name, the morning's command collects what the evening's has sent; the next evening has a new run."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    monkeypatch.setattr("logprob_store.run.naming.default_run_name", lambda _: "evening")
+    ls.run_job(job, detach=True)
+    monkeypatch.setattr("logprob_store.run.naming.default_run_name", lambda _: "morning")
+    collected, another = ls.run_job(job), ls.run_job(job)
+
+    assert (collected.run, collected.state, another.run) == ("evening", "finished", "morning")
+
+
+def test_two_schedulers_at_once_send_once(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The second process is refused while the first one writes the run."""
+    batch_server.working = 50
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    processes = [start(job), start(job)]
+    codes = sorted(process.wait(timeout=60) for process in processes)
+    for process in processes:
+        process.communicate()
+
+    assert (codes, len(batch_server.batches)) == ([0, 2], 1)
+    assert answered(tmp_path / "store") == names(4)
+
+
+def test_files_for_a_program_are_written_and_read(tmp_path: Path) -> None:
+    """For vLLM's `run-batch`: input files in a folder, and answers beside them, which another session collects."""
+    folder = tmp_path / "vllm"
+    job = batch_job(
+        tmp_path,
+        "http://127.0.0.1:1/v1",
+        questions(6),
+        model={"api_key_env": None, "provider": "vllm"},
+        batch={"service": "vllm", "folder": "vllm"},
+    )
+    sent = ls.run_job(job, run="r", detach=True)
+    assert (sent.state, "vllm run-batch -i" in sent.batches) == ("waiting", True)
+
+    for path in folder.glob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        bodies = [(line["custom_id"], json.loads(answer_to(line["url"], line["body"]))) for line in lines]
+        answers = [
+            {"id": "vllm-1", "custom_id": name, "response": {"status_code": 200, "body": body}, "error": None}
+            for name, body in bodies
+        ]
+        path.with_suffix(".out.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    assert ls.run_job(job, run="r").state == "finished"
+    assert answered(tmp_path / "store") == names(6)
+
+
+def test_cancelling_keeps_what_is_done(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """`batches --cancel` ends what is under way, and its answers get their rows."""
+    batch_server.working = 10**6
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    done = logprobs("batches", str(tmp_path / "store"), "--run", "r", "--job", str(job), "--cancel")
+
+    assert done.code == 0, done.err
+    assert len(answered(tmp_path / "store")) == 2
+    assert "cancelled" in logprobs("batches", str(tmp_path / "store"), "--json").out
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_store_without_batches_says_so(
+    tmp_path: Path, fault_server: ServerThread, logprobs: Callable[..., CommandResult]
+) -> None:
+    """The command is about runs that sent some."""
+    write_prompts(tmp_path, {"text": ["a"]})
+    ls.run_job(write_job(tmp_path, fault_server.url), run="r")
+
+    assert "no batch" in logprobs("batches", str(tmp_path / "store")).out
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"cache": {"mode": "off"}},
+        {"transport": {"tier": "flex"}},
+        {"model": {"params": {"stream": True}}},
+        {"batch": {"deadline": "06:00"}},
+        {"batch": {"fallback": "live"}},
+        {"batch": {"deadline": "25:00", "fallback": "live"}},
+        {"batch": {"service": "vllm"}},
+        {"batch": {"folder": "x"}},
+        {"batch": {"service": "aws"}},
+        {"batch": {"lines": 0}},
+    ],
+)
+def test_a_job_that_makes_no_sense_is_refused(tmp_path: Path, sections: dict[str, Any]) -> None:
+    """Before anything is sent."""
+    with pytest.raises(ls.JobError, match=r"batch|fallback|deadline|folder|service|lines"):
+        ls.load_job(batch_job(tmp_path, "http://127.0.0.1:1/v1", questions(1), **sections))
+
+
+def test_a_live_job_cannot_be_detached(tmp_path: Path) -> None:
+    """There is nothing that would go on."""
+    write_prompts(tmp_path, {"text": ["a"]})
+
+    with pytest.raises(ls.JobError, match="only batches"):
+        ls.run_job(write_job(tmp_path, "http://127.0.0.1:1/v1"), detach=True)
