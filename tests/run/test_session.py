@@ -18,6 +18,7 @@ from logprob_store.replay.fixtures import write_fixtures
 from logprob_store.run.buffer import Progress
 from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
+from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.resources import open_transport
 from logprob_store.store.manifest import Manifest, manifest_path, read_manifest
 from logprob_store.store.tables import open_tables
@@ -49,6 +50,7 @@ def run_session(
         async with open_session(
             plan_job(job),
             "r",
+            models=ModelCheck(job),
             stop=stop or asyncio.Event(),
             on_progress=on_progress,
             instrument=None if transport is None else lambda *_: transport,
