@@ -331,7 +331,7 @@ def _line_number(said: Any) -> int | None:
 def _id_of(said: Mapping[str, Any]) -> str:
     found = said.get("id")
     if not isinstance(found, str) or not found:
-        raise CallError("the service gave a file or a batch without an id", error_type="malformed_answer")
+        raise CallError("the service gave a file or a batch without an id", error_type="invalid_request")
     return found
 
 

@@ -69,7 +69,7 @@ class BatchFolder:
         answers = self._folder / f"{batch_id.removesuffix('.jsonl')}{ANSWERS}"
         total, done = await asyncio.to_thread(lambda: (_lines(self._folder / batch_id), _lines(answers)))
         if total is None and done is None:
-            raise CallError(f"{self._folder / batch_id} is gone", error_type="batch_unseen", status=404)
+            raise CallError(f"{self._folder / batch_id} is gone", error_type="invalid_request", status=404)
         if done is None or (total is not None and done < total):
             return Batch(batch_id, "in_progress", input_file_id=batch_id, total=total or 0, completed=done or 0)
         return Batch(batch_id, "completed", batch_id, answers.name, total=done, completed=done)
@@ -95,7 +95,7 @@ class BatchFolder:
         """
         source = self._folder / file_id
         if not source.is_file():
-            raise CallError(f"{source} is gone", error_type="batch_lost", status=404)
+            raise CallError(f"{source} is gone", error_type="invalid_request", status=404)
         await asyncio.to_thread(self._copy, source, path)
 
     def _copy(self, source: Path, target: Path) -> None:

@@ -370,7 +370,7 @@ class BatchLife:
 
     def dissolve(self, said: str = "") -> None:
         """Give up a batch of which nothing was begun: its calls are free again, and cost nothing."""
-        free = CallError("the batch was not begun", error_type="batch_ended")
+        free = RetryableError("the batch was not begun", error_type="batch_ended")
         for number in range(self.batch.first_call, self.batch.first_call + self.batch.lines):
             reservation = self._held.pop(number, None)
             if reservation is not None:
