@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from logprob_store.cli.chosen_runs import open_runs
 from logprob_store.cli.common import (
     JsonOption,
     QuestionOption,
@@ -20,7 +21,6 @@ from logprob_store.cli.common import (
     checked_question,
     echo,
     labels_of,
-    open_runs,
     path_from_here,
     print_table,
     say_what_is_hidden,

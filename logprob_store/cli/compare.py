@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from logprob_store.cli.chosen_runs import passed_over
 from logprob_store.cli.common import EXIT_CHANGED, EXIT_UNKNOWN, JsonOption, StorePath, echo, print_table, write_frame
 from logprob_store.cli.completion import complete_run
+from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -73,6 +75,8 @@ def compare(
     theirs = None if other is None else open_store(other)
     comparison = ours.compare(run_a, run_b, other=theirs, answer=answer).collect()
     summary = comparison.summary(resamples=resamples)
+    if run_b is None and (said := passed_over(theirs or ours, summary.run_b)):
+        typer.echo(printable(f"run {summary.run_b} against {summary.run_a}; {said}"), err=True)
     sampled = [run for opened, run in ((ours, summary.run_a), (theirs or ours, summary.run_b)) if _samples(opened, run)]
     verdict = summary.verdict(
         max_flip_rate=max_flip_rate,

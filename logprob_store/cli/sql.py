@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from logprob_store.cli.chosen_runs import open_runs
 from logprob_store.cli.common import (
     JsonOption,
     LimitOption,
@@ -14,7 +15,6 @@ from logprob_store.cli.common import (
     RunOption,
     StorePath,
     echo,
-    open_runs,
     print_or_write,
     terminal_width,
 )

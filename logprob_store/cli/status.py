@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from logprob_store.cli.chosen_runs import ALL_RUNS, select_runs
 from logprob_store.cli.common import (
-    ALL_RUNS,
     AllRunsOption,
     JsonOption,
     StorePath,
     by_tier_text,
     echo,
-    open_runs,
     print_table,
 )
 
@@ -31,9 +30,10 @@ def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption =
     or crashed; all but finished ones go on with the same command.
     Of many runs the newest 20 are shown; --json has all.
     """
+    from logprob_store.analysis.opened_store import open_store
     from logprob_store.view.terminal_tables import anomalies_frame, failures_frame, runs_frame
 
-    opened = open_runs(store, run, default=ALL_RUNS)
+    opened = select_runs(open_store(store), ALL_RUNS if run is None else run)
     if as_json:
         echo({"runs": _runs_with_states(opened).to_dicts(), "failures": failures_frame(opened).to_dicts()})
         return
