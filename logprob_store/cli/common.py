@@ -66,7 +66,7 @@ QuestionOption = Annotated[
 LogJsonOption = Annotated[bool, typer.Option("--log-json", help="Log events as lines of JSON on standard error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 BaseUrlOption = Annotated[str | None, typer.Option(help="The server to ask, instead of the job's.")]
-PromptLimitOption = Annotated[int | None, typer.Option(min=0, help="Only the first so many prompts.")]
+PromptLimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")]
 LimitOption = Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to print.")]
 OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write all rows to a .parquet, .csv, .json or .jsonl file.")

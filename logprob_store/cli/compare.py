@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from logprob_store.analysis.opened_store import Store
 
+_NUMBERS: Final = (
+    *("run_a", "run_b", "pairs", "only_a", "only_b"),
+    *("missing_share", "missing_prompt_share", "added_share", "added_prompt_share"),
+)
 _PRINTED_COLUMNS: Final = ("prompt_id", "answer_a", "answer_b", "first_difference", "delta_confidence", "mean_js")
 
 
@@ -52,8 +56,11 @@ def compare(
         float | None, typer.Option(help="Mean Jensen-Shannon divergence by token, nats; default: no limit.")
     ] = None,
     max_missing: Annotated[
-        float, typer.Option(help="Share of prompts or answers without a partner, of tokens without a logprob.")
+        float, typer.Option(help="Share of RUN_A's prompts or answers that RUN_B lacks, of tokens without a logprob.")
     ] = 0.05,
+    max_added: Annotated[
+        float | None, typer.Option(help="Share of RUN_B's prompts or answers that RUN_A lacks; default: no limit.")
+    ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the intervals.")] = 1000,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write all pairs to a .parquet, .csv, .json or .jsonl file.")
@@ -83,6 +90,7 @@ def compare(
         max_perplexity_increase=max_perplexity_increase,
         max_js=max_js,
         max_missing=max_missing,
+        max_added=max_added,
     )
     if output is not None:
         write_frame(comparison.prompts.sort("prompt_id", "sample_index", "choice_index").collect(), output)
@@ -93,11 +101,9 @@ def compare(
                 "verdict": verdict.line,
                 "exceeded": list(verdict.exceeded),
                 "unknown": list(verdict.unknown),
-                "missing_share": summary.missing_share,
-                "missing_prompt_share": summary.missing_prompt_share,
                 "at_least": summary.at_least,
                 "sampled": sampled,
-                **{name: getattr(summary, name) for name in ("run_a", "run_b", "pairs", "only_a", "only_b")},
+                **{name: getattr(summary, name) for name in _NUMBERS},
                 "metrics": summary.metrics.to_dicts(),
                 "prompts": changed.to_dicts(),
             }

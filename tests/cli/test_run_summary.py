@@ -102,7 +102,7 @@ def test_a_run_without_a_prompt_says_so(logprobs: Any, tmp_path: Path, fault_ser
     """A file that was written empty is no error, but nobody should take it for a night's work."""
     done = run(logprobs, tmp_path, fault_server.url, {"text": []})
 
-    assert done.out.splitlines()[-1] == "there is nothing to ask: the prompts files have no row, or --limit is 0"
+    assert done.out.splitlines()[-1] == "there is nothing to ask: the prompts files have no row"
 
 
 def test_a_recording_that_is_refused_names_the_server(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
