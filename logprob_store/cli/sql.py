@@ -84,4 +84,6 @@ def _describe(store: Path, run: str | None, *, output: Path | None, as_json: boo
         return
     echo(description.text(width=min(80, terminal_width() or 80)))
     if run is None and len(every.manifests) > 1:
-        echo(f"a query reads the newest run, {every.newest_run()}, 1 of {len(every.manifests)} (--run all: all of them)")
+        echo(
+            f"a query reads the newest run, {every.newest_run()}, 1 of {len(every.manifests)} (--run all: all of them)"
+        )

@@ -10,8 +10,10 @@ import polars as pl
 from logprob_store.counted import counted
 from logprob_store.errors import InputError
 from logprob_store.metrics.given.texts import corpus_perplexity
+from logprob_store.metrics.right_table import check_tables
 from logprob_store.metrics.truth.bootstrap import bootstrap
 from logprob_store.metrics.truth.shares import grouped_share_interval
+from logprob_store.metrics.two_runs.answer_pairs import PAIR_KEYS
 from logprob_store.metrics.two_runs.pair_batches import PairedRuns
 from logprob_store.metrics.two_runs.verdict import ALARM_LEVEL, Judged, Verdict, checked_limits, power_phrase
 
@@ -369,6 +371,8 @@ def compare(a: Tables, b: Tables, *, answer: Column = "text") -> Comparison:
     >>> comparison.summary(resamples=10).verdict().exceeded
     ('perplexity_increase',)
     """
+    for tables in (a, b):
+        check_tables(tables, "compare", ("completion_id", *PAIR_KEYS))
     return compare_in_batches(PairedRuns(a, b, answer))
 
 
@@ -397,7 +401,7 @@ def _nothing_in_common(prompts: pl.DataFrame) -> str:
     for side in "ab":
         alone = prompts.filter(pl.col(f"completion_id_{side}").is_not_null())
         run, known = alone[f"run_{side}"].first(), alone["prompt_id"].drop_nulls()
-        such = f", such as of prompt {known[0]!r}" if len(known) else ""
+        such = f" (one is to prompt {known[0]!r})" if len(known) else ""
         sides.append(f"run {run!r} has {counted(alone.height, 'answer')}{such}" if alone.height else "the other none")
     return (
         f"the runs have no answer in common: {' and '.join(sides)}; none has the same prompt_id, sample and choice in "
