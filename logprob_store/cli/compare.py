@@ -76,6 +76,7 @@ def compare(
     """
     from logprob_store.analysis.opened_store import open_store
     from logprob_store.metrics.samples import normalised_text
+    from logprob_store.view.terminal_tables import without_dust
 
     answer = normalised_text() if normalise else "text"
     ours = open_store(store)
@@ -110,7 +111,7 @@ def compare(
         )
     else:
         print_table(changed.select(_PRINTED_COLUMNS))
-        print_table(summary.metrics.drop("resamples"))
+        print_table(without_dust(summary.metrics.drop("resamples")))
         if sampled:
             echo(f"{' and '.join(sampled)} drew answers at a temperature above 0: then equal models differ too, often")
         echo(verdict.line)

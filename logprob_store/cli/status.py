@@ -50,23 +50,31 @@ def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption =
     failures = failures_frame(opened)
     runs = _runs_with_states(opened, failures)
     print_table(runs_frame(runs), least=("tokens", "answers", "spent_usd", "completions", "prompts"))
-    for manifest in opened.manifests:
-        if by_tier := manifest.spent.usd_by_tier:
-            echo(f"{manifest.run} spent by service tier: {by_tier_text(by_tier)}")
-    for line in _spent_by_jobs(opened):
+    for line in (*_spent_by_tier(opened), *_spent_by_jobs(opened), *_how_they_stand(opened, runs)):
         echo(line)
-    for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():
-        echo(f"{name} {state}: {message}")
-    for manifest in opened.manifests:
-        if manifest.run in runs.filter(state="running")["run"]:
-            echo(_so_far(opened, manifest))
     if (odd := anomalies_frame(opened)).height:
         echo("oddities in what the server sent; docs/store.md says what each means")
         print_table(odd)
     if failures.height:
         echo("open failures; a job, started again, asks them again")
-        for line in _failures_by_class(failures):
-            echo(line)
+    for line in _failures_by_class(failures):
+        echo(line)
+
+
+def _spent_by_tier(store: Store) -> Iterator[str]:
+    """What each run that several service tiers served has spent by tier."""
+    for manifest in store.manifests:
+        if by_tier := manifest.spent.usd_by_tier:
+            yield f"{manifest.run} spent by service tier: {by_tier_text(by_tier)}"
+
+
+def _how_they_stand(store: Store, runs: pl.DataFrame) -> Iterator[str]:
+    """Why runs ended early, and what those that are under way have on disk."""
+    for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():
+        yield f"{name} {state}: {message}"
+    for manifest in store.manifests:
+        if manifest.run in runs.filter(state="running")["run"]:
+            yield _so_far(store, manifest)
 
 
 def _spent_by_jobs(store: Store) -> list[str]:

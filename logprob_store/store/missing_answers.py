@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from logprob_store.counted import counted
 from logprob_store.store.lock import state_now
 
@@ -27,7 +25,7 @@ def why_no_answers(store: StoreTables, run: str) -> str:
     state = state_now(store.path, run, manifest.state)
     if failed.height:
         kinds = ", ".join(f"{count} {kind}" for kind, count in failed.iter_rows())
-        why = f"{counted(failed['len'].sum(), 'call')} failed: {kinds}"
+        why = f"{counted(int(failed['len'].sum()), 'call')} failed: {kinds}"
     elif state == "running":
         return "it is running, and none is committed yet"
     elif manifest.passed:

@@ -328,8 +328,8 @@ def test_the_verdict_by_hand() -> None:
         "CHANGED: after against before, 2 pairs: 50.00% of answers differ (above limit 0.02: at least 2.53%), "
         f"perplexity {summary.estimate('perplexity_increase'):+.2%} (limit 0.05 not surely passed: at least +0.00%), "
         f"mean JS {summary.estimate('mean_js'):.4f}; "
-        "1 only in before: 33.33% of its answers missing (above limit 0.05), "
-        "1 only in after: 33.33% of its answers added; "
+        "1 only in before, 1 only in after: 33.33% of the answers of before missing (above limit 0.05), "
+        "33.33% of the answers of after added; "
         "with 2 prompts, a true flip rate of 55.3% is seen 4 nights in 5"
     )
     assert summary.verdict(max_flip_rate=None, max_perplexity_increase=math.inf, max_missing=0.34).passed
@@ -353,7 +353,7 @@ def test_most_prompts_missing_is_not_ok() -> None:
     assert (summary.prompts, summary.prompts_only_a, summary.prompts_only_b, summary.pairs) == (1, 2, 0, 40)
     assert summary.missing_share == pytest.approx(2 / 42)
     assert verdict.exceeded == ("missing_share",)
-    assert "66.67% of its prompts missing (above limit 0.05)" in verdict.line
+    assert "66.67% of the prompts of monday missing (above limit 0.05)" in verdict.line
 
 
 def test_most_answers_missing_is_not_ok() -> None:
@@ -363,7 +363,7 @@ def test_most_answers_missing_is_not_ok() -> None:
     verdict = ls.compare(first, few).summary(resamples=10).verdict()
 
     assert verdict.exceeded == ("missing_share",)
-    assert "47 only in monday: 94.00% of its answers missing (above limit 0.05), 0 only in tuesday" in verdict.line
+    assert "47 only in monday, 0 only in tuesday: 94.00% of the answers of monday missing (above limit 0.05)" in verdict.line
 
 
 def test_added_rows_are_no_alarm_unless_they_are_limited() -> None:
@@ -374,7 +374,7 @@ def test_added_rows_are_no_alarm_unless_they_are_limited() -> None:
     assert (summary.missing_share, summary.missing_prompt_share) == (0, 0)
     assert (summary.added_share, summary.added_prompt_share) == (0.5, 0.5)
     assert summary.verdict().passed
-    assert "25 only in tuesday: 50.00% of its answers added" in summary.verdict().line
+    assert "0.00% of the answers of monday missing (limit 0.05), 50.00% of the answers of tuesday added" in summary.verdict().line
     assert summary.verdict(max_added=0.5).passed
     assert summary.verdict(max_added=0.4).exceeded == ("added_share",)
 

@@ -184,8 +184,8 @@ class ComparisonSummary:
             self._judged("mean_js", "mean JS {}", "{:.4f}", limits["max_js"], without_alternatives),
         )
         alone = (
-            _counted_share("missing", self.missing_share, self.missing_prompt_share, most_missing),
-            _counted_share("added", self.added_share, self.added_prompt_share, limits["max_added"]),
+            _counted_share("missing", self.run_a, self.missing_share, self.missing_prompt_share, most_missing),
+            _counted_share("added", self.run_b, self.added_share, self.added_prompt_share, limits["max_added"]),
         )
         return self._verdict(judged, alone, power_phrase(self.prompts, limits["max_flip_rate"]))
 
@@ -209,7 +209,7 @@ class ComparisonSummary:
         if self.only_a or self.only_b:
             missing, added = alone
             said.append(
-                f"{self.only_a} only in {self.run_a}: {missing.phrase()}, {self.only_b} only in {self.run_b}: "
+                f"{self.only_a} only in {self.run_a}, {self.only_b} only in {self.run_b}: {missing.phrase()}, "
                 f"{added.phrase()}"
             )
         said += [power] if power else []
@@ -381,10 +381,10 @@ def compare_in_batches(runs: PairedRuns) -> Comparison:
     return Comparison(runs.prompts(), runs.positions(), runs.compared_batches)
 
 
-def _counted_share(name: str, of_answers: float, of_prompts: float, limit: float | None) -> Judged:
-    """What one run has alone and its limit: of prompts with many samples each, either may be alone without the other."""
+def _counted_share(name: str, run: str, of_answers: float, of_prompts: float, limit: float | None) -> Judged:
+    """What one run has alone, with its limit: the larger share, as either may be lost without the other."""
     what, share = ("prompts", of_prompts) if of_prompts > of_answers else ("answers", of_answers)
-    words = f"{{}} of its {what} {name}"
+    words = f"{{}} of the {what} of {run} {name}"
     return Judged(metric=f"{name}_share", words=words, number="{:.2%}", limit=limit, estimate=share, at_least=share)
 
 
