@@ -220,9 +220,7 @@ def _metrics_with_intervals(rows: pl.DataFrame, confidence: str, seed: int) -> p
     return figures.with_columns(floor=pl.col("metric").replace_strict(floors, default=None, return_dtype=pl.Float64))
 
 
-def _tables(
-    rows: pl.DataFrame, confidence: str, *, bins: int, equal_mass: bool
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _tables(rows: pl.DataFrame, confidence: str, *, bins: int, equal_mass: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The reliability table, and what each threshold accepts.
 
     The intervals of accuracy take the answers to one prompt together, as those of the figures do.
@@ -297,8 +295,8 @@ def _print_tables(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame
     echo(f"{rows.height} answers: {judged} judged, {unjudged} without a confidence or a truth and left out")
     print_table(without_dust(figures.drop("resamples")))
     echo(
-        "low and high: 95 % intervals, for every accuracy the exact one (Clopper and Pearson); docs/statistics.md says of "
-        "the others"
+        "low and high: 95 % intervals, for every accuracy the exact one (Clopper and Pearson); docs/statistics.md says "
+        "of the others"
     )
     echo("floor: what a perfectly honest confidence would have by chance, with as many answers")
     if figures.filter(pl.col("floor").is_not_null() & pl.col("low").is_null()).height:

@@ -100,10 +100,10 @@ def _so_far(store: Store, manifest: Manifest) -> str:
 
     path = run_folder(store.path, manifest.run) / CALL_LOG
     calls = max(manifest.spent.requests, read_call_log(path.read_bytes()).requests if path.is_file() else 0)
-    made = f", {counted(calls, 'call')} made so far" if calls else ""
+    made = f", {counted(calls, 'call')} made" if calls else ""
     answers = f"{counted(manifest.counts.completions, 'answer')} in {counted(len(manifest.parts), 'part')}"
     return (
-        f"{manifest.run} is running: {answers if manifest.parts else 'nothing'} committed yet{made}; answers are "
+        f"{manifest.run} is running: {answers if manifest.parts else 'nothing'} committed so far{made}; answers are "
         "committed once a minute, or more often"
     )
 

@@ -11,7 +11,7 @@ from builders import write_job, write_prompts
 import logprob_store as ls
 from logprob_store.errors import InputError, RunNotFoundError
 from logprob_store.store.lock import take_lock
-from logprob_store.store.manifest import manifest_path, read_manifest, run_folder, write_manifest
+from logprob_store.store.manifest import manifest_path, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +117,7 @@ def test_compare_takes_no_trial(store: Path, logprobs: Any) -> None:
 def with_failed_night(store: Path, tmp_path: Path, fault_server: Any) -> Path:
     """The same with a whole night in which both calls failed, the newest run."""
     fault_server.script("400*2")
-    ls.run_job(tmp_path / "job.toml", run="night-4")
+    ls.run_job(write_job(tmp_path, fault_server.url, cache={"mode": "refresh"}), run="night-4")
     return store
 
 
@@ -200,7 +200,7 @@ def test_why_a_run_has_no_answer(store: Path, logprobs: Any, changes: dict[str, 
 def test_a_run_under_way_without_a_part_says_so(store: Path, logprobs: Any) -> None:
     """Its answers are committed in parts."""
     changed_manifest(store, "night-1", parts=[], state="running")
-    with take_lock(run_folder(store, "night-1")):
+    with take_lock(store, "night-1"):
         done = logprobs("scores", store, "--run", "night-1")
 
     assert done.err == "run night-1 holds no answer: it is running, and none is committed yet\n"

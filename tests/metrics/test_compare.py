@@ -363,7 +363,10 @@ def test_most_answers_missing_is_not_ok() -> None:
     verdict = ls.compare(first, few).summary(resamples=10).verdict()
 
     assert verdict.exceeded == ("missing_share",)
-    assert "47 only in monday, 0 only in tuesday: 94.00% of the answers of monday missing (above limit 0.05)" in verdict.line
+    assert (
+        "47 only in monday, 0 only in tuesday: 94.00% of the answers of monday missing (above limit 0.05)"
+        in verdict.line
+    )
 
 
 def test_added_rows_are_no_alarm_unless_they_are_limited() -> None:
@@ -374,7 +377,10 @@ def test_added_rows_are_no_alarm_unless_they_are_limited() -> None:
     assert (summary.missing_share, summary.missing_prompt_share) == (0, 0)
     assert (summary.added_share, summary.added_prompt_share) == (0.5, 0.5)
     assert summary.verdict().passed
-    assert "0.00% of the answers of monday missing (limit 0.05), 50.00% of the answers of tuesday added" in summary.verdict().line
+    assert (
+        "0.00% of the answers of monday missing (limit 0.05), 50.00% of the answers of tuesday added"
+        in summary.verdict().line
+    )
     assert summary.verdict(max_added=0.5).passed
     assert summary.verdict(max_added=0.4).exceeded == ("added_share",)
 
