@@ -171,9 +171,9 @@ def summary_line(summary: RunSummary) -> str:
     parts.append(f"{summary.failed} failed")
     if summary.not_reached:
         parts.append(f"{summary.not_reached} not reached")
-    how = f", a {summary.shown_state} of some of its prompts, ended" if summary.partial else f" {summary.state}"
+    how = f"ended as a {summary.shown_state} of some of its prompts" if summary.partial else summary.state
     line = (
-        f"run {summary.run}{how} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
+        f"run {summary.run} {how} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
         f"{', '.join(parts)}. "
         f"{summary.rows_in_words} in {path_from_here(summary.store)}"
     )

@@ -122,7 +122,7 @@ def test_a_run_of_the_first_prompts_is_called_a_trial(logprobs: Any, tmp_path: P
     columns = {"text": ["x", "y"]}
     done = run(logprobs, tmp_path, fault_server.url, columns, "--run", "r", "--limit", "1")
 
-    assert done.out.startswith("run r, a trial of some of its prompts, ended after ")
+    assert done.out.startswith("run r ended as a trial of some of its prompts after ")
     assert "finished" not in done.out
     assert re.search(r"^ r +trial ", logprobs("status", tmp_path / "store").out, re.MULTILINE)
     assert repr(ls.run_job(tmp_path / "job.toml", run="r", limit=1)).startswith("<RunSummary r trial;")
