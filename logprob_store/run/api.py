@@ -41,7 +41,8 @@ log = logging.getLogger(__name__)
 class RunSummary:
     """What a session did, and how the run stands after it.
 
-    `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped, or that the server did not answer
+    `state` is `finished`, `interrupted` or `stopped`; one that finished is a trial, `partial`, where it was to ask some
+    of the prompts alone. `reason` says why it stopped, or that the server did not answer
     when it was interrupted. Of the `total` answers wanted, `already` were in the store before this session, `answered`
     came from the server, `shared` by the call of an equal prompt, `from_cache` and `from_fixtures` from there; `failed`
     failed now, and `not_reached` were not asked for. `passed_over` counts the calls that `select` passes over, by the
@@ -78,6 +79,12 @@ class RunSummary:
     not_reached: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
     decisions: int = 0
+    partial: bool = False
+
+    @property
+    def shown_state(self) -> str:
+        """The state, as `logprobs status` shows it: that of a trial is `trial`."""
+        return "trial" if self.partial else self.state
 
     @property
     def rows_in_words(self) -> str:
@@ -89,7 +96,7 @@ class RunSummary:
         """How the run stands, on one line."""
         reason = "" if self.reason is None else f": {self.reason}"
         return (
-            f"<RunSummary {self.run} {self.state}{reason}; {self.total} answers wanted, {self.rows_in_words}, "
+            f"<RunSummary {self.run} {self.shown_state}{reason}; {self.total} answers wanted, {self.rows_in_words}, "
             f"{self.failures} failed, in {str(self.store)!r}>"
         )
 
@@ -216,7 +223,7 @@ async def run_job_async(
         with set_up_for_a_run():
             await session.run()
         summary = _summary(session, asyncio.get_running_loop().time() - started)
-        emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
+        emit(log, "run_ended", "run %s: %s", summary.run, summary.shown_state, **summary.as_dict())
         return summary
 
 
@@ -267,4 +274,5 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         failed=progress.failed,
         not_reached=progress.total - progress.settled,
         passed_over=dict(manifest.passed),
+        partial=manifest.is_partial,
     )
