@@ -18,7 +18,8 @@ from logprob_store.analysis.latest_calls import CALL, latest_calls
 from logprob_store.errors import InputError, RunNotFoundError
 from logprob_store.schema import KEYS
 from logprob_store.store.column_meanings import meanings_as_text
-from logprob_store.store.tables import StoreTables, read_manifests
+from logprob_store.store.missing_answers import why_no_answers
+from logprob_store.store.tables import StoreTables, newest_of, read_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -100,12 +101,12 @@ class Store(StoreTables):
 
         Args:
             run_a: the run to compare with. When None, the run before `run_b` of the same job; with `other`, the newest.
-            run_b: the run that may have changed; when None, the newest that is finished and no trial.
+            run_b: the run that may have changed. When None, the newest; both defaults are as `newest_run` says.
             other: the store that `run_b` is in, if not this one.
             answer: the column or expression of completions that is compared.
 
         Raises:
-            InputError: there are no two runs of one job.
+            InputError: there are no two runs of one job, or a run holds no answer.
             RunNotFoundError: a store has no such run.
         """
         from logprob_store.metrics.two_runs.comparison import compare
@@ -115,6 +116,8 @@ class Store(StoreTables):
         if run_a is None:
             run_a = self.newest_run() if other is not None else self._run_before(later.manifests[0])
         earlier = self.only(run_a)
+        for one in (earlier, later):
+            _check_has_answers(one)
         if earlier.has_decisions and later.has_decisions:
             return compare(*_tables_of_questions(earlier, later), answer=answer)
         if earlier.has_decisions or later.has_decisions:
@@ -126,12 +129,11 @@ class Store(StoreTables):
         return compare(earlier.tables(), later.tables(), answer=answer)
 
     def _run_before(self, later: Manifest) -> str:
-        """The run of the same job that began last before `later`; a trial of some prompts only if there is no other."""
+        """Of the runs of the same job that began before `later`, the one that `newest_of` gives."""
         names = self.run_names
         earlier = [one for one in self.manifests[: names.index(later.run)] if one.job_name == later.job_name]
-        whole = [one for one in earlier if not one.is_partial]
         if earlier:
-            return (whole or earlier)[-1].run
+            return newest_of(earlier).run
         raise InputError(
             f"run {later.run!r} is the first of job {later.job_name!r} in {self.path}; name the run to compare "
             f"with, of {', '.join(names[-8:])}"
@@ -260,6 +262,20 @@ class Store(StoreTables):
 
 
 Store.__doc__ = f"{inspect.cleandoc(Store.__doc__ or '')}\n\nThe tables and their columns:\n\n{meanings_as_text()}\n"
+
+
+def _check_has_answers(store: Store) -> None:
+    """Check that the runs to compare hold an answer.
+
+    Raises:
+        InputError: they hold none; the message says why.
+    """
+    if store.manifests and not any(one.has_answers for one in store.manifests):
+        run = store.run_names[0]
+        raise InputError(
+            f"run {run!r} has nothing to compare: it holds no answer, as {why_no_answers(store, run)}. Name two runs "
+            f"with answers; `logprobs status {store.path}` lists them"
+        )
 
 
 def _tables_of_questions(*stores: Store) -> Iterator[Tables]:

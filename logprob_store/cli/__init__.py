@@ -5,6 +5,7 @@ Holds the list of commands and turns errors into exit codes. Each command is a m
 
     command_classes  help that crops nothing, wrong values in plain words
     completion  names of runs, for shells
+    chosen_runs  which runs a command reads
     common  what several commands share: exit codes, options, printing and writing
     damage  errors over a damaged store
     questions  to a person at a terminal

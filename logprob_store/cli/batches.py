@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from logprob_store.cli.common import ALL_RUNS, AllRunsOption, JsonOption, StorePath, echo, open_runs, print_table
+from logprob_store.cli.chosen_runs import ALL_RUNS, select_runs
+from logprob_store.cli.common import AllRunsOption, JsonOption, StorePath, echo, print_table
 
 if TYPE_CHECKING:
     from logprob_store.batch.journal import SentBatch
@@ -29,9 +30,10 @@ def batches(
 
     What is shown is what the last session saw; `logprobs run` asks the service and collects.
     """
+    from logprob_store.analysis.opened_store import open_store
     from logprob_store.errors import InputError
 
-    opened = open_runs(store, run, default=ALL_RUNS)
+    opened = select_runs(open_store(store), ALL_RUNS if run is None else run)
     if cancel:
         if job is None or run is None or len(opened.run_names) != 1:
             raise InputError("--cancel needs one run and its job: batches STORE --run NAME --job JOB.toml --cancel")

@@ -177,8 +177,9 @@ def summary_line(summary: RunSummary) -> str:
     parts.append(f"{summary.failed} failed")
     if summary.not_reached:
         parts.append(f"{summary.not_reached} {'in batches' if summary.state == 'waiting' else 'not reached'}")
+    how = f"ended as a {summary.shown_state} of some of its prompts" if summary.partial else summary.state
     line = (
-        f"run {summary.run} {summary.state} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
+        f"run {summary.run} {how} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
         f"{', '.join(parts)}. "
         f"{summary.rows_in_words} in {path_from_here(summary.store)}"
     )
@@ -215,7 +216,7 @@ def ending(summary: RunSummary) -> list[str]:
     elif kinds:
         lines.append("these fail again until the prompts are changed, which makes another run (--run)")
     if not summary.total and not summary.passed_over:
-        lines.append("there is nothing to ask: the prompts files have no row, or --limit is 0")
+        lines.append("there is nothing to ask: the prompts files have no row")
     if summary.reason is not None:
         lines.append(f"{summary.state}: {summary.reason}")
     return lines

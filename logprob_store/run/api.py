@@ -43,12 +43,13 @@ log = logging.getLogger(__name__)
 class RunSummary:
     """What a session did, and how the run stands after it.
 
-    `state` is `finished`, `waiting` for batches, `interrupted` or `stopped`; `reason` says why it stopped, or that the
-    server did not answer when it was interrupted. Of the `total` answers wanted, `already` were in the store before
-    this session, `answered` came from the server, `shared` by the call of an equal prompt, `from_cache` and
-    `from_fixtures` from there; `failed` failed now, and `not_reached` were not asked for. `batches` says how those
-    under way are, and is empty without any. `passed_over` counts the calls that `select` passes over, by the reason.
-    `calls` counts the calls made in this session, retries too, and `failures` the calls of the run without an
+    `state` is `finished`, `waiting` for batches, `interrupted` or `stopped`; one that finished is a trial, `partial`,
+    where it was to ask some of the prompts alone. `reason` says why it stopped, or that the server did not answer when
+    it was interrupted. Of the `total` answers wanted, `already` were in the store before this session, `answered` came
+    from the server, `shared` by the call of an equal prompt, `from_cache` and `from_fixtures` from there; `failed`
+    failed now, and `not_reached` were not asked for. `batches` says how those under way are, and is empty without any.
+    `passed_over` counts the calls that `select` passes over, by the reason. `calls` counts the calls made in this
+    session, retries too, and `failures` the calls of the run without an
     answer. `bound_by` says what took the time: the server's `limit`, the `server`, an `outage` or this `machine`;
     `verdict` has the seconds of each. `files` counts the files of prompts. `spent_usd`, `spent_requests` and
     `spent_tokens` are the run's, over all its sessions; `spent_usd` is None without prices, `spent_usd_by_tier` empty
@@ -82,6 +83,12 @@ class RunSummary:
     passed_over: dict[str, int] = field(default_factory=dict)
     decisions: int = 0
     batches: str = ""
+    partial: bool = False
+
+    @property
+    def shown_state(self) -> str:
+        """The state, as `logprobs status` shows it: that of a trial is `trial`."""
+        return "trial" if self.partial else self.state
 
     @property
     def rows_in_words(self) -> str:
@@ -93,7 +100,7 @@ class RunSummary:
         """How the run stands, on one line."""
         reason = "" if self.reason is None else f": {self.reason}"
         return (
-            f"<RunSummary {self.run} {self.state}{reason}; {self.total} answers wanted, {self.rows_in_words}, "
+            f"<RunSummary {self.run} {self.shown_state}{reason}; {self.total} answers wanted, {self.rows_in_words}, "
             f"{self.failures} failed, in {str(self.store)!r}>"
         )
 
@@ -234,7 +241,7 @@ async def run_job_async(
         with set_up_for_a_run():
             await session.run()
         summary = _summary(session, asyncio.get_running_loop().time() - started)
-        emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
+        emit(log, "run_ended", "run %s: %s", summary.run, summary.shown_state, **summary.as_dict())
         return summary
 
 
@@ -286,4 +293,5 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         not_reached=progress.total - progress.settled,
         passed_over=dict(manifest.passed),
         batches="" if session.batches is None else session.batches.line(),
+        partial=manifest.is_partial,
     )

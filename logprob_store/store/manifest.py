@@ -260,6 +260,11 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
         return any("imports" in part.files for part in self.parts)
 
     @property
+    def has_answers(self) -> bool:
+        """Whether the run holds an answer: one that failed altogether, or that was not begun, does not."""
+        return any("completions" in part.files for part in self.parts)
+
+    @property
     def is_partial(self) -> bool:
         """Whether the run finished with fewer prompts than its files have, as a trial with `--limit` does."""
         rows = sum(item.rows for item in self.inputs)

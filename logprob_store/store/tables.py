@@ -96,16 +96,16 @@ class StoreTables:
         return type(self)(self.path, tuple(chosen.values()))
 
     def newest_run(self) -> str:
-        """The run that began last of those that finished; a trial of some prompts, or an unfinished run, if need be.
+        """The run that began last of those that have answers and finished over all their prompts.
+
+        Where there is none, the last trial of some prompts, then the last unfinished run, then one without an answer.
 
         Raises:
             InputError: there is no run.
         """
         if not self.manifests:
             raise InputError(f"{self.path} has no run yet; `logprobs run JOB.toml` makes one")
-        finished = [manifest for manifest in self.manifests if manifest.state == "finished"]
-        whole = [manifest for manifest in finished if not manifest.is_partial]
-        return (whole or finished or self.manifests)[-1].run
+        return newest_of(self.manifests).run
 
     @cached_property
     def runs(self) -> pl.LazyFrame:
@@ -220,6 +220,15 @@ class StoreTables:
         if not scans:
             return pl.LazyFrame(schema={"run": pl.String(), **schema})
         return pl.concat(scans, how="vertical")
+
+
+def newest_of(manifests: Sequence[Manifest]) -> Manifest:
+    """The run to read where none is named, as `StoreTables.newest_run` says.
+
+    Args:
+        manifests: at least one, the oldest run first.
+    """
+    return max(reversed(manifests), key=lambda one: (one.has_answers, one.state == "finished", not one.is_partial))
 
 
 def _as_int64(count: int) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from builders import write_job, write_prompts
 
+import logprob_store as ls
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -102,7 +104,7 @@ def test_a_run_without_a_prompt_says_so(logprobs: Any, tmp_path: Path, fault_ser
     """A file that was written empty is no error, but nobody should take it for a night's work."""
     done = run(logprobs, tmp_path, fault_server.url, {"text": []})
 
-    assert done.out.splitlines()[-1] == "there is nothing to ask: the prompts files have no row, or --limit is 0"
+    assert done.out.splitlines()[-1] == "there is nothing to ask: the prompts files have no row"
 
 
 def test_a_recording_that_is_refused_names_the_server(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
@@ -113,3 +115,35 @@ def test_a_recording_that_is_refused_names_the_server(logprobs: Any, tmp_path: P
 
     assert done.code == 4
     assert done.err.splitlines()[-1].endswith(f"The server: {fault_server.url}")
+
+
+def test_a_run_of_the_first_prompts_is_called_a_trial(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """By its last line, by its summary and by `status` alike; run to its end, it is finished."""
+    columns = {"text": ["x", "y"]}
+    done = run(logprobs, tmp_path, fault_server.url, columns, "--run", "r", "--limit", "1")
+
+    assert done.out.startswith("run r ended as a trial of some of its prompts after ")
+    assert "finished" not in done.out
+    assert re.search(r"^ r +trial ", logprobs("status", tmp_path / "store").out, re.MULTILINE)
+    assert repr(ls.run_job(tmp_path / "job.toml", run="r", limit=1)).startswith("<RunSummary r trial;")
+    whole = run(logprobs, tmp_path, fault_server.url, columns, "--run", "r", "--json")
+    assert json.loads(whole.out)["partial"] is False
+
+
+@pytest.mark.parametrize("command", [("run",), ("run", "--dry-run"), ("record", "--fixtures", "f")])
+def test_a_limit_of_0_is_an_error(command: tuple[str, ...], logprobs: Any, tmp_path: Path) -> None:
+    """It would make a run without an answer, or a recording without a line."""
+    write_prompts(tmp_path, {"text": ["x"]})
+    done = logprobs(command[0], write_job(tmp_path, "http://127.0.0.1:9/v1"), *command[1:], "--limit", "0")
+
+    assert done.code == 2
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_limit_of_0_is_an_error_in_python(tmp_path: Path) -> None:
+    """Which says what to give."""
+    write_prompts(tmp_path, {"text": ["x"]})
+
+    with pytest.raises(ls.InputError, match="limit 0 asks nothing: give 1 or more, or none to ask all prompts"):
+        ls.run_job(write_job(tmp_path, "http://127.0.0.1:9/v1"), limit=0)
+    assert not (tmp_path / "store").exists()
