@@ -22,6 +22,8 @@
     ├── DecodeError                an answer without what was asked for: a failure row
     └── StopRunError               further calls would be useless; the run can be continued (exit code 4)
 
+    StoreWarning                   runs of a store cannot be read; the others are
+
 Messages say what is wrong, where, and what to do; the constructors of some classes write them.
 """
 
@@ -100,6 +102,10 @@ class LabelsCollideError(InputError):
 
 class StoreError(InputError):
     """A store cannot be used as asked."""
+
+
+class StoreWarning(UserWarning):
+    """Some runs of a store cannot be read; the others are. It says which, and what to do."""
 
 
 class StoreNotFoundError(StoreError):

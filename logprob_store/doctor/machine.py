@@ -12,8 +12,9 @@ from logprob_store.run.descriptors import raised_limit
 from logprob_store.run.naming import default_run_name
 from logprob_store.spending.request_tokens import most_output
 from logprob_store.store.lock import is_being_written
-from logprob_store.store.manifest import find_manifest, run_names
+from logprob_store.store.manifest import find_manifest
 from logprob_store.store.opening import check_unchanged
+from logprob_store.store.run_folders import check_place, run_names
 
 if TYPE_CHECKING:
     from logprob_store.doctor.check import State
@@ -71,6 +72,7 @@ def check_store(job: Job, needed_bytes: int, plan: Plan | None) -> Check:
         return check
     run = default_run_name(job)
     try:
+        check_place(folder)
         names = run_names(folder)
         found = find_manifest(folder, run)
         if found is not None and plan is not None:

@@ -198,7 +198,7 @@ def restore_manifest(store: Path, manifest: Manifest, problem: str, *, mode: int
     """
     moved = set_aside_unlisted_files(store, manifest)
     write_manifest(manifest_path(store, manifest.run), manifest, mode=mode)
-    said = f"run {manifest.run}: {problem.partition('. `')[0]}; its copy was put in its place"
+    said = f"run {manifest.run}: {problem}; its copy was put in its place"
     if moved:
         said += f", and {len(moved)} files that the copy does not list were set aside, the first as {moved[0]}"
     return said

@@ -29,12 +29,13 @@ from logprob_store.store.manifest import (
     find_manifest,
     listed_paths,
     manifest_path,
+    no_manifest,
     part_path,
     read_manifest,
     run_folder,
 )
 from logprob_store.store.part_files import PART_METADATA, RUN_METADATA, scan_part_files, unlisted_files
-from logprob_store.store.removal import removed_folder, runs_with_files
+from logprob_store.store.run_folders import removed_folder, runs_with_files
 from logprob_store.stored_types import is_readable
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ def check_run(store: Path, run: str) -> Iterator[Problem]:
     try:
         found = find_manifest(store, run)
         if found is None:
-            yield Problem(run, "manifest", path, "is missing, and so is its copy; the run has files of rows")
-            return
+            raise no_manifest(store, run)
     except StoreError as error:
         yield Problem(run, "manifest", path, str(error).removeprefix(f"{path} "))
         return
@@ -157,7 +157,7 @@ def _check_copy(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except StoreError as error:
-        return str(error).removeprefix(f"{path} ").partition(". `")[0]
+        return str(error).removeprefix(f"{path} ")
     return None
 
 
