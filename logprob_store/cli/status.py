@@ -16,6 +16,8 @@ from logprob_store.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import polars as pl
 
     from logprob_store.analysis.opened_store import Store
@@ -35,7 +37,9 @@ def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption =
 
     opened = open_runs(store, run, default=ALL_RUNS)
     if as_json:
-        echo({"runs": _runs_with_states(opened).to_dicts(), "failures": failures_frame(opened).to_dicts()})
+        unreadable = {name: str(error) for name, error in opened.unreadable.items()}
+        states, failures = _runs_with_states(opened), failures_frame(opened)
+        echo({"runs": states.to_dicts(), "failures": failures.to_dicts(), "unreadable": unreadable})
         return
     names = opened.run_names
     echo(f"{store}: {len(names)} run{'' if len(names) == 1 else 's'}")
@@ -45,13 +49,8 @@ def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption =
         opened = opened.only(*names[-_RUNS_SHOWN:])
     runs = _runs_with_states(opened)
     print_table(runs_frame(runs), least=("tokens", "answers", "spent_usd", "completions", "prompts"))
-    for manifest in opened.manifests:
-        if by_tier := manifest.spent.usd_by_tier:
-            echo(f"{manifest.run} spent by service tier: {by_tier_text(by_tier)}")
-    for line in _spent_by_jobs(opened):
+    for line in _lines_of_runs(opened, runs):
         echo(line)
-    for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():
-        echo(f"{name} {state}: {message}")
     failures = failures_frame(opened)
     if (odd := anomalies_frame(opened)).height:
         echo("oddities in what the server sent; docs/store.md says what each means")
@@ -61,6 +60,21 @@ def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption =
         print_table(failures.drop("example"))
         for name, error_type, example in failures.select("run", "error_type", "example").iter_rows():
             echo(f"{name} {error_type}, such as: {example}")
+
+
+def _lines_of_runs(store: Store, runs: pl.DataFrame) -> Iterator[str]:
+    """What is to be said of single runs, beside their rows of the table: spending, ends, files that are not there."""
+    from logprob_store.store.part_files import missing_files, missing_files_sentence
+
+    for manifest in store.manifests:
+        if by_tier := manifest.spent.usd_by_tier:
+            yield f"{manifest.run} spent by service tier: {by_tier_text(by_tier)}"
+    yield from _spent_by_jobs(store)
+    for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():
+        yield f"{name} {state}: {message}"
+    for manifest in store.manifests:
+        if missing := missing_files(store.path, manifest):
+            yield missing_files_sentence(store.path, manifest.run, missing)
 
 
 def _spent_by_jobs(store: Store) -> list[str]:

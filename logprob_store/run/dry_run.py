@@ -24,6 +24,7 @@ from logprob_store.spending.request_tokens import choices, estimate_prompt_token
 from logprob_store.spending.shared_ledger import read_spent
 from logprob_store.store.beginning import check_replaceable, free_names
 from logprob_store.store.manifest import find_manifest
+from logprob_store.store.run_folders import check_place
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def dry_run(
     plan = plan_job(job, limit=limit)
     check_plan(plan)
     store = job.store_folder
+    check_place(store)
     name = name_of_run(job, run, new=new, replace=replace)
     if replace:
         check_replaceable(store, name)

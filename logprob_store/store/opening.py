@@ -28,6 +28,8 @@ from logprob_store.store.manifest import (
 )
 from logprob_store.store.part_files import (
     check_folders,
+    missing_files,
+    missing_files_sentence,
     remove_unlisted_files,
     set_aside_unlisted_files,
     unlisted_files,
@@ -130,6 +132,8 @@ def open_run(
                 remove_unlisted_files(store, manifest)
             else:
                 log.warning("%s", restore_manifest(store, manifest, found.problem, mode=file_mode))
+            if missing := missing_files(store, manifest):
+                log.warning("%s", missing_files_sentence(store, run, missing))
         except OSError as error:
             raise DiskError(f"run {run}", store, error) from error
         writer = RunWriter(store, manifest, lock, file_mode=file_mode)

@@ -7,7 +7,7 @@ them as lost, so that no later answer takes their place (`run.lost_answers`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from logprob_store.errors import StoreError
 from logprob_store.schema import TABLES
@@ -21,6 +21,7 @@ from logprob_store.store.manifest import (
     find_manifest,
     listed_paths,
     manifest_path,
+    no_manifest,
     part_path,
     read_manifest,
     run_folder,
@@ -32,65 +33,59 @@ from logprob_store.store.removal import finish_removal
 from logprob_store.store.verifying import check_run, listed_rows, settled_by_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from logprob_store.store.verifying import Problem
 
 
-def repair_store(store: Path, problems: Sequence[Problem]) -> list[str]:
-    """Repair what `verify_store` found; returns what was done, as sentences.
+class Repairs(NamedTuple):
+    """What a repair did, and the runs that it could not mend, each with the reason; as sentences."""
 
-    A damaged manifest is replaced by its copy. A damaged part is removed in all tables but prompts; its rows come back
-    from the cache when the job runs again.
+    done: list[str]
+    not_done: list[str]
 
-    Raises:
-        RunLockedError: a run with a problem is being written.
-        StoreError: a manifest is damaged, and so is its copy.
-    """
-    done = []
+
+def repair_store(store: Path, problems: Sequence[Problem]) -> Repairs:
+    """Repair what `verify_store` found; a run that cannot be mended, or is being written, keeps no other from it."""
+    repairs = Repairs([], [])
     for run in dict.fromkeys(problem.run for problem in problems):
-        if any(problem.run == run and problem.kind == "removal" for problem in problems):
-            finish_removal(store, run)
-            done.append(f"run {run}: its removal was finished")
-            continue
-        if not run_folder(store, run).is_dir():
-            raise _cannot_restore(store, run)
-        with take_lock(store, run):
-            mine = [problem for problem in problems if problem.run == run]
-            if any(problem.kind == "manifest" for problem in mine):
-                done.append(_restore_manifest(store, run))
-                mine = list(check_run(store, run))
-            if any(problem.kind == "call log" for problem in mine):
-                done.append(_repair_call_log(store, run))
-            if any(problem.kind == "unlisted" for problem in mine):
-                moved = set_aside_unlisted_files(store, read_manifest(manifest_path(store, run)))
-                done.append(f"run {run}: set aside {len(moved)} files that it does not list, the first as {moved[0]}")
-            damaged = [problem for problem in mine if problem.kind == "part"]
-            if damaged or any(problem.kind == "rows" for problem in mine):
-                done.append(_take_out_parts(store, run, damaged))
-    return done
+        try:
+            repairs.done.extend(_repair_run(store, run, [problem for problem in problems if problem.run == run]))
+        except StoreError as error:
+            repairs.not_done.append(f"run {run} cannot be mended: {error}")
+    return repairs
+
+
+def _repair_run(store: Path, run: str, problems: Sequence[Problem]) -> Iterator[str]:
+    if any(problem.kind == "removal" for problem in problems):
+        finish_removal(store, run)
+        yield f"run {run}: its removal was finished"
+        return
+    if find_manifest(store, run) is None:
+        raise no_manifest(store, run)
+    with take_lock(store, run):
+        if any(problem.kind == "manifest" for problem in problems):
+            yield _restore_manifest(store, run)
+            problems = list(check_run(store, run))
+        if any(problem.kind == "call log" for problem in problems):
+            yield _repair_call_log(store, run)
+        if any(problem.kind == "unlisted" for problem in problems):
+            moved = set_aside_unlisted_files(store, read_manifest(manifest_path(store, run)))
+            yield f"run {run}: set aside {len(moved)} files that it does not list, the first as {moved[0]}"
+        damaged = [problem for problem in problems if problem.kind == "part"]
+        if damaged or any(problem.kind == "rows" for problem in problems):
+            yield _take_out_parts(store, run, damaged)
 
 
 def _restore_manifest(store: Path, run: str) -> str:
-    try:
-        found = find_manifest(store, run)
-    except StoreError as error:
-        raise _cannot_restore(store, run) from error
+    found = find_manifest(store, run)
     if found is None:
-        raise _cannot_restore(store, run)
+        raise no_manifest(store, run)
     if found.problem is not None:
         return f"{restore_manifest(store, found.manifest, found.problem)}; run the job again to add what is missing"
     write_manifest(manifest_path(store, run), found.manifest)
     return f"run {run}: the copy of the manifest was written anew"
-
-
-def _cannot_restore(store: Path, run: str) -> StoreError:
-    return StoreError(
-        f"{manifest_path(store, run)} cannot be mended: its copy is damaged or gone too. Delete the folders run={run} "
-        "of this store and run the job again: answers in the cache are not asked again. To keep the rows, move the "
-        "folders away instead: their Parquet files can be read without a manifest."
-    )
 
 
 def _repair_call_log(store: Path, run: str) -> str:

@@ -48,6 +48,7 @@ _ORDER: Final = {
     "alternatives": ["completion_id", "section", "position", "rank"],
     "decisions": ["completion_id", "question_index", "option_index"],
 }
+_MISSING: Final = "is missing"
 _CALL: Final = ("prompt_index", "sample_index")
 
 
@@ -65,6 +66,11 @@ class Problem:
     path: Path
     what: str
     part: str | None = None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a file of rows that is not there."""
+        return self.kind == "part" and self.what == _MISSING
 
     def __str__(self) -> str:
         """The file and what is wrong with it, in one line."""
@@ -189,7 +195,7 @@ def _check_bytes(path: Path, listed: PartFile) -> str | None:
     if path.is_symlink():
         return f"is a link to {path.readlink()}"
     if not path.is_file():
-        return "is missing"
+        return _MISSING
     with path.open("rb") as file:
         crc, size = checksum(file)
     if size != listed.size:
