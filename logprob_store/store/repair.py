@@ -1,13 +1,14 @@
 """Repair of what `verifying` finds.
 
-A damaged manifest is replaced by its copy. A damaged part is taken out in all its tables; the calls that it answered
-count as open again, so that the next run of the job fills them in from the cache without asking. The manifest notes
-them as lost, so that no later answer takes their place (`run.lost_answers`).
+A damaged manifest is replaced by its copy. The answers of a damaged part are taken out in all their tables, and their
+calls count as open again. The manifest notes them as lost: the next run of the job takes back what the cache has of the
+run's own answers, and lets no later ones take their place (`run.lost_answers`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.errors import StoreError
 from logprob_store.schema import TABLES
@@ -30,13 +31,18 @@ from logprob_store.store.manifest import (
 from logprob_store.store.opening import restore_manifest
 from logprob_store.store.part_files import scan_part_files, set_aside_unlisted_files
 from logprob_store.store.removal import finish_removal
-from logprob_store.store.verifying import check_run, listed_rows, settled_by_rows
+from logprob_store.store.tables import StoreTables
+from logprob_store.store.verifying import calls_of_rows, check_run, listed_rows, settled_by_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from logprob_store.store.verifying import Problem
+
+
+_KINDS: Final = ("prompts", "failures", "answers")
+"""Of what a damaged file may have rows; the tables of answers belong together."""
 
 
 class Repairs(NamedTuple):
@@ -111,40 +117,73 @@ def _take_out_parts(store: Path, run: str, problems: Sequence[Problem]) -> str:
     settled = IntervalSet(manifest.settled)
     before = len(settled) - manifest.absent
     files = _part_files(store, manifest)
-    # Without its prompts a part keeps its answers: they may be paid for and in no cache.
-    damaged = {problem.part for problem in problems if problem.path.parent.parent.name != "prompts"}
-    _drop_prompts_from_first_damaged(
-        store, manifest, {problem.part for problem in problems if problem.path.parent.parent.name == "prompts"}
-    )
+    # Each keeps what is whole: without its prompts or failures a part has answers that may be in no cache.
+    damaged = {kind: {problem.part for problem in problems if _kind(problem) == kind} for kind in _KINDS}
+    answers = _calls_answered(store, manifest, damaged["answers"], but={problem.path for problem in problems})
+    _drop_prompts_from_first_damaged(store, manifest, damaged["prompts"])
     for part in manifest.parts:
-        if part.name in damaged:
+        if part.name in damaged["failures"]:
+            part.files.pop("failures", None)
+        if part.name in damaged["answers"]:
             _drop_answers(manifest, part)
     manifest.parts = [part for part in manifest.parts if part.files]
-    for table in COUNTED_TABLES:
-        setattr(manifest.counts, table, listed_rows(manifest, table))
-    next_numbers = (int(part.name.removeprefix("part-")) + 1 for part in manifest.parts)
-    manifest.next_part = max([manifest.next_part, *next_numbers])
+    _count_anew(store, manifest)
     manifest.settled = [] if manifest.is_import else settled_by_rows(store, manifest).intervals
-    gone = settled.without(IntervalSet(manifest.settled))
-    manifest.lost = IntervalSet([*manifest.lost, *gone.intervals]).intervals
+    lost, failures = settled.without(IntervalSet(manifest.settled)), 0
+    count = max(before - len(IntervalSet(manifest.settled)), 0)
+    if damaged["failures"] and answers is not None:
+        # What is known to be no answer was a failure, which is asked again as any other.
+        lost, failures = answers, max(count - len(answers), 0)
+    manifest.lost = IntervalSet([*manifest.lost, *lost.intervals]).intervals
     manifest.absent = 0
     manifest.passed = {}  # the next session chooses again
     manifest.state = "interrupted"
     write_manifest(path, manifest)
     for file in files - _part_files(store, manifest):
         file.unlink(missing_ok=True)
-    lost = before - len(IntervalSet(manifest.settled))
     taken = len({problem.part for problem in problems})
     return (
-        f"run {run}: damaged parts taken out: {taken}; answers to fill in: {max(lost, 0)}. "
-        "Run the job again: what its cache still has of this run is filled in. Nothing is asked anew in their place: "
-        f"`logprobs run JOB.toml --run {run} --dry-run` says how many the cache has, and what the others would cost"
+        f"run {run}: damaged parts taken out: {taken}; answers lost: {count - failures}"
+        f"{f', failures lost: {failures}' if failures else ''}. Run the job again: what its cache still has of this "
+        f"run's answers is taken back, and none is asked anew in their place. `logprobs run JOB.toml --run {run} "
+        "--dry-run` says how many the cache has"
     )
 
 
+def _kind(problem: Problem) -> str:
+    """Of what the damaged file has rows: prompts, failures or answers."""
+    table = problem.path.parent.parent.name
+    return table if table in _KINDS else "answers"
+
+
+def _calls_answered(
+    store: Path, manifest: Manifest, parts: Collection[str | None], *, but: Collection[Path]
+) -> IntervalSet | None:
+    """The calls that parts have an answer of; None where a damaged file hides them."""
+    files = [
+        part_path(store, "completions", manifest.run, part.name)
+        for part in manifest.parts
+        if part.name in parts and "completions" in part.files
+    ]
+    if any(file in but for file in files):
+        return None
+    return calls_of_rows(files, manifest.samples)
+
+
+def _count_anew(store: Path, manifest: Manifest) -> None:
+    """Make what a manifest counts that of the rows that are left."""
+    for table in COUNTED_TABLES:
+        setattr(manifest.counts, table, listed_rows(manifest, table))
+    failures = StoreTables(store, (manifest,)).failures.select("error_type").collect()["error_type"]
+    manifest.counts.failures = len(failures)
+    manifest.failed = dict(sorted(Counter(failures).items()))
+    next_numbers = (int(part.name.removeprefix("part-")) + 1 for part in manifest.parts)
+    manifest.next_part = max([manifest.next_part, *next_numbers])
+
+
 def _drop_answers(manifest: Manifest, part: Part) -> None:
-    """Drop a part's files but that of its prompts, and what the part added to the manifest's counts."""
-    part.files = {table: file for table, file in part.files.items() if table == "prompts"}
+    """Drop a part's files of answers, and what the part added to the manifest's counts."""
+    part.files = {table: file for table, file in part.files.items() if table in _KINDS}
     for name, count in part.counts.items():
         if name not in TABLES:
             setattr(manifest.counts, name, max(0, getattr(manifest.counts, name) - count))

@@ -39,7 +39,7 @@ from logprob_store.store.run_folders import removed_folder, runs_with_files
 from logprob_store.stored_types import is_readable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 _ORDER: Final = {
@@ -145,10 +145,21 @@ def settled_by_rows(store: Path, manifest: Manifest) -> IntervalSet:
     """The numbers of the calls that have an outcome among the rows of the parts."""
     settled = IntervalSet()
     for table in ("completions", "failures"):
-        if files := listed_paths(store, manifest, table):
-            keys = scan_part_files(files).select(_CALL).unique().collect()
-            settled.update(call_numbers(keys, manifest.samples))
+        settled.update_intervals(calls_of_rows(listed_paths(store, manifest, table), manifest.samples).intervals)
     return settled
+
+
+def calls_of_rows(files: Sequence[Path], samples: int) -> IntervalSet:
+    """The numbers of the calls that files have rows of.
+
+    Args:
+        files: of completions, or of failures.
+        samples: the run's.
+    """
+    calls = IntervalSet()
+    if files:
+        calls.update(call_numbers(scan_part_files(files).select(_CALL).unique().collect(), samples))
+    return calls
 
 
 def listed_rows(manifest: Manifest, table: str) -> int:
