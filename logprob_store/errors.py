@@ -29,6 +29,8 @@ Messages say what is wrong, where, and what to do; the constructors of some clas
 
 from __future__ import annotations
 
+import errno
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -174,6 +176,22 @@ class DiskError(LogprobStoreError):
             f"{what} could not be written to {path}: {cause}. {advice}, then run the same command again: "
             "nothing that was answered is asked again."
         )
+
+
+_OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+_RUST_ERRNO: Final = re.compile(r"\(os error (\d+)\)")
+"""How polars says the number of an error that it does not give."""
+
+
+def disk_error(what: str, path: object, cause: Exception) -> DiskError | None:
+    """The error for a disk that is full, over a quota, read-only or failing; None where the cause is another one.
+
+    What else keeps a file from being written, such as a permission or a file in a folder's place, the user has given.
+    """
+    number = getattr(cause, "errno", None)
+    if number is None and (said := _RUST_ERRNO.search(str(cause))) is not None:
+        number = int(said[1])
+    return DiskError(what, path, cause) if number in _OF_THE_DISK else None
 
 
 class PromptError(LogprobStoreError):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from logprob_store.store.manifest import Spent
 
 _RUNS_SHOWN: Final = 20
+_LAST_WORD: Final = "it ended without a last word: it was killed, the power failed, or the disk was full"
 
 
 def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption = False) -> None:
@@ -102,8 +103,11 @@ def _runs_with_states(store: Store) -> pl.DataFrame:
     ends = [manifest.sessions[-1] if manifest.sessions else None for manifest in store.manifests]
     # The last manifest's reason is out of date for a run that is running now or has crashed since.
     ends = [end if state in {"stopped", "interrupted"} else None for end, state in zip(ends, states, strict=True)]
+    messages = [
+        _LAST_WORD if state == "crashed" else end and end.message for end, state in zip(ends, states, strict=True)
+    ]
     return store.runs.collect().with_columns(
         state=pl.Series(states, dtype=pl.String),
         reason=pl.Series([end and end.reason for end in ends], dtype=pl.String),
-        message=pl.Series([end and end.message for end in ends], dtype=pl.String),
+        message=pl.Series(messages, dtype=pl.String),
     )

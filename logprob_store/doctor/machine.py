@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.cache.answers import open_cache
 from logprob_store.doctor.check import Check, failed
 from logprob_store.doctor.folders import check_folder
-from logprob_store.errors import CacheError, StoreError, StoreNotFoundError
+from logprob_store.errors import CacheError, DiskError, StoreError, StoreNotFoundError
 from logprob_store.run.descriptors import raised_limit
 from logprob_store.run.naming import default_run_name
 from logprob_store.spending.request_tokens import most_output
@@ -59,7 +59,7 @@ def check_cache(job: Job, needed_bytes: int) -> Check:
     try:
         with open_cache(folder, file_mode=job.store.mode) as cache:
             held = 0 if cache is None else len(cache)
-    except CacheError as error:
+    except (CacheError, DiskError) as error:
         return failed("cache", error)
     return check._replace(said=f"{check.said}; {held} answers are in it")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
-from logprob_store.errors import RunLockedError, StoreError
+from logprob_store.errors import RunLockedError, StoreError, disk_error
 from logprob_store.store.durable_files import make_folder
 from logprob_store.store.lock import take_lock
 from logprob_store.store.manifest import find_manifest, run_folder
@@ -26,6 +26,7 @@ def lock_run(store: Path, run: str) -> RunLock:
     Raises:
         RunLockedError: another process writes the run.
         StoreError: the store cannot be written, or would be inside another one.
+        DiskError: the disk is full, read-only or failing.
     """
     if store.is_file():
         raise StoreError(f"the store {store} is a file: name a folder, which need not be there yet (store.path)")
@@ -34,7 +35,9 @@ def lock_run(store: Path, run: str) -> RunLock:
         make_folder(run_folder(store, run))
         return take_lock(store, run)
     except OSError as error:
-        raise StoreError(f"the store at {store} cannot be written: {error}") from error
+        raise disk_error(f"run {run}", store, error) or StoreError(
+            f"the store at {store} cannot be written: {error}"
+        ) from error
 
 
 def lock_new_run(store: Path, run: str) -> tuple[str, RunLock]:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
+from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError, disk_error
 from logprob_store.store.beginning import lock_new_run, lock_run, remove_trial
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log
-from logprob_store.store.commit import RunWriter
+from logprob_store.store.commit import RunWriter, keep_room
 from logprob_store.store.durable_files import FILE_MODE
 from logprob_store.store.grown_inputs import compare_inputs, with_digests
 from logprob_store.store.manifest import (
@@ -103,7 +103,9 @@ def open_run(
         try:
             finish_removal(store, run)
         except OSError as error:
-            raise StoreError(f"what is left of a removed run {run} cannot be removed: {error}") from error
+            raise disk_error(f"run {run}", store, error) or StoreError(
+                f"what is left of a removed run {run} cannot be removed: {error}"
+            ) from error
         check_folders(store, run)
         found = find_manifest(store, run)
         if found is None:
@@ -126,6 +128,7 @@ def open_run(
                 manifest.job = dict(job)
         _begin_session(manifest)
         try:
+            keep_room(store, run)
             if found is None:
                 write_manifest(manifest_path(store, run), manifest, mode=file_mode)
             elif found.problem is None:

@@ -13,7 +13,7 @@ import contextlib
 import shutil
 from typing import TYPE_CHECKING
 
-from logprob_store.errors import RunNotFoundError, StoreError
+from logprob_store.errors import RunNotFoundError, StoreError, disk_error
 from logprob_store.store.durable_files import make_folder, sync_folder
 from logprob_store.store.lock import lock_folder, take_lock
 from logprob_store.store.manifest import manifest_path, run_folder, table_folder
@@ -57,7 +57,9 @@ def remove_run(store: Path, run: str) -> None:
             sync_folder(removed.parent)
             _delete(store, run)
     except OSError as error:
-        raise StoreError(f"run {run} cannot be removed: {error}") from error
+        raise disk_error(f"the removal of run {run}", store, error) or StoreError(
+            f"run {run} cannot be removed: {error}"
+        ) from error
 
 
 def finish_removal(store: Path, run: str) -> None:
