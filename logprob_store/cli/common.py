@@ -104,14 +104,15 @@ def open_runs(store: Path, run: str | None, *, default: str = "newest") -> Store
         run: the option's value.
         default: stands for an option that is not given.
     """
-    from logprob_store.analysis.opened_store import open_store
+    from logprob_store.analysis.opened_store import Store
+    from logprob_store.store.tables import read_tables, warn_of_unreadable
 
-    every = open_store(store)
+    every = read_tables(Store, store)
     wanted = default if run is None else run
-    if wanted == ALL_RUNS and wanted not in every.run_names:
-        return every
-    opened = every.only(*filter(None, map(str.strip, wanted.split(","))))
-    if run is None and len(every.manifests) > 1:
+    takes_all = wanted == ALL_RUNS and wanted not in every.run_names
+    opened = every if takes_all else every.only(*filter(None, map(str.strip, wanted.split(","))))
+    warn_of_unreadable(store, every.unreadable)
+    if run is None and not takes_all and len(every.manifests) > 1:
         (manifest,) = opened.manifests
         trial = ", a trial of some of its prompts" if manifest.is_partial else ""
         unfinished = "" if manifest.state == "finished" else f", {manifest.state}"

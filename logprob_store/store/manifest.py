@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -306,17 +307,19 @@ def find_manifest(store: Path, run: str) -> Found | None:
     try:
         return Found(read_manifest(path), None)
     except FileNotFoundError:
-        problem = f"{path} is missing"
+        problem, is_there = f"{path} is missing", False
     except SchemaVersionError:
         raise
     except StoreError as error:
-        problem = str(error)
+        problem, is_there = str(error), True
     for name in MANIFESTS[1:]:
         try:
             return Found(read_manifest(path.with_name(name)), problem)
-        except (StoreError, FileNotFoundError):
+        except FileNotFoundError:
             continue
-    if any(path.with_name(name).exists() for name in MANIFESTS):
+        except StoreError:
+            is_there = True
+    if is_there:
         raise StoreError(f"{problem}, and its copy is damaged or gone too. {_advice(store, run)}")
     return None
 
@@ -340,12 +343,17 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises:
         SchemaVersionError: it was written with another schema version.
-        StoreError: it is damaged.
+        StoreError: it is damaged, or cannot be read.
         FileNotFoundError: there is none.
     """
-    if path.exists() and not path.is_file():
-        raise _damaged(path, "it is no file")  # a pipe would be waited for
-    raw = path.read_bytes()
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _damaged(path, "it is no file")  # a pipe would be waited for
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     sealed = _SEALED.fullmatch(raw)
     is_whole = sealed is not None and _sha256(sealed["content"]) == sealed["sha256"]
     try:

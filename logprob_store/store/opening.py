@@ -221,8 +221,9 @@ def _check_without_parts(store: Path, manifest: Manifest) -> None:
         path = manifest_path(store, manifest.run)
         raise StoreError(
             f"{path} and its copy are gone, and the run has {len(parts)} files of rows, such as {parts[0]}: to begin "
-            "it anew would remove them. Put the manifest back from a backup, or move those files away (the run's "
-            "folders, or the whole store); answers that are in the cache are not asked again."
+            f"it anew would remove them. If the store was copied, copy the manifest again; or `logprobs rm {store} "
+            f"{manifest.run}` removes the files, or give the run another name. Answers that are in the cache are not "
+            "asked again."
         )
 
 

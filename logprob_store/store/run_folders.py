@@ -40,8 +40,7 @@ def run_names(store: Path) -> list[str]:
     if not is_store(store):
         raise _not_found(store)
     names = (path.name.removeprefix("run=") for path in (store / "runs").glob("run=*"))
-    with_manifest = (name for name in names if any((run_folder(store, name) / file).exists() for file in MANIFESTS))
-    return sorted(name for name in with_manifest if RUN_NAME.fullmatch(name))
+    return sorted(name for name in names if RUN_NAME.fullmatch(name) and _has_manifest(run_folder(store, name)))
 
 
 def runs_without_manifest(store: Path, with_manifest: Collection[str]) -> list[str]:
@@ -82,6 +81,13 @@ def _store_around(path: Path) -> Path | None:
         ):
             return outer
     return None
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        return any((folder / file).exists() for file in MANIFESTS)
+    except OSError:  # it may not be looked into: whoever reads the manifest says so
+        return True
 
 
 def _runs_with_rows(store: Path, but: Collection[str] = ()) -> set[str]:

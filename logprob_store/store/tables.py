@@ -258,13 +258,25 @@ def open_tables(path: str | Path, *, runs: Sequence[str] | None = None) -> Store
 
 def open_as(kind: type[_Tables], path: Path, runs: Sequence[str] | None) -> _Tables:
     """Open a store as `open_tables` does, for a function that its user calls."""
-    manifests, unreadable = read_manifests(path)
-    if unreadable and not manifests:
-        raise next(iter(unreadable.values()))
-    tables = kind(path, manifests, unreadable=unreadable)
+    tables = read_tables(kind, path)
     chosen = tables if runs is None else tables.only(*runs)
-    warn_of_unreadable(path, unreadable, stacklevel=4)
+    warn_of_unreadable(path, tables.unreadable, stacklevel=4)
     return chosen
+
+
+def read_tables(kind: type[_Tables], path: Path) -> _Tables:
+    """Open a store with all its runs, and warn of none.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+        StoreError: it has runs, and none can be read.
+    """
+    manifests, unreadable = read_manifests(path)
+    if len(unreadable) == 1 and not manifests:
+        raise next(iter(unreadable.values()))
+    if unreadable and not manifests:
+        raise StoreError(_unreadable_sentence(path, unreadable))
+    return kind(path, manifests, unreadable=unreadable)
 
 
 def read_manifests(path: Path) -> tuple[tuple[Manifest, ...], dict[str, StoreError]]:
@@ -300,11 +312,16 @@ def warn_of_unreadable(path: Path, unreadable: Mapping[str, StoreError], *, stac
     """Warn once of all runs that cannot be read."""
     if not unreadable:
         return
-    names = list(unreadable)
-    which = f"run {names[0]}" if len(names) == 1 else f"{len(names)} runs ({', '.join(names[:_RUNS_SHOWN])})"
-    more = "" if len(names) == 1 else f"; `logprobs verify {path}` says what is wrong with each"
-    warnings.warn(
-        f"{which} of {path} cannot be read, and is left out: {unreadable[names[0]]}{more}",
-        StoreWarning,
-        stacklevel=stacklevel,
+    warnings.warn(_unreadable_sentence(path, unreadable), StoreWarning, stacklevel=stacklevel)
+
+
+def _unreadable_sentence(path: Path, unreadable: Mapping[str, StoreError]) -> str:
+    """Which runs cannot be read, why the first, and what to do."""
+    first, *others = unreadable
+    if not others:
+        return f"run {first} of {path} cannot be read, and is left out: {unreadable[first]}"
+    listed = ", ".join([*unreadable][:_RUNS_SHOWN]) + (", ..." if len(unreadable) > _RUNS_SHOWN else "")
+    return (
+        f"{len(unreadable)} runs of {path} cannot be read: {listed}. {unreadable[first]}. "
+        f"`logprobs verify {path}` says what is wrong with the others"
     )

@@ -121,6 +121,7 @@ def test_a_run_that_is_asked_for_by_name_is_an_error(store: Path, logprobs: Any,
     assert done.code == 2
     assert str(manifest_path(store, "c")) in done.err
     assert f"`logprobs rm {store} c`" in done.err
+    assert len(ran("scores", store, "--run", "c").stderr.splitlines()) == 1
 
 
 @pytest.mark.filterwarnings("default::logprob_store.StoreWarning")
@@ -208,7 +209,7 @@ def test_many_unreadable_runs_are_one_warning(store: Path) -> None:
     damage_manifest(store, "b")
     damage_manifest(store, "c")
 
-    with pytest.warns(ls.StoreWarning, match=r"2 runs \(b, c\) of .*logprobs verify") as caught:
+    with pytest.warns(ls.StoreWarning, match="2 runs of .*: b, c.*logprobs verify") as caught:
         ls.open_store(store)
 
     assert len(caught) == 1
@@ -222,7 +223,7 @@ def test_a_store_without_its_runs_folder_is_no_unknown_folder(store: Path, logpr
     done = logprobs(*words_of(command, store))
 
     assert done.code == 2
-    assert f"{manifest_path(store, 'a')} is missing" in done.err
+    assert f"3 runs of {store} cannot be read: a, b, c. {manifest_path(store, 'a')} is missing" in done.err
     assert "copy the file again" in done.err
     assert len(done.err.splitlines()) == 1
 
