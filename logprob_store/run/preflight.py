@@ -18,6 +18,7 @@ from logprob_store.run.lost_answers import refuse_other_answers
 from logprob_store.run.plan import request_of_job
 from logprob_store.run.unanswered import unanswered_calls
 from logprob_store.store.manifest import find_manifest
+from logprob_store.store.run_folders import check_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -160,9 +161,10 @@ def refuse_run(plan: Plan, run: str, models: ModelCheck, *, anew: bool) -> None:
 
     Raises:
         JobError: the model would refuse each call that would be made.
-        StoreError: as `refuse_other_answers`.
+        StoreError: as `refuse_other_answers`, or the store would be inside another one.
         InputError: as a run of the plan.
     """
+    check_place(plan.job.store_folder)
     if models.is_suspect():
         found = None if anew else find_manifest(plan.job.store_folder, run)
         calls = unanswered_calls(plan, run, None if found is None else found.manifest)

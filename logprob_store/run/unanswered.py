@@ -25,16 +25,20 @@ if TYPE_CHECKING:
     AnsweredKeys = Callable[[set[str]], Collection[str]]
 
 
-def unanswered_calls(plan: Plan, run: str, manifest: Manifest | None) -> Iterator[tuple[Chunk, list[Request]]]:
+def unanswered_calls(
+    plan: Plan, run: str, manifest: Manifest | None, *, left_out: IntervalSet | None = None
+) -> Iterator[tuple[Chunk, list[Request]]]:
     """The chunks of a plan that a run would take, each with the requests that would be sent.
 
     Args:
         plan: the calls of the job.
         run: the run's name.
         manifest: the run's, where it was begun.
+        left_out: calls that the run makes as little as settled ones.
     """
     failed = {} if manifest is None else _open_failures(plan.job.store_folder, manifest)
     settled = IntervalSet(manifest.settled if manifest is not None else ())
+    settled.update_intervals(left_out.intervals if left_out is not None else ())
     passed_over = passed_over_by(plan, run, manifest)
     with open_cache(plan.job.cache_folder, file_mode=plan.job.store.mode) as cache:
         answered_keys = _answered_keys(plan.job, cache, manifest)

@@ -18,7 +18,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
-from logprob_store.errors import CacheError, CallError, StopRunError
+from logprob_store.errors import CacheError, CallError, DiskError, StopRunError
 from logprob_store.failure_policy import FAILURES
 from logprob_store.spending.ceilings import NO_CEILINGS, Ceilings
 from logprob_store.spending.prices import is_long
@@ -303,7 +303,7 @@ class Budget:
     def _raise_shared(self, others: _Others) -> _Obstacle | None:
         try:
             passed = others.ledger.raise_to(self.amount, self._reservations)
-        except CacheError as error:
+        except (CacheError, DiskError) as error:
             self._close_for(error)
             return _Obstacle("run", "closed")
         return None if passed is None else _Obstacle(passed.whose, passed.which, passed)
@@ -349,10 +349,10 @@ class Budget:
         if self._others is not None:
             try:
                 self._others.ledger.set_to(self.amount, self._reservations)
-            except CacheError as error:
+            except (CacheError, DiskError) as error:
                 self._close_for(error)
 
-    def _close_for(self, error: CacheError) -> None:
+    def _close_for(self, error: CacheError | DiskError) -> None:
         """Let no further call start, because the ledger of several runs cannot be kept; no answer is lost to that."""
         if self.closed is None:
             self.closed = StopRunError(str(error), reason=BUDGET)
@@ -425,7 +425,7 @@ class Budget:
             return False
         try:
             waits = self._others.may_settle()
-        except CacheError as error:
+        except (CacheError, DiskError) as error:
             self._close_for(error)
             return False
         if waits and not self._others.looks_again:

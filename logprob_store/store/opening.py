@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
+from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError, disk_error
 from logprob_store.store.beginning import lock_new_run, lock_run, remove_trial
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log
-from logprob_store.store.commit import RunWriter
+from logprob_store.store.commit import RunWriter, keep_room
 from logprob_store.store.durable_files import FILE_MODE
 from logprob_store.store.grown_inputs import compare_inputs, with_digests
 from logprob_store.store.manifest import (
@@ -28,6 +28,8 @@ from logprob_store.store.manifest import (
 )
 from logprob_store.store.part_files import (
     check_folders,
+    missing_files,
+    missing_files_sentence,
     remove_unlisted_files,
     set_aside_unlisted_files,
     unlisted_files,
@@ -101,7 +103,9 @@ def open_run(
         try:
             finish_removal(store, run)
         except OSError as error:
-            raise StoreError(f"what is left of a removed run {run} cannot be removed: {error}") from error
+            raise disk_error(f"run {run}", store, error) or StoreError(
+                f"what is left of a removed run {run} cannot be removed: {error}"
+            ) from error
         check_folders(store, run)
         found = find_manifest(store, run)
         if found is None:
@@ -124,12 +128,15 @@ def open_run(
                 manifest.job = dict(job)
         _begin_session(manifest)
         try:
+            keep_room(store, run)
             if found is None:
                 write_manifest(manifest_path(store, run), manifest, mode=file_mode)
             elif found.problem is None:
                 remove_unlisted_files(store, manifest)
             else:
                 log.warning("%s", restore_manifest(store, manifest, found.problem, mode=file_mode))
+            if missing := missing_files(store, manifest):
+                log.warning("%s", missing_files_sentence(store, run, missing))
         except OSError as error:
             raise DiskError(f"run {run}", store, error) from error
         writer = RunWriter(store, manifest, lock, file_mode=file_mode)
@@ -198,7 +205,7 @@ def restore_manifest(store: Path, manifest: Manifest, problem: str, *, mode: int
     """
     moved = set_aside_unlisted_files(store, manifest)
     write_manifest(manifest_path(store, manifest.run), manifest, mode=mode)
-    said = f"run {manifest.run}: {problem.partition('. `')[0]}; its copy was put in its place"
+    said = f"run {manifest.run}: {problem}; its copy was put in its place"
     if moved:
         said += f", and {len(moved)} files that the copy does not list were set aside, the first as {moved[0]}"
     return said
@@ -214,8 +221,9 @@ def _check_without_parts(store: Path, manifest: Manifest) -> None:
         path = manifest_path(store, manifest.run)
         raise StoreError(
             f"{path} and its copy are gone, and the run has {len(parts)} files of rows, such as {parts[0]}: to begin "
-            "it anew would remove them. Put the manifest back from a backup, or move those files away (the run's "
-            "folders, or the whole store); answers that are in the cache are not asked again."
+            f"it anew would remove them. If the store was copied, copy the manifest again; or `logprobs rm {store} "
+            f"{manifest.run}` removes the files, or give the run another name. Answers that are in the cache are not "
+            "asked again."
         )
 
 
