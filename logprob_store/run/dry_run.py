@@ -18,12 +18,11 @@ from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.selection import passed_over_sentence
 from logprob_store.run.spent import earlier_runs, spent_by_run
-from logprob_store.run.unanswered import unanswered_calls
+from logprob_store.run.unanswered import manifest_as_it_goes_on, unanswered_calls
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
 from logprob_store.spending.shared_ledger import read_spent
 from logprob_store.store.beginning import check_replaceable, free_names
-from logprob_store.store.manifest import find_manifest
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -168,8 +167,7 @@ def dry_run(
     if replace:
         check_replaceable(store, name)
     name = next(free_names(store, name)) if new else name
-    found = None if replace else find_manifest(store, name)
-    manifest = None if found is None else found.manifest
+    manifest = None if replace else manifest_as_it_goes_on(plan, name)
     models = ModelCheck(job)
     if models.is_suspect():
         models.refuse_hopeless(one for _, requests in unanswered_calls(plan, name, manifest) for one in requests)

@@ -173,6 +173,7 @@ async def open_asker(
                 tokens_per_minute=limits.tokens_per_minute,
                 patience_s=job.retry_for_s,
                 reach_s=limits.reach_for_s,
+                server=job.model.base_url or OPENAI_BASE_URL,
             ),
             cache=cache,
             run=run_id,

@@ -264,6 +264,27 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
         rows = sum(item.rows for item in self.inputs)
         return self.state == "finished" and not self.is_import and self.prompts_read < rows
 
+    def begun_anew(
+        self, job: dict[str, Any], inputs: list[Input], columns: dict[str, str], *, samples: int
+    ) -> Manifest:
+        """The manifest of the same run without a row, for another job; what was spent stays spent."""
+        return Manifest(
+            run=self.run,
+            run_id=self.run_id,
+            job_name=self.job_name,
+            job=job,
+            inputs=inputs,
+            columns=columns,
+            samples=samples,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            software=self.software,
+            next_part=self.next_part,
+            spent=self.spent,
+            has_call_log=self.has_call_log,
+            sessions=self.sessions,
+        )
+
 
 def run_folder(store: Path, run: str) -> Path:
     """The folder of a run's manifest, log of calls and lock."""
