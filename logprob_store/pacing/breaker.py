@@ -10,7 +10,6 @@ import logging
 import math
 from typing import Final
 
-from logprob_store.counted import counted
 from logprob_store.events import emit
 
 log = logging.getLogger(__name__)
@@ -151,8 +150,8 @@ class Breaker:
         emit(
             log,
             "outage_began",
-            "%s failed, one after the other (%s): waiting up to %.0f s for %s, one call at a time",
-            counted(self._in_a_row, "call"),
+            "%s failed (%s): waiting up to %.0f s for %s, one call at a time",
+            "a call" if self._in_a_row == 1 else f"{self._in_a_row} calls in a row",
             why,
             self.patience_s,
             self._server,

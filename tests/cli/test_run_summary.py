@@ -78,6 +78,25 @@ def test_a_server_that_was_never_reached_is_named_at_the_end(logprobs: Any, tmp_
     assert "no connection to 127.0.0.1:9 (ConnectionRefusedError" in last
 
 
+@pytest.mark.usefixtures("fault_server")
+def test_what_is_waited_for_is_said_at_once_and_once(
+    logprobs: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With reason and URL: a log need not repeat it."""
+    run(logprobs, tmp_path, "http://127.0.0.1:9/v1", {"text": ["x"]}, limits={"retry_for_s": 2})
+
+    expected = r"a call failed \(no connection to 127\.0\.0\.1:9 .*\): waiting up to 2 s for http://127\.0\.0\.1:9/v1"
+    assert len(re.findall(expected, caplog.text)) == 1
+
+
+def test_status_names_the_server_of_a_run_that_stopped(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """As the run's last line did."""
+    fault_server.script("401*9")
+    last = run(logprobs, tmp_path, fault_server.url, {"text": ["x"]}, "--run", "r").out.splitlines()[-1]
+
+    assert f"r {last}" in logprobs("status", tmp_path / "store").out
+
+
 def test_a_run_with_answers_that_cannot_reach_the_server_stops(
     logprobs: Any, tmp_path: Path, fault_server: Any
 ) -> None:
