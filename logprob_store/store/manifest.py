@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.errors import SchemaVersionError, StoreError, StoreNotFoundError
+from logprob_store.errors import InputError, SchemaVersionError, StoreError, StoreNotFoundError
 from logprob_store.schema import SCHEMA_VERSION
 from logprob_store.store.durable_files import FILE_MODE, replace_file
 from logprob_store.usage import Bill, Usage
@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 
 RUN_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}")
 """The names that a run may have."""
+
+
+def check_run_name(run: str) -> None:
+    """See that a run may have a name.
+
+    Raises:
+        InputError: it may not.
+    """
+    if not RUN_NAME.fullmatch(run):
+        dots = ", and not dots alone" if run in {".", ".."} else ""
+        raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them{dots}")
+
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 TableName = Annotated[

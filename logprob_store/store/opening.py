@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
+from logprob_store.errors import DiskError, RunChangedError, StoreError
 from logprob_store.store.beginning import lock_new_run, lock_run, remove_trial
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log
 from logprob_store.store.commit import RunWriter
@@ -17,10 +17,10 @@ from logprob_store.store.durable_files import FILE_MODE
 from logprob_store.store.grown_inputs import compare_inputs, with_digests
 from logprob_store.store.manifest import (
     MOST_SESSIONS,
-    RUN_NAME,
     Input,
     Manifest,
     SessionRecord,
+    check_run_name,
     find_manifest,
     manifest_path,
     run_folder,
@@ -91,9 +91,7 @@ def open_run(
         StoreError: the store cannot be written, or has parts of this run and no manifest.
         DiskError: there is no room to begin.
     """
-    if not RUN_NAME.fullmatch(run):
-        dots = ", and not dots alone" if run in {".", ".."} else ""
-        raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them{dots}")
+    check_run_name(run)
     if replace:
         remove_trial(store, run)
     run, lock = lock_new_run(store, run) if new else (run, lock_run(store, run))
