@@ -25,13 +25,14 @@ class Breaker:
 
     It opens after as many failures in a row as calls are under way, of at least 8 different prompts: one or two prompts
     that break the server each time are no outage. A call that had no connection to the server failed for no prompt, and
-    one such failure is enough. While it is open, failures do not count as attempts. The first sign of life closes it.
-    After `patience_s` it gives up: calls go through and count until one succeeds.
+    one such failure is enough, unless nobody wants to wait. While it is open, failures do not count as attempts. The
+    first sign of life closes it. After `patience_s` it gives up: calls go through and count until one succeeds.
 
     Args:
         patience_s: seconds that an outage is waited out.
         reach_s: the same for a server to which no connection was ever made, if that is less: its address may be wrong.
         server: what is waited for, for people.
+        waits_at_once: whether one call without a connection is enough.
 
     >>> breaker = Breaker(600)
     >>> [breaker.failed(str(n), under_way=2, now=0.0) for n in range(8)][-2:], breaker.is_open
@@ -40,9 +41,12 @@ class Breaker:
     0.15
     """
 
-    def __init__(self, patience_s: float, *, reach_s: float = math.inf, server: str = "the server") -> None:
+    def __init__(
+        self, patience_s: float, *, reach_s: float = math.inf, server: str = "the server", waits_at_once: bool = True
+    ) -> None:
         self._patience_s = patience_s
         self._server = server
+        self._waits_at_once = waits_at_once
         self._reach_s = min(reach_s, patience_s)
         self.never_reached = True
         self._in_a_row = 0
@@ -145,7 +149,8 @@ class Breaker:
             return False
         if len(self._prompts) < PROMPTS_TO_OPEN:
             self._prompts.add(key)
-        if (reached and len(self._prompts) < prompts_to_open) or self._in_a_row < under_way:
+        may_be_the_prompt = reached or not self._waits_at_once
+        if (may_be_the_prompt and len(self._prompts) < prompts_to_open) or self._in_a_row < under_way:
             return True
         emit(
             log,

@@ -53,6 +53,8 @@ class Pacer:
         patience_s: seconds that an outage, or a pause that the server asks for, is waited out.
         reach_s: seconds that a server is waited for that was never reached, if that is less.
         server: what is asked, for people.
+        waits_at_once: whether a server to which no connection can be made is waited for from the first call on, and no
+            attempt used up; else from the eighth prompt on.
         first_calls: calls under way at most until the first answer, and while `on_trial` is true: a job that cannot
             succeed then costs a handful.
     """
@@ -66,11 +68,12 @@ class Pacer:
         patience_s: float = 600.0,
         reach_s: float = math.inf,
         server: str = "the server",
+        waits_at_once: bool = True,
         first_calls: int = FIRST_CALLS,
     ) -> None:
         self.rates = RateLimits(requests_per_minute, tokens_per_minute, patience_s=patience_s)
         self.concurrency = Concurrency(concurrency)
-        self.breaker = Breaker(patience_s, reach_s=reach_s, server=server)
+        self.breaker = Breaker(patience_s, reach_s=reach_s, server=server, waits_at_once=waits_at_once)
         self.silence = Silence()
         self.watch = BottleneckWatch(self._look_around)
         self.sleeping = 0

@@ -136,13 +136,16 @@ class Asker:
 
     @property
     def refusal_of_all(self) -> StopRunError | None:
-        """Why no call of a run that has no answer yet was answered, if it may be the server or the job; else None.
+        """What all calls were refused with that may mean the key, in a run that has no answer yet; None without it.
 
         To be looked at once all calls are made: until then a refusal may be one prompt's.
         """
-        if not self.first_outcomes.watching:
-            return None
-        return self._forbidden.nothing_else or self.first_outcomes.reason_at_the_end
+        return self._forbidden.nothing_else if self.first_outcomes.watching else None
+
+    @property
+    def reason_at_the_end(self) -> StopRunError | None:
+        """Why no call was answered of a run that has no answer, once all are made; None if it may be the prompts."""
+        return self.refusal_of_all or self.first_outcomes.reason_at_the_end
 
     def mark_last_request(self) -> None:
         """Note that no further request will come: from here on free slots are no sign of a slow machine."""

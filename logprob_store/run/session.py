@@ -128,7 +128,11 @@ class Session:
                     self._trouble = asker.trouble
                     try:
                         await self._ask_all(chunks, asker)
-                        if not self._stop.is_set() and (reason := asker.refusal_of_all) is not None and self._is_live:
+                        if (
+                            not self._stop.is_set()
+                            and (reason := asker.reason_at_the_end) is not None
+                            and self._is_live
+                        ):
                             self._stop_early(reason)
                     finally:
                         self._update_call_count(asker)

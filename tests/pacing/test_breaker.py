@@ -49,6 +49,14 @@ def test_one_call_without_a_connection_is_an_outage() -> None:
     assert breaker.is_open
 
 
+def test_somebody_who_waits_for_one_answer_has_attempts() -> None:
+    """A call from Python fails after its few attempts, and does not wait for a minute."""
+    breaker = Breaker(600, waits_at_once=False)
+
+    assert breaker.failed("prompt 0", under_way=1, now=0.0, reached=False) is True
+    assert not breaker.is_open
+
+
 def test_a_server_that_was_never_reached_is_given_up_sooner() -> None:
     """Its address may be wrong, which no waiting mends; one connection is enough for the whole patience."""
     breaker, known = Breaker(600, reach_s=60), Breaker(600, reach_s=60)
