@@ -79,7 +79,7 @@ class FirstOutcomes:
         self._attempts: dict[tuple[str, int | None], list[bytes]] = {}  # the bodies of requests
         self._given_up: dict[tuple[str, int | None], str] = {}  # the words of requests without a call to come
         self._given_up_count = 0
-        self._any_for_its_prompt = False
+        self._any_otherwise = False
 
     async def take(self, request: Request, outcome: Answer | CallError) -> None:
         """Take note of an answer, or of an attempt that got none.
@@ -103,20 +103,22 @@ class FirstOutcomes:
                 self._count(request, problem.error_type, outcome.status, f"{problem}{shown}")
                 self.give_up(problem.error_type, outcome.status, f"{problem}{shown}")
             else:
-                self._any_for_its_prompt = True
+                self._any_otherwise = True
 
     def give_up(self, error_type: str, status: int | None, message: str) -> None:
         """Take note that a request is not asked again in this session, and how its last call failed."""
-        if not self.watching or self._any_for_its_prompt:
+        if not self.watching or self._any_otherwise:
             return
-        self._any_for_its_prompt = not _may_be_for_all(error_type, message)
+        kind = FAILURES.get(error_type)
+        # An answer that came and was paid for shows that the server serves the job, though not as it should.
+        self._any_otherwise = kind is None or kind.billed == "yes" or not _may_be_for_all(error_type, message)
         self._given_up.setdefault((error_type, status), message.rstrip("."))
         self._given_up_count += 1
 
     @property
     def reason_at_the_end(self) -> StopRunError | None:
-        """Why no request of a run was answered, once all were asked; None where one was, or failed for its prompt."""
-        if not self.watching or self._any_for_its_prompt or not self._given_up:
+        """Why no request of a run was answered, once all were asked; None where one was, or may have failed for its prompt."""
+        if not self.watching or self._any_otherwise or not self._given_up:
             return None
         kinds = [FAILURES[error_type] for error_type, _ in self._given_up]
         told = next((kind for kind in kinds if kind.if_all), FAILURES["outage"])

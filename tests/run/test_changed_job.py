@@ -88,7 +88,6 @@ def test_one_answer_keeps_the_job(tmp_path: Path, fault_server: Any) -> None:
         ("500:retry-after-ms=1*9", "outage", "of 3 requests none got an answer of use. HTTP 500"),
         ("reset*9", "outage", "See that it runs and takes what the job asks"),
         ("envelope*9", "malformed_answer", "See that model.base_url leads to an OpenAI-compatible API"),
-        ("null*9", "no_logprobs", "set model.logprobs = false to do without"),
         ("404, 422*8", "all_refused", "Change what the job asks (model.name, model.base_url, model.params)"),
     ],
 )
@@ -106,8 +105,9 @@ def test_a_run_of_few_prompts_stops_if_none_is_answered(
     assert (summary.reason or "").endswith(f"The server: {fault_server.url}")
 
 
-def test_prompts_that_are_refused_for_what_they_hold_stop_nothing(tmp_path: Path, fault_server: Any) -> None:
-    """Nothing in the job has to be changed for them."""
-    fault_server.script("content_filter*3")
+@pytest.mark.parametrize("step", ["content_filter", "null"])
+def test_prompts_that_are_refused_for_what_they_hold_stop_nothing(tmp_path: Path, fault_server: Any, step: str) -> None:
+    """Nor do answers that came, and have no logprobs: the server serves the job."""
+    fault_server.script(f"{step}*3")
 
     assert ls.run_job(job_of(tmp_path, fault_server.url), run="r").state == "finished"
