@@ -6,6 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from logprob_store.errors import InputError
+from logprob_store.store.manifest import check_run_name
 
 if TYPE_CHECKING:
     from logprob_store.job import Job
@@ -20,8 +21,10 @@ def name_of_run(job: Job, run: str | None, *, new: bool, replace: bool) -> str:
     """The name that was asked for; `<job>-<date>` when None.
 
     Raises:
-        InputError: the run is to be `new` and to `replace` another one.
+        InputError: the run is to be `new` and to `replace` another one; or it may not have the name.
     """
     if new and replace:
         raise InputError("--new begins another run and --replace takes the old one out: give one of them")
-    return default_run_name(job) if run is None else run
+    name = default_run_name(job) if run is None else run
+    check_run_name(name)
+    return name

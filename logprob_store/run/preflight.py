@@ -16,8 +16,7 @@ from logprob_store.models.shutdowns import shutdown_notice
 from logprob_store.models.table import read_table, shipped_table
 from logprob_store.run.lost_answers import refuse_other_answers
 from logprob_store.run.plan import request_of_job
-from logprob_store.run.unanswered import unanswered_calls
-from logprob_store.store.manifest import find_manifest
+from logprob_store.run.unanswered import manifest_as_it_goes_on, unanswered_calls
 from logprob_store.store.run_folders import check_place
 
 if TYPE_CHECKING:
@@ -166,7 +165,6 @@ def refuse_run(plan: Plan, run: str, models: ModelCheck, *, anew: bool) -> None:
     """
     check_place(plan.job.store_folder)
     if models.is_suspect():
-        found = None if anew else find_manifest(plan.job.store_folder, run)
-        calls = unanswered_calls(plan, run, None if found is None else found.manifest)
+        calls = unanswered_calls(plan, run, None if anew else manifest_as_it_goes_on(plan, run))
         models.refuse_hopeless(request for _, requests in calls for request in requests)
     refuse_other_answers(plan, run, anew=anew)

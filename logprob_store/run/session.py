@@ -88,6 +88,7 @@ class Session:
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
         self._tasks_at_server: Collection[object] = ()
+        self._trouble: Callable[[], str | None] = lambda: None
         # A call that waits to be tried again holds no slot of the pacer: twice as many tasks keep the server busy.
         self._task_limit = asyncio.Semaphore(2 * plan.job.limits.concurrency)
         self._tasks_without_place: set[asyncio.Task[None] | None] = set()
@@ -123,10 +124,15 @@ class Session:
                 await asyncio.to_thread(check_plan, self._plan)
                 async with self._open_asker() as asker:
                     self.bottleneck, self._tasks_at_server = asker.bottleneck, asker.tasks_at_server
+                    self._trouble = asker.trouble
                     try:
                         await self._ask_all(chunks, asker)
-                        if asker.refusal_of_all is not None and not self._stop.is_set():
-                            self._stop_early(asker.refusal_of_all)
+                        if (
+                            not self._stop.is_set()
+                            and (reason := asker.reason_at_the_end) is not None
+                            and self._is_live
+                        ):
+                            self._stop_early(reason)
                     finally:
                         self._update_call_count(asker)
                         self._note_outage(asker)
@@ -295,11 +301,10 @@ class Session:
             await asyncio.to_thread(self._finish_run)
 
     def _finish_run(self) -> None:
-        error = self.stopped_by or self._error
         self.writer.finish(
             self._state(),
             reason=None if self.stopped_by is None else self.stopped_by.reason,
-            message=self._outage if error is None else str(error),
+            message=self.why or (None if self._error is None else str(self._error)),
             calls=self.progress.calls,
             verdict={name: round(seconds, 3) for name, seconds in dataclasses.asdict(self.bottleneck).items()},
             sync_spent=self._sync_spent,
@@ -336,9 +341,14 @@ class Session:
             server = self._plan.job.model.base_url or OPENAI_BASE_URL
             self._outage = f"the server at {server} did not answer: {asker.outage}"
 
+    @property
+    def _is_live(self) -> bool:
+        """Whether a server is asked; a replay asks none."""
+        return self._plan.job.transport.kind == "live"
+
     def _update_call_count(self, asker: Asker) -> None:
         # A replay calls no server.
-        self.progress.calls = asker.calls if self._plan.job.transport.kind == "live" else 0
+        self.progress.calls = asker.calls if self._is_live else 0
         self.progress.shared = asker.shared
 
     async def _report_regularly(self) -> None:
@@ -350,6 +360,7 @@ class Session:
         if self._on_progress is not None:
             self.progress.in_flight = len(self._tasks_at_server)
             self.progress.spent_usd = self.budget.usd
+            self.progress.trouble = None if self._stop.is_set() else self._trouble()
             self._on_progress(self.progress)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.errors import SchemaVersionError, StoreError
+from logprob_store.errors import InputError, SchemaVersionError, StoreError
 from logprob_store.schema import SCHEMA_VERSION
 from logprob_store.store.durable_files import FILE_MODE, replace_file
 from logprob_store.usage import Bill, Usage
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 RUN_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}")
 """The names that a run may have."""
+
+
+def check_run_name(run: str) -> None:
+    """See that a run may have a name.
+
+    Raises:
+        InputError: it may not.
+    """
+    if not RUN_NAME.fullmatch(run):
+        dots = ", and not dots alone" if run in {".", ".."} else ""
+        raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them{dots}")
+
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 TableName = Annotated[
@@ -265,6 +277,27 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
         """Whether the run finished with fewer prompts than its files have, as a trial with `--limit` does."""
         rows = sum(item.rows for item in self.inputs)
         return self.state == "finished" and not self.is_import and self.prompts_read < rows
+
+    def begun_anew(
+        self, job: dict[str, Any], inputs: list[Input], columns: dict[str, str], *, samples: int
+    ) -> Manifest:
+        """The manifest of the same run without a row, for another job; what was spent stays spent."""
+        return Manifest(
+            run=self.run,
+            run_id=self.run_id,
+            job_name=self.job_name,
+            job=job,
+            inputs=inputs,
+            columns=columns,
+            samples=samples,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            software=self.software,
+            next_part=self.next_part,
+            spent=self.spent,
+            has_call_log=self.has_call_log,
+            sessions=self.sessions,
+        )
 
 
 def run_folder(store: Path, run: str) -> Path:
