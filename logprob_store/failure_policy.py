@@ -157,10 +157,12 @@ _CLASSES: Final = (
     FailureClass(
         name="outage",
         means="no call had an answer of use from the first one on, and the server failed or refused all of them for as "
-        "long as `limits.retry_for_s`; or there was no connection to the server for a minute from the start",
+        "long as `limits.retry_for_s`, or until the attempts of each prompt were used up; or there was no connection "
+        "to the server for a minute from the start",
         then="stop",
         pace="outage",
-        advice="the server has answered no call for {seconds} s (limits.retry_for_s). {where}. See that it runs and "
+        advice="the server has answered no call for {seconds} s, and is waited for no longer (limits.retry_for_s). "
+        "{where}. See that it runs and "
         "takes what the job asks (model.base_url, model.name, model.params), then run the same command to go on.",
     ),
     FailureClass(

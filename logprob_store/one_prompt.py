@@ -231,7 +231,7 @@ def complete(
 async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
     async with (
         open_transport(job, api_key=api_key) as transport,
-        open_asker_alone(job, transport) as asker,
+        open_asker_alone(job, transport, waits_at_once=False) as asker,
     ):
         cached = await asker.look_up([request])
         if cached:

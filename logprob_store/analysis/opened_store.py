@@ -15,11 +15,11 @@ import msgspec
 import polars as pl
 
 from logprob_store.analysis.latest_calls import CALL, latest_calls
-from logprob_store.errors import InputError, RunNotFoundError
+from logprob_store.errors import InputError
 from logprob_store.schema import KEYS
 from logprob_store.store.column_meanings import meanings_as_text
 from logprob_store.store.missing_answers import why_no_answers
-from logprob_store.store.tables import StoreTables, newest_of, read_manifests
+from logprob_store.store.tables import StoreTables, newest_of, open_as
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -53,7 +53,7 @@ class Store(StoreTables):
         answered, failed = latest_calls(self)
         runs = {*answered["run"], *failed["run"]}
         manifests = tuple(manifest for manifest in self.manifests if manifest.run in runs)
-        return LatestAnswers(self.path, manifests, answered, failed)
+        return LatestAnswers(self.path, manifests, answered, failed, unreadable=self.unreadable)
 
     def describe(self, table: str | None = None) -> Description:
         """Every table and column with its type, unit and meaning: print it, or take its `frame`.
@@ -306,8 +306,9 @@ class LatestAnswers(Store):
         by_name = {manifest.run: manifest for manifest in self.manifests}
         for run in runs:
             if run not in by_name:
-                raise RunNotFoundError(run, self.run_names)
-        return type(self)(self.path, tuple(by_name[run] for run in runs), self.answered, self.failed)
+                raise self.missing_run(run)
+        chosen = tuple(by_name[run] for run in runs)
+        return type(self)(self.path, chosen, self.answered, self.failed, unreadable=self.unreadable)
 
     @cached_property
     def latest(self) -> Store:
@@ -356,7 +357,7 @@ class LatestAnswers(Store):
 
 
 def open_store(path: str | Path, *, runs: str | Sequence[str] | None = None) -> Store:
-    """Open a store for reading.
+    """Open a store for reading. Runs that cannot be read cause a warning, `ls.StoreWarning`, and are left out.
 
     Args:
         path: the store's folder.
@@ -365,10 +366,10 @@ def open_store(path: str | Path, *, runs: str | Sequence[str] | None = None) -> 
     Raises:
         StoreNotFoundError: there is no store.
         RunNotFoundError: the store has no such run.
+        StoreError: no run can be read, or none of those asked for.
         SchemaVersionError: the store was written with another schema version.
     """
-    store = Store(Path(path), read_manifests(Path(path)))
-    return store if runs is None else store.only(*([runs] if isinstance(runs, str) else runs))
+    return open_as(Store, Path(path), [runs] if isinstance(runs, str) else runs)
 
 
 def _those(rows: pl.LazyFrame, keys: pl.LazyFrame, on: Sequence[str]) -> pl.LazyFrame:

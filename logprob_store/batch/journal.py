@@ -74,9 +74,10 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
 
 
 class FailedLine(msgspec.Struct, omit_defaults=True):
-    """A call that a batch gave no answer to; `again` says whether another batch may."""
+    """A call that a batch gave no answer to, by its number and request key; `again` says whether another batch may."""
 
     call: int
+    key: str
     error_type: str
     message: str
     status: int | None = None

@@ -45,6 +45,7 @@ from logprob_store.cli.init import init
 from logprob_store.cli.labels import labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.models import models
+from logprob_store.cli.option_names import names_options
 from logprob_store.cli.record import record
 from logprob_store.cli.rm import rm
 from logprob_store.cli.run import run
@@ -160,4 +161,4 @@ def _for_all_commands(
 
 
 for _name, _panel, _function in _COMMANDS:
-    app.command(_name, cls=Command, rich_help_panel=_panel)(names_damage(_function))
+    app.command(_name, cls=Command, rich_help_panel=_panel)(names_options(names_damage(_function)))

@@ -30,10 +30,9 @@ def batches(
 
     What is shown is what the last session saw; `logprobs run` asks the service and collects.
     """
-    from logprob_store.analysis.opened_store import open_store
     from logprob_store.errors import InputError
 
-    opened = select_runs(open_store(store), ALL_RUNS if run is None else run)
+    opened = select_runs(store, ALL_RUNS if run is None else run)
     if cancel:
         if job is None or run is None or len(opened.run_names) != 1:
             raise InputError("--cancel needs one run and its job: batches STORE --run NAME --job JOB.toml --cancel")

@@ -17,16 +17,30 @@ ALL_RUNS: Final = "all"
 _RUNS_NAMED: Final = 3
 
 
-def select_runs(every: Store, wanted: str) -> Store:
-    """A store with the runs that `--run` names.
+def select_runs(path: Path, wanted: str) -> Store:
+    """A store with the runs that `--run` names; warns of those that cannot be read.
 
     Args:
-        every: the store with all its runs.
+        path: the store's folder.
         wanted: the option's value, or its default.
     """
-    if wanted == ALL_RUNS and wanted not in every.run_names:
-        return every
-    return every.only(*filter(None, map(str.strip, wanted.split(","))))
+    return _selected(_read(path), wanted)
+
+
+def _read(path: Path) -> Store:
+    from logprob_store.analysis.opened_store import Store
+    from logprob_store.store.tables import read_tables
+
+    return read_tables(Store, path)
+
+
+def _selected(every: Store, wanted: str) -> Store:
+    from logprob_store.store.tables import warn_of_unreadable
+
+    takes_all = wanted == ALL_RUNS and wanted not in every.run_names
+    opened = every if takes_all else every.only(*filter(None, map(str.strip, wanted.split(","))))
+    warn_of_unreadable(every.path, every.unreadable)
+    return opened
 
 
 def open_runs(store: Path, run: str | None) -> Store:
@@ -34,12 +48,11 @@ def open_runs(store: Path, run: str | None) -> Store:
 
     Says on standard error which of several it is where none was named, and why there is no answer where there is none.
     """
-    from logprob_store.analysis.opened_store import open_store
     from logprob_store.store.missing_answers import why_no_answers
     from logprob_store.store.tables import NEWEST
 
-    every = open_store(store)
-    opened = select_runs(every, NEWEST if run is None else run)
+    every = _read(store)
+    opened = _selected(every, NEWEST if run is None else run)
     names = opened.run_names
     if run is None and len(every.manifests) > 1:
         kind = _kind(every, names[0])

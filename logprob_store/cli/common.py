@@ -254,8 +254,11 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
 
     Raises:
         InputError: the suffix is not known, or the file cannot be written.
+        DiskError: its disk is full, read-only or failing.
     """
-    from logprob_store.errors import InputError
+    import polars as pl
+
+    from logprob_store.errors import InputError, disk_error
 
     writers: dict[str, Callable[[Path], object]] = {
         ".parquet": frame.write_parquet,
@@ -267,8 +270,8 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
         raise InputError(f"-o {path}: the name must end in one of {', '.join(writers)}")
     try:
         writers[path.suffix](path)
-    except OSError as error:
-        raise InputError(f"-o {path}: cannot be written: {error}") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise disk_error("the rows", path, error) or InputError(f"-o {path}: cannot be written: {error}") from error
 
 
 def write_rows(frame: pl.DataFrame, path: Path, *, as_json: bool) -> None:

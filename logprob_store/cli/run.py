@@ -30,6 +30,7 @@ from logprob_store.cli.common import (
 )
 from logprob_store.cli.completion import complete_run
 from logprob_store.cli.logs import log_json, logs_json
+from logprob_store.cli.option_names import in_options
 from logprob_store.counted import counted
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ def run(
                 detach=detach,
             )
         # Print before the exporters shut down: without a collector they retry for a while.
-        echo(summary.as_dict() if as_json else "\n".join([summary_line(summary), *_by_tier(summary), *ending(summary)]))
+        given = {"base_url": base_url}
+        lines = [summary_line(summary), *_by_tier(summary), *(in_options(line, given) for line in ending(summary))]
+        echo(summary.as_dict() if as_json else "\n".join(lines))
     if summary.state == "waiting":
         return
     if summary.state == "interrupted":

@@ -75,15 +75,12 @@ def sql(
 
 def _describe(store: Path, run: str | None, *, output: Path | None, as_json: bool) -> None:
     """Print or write what the tables and their columns are, of all runs where none is named."""
-    from logprob_store.analysis.opened_store import open_store
-
-    every = open_store(store)
-    description = select_runs(every, ALL_RUNS if run is None else run).describe()
+    opened = select_runs(store, ALL_RUNS if run is None else run)
+    description = opened.describe()
     if as_json or output is not None:
         print_or_write(description.frame, output=output, limit=description.frame.height, as_json=as_json)
         return
     echo(description.text(width=min(80, terminal_width() or 80)))
-    if run is None and len(every.manifests) > 1:
-        echo(
-            f"a query reads the newest run, {every.newest_run()}, 1 of {len(every.manifests)} (--run all: all of them)"
-        )
+    if run is None and len(opened.manifests) > 1:
+        newest, runs = opened.newest_run(), len(opened.manifests)
+        echo(f"a query reads the newest run, {newest}, 1 of {runs} (--run all: all of them)")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _RUNS_SHOWN: Final = 20
 _RUNS_NAMED: Final = 5
+_LAST_WORD: Final = "it ended without a last word: it was killed, the power failed, or the disk was full"
 
 
 def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption = False) -> None:
@@ -33,13 +34,14 @@ def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption =
     or crashed; all but finished ones go on with the same command.
     Of many runs the newest 20 are shown; --json has all.
     """
-    from logprob_store.analysis.opened_store import open_store
     from logprob_store.view.terminal_tables import anomalies_frame, failures_frame, runs_frame
 
-    opened = select_runs(open_store(store), ALL_RUNS if run is None else run)
+    opened = select_runs(store, ALL_RUNS if run is None else run)
     if as_json:
         failures = failures_frame(opened)
-        echo({"runs": _runs_with_states(opened, failures).to_dicts(), "failures": failures.to_dicts()})
+        states = _runs_with_states(opened, failures)
+        unreadable = {name: str(error) for name, error in opened.unreadable.items()}
+        echo({"runs": states.to_dicts(), "failures": failures.to_dicts(), "unreadable": unreadable})
         return
     names = opened.run_names
     echo(f"{store}: {len(names)} run{'' if len(names) == 1 else 's'}")
@@ -69,12 +71,16 @@ def _spent_by_tier(store: Store) -> Iterator[str]:
 
 
 def _how_they_stand(store: Store, runs: pl.DataFrame) -> Iterator[str]:
-    """Why runs ended early, and what those that are under way have on disk."""
+    """Why runs ended early, what those that are under way have on disk, and which files are not there."""
+    from logprob_store.store.part_files import missing_files, missing_files_sentence
+
     for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():
         yield f"{name} {state}: {message}"
     for manifest in store.manifests:
         if manifest.run in runs.filter(state="running")["run"]:
             yield _so_far(store, manifest)
+        if missing := missing_files(store.path, manifest):
+            yield missing_files_sentence(store.path, manifest.run, missing)
 
 
 def _spent_by_jobs(store: Store) -> list[str]:
@@ -138,9 +144,12 @@ def _runs_with_states(store: Store, failures: pl.DataFrame) -> pl.DataFrame:
     # The last manifest's reason is out of date for a run that is running now or has crashed since.
     ends = [end if state in {"stopped", "interrupted"} else None for end, state in zip(ends, states, strict=True)]
     by_run = dict(failures.group_by("run").agg(pl.col("prompts").sum()).iter_rows())
+    messages = [
+        _LAST_WORD if state == "crashed" else end and end.message for end, state in zip(ends, states, strict=True)
+    ]
     return store.runs.collect().with_columns(
         failures=pl.Series([by_run.get(name, 0) for name in store.run_names], dtype=pl.Int64),
         state=pl.Series(states, dtype=pl.String),
         reason=pl.Series([end and end.reason for end in ends], dtype=pl.String),
-        message=pl.Series([end and end.message for end in ends], dtype=pl.String),
+        message=pl.Series(messages, dtype=pl.String),
     )

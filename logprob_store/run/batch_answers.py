@@ -84,9 +84,9 @@ class _Taking:
 
     def failed_line(self, place: int, error: LogprobStoreError) -> FailedLine:
         """A failure as the journal has it."""
-        call = self.lines[place][0]
+        call, key = self.lines[place]
         before = self._before.get(call)
-        failed = FailedLine(call, "unforeseen", str(error), attempts=self.attempts(call))
+        failed = FailedLine(call, key, "unforeseen", str(error), attempts=self.attempts(call))
         if isinstance(error, StopRunError):
             failed.error_type, failed.status = error.reason, error.status
         elif isinstance(error, CallError):

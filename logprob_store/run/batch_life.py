@@ -301,7 +301,7 @@ class BatchLife:
         if named and len(named) < self.batch.lines:
             calls = self._journal.lines(self.batch)
             failures = [
-                FailedLine(calls[line - 1][0], "invalid_request", f"{lines[line].code}: {lines[line].message}", 400)
+                FailedLine(*calls[line - 1], "invalid_request", f"{lines[line].code}: {lines[line].message}", 400)
                 for line in named
             ]
             self._journal.write_failures(self.batch, failures)

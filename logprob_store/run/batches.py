@@ -142,9 +142,9 @@ class Batches:
             self.left = bool(self._journal.open)
             self._budget.billed_as = None
 
-    def verdict(self, call: int) -> CallError | None:
+    def verdict(self, request: Request) -> CallError | None:
         """What a call failed with that no further batch is to answer; None if it did not fail so."""
-        failure = self._failures.get(call)
+        failure = self._failure_of(request)
         if failure is None or (failure.again and self._settings.fallback == "live"):
             return None
         error = CallError(
@@ -231,7 +231,7 @@ class Batches:
                         call = self._plan.number_of(request)
                         cached = looked_up.cached.get(request.key)
                         has_answer = cached is not None and not is_rejected(cached, request)
-                        if has_answer or call in under_way or not self._is_wanted(call, request):
+                        if has_answer or call in under_way or not self._is_wanted(request):
                             continue
                         if not packer.add(call, request):
                             packer.finish()
@@ -245,11 +245,16 @@ class Batches:
             packer.discard()
         return packed, True
 
-    def _is_wanted(self, call: int, request: Request) -> bool:
+    def _failure_of(self, request: Request) -> FailedLine | None:
+        """What a call failed with; what another call of that number did, before the job was changed, is not meant."""
+        failure = self._failures.get(self._plan.number_of(request))
+        return None if failure is None or failure.key != request.key else failure
+
+    def _is_wanted(self, request: Request) -> bool:
         """Whether a call goes into a batch: an equal one is not under way, and it may succeed."""
         if int(request.key[:_KEY_DIGITS], 16) in self._keys:
             return False
-        failure = self._failures.get(call)
+        failure = self._failure_of(request)
         return failure is None or (failure.again and failure.attempts < self._plan.job.limits.attempts)
 
     def _life(self, batch: SentBatch) -> BatchLife:

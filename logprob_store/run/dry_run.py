@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from logprob_store.counted import counted
 from logprob_store.prompts.input_files import types_of_text_tables
-from logprob_store.run.lost_answers import gone_answers, lost_calls
+from logprob_store.run.lost_answers import LostAnswers, lost_answers
 from logprob_store.run.naming import name_of_run
 from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.selection import passed_over_sentence
 from logprob_store.run.spent import earlier_runs, spent_by_run
-from logprob_store.run.unanswered import unanswered_calls
+from logprob_store.run.unanswered import manifest_as_it_goes_on, unanswered_calls
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
 from logprob_store.spending.shared_ledger import read_spent
 from logprob_store.store.beginning import check_replaceable, free_names
-from logprob_store.store.manifest import find_manifest
+from logprob_store.store.intervals import IntervalSet
+from logprob_store.store.run_folders import check_place
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -71,15 +73,18 @@ class Estimate:
     that get the answer of an equal request, `bad` those that cannot be asked; `to_ask` is what would be paid for, if
     nothing has to be tried again.
 
-    `prompt_tokens` is a quarter of the bytes. `output_tokens` and `cost_usd` are the least and the most; the most is
-    what ceilings reserve, None where a request sets no maximum. `seconds` is what the job's own limits per minute
-    allow, None without such limits. `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far,
-    `spent_together` those of all runs of the `job` and of all jobs on its `cache` that keep a ledger, where there is a
-    ceiling on these. `fits` says whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without
+    `prompt_tokens` is a quarter of the bytes, `prompt_tokens_most` one for each byte and more for images.
+    `output_tokens` and `cost_usd` are the least and the most; the most is what ceilings reserve, None where a request
+    sets no maximum. `seconds` is what the job's own limits per minute allow, None without such limits.
+    `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far; of these, `reserved_tokens` and
+    `reserved_usd` are for calls that got no answer and may be billed. `spent_together` are those of all runs of the
+    `job` and of all jobs on its `cache` that keep a ledger, where there is a ceiling on these. `fits` says whether the
+    rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without
     ceilings. `files` counts the files of the prompts; `columns` has the types found in CSV and JSON Lines.
     `passed_over` counts the calls that `select` passes over, by the reason; they are no part of `calls`. `prices` says
     where prices come from that are not the job's own, or that none are known; else it is None. `notice`
-    says that the model shuts down soon, or has.
+    says that the model shuts down soon, or has. `lost` counts the answers that a repair took out, `gone` those of them
+    that are no longer in the cache and are not asked; `refused` says that the run would have nothing else to do.
     """
 
     prompts: int
@@ -105,10 +110,14 @@ class Estimate:
     notice: str | None = None
     lost: int = 0
     gone: int = 0
+    refused: bool = False
+    prompt_tokens_most: int = 0
+    reserved_tokens: int = 0
+    reserved_usd: float | None = None
 
     @property
     def sentence(self) -> str:
-        """The estimate as one to ten lines of text."""
+        """The estimate as one to eleven lines of text."""
         places = f" in {self.files} files" if self.files > 1 else ""
         first = (
             f"{self.prompts} prompts{places}, {self.calls} calls: {self.settled} already in the run, "
@@ -123,9 +132,31 @@ class Estimate:
         if self.lost:
             have = self.lost - self.gone
             lost = [f"the run lost {self.lost} answers to damage: the cache still has {have}, {self.gone} are gone"]
-        if self.gone:
+        if self.refused:
             lost.append("the run will be refused, so that no other answers take their place: --new asks beside it")
+        elif self.gone:
+            lost.append("the run goes on without these, so that no other answers take their place: --new asks them")
         return "\n".join([first, *lost, *passed, *types, *(self._amount_lines() if self.to_ask else []), *notice])
+
+    @property
+    def _spent_so_far(self) -> str:
+        reserved_usd = self.reserved_usd or 0.0
+        usd = "" if self.spent_usd is None else f", ${self.spent_usd - reserved_usd:,.4f}"
+        tokens = self.spent_tokens - self.reserved_tokens
+        said = f"spent so far: {self.spent_requests:,} calls, {tokens:,} tokens{usd}"
+        if self.reserved_tokens:
+            usd = "" if self.spent_usd is None else f", ${reserved_usd:,.4f}"
+            said += f"; reserved for calls that got no answer and may be billed: {self.reserved_tokens:,} tokens{usd}"
+        return said
+
+    @property
+    def _about_the_most(self) -> str:
+        """How the most dollars come about."""
+        return (
+            f"at most: {counted(self.to_ask, 'call')}, each made once, with {self.prompt_tokens_most:,} tokens of "
+            f"prompts (one for each byte sent, more for images) and {self.output_tokens[1]:,} of answers (the maximum "
+            "of each), at the dearest prices that may apply; what is asked again comes on top"
+        )
 
     def _amount_lines(self) -> list[str]:
         least, most = self.output_tokens
@@ -135,16 +166,14 @@ class Estimate:
             least_usd, most_usd = self.cost_usd
             upper = "nobody knows: set a maximum of output tokens" if most_usd is None else f"${most_usd:,.4f} at most"
             lines.append(f"cost: ${least_usd:,.4f} to {upper}")
+            if most_usd is not None:
+                lines.append(self._about_the_most)
         if self.prices is not None:
             lines.append(self.prices)
         if self.seconds is not None:
             lines.append(f"time at the job's limits per minute: {_duration(self.seconds)}")
         if self.fits is not None:
-            spent = "" if self.spent_usd is None else f", ${self.spent_usd:,.4f}"
-            lines.append(
-                f"under the job's ceilings: {_FITS[self.fits]} "
-                f"(spent so far: {self.spent_requests:,} calls, {self.spent_tokens:,} tokens{spent})"
-            )
+            lines.append(f"under the job's ceilings: {_FITS[self.fits]} ({self._spent_so_far})")
         for whose, amount in self.spent_together.items():
             lines.append(
                 f"spent by {_TOGETHER[whose]}: {amount['requests']:,} calls, {amount['tokens']:,} tokens, "
@@ -164,16 +193,17 @@ def dry_run(
     plan = plan_job(job, limit=limit)
     check_plan(plan)
     store = job.store_folder
+    check_place(store)
     name = name_of_run(job, run, new=new, replace=replace)
     if replace:
         check_replaceable(store, name)
     name = next(free_names(store, name)) if new else name
-    found = None if replace else find_manifest(store, name)
-    manifest = None if found is None else found.manifest
+    manifest = None if replace else manifest_as_it_goes_on(plan, name)
     models = ModelCheck(job)
     if models.is_suspect():
         models.refuse_hopeless(one for _, requests in unanswered_calls(plan, name, manifest) for one in requests)
-    counts = _count_calls(plan, name, manifest, models)
+    lost = LostAnswers(0, IntervalSet()) if manifest is None else lost_answers(plan, manifest)
+    counts = _count_calls(plan, name, manifest, models, left_out=lost.gone)
     to_ask = pl.concat([_TO_ASK.to_frame(), *counts.to_ask])
     # Without a cache each of several equal requests is asked. A replay asks no server and costs nothing.
     live = job.asks_server
@@ -181,7 +211,7 @@ def dry_run(
     return Estimate(
         plan.prompt_count,
         calls := plan.call_count - sum(counts.passed.values()),
-        calls - counts.unsettled - counts.bad,
+        calls - counts.unsettled - counts.bad - len(lost.gone),
         counts.cached,
         counts.bad,
         distinct.height,
@@ -190,8 +220,9 @@ def dry_run(
         passed_over=dict(counts.passed),
         columns=types_of_text_tables(plan.inputs),
         notice=models.notice(),
-        lost=0 if manifest is None else len(lost_calls(manifest)),
-        gone=0 if manifest is None else gone_answers(plan, manifest),
+        lost=lost.has + len(lost.gone),
+        gone=len(lost.gone),
+        refused=lost.is_all and bool(lost.gone),
         **(_amounts(job, distinct, _spent_so_far(job, store, manifest)) if live else {}),
     )
 
@@ -207,12 +238,14 @@ class _Counts:
     to_ask: list[pl.DataFrame] = field(default_factory=list)
 
 
-def _count_calls(plan: Plan, run: str, manifest: Manifest | None, models: ModelCheck) -> _Counts:
+def _count_calls(
+    plan: Plan, run: str, manifest: Manifest | None, models: ModelCheck, *, left_out: IntervalSet
+) -> _Counts:
     counts = _Counts(passed=Counter({} if manifest is None else manifest.passed))
     priced = Budget(prices=plan.job.token_prices, sent_tier=plan.job.transport.tier)
     priced.billed_as = "batch" if plan.job.transport.kind == "batch" else None
     refused_rows = plan.job.prompts.params is not None
-    for chunk, unanswered in unanswered_calls(plan, run, manifest):
+    for chunk, unanswered in unanswered_calls(plan, run, manifest, left_out=left_out):
         asked = [one for one in unanswered if models.refusal(one) is None] if refused_rows else unanswered
         refused = len(unanswered) - len(asked)
         counts.passed += chunk.passed
@@ -242,7 +275,7 @@ def _spent_so_far(job: Job, store: Path, manifest: Manifest | None) -> Budget:
     """What the run has spent; calls of another process that are under way or were killed count at their worst."""
     budget = Budget(prices=job.token_prices)
     if manifest is not None:
-        budget.requests, budget.usage, _ = spent_by_run(job, store, manifest)
+        budget.requests, budget.usage, budget.lost, _ = spent_by_run(job, store, manifest)
     return budget
 
 
@@ -263,12 +296,15 @@ def _amounts(job: Job, to_ask: pl.DataFrame, budget: Budget) -> dict[str, Any]:
     ]
     return {
         "prompt_tokens": prompt,
+        "prompt_tokens_most": prompt_most,
         "output_tokens": (least, most if bounded else None),
         "cost_usd": cost_usd,
         "seconds": max(waits_s, default=None),
         "spent_requests": budget.requests,
         "spent_tokens": budget.usage.total,
         "spent_usd": budget.usd,
+        "reserved_tokens": budget.lost.total,
+        "reserved_usd": None if budget.prices is None else budget.prices.usd(budget.lost),
         "spent_together": {
             whose: {"requests": amount.requests, "tokens": amount.tokens, "usd": amount.usd}
             for whose, (_, amount) in together.items()

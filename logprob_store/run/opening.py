@@ -83,7 +83,7 @@ async def open_session(
                 writer,
                 find=partial(answered_calls, cache, writer.manifest.run_id, job.token_prices),
                 gone=set if cache is None else cache.missing,
-                under_way=calls_under_way(writer, job),
+                under_way=calls_under_way(writer),
                 spent_must_be_known=any(most.any for most in job.ceilings.values()),
             )
             if job.asks_server

@@ -196,7 +196,9 @@ def headers_of(job: Job, variables: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def open_asker_alone(job: Job, transport: Transport, *, watch_first: bool = True) -> AsyncIterator[Asker]:
+async def open_asker_alone(
+    job: Job, transport: Transport, *, watch_first: bool = True, waits_at_once: bool = True
+) -> AsyncIterator[Asker]:
     """An asker without a run: the job's ceilings hold for its calls alone, and in mode `refresh` it asks all anew.
 
     Raises:
@@ -215,7 +217,15 @@ async def open_asker_alone(job: Job, transport: Transport, *, watch_first: bool 
             sent_tier=job.transport.tier,
         ) as budget,
     ):
-        async with open_asker(job, transport, cache, budget, run_id=run_id, watch_first=watch_first) as asker:
+        async with open_asker(
+            job,
+            transport,
+            cache,
+            budget,
+            run_id=run_id,
+            watch_first=watch_first,
+            waits_at_once=waits_at_once,
+        ) as asker:
             yield asker
 
 
@@ -230,6 +240,7 @@ async def open_asker(
     resumed_from: datetime | None = None,
     on_wait: Callable[[], None] = lambda: None,
     watch_first: bool = True,
+    waits_at_once: bool = True,
 ) -> AsyncIterator[Asker]:
     """An asker: the transport with the cache, the budget, and the pacing and retry that a job names.
 
@@ -242,6 +253,7 @@ async def open_asker(
         resumed_from: when the run began, if this is not its first session.
         on_wait: see `Asker`.
         watch_first: whether to stop if the first outcomes are all of no use; not for a run that has answers already.
+        waits_at_once: as for `Pacer`; not where somebody waits for the one answer.
     """
     limits = job.limits
     # A replay opens no connection.
@@ -255,6 +267,8 @@ async def open_asker(
                 tokens_per_minute=limits.tokens_per_minute,
                 patience_s=job.retry_for_s,
                 reach_s=limits.reach_for_s,
+                server=job.model.base_url or OPENAI_BASE_URL,
+                waits_at_once=waits_at_once,
             ),
             cache=cache,
             run=run_id,

@@ -92,6 +92,7 @@ class Session:
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
         self._tasks_at_server: Collection[object] = ()
+        self._trouble: Callable[[], str | None] = lambda: None
         # A call that waits to be tried again holds no slot of the pacer: twice as many tasks keep the server busy.
         self._task_limit = asyncio.Semaphore(2 * plan.job.limits.concurrency)
         self._tasks_without_place: set[asyncio.Task[None] | None] = set()
@@ -127,10 +128,15 @@ class Session:
                 await asyncio.to_thread(check_plan, self._plan)
                 async with self._open_asker() as asker:
                     self.bottleneck, self._tasks_at_server = asker.bottleneck, asker.tasks_at_server
+                    self._trouble = asker.trouble
                     try:
                         await self._fill_and_ask(chunks, asker)
-                        if asker.refusal_of_all is not None and not self._stop.is_set():
-                            self._stop_early(asker.refusal_of_all)
+                        if (
+                            not self._stop.is_set()
+                            and (reason := asker.reason_at_the_end) is not None
+                            and self._plan.job.asks_server
+                        ):
+                            self._stop_early(reason)
                     finally:
                         self._update_call_count(asker)
                         self._note_outage(asker)
@@ -238,7 +244,7 @@ class Session:
         failure = None if self._refused_row is None else self._refused_row(request)
         may_ask = self.batches is None or self.batches.falls_back
         if failure is None and self.batches is not None and self.batches.has_ended:
-            failure = self.batches.verdict(self._plan.number_of(request))
+            failure = self.batches.verdict(request)
         if failure is None:
             if may_ask:
                 await self._start_task(request, asker)
@@ -324,11 +330,10 @@ class Session:
             await asyncio.to_thread(self._finish_run)
 
     def _finish_run(self) -> None:
-        error = self.stopped_by or self._error
         self.writer.finish(
             self._state(),
             reason=None if self.stopped_by is None else self.stopped_by.reason,
-            message=self._outage if error is None else str(error),
+            message=self.why or (None if self._error is None else str(self._error)),
             calls=self.progress.calls,
             verdict={name: round(seconds, 3) for name, seconds in dataclasses.asdict(self.bottleneck).items()},
             sync_spent=self._sync_spent,
@@ -384,6 +389,7 @@ class Session:
             self.progress.in_flight = len(self._tasks_at_server)
             self.progress.spent_usd = self.budget.usd
             self.progress.batches = "" if self.batches is None else self.batches.line()
+            self.progress.trouble = None if self._stop.is_set() else self._trouble()
             self._on_progress(self.progress)
 
 

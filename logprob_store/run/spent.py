@@ -13,7 +13,8 @@ from logprob_store.errors import StoreError
 from logprob_store.spending.settling import tokens_spent
 from logprob_store.spending.shared_ledger import Amount, EarlierSpent, nano_usd
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, read_call_log
-from logprob_store.store.manifest import find_manifest, run_folder, run_names
+from logprob_store.store.manifest import find_manifest, run_folder
+from logprob_store.store.run_folders import is_store, run_names
 from logprob_store.store.verifying import check_call_log
 from logprob_store.usage import Bill, Usage, usage_of
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Bill, EarlierSpent]:
-    """The calls and tokens that a run has spent at most, and both with dollars at the job's prices.
+def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Bill, Bill, EarlierSpent]:
+    """The calls and tokens that a run has spent at most, the tokens of lost calls alone, and all with dollars.
 
     Calls of another process that are under way or were killed count at their worst, unless their answer is in the
     cache.
@@ -63,7 +64,8 @@ def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Bill, 
         is_whole=state.has_totals and problem is None,
         nano_usd_a_token=0 if prices is None else nano_usd(prices.dearest_usd),
     )
-    return requests, most, earlier
+    lost = state.reserved.with_all(call.worst for call in state.open.values() if call.number not in answered)
+    return requests, most, lost, earlier
 
 
 def earlier_runs(job: Job, *, but: str | None = None) -> dict[str, EarlierSpent]:
@@ -74,7 +76,7 @@ def earlier_runs(job: Job, *, but: str | None = None) -> dict[str, EarlierSpent]
         but: the name of a run to leave out.
     """
     store = job.store_folder
-    if not job.limits.job_ceilings.any or not (store / "runs").is_dir():
+    if not job.limits.job_ceilings.any or not is_store(store):
         return {}
     spent = {}
     for run in run_names(store):
@@ -84,7 +86,7 @@ def earlier_runs(job: Job, *, but: str | None = None) -> dict[str, EarlierSpent]
             log.warning("%s: what this run has spent counts only if the ledger of the job's runs has it", error)
             continue
         if found is not None and found.manifest.job_name == job.name and run != but:
-            spent[found.manifest.run_id] = spent_by_run(job, store, found.manifest)[2]
+            spent[found.manifest.run_id] = spent_by_run(job, store, found.manifest)[-1]
     return spent
 
 

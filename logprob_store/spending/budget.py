@@ -18,7 +18,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
-from logprob_store.errors import CacheError, CallError, StopRunError
+from logprob_store.errors import CacheError, CallError, DiskError, StopRunError
 from logprob_store.failure_policy import FAILURES
 from logprob_store.spending.ceilings import NO_CEILINGS, Ceilings
 from logprob_store.spending.prices import is_long
@@ -49,11 +49,12 @@ class CallRecord(Protocol):
     """A durable record of the calls of a run, such as `store.call_log.CallLog`.
 
     `requests` counts the calls begun. `spent` sums the tokens of the calls that ended, and the worst case of the calls
-    whose answer was lost.
+    whose answer was lost, which `reserved` has alone.
     """
 
     requests: int
     spent: Bill
+    reserved: Bill
 
     next_number: int
     """That of the next call."""
@@ -87,8 +88,8 @@ class Budget:
     """What a run has spent and what it has reserved. Use it from one event loop.
 
     `requests` counts the calls made, failed ones too. `usage` sums the tokens of the answers, and the worst case of
-    answers that were lost. Once `closed` has a reason, no further call starts. While `billed_as` names a service tier,
-    calls are billed by it, whatever their answers say: those of a batch are.
+    answers that were lost, which `lost` has alone. Once `closed` has a reason, no further call starts. While
+    `billed_as` names a service tier, calls are billed by it, whatever their answers say: those of a batch are.
 
     Args:
         ceilings: of the run; none by default.
@@ -122,6 +123,7 @@ class Budget:
         self.calls = calls
         self.requests = 0 if calls is None else calls.requests
         self.usage = Bill() if calls is None else Bill(*calls.spent)
+        self.lost = Bill() if calls is None else Bill(*calls.reserved)
         self.closed: StopRunError | None = None
         self.billed_as: str | None = None
         self._ceilings = ceilings
@@ -250,6 +252,8 @@ class Budget:
         if reservation.state not in {"begun", "reserved"}:
             return
         billed = begun and _may_be_billed(error)
+        if billed:
+            self.lost.add(reservation.worst)
         self.settle(reservation, reservation.worst if billed else None)
         if begun and self.calls is not None and reservation.number is not None:
             if billed:
@@ -353,7 +357,7 @@ class Budget:
     def _raise_shared(self, others: _Others) -> _Obstacle | None:
         try:
             passed = others.ledger.raise_to(self.amount, self._reservations)
-        except CacheError as error:
+        except (CacheError, DiskError) as error:
             self._close_for(error)
             return _Obstacle("run", "closed")
         return None if passed is None else _Obstacle(passed.whose, passed.which, passed)
@@ -399,10 +403,10 @@ class Budget:
         if self._others is not None:
             try:
                 self._others.ledger.set_to(self.amount, self._reservations)
-            except CacheError as error:
+            except (CacheError, DiskError) as error:
                 self._close_for(error)
 
-    def _close_for(self, error: CacheError) -> None:
+    def _close_for(self, error: CacheError | DiskError) -> None:
         """Let no further call start, because the ledger of several runs cannot be kept; no answer is lost to that."""
         if self.closed is None:
             self.closed = StopRunError(str(error), reason=BUDGET)
@@ -475,7 +479,7 @@ class Budget:
             return False
         try:
             waits = self._others.may_settle()
-        except CacheError as error:
+        except (CacheError, DiskError) as error:
             self._close_for(error)
             return False
         if waits and not self._others.looks_again:
@@ -490,23 +494,30 @@ class Budget:
     def _ceiling_error(self, obstacle: _Obstacle, reservation: Reservation) -> StopRunError:
         most: Any = getattr(self._ceilings, obstacle.which, None)
         worst, taken = reservation.worst, self.amount
+        lost = self.lost if obstacle.passed is None else Bill()  # of other runs it is not known
+        reserved = ""
         name, where = {"usd": "max_cost_usd", "tokens": "max_tokens", "requests": "max_requests"}[obstacle.which], ""
         if obstacle.passed is not None:
             most, taken = obstacle.passed.ceiling, obstacle.passed.taken
             name, where = f"{obstacle.whose}_{name}", _WHERE[obstacle.whose]
         if obstacle.which == "usd" and self.prices is not None:
             spent_usd = taken.usd if obstacle.passed is not None else self.prices.usd(self.usage)
-            ceiling, spent = f"{most:g}", f"{_usd(spent_usd)} is spent"
+            lost_usd = self.prices.usd(lost)
+            ceiling, spent = f"{most:g}", f"{_usd(max(0.0, spent_usd - lost_usd))} is spent"
+            reserved = f"{_usd(lost_usd)} more is"
             could = f"could cost {_usd(self.prices.usd(worst))}"
         elif obstacle.which == "tokens":
-            ceiling, spent = f"{most}", f"{taken.tokens} tokens are spent"
+            ceiling, spent = f"{most}", f"{taken.tokens - lost.total} tokens are spent"
+            reserved = f"{lost.total} more are"
             could = f"could take {worst.total}"
         else:
             ceiling, spent = f"{most}", f"{taken.requests} calls have been made"
             could = "would be one more"
+        if reserved := reserved if lost.total else "":
+            reserved = f", {reserved} reserved for calls that got no answer and may be billed"
         return StopRunError(
-            f"limits.{name} = {ceiling} allows no further call: {spent} in {where or 'this run'}, and the next call "
-            f"{could}. Raise it and run the same command again: it goes on from here.",
+            f"limits.{name} = {ceiling} allows no further call: {spent} in {where or 'this run'}{reserved}, and the "
+            f"next call {could}. Raise it and run the same command again: it goes on from here.",
             reason=BUDGET,
         )
 

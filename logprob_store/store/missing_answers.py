@@ -26,6 +26,8 @@ def why_no_answers(store: StoreTables, run: str) -> str:
     if failed.height:
         kinds = ", ".join(f"{count} {kind}" for kind, count in failed.iter_rows())
         why = f"{counted(int(failed['len'].sum()), 'call')} failed: {kinds}"
+        if state == "stopped":  # by these failures; `logprobs status` has the server's words
+            return why
     elif state == "running":
         return "it is running, and none is committed yet"
     elif manifest.passed:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.events import emit
+from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -111,20 +112,24 @@ def join_within(items: Sequence[str], width: int) -> str:
 
 @contextmanager
 def bar() -> Iterator[Callable[[Progress], None]]:
-    """A bar and a line of text across the terminal, removed at the end."""
+    """A bar and a line of text across the terminal, removed at the end; below it, why no call is answered."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
     console, meter = Console(stderr=True), RateMeter()
     column = BarColumn(bar_width=_WIDEST_BAR)
-    with Bar(column, TextColumn("{task.description}", markup=False), console=console, transient=True) as shown:
+    words = TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold"))
+    with Bar(column, words, console=console, transient=True) as shown:
         task = shown.add_task("", total=None)
 
         def update(progress: Progress) -> None:
             meter.record(time.monotonic(), progress.settled)
             column.bar_width = min(_WIDEST_BAR, console.width // 5)
             text = join_within(progress_items(progress, meter), console.width - column.bar_width - 1)
+            if progress.trouble is not None:
+                text += f"\n{printable(progress.trouble)}"
             shown.update(task, total=progress.total, completed=progress.settled, description=text)
 
         yield update

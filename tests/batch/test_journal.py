@@ -35,7 +35,7 @@ def test_the_last_failure_of_a_call_counts(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for number in (1, 2):
         journal.add(sent(number, "collected"))
-        journal.write_failures(journal.batches[-1], [FailedLine(3, "server_error", "x", attempts=number)])
+        journal.write_failures(journal.batches[-1], [FailedLine(3, "k", "server_error", "x", attempts=number)])
 
     assert journal.failures()[3].attempts == 2
     assert journal.failures(before=2)[3].attempts == 1
@@ -46,7 +46,7 @@ def test_failures_that_have_rows_are_dropped(tmp_path: Path) -> None:
     """The next session begins to count anew."""
     journal = Journal(tmp_path)
     journal.add(sent(1, "collected"))
-    journal.write_failures(journal.batches[0], [FailedLine(3, "a", "x"), FailedLine(4, "b", "x")])
+    journal.write_failures(journal.batches[0], [FailedLine(3, "k", "a", "x"), FailedLine(4, "k", "b", "x")])
     journal.drop_failures({3}.__contains__)
 
     assert journal.failures().keys() == {4}

@@ -58,8 +58,8 @@ def test_a_null_prompt_is_said_and_never_goes_on(logprobs: Any, tmp_path: Path, 
 
 def test_each_class_of_failure_has_an_example(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
     """In the server's words, and the same command asks again."""
-    fault_server.script("400")
-    done = run(logprobs, tmp_path, fault_server.url, {"text": ["x"]})
+    fault_server.when("bad", "400")
+    done = run(logprobs, tmp_path, fault_server.url, {"text": ["x", "bad"]})
 
     assert done.code == 3
     assert "1 invalid_request, such as: HTTP 400 server_error: unwell" in done.out
@@ -67,15 +67,36 @@ def test_each_class_of_failure_has_an_example(logprobs: Any, tmp_path: Path, fau
 
 
 @pytest.mark.usefixtures("fault_server")
-@pytest.mark.parametrize("prompts", [2, 20])
+@pytest.mark.parametrize("prompts", [1, 2, 20])
 def test_a_server_that_was_never_reached_is_named_at_the_end(logprobs: Any, tmp_path: Path, prompts: int) -> None:
-    """In the last line, with its URL and the reason, whether the run gave up or its few prompts failed."""
+    """The run stops, however few its prompts are, and the last line has the URL and the reason."""
     columns = {"text": [f"q{number}" for number in range(prompts)]}
     done = run(logprobs, tmp_path, "http://127.0.0.1:9/v1", columns, limits={"retry_for_s": 1, "attempts": 2})
 
     last = done.out.splitlines()[-1]
+    assert done.code == 4
+    assert last.startswith("stopped: ")
     assert "http://127.0.0.1:9/v1" in last
     assert "no connection to 127.0.0.1:9 (ConnectionRefusedError" in last
+
+
+@pytest.mark.usefixtures("fault_server")
+def test_what_is_waited_for_is_said_at_once_and_once(
+    logprobs: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With reason and URL: a log need not repeat it."""
+    run(logprobs, tmp_path, "http://127.0.0.1:9/v1", {"text": ["x"]}, limits={"retry_for_s": 2})
+
+    expected = r"a call failed \(no connection to 127\.0\.0\.1:9 .*\): waiting up to 2 s for http://127\.0\.0\.1:9/v1"
+    assert len(re.findall(expected, caplog.text)) == 1
+
+
+def test_status_names_the_server_of_a_run_that_stopped(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
+    """As the run's last line did."""
+    fault_server.script("401*9")
+    last = run(logprobs, tmp_path, fault_server.url, {"text": ["x"]}, "--run", "r").out.splitlines()[-1]
+
+    assert f"r {last}" in logprobs("status", tmp_path / "store").out
 
 
 def test_a_run_with_answers_that_cannot_reach_the_server_stops(

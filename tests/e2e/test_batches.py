@@ -266,6 +266,25 @@ def test_a_live_session_does_not_pay_for_what_is_under_way(tmp_path: Path, batch
     assert "live" not in batch_server.requests
 
 
+def test_a_changed_job_collects_nothing(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A run without an answer may be changed, but not while batches of the old job are under way."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    changed = batch_job(tmp_path, batch_server.url, questions(4), model={"name": "other"})
+
+    with pytest.raises(ls.RunChangedError, match="Collect its batches first"):
+        ls.run_job(changed, run="r")
+
+
+def test_failures_of_another_job_are_forgotten(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A job that was mended asks under the same name what its first try was refused."""
+    batch_server.scripts = ["errors_only"]
+    ls.run_job(batch_job(tmp_path, batch_server.url, questions(4)), run="r")
+    mended = batch_job(tmp_path, batch_server.url, questions(4), model={"name": "other"})
+
+    assert (ls.run_job(mended, run="r").failures, answered(tmp_path / "store")) == (0, names(4))
+
+
 def test_the_deadline_asks_live_what_is_left(tmp_path: Path, batch_server: BatchServer) -> None:
     """At the deadline batches are cancelled, what they have is kept, and the rest is asked live: each call once."""
     batch_server.working = 10**6
