@@ -111,6 +111,19 @@ class BatchClient:
             said = await self._ask("POST", "/files", data=form, timeout_s=_FILE_TIMEOUT_S)
         return _id_of(said)
 
+    async def is_ready(self, file_id: str) -> bool:
+        """Whether the service has looked at an input file, and takes it.
+
+        Raises:
+            CallError: it does not.
+        """
+        said = await self._ask("GET", f"/files/{file_id}")
+        status = _text(said.get("status")).lower()
+        if status in {"error", "failed"}:
+            why = one_line(_text(said.get("status_details")))
+            raise CallError(f"the service refuses the file: {why}", error_type="invalid_request")
+        return status not in {"pending", "running", "notrunning", "uploaded"}
+
     async def find_file(self, name: str, *, purpose: str) -> str | None:
         """The id of an input file that was sent under a name; None if there is none."""
         async for item in self._listed("/files", purpose=purpose):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _SUCCESS: Final = range(200, 300)
 _INVALID: Final = 400
 _FAILED: Final = 500
+_STATUSES: Final = range(100, 600)
+_LONGEST_LAST_LINE: Final = 1 << 26
 _BY_THE_SERVICE: Final = ("server", "internal", "timeout", "unavailable", "overloaded")
 """Words in the code of a line's error that say that the service failed, not the request."""
 
@@ -74,6 +76,15 @@ def read_output(path: Path) -> Iterator[OutputLine | None]:
                 yield _read_line(line)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the last line of a file can be read, as it cannot where a download broke off without a word."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - _LONGEST_LAST_LINE))
+        lines = file.read().rstrip(b" \t\r\n\x00").split(b"\n")
+    return not lines[-1] or len(lines) == 1 < size - _LONGEST_LAST_LINE or _read_line(lines[-1].strip()) is not None
+
+
 def _read_line(line: bytes) -> OutputLine | None:
     try:
         read = _DECODER.decode(line)
@@ -103,10 +114,12 @@ def _read_odd_line(line: bytes) -> OutputLine | None:
 
 
 def _status(said: Any) -> int:
+    """The HTTP status of a line; one that is none, such as 0, means that the service failed."""
     try:
-        return int(said)
+        status = int(said)
     except (TypeError, ValueError):
         return _SUCCESS.start
+    return status if status in _STATUSES else _FAILED
 
 
 def _error_object(said: Any) -> dict[str, Any]:

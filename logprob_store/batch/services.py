@@ -31,6 +31,7 @@ class BatchService:
         purpose: what an input file is uploaded for.
         lines_have_urls: whether each line names the endpoint.
         keeps_metadata: whether a batch is found again by its metadata; else by its input file.
+        checks_files: whether a new file is looked at before a batch of it may begin.
         is_folder: whether files in a folder are read and written in its place.
     """
 
@@ -42,6 +43,7 @@ class BatchService:
     purpose: str = "batch"
     lines_have_urls: bool = True
     keeps_metadata: bool = True
+    checks_files: bool = False
     is_folder: bool = False
 
     @property
@@ -67,7 +69,9 @@ class BatchService:
 
 
 OPENAI: Final = BatchService("openai", ("api.openai.com",))
-AZURE: Final = BatchService("azure", ("openai.azure.com",), max_lines=100_000, endpoints=("chat", "responses"))
+AZURE: Final = BatchService(
+    "azure", ("openai.azure.com",), max_lines=100_000, endpoints=("chat", "responses"), checks_files=True
+)
 _KNOWN: Final = (
     OPENAI,
     AZURE,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import random
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from logprob_store.batch.client import RUNNING
 from logprob_store.batch.journal import OVER, FailedLine
+from logprob_store.batch.output_file import is_whole
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.run.batch_queue import BatchQueue, LeftError
 
@@ -36,6 +38,9 @@ _LOOKS: Final = 5
 """How often a thing is looked for that a service may not show at once: a new file, a batch, an output."""
 _LATE: Final = timedelta(hours=25)
 """After this time a batch in a state that nobody knows is not waited for any more."""
+_FILE_LOOKS: Final = 8
+"""How often a batch is begun whose new file the service does not know: for most of a minute."""
+_TOO_LARGE: Final = 413
 _NOT_FOUND: Final = frozenset({404, 410})
 _QUEUE_FULL: Final = "token_limit_exceeded"
 _LIMIT: Final = re.compile(r"[Ll]imit[^0-9]{0,80}([0-9][0-9,_.]*)")
@@ -132,6 +137,12 @@ class BatchLife:
             return
         except CallError as error:
             self.dissolve()
+            if error.status == _TOO_LARGE and self.batch.lines > 1:
+                log.warning(
+                    "%s: the service takes no file of %d bytes: it gets smaller ones", self.batch.name, self.batch.size
+                )
+                self._queue.max_bytes = self.batch.size // 2
+                return
             raise self._refused("the service takes no file of batches", error) from error
         self._journal.write(self.batch, state="uploaded", file_id=file_id)
 
@@ -144,14 +155,24 @@ class BatchLife:
             self._journal.write(self.batch, state="uploaded", file_id=file_id)
 
     async def _begin(self) -> None:
+        if self._service.checks_files:
+            await self._wait_for_file()
         await self._queue.wait_for_room(self.batch)
         if self._queue.must_end:
             return
         self._journal.write(self.batch, state="creating")
         await self._create()
 
+    async def _wait_for_file(self) -> None:
+        try:
+            while not await self._patiently(lambda: self._client.is_ready(self.batch.file_id)):
+                await self._sleep(self._wait_s)
+        except CallError as error:
+            self.dissolve()
+            raise self._refused("the service refuses the file of a batch", error) from error
+
     async def _create(self) -> None:
-        for look in range(_LOOKS):
+        for look in range(_FILE_LOOKS):
             try:
                 created = await self._client.create(
                     self.batch.file_id, endpoint=self._url, window=self._window, tag=self._try_tag
@@ -161,7 +182,7 @@ class BatchLife:
                 return  # it may have begun: it is looked for
             except CallError as error:
                 # Right after an upload a service may not know the file yet, or be busy with it.
-                if look + 1 < _LOOKS and "file" in str(error).lower():
+                if look + 1 < _FILE_LOOKS and "file" in str(error).lower():
                     await self._pause(error)
                     continue
                 self.dissolve()
@@ -194,7 +215,7 @@ class BatchLife:
         log.info("batch %s: %d calls, %s", found.id, self.batch.lines, found.status)
 
     async def _wait_for_end(self) -> None:
-        missing = 0
+        missing, missing_since = 0, 0.0
         while True:
             try:
                 found = await self._client.get(self.batch.batch_id)
@@ -205,7 +226,11 @@ class BatchLife:
                 continue
             except CallError as error:
                 missing += 1
-                if error.status not in _NOT_FOUND or missing >= _LOOKS:
+                if missing == 1:
+                    missing_since = time.monotonic()
+                    log.warning("the service does not show batch %s: %s", self.batch.batch_id, error)
+                is_late = missing >= _LOOKS and time.monotonic() - missing_since > 2 * self._poll_s
+                if error.status not in _NOT_FOUND or is_late:
                     raise StopRunError(
                         f"the service does not show batch {self.batch.batch_id} ({error}). Use the key of the project "
                         "that began it, then run the same command: it is collected",
@@ -340,28 +365,30 @@ class BatchLife:
         self._journal.write(self.batch, state="downloaded")
 
     async def _download_file(self, file_id: str, kind: str) -> None:
-        path = self._journal.path(self.batch, kind)
+        path, name = self._journal.path(self.batch, kind), self.batch.batch_id
         for look in range(_LOOKS):
+            last = look + 1 == _LOOKS
             try:
                 await self._patiently(lambda: self._client.download(file_id, path))
             except CallError as error:
                 if error.status not in _NOT_FOUND:
-                    raise self._refused(
-                        f"the service does not give the {kind} of batch {self.batch.batch_id}", error
-                    ) from error
-                if look + 1 == _LOOKS:
+                    raise self._refused(f"the service does not give the {kind} of batch {name}", error) from error
+                if last:
                     log.warning(
                         "batch %s: its %s file %s is gone (%s); services delete them after 30 days. Its calls are "
                         "asked again, and their rows say maybe_billed",
-                        self.batch.batch_id,
+                        name,
                         kind,
                         file_id,
                         error,
                     )
-                    return
-                await self._sleep(self._wait_s)
             else:
-                return
+                if last or is_whole(path):
+                    return
+                path.unlink()
+                log.warning("batch %s: its %s file broke off, and is fetched again", name, kind)
+            if not last:
+                await self._sleep(self._wait_s)
 
     async def _collect(self) -> None:
         stop = await self._collector.collect(self.batch)

@@ -105,7 +105,8 @@ class BatchPacker:
         return _Filling(number, InputFile(path, url=self._url, mode=self._journal.mode))
 
     def _is_full(self, file: InputFile, call: int, request: Request) -> bool:
-        if file.lines >= self._max_lines or file.size_with(call, request) > self._max_bytes:
+        max_bytes = min(self._max_bytes, self._queue.max_bytes or self._max_bytes)
+        if file.lines >= self._max_lines or file.size_with(call, request) > max_bytes:
             return True
         limit = self._queue.limit
         return limit is not None and file.tokens + estimate_prompt_tokens(request) > limit

@@ -22,9 +22,9 @@ class LeftError(Exception):
 class BatchQueue:
     """The batches of a run that are under way at the service.
 
-    `limit` is the most tokens of prompts that may be queued, None where it is not known. `leaves` says that the session
-    does not wait for batches. `must_end` says that what is under way is to be ended, and nothing more begun.
-    `is_stopped` says that the session ends at once.
+    `limit` is the most tokens of prompts that may be queued, `max_bytes` the most bytes of a file, each None where it
+    is not known. `leaves` says that the session does not wait for batches. `must_end` says that what is under way is to
+    be ended, and nothing more begun. `is_stopped` says that the session ends at once.
 
     Args:
         limit: the most tokens of prompts that may be queued.
@@ -33,6 +33,7 @@ class BatchQueue:
 
     def __init__(self, *, limit: int | None = None, leaves: bool = False) -> None:
         self.limit = limit
+        self.max_bytes: int | None = None
         self.leaves = leaves
         self.must_end = False
         self.is_stopped = False

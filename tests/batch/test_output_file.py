@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logprob_store.batch.output_file import OutputLine, read_output, take
+from logprob_store.batch.output_file import OutputLine, is_whole, read_output, take
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.transport.redaction import Redaction
 
@@ -85,6 +85,7 @@ def test_a_line_that_lenient_parsers_read_is_read(tmp_path: Path) -> None:
 
 
 REFUSED = {
+    "a status of 0": (line(None, status=0), "server_error", True),
     "a refusal": (line({"error": {"message": "no"}}, status=400), "invalid_request", False),
     "a limit": (line({"error": {"message": "slow"}}, status=429), "rate_limit", True),
     "an error of the server": (line({"error": {"message": "oops"}}, status=500), "server_error", True),
@@ -134,3 +135,15 @@ def test_a_key_in_an_answer_is_taken_out(tmp_path: Path) -> None:
     found = taken(tmp_path, line({**BODY, "id": "sk-0123456789abcdef"}))
 
     assert b"sk-0123456789abcdef" not in found.body
+
+
+@pytest.mark.parametrize(
+    ("content", "whole"),
+    [("", True), (line(), True), (line() + "\n", True), (line() + "\n" + line()[:-30], False), (line()[:-1], False)],
+)
+def test_a_file_that_broke_off_is_known(tmp_path: Path, content: str, whole: bool) -> None:  # noqa: FBT001
+    """By its last line."""
+    path = tmp_path / "output"
+    path.write_text(content)
+
+    assert is_whole(path) is whole

@@ -84,6 +84,7 @@ STORIES = {
     "lines that come twice": "doubled=2",
     "a line of no call": "stranger",
     "NaN in a line": "odd",
+    "a download that is cut without a word": "cut=2",
 }
 
 
@@ -191,6 +192,25 @@ def test_a_batch_larger_than_the_queue_is_packed_anew(tmp_path: Path, batch_serv
     run(tmp_path, batch_server, questions(8))
 
     assert answered(tmp_path / "store") == names(8)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_file_that_is_too_large_is_packed_smaller(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Gateways take less than the service behind them."""
+    batch_server.max_bytes = 500
+    run(tmp_path, batch_server, questions(8))
+
+    assert answered(tmp_path / "store") == names(8)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_azure_looks_at_a_file_first(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A batch of a file that is not looked at yet would fail there."""
+    batch_server.file_looks = 2
+    run(tmp_path, batch_server, questions(4), batch={"service": "azure"})
+
+    first = batch_server.requests.index("create")
+    assert batch_server.requests[:first].count("get_file") == 3
     check_ledger(batch_server, tmp_path / "store")
 
 

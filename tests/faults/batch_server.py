@@ -8,6 +8,7 @@ is well. A text has words, with numbers after `=`:
 
     ok   paused=N (a state that nobody knows, N looks long)   expired=SHARE   cancelled=SHARE (done of all lines)
     errors_only (no output file: each line fails)   missing=N   doubled=N   stranger (a line of no call)   odd (NaN)
+    cut=N (the first N times its output is sent, half of the last line is missing, without a word)
     fail=CODE   fail=CODE@LINE   late_output=N (completed, the file comes N looks later)   gone (files are 404)
     no_counts
 
@@ -87,6 +88,8 @@ class BatchServer:
         self.executed: list[str] = []
         self.usd = 0.0
         self.max_creations: int | None = None
+        self.max_bytes: int | None = None
+        self.file_looks = 0
         self.kill: tuple[int, str, Callable[[], int]] | None = None
         self.url = ""
         self._seen: dict[str, int] = {}
@@ -122,6 +125,7 @@ class BatchServer:
             [
                 web.post("/v1/files", self._handler("upload", self._upload)),
                 web.get("/v1/files", self._handler("list_files", self._list_files)),
+                web.get("/v1/files/{id}", self._handler("get_file", self._get_file)),
                 web.get("/v1/files/{id}/content", self._handler("content", self._content)),
                 web.post("/v1/batches", self._handler("create", self._create)),
                 web.get("/v1/batches", self._handler("list_batches", self._list_batches)),
@@ -176,6 +180,8 @@ class BatchServer:
         content = file.file.read()
         if not file.filename.endswith(".jsonl"):
             return _error(400, "Invalid file format for Batch API. Must be .jsonl", "invalid_request")
+        if self.max_bytes is not None and len(content) > self.max_bytes:
+            return _error(413, "File is too large", "too_large")
         made = {
             "id": f"file-{len(self.files)}",
             "object": "file",
@@ -192,11 +198,21 @@ class BatchServer:
         mine = [_shown_file(file) for file in self.files.values() if file["key"] == _key(request)]
         return _page(request, mine[::-1])
 
+    async def _get_file(self, request: web.Request) -> web.Response:
+        file = self.files[request.match_info["id"]]
+        file["looks"] = file.get("looks", 0) + 1
+        status = "processed" if file["looks"] > self.file_looks else "pending"
+        return web.json_response({**_shown_file(file), "status": status})
+
     async def _content(self, request: web.Request) -> web.Response:
         file = self.files.get(request.match_info["id"])
         if file is None or file["key"] != _key(request) or file.get("gone"):
             return _error(404, "No such File object", "not_found")
-        return web.Response(body=file["content"], content_type="application/octet-stream")
+        content = file["content"]
+        if file.get("cut"):
+            file["cut"] -= 1
+            content = content[: len(content.rstrip()) - 50]
+        return web.Response(body=content, content_type="application/octet-stream")
 
     async def _create(self, request: web.Request) -> web.Response:
         asked = await request.json()
@@ -324,8 +340,8 @@ class BatchServer:
 
     def _add_file(self, batch: ServedBatch, text: str) -> str:
         file_id = f"file-{len(self.files)}"
-        gone = "gone" in batch.words
-        self.files[file_id] = {"id": file_id, "key": batch.key, "content": text.encode(), "gone": gone}
+        gone, cut = "gone" in batch.words, int(batch.words.get("cut", 0))
+        self.files[file_id] = {"id": file_id, "key": batch.key, "content": text.encode(), "gone": gone, "cut": cut}
         return file_id
 
     def _execute(self, line: dict[str, Any], *, fails: bool) -> dict[str, Any]:
@@ -377,7 +393,7 @@ def _key(request: web.Request) -> str:
 
 
 def _shown_file(file: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in file.items() if name not in {"content", "key", "gone"}}
+    return {name: value for name, value in file.items() if name not in {"content", "key", "gone", "cut"}}
 
 
 def _page(request: web.Request, items: list[dict[str, Any]]) -> web.Response:
