@@ -204,6 +204,28 @@ def test_a_file_that_is_too_large_is_packed_smaller(tmp_path: Path, batch_server
     check_ledger(batch_server, tmp_path / "store")
 
 
+def test_lines_that_come_twice_are_told(
+    tmp_path: Path, batch_server: BatchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first one counts; a service that sends more is to be known."""
+    batch_server.scripts = ["doubled=2"]
+    run(tmp_path, batch_server, questions(4))
+
+    assert "2 lines of its files are of no call, come twice or cannot be read" in caplog.text
+
+
+def test_a_batch_without_metadata_is_found_by_its_file(tmp_path: Path, batch_server: BatchServer) -> None:
+    """At Together, also where an earlier batch of the same file had no room in the queue."""
+    batch_server.keeps_metadata = False
+    batch_server.scripts = ["fail=token_limit_exceeded"]
+    batch_server.faults = {"create": ["", "lost"]}
+    run(tmp_path, batch_server, questions(4), batch={"service": "together"})
+
+    assert (answered(tmp_path / "store"), len(batch_server.batches)) == (names(4), 2)
+    assert {file.get("purpose") for file in batch_server.files.values()} == {"batch-api", None}
+    check_ledger(batch_server, tmp_path / "store")
+
+
 def test_azure_looks_at_a_file_first(tmp_path: Path, batch_server: BatchServer) -> None:
     """A batch of a file that is not looked at yet would fail there."""
     batch_server.file_looks = 2

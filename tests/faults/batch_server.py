@@ -90,6 +90,7 @@ class BatchServer:
         self.max_creations: int | None = None
         self.max_bytes: int | None = None
         self.file_looks = 0
+        self.keeps_metadata = True
         self.kill: tuple[int, str, Callable[[], int]] | None = None
         self.url = ""
         self._seen: dict[str, int] = {}
@@ -230,7 +231,7 @@ class BatchServer:
             _key(request),
             asked["input_file_id"],
             asked["endpoint"],
-            asked.get("metadata") or {},
+            (asked.get("metadata") or {}) if self.keeps_metadata else {},
             dict(word.partition("=")[::2] for word in words.split()),
             len(file["content"]) // 4,
         )
