@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.batch.journal import pack_line
 from logprob_store.spending.request_tokens import estimate_prompt_tokens
 from logprob_store.store.durable_files import FILE_MODE, create_file, make_folder, sync_folder
-from logprob_store.store.intervals import IntervalSet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +54,6 @@ class InputFile:
         self.size = 0
         self.tokens = 0
         self._url = url
-        self._calls: list[int] = []
         self._digest = hashlib.sha256()
         self._file = os.fdopen(create_file(path, mode=mode), "wb")
         self._index = os.fdopen(create_file(path.with_suffix(".lines"), mode=mode), "wb")
@@ -66,7 +64,6 @@ class InputFile:
         self._file.write(line)
         self._index.write(pack_line(call, request.key))
         self._digest.update(line)
-        self._calls.append(call)
         self.lines += 1
         self.size += len(line)
         self.tokens += estimate_prompt_tokens(request)
@@ -75,16 +72,14 @@ class InputFile:
         """The size in bytes that the file would have with one more call."""
         return self.size + len(input_line(call, request, self._url))
 
-    def close(self) -> tuple[str, list[tuple[int, int]]]:
-        """Make the file durable; returns its SHA-256, and the calls as half-open intervals."""
+    def close(self) -> str:
+        """Make the file durable; returns its SHA-256."""
         for file in (self._file, self._index):
             file.flush()
             os.fsync(file.fileno())
             file.close()
         sync_folder(self.path.parent)
-        calls = IntervalSet()
-        calls.update(self._calls)
-        return self._digest.hexdigest(), calls.intervals
+        return self._digest.hexdigest()
 
     def discard(self) -> None:
         """Close and remove the file."""

@@ -16,7 +16,6 @@ import msgspec
 
 from logprob_store.errors import StoreError
 from logprob_store.store.durable_files import FILE_MODE, make_folder, replace_file
-from logprob_store.store.intervals import IntervalSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,9 +35,9 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     `state` says which step is next: `packing` (its calls are not recorded yet), `packed`, `uploading`, `uploaded`,
     `creating`, `created`, `ended`, `downloaded`; then it is `collected`, or `dissolved` if the service refused all of
     it and billed nothing. `status` is the service's own word. `first_call` is the number of the first line's call in
-    the run's record of calls, and the other lines follow; `calls` has the calls as half-open intervals of their numbers
-    in the plan. `tokens` are about those of the prompts. `past_ids` are of batches that the service refused before it
-    began them, because too much was queued. `said` has the service's words about a failure.
+    the run's record of calls, and the other lines follow. `tokens` are about those of the prompts. `past_ids` are of
+    batches that the service refused before it began them, because too much was queued. `said` has the service's words
+    about a failure.
     """
 
     number: int
@@ -48,7 +47,6 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     size: int
     sha256: str
     tokens: int
-    calls: list[tuple[int, int]]
     first_call: int = 0
     file_id: str = ""
     batch_id: str = ""
@@ -106,10 +104,6 @@ class Journal:
     def open(self) -> list[SentBatch]:
         """The batches that have steps left."""
         return [batch for batch in self.batches if batch.state not in OVER]
-
-    def open_calls(self) -> IntervalSet:
-        """The numbers of the calls that are in an open batch."""
-        return IntervalSet(interval for batch in self.open for interval in batch.calls)
 
     def next_number(self) -> int:
         """The number of the next batch."""

@@ -114,7 +114,7 @@ class BatchPacker:
     def _finish(self, model: str) -> None:
         """Record the calls of a batch, which are open until it is collected; the journal says first which they are."""
         filling = self._filling.pop(model)
-        sha256, calls = filling.file.close()
+        sha256 = filling.file.close()
         record = self._budget.calls
         batch = SentBatch(
             filling.number,
@@ -124,7 +124,6 @@ class BatchPacker:
             filling.file.size,
             sha256,
             filling.file.tokens,
-            calls,
             first_call=0 if record is None else record.next_number,
         )
         self._journal.add(batch)

@@ -222,18 +222,16 @@ class Batches:
             max_bytes=service.max_bytes if settings.megabytes is None else int(settings.megabytes * _MB),
             on_packed=self._start,
         )
-        under_way = self._journal.open_calls()
         packed = 0
         try:
             async with contextlib.aclosing(look_up_ahead(calls, look_up)) as lookups:
                 async for looked_up in lookups:
                     for request in looked_up.requests:
-                        call = self._plan.number_of(request)
                         cached = looked_up.cached.get(request.key)
                         has_answer = cached is not None and not is_rejected(cached, request)
-                        if has_answer or call in under_way or not self._is_wanted(request):
+                        if has_answer or not self._is_wanted(request):
                             continue
-                        if not packer.add(call, request):
+                        if not packer.add(self._plan.number_of(request), request):
                             packer.finish()
                             return packed, False
                         packed += 1

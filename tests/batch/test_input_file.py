@@ -45,16 +45,15 @@ def test_no_text_breaks_a_line() -> None:
 
 
 def test_a_file_knows_its_calls(tmp_path: Path) -> None:
-    """Its digest, the calls as intervals, and the call and key of each line."""
+    """Its digest, and the call and key of each line."""
     journal = Journal(tmp_path)
     requests = {call: chat_request(seed=call) for call in (3, 4, 9)}
     file = InputFile(journal.folder / "batch-00001.jsonl", url=URL)
     for call, request in requests.items():
         file.add(call, request)
-    sha256, calls = file.close()
+    sha256 = file.close()
 
-    batch = SentBatch(1, "packed", "m", file.lines, file.size, sha256, file.tokens, calls)
-    assert calls == [(3, 5), (9, 10)]
+    batch = SentBatch(1, "packed", "m", file.lines, file.size, sha256, file.tokens)
     assert journal.lines(batch) == [(call, request.key) for call, request in requests.items()]
     content = journal.path(batch, "jsonl").read_bytes()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (file.size, sha256)

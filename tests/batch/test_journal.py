@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def sent(number: int, state: str = "created", *calls: tuple[int, int]) -> SentBatch:
+def sent(number: int, state: str = "created") -> SentBatch:
     """A batch."""
-    return SentBatch(number, state, "m", 1, 1, "", 1, list(calls))
+    return SentBatch(number, state, "m", 1, 1, "", 1)
 
 
 def test_a_later_session_finds_the_batches(tmp_path: Path) -> None:
     """In the order in which they were packed, with their states."""
     journal = Journal(tmp_path)
-    journal.add(sent(2, "created", (5, 7)))
-    journal.add(sent(1, "collected", (0, 5)))
+    journal.add(sent(2))
+    journal.add(sent(1, "collected"))
     journal.write(journal.batches[0], batch_id="b", done=1)
 
     found = Journal(tmp_path)
     assert [(batch.number, batch.batch_id, batch.done) for batch in found.batches] == [(1, "", 0), (2, "b", 1)]
-    assert (found.open_calls().intervals, found.next_number()) == ([(5, 7)], 3)
+    assert ([batch.number for batch in found.open], found.next_number()) == ([2], 3)
 
 
 def test_the_last_failure_of_a_call_counts(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from logprob_store.run.batch_queue import BatchQueue, LeftError
 
 def batch(number: int, tokens: int, *, refused: int = 0, lines: int = 10) -> SentBatch:
     """A batch of so many tokens that was refused so often."""
-    return SentBatch(number, "uploaded", "m", lines, 1, "", tokens, [], past_ids=["b"] * refused)
+    return SentBatch(number, "uploaded", "m", lines, 1, "", tokens, past_ids=["b"] * refused)
 
 
 async def has_room(queue: BatchQueue, one: SentBatch) -> bool:
