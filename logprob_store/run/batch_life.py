@@ -323,7 +323,7 @@ class BatchLife:
         said = found.error_words or "it does not say why"
         lines = {error.line: error for error in found.errors if error.line is not None}
         named = [line for line in lines if line <= self.batch.lines]
-        if named and len(named) < self.batch.lines:
+        if named and (len(named) < self.batch.lines or self.batch.lines == 1):
             calls = self._journal.lines(self.batch)
             failures = [
                 FailedLine(*calls[line - 1], "invalid_request", f"{lines[line].code}: {lines[line].message}", 400)
