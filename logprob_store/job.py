@@ -604,15 +604,18 @@ class Job(_Section):
 
         A replay has the job's own alone: it pays nothing.
         """
-        return self.prices_at_service if self.transport.kind == "live" else self.prices.prices
+        return self.prices_at_service if self.transport.kind == "live" else self._as_billed(self.prices.prices)
 
     @cached_property
     def prices_at_service(self) -> Prices | None:
         """What tokens cost where the model is asked, also in a replay."""
         own, listed = self.prices.prices, self.listed_price
         if own is None:
-            return None if listed is None else listed.prices
-        return own if listed is None else own.completed_by(listed.prices)
+            return self._as_billed(None if listed is None else listed.prices)
+        return self._as_billed(own if listed is None else own.completed_by(listed.prices))
+
+    def _as_billed(self, prices: Prices | None) -> Prices | None:
+        return prices.of_input_alone() if prices is not None and self.model.endpoint == "decisions" else prices
 
     @property
     def _why_no_price(self) -> str:

@@ -197,6 +197,23 @@ def test_a_model_whose_price_is_listed_needs_no_prices(write: Callable[..., Path
     assert problem.startswith("limits.max_cost_usd needs prices.input_usd_per_million_tokens")
 
 
+def test_decisions_cost_their_input_and_nothing_else(tmp_path: Path) -> None:
+    """100 tokens at $0.10 a million, whatever part of them is said to be cached or written, and whatever is counted.
+
+    https://apidog.com/blog/openai-decisions-api/ of 2026-10-10: no charge for output, nor for the cache, read or written.
+    """
+    path = write_job(tmp_path, model={"name": "gpt-6-luna", "endpoint": "decisions", "base_url": None})
+    question = '[[questions]]\nname = "a"\ntype = "predicate"\ninstructions = "x"\n'
+    path.write_text(path.read_text(encoding="utf-8") + question, encoding="utf-8")
+
+    prices = load_job(path).token_prices
+
+    assert prices is not None
+    assert prices.usd(Usage(100, 60, 7, 40)) == pytest.approx(10e-6)
+    assert prices.usd(prices.worst(100, 0, [""])) == pytest.approx(10e-6)
+    assert prices.usd(Usage(100, 60, 7, tier="priority")) == pytest.approx(20e-6)
+
+
 def test_a_replay_has_the_prices_of_its_job_alone(write: Callable[..., Path]) -> None:
     """It pays nothing; a ceiling of the job is no obstacle to it."""
     changes = {

@@ -153,6 +153,15 @@ class Prices:
             None if written is None else written * factor,
         )
 
+    def of_input_alone(self) -> Prices:
+        """These prices for calls that are billed as fresh input and as nothing else: answers to typed questions.
+
+        >>> Prices(2.0, 8.0, cached_input=1.0, cache_write=2.5).of_input_alone().usd(Usage(300, 200, 50, 100))
+        0.0006
+        """
+        tiers = {tier: prices.of_input_alone() for tier, prices in self.tiers.items()}
+        return replace(self, output=0.0, cached_input=None, cache_write=None, tiers=tiers)
+
     def with_tiers(self, tiers: Mapping[str, Prices]) -> Prices:
         """The same, with other prices by other tiers."""
         return replace(self, tiers=tiers)
