@@ -362,9 +362,12 @@ class PricesSection(_Section):
     def _tiers_are_known(self) -> Self:
         for name in self.tiers:
             tier = tier_of(name)
-            if not tier or tier == UNKNOWN_TIER:
+            if not tier or (tier == UNKNOWN_TIER and name != UNKNOWN_TIER):
                 known = ", ".join(tier for tier in TIERS if tier not in {STANDARD, UNKNOWN_TIER})
-                raise ValueError(f"tiers.{name}: is no tier with a price of its own; known are {known}")
+                raise ValueError(
+                    f"tiers.{name}: is no tier with a price of its own; known are {known}, and {UNKNOWN_TIER} is for "
+                    "all others"
+                )
         if len({tier_of(name) for name in self.tiers}) < len(self.tiers):
             raise ValueError("tiers: fast and priority are one tier: keep one of them")
         return self

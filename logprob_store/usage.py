@@ -33,7 +33,7 @@ STANDARD, UNKNOWN_TIER = TIERS[0], TIERS[-1]
 _TIERS_BY_NAME: Final[Mapping[str, str | None]] = {
     "auto": None,
     **{tier: tier for tier in TIERS[1:]},
-    **dict.fromkeys(("default", "standard", "on_demand"), STANDARD),
+    **dict.fromkeys(("default", "standard", "standard_only", "on_demand"), STANDARD),
     "fast": "priority",  # OpenAI's two names for one tier
 }
 

@@ -14,7 +14,7 @@ from logprob_store.errors import JobError, PromptsError, TemplateError
 from logprob_store.job import Job, load_job, override
 from logprob_store.job_problems import FROM_ENVIRONMENT
 from logprob_store.run.plan import plan_job
-from logprob_store.usage import Usage
+from logprob_store.usage import Usage, tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,7 +200,7 @@ def test_a_model_whose_price_is_listed_needs_no_prices(write: Callable[..., Path
 def test_decisions_cost_their_input_and_nothing_else(tmp_path: Path) -> None:
     """100 tokens at $0.10 a million, whatever part of them is said to be cached or written, and whatever is counted.
 
-    https://apidog.com/blog/openai-decisions-api/ of 2026-10-10: no charge for output, nor for the cache, read or written.
+    https://apidog.com/blog/openai-decisions-api/ of 2026-10-10: no charge for output, nor for the cache.
     """
     path = write_job(tmp_path, model={"name": "gpt-6-luna", "endpoint": "decisions", "base_url": None})
     question = '[[questions]]\nname = "a"\ntype = "predicate"\ninstructions = "x"\n'
@@ -251,9 +251,23 @@ def test_own_prices_by_kind_tier_and_length(write: Callable[..., Path]) -> None:
     assert prices.usd(Usage(200, 0, 10, is_long=prices.is_long(200))) == pytest.approx(920e-6)  # 200 * 4 + 10 * 12
 
 
+def test_a_price_for_all_tiers_that_are_not_known(write: Callable[..., Path]) -> None:
+    """So that the key which the message about such a tier names can be written; `standard_only` is the standard one."""
+    prices = load_job(write({**OWN, "prices.tiers.unknown": "3.0"})).token_prices
+
+    assert prices is not None
+    assert prices.knows(tier_of("warp") or "")
+    assert prices.usd(Usage(10, 0, 10, tier=tier_of("warp") or "")) == pytest.approx(300e-6)
+    assert tier_of("standard_only") == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        (
+            {"prices.tiers.standard_only": "2.0"},
+            "prices: tiers.standard_only: is no tier with a price of its own; known are flex, batch",
+        ),
         (
             {"prices.tiers.turbo": "2.0"},
             "prices: tiers.turbo: is no tier with a price of its own; known are flex, batch",

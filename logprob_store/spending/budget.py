@@ -26,7 +26,7 @@ from logprob_store.spending.request_tokens import worst_case
 from logprob_store.spending.reservation import Reservation
 from logprob_store.spending.settling import tokens_spent
 from logprob_store.spending.shared_ledger import Amount, Passed, SharedLedger, nano_usd
-from logprob_store.usage import STANDARD, Bill, ReportedUsage, Usage, tier_of, usage_of
+from logprob_store.usage import STANDARD, UNKNOWN_TIER, Bill, ReportedUsage, Usage, tier_of, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -362,7 +362,8 @@ class Budget:
         self._tiers_seen.add(tier)
         if prices.knows(tier):
             return
-        said = f"the server served a call by the tier {tier!r}, which has no price in this job"
+        which = "a tier that is not known here" if tier == UNKNOWN_TIER else f"the tier {tier!r}"
+        said = f"the server served a call by {which}, which has no price in this job"
         if self._needs_prices:
             self.close(
                 StopRunError(

@@ -69,7 +69,9 @@ def billing(tmp_path: Path) -> Iterator[Billing]:
 def write(workplace: Any, url: str, family: str, *, prompts: int = 60, **limits: float) -> Path:
     """Write a job for a family of services with these ceilings."""
     endpoint = {"legacy": "completions", "responses": "responses", "decisions": "decisions"}.get(family, "chat")
-    params = {} if endpoint == "decisions" else {"max_output_tokens" if endpoint == "responses" else "max_tokens": OUTPUT}
+    params = (
+        {} if endpoint == "decisions" else {"max_output_tokens" if endpoint == "responses" else "max_tokens": OUTPUT}
+    )
     if endpoint == "chat":
         params["n"] = 2 if family == "openai" else 1
     model = {"name": family, "endpoint": endpoint, "top_logprobs": 0, "params": None}
