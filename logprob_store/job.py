@@ -492,7 +492,7 @@ class Job(_Section):
         transport = self.transport
         if transport.tier is not None and "service_tier" in self.model.params:
             raise ValueError("transport.tier and model.params.service_tier both name the service tier: keep one")
-        if transport.tier is not None and self.model.endpoint == "completions":
+        if transport.tier is not None and self.model.endpoint not in {"chat", "responses"}:
             raise ValueError(
                 'transport.tier needs model.endpoint = "chat" or "responses": others have no service tiers'
             )

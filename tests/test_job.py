@@ -251,6 +251,17 @@ def test_own_prices_by_kind_tier_and_length(write: Callable[..., Path]) -> None:
     assert prices.usd(Usage(200, 0, 10, is_long=prices.is_long(200))) == pytest.approx(920e-6)  # 200 * 4 + 10 * 12
 
 
+@pytest.mark.parametrize("endpoint", ["completions", "decisions"])
+def test_endpoints_without_service_tiers(tmp_path: Path, endpoint: str) -> None:
+    """It is said before the server refuses the parameter."""
+    path = write_job(tmp_path, model={"endpoint": endpoint, "base_url": "http://h/v1"}, transport={"tier": "flex"})
+    question = '[[questions]]\nname = "a"\ntype = "predicate"\ninstructions = "x"\n'
+    path.write_text(path.read_text(encoding="utf-8") + question * (endpoint == "decisions"), encoding="utf-8")
+
+    with pytest.raises(JobError, match="others have no service tiers"):
+        load_job(path)
+
+
 def test_a_price_for_all_tiers_that_are_not_known(write: Callable[..., Path]) -> None:
     """So that the key which the message about such a tier names can be written; `standard_only` is the standard one."""
     prices = load_job(write({**OWN, "prices.tiers.unknown": "3.0"})).token_prices

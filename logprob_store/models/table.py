@@ -52,7 +52,9 @@ class Takes(_Strict):
     refuses: tuple[str, ...] = ()
     refuses_while_reasoning: tuple[str, ...] = ()
     endpoints: tuple[Endpoint, ...] = Field(default=("chat", "completions", "responses", "decisions"), min_length=1)
+    tiers: tuple[Literal["flex", "priority", "ultrafast"], ...] | None = None
     most_top_logprobs: int | None = Field(default=None, ge=0)
+    fewest_output: int | None = Field(default=None, ge=1)
     context: int | None = Field(default=None, gt=0)
     output: int | None = Field(default=None, gt=0)
     shutdown: date | None = None
@@ -86,6 +88,7 @@ class Service(_Strict):
     openai: bool = False
     refuses_unknown: bool = False
     own_shutdowns: bool = False
+    own_tiers: bool = False
     logprobs: Literal["yes", "no"] = "yes"
     most_top_logprobs: dict[str, int] = Field(default_factory=dict)
     fewest_output: dict[str, int] = Field(default_factory=dict)

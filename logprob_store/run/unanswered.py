@@ -13,7 +13,7 @@ from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.tables import open_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from logprob_store.cache.answers import AnswerCache
@@ -42,6 +42,13 @@ def unanswered_calls(plan: Plan, run: str, manifest: Manifest | None) -> Iterato
             rejected = {request.key for request in chunk.requests if asks_anew(failed.get(plan.number_of(request)))}
             answered = answered_keys({request.key for request in chunk.requests} - rejected)
             yield chunk, [request for request in chunk.requests if request.key not in answered]
+
+
+def unanswered_requests(job: Job, requests: Sequence[Request]) -> list[Request]:
+    """Those of a job's requests that neither its cache nor its fixtures answer."""
+    with open_cache(job.cache_folder, file_mode=job.store.mode) as cache:
+        answered = _answered_keys(job, cache, None)({request.key for request in requests})
+    return [request for request in requests if request.key not in answered]
 
 
 def passed_over_by(plan: Plan, run: str, manifest: Manifest | None) -> PassedOver | None:

@@ -56,7 +56,7 @@ def test_what_is_missing_from_the_sum_is_in_the_bounds() -> None:
 
 
 def test_a_sum_above_one_is_divided_out() -> None:
-    """Independent probabilities of 0.75 each are one half each; the 0.5 too much may be all this one's, or none of it."""
+    """Independent probabilities of 0.75 each are one half each; the 0.5 too much may be one's or the other's."""
     frame = decisions(("q", {"a": 0.75, "b": 0.75}))
 
     assert probabilities(frame, "probability", "lower", "upper", "unknown_mass") == [(0.5, 0.25, 0.75, 0.0)] * 2
