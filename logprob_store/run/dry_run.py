@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from logprob_store.counted import counted
 from logprob_store.prompts.input_files import types_of_text_tables
 from logprob_store.run.lost_answers import gone_answers, lost_calls
 from logprob_store.run.naming import name_of_run
@@ -71,8 +72,9 @@ class Estimate:
     that get the answer of an equal request, `bad` those that cannot be asked; `to_ask` is what would be paid for, if
     nothing has to be tried again.
 
-    `prompt_tokens` is a quarter of the bytes. `output_tokens` and `cost_usd` are the least and the most; the most is
-    what ceilings reserve, None where a request sets no maximum. `seconds` is what the job's own limits per minute
+    `prompt_tokens` is a quarter of the bytes, `prompt_tokens_most` one for each byte and more for images.
+    `output_tokens` and `cost_usd` are the least and the most; the most is what ceilings reserve, None where a request
+    sets no maximum. `seconds` is what the job's own limits per minute
     allow, None without such limits. `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far,
     `spent_together` those of all runs of the `job` and of all jobs on its `cache` that keep a ledger, where there is a
     ceiling on these. `fits` says whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without
@@ -105,10 +107,11 @@ class Estimate:
     notice: str | None = None
     lost: int = 0
     gone: int = 0
+    prompt_tokens_most: int = 0
 
     @property
     def sentence(self) -> str:
-        """The estimate as one to ten lines of text."""
+        """The estimate as one to eleven lines of text."""
         places = f" in {self.files} files" if self.files > 1 else ""
         first = (
             f"{self.prompts} prompts{places}, {self.calls} calls: {self.settled} already in the run, "
@@ -127,6 +130,15 @@ class Estimate:
             lost.append("the run will be refused, so that no other answers take their place: --new asks beside it")
         return "\n".join([first, *lost, *passed, *types, *(self._amount_lines() if self.to_ask else []), *notice])
 
+    @property
+    def _about_the_most(self) -> str:
+        """How the most dollars come about."""
+        return (
+            f"at most: {counted(self.to_ask, 'call')}, each made once, with {self.prompt_tokens_most:,} tokens of "
+            f"prompts (one for each byte sent, more for images) and {self.output_tokens[1]:,} of answers (the maximum "
+            "of each), at the dearest prices that may apply; what is asked again comes on top"
+        )
+
     def _amount_lines(self) -> list[str]:
         least, most = self.output_tokens
         upper_tokens = "an unknown number of" if most is None else f"{most:,}"
@@ -135,6 +147,8 @@ class Estimate:
             least_usd, most_usd = self.cost_usd
             upper = "nobody knows: set a maximum of output tokens" if most_usd is None else f"${most_usd:,.4f} at most"
             lines.append(f"cost: ${least_usd:,.4f} to {upper}")
+            if most_usd is not None:
+                lines.append(self._about_the_most)
         if self.prices is not None:
             lines.append(self.prices)
         if self.seconds is not None:
@@ -262,6 +276,7 @@ def _amounts(job: Job, to_ask: pl.DataFrame, budget: Budget) -> dict[str, Any]:
     ]
     return {
         "prompt_tokens": prompt,
+        "prompt_tokens_most": prompt_most,
         "output_tokens": (least, most if bounded else None),
         "cost_usd": cost_usd,
         "seconds": max(waits_s, default=None),

@@ -45,6 +45,7 @@ def test_the_numbers_of_a_small_job(tmp_path: Path) -> None:
         to_ask=3,
         shared=1,
         prompt_tokens=12 + 11 + 11,  # a quarter of the bytes
+        prompt_tokens_most=50 + 47 + 47,
         output_tokens=(3 * 2, 3 * 2 * 8),  # one token for each choice, or all eight
         # 34 * 10 + 6 * 20 = 460 millionths; at most a token a byte: 144 * 10 + 48 * 20 = 2400 millionths
         cost_usd=(pytest.approx(0.00046), pytest.approx(0.0024)),
@@ -60,6 +61,8 @@ def test_the_numbers_of_a_small_job(tmp_path: Path) -> None:
     assert rest == [
         "about 34 tokens of prompts, 6 to 48 tokens of answers",
         "cost: $0.0005 to $0.0024 at most",
+        "at most: 3 calls, each made once, with 144 tokens of prompts (one for each byte sent, more for images) and 48 "
+        "of answers (the maximum of each), at the dearest prices that may apply; what is asked again comes on top",
         "time at the job's limits per minute: 90 s",
         "under the job's ceilings: yes, even at its most (spent so far: 0 calls, 0 tokens, $0.0000)",
     ]
@@ -106,6 +109,7 @@ def test_without_a_maximum_the_cost_has_no_upper_end(tmp_path: Path) -> None:
     assert estimate.cost_usd is not None
     assert estimate.cost_usd[1] is None
     assert "nobody knows: set a maximum of output tokens" in estimate.sentence
+    assert "at most: " not in estimate.sentence
 
 
 def test_failures_are_to_ask_and_what_was_spent_counts(tmp_path: Path, fault_server: Any) -> None:
