@@ -74,10 +74,11 @@ class Estimate:
 
     `prompt_tokens` is a quarter of the bytes, `prompt_tokens_most` one for each byte and more for images.
     `output_tokens` and `cost_usd` are the least and the most; the most is what ceilings reserve, None where a request
-    sets no maximum. `seconds` is what the job's own limits per minute
-    allow, None without such limits. `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far,
-    `spent_together` those of all runs of the `job` and of all jobs on its `cache` that keep a ledger, where there is a
-    ceiling on these. `fits` says whether the rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without
+    sets no maximum. `seconds` is what the job's own limits per minute allow, None without such limits.
+    `spent_requests`, `spent_tokens` and `spent_usd` are the run's so far; of these, `reserved_tokens` and
+    `reserved_usd` are for calls that got no answer and may be billed. `spent_together` are those of all runs of the
+    `job` and of all jobs on its `cache` that keep a ledger, where there is a ceiling on these. `fits` says whether the
+    rest stays under the job's ceilings: `yes`, `maybe`, `no`, None without
     ceilings. `files` counts the files of the prompts; `columns` has the types found in CSV and JSON Lines.
     `passed_over` counts the calls that `select` passes over, by the reason; they are no part of `calls`. `prices` says
     where prices come from that are not the job's own, or that none are known; else it is None. `notice`
@@ -108,6 +109,8 @@ class Estimate:
     lost: int = 0
     gone: int = 0
     prompt_tokens_most: int = 0
+    reserved_tokens: int = 0
+    reserved_usd: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -129,6 +132,17 @@ class Estimate:
         if self.gone:
             lost.append("the run will be refused, so that no other answers take their place: --new asks beside it")
         return "\n".join([first, *lost, *passed, *types, *(self._amount_lines() if self.to_ask else []), *notice])
+
+    @property
+    def _spent_so_far(self) -> str:
+        reserved_usd = self.reserved_usd or 0.0
+        usd = "" if self.spent_usd is None else f", ${self.spent_usd - reserved_usd:,.4f}"
+        tokens = self.spent_tokens - self.reserved_tokens
+        said = f"spent so far: {self.spent_requests:,} calls, {tokens:,} tokens{usd}"
+        if self.reserved_tokens:
+            usd = "" if self.spent_usd is None else f", ${reserved_usd:,.4f}"
+            said += f"; reserved for calls that got no answer and may be billed: {self.reserved_tokens:,} tokens{usd}"
+        return said
 
     @property
     def _about_the_most(self) -> str:
@@ -154,11 +168,7 @@ class Estimate:
         if self.seconds is not None:
             lines.append(f"time at the job's limits per minute: {_duration(self.seconds)}")
         if self.fits is not None:
-            spent = "" if self.spent_usd is None else f", ${self.spent_usd:,.4f}"
-            lines.append(
-                f"under the job's ceilings: {_FITS[self.fits]} "
-                f"(spent so far: {self.spent_requests:,} calls, {self.spent_tokens:,} tokens{spent})"
-            )
+            lines.append(f"under the job's ceilings: {_FITS[self.fits]} ({self._spent_so_far})")
         for whose, amount in self.spent_together.items():
             lines.append(
                 f"spent by {_TOGETHER[whose]}: {amount['requests']:,} calls, {amount['tokens']:,} tokens, "
@@ -255,7 +265,7 @@ def _spent_so_far(job: Job, store: Path, manifest: Manifest | None) -> Budget:
     """What the run has spent; calls of another process that are under way or were killed count at their worst."""
     budget = Budget(prices=job.token_prices)
     if manifest is not None:
-        budget.requests, budget.usage, _ = spent_by_run(job, store, manifest)
+        budget.requests, budget.usage, budget.lost, _ = spent_by_run(job, store, manifest)
     return budget
 
 
@@ -283,6 +293,8 @@ def _amounts(job: Job, to_ask: pl.DataFrame, budget: Budget) -> dict[str, Any]:
         "spent_requests": budget.requests,
         "spent_tokens": budget.usage.total,
         "spent_usd": budget.usd,
+        "reserved_tokens": budget.lost.total,
+        "reserved_usd": None if budget.prices is None else budget.prices.usd(budget.lost),
         "spent_together": {
             whose: {"requests": amount.requests, "tokens": amount.tokens, "usd": amount.usd}
             for whose, (_, amount) in together.items()

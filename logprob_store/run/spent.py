@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Bill, EarlierSpent]:
-    """The calls and tokens that a run has spent at most, and both with dollars at the job's prices.
+def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Bill, Bill, EarlierSpent]:
+    """The calls and tokens that a run has spent at most, the tokens of lost calls alone, and all with dollars.
 
     Calls of another process that are under way or were killed count at their worst, unless their answer is in the
     cache.
@@ -63,7 +63,8 @@ def spent_by_run(job: Job, store: Path, manifest: Manifest) -> tuple[int, Bill, 
         is_whole=state.has_totals and problem is None,
         nano_usd_a_token=0 if prices is None else nano_usd(prices.dearest_usd),
     )
-    return requests, most, earlier
+    lost = state.reserved.with_all(call.worst for call in state.open.values() if call.number not in answered)
+    return requests, most, lost, earlier
 
 
 def earlier_runs(job: Job, *, but: str | None = None) -> dict[str, EarlierSpent]:
@@ -84,7 +85,7 @@ def earlier_runs(job: Job, *, but: str | None = None) -> dict[str, EarlierSpent]
             log.warning("%s: what this run has spent counts only if the ledger of the job's runs has it", error)
             continue
         if found is not None and found.manifest.job_name == job.name and run != but:
-            spent[found.manifest.run_id] = spent_by_run(job, store, found.manifest)[2]
+            spent[found.manifest.run_id] = spent_by_run(job, store, found.manifest)[-1]
     return spent
 
 

@@ -49,11 +49,12 @@ class CallRecord(Protocol):
     """A durable record of the calls of a run, such as `store.call_log.CallLog`.
 
     `requests` counts the calls begun. `spent` sums the tokens of the calls that ended, and the worst case of the calls
-    whose answer was lost.
+    whose answer was lost, which `reserved` has alone.
     """
 
     requests: int
     spent: Bill
+    reserved: Bill
 
     def begin(self, key: str, worst: Usage) -> int:
         """Record that a call is about to be made; returns its number."""
@@ -81,7 +82,7 @@ class Budget:
     """What a run has spent and what it has reserved. Use it from one event loop.
 
     `requests` counts the calls made, failed ones too. `usage` sums the tokens of the answers, and the worst case of
-    answers that were lost. Once `closed` has a reason, no further call starts.
+    answers that were lost, which `lost` has alone. Once `closed` has a reason, no further call starts.
 
     Args:
         ceilings: of the run; none by default.
@@ -115,6 +116,7 @@ class Budget:
         self.calls = calls
         self.requests = 0 if calls is None else calls.requests
         self.usage = Bill() if calls is None else Bill(*calls.spent)
+        self.lost = Bill() if calls is None else Bill(*calls.reserved)
         self.closed: StopRunError | None = None
         self._ceilings = ceilings
         self._bounded = ceilings.any or shared is not None
@@ -208,6 +210,8 @@ class Budget:
         if reservation.state not in {"begun", "reserved"}:
             return
         billed = begun and _may_be_billed(error)
+        if billed:
+            self.lost.add(reservation.worst)
         self.settle(reservation, reservation.worst if billed else None)
         if begun and self.calls is not None and reservation.number is not None:
             if billed:
@@ -441,23 +445,30 @@ class Budget:
     def _ceiling_error(self, obstacle: _Obstacle, reservation: Reservation) -> StopRunError:
         most: Any = getattr(self._ceilings, obstacle.which, None)
         worst, taken = reservation.worst, self.amount
+        lost = self.lost if obstacle.passed is None else Bill()  # of other runs it is not known
+        reserved = ""
         name, where = {"usd": "max_cost_usd", "tokens": "max_tokens", "requests": "max_requests"}[obstacle.which], ""
         if obstacle.passed is not None:
             most, taken = obstacle.passed.ceiling, obstacle.passed.taken
             name, where = f"{obstacle.whose}_{name}", _WHERE[obstacle.whose]
         if obstacle.which == "usd" and self.prices is not None:
             spent_usd = taken.usd if obstacle.passed is not None else self.prices.usd(self.usage)
-            ceiling, spent = f"{most:g}", f"{_usd(spent_usd)} is spent"
+            lost_usd = self.prices.usd(lost)
+            ceiling, spent = f"{most:g}", f"{_usd(max(0.0, spent_usd - lost_usd))} is spent"
+            reserved = f"{_usd(lost_usd)} more is"
             could = f"could cost {_usd(self.prices.usd(worst))}"
         elif obstacle.which == "tokens":
-            ceiling, spent = f"{most}", f"{taken.tokens} tokens are spent"
+            ceiling, spent = f"{most}", f"{taken.tokens - lost.total} tokens are spent"
+            reserved = f"{lost.total} more are"
             could = f"could take {worst.total}"
         else:
             ceiling, spent = f"{most}", f"{taken.requests} calls have been made"
             could = "would be one more"
+        if reserved := reserved if lost.total else "":
+            reserved = f", {reserved} reserved for calls that got no answer and may be billed"
         return StopRunError(
-            f"limits.{name} = {ceiling} allows no further call: {spent} in {where or 'this run'}, and the next call "
-            f"{could}. Raise it and run the same command again: it goes on from here.",
+            f"limits.{name} = {ceiling} allows no further call: {spent} in {where or 'this run'}{reserved}, and the "
+            f"next call {could}. Raise it and run the same command again: it goes on from here.",
             reason=BUDGET,
         )
 

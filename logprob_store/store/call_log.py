@@ -21,7 +21,7 @@ import os
 import struct
 import threading
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.errors import DiskError
@@ -53,6 +53,7 @@ did not know."""
 _CRC: Final = struct.Struct("<I")
 RECORD_BYTES: Final = _CRC.size + _FIELDS.size
 _KEY_BYTES: Final = 32
+_NO_KEY: Final = bytes(_KEY_BYTES)
 
 
 class OpenCall(NamedTuple):
@@ -67,7 +68,8 @@ class OpenCall(NamedTuple):
 class CallLogState:
     """The sum of a file's records.
 
-    `requests` counts the calls begun, `spent` the tokens of the ended and lost ones. `open` has the open calls by
+    `requests` counts the calls begun, `spent` the tokens of the ended and lost ones, `reserved` those of the lost ones
+    among them; files of version 0.1.0 do not say these. `open` has the open calls by
     number, `lost` the keys of lost ones, `kept` those of ended ones, whose rows may not be committed. `has_totals` is
     false if the first record is missing, `run` is the digest of the run's id, `damaged` counts the records that cannot
     be read, `torn` the bytes after the last whole record.
@@ -83,6 +85,7 @@ class CallLogState:
     damaged: int
     torn: int
     run: bytes | None = None
+    reserved: Bill = field(default_factory=Bill)
 
 
 def read_call_log(content: bytes) -> CallLogState:
@@ -124,6 +127,8 @@ def _apply(state: CallLogState, kind: int, number: int, usage: Usage, raw: bytes
         if kind != _FREE:
             state.spent.add(usage)
         if kind == _LOST:
+            state.reserved.add(usage)
+        if kind == _LOST and (number > 0 or not any(usage[:4])):  # else it is the sum, which has no key
             state.lost.add(key)
         elif kind == _ENDED:
             state.lost.discard(key)
@@ -156,7 +161,8 @@ def is_of_another_run(state: CallLogState, run_id: str) -> bool:
 class CallLog:
     """The log of a run's calls. Make one with `open_call_log`; append from one thread only.
 
-    `requests` counts all calls begun. `spent` sums the tokens of the ended calls, and the worst case of the lost ones.
+    `requests` counts all calls begun. `spent` sums the tokens of the ended calls, and the worst case of the lost ones,
+    which `reserved` has alone.
     """
 
     def __init__(self, path: Path, state: CallLogState, *, run_id: str | None = None, mode: int = FILE_MODE) -> None:
@@ -165,6 +171,7 @@ class CallLog:
         self._mode = mode
         self.requests = state.requests
         self.spent = state.spent
+        self.reserved = state.reserved
         self._next_number = state.next_number
         self._open = state.open
         self._lost = state.lost
@@ -208,7 +215,7 @@ class CallLog:
         """Record that a call was surely not billed."""
         if number in self._open:
             with self._writing:
-                self._append(_FREE, number, Usage(), bytes(_KEY_BYTES))
+                self._append(_FREE, number, Usage(), _NO_KEY)
                 del self._open[number]
 
     def lose(self, number: int) -> None:
@@ -285,6 +292,7 @@ class CallLog:
         del self._open[call.number]
         self.spent.add(call.worst if usage is None else usage)
         if usage is None:
+            self.reserved.add(call.worst)
             self._lost.add(call.key)
         else:
             self._lost.discard(call.key)
@@ -303,13 +311,19 @@ class CallLog:
             )
 
     def _snapshot(self) -> Iterator[bytes]:
-        # The totals leave out the open calls, whose records count them when they are read.
-        plain, *others = sorted(self.spent.with_all([Usage()]), key=lambda line: (line.tier, line.is_long))
+        # The totals leave out the open calls, whose records count them when they are read, and the tokens of lost ones.
+        answered = self.spent.with_all([Usage()])
+        for line in self.reserved:
+            answered.add(line, -1)
+        plain, *others = sorted(answered, key=lambda line: (line.tier, line.is_long))
         yield _record(_TOTALS, self._next_number - 1, plain, _MAGIC, self.requests - len(self._open))
         # The totals have no place for the tokens that were written into the service's cache.
         for line in (Usage(written_tokens=plain.written_tokens), *others):
             if any(line[:4]):
-                yield _record(_BILLED, 0, line, bytes(_KEY_BYTES))
+                yield _record(_BILLED, 0, line, _NO_KEY)
+        for line in self.reserved:
+            if any(line[:4]):
+                yield _record(_LOST, 0, line, _NO_KEY)
         if self._run is not None:
             yield _record(_RUN, 0, Usage(), self._run)
         for key in self._kept:

@@ -51,6 +51,7 @@ def test_the_numbers_of_a_small_job(tmp_path: Path) -> None:
         cost_usd=(pytest.approx(0.00046), pytest.approx(0.0024)),
         seconds=90.0,  # three calls at two a minute; 34 + 48 tokens at 1000 a minute would take 5
         spent_usd=0.0,
+        reserved_usd=0.0,
         fits="yes",
     )
     first, *rest = estimate.sentence.splitlines()
@@ -61,8 +62,11 @@ def test_the_numbers_of_a_small_job(tmp_path: Path) -> None:
     assert rest == [
         "about 34 tokens of prompts, 6 to 48 tokens of answers",
         "cost: $0.0005 to $0.0024 at most",
-        "at most: 3 calls, each made once, with 144 tokens of prompts (one for each byte sent, more for images) and 48 "
-        "of answers (the maximum of each), at the dearest prices that may apply; what is asked again comes on top",
+        (
+            "at most: 3 calls, each made once, with 144 tokens of prompts (one for each byte sent, more for images) "
+            "and 48 of answers (the maximum of each), at the dearest prices that may apply; what is asked again comes "
+            "on top"
+        ),
         "time at the job's limits per minute: 90 s",
         "under the job's ceilings: yes, even at its most (spent so far: 0 calls, 0 tokens, $0.0000)",
     ]
@@ -110,6 +114,21 @@ def test_without_a_maximum_the_cost_has_no_upper_end(tmp_path: Path) -> None:
     assert estimate.cost_usd[1] is None
     assert "nobody knows: set a maximum of output tokens" in estimate.sentence
     assert "at most: " not in estimate.sentence
+
+
+def test_what_is_reserved_is_said_apart_from_what_is_spent(tmp_path: Path, fault_server: Any) -> None:
+    """Of a call that got no answer nobody knows the bill: its 47 bytes and 16 tokens count at their most."""
+    fault_server.when('"b"', "reset")
+    job = make(tmp_path, fault_server.url, max_requests=10, attempts=1)
+    run_job(job, run="r")
+
+    estimate = dry_run(job, run="r")
+
+    assert (estimate.spent_tokens, estimate.reserved_tokens) == (46 + 63, 63)
+    assert (
+        "(spent so far: 3 calls, 46 tokens, $0.0008; reserved for calls that got no answer and may be billed: "
+        "63 tokens, $0.0008)"
+    ) in estimate.sentence
 
 
 def test_failures_are_to_ask_and_what_was_spent_counts(tmp_path: Path, fault_server: Any) -> None:

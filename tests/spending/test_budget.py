@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,37 @@ def test_the_message_of_a_stop() -> None:
         "limits.max_cost_usd = 0.0003 allows no further call: $0.00019 is spent in this run, and the next call could "
         "cost $0.000193. Raise it and run the same command again: it goes on from here."
     )
+
+
+@pytest.mark.parametrize(
+    ("ceilings", "expected"),
+    [
+        (
+            Ceilings(usd=0.0005),
+            "$0.00019 is spent in this run, $0.000193 more is reserved for calls that got no answer",
+        ),
+        (
+            Ceilings(tokens=130),
+            "50 tokens are spent in this run, 53 more are reserved for calls that got no answer and",
+        ),
+    ],
+)
+def test_a_stop_tells_what_is_reserved_from_what_is_spent(ceilings: Ceilings, expected: str) -> None:
+    """Of two calls one was answered, and the answer of the other, of at most 43 + 10 tokens, was lost."""
+
+    async def main() -> None:
+        budget = Budget(ceilings, prices=Prices(1, 15))
+        reservation = await budget.reserve(request())
+        reservation.begin()
+        reservation.answered(Usage(40, 0, 10))  # 40 * 1 + 10 * 15 = 190 millionths
+        with contextlib.suppress(RetryableError):
+            await fail(budget, RetryableError("no", error_type="connection", maybe_billed=True))
+        await budget.reserve(request())
+
+    with pytest.raises(StopRunError) as caught:
+        asyncio.run(main())
+
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(

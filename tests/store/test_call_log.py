@@ -7,6 +7,7 @@ import logging
 import os
 import struct
 import zlib
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,6 +71,17 @@ def test_a_call_under_way_at_a_kill_is_lost(path: Path) -> None:
 
     log = open_call_log(path)
     assert (log.requests, log.spent.whole, log.is_lost(KEYS[0])) == (2, Usage(107, 0, 15), False)
+
+
+def test_what_is_reserved_for_lost_calls_is_there_after_restarts(path: Path) -> None:
+    """It is a part of what was spent, and is counted once, however often the file is written anew."""
+    with closing(open_call_log(path)) as calls:
+        calls.end(calls.begin("aa" * 32, Usage(10, 0, 5)), Usage(9, 0, 1))
+        calls.lose(calls.begin("bb" * 32, Usage(7, 0, 3, tier="flex")))
+    for _ in range(2):
+        with closing(open_call_log(path)) as calls:
+            assert (calls.spent.total, calls.reserved) == (20, Bill(Usage(7, 0, 3, tier="flex")))
+            assert calls.is_lost("bb" * 32)
 
 
 def test_an_answer_that_was_kept_settles_its_call(path: Path) -> None:
@@ -153,10 +165,11 @@ def test_a_rewritten_file_is_small_and_says_the_same(path: Path) -> None:
     log.rewrite()
 
     after = read_call_log(path.read_bytes())
-    assert path.stat().st_size == 4 * RECORD_BYTES  # totals, one lost, one open, one kept
-    assert (after.requests, after.spent, after.open, after.lost) == (
+    assert path.stat().st_size == 5 * RECORD_BYTES  # totals, the sum of the lost, one lost, one open, one kept
+    assert (after.requests, after.spent, after.reserved, after.open, after.lost) == (
         before.requests,
         before.spent,
+        before.reserved,
         before.open,
         before.lost,
     )

@@ -77,4 +77,4 @@ def test_a_log_that_names_no_run_is_accepted(tmp_path: Path) -> None:
 
     assert (calls.requests, calls.spent.whole) == (1, Usage(7, 0, 5))
     assert verify_store(tmp_path) == []
-    assert path.stat().st_size == 3 * RECORD_BYTES  # totals, whose it is, one lost key
+    assert path.stat().st_size == 4 * RECORD_BYTES  # totals, the sum of the lost, whose it is, one lost key
