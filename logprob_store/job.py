@@ -13,6 +13,7 @@ import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError, model_validator
 
@@ -622,9 +623,13 @@ class Job(_Section):
 
     @property
     def _why_no_price(self) -> str:
-        if self.model.base_url is not None:
-            return ""
-        return f": no price of {self.model.name} is known without them"
+        return f": no price of {self.model.name} is known without them" if self._is_openai else ""
+
+    @property
+    def _is_openai(self) -> bool:
+        """Whether OpenAI is asked, also at its addresses for single regions, where other prices hold."""
+        host = urlsplit(self.model.base_url or OPENAI_BASE_URL).hostname or ""
+        return f".{host}".endswith(".api.openai.com")
 
     @property
     def about_prices(self) -> str | None:
@@ -633,7 +638,10 @@ class Job(_Section):
             return None
         if (listed := self.listed_price) is not None:
             return listed.sentence()
-        return None if self.model.base_url is not None else f"no price of {self.model.name} is known: set [prices]"
+        if not self._is_openai:
+            return None
+        where = "" if self.model.base_url is None else f" at {self.model.base_url}"
+        return f"no price of {self.model.name} is known{where}: set [prices]"
 
     @property
     def timeout_s(self) -> float:

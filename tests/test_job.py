@@ -214,6 +214,19 @@ def test_decisions_cost_their_input_and_nothing_else(tmp_path: Path) -> None:
     assert prices.usd(Usage(100, 60, 7, tier="priority")) == pytest.approx(20e-6)
 
 
+@pytest.mark.parametrize(
+    ("base_url", "said"),
+    [
+        (None, "no price of gpt-99 is known: set [prices]"),
+        ("https://eu.api.openai.com/v1", "no price of gpt-99 is known at https://eu.api.openai.com/v1: set [prices]"),
+        ("http://127.0.0.1:8000/v1", None),
+    ],
+)
+def test_that_no_price_is_known_is_said(tmp_path: Path, base_url: str | None, said: str | None) -> None:
+    """Where OpenAI is asked, which bills; a server of somebody's own may not."""
+    assert load_job(write_job(tmp_path, base_url, model={"name": "gpt-99"})).about_prices == said
+
+
 def test_a_replay_has_the_prices_of_its_job_alone(write: Callable[..., Path]) -> None:
     """It pays nothing; a ceiling of the job is no obstacle to it."""
     changes = {
