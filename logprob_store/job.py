@@ -7,15 +7,27 @@ are not part of a job: they are read from the environment.
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
 import tomllib
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from logprob_store.decision_questions import problem_of_questions
 from logprob_store.errors import JobError
@@ -69,8 +81,26 @@ _FORBIDDEN_PARAMS = {
 }
 
 
+_Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1: of a price, of seconds or of calls it is a mistake."""
+        if isinstance(value, bool) and info.field_name in _numbers_of(cls):
+            raise PydanticCustomError("float_type", "Input should be a number")
+        return value
+
+
+@cache
+def _numbers_of(section: type[BaseModel]) -> frozenset[str]:
+    """The fields of a section that are numbers, or None."""
+    kinds = {name: {field.annotation, *get_args(field.annotation)} for name, field in section.model_fields.items()}
+    return frozenset(name for name, found in kinds.items() if not found.isdisjoint({int, float, _Price}))
 
 
 class PromptsSection(_Section):
@@ -302,15 +332,15 @@ class LimitsSection(_Section):
         return any(most.need_bounds for most in (self.ceilings, self.job_ceilings, self.cache_ceilings))
 
 
-_Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
 class LongContextSection(_Section):
     """How prices rise for all tokens of a call whose prompt is long."""
 
     above_tokens: int = Field(gt=0)
     input_factor: _Price
     output_factor: _Price
+
+
+_A_TIERS_PRICES = "has to be a factor, or a section with input_usd_per_million_tokens and output_usd_per_million_tokens"
 
 
 class TierPricesSection(_Section):
@@ -325,6 +355,8 @@ class TierPricesSection(_Section):
     @model_validator(mode="before")
     @classmethod
     def _number_is_factor(cls, value: Any) -> Any:
+        if type(value) not in {int, float, dict, cls}:
+            raise ValueError(f"{_A_TIERS_PRICES}, not {json.dumps(value, default=str)}")
         return {"factor": value} if type(value) in {int, float} else value
 
     @model_validator(mode="after")
@@ -332,9 +364,7 @@ class TierPricesSection(_Section):
         if self.factor is not None and self.model_fields_set != {"factor"}:
             raise ValueError("give a factor, or prices, not both")
         if self.factor is None and None in {self.input_usd_per_million_tokens, self.output_usd_per_million_tokens}:
-            raise ValueError(
-                "has to be a factor, or a section with input_usd_per_million_tokens and output_usd_per_million_tokens"
-            )
+            raise ValueError(_A_TIERS_PRICES)
         return self
 
     def prices(self, standard: Prices) -> Prices:

@@ -367,6 +367,53 @@ def test_a_tier_is_no_part_of_what_is_asked(write: Callable[..., Path]) -> None:
     assert load_job(write({"transport.tier": '"flex"'})).identity() == load_job(write()).identity()
 
 
+A_TABLE = '{ value = "one" }'
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ("5", '.choices: has to be a text in quotes, or a list, as ["one", "two"], not 5'),
+        (
+            '["a", 1]',
+            f".choices[1]: has to be a text in quotes, or true or false, without quotes, or a table, as {A_TABLE}",
+        ),
+        ('["a", { valu = "b" }]', ".choices[1].value: is missing"),
+        (
+            '["a", { value = 3 }]',
+            ".choices[1].value: has to be a text in quotes, or true or false, without quotes, not 3",
+        ),
+    ],
+)
+def test_an_option_that_is_none(tmp_path: Path, choices: str, said: str) -> None:
+    """In words, and once for each place, not for each kind of value that could stand there."""
+    path = write_job(tmp_path, "http://h/v1", model={"endpoint": "decisions"})
+    question = f'[[questions]]\nname = "a"\ntype = "choice"\ninstructions = "x"\nchoices = {choices}\n'
+    path.write_text(path.read_text(encoding="utf-8") + question, encoding="utf-8")
+
+    with pytest.raises(JobError) as caught:
+        load_job(path)
+
+    lines = [line for line in str(caught.value).splitlines() if "choices" in line]
+    assert f"questions[0]{said}" in lines[0]
+    assert "union" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({**OWN, "prices.input_usd_per_million_tokens": "true"}, "million_tokens: has to be a number, not true"),
+        ({"limits.max_requests": "true"}, "limits.max_requests: has to be a number, not true"),
+        ({"limits.timeout_s": "true"}, "limits.timeout_s: has to be a number of seconds, not true"),
+        ({**OWN, "prices.tiers.flex": "true"}, "prices.tiers.flex: has to be a factor, or a section with"),
+    ],
+)
+def test_true_is_no_number(write: Callable[..., Path], changes: dict[str, str], said: str) -> None:
+    """It would be $1, one call and one second."""
+    with pytest.raises(JobError, match=re.escape(said)):
+        load_job(write(changes))
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
