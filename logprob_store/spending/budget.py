@@ -238,7 +238,8 @@ class Budget:
     def cost_usd(self, answer: Answer, *, spent: Usage | None = None) -> float | None:
         """US dollars that this run paid for an answer that it asked for; None without prices or a whole `usage`.
 
-        None, too, where a part of it has no price: by a tier that the prices do not know, or for tokens of sound.
+        None, too, where a part of it has no price: by a tier that the prices do not know, for tokens of sound, or for
+        those that the service keeps in its cache for twelve hours.
 
         Args:
             answer: live, or from the cache.
@@ -252,7 +253,7 @@ class Budget:
         if spent is None:
             worst = self.worst_of(answer.request, worst_case(answer.request))
             spent = self.tokens_of(answer.request, answer.body, usage, worst)
-        is_priced = self.prices.knows(spent.tier) and not (isinstance(usage, ReportedUsage) and usage.audio_tokens)
+        is_priced = self.prices.knows(spent.tier) and not (isinstance(usage, ReportedUsage) and usage.has_unpriced)
         return self.prices.usd(spent) if is_priced else None
 
     def usd_of_call(self, request: Request, least: Usage, most: Usage) -> tuple[float, float]:
