@@ -68,7 +68,6 @@ def decision_probabilities(decisions: pl.LazyFrame) -> pl.LazyFrame:
     scored = pl.col("probability").count().over(_QUESTION)
     options = pl.col("option_index").count().over(_QUESTION)
     excess = (total - 1.0).clip(lower_bound=0.0)
-    is_quoted = (pl.col("value_type").cast(pl.String) == "string") & pl.col("value").str.contains(_BOOLEAN)
     is_known = (total > 0) & ~((pl.col("unscored_alternatives") > 0) & (unknown > NEGLIGIBLE))
     own_share = pl.when(is_known).then(mass / total)
     return (
@@ -78,7 +77,7 @@ def decision_probabilities(decisions: pl.LazyFrame) -> pl.LazyFrame:
             position=pl.col("question_index"),
             label_index=pl.col("option_index"),
             level=pl.col("label"),
-            label=pl.when(is_quoted).then(pl.format('"{}"', "value")).otherwise(pl.col("value")),
+            label=option_label(),
             mass=pl.when(scored > 0, pl.col("option_index").is_not_null()).then(pl.col("probability").fill_null(0.0)),
             total=pl.when(scored > 0).then(_near_one(pl.col("probability").sum().over(_QUESTION))),
             scored_alternatives=scored.cast(pl.UInt32),
@@ -99,6 +98,12 @@ def decision_probabilities(decisions: pl.LazyFrame) -> pl.LazyFrame:
             unscored_alternatives=pl.col("unscored_alternatives"),
         )
     )
+
+
+def option_label() -> pl.Expr:
+    """The label of an option: its value, a text that is spelled as a boolean in quotes."""
+    is_quoted = (pl.col("value_type").cast(pl.String) == "string") & pl.col("value").str.contains(_BOOLEAN)
+    return pl.when(is_quoted).then(pl.format('"{}"', "value")).otherwise(pl.col("value"))
 
 
 def _is_first_answer() -> pl.Expr:
