@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.models.table import bare_name
 from logprob_store.request import RESPONSES_LOGPROBS, build_body, make_request
+from logprob_store.spending.price_table import listed_price
 from logprob_store.spending.request_tokens import MAXIMA, whole_number
 from logprob_store.toml_values import toml_value
 from logprob_store.usage import STANDARD, tier_of
@@ -33,7 +35,8 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 _OF_DECISIONS: Final = frozenset(
     {"model", "input", "questions", "prompt_cache_key", "prompt_cache_options", "safety_identifier"}
 )
-"""All that a request for decisions may have: `client.decisions.create` of OpenAI's SDK 3.54."""
+"""All that a request for decisions may have."""
+_SOURCE_OF_DECISIONS: Final = "decisions.create of OpenAI's SDK, 3.54"
 _EVERY_MAXIMUM: Final = tuple(dict.fromkeys(name for names in MAXIMA.values() for name in names))
 NO_EFFORT: Final = "none"
 _EXAMPLE_TOKENS: Final = 64
@@ -46,13 +49,15 @@ class Refusal:
     """Why a model would refuse a request.
 
     `write` has the keys of a job's `[model]` to write instead, with their values, `write_transport` those of its
-    `[transport]`; both are empty where only another model or server would do.
+    `[transport]`; both are empty where only another model or server would do. `source` is where it was read, if that is
+    not the model's row.
     """
 
     model: KnownModel
     why: str
     write: Mapping[str, Any] = field(default_factory=dict)
     write_transport: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
 
     def sentence(self, *, where: str = "under [model]", in_python: bool = False) -> str:
         """The refusal with what to write, and where it was read. Several lines of TOML stand below it.
@@ -65,7 +70,8 @@ class Refusal:
         lines = [*map(toml_line, self.write.items())]
         of_transport = [*map(toml_line, self.write_transport.items())]
         read = f" of {takes.checked}" if takes.checked is not None else ""
-        source = f' ({takes.source}{read}; if that no longer holds: takes = "anything")' if takes.source else ""
+        source = self.source or takes.source
+        source = f' ({source}{read}; if that no longer holds: takes = "anything")' if source else ""
         without = ""
         if takes.logprobs == "no" and (not lines or "name" in self.write):
             without = ", or logprobs = false to do without"
@@ -115,10 +121,12 @@ def refusal_of(
         reasons = [*draft.drop_of_other_endpoints()]
     else:
         reasons = [*draft.correct(wants_logprobs=wants), *draft.raise_maximum()]
+    sources = [_SOURCE_OF_DECISIONS if request.asks_decisions else takes.source] if reasons else []
     write_transport: dict[str, Any] = {}
     tier = request.body.get("service_tier")
     if (what := _not_served(tier or sent_tier, model)) is not None and (tier is None or "service_tier" in draft.params):
         reasons.append(what)
+        sources.append(_source_of_tiers(model))
         if tier is None:
             write_transport["tier"] = "default"
         else:
@@ -127,8 +135,16 @@ def refusal_of(
     most = _most_alternatives(request, model)
     if most is not None:
         reasons.append(f"gives at most {most} alternatives of a token")
+        sources.append(takes.source)
         write["top_logprobs"] = most
-    return Refusal(model, _listed(reasons), write, write_transport) if reasons else None
+    if not reasons:
+        return None
+    return Refusal(model, _listed(reasons), write, write_transport, ", ".join(dict.fromkeys(filter(None, sources))))
+
+
+def _source_of_tiers(model: KnownModel) -> str:
+    listed = listed_price(bare_name(model.name).name)
+    return model.takes.source if listed is None else listed.source
 
 
 def _not_served(asked: Any, model: KnownModel) -> str | None:

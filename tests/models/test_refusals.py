@@ -43,7 +43,7 @@ def written(found: Refusal | None) -> dict[str, Any]:
     said = found.sentence()
     if "write under [model]:\n" in said:  # below it, as they stand in a job file
         return tomllib.loads(said.partition("write under [model]:\n")[2].partition("\nand under")[0])
-    line = said.partition("write under [model]: ")[2].partition(" (https")[0]
+    line = said.partition("write under [model]: ")[2].rpartition(" (")[0]
     return tomllib.loads(line.removesuffix(", or logprobs = false to do without"))
 
 
@@ -96,6 +96,7 @@ def test_a_tier_that_a_model_is_not_served_by(tier: str) -> None:
         f'gpt-4o-mini is not served by the tier "{tier}", only by "default" and "priority": '
         'write under [transport]: tier = "default" ('
     )
+    assert "https://openai.com/api-priority-processing of 2026-" in str(found and found.sentence())
 
 
 def test_a_tier_among_the_parameters() -> None:
@@ -138,6 +139,7 @@ def test_what_a_request_for_decisions_does_not_have(name: str) -> None:
     found = refusal("gpt-6-luna", "decisions", safety_identifier="u", **{name: 1})
 
     assert written(found) == {"params": {"safety_identifier": "u"}}
+    assert "(decisions.create of OpenAI's SDK, 3.54" in str(found and found.sentence())
 
 
 @pytest.mark.parametrize("name", ["prompt_cache_key", "prompt_cache_options", "safety_identifier"])
