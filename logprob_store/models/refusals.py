@@ -107,42 +107,45 @@ def refusal_of(
         table: of which a model is named that would do.
         sent_tier: the service tier that it is sent by if it names none.
     """
-    takes, endpoint = model.takes, request.endpoint
-    if endpoint not in takes.endpoints:
-        offered = " and ".join(f'"{name}"' for name in takes.endpoints)
-        return Refusal(
-            model, f'is not offered at endpoint "{endpoint}", only at {offered}', {"endpoint": takes.endpoints[0]}
-        )
-    wants = request.asks_logprobs
-    if wants and takes.logprobs == "no":
+    if request.endpoint not in model.takes.endpoints:
+        return _not_offered(request, model, table)
+    if request.asks_logprobs and model.takes.logprobs == "no":
         return _without_logprobs(request, model, table)
     draft = _Draft.of(request, model)
     if request.asks_decisions:
-        reasons = [*draft.drop_of_other_endpoints()]
+        said = [(why, _SOURCE_OF_DECISIONS) for why in draft.drop_of_other_endpoints()]
     else:
-        reasons = [*draft.correct(wants_logprobs=wants), *draft.raise_maximum()]
-    sources = [_SOURCE_OF_DECISIONS if request.asks_decisions else takes.source] if reasons else []
+        reasons = [*draft.correct(wants_logprobs=request.asks_logprobs), *draft.raise_maximum()]
+        said = [(why, model.takes.source) for why in reasons]
     write_transport: dict[str, Any] = {}
-    tier = request.body.get("service_tier")
-    if (what := _not_served(tier or sent_tier, model)) is not None and (tier is None or "service_tier" in draft.params):
-        reasons.append(what)
-        sources.append(_source_of_tiers(model))
-        if tier is None:
+    own_tier = draft.params.get("service_tier")
+    if (what := _not_served(own_tier or sent_tier, model)) is not None:
+        said.append((what, _source_of_tiers(model)))
+        if own_tier is None:
             write_transport["tier"] = "default"
         else:
             draft.drop("service_tier")
     write: dict[str, Any] = {"params": draft.params} if draft.is_changed else {}
-    most = _most_alternatives(request, model)
-    if most is not None:
-        reasons.append(f"gives at most {most} alternatives of a token")
-        sources.append(takes.source)
+    if (most := _most_alternatives(request, model)) is not None:
+        said.append((f"gives at most {most} alternatives of a token", model.takes.source))
         write["top_logprobs"] = most
-    if not reasons:
+    if not said:
         return None
-    return Refusal(model, _listed(reasons), write, write_transport, ", ".join(dict.fromkeys(filter(None, sources))))
+    sources = ", ".join(dict.fromkeys(source for _, source in said if source))
+    return Refusal(model, _listed([why for why, _ in said]), write, write_transport, sources)
+
+
+def _not_offered(request: Request, model: KnownModel, table: ModelTable) -> Refusal:
+    """The refusal of a model that is not offered at an endpoint; questions go to another model."""
+    offered = " and ".join(f'"{name}"' for name in model.takes.endpoints)
+    instead = table.find(table.instead)
+    decides = request.asks_decisions and instead is not None and "decisions" in instead.endpoints
+    write = {"name": table.instead} if decides else {"endpoint": model.takes.endpoints[0]}
+    return Refusal(model, f'is not offered at endpoint "{request.endpoint}", only at {offered}', write)
 
 
 def _source_of_tiers(model: KnownModel) -> str:
+    """Where the tiers of a model were read: with its prices."""
     listed = listed_price(bare_name(model.name).name)
     return model.takes.source if listed is None else listed.source
 
@@ -245,9 +248,10 @@ class _Draft:
         """Take out what no request for decisions has; a server of somebody's own may leave it out."""
         if self.model.service is None or not self._refuses:
             return
-        for name in [name for name in self.params if name not in _OF_DECISIONS]:
-            self.drop(name)
-            yield f'takes no {name} at endpoint "decisions"'
+        if dropped := [name for name in self.params if name not in _OF_DECISIONS]:
+            for name in dropped:
+                self.drop(name)
+            yield f'takes no {_listed(dropped)} at endpoint "decisions"'
 
     def raise_maximum(self) -> Iterator[str]:
         """Correct a maximum of output tokens that is smaller than the model or its service takes."""

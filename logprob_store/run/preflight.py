@@ -85,7 +85,8 @@ class ModelCheck:
         refusal = self.refusal(request)
         if refusal is None:
             return None
-        error = CallError(refusal.sentence(where="in the row's params"), error_type=REFUSED_ROW)
+        said = " ".join(refusal.sentence(where="in the row's params").split())
+        error = CallError(said, error_type=REFUSED_ROW)
         error.attempts = 0
         return error
 

@@ -150,8 +150,8 @@ def test_what_a_request_for_decisions_may_have(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["gpt-4-turbo", "gpt-4", "gpt-3.5-turbo", "gpt-4.1-nano", "gpt-5.4-mini"])
 def test_only_some_models_decide(name: str) -> None:
-    """Of OpenAI's, gpt-6-luna alone."""
-    assert "endpoint" in written(refusal(name, "decisions"))
+    """Of OpenAI's, gpt-6-luna alone, and questions are asked nowhere else."""
+    assert written(refusal(name, "decisions")) == {"name": "gpt-6-luna"}
 
 
 def test_each_row_of_the_table_says_where_its_models_are_offered() -> None:
