@@ -77,6 +77,7 @@ class Refusal:
             without = ", or logprobs = false to do without"
         if in_python and lines:
             arguments = ", ".join(f"{key}={value!r}" for key, value in self.write.items())
+            without = without.replace(" = false", "=False")
             return f"{self.model.name} {self.why}: write {where}: {arguments}{without}{source}"
         places = {where: lines, "under [transport]": of_transport}
         written = {place: held for place, held in places.items() if held}
