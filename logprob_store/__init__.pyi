@@ -176,6 +176,7 @@ from .errors import SchemaVersionError as SchemaVersionError
 from .errors import StopRunError as StopRunError
 from .errors import StoreError as StoreError
 from .errors import StoreNotFoundError as StoreNotFoundError
+from .errors import StoreWarning as StoreWarning
 from .errors import TemplateError as TemplateError
 
 # The version of the package

@@ -22,11 +22,15 @@
     ├── DecodeError                an answer without what was asked for: a failure row
     └── StopRunError               further calls would be useless; the run can be continued (exit code 4)
 
+    StoreWarning                   runs of a store cannot be read; the others are
+
 Messages say what is wrong, where, and what to do; the constructors of some classes write them.
 """
 
 from __future__ import annotations
 
+import errno
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -102,6 +106,10 @@ class StoreError(InputError):
     """A store cannot be used as asked."""
 
 
+class StoreWarning(UserWarning):
+    """Some runs of a store cannot be read; the others are. It says which, and what to do."""
+
+
 class StoreNotFoundError(StoreError):
     """There is no store at that path.
 
@@ -168,6 +176,22 @@ class DiskError(LogprobStoreError):
             f"{what} could not be written to {path}: {cause}. {advice}, then run the same command again: "
             "nothing that was answered is asked again."
         )
+
+
+_OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+_RUST_ERRNO: Final = re.compile(r"\(os error (\d+)\)")
+"""How polars says the number of an error that it does not give."""
+
+
+def disk_error(what: str, path: object, cause: Exception) -> DiskError | None:
+    """The error for a disk that is full, over a quota, read-only or failing; None where the cause is another one.
+
+    What else keeps a file from being written, such as a permission or a file in a folder's place, the user has given.
+    """
+    number = getattr(cause, "errno", None)
+    if number is None and (said := _RUST_ERRNO.search(str(cause))) is not None:
+        number = int(said[1])
+    return DiskError(what, path, cause) if number in _OF_THE_DISK else None
 
 
 class PromptError(LogprobStoreError):

@@ -40,9 +40,10 @@ EVENTS: Final = {
         _INFO,
         (
             "settled", "total", "calls", "from_cache", "from_fixtures", "shared", "failed", "in_flight", "per_second",
-            "spent_usd", "left_s",
+            "spent_usd", "left_s", "trouble",
         ),
-        "every ten seconds, with `--log-json` only; `per_second` over the last ten, null where it cannot be known",
+        "every ten seconds, with `--log-json` only; `per_second` over the last ten, null where it cannot be known; "
+        "`trouble` says for how long no call has been answered, and why, null while answers come",
     ),
     "attempt_failed": Event(
         _INFO,
@@ -64,6 +65,11 @@ EVENTS: Final = {
     ),
     "concurrency_cut": Event(
         _INFO, ("allowed",), "the server refused without a time to wait: so many calls at once are allowed now"
+    ),
+    "no_answer": Event(
+        _WARNING,
+        ("seconds", "why"),
+        "calls failed for 10 seconds, or hung for 30 and for twice as long as ever before; `why` is null for a hang",
     ),
     "outage_began": Event(
         _WARNING, ("in_a_row", "why"), "so many calls failed in a row, the last one so: one at a time from here on"
@@ -87,6 +93,7 @@ EVENTS: Final = {
             "run", "store", "state", "reason", "total", "already", "calls", "from_cache", "from_fixtures", "failures",
             "completions", "tokens", "seconds", "bound_by", "verdict", "spent_usd", "spent_requests", "spent_tokens",
             "spent_usd_by_tier", "files", "answered", "shared", "failed", "not_reached", "passed_over", "decisions",
+            "partial",
         ),
         "the session is over: what `--json` prints",
     ),

@@ -157,10 +157,12 @@ _CLASSES: Final = (
     FailureClass(
         name="outage",
         means="no call had an answer of use from the first one on, and the server failed or refused all of them for as "
-        "long as `limits.retry_for_s`; or there was no connection to the server for a minute from the start",
+        "long as `limits.retry_for_s`, or until the attempts of each prompt were used up; or there was no connection "
+        "to the server for a minute from the start",
         then="stop",
         pace="outage",
-        advice="the server has answered no call for {seconds} s (limits.retry_for_s). {where}. See that it runs and "
+        advice="the server has answered no call for {seconds} s, and is waited for no longer (limits.retry_for_s). "
+        "{where}. See that it runs and "
         "takes what the job asks (model.base_url, model.name, model.params), then run the same command to go on.",
     ),
     FailureClass(
@@ -253,6 +255,29 @@ _CLASSES: Final = (
         name="claimed",
         means="another process asked for the same answer and had none after `limits.retry_for_s`",
         then="row",
+    ),
+    FailureClass(
+        name="batch_ended",
+        means="a batch expired, was cancelled or was not begun before this call was made; another batch asks it",
+        then="again",
+        codes=frozenset({"batch_expired", "batch_cancelled"}),
+    ),
+    FailureClass(
+        name="batch_lost",
+        means="a batch ended with neither an answer nor an error for this call, or its files are gone; another batch "
+        "asks it",
+        then="again",
+        billed="maybe",
+    ),
+    FailureClass(
+        name="batch_refused",
+        means="the service takes no batch, or refuses the whole file of one",
+        then="stop",
+    ),
+    FailureClass(
+        name="batch_unseen",
+        means="the service does not show a batch that it began, as to the key of another project",
+        then="stop",
     ),
     FailureClass(name="null_prompt", means="a column that the prompt needs is null", then="row"),
     FailureClass(

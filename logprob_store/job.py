@@ -57,12 +57,14 @@ _FLEX_TIMEOUT_S = 900.0
 _FLEX_RETRY_FOR_S = 3600.0
 
 _NAME = r"^[A-Za-z0-9._-]{1,64}$"
+_TIME_OF_DAY = r"^(?:[01]?[0-9]|2[0-3]):[0-5][0-9]$"
 _HTTP = r"^https?://[^/]+"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _FILE_MODE = "^0?[67][0-7]{2}$"
 _PATTERNS = {
     _NAME: "has to be of letters without accents, digits, '.', '_' and '-' alone, at most 64",
     _HTTP: 'has to begin with http:// or https:// and a host, as "http://127.0.0.1:8000/v1"',
+    _TIME_OF_DAY: 'has to be a time of day, as "06:00", or a number of hours',
     _VARIABLE: 'has to be the name of an environment variable, as "MY_API_KEY", never the key itself',
     _FILE_MODE: 'has to be octal digits in quotes, as "0640", of which the first is 6 or 7',
 }
@@ -435,9 +437,9 @@ class CacheSection(_Section):
 
 
 class TransportSection(_Section):
-    """Whether a server is asked, by which service tier, or recordings are replayed."""
+    """Whether a server is asked call by call, by which service tier, or in batches, or recordings are replayed."""
 
-    kind: Literal["live", "replay"] = "live"
+    kind: Literal["live", "batch", "replay"] = "live"
     fixtures: str | None = None
     tier: Literal["default", "flex", "priority"] | None = None
     flex_fallback_s: float | None = Field(default=None, ge=0)
@@ -446,6 +448,34 @@ class TransportSection(_Section):
     def _only_flex_falls_back(self) -> Self:
         if self.flex_fallback_s is not None and self.tier != "flex":
             raise ValueError('flex_fallback_s needs tier = "flex"')
+        return self
+
+
+class BatchSection(_Section):
+    """How calls are packed into batches, and what becomes of those that are late.
+
+    `deadline` is a time of day ("06:00"), or the hours that the run may take; what has no answer by then is asked by
+    `fallback`. With `service = "vllm"`, input files are written into `folder`, and answers are read there.
+    """
+
+    service: Literal["openai", "azure", "groq", "together", "vllm"] | None = None
+    folder: str | None = Field(default=None, min_length=1)
+    lines: int | None = Field(default=None, ge=1)
+    megabytes: float | None = Field(default=None, gt=0)
+    queued_tokens: int | None = Field(default=None, ge=1)
+    window: str = Field(default="24h", min_length=1)
+    deadline: Annotated[str, Field(pattern=_TIME_OF_DAY)] | Annotated[float, Field(gt=0)] | None = None
+    fallback: Literal["live"] | None = None
+    poll_s: float = Field(default=60.0, gt=0)
+
+    @model_validator(mode="after")
+    def _deadline_and_fallback(self) -> Self:
+        if (self.deadline is None) is not (self.fallback is None):
+            raise ValueError(
+                'deadline and fallback go together: deadline = "06:00" says when, fallback = "live" what is done then'
+            )
+        if (self.folder is None) is (self.service == "vllm"):
+            raise ValueError('folder and service = "vllm" go together: input files are written there, answers read')
         return self
 
 
@@ -476,6 +506,7 @@ class Job(_Section):
     prices: PricesSection = PricesSection()
     cache: CacheSection = CacheSection()
     transport: TransportSection = TransportSection()
+    batch: BatchSection = BatchSection()
     store: StoreSection
     questions: tuple[QuestionSection, ...] = ()
     base: Path = Field(default=Path(), exclude=True)
@@ -490,6 +521,18 @@ class Job(_Section):
     def _replay_needs_fixtures(self) -> Self:
         if self.transport.kind == "replay" and self.transport.fixtures is None:
             raise ValueError('transport.kind = "replay" needs transport.fixtures, a file or folder of recordings')
+        return self
+
+    @model_validator(mode="after")
+    def _batches_can_be_sent(self) -> Self:
+        if self.transport.kind != "batch":
+            return self
+        if self.cache.mode == "off":
+            raise ValueError('transport.kind = "batch" needs the cache: answers are in it first. Take cache.mode out')
+        if self.transport.tier is not None:
+            raise ValueError('transport.tier has no meaning for transport.kind = "batch": a batch is a tier')
+        if self.model.params.get("stream"):
+            raise ValueError('model.params.stream cannot be asked for with transport.kind = "batch"')
         return self
 
     @model_validator(mode="after")
@@ -561,6 +604,11 @@ class Job(_Section):
         return self
 
     @property
+    def asks_server(self) -> bool:
+        """Whether a server is asked, call by call or in batches; a replay asks none."""
+        return self.transport.kind != "replay"
+
+    @property
     def question_tables(self) -> list[dict[str, Any]]:
         """The questions of the job file, each with its options as objects or as the column that has them."""
         return [question.table() for question in self.questions]
@@ -606,6 +654,15 @@ class Job(_Section):
         return self.resolve(self.cache.path)
 
     @property
+    def batch_folder(self) -> Path | None:
+        """The folder of the files of batches; None where a service has them.
+
+        Raises:
+            JobError: as `resolve`.
+        """
+        return None if self.batch.folder is None else self.resolve(self.batch.folder)
+
+    @property
     def table_path(self) -> Path | None:
         """The file of the user's own rows of models; None if the job names none.
 
@@ -638,7 +695,7 @@ class Job(_Section):
 
         A replay has the job's own alone: it pays nothing.
         """
-        return self.prices_at_service if self.transport.kind == "live" else self._as_billed(self.prices.prices)
+        return self.prices_at_service if self.asks_server else self._as_billed(self.prices.prices)
 
     @cached_property
     def prices_at_service(self) -> Prices | None:
@@ -691,7 +748,7 @@ class Job(_Section):
     @property
     def ceilings(self) -> dict[str, Ceilings]:
         """The most that a `run`, all runs of the `job`, and all users of the `cache` may spend; none for a replay."""
-        limits = self.limits if self.transport.kind == "live" else LimitsSection()
+        limits = self.limits if self.asks_server else LimitsSection()
         return {"run": limits.ceilings, "job": limits.job_ceilings, "cache": limits.cache_ceilings}
 
     @property
@@ -700,7 +757,7 @@ class Job(_Section):
 
         OPENAI_API_KEY is sent to OpenAI's own address only: a job with a `base_url` names its variable or has none.
         """
-        if self.transport.kind != "live":
+        if not self.asks_server or (self.transport.kind == "batch" and self.batch.service == "vllm"):
             return None
         if self.model.azure_api_version is not None:
             return self.model.api_key_env or "AZURE_OPENAI_API_KEY"
@@ -709,7 +766,7 @@ class Job(_Section):
     @property
     def header_variables(self) -> tuple[str, ...]:
         """The environment variables that hold values of `model.headers`."""
-        values = self.model.headers.values() if self.transport.kind == "live" else ()
+        values = self.model.headers.values() if self.asks_server else ()
         return tuple(dict.fromkeys(value.env for value in values if isinstance(value, FromEnvironment)))
 
     def identity(self) -> dict[str, Any]:

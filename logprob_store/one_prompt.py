@@ -232,7 +232,7 @@ async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
     refuse_hopeless_request(job, request)
     async with (
         open_transport(job, api_key=api_key) as transport,
-        open_asker_alone(job, transport) as asker,
+        open_asker_alone(job, transport, waits_at_once=False) as asker,
     ):
         cached = await asker.look_up([request])
         if cached:

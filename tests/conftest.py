@@ -1,6 +1,7 @@
 """Shared by all tests: the network guard, the environment without keys, the fault server, the command line.
 
-A test may connect to loopback if it is marked `live` or uses the fixture `fault_server`, and nowhere else.
+A test may connect to loopback if it is marked `live` or uses the fixture `fault_server` or `batch_server`, and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from logprob_store import cli
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LOOPBACK_FIXTURE = "fault_server"
+LOOPBACK_FIXTURES = {"fault_server", "batch_server"}
 
 # Examples may be slow on a busy machine, and may share a folder.
 settings.register_profile(
@@ -36,7 +37,7 @@ class NetworkBlockedError(RuntimeError):
 @pytest.fixture(autouse=True)
 def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make every attempt to reach the network an error, and fail the test even if it catches the error."""
-    loopback = "live" in request.keywords or LOOPBACK_FIXTURE in request.fixturenames
+    loopback = "live" in request.keywords or not LOOPBACK_FIXTURES.isdisjoint(request.fixturenames)
     tried: list[Any] = []
     original = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex")}
     look_up = socket.getaddrinfo
@@ -45,7 +46,7 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         tried.append(address)
         raise NetworkBlockedError(
             f"a test tried to reach {address!r}; tests have no network. For a loopback server use the fixture "
-            f"`{LOOPBACK_FIXTURE}` or mark the test `live`."
+            "`fault_server` or `batch_server`, or mark the test `live`."
         )
 
     def connect(self: socket.socket, address: Any) -> Any:
@@ -85,6 +86,15 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     for name in [name for name in os.environ if name.startswith("OPENAI_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def batch_server() -> Iterator[Any]:
+    """A calm Batch API (`tests/faults/batch_server.py`)."""
+    from batch_server import BatchServer
+
+    with BatchServer() as server:
+        yield server
 
 
 @pytest.fixture

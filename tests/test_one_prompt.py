@@ -10,7 +10,7 @@ import pytest
 from builders import write_job, write_prompts
 
 import logprob_store as ls
-from logprob_store.errors import JobError, ReplayMissError
+from logprob_store.errors import CallError, JobError, ReplayMissError
 
 RICH = Path(__file__).parents[1] / "fixtures" / "rich.jsonl"
 
@@ -33,6 +33,25 @@ def test_another_request_is_another_key() -> None:
     """A parameter that differs is a miss that names the parameter."""
     with pytest.raises(ReplayMissError, match="temperature"):
         recorded(temperature=0.7)
+
+
+@pytest.mark.usefixtures("fault_server")
+def test_a_server_that_is_not_reached_costs_the_attempts_and_no_more() -> None:
+    """Whoever asks for one answer does not wait for a minute, and gets the failure of the call."""
+    with pytest.raises(CallError, match=r"no connection to 127\.0\.0\.1:9") as caught:
+        ls.complete("Hi", model="m", base_url="http://127.0.0.1:9/v1", attempts=2)
+
+    assert caught.value.attempts == 2
+
+
+def test_a_refusal_is_the_failure_of_the_call(fault_server: Any) -> None:
+    """With its class and status, as it was; there is no run that could be stopped."""
+    fault_server.script("404")
+
+    with pytest.raises(CallError, match="HTTP 404") as caught:
+        ls.complete("Hi", model="m", base_url=fault_server.url)
+
+    assert (caught.value.error_type, caught.value.status) == ("invalid_request", 404)
 
 
 def test_a_server_is_asked_once(fault_server: Any, tmp_path: Path) -> None:

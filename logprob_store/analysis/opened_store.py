@@ -15,10 +15,11 @@ import msgspec
 import polars as pl
 
 from logprob_store.analysis.latest_calls import CALL, latest_calls
-from logprob_store.errors import InputError, RunNotFoundError
+from logprob_store.errors import InputError
 from logprob_store.schema import KEYS
 from logprob_store.store.column_meanings import meanings_as_text
-from logprob_store.store.tables import StoreTables, read_manifests
+from logprob_store.store.missing_answers import why_no_answers
+from logprob_store.store.tables import StoreTables, newest_of, open_as
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -52,7 +53,7 @@ class Store(StoreTables):
         answered, failed = latest_calls(self)
         runs = {*answered["run"], *failed["run"]}
         manifests = tuple(manifest for manifest in self.manifests if manifest.run in runs)
-        return LatestAnswers(self.path, manifests, answered, failed)
+        return LatestAnswers(self.path, manifests, answered, failed, unreadable=self.unreadable)
 
     def describe(self, table: str | None = None) -> Description:
         """Every table and column with its type, unit and meaning: print it, or take its `frame`.
@@ -100,12 +101,12 @@ class Store(StoreTables):
 
         Args:
             run_a: the run to compare with. When None, the run before `run_b` of the same job; with `other`, the newest.
-            run_b: the run that may have changed; when None, the newest that is finished and no trial.
+            run_b: the run that may have changed. When None, the newest; both defaults are as `newest_run` says.
             other: the store that `run_b` is in, if not this one.
             answer: the column or expression of completions that is compared.
 
         Raises:
-            InputError: there are no two runs of one job.
+            InputError: there are no two runs of one job, or a run holds no answer.
             RunNotFoundError: a store has no such run.
         """
         from logprob_store.metrics.two_runs.comparison import compare
@@ -115,6 +116,8 @@ class Store(StoreTables):
         if run_a is None:
             run_a = self.newest_run() if other is not None else self._run_before(later.manifests[0])
         earlier = self.only(run_a)
+        for one in (earlier, later):
+            _check_has_answers(one)
         if earlier.has_decisions and later.has_decisions:
             return compare(*_tables_of_questions(earlier, later), answer=answer)
         if earlier.has_decisions or later.has_decisions:
@@ -126,12 +129,11 @@ class Store(StoreTables):
         return compare(earlier.tables(), later.tables(), answer=answer)
 
     def _run_before(self, later: Manifest) -> str:
-        """The run of the same job that began last before `later`; a trial of some prompts only if there is no other."""
+        """Of the runs of the same job that began before `later`, the one that `newest_of` gives."""
         names = self.run_names
         earlier = [one for one in self.manifests[: names.index(later.run)] if one.job_name == later.job_name]
-        whole = [one for one in earlier if not one.is_partial]
         if earlier:
-            return (whole or earlier)[-1].run
+            return newest_of(earlier).run
         raise InputError(
             f"run {later.run!r} is the first of job {later.job_name!r} in {self.path}; name the run to compare "
             f"with, of {', '.join(names[-8:])}"
@@ -262,6 +264,20 @@ class Store(StoreTables):
 Store.__doc__ = f"{inspect.cleandoc(Store.__doc__ or '')}\n\nThe tables and their columns:\n\n{meanings_as_text()}\n"
 
 
+def _check_has_answers(store: Store) -> None:
+    """Check that the runs to compare hold an answer.
+
+    Raises:
+        InputError: they hold none; the message says why.
+    """
+    if store.manifests and not any(one.has_answers for one in store.manifests):
+        run = store.run_names[0]
+        raise InputError(
+            f"run {run!r} has nothing to compare: it holds no answer, as {why_no_answers(store, run)}. Name two runs "
+            f"with answers; `logprobs status {store.path}` lists them"
+        )
+
+
 def _tables_of_questions(*stores: Store) -> Iterator[Tables]:
     """The tables of some stores, in which each question is an answer."""
     from logprob_store.metrics.labels.decided import decisions_as_answers, numbered_questions
@@ -290,8 +306,9 @@ class LatestAnswers(Store):
         by_name = {manifest.run: manifest for manifest in self.manifests}
         for run in runs:
             if run not in by_name:
-                raise RunNotFoundError(run, self.run_names)
-        return type(self)(self.path, tuple(by_name[run] for run in runs), self.answered, self.failed)
+                raise self.missing_run(run)
+        chosen = tuple(by_name[run] for run in runs)
+        return type(self)(self.path, chosen, self.answered, self.failed, unreadable=self.unreadable)
 
     @cached_property
     def latest(self) -> Store:
@@ -340,7 +357,7 @@ class LatestAnswers(Store):
 
 
 def open_store(path: str | Path, *, runs: str | Sequence[str] | None = None) -> Store:
-    """Open a store for reading.
+    """Open a store for reading. Runs that cannot be read cause a warning, `ls.StoreWarning`, and are left out.
 
     Args:
         path: the store's folder.
@@ -349,10 +366,10 @@ def open_store(path: str | Path, *, runs: str | Sequence[str] | None = None) -> 
     Raises:
         StoreNotFoundError: there is no store.
         RunNotFoundError: the store has no such run.
+        StoreError: no run can be read, or none of those asked for.
         SchemaVersionError: the store was written with another schema version.
     """
-    store = Store(Path(path), read_manifests(Path(path)))
-    return store if runs is None else store.only(*([runs] if isinstance(runs, str) else runs))
+    return open_as(Store, Path(path), [runs] if isinstance(runs, str) else runs)
 
 
 def _those(rows: pl.LazyFrame, keys: pl.LazyFrame, on: Sequence[str]) -> pl.LazyFrame:

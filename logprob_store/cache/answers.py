@@ -15,6 +15,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -23,7 +24,8 @@ import diskcache
 import msgspec
 import zstandard
 
-from logprob_store.errors import MAKE_ROOM, CacheError, DiskError
+from logprob_store.counted import counted
+from logprob_store.errors import MAKE_ROOM, CacheError, DiskError, disk_error
 from logprob_store.events import emit
 from logprob_store.processes import users_of
 from logprob_store.request import Answer
@@ -46,9 +48,8 @@ _ZSTD_LEVEL: Final = 1
 
 _OF_DAMAGE: Final = (sqlite3.DatabaseError, ValueError, TypeError, AttributeError)
 """What SQLite and diskcache raise over a damaged file: diskcache trusts the settings that it finds there."""
-_OF_THE_DISK: Final = frozenset(
-    {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
-)
+_OF_THE_DISK: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
+_OF_PERMISSIONS: Final = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN})
 _FAULTS: Final = (sqlite3.Error, diskcache.Timeout, OSError, *_OF_DAMAGE)
 
 
@@ -65,6 +66,7 @@ class _Meta(msgspec.Struct, omit_defaults=True):
     paid_for: tuple[int, int] | None = None
     key: str | None = None
     """None in answers of version 0.1.0, which cannot be checked."""
+    batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class CachedAnswer:
     body: bytes
 
     def answer(self, request: Request, *, run: str | None = None) -> Answer:
-        """This as the answer to `request`. Its source is `api` if `run` paid for it before a restart, else `cache`."""
+        """This as the answer to `request`. Its source is `cache`, but `api` or `batch` if `run` paid for it itself."""
         meta = self.meta
         own = run is not None and meta.run == run
         return Answer(
@@ -83,7 +85,7 @@ class CachedAnswer:
             meta.status,
             meta.headers,
             self.body,
-            "api" if own else "cache",
+            ("batch" if meta.batch else "api") if own else "cache",
             attempts=meta.attempts,
             latency_s=meta.latency_s,
             fetched_at=meta.fetched_at,
@@ -136,6 +138,7 @@ class AnswerCache:
 
     Raises:
         CacheError: the folder cannot be used.
+        DiskError: its disk is full, read-only or failing.
     """
 
     def __init__(self, path: Path, *, file_mode: int = 0o600) -> None:
@@ -156,7 +159,7 @@ class AnswerCache:
                 sqlite_mmap_size=0,
             )
         except _FAULTS as error:
-            raise CacheError(f"the cache at {path} cannot be opened: {error}. {self._advice(error)}.") from error
+            raise self._unusable("opened", error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +183,7 @@ class AnswerCache:
         try:
             return key in self._disk
         except _FAULTS as error:
-            raise self._unreadable(error) from error
+            raise self._unusable("read", error) from error
 
     def missing(self, keys: set[str]) -> set[str]:
         """Those of the keys that have no readable answer.
@@ -220,7 +223,7 @@ class AnswerCache:
             try:
                 yield from self._disk._sql(select, some).fetchall()  # noqa: SLF001
             except _FAULTS as error:
-                raise self._unreadable(error) from error
+                raise self._unusable("read", error) from error
 
     def put_many(self, answers: Sequence[Answer]) -> None:
         """Write answers in one transaction; when this returns they are on disk.
@@ -236,17 +239,24 @@ class AnswerCache:
                 for key, value in values:
                     self._disk.set(key, value)
         except _FAULTS as error:
-            raise DiskError(f"{len(values)} answers", self.path, error, advice=self._advice(error)) from error
+            raise DiskError(counted(len(values), "answer"), self.path, error, advice=self._advice(error)) from error
 
-    def _unreadable(self, error: Exception) -> CacheError:
-        return CacheError(f"the cache at {self.path} cannot be read: {error}. {self._advice(error)}.")
+    def _unusable(self, how: str, error: Exception) -> CacheError | DiskError:
+        """The error for a database that cannot be opened or read, for which SQLite may have to write."""
+        what = "the cache's database"
+        if _is_of_the_disk(error):
+            return DiskError(what, self.path, error)
+        if _code(error) == sqlite3.SQLITE_CANTOPEN:  # SQLite does not say why it cannot make a file
+            error = _why_not_written(self.path) or error
+        return disk_error(what, self.path, error) or CacheError(
+            f"the cache at {self.path} cannot be {how}: {error}. {self._advice(error)}."
+        )
 
     def _advice(self, error: Exception) -> str:
         """What to do about an error of the database."""
         if isinstance(error, diskcache.Timeout) or "locked" in str(error):
             return f"It is in use by {users_of(self.path / 'cache.db')}: let that go on, or end it"
-        of_the_disk = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _OF_THE_DISK
-        if isinstance(error, _OF_DAMAGE) and not of_the_disk:
+        if isinstance(error, _OF_DAMAGE) and not (_is_of_the_disk(error) or _code(error) in _OF_PERMISSIONS):
             return (
                 f"Its file is damaged: move {self.path / 'cache.db'} and the files beside it away. There, `sqlite3 "
                 "cache.db .recover | sqlite3 new.db` rescues the answers that no store has yet; put the new file in "
@@ -265,12 +275,31 @@ def open_cache(folder: Path | None, *, file_mode: int = 0o600) -> Iterator[Answe
 
     Raises:
         CacheError: it cannot be opened.
+        DiskError: its disk is full, read-only or failing.
     """
     if folder is None:
         yield None
         return
     with AnswerCache(folder, file_mode=file_mode) as cache:
         yield cache
+
+
+def _why_not_written(folder: Path) -> OSError | None:
+    """Why no file can be made in a folder; None if one can."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return error
+    return None
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    return _code(error) in _OF_THE_DISK
+
+
+def _code(error: Exception) -> int:
+    """SQLite's code of an error, without its details; that of a damaged file where there is none."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
 
 
 def _create_database(folder: Path, mode: int) -> None:
@@ -295,6 +324,7 @@ def _pack(answer: Answer, compressor: zstandard.ZstdCompressor) -> bytes:
         answer.call,
         (answer.request.prompt_index, answer.request.sample_index),
         answer.request.key,
+        answer.source == "batch",
     )
     plain = msgspec.json.encode(meta) + b"\n" + answer.body
     return compressor.compress(plain)

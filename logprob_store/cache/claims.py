@@ -20,7 +20,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Final
 
-from logprob_store.errors import CacheError
+from logprob_store.errors import CacheError, DiskError, disk_error
 from logprob_store.processes import users_of
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Claims:
         try:
             self._folder, is_alone = _share_folder(folder)
         except OSError as error:
-            raise CacheError(f"the cache at {folder} cannot be shared: {error}") from error
+            raise _unusable(folder, error) from error
         with contextlib.ExitStack() as on_error:
             on_error.callback(os.close, self._folder)
             try:
@@ -84,7 +84,7 @@ class Claims:
                     "cannot be seen, and would be paid for twice. Wait until that has ended, then run this again."
                 ) from None
             except OSError as error:
-                raise CacheError(f"the cache at {folder} cannot be shared: {error}") from error
+                raise _unusable(folder, error) from error
             if is_alone:
                 _lock_folder(self._folder, fcntl.LOCK_SH)
             on_error.pop_all()
@@ -133,6 +133,12 @@ class Claims:
             return
         kind = fcntl.F_UNLCK if operation == fcntl.LOCK_UN else fcntl.F_WRLCK
         fcntl.fcntl(self._file, self._lock_command, _FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0))
+
+
+def _unusable(folder: Path, error: OSError) -> CacheError | DiskError:
+    return disk_error("the file of locks", folder, error) or CacheError(
+        f"the cache at {folder} cannot be shared: {error}"
+    )
 
 
 def _share_folder(folder: Path) -> tuple[int, bool]:

@@ -5,6 +5,7 @@ Holds the list of commands and turns errors into exit codes. Each command is a m
 
     command_classes  help that crops nothing, wrong values in plain words
     completion  names of runs, for shells
+    chosen_runs  which runs a command reads
     common  what several commands share: exit codes, options, printing and writing
     damage  errors over a damaged store
     questions  to a person at a terminal
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from logprob_store.cli.batches import batches
 from logprob_store.cli.calibrate import calibrate
 from logprob_store.cli.choices import choices
 from logprob_store.cli.command_classes import Command, Program
@@ -43,6 +45,7 @@ from logprob_store.cli.init import init
 from logprob_store.cli.labels import labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.models import models
+from logprob_store.cli.option_names import names_options
 from logprob_store.cli.record import record
 from logprob_store.cli.rm import rm
 from logprob_store.cli.run import run
@@ -70,6 +73,7 @@ _COMMANDS: Final = (
     ("record", "Ask", record),
     ("import", "Ask", import_),
     ("status", "Look", status),
+    ("batches", "Look", batches),
     ("scores", "Look", scores),
     ("samples", "Look", samples),
     ("choices", "Look", choices),
@@ -157,4 +161,4 @@ def _for_all_commands(
 
 
 for _name, _panel, _function in _COMMANDS:
-    app.command(_name, cls=Command, rich_help_panel=_panel)(names_damage(_function))
+    app.command(_name, cls=Command, rich_help_panel=_panel)(names_options(names_damage(_function)))

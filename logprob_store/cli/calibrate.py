@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from logprob_store.cli.chosen_runs import open_runs
 from logprob_store.cli.common import (
     JsonOption,
     QuestionOption,
@@ -20,7 +21,6 @@ from logprob_store.cli.common import (
     checked_question,
     echo,
     labels_of,
-    open_runs,
     path_from_here,
     print_table,
     say_what_is_hidden,
@@ -88,8 +88,6 @@ def calibrate(
     accepts.
     """
     from logprob_store.errors import InputError
-    from logprob_store.metrics.truth.calibration import reliability_table
-    from logprob_store.metrics.truth.selective import accuracy_by_threshold
 
     if save is not None and method is None:
         raise InputError("--save wants --method: isotonic (a thousand answers and more), platt, or temperature")
@@ -102,8 +100,7 @@ def calibrate(
         extra = None if labels is None else _label_columns(opened, labels, field)
     confidence = confidence or ("label_probability" if is_question else "confidence")
     rows = _scores_with_truth(opened, expected, truth, column, confidence, extra=extra)
-    table = reliability_table(rows, confidence, bins=bins, binning="mass" if equal_mass else "width").collect()
-    thresholds = accuracy_by_threshold(rows, confidence).collect()
+    table, thresholds = _tables(rows, confidence, bins=bins, equal_mass=equal_mass)
     figures = _metrics_with_intervals(rows, confidence, seed)
     _say_if_no_label_is_expected(opened, rows, name, expected)
     fitted, path = None, None
@@ -250,6 +247,50 @@ def _metrics_with_intervals(rows: pl.DataFrame, confidence: str, seed: int) -> p
     return figures.with_columns(floor=pl.col("metric").replace_strict(floors, default=None, return_dtype=pl.Float64))
 
 
+def _tables(rows: pl.DataFrame, confidence: str, *, bins: int, equal_mass: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The reliability table, and what each threshold accepts.
+
+    The intervals of accuracy take the answers to one prompt together, as those of the figures do.
+    """
+    import polars as pl
+
+    from logprob_store.metrics.truth.calibration import reliability_table
+    from logprob_store.metrics.truth.selective import accuracy_by_threshold
+
+    table = reliability_table(rows, confidence, bins=bins, binning="mass" if equal_mass else "width").collect()
+    thresholds = accuracy_by_threshold(rows, confidence).collect()
+    if not rows["prompt_id"].is_duplicated().any():
+        return table, thresholds
+    c = pl.col(confidence)
+    highest = table["upper"].max()
+    in_bins = [  # a bin of equal width ends before the next one, and the last at 1
+        c.is_between(lower, upper, closed="both" if equal_mass or upper == highest else "left")
+        for lower, upper in table.select("lower", "upper").iter_rows()
+    ]
+    accepted = [c >= threshold for threshold in thresholds["threshold"]]
+    return (
+        table.with_columns(_accuracy_ends(rows, confidence, in_bins, "accuracy")),
+        thresholds.with_columns(_accuracy_ends(rows, confidence, accepted, "accuracy_accepted")),
+    )
+
+
+def _accuracy_ends(rows: pl.DataFrame, confidence: str, parts: list[pl.Expr], name: str) -> list[pl.Series]:
+    """The ends of the interval of the accuracy of each part of the rows, over prompts; null where none is judged."""
+    import polars as pl
+
+    from logprob_store.metrics.truth.shares import grouped_share_interval
+
+    judged = rows.filter(pl.col(confidence).is_not_null() & pl.col("correct").is_not_null())
+    ends = []
+    for part in parts:
+        by_prompt = judged.filter(part).group_by("prompt_id").agg(pl.col("correct").cast(pl.Int64).sum(), pl.len())
+        ends.append(grouped_share_interval(by_prompt["correct"], by_prompt["len"])[1:])
+    return [
+        pl.Series(f"{name}_{end}", values, dtype=pl.Float64)
+        for end, values in zip(("low", "high"), zip(*ends, strict=True), strict=True)
+    ]
+
+
 def _fit(opened: Store, rows: pl.DataFrame, confidence: str, method: CalibrationMethod, seed: int) -> Calibrator:
     from datetime import UTC, datetime
 
@@ -274,20 +315,25 @@ def _print_tables(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame
     import polars as pl
 
     from logprob_store.metrics.truth.calibration_intervals import FEWEST_ROWS
+    from logprob_store.view.terminal_tables import without_dust
 
     unjudged = table["unjudged"][0]
     judged = rows.height - unjudged
     echo(f"{rows.height} answers: {judged} judged, {unjudged} without a confidence or a truth and left out")
-    print_table(figures.drop("resamples"))
+    print_table(without_dust(figures.drop("resamples")))
+    echo(
+        "low and high: 95 % intervals, for every accuracy the exact one (Clopper and Pearson); docs/statistics.md says "
+        "of the others"
+    )
     echo("floor: what a perfectly honest confidence would have by chance, with as many answers")
     if figures.filter(pl.col("floor").is_not_null() & pl.col("low").is_null()).height:
         echo(f"no interval of ece and ace: below {FEWEST_ROWS} independent answers none was found that holds")
     echo("reliability: gap is mean confidence minus accuracy")
-    print_table(table.filter(table["count"] > 0).drop("bin", "unjudged"))
+    print_table(without_dust(table.filter(table["count"] > 0).drop("bin", "unjudged")))
     echo("accepting from a threshold on, and reviewing the rest")
     ends = {"accuracy_accepted_low": "low", "accuracy_accepted_high": "high"}
     shown = ("threshold", "accepted", "reviewed", "coverage", "accuracy_accepted", *ends, "accuracy_reviewed")
-    print_table(thresholds.select(shown).rename(ends))
+    print_table(without_dust(thresholds.select(shown).rename(ends)))
     echo(
         "a threshold chosen by these answers lets through more errors among new ones in over half of cases; "
         "`ls.guaranteed_threshold` finds one that holds"

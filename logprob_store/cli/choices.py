@@ -5,13 +5,13 @@ The choices are computed by `logprob_store.metrics.given.candidates`.
 
 from __future__ import annotations
 
+from logprob_store.cli.chosen_runs import open_runs
 from logprob_store.cli.common import (
     JsonOption,
     LimitOption,
     OutputOption,
     RunOption,
     StorePath,
-    open_runs,
     print_or_write,
 )
 

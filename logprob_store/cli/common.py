@@ -39,7 +39,6 @@ EXIT_INTERRUPTED: Final = 130
 FORMULA: Final = r"^('*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])"
 """How a formula begins in a spreadsheet, also with full-width signs; or what `without_formulas` makes of one, so that
 taking one apostrophe away gives each text back."""
-ALL_RUNS: Final = "all"
 _LOW_COVERAGE: Final = 0.5
 _WIDEST: Final = 100_000
 """Columns of a table that is not printed to a terminal: lines as long as they are."""
@@ -49,6 +48,7 @@ class TransportKind(StrEnum):
     """How answers are obtained."""
 
     live = "live"
+    batch = "batch"
     replay = "replay"
 
 
@@ -67,7 +67,7 @@ QuestionOption = Annotated[
 LogJsonOption = Annotated[bool, typer.Option("--log-json", help="Log events as lines of JSON on standard error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 BaseUrlOption = Annotated[str | None, typer.Option(help="The server to ask, instead of the job's.")]
-PromptLimitOption = Annotated[int | None, typer.Option(min=0, help="Only the first so many prompts.")]
+PromptLimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")]
 LimitOption = Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to print.")]
 OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write all rows to a .parquet, .csv, .json or .jsonl file.")
@@ -94,32 +94,6 @@ def load_job_with_overrides(
         base_url=base_url,
         select=select,
     )
-
-
-def open_runs(store: Path, run: str | None, *, default: str = "newest") -> Store:
-    """A store with the runs that `--run` names; says on standard error which, where there are several.
-
-    Args:
-        store: the store's folder.
-        run: the option's value.
-        default: stands for an option that is not given.
-    """
-    from logprob_store.analysis.opened_store import open_store
-
-    every = open_store(store)
-    wanted = default if run is None else run
-    if wanted == ALL_RUNS and wanted not in every.run_names:
-        return every
-    opened = every.only(*filter(None, map(str.strip, wanted.split(","))))
-    if run is None and len(every.manifests) > 1:
-        (manifest,) = opened.manifests
-        trial = ", a trial of some of its prompts" if manifest.is_partial else ""
-        unfinished = "" if manifest.state == "finished" else f", {manifest.state}"
-        typer.echo(
-            printable(f"run {manifest.run}{trial}{unfinished}, 1 of {len(every.manifests)} (--run all: all of them)"),
-            err=True,
-        )
-    return opened
 
 
 def checked_question(opened: Store, question: str | None, *, one: bool = False) -> str | None:
@@ -281,8 +255,11 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
 
     Raises:
         InputError: the suffix is not known, or the file cannot be written.
+        DiskError: its disk is full, read-only or failing.
     """
-    from logprob_store.errors import InputError
+    import polars as pl
+
+    from logprob_store.errors import InputError, disk_error
 
     writers: dict[str, Callable[[Path], object]] = {
         ".parquet": frame.write_parquet,
@@ -294,8 +271,8 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
         raise InputError(f"-o {path}: the name must end in one of {', '.join(writers)}")
     try:
         writers[path.suffix](path)
-    except OSError as error:
-        raise InputError(f"-o {path}: cannot be written: {error}") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise disk_error("the rows", path, error) or InputError(f"-o {path}: cannot be written: {error}") from error
 
 
 def write_rows(frame: pl.DataFrame, path: Path, *, as_json: bool) -> None:

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from logprob_store.cli.chosen_runs import passed_over
 from logprob_store.cli.common import EXIT_CHANGED, EXIT_UNKNOWN, JsonOption, StorePath, echo, print_table, write_frame
 from logprob_store.cli.completion import complete_run
+from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
     import polars as pl
 
     from logprob_store.analysis.opened_store import Store
 
+_NUMBERS: Final = (
+    *("run_a", "run_b", "pairs", "only_a", "only_b"),
+    *("missing_share", "missing_prompt_share", "added_share", "added_prompt_share"),
+)
 _PRINTED_COLUMNS: Final = ("prompt_id", "answer_a", "answer_b", "first_difference", "delta_confidence", "mean_js")
 
 
@@ -50,8 +56,11 @@ def compare(
         float | None, typer.Option(help="Mean Jensen-Shannon divergence by token, nats; default: no limit.")
     ] = None,
     max_missing: Annotated[
-        float, typer.Option(help="Share of prompts or answers without a partner, of tokens without a logprob.")
+        float, typer.Option(help="Share of RUN_A's prompts or answers that RUN_B lacks, of tokens without a logprob.")
     ] = 0.05,
+    max_added: Annotated[
+        float | None, typer.Option(help="Share of RUN_B's prompts or answers that RUN_A lacks; default: no limit.")
+    ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples of the intervals.")] = 1000,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write all pairs to a .parquet, .csv, .json or .jsonl file.")
@@ -67,18 +76,22 @@ def compare(
     """
     from logprob_store.analysis.opened_store import open_store
     from logprob_store.metrics.samples import normalised_text
+    from logprob_store.view.terminal_tables import without_dust
 
     answer = normalised_text() if normalise else "text"
     ours = open_store(store)
     theirs = None if other is None else open_store(other)
     comparison = ours.compare(run_a, run_b, other=theirs, answer=answer).collect()
     summary = comparison.summary(resamples=resamples)
+    if run_b is None and (said := passed_over(theirs or ours, summary.run_b)):
+        typer.echo(printable(f"run {summary.run_b} against {summary.run_a}; {said}"), err=True)
     sampled = [run for opened, run in ((ours, summary.run_a), (theirs or ours, summary.run_b)) if _samples(opened, run)]
     verdict = summary.verdict(
         max_flip_rate=max_flip_rate,
         max_perplexity_increase=max_perplexity_increase,
         max_js=max_js,
         max_missing=max_missing,
+        max_added=max_added,
     )
     if output is not None:
         write_frame(comparison.prompts.sort("prompt_id", "sample_index", "choice_index").collect(), output)
@@ -89,18 +102,16 @@ def compare(
                 "verdict": verdict.line,
                 "exceeded": list(verdict.exceeded),
                 "unknown": list(verdict.unknown),
-                "missing_share": summary.missing_share,
-                "missing_prompt_share": summary.missing_prompt_share,
                 "at_least": summary.at_least,
                 "sampled": sampled,
-                **{name: getattr(summary, name) for name in ("run_a", "run_b", "pairs", "only_a", "only_b")},
+                **{name: getattr(summary, name) for name in _NUMBERS},
                 "metrics": summary.metrics.to_dicts(),
                 "prompts": changed.to_dicts(),
             }
         )
     else:
         print_table(changed.select(_PRINTED_COLUMNS))
-        print_table(summary.metrics.drop("resamples"))
+        print_table(without_dust(summary.metrics.drop("resamples")))
         if sampled:
             echo(f"{' and '.join(sampled)} drew answers at a temperature above 0: then equal models differ too, often")
         echo(verdict.line)

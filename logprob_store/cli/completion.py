@@ -15,7 +15,7 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     """The runs of the store that a command line names, itself or in its job file; none where there is no such store."""
     from logprob_store.errors import InputError
     from logprob_store.job import load_job
-    from logprob_store.store.manifest import run_names
+    from logprob_store.store.run_folders import run_names
 
     # Behind an option that still wants its value, what stands before it is not assigned yet.
     named = [context.params.get("store"), context.params.get("job_file"), *context.args]

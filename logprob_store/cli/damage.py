@@ -51,15 +51,21 @@ def _stores(options: dict[str, object]) -> list[Path]:
 
 def _raise_if_damaged(store: Path, error: BaseException) -> None:
     from logprob_store.errors import StoreError, StoreNotFoundError
+    from logprob_store.store.part_files import missing_files_sentence
     from logprob_store.store.verifying import verify_store
 
     try:
-        problems = verify_store(store)
+        damaged = [problem for problem in verify_store(store) if problem.kind == "part"]
     except StoreNotFoundError:
         return
-    if problems:
-        raise StoreError(
-            f"the store is damaged: {problems[0]} ({counted(len(problems), 'problem')} in all). "
-            f"`logprobs verify {store} --repair` takes damaged parts out, and the job, run again, fills them in from "
-            "the cache."
-        ) from error
+    if not damaged:
+        return
+    first = damaged[0]
+    missing = [one.path for one in damaged if one.is_missing and one.run == first.run]
+    if first.is_missing:
+        raise StoreError(f"the store is damaged: {missing_files_sentence(store, first.run, missing)}") from error
+    raise StoreError(
+        f"the store is damaged: {first} ({counted(len(damaged), 'damaged file')} in all). "
+        f"`logprobs verify {store} --repair` takes damaged parts out; the job, run again, takes back those of the "
+        "run's own answers that its cache still has"
+    ) from error

@@ -19,6 +19,7 @@ from logprob_store.cli.common import (
     load_job_with_overrides,
     print_rich,
 )
+from logprob_store.cli.option_names import in_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ def doctor(
     """
     checks = []
     for check in _checks(job_file, store, base_url, call=not no_call):
-        checks.append(check)
+        checks.append(check := check._replace(said=in_options(check.said, {"store": store, "base_url": base_url})))
         if not as_json:
             _print(check)
     bad = [check.name for check in checks if check.state == "fail"]

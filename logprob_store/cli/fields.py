@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from logprob_store.cli.chosen_runs import open_runs
 from logprob_store.cli.common import (
     JsonOption,
     LimitOption,
     OutputOption,
     RunOption,
     StorePath,
-    open_runs,
     present_rows,
     with_prompt_ids,
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from logprob_store.cli.chosen_runs import open_runs
 from logprob_store.cli.common import (
     JsonOption,
     LimitOption,
@@ -20,7 +21,6 @@ from logprob_store.cli.common import (
     checked_question,
     echo,
     labels_of,
-    open_runs,
     present_rows,
     say_what_is_hidden,
     with_prompt_ids,

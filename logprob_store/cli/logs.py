@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.errors import StoreWarning
 from logprob_store.events import JsonLines
 from logprob_store.view.safe_text import printable
 
@@ -56,6 +58,7 @@ def log_lines(*, verbose: bool) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(_FirstOfEqual())
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+    _log_store_warnings()
     _quiet_http_libraries()
 
 
@@ -66,6 +69,7 @@ def log_json() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger(_PACKAGE).setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
+    _log_store_warnings()
     sys.excepthook = _log_bug
     _quiet_http_libraries()
 
@@ -73,6 +77,22 @@ def log_json() -> None:
 def logs_json() -> bool:
     """Whether `log_json` was called."""
     return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)
+
+
+def _log_store_warnings() -> None:
+    """Log each warning about a store once, and without the line of code that Python would show."""
+    show_others = warnings.showwarning
+    said: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, StoreWarning):
+            show_others(message, category, *where, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            logging.getLogger(_PACKAGE).warning("%s", message)
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", StoreWarning)
 
 
 def _quiet_http_libraries() -> None:

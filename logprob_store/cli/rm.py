@@ -33,7 +33,8 @@ def rm(
     Answers that are in the cache stay there, so that the same job gets them again without asking.
     """
     from logprob_store.errors import InputError
-    from logprob_store.store.removal import remove_run, runs_with_files
+    from logprob_store.store.removal import remove_run
+    from logprob_store.store.run_folders import runs_with_files
 
     names = runs_with_files(store)
     runs = _chosen(runs, names)

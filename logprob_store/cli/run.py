@@ -30,6 +30,7 @@ from logprob_store.cli.common import (
 )
 from logprob_store.cli.completion import complete_run
 from logprob_store.cli.logs import log_json, logs_json
+from logprob_store.cli.option_names import in_options
 from logprob_store.counted import counted
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ def run(
         typer.Option(help="Which prompts, by what earlier runs of the store have, instead of the job's."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Send batches and end; the same command collects their answers later.")
+    ] = False,
     as_json: JsonOption = False,
     as_json_log: LogJsonOption = False,
     otel: Annotated[
@@ -112,9 +116,14 @@ def run(
                 limit=limit,
                 on_progress=on_progress,
                 instrument=instrument,
+                detach=detach,
             )
         # Print before the exporters shut down: without a collector they retry for a while.
-        echo(summary.as_dict() if as_json else "\n".join([summary_line(summary), *_by_tier(summary), *ending(summary)]))
+        given = {"base_url": base_url}
+        lines = [summary_line(summary), *_by_tier(summary), *(in_options(line, given) for line in ending(summary))]
+        echo(summary.as_dict() if as_json else "\n".join(lines))
+    if summary.state == "waiting":
+        return
     if summary.state == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.state == "stopped":
@@ -170,9 +179,10 @@ def summary_line(summary: RunSummary) -> str:
         parts.append(f"{summary.already} already in the store")
     parts.append(f"{summary.failed} failed")
     if summary.not_reached:
-        parts.append(f"{summary.not_reached} not reached")
+        parts.append(f"{summary.not_reached} {'in batches' if summary.state == 'waiting' else 'not reached'}")
+    how = f"ended as a {summary.shown_state} of some of its prompts" if summary.partial else summary.state
     line = (
-        f"run {summary.run} {summary.state} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
+        f"run {summary.run} {how} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
         f"{', '.join(parts)}. "
         f"{summary.rows_in_words} in {path_from_here(summary.store)}"
     )
@@ -201,12 +211,15 @@ def ending(summary: RunSummary) -> list[str]:
         counted = failures.sort("prompts", descending=True).select("error_type", "prompts", "example")
         kinds = set(counted["error_type"])
         lines = [f"{count} {kind}, such as: {example}" for kind, count, example in counted.head(_KINDS_SHOWN).rows()]
-    if summary.state != "finished" or kinds - _OF_THE_PROMPTS:
+    if summary.batches:
+        lines.append(f"{summary.batches}; they go on at the service")
+        lines.append("the same command collects them; `logprobs batches` shows them")
+    elif summary.state != "finished" or kinds - _OF_THE_PROMPTS:
         lines.append("the same command goes on from here")
     elif kinds:
         lines.append("these fail again until the prompts are changed, which makes another run (--run)")
     if not summary.total and not summary.passed_over:
-        lines.append("there is nothing to ask: the prompts files have no row, or --limit is 0")
+        lines.append("there is nothing to ask: the prompts files have no row")
     if summary.reason is not None:
         lines.append(f"{summary.state}: {summary.reason}")
     return lines

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from logprob_store.cli.chosen_runs import open_runs
 from logprob_store.cli.common import (
     JsonOption,
     LimitOption,
@@ -17,7 +18,6 @@ from logprob_store.cli.common import (
     StorePath,
     echo,
     first_rows,
-    open_runs,
     print_table,
     say_if_cut,
     write_rows,

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
+from logprob_store.cli.chosen_runs import open_runs
 from logprob_store.cli.common import (
     JsonOption,
     RunOption,
     StorePath,
     echo,
-    open_runs,
     print_rich,
     print_table,
     shows_colours,

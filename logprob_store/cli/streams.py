@@ -5,7 +5,6 @@ A scheduler or a terminal may give a command streams that are closed, full, or u
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from logprob_store.errors import DiskError
 
 _DESCRIPTORS: Final = (0, 1, 2)
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def prepare_streams() -> None:
@@ -44,11 +42,11 @@ def shows_all_letters() -> bool:
 
 
 def output_error(failed: OSError) -> DiskError | None:
-    """The error of standard output if it can take no more, such as a full disk; what was left to write is dropped.
+    """The error of a disk that is full or fails, under standard output or a file; what was left to print is dropped.
 
     A large text fails as it is written, and nothing is left in the buffer to fail again. What fails so names no file.
     """
-    from logprob_store.errors import DiskError
+    from logprob_store.errors import DiskError, disk_error
 
     try:
         sys.stdout.flush()
@@ -58,5 +56,6 @@ def output_error(failed: OSError) -> DiskError | None:
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
         return DiskError("the output", "standard output", error)
-    is_full = failed.errno in _FULL and failed.filename is None
-    return DiskError("the output", "standard output", failed) if is_full else None
+    if failed.filename is not None:
+        return disk_error("a file", failed.filename, failed)
+    return disk_error("the output", "standard output", failed)

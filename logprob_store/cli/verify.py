@@ -22,29 +22,30 @@ def verify(
         typer.Option("--run", autocompletion=complete_run, help="Only this run, or a pattern. Default: all."),
     ] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Take damaged parts out, so that the job fills them in from the cache.")
+        bool, typer.Option("--repair", help="Take damaged parts out; the job then takes its own answers back.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check every file of a store against its manifest: there, whole, readable, sorted."""
     import dataclasses
 
-    from logprob_store.store.repair import repair_store
+    from logprob_store.store.repair import Repairs, repair_store
     from logprob_store.store.verifying import verify_store
 
     problems = verify_store(store, runs=None if run is None else [run])
     if not as_json:
         for problem in problems:
             echo(str(problem))
-    done = repair_store(store, problems) if repair else []
+    repairs = repair_store(store, problems) if repair else Repairs([], [])
     if as_json:
-        echo({"problems": [dataclasses.asdict(problem) for problem in problems], "repairs": done})
+        found = [dataclasses.asdict(problem) for problem in problems]
+        echo({"problems": found, "repairs": repairs.done, "not_repaired": repairs.not_done})
     elif not problems:
         echo(f"{store}: all is well")
     elif not repair:
         echo(f"{counted(len(problems), 'problem')}; `logprobs verify {store} --repair` mends what can be mended")
     else:
-        for line in done:
+        for line in (*repairs.done, *repairs.not_done):
             echo(line)
-    if problems and not repair:
+    if repairs.not_done or (problems and not repair):
         raise typer.Exit(EXIT_INPUT)

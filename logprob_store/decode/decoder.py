@@ -241,7 +241,7 @@ def _split(answers: Sequence[Answer], order: list[int], batch_bytes: int) -> Ite
 
 def _complete_bodies(answers: Sequence[Answer], indices: list[int]) -> dict[int, bytes]:
     """By index, the bodies that are known to be JSON, as they were checked before they were cached; in UTF-8."""
-    sources = {"api", "cache"}
+    sources = {"api", "batch", "cache"}
     bodies = {index: answers[index].body for index in indices if answers[index].source in sources}
     return {index: body for index, body in bodies.items() if is_utf8(body)}
 

@@ -51,7 +51,7 @@ def examine(job: Job, *, call: bool = True) -> Iterator[Check]:
         yield check_prompts(plan, first)
     cache_bytes, store_bytes = (0, 0) if plan is None else needed_bytes(plan, first)
     request = first.requests[0] if first is not None and first.requests else None
-    live = job.transport.kind == "live"
+    live = job.asks_server
     models = ModelCheck(job)
     if models.model is not None and request is not None:
         parameters = check_parameters(models, request)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.cache.answers import open_cache
 from logprob_store.doctor.check import Check, failed
 from logprob_store.doctor.folders import check_folder
-from logprob_store.errors import CacheError, StoreError, StoreNotFoundError
+from logprob_store.errors import CacheError, DiskError, StoreError, StoreNotFoundError
 from logprob_store.run.descriptors import raised_limit
 from logprob_store.run.naming import default_run_name
 from logprob_store.spending.request_tokens import most_output
 from logprob_store.store.lock import is_being_written
-from logprob_store.store.manifest import find_manifest, run_names
+from logprob_store.store.manifest import find_manifest
 from logprob_store.store.opening import check_unchanged
+from logprob_store.store.run_folders import check_place, run_names
 
 if TYPE_CHECKING:
     from logprob_store.doctor.check import State
@@ -58,7 +59,7 @@ def check_cache(job: Job, needed_bytes: int) -> Check:
     try:
         with open_cache(folder, file_mode=job.store.mode) as cache:
             held = 0 if cache is None else len(cache)
-    except CacheError as error:
+    except (CacheError, DiskError) as error:
         return failed("cache", error)
     return check._replace(said=f"{check.said}; {held} answers are in it")
 
@@ -71,6 +72,7 @@ def check_store(job: Job, needed_bytes: int, plan: Plan | None) -> Check:
         return check
     run = default_run_name(job)
     try:
+        check_place(folder)
         names = run_names(folder)
         found = find_manifest(folder, run)
         if found is not None and plan is not None:

@@ -9,7 +9,7 @@ whether there is a column of some name is then a constant of the plan, and one c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import polars as pl
 import polars.selectors as cs
@@ -17,7 +17,11 @@ import polars.selectors as cs
 from logprob_store.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from logprob_store.metrics.arguments import Column
+
+Table: TypeAlias = Literal["tokens", "alternatives", "completions", "prompts"]
 
 
 def only_of_alternatives(metric: pl.Expr, *, function: str | None = None) -> pl.Expr:
@@ -77,24 +81,59 @@ def _refused(metric: pl.Expr, wrong: pl.Expr, message: str) -> pl.Expr:
     return pl.when(right).then(metric).alias(metric.meta.output_name())
 
 
-def check_tokens(columns: pl.Schema, function: str) -> None:
-    """Check that a table given to a function as the tokens is not the alternatives.
+def check_table(given: pl.LazyFrame, table: Table, function: str, columns: Iterable[str] = ()) -> pl.Schema:
+    """Check that what a function was given as a table of a store is not another one, and has the columns.
+
+    Args:
+        given: the table; its rows are not read.
+        table: the one that the function reads there.
+        function: its public name.
+        columns: those that it reads.
+
+    Returns:
+        The columns of `given`.
 
     Raises:
-        InputError: it is.
+        InputError: it is another table, or lacks a column.
     """
-    if columns.get("rank") == pl.Int16 and "logprob_wire" in columns:
+    schema = given.collect_schema()
+    other = _table_of(schema)
+    if other not in {None, table}:
+        raise InputError(f"{function} was given {other} where it reads the {table}: give store.{table} there")
+    if missing := [name for name in columns if name not in schema]:
         raise InputError(
-            f"{function} was given alternatives where it reads the tokens: give store.tokens, or store.alternatives "
-            "in its own place"
+            f"{function} reads {', '.join(map(repr, missing))} of the {table}, and what was given there has only "
+            f"{', '.join(map(repr, schema)) or 'no column'}: give store.{table}, or add what is missing"
         )
+    return schema
 
 
-def check_alternatives(columns: pl.Schema, function: str) -> None:
-    """Check that a table given to a function as the alternatives is not the tokens.
+def check_tables(
+    tables: tuple[pl.LazyFrame, pl.LazyFrame | None, pl.LazyFrame], function: str, columns: Iterable[str]
+) -> None:
+    """Check that the tokens, alternatives (or None) and completions given to a function are none of the others.
+
+    Args:
+        tables: what was given.
+        function: its public name.
+        columns: those of completions that it reads.
 
     Raises:
-        InputError: it is.
+        InputError: one is another, or the completions lack a column.
     """
-    if "rank" not in columns and "logprob_wire" in columns:
-        raise InputError(f"{function} was given tokens where it reads the alternatives: give store.alternatives there")
+    tokens, alternatives, completions = tables
+    check_table(tokens, "tokens", function)
+    if alternatives is not None:
+        check_table(alternatives, "alternatives", function)
+    check_table(completions, "completions", function, columns)
+
+
+def _table_of(schema: pl.Schema) -> Table | None:
+    """Which table of a store has such columns; None where that is not sure."""
+    if "logprob_wire" in schema:
+        if "rank" not in schema:
+            return "tokens"
+        return "alternatives" if schema["rank"] == pl.Int16 else None  # a kept `rank` is seldom an Int16
+    if {"completion_id", "request_key"} <= schema.keys():
+        return "completions"
+    return "prompts" if {"prompt_index", "messages"} <= schema.keys() and "completion_id" not in schema else None

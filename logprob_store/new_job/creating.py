@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.errors import InputError
+from logprob_store.errors import InputError, disk_error
 from logprob_store.job import make_job
 from logprob_store.new_job.job_text import job_text
 from logprob_store.run.plan import check_plan, plan_job
@@ -125,4 +125,6 @@ def _write(contents: Mapping[Path, bytes], *, force: bool) -> None:
             with file.open("xb") as opened:
                 opened.write(content)
         except OSError as error:
-            raise InputError(f"{file} cannot be written: {error.strerror or error}") from error
+            raise disk_error("the job", file, error) or InputError(
+                f"{file} cannot be written: {error.strerror or error}"
+            ) from error

@@ -24,12 +24,15 @@ class Breaker:
     """Opens when calls fail in a row and none succeeds; then lets one call at a time through to probe the server.
 
     It opens after as many failures in a row as calls are under way, of at least 8 different prompts: one or two prompts
-    that break the server each time are no outage. While it is open, failures do not count as attempts. The first sign
-    of life closes it. After `patience_s` it gives up: calls go through and count until one succeeds.
+    that break the server each time are no outage. A call that had no connection to the server failed for no prompt, and
+    one such failure is enough, unless nobody wants to wait. While it is open, failures do not count as attempts. The
+    first sign of life closes it. After `patience_s` it gives up: calls go through and count until one succeeds.
 
     Args:
         patience_s: seconds that an outage is waited out.
         reach_s: the same for a server to which no connection was ever made, if that is less: its address may be wrong.
+        server: what is waited for, for people.
+        waits_at_once: whether one call without a connection is enough.
 
     >>> breaker = Breaker(600)
     >>> [breaker.failed(str(n), under_way=2, now=0.0) for n in range(8)][-2:], breaker.is_open
@@ -38,8 +41,12 @@ class Breaker:
     0.15
     """
 
-    def __init__(self, patience_s: float, *, reach_s: float = math.inf) -> None:
+    def __init__(
+        self, patience_s: float, *, reach_s: float = math.inf, server: str = "the server", waits_at_once: bool = True
+    ) -> None:
         self._patience_s = patience_s
+        self._server = server
+        self._waits_at_once = waits_at_once
         self._reach_s = min(reach_s, patience_s)
         self.never_reached = True
         self._in_a_row = 0
@@ -61,9 +68,14 @@ class Breaker:
         return self._opened_at is not None
 
     @property
+    def why(self) -> str:
+        """How the last call failed, for people; empty since the last sign of life."""
+        return self._why if self._in_a_row else ""
+
+    @property
     def outage(self) -> str | None:
         """How the last call failed while calls are held back, or none ever reached the server; for people."""
-        return self._why if self.is_open or (self._in_a_row and self.never_reached) else None
+        return self.why if self.is_open or (self._in_a_row and self.never_reached) else None
 
     def wait_s(self, now: float) -> float:
         """Seconds until a call may start: 0 when closed, else until the next probe."""
@@ -137,10 +149,20 @@ class Breaker:
             return False
         if len(self._prompts) < PROMPTS_TO_OPEN:
             self._prompts.add(key)
-        if len(self._prompts) < prompts_to_open or self._in_a_row < under_way:
+        may_be_the_prompt = reached or not self._waits_at_once
+        if (may_be_the_prompt and len(self._prompts) < prompts_to_open) or self._in_a_row < under_way:
             return True
-        message = "%d calls in a row failed (%s): waiting up to %.0f s for the server, one call at a time"
-        emit(log, "outage_began", message, self._in_a_row, why, self.patience_s, in_a_row=self._in_a_row, why=why)
+        emit(
+            log,
+            "outage_began",
+            "%s failed (%s): waiting up to %.0f s for %s, one call at a time",
+            "a call" if self._in_a_row == 1 else f"{self._in_a_row} calls in a row",
+            why,
+            self.patience_s,
+            self._server,
+            in_a_row=self._in_a_row,
+            why=why,
+        )
         self._opened_at, self._probe_interval_s = now, _FIRST_PROBE_S
         self._next_probe_at = now + self._probe_interval_s
         return False

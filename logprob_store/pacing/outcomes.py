@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from logprob_store.pacing.breaker import Breaker
     from logprob_store.pacing.concurrency import Concurrency
     from logprob_store.pacing.rates import RateLimits
+    from logprob_store.pacing.silence import Silence
     from logprob_store.pacing.slot import Slot
     from logprob_store.request import Request
     from logprob_store.usage import ServerReport
@@ -41,6 +42,10 @@ _ASSUMED_LATENCY_S: Final = 0.1
 _HEADROOM: Final = 1.25
 """Factor on the number of calls at once that the rate limit needs."""
 _LONGEST_WAVE_DELAY_S: Final = 30.0
+_NOT_REACHED: Final = (
+    "the server could not be reached for {seconds} s. {where}. See that it runs and that model.base_url is its "
+    "address, then run the same command to go on; for a server that takes longer to start, set limits.retry_for_s."
+)
 _LONGEST_ANSWER: Final = 1_000_000
 """Tokens of an answer that the request sets no maximum for."""
 
@@ -52,13 +57,17 @@ class Outcomes:
         rates: learns what answers report about limits and usage.
         concurrency: grows with answers and is cut by refusals.
         breaker: counts failures in a row.
+        silence: is ended by a sign of life.
         patience_s: seconds; a longer wait that a refusal asks for is not made.
     """
 
-    def __init__(self, rates: RateLimits, concurrency: Concurrency, breaker: Breaker, *, patience_s: float) -> None:
+    def __init__(
+        self, rates: RateLimits, concurrency: Concurrency, breaker: Breaker, silence: Silence, *, patience_s: float
+    ) -> None:
         self._rates = rates
         self._concurrency = concurrency
         self._breaker = breaker
+        self._silence = silence
         self._patience_s = patience_s
         self._closed_until: list[float] = []  # the loop's time, of each refusal in a row beyond the patience
         self._refusals = 0
@@ -80,7 +89,7 @@ class Outcomes:
         self._refusals = 0
         self._waves = 0
         self.any_answer = True
-        self._breaker.answered()
+        self._answered(now)
         self._concurrency.succeeded(slot.started_at, now)
         self._latency_s = _average(self._latency_s, now - slot.started_at)
         if (per_minute := self._rates.requests.per_minute) is not None:
@@ -130,7 +139,7 @@ class Outcomes:
                 reached=not isinstance(error, RetryableError) or error.reached,
             )
         else:
-            self._breaker.answered()
+            self._answered(now)
         if kind is not None and not kind.counts:
             slot.counts_as_attempt = False
         if kind is not None and kind.pace == "outage":
@@ -138,6 +147,10 @@ class Outcomes:
         elif kind is not None and kind.pace == "limit":
             retry_after_s = error.retry_after_s if isinstance(error, RetryableError) else None
             self._refused(slot, retry_after_s or pause_s, now, some_left=_some_left(error.report))
+
+    def _answered(self, now: float) -> None:
+        self._breaker.answered()
+        self._silence.ended(now, under_way=self._concurrency.in_use)
 
     def _refused(self, slot: Slot, wait_s: float, now: float, *, some_left: bool) -> None:
         self._refusals += 1
@@ -177,10 +190,9 @@ class Outcomes:
         """
         never_reached = self._breaker.never_reached
         if (on_trial or never_reached) and self._breaker.has_given_up(now):
-            if never_reached:
-                return StopRunError(self._not_reached(), reason="outage")
-            said = FAILURES["outage"].advice.format(seconds=f"{self._patience_s:g}", where=self._last_words.rstrip("."))
-            return StopRunError(said, reason="outage")
+            advice = _NOT_REACHED if never_reached else FAILURES["outage"].advice
+            seconds = f"{self._silence.seconds(now):.0f}"
+            return StopRunError(advice.format(seconds=seconds, where=self._last_words.rstrip(".")), reason="outage")
         if len(self._closed_until) >= _TOO_LONG_IN_A_ROW:
             hours = (max(self._closed_until) - now) / 3600
             return StopRunError(
@@ -198,13 +210,6 @@ class Outcomes:
                 error_type="over_limit",
             )
         return None
-
-    def _not_reached(self) -> str:
-        return (
-            f"the server could not be reached for {self._breaker.patience_s:g} s. "
-            f"{self._last_words.rstrip('.')}. See that it runs and that model.base_url is its address, then run the "
-            "same command to go on; for a server that takes longer to start, set limits.retry_for_s."
-        )
 
 
 def _some_left(report: ServerReport | None) -> bool:

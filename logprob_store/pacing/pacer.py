@@ -9,16 +9,20 @@ turns, because it may be the first prompts that break the server.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from logprob_store.counted import counted
 from logprob_store.errors import CallError
+from logprob_store.events import emit
 from logprob_store.pacing.bottleneck import BottleneckWatch
 from logprob_store.pacing.breaker import Breaker
 from logprob_store.pacing.concurrency import Concurrency
 from logprob_store.pacing.outcomes import Outcomes
 from logprob_store.pacing.rates import RateLimits
+from logprob_store.pacing.silence import Silence
 from logprob_store.pacing.slot import Slot
 from logprob_store.spending.request_tokens import estimate_tokens
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from logprob_store.errors import LogprobStoreError
     from logprob_store.pacing.bottleneck import Cause
     from logprob_store.request import Request
+
+log = logging.getLogger(__name__)
 
 FIRST_CALLS: Final = 8
 _NO_WAIT_S: Final = 1e-6
@@ -46,6 +52,9 @@ class Pacer:
         tokens_per_minute: the same for tokens.
         patience_s: seconds that an outage, or a pause that the server asks for, is waited out.
         reach_s: seconds that a server is waited for that was never reached, if that is less.
+        server: what is asked, for people.
+        waits_at_once: whether a server to which no connection can be made is waited for from the first call on, and no
+            attempt used up; else from the eighth prompt on.
         first_calls: calls under way at most until the first answer, and while `on_trial` is true: a job that cannot
             succeed then costs a handful.
     """
@@ -58,17 +67,21 @@ class Pacer:
         tokens_per_minute: float | None = None,
         patience_s: float = 600.0,
         reach_s: float = math.inf,
+        server: str = "the server",
+        waits_at_once: bool = True,
         first_calls: int = FIRST_CALLS,
     ) -> None:
         self.rates = RateLimits(requests_per_minute, tokens_per_minute, patience_s=patience_s)
         self.concurrency = Concurrency(concurrency)
-        self.breaker = Breaker(patience_s, reach_s=reach_s)
-        self.watch = BottleneckWatch(self._cause_now)
+        self.breaker = Breaker(patience_s, reach_s=reach_s, server=server, waits_at_once=waits_at_once)
+        self.silence = Silence()
+        self.watch = BottleneckWatch(self._look_around)
         self.sleeping = 0
         self.all_queued = False
         self.on_trial = False
+        self._server = server
         self._first_calls = first_calls
-        self._outcomes = Outcomes(self.rates, self.concurrency, self.breaker, patience_s=patience_s)
+        self._outcomes = Outcomes(self.rates, self.concurrency, self.breaker, self.silence, patience_s=patience_s)
         self._waiting_new: deque[_Waiter] = deque()
         self._waiting_again: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -145,6 +158,7 @@ class Pacer:
         slot.is_probe = self.breaker.is_open
         self._probed_again = slot.is_probe and slot.again
         self.breaker.started(now)
+        self.silence.started(now)
         self.concurrency.started()
         self.rates.take(now, slot.estimate, waited=waited)
 
@@ -192,6 +206,26 @@ class Pacer:
     def _on_timer(self) -> None:
         self._timer = None
         self._start_waiting()
+
+    @property
+    def trouble(self) -> str | None:
+        """For how long no call has been answered, and why, as a sentence; None while answers come."""
+        now, why = asyncio.get_running_loop().time(), self.breaker.why
+        if not self.silence.is_shown(now, fails=bool(why)) or not (why or self.concurrency.in_use):
+            return None
+        what = "server not reached" if why and self.breaker.never_reached else "no answer"
+        lasts = f"{what} for {self.silence.seconds(now):.0f} s"
+        if not why:
+            return f"{lasts} from {self._server}; {counted(self.concurrency.in_use, 'call')} under way"
+        return f"{lasts}: {why.rstrip('.')}, {self._server}; trying again"
+
+    def _look_around(self) -> Cause:
+        """Log a long silence, and say what holds calls back now."""
+        now, why = asyncio.get_running_loop().time(), self.breaker.why
+        trouble = None if self.breaker.is_open else self.trouble  # the breaker says itself that it opens
+        if trouble is not None and self.silence.is_to_be_logged(now, fails=bool(why)):
+            emit(log, "no_answer", "%s", trouble, seconds=self.silence.seconds(now), why=why or None)
+        return self._cause_now()
 
     def _cause_now(self) -> Cause:
         """What holds calls back now."""

@@ -19,6 +19,7 @@ from logprob_store.errors import FixtureError
 from logprob_store.replay.fixtures import Recordings, fixture_line
 from logprob_store.replay.matching import miss_error
 from logprob_store.request import OPENAI_BASE_URL, PATHS, Answer, canonical_json, make_request, provider_of
+from logprob_store.transport.environment import server_of_environment
 from logprob_store.transport.kept_headers import RECORDED, kept
 
 if TYPE_CHECKING:
@@ -202,12 +203,14 @@ def replay_client(
         provider: match, or record under, this provider name.
         refusals: in mode `record`, record refusals as well, to test how your code takes them; a passing one would
             otherwise be replayed for ever.
-        base_url: where mode `record` sends requests.
-        api_key: for mode `record`; if None, OpenAI gets the key of the SDK's environment variable, and a server of
-            `base_url` gets none.
+        base_url: where mode `record` sends requests; if None, to OPENAI_BASE_URL of the environment, as the SDK's own
+            client, and else to OpenAI.
+        api_key: for mode `record`; if None, a server of the environment and OpenAI get the key of OPENAI_API_KEY, and a
+            server of `base_url` gets none.
 
     Raises:
         FixtureError: the fixtures are missing or damaged, or the mode is misspelt.
+        JobError: OPENAI_BASE_URL is no address.
 
     Example:
         >>> client = replay_client("fixtures/capitals-chat.jsonl")
@@ -216,7 +219,10 @@ def replay_client(
     """
     transport = FixtureTransport(fixtures, mode=mode, provider=provider, refusals=refusals)
     # A text keeps the SDK from looking for OpenAI's key, which is no other server's business.
-    key = api_key if mode == "record" and (api_key is not None or base_url is None) else "none"
+    key: str | None = (api_key if mode == "record" else None) or "none"
+    if mode == "record" and base_url is None:
+        base_url, named = server_of_environment()
+        key = api_key or named or (None if base_url is None else "none")
     base = base_url or OPENAI_BASE_URL
     if asynchronous:
         return openai.AsyncOpenAI(

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import zstandard
 
-from logprob_store.errors import FixtureError, PromptError
+from logprob_store.counted import counted
+from logprob_store.errors import FixtureError, PromptError, disk_error
 from logprob_store.request import Answer, Request, request_key
 from logprob_store.transport.body_reader import SUCCESS
 from logprob_store.transport.kept_headers import RECORDED, kept
@@ -176,7 +177,9 @@ def write_fixtures(path: Path, answers: Iterable[Answer], *, keep: Recordings | 
         temporary.write_bytes(raw)
         temporary.replace(path)
     except OSError as error:
-        raise FixtureError(f"fixtures file {path} cannot be written: {error}") from error
+        raise disk_error(counted(len(lines), "recording"), path, error) or FixtureError(
+            f"fixtures file {path} cannot be written: {error}"
+        ) from error
     return len(lines)
 
 

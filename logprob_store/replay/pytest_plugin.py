@@ -5,7 +5,8 @@
         assert my_code(client=logprobs_client) == ...
 
 Record once with `pytest --logprobs-record` (or `mode="record"` in the marker); later runs need neither network nor API
-key. Paths are relative to the test's file; the default is `fixtures/<test module>.jsonl`.
+key. The server that is recorded is the marker's `base_url`, else that of OPENAI_BASE_URL in the environment, else
+OpenAI. Paths are relative to the test's file; the default is `fixtures/<test module>.jsonl`.
 """
 
 from __future__ import annotations

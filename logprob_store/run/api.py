@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from logprob_store.counted import rows_in_words
+from logprob_store.errors import JobError
 from logprob_store.events import emit
 from logprob_store.job import Job, load_job
 from logprob_store.pacing.bottleneck import Bottleneck
@@ -24,6 +25,7 @@ from logprob_store.run.naming import name_of_run
 from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
 from logprob_store.run.preflight import ModelCheck, refuse_run
+from logprob_store.run.resources import batch_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,11 +43,13 @@ log = logging.getLogger(__name__)
 class RunSummary:
     """What a session did, and how the run stands after it.
 
-    `state` is `finished`, `interrupted` or `stopped`; `reason` says why it stopped, or that the server did not answer
-    when it was interrupted. Of the `total` answers wanted, `already` were in the store before this session, `answered`
-    came from the server, `shared` by the call of an equal prompt, `from_cache` and `from_fixtures` from there; `failed`
-    failed now, and `not_reached` were not asked for. `passed_over` counts the calls that `select` passes over, by the
-    reason. `calls` counts the calls made in this session, retries too, and `failures` the calls of the run without an
+    `state` is `finished`, `waiting` for batches, `interrupted` or `stopped`; one that finished is a trial, `partial`,
+    where it was to ask some of the prompts alone. `reason` says why it stopped, or that the server did not answer when
+    it was interrupted. Of the `total` answers wanted, `already` were in the store before this session, `answered` came
+    from the server, `shared` by the call of an equal prompt, `from_cache` and `from_fixtures` from there; `failed`
+    failed now, and `not_reached` were not asked for. `batches` says how those under way are, and is empty without any.
+    `passed_over` counts the calls that `select` passes over, by the reason. `calls` counts the calls made in this
+    session, retries too, and `failures` the calls of the run without an
     answer. `bound_by` says what took the time: the server's `limit`, the `server`, an `outage` or this `machine`;
     `verdict` has the seconds of each. `files` counts the files of prompts. `spent_usd`, `spent_requests` and
     `spent_tokens` are the run's, over all its sessions; `spent_usd` is None without prices, `spent_usd_by_tier` empty
@@ -78,6 +82,13 @@ class RunSummary:
     not_reached: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
     decisions: int = 0
+    batches: str = ""
+    partial: bool = False
+
+    @property
+    def shown_state(self) -> str:
+        """The state, as `logprobs status` shows it: that of a trial is `trial`."""
+        return "trial" if self.partial else self.state
 
     @property
     def rows_in_words(self) -> str:
@@ -88,7 +99,7 @@ class RunSummary:
         """How the run stands, on one line."""
         reason = "" if self.reason is None else f": {self.reason}"
         return (
-            f"<RunSummary {self.run} {self.state}{reason}; {self.total} answers wanted, {self.rows_in_words}, "
+            f"<RunSummary {self.run} {self.shown_state}{reason}; {self.total} answers wanted, {self.rows_in_words}, "
             f"{self.failures} failed, in {str(self.store)!r}>"
         )
 
@@ -108,6 +119,7 @@ def run_job(
     variables: Mapping[str, str] = MappingProxyType({}),
     on_progress: Callable[[Progress], None] | None = None,
     instrument: Instrument | None = None,
+    detach: bool = False,
 ) -> RunSummary:
     """Run a job to its end, or go on with a run that was begun.
 
@@ -125,6 +137,8 @@ def run_job(
         variables: values of `job.header_variables`, instead of those in the environment.
         on_progress: called a few times a second.
         instrument: goes around each call, such as `ls.opentelemetry()`.
+        detach: send batches and do not wait for them: the same call collects them later. For `transport.kind = "batch"`
+            alone.
 
     Raises:
         InputError: the job, its prompts, its key, its fixtures or the store are wrong, or the model would refuse every
@@ -154,6 +168,7 @@ def run_job(
             on_progress=on_progress,
             instrument=instrument,
             stop=stop,
+            detach=detach,
         )
 
     try:
@@ -174,6 +189,8 @@ async def run_job_async(
     on_progress: Callable[[Progress], None] | None = None,
     instrument: Instrument | None = None,
     stop: asyncio.Event | None = None,
+    detach: bool = False,
+    cancel: bool = False,
 ) -> RunSummary:
     """Do what `run_job` does, inside a running event loop.
 
@@ -188,12 +205,18 @@ async def run_job_async(
         on_progress: called a few times a second.
         instrument: goes around each call, such as `ls.opentelemetry()`.
         stop: set it to interrupt the run: calls under way get a few seconds to finish, then all answers are committed.
+        detach: as for `run_job`.
+        cancel: begin no batch, end those that are under way, and keep what they have.
 
     Raises:
         InputError: as `run_job`.
     """
     started = asyncio.get_running_loop().time()
     job = job if isinstance(job, Job) else load_job(job)
+    if (detach or cancel) and job.transport.kind != "batch":
+        raise JobError('only batches can be left to themselves or ended: set transport.kind = "batch"')
+    if job.transport.kind == "batch":
+        batch_service(job)
     plan = plan_job(job, limit=limit)
     name = name_of_run(job, run, new=new, replace=replace)
     models = ModelCheck(job)
@@ -210,12 +233,14 @@ async def run_job_async(
         variables=variables,
         on_progress=on_progress,
         instrument=instrument,
+        detach=detach,
+        cancel=cancel,
     ) as session:
         _log_start(session, prompts=plan.prompt_count)
         with set_up_for_a_run():
             await session.run()
         summary = _summary(session, asyncio.get_running_loop().time() - started)
-        emit(log, "run_ended", "run %s %s", summary.run, summary.state, **summary.as_dict())
+        emit(log, "run_ended", "run %s: %s", summary.run, summary.shown_state, **summary.as_dict())
         return summary
 
 
@@ -254,7 +279,7 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         tokens=manifest.counts.tokens,
         decisions=manifest.counts.decisions,
         seconds=seconds,
-        bound_by=session.bottleneck.bound_by,
+        bound_by="" if session.batches is not None else session.bottleneck.bound_by,
         verdict=session.bottleneck,
         spent_usd=manifest.spent.usd,
         spent_requests=manifest.spent.requests,
@@ -266,4 +291,6 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         failed=progress.failed,
         not_reached=progress.total - progress.settled,
         passed_over=dict(manifest.passed),
+        batches="" if session.batches is None else session.batches.line(),
+        partial=manifest.is_partial,
     )

@@ -130,6 +130,10 @@ class Asker:
         """How the last call failed, if the server does not answer now."""
         return self._pacer.breaker.outage
 
+    def trouble(self) -> str | None:
+        """For how long no call has been answered, and why; None while answers come."""
+        return self._pacer.trouble
+
     @property
     def refusal_of_all(self) -> StopRunError | None:
         """What all calls were refused with that may mean the key, in a run that has no answer yet; None without it.
@@ -137,6 +141,11 @@ class Asker:
         To be looked at once all calls are made: until then a refusal may be one prompt's.
         """
         return self._forbidden.nothing_else if self.first_outcomes.watching else None
+
+    @property
+    def reason_at_the_end(self) -> StopRunError | None:
+        """Why no call was answered of a run that has no answer, once all are made; None if it may be the prompts."""
+        return self.refusal_of_all or self.first_outcomes.reason_at_the_end
 
     def mark_last_request(self) -> None:
         """Note that no further request will come: from here on free slots are no sign of a slow machine."""
@@ -162,7 +171,7 @@ class Asker:
         if self.budget.prices is None:
             return dataclasses.replace(answer, maybe_billed=True) if maybe_billed else answer
         cost_usd: float | None = 0.0
-        if answer.source == "api" and cached.was_paid_for(request):
+        if answer.source in {"api", "batch"} and cached.was_paid_for(request):
             cost_usd = self.budget.cost_usd(answer)
         return dataclasses.replace(answer, maybe_billed=maybe_billed, cost_usd=cost_usd)
 
@@ -185,6 +194,9 @@ class Asker:
         """
         try:
             return await self._ask_once_per_key(request, anew=anew)
+        except CallError as error:
+            self.first_outcomes.give_up(error.error_type, error.status, str(error))
+            raise
         finally:
             self.tasks_at_server.discard(asyncio.current_task())
 

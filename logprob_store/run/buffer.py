@@ -35,7 +35,9 @@ class Progress:
 
     `total` is the number of calls of the job, `settled` of those with an outcome. Of the outcomes of this session,
     `failed`, `from_cache` and `from_fixtures` are counted here, and in `shared` those that came by the call of an equal
-    prompt. `calls` counts the calls made in this session, retries too, `in_flight` those at the server now.
+    prompt. `calls` counts the calls made in this session, retries too, `in_flight` those at the server now. `trouble`
+    says for how long no call has been answered, and why; None while answers come. `batches` says how those under way
+    are.
     """
 
     total: int = 0
@@ -47,6 +49,8 @@ class Progress:
     failed: int = 0
     in_flight: int = 0
     spent_usd: float | None = None
+    batches: str = ""
+    trouble: str | None = None
 
     @property
     def answered(self) -> int:

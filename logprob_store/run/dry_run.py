@@ -13,18 +13,19 @@ import polars as pl
 
 from logprob_store.counted import counted
 from logprob_store.prompts.input_files import types_of_text_tables
-from logprob_store.run.lost_answers import gone_answers, lost_calls
+from logprob_store.run.lost_answers import LostAnswers, lost_answers
 from logprob_store.run.naming import name_of_run
 from logprob_store.run.plan import check_plan, plan_job
 from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.selection import passed_over_sentence
 from logprob_store.run.spent import earlier_runs, spent_by_run
-from logprob_store.run.unanswered import unanswered_calls
+from logprob_store.run.unanswered import manifest_as_it_goes_on, unanswered_calls
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import choices, estimate_prompt_tokens, most_output, worst_case
 from logprob_store.spending.shared_ledger import read_spent
 from logprob_store.store.beginning import check_replaceable, free_names
-from logprob_store.store.manifest import find_manifest
+from logprob_store.store.intervals import IntervalSet
+from logprob_store.store.run_folders import check_place
 from logprob_store.usage import Usage
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class Estimate:
     ceilings. `files` counts the files of the prompts; `columns` has the types found in CSV and JSON Lines.
     `passed_over` counts the calls that `select` passes over, by the reason; they are no part of `calls`. `prices` says
     where prices come from that are not the job's own, or that none are known; else it is None. `notice`
-    says that the model shuts down soon, or has.
+    says that the model shuts down soon, or has. `lost` counts the answers that a repair took out, `gone` those of them
+    that are no longer in the cache and are not asked; `refused` says that the run would have nothing else to do.
     """
 
     prompts: int
@@ -108,6 +110,7 @@ class Estimate:
     notice: str | None = None
     lost: int = 0
     gone: int = 0
+    refused: bool = False
     prompt_tokens_most: int = 0
     reserved_tokens: int = 0
     reserved_usd: float | None = None
@@ -129,8 +132,10 @@ class Estimate:
         if self.lost:
             have = self.lost - self.gone
             lost = [f"the run lost {self.lost} answers to damage: the cache still has {have}, {self.gone} are gone"]
-        if self.gone:
+        if self.refused:
             lost.append("the run will be refused, so that no other answers take their place: --new asks beside it")
+        elif self.gone:
+            lost.append("the run goes on without these, so that no other answers take their place: --new asks them")
         return "\n".join([first, *lost, *passed, *types, *(self._amount_lines() if self.to_ask else []), *notice])
 
     @property
@@ -188,24 +193,25 @@ def dry_run(
     plan = plan_job(job, limit=limit)
     check_plan(plan)
     store = job.store_folder
+    check_place(store)
     name = name_of_run(job, run, new=new, replace=replace)
     if replace:
         check_replaceable(store, name)
     name = next(free_names(store, name)) if new else name
-    found = None if replace else find_manifest(store, name)
-    manifest = None if found is None else found.manifest
+    manifest = None if replace else manifest_as_it_goes_on(plan, name)
     models = ModelCheck(job)
     if models.is_suspect():
         models.refuse_hopeless(one for _, requests in unanswered_calls(plan, name, manifest) for one in requests)
-    counts = _count_calls(plan, name, manifest, models)
+    lost = LostAnswers(0, IntervalSet()) if manifest is None else lost_answers(plan, manifest)
+    counts = _count_calls(plan, name, manifest, models, left_out=lost.gone)
     to_ask = pl.concat([_TO_ASK.to_frame(), *counts.to_ask])
     # Without a cache each of several equal requests is asked. A replay asks no server and costs nothing.
-    live = job.transport.kind == "live"
+    live = job.asks_server
     distinct = to_ask.unique("key") if live and job.cache.mode != "off" else to_ask
     return Estimate(
         plan.prompt_count,
         calls := plan.call_count - sum(counts.passed.values()),
-        calls - counts.unsettled - counts.bad,
+        calls - counts.unsettled - counts.bad - len(lost.gone),
         counts.cached,
         counts.bad,
         distinct.height,
@@ -214,8 +220,9 @@ def dry_run(
         passed_over=dict(counts.passed),
         columns=types_of_text_tables(plan.inputs),
         notice=models.notice(),
-        lost=0 if manifest is None else len(lost_calls(manifest)),
-        gone=0 if manifest is None else gone_answers(plan, manifest),
+        lost=lost.has + len(lost.gone),
+        gone=len(lost.gone),
+        refused=lost.is_all and bool(lost.gone),
         **(_amounts(job, distinct, _spent_so_far(job, store, manifest)) if live else {}),
     )
 
@@ -231,11 +238,14 @@ class _Counts:
     to_ask: list[pl.DataFrame] = field(default_factory=list)
 
 
-def _count_calls(plan: Plan, run: str, manifest: Manifest | None, models: ModelCheck) -> _Counts:
+def _count_calls(
+    plan: Plan, run: str, manifest: Manifest | None, models: ModelCheck, *, left_out: IntervalSet
+) -> _Counts:
     counts = _Counts(passed=Counter({} if manifest is None else manifest.passed))
     priced = Budget(prices=plan.job.token_prices, sent_tier=plan.job.transport.tier)
+    priced.billed_as = "batch" if plan.job.transport.kind == "batch" else None
     refused_rows = plan.job.prompts.params is not None
-    for chunk, unanswered in unanswered_calls(plan, run, manifest):
+    for chunk, unanswered in unanswered_calls(plan, run, manifest, left_out=left_out):
         asked = [one for one in unanswered if models.refusal(one) is None] if refused_rows else unanswered
         refused = len(unanswered) - len(asked)
         counts.passed += chunk.passed

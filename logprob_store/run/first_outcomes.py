@@ -2,7 +2,7 @@
 
 What is wrong with the job (an unknown model, a wrong path, a server that gives no logprobs or speaks another API) shows
 in every call; without this, a night would ask all prompts. So the first answers are decoded as they come, before their
-part is full, until one of them can be used.
+part is full, until one of them can be used. A run of few prompts is judged at its end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Final
 
+from logprob_store.counted import counted
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.failure_policy import FAILURES, concerns_the_prompt
@@ -45,10 +46,10 @@ page that passes sooner stops nothing."""
 _ATTEMPTS_OF_REQUESTS: Final = 3
 """Different requests that these attempts are of at least: one or two may be answered so each time."""
 
-_IF_UNLIKE: Final = (
-    "none of the first {count} calls got an answer of use. {where}. Change what the job asks (model.name, "
-    "model.base_url, model.params), then run it again."
-)
+_AT_THE_END: Final = "of {requests} none got an answer of use. {where}. {advice}"
+_CHANGE: Final = "Change what the job asks (model.name, model.base_url, model.params), then run it again."
+_SEE: Final = FAILURES["outage"].advice.rpartition("{where}. ")[2]
+_IF_UNLIKE: Final = f"none of the first {{count}} calls got an answer of use. {{where}}. {_CHANGE}"
 _CACHED_LOOKED_AT: Final = 5
 _FOR_THE_PROMPT: Final = frozenset({"invalid_request", "error_body"})
 """Classes whose words may say that it is the prompt which is refused."""
@@ -76,6 +77,9 @@ class FirstOutcomes:
         self._words: dict[tuple[str, int | None], str] = {}  # of each kind, the first
         self._requests: set[bytes] = set()  # by their bodies: samples of one prompt are one
         self._attempts: dict[tuple[str, int | None], list[bytes]] = {}  # the bodies of requests
+        self._given_up: dict[tuple[str, int | None], str] = {}  # the words of requests without a call to come
+        self._given_up_count = 0
+        self._any_otherwise = False
 
     async def take(self, request: Request, outcome: Answer | CallError) -> None:
         """Take note of an answer, or of an attempt that got none.
@@ -97,6 +101,32 @@ class FirstOutcomes:
                 is_unknown = problem.error_type == "malformed_answer"
                 shown = f". The answer begins: {excerpt(outcome.body)}" if is_unknown else ""
                 self._count(request, problem.error_type, outcome.status, f"{problem}{shown}")
+                self.give_up(problem.error_type, outcome.status, f"{problem}{shown}")
+            else:
+                self._any_otherwise = True
+
+    def give_up(self, error_type: str, status: int | None, message: str) -> None:
+        """Take note that a request is not asked again in this session, and how its last call failed."""
+        if not self.watching or self._any_otherwise:
+            return
+        kind = FAILURES.get(error_type)
+        # An answer that came and was paid for shows that the server serves the job, though not as it should.
+        self._any_otherwise = kind is None or kind.billed == "yes" or not _may_be_for_all(error_type, message)
+        self._given_up.setdefault((error_type, status), message.rstrip("."))
+        self._given_up_count += 1
+
+    @property
+    def reason_at_the_end(self) -> StopRunError | None:
+        """Why no request of a run was answered, once all were asked; None where one was, or failed for its prompt."""
+        if not self.watching or self._any_otherwise or not self._given_up:
+            return None
+        kinds = [FAILURES[error_type] for error_type, _ in self._given_up]
+        told = next((kind for kind in kinds if kind.if_all), FAILURES["outage"])
+        advice = _SEE if not told.if_all else _CHANGE if len(kinds) > 1 else told.what_to_change
+        where = "; ".join([*self._given_up.values()][:_WORDS_SHOWN])
+        said = _AT_THE_END.format(requests=counted(self._given_up_count, "request"), where=where, advice=advice)
+        ((_, status), *others) = self._given_up
+        return StopRunError(said.rstrip(), reason=_reason(told), status=None if others else status)
 
     async def take_cached(self, answers: Iterable[Answer]) -> None:
         """Take note of answers from the cache: a good one shows what bad ones do not, which may be old."""
@@ -113,7 +143,7 @@ class FirstOutcomes:
 
     def _count(self, request: Request, error_type: str, status: int | None, message: str) -> None:
         kind = FAILURES.get(error_type)
-        if kind is None or not kind.if_all or (error_type in _FOR_THE_PROMPT and concerns_the_prompt(message)):
+        if kind is None or not kind.if_all or not _may_be_for_all(error_type, message):
             return
         self._words.setdefault((error_type, status), message.rstrip("."))
         self._requests.add(request.content)
@@ -132,8 +162,19 @@ class FirstOutcomes:
     def _stop(self, kind: FailureClass, count: int, message: str, status: int | None = None) -> None:
         if self.stop_reason is None:
             said = kind.if_all.format(count=count, where=message.rstrip("."))
-            reason = "all_refused" if kind.name == "invalid_request" else kind.name
-            self.stop_reason = StopRunError(said, reason=reason, status=status)
+            self.stop_reason = StopRunError(said, reason=_reason(kind), status=status)
+
+
+def _reason(kind: FailureClass) -> str:
+    return "all_refused" if kind.name == "invalid_request" else kind.name
+
+
+def _may_be_for_all(error_type: str, message: str) -> bool:
+    """Whether a failure may be one of the server or of the job, so that each other request may fail alike."""
+    kind = FAILURES.get(error_type)
+    if kind is None or (error_type in _FOR_THE_PROMPT and concerns_the_prompt(message)):
+        return False
+    return bool(kind.if_all) or (kind.then == "again" and error_type != "machine_limit")
 
 
 def _unlike(kinds: Iterable[tuple[str, int | None]]) -> FailureClass:

@@ -6,6 +6,8 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from logprob_store.errors import InputError
+from logprob_store.run.batches_under_way import run_with_batches
+from logprob_store.store.manifest import check_run_name
 
 if TYPE_CHECKING:
     from logprob_store.job import Job
@@ -17,11 +19,17 @@ def default_run_name(job: Job) -> str:
 
 
 def name_of_run(job: Job, run: str | None, *, new: bool, replace: bool) -> str:
-    """The name that was asked for; `<job>-<date>` when None.
+    """The name that was asked for; when None that of the job's run with batches under way, else `<job>-<date>`.
+
+    A night in batches crosses midnight: what was sent in the evening is collected in the morning.
 
     Raises:
-        InputError: the run is to be `new` and to `replace` another one.
+        InputError: the run is to be `new` and to `replace` another one; or it may not have the name.
     """
     if new and replace:
         raise InputError("--new begins another run and --replace takes the old one out: give one of them")
-    return default_run_name(job) if run is None else run
+    if run is None and not new and not replace and job.transport.kind == "batch":
+        run = run_with_batches(job)
+    name = default_run_name(job) if run is None else run
+    check_run_name(name)
+    return name

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import open_cache
-from logprob_store.run.resources import open_transport
+from logprob_store.run.batches_under_way import calls_under_way
+from logprob_store.run.resources import open_batches, open_transport
 from logprob_store.run.session import Session
 from logprob_store.run.spent import answered_calls, earlier_runs
 from logprob_store.spending.opening import open_budget
@@ -37,6 +38,8 @@ async def open_session(
     variables: Mapping[str, str] = MappingProxyType({}),
     on_progress: Callable[[Progress], None] | None = None,
     instrument: Instrument | None = None,
+    detach: bool = False,
+    cancel: bool = False,
 ) -> AsyncIterator[Session]:
     """A session of a run, with all that it needs, for as long as the context lasts.
 
@@ -51,6 +54,8 @@ async def open_session(
         variables: as for `open_transport`.
         on_progress: called a few times a second.
         instrument: goes around each call.
+        detach: wait for no batch.
+        cancel: begin no batch, and end those that are under way.
 
     Raises:
         InputError: the key, the fixtures, the cache or the store cannot be used, or a ceiling cannot be kept.
@@ -78,9 +83,10 @@ async def open_session(
                 writer,
                 find=partial(answered_calls, cache, writer.manifest.run_id, job.token_prices),
                 gone=set if cache is None else cache.missing,
+                under_way=calls_under_way(writer),
                 spent_must_be_known=any(most.any for most in job.ceilings.values()),
             )
-            if job.transport.kind == "live"
+            if job.asks_server
             else contextlib.nullcontext() as calls,
             open_budget(
                 job.ceilings,
@@ -94,4 +100,17 @@ async def open_session(
                 sent_tier=job.transport.tier,
             ) as budget,
         ):
-            yield Session(plan, ask, cache, writer, budget, models=models, stop=stop, on_progress=on_progress)
+            async with open_batches(
+                plan, writer, cache, budget, api_key=api_key, variables=variables, detach=detach, cancel=cancel
+            ) as batches:
+                yield Session(
+                    plan,
+                    ask,
+                    cache,
+                    writer,
+                    budget,
+                    models=models,
+                    batches=batches,
+                    stop=stop,
+                    on_progress=on_progress,
+                )

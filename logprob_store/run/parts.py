@@ -37,7 +37,14 @@ log = logging.getLogger(__name__)
 PARTS_IN_FLIGHT: Final = 2
 """Parts that may be submitted and not committed: one is decoded, one is written."""
 
-_ANSWER_COUNTS: Final = {"api": "from_api", "cache": "from_cache", "fixture": "from_fixtures"}
+_ANSWER_COUNTS: Final = {
+    "api": "from_api",
+    "batch": "from_batches",
+    "cache": "from_cache",
+    "fixture": "from_fixtures",
+}
+_BOUGHT: Final = ("api", "batch")
+"""The sources of answers that this run paid for."""
 
 
 @dataclass(slots=True)
@@ -194,7 +201,7 @@ def write_part(
 def _counts(answers: Sequence[Answer], part: DecodedPart) -> dict[str, int]:
     tables = part.tables
     counts = {name: sum(answer.source == source for answer in answers) for source, name in _ANSWER_COUNTS.items()}
-    counts["calls"] = sum(answer.attempts for answer in answers if answer.source == "api")
+    counts["calls"] = sum(answer.attempts for answer in answers if answer.source in _BOUGHT)
     counts["calls"] += sum(row["attempts"] for row in part.failures)
     counts |= count_anomalies(tables["completions"], tables["tokens"], tables["alternatives"], answers=answers)
     counts |= count_odd_decisions(tables["decisions"])
@@ -225,7 +232,7 @@ def failure_row(call: Request | BadCall, error: CallError, first_at: datetime | 
 
 def _undecoded(answer: Answer, error: DecodeError, *, settles: bool) -> Undecoded:
     # An earlier answer may have been lost (`maybe_billed`), or a service may bill an answer of this class or not.
-    unknown = answer.source == "api" and FAILURE_CLASSES[error.error_type].billed == "maybe"
+    unknown = answer.source in _BOUGHT and FAILURE_CLASSES[error.error_type].billed == "maybe"
     maybe_billed = answer.maybe_billed or unknown
     failure = CallError(str(error), error_type=error.error_type, status=answer.status, maybe_billed=maybe_billed)
     failure.attempts = answer.attempts

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from logprob_store.errors import PromptError, PromptsError, TemplateError
+from logprob_store.errors import InputError, PromptError, PromptsError, TemplateError
 from logprob_store.prompts.batches import read_prompts
 from logprob_store.prompts.columns import Columns, kept_schema
 from logprob_store.prompts.ids import check_ids
@@ -255,9 +255,15 @@ def plan_job(job: Job, *, limit: int | None = None) -> Plan:
     """Find a job's prompts files and check their columns; `check_plan` checks the ids.
 
     Raises:
+        InputError: the limit is below 1.
         PromptsError: no file, an unreadable one, a missing or wrong column.
         TemplateError: the template is not usable.
     """
+    if limit is not None and limit < 1:
+        raise InputError(
+            f"limit {limit} asks nothing: give 1 or more, or none to ask all prompts; `--dry-run` says what would be "
+            "asked, and asks nothing"
+        )
     questions = job.question_tables
     with _named_job_file(job):
         templates = QuestionTemplates.of_job(questions) if questions else None

@@ -14,10 +14,11 @@ from logprob_store.events import emit
 from logprob_store.models.refusals import refusal_of
 from logprob_store.models.shutdowns import shutdown_notice
 from logprob_store.models.table import read_table, shipped_table
+from logprob_store.run.batches_under_way import check_batches
 from logprob_store.run.lost_answers import refuse_other_answers
 from logprob_store.run.plan import request_of_job
-from logprob_store.run.unanswered import unanswered_calls, unanswered_requests
-from logprob_store.store.manifest import find_manifest
+from logprob_store.run.unanswered import manifest_as_it_goes_on, unanswered_calls, unanswered_requests
+from logprob_store.store.run_folders import check_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,7 +53,7 @@ class ModelCheck:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._table = table_of(job) if job.transport.kind == "live" else None
+        self._table = table_of(job) if job.asks_server else None
         self._known: dict[str, KnownModel | None] = {}
 
     @property
@@ -174,11 +175,13 @@ def refuse_run(plan: Plan, run: str, models: ModelCheck, *, anew: bool) -> None:
 
     Raises:
         JobError: the model would refuse each call that would be made.
-        StoreError: as `refuse_other_answers`.
+        StoreError: as `refuse_other_answers` and `check_batches`, or the store would be inside another one.
         InputError: as a run of the plan.
     """
+    check_place(plan.job.store_folder)
+    if not anew:
+        check_batches(plan, run)
     if models.is_suspect():
-        found = None if anew else find_manifest(plan.job.store_folder, run)
-        calls = unanswered_calls(plan, run, None if found is None else found.manifest)
+        calls = unanswered_calls(plan, run, None if anew else manifest_as_it_goes_on(plan, run))
         models.refuse_hopeless(request for _, requests in calls for request in requests)
     refuse_other_answers(plan, run, anew=anew)

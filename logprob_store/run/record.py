@@ -159,7 +159,7 @@ async def _ask(
     stopped = None
     try:
         await asyncio.gather(*tasks)
-        stopped = asker.refusal_of_all
+        stopped = asker.reason_at_the_end
     except StopRunError as error:
         stopped = error
         await _let_finish(tasks, asker)

@@ -6,7 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from logprob_store.failure_policy import asks_anew
+from logprob_store.run.lost_answers import lost_answers
 from logprob_store.schema import call_number, call_of_number
+from logprob_store.store.intervals import IntervalSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +39,7 @@ class RemainingCalls:
         outcomes = len(writer.settled) - writer.manifest.absent
         self.answered = min(outcomes - len(self._failed), plan.call_count)
         self.passed = sum(writer.manifest.passed.values())
+        self._selected: list[PassedOver | None] = []
 
     def chunks(self, *, is_stopped: Callable[[], bool] = lambda: False) -> Iterator[Chunk] | None:
         """The calls left to make; None if the manifest shows that there are none, so that no prompt need be read.
@@ -51,21 +54,30 @@ class RemainingCalls:
             StoreError: the rows of an earlier run cannot be read.
         """
         plan, writer = self._plan, self._writer
+        lost = lost_answers(plan, writer.manifest)
+        # What is gone from the cache stays open, and is not asked: see `lost_answers`.
+        settled = IntervalSet([*writer.settled.intervals, *lost.gone.intervals])
         end = call_number(plan.prompt_count, 0, plan.calls_per_prompt)
-        first = min([writer.settled.first_missing(), *(call for call in self._failed if call < end)])
+        first = min([settled.first_missing(), *(call for call in self._failed if call < end)])
         prompts_read = writer.manifest.prompts_read
         skip = min(call_of_number(first, plan.calls_per_prompt)[0], prompts_read)
         if skip >= plan.prompt_count:
             return None
         return plan.chunks(
-            settled=writer.settled,
+            settled=settled,
             again=self._failed,
             skip=skip,
             prompts_read=prompts_read,
-            passed_over=self._passed_over(skip, is_stopped),
+            passed_over=self._passed_over(settled, skip, is_stopped),
         )
 
-    def _passed_over(self, skip: int, is_stopped: Callable[[], bool]) -> PassedOver | None:
+    def _passed_over(self, settled: IntervalSet, skip: int, is_stopped: Callable[[], bool]) -> PassedOver | None:
+        """Found out once: a session with batches goes over its calls several times."""
+        if not self._selected:
+            self._selected.append(self._select(settled, skip, is_stopped))
+        return self._selected[0]
+
+    def _select(self, settled: IntervalSet, skip: int, is_stopped: Callable[[], bool]) -> PassedOver | None:
         plan, manifest = self._plan, self._writer.manifest
         if plan.job.prompts.select == "all":
             return None
@@ -73,10 +85,14 @@ class RemainingCalls:
 
         earlier = earlier_manifests(self._writer.store, manifest.run, before=manifest.created_at)
         log.info("select = %s: looking for this run's calls in %d earlier runs", plan.job.prompts.select, len(earlier))
-        unsettled = plan.chunks(settled=self._writer.settled, skip=skip, prompts_read=plan.prompt_count)
+        unsettled = plan.chunks(settled=settled, skip=skip, prompts_read=plan.prompt_count)
         selection = select_calls(plan, unsettled, earlier, is_stopped=is_stopped)
         self.passed += sum(selection.counts.values())
         return selection.passed_over
+
+    def has_failed(self, call: int) -> bool:
+        """Whether a call failed in an earlier session."""
+        return call in self._failed
 
     def needs_new_answer(self, request: Request) -> bool:
         """Whether the call failed because of the answer that it got, so that the server has to be asked again."""

@@ -11,6 +11,7 @@ import uuid
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from logprob_store.batch.services import service_of
 from logprob_store.cache.answers import open_cache
 from logprob_store.errors import JobError, StopRunError
 from logprob_store.job import FromEnvironment
@@ -21,6 +22,7 @@ from logprob_store.run.asker import Asker
 from logprob_store.run.descriptors import room_for
 from logprob_store.run.first_outcomes import FirstOutcomes
 from logprob_store.spending.opening import open_budget
+from logprob_store.store.manifest import run_folder
 from logprob_store.transport.lazy_live import lazy_live_transport
 from logprob_store.transport.service_tier import send_by_tier
 
@@ -28,9 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
+    from logprob_store.batch.services import BatchService
     from logprob_store.cache.answers import AnswerCache
     from logprob_store.job import Job
+    from logprob_store.run.batches import Batches
+    from logprob_store.run.plan import Plan
     from logprob_store.spending.budget import Budget
+    from logprob_store.store.commit import RunWriter
     from logprob_store.transport import Transport
 
 
@@ -48,7 +54,7 @@ async def open_transport(
     Raises:
         InputError: there is no key, or no usable fixtures.
     """
-    if job.transport.kind == "live":
+    if job.asks_server:
         key = key_of_environment(job) if api_key is None else api_key
         headers = headers_of(job, variables)
         async with lazy_live_transport(
@@ -68,9 +74,85 @@ async def open_transport(
         yield ReplayTransport(job.fixtures_path)
 
 
+@contextlib.asynccontextmanager
+async def open_batches(
+    plan: Plan,
+    writer: RunWriter,
+    cache: AnswerCache | None,
+    budget: Budget,
+    *,
+    api_key: str | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    detach: bool = False,
+    cancel: bool = False,
+) -> AsyncIterator[Batches | None]:
+    """The batches of a session, for as long as the context lasts; None for a job that makes calls one by one.
+
+    Args:
+        plan: the calls of the job.
+        writer: of the run.
+        cache: where answers are kept.
+        budget: of the run.
+        api_key: as for `open_transport`.
+        variables: as for `open_transport`.
+        detach: wait for no batch.
+        cancel: begin none, and end those that are under way.
+
+    Raises:
+        InputError: the service has no such batches, or the journal of the run cannot be read.
+    """
+    job = plan.job
+    if job.transport.kind != "batch" or cache is None:
+        yield None
+        return
+    from logprob_store.batch.client import open_client
+    from logprob_store.batch.folder import BatchFolder
+    from logprob_store.batch.journal import Journal
+    from logprob_store.run.batches import Batches
+
+    model, manifest, service = job.model, writer.manifest, batch_service(job)
+    opened = (
+        contextlib.nullcontext(BatchFolder(job.batch_folder, file_mode=job.store.mode))
+        if job.batch_folder is not None
+        else open_client(
+            base_url=model.base_url,
+            api_key=key_of_environment(job) if api_key is None else api_key,
+            azure_api_version=model.azure_api_version,
+            headers=headers_of(job, variables),
+            query=model.query,
+            file_mode=job.store.mode,
+        )
+    )
+    async with opened as client:
+        yield Batches(
+            plan,
+            client,
+            service,
+            Journal(run_folder(writer.store, writer.run), mode=job.store.mode),
+            run_id=manifest.run_id,
+            began_at=manifest.created_at,
+            cache=cache,
+            budget=budget,
+            detach=detach,
+            cancel=cancel,
+        )
+
+
+def batch_service(job: Job) -> BatchService:
+    """The service that a job sends batches to.
+
+    Raises:
+        JobError: it has another API for batches, or takes none at the job's endpoint.
+    """
+    model = job.model
+    service = service_of(job.batch.service, model.base_url, azure=model.azure_api_version is not None)
+    service.check_endpoint(model.endpoint)
+    return service
+
+
 def with_server(error: StopRunError, job: Job) -> StopRunError:
     """The error that stopped a run, with the address of the server, if it is one of the server's."""
-    if job.transport.kind != "live" or error.reason == "budget":
+    if not job.asks_server or error.reason == "budget":
         return error
     said = f"{error} The server: {job.model.base_url or OPENAI_BASE_URL}"
     named = StopRunError(said, reason=error.reason, status=error.status, said=error.said)
@@ -114,7 +196,9 @@ def headers_of(job: Job, variables: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def open_asker_alone(job: Job, transport: Transport, *, watch_first: bool = True) -> AsyncIterator[Asker]:
+async def open_asker_alone(
+    job: Job, transport: Transport, *, watch_first: bool = True, waits_at_once: bool = True
+) -> AsyncIterator[Asker]:
     """An asker without a run: the job's ceilings hold for its calls alone, and in mode `refresh` it asks all anew.
 
     Raises:
@@ -133,7 +217,15 @@ async def open_asker_alone(job: Job, transport: Transport, *, watch_first: bool 
             sent_tier=job.transport.tier,
         ) as budget,
     ):
-        async with open_asker(job, transport, cache, budget, run_id=run_id, watch_first=watch_first) as asker:
+        async with open_asker(
+            job,
+            transport,
+            cache,
+            budget,
+            run_id=run_id,
+            watch_first=watch_first,
+            waits_at_once=waits_at_once,
+        ) as asker:
             yield asker
 
 
@@ -148,6 +240,7 @@ async def open_asker(
     resumed_from: datetime | None = None,
     on_wait: Callable[[], None] = lambda: None,
     watch_first: bool = True,
+    waits_at_once: bool = True,
 ) -> AsyncIterator[Asker]:
     """An asker: the transport with the cache, the budget, and the pacing and retry that a job names.
 
@@ -160,10 +253,11 @@ async def open_asker(
         resumed_from: when the run began, if this is not its first session.
         on_wait: see `Asker`.
         watch_first: whether to stop if the first outcomes are all of no use; not for a run that has answers already.
+        waits_at_once: as for `Pacer`; not where somebody waits for the one answer.
     """
     limits = job.limits
     # A replay opens no connection.
-    room = room_for(limits.concurrency) if job.transport.kind == "live" else contextlib.nullcontext(limits.concurrency)
+    room = room_for(limits.concurrency) if job.asks_server else contextlib.nullcontext(limits.concurrency)
     with room as concurrency:
         async with Asker(
             transport,
@@ -173,6 +267,8 @@ async def open_asker(
                 tokens_per_minute=limits.tokens_per_minute,
                 patience_s=job.retry_for_s,
                 reach_s=limits.reach_for_s,
+                server=job.model.base_url or OPENAI_BASE_URL,
+                waits_at_once=waits_at_once,
             ),
             cache=cache,
             run=run_id,

@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from logprob_store.errors import StoreError
 from logprob_store.schema import call_number
 from logprob_store.store.manifest import listed_paths
-from logprob_store.store.tables import read_manifests
+from logprob_store.store.run_folders import is_store
+from logprob_store.store.tables import read_manifests, warn_of_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,9 +81,11 @@ class Selection:
 
 def earlier_manifests(store: Path, run: str, *, before: datetime | None) -> list[Manifest]:
     """The other runs of a store, those that began before a time if it is given, the oldest first."""
-    if not (store / "runs").is_dir():
+    if not is_store(store):
         return []
-    others = (manifest for manifest in read_manifests(store) if manifest.run != run)
+    manifests, unreadable = read_manifests(store)
+    warn_of_unreadable(store, unreadable)
+    others = (manifest for manifest in manifests if manifest.run != run)
     return [manifest for manifest in others if before is None or manifest.created_at < before]
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from logprob_store.cache.answers import AnswerCache
     from logprob_store.request import BadCall, Request
     from logprob_store.run.asker import Asker
+    from logprob_store.run.batches import Batches
     from logprob_store.run.lookahead import LookedUp
     from logprob_store.run.plan import Chunk, Plan
     from logprob_store.run.preflight import ModelCheck
@@ -51,8 +52,8 @@ class Session:
 
     For the caller to read: `answered_before` is the number of calls with an answer from earlier sessions; `progress`
     counts outcomes and calls; `stopped_by` is the error after which no further call is made, None without one; `outage`
-    says that the server did not answer at the end, and why; `bottleneck` is what held calls back; `writer` and `budget`
-    are those of the run.
+    says that the server did not answer at the end, and why; `bottleneck` is what held calls back; `writer`, `budget`
+    and `batches` are those of the run.
 
     Args:
         plan: the calls of the job.
@@ -61,6 +62,7 @@ class Session:
         writer: of the run.
         budget: of the run.
         models: what is known of the models that it asks.
+        batches: those of the session, if calls are made in batches.
         stop: set from outside to interrupt the session.
         on_progress: called a few times a second.
     """
@@ -74,6 +76,7 @@ class Session:
         budget: Budget,
         *,
         models: ModelCheck,
+        batches: Batches | None = None,
         stop: asyncio.Event,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
@@ -83,11 +86,13 @@ class Session:
         self._cache = cache
         self.budget = budget
         # Without parameters of rows all requests are alike, and the job as a whole was looked at.
+        self.batches = batches
         self._refused_row = models.refused_row if plan.job.prompts.params is not None else None
         self._stop = stop
         self._on_progress = on_progress
         self._tasks: set[asyncio.Task[None]] = set()
         self._tasks_at_server: Collection[object] = ()
+        self._trouble: Callable[[], str | None] = lambda: None
         # A call that waits to be tried again holds no slot of the pacer: twice as many tasks keep the server busy.
         self._task_limit = asyncio.Semaphore(2 * plan.job.limits.concurrency)
         self._tasks_without_place: set[asyncio.Task[None] | None] = set()
@@ -123,10 +128,15 @@ class Session:
                 await asyncio.to_thread(check_plan, self._plan)
                 async with self._open_asker() as asker:
                     self.bottleneck, self._tasks_at_server = asker.bottleneck, asker.tasks_at_server
+                    self._trouble = asker.trouble
                     try:
-                        await self._ask_all(chunks, asker)
-                        if asker.refusal_of_all is not None and not self._stop.is_set():
-                            self._stop_early(asker.refusal_of_all)
+                        await self._fill_and_ask(chunks, asker)
+                        if (
+                            not self._stop.is_set()
+                            and (reason := asker.reason_at_the_end) is not None
+                            and self._plan.job.asks_server
+                        ):
+                            self._stop_early(reason)
                     finally:
                         self._update_call_count(asker)
                         self._note_outage(asker)
@@ -161,6 +171,27 @@ class Session:
         """
         self._tasks_without_place.add(asyncio.current_task())
         self._task_limit.release()
+
+    async def _fill_and_ask(self, chunks: Iterator[Chunk], asker: Asker) -> None:
+        """Ask all calls; where they go in batches, these fill the cache first, and calls find their answers there."""
+        if self.batches is None:
+            await self._ask_all(chunks, asker)
+            return
+        stopped: StopRunError | None = None
+        try:
+            await self.batches.fill_cache(
+                self._remaining.chunks,
+                asker.look_up,
+                is_rejected=self._remaining.is_rejected,
+                has_row=self._remaining.has_failed,
+                stop=self._stop,
+            )
+        except StopRunError as error:
+            stopped = error
+        if (rest := self._remaining.chunks()) is not None:
+            await self._ask_all(rest, asker)
+        if stopped is not None:
+            raise stopped
 
     async def _ask_all(self, chunks: Iterator[Chunk], asker: Asker) -> None:
         canceller = asyncio.create_task(self._cancel_when_stopped(asker))
@@ -209,10 +240,14 @@ class Session:
             await self._buffer.add_failure(bad, failure)
 
     async def _start_or_refuse(self, request: Request, asker: Asker) -> None:
-        """Start a task for a request, unless its row's parameters are such that the model would refuse it."""
+        """Start a task for a request, unless its model would refuse its row's parameters, or a batch has asked it."""
         failure = None if self._refused_row is None else self._refused_row(request)
+        may_ask = self.batches is None or self.batches.falls_back
+        if failure is None and self.batches is not None and self.batches.has_ended:
+            failure = self.batches.verdict(request)
         if failure is None:
-            await self._start_task(request, asker)
+            if may_ask:
+                await self._start_task(request, asker)
         else:
             emit_prompt_failed(log, request, failure)
             await self._buffer.add_failure(request, failure)
@@ -295,11 +330,10 @@ class Session:
             await asyncio.to_thread(self._finish_run)
 
     def _finish_run(self) -> None:
-        error = self.stopped_by or self._error
         self.writer.finish(
             self._state(),
             reason=None if self.stopped_by is None else self.stopped_by.reason,
-            message=self._outage if error is None else str(error),
+            message=self.why or (None if self._error is None else str(self._error)),
             calls=self.progress.calls,
             verdict={name: round(seconds, 3) for name, seconds in dataclasses.asdict(self.bottleneck).items()},
             sync_spent=self._sync_spent,
@@ -308,7 +342,9 @@ class Session:
     def _state(self) -> str:
         if self.stopped_by is not None:
             return "stopped"
-        return "finished" if self._reached_end and not self._stop.is_set() else "interrupted"
+        if self._stop.is_set() or not self._reached_end:
+            return "interrupted"
+        return "waiting" if self.batches is not None and self.batches.left else "finished"
 
     def _sync_spent(self) -> Spent | None:
         """What the run has spent, once its record of calls is durable; None for a replay, which spends nothing."""
@@ -339,7 +375,9 @@ class Session:
 
     def _update_call_count(self, asker: Asker) -> None:
         # A replay calls no server.
-        self.progress.calls = asker.calls if self._plan.job.transport.kind == "live" else 0
+        self.progress.calls = asker.calls if self._plan.job.asks_server else 0
+        if self.batches is not None:
+            self.progress.calls += self.batches.sent
         self.progress.shared = asker.shared
 
     async def _report_regularly(self) -> None:
@@ -351,6 +389,8 @@ class Session:
         if self._on_progress is not None:
             self.progress.in_flight = len(self._tasks_at_server)
             self.progress.spent_usd = self.budget.usd
+            self.progress.batches = "" if self.batches is None else self.batches.line()
+            self.progress.trouble = None if self._stop.is_set() else self._trouble()
             self._on_progress(self.progress)
 
 

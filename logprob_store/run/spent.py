@@ -13,7 +13,8 @@ from logprob_store.errors import StoreError
 from logprob_store.spending.settling import tokens_spent
 from logprob_store.spending.shared_ledger import Amount, EarlierSpent, nano_usd
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, read_call_log
-from logprob_store.store.manifest import find_manifest, run_folder, run_names
+from logprob_store.store.manifest import find_manifest, run_folder
+from logprob_store.store.run_folders import is_store, run_names
 from logprob_store.store.verifying import check_call_log
 from logprob_store.usage import Bill, Usage, usage_of
 
@@ -75,7 +76,7 @@ def earlier_runs(job: Job, *, but: str | None = None) -> dict[str, EarlierSpent]
         but: the name of a run to leave out.
     """
     store = job.store_folder
-    if not job.limits.job_ceilings.any or not (store / "runs").is_dir():
+    if not job.limits.job_ceilings.any or not is_store(store):
         return {}
     spent = {}
     for run in run_names(store):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logprob_store.cache.answers import open_cache
+from logprob_store.errors import RunChangedError
 from logprob_store.failure_policy import asks_anew
 from logprob_store.replay.fixtures import Recordings
 from logprob_store.run.selection import earlier_manifests, select_calls
 from logprob_store.schema import call_numbers
 from logprob_store.store.intervals import IntervalSet
+from logprob_store.store.manifest import find_manifest
+from logprob_store.store.opening import as_it_goes_on
 from logprob_store.store.tables import open_tables
 
 if TYPE_CHECKING:
@@ -25,16 +28,20 @@ if TYPE_CHECKING:
     AnsweredKeys = Callable[[set[str]], Collection[str]]
 
 
-def unanswered_calls(plan: Plan, run: str, manifest: Manifest | None) -> Iterator[tuple[Chunk, list[Request]]]:
+def unanswered_calls(
+    plan: Plan, run: str, manifest: Manifest | None, *, left_out: IntervalSet | None = None
+) -> Iterator[tuple[Chunk, list[Request]]]:
     """The chunks of a plan that a run would take, each with the requests that would be sent.
 
     Args:
         plan: the calls of the job.
         run: the run's name.
         manifest: the run's, where it was begun.
+        left_out: calls that the run makes as little as settled ones.
     """
     failed = {} if manifest is None else _open_failures(plan.job.store_folder, manifest)
     settled = IntervalSet(manifest.settled if manifest is not None else ())
+    settled.update_intervals(left_out.intervals if left_out is not None else ())
     passed_over = passed_over_by(plan, run, manifest)
     with open_cache(plan.job.cache_folder, file_mode=plan.job.store.mode) as cache:
         answered_keys = _answered_keys(plan.job, cache, manifest)
@@ -49,6 +56,21 @@ def unanswered_requests(job: Job, requests: Sequence[Request]) -> list[Request]:
     with open_cache(job.cache_folder, file_mode=job.store.mode) as cache:
         answered = _answered_keys(job, cache, None)({request.key for request in requests})
     return [request for request in requests if request.key not in answered]
+
+
+def manifest_as_it_goes_on(plan: Plan, run: str) -> Manifest | None:
+    """The manifest of a run as a session of the plan would go on with it; None where there is none.
+
+    Of a run that was made by another job it is the one that is there: the session is refused.
+    """
+    job = plan.job
+    found = find_manifest(job.store_folder, run)
+    if found is None:
+        return None
+    try:
+        return as_it_goes_on(found, job.identity(), plan.stored_inputs, plan.rows, samples=plan.calls_per_prompt)
+    except RunChangedError:
+        return found.manifest
 
 
 def passed_over_by(plan: Plan, run: str, manifest: Manifest | None) -> PassedOver | None:

@@ -18,7 +18,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
-from logprob_store.errors import CacheError, CallError, StopRunError
+from logprob_store.errors import CacheError, CallError, DiskError, StopRunError
 from logprob_store.failure_policy import FAILURES
 from logprob_store.spending.ceilings import NO_CEILINGS, Ceilings
 from logprob_store.spending.prices import is_long
@@ -56,8 +56,14 @@ class CallRecord(Protocol):
     spent: Bill
     reserved: Bill
 
+    next_number: int
+    """That of the next call."""
+
     def begin(self, key: str, worst: Usage) -> int:
         """Record that a call is about to be made; returns its number."""
+
+    def open_call(self, number: int) -> tuple[str, Usage] | None:
+        """The key and the worst case of a call that was begun and not ended; None if it is no such call."""
 
     def end(self, number: int, usage: Usage | None) -> None:
         """Record the tokens of a call whose answer is durable; None counts as its worst case."""
@@ -82,7 +88,8 @@ class Budget:
     """What a run has spent and what it has reserved. Use it from one event loop.
 
     `requests` counts the calls made, failed ones too. `usage` sums the tokens of the answers, and the worst case of
-    answers that were lost, which `lost` has alone. Once `closed` has a reason, no further call starts.
+    answers that were lost, which `lost` has alone. Once `closed` has a reason, no further call starts. While
+    `billed_as` names a service tier, calls are billed by it, whatever their answers say: those of a batch are.
 
     Args:
         ceilings: of the run; none by default.
@@ -118,6 +125,7 @@ class Budget:
         self.usage = Bill() if calls is None else Bill(*calls.spent)
         self.lost = Bill() if calls is None else Bill(*calls.reserved)
         self.closed: StopRunError | None = None
+        self.billed_as: str | None = None
         self._ceilings = ceilings
         self._bounded = ceilings.any or shared is not None
         self._reservations = 0  # calls reserved, begun or not
@@ -172,6 +180,40 @@ class Budget:
             raise
         return reservation
 
+    def try_reserve(self, request: Request) -> Reservation | None:
+        """Reserve a call's worst case if it fits now; for calls that are made together, none of which goes first.
+
+        Returns:
+            None if calls under way have to settle first.
+
+        Raises:
+            StopRunError: the budget is closed; or the call does not fit, and no call under way could change that.
+        """
+        reservation = Reservation(self, request, bare=worst_case(request))
+        doubted, self._one_at_a_time = self._one_at_a_time, False
+        try:
+            obstacle = None if self.closed is not None else self._take(reservation)
+        finally:
+            self._one_at_a_time = doubted
+        if self.closed is not None:
+            raise self.closed
+        if obstacle is None:
+            return reservation
+        if self._reservations or self._waits_for_others(obstacle):
+            return None
+        self.closed = self._ceiling_error(obstacle, reservation)
+        raise self.closed
+
+    def adopt(self, number: int) -> Reservation | None:
+        """A call that an earlier session began and that is still under way; None if it has ended."""
+        call = None if self.calls is None else self.calls.open_call(number)
+        if call is None:
+            return None
+        reservation = Reservation(self, None, bare=call[1], key=call[0])
+        reservation.number, reservation.state = number, "begun"
+        self._count(reservation, 1)
+        return reservation
+
     def close(self, reason: StopRunError) -> None:
         """Let no further call start; the first reason is kept."""
         if self.closed is None:
@@ -199,7 +241,7 @@ class Budget:
         if self.closed is not None:
             raise self.closed
         if self.calls is not None:
-            reservation.number = self.calls.begin(reservation.request.key, reservation.worst)
+            reservation.number = self.calls.begin(reservation.key, reservation.worst)
         self.requests += 1
         self._not_begun -= 1
         reservation.state = "begun"
@@ -223,9 +265,11 @@ class Budget:
         """Whether an earlier call for this key may have been billed and its answer lost."""
         return self.calls is not None and self.calls.is_lost(key)
 
-    def tokens_of(self, request: Request, body: bytes, usage: Usage | None, worst: Usage) -> Usage:
+    def tokens_of(
+        self, request: Request | None, body: bytes, usage: Usage | None, worst: Usage, *, billed_as: str | None = None
+    ) -> Usage:
         """The tokens that an answered call counts for; its own are counted where there is a ceiling."""
-        return tokens_spent(
+        spent = tokens_spent(
             request,
             body,
             usage,
@@ -234,6 +278,7 @@ class Budget:
             count_tokens=self._bounded,
             sent_tier=self._sent_tier,
         )
+        return spent if billed_as is None else spent._replace(tier=billed_as)
 
     def cost_usd(self, answer: Answer, *, spent: Usage | None = None) -> float | None:
         """US dollars that this run paid for an answer that it asked for; None without prices or a whole `usage`.
@@ -245,14 +290,15 @@ class Budget:
             answer: live, or from the cache.
             spent: what it counted for, if that is known.
         """
-        if self.prices is None or answer.source != "api":
+        if self.prices is None or answer.source not in {"api", "batch"}:
             return None if self.prices is None else 0.0
         usage = answer.usage or usage_of(answer.body)
         if usage is None:
             return None
         if spent is None:
             worst = self.worst_of(answer.request, worst_case(answer.request))
-            spent = self.tokens_of(answer.request, answer.body, usage, worst)
+            billed_as = "batch" if answer.source == "batch" else None
+            spent = self.tokens_of(answer.request, answer.body, usage, worst, billed_as=billed_as)
         is_priced = self.prices.knows(spent.tier) and not (isinstance(usage, ReportedUsage) and usage.has_unpriced)
         return self.prices.usd(spent) if is_priced else None
 
@@ -260,17 +306,21 @@ class Budget:
         """US dollars of a call at its least and at its most, for so many tokens; 0 without prices."""
         if self.prices is None:
             return 0.0, 0.0
-        asked = tier_of(request.body.get("service_tier") or self._sent_tier)
+        asked = self.billed_as or tier_of(request.body.get("service_tier") or self._sent_tier)
         return self.prices.usd(least._replace(tier=asked or STANDARD)), self.prices.usd(self.worst_of(request, most))
 
-    def worst_of(self, request: Request, bare: Usage) -> Usage:
+    def worst_of(self, request: Request | None, bare: Usage) -> Usage:
         """The most that a call can take: what its request says, and what the server has been seen to add.
 
         Of the ways in which these tokens may be billed it is the dearest: by a dearer tier, all of the prompt written
         into the service's cache.
         """
         prompt, completion = bare.prompt_tokens + self._excess[0], bare.completion_tokens + self._excess[1]
-        asked = request.body.get("service_tier") or self._sent_tier
+        if self.billed_as is not None:
+            if self.prices is None:
+                return Usage(prompt, 0, completion, 0, self.billed_as, is_long(prompt, None))
+            return self.prices.worst(prompt, completion, (self.billed_as,))
+        asked = (None if request is None else request.body.get("service_tier")) or self._sent_tier
         if self.prices is None:
             tier = STANDARD if asked is None else tier_of(asked) or STANDARD
             return Usage(prompt, 0, completion, 0, tier, is_long(prompt, None))
@@ -308,7 +358,7 @@ class Budget:
     def _raise_shared(self, others: _Others) -> _Obstacle | None:
         try:
             passed = others.ledger.raise_to(self.amount, self._reservations)
-        except CacheError as error:
+        except (CacheError, DiskError) as error:
             self._close_for(error)
             return _Obstacle("run", "closed")
         return None if passed is None else _Obstacle(passed.whose, passed.which, passed)
@@ -339,7 +389,7 @@ class Budget:
 
     def answered(self, reservation: Reservation, usage: Usage | None, body: bytes = b"") -> Usage:
         """Settle a call that was answered; returns the tokens that it counts for."""
-        spent = self.tokens_of(reservation.request, body, usage, reservation.worst)
+        spent = self.tokens_of(reservation.request, body, usage, reservation.worst, billed_as=self.billed_as)
         self._one_at_a_time = self._never_more_than_one  # before others are let in; `settle` may doubt again
         self.settle(reservation, spent)
         return spent
@@ -354,10 +404,10 @@ class Budget:
         if self._others is not None:
             try:
                 self._others.ledger.set_to(self.amount, self._reservations)
-            except CacheError as error:
+            except (CacheError, DiskError) as error:
                 self._close_for(error)
 
-    def _close_for(self, error: CacheError) -> None:
+    def _close_for(self, error: CacheError | DiskError) -> None:
         """Let no further call start, because the ledger of several runs cannot be kept; no answer is lost to that."""
         if self.closed is None:
             self.closed = StopRunError(str(error), reason=BUDGET)
@@ -431,7 +481,7 @@ class Budget:
             return False
         try:
             waits = self._others.may_settle()
-        except CacheError as error:
+        except (CacheError, DiskError) as error:
             self._close_for(error)
             return False
         if waits and not self._others.looks_again:

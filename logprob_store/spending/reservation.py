@@ -26,14 +26,16 @@ class Reservation:
     """The worst case of one call, reserved from `Budget.reserve` until the call's end; a context manager.
 
     `worst` is what is reserved, `bare` the same without the excess that the server has counted for earlier calls.
-    `state` is `waiting`, `reserved`, `begun` or `ended`. `number` is the call's number in the run's record of calls.
+    `request` is None for a call of a batch that an earlier session sent; `key` is its key. `state` is `waiting`,
+    `reserved`, `begun` or `ended`. `number` is the call's number in the run's record of calls.
     """
 
-    __slots__ = ("_budget", "bare", "number", "request", "state", "worst")
+    __slots__ = ("_budget", "bare", "key", "number", "request", "state", "worst")
 
-    def __init__(self, budget: Holder, request: Request, *, bare: Usage) -> None:
+    def __init__(self, budget: Holder, request: Request | None, *, bare: Usage, key: str = "") -> None:
         self._budget = budget
         self.request = request
+        self.key = key if request is None else request.key
         self.worst = bare
         self.bare = bare
         self.number: int | None = None

@@ -15,6 +15,7 @@ The module `budget` keeps the ceilings of one run, and lets calls wait for other
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -24,7 +25,7 @@ import zlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from logprob_store.errors import CacheError, DiskError
+from logprob_store.errors import CacheError, DiskError, disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from logprob_store.spending.ceilings import Ceilings
 
 LEDGER: Final = "spending.ledger"
+_LEDGER_IN_WORDS: Final = "what all runs have spent"
 
 _ENTRY: Final = struct.Struct("<B7x16s16s64sQQQQQ")
 """Kind, run, job, the name of the job, requests, tokens, dollars in units of 1e-9, calls under way, process."""
@@ -171,7 +173,7 @@ class SharedLedger:
         try:
             os.fsync(self._file)
         except OSError as error:
-            raise DiskError("what all runs have spent", self._path, error) from error
+            raise DiskError(_LEDGER_IN_WORDS, self._path, error) from error
 
     def close(self) -> None:
         """Sync, and close the file."""
@@ -209,7 +211,7 @@ class SharedLedger:
     def _write(self, number: int, entry: _Entry) -> None:
         record = _pack(entry)
         if os.pwrite(self._file, record, number * _SIZE) != len(record):
-            raise CacheError(f"{self._path} cannot be written: only a part of {len(record)} bytes was")
+            raise OSError(errno.ENOSPC, f"only a part of {len(record)} bytes was written")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -221,9 +223,9 @@ class SharedLedger:
             finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
         except OSError as error:
-            raise CacheError(
-                f"{self._path} cannot be used ({error}): a ceiling over several runs needs it. Make room, or put the "
-                "cache on a local disk"
+            raise disk_error(_LEDGER_IN_WORDS, self._path, error) or CacheError(
+                f"{self._path} cannot be used ({error}): a ceiling over several runs needs it. Put the cache on a "
+                "local disk"
             ) from error
 
     def _lock(self) -> None:
@@ -260,13 +262,16 @@ def open_shared_ledger(folder: Path, *, run: str, job: str, ceilings: Mapping[st
 
     Raises:
         CacheError: it cannot be opened.
+        DiskError: its disk is full, read-only or failing.
     """
     path = folder / LEDGER
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise CacheError(f"{path} cannot be opened ({error}): a ceiling over several runs needs it") from error
+        raise disk_error(_LEDGER_IN_WORDS, path, error) or CacheError(
+            f"{path} cannot be opened ({error}): a ceiling over several runs needs it"
+        ) from error
     return SharedLedger(path, file, run=run, job=job, ceilings=ceilings)
 
 

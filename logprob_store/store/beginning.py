@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
-from logprob_store.errors import RunLockedError, StoreError
+from logprob_store.errors import RunLockedError, StoreError, disk_error
 from logprob_store.store.durable_files import make_folder
 from logprob_store.store.lock import take_lock
-from logprob_store.store.manifest import find_manifest, run_folder, run_names
-from logprob_store.store.removal import remove_run, runs_with_files
+from logprob_store.store.manifest import find_manifest, run_folder
+from logprob_store.store.removal import remove_run
+from logprob_store.store.run_folders import check_place, is_store, run_names, runs_with_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,15 +25,19 @@ def lock_run(store: Path, run: str) -> RunLock:
 
     Raises:
         RunLockedError: another process writes the run.
-        StoreError: the store cannot be written.
+        StoreError: the store cannot be written, or would be inside another one.
+        DiskError: the disk is full, read-only or failing.
     """
     if store.is_file():
         raise StoreError(f"the store {store} is a file: name a folder, which need not be there yet (store.path)")
+    check_place(store)
     try:
         make_folder(run_folder(store, run))
         return take_lock(store, run)
     except OSError as error:
-        raise StoreError(f"the store at {store} cannot be written: {error}") from error
+        raise disk_error(f"run {run}", store, error) or StoreError(
+            f"the store at {store} cannot be written: {error}"
+        ) from error
 
 
 def lock_new_run(store: Path, run: str) -> tuple[str, RunLock]:
@@ -54,7 +59,7 @@ def lock_new_run(store: Path, run: str) -> tuple[str, RunLock]:
 
 def free_names(store: Path, run: str) -> Iterator[str]:
     """The names that are free of `<run>`, `<run>.2`, `<run>.3` and so on, as they are now."""
-    taken = set(runs_with_files(store)) if (store / "runs").is_dir() else set()
+    taken = set(runs_with_files(store)) if is_store(store) else set()
     names = (run if number == 1 else f"{run}.{number}" for number in count(1))
     return (name for name in names if name not in taken)
 
@@ -65,7 +70,7 @@ def check_replaceable(store: Path, run: str) -> None:
     Raises:
         StoreError: it did, and has answers.
     """
-    if not (store / "runs").is_dir() or run not in run_names(store):
+    if not is_store(store) or run not in run_names(store):
         return
     found = find_manifest(store, run)
     if found is not None and _is_whole(found.manifest):
@@ -84,7 +89,7 @@ def remove_trial(store: Path, run: str) -> None:
         RunLockedError: a process writes it.
     """
     check_replaceable(store, run)
-    if (store / "runs").is_dir() and run in runs_with_files(store):
+    if is_store(store) and run in runs_with_files(store):
         remove_run(store, run)
 
 

@@ -29,7 +29,7 @@ from logprob_store.store.durable_files import FILE_MODE, create_file, sync_folde
 from logprob_store.usage import STANDARD, TIERS, UNKNOWN_TIER, Bill, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -161,8 +161,8 @@ def is_of_another_run(state: CallLogState, run_id: str) -> bool:
 class CallLog:
     """The log of a run's calls. Make one with `open_call_log`; append from one thread only.
 
-    `requests` counts all calls begun. `spent` sums the tokens of the ended calls, and the worst case of the lost ones,
-    which `reserved` has alone.
+    `requests` counts all calls begun, `next_number` is that of the next one. `spent` sums the tokens of the ended
+    calls, and the worst case of the lost ones, which `reserved` has alone.
     """
 
     def __init__(self, path: Path, state: CallLogState, *, run_id: str | None = None, mode: int = FILE_MODE) -> None:
@@ -172,7 +172,7 @@ class CallLog:
         self.requests = state.requests
         self.spent = state.spent
         self.reserved = state.reserved
-        self._next_number = state.next_number
+        self.next_number = state.next_number
         self._open = state.open
         self._lost = state.lost
         self._kept = state.kept
@@ -189,12 +189,17 @@ class CallLog:
             DiskError: it cannot be recorded, so the call must not be made.
         """
         with self._writing:
-            number = self._next_number
+            number = self.next_number
             self._append(_BEGUN, number, worst, bytes.fromhex(key))
-            self._next_number += 1
+            self.next_number += 1
             self.requests += 1
             self._open[number] = OpenCall(number, key, worst)
         return number
+
+    def open_call(self, number: int) -> tuple[str, Usage] | None:
+        """The key and the worst case of a call that was begun and not ended; None if it is no such call."""
+        call = self._open.get(number)
+        return None if call is None else (call.key, call.worst)
 
     def end(self, number: int, usage: Usage | None) -> None:
         """Record the tokens of a call whose answer is durable; None counts as its worst case."""
@@ -316,7 +321,7 @@ class CallLog:
         for line in self.reserved:
             answered.add(line, -1)
         plain, *others = sorted(answered, key=lambda line: (line.tier, line.is_long))
-        yield _record(_TOTALS, self._next_number - 1, plain, _MAGIC, self.requests - len(self._open))
+        yield _record(_TOTALS, self.next_number - 1, plain, _MAGIC, self.requests - len(self._open))
         # The totals have no place for the tokens that were written into the service's cache.
         for line in (Usage(written_tokens=plain.written_tokens), *others):
             if any(line[:4]):
@@ -352,6 +357,7 @@ def open_call_log(
     *,
     find: Callable[[Sequence[OpenCall]], Mapping[int, Usage]] = lambda _: {},
     gone: Callable[[set[str]], set[str]] = lambda _: set(),
+    under_way: Container[int] = (),
     mode: int = FILE_MODE,
     least: tuple[int, Bill] | None = None,
     run_id: str | None = None,
@@ -362,6 +368,7 @@ def open_call_log(
         path: in the run's folder, which exists and is locked.
         find: returns, of some open calls, the usage of those whose answer was kept after all, by the call's number.
         gone: returns, of the keys of ended calls, those whose answer is neither in the cache nor in a committed row.
+        under_way: the numbers of calls that stay open, because a batch at the service has them.
         mode: the permissions of the file.
         least: the requests and tokens that the run has spent at least, from its manifest: they count where the file is
             lost or its beginning is damaged.
@@ -375,7 +382,7 @@ def open_call_log(
         state = read_call_log(content)
         _warn(path, state)
         calls = CallLog(path, _at_least(state, least), run_id=run_id, mode=mode)
-        left = list(state.open.values())
+        left = [call for call in state.open.values() if call.number not in under_way]
         kept = find(left) if left else {}
         for call in left:
             calls.settle(call, kept.get(call.number))

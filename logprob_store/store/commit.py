@@ -6,18 +6,21 @@ manifest last. A process killed at any instant leaves a part in all its tables o
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
+import os
 import time
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import polars as pl
 
 from logprob_store.errors import DiskError
 from logprob_store.events import emit
 from logprob_store.schema import FAILURES, arrow_schema, call_numbers
-from logprob_store.store.durable_files import FILE_MODE, sync_folder
+from logprob_store.store.durable_files import FILE_MODE, create_file, sync_folder
 from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.manifest import (
     COUNTED_TABLES,
@@ -27,6 +30,7 @@ from logprob_store.store.manifest import (
     listed_paths,
     manifest_path,
     part_path,
+    run_folder,
     table_folder,
     write_manifest,
 )
@@ -44,6 +48,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+_ROOM_BYTES: Final = 1 << 16
+
+
+def room_path(store: Path, run: str) -> Path:
+    """A file that keeps room on the disk while a session lasts, for it to say how it ended if the disk is full then."""
+    return run_folder(store, run) / "room"
+
+
+def keep_room(store: Path, run: str) -> None:
+    """Write that file; in its bytes a file system finds nothing to compress.
+
+    Raises:
+        OSError: there is no room even for it.
+    """
+    try:
+        with os.fdopen(create_file(room_path(store, run)), "wb") as file:
+            file.write(os.urandom(_ROOM_BYTES))
+    except OSError as error:
+        if error.errno != errno.EFBIG:  # of a limit on the size of a file: what is written last may be small enough
+            raise
+
+
 class RunWriter:
     """The one writer of a run, from `opening.open_run` to `close`; also a context manager.
 
@@ -57,6 +83,7 @@ class RunWriter:
         self.settled = IntervalSet(manifest.settled)
         self._lock = lock
         self.file_mode = file_mode
+        self._room = room_path(store, manifest.run)
         rows, _ = self._read_failures()
         calls = call_numbers(rows, manifest.samples)
         self.open_failures: dict[int, str] = dict(zip(calls, rows["error_type"].to_list(), strict=True))
@@ -152,6 +179,7 @@ class RunWriter:
         Raises:
             DiskError: it could not be written, and the store is as it was.
         """
+        self._free_room()
         self.manifest.state = state
         rows, listed = self._read_failures()
         if rows.height != listed:
@@ -164,7 +192,11 @@ class RunWriter:
         session = self.manifest.sessions[-1]
         session.ended_at, session.state, session.reason, session.message = datetime.now(UTC), state, reason, message
         session.calls, session.verdict = calls, dict(verdict or {})
-        self._write_manifest(sync_spent)
+        try:
+            self._write_manifest(sync_spent)
+        except DiskError:
+            self._write_manifest(None)  # how the session ended, at least
+            raise
 
     def committed_keys(self) -> set[str]:
         """The request keys of all calls that have a row."""
@@ -187,7 +219,12 @@ class RunWriter:
 
     def close(self) -> None:
         """Release the run's lock; the kernel does so too when the process ends."""
+        self._free_room()
         self._lock.close()
+
+    def _free_room(self) -> None:
+        with contextlib.suppress(OSError):
+            self._room.unlink(missing_ok=True)
 
     def _write_manifest(self, sync_spent: Callable[[], Spent | None] | None) -> None:
         self.manifest.settled = self.settled.intervals

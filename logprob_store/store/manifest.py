@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.errors import SchemaVersionError, StoreError, StoreNotFoundError
+from logprob_store.errors import InputError, SchemaVersionError, StoreError
 from logprob_store.schema import SCHEMA_VERSION
 from logprob_store.store.durable_files import FILE_MODE, replace_file
 from logprob_store.usage import Bill, Usage
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
 
 RUN_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}")
 """The names that a run may have."""
+
+
+def check_run_name(run: str) -> None:
+    """See that a run may have a name.
+
+    Raises:
+        InputError: it may not.
+    """
+    if not RUN_NAME.fullmatch(run):
+        dots = ", and not dots alone" if run in {".", ".."} else ""
+        raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them{dots}")
+
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 TableName = Annotated[
@@ -68,10 +81,6 @@ COUNTED_TABLES: Final = ("prompts", "completions", "tokens", "alternatives", "de
 """The tables whose rows `Counts` has by their names; open failures are counted when a session ends."""
 
 
-_MOST_NAMED: Final = 3
-"""Stores that an error names."""
-
-
 class Counts(msgspec.Struct):
     """Counts of a run's rows, answers, calls and tokens, over all its sessions."""
 
@@ -93,6 +102,7 @@ class Counts(msgspec.Struct):
     unanswered_questions: int = 0
     sums_differ: int = 0
     from_api: int = 0
+    from_batches: int = 0
     from_cache: int = 0
     from_fixtures: int = 0
     calls: int = 0
@@ -288,10 +298,36 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
         return any("imports" in part.files for part in self.parts)
 
     @property
+    def has_answers(self) -> bool:
+        """Whether the run holds an answer: one that failed altogether, or that was not begun, does not."""
+        return any("completions" in part.files for part in self.parts)
+
+    @property
     def is_partial(self) -> bool:
         """Whether the run finished with fewer prompts than its files have, as a trial with `--limit` does."""
         rows = sum(item.rows for item in self.inputs)
         return self.state == "finished" and not self.is_import and self.prompts_read < rows
+
+    def begun_anew(
+        self, job: dict[str, Any], inputs: list[Input], columns: dict[str, str], *, samples: int
+    ) -> Manifest:
+        """The manifest of the same run without a row, for another job; what was spent stays spent."""
+        return Manifest(
+            run=self.run,
+            run_id=self.run_id,
+            job_name=self.job_name,
+            job=job,
+            inputs=inputs,
+            columns=columns,
+            samples=samples,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            software=self.software,
+            next_part=self.next_part,
+            spent=self.spent,
+            has_call_log=self.has_call_log,
+            sessions=self.sessions,
+        )
 
 
 def run_folder(store: Path, run: str) -> Path:
@@ -319,30 +355,6 @@ def listed_paths(store: Path, manifest: Manifest, table: str) -> list[Path]:
     return [part_path(store, table, manifest.run, part.name) for part in manifest.parts if table in part.files]
 
 
-def run_names(store: Path) -> list[str]:
-    """The runs that a store has a manifest of, or a copy of one, by name.
-
-    Raises:
-        StoreNotFoundError: there is no store.
-    """
-    if not (store / "runs").is_dir():
-        raise _not_found(store)
-    names = (path.name.removeprefix("run=") for path in (store / "runs").iterdir() if path.name.startswith("run="))
-    with_manifest = (name for name in names if any((run_folder(store, name) / file).exists() for file in _COPIES))
-    return sorted(name for name in with_manifest if RUN_NAME.fullmatch(name))
-
-
-def _not_found(store: Path) -> StoreNotFoundError:
-    """The error for a path without a store, with the store that may have been meant."""
-    if store.is_file():
-        return StoreNotFoundError(store, "it is a file. A store is a folder, which `store.path` of a job names")
-    below = sorted(store / path.parent.name for path in store.glob("*/runs") if path.is_dir())
-    if below:
-        listed = " and ".join(map(str, below[:_MOST_NAMED]))
-        return StoreNotFoundError(store, f"it has no runs/ folder, but {listed} has")
-    return StoreNotFoundError(store)
-
-
 class Found(NamedTuple):
     """A run's manifest, and what is wrong with `run.json` if this is its copy."""
 
@@ -363,19 +375,35 @@ def find_manifest(store: Path, run: str) -> Found | None:
     try:
         return Found(read_manifest(path), None)
     except FileNotFoundError:
-        problem = StoreError(f"{path} is missing")
+        problem, is_there = f"{path} is missing", False
     except SchemaVersionError:
         raise
     except StoreError as error:
-        problem = error
-    for name in _COPIES[1:]:
+        problem, is_there = str(error), True
+    for name in MANIFESTS[1:]:
         try:
-            return Found(read_manifest(path.with_name(name)), str(problem))
-        except (StoreError, FileNotFoundError):
+            return Found(read_manifest(path.with_name(name)), problem)
+        except FileNotFoundError:
             continue
-    if path.exists():
-        raise problem
+        except StoreError:
+            is_there = True
+    if is_there:
+        raise StoreError(f"{problem}, and its copy is damaged or gone too. {_advice(store, run)}")
     return None
+
+
+def no_manifest(store: Path, run: str) -> StoreError:
+    """The error for a run that has rows and neither a manifest nor a copy of one."""
+    path = manifest_path(store, run)
+    return StoreError(f"{path} is missing, and so is its copy; the run has files of rows. {_advice(store, run)}")
+
+
+def _advice(store: Path, run: str) -> str:
+    """What to do about a run that has no manifest that can be read."""
+    return (
+        f"If the store was copied, copy the file again. `logprobs rm {store} {run}` removes the run; its job, run "
+        "again, does not ask for answers that are in the cache"
+    )
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -383,12 +411,17 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises:
         SchemaVersionError: it was written with another schema version.
-        StoreError: it is damaged.
+        StoreError: it is damaged, or cannot be read.
         FileNotFoundError: there is none.
     """
-    if path.exists() and not path.is_file():
-        raise _damaged(path, "it is no file")  # a pipe would be waited for
-    raw = path.read_bytes()
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _damaged(path, "it is no file")  # a pipe would be waited for
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     sealed = _SEALED.fullmatch(raw)
     is_whole = sealed is not None and _sha256(sealed["content"]) == sealed["sha256"]
     try:
@@ -406,15 +439,12 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _damaged(path: Path, what: object) -> StoreError:
-    return StoreError(
-        f"{path} is damaged: {what}. `logprobs verify {path.parents[2]} --repair` mends it from its copy; without one, "
-        "move the run's folders away and run the job again: answers that are in the cache are not asked again."
-    )
+    return StoreError(f"{path} is damaged: {what}")
 
 
 COPY: Final = "run.json.copy"
 """The name of a manifest's copy, written right after it: as old as the manifest, or by one commit older."""
-_COPIES: Final = ("run.json", COPY, "run.json.previous")
+MANIFESTS: Final = ("run.json", COPY, "run.json.previous")
 """Where a manifest may be, the best first. Version 0.1.0 kept the one before the last commit as `previous`."""
 _SEALED: Final = re.compile(rb'(?P<content>.*),\n "sha256": "(?P<sha256>[0-9a-f]{64})"\n}\n', re.DOTALL)
 """A manifest: its content without the closing brace, and the SHA-256 of that."""
@@ -426,7 +456,7 @@ def write_manifest(path: Path, manifest: Manifest, *, mode: int = FILE_MODE) -> 
     sealed = content + b',\n "sha256": "' + _sha256(content) + b'"\n}\n'
     for name in (path.name, COPY):
         replace_file(path.with_name(name), sealed, mode=mode)
-    path.with_name(_COPIES[-1]).unlink(missing_ok=True)
+    path.with_name(MANIFESTS[-1]).unlink(missing_ok=True)
 
 
 def _sha256(content: bytes) -> bytes:

@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.errors import DiskError, InputError, RunChangedError, StoreError
+from logprob_store.errors import DiskError, RunChangedError, StoreError, disk_error
 from logprob_store.store.beginning import lock_new_run, lock_run, remove_trial
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log
-from logprob_store.store.commit import RunWriter
+from logprob_store.store.commit import RunWriter, keep_room
 from logprob_store.store.durable_files import FILE_MODE
 from logprob_store.store.grown_inputs import compare_inputs, with_digests
 from logprob_store.store.manifest import (
     MOST_SESSIONS,
-    RUN_NAME,
     Input,
     Manifest,
     SessionRecord,
+    check_run_name,
     find_manifest,
     manifest_path,
     run_folder,
@@ -28,6 +28,8 @@ from logprob_store.store.manifest import (
 )
 from logprob_store.store.part_files import (
     check_folders,
+    missing_files,
+    missing_files_sentence,
     remove_unlisted_files,
     set_aside_unlisted_files,
     unlisted_files,
@@ -36,11 +38,12 @@ from logprob_store.store.removal import finish_removal
 from logprob_store.store.verifying import check_call_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from logprob_store.store.call_log import CallLog, OpenCall
     from logprob_store.store.grown_inputs import Compared, PromptRows
+    from logprob_store.store.manifest import Found
     from logprob_store.usage import Usage
 
 log = logging.getLogger(__name__)
@@ -90,9 +93,7 @@ def open_run(
         StoreError: the store cannot be written, or has parts of this run and no manifest.
         DiskError: there is no room to begin.
     """
-    if not RUN_NAME.fullmatch(run):
-        dots = ", and not dots alone" if run in {".", ".."} else ""
-        raise InputError(f"run name {run!r}: use letters, digits, '.', '_' and '-', at most 128 of them{dots}")
+    check_run_name(run)
     if replace:
         remove_trial(store, run)
     run, lock = lock_new_run(store, run) if new else (run, lock_run(store, run))
@@ -101,7 +102,9 @@ def open_run(
         try:
             finish_removal(store, run)
         except OSError as error:
-            raise StoreError(f"what is left of a removed run {run} cannot be removed: {error}") from error
+            raise disk_error(f"run {run}", store, error) or StoreError(
+                f"what is left of a removed run {run} cannot be removed: {error}"
+            ) from error
         check_folders(store, run)
         found = find_manifest(store, run)
         if found is None:
@@ -109,27 +112,23 @@ def open_run(
             _check_without_parts(store, manifest)
             manifest.inputs = with_digests(inputs, rows)
             manifest.columns = {} if rows is None else rows.types()
-        else:
+        elif grows:
             manifest = found.manifest
-            compared = check_unchanged(
-                manifest,
-                job,
-                manifest.inputs if grows else inputs,
-                rows,
-                samples=samples,
-                advice=_OWN_NAME if grows else _OWN_RUN,
-            )
+            compared = check_unchanged(manifest, job, manifest.inputs, rows, samples=samples, advice=_OWN_NAME)
             _note_inputs(manifest, compared)
-            if not grows:
-                manifest.job = dict(job)
+        else:
+            manifest = as_it_goes_on(found, job, inputs, rows, samples=samples)
         _begin_session(manifest)
         try:
-            if found is None:
+            keep_room(store, run)
+            if found is None or manifest is not found.manifest:
                 write_manifest(manifest_path(store, run), manifest, mode=file_mode)
-            elif found.problem is None:
+            if found is None or found.problem is None:
                 remove_unlisted_files(store, manifest)
             else:
                 log.warning("%s", restore_manifest(store, manifest, found.problem, mode=file_mode))
+            if missing := missing_files(store, manifest):
+                log.warning("%s", missing_files_sentence(store, run, missing))
         except OSError as error:
             raise DiskError(f"run {run}", store, error) from error
         writer = RunWriter(store, manifest, lock, file_mode=file_mode)
@@ -143,6 +142,7 @@ def open_calls(
     *,
     find: Callable[[Sequence[OpenCall]], Mapping[int, Usage]],
     gone: Callable[[set[str]], set[str]],
+    under_way: Container[int] = (),
     spent_must_be_known: bool,
 ) -> Iterator[CallLog]:
     """The log of a run's calls, new or not, noted in the manifest; a few damaged records cause a warning.
@@ -151,6 +151,7 @@ def open_calls(
         writer: of the run.
         find: as for `open_call_log`.
         gone: returns, of some keys, those without an answer in the cache.
+        under_way: as for `open_call_log`.
         spent_must_be_known: as it must where there is a ceiling.
 
     Raises:
@@ -173,6 +174,7 @@ def open_calls(
         path,
         find=find,
         gone=lambda keys: gone(keys - writer.committed_keys()),
+        under_way=under_way,
         mode=writer.file_mode,
         least=(before.requests, before.bill),
         run_id=manifest.run_id,
@@ -198,7 +200,7 @@ def restore_manifest(store: Path, manifest: Manifest, problem: str, *, mode: int
     """
     moved = set_aside_unlisted_files(store, manifest)
     write_manifest(manifest_path(store, manifest.run), manifest, mode=mode)
-    said = f"run {manifest.run}: {problem.partition('. `')[0]}; its copy was put in its place"
+    said = f"run {manifest.run}: {problem}; its copy was put in its place"
     if moved:
         said += f", and {len(moved)} files that the copy does not list were set aside, the first as {moved[0]}"
     return said
@@ -214,8 +216,9 @@ def _check_without_parts(store: Path, manifest: Manifest) -> None:
         path = manifest_path(store, manifest.run)
         raise StoreError(
             f"{path} and its copy are gone, and the run has {len(parts)} files of rows, such as {parts[0]}: to begin "
-            "it anew would remove them. Put the manifest back from a backup, or move those files away (the run's "
-            "folders, or the whole store); answers that are in the cache are not asked again."
+            f"it anew would remove them. If the store was copied, copy the manifest again; or `logprobs rm {store} "
+            f"{manifest.run}` removes the files, or give the run another name. Answers that are in the cache are not "
+            "asked again."
         )
 
 
@@ -246,6 +249,38 @@ def _begin_session(manifest: Manifest) -> None:
     manifest.sessions = [*manifest.sessions[1 - MOST_SESSIONS :], begun]
 
 
+def as_it_goes_on(
+    found: Found, job: Mapping[str, Any], inputs: Sequence[Input], rows: PromptRows | None, *, samples: int
+) -> Manifest:
+    """The manifest of a run as a session goes on with it; while the run has no answer, job and prompts may change.
+
+    What failed in a try of another job says nothing about this one: its rows are dropped, and all is asked again. What
+    was spent stays spent.
+
+    Args:
+        found: the run's manifest, as it is in the store.
+        job: the job's identity.
+        inputs: the prompts files.
+        rows: of these files; None where only equal files will do.
+        samples: the most calls that a prompt has.
+
+    Raises:
+        RunChangedError: the run has answers, and was made by another job or from other prompts.
+    """
+    manifest = found.manifest
+    try:
+        compared = check_unchanged(manifest, job, inputs, rows, samples=samples)
+    except RunChangedError:
+        if found.problem is not None or not _may_change(manifest):
+            raise
+        log.info("run %s has no answer yet: it begins anew with the job as it is now", manifest.run)
+        columns = {} if rows is None else rows.types()
+        return manifest.begun_anew(dict(job), with_digests(inputs, rows), columns, samples=samples)
+    _note_inputs(manifest, compared)
+    manifest.job = dict(job)
+    return manifest
+
+
 def check_unchanged(
     manifest: Manifest,
     job: Mapping[str, Any],
@@ -256,8 +291,6 @@ def check_unchanged(
     advice: str = _OWN_RUN,
 ) -> Compared:
     """Check that a run goes on with the job and the prompts that it began with; returns the prompts as they are now.
-
-    A run that ended before a call had an outcome may go on with another model: a wrong `model.base_url` often stops it.
 
     Args:
         manifest: of the run.
@@ -270,11 +303,10 @@ def check_unchanged(
     Raises:
         RunChangedError: it does not; the error lists each difference.
     """
-    free = "model." if _ended_unanswered(manifest) else ()
     differences = []
     for name in sorted(manifest.job.keys() | job.keys()):
         was, now = manifest.job.get(name), job.get(name)
-        if was != now and not name.startswith(free):
+        if was != now:
             differences.append(f"{_key_in_job(name, now)} is {now!r}, was {was!r}")
     compared = compare_inputs(manifest, inputs, rows, samples=samples)
     differences += compared.differences
@@ -283,14 +315,13 @@ def check_unchanged(
     return compared
 
 
-def _ended_unanswered(manifest: Manifest) -> bool:
-    """Whether a run's last session came to its end, and no call has an outcome or took a token.
+def _may_change(manifest: Manifest) -> bool:
+    """Whether a run of a job has no answer, and had none before a repair.
 
-    Of a session that was killed it is not known. Rows of prompts do not hang on the model; which calls were passed over
-    does.
+    A session that was killed may have left answers in the cache that no part has: of such a run it is not known.
     """
-    ended = bool(manifest.sessions) and manifest.sessions[-1].state not in {"running", "crashed"}
-    return ended and not (manifest.settled or manifest.passed or manifest.spent.tokens)
+    is_known = bool(manifest.sessions) and manifest.sessions[-1].state not in {"running", "crashed"}
+    return is_known and not (manifest.counts.completions or manifest.lost or manifest.is_import)
 
 
 def _key_in_job(name: str, value: object) -> str:

@@ -14,10 +14,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from logprob_store.counted import counted
 from logprob_store.errors import StoreError
-from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, TABLES
+from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA
 from logprob_store.store.durable_files import FILE_MODE, create_file, make_folder, sync_file
 from logprob_store.store.manifest import PartFile, part_path, table_folder
+from logprob_store.store.run_folders import ALL_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +40,6 @@ _ROW_GROUP_ROWS: Final = 1_000_000
 # smaller.
 _PAGE_ROWS: Final = 1 << 17
 _ZSTD_LEVEL: Final = 2
-ALL_TABLES: Final = (*TABLES, "imports")
 _SET_ASIDE: Final = ".unlisted"
 
 
@@ -125,6 +126,25 @@ def check_folders(store: Path, run: str) -> None:
                 f"{folder} is a link to {folder.readlink()}, whose files are not this run's: they could be removed as "
                 f"leftovers. Put a folder in its place, or give the run another name with --run NAME."
             )
+
+
+def missing_files(store: Path, manifest: Manifest) -> list[Path]:
+    """The files of parts that a manifest lists and that are not there, as in a store that was copied in part."""
+    missing = []
+    for table in ALL_TABLES:
+        if listed := [f"{part.name}.parquet" for part in manifest.parts if table in part.files]:
+            folder = table_folder(store, table, manifest.run)
+            there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+            missing += [folder / name for name in listed if name not in there]
+    return missing
+
+
+def missing_files_sentence(store: Path, run: str, missing: Sequence[Path]) -> str:
+    """What to do about files that are not there."""
+    return (
+        f"run {run} lacks {counted(len(missing), 'file')} of its rows, such as {missing[0]}. If the store was copied, "
+        f"copy it again, whole; else `logprobs verify {store} --repair` takes out the parts that lack one"
+    )
 
 
 def unlisted_files(store: Path, manifest: Manifest) -> list[Path]:

@@ -11,36 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from logprob_store.errors import RunNotFoundError, StoreError
+from logprob_store.errors import RunNotFoundError, StoreError, disk_error
 from logprob_store.store.durable_files import make_folder, sync_folder
 from logprob_store.store.lock import lock_folder, take_lock
-from logprob_store.store.manifest import manifest_path, run_folder, run_names, table_folder
-from logprob_store.store.part_files import ALL_TABLES
+from logprob_store.store.manifest import manifest_path, run_folder, table_folder
+from logprob_store.store.run_folders import ALL_TABLES, removed_folder, runs_with_files
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_PREFIX: Final = "removed="
-
-
-def removed_folder(store: Path, run: str) -> Path:
-    """The folder that a run's files are in while it is removed."""
-    return store / "runs" / f"{_PREFIX}{run}"
-
-
-def runs_with_files(store: Path) -> list[str]:
-    """The runs that a store has a manifest or rows of, and those whose removal was broken off or is under way.
-
-    Raises:
-        StoreNotFoundError: there is no store.
-    """
-    with_rows = (
-        path for table in ALL_TABLES for path in (store / table).glob("run=*") if any(path.glob("part-*.parquet"))
-    )
-    removed = (path.name.removeprefix(_PREFIX) for path in (store / "runs").glob(f"{_PREFIX}*"))
-    return sorted({*run_names(store), *(path.name.removeprefix("run=") for path in with_rows), *removed})
 
 
 def run_files(store: Path, run: str) -> list[Path]:
@@ -77,7 +57,9 @@ def remove_run(store: Path, run: str) -> None:
             sync_folder(removed.parent)
             _delete(store, run)
     except OSError as error:
-        raise StoreError(f"run {run} cannot be removed: {error}") from error
+        raise disk_error(f"the removal of run {run}", store, error) or StoreError(
+            f"run {run} cannot be removed: {error}"
+        ) from error
 
 
 def finish_removal(store: Path, run: str) -> None:

@@ -1,13 +1,14 @@
 """Repair of what `verifying` finds.
 
-A damaged manifest is replaced by its copy. A damaged part is taken out in all its tables; the calls that it answered
-count as open again, so that the next run of the job fills them in from the cache without asking. The manifest notes
-them as lost, so that no later answer takes their place (`run.lost_answers`).
+A damaged manifest is replaced by its copy. The answers of a damaged part are taken out in all their tables, and their
+calls count as open again. The manifest notes them as lost: the next run of the job takes back what the cache has of the
+run's own answers, and lets no later ones take their place (`run.lost_answers`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.errors import StoreError
 from logprob_store.schema import TABLES
@@ -21,6 +22,7 @@ from logprob_store.store.manifest import (
     find_manifest,
     listed_paths,
     manifest_path,
+    no_manifest,
     part_path,
     read_manifest,
     run_folder,
@@ -29,68 +31,67 @@ from logprob_store.store.manifest import (
 from logprob_store.store.opening import restore_manifest
 from logprob_store.store.part_files import scan_part_files, set_aside_unlisted_files
 from logprob_store.store.removal import finish_removal
-from logprob_store.store.verifying import check_run, listed_rows, settled_by_rows
+from logprob_store.store.tables import StoreTables
+from logprob_store.store.verifying import calls_of_rows, check_run, listed_rows, settled_by_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from logprob_store.store.verifying import Problem
 
 
-def repair_store(store: Path, problems: Sequence[Problem]) -> list[str]:
-    """Repair what `verify_store` found; returns what was done, as sentences.
+_KINDS: Final = ("prompts", "failures", "answers")
+"""Of what a damaged file may have rows; the tables of answers belong together."""
 
-    A damaged manifest is replaced by its copy. A damaged part is removed in all tables but prompts; its rows come back
-    from the cache when the job runs again.
 
-    Raises:
-        RunLockedError: a run with a problem is being written.
-        StoreError: a manifest is damaged, and so is its copy.
-    """
-    done = []
+class Repairs(NamedTuple):
+    """What a repair did, and the runs that it could not mend, each with the reason; as sentences."""
+
+    done: list[str]
+    not_done: list[str]
+
+
+def repair_store(store: Path, problems: Sequence[Problem]) -> Repairs:
+    """Repair what `verify_store` found; a run that cannot be mended, or is being written, keeps no other from it."""
+    repairs = Repairs([], [])
     for run in dict.fromkeys(problem.run for problem in problems):
-        if any(problem.run == run and problem.kind == "removal" for problem in problems):
-            finish_removal(store, run)
-            done.append(f"run {run}: its removal was finished")
-            continue
-        if not run_folder(store, run).is_dir():
-            raise _cannot_restore(store, run)
-        with take_lock(store, run):
-            mine = [problem for problem in problems if problem.run == run]
-            if any(problem.kind == "manifest" for problem in mine):
-                done.append(_restore_manifest(store, run))
-                mine = list(check_run(store, run))
-            if any(problem.kind == "call log" for problem in mine):
-                done.append(_repair_call_log(store, run))
-            if any(problem.kind == "unlisted" for problem in mine):
-                moved = set_aside_unlisted_files(store, read_manifest(manifest_path(store, run)))
-                done.append(f"run {run}: set aside {len(moved)} files that it does not list, the first as {moved[0]}")
-            damaged = [problem for problem in mine if problem.kind == "part"]
-            if damaged or any(problem.kind == "rows" for problem in mine):
-                done.append(_take_out_parts(store, run, damaged))
-    return done
+        try:
+            repairs.done.extend(_repair_run(store, run, [problem for problem in problems if problem.run == run]))
+        except StoreError as error:
+            repairs.not_done.append(f"run {run} cannot be mended: {error}")
+    return repairs
+
+
+def _repair_run(store: Path, run: str, problems: Sequence[Problem]) -> Iterator[str]:
+    if any(problem.kind == "removal" for problem in problems):
+        finish_removal(store, run)
+        yield f"run {run}: its removal was finished"
+        return
+    if find_manifest(store, run) is None:
+        raise no_manifest(store, run)
+    with take_lock(store, run):
+        if any(problem.kind == "manifest" for problem in problems):
+            yield _restore_manifest(store, run)
+            problems = list(check_run(store, run))
+        if any(problem.kind == "call log" for problem in problems):
+            yield _repair_call_log(store, run)
+        if any(problem.kind == "unlisted" for problem in problems):
+            moved = set_aside_unlisted_files(store, read_manifest(manifest_path(store, run)))
+            yield f"run {run}: set aside {len(moved)} files that it does not list, the first as {moved[0]}"
+        damaged = [problem for problem in problems if problem.kind == "part"]
+        if damaged or any(problem.kind == "rows" for problem in problems):
+            yield _take_out_parts(store, run, damaged)
 
 
 def _restore_manifest(store: Path, run: str) -> str:
-    try:
-        found = find_manifest(store, run)
-    except StoreError as error:
-        raise _cannot_restore(store, run) from error
+    found = find_manifest(store, run)
     if found is None:
-        raise _cannot_restore(store, run)
+        raise no_manifest(store, run)
     if found.problem is not None:
         return f"{restore_manifest(store, found.manifest, found.problem)}; run the job again to add what is missing"
     write_manifest(manifest_path(store, run), found.manifest)
     return f"run {run}: the copy of the manifest was written anew"
-
-
-def _cannot_restore(store: Path, run: str) -> StoreError:
-    return StoreError(
-        f"{manifest_path(store, run)} cannot be mended: its copy is damaged or gone too. Delete the folders run={run} "
-        "of this store and run the job again: answers in the cache are not asked again. To keep the rows, move the "
-        "folders away instead: their Parquet files can be read without a manifest."
-    )
 
 
 def _repair_call_log(store: Path, run: str) -> str:
@@ -116,40 +117,73 @@ def _take_out_parts(store: Path, run: str, problems: Sequence[Problem]) -> str:
     settled = IntervalSet(manifest.settled)
     before = len(settled) - manifest.absent
     files = _part_files(store, manifest)
-    # Without its prompts a part keeps its answers: they may be paid for and in no cache.
-    damaged = {problem.part for problem in problems if problem.path.parent.parent.name != "prompts"}
-    _drop_prompts_from_first_damaged(
-        store, manifest, {problem.part for problem in problems if problem.path.parent.parent.name == "prompts"}
-    )
+    # Each keeps what is whole: without its prompts or failures a part has answers that may be in no cache.
+    damaged = {kind: {problem.part for problem in problems if _kind(problem) == kind} for kind in _KINDS}
+    answers = _calls_answered(store, manifest, damaged["answers"], but={problem.path for problem in problems})
+    _drop_prompts_from_first_damaged(store, manifest, damaged["prompts"])
     for part in manifest.parts:
-        if part.name in damaged:
+        if part.name in damaged["failures"]:
+            part.files.pop("failures", None)
+        if part.name in damaged["answers"]:
             _drop_answers(manifest, part)
     manifest.parts = [part for part in manifest.parts if part.files]
-    for table in COUNTED_TABLES:
-        setattr(manifest.counts, table, listed_rows(manifest, table))
-    next_numbers = (int(part.name.removeprefix("part-")) + 1 for part in manifest.parts)
-    manifest.next_part = max([manifest.next_part, *next_numbers])
+    _count_anew(store, manifest)
     manifest.settled = [] if manifest.is_import else settled_by_rows(store, manifest).intervals
-    gone = settled.without(IntervalSet(manifest.settled))
-    manifest.lost = IntervalSet([*manifest.lost, *gone.intervals]).intervals
+    lost, failures = settled.without(IntervalSet(manifest.settled)), 0
+    count = max(before - len(IntervalSet(manifest.settled)), 0)
+    if damaged["failures"] and answers is not None:
+        # What is known to be no answer was a failure, which is asked again as any other.
+        lost, failures = answers, max(count - len(answers), 0)
+    manifest.lost = IntervalSet([*manifest.lost, *lost.intervals]).intervals
     manifest.absent = 0
     manifest.passed = {}  # the next session chooses again
     manifest.state = "interrupted"
     write_manifest(path, manifest)
     for file in files - _part_files(store, manifest):
         file.unlink(missing_ok=True)
-    lost = before - len(IntervalSet(manifest.settled))
     taken = len({problem.part for problem in problems})
     return (
-        f"run {run}: damaged parts taken out: {taken}; answers to fill in: {max(lost, 0)}. "
-        "Run the job again: what its cache still has of this run is filled in. Nothing is asked anew in their place: "
-        f"`logprobs run JOB.toml --run {run} --dry-run` says how many the cache has, and what the others would cost"
+        f"run {run}: damaged parts taken out: {taken}; answers lost: {count - failures}"
+        f"{f', failures lost: {failures}' if failures else ''}. Run the job again: what its cache still has of this "
+        f"run's answers is taken back, and none is asked anew in their place. `logprobs run JOB.toml --run {run} "
+        "--dry-run` says how many the cache has"
     )
 
 
+def _kind(problem: Problem) -> str:
+    """Of what the damaged file has rows: prompts, failures or answers."""
+    table = problem.path.parent.parent.name
+    return table if table in _KINDS else "answers"
+
+
+def _calls_answered(
+    store: Path, manifest: Manifest, parts: Collection[str | None], *, but: Collection[Path]
+) -> IntervalSet | None:
+    """The calls that parts have an answer of; None where a damaged file hides them."""
+    files = [
+        part_path(store, "completions", manifest.run, part.name)
+        for part in manifest.parts
+        if part.name in parts and "completions" in part.files
+    ]
+    if any(file in but for file in files):
+        return None
+    return calls_of_rows(files, manifest.samples)
+
+
+def _count_anew(store: Path, manifest: Manifest) -> None:
+    """Make what a manifest counts that of the rows that are left."""
+    for table in COUNTED_TABLES:
+        setattr(manifest.counts, table, listed_rows(manifest, table))
+    failures = StoreTables(store, (manifest,)).failures.select("error_type").collect()["error_type"]
+    manifest.counts.failures = len(failures)
+    manifest.failed = dict(sorted(Counter(failures).items()))
+    next_numbers = (int(part.name.removeprefix("part-")) + 1 for part in manifest.parts)
+    manifest.next_part = max([manifest.next_part, *next_numbers])
+
+
 def _drop_answers(manifest: Manifest, part: Part) -> None:
-    """Drop a part's files but that of its prompts, and what the part added to the manifest's counts."""
-    part.files = {table: file for table, file in part.files.items() if table == "prompts"}
+    """Drop a part's files of answers, and what the part added to the manifest's counts."""
+    part.files = {table: file for table, file in part.files.items() if table in _KINDS}
     for name, count in part.counts.items():
         if name not in TABLES:
             setattr(manifest.counts, name, max(0, getattr(manifest.counts, name) - count))

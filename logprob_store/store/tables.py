@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import polars as pl
 
-from logprob_store.errors import InputError, RunNotFoundError
+from logprob_store.errors import InputError, RunNotFoundError, StoreError, StoreWarning
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, DECISIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
-from logprob_store.store.manifest import Counts, Manifest, find_manifest, listed_paths, run_names
+from logprob_store.store.manifest import Counts, Manifest, find_manifest, listed_paths, no_manifest
 from logprob_store.store.part_files import scan_part_files
+from logprob_store.store.run_folders import run_names, runs_without_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
+
+_Tables = TypeVar("_Tables", bound="StoreTables")
 
 NEWEST: Final = "newest"
 _RUNS_SHOWN: Final = 4
@@ -53,11 +58,13 @@ RUNS: Final = pl.Schema(
 class StoreTables:
     """The tables of a store, each a LazyFrame whose first column is `run`.
 
-    Make one with `open_tables`. It shows what was committed at that time; open the store again to see more.
+    Make one with `open_tables`. It shows what was committed at that time; open the store again to see more. Runs whose
+    manifest is damaged or gone are in `unreadable`, each with the error that says what to do.
     """
 
     path: Path
     manifests: tuple[Manifest, ...]
+    unreadable: Mapping[str, StoreError] = field(default_factory=lambda: MappingProxyType({}), kw_only=True)
 
     def __repr__(self) -> str:
         """The folder and its runs, on one line."""
@@ -83,6 +90,7 @@ class StoreTables:
 
         Raises:
             RunNotFoundError: the store has no such run.
+            StoreError: the run cannot be read.
         """
         by_name = {manifest.run: manifest for manifest in self.manifests}
         chosen: dict[str, Manifest] = {}
@@ -91,21 +99,26 @@ class StoreTables:
             if not found and run == NEWEST:
                 found = [self.newest_run()]
             if not found:
-                raise RunNotFoundError(run, self.run_names)
+                raise self.missing_run(run)
             chosen |= {name: by_name[name] for name in found}
-        return type(self)(self.path, tuple(chosen.values()))
+        return type(self)(self.path, tuple(chosen.values()), unreadable=self.unreadable)
+
+    def missing_run(self, run: str) -> StoreError:
+        """The error for a run that this view has not: it cannot be read, or there is none of that name or pattern."""
+        unreadable = fnmatch.filter(self.unreadable, run)
+        return self.unreadable[unreadable[0]] if unreadable else RunNotFoundError(run, self.run_names)
 
     def newest_run(self) -> str:
-        """The run that began last of those that finished; a trial of some prompts, or an unfinished run, if need be.
+        """The run that began last of those that have answers and finished over all their prompts.
+
+        Where there is none, the last trial of some prompts, then the last unfinished run, then one without an answer.
 
         Raises:
             InputError: there is no run.
         """
         if not self.manifests:
             raise InputError(f"{self.path} has no run yet; `logprobs run JOB.toml` makes one")
-        finished = [manifest for manifest in self.manifests if manifest.state == "finished"]
-        whole = [manifest for manifest in finished if not manifest.is_partial]
-        return (whole or finished or self.manifests)[-1].run
+        return newest_of(self.manifests).run
 
     @cached_property
     def runs(self) -> pl.LazyFrame:
@@ -222,13 +235,22 @@ class StoreTables:
         return pl.concat(scans, how="vertical")
 
 
+def newest_of(manifests: Sequence[Manifest]) -> Manifest:
+    """The run to read where none is named, as `StoreTables.newest_run` says.
+
+    Args:
+        manifests: at least one, the oldest run first.
+    """
+    return max(reversed(manifests), key=lambda one: (one.has_answers, one.state == "finished", not one.is_partial))
+
+
 def _as_int64(count: int) -> int:
     """A count, or the largest that a column holds: version 0.1.0 added up what servers made up."""
     return min(count, (1 << 63) - 1)
 
 
 def open_tables(path: str | Path, *, runs: Sequence[str] | None = None) -> StoreTables:
-    """Open the tables of a store for reading.
+    """Open the tables of a store for reading. Runs that cannot be read cause a warning, `StoreWarning`.
 
     Args:
         path: the store's folder.
@@ -237,29 +259,78 @@ def open_tables(path: str | Path, *, runs: Sequence[str] | None = None) -> Store
     Raises:
         StoreNotFoundError: there is no store.
         RunNotFoundError: the store has no such run.
+        StoreError: no run can be read, or none of those asked for.
         SchemaVersionError: the store was written with another schema version.
     """
-    tables = StoreTables(Path(path), read_manifests(Path(path)))
-    return tables if runs is None else tables.only(*runs)
+    return open_as(StoreTables, Path(path), runs)
 
 
-def read_manifests(path: Path) -> tuple[Manifest, ...]:
-    """The manifests of a store's runs, the oldest run first; a warning for each that stands in for a damaged one.
+def open_as(kind: type[_Tables], path: Path, runs: Sequence[str] | None) -> _Tables:
+    """Open a store as `open_tables` does, for a function that its user calls."""
+    tables = read_tables(kind, path)
+    chosen = tables if runs is None else tables.only(*runs)
+    warn_of_unreadable(path, tables.unreadable, stacklevel=4)
+    return chosen
+
+
+def read_tables(kind: type[_Tables], path: Path) -> _Tables:
+    """Open a store with all its runs, and warn of none.
 
     Raises:
         StoreNotFoundError: there is no store.
-        SchemaVersionError: the store was written with another schema version.
+        StoreError: it has runs, and none can be read.
     """
-    manifests = []
-    for run in run_names(path):
-        if (found := find_manifest(path, run)) is None:
+    manifests, unreadable = read_manifests(path)
+    if len(unreadable) == 1 and not manifests:
+        raise next(iter(unreadable.values()))
+    if unreadable and not manifests:
+        raise StoreError(_unreadable_sentence(path, unreadable))
+    return kind(path, manifests, unreadable=unreadable)
+
+
+def read_manifests(path: Path) -> tuple[tuple[Manifest, ...], dict[str, StoreError]]:
+    """The manifests of a store's runs, the oldest run first, and why runs cannot be read, by their names.
+
+    A line is logged for each manifest that stands in for a damaged one.
+
+    Raises:
+        StoreNotFoundError: there is no store.
+    """
+    manifests, unreadable = [], {}
+    for run in (names := run_names(path)):
+        try:
+            found = find_manifest(path, run)
+        except StoreError as error:
+            unreadable[run] = error
+            continue
+        if found is None:  # it was just removed
             continue
         manifests.append(found.manifest)
         if found.problem is not None:
             log.warning(
                 "run %s: %s; its copy is read. `logprobs verify %s --repair` puts the copy in its place",
                 run,
-                found.problem.partition(". `")[0],
+                found.problem,
                 path,
             )
-    return tuple(sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.run)))
+    unreadable |= {run: no_manifest(path, run) for run in runs_without_manifest(path, names)}
+    return tuple(sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.run))), unreadable
+
+
+def warn_of_unreadable(path: Path, unreadable: Mapping[str, StoreError], *, stacklevel: int = 2) -> None:
+    """Warn once of all runs that cannot be read."""
+    if not unreadable:
+        return
+    warnings.warn(_unreadable_sentence(path, unreadable), StoreWarning, stacklevel=stacklevel)
+
+
+def _unreadable_sentence(path: Path, unreadable: Mapping[str, StoreError]) -> str:
+    """Which runs cannot be read, why the first, and what to do."""
+    first, *others = unreadable
+    if not others:
+        return f"run {first} of {path} cannot be read, and is left out: {unreadable[first]}"
+    listed = ", ".join([*unreadable][:_RUNS_SHOWN]) + (", ..." if len(unreadable) > _RUNS_SHOWN else "")
+    return (
+        f"{len(unreadable)} runs of {path} cannot be read: {listed}. {unreadable[first]}. "
+        f"`logprobs verify {path}` says what is wrong with the others"
+    )

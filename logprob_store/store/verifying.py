@@ -29,16 +29,17 @@ from logprob_store.store.manifest import (
     find_manifest,
     listed_paths,
     manifest_path,
+    no_manifest,
     part_path,
     read_manifest,
     run_folder,
 )
 from logprob_store.store.part_files import PART_METADATA, RUN_METADATA, scan_part_files, unlisted_files
-from logprob_store.store.removal import removed_folder, runs_with_files
+from logprob_store.store.run_folders import removed_folder, runs_with_files
 from logprob_store.stored_types import is_readable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 _ORDER: Final = {
@@ -47,6 +48,7 @@ _ORDER: Final = {
     "alternatives": ["completion_id", "section", "position", "rank"],
     "decisions": ["completion_id", "question_index", "option_index"],
 }
+_MISSING: Final = "is missing"
 _CALL: Final = ("prompt_index", "sample_index")
 
 
@@ -64,6 +66,11 @@ class Problem:
     path: Path
     what: str
     part: str | None = None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a file of rows that is not there."""
+        return self.kind == "part" and self.what == _MISSING
 
     def __str__(self) -> str:
         """The file and what is wrong with it, in one line."""
@@ -106,8 +113,7 @@ def check_run(store: Path, run: str) -> Iterator[Problem]:
     try:
         found = find_manifest(store, run)
         if found is None:
-            yield Problem(run, "manifest", path, "is missing, and so is its copy; the run has files of rows")
-            return
+            raise no_manifest(store, run)
     except StoreError as error:
         yield Problem(run, "manifest", path, str(error).removeprefix(f"{path} "))
         return
@@ -139,10 +145,21 @@ def settled_by_rows(store: Path, manifest: Manifest) -> IntervalSet:
     """The numbers of the calls that have an outcome among the rows of the parts."""
     settled = IntervalSet()
     for table in ("completions", "failures"):
-        if files := listed_paths(store, manifest, table):
-            keys = scan_part_files(files).select(_CALL).unique().collect()
-            settled.update(call_numbers(keys, manifest.samples))
+        settled.update_intervals(calls_of_rows(listed_paths(store, manifest, table), manifest.samples).intervals)
     return settled
+
+
+def calls_of_rows(files: Sequence[Path], samples: int) -> IntervalSet:
+    """The numbers of the calls that files have rows of.
+
+    Args:
+        files: of completions, or of failures.
+        samples: the run's.
+    """
+    calls = IntervalSet()
+    if files:
+        calls.update(call_numbers(scan_part_files(files).select(_CALL).unique().collect(), samples))
+    return calls
 
 
 def listed_rows(manifest: Manifest, table: str) -> int:
@@ -157,7 +174,7 @@ def _check_copy(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except StoreError as error:
-        return str(error).removeprefix(f"{path} ").partition(". `")[0]
+        return str(error).removeprefix(f"{path} ")
     return None
 
 
@@ -189,7 +206,7 @@ def _check_bytes(path: Path, listed: PartFile) -> str | None:
     if path.is_symlink():
         return f"is a link to {path.readlink()}"
     if not path.is_file():
-        return "is missing"
+        return _MISSING
     with path.open("rb") as file:
         crc, size = checksum(file)
     if size != listed.size:

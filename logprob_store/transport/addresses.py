@@ -123,7 +123,11 @@ class Addresses:
 
     async def of_models(self) -> Address:
         """The address at which the service lists its models."""
-        await self._client.get("/models", cast_to=httpx2.Response)
+        return await self.of_path("/models")
+
+    async def of_path(self, path: str) -> Address:
+        """The address of any other path of the service, as of its files and batches."""
+        await self._client.get(path, cast_to=httpx2.Response)
         return self._captured()
 
     def _captured(self) -> Address:

@@ -1,4 +1,6 @@
-"""What the HTTP client takes from this machine's environment: proxies and certificates, checked before any call.
+"""What HTTP libraries take from this machine's environment: proxies, certificates, and the SDK's server and key.
+
+All but the key is checked before any call.
 
 Loads no HTTP library, which takes half a second. The only module outside the command line that reads `os.environ`:
 the libraries read the same variables, at a time when an error would be a traceback.
@@ -34,6 +36,21 @@ def check_environment(base_url: str | None) -> None:
     _check_key_log()
     if url.lower().startswith("https"):
         _check_certificates()
+
+
+def server_of_environment() -> tuple[str | None, str | None]:
+    """The server that the SDK asks by its variables OPENAI_BASE_URL and OPENAI_API_KEY, and the key for it.
+
+    Raises:
+        JobError: it is no address.
+    """
+    url = os.environ.get("OPENAI_BASE_URL", "").strip() or None
+    if url is not None and (urlsplit(url).scheme.lower() not in _HTTP_SCHEMES or problem_of_host(url) is not None):
+        raise JobError(
+            "OPENAI_BASE_URL in the environment is no address of a server, such as http://127.0.0.1:8080/v1: correct "
+            "it, or unset it"
+        )
+    return url, os.environ.get("OPENAI_API_KEY") or None
 
 
 def proxy_of(url: str) -> str | None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.events import emit
+from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,11 +78,15 @@ def progress_items(progress: Progress, meter: RateMeter) -> list[str]:
     ['4/9', '2 failed', '3 in flight', '1 from cache', '$0.5000']
     """
     items = [f"{progress.settled}/{progress.total}"]
+    if progress.batches:
+        items.append(progress.batches)
     if (rate := meter.per_second) is not None:
         items.append(_rate_text(rate))
     if (left_s := meter.seconds_left(progress.total)) is not None:
         items.append(f"{_duration_text(left_s)} left")
-    items += [f"{progress.failed} failed", f"{progress.in_flight} in flight"]
+    items.append(f"{progress.failed} failed")
+    if not progress.batches:
+        items.append(f"{progress.in_flight} in flight")
     if progress.from_cache:
         items.append(f"{progress.from_cache} from cache")
     if progress.from_fixtures:
@@ -107,20 +112,24 @@ def join_within(items: Sequence[str], width: int) -> str:
 
 @contextmanager
 def bar() -> Iterator[Callable[[Progress], None]]:
-    """A bar and a line of text across the terminal, removed at the end."""
+    """A bar and a line of text across the terminal, removed at the end; below it, why no call is answered."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
     console, meter = Console(stderr=True), RateMeter()
     column = BarColumn(bar_width=_WIDEST_BAR)
-    with Bar(column, TextColumn("{task.description}", markup=False), console=console, transient=True) as shown:
+    words = TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold"))
+    with Bar(column, words, console=console, transient=True) as shown:
         task = shown.add_task("", total=None)
 
         def update(progress: Progress) -> None:
             meter.record(time.monotonic(), progress.settled)
             column.bar_width = min(_WIDEST_BAR, console.width // 5)
             text = join_within(progress_items(progress, meter), console.width - column.bar_width - 1)
+            if progress.trouble is not None:
+                text += f"\n{printable(progress.trouble)}"
             shown.update(task, total=progress.total, completed=progress.settled, description=text)
 
         yield update

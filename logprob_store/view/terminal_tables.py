@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
+from polars import selectors
 from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
@@ -24,6 +25,7 @@ _NARROWEST_TEXT: Final = 12
 """Terminal columns."""
 _LONG_TEXTS: Final = frozenset({"text", "value", "continuation", "answer_a", "answer_b"})
 """Columns that may be shortened to fit, with a mark. A number, a name or an id cut short would be another one."""
+_DUST: Final = 1e-12
 _GAP: Final = 2
 """Terminal columns between two cells."""
 
@@ -93,13 +95,23 @@ def _shortened(text: str, width: int) -> str:
     return text if cell_len(text) <= width else f"{set_cell_size(text, width - 3).rstrip()}..."
 
 
+def without_dust(figures: pl.DataFrame) -> pl.DataFrame:
+    """Figures of answers with 0 for what is nothing but rounding: none of them is known to twelve digits.
+
+    >>> without_dust(pl.DataFrame({"gap": [2.8e-17, -1e-6]}))["gap"].to_list()
+    [0.0, -1e-06]
+    """
+    number = selectors.float()
+    return figures.with_columns(pl.when(number.abs() > _DUST).then(number).when(number.is_not_null()).then(0.0))
+
+
 def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
     """One row per run: its state, its counts, and where its answers came from.
 
     Args:
         runs: rows of `store.runs`.
     """
-    names = {"from_api": "api", "from_cache": "cache", "from_fixtures": "fixtures"}
+    names = {"from_api": "api", "from_batches": "batches", "from_cache": "cache", "from_fixtures": "fixtures"}
     sources = pl.concat_str(
         [pl.when(pl.col(column) > 0).then(pl.format("{} {}", column, pl.lit(name))) for column, name in names.items()],
         separator=", ",

@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from builders import run_demo
+from builders import full_table, run_demo, write_run
 
 import logprob_store as ls
 from logprob_store.analysis.calibrators.expected_answers import same_text
+from logprob_store.schema import COMPLETIONS, TOKENS, completion_id
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -57,6 +58,42 @@ def test_text_for_people(demo: Path, logprobs: Any) -> None:
     assert "243 answers: 243 judged, 0 without a confidence or a truth" in out
     for word in ("ece", "auroc", "mean_confidence", "accuracy_accepted"):
         assert word in out
+
+
+def test_one_accuracy_has_one_interval(demo: Path, logprobs: Any) -> None:
+    """That of all answers is the same figure as that above the threshold 0."""
+    said = json.loads(logprobs("calibrate", demo, "--expected", "capital", "--json").out)
+    figure, accepted = said["figures"][0], said["thresholds"][0]
+
+    assert (figure["metric"], accepted["threshold"]) == ("accuracy", 0)
+    assert (figure["low"], figure["high"]) == (accepted["accuracy_accepted_low"], accepted["accuracy_accepted_high"])
+
+
+@pytest.mark.parametrize("words", [("--bins", 1), ("--bins", 1, "--equal-mass")])
+def test_answers_to_one_prompt_are_taken_together_in_all_intervals(
+    words: tuple[object, ...], logprobs: Any, tmp_path: Path
+) -> None:
+    """Two prompts of three right answers each say as much as two: from 0.025^(1/2) = 0.158114 on, in every table."""
+    ids = [completion_id(prompt, sample) for prompt in (0, 1) for sample in (0, 1, 2)]
+    who = {"prompt_id": ["p0"] * 3 + ["p1"] * 3, "prompt_index": [0] * 3 + [1] * 3}
+    done = {"sample_index": [0, 1, 2] * 2, "choice_index": [0] * 6, "text": ["yes"] * 6, "token_count": [1] * 6}
+    token = {"section": ["content"] * 6, "position": [0] * 6, "token": ["yes"] * 6, "logprob": [-0.1] * 6}
+    tables = {
+        "completions": full_table(COMPLETIONS, {"completion_id": ids, **who, **done}),
+        "tokens": full_table(TOKENS, {"completion_id": ids, **token}),
+    }
+    write_run(tmp_path / "store", "r", [(tables, range(6))], samples=3)
+    pl.DataFrame({"prompt_id": ["p0", "p1"], "correct": [True, True]}).write_csv(tmp_path / "truth.csv")
+    said = json.loads(
+        logprobs("calibrate", tmp_path / "store", "--truth", tmp_path / "truth.csv", *words, "--json").out
+    )
+
+    lows = (
+        said["figures"][0]["low"],
+        said["reliability"][0]["accuracy_low"],
+        said["thresholds"][0]["accuracy_accepted_low"],
+    )
+    assert lows == pytest.approx((0.158114,) * 3, abs=1e-6)
 
 
 def test_documentation_shows_what_is_printed(demo: Path, logprobs: Any) -> None:

@@ -275,6 +275,7 @@ def test_status_tells_a_running_run_from_a_crashed_one(clone: Path, tmp_path: Pa
 
     assert {run["run"]: run["state"] for run in runs} == {"live": "running", "dead": "crashed", "again": "running"}
     assert all([run["run"], run["state"]] in rows for run in runs)
+    assert "dead crashed: it ended without a last word: it was killed, the power failed, or the disk was full" in shown
 
 
 def test_status_of_many_runs_shows_the_newest(clone: Path, tmp_path: Path, logprobs: Any) -> None:

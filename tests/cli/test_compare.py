@@ -133,7 +133,7 @@ def test_answers_without_a_partner_are_exit_code_5(store: Path) -> None:
     code, printed = call(store, "tue", "thu")
 
     assert code == 5
-    assert "75.00% of answers without a partner (above limit 0.05)" in printed
+    assert "75.00% of the answers of tue missing (above limit 0.05)" in printed
 
 
 def test_a_limit_that_cannot_be_judged_is_exit_code_6(store: Path) -> None:

@@ -116,9 +116,10 @@ def test_a_full_disk_behind_standard_output_is_one_sentence(store: Path, words: 
 
 
 def test_a_full_disk_is_told_from_the_error_when_the_buffer_is_empty() -> None:
-    """A text larger than the buffer fails as it is written; an error that names a file is not that of the output."""
+    """A text larger than the buffer fails as it is written; an error that names a file is that of the file."""
     full = OSError(errno.ENOSPC, "No space left on device")
 
     assert isinstance(output_error(full), DiskError)
-    assert output_error(OSError(errno.ENOSPC, "No space left on device", "part.parquet")) is None
+    assert "to part.parquet" in str(output_error(OSError(errno.ENOSPC, "No space left on device", "part.parquet")))
+    assert output_error(OSError(errno.EACCES, "Permission denied", "part.parquet")) is None
     assert output_error(OSError(errno.ENOENT, "No such file")) is None

@@ -46,6 +46,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         ("run job.toml --store job.toml", "/job.toml is a file: name a folder, which need not be there yet"),
         ("run job.toml --store job.toml --dry-run", "/job.toml is a file: name a folder, which need not be there yet"),
+        ("run job.toml --run a/b", "--run: run name 'a/b': use letters"),
+        ("run job.toml --run a/b --dry-run", "--run: run name 'a/b': use letters"),
+        ("run job.toml --store job.toml", "which need not be there yet (--store)"),
+        ("run job.toml --base-url ftp://h/v1", "logprobs: --base-url: has to begin with http:// or https://"),
+        ("record job.toml --fixtures f --base-url ftp://h/v1", "logprobs: --base-url: has to begin with http://"),
+        ("run job.toml --base-url http://h:99999/v1", "logprobs: --base-url has a port that is no number"),
+        (
+            "run job.toml --base-url http://u:p@h/v1",
+            "--base-url holds a user name or password, which cannot",
+        ),
+        ("run job.toml --transport replay", "logprobs: --transport replay needs --fixtures, a file or folder of"),
+        ("run job.toml --select changed", "logprobs: --select changed needs id, the column by which a prompt is found"),
         ("scores demo/out -n 0", "it has to be at least 1"),
         ("scores demo/out -n ten", "it has to be a whole number"),
         ("compare demo/out --max-js much", "it has to be a number"),
@@ -65,6 +77,34 @@ def test_a_wrong_command_says_what_to_do(
     assert done.out == ""
     assert "Input should" not in done.err
     assert "Value error" not in done.err
+
+
+def test_the_reason_of_a_stop_names_the_option_that_gave_the_server(
+    tmp_path: Path, logprobs: Any, fault_server: Any
+) -> None:
+    """What to change stands on the command line; without the option it stands in the job file."""
+    fault_server.script("404*9")
+    write_prompts(tmp_path, {"text": ["x"]})
+    job = write_job(tmp_path, fault_server.url)
+
+    by_option = logprobs("run", job, "--base-url", fault_server.url, "--run", "option").out
+    by_job = logprobs("run", job, "--run", "job").out
+
+    assert "Change what the job asks (model.name, --base-url, model.params)" in by_option
+    assert "Change what the job asks (model.name, model.base_url, model.params)" in by_job
+
+
+def test_the_doctor_names_the_option_that_gave_the_server(
+    folder: Path, logprobs: Any, monkeypatch: pytest.MonkeyPatch, fault_server: Any
+) -> None:
+    """In the line of the check."""
+    monkeypatch.chdir(folder)
+    down = fault_server.url
+    fault_server.stop()
+
+    done = logprobs("doctor", "job.toml", "--base-url", down)
+
+    assert "correct the port in --base-url" in " ".join(done.out.split())
 
 
 @pytest.mark.parametrize("words", [["--json"], ["--each"], ["-o", "rows.csv"]])

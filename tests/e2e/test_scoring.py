@@ -104,7 +104,7 @@ def test_a_part_taken_out_is_filled_in(workplace: Any, serve: Any) -> None:
     assert len(parts) > 2
     parts[1].write_bytes(b"damaged")
     mended = workplace.run("verify", "store", "--repair")
-    lost = int(mended.stdout.split("answers to fill in: ")[1].split(".")[0])
+    lost = int(mended.stdout.split("answers lost: ")[1].split(".")[0])
     filled = json.loads(workplace.run("run", job, "--run", "r", "--json").stdout)
 
     assert 0 < lost < 300

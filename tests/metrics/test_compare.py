@@ -328,10 +328,11 @@ def test_the_verdict_by_hand() -> None:
         "CHANGED: after against before, 2 pairs: 50.00% of answers differ (above limit 0.02: at least 2.53%), "
         f"perplexity {summary.estimate('perplexity_increase'):+.2%} (limit 0.05 not surely passed: at least +0.00%), "
         f"mean JS {summary.estimate('mean_js'):.4f}; "
-        "1 only in before, 1 only in after: 50.00% of answers without a partner (above limit 0.05); "
+        "1 only in before, 1 only in after: 33.33% of the answers of before missing (above limit 0.05), "
+        "33.33% of the answers of after added; "
         "with 2 prompts, a true flip rate of 55.3% is seen 4 nights in 5"
     )
-    assert summary.verdict(max_flip_rate=None, max_perplexity_increase=math.inf, max_missing=0.5).passed
+    assert summary.verdict(max_flip_rate=None, max_perplexity_increase=math.inf, max_missing=0.34).passed
 
 
 def test_most_prompts_missing_is_not_ok() -> None:
@@ -349,10 +350,10 @@ def test_most_prompts_missing_is_not_ok() -> None:
     summary = ls.compare(*tables).summary(resamples=2)
     verdict = summary.verdict()
 
-    assert (summary.prompts, summary.prompts_alone, summary.pairs) == (1, 2, 40)
+    assert (summary.prompts, summary.prompts_only_a, summary.prompts_only_b, summary.pairs) == (1, 2, 0, 40)
     assert summary.missing_share == pytest.approx(2 / 42)
     assert verdict.exceeded == ("missing_share",)
-    assert "66.67% of prompts without a partner (above limit 0.05)" in verdict.line
+    assert "66.67% of the prompts of monday missing (above limit 0.05)" in verdict.line
 
 
 def test_most_answers_missing_is_not_ok() -> None:
@@ -363,8 +364,38 @@ def test_most_answers_missing_is_not_ok() -> None:
 
     assert verdict.exceeded == ("missing_share",)
     assert (
-        "47 only in monday, 0 only in tuesday: 94.00% of answers without a partner (above limit 0.05)" in verdict.line
+        "47 only in monday, 0 only in tuesday: 94.00% of the answers of monday missing (above limit 0.05)"
+        in verdict.line
     )
+
+
+def test_added_rows_are_no_alarm_unless_they_are_limited() -> None:
+    """25 of tuesday's 50 answers are to prompts that monday did not have."""
+    first, second = nights(0, 50)
+    summary = ls.compare((*first[:2], first[2].head(25)), second).summary(resamples=10)
+
+    assert (summary.missing_share, summary.missing_prompt_share) == (0, 0)
+    assert (summary.added_share, summary.added_prompt_share) == (0.5, 0.5)
+    assert summary.verdict().passed
+    assert (
+        "0.00% of the answers of monday missing (limit 0.05), 50.00% of the answers of tuesday added"
+        in summary.verdict().line
+    )
+    assert summary.verdict(max_added=0.5).passed
+    assert summary.verdict(max_added=0.4).exceeded == ("added_share",)
+
+
+def test_runs_without_a_common_answer_are_named() -> None:
+    """With how many answers each has, and a prompt of each, by which to see what went wrong."""
+    first, second = nights(0, 2)
+    others = (*second[:2], second[2].with_columns(prompt_id=pl.lit("q7")))
+
+    with pytest.raises(
+        ls.InputError,
+        match=r"run 'monday' has 2 answers \(one is to prompt 'p0'\) and run 'tuesday' has 2 answers \(one is to "
+        r"prompt 'q7'\); none has the same prompt_id.*Name two runs that asked the same prompts",
+    ):
+        ls.compare(first, others).summary()
 
 
 def test_a_limit_that_cannot_be_judged_is_not_ok() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
 import logprob_store as ls
-from logprob_store.schema import ALTERNATIVES, TOKENS
+from logprob_store.schema import ALTERNATIVES, TABLES, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,3 +136,79 @@ def test_a_function_that_is_given_the_other_table_says_so(
     """Swapped tables gave garbage, or an error that speaks of a column."""
     with pytest.raises(ls.InputError, match=rf"{function} was given"):
         ask(rows(TOKENS).lazy(), rows(ALTERNATIVES).lazy())
+
+
+def store_tables() -> dict[str, pl.LazyFrame]:
+    """The tables of a store by name, without rows."""
+    return {name: pl.LazyFrame(schema={"run": pl.String(), **schema}) for name, schema in TABLES.items()}
+
+
+READERS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "text_scores": (ls.text_scores, ("tokens", "completions", "prompts")),
+    "candidate_scores": (ls.candidate_scores, ("tokens", "alternatives", "completions", "prompts")),
+    "halt_features": (ls.halt_features, ("tokens", "alternatives")),
+    "with_chosen": (ls.with_chosen, ("alternatives", "tokens")),
+    "field_confidence": (ls.field_confidence, ("tokens",)),
+    "span_surprisal": (ls.span_surprisal, ("tokens",)),
+    "label_probabilities": (lambda *tables: ls.label_probabilities(*tables, ["a", "b"]), ("tokens", "alternatives")),
+    "scores": (ls.scores, ("tokens", "alternatives", "completions")),
+    "compare": (lambda *a: ls.compare(a, a), ("tokens", "alternatives", "completions")),
+    "logprob_drift": (lambda *a: ls.logprob_drift(a, a), ("tokens", "alternatives", "completions")),
+}
+"""The functions that read tables of a store, and which, in order."""
+
+
+@pytest.mark.parametrize(
+    ("function", "place", "given"),
+    [
+        (function, place, given)
+        for function, (_, wanted) in READERS.items()
+        for place in range(len(wanted))
+        for given in ("tokens", "alternatives", "completions", "prompts")
+        if given != wanted[place]
+    ],
+)
+def test_every_other_table_is_refused_at_every_place(function: str, place: int, given: str) -> None:
+    """The error says what was given, where, and what to give."""
+    ask, wanted = READERS[function]
+    tables = store_tables()
+    words = [*wanted[:place], given, *wanted[place + 1 :]]
+    said = f"{function} was given {given} where it reads the {wanted[place]}: give store.{wanted[place]} there"
+
+    with pytest.raises(ls.InputError, match=re.escape(said)):
+        ask(*(tables[name] for name in words))
+
+
+@pytest.mark.parametrize(
+    ("function", "table", "column"),
+    [
+        ("text_scores", "completions", "choice_index"),
+        ("text_scores", "prompts", "messages"),
+        ("candidate_scores", "tokens", "bytes"),
+        ("candidate_scores", "alternatives", "position"),
+        ("halt_features", "alternatives", "token_id"),
+        ("with_chosen", "tokens", "token_id"),
+        ("field_confidence", "tokens", "section"),
+        ("span_surprisal", "tokens", "token"),
+        ("label_probabilities", "alternatives", "logprob"),
+        ("scores", "completions", "run"),
+        ("compare", "completions", "completion_id"),
+    ],
+)
+def test_a_missing_column_is_named_with_the_table_that_has_it(function: str, table: str, column: str) -> None:
+    """Not in the words of polars, which knows no table of a store."""
+    ask, wanted = READERS[function]
+    tables = store_tables()
+    tables[table] = tables[table].drop(column)
+    said = rf"{function} reads '{column}' of the {table}, and what was given there has only .*: give store\.{table}"
+
+    with pytest.raises(ls.InputError, match=said):
+        ask(*(tables[name] for name in wanted))
+
+
+def test_completions_with_their_prompts_are_completions() -> None:
+    """A joined column of the prompts does not make prompts of them."""
+    tables = store_tables()
+    completions = tables["completions"].with_columns(messages=pl.lit("x"))
+
+    assert ls.text_scores(tables["tokens"], completions, tables["prompts"]).collect().height == 0

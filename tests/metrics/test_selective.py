@@ -137,13 +137,13 @@ def test_thresholds_by_hand() -> None:
 
 
 def test_shares_of_thresholds_have_intervals() -> None:
-    """None of 4 accepted has Wilson's upper end 3.8415 / (4 + 3.8415) = 0.489891; nothing accepted has no accuracy."""
+    """None of 4 accepted has the upper end 1 - 0.025^(1/4) = 0.602365; nothing accepted has no accuracy."""
     frame = frame_of([(0.5, True)] * 4)
     whole, none = ls.accuracy_by_threshold(frame, thresholds=[0.5, 0.9]).collect().to_dicts()
 
-    assert (none["coverage_low"], none["coverage_high"]) == (0.0, pytest.approx(0.489891, abs=1e-6))
+    assert (none["coverage_low"], none["coverage_high"]) == (0.0, pytest.approx(0.602365, abs=1e-6))
     assert (none["accuracy_accepted_low"], none["accuracy_accepted_high"]) == (None, None)
-    assert (whole["accuracy_accepted_low"], whole["accuracy_accepted_high"]) == (pytest.approx(0.510109, abs=1e-6), 1.0)
+    assert (whole["accuracy_accepted_low"], whole["accuracy_accepted_high"]) == (pytest.approx(0.397635, abs=1e-6), 1.0)
 
 
 def test_nothing_judged() -> None:

@@ -41,6 +41,22 @@ def test_a_few_prompts_that_break_the_server_are_no_outage() -> None:
     assert not breaker.is_open
 
 
+def test_one_call_without_a_connection_is_an_outage() -> None:
+    """No prompt can be the reason, so a run of one prompt waits as one of a thousand does."""
+    breaker = Breaker(600)
+
+    assert breaker.failed("prompt 0", under_way=1, now=0.0, reached=False) is False
+    assert breaker.is_open
+
+
+def test_somebody_who_waits_for_one_answer_has_attempts() -> None:
+    """A call from Python fails after its few attempts, and does not wait for a minute."""
+    breaker = Breaker(600, waits_at_once=False)
+
+    assert breaker.failed("prompt 0", under_way=1, now=0.0, reached=False) is True
+    assert not breaker.is_open
+
+
 def test_a_server_that_was_never_reached_is_given_up_sooner() -> None:
     """Its address may be wrong, which no waiting mends; one connection is enough for the whole patience."""
     breaker, known = Breaker(600, reach_s=60), Breaker(600, reach_s=60)

@@ -104,6 +104,54 @@ def test_record_once_then_replay(
     assert len(Recordings(pytester.path / "fixtures" / "test_mine.jsonl")) == 1
 
 
+@pytest.mark.parametrize("key", ["sk-of-the-environment", None])
+def test_the_server_of_the_environment_is_recorded(
+    pytester: pytest.Pytester, fault_server: Any, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """As the SDK's own client, with the key that stands there beside it, or without one; a replay asks nobody."""
+    monkeypatch.setenv("OPENAI_BASE_URL", fault_server.url)
+    if key is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    pytester.makepyfile(test_mine=TEST.format(marker="", expected="is not None"))
+
+    pytester.runpytest("--logprobs-record").assert_outcomes(passed=1)
+    fault_server.stop()
+    pytester.runpytest().assert_outcomes(passed=1)
+
+    (call,) = fault_server.calls
+    assert call.headers["authorization"] == f"Bearer {key or 'none'}"
+
+
+def test_the_marker_s_server_is_meant_before_that_of_the_environment(
+    pytester: pytest.Pytester, fault_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets no key of another server."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another")
+    marker = f'@pytest.mark.logprobs(base_url="{fault_server.url}", provider="mine")'
+    pytester.makepyfile(test_mine=TEST.format(marker=marker, expected="is not None"))
+
+    pytester.runpytest("--logprobs-record").assert_outcomes(passed=1)
+
+    (call,) = fault_server.calls
+    assert call.headers["authorization"] == "Bearer none"
+    (fixture,) = Recordings(pytester.path / "fixtures" / "test_mine.jsonl")
+    assert fixture.provider == "mine"
+
+
+def test_an_address_of_the_environment_that_is_none_is_named(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name of the variable; a replay does not look at it."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost:8080")
+    pytester.makepyfile(test_mine=TEST.format(marker="", expected="is not None"))
+
+    result = pytester.runpytest("--logprobs-record")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*OPENAI_BASE_URL in the environment is no address of a server*"])
+
+
 def test_without_recordings_the_error_says_so(pytester: pytest.Pytester) -> None:
     """The first error that a new user sees names the missing file."""
     pytester.makepyfile(test_mine=TEST.format(marker="", expected="== 'Hello'"))

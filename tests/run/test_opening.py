@@ -14,6 +14,7 @@ from logprob_store.errors import StopRunError, StoreError
 from logprob_store.replay.fixtures import write_fixtures
 from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
+from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.spent import earlier_runs
 from logprob_store.spending.request_tokens import worst_case
 from logprob_store.spending.shared_ledger import LEDGER
@@ -35,7 +36,7 @@ URL = "http://127.0.0.1:9/v1"
 
 def open_r(job: Job) -> AbstractAsyncContextManager[Session]:
     """A session of the run `r`."""
-    return open_session(plan_job(job), "r", stop=asyncio.Event())
+    return open_session(plan_job(job), "r", models=ModelCheck(job), stop=asyncio.Event())
 
 
 def open_and_close(job: Job) -> Session:

@@ -149,10 +149,10 @@ def test_the_first_run_asks_all(tmp_path: Path, fault_server: Any) -> None:
 
 def test_another_selection_is_another_job(nights: Nights) -> None:
     """A run is not continued with other calls than it chose."""
-    nights.run("second", "new", {"a": "1"})
+    nights.run("second", "new", {"a": "1", "z": "26"})
 
     with pytest.raises(RunChangedError) as caught:
-        nights.run("second", "all", {"a": "1"})
+        nights.run("second", "all", {"a": "1", "z": "26"})
 
     assert caught.value.differences == ["prompts.select is None, was 'new'"]
 

@@ -18,6 +18,7 @@ from logprob_store.replay.fixtures import write_fixtures
 from logprob_store.run.buffer import Progress
 from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
+from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.resources import open_transport
 from logprob_store.store.manifest import Manifest, manifest_path, read_manifest
 from logprob_store.store.tables import open_tables
@@ -49,6 +50,7 @@ def run_session(
         async with open_session(
             plan_job(job),
             "r",
+            models=ModelCheck(job),
             stop=stop or asyncio.Event(),
             on_progress=on_progress,
             instrument=None if transport is None else lambda *_: transport,
@@ -154,15 +156,16 @@ def test_a_used_up_quota_stops_a_session(make: Any, fault_server: Any) -> None:
 
 
 def test_the_reason_of_a_stop_stands_in_the_manifest(make: Any, fault_server: Any) -> None:
-    """The record of the session has the state, the failure class and the message."""
+    """The record of the session has the state, the failure class, and the message with the server's address."""
     fault_server.when("aaa", "quota")
     job = make(ABC, fault_server.url, limits=ONE_AT_A_TIME)
 
     session = run_session(job)
 
     (record,) = manifest_of(job).sessions
-    assert (record.state, record.reason, record.message) == ("stopped", "quota", str(session.stopped_by))
+    assert (record.state, record.reason, record.message) == ("stopped", "quota", session.why)
     assert "You exceeded your current quota." in str(session.stopped_by)
+    assert (session.why or "").endswith(f"The server: {fault_server.url}")
 
 
 def test_the_first_reason_is_kept(make: Any) -> None:
@@ -183,7 +186,7 @@ def test_the_first_reason_is_kept(make: Any) -> None:
 
     assert str(session.stopped_by) == "no credit"
     (record,) = manifest_of(job).sessions
-    assert (record.reason, record.message) == ("quota", "no credit")
+    assert (record.reason, record.message) == ("quota", "no credit The server: http://127.0.0.1:9/v1")
 
 
 def test_a_ceiling_stops_a_session_before_the_call(make: Any, fault_server: Any) -> None:

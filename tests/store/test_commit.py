@@ -7,11 +7,13 @@ import zlib
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from store.tried_runs import NOW, answered, failed, open_tried, part_files, shown
 
 from logprob_store.analysis.opened_store import open_store
+from logprob_store.errors import DiskError
 from logprob_store.schema import TABLES
-from logprob_store.store.manifest import MOST_SESSIONS, SessionRecord, manifest_path, read_manifest
+from logprob_store.store.manifest import MOST_SESSIONS, SessionRecord, manifest_path, read_manifest, run_folder
 
 
 def test_parts_carry_their_checksum_and_version(tmp_path: Path) -> None:
@@ -120,3 +122,31 @@ def test_a_failure_that_fails_again_stands_once(tmp_path: Path) -> None:
 
     assert before == open_store(tmp_path).failures.collect()["error_type"].to_list() == ["rate_limit"]
     assert open_store(tmp_path).runs.collect()["failures"].to_list() == [1]
+
+
+def test_how_a_session_ended_is_written_though_its_calls_cannot_be(tmp_path: Path) -> None:
+    """The log of calls is on a disk that is full: the manifest says so, and the error is raised."""
+
+    def sync_spent() -> None:
+        raise DiskError("the calls made", tmp_path, "no space")
+
+    with open_tried(tmp_path) as writer, pytest.raises(DiskError, match="the calls made"):
+        writer.finish("interrupted", message="the disk is full", sync_spent=sync_spent)
+
+    session = read_manifest(manifest_path(tmp_path, "r")).sessions[-1]
+    assert (session.state, session.message) == ("interrupted", "the disk is full")
+
+
+def test_room_is_kept_while_a_session_lasts(tmp_path: Path) -> None:
+    """So that a session whose disk is full can say so; nothing of it is left, nor of a session that was killed."""
+    room = run_folder(tmp_path, "r") / "room"
+    with open_tried(tmp_path):
+        kept = room.stat().st_size
+    closed = room.exists()
+    room.write_bytes(b"of a session that was killed")
+    with open_tried(tmp_path) as writer:
+        writer.finish("finished")
+
+    assert kept == 65536
+    assert not closed
+    assert not room.exists()

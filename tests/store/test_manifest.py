@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from store.tried_runs import answered, open_tried, part_files, shown
 
 from logprob_store.analysis.opened_store import open_store
-from logprob_store.errors import StoreError
+from logprob_store.errors import StoreError, StoreWarning
 from logprob_store.spending.prices import Prices
 from logprob_store.store.manifest import Spent, find_manifest, manifest_path, read_manifest, write_manifest
 from logprob_store.store.repair import repair_store
 from logprob_store.store.verifying import verify_store
 from logprob_store.usage import Bill, Usage
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FOREIGN_NAMES: dict[str, dict[str, Any]] = {
     "part": {"parts": [{"name": "../../../precious/data", "files": {"tokens": {"rows": 1, "size": 1, "crc32": 1}}}]},
@@ -95,8 +94,7 @@ def test_names_that_lead_elsewhere_are_refused(store: Path, kind: str) -> None:
 
     problems = verify_store(store)
     assert [problem.kind for problem in problems] == ["manifest"]
-    with pytest.raises(StoreError, match="cannot be mended"):
-        repair_store(store, problems)
+    assert "cannot be mended" in repair_store(store, problems).not_done[0]
 
     assert precious.read_bytes() == b"mine"
 
@@ -195,3 +193,29 @@ def test_lost_answers_of_a_run_without_tiers() -> None:
 
     assert (spent.usd_by_tier, spent.billed) == ({}, [])
     assert spent.bill == Bill(Usage(1500))
+
+
+@pytest.mark.parametrize("where", ["file", "folder"])
+def test_a_manifest_that_may_not_be_read_keeps_no_other_run_from_it(
+    store: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As one of another user, alone or in a folder that may not be looked into."""
+    with open_tried(store, "mine") as writer:
+        writer.finish("finished")
+    real = {name: getattr(Path, name) for name in ("stat", "read_bytes")}
+
+    def refusing(name: str) -> Any:
+        def refuse(path: Path, **options: Any) -> Any:
+            if path.parent.name == "run=r" and (where == "folder" or name == "read_bytes"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real[name](path, **options)
+
+        return refuse
+
+    for name in real:
+        monkeypatch.setattr(Path, name, refusing(name))
+
+    with pytest.warns(StoreWarning, match=r"run r of .*run.json cannot be read: Permission denied"):
+        opened = open_store(store)
+
+    assert opened.run_names == ["mine"]

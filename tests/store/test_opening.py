@@ -15,7 +15,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
-from store.tried_runs import answered, listed_files, open_tried, part_files
+from store.tried_runs import answered, failed, listed_files, open_tried, part_files
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.errors import (
@@ -26,8 +26,9 @@ from logprob_store.errors import (
     SchemaVersionError,
     StoreError,
 )
+from logprob_store.store import opening
 from logprob_store.store.lock import is_being_written
-from logprob_store.store.manifest import Input
+from logprob_store.store.manifest import Input, Spent, manifest_path, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -247,23 +248,70 @@ def test_files_are_for_nobody_else(tmp_path: Path) -> None:
         assert len(files) == 6
 
 
-def test_a_run_that_ended_without_an_answer_takes_another_model(tmp_path: Path) -> None:
-    """What stopped it was a wrong address, say; the manifest names the new one."""
-    with open_tried(tmp_path, job={"model.provider": "http://a/v1"}) as writer:
-        writer.commit({"prompts": answered(0)["prompts"]})
-        writer.finish("stopped", reason="outage")
-
-    with open_tried(tmp_path, job={"model.provider": "http://b/v1"}) as writer:
-        assert writer.manifest.job == {"model.provider": "http://b/v1"}
+OLD, NEW = {"model.name": "a", "prompts.template": "a"}, {"model.name": "b", "prompts.template": "b"}
 
 
-def test_a_run_that_ended_without_an_answer_keeps_its_prompts(tmp_path: Path) -> None:
-    """They are no part of what a server refuses."""
-    with open_tried(tmp_path, job={"prompts.template": "a"}) as writer:
-        writer.finish("stopped", reason="outage")
+def fail_once(store: Path, state: str = "finished") -> None:
+    """A run of one call, which failed, as its session ended."""
+    with open_tried(store, job=OLD) as writer:
+        writer.commit({"prompts": answered(0)["prompts"], "failures": failed(0)}, settled=[0], prompts_read=1)
+        writer.manifest.spent = Spent(requests=1, prompt_tokens=7)
+        if state != "crashed":
+            writer.finish(state)
 
-    with pytest.raises(RunChangedError, match=r"prompts\.template is 'b', was 'a'"):
-        open_tried(tmp_path, job={"prompts.template": "b"})
+
+@pytest.mark.parametrize("state", ["finished", "stopped", "interrupted"])
+def test_a_run_without_an_answer_takes_another_job(tmp_path: Path, state: str) -> None:
+    """What failed is asked anew: no call is settled, no row is left, and what was spent stays spent."""
+    fail_once(tmp_path, state)
+
+    with open_tried(tmp_path, job=NEW) as writer:
+        manifest = writer.manifest
+        assert (manifest.job, manifest.settled, manifest.parts, manifest.prompts_read) == (NEW, [], [], 0)
+        assert (writer.open_failures, manifest.spent.prompt_tokens) == ({}, 7)
+    assert part_files(tmp_path) == set()
+
+
+def test_a_run_without_an_answer_takes_other_prompts(tmp_path: Path) -> None:
+    """Another file, and another number of samples."""
+    fail_once(tmp_path)
+    other = Input("other.parquet", 5, 50, "digest")
+
+    with open_tried(tmp_path, job=OLD, inputs=[other], samples=3) as writer:
+        assert (writer.manifest.inputs, writer.manifest.samples) == ([other], 3)
+
+
+def test_a_run_without_an_answer_is_never_half_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its old rows are listed no more before their files are removed: killed between, it is whole."""
+    fail_once(tmp_path)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(opening, "remove_unlisted_files", die)
+    with pytest.raises(KeyboardInterrupt):
+        open_tried(tmp_path, job=NEW)
+
+    assert read_manifest(manifest_path(tmp_path, "r")).parts == []
+
+
+def test_a_run_that_was_killed_keeps_its_job(tmp_path: Path) -> None:
+    """It may have answers that no part has."""
+    fail_once(tmp_path, "crashed")
+
+    with pytest.raises(RunChangedError, match=r"model\.name is 'b', was 'a'"):
+        open_tried(tmp_path, job=NEW)
+
+
+def test_a_run_that_lost_its_answers_keeps_its_job(tmp_path: Path) -> None:
+    """A repair took them out; others would stand in their place."""
+    fail_once(tmp_path)
+    manifest = read_manifest(manifest_path(tmp_path, "r"))
+    manifest.lost = [(0, 1)]
+    write_manifest(manifest_path(tmp_path, "r"), manifest)
+
+    with pytest.raises(RunChangedError, match=r"model\.name is 'b', was 'a'"):
+        open_tried(tmp_path, job=NEW)
 
 
 def test_a_run_with_rows_keeps_its_address(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from store.tried_runs import answered, failed, open_tried, part_files, shown
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.errors import RunLockedError, RunNotFoundError, StoreError
-from logprob_store.store.removal import remove_run, removed_folder, run_files
+from logprob_store.store.removal import remove_run, run_files
 from logprob_store.store.repair import repair_store
+from logprob_store.store.run_folders import removed_folder
 from logprob_store.store.verifying import verify_store
 
 if TYPE_CHECKING:

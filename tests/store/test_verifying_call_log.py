@@ -37,7 +37,7 @@ def test_a_damaged_file_of_calls_is_named_and_mended(tmp_path: Path, fault_serve
 
     problems = verify_store(store)
     assert [problem.what for problem in problems] == [said]
-    assert "what it spent was put together" in repair_store(store, problems)[0]
+    assert "what it spent was put together" in repair_store(store, problems).done[0]
 
     assert verify_store(store) == []
     calls = open_call_log(path)

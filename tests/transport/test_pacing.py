@@ -14,7 +14,7 @@ import pytest
 from builders import chat_request
 
 from logprob_store.cache.answers import AnswerCache
-from logprob_store.errors import CallError, RetryableError
+from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.pacing.pacer import Pacer
 from logprob_store.request import Answer
 from logprob_store.run.asker import Asker
@@ -176,13 +176,13 @@ def test_an_outage_is_sat_out(late_server: Any, port: int) -> None:
     assert not pacer.breaker.is_open
 
 
-def test_an_outage_without_a_breaker_would_fail_prompts(port: int, fault_server: Any) -> None:
-    """Fewer than eight failing prompts are no outage, so their attempts are used up."""
+def test_an_outage_costs_few_prompts_no_attempt_either(port: int, fault_server: Any) -> None:
+    """No prompt can be the reason of a connection that is refused: seven wait as two hundred do, and the run stops."""
     del fault_server
 
-    outcomes = _ask_all(f"http://127.0.0.1:{port}/v1", Pacer(4), 7, attempts=2)
+    outcomes = _ask_all(f"http://127.0.0.1:{port}/v1", Pacer(4, patience_s=1), 7, attempts=2)
 
-    assert [outcome.attempts for outcome in outcomes] == [2] * 7
+    assert [type(outcome) for outcome in outcomes] == [StopRunError] * 7
 
 
 def test_the_asker_knows_the_bottleneck(fault_server: Any, tmp_path: Path) -> None:

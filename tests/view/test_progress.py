@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import time
 
 import pytest
 from hypothesis import given
@@ -94,6 +96,24 @@ def test_a_line_fits_its_width(items: list[str], width: int) -> None:
     assert ", ".join(items).startswith(line)
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_bar_says_why_no_call_is_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    """Whole, however narrow the terminal is, and no longer than it lasts."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    said = (
+        "server not reached for 12 s: no connection to 10.200.30.40:18764, http://10.200.30.40:18764/v1; trying again"
+    )
+    with view.bar() as update:
+        update(Progress(total=400, in_flight=3, trouble=said))
+        time.sleep(0.3)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+
+    assert said.replace(" ", "") in re.sub(r"\s", "", shown)
+
+
 def test_a_line_every_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal a plain line is written every ten seconds, with four reports a second."""
     with view.lines() as update:
@@ -119,6 +139,6 @@ def test_an_event_every_ten_seconds(clock: Clock, caplog: pytest.LogCaptureFixtu
     assert fields == [
         {
             "total": 400, "settled": 10, "calls": 10, "from_cache": 0, "from_fixtures": 0, "shared": 0, "failed": 0,
-            "in_flight": 3, "spent_usd": 0.25, "per_second": 1.0, "left_s": 390.0,
+            "in_flight": 3, "spent_usd": 0.25, "trouble": None, "per_second": 1.0, "left_s": 390.0,
         }
     ]  # fmt: skip

@@ -5,10 +5,12 @@ from __future__ import annotations
 import polars as pl
 
 from logprob_store.metrics.arguments import POSITION, Column, as_column
-from logprob_store.metrics.right_table import check_alternatives, check_tokens
+from logprob_store.metrics.right_table import check_table
 
 _TOKEN = ("token", "bytes", "token_id", "logprob", "logprob_flag")
-_ALTERNATIVE = (*POSITION, "rank", *_TOKEN)
+OF_TOKENS = (*POSITION, *_TOKEN)
+"""The columns of tokens and of alternatives by which the chosen one is found."""
+OF_ALTERNATIVES = (*POSITION, "rank", *_TOKEN)
 
 
 def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFrame:
@@ -37,9 +39,8 @@ def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFram
     [(0, 'c'), (1, 'a'), (2, 'b')]
     """
     keys = list(POSITION)
-    columns = alternatives.collect_schema()
-    check_alternatives(columns, "with_chosen")
-    check_tokens(tokens.collect_schema(), "with_chosen")
+    columns = check_table(alternatives, "alternatives", "with_chosen", OF_ALTERNATIVES)
+    check_table(tokens, "tokens", "with_chosen", OF_TOKENS)
     beside = _beside_chosen(alternatives, tokens)
     listed = beside.filter(is_chosen()).select(keys)
     unlisted = (
@@ -47,7 +48,7 @@ def with_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFram
         .join(listed, on=keys, how="anti")
         .select(*keys, pl.lit(0, dtype=columns["rank"]).alias("rank"), *_TOKEN, chosen_logprob="logprob")
     )
-    return pl.concat([beside.select(*_ALTERNATIVE, "chosen_logprob"), unlisted])
+    return pl.concat([beside.select(*OF_ALTERNATIVES, "chosen_logprob"), unlisted])
 
 
 def without_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFrame:
@@ -58,7 +59,7 @@ def without_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyF
 def _beside_chosen(alternatives: pl.LazyFrame, tokens: pl.LazyFrame) -> pl.LazyFrame:
     """The alternatives, with the chosen token of their position as `chosen_*`."""
     chosen = tokens.select(*POSITION, pl.col(_TOKEN).name.prefix("chosen_"))
-    return alternatives.select(_ALTERNATIVE).join(chosen, on=POSITION, how="left")
+    return alternatives.select(OF_ALTERNATIVES).join(chosen, on=POSITION, how="left")
 
 
 def is_chosen() -> pl.Expr:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from logprob_store.metrics.alternatives.chosen import without_chosen
+from logprob_store.metrics.alternatives.chosen import OF_ALTERNATIVES, OF_TOKENS, without_chosen
 from logprob_store.metrics.alternatives.two_passes import of_tokens
 from logprob_store.metrics.arguments import POSITION, generated
+from logprob_store.metrics.right_table import check_table
 from logprob_store.metrics.tokens.windows import written_order
 from logprob_store.schema import KEYS
 
@@ -53,6 +54,8 @@ def halt_features(tokens: pl.LazyFrame, alternatives: pl.LazyFrame) -> pl.LazyFr
     >>> table.select("position", "rank", shown).collect().rows()
     [(0, 1, 0.562335, 0.0), (1, 1, 0.693147, 0.130812)]
     """
+    check_table(tokens, "tokens", "halt_features", OF_TOKENS)
+    check_table(alternatives, "alternatives", "halt_features", OF_ALTERNATIVES)
     answers = tokens.filter(generated())
     others = without_chosen(alternatives.filter(generated()), answers)
     logprob, own = pl.col("logprob"), pl.col("_own")

@@ -19,6 +19,7 @@ from logprob_store.metrics.arguments import generated
 from logprob_store.metrics.engine.arrays import WINDOW, array_scores
 from logprob_store.metrics.engine.catalogue import ARRAYS, DEFAULT_METRICS, SCORES, TOTALS, check_metrics
 from logprob_store.metrics.engine.part_batches import PartBatch, Tables, batches, may_hold
+from logprob_store.metrics.right_table import check_tables
 from logprob_store.metrics.tokens.windows import group_confidence
 from logprob_store.schema import KEYS
 
@@ -95,6 +96,7 @@ def scores(
     """
     plan = _Plan.of(metrics, keys=KEYS, measured=False)
     tables = (tokens, alternatives, completions)
+    check_tables(tables, "scores", KEYS)
     return plan.lazy_frame([PartBatch(None, 0, lambda: tables)], tables)
 
 

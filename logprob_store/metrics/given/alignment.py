@@ -17,6 +17,12 @@ from logprob_store.token_bytes import bytes_of_token
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ALIGNED: Final = (*KEYS, "section", "position", "token", "bytes", "logprob")
+"""The columns of tokens that `aligned_tokens` reads."""
+ANSWERED: Final = (*KEYS, "prompt_index", "sample_index", "choice_index")
+ASKED: Final = ("run", "prompt_index", "messages")
+"""Those of completions and of prompts that `scored_texts` reads."""
+
 _ASKED: Final = pl.Struct({"context": pl.String, "continuations": pl.List(pl.String)})
 _REPLACED: Final = "\ufffd"
 

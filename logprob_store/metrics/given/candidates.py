@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from logprob_store.metrics.arguments import POSITION
-from logprob_store.metrics.given.alignment import aligned_tokens, asked_texts, scored_texts
+from logprob_store.metrics.given.alignment import ALIGNED, ANSWERED, ASKED, aligned_tokens, asked_texts, scored_texts
+from logprob_store.metrics.right_table import check_table
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ def candidate_scores(
     >>> table.select("continuation", "scored_tokens", pl.col("loglikelihood").exp().round(6), "rank").collect().rows()
     [(' yes', 1, 0.5, 1), (' no', 2, 0.125, 2)]
     """
+    check_table(tokens, "tokens", "candidate_scores", ALIGNED)
+    if alternatives is not None:
+        check_table(alternatives, "alternatives", "candidate_scores", (*POSITION, "logprob"))
+    check_table(completions, "completions", "candidate_scores", ANSWERED)
+    check_table(prompts, "prompts", "candidate_scores", (*ASKED, "prompt_id"))
     context_bytes = pl.col("context").str.strip_chars_end().str.len_bytes()
     texts = (
         scored_texts(completions, prompts)

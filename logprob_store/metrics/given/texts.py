@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias, get_args
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
-from logprob_store.metrics.given.alignment import aligned_tokens, scored_texts
+from logprob_store.metrics.given.alignment import ALIGNED, ANSWERED, ASKED, aligned_tokens, scored_texts
+from logprob_store.metrics.right_table import check_table
 from logprob_store.metrics.tokens import sequence
 from logprob_store.schema import KEYS
 
@@ -49,6 +50,9 @@ def text_scores(tokens: pl.LazyFrame, completions: pl.LazyFrame, prompts: pl.Laz
     >>> table.select("scored_tokens", "unscored_tokens", "scored_bytes", shown).collect().rows()
     [(2, 1, 8, 4.0, 0.5, 4.0)]
     """
+    check_table(tokens, "tokens", "text_scores", ALIGNED)
+    check_table(completions, "completions", "text_scores", (*ANSWERED, "prompt_id"))
+    check_table(prompts, "prompts", "text_scores", ASKED)
     texts = scored_texts(completions, prompts).select(*KEYS, "text")
     aligned = aligned_tokens(tokens, texts).filter(
         # Without begin-of-text tokens. Where the tokens do not spell the text, no token's place is known: all stay.

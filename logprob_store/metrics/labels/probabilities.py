@@ -16,7 +16,8 @@ from logprob_store.metrics.engine.lazy_source import scan_in_batches
 from logprob_store.metrics.labels.branches import MOST_LABEL_TOKENS, NEGLIGIBLE, Branches, follow_answers
 from logprob_store.metrics.labels.location import check_location, label_locations
 from logprob_store.metrics.labels.spelling import ALL_DIFFERENCES, Difference, Labels, Spellings
-from logprob_store.metrics.right_table import check_alternatives, check_tokens
+from logprob_store.metrics.right_table import check_table
+from logprob_store.metrics.spans.token_offsets import LOCATED
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
@@ -174,14 +175,13 @@ def label_probabilities_in_parts(
     if shared not in get_args(Shared):
         raise ValueError(f"shared {shared!r} is none of {', '.join(get_args(Shared))}")
     spellings = Spellings(labels, ignore)
+    kinds = check_table(tokens, "tokens", "label_probabilities", LOCATED)
+    check_table(alternatives, "alternatives", "label_probabilities", LOCATED)
     own = tokens.filter(pl.col("section") == section)
     if after is None and field is None:
         # Later tokens cannot belong to the label: the rest of a long answer need not be read.
         own = own.filter(pl.col("position") < 2 * MOST_LABEL_TOKENS)
     others = alternatives.filter(pl.col("section") == section)
-    kinds = tokens.collect_schema()
-    check_tokens(kinds, "label_probabilities")
-    check_alternatives(alternatives.collect_schema(), "label_probabilities")
     schema = pl.Schema({**{name: kinds[name] for name in (*KEYS, "section")}, **_COLUMNS})
 
     def compute(part: pl.LazyFrame, condition: pl.Expr) -> pl.DataFrame:

@@ -11,9 +11,9 @@ import polars as pl
 
 from logprob_store.metrics.arguments import check_sections
 from logprob_store.metrics.engine.lazy_source import scan_in_batches
-from logprob_store.metrics.right_table import check_tokens
+from logprob_store.metrics.right_table import check_table
 from logprob_store.metrics.spans.json_scan import find_json
-from logprob_store.metrics.spans.token_offsets import SCORES, TokenOffsets, locate_tokens, span_scores
+from logprob_store.metrics.spans.token_offsets import LOCATED, SCORES, TokenOffsets, locate_tokens, span_scores
 from logprob_store.schema import KEYS
 
 if TYPE_CHECKING:
@@ -123,9 +123,8 @@ def field_confidence_in_parts(
 ) -> pl.LazyFrame:
     """`field_confidence`, computed over completions with about `rows` token rows at a time; None: two million."""
     check_sections(sections)
+    kinds = check_table(tokens, "tokens", "field_confidence", LOCATED)
     chosen = tokens.filter(pl.col("section").cast(pl.String).is_in(list(sections)))
-    kinds = tokens.collect_schema()
-    check_tokens(kinds, "field_confidence")
     where = {name: kinds[name] for name in (*KEYS, "section")}
     schema = pl.Schema({**where, **_FIELD, **SCORES, **_COUNTS, **_END, "error": pl.String()})
 

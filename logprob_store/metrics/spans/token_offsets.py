@@ -25,6 +25,8 @@ from logprob_store.token_bytes import token_bytes
 
 _TEXT_KEYS: Final = (*KEYS, "section")
 _ORDER: Final = (*_TEXT_KEYS, "position")
+LOCATED: Final = (*_ORDER, "token", "bytes", "logprob")
+"""The columns of tokens that `locate_tokens` reads."""
 
 SCORES: Final = pl.Schema(
     {
@@ -134,7 +136,7 @@ def locate_tokens(tokens: pl.LazyFrame) -> TokenOffsets:
     Args:
         tokens: KEYS, section, position, token, bytes, logprob, of whole sections, in any order.
     """
-    given = tokens.select(*_ORDER, "token", "bytes", "logprob").collect(engine="streaming")
+    given = tokens.select(LOCATED).collect(engine="streaming")
     if not given.select(_is_sorted()).item():
         given = given.sort(_ORDER)
     given = given.with_columns(raw=token_bytes()).filter(_may_have_bytes())

@@ -10,8 +10,8 @@ from typing import Final, Literal, TypeAlias, get_args
 import polars as pl
 
 from logprob_store.metrics.engine.lazy_source import scan_in_batches
-from logprob_store.metrics.right_table import check_tokens
-from logprob_store.metrics.spans.token_offsets import SCORES, TokenOffsets, locate_tokens, span_scores
+from logprob_store.metrics.right_table import check_table
+from logprob_store.metrics.spans.token_offsets import LOCATED, SCORES, TokenOffsets, locate_tokens, span_scores
 from logprob_store.schema import KEYS
 
 Unit: TypeAlias = Literal["word", "sentence", "line"]
@@ -91,9 +91,8 @@ def span_surprisal(tokens: pl.LazyFrame, unit: Unit = "word") -> pl.LazyFrame:
     """
     if unit not in get_args(Unit):
         raise ValueError(f"unit {unit!r} is none of {', '.join(get_args(Unit))}")
+    kinds = check_table(tokens, "tokens", "span_surprisal", LOCATED)
     written = tokens.filter(pl.col("section").cast(pl.String) != "prompt")
-    kinds = tokens.collect_schema()
-    check_tokens(kinds, "span_surprisal")
     where = {name: kinds[name] for name in (*KEYS, "section")}
     schema = pl.Schema({**where, **_SPAN, **SCORES, **_MORE})
 

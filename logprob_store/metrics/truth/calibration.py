@@ -17,7 +17,7 @@ from logprob_store.metrics.arguments import Column, as_column
 from logprob_store.metrics.truth.calibration_intervals import CalibrationError
 from logprob_store.metrics.truth.judged_metric import JudgedMetric
 from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_pairs, judged_rows
-from logprob_store.metrics.truth.shares import wilson_bounds
+from logprob_store.metrics.truth.shares import share_bounds
 from logprob_store.metrics.truth.value_checks import as_probability
 from logprob_store.schema import KEYS
 
@@ -200,14 +200,15 @@ def reliability_table(
     - `lower`, `upper`: the edges of the bin ("width"), or its smallest and largest confidence ("mass")
     - `count`: the judged rows in the bin
     - `mean_confidence`, `accuracy`
-    - `accuracy_low`, `accuracy_high`: Wilson's interval of the accuracy, which also holds at 0 and 1
+    - `accuracy_low`, `accuracy_high`: the exact 95 % interval of the accuracy, that of `share_interval`, of independent
+      rows
     - `gap`: mean_confidence - accuracy, above 0 where the confidence is too high
     - `unjudged`: the rows of the group that are in no bin
 
     Range: [0, 1]; of `gap` [-1, 1], 0 is best. Unit: none; of the counts, rows.
     Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are counted in `unjudged`; an empty bin has nulls beside its count.
-    Source: DeGroot and Fienberg 1983, the reliability diagram; Wilson 1927, the interval.
+    Source: DeGroot and Fienberg 1983, the reliability diagram; Clopper and Pearson 1934, the interval.
 
     Raises:
         ValueError: `bins` is below 1, `binning` is unknown, or `level` is not in (0, 1).
@@ -231,6 +232,7 @@ def reliability_table(
             count=pl.len().cast(pl.Int64),
             mean_confidence=pl.col(CONFIDENCE).mean(),
             accuracy=pl.col(CORRECT).mean(),
+            right=pl.col(CORRECT).sum(),
             lowest=pl.col(CONFIDENCE).min(),
             highest=pl.col(CONFIDENCE).max(),
         )
@@ -239,7 +241,7 @@ def reliability_table(
     if binning == "mass":
         edges, filled = edges.select("bin"), filled.rename({"lowest": "lower", "highest": "upper"})
     table = unjudged.join(edges, how="cross").join(filled, on=[*groups, "bin"], how="left", nulls_equal=True)
-    low, high = wilson_bounds(pl.col("accuracy"), pl.col("count"), level=level)
+    low, high = share_bounds(pl.col("right"), pl.col("count"), level=level)
     return table.sort(*groups, "bin", nulls_last=True).select(
         *groups,
         *("bin", "lower", "upper"),

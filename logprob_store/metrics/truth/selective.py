@@ -13,7 +13,7 @@ import polars as pl
 
 from logprob_store.metrics.truth.judged_pairs import CONFIDENCE, CORRECT, group_columns, judged_rows
 from logprob_store.metrics.truth.ranking import cumulative_errors
-from logprob_store.metrics.truth.shares import wilson_bounds
+from logprob_store.metrics.truth.shares import share_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,13 +141,14 @@ def accuracy_by_threshold(
     - `coverage`: accepted / n
     - `accuracy_accepted`, `accuracy_reviewed`: the share of right answers in each; null where there are none
     - `unjudged`: the rows of the group that are in no count
-    - `coverage_low`, `coverage_high`, `accuracy_accepted_low`, `accuracy_accepted_high`: Wilson's 95 % intervals, of
-      independent rows
+    - `coverage_low`, `coverage_high`, `accuracy_accepted_low`, `accuracy_accepted_high`: the exact 95 % intervals,
+      those of `share_interval`, of independent rows
 
     Range: [0, 1], higher is better. Unit: none; of the counts, rows.
     Needs: the columns `confidence` and `correct`.
     Nulls: unjudged rows are counted in `unjudged`.
-    Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500); the intervals, Wilson 1927.
+    Source: selective prediction, Geifman and El-Yaniv 2017 (arXiv:1705.08500); the intervals, Clopper and Pearson
+    1934.
 
     Raises:
         ValueError: a threshold is not in [0, 1], or there is none.
@@ -183,8 +184,8 @@ def accuracy_by_threshold(
     judged = pl.col("accepted") + pl.col("reviewed")
     coverage, right = _share(pl.col("accepted"), judged), _share(pl.col("right"), pl.col("accepted"))
     intervals = {
-        "coverage": wilson_bounds(coverage, judged),
-        "accuracy_accepted": wilson_bounds(right, pl.col("accepted")),
+        "coverage": share_bounds(pl.col("accepted"), judged),
+        "accuracy_accepted": share_bounds(pl.col("right"), pl.col("accepted")),
     }
     return table.sort(*groups, "threshold", nulls_last=True).select(
         *groups,

@@ -17,6 +17,7 @@ _TERMS: Final = 1_000_000
 ENOUGH_GROUPS: Final = 10
 _TINY: Final = 1e-300
 _PRECISION: Final = 1e-14
+_ENDS: Final = ("low", "high")
 
 
 class Interval(NamedTuple):
@@ -108,12 +109,21 @@ def grouped_share_interval(successes: pl.Series, trials: pl.Series, *, level: fl
     return Interval(share, low, high)
 
 
-def wilson_bounds(share: pl.Expr, count: pl.Expr, *, level: float = 0.95) -> tuple[pl.Expr, pl.Expr]:
-    """Wilson's score interval of a share of independent trials, for tables: cheap, and null where there are none."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = (share * (1 - share) / count + z * z / (4 * count * count)).sqrt() * z / (1 + z * z / count)
-    return (middle - half).clip(0.0, 1.0), (middle + half).clip(0.0, 1.0)
+def share_bounds(successes: pl.Expr, trials: pl.Expr, *, level: float = 0.95) -> tuple[pl.Expr, pl.Expr]:
+    """The ends of `share_interval` in each row of a table, null where there are no trials."""
+    import polars as pl
+
+    def ends(rows: pl.Series) -> pl.Series:
+        counts = rows.struct.unnest().rows()
+        found = {pair: share_interval(*pair, level=level)[1:] for pair in set(counts) if None not in pair}
+        return pl.Series(
+            [dict(zip(_ENDS, found.get(pair, (None, None)), strict=True)) for pair in counts], dtype=pl.Struct(kinds)
+        )
+
+    kinds = dict.fromkeys(_ENDS, pl.Float64)
+    counts = pl.struct(successes.cast(pl.Int64).alias("successes"), trials.cast(pl.Int64).alias("trials"))
+    both = counts.map_batches(ends, return_dtype=pl.Struct(kinds), is_elementwise=True)
+    return both.struct.field("low"), both.struct.field("high")
 
 
 def chance_of_at_least(successes: int, trials: int, share: float) -> float:

@@ -20,7 +20,7 @@ from logprob_store.token_bytes import token_bytes
 if TYPE_CHECKING:
     from logprob_store.metrics.engine.part_batches import Tables
 
-_PAIR_KEYS: Final = ("prompt_id", "sample_index", "choice_index")
+PAIR_KEYS: Final = ("prompt_id", "sample_index", "choice_index")
 _SCORES: Final = (
     sequence.scored_tokens(),
     sequence.unscored_tokens(),
@@ -42,10 +42,10 @@ def paired_answers(a: Tables, b: Tables) -> pl.LazyFrame:
     answer. Nulls match each other.
     """
     sides = [
-        completions.select(*_PAIR_KEYS, pl.col("completion_id").alias(f"completion_id_{name}"))
+        completions.select(*PAIR_KEYS, pl.col("completion_id").alias(f"completion_id_{name}"))
         for (_, _, completions), name in ((a, "a"), (b, "b"))
     ]
-    return sides[0].join(sides[1], on=list(_PAIR_KEYS), how="full", coalesce=True, nulls_equal=True)
+    return sides[0].join(sides[1], on=list(PAIR_KEYS), how="full", coalesce=True, nulls_equal=True)
 
 
 def compared_positions(a: Tables, b: Tables, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -63,7 +63,7 @@ def compared_positions(a: Tables, b: Tables, pairs: pl.DataFrame) -> pl.DataFram
     divergences = _divergences(a, b, matched.join(ends, on="pair", how="left"))
     p = {name: pl.col(f"logprob_{name}").exp() for name in "ab"}
     return (
-        matched.select("pair", *_PAIR_KEYS, "completion_id_a")
+        matched.select("pair", *PAIR_KEYS, "completion_id_a")
         .join(shared, on="pair", maintain_order="right")
         .join(divergences, on="place", how="left", maintain_order="left")
         .with_columns(pl.col("shown").fill_null(value=False), delta_p=pl.when("same_token").then(p["b"] - p["a"]))
@@ -101,7 +101,7 @@ def compared_prompts(
     deltas = {name: pl.col(f"{name}_b") - pl.col(f"{name}_a") for name in ("logprob_sum", *_DIFFERENCES)}
     deltas["logprob_sum"] = pl.when(fully_scored).then(deltas["logprob_sum"])
     return (
-        table.select("pair", *_PAIR_KEYS, *names["a"], *names["b"], _flip(), _first_different_byte(), *scored)
+        table.select("pair", *PAIR_KEYS, *names["a"], *names["b"], _flip(), _first_different_byte(), *scored)
         .with_columns(**{f"delta_{name}": delta for name, delta in deltas.items()})
         .join(by_pair, on="pair", how="left", maintain_order="left")
     )
@@ -157,7 +157,7 @@ def _first_difference(first: str | None, second: str | None) -> int | None:
 def _rows_of_pairs(rows: pl.LazyFrame, pairs: pl.DataFrame, name: str) -> pl.LazyFrame:
     """The rows of the answers of side `name`, with `pair` and any further columns of `pairs`."""
     own, other = f"completion_id_{name}", f"completion_id_{'b' if name == 'a' else 'a'}"
-    ids = pairs.drop(*_PAIR_KEYS, other).rename({own: "completion_id"}).drop_nulls("completion_id")
+    ids = pairs.drop(*PAIR_KEYS, other).rename({own: "completion_id"}).drop_nulls("completion_id")
     if not ids.height:
         return rows.clear().join(ids.lazy(), on="completion_id")
     # Parquet files can be skipped by a range of ids, not by a join.

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from logprob_store.counted import counted
 from logprob_store.errors import InputError
 from logprob_store.metrics.given.texts import corpus_perplexity
+from logprob_store.metrics.right_table import check_tables
 from logprob_store.metrics.truth.bootstrap import bootstrap
 from logprob_store.metrics.truth.shares import grouped_share_interval
+from logprob_store.metrics.two_runs.answer_pairs import PAIR_KEYS
 from logprob_store.metrics.two_runs.pair_batches import PairedRuns
 from logprob_store.metrics.two_runs.verdict import ALARM_LEVEL, Judged, Verdict, checked_limits, power_phrase
 
@@ -54,7 +57,8 @@ class ComparisonSummary:
         run_a: the name of the first run.
         run_b: the name of the second run.
         prompts: the prompts with an answer that has a partner.
-        prompts_alone: the prompts without one.
+        prompts_only_a: the prompts of run a without one.
+        prompts_only_b: the same of run b.
         pairs: the answers with a partner.
         only_a: the answers of run a without a partner.
         only_b: the answers of run b without a partner.
@@ -75,7 +79,8 @@ class ComparisonSummary:
     run_a: str
     run_b: str
     prompts: int
-    prompts_alone: int
+    prompts_only_a: int
+    prompts_only_b: int
     pairs: int
     only_a: int
     only_b: int
@@ -93,14 +98,23 @@ class ComparisonSummary:
 
     @property
     def missing_share(self) -> float:
-        """The share of answers without a partner in the other run."""
-        alone = self.only_a + self.only_b
-        return alone / (alone + self.pairs)
+        """The share of run a's answers that have no partner in run b."""
+        return self.only_a / (self.only_a + self.pairs)
 
     @property
     def missing_prompt_share(self) -> float:
-        """The share of prompts of which no answer has a partner in the other run."""
-        return self.prompts_alone / (self.prompts_alone + self.prompts)
+        """The share of run a's prompts of which no answer has a partner in run b."""
+        return self.prompts_only_a / (self.prompts_only_a + self.prompts)
+
+    @property
+    def added_share(self) -> float:
+        """The share of run b's answers that have no partner in run a."""
+        return self.only_b / (self.only_b + self.pairs)
+
+    @property
+    def added_prompt_share(self) -> float:
+        """The share of run b's prompts of which no answer has a partner in run a."""
+        return self.prompts_only_b / (self.prompts_only_b + self.prompts)
 
     def estimate(self, metric: str) -> float | None:
         """The estimate of one metric by name; None where it has none."""
@@ -114,6 +128,7 @@ class ComparisonSummary:
         max_perplexity_increase: float | None = 0.05,
         max_js: float | None = None,
         max_missing: float | None = 0.05,
+        max_added: float | None = None,
     ) -> Verdict:
         """Whether the two runs are within limits. None, or infinity, is no limit.
 
@@ -125,9 +140,10 @@ class ComparisonSummary:
             max_flip_rate: the share of answers that may differ.
             max_perplexity_increase: the relative increase of the perplexity of all tokens, b / a - 1.
             max_js: the mean Jensen-Shannon divergence over places, in nats.
-            max_missing: the share of prompts, and of answers, that may be without a partner, of either run's tokens
+            max_missing: the share of run a's prompts, and of its answers, that run b may lack, of either run's tokens
                 that may be without a logprob, and of places that may have alternatives in one run alone. These are
                 counts, not samples.
+            max_added: the share of run b's prompts, and of its answers, that run a may lack, as where rows were added.
 
         Raises:
             InputError: a limit is not a number.
@@ -138,6 +154,7 @@ class ComparisonSummary:
                 "max_perplexity_increase": max_perplexity_increase,
                 "max_js": max_js,
                 "max_missing": max_missing,
+                "max_added": max_added,
             }
         )
         most_missing = limits["max_missing"]
@@ -166,18 +183,11 @@ class ComparisonSummary:
             ),
             self._judged("mean_js", "mean JS {}", "{:.4f}", limits["max_js"], without_alternatives),
         )
-        # Of prompts with many samples each, either may be lost without the other.
-        of_prompts = self.missing_prompt_share > self.missing_share
-        share = self.missing_prompt_share if of_prompts else self.missing_share
-        missing = Judged(
-            metric="missing_share",
-            words="{} of prompts without a partner" if of_prompts else "{} of answers without a partner",
-            number="{:.2%}",
-            limit=most_missing,
-            estimate=share,
-            at_least=share,
+        alone = (
+            _counted_share("missing", self.run_a, self.missing_share, self.missing_prompt_share, most_missing),
+            _counted_share("added", self.run_b, self.added_share, self.added_prompt_share, limits["max_added"]),
         )
-        return self._verdict(judged, missing, power_phrase(self.prompts, limits["max_flip_rate"]))
+        return self._verdict(judged, alone, power_phrase(self.prompts, limits["max_flip_rate"]))
 
     def _judged(self, metric: str, words: str, number: str, limit: float | None, obstacle: str = "") -> Judged:
         return Judged(
@@ -190,15 +200,18 @@ class ComparisonSummary:
             obstacle=obstacle,
         )
 
-    def _verdict(self, judged: tuple[Judged, ...], missing: Judged, power: str) -> Verdict:
+    def _verdict(self, judged: tuple[Judged, ...], alone: tuple[Judged, Judged], power: str) -> Verdict:
         """The verdict on all limits, with the power of the one on flips."""
-        exceeded = tuple(one.metric for one in (*judged, missing) if one.is_exceeded)
+        exceeded = tuple(one.metric for one in (*judged, *alone) if one.is_exceeded)
         unknown = tuple(one.metric for one in judged if one.is_unknown)
         state = "CHANGED" if exceeded else "UNKNOWN" if unknown else "ok"
         said = [", ".join(filter(None, (one.phrase() for one in judged)))]
         if self.only_a or self.only_b:
-            alone = f"{self.only_a} only in {self.run_a}, {self.only_b} only in {self.run_b}"
-            said.append(f"{alone}: {missing.phrase()}")
+            missing, added = alone
+            said.append(
+                f"{self.only_a} only in {self.run_a}, {self.only_b} only in {self.run_b}: {missing.phrase()}, "
+                f"{added.phrase()}"
+            )
         said += [power] if power else []
         line = f"{state}: {self.run_b} against {self.run_a}, {self.pairs} pairs: {'; '.join(said)}"
         return Verdict(line, exceeded, unknown)
@@ -279,10 +292,7 @@ class Comparison:
         changes = changes_of_p["delta_p"].sort()
         pairs = prompts.filter(_HAS_BOTH).sort(*_SORT_KEYS)
         if not pairs.height:
-            raise InputError(
-                f"the runs have no answer in common: of {prompts.height}, none has the same prompt_id, sample and "
-                "choice in both. Compare runs of the same prompts."
-            )
+            raise InputError(_nothing_in_common(prompts))
         named = pairs.with_columns(pl.col("prompt_id").fill_null(""))
         groups = "prompt_id" if named["prompt_id"].n_unique() < pairs.height else None
         table = bootstrap(named, _statistics(), groups=groups, resamples=resamples, level=level, seed=seed)
@@ -316,7 +326,7 @@ class Comparison:
             run_a=pairs["run_a"][0],
             run_b=pairs["run_b"][0],
             prompts=named["prompt_id"].n_unique(),
-            prompts_alone=prompts["prompt_id"].n_unique() - pairs["prompt_id"].n_unique(),
+            **_prompts_alone(prompts, pairs),
             pairs=pairs.height,
             only_a=prompts["completion_id_b"].null_count(),
             only_b=prompts["completion_id_a"].null_count(),
@@ -361,12 +371,43 @@ def compare(a: Tables, b: Tables, *, answer: Column = "text") -> Comparison:
     >>> comparison.summary(resamples=10).verdict().exceeded
     ('perplexity_increase',)
     """
+    for tables in (a, b):
+        check_tables(tables, "compare", ("completion_id", *PAIR_KEYS))
     return compare_in_batches(PairedRuns(a, b, answer))
 
 
 def compare_in_batches(runs: PairedRuns) -> Comparison:
     """`compare`, with the size of the batches given by `runs`."""
     return Comparison(runs.prompts(), runs.positions(), runs.compared_batches)
+
+
+def _counted_share(name: str, run: str, of_answers: float, of_prompts: float, limit: float | None) -> Judged:
+    """What one run has alone, with its limit: the larger share, as either may be lost without the other."""
+    what, share = ("prompts", of_prompts) if of_prompts > of_answers else ("answers", of_answers)
+    words = f"{{}} of the {what} of {run} {name}"
+    return Judged(metric=f"{name}_share", words=words, number="{:.2%}", limit=limit, estimate=share, at_least=share)
+
+
+def _prompts_alone(prompts: pl.DataFrame, pairs: pl.DataFrame) -> dict[str, int]:
+    """By run, how many of its prompts have no answer with a partner."""
+    shared = pairs["prompt_id"].n_unique()
+    of_run = {side: prompts.filter(pl.col(f"completion_id_{side}").is_not_null())["prompt_id"] for side in "ab"}
+    return {f"prompts_only_{side}": ids.n_unique() - shared for side, ids in of_run.items()}
+
+
+def _nothing_in_common(prompts: pl.DataFrame) -> str:
+    """What to say where no answer has a partner: what each run has, and what to do."""
+    sides = []
+    for side in "ab":
+        alone = prompts.filter(pl.col(f"completion_id_{side}").is_not_null())
+        run, known = alone[f"run_{side}"].first(), alone["prompt_id"].drop_nulls()
+        such = f" (one is to prompt {known[0]!r})" if len(known) else ""
+        sides.append(f"run {run!r} has {counted(alone.height, 'answer')}{such}" if alone.height else "the other none")
+    return (
+        f"the runs have no answer in common: {' and '.join(sides)}; none has the same prompt_id, sample and choice in "
+        "both. Name two runs that asked the same prompts: `logprobs status STORE` lists the runs, and `prompts.id` of "
+        "a job says where its ids come from"
+    )
 
 
 def _what_is_much(limit: float | None, *missing: tuple[int, int, str]) -> str:

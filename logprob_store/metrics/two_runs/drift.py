@@ -14,6 +14,7 @@ import polars as pl
 
 from logprob_store.errors import InputError
 from logprob_store.metrics.arguments import check_sections
+from logprob_store.metrics.right_table import check_tables
 from logprob_store.token_bytes import token_bytes
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ def logprob_drift(
         raise ValueError(f"by {by!r} is none of {', '.join(get_args(By))}")
     if permutations < 1:
         raise ValueError(f"permutations {permutations}: at least one is needed, 10000 are usual")
+    for tables in (a, b):
+        check_tables(tables, "logprob_drift", ("completion_id", "prompt_id"))
     generator = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
     # Of all prompts together: the sum of their drifts in each split, the first as it is.

@@ -1,0 +1,198 @@
+"""The journal of a run's batches, `runs/run=<run>/batches/`: what was sent, and how far each batch is.
+
+Each step of a batch is written down before it is made and after it, so that a process that was killed at any instant is
+followed by one that knows what may be under way at the service. A batch has one file of JSON (`batch-00001.json`), and
+until it is collected the file that was sent (`.jsonl`), and the calls and keys of its lines (`.lines`). Failures of its
+calls are in `.failures`.
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from logprob_store.errors import StoreError
+from logprob_store.store.durable_files import FILE_MODE, make_folder, replace_file
+from logprob_store.store.intervals import IntervalSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+FOLDER: Final = "batches"
+OVER: Final = frozenset({"collected", "dissolved"})
+"""The states in which a batch has nothing left to do."""
+
+_LINE: Final = struct.Struct("<Q32s")
+"""The number of a line's call, and its request key."""
+
+
+class SentBatch(msgspec.Struct, omit_defaults=True):
+    """One batch of a run.
+
+    `state` says which step is next: `packing` (its calls are not recorded yet), `packed`, `uploading`, `uploaded`,
+    `creating`, `created`, `ended`, `downloaded`; then it is `collected`, or `dissolved` if the service refused all of
+    it and billed nothing. `status` is the service's own word. `first_call` is the number of the first line's call in
+    the run's record of calls, and the other lines follow; `calls` has the calls as half-open intervals of their numbers
+    in the plan. `tokens` are about those of the prompts. `past_ids` are of batches that the service refused before it
+    began them, because too much was queued. `said` has the service's words about a failure.
+    """
+
+    number: int
+    state: str
+    model: str
+    lines: int
+    size: int
+    sha256: str
+    tokens: int
+    calls: list[tuple[int, int]]
+    first_call: int = 0
+    file_id: str = ""
+    batch_id: str = ""
+    past_ids: list[str] = []
+    status: str = ""
+    done: int = 0
+    failed: int = 0
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    expires_at: datetime | None = None
+    ended_at: datetime | None = None
+    is_cancelled: bool = False
+    output_file_id: str = ""
+    error_file_id: str = ""
+    answered: int = 0
+    usd: float | None = None
+    said: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+        return f"batch-{self.number:05d}"
+
+
+class FailedLine(msgspec.Struct, omit_defaults=True):
+    """A call that a batch gave no answer to, by its number and request key; `again` says whether another batch may."""
+
+    call: int
+    key: str
+    error_type: str
+    message: str
+    status: int | None = None
+    maybe_billed: bool = False
+    attempts: int = 1
+    again: bool = False
+
+
+class Journal:
+    """The batches of a run, in the order in which they were packed.
+
+    Args:
+        run_folder: of the run.
+        mode: the permissions of new files.
+
+    Raises:
+        StoreError: a file of the journal cannot be read.
+    """
+
+    def __init__(self, run_folder: Path, *, mode: int = FILE_MODE) -> None:
+        self.folder = run_folder / FOLDER
+        self.mode = mode
+        self.batches = read_batches(run_folder)
+
+    @property
+    def open(self) -> list[SentBatch]:
+        """The batches that have steps left."""
+        return [batch for batch in self.batches if batch.state not in OVER]
+
+    def open_calls(self) -> IntervalSet:
+        """The numbers of the calls that are in an open batch."""
+        return IntervalSet(interval for batch in self.open for interval in batch.calls)
+
+    def next_number(self) -> int:
+        """The number of the next batch."""
+        return max((batch.number for batch in self.batches), default=0) + 1
+
+    def add(self, batch: SentBatch) -> None:
+        """Write a new batch down."""
+        self.write(batch)
+        self.batches.append(batch)
+
+    def write(self, batch: SentBatch, **changes: object) -> None:
+        """Write down how far a batch is, with these fields changed; durable when it returns."""
+        for name, value in changes.items():
+            setattr(batch, name, value)
+        make_folder(self.folder)
+        replace_file(self.path(batch, "json"), msgspec.json.encode(batch) + b"\n", mode=self.mode)
+
+    def path(self, batch: SentBatch, kind: str) -> Path:
+        """A file of a batch: `json`, `jsonl`, `lines`, `failures`, `output`, `errors`."""
+        return self.folder / f"{batch.name}.{kind}"
+
+    def remove(self, batch: SentBatch, *kinds: str) -> None:
+        """Remove files of a batch that are of no use any more."""
+        for kind in kinds:
+            self.path(batch, kind).unlink(missing_ok=True)
+
+    def lines(self, batch: SentBatch) -> list[tuple[int, str]]:
+        """The call and the request key of each line."""
+        content = self.path(batch, "lines").read_bytes()
+        return [(call, key.hex()) for call, key in _LINE.iter_unpack(content)]
+
+    def write_failures(self, batch: SentBatch, failures: Iterable[FailedLine]) -> None:
+        """Write down which calls of a batch failed."""
+        content = b"".join(msgspec.json.encode(failure) + b"\n" for failure in failures)
+        replace_file(self.path(batch, "failures"), content, mode=self.mode)
+
+    def failures(self, *, before: int | None = None) -> dict[int, FailedLine]:
+        """The last failure of each call that failed in a batch, by the call's number.
+
+        Args:
+            before: the number of a batch; that one and later ones are left out.
+        """
+        found: dict[int, FailedLine] = {}
+        for batch in self.batches:
+            if before is not None and batch.number >= before:
+                break
+            found |= {failure.call: failure for failure in self._failures_of(batch)}
+        return found
+
+    def drop_failures(self, has_row: Callable[[int], bool]) -> None:
+        """Drop the failures of calls that have a row of them by now."""
+        for batch in self.batches:
+            failures = self._failures_of(batch)
+            left = [failure for failure in failures if not has_row(failure.call)]
+            if not left:
+                self.remove(batch, "failures")
+            elif len(left) < len(failures):
+                self.write_failures(batch, left)
+
+    def _failures_of(self, batch: SentBatch) -> list[FailedLine]:
+        path = self.path(batch, "failures")
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        return [msgspec.json.decode(line, type=FailedLine) for line in lines if line]
+
+
+def pack_line(call: int, key: str) -> bytes:
+    """A line's entry in the file of calls and keys."""
+    return _LINE.pack(call, bytes.fromhex(key))
+
+
+def read_batches(run_folder: Path) -> list[SentBatch]:
+    """The batches of a run, by number.
+
+    Raises:
+        StoreError: one cannot be read.
+    """
+    batches = []
+    for path in sorted((run_folder / FOLDER).glob("batch-*.json")):
+        try:
+            batches.append(msgspec.json.decode(path.read_bytes(), type=SentBatch))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StoreError(
+                f"{path} is damaged: {error}. It says which batch is under way at the service: put it back from a "
+                "backup; or move it away, then the calls of that batch are sent and paid for again"
+            ) from error
+    return sorted(batches, key=lambda batch: batch.number)

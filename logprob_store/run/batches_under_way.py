@@ -1,0 +1,67 @@
+"""The calls of a run that batches at the service have: they are neither lost nor to be asked by another session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from logprob_store.batch.journal import OVER, read_batches
+from logprob_store.errors import StoreError
+from logprob_store.store.manifest import find_manifest, run_folder
+from logprob_store.store.opening import check_unchanged
+from logprob_store.store.run_folders import run_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from logprob_store.batch.journal import SentBatch
+    from logprob_store.job import Job
+    from logprob_store.run.plan import Plan
+    from logprob_store.store.commit import RunWriter
+
+
+def open_batches(store: Path, run: str) -> list[SentBatch]:
+    """The batches of a run that have steps left."""
+    return [batch for batch in read_batches(run_folder(store, run)) if batch.state not in OVER]
+
+
+def run_with_batches(job: Job) -> str | None:
+    """The name of the newest run of a job that has batches under way; None without one."""
+    store = job.store_folder
+    found = []
+    for run in run_names(store) if (store / "runs").is_dir() else ():
+        if open_batches(store, run):
+            try:
+                manifest = find_manifest(store, run)
+            except StoreError:  # the run itself says what is wrong with it
+                continue
+            if manifest is not None and manifest.manifest.job_name == job.name:
+                found.append((manifest.manifest.created_at, run))
+    return max(found)[1] if found else None
+
+
+def calls_under_way(writer: RunWriter) -> set[int]:
+    """The numbers, in the run's record of calls, of the calls that are in batches under way."""
+    batches = open_batches(writer.store, writer.run)
+    return {number for batch in batches for number in range(batch.first_call, batch.first_call + batch.lines)}
+
+
+def check_batches(plan: Plan, run: str) -> None:
+    """See that a session collects the batches of a run that are under way, which are paid for.
+
+    Raises:
+        StoreError: the job asks live, so that their calls would be paid for again.
+        RunChangedError: the job is another one than that which sent them, though none of them has an answer yet.
+    """
+    store, job = plan.job.store_folder, plan.job
+    found = find_manifest(store, run) if (batches := open_batches(store, run)) else None
+    if found is None:
+        return
+    if job.transport.kind != "batch":
+        raise StoreError(
+            f"run {run} has {len(batches)} batches under way, which are paid for: collect them with `logprobs run "
+            "--transport batch`, or end them with `logprobs batches STORE --run NAME --job JOB.toml --cancel`"
+        )
+    advice = "Collect its batches first, with the job as it was, or begin another run with --new"
+    check_unchanged(
+        found.manifest, job.identity(), plan.stored_inputs, plan.rows, samples=plan.calls_per_prompt, advice=advice
+    )

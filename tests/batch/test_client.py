@@ -1,0 +1,55 @@
+"""Batches as services describe them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from logprob_store.batch.client import LineError, batch_of
+from logprob_store.errors import CallError
+
+SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "capitals": ({"status": "COMPLETED"}, {"status": "completed"}),
+    "one L": ({"status": "CANCELED"}, {"status": "cancelled"}),
+    "one L, on its way": ({"status": "canceling"}, {"status": "cancelling"}),
+    "an empty object for no file": ({"error_file_id": {}}, {"error_file_id": ""}),
+    "null for no file": ({"output_file_id": None}, {"output_file_id": ""}),
+    "errors as a list": ({"errors": [{"code": "a", "line": 2}]}, {"errors": (LineError("a", 2, ""),)}),
+    "errors in data": ({"errors": {"data": [{"message": "b"}]}}, {"errors": (LineError("", None, "b"),)}),
+    "one error as a text": ({"error": "too large"}, {"errors": (LineError("", None, "too large"),)}),
+    "one error as an object": ({"error": {"code": "c"}}, {"errors": (LineError("c", None, ""),)}),
+    "a time as a number": (
+        {"expires_at": 1_700_000_000},
+        {"expires_at": datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)},
+    ),
+    "a time as a text": (
+        {"expires_at": "2026-01-02T03:04:05Z"},
+        {"expires_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)},
+    ),
+    "a time that is none": ({"expires_at": "soon"}, {"expires_at": None}),
+    "counts of null": ({"request_counts": {"total": None}}, {"total": 0}),
+    "no counts": ({"request_counts": None}, {"completed": 0}),
+    "metadata of null": ({"metadata": None}, {"tag": ""}),
+}
+
+
+@pytest.mark.parametrize(("said", "meant"), SPELLINGS.values(), ids=SPELLINGS)
+def test_a_batch_is_read_in_any_spelling(said: dict[str, Any], meant: dict[str, Any]) -> None:
+    """As OpenAI, Azure, Groq and Together write it."""
+    batch = batch_of({"id": "b", **said})
+
+    assert {name: getattr(batch, name) for name in meant} == meant
+
+
+def test_an_answer_to_a_new_batch_may_hold_it() -> None:
+    """Together's does."""
+    assert batch_of({"job": {"id": "b", "status": "VALIDATING"}, "warning": None}).id == "b"
+
+
+@pytest.mark.parametrize("said", [{}, {"id": None}, {"id": 5}, {"id": ""}])
+def test_a_batch_without_an_id_is_an_error(said: dict[str, Any]) -> None:
+    """Nothing could be asked about it."""
+    with pytest.raises(CallError, match="without an id"):
+        batch_of(said)

@@ -1,0 +1,449 @@
+"""Runs in batches against a real Batch API on loopback: each call ends once, and the ledger is the server's."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from builders import write_job, write_prompts
+from e2e.batch_runs import KEY, answered, batch_job, check_ledger, failed, questions, spent_usd, start
+from fault_answers import answer_to
+
+import logprob_store as ls
+from logprob_store.job import override
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from batch_server import BatchServer
+    from conftest import CommandResult
+    from fault_server import ServerThread
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCH_KEY", KEY)
+
+
+def names(count: int) -> list[str]:
+    """The ids of so many prompts."""
+    return [f"p{place}" for place in range(count)]
+
+
+def run(folder: Path, server: BatchServer, texts: list[str], **sections: Any) -> ls.RunSummary:
+    """Run a job over these prompts."""
+    return ls.run_job(batch_job(folder, server.url, texts, **sections), run="r")
+
+
+def test_a_run_in_batches_has_the_rows_of_a_live_one(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Answers by batch are in the same tables as others, with `batch` as their source."""
+    summary = run(tmp_path, batch_server, questions(6))
+
+    store = ls.open_store(tmp_path / "store")
+    assert (summary.state, summary.answered, summary.failed) == ("finished", 6, 0)
+    assert answered(tmp_path / "store") == names(6)
+    assert store.completions.select("source").collect()["source"].unique().to_list() == ["batch"]
+    assert store.tokens.collect().height == 6 * 4
+
+
+def test_dollars_are_those_of_the_server(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A batch costs its price, though each answer says that the standard tier served it."""
+    run(tmp_path, batch_server, questions(6))
+
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_cached_answers_are_in_no_batch(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A second run over the same prompts sends nothing."""
+    job = batch_job(tmp_path, batch_server.url, questions(6))
+    ls.run_job(job, run="r")
+    summary = ls.run_job(job, run="s")
+
+    assert (summary.from_cache, len(batch_server.batches)) == (6, 2)
+
+
+def test_equal_prompts_are_sent_once(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Calls with one key share a line, and each has its row."""
+    run(tmp_path, batch_server, ["same", "other", "same", "same"])
+
+    assert answered(tmp_path / "store") == names(4)
+    assert len(batch_server.executed) == 2
+    check_ledger(batch_server, tmp_path / "store")
+
+
+STORIES = {
+    "expired": "expired=0.5",
+    "cancelled": "cancelled=0.25",
+    "nothing done before it expired": "expired=0",
+    "a state that nobody knows": "paused=3",
+    "an output that is late": "late_output=2",
+    "no counts": "no_counts",
+    "lines that come twice": "doubled=2",
+    "a line of no call": "stranger",
+    "NaN in a line": "odd",
+}
+
+
+@pytest.mark.parametrize("script", STORIES.values(), ids=STORIES)
+def test_a_batch_that_goes_otherwise_loses_nothing(tmp_path: Path, batch_server: BatchServer, script: str) -> None:
+    """Each prompt has one answer, each answer was paid for once, and the dollars are the server's."""
+    batch_server.scripts = [script]
+    summary = run(tmp_path, batch_server, questions(6))
+
+    assert (summary.state, answered(tmp_path / "store")) == ("finished", names(6))
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_lines_that_are_missing_are_asked_again_and_marked(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A call without a line may have been billed: its row says so, and what was spent counts it at its worst."""
+    batch_server.scripts = ["missing=1"]
+    run(tmp_path, batch_server, questions(4))
+
+    rows = ls.open_store(tmp_path / "store").completions.select("maybe_billed").collect()["maybe_billed"]
+    assert (answered(tmp_path / "store"), sorted(rows)) == (names(4), [False, False, False, True])
+    assert spent_usd(tmp_path / "store")[0] >= batch_server.usd
+
+
+def test_files_that_are_gone_are_asked_again_and_marked(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Services delete files after 30 days: the calls are asked again, and their rows say that it may be twice."""
+    batch_server.scripts = ["gone"]
+    run(tmp_path, batch_server, questions(4))
+
+    rows = ls.open_store(tmp_path / "store").completions.select("maybe_billed").collect()["maybe_billed"]
+    assert (answered(tmp_path / "store"), set(rows)) == (names(4), {True})
+
+
+def test_a_batch_with_errors_alone_has_failures(tmp_path: Path, batch_server: BatchServer) -> None:
+    """`completed` without an output file is no success: each line's error is a row."""
+    batch_server.scripts = ["errors_only"]
+    run(tmp_path, batch_server, questions(4))
+
+    assert failed(tmp_path / "store") == dict.fromkeys(names(4), "invalid_request")
+    assert spent_usd(tmp_path / "store") == (0.0, 0.0)
+
+
+def test_a_line_that_failed_is_asked_in_another_batch(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Failures are told apart by class: one of the server goes into the next batch, a refusal is a row."""
+    run(tmp_path, batch_server, ["a", "b FAIL500", "c FAIL400", "d"])
+
+    attempts = ls.open_store(tmp_path / "store").completions.select("prompt_id", "attempts").collect()
+    assert dict(attempts.iter_rows()) == {"p0": 1, "p1": 2, "p3": 1}
+    assert failed(tmp_path / "store") == {"p2": "invalid_request"}
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_attempts_have_an_end(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A line that fails each time is a failure after `limits.attempts` batches."""
+    run(tmp_path, batch_server, ["a FAIL500ALWAYS"], limits={"attempts": 3})
+
+    assert (failed(tmp_path / "store"), len(batch_server.batches)) == ({"p0": "server_error"}, 3)
+    rows = ls.open_store(tmp_path / "store").failures.collect()
+    assert rows["attempts"].to_list() == [3]
+
+
+def test_the_next_session_asks_failures_anew(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A failure that has its row counts no attempts of the next session."""
+    job = batch_job(tmp_path, batch_server.url, ["a FAIL500", "b"], limits={"attempts": 1})
+    first = ls.run_job(job, run="r")
+    second = ls.run_job(job, run="r")
+
+    assert (first.failures, second.failures, answered(tmp_path / "store")) == (1, 0, names(2))
+    check_ledger(batch_server, tmp_path / "store")
+
+
+@pytest.mark.parametrize("code", ["model_mismatch", "too_many_tasks", "url_mismatch", "empty_file"])
+def test_a_file_that_is_refused_stops_the_run(tmp_path: Path, batch_server: BatchServer, code: str) -> None:
+    """What is wrong with the whole file is wrong with the next one: the run stops with the service's words."""
+    batch_server.scripts = [f"fail={code}"]
+    summary = run(tmp_path, batch_server, questions(4))
+
+    assert (summary.state, code in (summary.reason or "")) == ("stopped", True)
+    assert spent_usd(tmp_path / "store") == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("code", ["invalid_json_line", "duplicate_custom_id"])
+def test_a_line_that_is_refused_is_a_failure(tmp_path: Path, batch_server: BatchServer, code: str) -> None:
+    """The other lines of the file go into another batch."""
+    batch_server.scripts = [f"fail={code}@2"]
+    run(tmp_path, batch_server, questions(4))
+
+    assert failed(tmp_path / "store") == {"p1": "invalid_request"}
+    assert answered(tmp_path / "store") == ["p0", "p2", "p3"]
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_the_queue_limit_lets_one_batch_in_at_a_time(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A batch that the queue has no room for waits for the others, with its file as it is."""
+    batch_server.queue_tokens = 400
+    run(tmp_path, batch_server, questions(12))
+
+    assert answered(tmp_path / "store") == names(12)
+    assert batch_server.requests.count("upload") == 3
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_batch_larger_than_the_queue_is_packed_anew(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A file that never fits under the limit is taken apart."""
+    batch_server.queue_tokens = 150
+    run(tmp_path, batch_server, questions(8))
+
+    assert answered(tmp_path / "store") == names(8)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+FAULTS: dict[str, dict[str, list[str]]] = {
+    "an upload whose answer is lost": {"upload": ["lost"]},
+    "an upload that breaks off": {"upload": ["reset", "500"]},
+    "a creation whose answer is lost": {"create": ["lost"]},
+    "a creation that fails": {"create": ["500", "reset", "503"]},
+    "a creation before the file is known": {"create": ["no_file", "no_file"]},
+    "a look that fails": {"get": ["500", "reset", "404", "429"]},
+    "a download that fails": {"content": ["500", "reset", "404"]},
+    "a list that fails after a lost creation": {"create": ["lost"], "list_batches": ["500", "reset"]},
+}
+
+
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
+def test_a_request_that_fails_is_made_again(
+    tmp_path: Path, batch_server: BatchServer, faults: dict[str, list[str]]
+) -> None:
+    """No fault on the way leads to a second batch of the same calls."""
+    batch_server.faults = faults
+    run(tmp_path, batch_server, questions(4))
+
+    assert answered(tmp_path / "store") == names(4)
+    assert len(batch_server.batches) == 1
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_too_many_creations_are_waited_for(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The limit of creations an hour is a matter of time."""
+    batch_server.max_creations = 1
+    run(tmp_path, batch_server, questions(8))
+
+    assert answered(tmp_path / "store") == names(8)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_the_key_of_another_project_does_not_see_the_batch(
+    tmp_path: Path, batch_server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run stops and says so; with the right key it collects."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    monkeypatch.setenv("BATCH_KEY", "sk-of-another-project")
+    stopped = ls.run_job(job, run="r")
+    monkeypatch.setenv("BATCH_KEY", KEY)
+    summary = ls.run_job(job, run="r")
+
+    assert (stopped.state, "project" in (stopped.reason or "")) == ("stopped", True)
+    assert (summary.state, answered(tmp_path / "store"), len(batch_server.batches)) == ("finished", names(4), 1)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_detached_batches_are_collected_later(tmp_path: Path, batch_server: BatchServer) -> None:
+    """`detach` sends and ends; the same call collects."""
+    job = batch_job(tmp_path, batch_server.url, questions(6))
+    sent = ls.run_job(job, run="r", detach=True)
+    collected = ls.run_job(job, run="r")
+
+    assert (sent.state, sent.not_reached) == ("waiting", 6)
+    assert (collected.state, answered(tmp_path / "store"), len(batch_server.batches)) == ("finished", names(6), 2)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_live_session_does_not_pay_for_what_is_under_way(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A run with batches under way is refused to a session that would ask the same calls live."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    live = override(ls.load_job(job), transport="live")
+
+    with pytest.raises(ls.StoreError, match="under way"):
+        ls.run_job(live, run="r")
+    assert "live" not in batch_server.requests
+
+
+def test_a_changed_job_collects_nothing(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A run without an answer may be changed, but not while batches of the old job are under way."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    changed = batch_job(tmp_path, batch_server.url, questions(4), model={"name": "other"})
+
+    with pytest.raises(ls.RunChangedError, match="Collect its batches first"):
+        ls.run_job(changed, run="r")
+
+
+def test_failures_of_another_job_are_forgotten(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A job that was mended asks under the same name what its first try was refused."""
+    batch_server.scripts = ["errors_only"]
+    ls.run_job(batch_job(tmp_path, batch_server.url, questions(4)), run="r")
+    mended = batch_job(tmp_path, batch_server.url, questions(4), model={"name": "other"})
+
+    assert (ls.run_job(mended, run="r").failures, answered(tmp_path / "store")) == (0, names(4))
+
+
+def test_the_deadline_asks_live_what_is_left(tmp_path: Path, batch_server: BatchServer) -> None:
+    """At the deadline batches are cancelled, what they have is kept, and the rest is asked live: each call once."""
+    batch_server.working = 10**6
+    run(tmp_path, batch_server, questions(6), batch={"deadline": 1 / 3600, "fallback": "live"})
+
+    assert answered(tmp_path / "store") == names(6)
+    assert batch_server.requests.count("live") == 3  # of four and of two calls, half were done
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_ceiling_is_kept(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Calls are sent as long as their worst case fits, and again when others have settled for less."""
+    summary = run(tmp_path, batch_server, questions(12), limits={"max_cost_usd": 0.00013})
+
+    assert batch_server.usd <= 0.00013
+    assert (summary.state, 0 < len(answered(tmp_path / "store")) < 12) == ("stopped", True)
+    assert len(batch_server.batches) > 1
+    check_ledger(batch_server, tmp_path / "store")
+
+
+REQUESTS = ("upload", "create", "get", "get again", "content")
+"""The requests of a run of one batch."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", range(len(REQUESTS)), ids=REQUESTS)
+def test_a_kill_at_any_request_leads_to_one_batch(
+    tmp_path: Path, batch_server: BatchServer, number: int, when: str
+) -> None:
+    """A process that is killed before or after any request is followed by one that sends nothing twice."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    processes = []
+    batch_server.kill = (number, when, lambda: processes[0].pid)
+    processes.append(start(job))
+    processes[0].communicate(timeout=60)
+    last = start(job)
+    said, _ = last.communicate(timeout=60)
+
+    assert (processes[0].returncode, last.returncode) == (-9, 0), said.decode()
+    assert (answered(tmp_path / "store"), len(batch_server.batches)) == (names(4), 1)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_ctrl_c_leaves_batches_under_way(tmp_path: Path, batch_server: BatchServer) -> None:
+    """It ends at once, and says that the batches go on."""
+    batch_server.working = 10**6
+    process = start(batch_job(tmp_path, batch_server.url, questions(4), batch={"poll_s": 30}))
+    until = time.monotonic() + 30
+    while "get" not in batch_server.requests and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(15)
+    asked = time.monotonic()
+    said, _ = process.communicate(timeout=20)
+
+    assert (process.returncode, time.monotonic() - asked < 5) == (130, True)
+    assert "go on at the service" in said.decode()
+
+
+def test_a_night_that_crosses_midnight_is_one_run(
+    tmp_path: Path, batch_server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a name, the morning's command collects what the evening's has sent; the next evening has a new run."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    monkeypatch.setattr("logprob_store.run.naming.default_run_name", lambda _: "evening")
+    ls.run_job(job, detach=True)
+    monkeypatch.setattr("logprob_store.run.naming.default_run_name", lambda _: "morning")
+    collected, another = ls.run_job(job), ls.run_job(job)
+
+    assert (collected.run, collected.state, another.run) == ("evening", "finished", "morning")
+
+
+def test_two_schedulers_at_once_send_once(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The second process is refused while the first one writes the run."""
+    batch_server.working = 50
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    processes = [start(job), start(job)]
+    codes = sorted(process.wait(timeout=60) for process in processes)
+    for process in processes:
+        process.communicate()
+
+    assert (codes, len(batch_server.batches)) == ([0, 2], 1)
+    assert answered(tmp_path / "store") == names(4)
+
+
+def test_files_for_a_program_are_written_and_read(tmp_path: Path) -> None:
+    """For vLLM's `run-batch`: input files in a folder, and answers beside them, which another session collects."""
+    folder = tmp_path / "vllm"
+    job = batch_job(
+        tmp_path,
+        "http://127.0.0.1:1/v1",
+        questions(6),
+        model={"api_key_env": None, "provider": "vllm"},
+        batch={"service": "vllm", "folder": "vllm"},
+    )
+    sent = ls.run_job(job, run="r", detach=True)
+    assert (sent.state, "vllm run-batch -i" in sent.batches) == ("waiting", True)
+
+    for path in folder.glob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        bodies = [(line["custom_id"], json.loads(answer_to(line["url"], line["body"]))) for line in lines]
+        answers = [
+            {"id": "vllm-1", "custom_id": name, "response": {"status_code": 200, "body": body}, "error": None}
+            for name, body in bodies
+        ]
+        path.with_suffix(".out.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    assert ls.run_job(job, run="r").state == "finished"
+    assert answered(tmp_path / "store") == names(6)
+
+
+def test_cancelling_keeps_what_is_done(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """`batches --cancel` ends what is under way, and its answers get their rows."""
+    batch_server.working = 10**6
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    done = logprobs("batches", str(tmp_path / "store"), "--run", "r", "--job", str(job), "--cancel")
+
+    assert done.code == 0, done.err
+    assert len(answered(tmp_path / "store")) == 2
+    assert "cancelled" in logprobs("batches", str(tmp_path / "store"), "--json").out
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_store_without_batches_says_so(
+    tmp_path: Path, fault_server: ServerThread, logprobs: Callable[..., CommandResult]
+) -> None:
+    """The command is about runs that sent some."""
+    write_prompts(tmp_path, {"text": ["a"]})
+    ls.run_job(write_job(tmp_path, fault_server.url), run="r")
+
+    assert "no batch" in logprobs("batches", str(tmp_path / "store")).out
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"cache": {"mode": "off"}},
+        {"transport": {"tier": "flex"}},
+        {"model": {"params": {"stream": True}}},
+        {"batch": {"deadline": "06:00"}},
+        {"batch": {"fallback": "live"}},
+        {"batch": {"deadline": "25:00", "fallback": "live"}},
+        {"batch": {"service": "vllm"}},
+        {"batch": {"folder": "x"}},
+        {"batch": {"service": "aws"}},
+        {"batch": {"lines": 0}},
+    ],
+)
+def test_a_job_that_makes_no_sense_is_refused(tmp_path: Path, sections: dict[str, Any]) -> None:
+    """Before anything is sent."""
+    with pytest.raises(ls.JobError, match=r"batch|fallback|deadline|folder|service|lines"):
+        ls.load_job(batch_job(tmp_path, "http://127.0.0.1:1/v1", questions(1), **sections))
+
+
+def test_a_live_job_cannot_be_detached(tmp_path: Path) -> None:
+    """There is nothing that would go on."""
+    write_prompts(tmp_path, {"text": ["a"]})
+
+    with pytest.raises(ls.JobError, match="only batches"):
+        ls.run_job(write_job(tmp_path, "http://127.0.0.1:1/v1"), detach=True)
