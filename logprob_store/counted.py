@@ -21,3 +21,13 @@ def shown_size(size: int) -> str:
     if size < 1000:  # noqa: PLR2004  a kilobyte
         return counted(size, "byte")
     return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"  # noqa: PLR2004  a megabyte
+
+
+def rows_in_words(completions: int, tokens: int, decisions: int) -> str:
+    """What a run has rows of: completions with their tokens, or with the decisions that they are.
+
+    >>> rows_in_words(2, 9, 0), rows_in_words(1, 0, 4)
+    ('2 completions with 9 tokens', '1 completion with 4 decisions')
+    """
+    held = counted(decisions, "decision") if decisions else counted(tokens, "token")
+    return f"{counted(completions, 'completion')} with {held}"

@@ -68,4 +68,5 @@ def _problems_of_options(question: Mapping[str, Any], key: str, told_by: str) ->
             return
     # A text and a boolean are two values, whatever their spelling.
     if len({(type(value), value) for value in values}) < len(values):
-        yield f"{key}: {next(value for value in values if values.count(value) > 1)!r} is there twice"
+        twice = next(value for value in values if values.count(value) > 1)
+        yield f"{key}: {str(twice).lower() if isinstance(twice, bool) else repr(twice)} is there twice"

@@ -7,14 +7,27 @@ are not part of a job: they are read from the environment.
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
 import tomllib
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from logprob_store.decision_questions import problem_of_questions
 from logprob_store.errors import JobError
@@ -70,8 +83,26 @@ _FORBIDDEN_PARAMS = {
 }
 
 
+_Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1: of a price, of seconds or of calls it is a mistake."""
+        if isinstance(value, bool) and info.field_name in _numbers_of(cls):
+            raise PydanticCustomError("float_type", "Input should be a number")
+        return value
+
+
+@cache
+def _numbers_of(section: type[BaseModel]) -> frozenset[str]:
+    """The fields of a section that are numbers, or None."""
+    kinds = {name: {field.annotation, *get_args(field.annotation)} for name, field in section.model_fields.items()}
+    return frozenset(name for name, found in kinds.items() if not found.isdisjoint({int, float, _Price}))
 
 
 class PromptsSection(_Section):
@@ -303,15 +334,15 @@ class LimitsSection(_Section):
         return any(most.need_bounds for most in (self.ceilings, self.job_ceilings, self.cache_ceilings))
 
 
-_Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
 class LongContextSection(_Section):
     """How prices rise for all tokens of a call whose prompt is long."""
 
     above_tokens: int = Field(gt=0)
     input_factor: _Price
     output_factor: _Price
+
+
+_A_TIERS_PRICES = "has to be a factor, or a section with input_usd_per_million_tokens and output_usd_per_million_tokens"
 
 
 class TierPricesSection(_Section):
@@ -326,6 +357,8 @@ class TierPricesSection(_Section):
     @model_validator(mode="before")
     @classmethod
     def _number_is_factor(cls, value: Any) -> Any:
+        if type(value) not in {int, float, dict, cls}:
+            raise ValueError(f"{_A_TIERS_PRICES}, not {json.dumps(value, default=str)}")
         return {"factor": value} if type(value) in {int, float} else value
 
     @model_validator(mode="after")
@@ -333,9 +366,7 @@ class TierPricesSection(_Section):
         if self.factor is not None and self.model_fields_set != {"factor"}:
             raise ValueError("give a factor, or prices, not both")
         if self.factor is None and None in {self.input_usd_per_million_tokens, self.output_usd_per_million_tokens}:
-            raise ValueError(
-                "has to be a factor, or a section with input_usd_per_million_tokens and output_usd_per_million_tokens"
-            )
+            raise ValueError(_A_TIERS_PRICES)
         return self
 
     def prices(self, standard: Prices) -> Prices:
@@ -364,9 +395,12 @@ class PricesSection(_Section):
     def _tiers_are_known(self) -> Self:
         for name in self.tiers:
             tier = tier_of(name)
-            if not tier or tier == UNKNOWN_TIER:
+            if not tier or (tier == UNKNOWN_TIER and name != UNKNOWN_TIER):
                 known = ", ".join(tier for tier in TIERS if tier not in {STANDARD, UNKNOWN_TIER})
-                raise ValueError(f"tiers.{name}: is no tier with a price of its own; known are {known}")
+                raise ValueError(
+                    f"tiers.{name}: is no tier with a price of its own; known are {known}, and {UNKNOWN_TIER} is for "
+                    "all others"
+                )
         if len({tier_of(name) for name in self.tiers}) < len(self.tiers):
             raise ValueError("tiers: fast and priority are one tier: keep one of them")
         return self
@@ -532,7 +566,7 @@ class Job(_Section):
         transport = self.transport
         if transport.tier is not None and "service_tier" in self.model.params:
             raise ValueError("transport.tier and model.params.service_tier both name the service tier: keep one")
-        if transport.tier is not None and self.model.endpoint == "completions":
+        if transport.tier is not None and self.model.endpoint not in {"chat", "responses"}:
             raise ValueError(
                 'transport.tier needs model.endpoint = "chat" or "responses": others have no service tiers'
             )
@@ -661,21 +695,28 @@ class Job(_Section):
 
         A replay has the job's own alone: it pays nothing.
         """
-        return self.prices_at_service if self.asks_server else self.prices.prices
+        return self.prices_at_service if self.asks_server else self._as_billed(self.prices.prices)
 
     @cached_property
     def prices_at_service(self) -> Prices | None:
         """What tokens cost where the model is asked, also in a replay."""
         own, listed = self.prices.prices, self.listed_price
         if own is None:
-            return None if listed is None else listed.prices
-        return own if listed is None else own.completed_by(listed.prices)
+            return self._as_billed(None if listed is None else listed.prices)
+        return self._as_billed(own if listed is None else own.completed_by(listed.prices))
+
+    def _as_billed(self, prices: Prices | None) -> Prices | None:
+        return prices.of_input_alone() if prices is not None and self.model.endpoint == "decisions" else prices
 
     @property
     def _why_no_price(self) -> str:
-        if self.model.base_url is not None:
-            return ""
-        return f": no price of {self.model.name} is known without them"
+        return f": no price of {self.model.name} is known without them" if self._is_openai else ""
+
+    @property
+    def _is_openai(self) -> bool:
+        """Whether OpenAI is asked, also at its addresses for single regions, where other prices hold."""
+        host = urlsplit(self.model.base_url or OPENAI_BASE_URL).hostname or ""
+        return f".{host}".endswith(".api.openai.com")
 
     @property
     def about_prices(self) -> str | None:
@@ -684,7 +725,10 @@ class Job(_Section):
             return None
         if (listed := self.listed_price) is not None:
             return listed.sentence()
-        return None if self.model.base_url is not None else f"no price of {self.model.name} is known: set [prices]"
+        if not self._is_openai:
+            return None
+        where = "" if self.model.base_url is None else f" at {self.model.base_url}"
+        return f"no price of {self.model.name} is known{where}: set [prices]"
 
     @property
     def timeout_s(self) -> float:

@@ -27,6 +27,8 @@ _HEADER: Final = 3
 _WORDS: Final = {
     "bool_parsing": "has to be true or false, without quotes",
     "bool_type": "has to be true or false, without quotes",
+    "date_from_datetime_parsing": "has to be a day, as 2027-01-14",
+    "date_type": "has to be a day, as 2027-01-14",
     "dict_type": "has to be a table, as {{ name = value }}",
     "finite_number": "has to be a finite number",
     "float_parsing": "has to be a number{unit}",
@@ -42,6 +44,7 @@ _WORDS: Final = {
     "literal_error": "has to be one of {expected}",
     "model_type": "has to be a section: [{key}] on a line of its own, and its keys below it",
     "string_too_short": "is empty",
+    "too_short": "is empty",
     "string_type": "has to be a text in quotes",
     "tuple_type": 'has to be a list, as ["one", "two"]',
 }
@@ -54,6 +57,9 @@ _NO_KEY: Final = (
     "an API key stands in no file: put it into an environment variable, and name that in model.api_key_env (OpenAI's "
     "own address needs no name, if it is OPENAI_API_KEY)"
 )
+_OF_UNION: Final = re.compile(r"str|bool|tuple\[.*|ChoiceOption|ScoreLevel")
+"""What pydantic has in the place of a problem for each kind of value that an option of a question may be."""
+_OPTIONS: Final[dict[int | str, str]] = {"ChoiceOption": "value", "ScoreLevel": "label"}
 _TUPLE: Final = re.compile(r"\(((?:'[^']*',? ?)+)\)")
 
 
@@ -66,9 +72,14 @@ def job_problems(error: ValidationError, job: type[BaseModel], patterns: dict[st
         patterns: from the regular expressions of the model to what they ask for, in words.
     """
     lines = []
+    of_options: dict[_Place, list[str]] = {}
     for problem in error.errors():
         place = problem["loc"]
         said = _said(problem, job, patterns)
+        if place[0:1] == ("questions",):
+            place = tuple(part for part in place if isinstance(part, int) or not _OF_UNION.fullmatch(part))
+            of_options.setdefault(place, []).append(said)
+            continue
         if place[:2] == ("model", "headers") and len(place) > _HEADER:
             # A text or a table: of each, below a name of its own, pydantic says why the value is not that.
             place = (*place[:_HEADER], *place[_HEADER + 1 :])
@@ -76,7 +87,25 @@ def job_problems(error: ValidationError, job: type[BaseModel], patterns: dict[st
                 continue
             said = said if len(place) > _HEADER else FROM_ENVIRONMENT
         lines.append(f"{_dotted(place)}: {said}" if place else said)
+    lines += [f"{_dotted(place)}: {said}" for place, said in _one_of_each(of_options).items()]
     return list(dict.fromkeys(lines))
+
+
+def _one_of_each(said: dict[_Place, list[str]]) -> dict[_Place, str]:
+    """One sentence for each place, where pydantic has one for each kind of value that could stand there.
+
+    A place is left out where another one inside it says more: the value was of the right kind there.
+    """
+    found = {}
+    for place, sentences in said.items():
+        if any(len(other) > len(place) and other[: len(place)] == place for other in said):
+            continue
+        *first, last = sentences
+        kinds = [sentence.rpartition(", not ")[0].removeprefix("has to be ") for sentence in first]
+        found[place] = ", or ".join([*kinds, last.removeprefix("has to be ")])
+        if last.startswith("has to be "):
+            found[place] = f"has to be {found[place]}"
+    return found
 
 
 def toml_problem(error: Exception) -> str:
@@ -98,15 +127,23 @@ def _said(problem: ErrorDetails, job: type[BaseModel], patterns: dict[str, str])
     if kind == "value_error":
         return problem["msg"].removeprefix("Value error, ")
     context = problem.get("ctx", {})
-    if kind == "string_pattern_mismatch":
+    if place == ("questions",):
+        said = "has to be a section for each: [[questions]] on a line of its own, and its keys below it"
+    elif kind == "model_type" and place[-1] in _OPTIONS:
+        said = f'has to be a table, as {{ {_OPTIONS[place[-1]]} = "one" }}'
+    elif kind == "string_pattern_mismatch":
         said = patterns[context["pattern"]]
     elif kind in _WORDS:
         key = str(place[-1])
         unit = next((unit for end, unit in _UNITS.items() if key.endswith(end)), "")
-        said = _WORDS[kind].format(**{**context, "unit": unit, "key": key})
+        said = _WORDS[kind].format(**{**context, "unit": unit, "key": _dotted(place)})
     else:
         said = problem["msg"]
-    return said if kind == "string_too_short" or _may_be_secret(place) else f"{said}, not {_shown(problem['input'])}"
+    return (
+        said
+        if kind in {"string_too_short", "too_short"} or _may_be_secret(place)
+        else f"{said}, not {_shown(problem['input'])}"
+    )
 
 
 def _may_be_secret(place: _Place) -> bool:

@@ -229,6 +229,7 @@ def complete(
 
 
 async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
+    refuse_hopeless_request(job, request)
     async with (
         open_transport(job, api_key=api_key) as transport,
         open_asker_alone(job, transport, waits_at_once=False) as asker,
@@ -236,7 +237,6 @@ async def _ask(job: Job, request: Request, *, api_key: str | None) -> Answer:
         cached = await asker.look_up([request])
         if cached:
             return asker.answer_from_cache(cached[request.key], request)
-        refuse_hopeless_request(job, request)
         try:
             return await asker.ask(request)
         except CallError as error:

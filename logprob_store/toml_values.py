@@ -14,8 +14,12 @@ def toml_value(value: Any) -> str:
 
     >>> toml_value({"reasoning": {"effort": "none"}, "stop": ["."], "a b": True})
     '{ reasoning = { effort = "none" }, stop = ["."], "a b" = true }'
+    >>> toml_value({})
+    '{}'
     """
     if isinstance(value, dict):
+        if not value:
+            return "{}"
         return "{ " + ", ".join(f"{_key(key)} = {toml_value(held)}" for key, held in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(toml_value, value)) + "]"

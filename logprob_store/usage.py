@@ -33,7 +33,7 @@ STANDARD, UNKNOWN_TIER = TIERS[0], TIERS[-1]
 _TIERS_BY_NAME: Final[Mapping[str, str | None]] = {
     "auto": None,
     **{tier: tier for tier in TIERS[1:]},
-    **dict.fromkeys(("default", "standard", "on_demand"), STANDARD),
+    **dict.fromkeys(("default", "standard", "standard_only", "on_demand"), STANDARD),
     "fast": "priority",  # OpenAI's two names for one tier
 }
 
@@ -171,14 +171,21 @@ class ReportedUsage(Usage):
     """The tokens that an answer reports.
 
     `reasoning_tokens` are those that the service says are hidden, mostly a part of the completion; `audio_tokens` those
-    of sound, in the prompt and the answer together; `cost_usd` is what it says that the call cost. `says_tier` tells
+    of sound, in the prompt and the answer together; `kept_tokens` those of the prompt that were written into its cache
+    to be kept for longer than usual, which costs more. `cost_usd` is what it says that the call cost. `says_tier` tells
     whether it names the tier that served it.
     """
 
     reasoning_tokens: int = 0
     audio_tokens: int = 0
+    kept_tokens: int = 0
     cost_usd: float | None = None
     says_tier: bool = False
+
+    @property
+    def has_unpriced(self) -> bool:
+        """Whether a part of the tokens has a price that nobody here knows."""
+        return self.audio_tokens > 0 or self.kept_tokens > 0
 
     def served_by(self, tier: str | None) -> ReportedUsage:
         """The same, served by a tier; None where the answer names none."""
@@ -207,6 +214,7 @@ class SaidUsage(NamedTuple):
     total: int | None = None
     is_odd: bool = False
     tier: str | None = None
+    kept_tokens: int = 0
 
     @property
     def whole(self) -> ReportedUsage | None:
@@ -220,7 +228,7 @@ class SaidUsage(NamedTuple):
         else:
             usage = ReportedUsage(self.prompt_tokens, self.cached_tokens, self.completion_tokens, self.written_tokens)
         usage.reasoning_tokens, usage.audio_tokens = self.reasoning_tokens, self.audio_tokens
-        usage.cost_usd = self.cost_usd
+        usage.cost_usd, usage.kept_tokens = self.cost_usd, self.kept_tokens
         return usage.served_by(self.tier)
 
 
@@ -301,9 +309,14 @@ def read_usage(raw: bytes, *, tier: str | None = None) -> ReportedUsage | None:
 _Tokens = Annotated[int, msgspec.Meta(ge=0, lt=int(_MAX_TOKENS))]
 
 
+class _UsualWritten(msgspec.Struct):
+    ttl_12h_tokens: _Tokens | None = None
+
+
 class _UsualPrompt(msgspec.Struct):
     cached_tokens: _Tokens | None = None
     cache_write_tokens: _Tokens | None = None
+    cache_write_tokens_details: _UsualWritten | None = None
     audio_tokens: _Tokens | None = None
 
 
@@ -324,11 +337,13 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True):
     def reported(self, tier: str | None) -> ReportedUsage:
         """What `said_usage` finds in it."""
         prompt, details = self.prompt_tokens, self.prompt_tokens_details
-        cached = written = audio = reasoning = 0
+        cached = written = audio = reasoning = kept = 0
         if details is not None:
-            cached = min(details.cached_tokens or 0, prompt)
+            cached = _cached_of(details.cached_tokens, prompt)
             written = min(details.cache_write_tokens or 0, prompt - cached)
             audio = details.audio_tokens or 0
+            if details.cache_write_tokens_details is not None:
+                kept = details.cache_write_tokens_details.ttl_12h_tokens or 0
         completion, hidden = self.completion_tokens, self.completion_tokens_details
         if hidden is not None:
             reasoning = hidden.reasoning_tokens or 0
@@ -339,7 +354,18 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True):
         usage.reasoning_tokens, usage.says_tier = reasoning, tier is not None
         if audio:
             usage.audio_tokens = audio
+        if kept:
+            usage.kept_tokens = kept
         return usage
+
+
+def _cached_of(said: int | None, prompt: int) -> int:
+    """The tokens of a prompt that were in the service's cache; none where it says more than the prompt has.
+
+    >>> _cached_of(5, 9), _cached_of(12, 9), _cached_of(None, 9)
+    (5, 0, 0)
+    """
+    return said if said is not None and said <= prompt else 0
 
 
 _USUAL_DECODER: Final = msgspec.json.Decoder(_Usual)
@@ -387,6 +413,7 @@ def said_usage(raw: bytes, *, tier: str | None = None) -> SaidUsage:
         _cost_of(fields),
         total=total if prompt is None and completion is None else None,
         is_odd=_is_odd(fields),
+        kept_tokens=_kept_of(of_prompt),
         tier=tier_of(fields.get("service_tier")) if tier is None else tier,
     )
 
@@ -434,12 +461,19 @@ def _prompt_of(fields: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[i
     miss = _count(fields.get("prompt_cache_miss_tokens"))
     both = None if hit is None or miss is None else hit + miss
     prompt = _largest(_count(fields.get("prompt_tokens")), input_tokens, both)
-    cached = min(_largest(_count(details.get("cached_tokens")), hit, read) or 0, prompt or 0)
+    beside = _count(fields.get("cached_tokens"))  # Moonshot
+    cached = _cached_of(_largest(_count(details.get("cached_tokens")), hit, read, beside), prompt or 0)
     said_written, most_written = details.get("cache_write_tokens"), (prompt or 0) - cached
     written = _largest(_count(said_written), created) or 0
     if said_written is not None and _count(said_written) is None:
         written = most_written  # it is no number: what is unsaid counts at its worst
     return prompt, cached, min(written, most_written)
+
+
+def _kept_of(details: Mapping[str, Any]) -> int:
+    """The tokens that were written into the service's cache for twelve hours."""
+    written = details.get("cache_write_tokens_details")
+    return (_count(written.get("ttl_12h_tokens")) or 0) if isinstance(written, dict) else 0
 
 
 def _cost_of(fields: Mapping[str, Any]) -> float | None:
@@ -513,6 +547,7 @@ def said_usage_of(body: bytes) -> SaidUsage:
         max((one.cost_usd for one in said if one.cost_usd is not None), default=None),
         total=_largest(*(one.total for one in said)) if prompt is None and completion is None else None,
         is_odd=any(one.is_odd for one in said),
+        kept_tokens=max(one.kept_tokens for one in said),
         tier=tier,
     )
 

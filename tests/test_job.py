@@ -14,7 +14,7 @@ from logprob_store.errors import JobError, PromptsError, TemplateError
 from logprob_store.job import Job, load_job, override
 from logprob_store.job_problems import FROM_ENVIRONMENT
 from logprob_store.run.plan import plan_job
-from logprob_store.usage import Usage
+from logprob_store.usage import Usage, tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,6 +197,36 @@ def test_a_model_whose_price_is_listed_needs_no_prices(write: Callable[..., Path
     assert problem.startswith("limits.max_cost_usd needs prices.input_usd_per_million_tokens")
 
 
+def test_decisions_cost_their_input_and_nothing_else(tmp_path: Path) -> None:
+    """100 tokens at $0.10 a million, whatever part of them is said to be cached or written, and whatever is counted.
+
+    https://apidog.com/blog/openai-decisions-api/ of 2026-10-10: no charge for output, nor for the cache.
+    """
+    path = write_job(tmp_path, model={"name": "gpt-6-luna", "endpoint": "decisions", "base_url": None})
+    question = '[[questions]]\nname = "a"\ntype = "predicate"\ninstructions = "x"\n'
+    path.write_text(path.read_text(encoding="utf-8") + question, encoding="utf-8")
+
+    prices = load_job(path).token_prices
+
+    assert prices is not None
+    assert prices.usd(Usage(100, 60, 7, 40)) == pytest.approx(10e-6)
+    assert prices.usd(prices.worst(100, 0, [""])) == pytest.approx(10e-6)
+    assert prices.usd(Usage(100, 60, 7, tier="priority")) == pytest.approx(20e-6)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "said"),
+    [
+        (None, "no price of gpt-99 is known: set [prices]"),
+        ("https://eu.api.openai.com/v1", "no price of gpt-99 is known at https://eu.api.openai.com/v1: set [prices]"),
+        ("http://127.0.0.1:8000/v1", None),
+    ],
+)
+def test_that_no_price_is_known_is_said(tmp_path: Path, base_url: str | None, said: str | None) -> None:
+    """Where OpenAI is asked, which bills; a server of somebody's own may not."""
+    assert load_job(write_job(tmp_path, base_url, model={"name": "gpt-99"})).about_prices == said
+
+
 def test_a_replay_has_the_prices_of_its_job_alone(write: Callable[..., Path]) -> None:
     """It pays nothing; a ceiling of the job is no obstacle to it."""
     changes = {
@@ -234,9 +264,34 @@ def test_own_prices_by_kind_tier_and_length(write: Callable[..., Path]) -> None:
     assert prices.usd(Usage(200, 0, 10, is_long=prices.is_long(200))) == pytest.approx(920e-6)  # 200 * 4 + 10 * 12
 
 
+@pytest.mark.parametrize("endpoint", ["completions", "decisions"])
+def test_endpoints_without_service_tiers(tmp_path: Path, endpoint: str) -> None:
+    """It is said before the server refuses the parameter."""
+    path = write_job(tmp_path, model={"endpoint": endpoint, "base_url": "http://h/v1"}, transport={"tier": "flex"})
+    question = '[[questions]]\nname = "a"\ntype = "predicate"\ninstructions = "x"\n'
+    path.write_text(path.read_text(encoding="utf-8") + question * (endpoint == "decisions"), encoding="utf-8")
+
+    with pytest.raises(JobError, match="others have no service tiers"):
+        load_job(path)
+
+
+def test_a_price_for_all_tiers_that_are_not_known(write: Callable[..., Path]) -> None:
+    """So that the key which the message about such a tier names can be written; `standard_only` is the standard one."""
+    prices = load_job(write({**OWN, "prices.tiers.unknown": "3.0"})).token_prices
+
+    assert prices is not None
+    assert prices.knows(tier_of("warp") or "")
+    assert prices.usd(Usage(10, 0, 10, tier=tier_of("warp") or "")) == pytest.approx(300e-6)
+    assert tier_of("standard_only") == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        (
+            {"prices.tiers.standard_only": "2.0"},
+            "prices: tiers.standard_only: is no tier with a price of its own; known are flex, batch",
+        ),
         (
             {"prices.tiers.turbo": "2.0"},
             "prices: tiers.turbo: is no tier with a price of its own; known are flex, batch",
@@ -310,6 +365,53 @@ def test_tiers_that_cannot_be_sent(write: Callable[..., Path], changes: dict[str
 def test_a_tier_is_no_part_of_what_is_asked(write: Callable[..., Path]) -> None:
     """A run goes on by another tier, and an answer by any is the answer to the question."""
     assert load_job(write({"transport.tier": '"flex"'})).identity() == load_job(write()).identity()
+
+
+A_TABLE = '{ value = "one" }'
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ("5", '.choices: has to be a text in quotes, or a list, as ["one", "two"], not 5'),
+        (
+            '["a", 1]',
+            f".choices[1]: has to be a text in quotes, or true or false, without quotes, or a table, as {A_TABLE}",
+        ),
+        ('["a", { valu = "b" }]', ".choices[1].value: is missing"),
+        (
+            '["a", { value = 3 }]',
+            ".choices[1].value: has to be a text in quotes, or true or false, without quotes, not 3",
+        ),
+    ],
+)
+def test_an_option_that_is_none(tmp_path: Path, choices: str, said: str) -> None:
+    """In words, and once for each place, not for each kind of value that could stand there."""
+    path = write_job(tmp_path, "http://h/v1", model={"endpoint": "decisions"})
+    question = f'[[questions]]\nname = "a"\ntype = "choice"\ninstructions = "x"\nchoices = {choices}\n'
+    path.write_text(path.read_text(encoding="utf-8") + question, encoding="utf-8")
+
+    with pytest.raises(JobError) as caught:
+        load_job(path)
+
+    lines = [line for line in str(caught.value).splitlines() if "choices" in line]
+    assert f"questions[0]{said}" in lines[0]
+    assert "union" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({**OWN, "prices.input_usd_per_million_tokens": "true"}, "million_tokens: has to be a number, not true"),
+        ({"limits.max_requests": "true"}, "limits.max_requests: has to be a number, not true"),
+        ({"limits.timeout_s": "true"}, "limits.timeout_s: has to be a number of seconds, not true"),
+        ({**OWN, "prices.tiers.flex": "true"}, "prices.tiers.flex: has to be a factor, or a section with"),
+    ],
+)
+def test_true_is_no_number(write: Callable[..., Path], changes: dict[str, str], said: str) -> None:
+    """It would be $1, one call and one second."""
+    with pytest.raises(JobError, match=re.escape(said)):
+        load_job(write(changes))
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,12 @@ def test_wrong_arguments(words: dict[str, Any], message: str) -> None:
         ls.complete("Hi", model="m", **words)
 
 
+def test_a_model_that_would_refuse_it() -> None:
+    """The lines to write are said before a key is missed."""
+    with pytest.raises(ls.JobError, match="write in the call: name='gpt-6-luna', params="):
+        ls.complete("Hi", model="gpt-6-astra")
+
+
 def test_without_a_key() -> None:
     """OpenAI needs a key, and the error names the variable."""
     with pytest.raises(JobError, match="OPENAI_API_KEY"):

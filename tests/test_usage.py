@@ -102,6 +102,18 @@ def test_a_batch_whose_old_names_are_empty_has_both_halves() -> None:
     assert read_usage(raw) == Usage(9, 0, 4)
 
 
+def test_tokens_that_are_kept_for_long_are_read() -> None:
+    """They cost more than those that are kept for half an hour, and nobody has said how much."""
+    details = {"cache_write_tokens": 9, "cache_write_tokens_details": {"ttl_12h_tokens": 4, "ttl_30m_tokens": 5}}
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "prompt_tokens_details": details}
+    raw = json.dumps(usage).encode()
+
+    assert [read and (read.kept_tokens, read.has_unpriced) for read in (read_usage(raw), said_usage(raw).whole)] == [
+        (4, True),
+        (4, True),
+    ]
+
+
 def test_audio_tokens_are_read() -> None:
     """3 in the prompt and 2 in the answer."""
     raw = json.dumps(

@@ -93,15 +93,16 @@ def calibrate(
         raise InputError("--save wants --method: isotonic (a thousand answers and more), platt, or temperature")
     opened = open_runs(store, run)
     is_question = question is not None or (labels is None and opened.has_decisions)
-    if is_question:
-        name = checked_question(opened, question, one=True)
-        extra: pl.DataFrame | None = _columns_of_question(opened, name or "")
+    name = checked_question(opened, question, one=True) if is_question else None
+    if name is not None:
+        extra: pl.DataFrame | None = _columns_of_question(opened, name)
     else:
         extra = None if labels is None else _label_columns(opened, labels, field)
     confidence = confidence or ("label_probability" if is_question else "confidence")
     rows = _scores_with_truth(opened, expected, truth, column, confidence, extra=extra)
     table, thresholds = _tables(rows, confidence, bins=bins, equal_mass=equal_mass)
     figures = _metrics_with_intervals(rows, confidence, seed)
+    _say_if_no_label_is_expected(opened, rows, name, expected)
     fitted, path = None, None
     if method is not None:
         fitted = _fit(opened, rows, confidence, method, seed)
@@ -199,6 +200,32 @@ def _columns_of_question(opened: Store, question: str) -> pl.DataFrame:
     rows = rows.unique(["run", "completion_id"], keep="first", maintain_order=True)
     names = ("label", "label_probability", "label_lower", "label_upper", "served_confidence", "served_score", "level")
     return rows.select("run", "completion_id", *names, answer=pl.col("label")).collect()
+
+
+def _say_if_no_label_is_expected(opened: Store, rows: pl.DataFrame, question: str | None, expected: str | None) -> None:
+    """Say on standard error that the truths are none of a question's labels, so that no answer can be right."""
+    import polars as pl
+
+    from logprob_store.view.safe_text import printable
+
+    if question is None or expected is None or rows["correct"].any():
+        return
+    labels = opened.labels(question=question).select(pl.col("label", "level")).unique().collect()
+    known = {*labels["label"], *labels["level"]} - {None}
+    column = opened.prompts.select(pl.col(expected).cast(pl.String, strict=False)).drop_nulls().unique()
+    truths = set(column.collect().to_series())
+    if not known & truths:
+        said = (
+            f"no value of {expected} is a label of the question {question!r}, so that no answer is right: its labels "
+            f"are {_some(known)}; {expected} has {_some(truths)}"
+        )
+        typer.echo(printable(said), err=True)
+
+
+def _some(texts: set[str]) -> str:
+    """A few of these texts, as they are written."""
+    first, most = sorted(texts), 5
+    return ", ".join(first[:most]) + (", ..." if len(first) > most else "")
 
 
 def _metrics_with_intervals(rows: pl.DataFrame, confidence: str, seed: int) -> pl.DataFrame:

@@ -171,10 +171,11 @@ def say_what_is_hidden(labels: pl.DataFrame, *, err: bool) -> None:
 def by_tier_text(usd_by_tier: Mapping[str, float]) -> str:
     """Dollars by the service tier that they went to.
 
-    >>> by_tier_text({"default": 0.25, "flex": 1.0})
-    '$0.2500 default, $1.0000 flex'
+    >>> by_tier_text({"default": 0.25, "flex": 1.0, "lost": 0.5})
+    '$0.2500 default, $1.0000 flex, $0.5000 for lost answers at their worst'
     """
-    return ", ".join(f"${usd:,.4f} {tier}" for tier, usd in usd_by_tier.items())
+    names = {"lost": "for lost answers at their worst"}
+    return ", ".join(f"${usd:,.4f} {names.get(tier, tier)}" for tier, usd in usd_by_tier.items())
 
 
 def echo(message: object) -> None:

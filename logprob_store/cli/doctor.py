@@ -83,4 +83,6 @@ def _print(check: Check) -> None:
     from logprob_store.view.safe_text import printable
 
     state = f"{check.state:<5}", _COLOURS[check.state]
-    print_rich(Text.assemble(state, f"{check.name:<11} {printable(check.said)}"))
+    # Lines to write into the job stand below each other; no other text may break a line, as a server may have sent it.
+    said = printable(check.said, keep="\n" if check.name == "parameters" else "")
+    print_rich(Text.assemble(state, f"{check.name:<11} {said}"))

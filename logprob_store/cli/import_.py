@@ -12,7 +12,7 @@ import typer
 
 from logprob_store.cli.common import EXIT_FAILURES, JsonOption, echo, path_from_here
 from logprob_store.cli.completion import complete_run
-from logprob_store.counted import counted
+from logprob_store.counted import counted, rows_in_words
 
 if TYPE_CHECKING:
     from logprob_store.importing.importer import ImportSummary
@@ -53,13 +53,13 @@ def _summary_dict(summary: ImportSummary) -> dict[str, Any]:
 
 def _summary_line(summary: ImportSummary) -> str:
     failed = ", ".join(f"{count} {error_type}" for error_type, count in sorted(summary.problems.items()))
-    completions, tokens = counted(summary.completions, "completion"), counted(summary.tokens, "token")
+    rows = rows_in_words(summary.completions, summary.tokens, summary.decisions)
     line = (
         f"run {summary.run} {summary.size / 1e6:.1f} MB in {counted(summary.files, 'file')} after "
         f"{summary.seconds:.1f} s. "
         f"{summary.records} answers found: {summary.added} added, {summary.already} there already, "
         f"{sum(summary.problems.values())} failed{f' ({failed})' if failed else ''}. "
-        f"{completions} with {tokens} in {path_from_here(summary.store)}"
+        f"{rows} in {path_from_here(summary.store)}"
     )
     if summary.ambiguous:
         line += f"\n{summary.ambiguous} answers without their request: the inputs have several under their custom_id"

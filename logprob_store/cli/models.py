@@ -16,11 +16,21 @@ from logprob_store.cli.common import JsonOption, echo, print_table
 if TYPE_CHECKING:
     from logprob_store.models.table import KnownModel, ModelTable, Takes
 
-_LEAST: Final = ("source", "checked", "output", "context", "refuses_while_reasoning", "endpoints", "most_top_logprobs")
+_LEAST: Final = (
+    "source",
+    "checked",
+    "output",
+    "context",
+    "refuses_while_reasoning",
+    "endpoints",
+    "most_top_logprobs",
+    "tiers",
+    "fewest_output",
+)
 """The columns to leave out first where a terminal has no room."""
 _SHOWN: Final = (
-    *("logprobs", "reasons", "shutdown", "successor", "refuses", "refuses_while_reasoning", "endpoints"),
-    *("most_top_logprobs", "context", "output", "checked", "source"),
+    *("logprobs", "reasons", "shutdown", "successor", "refuses", "refuses_while_reasoning", "endpoints", "tiers"),
+    *("most_top_logprobs", "fewest_output", "context", "output", "checked", "source"),
 )
 
 
@@ -103,13 +113,12 @@ def _show_one(known: ModelTable, name: str, base_url: str | None, *, as_json: bo
             if value:
                 echo(f"  {key:<24}{value}")
         for endpoint, written in lines["write"].items():
-            echo(f"  with logprobs, endpoint {endpoint}: {written}")
+            echo("\n    ".join([f"  with logprobs, endpoint {endpoint}:", *written.splitlines()]))
 
 
 def _lines(model: KnownModel, known: ModelTable) -> dict[str, Any]:
     """For each endpoint the lines by which the model, or another in its place, gives logprobs."""
-    from logprob_store.models.refusals import lines_for
-    from logprob_store.toml_values import toml_value
+    from logprob_store.models.refusals import lines_for, toml_line
 
     written = {}
     for endpoint in model.takes.endpoints:
@@ -117,7 +126,7 @@ def _lines(model: KnownModel, known: ModelTable) -> dict[str, Any]:
             continue
         lines = lines_for(model, endpoint, known)
         if model.takes.logprobs != "no" or "name" in lines:
-            written[endpoint] = "; ".join(f"{key} = {toml_value(value)}" for key, value in lines.items())
+            written[endpoint] = "\n".join(map(toml_line, lines.items()))
     return {"write": written}
 
 

@@ -36,6 +36,7 @@ def show(
     import polars as pl
 
     from logprob_store.errors import InputError
+    from logprob_store.metrics.labels.decided import option_label
     from logprob_store.schema import KEYS
     from logprob_store.view.highlight import coloured, legend, uncertain
     from logprob_store.view.safe_text import printable
@@ -62,6 +63,7 @@ def show(
             f"model {printable(row['response_model'] or row['model'] or '?')}"
         )
         if decisions.height:
+            decisions = decisions.with_columns(value=option_label())  # `true` and the text "true" apart
             print_table(decisions.select("question", "value", "probability", "label", "chosen", "confidence", "score"))
             continue
         print_rich(coloured(tokens))

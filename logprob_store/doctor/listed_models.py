@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from logprob_store.errors import InputError
+from logprob_store.errors import CallError, InputError
 from logprob_store.request import OPENAI_BASE_URL
 from logprob_store.transport.model_list import list_models
 
@@ -23,10 +23,14 @@ def listed_models(*, base_url: str | None, api_key: str) -> dict[str, date | Non
         api_key: for it.
 
     Raises:
-        InputError: the server refuses to list its models, or its answer is no list.
-        CallError: it cannot be reached.
+        InputError: the server cannot be reached or refuses to list its models, or its answer is no list.
     """
-    listed = asyncio.run(list_models(base_url=base_url, api_key=api_key, timeout_s=_PATIENCE_S))
+    try:
+        listed = asyncio.run(list_models(base_url=base_url, api_key=api_key, timeout_s=_PATIENCE_S))
+    except CallError as error:
+        raise InputError(
+            f"the server at {base_url or OPENAI_BASE_URL} cannot be asked for its models: {error}"
+        ) from error
     if listed.names is None:
         why = f"its answer is no list (HTTP {listed.status})" if listed.refusal is None else str(listed.refusal)
         raise InputError(f"the server at {base_url or OPENAI_BASE_URL} lists no models: {why}")

@@ -78,7 +78,7 @@ async def check_server(job: Job, request: Request | None) -> AsyncIterator[Check
         return
     found = _Found()
     if job.model.azure_api_version is None:  # Azure's list has its models and not the deployments of them
-        yield await _check_model(job, key, headers, found)
+        yield await _check_model(job, key, headers, found, is_called=request is not None)
     if request is not None:
         async for check in _check_call(job, request, found):
             yield check
@@ -90,7 +90,7 @@ def _key_in_words(job: Job) -> str:
     return f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} set" if named else "the job names none"
 
 
-async def _check_model(job: Job, key: str, headers: dict[str, str], found: _Found) -> Check:
+async def _check_model(job: Job, key: str, headers: dict[str, str], found: _Found, *, is_called: bool) -> Check:
     try:
         listed = await list_models(
             base_url=job.model.base_url,
@@ -115,10 +115,24 @@ async def _check_model(job: Job, key: str, headers: dict[str, str], found: _Foun
         if shutdown is not None and is_soon(shutdown, datetime.now(UTC).date()):
             return Check("model", "warn", f"the server lists {job.model.name}, which shuts down on {shutdown}")
         return Check("model", "ok", f"the server lists {job.model.name}")
-    # Servers of a single model often take any name; OpenAI's does not.
-    state: State = "fail" if job.model.base_url is None else "warn"
-    near = closest_first(job.model.name, listed.names) or "none"
-    return Check("model", state, f"the server does not list {job.model.name!r} (model.name); it lists {near}")
+    return check_unlisted(job, listed.names, is_called=is_called)
+
+
+def check_unlisted(job: Job, names: list[str], *, is_called: bool) -> Check:
+    """What to think of a model that its server does not list.
+
+    Servers of a single model often take any name, and OpenAI's answers for some names that it does not list, such as
+    fine-tuned models of another project: where a call is made, it shows that.
+
+    Args:
+        job: asks for the model.
+        names: that the server lists.
+        is_called: whether a call follows.
+    """
+    is_certain = job.model.base_url is None and not is_called
+    near = closest_first(job.model.name, names) or "none"
+    said = f"the server does not list {job.model.name!r} (model.name); it lists {near}"
+    return Check("model", "fail" if is_certain else "warn", said)
 
 
 def smallest_request(request: Request, *, openai: bool, may_reason: bool = False) -> Request:

@@ -45,6 +45,7 @@ class ImportSummary:
         failures: open failures in the run.
         completions: completions in the run.
         tokens: tokens in the run.
+        decisions: options of typed questions in the run.
         seconds: how long the import took.
     """
 
@@ -60,6 +61,7 @@ class ImportSummary:
     failures: int = 0
     completions: int = 0
     tokens: int = 0
+    decisions: int = 0
     seconds: float = 0.0
 
 
@@ -104,6 +106,7 @@ class Importer:
         self.summary.failures = counts.failures
         self.summary.completions = counts.completions
         self.summary.tokens = counts.tokens
+        self.summary.decisions = counts.decisions
 
     def _import_file(self, source: Source, *, is_input_file: bool) -> None:
         copies: Counter[bytes] = Counter()

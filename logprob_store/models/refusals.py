@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from logprob_store.models.table import bare_name
 from logprob_store.request import RESPONSES_LOGPROBS, build_body, make_request
+from logprob_store.spending.price_table import listed_price
 from logprob_store.spending.request_tokens import MAXIMA, whole_number
 from logprob_store.toml_values import toml_value
+from logprob_store.usage import STANDARD, tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,67 +32,135 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "frequency_penalty": 0,
 }
 """Values that are taken where others are refused."""
+_OF_DECISIONS: Final = frozenset(
+    {"model", "input", "questions", "prompt_cache_key", "prompt_cache_options", "safety_identifier"}
+)
+"""All that a request for decisions may have."""
+_SOURCE_OF_DECISIONS: Final = "decisions.create of OpenAI's SDK, 3.54"
 _EVERY_MAXIMUM: Final = tuple(dict.fromkeys(name for names in MAXIMA.values() for name in names))
 NO_EFFORT: Final = "none"
 _EXAMPLE_TOKENS: Final = 64
+_ENOUGH_TOKENS: Final = 16
+"""A maximum of output tokens that any model takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a model would refuse a request.
 
-    `write` has the keys of a job's `[model]` to write instead, with their values; it is empty where only another model
-    or server would do.
+    `write` has the keys of a job's `[model]` to write instead, with their values, `write_transport` those of its
+    `[transport]`; both are empty where only another model or server would do. `source` is where it was read, if that is
+    not the model's row.
     """
 
     model: KnownModel
     why: str
     write: Mapping[str, Any] = field(default_factory=dict)
+    write_transport: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
 
     def sentence(self, *, where: str = "under [model]", in_python: bool = False) -> str:
-        """The refusal with what to write, and where it was read.
+        """The refusal with what to write, and where it was read. Several lines of TOML stand below it.
 
         Args:
             where: the lines are to be written.
             in_python: write them as arguments, not as lines of TOML.
         """
         takes = self.model.takes
-        lines = "; ".join(f"{key} = {toml_value(value)}" for key, value in self.write.items())
-        if in_python:
-            lines = ", ".join(f"{key}={value!r}" for key, value in self.write.items())
-        advice = f"write {where}: {lines}" if lines else "ask another model or server"
-        if takes.logprobs == "no" and (not lines or "name" in self.write):
-            advice += ", or logprobs = false to do without"
+        lines = [*map(toml_line, self.write.items())]
+        of_transport = [*map(toml_line, self.write_transport.items())]
         read = f" of {takes.checked}" if takes.checked is not None else ""
-        source = f' ({takes.source}{read}; if that no longer holds: takes = "anything")' if takes.source else ""
-        return f"{self.model.name} {self.why}: {advice}{source}"
+        source = self.source or takes.source
+        source = f' ({source}{read}; if that no longer holds: takes = "anything")' if source else ""
+        without = ""
+        if takes.logprobs == "no" and (not lines or "name" in self.write):
+            without = ", or logprobs = false to do without"
+        if in_python and lines:
+            arguments = ", ".join(f"{key}={value!r}" for key, value in self.write.items())
+            without = without.replace(" = false", "=False")
+            return f"{self.model.name} {self.why}: write {where}: {arguments}{without}{source}"
+        places = {where: lines, "under [transport]": of_transport}
+        written = {place: held for place, held in places.items() if held}
+        if not written:
+            return f"{self.model.name} {self.why}: ask another model or server{without}{source}"
+        if len(lines) + len(of_transport) == 1:
+            [(place, [line])] = written.items()
+            return f"{self.model.name} {self.why}: write {place}: {line}{without}{source}"
+        below = "\nand ".join("\n  ".join([f"{place}:", *held]) for place, held in written.items())
+        or_without = f"{without.removeprefix(', or ')}, or " if without else ""
+        return f"{self.model.name} {self.why}{source}: {or_without}write {below}"
 
 
-def refusal_of(request: Request, model: KnownModel, table: ModelTable) -> Refusal | None:
+def toml_line(item: tuple[str, Any]) -> str:
+    """A key and its value as a line of TOML."""
+    key, value = item
+    return f"{key} = {toml_value(value)}"
+
+
+def refusal_of(
+    request: Request, model: KnownModel, table: ModelTable, *, sent_tier: str | None = None
+) -> Refusal | None:
     """Why a model would refuse a request; None where nothing is known against it.
 
     Args:
         request: to be sent.
         model: that it asks.
         table: of which a model is named that would do.
+        sent_tier: the service tier that it is sent by if it names none.
     """
-    takes, endpoint = model.takes, request.endpoint
-    if endpoint not in takes.endpoints:
-        offered = " and ".join(f'"{name}"' for name in takes.endpoints)
-        return Refusal(
-            model, f'is not offered at endpoint "{endpoint}", only at {offered}', {"endpoint": takes.endpoints[0]}
-        )
-    wants = request.asks_logprobs
-    if wants and takes.logprobs == "no":
+    if request.endpoint not in model.takes.endpoints:
+        return _not_offered(request, model, table)
+    if request.asks_logprobs and model.takes.logprobs == "no":
         return _without_logprobs(request, model, table)
     draft = _Draft.of(request, model)
-    reasons = [*draft.correct(wants_logprobs=wants), *draft.raise_maximum()]
+    if request.asks_decisions:
+        said = [(why, _SOURCE_OF_DECISIONS) for why in draft.drop_of_other_endpoints()]
+    else:
+        reasons = [*draft.correct(wants_logprobs=request.asks_logprobs), *draft.raise_maximum()]
+        said = [(why, model.takes.source) for why in reasons]
+    write_transport: dict[str, Any] = {}
+    own_tier = draft.params.get("service_tier")
+    if (what := _not_served(own_tier or sent_tier, model)) is not None:
+        said.append((what, _source_of_tiers(model)))
+        if own_tier is None:
+            write_transport["tier"] = "default"
+        else:
+            draft.drop("service_tier")
     write: dict[str, Any] = {"params": draft.params} if draft.is_changed else {}
-    most = _most_alternatives(request, model)
-    if most is not None:
-        reasons.append(f"gives at most {most} alternatives of a token")
+    if (most := _most_alternatives(request, model)) is not None:
+        said.append((f"gives at most {most} alternatives of a token", model.takes.source))
         write["top_logprobs"] = most
-    return Refusal(model, _listed(reasons), write) if reasons else None
+    if not said:
+        return None
+    sources = ", ".join(dict.fromkeys(source for _, source in said if source))
+    return Refusal(model, _listed([why for why, _ in said]), write, write_transport, sources)
+
+
+def _not_offered(request: Request, model: KnownModel, table: ModelTable) -> Refusal:
+    """The refusal of a model that is not offered at an endpoint; questions go to another model."""
+    offered = " and ".join(f'"{name}"' for name in model.takes.endpoints)
+    instead = table.find(table.instead)
+    decides = request.asks_decisions and instead is not None and "decisions" in instead.endpoints
+    write = {"name": table.instead} if decides else {"endpoint": model.takes.endpoints[0]}
+    return Refusal(model, f'is not offered at endpoint "{request.endpoint}", only at {offered}', write)
+
+
+def _source_of_tiers(model: KnownModel) -> str:
+    """Where the tiers of a model were read: with its prices."""
+    listed = listed_price(bare_name(model.name).name)
+    return model.takes.source if listed is None else listed.source
+
+
+def _not_served(asked: Any, model: KnownModel) -> str | None:
+    """That a model has not the service tier which is asked for, as the end of a sentence about it; None if it may."""
+    offered = model.takes.tiers
+    if offered is None or (model.service is not None and model.service.own_tiers):
+        return None
+    tier = tier_of(asked)
+    if tier in {None, STANDARD, *offered}:
+        return None
+    named = " and ".join(f'"{name}"' for name in ("default", *offered))
+    return f'is not served by the tier "{asked}", only by {named}'
 
 
 def lines_for(
@@ -149,6 +220,9 @@ class _Draft:
     @classmethod
     def of(cls, request: Request, model: KnownModel) -> _Draft:
         """The parameters as they stand."""
+        if request.asks_decisions:
+            asked = ("model", "input", "questions")
+            return cls({name: value for name, value in request.body.items() if name not in asked}, "decisions", model)
         params = {name: value for name, value in request.body.items() if name not in _NO_PARAMS and value is not None}
         include = request.body.get("include")
         if include is not None and include != [RESPONSES_LOGPROBS]:
@@ -171,15 +245,25 @@ class _Draft:
             yield from self._drop_refused()
             yield from self._drop_while_reasoning()
 
+    def drop_of_other_endpoints(self) -> Iterator[str]:
+        """Take out what no request for decisions has; a server of somebody's own may leave it out."""
+        if self.model.service is None or not self._refuses:
+            return
+        if dropped := [name for name in self.params if name not in _OF_DECISIONS]:
+            for name in dropped:
+                self.drop(name)
+            yield f'takes no {_listed(dropped)} at endpoint "decisions"'
+
     def raise_maximum(self) -> Iterator[str]:
-        """Correct a maximum of output tokens that is smaller than the service takes."""
+        """Correct a maximum of output tokens that is smaller than the model or its service takes."""
         service = self.model.service
-        fewest = None if service is None else service.fewest_output.get(self.endpoint)
+        of_service = 0 if service is None else service.fewest_output.get(self.endpoint, 0)
+        fewest = max(of_service, self.model.takes.fewest_output or 0)
         for name in MAXIMA[self.endpoint]:
             most = whole_number(self.params.get(name))
-            if fewest is not None and most is not None and most < fewest:
+            if most is not None and most < fewest:
                 self.is_changed = True
-                self.params[name] = fewest
+                self.params[name] = max(fewest, _ENOUGH_TOKENS)
                 yield f"takes no {name} below {fewest}"
 
     @property
@@ -231,7 +315,7 @@ class _Draft:
                 self._rename(name, MAXIMA[self.endpoint][0])
                 yield f"takes {MAXIMA[self.endpoint][0]} in place of max_tokens"
             else:
-                self._drop(name)
+                self.drop(name)
                 yield f"takes no {name}"
 
     def _drop_while_reasoning(self) -> Iterator[str]:
@@ -239,7 +323,7 @@ class _Draft:
             return
         for name in self.model.takes.refuses_while_reasoning:
             if name in self.params and self.params[name] != _DEFAULTS.get(name):
-                self._drop(name)
+                self.drop(name)
                 yield f"takes no {name} while it reasons"
 
     @property
@@ -283,7 +367,8 @@ class _Draft:
             if held != name or wanted not in self.params
         }
 
-    def _drop(self, name: str) -> None:
+    def drop(self, name: str) -> None:
+        """Take a parameter out."""
         self.is_changed = True
         del self.params[name]
 

@@ -40,7 +40,15 @@ def shutdown_notice(model: KnownModel, table: ModelTable, today: date) -> str | 
     of_what = f"{plain.name}, from which {model.name} is tuned," if plain.is_tuned else model.name
     left = (takes.shutdown - today).days
     when = f"shuts down on {takes.shutdown}, in {left} days" if left > 0 else f"has shut down on {takes.shutdown}"
-    return f"{of_what} {when}{_successor(takes.successor, table)} ({table.shutdowns})"
+    return f"{of_what} {when}{_successor(takes.successor, table)} ({_source(model, table)})"
+
+
+def _source(model: KnownModel, table: ModelTable) -> str:
+    """Where the day was read; of somebody's own rows, what these say."""
+    takes, listed = model.takes, [row for row in table.models if row.source == model.takes.source]
+    if any(row.shutdown == takes.shutdown for row in listed):
+        return table.shutdowns
+    return takes.source if takes.source and not listed else "as your own model.takes or model.table says"
 
 
 def _successor(name: str | None, table: ModelTable) -> str:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from logprob_store.errors import JobError
+from logprob_store.job_problems import job_problems
 from logprob_store.request import OPENAI_BASE_URL
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ class Takes(_Strict):
     refuses: tuple[str, ...] = ()
     refuses_while_reasoning: tuple[str, ...] = ()
     endpoints: tuple[Endpoint, ...] = Field(default=("chat", "completions", "responses", "decisions"), min_length=1)
-    most_top_logprobs: int | None = Field(default=None, ge=0)
-    context: int | None = Field(default=None, gt=0)
-    output: int | None = Field(default=None, gt=0)
+    tiers: tuple[Literal["flex", "priority", "ultrafast"], ...] | None = None
+    most_top_logprobs: int | None = Field(default=None, ge=0, strict=True)
+    fewest_output: int | None = Field(default=None, ge=1, strict=True)
+    context: int | None = Field(default=None, gt=0, strict=True)
+    output: int | None = Field(default=None, gt=0, strict=True)
     shutdown: date | None = None
     successor: str | None = None
     source: str = ""
@@ -63,7 +66,7 @@ class Takes(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_word(cls, value: Any) -> Any:
-        if isinstance(value, str) and value != ANYTHING:
+        if value != ANYTHING and not isinstance(value, (dict, Takes)):
             raise ValueError('is "anything", or a table such as { like = "gpt-6-luna" } or { logprobs = "yes" }')
         return {ANYTHING: True} if value == ANYTHING else value
 
@@ -86,6 +89,7 @@ class Service(_Strict):
     openai: bool = False
     refuses_unknown: bool = False
     own_shutdowns: bool = False
+    own_tiers: bool = False
     logprobs: Literal["yes", "no"] = "yes"
     most_top_logprobs: dict[str, int] = Field(default_factory=dict)
     fewest_output: dict[str, int] = Field(default_factory=dict)
@@ -234,9 +238,8 @@ def read_table(path: Path) -> ModelTable:
     except OSError as error:
         raise JobError(f"the table of models {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise JobError(f"the table of models {path}: {place}: {first['msg']}") from error
+        problems = "; ".join(job_problems(error, _Tables, {}))
+        raise JobError(f"the table of models {path}: {problems}") from error
     except ValueError as error:  # no TOML, or no UTF-8
         raise JobError(f"the table of models {path} is no TOML: {error}") from error
     return dataclasses.replace(

@@ -97,6 +97,10 @@ def _holds_objects(kind: pa.DataType) -> bool:
 
 
 _TEXT_EXPECTED: Final = "text: cast it, or write it with template"
+_OF_TEMPLATES: Final = (
+    lambda kind: is_scalar(kind) or types.is_floating(kind),
+    "text, a number, a boolean, a date or a time",
+)
 _ROLE_TYPES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
     "id": (is_scalar, "text, an integer, or another plain value with an exact text (no float, no list)"),
     "prompt": (is_text, _TEXT_EXPECTED),
@@ -121,10 +125,8 @@ _ROLE_TYPES: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
         lambda kind: is_text(kind) or (is_list(kind) and is_json(kind.value_type)),
         "a list of texts, or JSON text",
     ),
-    "template": (
-        lambda kind: is_scalar(kind) or types.is_floating(kind),
-        "text, a number, a boolean, a date or a time",
-    ),
+    "template": _OF_TEMPLATES,
+    "question": _OF_TEMPLATES,
 }
 """For each role, a test of the column's type, and what error messages say is expected. A kept column may have any
 type."""
@@ -233,6 +235,11 @@ def stored_schema(schema: pa.Schema, columns: Columns, inputs: Sequence[InputFil
     return pa.schema(fields)
 
 
+def _key_of(role: str) -> str:
+    """Where a job file names the columns of a role."""
+    return "[[questions]]" if role in {"question", "options"} else f"prompts.{role}"
+
+
 def checked_schema(inputs: Sequence[InputFile], roles: list[tuple[str, str]]) -> pa.Schema:
     """The columns with the types that all files can be read as; each type is checked against the column's roles.
 
@@ -244,13 +251,13 @@ def checked_schema(inputs: Sequence[InputFile], roles: list[tuple[str, str]]) ->
         PromptsError: as `kept_schema`.
     """
     # Reversed, so that an error names a column with two roles by the first.
-    uses = {name: f"prompts.{role}" for role, name in reversed(roles)}
+    uses = {name: _key_of(role) for role, name in reversed(roles)}
     schema = unified_schema(inputs, uses)
     for role, name in roles:
         kind = schema.field(name).type
         if role in _ROLE_TYPES and not types.is_null(kind) and not _ROLE_TYPES[role][0](kind):
             raise PromptsError(
-                f"column {name!r} (prompts.{role}) is {kind} in {inputs[0].path}; expected {_ROLE_TYPES[role][1]}"
+                f"column {name!r} ({_key_of(role)}) is {kind} in {inputs[0].path}; expected {_ROLE_TYPES[role][1]}"
             )
     return schema
 

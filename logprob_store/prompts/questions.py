@@ -44,7 +44,7 @@ class QuestionTemplates:
     >>> asked = {"name": "topic", "type": "choice", "instructions": "Of {field}?", "choices": "{topics}"}
     >>> questions = QuestionTemplates.of_job([asked])
     >>> questions.roles()
-    [('template', 'field'), ('options', 'topics')]
+    [('question', 'field'), ('options', 'topics')]
     >>> questions.build({"field": "physics", "topics": ["light", "sound"]})[0]["choices"]
     [{'value': 'light'}, {'value': 'sound'}]
     """
@@ -113,7 +113,7 @@ def _roles_in(value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, _OptionsColumn):
         yield "options", value.name
     elif isinstance(value, Template):
-        yield from (("template", field) for field in value.fields)
+        yield from (("question", field) for field in value.fields)
     elif isinstance(value, dict):
         yield from (role for held in value.values() for role in _roles_in(held))
     elif isinstance(value, list):

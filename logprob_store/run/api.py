@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from logprob_store.counted import counted
+from logprob_store.counted import rows_in_words
 from logprob_store.errors import JobError
 from logprob_store.events import emit
 from logprob_store.job import Job, load_job
@@ -93,8 +93,7 @@ class RunSummary:
     @property
     def rows_in_words(self) -> str:
         """What the run has rows of: completions with their tokens, or with the decisions that they are."""
-        held = counted(self.decisions, "decision") if self.decisions else counted(self.tokens, "token")
-        return f"{counted(self.completions, 'completion')} with {held}"
+        return rows_in_words(self.completions, self.tokens, self.decisions)
 
     def __repr__(self) -> str:
         """How the run stands, on one line."""

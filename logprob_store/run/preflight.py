@@ -17,11 +17,11 @@ from logprob_store.models.table import read_table, shipped_table
 from logprob_store.run.batches_under_way import check_batches
 from logprob_store.run.lost_answers import refuse_other_answers
 from logprob_store.run.plan import request_of_job
-from logprob_store.run.unanswered import manifest_as_it_goes_on, unanswered_calls
+from logprob_store.run.unanswered import manifest_as_it_goes_on, unanswered_calls, unanswered_requests
 from logprob_store.store.run_folders import check_place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from logprob_store.job import Job
     from logprob_store.models.refusals import Refusal
@@ -77,14 +77,17 @@ class ModelCheck:
     def refusal(self, request: Request) -> Refusal | None:
         """Why the model would refuse a request; None where nothing is known against it."""
         model = None if request.model is None else self._model(request.model)
-        return None if model is None or self._table is None else refusal_of(request, model, self._table)
+        if model is None or self._table is None:
+            return None
+        return refusal_of(request, model, self._table, sent_tier=self._job.transport.tier)
 
     def refused_row(self, request: Request) -> CallError | None:
         """The failure of a request that the model would refuse for its row's parameters; None if it is to be asked."""
         refusal = self.refusal(request)
         if refusal is None:
             return None
-        error = CallError(refusal.sentence(where="in the row's params"), error_type=REFUSED_ROW)
+        said = " ".join(refusal.sentence(where="in the row's params").split())
+        error = CallError(said, error_type=REFUSED_ROW)
         error.attempts = 0
         return error
 
@@ -141,13 +144,24 @@ class ModelCheck:
 
 
 def refuse_hopeless_request(job: Job, request: Request) -> None:
-    """Refuse a request that its model would refuse, before it is sent.
+    """Refuse a request that its model would refuse, unless the cache answers it.
 
     Raises:
         JobError: it says why, and what to write.
     """
-    if (refusal := ModelCheck(job).refusal(request)) is not None:
+    refusal = ModelCheck(job).refusal(request)
+    if refusal is not None and unanswered_requests(job, [request]):
         raise JobError(refusal.sentence(where="in the call", in_python=True))
+
+
+def refuse_hopeless_requests(job: Job, requests: Sequence[Request], models: ModelCheck) -> None:
+    """Refuse requests of which none can be answered, neither by the cache nor by the model.
+
+    Raises:
+        JobError: as `ModelCheck.refuse_hopeless`.
+    """
+    if models.is_suspect():
+        models.refuse_hopeless(unanswered_requests(job, requests))
 
 
 def refuse_run(plan: Plan, run: str, models: ModelCheck, *, anew: bool) -> None:

@@ -16,7 +16,7 @@ from logprob_store.replay.fixtures import Recordings, write_fixtures
 from logprob_store.request import Answer
 from logprob_store.run.asker import GRACE_S
 from logprob_store.run.plan import check_plan, plan_job
-from logprob_store.run.preflight import ModelCheck
+from logprob_store.run.preflight import ModelCheck, refuse_hopeless_requests
 from logprob_store.run.resources import open_asker_alone, open_transport, with_server
 
 if TYPE_CHECKING:
@@ -87,12 +87,14 @@ async def record_job(
     if cached_only:
         answers = _from_cache(job, requests, done)
     else:
+        # Who records refusals wants those of the server.
+        models = None if refusals else ModelCheck(job)
+        if models is not None:
+            refuse_hopeless_requests(job, requests, models)
         async with (
             open_transport(job, api_key=api_key, variables=variables) as transport,
             open_asker_alone(job, transport, watch_first=not refusals) as asker,
         ):
-            # Who records refusals wants those of the server.
-            models = None if refusals else ModelCheck(job)
             answers, stopped = await _ask(asker, requests, done, models)
             done.calls = asker.calls
     done.lines = write_fixtures(path, answers, keep=before)
@@ -133,8 +135,6 @@ async def _ask(
     cached = await asker.look_up(requests)
     done.from_cache = len(cached)
     refusals = models is None
-    if models is not None and models.is_suspect():
-        models.refuse_hopeless(request for request in requests if request.key not in cached)
 
     stopping: list[Answer] = []  # the refusal that stops the recording
 

@@ -356,6 +356,7 @@ class Session:
         return Spent.of(
             self.budget.requests,
             self.budget.usage,
+            lost=self.budget.lost,
             usd_of=None if prices is None else prices.usd,
             prices=None if prices is None else prices.as_dict(),
         )

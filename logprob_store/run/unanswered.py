@@ -16,7 +16,7 @@ from logprob_store.store.opening import as_it_goes_on
 from logprob_store.store.tables import open_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from logprob_store.cache.answers import AnswerCache
@@ -49,6 +49,13 @@ def unanswered_calls(
             rejected = {request.key for request in chunk.requests if asks_anew(failed.get(plan.number_of(request)))}
             answered = answered_keys({request.key for request in chunk.requests} - rejected)
             yield chunk, [request for request in chunk.requests if request.key not in answered]
+
+
+def unanswered_requests(job: Job, requests: Sequence[Request]) -> list[Request]:
+    """Those of a job's requests that neither its cache nor its fixtures answer."""
+    with open_cache(job.cache_folder, file_mode=job.store.mode) as cache:
+        answered = _answered_keys(job, cache, None)({request.key for request in requests})
+    return [request for request in requests if request.key not in answered]
 
 
 def manifest_as_it_goes_on(plan: Plan, run: str) -> Manifest | None:

@@ -26,7 +26,7 @@ from logprob_store.spending.request_tokens import worst_case
 from logprob_store.spending.reservation import Reservation
 from logprob_store.spending.settling import tokens_spent
 from logprob_store.spending.shared_ledger import Amount, Passed, SharedLedger, nano_usd
-from logprob_store.usage import STANDARD, Bill, ReportedUsage, Usage, tier_of, usage_of
+from logprob_store.usage import STANDARD, UNKNOWN_TIER, Bill, ReportedUsage, Usage, tier_of, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -283,7 +283,8 @@ class Budget:
     def cost_usd(self, answer: Answer, *, spent: Usage | None = None) -> float | None:
         """US dollars that this run paid for an answer that it asked for; None without prices or a whole `usage`.
 
-        None, too, where a part of it has no price: by a tier that the prices do not know, or for tokens of sound.
+        None, too, where a part of it has no price: by a tier that the prices do not know, for tokens of sound, or for
+        those that the service keeps in its cache for twelve hours.
 
         Args:
             answer: live, or from the cache.
@@ -298,7 +299,7 @@ class Budget:
             worst = self.worst_of(answer.request, worst_case(answer.request))
             billed_as = "batch" if answer.source == "batch" else None
             spent = self.tokens_of(answer.request, answer.body, usage, worst, billed_as=billed_as)
-        is_priced = self.prices.knows(spent.tier) and not (isinstance(usage, ReportedUsage) and usage.audio_tokens)
+        is_priced = self.prices.knows(spent.tier) and not (isinstance(usage, ReportedUsage) and usage.has_unpriced)
         return self.prices.usd(spent) if is_priced else None
 
     def usd_of_call(self, request: Request, least: Usage, most: Usage) -> tuple[float, float]:
@@ -416,7 +417,8 @@ class Budget:
         self._tiers_seen.add(tier)
         if prices.knows(tier):
             return
-        said = f"the server served a call by the tier {tier!r}, which has no price in this job"
+        which = "a tier that is not known here" if tier == UNKNOWN_TIER else f"the tier {tier!r}"
+        said = f"the server served a call by {which}, which has no price in this job"
         if self._needs_prices:
             self.close(
                 StopRunError(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 OLD_AFTER_DAYS: Final = 90
 """Days after which a price that nobody has looked at again is said to be old."""
 _TABLE: Final = Path(__file__).with_name("prices.toml")
+_PRIORITY: Final = "priority"
+"""The tier that may serve calls which ask for none."""
 _VERSION: Final = re.compile(r"-20[0-9]{2}-[0-9]{2}-[0-9]{2}$")
 
 
@@ -66,11 +68,26 @@ def listed_price(model: str) -> ListedPrice | None:
 @cache
 def _read_table() -> Mapping[str, ListedPrice]:
     families = tomllib.loads(_TABLE.read_text(encoding="utf-8"))
-    return {
-        model: ListedPrice(_prices({**family, **row}), family["source"], family["checked"])
+    rows = {
+        model: (_prices({**family, **row}), family)
         for family in families.values()
         for model, row in family["models"].items()
     }
+    dearest = max(_factor(_PRIORITY, prices) for prices, _ in rows.values())
+    return {
+        model: ListedPrice(
+            prices if _PRIORITY in prices.tiers else prices.guessing(_PRIORITY, dearest),
+            family["source"],
+            family["checked"],
+        )
+        for model, (prices, family) in rows.items()
+    }
+
+
+def _factor(tier: str, prices: Prices) -> float:
+    """How much dearer than the standard tier another one is; 1 where its price is not known."""
+    dearer = prices.tiers.get(tier, prices)
+    return max(dearer.input / prices.input, dearer.output / prices.output)
 
 
 def _prices(row: Mapping[str, Any]) -> Prices:
@@ -81,4 +98,8 @@ def _prices(row: Mapping[str, Any]) -> Prices:
         row.get("cache_write"),
         LongContext(**row["long_context"]) if "long_context" in row else None,
     )
-    return standard.with_tiers({tier: standard.scaled(factor) for tier, factor in row.get("tiers", {}).items()})
+    tiers = {
+        tier: Prices(**said) if isinstance(said, dict) else standard.scaled(said)
+        for tier, said in row.get("tiers", {}).items()
+    }
+    return standard.with_tiers(tiers)

@@ -59,6 +59,7 @@ class Prices:
         cache_write: of the prompt where the service wrote it into its cache; as `input` where unsaid.
         long_context: how the prices rise for a long prompt.
         tiers: the prices by other service tiers than the standard one, by their name in `usage.TIERS`.
+        guessed: those of them that nobody has published: enough to reserve, but no price.
 
     >>> prices = Prices(2.0, 8.0, cached_input=1.0, tiers={"flex": Prices(1.0, 4.0, 0.5)})
     >>> prices.usd(Usage(300, 100, 50)), prices.usd(Usage(300, 100, 50, tier="flex"))
@@ -71,6 +72,7 @@ class Prices:
     cache_write: float | None = None
     long_context: LongContext | None = None
     tiers: Mapping[str, Prices] = field(default_factory=dict)
+    guessed: frozenset[str] = frozenset()
     _rates: dict[tuple[str, bool], _Rates] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +104,7 @@ class Prices:
 
     def knows(self, tier: str) -> bool:
         """Whether there is a price by a tier."""
-        return (tier, False) in self._rates
+        return (tier, False) in self._rates and tier not in self.guessed
 
     def may_serve(self, asked: Any) -> tuple[str, ...]:
         """The tiers that a call may be served by.
@@ -153,9 +155,27 @@ class Prices:
             None if written is None else written * factor,
         )
 
+    def of_input_alone(self) -> Prices:
+        """These prices for calls that are billed as fresh input and as nothing else: answers to typed questions.
+
+        >>> Prices(2.0, 8.0, cached_input=1.0, cache_write=2.5).of_input_alone().usd(Usage(300, 200, 50, 100))
+        0.0006
+        """
+        tiers = {tier: prices.of_input_alone() for tier, prices in self.tiers.items()}
+        return replace(self, output=0.0, cached_input=None, cache_write=None, tiers=tiers)
+
     def with_tiers(self, tiers: Mapping[str, Prices]) -> Prices:
         """The same, with other prices by other tiers."""
         return replace(self, tiers=tiers)
+
+    def guessing(self, tier: str, factor: float) -> Prices:
+        """The same, reserving so much more in case of a tier whose price is not known.
+
+        >>> prices = Prices(2.0, 8.0).guessing("priority", 2.5)
+        >>> prices.usd(Usage(100, 0, 10, tier="priority")), prices.knows("priority")
+        (0.0007, False)
+        """
+        return replace(self, tiers={**self.tiers, tier: self.scaled(factor)}, guessed=self.guessed | {tier})
 
     def completed_by(self, listed: Prices) -> Prices:
         """These prices, with what is dearer than they say by what is listed for the same model.
@@ -172,7 +192,7 @@ class Prices:
             for tier, prices in listed.tiers.items()
             if tier not in self.tiers and tier not in CHEAPER_TIERS and listed.output > 0
         }
-        return replace(whole, tiers={**self.tiers, **dearer})
+        return replace(whole, tiers={**self.tiers, **dearer}, guessed=listed.guessed & dearer.keys())
 
     def as_dict(self) -> dict[str, Any]:
         """The prices as values that JSON has, without what is unsaid."""
@@ -182,7 +202,7 @@ class Prices:
             "cached_input": self.cached_input,
             "cache_write": self.cache_write,
             "long_context": None if self.long_context is None else self.long_context._asdict(),
-            "tiers": {tier: prices.as_dict() for tier, prices in self.tiers.items()},
+            "tiers": {tier: prices.as_dict() for tier, prices in self.tiers.items() if self.knows(tier)},
         }
         return {name: value for name, value in said.items() if value not in (None, {})}
 

@@ -247,7 +247,8 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
             "spent_tokens": Meaning("of prompts and answers, lost answers at their worst case", "tokens"),
             "spent_usd": Meaning("at the job's latest prices; null without prices", "US dollars"),
             "spent_usd_by_tier": Meaning(
-                "the same by service tier, where several served the run: a list of `service_tier` and `usd`",
+                "the same by service tier, where several served the run: a list of `service_tier` and `usd`; of "
+                "`lost` answers nobody knows the tier",
                 "US dollars",
             ),
         },

@@ -122,11 +122,24 @@ class BilledTokens(msgspec.Struct):
     usd: float | None = None
 
 
+_LEAST_USD: Final = 1e-12
+"""Less than this is the difference of two sums of dollars, not a cost."""
+
+
+def _billed(bill: Bill, usd_of: Callable[[Usage], float] | None) -> list[BilledTokens]:
+    return [
+        BilledTokens(line.tier, line.is_long, *line[:4], None if usd_of is None else usd_of(line))
+        for line in bill
+        if any(line[:4])
+    ]
+
+
 class Spent(msgspec.Struct):
     """What the run has spent over all its sessions: calls, tokens, and US dollars at the job's latest prices.
 
     Failed calls count too, and lost answers at their worst case. `usd` is None without prices, which `prices` has as
-    they were. `billed` has the tokens apart where not all were billed alike, as by several service tiers.
+    they were. `billed` has the tokens apart where not all were billed alike, as by several service tiers; `lost` has
+    those of the lost answers among them, by the dearest tier that may have served them.
     """
 
     requests: int = 0
@@ -136,6 +149,7 @@ class Spent(msgspec.Struct):
     usd: float | None = None
     written_tokens: int = 0
     billed: list[BilledTokens] = []
+    lost: list[BilledTokens] = []
     prices: dict[str, Any] = {}
 
     @classmethod
@@ -144,6 +158,7 @@ class Spent(msgspec.Struct):
         requests: int,
         bill: Bill,
         *,
+        lost: Bill | None = None,
         usd_of: Callable[[Usage], float] | None = None,
         prices: dict[str, Any] | None = None,
     ) -> Spent:
@@ -152,18 +167,25 @@ class Spent(msgspec.Struct):
         Args:
             requests: calls.
             bill: their tokens.
+            lost: those of them that lost answers count for.
             usd_of: gives the dollars of tokens; None without prices.
             prices: as values that JSON has.
         """
-        lines = [(line, None if usd_of is None else usd_of(line)) for line in bill]
-        usd = None if usd_of is None else sum(usd for _, usd in lines if usd is not None)
-        apart = [
-            BilledTokens(line.tier, line.is_long, *line[:4], usd)
-            for line, usd in lines
-            if len(lines) > 1 or line.tier or line.is_long
-        ]
+        lines = _billed(bill, usd_of)
+        usd = None if usd_of is None else sum((line.usd or 0.0 for line in lines), 0.0)
+        is_plain = len(lines) == 1 and not lines[0].tier and not lines[0].is_long
         prompt, cached, completion, written = bill.whole[:4]
-        return cls(requests, prompt, cached, completion, usd, written, apart, prices or {})
+        return cls(
+            requests,
+            prompt,
+            cached,
+            completion,
+            usd,
+            written,
+            [] if is_plain else lines,
+            [] if lost is None else _billed(lost, usd_of),
+            prices or {},
+        )
 
     @property
     def bill(self) -> Bill:
@@ -186,13 +208,20 @@ class Spent(msgspec.Struct):
 
     @property
     def usd_by_tier(self) -> dict[str, float]:
-        """Dollars by the tier that served the calls, where there are several; the standard one is `default`."""
-        tiers = dict.fromkeys(line.tier or "default" for line in self.billed)
-        if self.usd is None or len(tiers) < 2:  # noqa: PLR2004  with one tier there is nothing to tell apart
+        """Dollars by the tier that served the calls, where they came about in several ways.
+
+        The standard tier is `default`; `lost` is for answers that were lost, of which nobody knows what served them.
+        """
+        if self.usd is None:
             return {}
-        return {
-            tier: sum(line.usd or 0.0 for line in self.billed if (line.tier or "default") == tier) for tier in tiers
-        }
+        by_tier: dict[str, float] = {}
+        for sign, lines in ((1, self.billed), (-1, self.lost)):
+            for line in lines:
+                tier = line.tier or "default"
+                by_tier[tier] = by_tier.get(tier, 0.0) + sign * (line.usd or 0.0)
+        by_tier["lost"] = sum(line.usd or 0.0 for line in self.lost)
+        by_tier = {tier: usd for tier, usd in by_tier.items() if usd > _LEAST_USD}
+        return by_tier if len(by_tier) > 1 and self.billed else {}
 
     @property
     def tokens(self) -> int:

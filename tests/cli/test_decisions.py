@@ -303,3 +303,35 @@ def test_labels_have_to_be_named_where_nothing_was_asked(tmp_path: Path, fault_s
     with pytest.raises(ls.InputError, match="name the labels"):
         ls.open_store(tmp_path / "store").labels()
     assert "name the labels" in logprobs("labels", tmp_path / "store").err
+
+
+def test_truths_that_are_no_label(job: Path, tmp_path: Path, logprobs: Any) -> None:
+    """An accuracy of 0 would look like a bad model."""
+    logprobs("run", job, "--run", "r")
+
+    wrong = logprobs("calibrate", tmp_path / "store", "--question", "mood", "--expected", "topic")
+    right = logprobs("calibrate", tmp_path / "store", "--question", "topic", "--expected", "topic")
+
+    assert "no value of topic is a label of the question 'mood'" in wrong.err
+    assert "its labels are 0, 1, bad, good; topic has post, true" in wrong.err
+    assert "is a label of" not in right.err
+
+
+def test_a_text_and_a_boolean_are_shown_apart(tmp_path: Path, fault_server: Any, logprobs: Any) -> None:
+    """Both are spelled true."""
+    question = '[[questions]]\nname = "q"\ntype = "choice"\ninstructions = "?"\nchoices = ["true", true]\n'
+    logprobs("run", job_at(tmp_path, fault_server.url, question), "--run", "r")
+
+    shown = logprobs("show", tmp_path / "store", "a").out
+
+    assert '"true"' in shown
+    assert shown.replace('"true"', "").count("true") >= 1
+
+
+def test_an_import_of_decisions_counts_them(job: Path, tmp_path: Path, logprobs: Any) -> None:
+    """They have no tokens."""
+    logprobs("record", job, "--fixtures", tmp_path / "fixtures")
+
+    done = logprobs("import", tmp_path / "fixtures" / "job.jsonl", "--store", tmp_path / "imported", "--run", "r")
+
+    assert "4 completions with 28 decisions in" in done.out

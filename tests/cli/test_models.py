@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,7 @@ def test_the_whole_table(logprobs: Any) -> None:
 
 def lines_of(shown: str, endpoint: str) -> dict[str, Any]:
     """The lines of a job that are shown for an endpoint."""
-    line = next(line for line in shown.splitlines() if line.startswith(f"  with logprobs, endpoint {endpoint}: "))
-    return tomllib.loads(line.partition(f"endpoint {endpoint}: ")[2].replace("; ", "\n"))
+    return tomllib.loads(shown.partition(f"  with logprobs, endpoint {endpoint}:\n")[2].partition("\n  with")[0])
 
 
 def test_one_model(logprobs: Any) -> None:
@@ -97,10 +97,13 @@ def test_openai_wants_a_key(logprobs: Any) -> None:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("gpt-6-astra", 'name = "gpt-6-luna"; params = { reasoning_effort = "none", max_completion_tokens = 64 }'),
-        ("gpt-6-luna", 'params = { reasoning_effort = "none", max_completion_tokens = 64 }'),
-        ("gpt-5.4-mini", "params = { max_completion_tokens = 64 }"),
-        ("o3", 'name = "gpt-6-luna"; params = { reasoning_effort = "none", max_completion_tokens = 64 }'),
+        (
+            "gpt-6-astra",
+            '\n  name = "gpt-6-luna"\n  params = { reasoning_effort = "none", max_completion_tokens = 64 }\n',
+        ),
+        ("gpt-6-luna", ' params = { reasoning_effort = "none", max_completion_tokens = 64 }'),
+        ("gpt-5.4-mini", " params = { max_completion_tokens = 64 }"),
+        ("o3", '\n  name = "gpt-6-luna"\n  params = { reasoning_effort = "none", max_completion_tokens = 64 }\n'),
     ],
 )
 def test_a_job_that_cannot_work(model: str, said: str, logprobs: Any, tmp_path: Path) -> None:
@@ -110,8 +113,39 @@ def test_a_job_that_cannot_work(model: str, said: str, logprobs: Any, tmp_path: 
     run, dry = logprobs("run", job), logprobs("run", job, "--dry-run")
 
     assert (run.code, dry.code) == (2, 2)
-    assert f"write under [model]: {said}" in run.err
+    assert f"write under [model]:{said}" in run.err
     assert dry.err == run.err
+
+
+def test_recording_says_it_before_it_misses_a_key(logprobs: Any, tmp_path: Path) -> None:
+    """As a run does: who has no key yet has the line to write."""
+    write_prompts(tmp_path, {"text": ["a"]})
+    job = write_job(tmp_path, model={"name": "gpt-6-astra"})
+    done = logprobs("record", job, "--fixtures", tmp_path / "fixtures")
+
+    assert (done.code, "gpt-6-astra gives no logprobs" in done.err) == (2, True)
+
+
+def test_a_tier_that_the_model_has_not(logprobs: Any, tmp_path: Path) -> None:
+    """Before anything is spent."""
+    write_prompts(tmp_path, {"text": ["a"]})
+    job = write_job(tmp_path, model={"name": "gpt-4o-mini", "params": {"max_tokens": 5}}, transport={"tier": "flex"})
+    done = logprobs("run", job)
+
+    assert (done.code, 'write under [transport]: tier = "default"' in done.err) == (2, True)
+
+
+@pytest.mark.live
+def test_a_server_that_cannot_be_reached(logprobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence, and no traceback."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    done = logprobs("models", "--live", "--base-url", f"http://127.0.0.1:{port}/v1")
+
+    assert done.code == 2
+    assert f"http://127.0.0.1:{port}/v1 cannot be asked for its models: " in done.err
+    assert done.err.count("\n") == 1
 
 
 def test_a_job_that_works_for_a_while(logprobs: Any, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from logprob_store.decode.formats.body import count_or_none, time_or_none
 from logprob_store.decode.formats.native_fields import iso_time_or_none
 
 
-@pytest.mark.parametrize("value", [-1, 10**9, 2**62, 2**63 - 1, 2**63, 10**40, 1.0, True, "5", None, [], float("nan")])
+@pytest.mark.parametrize("value", [-1, 10**9, 2**62, 2**63 - 1, 2**63, 10**40, 1.5, True, "5", None, [], float("nan")])
 def test_a_count_that_cannot_be_is_none(value: Any) -> None:
     """A billion tokens is the least that no answer has: thousands of millions of such sums are below 2**63."""
     assert count_or_none(value) is None
-    assert count_or_none(10**9 - 1) == 10**9 - 1
+    assert (count_or_none(10**9 - 1), count_or_none(12.0)) == (10**9 - 1, 12)
 
 
 @pytest.mark.parametrize(

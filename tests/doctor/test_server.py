@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from builders import answer_to, chat_body, chat_request, chat_token, completions_request
 
-from logprob_store.doctor.server import _refused_call, check_logprobs, smallest_request
+from logprob_store.doctor.server import _refused_call, check_logprobs, check_unlisted, smallest_request
 from logprob_store.errors import RetryableError
 from logprob_store.job import make_job
 
@@ -78,3 +78,12 @@ def test_a_tier_without_room_is_no_failure(tier: str | None, state: str) -> None
     error = RetryableError("the server did not answer within 30 s", error_type="timeout")
 
     assert _refused_call(error, tier=tier).state == state
+
+
+@pytest.mark.parametrize(("is_called", "state"), [(True, "warn"), (False, "fail")])
+def test_a_model_that_openai_does_not_list(is_called: bool, state: str) -> None:  # noqa: FBT001
+    """It may answer all the same, as for some fine-tuned ones: the call shows it, and without one it is in doubt."""
+    check = check_unlisted(a_job(name="ft:gpt-4o-mini:a::b"), ["gpt-4o-mini"], is_called=is_called)
+
+    assert check.state == state
+    assert "does not list 'ft:gpt-4o-mini:a::b'" in check.said

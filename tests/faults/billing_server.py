@@ -24,7 +24,7 @@ LONG_ABOVE: Final = 200
 """Tokens of a prompt above which the family `tiers` bills twice the input and 1.5 times the output."""
 FAMILIES: Final = (
     "openai", "legacy", "responses", "azure", "vllm", "openrouter", "gemini", "reasoning", "deepseek", "liar", "hidden",
-    "tiers",
+    "tiers", "decisions",
 )  # fmt: skip
 
 ABSURD: Final[tuple[Any, ...]] = (
@@ -124,6 +124,12 @@ class Call:
                 "input_tokens_details": {"cached_tokens": self.cached, "cache_write_tokens": self.written},
             }
 
+    def decisions(self, _most: int) -> None:
+        """Typed questions: input alone is billed, and none of it cheaper for having been in the cache."""
+        self.completion = self.visible = 0
+        details = {"cached_tokens": self.prompt * 9 // 10, "cache_write_tokens": 0}
+        self.usage = {"input_tokens": self.prompt, "output_tokens": 4, "input_tokens_details": details}
+
     def azure(self, _most: int) -> None:
         """Prompts that its filter refuses, prompts that are too long and calls that time out are billed."""
         self.status = self.chance.choice([200, 400, 400, 408, 504])
@@ -192,6 +198,9 @@ def answer_of(call: Call) -> bytes:
     words = [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []} for _ in range(call.visible)]
     text = "a" * call.visible
     usage = call.reported()
+    if "questions" in call.asked:
+        answers = [{"type": "predicate", "name": one["name"], "probability": 0.5} for one in call.asked["questions"]]
+        return json.dumps({"model": "m", "answers": answers, "usage": usage}).encode()
     if "input" in call.asked:
         part = {"type": "output_text", "text": text, "annotations": [], "logprobs": words}
         item = {"id": "i", "type": "message", "role": "assistant", "status": "completed", "content": [part]}

@@ -5,6 +5,7 @@ Written from observed refusals, apart from the table that a run looks at: the tw
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def family_refusal(path: str, body: Any) -> dict[str, Any] | None:
     """The `error` object with which the model of a body refuses it; None if it answers, or is of no family."""
     if not isinstance(body, dict) or body.get("model") not in FAMILIES:
         return None
-    return next(_refusals(body["model"], body, responses=path.endswith("/responses")), None)
+    refusals = _refusals(body["model"], body, responses=path.endswith("/responses"))
+    return next(itertools.chain(refusals, _unfinished(body)), None)
 
 
 def _refusals(model: str, body: dict[str, Any], *, responses: bool) -> Iterator[dict[str, Any]]:
@@ -51,6 +53,12 @@ def _refusals(model: str, body: dict[str, Any], *, responses: bool) -> Iterator[
         yield from _while_reasoning(body, responses=responses)
     elif model in FIVE_ALTERNATIVES and body.get("top_logprobs", 0) > 5:
         yield _error(None, "top_logprobs", "Invalid value for 'top_logprobs': must be less than or equal to 5.")
+
+
+def _unfinished(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if body["model"] in FIVE_ALTERNATIVES and body.get("max_completion_tokens") == 1:
+        said = "Could not finish the message because max_tokens or model output limit was reached."
+        yield _error(None, None, said)
 
 
 def _while_reasoning(body: dict[str, Any], *, responses: bool) -> Iterator[dict[str, Any]]:

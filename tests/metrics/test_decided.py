@@ -56,10 +56,15 @@ def test_what_is_missing_from_the_sum_is_in_the_bounds() -> None:
 
 
 def test_a_sum_above_one_is_divided_out() -> None:
-    """Independent probabilities of 0.75 each are one half each, and nothing is unknown."""
+    """Independent probabilities of 0.75 each are one half each; the 0.5 too much may be one's or the other's."""
     frame = decisions(("q", {"a": 0.75, "b": 0.75}))
 
-    assert probabilities(frame, "probability", "mass", "coverage", "unknown_mass") == [(0.5, 0.75, 1.0, 0.0)] * 2
+    assert probabilities(frame, "probability", "lower", "upper", "unknown_mass") == [(0.5, 0.25, 0.75, 0.0)] * 2
+
+
+def test_a_coverage_above_one_is_said() -> None:
+    """0.9 + 0.67 = 1.57: the server's numbers are not those of one choice."""
+    assert probabilities(decisions(("q", {"a": 0.9, "b": 0.67})), "coverage") == [(1.57,)] * 2
 
 
 def test_an_option_without_a_probability_makes_the_others_unsure() -> None:
@@ -69,12 +74,28 @@ def test_an_option_without_a_probability_makes_the_others_unsure() -> None:
     assert probabilities(frame, "probability", "lower", "upper") == [(None, 0.5, 1.0), (None, 0.0, 0.5)]
 
 
-def test_a_text_with_the_spelling_of_a_boolean_is_in_quotes() -> None:
-    """Labels of a question are different texts."""
-    frame = decisions(("q", {True: 0.5, "true": 0.25, "maybe": 0.25}))
+@pytest.mark.parametrize("others", [{True: 0.5}, {}])
+def test_a_text_with_the_spelling_of_a_boolean_is_in_quotes(others: dict[Any, float]) -> None:
+    """Whether or not the boolean came in the same answer: a label means the same in each row."""
+    frame = decisions(("q", {**others, "true": 0.25, "maybe": 0.25}))
     labels = ls.decision_probabilities(frame).collect()["label"].to_list()
 
-    assert labels == ["true", '"true"', "maybe"]
+    assert labels[-2:] == ['"true"', "maybe"]
+    assert labels[:-2] == ["true" for _ in others]
+
+
+def test_a_text_in_quotes_has_a_label_of_its_own() -> None:
+    """It may be an option as well."""
+    frame = decisions(("q", {"true": 0.5, '"true"': 0.25, True: 0.25}))
+
+    assert ls.decision_probabilities(frame).collect()["label"].to_list() == ['"true"', '""true""', "true"]
+
+
+def test_a_second_answer_to_a_question_does_not_count() -> None:
+    """A server that answers one question twice would weigh double in every mean."""
+    frame = decisions(("q", {"a": 0.75, "b": 0.25}), ("q", {"a": 0.25, "b": 0.75}))
+
+    assert ls.decided(frame).collect()["label_probability"].to_list() == [0.75]
 
 
 def test_questions_of_one_answer_are_apart() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from logprob_store.models.refusals import Refusal, lines_for, refusal_of
 from logprob_store.models.table import Takes, shipped_table
 from logprob_store.request import PATHS, Request, build_body, make_request
+from logprob_store.spending.price_table import listed_price
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,9 +40,11 @@ def refusal(name: str, endpoint: str = "chat", *, base_url: str | None = None, *
 def written(found: Refusal | None) -> dict[str, Any]:
     """The lines to write, read back from the sentence."""
     assert found is not None
-    lines = found.sentence().partition("write under [model]: ")[2].partition(" (https")[0]
-    lines = lines.removesuffix(", or logprobs = false to do without")
-    return tomllib.loads(lines.replace("; ", "\n"))
+    said = found.sentence()
+    if "write under [model]:\n" in said:  # below it, as they stand in a job file
+        return tomllib.loads(said.partition("write under [model]:\n")[2].partition("\nand under")[0])
+    line = said.partition("write under [model]: ")[2].rpartition(" (")[0]
+    return tomllib.loads(line.removesuffix(", or logprobs = false to do without"))
 
 
 def test_the_line_of_a_model_that_reasons_by_default() -> None:
@@ -70,6 +73,109 @@ def test_a_model_that_gives_none() -> None:
         "name": "gpt-6-luna",
         "params": {"reasoning_effort": "none", "max_completion_tokens": 64, "temperature": 0},
     }
+
+
+def test_several_lines_stand_below_the_sentence() -> None:
+    """As they are to be written, so that they can be taken over."""
+    found = refusal("gpt-6-astra", max_completion_tokens=64)
+
+    assert str(found and found.sentence()).splitlines()[1:] == [
+        '  name = "gpt-6-luna"',
+        '  params = { reasoning_effort = "none", max_completion_tokens = 64 }',
+    ]
+
+
+@pytest.mark.parametrize("tier", ["flex", "ultrafast"])
+def test_a_tier_that_a_model_is_not_served_by(tier: str) -> None:
+    """Of transport.tier the line of [transport] is said."""
+    known = TABLE.known("gpt-4o-mini", base_url=None)
+    assert known is not None
+    found = refusal_of(request("gpt-4o-mini"), known, TABLE, sent_tier=tier)
+
+    assert str(found and found.sentence()).startswith(
+        f'gpt-4o-mini is not served by the tier "{tier}", only by "default" and "priority": '
+        'write under [transport]: tier = "default" ('
+    )
+    assert "https://openai.com/api-priority-processing of 2026-" in str(found and found.sentence())
+
+
+def test_a_tier_among_the_parameters() -> None:
+    """It is taken out of them."""
+    assert written(refusal("gpt-4o-mini", max_tokens=5, service_tier="flex")) == {"params": {"max_tokens": 5}}
+
+
+@pytest.mark.parametrize("tier", ["auto", "default", "priority", "fast", None])
+def test_tiers_that_a_model_is_served_by(tier: str | None) -> None:
+    """`fast` is another name of priority."""
+    assert refusal("gpt-4o-mini", max_tokens=5, service_tier=tier) is None
+
+
+def test_a_tier_with_other_lines() -> None:
+    """Each under the section that it belongs to."""
+    known = TABLE.known("gpt-4o-mini", base_url=None)
+    assert known is not None
+    found = refusal_of(request("gpt-4o-mini", top=30), known, TABLE, sent_tier="flex")
+
+    assert str(found and found.sentence()).splitlines()[-3:] == [
+        "  top_logprobs = 20",
+        "and under [transport]:",
+        '  tier = "default"',
+    ]
+
+
+def test_a_service_with_tiers_of_its_own() -> None:
+    """Azure sells other models by flex than OpenAI does."""
+    azure = "https://mine.openai.azure.com"
+    assert refusal("gpt-4o-mini", base_url=azure, max_tokens=5, service_tier="flex") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["temperature", "stop", "max_tokens", "max_completion_tokens", "max_output_tokens", "reasoning_effort",
+     "top_logprobs", "service_tier", "stream", "n"],
+)  # fmt: skip
+def test_what_a_request_for_decisions_does_not_have(name: str) -> None:
+    """https://github.com/openai/openai-python, 3.54: `decisions.create` has no such parameter."""
+    found = refusal("gpt-6-luna", "decisions", safety_identifier="u", **{name: 1})
+
+    assert written(found) == {"params": {"safety_identifier": "u"}}
+    assert "(decisions.create of OpenAI's SDK, 3.54" in str(found and found.sentence())
+
+
+@pytest.mark.parametrize("name", ["prompt_cache_key", "prompt_cache_options", "safety_identifier"])
+def test_what_a_request_for_decisions_may_have(name: str) -> None:
+    """And the questions, which are no parameter to be written."""
+    assert refusal("gpt-6-luna", "decisions", **{name: "x"}) is None
+
+
+@pytest.mark.parametrize("name", ["gpt-4-turbo", "gpt-4", "gpt-3.5-turbo", "gpt-4.1-nano", "gpt-5.4-mini"])
+def test_only_some_models_decide(name: str) -> None:
+    """Of OpenAI's, gpt-6-luna alone, and questions are asked nowhere else."""
+    assert written(refusal(name, "decisions")) == {"name": "gpt-6-luna"}
+
+
+def test_each_row_of_the_table_says_where_its_models_are_offered() -> None:
+    """Unsaid it would mean everywhere, also at endpoints that came later."""
+    assert [row.names for row in TABLE.models if "endpoints" not in row.model_fields_set] == []
+
+
+@pytest.mark.parametrize("name", ["gpt-5.4-mini", "gpt-5.6-luna"])
+def test_one_token_is_too_few_for_some(name: str) -> None:
+    """They cannot finish a message in it; 16 are surely enough."""
+    assert written(refusal(name, reasoning_effort="none", max_completion_tokens=1)) == {
+        "params": {"reasoning_effort": "none", "max_completion_tokens": 16}
+    }
+    assert refusal(name, reasoning_effort="none", max_completion_tokens=2) is None
+
+
+def test_the_tiers_of_a_model_have_prices() -> None:
+    """The two tables say the same."""
+    for row in TABLE.models:
+        for name in row.names:
+            listed = listed_price(name)
+            if row.tiers is not None and listed is not None:
+                assert all(listed.prices.knows(tier) for tier in row.tiers), name
+                assert "priority" in row.tiers or not listed.prices.knows("priority"), name
 
 
 def test_a_model_that_gives_none_asked_for_none() -> None:
@@ -163,6 +269,7 @@ PARAMS = [
         [
             ("max_tokens", 64),
             ("max_completion_tokens", 64),
+            ("max_completion_tokens", 1),
             ("max_output_tokens", 64),
             ("temperature", 0),
             ("top_p", 1),

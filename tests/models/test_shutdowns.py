@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from logprob_store.models.shutdowns import shutdown_notice
-from logprob_store.models.table import shipped_table
+from logprob_store.models.table import Takes, shipped_table
 
 TABLE = shipped_table()
 
@@ -58,3 +58,20 @@ def test_azure_has_days_of_its_own() -> None:
 def test_a_model_that_stays() -> None:
     """No shutdown is known."""
     assert notice("gpt-6-luna", date(2026, 11, 26)) is None
+
+
+@pytest.mark.parametrize(
+    ("takes", "cited"),
+    [
+        (None, "(https://developers.openai.com/api/docs/deprecations)"),
+        (Takes(like="gpt-4o-mini"), "(https://developers.openai.com/api/docs/deprecations)"),
+        (Takes(shutdown=date(2026, 12, 1)), "(as your own model.takes or model.table says)"),
+        (Takes(shutdown=date(2026, 12, 1), source="a letter"), "(a letter)"),
+    ],
+)
+def test_where_the_day_was_read(takes: Takes | None, cited: str) -> None:
+    """What a job says itself is not cited to OpenAI's page."""
+    known = TABLE.known("gpt-4o", base_url=None, takes=takes)
+    assert known is not None
+
+    assert str(shutdown_notice(known, TABLE, date(2026, 11, 26))).endswith(cited)

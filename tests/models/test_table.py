@@ -142,8 +142,11 @@ def test_rows_of_the_users_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[[models]]\nnames = ['a']\nlogprob = 'no'\n", "models.0.logprob: Extra inputs"),
-        ("[[models]]\nlogprobs = 'no'\n", "models.0.names: Field required"),
+        ("[[models]]\nnames = ['a']\nlogprob = 'no'\n", "models[0].logprob: unknown key"),
+        ("[[models]]\nlogprobs = 'no'\n", "models[0].names: is missing"),
+        ("[[models]]\nnames = 'a'\n", 'models[0].names: has to be a list, as ["one", "two"], not "a"'),
+        ("[[models]]\nnames = ['a']\ncontext = true\n", "models[0].context: has to be a whole number, not true"),
+        ("[[models]]\nnames = ['a']\nshutdown = 'soon'\n", "models[0].shutdown: has to be a day, as 2027-01-14"),
         ("[[models]\n", "is no TOML"),
     ],
 )

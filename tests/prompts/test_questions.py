@@ -184,3 +184,14 @@ def test_another_question_is_another_job(tmp_path: Path) -> None:
     job = write(tmp_path, {"id": ["a"]}, LATE)
 
     assert job.identity()["questions.late"] == LATE
+
+
+@pytest.mark.parametrize(
+    "question", [{**LATE, "instructions": "{nope}?"}, {**TOPIC, "choices": ["{nope}", "b"]}, TOPIC]
+)
+def test_a_column_that_is_not_there(tmp_path: Path, question: dict[str, Any]) -> None:
+    """The message says that a question names it, not the prompts."""
+    job = write(tmp_path, {"id": ["a"], "field": ["x"]}, question)
+
+    with pytest.raises(ls.LogprobStoreError, match=r"\(\[\[questions\]\]\)"):
+        list(plan_job(job).chunks())

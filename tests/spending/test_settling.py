@@ -44,7 +44,11 @@ def spent(usage: Any, *, tokens: list[dict[str, Any]] = THREE, request: Any = RE
             (7, 5, 3),
         ),
         ({"completion_tokens": 3, "prompt_cache_hit_tokens": 5, "prompt_cache_miss_tokens": 9}, (14, 5, 3)),
-        ({"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 99}}, (7, 7, 3)),
+        # more than there are: nothing is believed to have been cheaper
+        ({"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 99}}, (7, 0, 3)),
+        ({"input_tokens": 7, "output_tokens": 3, "input_tokens_details": {"cached_tokens": 99}}, (7, 0, 3)),
+        # Moonshot: beside the tokens
+        ({"prompt_tokens": 7, "completion_tokens": 3, "cached_tokens": 5}, (7, 5, 3)),
         ({"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": -9}}, (7, 0, 3)),
         # Anthropic: what its cache holds stands beside the input
         ({"input_tokens": 7, "output_tokens": 3, "cache_read_input_tokens": 50}, (57, 50, 3)),

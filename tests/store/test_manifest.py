@@ -12,9 +12,11 @@ from store.tried_runs import answered, open_tried, part_files, shown
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.errors import StoreError, StoreWarning
-from logprob_store.store.manifest import find_manifest, manifest_path, read_manifest, write_manifest
+from logprob_store.spending.prices import Prices
+from logprob_store.store.manifest import Spent, find_manifest, manifest_path, read_manifest, write_manifest
 from logprob_store.store.repair import repair_store
 from logprob_store.store.verifying import verify_store
+from logprob_store.usage import Bill, Usage
 
 FOREIGN_NAMES: dict[str, dict[str, Any]] = {
     "part": {"parts": [{"name": "../../../precious/data", "files": {"tokens": {"rows": 1, "size": 1, "crc32": 1}}}]},
@@ -163,6 +165,34 @@ def test_sums_beyond_64_bits_break_no_table(store: Path) -> None:
     row = open_store(store).runs.collect().row(0, named=True)
 
     assert (row["prompt_tokens"], row["spent_tokens"]) == ((1 << 63) - 1, (1 << 63) - 1)
+
+
+PRICES = Prices(1.0, 2.0, tiers={"priority": Prices(2.0, 4.0)})
+
+
+def test_a_lost_answer_is_no_tiers() -> None:
+    """It is reserved as if the dearest tier had served it: 1,000 tokens at twice $1 a million, and 500 at $1."""
+    lost = Bill(Usage(1000, tier="priority"))
+    spent = Spent.of(2, lost.with_all([Usage(500)]), lost=lost, usd_of=PRICES.usd)
+
+    assert spent.usd_by_tier == pytest.approx({"default": 0.0005, "lost": 0.002})
+    assert spent.usd == pytest.approx(0.0025)
+
+
+def test_a_tier_that_served_nothing_is_not_named() -> None:
+    """Where one tier served all, there is nothing to tell apart."""
+    spent = Spent.of(1, Bill(Usage(), Usage(1000, tier="priority")), usd_of=PRICES.usd)
+
+    assert spent.usd_by_tier == {}
+
+
+def test_lost_answers_of_a_run_without_tiers() -> None:
+    """Their price is that of the others, and `usd` has it."""
+    lost = Bill(Usage(1000))
+    spent = Spent.of(2, lost.with_all([Usage(500)]), lost=lost, usd_of=PRICES.usd)
+
+    assert (spent.usd_by_tier, spent.billed) == ({}, [])
+    assert spent.bill == Bill(Usage(1500))
 
 
 @pytest.mark.parametrize("where", ["file", "folder"])

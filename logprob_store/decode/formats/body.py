@@ -205,7 +205,9 @@ def text_or_none(value: Any) -> str | None:
 
 
 def count_or_none(value: Any) -> int | None:
-    """A number of tokens, None for anything but an integer from 0 to a billion."""
+    """A number of tokens, None for anything but a whole number from 0 to a billion; some servers write 12.0."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _QUESTION: Final = (*KEYS, "question_index")
 _ROUNDING: Final = 1e-9
 """A sum this near to 1 is 1: what is missing comes from adding floats."""
+_BOOLEAN: Final = '^"*(true|false)"*$'
+"""Texts that are put in quotes: those of a boolean, and these in quotes, so that no two options have one label."""
 _SERVED: Final = ("question_type", "refused", "confidence", "score")
 
 
@@ -32,20 +34,22 @@ def decision_probabilities(decisions: pl.LazyFrame) -> pl.LazyFrame:
     - `run`, `completion_id`, `section`
     - `position`, `question`: the question's place and name
     - `label_index`, `label`: the option's place and value; null for a question that was refused or not answered. A text
-      is in quotes where the question has a boolean of the same spelling
+      that is spelled as a boolean is in quotes: `"true"` is the text, `true` the boolean
     - `level`: of a score, the words for the label
     - `mass`, `mass_lower`: the option's probability as the server gave it; [0, 1]
     - `mass_upper`: that and the mass that no option has; [0, 1]
     - `probability`: mass / coverage; [0, 1], higher is surer
-    - `lower`, `upper`: bounds of the probability, with the unknown mass on other options, and on this one; [0, 1]
-    - `coverage`: the sum of the options' probabilities; [0, 1], higher is better
+    - `lower`, `upper`: bounds of the probability, with the unknown mass on other options, and on this one; where the
+      server's probabilities sum to more than 1, with what is too much taken from this option, and from others; [0, 1]
+    - `coverage`: the sum of the options' probabilities; [0, 1], higher is better; above 1 where the server's sum is
     - `unknown_mass`: 1 - coverage; [0, 1], lower is better
     - `scored_alternatives`, `unscored_alternatives`: the options with a probability, and without
 
     Formula: probability = p / sum p over the options of the question.
     Range: [0, 1], higher is surer. Unit: none.
     Needs: the decisions table.
-    Nulls: a question that was refused or not answered has one row, without a label. Where an option has no probability
+    Nulls: a question that was refused or not answered has one row, without a label; a second answer to a question has
+    none. Where an option has no probability
     and more than 0.01 is missing from the sum, the probabilities are null and the bounds hold.
     Source: the API's own probabilities (OpenAI, Decisions).
 
@@ -63,17 +67,17 @@ def decision_probabilities(decisions: pl.LazyFrame) -> pl.LazyFrame:
     mass, unknown, total = pl.col("mass"), pl.col("unknown_mass"), pl.col("total")
     scored = pl.col("probability").count().over(_QUESTION)
     options = pl.col("option_index").count().over(_QUESTION)
-    twins = pl.len().over(*_QUESTION, "value") > 1
-    is_quoted = twins & (pl.col("value_type").cast(pl.String) == "string")
+    excess = (total - 1.0).clip(lower_bound=0.0)
     is_known = (total > 0) & ~((pl.col("unscored_alternatives") > 0) & (unknown > NEGLIGIBLE))
     own_share = pl.when(is_known).then(mass / total)
     return (
-        decisions.with_columns(
+        decisions.filter(_is_first_answer())
+        .with_columns(
             section=pl.lit("content").cast(Section),
             position=pl.col("question_index"),
             label_index=pl.col("option_index"),
             level=pl.col("label"),
-            label=pl.when(is_quoted).then(pl.format('"{}"', "value")).otherwise(pl.col("value")),
+            label=option_label(),
             mass=pl.when(scored > 0, pl.col("option_index").is_not_null()).then(pl.col("probability").fill_null(0.0)),
             total=pl.when(scored > 0).then(_near_one(pl.col("probability").sum().over(_QUESTION))),
             scored_alternatives=scored.cast(pl.UInt32),
@@ -86,14 +90,26 @@ def decision_probabilities(decisions: pl.LazyFrame) -> pl.LazyFrame:
             mass_lower=mass,
             mass_upper=(mass + unknown).clip(0.0, 1.0),
             probability=own_share,
-            lower=pl.when(total > 0).then(mass / (total + unknown)),
-            upper=pl.when(total > 0).then((mass + unknown) / (total + unknown)),
-            coverage=total.clip(0.0, 1.0),
+            lower=pl.when(total > 0).then((mass - excess).clip(lower_bound=0.0)),
+            upper=pl.when(total > 0).then((mass + unknown).clip(upper_bound=1.0)),
+            coverage=pl.when(total.is_between(1.0, 1.001)).then(1.0).otherwise(total),
             unknown_mass=unknown,
             scored_alternatives=pl.col("scored_alternatives"),
             unscored_alternatives=pl.col("unscored_alternatives"),
         )
     )
+
+
+def option_label() -> pl.Expr:
+    """The label of an option: its value, a text that is spelled as a boolean in quotes."""
+    is_quoted = (pl.col("value_type").cast(pl.String) == "string") & pl.col("value").str.contains(_BOOLEAN)
+    return pl.when(is_quoted).then(pl.format('"{}"', "value")).otherwise(pl.col("value"))
+
+
+def _is_first_answer() -> pl.Expr:
+    """Whether a row is of the first answer to its question: a server that answers twice gives no second opinion."""
+    first = pl.col("question_index").min().over(*KEYS, "question")
+    return pl.col("question").is_null() | (pl.col("question_index") == first)
 
 
 def _near_one(total: pl.Expr) -> pl.Expr:
