@@ -40,10 +40,11 @@ EVENTS: Final = {
         _INFO,
         (
             "settled", "total", "calls", "from_cache", "from_fixtures", "shared", "failed", "in_flight", "per_second",
-            "spent_usd", "left_s", "trouble",
+            "spent_usd", "left_s", "trouble", "batches",
         ),
         "every ten seconds, with `--log-json` only; `per_second` over the last ten, null where it cannot be known; "
-        "`trouble` says for how long no call has been answered, and why, null while answers come",
+        "`trouble` says for how long no call has been answered, and why, null while answers come; `batches` how those "
+        "under way are",
     ),
     "attempt_failed": Event(
         _INFO,

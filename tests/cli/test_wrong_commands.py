@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("scores demo/out -n 0", "it has to be at least 1"),
         ("scores demo/out -n ten", "it has to be a whole number"),
         ("compare demo/out --max-js much", "it has to be a number"),
-        ("run job.toml --transport batch", "'batch' is not one of 'live', 'replay'"),
+        ("run job.toml --transport slow", "'slow' is not one of"),
         ("run demo", "demo: cannot be read: Is a directory; name the job file in it"),
     ],
 )

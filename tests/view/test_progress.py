@@ -139,6 +139,6 @@ def test_an_event_every_ten_seconds(clock: Clock, caplog: pytest.LogCaptureFixtu
     assert fields == [
         {
             "total": 400, "settled": 10, "calls": 10, "from_cache": 0, "from_fixtures": 0, "shared": 0, "failed": 0,
-            "in_flight": 3, "spent_usd": 0.25, "trouble": None, "per_second": 1.0, "left_s": 390.0,
+            "in_flight": 3, "spent_usd": 0.25, "batches": "", "trouble": None, "per_second": 1.0, "left_s": 390.0,
         }
     ]  # fmt: skip
