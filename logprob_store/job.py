@@ -29,6 +29,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from logprob_store.batch.services import service_of
 from logprob_store.decision_questions import problem_of_questions
 from logprob_store.errors import JobError
 from logprob_store.job_problems import job_problems, toml_problem
@@ -43,6 +44,8 @@ from logprob_store.usage import STANDARD, TIERS, UNKNOWN_TIER, tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from logprob_store.batch.services import BatchService
 
 _SERVICE_FIELDS = {
     *("base_url", "api_key_env", "provider", "azure_api_version", "azure_deployment", "headers", "query"),
@@ -533,6 +536,7 @@ class Job(_Section):
             raise ValueError('transport.tier has no meaning for transport.kind = "batch": a batch is a tier')
         if self.model.params.get("stream"):
             raise ValueError('model.params.stream cannot be asked for with transport.kind = "batch"')
+        self.batch_service.check_endpoint(self.model.endpoint)
         return self
 
     @model_validator(mode="after")
@@ -602,6 +606,12 @@ class Job(_Section):
         if (what := unbounded_param(body, endpoint, harmless=limits.harmless_params, prices=prices)) is not None:
             raise ValueError(f"model.params: {what}")
         return self
+
+    @property
+    def batch_service(self) -> BatchService:
+        """The service that takes batches: the one that the job names, or the one at its address."""
+        model = self.model
+        return service_of(self.batch.service, model.base_url, azure=model.azure_api_version is not None)
 
     @property
     def asks_server(self) -> bool:

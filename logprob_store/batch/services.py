@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from logprob_store.errors import JobError
 from logprob_store.request import PATHS
 
 _MB: Final = 1_000_000
@@ -59,10 +58,10 @@ class BatchService:
         """See that batches may ask an endpoint.
 
         Raises:
-            JobError: they may not.
+            ValueError: they may not.
         """
         if endpoint not in self.endpoints:
-            raise JobError(
+            raise ValueError(
                 f'model.endpoint = "{endpoint}" cannot be asked in batches at {self.name}: it takes '
                 f'{", ".join(self.endpoints)}. Use transport.kind = "live"'
             )
@@ -106,20 +105,18 @@ def service_of(name: str | None, base_url: str | None, *, azure: bool = False) -
     """The service of a job: the one that it names, the one at its address, or one like OpenAI's.
 
     Raises:
-        JobError: there is no service of that name, or the one at that address has another API for batches.
+        ValueError: the service at that address has another API for batches.
 
     >>> service_of(None, "https://api.groq.com/openai/v1").name, service_of(None, "http://127.0.0.1:8000/v1").name
     ('groq', 'openai')
     """
     if name is not None:
-        if name not in SERVICES:
-            raise JobError(f"batch.service is {name!r}: it may be {', '.join(SERVICES)}")
         return SERVICES[name]
     if azure:
         return AZURE
     host = urlsplit(base_url or "").hostname or ""
     if (why := next((why for end, why in _OTHER_APIS.items() if _is_at(host, end)), None)) is not None:
-        raise JobError(
+        raise ValueError(
             f'{why}, which transport.kind = "batch" does not speak: use transport.kind = "live". For a gateway there '
             f'that speaks OpenAI\'s Batch API, name the service it is like: batch.service = "openai"'
         )

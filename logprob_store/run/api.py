@@ -25,7 +25,6 @@ from logprob_store.run.naming import name_of_run
 from logprob_store.run.opening import open_session
 from logprob_store.run.plan import plan_job
 from logprob_store.run.preflight import ModelCheck, refuse_run
-from logprob_store.run.resources import batch_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -215,8 +214,6 @@ async def run_job_async(
     job = job if isinstance(job, Job) else load_job(job)
     if (detach or cancel) and job.transport.kind != "batch":
         raise JobError('only batches can be left to themselves or ended: set transport.kind = "batch"')
-    if job.transport.kind == "batch":
-        batch_service(job)
     plan = plan_job(job, limit=limit)
     name = name_of_run(job, run, new=new, replace=replace)
     models = ModelCheck(job)

@@ -11,7 +11,6 @@ import uuid
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from logprob_store.batch.services import service_of
 from logprob_store.cache.answers import open_cache
 from logprob_store.errors import JobError, StopRunError
 from logprob_store.job import FromEnvironment
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
-    from logprob_store.batch.services import BatchService
     from logprob_store.cache.answers import AnswerCache
     from logprob_store.job import Job
     from logprob_store.run.batches import Batches
@@ -99,7 +97,7 @@ async def open_batches(
         cancel: begin none, and end those that are under way.
 
     Raises:
-        InputError: the service has no such batches, or the journal of the run cannot be read.
+        InputError: the key or the journal of the run cannot be used.
     """
     job = plan.job
     if job.transport.kind != "batch" or cache is None:
@@ -110,7 +108,7 @@ async def open_batches(
     from logprob_store.batch.journal import Journal
     from logprob_store.run.batches import Batches
 
-    model, manifest, service = job.model, writer.manifest, batch_service(job)
+    model, manifest = job.model, writer.manifest
     opened = (
         contextlib.nullcontext(BatchFolder(job.batch_folder, file_mode=job.store.mode))
         if job.batch_folder is not None
@@ -127,7 +125,7 @@ async def open_batches(
         yield Batches(
             plan,
             client,
-            service,
+            job.batch_service,
             Journal(run_folder(writer.store, writer.run), mode=job.store.mode),
             run_id=manifest.run_id,
             began_at=manifest.created_at,
@@ -136,18 +134,6 @@ async def open_batches(
             detach=detach,
             cancel=cancel,
         )
-
-
-def batch_service(job: Job) -> BatchService:
-    """The service that a job sends batches to.
-
-    Raises:
-        JobError: it has another API for batches, or takes none at the job's endpoint.
-    """
-    model = job.model
-    service = service_of(job.batch.service, model.base_url, azure=model.azure_api_version is not None)
-    service.check_endpoint(model.endpoint)
-    return service
 
 
 def with_server(error: StopRunError, job: Job) -> StopRunError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from logprob_store.batch.services import SERVICES, service_of
-from logprob_store.errors import JobError
 
 
 @pytest.mark.parametrize(
@@ -29,7 +28,7 @@ def test_a_service_is_found_by_its_host(url: str | None, name: str) -> None:
 @pytest.mark.parametrize("host", ["openrouter.ai", "api.mistral.ai", "api.x.ai", "api.fireworks.ai"])
 def test_another_api_is_an_error_before_anything_is_sent(host: str) -> None:
     """It says why, and what to write for a gateway there."""
-    with pytest.raises(JobError, match=r"live.*batch\.service"):
+    with pytest.raises(ValueError, match=r"live.*batch\.service"):
         service_of(None, f"https://{host}/v1")
     assert service_of("openai", f"https://{host}/v1").name == "openai"
 
@@ -39,7 +38,7 @@ def test_another_api_is_an_error_before_anything_is_sent(host: str) -> None:
 )
 def test_an_endpoint_that_batches_do_not_ask_is_an_error(service: str, endpoint: str) -> None:
     """It names those that they do."""
-    with pytest.raises(JobError, match="it takes chat"):
+    with pytest.raises(ValueError, match="it takes chat"):
         SERVICES[service].check_endpoint(endpoint)
 
 

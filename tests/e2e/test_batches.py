@@ -474,6 +474,7 @@ def test_a_store_without_batches_says_so(
         {"batch": {"service": "vllm"}},
         {"batch": {"folder": "x"}},
         {"batch": {"service": "aws"}},
+        {"batch": {"service": "groq"}, "model": {"endpoint": "responses"}},
         {"batch": {"lines": 0}},
     ],
 )
