@@ -60,6 +60,7 @@ _FLEX_TIMEOUT_S = 900.0
 _FLEX_RETRY_FOR_S = 3600.0
 
 _NAME = r"^[A-Za-z0-9._-]{1,64}$"
+_MOST_HOURS = 24 * 365
 _TIME_OF_DAY = r"^(?:[01]?[0-9]|2[0-3]):[0-5][0-9]$"
 _HTTP = r"^https?://[^/]+"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -67,7 +68,6 @@ _FILE_MODE = "^0?[67][0-7]{2}$"
 _PATTERNS = {
     _NAME: "has to be of letters without accents, digits, '.', '_' and '-' alone, at most 64",
     _HTTP: 'has to begin with http:// or https:// and a host, as "http://127.0.0.1:8000/v1"',
-    _TIME_OF_DAY: 'has to be a time of day, as "06:00", or a number of hours',
     _VARIABLE: 'has to be the name of an environment variable, as "MY_API_KEY", never the key itself',
     _FILE_MODE: 'has to be octal digits in quotes, as "0640", of which the first is 6 or 7',
 }
@@ -467,12 +467,17 @@ class BatchSection(_Section):
     megabytes: float | None = Field(default=None, gt=0)
     queued_tokens: int | None = Field(default=None, ge=1)
     window: str = Field(default="24h", min_length=1)
-    deadline: Annotated[str, Field(pattern=_TIME_OF_DAY)] | Annotated[float, Field(gt=0)] | None = None
+    deadline: str | float | None = None
     fallback: Literal["live"] | None = None
     poll_s: float = Field(default=60.0, gt=0)
 
     @model_validator(mode="after")
     def _deadline_and_fallback(self) -> Self:
+        said = self.deadline
+        if isinstance(said, str) and not re.fullmatch(_TIME_OF_DAY, said):
+            raise ValueError(f'deadline is {said!r}: write a time of day, as "06:00", or a number of hours')
+        if isinstance(said, float) and not 0 < said < _MOST_HOURS:
+            raise ValueError(f'deadline is {said:g}: write hours that are more than 0, or a time of day, as "06:00"')
         if (self.deadline is None) is not (self.fallback is None):
             raise ValueError(
                 'deadline and fallback go together: deadline = "06:00" says when, fallback = "live" what is done then'

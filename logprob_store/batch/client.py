@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiohttp
 import msgspec
+import yarl
 
 from logprob_store.errors import CallError, DiskError, RetryableError
 from logprob_store.store.durable_files import FILE_MODE, create_file, sync_folder
@@ -39,6 +40,8 @@ _BLOCK: Final = 1 << 20
 _REQUEST_TIMEOUT_S: Final = 120.0
 _FILE_TIMEOUT_S: Final = 3600.0
 _OK: Final = range(200, 300)
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS: Final = 5
 _MOST_ERRORS: Final = 1000
 _LONGEST_ERROR: Final = 300
 
@@ -184,18 +187,32 @@ class BatchClient:
             DiskError: it could not be written.
         """
         address = await self._addresses.of_path(f"/files/{file_id}/content")
-        headers = {**address.headers, "Accept-Encoding": "gzip"}
+        await self._download_from(address.url, {**address.headers, "Accept-Encoding": "gzip"}, address.proxy, path)
+
+    async def _download_from(
+        self, url: yarl.URL, headers: Mapping[str, str], proxy: str | None, path: Path, redirects: int = 0
+    ) -> None:
+        """Download; a redirect is followed, and another host gets no key."""
+        elsewhere: yarl.URL | None = None
         temporary = path.with_name(f".{path.name}.tmp")
         timeout = aiohttp.ClientTimeout(total=_FILE_TIMEOUT_S, sock_read=_REQUEST_TIMEOUT_S)
         try:
             async with self._session.get(
-                address.url, headers=headers, proxy=address.proxy, allow_redirects=False, timeout=timeout
+                url, headers=headers, proxy=proxy, allow_redirects=False, timeout=timeout
             ) as response:
-                if response.status not in _OK:
+                location = response.headers.get("location")
+                if response.status in _REDIRECTS and location and redirects < _MOST_REDIRECTS:
+                    elsewhere = url.join(yarl.URL(location))
+                elif response.status not in _OK:
                     raise await self._error(response)
-                await _write_stream(response, temporary, self._file_mode)
+                else:
+                    await _write_stream(response, temporary, self._file_mode)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreached(error) from error
+        if elsewhere is not None:
+            sent = headers if elsewhere.origin() == url.origin() else {"Accept-Encoding": "gzip"}
+            await self._download_from(elsewhere, sent, proxy, path, redirects + 1)
+            return
         temporary.replace(path)
         sync_folder(path.parent)
 

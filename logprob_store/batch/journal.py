@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER: Final = "batches"
-OVER: Final = frozenset({"collected", "dissolved"})
+OVER: Final = frozenset({"collected", "dissolved", "abandoned"})
 """The states in which a batch has nothing left to do."""
 
 _LINE: Final = struct.Struct("<Q32s")
@@ -34,10 +34,11 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
 
     `state` says which step is next: `packing` (its calls are not recorded yet), `packed`, `uploading`, `uploaded`,
     `creating`, `created`, `ended`, `downloaded`; then it is `collected`, or `dissolved` if the service refused all of
-    it and billed nothing. `status` is the service's own word. `first_call` is the number of the first line's call in
-    the run's record of calls, and the other lines follow. `tokens` are about those of the prompts. `past_ids` are of
-    batches that the service refused before it began them, because too much was queued. `said` has the service's words
-    about a failure.
+    it and billed nothing, or `abandoned` at the deadline. `status` is the service's own word. `first_call` is the
+    number of the first line's call in the run's record of calls, and the other lines follow. `tokens` are about those
+    of the prompts. `past_ids` are of batches that the service refused before it began them, because too much was
+    queued. `asked_at` is when its creation was asked for, and `maybe_twice` says that it was asked for twice, because
+    nobody knows what became of the first time. `said` has the service's words about a failure.
     """
 
     number: int
@@ -54,6 +55,8 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     status: str = ""
     done: int = 0
     failed: int = 0
+    asked_at: datetime | None = None
+    maybe_twice: bool = False
     created_at: datetime | None = None
     started_at: datetime | None = None
     expires_at: datetime | None = None

@@ -123,6 +123,8 @@ def _status(said: Any) -> int:
 
 
 def _error_object(said: Any) -> dict[str, Any]:
+    if isinstance(said, dict) and isinstance(said.get("error"), dict):  # vLLM's
+        said = said["error"]
     return said if isinstance(said, dict) else {"message": said} if isinstance(said, str) else {}
 
 

@@ -86,8 +86,15 @@ def _cancel(store: Path, run: str, job_file: Path) -> None:
     import asyncio
 
     from logprob_store.cli.common import load_job_with_overrides
+    from logprob_store.counted import counted
+    from logprob_store.errors import StopRunError
     from logprob_store.run.api import run_job_async
+    from logprob_store.view.progress import lines
 
     job = load_job_with_overrides(job_file, store=store)
-    summary = asyncio.run(run_job_async(job, run=run, cancel=True))
-    echo(f"run {run}: {summary.rows_in_words}; {summary.not_reached} calls have no answer")
+    with lines() as on_progress:
+        summary = asyncio.run(run_job_async(job, run=run, cancel=True, on_progress=on_progress))
+    echo(f"run {run}: {summary.rows_in_words}; {counted(summary.not_reached, 'call')} without an answer")
+    if summary.batches or summary.state == "stopped":
+        said = summary.reason or summary.batches
+        raise StopRunError(f"batches are still under way: {said}", reason="batch_unseen")

@@ -33,6 +33,7 @@ def rm(
     Answers that are in the cache stay there, so that the same job gets them again without asking.
     """
     from logprob_store.errors import InputError
+    from logprob_store.run.batches_under_way import refuse_removal
     from logprob_store.store.removal import remove_run
     from logprob_store.store.run_folders import runs_with_files
 
@@ -48,6 +49,8 @@ def rm(
         raise InputError("rm asks before it removes, and nobody can be asked here: add --yes")
     if not yes and not typer.confirm(f"Remove {'this run' if len(runs) == 1 else f'these {len(runs)} runs'}?"):
         raise typer.Exit(1)
+    for run in runs:
+        refuse_removal(store, run)
     for run in runs:
         remove_run(store, run)
         if not as_json:

@@ -218,7 +218,7 @@ async def run_job_async(
     name = name_of_run(job, run, new=new, replace=replace)
     models = ModelCheck(job)
     models.warn()
-    await asyncio.to_thread(refuse_run, plan, name, models, anew=new or replace)
+    await asyncio.to_thread(refuse_run, plan, name, models, anew=new or replace, replace=replace)
     async with open_session(
         plan,
         name,

@@ -132,7 +132,7 @@ class BatchCollector:
         """Take the answers and failures of a batch whose files are here.
 
         Returns:
-            An error of one of its lines after which no further call can succeed; None without one.
+            The error of its lines, if all have one after which no further call can succeed; else None.
 
         Raises:
             DiskError: the cache or the journal cannot be written.
@@ -157,7 +157,8 @@ class BatchCollector:
         usd = None if prices is None else prices.usd(taking.spent)
         self._journal.write(batch, state="collected", answered=answered, usd=usd)
         self._journal.remove(batch, "output", "errors", "jsonl", "lines")
-        return next((error for error in failed.values() if isinstance(error, StopRunError)), None)
+        stops = [error for error in failed.values() if isinstance(error, StopRunError)]
+        return stops[0] if len(stops) == batch.lines else None  # one line's refusal may be that line's own
 
     async def _take_file(self, batch: SentBatch, path: Path, taking: _Taking) -> None:
         """Take the lines of a file: the answers are in the cache before they are counted."""
@@ -201,7 +202,7 @@ class BatchCollector:
             attempts=taking.attempts(call),
             fetched_at=datetime.now(UTC),
             run=self._run_id,
-            maybe_billed=self._budget.may_have_paid(key),
+            maybe_billed=batch.maybe_twice or self._budget.may_have_paid(key),
             call=batch.first_call + line.place,
         )
 

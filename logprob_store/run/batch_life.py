@@ -41,9 +41,13 @@ _LATE: Final = timedelta(hours=25)
 _FILE_LOOKS: Final = 8
 """How often a batch is begun whose new file the service does not know: for most of a minute."""
 _TOO_LARGE: Final = 413
+_INVALID: Final = 400
 _NOT_FOUND: Final = frozenset({404, 410})
-_QUEUE_FULL: Final = "token_limit_exceeded"
-_LIMIT: Final = re.compile(r"[Ll]imit[^0-9]{0,80}([0-9][0-9,_.]*)")
+_QUEUE_FULL: Final = re.compile(r"token_limit_exceeded|enqueued token limit", re.IGNORECASE)
+_LIMIT: Final = re.compile(r"\blimit\s*(?:is|of|:|=)?\s*([0-9][0-9,_.]*)", re.IGNORECASE)
+_SETTLES_S: Final = 60.0
+"""How long a service may take to list a batch whose creation was asked for."""
+_WARN_EVERY_S: Final = 60.0
 
 
 _T = TypeVar("_T")
@@ -94,6 +98,8 @@ class BatchLife:
         self._poll_s = poll_s
         self._wait_s = min(_FIRST_WAIT_S, poll_s)
         self._has_warned = False
+        self._warned_at: float | None = None
+        self.trouble = ""
 
     async def go_on(self) -> None:
         """Make the steps that are left.
@@ -160,7 +166,7 @@ class BatchLife:
         await self._queue.wait_for_room(self.batch)
         if self._queue.must_end:
             return
-        self._journal.write(self.batch, state="creating")
+        self._journal.write(self.batch, state="creating", asked_at=datetime.now(UTC))
         await self._create()
 
     async def _wait_for_file(self) -> None:
@@ -178,9 +184,14 @@ class BatchLife:
                     self.batch.file_id, endpoint=self._url, window=self._window, tag=self._try_tag
                 )
             except RetryableError as error:
+                if not error.maybe_billed:
+                    self._journal.write(self.batch, state="uploaded")
                 await self._pause(error)
-                return  # it may have begun: it is looked for
+                return  # where it may have begun, it is looked for
             except CallError as error:
+                if _QUEUE_FULL.search(str(error)):
+                    await self._wait_for_queue(str(error), None)
+                    return
                 # Right after an upload a service may not know the file yet, or be busy with it.
                 if look + 1 < _FILE_LOOKS and "file" in str(error).lower():
                     await self._pause(error)
@@ -191,17 +202,29 @@ class BatchLife:
             return
 
     async def _find_or_begin(self) -> None:
-        """A batch may have begun without our knowing: it is found by its metadata, or by its file."""
-        found = await self._look(
+        """A batch may have begun without our knowing: it is found by its metadata, or by its file.
+
+        A service may list it late. If it is begun again in the end, it may be there twice, and its rows say so.
+        """
+        found = await self._find_batch()
+        settles_s, asked_at = min(_SETTLES_S, 3 * self._poll_s), self.batch.asked_at
+        while found is None and (asked_at is None or datetime.now(UTC) < asked_at + timedelta(seconds=settles_s)):
+            asked_at = asked_at or datetime.now(UTC)
+            await self._sleep(self._wait_s)
+            found = await self._find_batch()
+        if found is None:
+            self._journal.write(self.batch, asked_at=datetime.now(UTC), maybe_twice=True)
+            await self._create()
+        else:
+            log.info("batch %s was begun before: it is adopted", found.id)
+            self._note_begun(found)
+
+    async def _find_batch(self) -> Batch | None:
+        return await self._look(
             lambda: self._client.find_batch(
                 tag=self._try_tag, file_id=self.batch.file_id, but=frozenset(self.batch.past_ids)
             )
         )
-        if found is None:
-            await self._create()
-        else:
-            log.info("batch %s was begun by an earlier session: it is adopted", found.id)
-            self._note_begun(found)
 
     def _note_begun(self, found: Batch) -> None:
         self._journal.write(
@@ -239,7 +262,7 @@ class BatchLife:
                     ) from error
                 await self._pause(error)
                 continue
-            missing = 0
+            missing, self.trouble = 0, ""
             self._note_status(found)
             if found.has_ended:
                 await self._note_end(found)
@@ -317,16 +340,15 @@ class BatchLife:
 
     async def _refused_file(self, found: Batch) -> None:
         """The service looked at the input file and began nothing; nothing is billed."""
-        if any(error.code == _QUEUE_FULL for error in found.errors):
-            await self._wait_for_queue(found)
+        if any(_QUEUE_FULL.search(f"{error.code} {error.message}") for error in found.errors):
+            await self._wait_for_queue(found.error_words, found.id)
             return
         said = found.error_words or "it does not say why"
         lines = {error.line: error for error in found.errors if error.line is not None}
         named = [line for line in lines if line <= self.batch.lines]
         if named and (len(named) < self.batch.lines or self.batch.lines == 1):
-            calls = self._journal.lines(self.batch)
             failures = [
-                FailedLine(*calls[line - 1], "invalid_request", f"{lines[line].code}: {lines[line].message}", 400)
+                self._failed_line(line - 1, "invalid_request", f"{lines[line].code}: {lines[line].message}", _INVALID)
                 for line in named
             ]
             self._journal.write_failures(self.batch, failures)
@@ -340,14 +362,15 @@ class BatchLife:
             reason="batch_refused",
         )
 
-    async def _wait_for_queue(self, found: Batch) -> None:
+    async def _wait_for_queue(self, said: str, refused_id: str | None) -> None:
         """Too much is queued: the same file is begun again when others have ended, or packed anew if too large."""
-        said = found.error_words
-        limit = _limit_in(said)
-        self._journal.write(
-            self.batch, state="uploaded", past_ids=[*self.batch.past_ids, found.id], batch_id="", status="", said=said
-        )
+        limit, past_ids = _limit_in(said), [*self.batch.past_ids, refused_id or ""]
+        self._journal.write(self.batch, state="uploaded", past_ids=past_ids, batch_id="", status="", said=said)
         self._queue.ended(self.batch)
+        if self.batch.lines == 1 and limit and self.batch.tokens > limit:
+            self._journal.write_failures(self.batch, [self._failed_line(0, "over_limit", said, 429)])
+            self.dissolve(said)
+            return
         if self._queue.is_too_large(self.batch, limit):
             log.warning(
                 "%s of %d tokens is more than may be queued: it is packed anew", self.batch.name, self.batch.tokens
@@ -355,6 +378,7 @@ class BatchLife:
             self.dissolve(said)
             return
         log.info("%s waits until less is queued at the service: %s", self.batch.name, said)
+        self.trouble = said
         await self._queue.wait_for_change(self._poll_s)
 
     async def _download(self) -> None:
@@ -395,15 +419,26 @@ class BatchLife:
         if stop is not None:
             raise stop
 
+    def _failed_line(self, place: int, error_type: str, said: str, status: int) -> FailedLine:
+        call, key = self._journal.lines(self.batch)[place]
+        return FailedLine(call, key, error_type, said, status)
+
+    def abandon(self) -> None:
+        """Wait for a batch no longer, though it may be billed: its calls are lost, and marked where they are asked."""
+        lost = RetryableError("the batch had not ended at the deadline", error_type="batch_lost", maybe_billed=True)
+        self._give_up(lost, "abandoned", "it had not ended at the deadline")
+
     def dissolve(self, said: str = "") -> None:
         """Give up a batch of which nothing was begun: its calls are free again, and cost nothing."""
-        free = RetryableError("the batch was not begun", error_type="batch_ended")
+        self._give_up(RetryableError("the batch was not begun", error_type="batch_ended"), "dissolved", said)
+
+    def _give_up(self, error: RetryableError, state: str, said: str) -> None:
         for number in range(self.batch.first_call, self.batch.first_call + self.batch.lines):
             reservation = self._held.pop(number, None)
             if reservation is not None:
-                reservation.failed(free)
+                reservation.failed(error)
         self._queue.ended(self.batch)
-        self._journal.write(self.batch, state="dissolved", said=said)
+        self._journal.write(self.batch, state=state, said=said)
         self._journal.remove(self.batch, "jsonl", "lines")
 
     async def _look(self, find: Callable[[], Awaitable[_T | None]]) -> _T | None:
@@ -427,7 +462,11 @@ class BatchLife:
         if wait_s is None:
             wait_s = self._wait_s * random.uniform(0.5, 1.0)  # noqa: S311  spreads requests, hides nothing
             self._wait_s = min(self._wait_s * _GROWTH, self._poll_s)
-        log.info("%s: %s; again in %.1f s", self.batch.name, error, wait_s)
+        self.trouble = str(error)
+        now = time.monotonic()
+        if self._warned_at is None or now - self._warned_at > _WARN_EVERY_S:
+            self._warned_at = now
+            log.warning("%s (%s): %s; it is tried again", self.batch.name, self.batch.state, error)
         await self._sleep(wait_s)
 
     async def _sleep(self, seconds: float) -> None:

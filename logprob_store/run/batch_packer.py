@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from logprob_store.batch.input_file import InputFile
 from logprob_store.batch.journal import SentBatch
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from logprob_store.run.batch_queue import BatchQueue
     from logprob_store.spending.budget import Budget
     from logprob_store.spending.reservation import Reservation
+
+
+_LINE_BYTES: Final = 200
+"""Bytes of a line beside the call's body, at most."""
 
 
 class _Filling:
@@ -85,6 +89,10 @@ class BatchPacker:
         reservation.request = None  # its texts are in the file
         filling.reservations.append(reservation)
         return True
+
+    def fits_alone(self, request: Request) -> bool:
+        """Whether a file has room for a call, if it is the only one."""
+        return len(request.content) + _LINE_BYTES <= self._max_bytes
 
     def finish(self) -> None:
         """Close the files that are being filled: they are ready to be sent."""

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 _ROOM: Final = 0.9
 """The part of a limit of tokens that is filled: tokens are estimated."""
-_TRIES: Final = 4
+_TRIES: Final = 10
 """How often a batch is refused for its tokens, with none of ours beside it, before it is taken to be too large."""
+_SMALLEST: Final = 8
+"""The part of the first size, or of the limit, below which files are not made smaller: others fill the queue."""
 
 
 class LeftError(Exception):
@@ -37,6 +39,7 @@ class BatchQueue:
         self.leaves = leaves
         self.must_end = False
         self.is_stopped = False
+        self._smallest: int | None = None
         self._under_way: dict[int, int] = {}
         self._change = asyncio.Event()
 
@@ -82,12 +85,16 @@ class BatchQueue:
             batch: it counts no more.
             limit: as the service names it.
         """
-        if limit is not None:
+        if limit:
             self.limit = max(1, int(limit * _ROOM))
             if batch.tokens > limit:
                 return True
-        if not self._under_way and len(batch.past_ids) >= _TRIES and batch.lines > 1:
-            self.limit = max(1, batch.tokens // 2)
+        if self._smallest is None:
+            self._smallest = (limit or batch.tokens) // _SMALLEST
+        half = batch.tokens // 2
+        is_refused = not self._under_way and len(batch.past_ids) >= _TRIES and batch.lines > 1
+        if is_refused and half >= max(1, self._smallest):
+            self.limit = half
             return True
         return False
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.batch.folder import BatchFolder
+from logprob_store.batch.journal import FailedLine
 from logprob_store.errors import CallError, DiskError, StopRunError
 from logprob_store.run.batch_answers import BatchCollector
 from logprob_store.run.batch_life import BatchLife
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from logprob_store.batch.client import BatchClient
-    from logprob_store.batch.journal import FailedLine, Journal, SentBatch
+    from logprob_store.batch.journal import Journal, SentBatch
     from logprob_store.batch.services import BatchService
     from logprob_store.cache.answers import AnswerCache, CachedAnswer
     from logprob_store.request import Request
@@ -40,12 +41,15 @@ log = logging.getLogger(__name__)
 
 _KEY_DIGITS: Final = 16
 _MB: Final = 1_000_000
+_CANCEL_S: Final = 720.0
+"""The longest time after the deadline for which batches that are to end are waited for."""
 
 
 class Batches:
     """The batches of one session of a run.
 
     `left` says whether batches are under way when `fill_cache` is over, and `sent` counts the calls sent by then.
+    `cancels` is as given.
 
     Args:
         plan: the calls of the job.
@@ -85,7 +89,7 @@ class Batches:
         self._settings = plan.job.batch
         self._deadline = deadline(self._settings.deadline, began_at)
         self._queue = BatchQueue(limit=self._settings.queued_tokens, leaves=detach)
-        self._cancels = cancel
+        self.cancels = cancel
         self._held: dict[int, Reservation] = {}
         self._collector = BatchCollector(
             plan,
@@ -97,7 +101,11 @@ class Batches:
             redaction=client.redaction,
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks_of: dict[int, asyncio.Task[None]] = {}
+        self._abandoned: set[int] = set()
+        self._lives: dict[int, BatchLife] = {}
         self._failures: dict[int, FailedLine] = {}
+        self._too_large: dict[int, FailedLine] = {}
         self._keys: set[int] = set()
         self._error: BaseException | None = None
 
@@ -126,7 +134,7 @@ class Batches:
         self._budget.billed_as = "batch"
         watchers = [asyncio.create_task(self._watch_stop(stop)), asyncio.create_task(self._watch_deadline())]
         try:
-            if self._cancels:
+            if self.cancels:
                 self._queue.end()
             await self._resume(has_row)
             has_more = True
@@ -156,7 +164,7 @@ class Batches:
     @property
     def has_ended(self) -> bool:
         """Whether every call has had its turn, so that one without an answer has failed."""
-        return not self.left and not self._queue.is_stopped and not self._cancels
+        return not self.left and not self._queue.is_stopped and not self.cancels
 
     @property
     def falls_back(self) -> bool:
@@ -182,7 +190,9 @@ class Batches:
             for batch in batches
             if isinstance(self._client, BatchFolder) and batch.file_id and batch.state == "created"
         ]
-        return f"{_batches(len(batches))}: {said}, {done} of {lines} calls done{left}{''.join(to_do)}"
+        troubles = [life.trouble for life in self._lives.values() if life.trouble and life.batch in batches]
+        trouble = f"; {troubles[0]}" if troubles else ""
+        return f"{_batches(len(batches))}: {said}, {done} of {lines} calls done{left}{trouble}{''.join(to_do)}"
 
     async def _resume(self, has_row: Callable[[int], bool]) -> None:
         """Go on with the batches of earlier sessions."""
@@ -229,7 +239,7 @@ class Batches:
                     for request in looked_up.requests:
                         cached = looked_up.cached.get(request.key)
                         has_answer = cached is not None and not is_rejected(cached, request)
-                        if has_answer or not self._is_wanted(request):
+                        if has_answer or not self._is_wanted(request) or self._is_too_large(packer, request):
                             continue
                         if not packer.add(self._plan.number_of(request), request):
                             packer.finish()
@@ -245,7 +255,8 @@ class Batches:
 
     def _failure_of(self, request: Request) -> FailedLine | None:
         """What a call failed with; what another call of that number did, before the job was changed, is not meant."""
-        failure = self._failures.get(self._plan.number_of(request))
+        call = self._plan.number_of(request)
+        failure = self._too_large.get(call) or self._failures.get(call)
         return None if failure is None or failure.key != request.key else failure
 
     def _is_wanted(self, request: Request) -> bool:
@@ -254,6 +265,15 @@ class Batches:
             return False
         failure = self._failure_of(request)
         return failure is None or (failure.again and failure.attempts < self._plan.job.limits.attempts)
+
+    def _is_too_large(self, packer: BatchPacker, request: Request) -> bool:
+        """Whether a call alone is larger than a file may be; it is a failure then."""
+        if packer.fits_alone(request):
+            return False
+        call = self._plan.number_of(request)
+        said = "the call is larger than a file of a batch may be (batch.megabytes): ask it live"
+        self._too_large[call] = FailedLine(call, request.key, "over_limit", said, attempts=0)
+        return True
 
     def _life(self, batch: SentBatch) -> BatchLife:
         return BatchLife(
@@ -272,11 +292,22 @@ class Batches:
 
     def _start(self, batch: SentBatch) -> None:
         self.sent += batch.lines
-        self._tasks.add(asyncio.create_task(self._go_on(batch)))
+        task = self._tasks_of[batch.number] = asyncio.create_task(self._go_on(batch))
+        self._tasks.add(task)
 
     async def _go_on(self, batch: SentBatch) -> None:
+        life = self._lives[batch.number] = self._life(batch)
         try:
-            await self._life(batch).go_on()
+            await life.go_on()
+        except asyncio.CancelledError:
+            if batch.number not in self._abandoned or self._queue.is_stopped:
+                raise
+            log.warning(
+                "batch %s had not ended %.0f s after the deadline: its calls are asked live and marked maybe_billed",
+                batch.batch_id or batch.name,
+                min(_CANCEL_S, 12 * self._settings.poll_s),
+            )
+            life.abandon()
         except LeftError:
             self.left = True
         except (StopRunError, DiskError) as error:
@@ -314,8 +345,14 @@ class Batches:
             return
         while (left_s := (self._deadline - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110  the clock is asked
             await asyncio.sleep(min(left_s, 60.0))  # it may be set meanwhile
-        log.info("it is %s: what has no answer yet is asked live", self._deadline.astimezone().strftime("%H:%M"))
+        log.warning("it is %s: what has no answer yet is asked live", self._deadline.astimezone().strftime("%H:%M"))
         self._queue.end()
+        # A batch that is cancelled may take ten minutes to end; nothing is waited for longer than that.
+        await asyncio.sleep(min(_CANCEL_S, 12 * self._settings.poll_s))
+        for number, task in list(self._tasks_of.items()):
+            if not task.done():
+                self._abandoned.add(number)
+                task.cancel()
 
 
 def deadline(said: str | float | None, began_at: datetime) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from logprob_store.batch.journal import OVER, read_batches
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from logprob_store.job import Job
     from logprob_store.run.plan import Plan
     from logprob_store.store.commit import RunWriter
+
+log = logging.getLogger(__name__)
 
 
 def open_batches(store: Path, run: str) -> list[SentBatch]:
@@ -45,20 +48,41 @@ def calls_under_way(writer: RunWriter) -> set[int]:
     return {number for batch in batches for number in range(batch.first_call, batch.first_call + batch.lines)}
 
 
+def refuse_removal(store: Path, run: str) -> None:
+    """See that no batch of a run is under way that is to be taken out of a store.
+
+    Raises:
+        StoreError: some are; what they answer is billed, and nobody would collect it.
+    """
+    if batches := open_batches(store, run):
+        raise StoreError(
+            f"run {run} has {_batches(batches)} under way, which the service bills: collect them with `logprobs run`, "
+            f"or end them with `logprobs batches {store} --run {run} --job JOB.toml --cancel`; then take the run out"
+        )
+
+
+def _batches(batches: list[SentBatch]) -> str:
+    return "1 batch" if len(batches) == 1 else f"{len(batches)} batches"
+
+
 def check_batches(plan: Plan, run: str) -> None:
     """See that a session collects the batches of a run that are under way, which are paid for.
+
+    Says which other run of the job has some: what it asks is asked again by this one.
 
     Raises:
         StoreError: the job asks live, so that their calls would be paid for again.
         RunChangedError: the job is another one than that which sent them, though none of them has an answer yet.
     """
     store, job = plan.job.store_folder, plan.job
+    if (other := run_with_batches(job)) not in {None, run}:
+        log.warning("run %s of this job has batches under way: run %s asks and pays for their calls again", other, run)
     found = find_manifest(store, run) if (batches := open_batches(store, run)) else None
     if found is None:
         return
     if job.transport.kind != "batch":
         raise StoreError(
-            f"run {run} has {len(batches)} batches under way, which are paid for: collect them with `logprobs run "
+            f"run {run} has {_batches(batches)} under way, which the service bills: collect them with `logprobs run "
             "--transport batch`, or end them with `logprobs batches STORE --run NAME --job JOB.toml --cancel`"
         )
     advice = "Collect its batches first, with the job as it was, or begin another run with --new"

@@ -14,7 +14,7 @@ from logprob_store.events import emit
 from logprob_store.models.refusals import refusal_of
 from logprob_store.models.shutdowns import shutdown_notice
 from logprob_store.models.table import read_table, shipped_table
-from logprob_store.run.batches_under_way import check_batches
+from logprob_store.run.batches_under_way import check_batches, refuse_removal
 from logprob_store.run.lost_answers import refuse_other_answers
 from logprob_store.run.plan import request_of_job
 from logprob_store.run.unanswered import manifest_as_it_goes_on, unanswered_calls, unanswered_requests
@@ -164,7 +164,7 @@ def refuse_hopeless_requests(job: Job, requests: Sequence[Request], models: Mode
         models.refuse_hopeless(unanswered_requests(job, requests))
 
 
-def refuse_run(plan: Plan, run: str, models: ModelCheck, *, anew: bool) -> None:
+def refuse_run(plan: Plan, run: str, models: ModelCheck, *, anew: bool, replace: bool = False) -> None:
     """Refuse a run before anything is asked or written: no call can be answered, or its lost answers are gone.
 
     Args:
@@ -172,6 +172,7 @@ def refuse_run(plan: Plan, run: str, models: ModelCheck, *, anew: bool) -> None:
         run: the run's name.
         models: what is known of the models that it asks.
         anew: whether the run begins, whatever there is of that name.
+        replace: whether the run of that name is taken out.
 
     Raises:
         JobError: the model would refuse each call that would be made.
@@ -179,7 +180,9 @@ def refuse_run(plan: Plan, run: str, models: ModelCheck, *, anew: bool) -> None:
         InputError: as a run of the plan.
     """
     check_place(plan.job.store_folder)
-    if not anew:
+    if replace:
+        refuse_removal(plan.job.store_folder, run)
+    elif not anew:
         check_batches(plan, run)
     if models.is_suspect():
         calls = unanswered_calls(plan, run, None if anew else manifest_as_it_goes_on(plan, run))

@@ -344,6 +344,8 @@ class Session:
             return "stopped"
         if self._stop.is_set() or not self._reached_end:
             return "interrupted"
+        if self.batches is not None and self.batches.cancels:
+            return "interrupted"
         return "waiting" if self.batches is not None and self.batches.left else "finished"
 
     def _sync_spent(self) -> Spent | None:

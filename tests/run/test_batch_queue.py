@@ -72,8 +72,9 @@ def test_a_stop_wakes_who_waits() -> None:
         (batch(1, 500), 400, True),
         (batch(1, 300), 400, False),
         (batch(1, 300), None, False),
-        (batch(1, 300, refused=4), None, True),
-        (batch(1, 300, refused=4, lines=1), None, False),
+        (batch(1, 300, refused=10), None, True),
+        (batch(1, 300, refused=10, lines=1), None, False),
+        (batch(1, 300), 0, False),
     ],
 )
 def test_a_batch_is_too_large_for_the_queue(one: SentBatch, limit: int | None, too_large: bool) -> None:  # noqa: FBT001
