@@ -123,6 +123,13 @@ def test_an_error_has_its_class(tmp_path: Path, text: str, kind: str, again: boo
     assert (error.error_type, isinstance(error, RetryableError)) == (kind, again)
 
 
+def test_vllm_wraps_its_error(tmp_path: Path) -> None:
+    """Its words are kept."""
+    wrapped = {"error": {"message": "max_tokens is too large", "code": 400}}
+
+    assert "max_tokens is too large" in str(taken(tmp_path, line(None, status=400, error=wrapped)).error)
+
+
 def test_a_key_that_is_refused_stops_the_run(tmp_path: Path) -> None:
     """Each other line would fail alike."""
     error = taken(tmp_path, line({"error": {"message": "no key"}}, status=401)).error

@@ -226,6 +226,100 @@ def test_a_batch_without_metadata_is_found_by_its_file(tmp_path: Path, batch_ser
     check_ledger(batch_server, tmp_path / "store")
 
 
+def test_a_call_larger_than_the_queue_is_a_failure(tmp_path: Path, batch_server: BatchServer) -> None:
+    """It never fits, however few calls are beside it."""
+    batch_server.queue_tokens = 20
+    run(tmp_path, batch_server, questions(3))
+
+    assert failed(tmp_path / "store") == dict.fromkeys(names(3), "over_limit")
+
+
+def test_a_queue_that_others_fill_is_waited_for(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The file stays as it is: smaller ones would have no more room."""
+    batch_server.is_held = 5
+    run(tmp_path, batch_server, questions(4))
+
+    assert (answered(tmp_path / "store"), batch_server.requests.count("upload")) == (names(4), 1)
+
+
+def test_a_batch_that_is_listed_late_is_found(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A creation whose answer was lost is looked for more than once."""
+    batch_server.faults = {"create": ["lost"]}
+    batch_server.list_lag = 2
+    run(tmp_path, batch_server, questions(4))
+
+    assert len(batch_server.batches) == 1
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_batch_that_may_be_there_twice_is_marked(tmp_path: Path, batch_server: BatchServer) -> None:
+    """One that no list ever shows is begun again in the end, and its rows say that it may be paid for twice."""
+    batch_server.faults = {"create": ["lost"]}
+    batch_server.list_lag = 10**6
+    run(tmp_path, batch_server, questions(4))
+
+    rows = ls.open_store(tmp_path / "store").completions.select("maybe_billed").collect()["maybe_billed"]
+    assert (len(batch_server.batches), set(rows)) == (2, {True})
+
+
+def test_a_redirect_of_a_file_is_followed(tmp_path: Path, batch_server: BatchServer) -> None:
+    """To where the service keeps its files."""
+    batch_server.redirects = True
+    run(tmp_path, batch_server, questions(4))
+
+    assert answered(tmp_path / "store") == names(4)
+
+
+def test_a_call_larger_than_a_file_is_a_failure(tmp_path: Path, batch_server: BatchServer) -> None:
+    """No file above the limit is sent."""
+    run(tmp_path, batch_server, ["a", "b" * 2000], batch={"megabytes": 0.001})
+
+    assert (answered(tmp_path / "store"), failed(tmp_path / "store")) == (["p0"], {"p1": "over_limit"})
+
+
+def test_a_key_refused_on_one_line_is_that_lines_failure(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The key has just answered the others."""
+    summary = run(tmp_path, batch_server, ["a", "b FAIL401"])
+
+    assert (summary.state, failed(tmp_path / "store")) == ("finished", {"p1": "authentication"})
+
+
+@pytest.mark.parametrize("words", [["rm", "STORE", "r", "--yes"], ["run", "JOB", "--run", "r", "--replace"]])
+def test_a_run_with_batches_under_way_is_not_taken_out(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult], words: list[str]
+) -> None:
+    """Nobody would collect what is billed."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    named = {"STORE": str(tmp_path / "store"), "JOB": str(job)}
+    done = logprobs(*(named.get(word, word) for word in words))
+
+    assert (done.code, "which the service bills" in done.err) == (2, True)
+    assert len(batch_server.batches) == 1
+
+
+def test_a_batch_that_never_ends_is_left_at_the_deadline(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The morning has everything; what may be billed twice is marked."""
+    batch_server.working = 10**6
+    batch_server.scripts = ["stuck"]
+    run(tmp_path, batch_server, questions(4), batch={"deadline": 1 / 3600, "fallback": "live"})
+
+    rows = ls.open_store(tmp_path / "store").completions.select("maybe_billed").collect()["maybe_billed"]
+    assert (answered(tmp_path / "store"), set(rows)) == (names(4), {True})
+
+
+def test_a_cancel_that_fails_says_so(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 4 and the reason, as of a run that stops."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    monkeypatch.setenv("BATCH_KEY", "sk-of-another-project")
+    done = logprobs("batches", str(tmp_path / "store"), "--run", "r", "--job", str(job), "--cancel")
+
+    assert (done.code, "under way" in done.err) == (4, True)
+
+
 def test_azure_looks_at_a_file_first(tmp_path: Path, batch_server: BatchServer) -> None:
     """A batch of a file that is not looked at yet would fail there."""
     batch_server.file_looks = 2

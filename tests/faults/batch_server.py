@@ -10,7 +10,7 @@ is well. A text has words, with numbers after `=`:
     errors_only (no output file: each line fails)   missing=N   doubled=N   stranger (a line of no call)   odd (NaN)
     cut=N (the first N times its output is sent, half of the last line is missing, without a word)
     fail=CODE   fail=CODE@LINE   late_output=N (completed, the file comes N looks later)   gone (files are 404)
-    no_counts
+    no_counts   stuck (it never ends once it is cancelled)
 
 `faults` has, by kind of request (`upload`, `create`, `get`, `list_files`, `list_batches`, `cancel`, `content`), a list
 of what happens to the next ones: a status, `lost` (done, and no answer), `reset` (not done, no answer), `no_file`.
@@ -91,6 +91,9 @@ class BatchServer:
         self.max_bytes: int | None = None
         self.file_looks = 0
         self.keeps_metadata = True
+        self.list_lag = 0
+        self.is_held = 0
+        self.redirects = False
         self.kill: tuple[int, str, Callable[[], int]] | None = None
         self.url = ""
         self._seen: dict[str, int] = {}
@@ -207,6 +210,8 @@ class BatchServer:
 
     async def _content(self, request: web.Request) -> web.Response:
         file = self.files.get(request.match_info["id"])
+        if self.redirects and "signed" not in request.query:
+            return web.Response(status=302, headers={"location": f"{request.path}?signed=1"})
         if file is None or file["key"] != _key(request) or file.get("gone"):
             return _error(404, "No such File object", "not_found")
         content = file["content"]
@@ -240,7 +245,8 @@ class BatchServer:
 
     async def _list_batches(self, request: web.Request) -> web.Response:
         mine = [self._shown(batch) for batch in self.batches.values() if batch.key == _key(request)]
-        return _page(request, mine[::-1])
+        self.list_lag -= 1
+        return _page(request, mine[::-1] if self.list_lag < 0 else [])
 
     async def _get(self, request: web.Request) -> web.Response:
         batch = self.batches.get(request.match_info["id"])
@@ -271,7 +277,7 @@ class BatchServer:
         """One look further."""
         batch.looks += 1
         words = batch.words
-        if batch.status == "cancelling":
+        if batch.status == "cancelling" and "stuck" not in words:
             self._end(batch, "cancelled", float(words["cancelled"]))
         elif batch.status == "validating" and batch.looks >= self.validating:
             self._validate(batch)
@@ -292,14 +298,16 @@ class BatchServer:
     def _validate(self, batch: ServedBatch) -> None:
         code, _, line = batch.words.get("fail", "").partition("@")
         queued = sum(one.tokens for one in self.batches.values() if one.status in {"in_progress", "cancelling"})
+        self.is_held -= 1
+        if self.is_held >= 0:
+            code, line = "token_limit_exceeded", ""
         if self.queue_tokens is not None and queued + batch.tokens > self.queue_tokens:
             code, line = "token_limit_exceeded", ""
         if code:
-            said = (
-                f"Enqueued token limit reached. Limit: {self.queue_tokens} enqueued tokens."
-                if self.queue_tokens
-                else code
-            )
+            said = code
+            if self.queue_tokens is not None:
+                said = "Enqueued token limit reached for gpt-4o in organization org-x. Limit: {:,} enqueued tokens."
+                said = said.format(self.queue_tokens)
             batch.status = "failed"
             batch.errors = [{"code": code, "line": int(line) if line else None, "message": said, "param": None}]
         else:
@@ -346,13 +354,15 @@ class BatchServer:
         return file_id
 
     def _execute(self, line: dict[str, Any], *, fails: bool) -> dict[str, Any]:
-        """A line's answer; what its text asks for: `FAIL400`, `FAIL500` the first time, `FAIL500ALWAYS`."""
+        """A line's answer; what its text asks for: `FAIL400`, `FAIL401`, `FAIL500` the first time, `FAIL500ALWAYS`."""
         custom_id, body = line["custom_id"], line["body"]
         text = json.dumps(body)
         self._seen[custom_id] = self._seen.get(custom_id, 0) + 1
         status = 200
         if fails or "FAIL400" in text:
             status = 400
+        elif "FAIL401" in text:
+            status = 401
         elif "FAIL500ALWAYS" in text or ("FAIL500" in text and self._seen[custom_id] == 1):
             status = 500
         if status != 200:
