@@ -212,8 +212,12 @@ def test_a_refused_connection_is_surely_not_billed() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
+    async def call() -> Answer:
+        async with live_transport(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, concurrency=2) as transport:
+            return await transport(_request())
+
     with pytest.raises(RetryableError) as caught:
-        _ask(f"http://127.0.0.1:{port}/v1")
+        asyncio.run(call())
 
     assert (caught.value.error_type, caught.value.maybe_billed) == ("connection", False)
 
