@@ -37,8 +37,7 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     it and billed nothing, or `abandoned` at the deadline. `status` is the service's own word. `first_call` is the
     number of the first line's call in the run's record of calls, and the other lines follow. `tokens` are about those
     of the prompts. `past_ids` are of batches that the service refused before it began them, because too much was
-    queued. `asked_at` is when its creation was asked for, and `maybe_twice` says that it was asked for twice, because
-    nobody knows what became of the first time. `said` has the service's words about a failure.
+    queued. `said` has the service's words about a failure.
     """
 
     number: int
@@ -55,8 +54,6 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     status: str = ""
     done: int = 0
     failed: int = 0
-    asked_at: datetime | None = None
-    maybe_twice: bool = False
     created_at: datetime | None = None
     started_at: datetime | None = None
     expires_at: datetime | None = None

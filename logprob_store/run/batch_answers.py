@@ -202,7 +202,7 @@ class BatchCollector:
             attempts=taking.attempts(call),
             fetched_at=datetime.now(UTC),
             run=self._run_id,
-            maybe_billed=batch.maybe_twice or self._budget.may_have_paid(key),
+            maybe_billed=self._budget.may_have_paid(key),
             call=batch.first_call + line.place,
         )
 

@@ -46,7 +46,7 @@ _NOT_FOUND: Final = frozenset({404, 410})
 _QUEUE_FULL: Final = re.compile(r"token_limit_exceeded|enqueued token limit", re.IGNORECASE)
 _LIMIT: Final = re.compile(r"\blimit\s*(?:is|of|:|=)?\s*([0-9][0-9,_.]*)", re.IGNORECASE)
 _SETTLES_S: Final = 60.0
-"""How long a service may take to list a batch whose creation was asked for."""
+"""How long a service may take to list a batch, at most; shorter where it is asked more often than every 20 s."""
 _WARN_EVERY_S: Final = 60.0
 
 
@@ -125,6 +125,11 @@ class BatchLife:
             await steps[self.batch.state]()
 
     @property
+    def _numbers(self) -> range:
+        """The numbers of its calls in the run's record of calls."""
+        return range(self.batch.first_call, self.batch.first_call + self.batch.lines)
+
+    @property
     def _file_name(self) -> str:
         return f"{self._tag.replace('/', '-')}.jsonl"
 
@@ -166,7 +171,7 @@ class BatchLife:
         await self._queue.wait_for_room(self.batch)
         if self._queue.must_end:
             return
-        self._journal.write(self.batch, state="creating", asked_at=datetime.now(UTC))
+        self._journal.write(self.batch, state="creating")
         await self._create()
 
     async def _wait_for_file(self) -> None:
@@ -206,14 +211,14 @@ class BatchLife:
 
         A service may list it late. If it is begun again in the end, it may be there twice, and its rows say so.
         """
-        found = await self._find_batch()
-        settles_s, asked_at = min(_SETTLES_S, 3 * self._poll_s), self.batch.asked_at
-        while found is None and (asked_at is None or datetime.now(UTC) < asked_at + timedelta(seconds=settles_s)):
-            asked_at = asked_at or datetime.now(UTC)
+        until = time.monotonic() + min(_SETTLES_S, max(_SETTLES_S / 30, 3 * self._poll_s))
+        while (found := await self._find_batch()) is None and time.monotonic() < until:
             await self._sleep(self._wait_s)
-            found = await self._find_batch()
         if found is None:
-            self._journal.write(self.batch, asked_at=datetime.now(UTC), maybe_twice=True)
+            log.warning("%s is in no list of the service: it is begun again, marked maybe_billed", self.batch.name)
+            for number in self._numbers:
+                if (reservation := self._held.get(number)) is not None:
+                    reservation.repeated()
             await self._create()
         else:
             log.info("batch %s was begun before: it is adopted", found.id)
@@ -433,7 +438,7 @@ class BatchLife:
         self._give_up(RetryableError("the batch was not begun", error_type="batch_ended"), "dissolved", said)
 
     def _give_up(self, error: RetryableError, state: str, said: str) -> None:
-        for number in range(self.batch.first_call, self.batch.first_call + self.batch.lines):
+        for number in self._numbers:
             reservation = self._held.pop(number, None)
             if reservation is not None:
                 reservation.failed(error)

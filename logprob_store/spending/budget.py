@@ -261,6 +261,17 @@ class Budget:
             else:
                 self.calls.free(reservation.number)
 
+    def call_repeated(self, reservation: Reservation) -> None:
+        """Count a call that is made again, though it may have been made: that time counts as lost."""
+        lost = Reservation(self, None, bare=reservation.worst, key=reservation.key)
+        self._count(lost, 1)
+        if self.calls is not None:
+            lost.number = self.calls.begin(lost.key, lost.worst)
+        self.requests += 1
+        self._not_begun -= 1
+        lost.state = "begun"
+        self.call_failed(lost, None)
+
     def may_have_paid(self, key: str) -> bool:
         """Whether an earlier call for this key may have been billed and its answer lost."""
         return self.calls is not None and self.calls.is_lost(key)

@@ -21,6 +21,9 @@ class Holder(Protocol):
     def call_failed(self, reservation: Reservation, error: BaseException | None) -> None:
         """Settle a call that got no answer."""
 
+    def call_repeated(self, reservation: Reservation) -> None:
+        """Count a call that is made again, because nobody knows whether it was made."""
+
 
 class Reservation:
     """The worst case of one call, reserved from `Budget.reserve` until the call's end; a context manager.
@@ -70,3 +73,7 @@ class Reservation:
     def failed(self, error: BaseException | None) -> None:
         """Settle the call, which got no answer but this error."""
         self._budget.call_failed(self, error)
+
+    def repeated(self) -> None:
+        """Count the call once more, at its worst: it is made again, and what became of it is not known."""
+        self._budget.call_repeated(self)
