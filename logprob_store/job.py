@@ -542,6 +542,11 @@ class Job(_Section):
         if self.model.params.get("stream"):
             raise ValueError('model.params.stream cannot be asked for with transport.kind = "batch"')
         self.batch_service.check_endpoint(self.model.endpoint)
+        if self.model.deployment not in {None, self.model.name}:
+            raise ValueError(
+                "a batch at Azure names the deployment as its model: make model.name the deployment's name, and take "
+                "model.azure_deployment out"
+            )
         return self
 
     @model_validator(mode="after")

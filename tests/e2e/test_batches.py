@@ -573,6 +573,7 @@ def test_a_store_without_batches_says_so(
         {"batch": {"folder": "x"}},
         {"batch": {"service": "aws"}},
         {"batch": {"service": "groq"}, "model": {"endpoint": "responses"}},
+        {"model": {"azure_api_version": "v1", "azure_deployment": "other"}},
         {"batch": {"lines": 0}},
     ],
 )
