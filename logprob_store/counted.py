@@ -1,6 +1,13 @@
-"""Numbers with their nouns."""
+"""Numbers with their nouns, and lists of names with the number of those left out."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_RUNS_LISTED: Final = 8
 
 
 def counted(number: int, noun: str) -> str:
@@ -10,6 +17,16 @@ def counted(number: int, noun: str) -> str:
     ('1 problem', '0 problems', '2 problems')
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed_runs(names: Sequence[str]) -> str:
+    """The last of some runs' names, and how many more there are.
+
+    >>> listed_runs(["mon", "tue"]), listed_runs([f"n{night}" for night in range(1, 11)])
+    ('mon, tue', 'n3, n4, n5, n6, n7, n8, n9, n10, and 2 more')
+    """
+    more = len(names) - _RUNS_LISTED
+    return ", ".join(names[-_RUNS_LISTED:]) + (f", and {more} more" if more > 0 else "")
 
 
 def shown_size(size: int) -> str:
