@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from logprob_store.analysis.calibrators.calibrator import Calibrator
     from logprob_store.analysis.opened_store import Store
+
+_LEAST_OF_THRESHOLDS: Final = ("accuracy_reviewed", "accepted", "reviewed", "high", "low", "coverage")
+"""What a narrow table leaves out first: how right the accepted answers are is what it is for."""
 
 
 class CalibrationMethod(StrEnum):
@@ -333,7 +336,7 @@ def _print_tables(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame
     echo("accepting from a threshold on, and reviewing the rest")
     ends = {"accuracy_accepted_low": "low", "accuracy_accepted_high": "high"}
     shown = ("threshold", "accepted", "reviewed", "coverage", "accuracy_accepted", *ends, "accuracy_reviewed")
-    print_table(without_dust(thresholds.select(shown).rename(ends)))
+    print_table(without_dust(thresholds.select(shown).rename(ends)), least=_LEAST_OF_THRESHOLDS)
     echo(
         "a threshold chosen by these answers lets through more errors among new ones in over half of cases; "
         "`ls.guaranteed_threshold` finds one that holds"

@@ -309,7 +309,14 @@ def with_prompt_ids(rows: pl.LazyFrame, completions: pl.LazyFrame) -> pl.LazyFra
 
 
 def present_rows(
-    rows: pl.LazyFrame, columns: list[str], order: list[str], *, output: Path | None, limit: int, as_json: bool
+    rows: pl.LazyFrame,
+    columns: list[str],
+    order: list[str],
+    *,
+    output: Path | None,
+    limit: int,
+    as_json: bool,
+    least: Sequence[str] = (),
 ) -> None:
     """Write all rows to a file, or print the first ones.
 
@@ -320,6 +327,7 @@ def present_rows(
         output: the file to write; None prints.
         limit: rows to print.
         as_json: print JSON instead of a table.
+        least: of the columns, those that a narrow table leaves out first.
     """
     if output is not None:
         keys = ["run", "completion_id", *(name for name in order if name == "position" or name.endswith("_index"))]
@@ -331,7 +339,7 @@ def present_rows(
         echo(shown.to_dicts())
         return
     several = ["run"] if shown["run"].n_unique() > 1 else []
-    print_table(shown.select(*several, "prompt_id", "completion_id", *columns))
+    print_table(shown.select(*several, "prompt_id", "completion_id", *columns), least=("completion_id", *least))
     say_if_cut(shown.height, count)
 
 

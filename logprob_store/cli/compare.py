@@ -113,7 +113,7 @@ def compare(
             }
         )
     else:
-        print_table(changed.select(_PRINTED_COLUMNS))
+        print_table(changed.select(_PRINTED_COLUMNS), least=("mean_js", "first_difference"))
         print_table(without_dust(summary.metrics.drop("resamples")))
         if sampled:
             echo(f"{' and '.join(sampled)} drew answers at a temperature above 0: then equal models differ too, often")

@@ -23,6 +23,8 @@ from logprob_store.cli.common import (
 if TYPE_CHECKING:
     import polars as pl
 
+_LEAST: Final = ("straddling_tokens", "scored_tokens", "complete", "error", "joint_probability", "value")
+"""What a narrow table leaves out first: which value of which prompt, and how sure, stays to the end."""
 _PATHS_NAMED: Final = 10
 """Paths that an error message lists."""
 
@@ -64,7 +66,15 @@ def fields(
         "error",
     ]
     order = ["joint_probability", "run", "completion_id", "field_index"]
-    present_rows(with_prompt_ids(rows, opened.completions), columns, order, output=output, limit=limit, as_json=as_json)
+    present_rows(
+        with_prompt_ids(rows, opened.completions),
+        columns,
+        order,
+        output=output,
+        limit=limit,
+        as_json=as_json,
+        least=_LEAST,
+    )
 
 
 def _checked(rows: pl.LazyFrame) -> pl.LazyFrame:

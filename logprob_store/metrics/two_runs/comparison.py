@@ -230,7 +230,6 @@ class ComparisonSummary:
         line = f"{state}: {self.run_b} against {self.run_a}, {self.pairs} pairs: {'; '.join(said)}"
         return Verdict(line, exceeded, unknown)
 
-
     def _copied_phrase(self, *, hides: bool) -> str:
         """How many pairs say nothing about the model, and what to do where they hide a change."""
         were = "was" if self.copied == 1 else "were"
@@ -239,7 +238,7 @@ class ComparisonSummary:
             return said
         asked = "nothing was asked" if self.copied == self.pairs else "they were not asked"
         return (
-            f"{said}, so {asked} and a change of the model cannot be seen: ask anew, with mode = \"refresh\" under "
+            f'{said}, so {asked} and a change of the model cannot be seen: ask anew, with mode = "refresh" under '
             "[cache] of the job"
         )
 
