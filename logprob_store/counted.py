@@ -10,13 +10,18 @@ if TYPE_CHECKING:
 _RUNS_LISTED: Final = 8
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, *, commas: bool = False) -> str:
     """A number of things.
 
-    >>> counted(1, "problem"), counted(0, "problem"), counted(2, "problem")
-    ('1 problem', '0 problems', '2 problems')
+    Args:
+        number: how many.
+        noun: the word for one of them.
+        commas: whether thousands have commas between.
+
+    >>> counted(1, "problem"), counted(0, "problem"), counted(2, "problem"), counted(1200, "call", commas=True)
+    ('1 problem', '0 problems', '2 problems', '1,200 calls')
     """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number:{',' if commas else ''}} {noun}{'' if number == 1 else 's'}"
 
 
 def listed_runs(names: Sequence[str]) -> str:

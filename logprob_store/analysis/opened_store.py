@@ -292,8 +292,9 @@ def _advised(comparison: Comparison, *runs: Store) -> Comparison:
     asked = f"run {new[0]} asked" if len(new) == 1 else f"runs {' and '.join(new)} asked"
     return replace(
         comparison,
-        _advice=f'{asked} only new prompts (select = "new"), which by design no earlier run has. To look for drift, ask '
-        'the same prompts each night: a job of its own for them, with select = "all" and mode = "refresh" under [cache]',
+        _advice=f'{asked} only new prompts (select = "new"), which by design no earlier run has. To look for '
+        'drift, ask the same prompts each night: a job of its own for them, with select = "all" and mode = "refresh" '
+        "under [cache]",
     )
 
 

@@ -9,6 +9,7 @@ import typer
 
 from logprob_store.cli.chosen_runs import ALL_RUNS, select_runs
 from logprob_store.cli.common import AllRunsOption, JsonOption, StorePath, echo, print_table
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     from logprob_store.batch.journal import SentBatch
@@ -90,4 +91,4 @@ def _cancel(store: Path, run: str, job_file: Path) -> None:
 
     job = load_job_with_overrides(job_file, store=store)
     summary = asyncio.run(run_job_async(job, run=run, cancel=True))
-    echo(f"run {run}: {summary.rows_in_words}; {summary.not_reached} calls have no answer")
+    echo(f"run {run}: {summary.rows_in_words}; {counted(summary.not_reached, 'call')} without an answer")

@@ -26,6 +26,7 @@ from logprob_store.cli.common import (
     say_what_is_hidden,
     write_frame,
 )
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -174,7 +175,7 @@ def _scores_with_truth(
         option = f"--confidence {confidence}" if str(error).startswith(f"{confidence}: ") else f"--column {column}"
         raise InputError(f"{option}: {str(error).partition(': ')[2]}") from error
     if not rows.select(pl.col(confidence).is_not_null() & pl.col("correct").is_not_null()).to_series().any():
-        raise InputError(f"none of {rows.height} answers has both a {confidence} and a truth")
+        raise InputError(f"none of {counted(rows.height, 'answer')} has both a {confidence} and a truth")
     return rows
 
 
@@ -322,7 +323,7 @@ def _print_tables(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame
 
     unjudged = table["unjudged"][0]
     judged = rows.height - unjudged
-    echo(f"{rows.height} answers: {judged} judged, {unjudged} without a confidence or a truth and left out")
+    echo(f"{counted(rows.height, 'answer')}: {judged} judged, {unjudged} without a confidence or a truth and left out")
     print_table(without_dust(figures.drop("resamples")))
     echo(
         "low and high: 95 % intervals, for every accuracy the exact one (Clopper and Pearson); docs/statistics.md says "

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.batch.folder import BatchFolder
+from logprob_store.counted import counted
 from logprob_store.errors import CallError, DiskError, StopRunError
 from logprob_store.run.batch_answers import BatchCollector
 from logprob_store.run.batch_life import BatchLife
@@ -182,7 +183,7 @@ class Batches:
             for batch in batches
             if isinstance(self._client, BatchFolder) and batch.file_id and batch.state == "created"
         ]
-        return f"{_batches(len(batches))}: {said}, {done} of {lines} calls done{left}{''.join(to_do)}"
+        return f"{_batches(len(batches))}: {said}, {done} of {counted(lines, 'call')} done{left}{''.join(to_do)}"
 
     async def _resume(self, has_row: Callable[[int], bool]) -> None:
         """Go on with the batches of earlier sessions."""

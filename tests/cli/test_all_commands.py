@@ -149,7 +149,7 @@ def test_an_error_is_json_for_every_command(
         (["statsu", "nowhere"], "UsageError"),
     ],
 )
-def test_an_error_names_its_class(words: list[str], kind: str, tmp_path: Path, logprobs: Any) -> None:
+def test_an_error_names_its_class(words: list[str], kind: str, logprobs: Any) -> None:
     """Also where the words of the command line are wrong; without `--json` standard output is empty."""
     as_json = logprobs(*words, "--json")
 

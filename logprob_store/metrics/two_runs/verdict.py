@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from logprob_store.counted import counted
 from logprob_store.errors import InputError
 from logprob_store.metrics.truth.shares import chance_of_at_least, share_interval
 
@@ -122,7 +123,7 @@ def power_phrase(prompts: int, limit: float | None) -> str:
     """
     if limit is None or limit >= 1:
         return ""
-    among = f"with {prompts} prompt{'' if prompts == 1 else 's'}"
+    among = f"with {counted(prompts, 'prompt')}"
     share = seen_share(prompts, limit)
     if share is None:
         return f"{among}, no flip rate is surely above the limit"
