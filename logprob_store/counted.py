@@ -1,15 +1,37 @@
-"""Numbers with their nouns."""
+"""Numbers with their nouns, and lists of names with the number of those left out."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
 
-def counted(number: int, noun: str) -> str:
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_RUNS_LISTED: Final = 8
+
+
+def counted(number: int, noun: str, *, commas: bool = False) -> str:
     """A number of things.
 
-    >>> counted(1, "problem"), counted(0, "problem"), counted(2, "problem")
-    ('1 problem', '0 problems', '2 problems')
+    Args:
+        number: how many.
+        noun: the word for one of them.
+        commas: whether thousands have commas between.
+
+    >>> counted(1, "problem"), counted(0, "problem"), counted(2, "problem"), counted(1200, "call", commas=True)
+    ('1 problem', '0 problems', '2 problems', '1,200 calls')
     """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number:{',' if commas else ''}} {noun}{'' if number == 1 else 's'}"
+
+
+def listed_runs(names: Sequence[str]) -> str:
+    """The last of some runs' names, and how many more there are.
+
+    >>> listed_runs(["mon", "tue"]), listed_runs([f"n{night}" for night in range(1, 11)])
+    ('mon, tue', 'n3, n4, n5, n6, n7, n8, n9, n10, and 2 more')
+    """
+    more = len(names) - _RUNS_LISTED
+    return ", ".join(names[-_RUNS_LISTED:]) + (f", and {more} more" if more > 0 else "")
 
 
 def shown_size(size: int) -> str:

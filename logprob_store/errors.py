@@ -33,6 +33,8 @@ import errno
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from logprob_store.counted import listed_runs
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -126,7 +128,7 @@ class RunNotFoundError(StoreError):
     """The store has no such run."""
 
     def __init__(self, run: str, known: list[str]) -> None:
-        listed = f"it has: {', '.join(known[-8:])}" if known else "it has no run yet"
+        listed = f"it has: {listed_runs(known)}" if known else "it has no run yet"
         super().__init__(f"no run {run!r} in this store; {listed}")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from logprob_store.counted import counted
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.errors import CallError
 from logprob_store.job import make_job
@@ -117,7 +118,7 @@ class Completion:
         console.print(uncertain(tokens, self.alternatives.filter(first)))
 
     def _scores(self) -> str:
-        tokens = f"{self._first('completion_tokens') or self.tokens.height} tokens"
+        tokens = counted(self._first("completion_tokens") or self.tokens.height, "token")
         if self.confidence is None:
             return f"{tokens}, no logprobs"
         return f"{tokens}, confidence {self.confidence:.3f}, perplexity {self.perplexity:.3f}"

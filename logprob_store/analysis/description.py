@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from logprob_store.counted import counted
 from logprob_store.errors import InputError
 from logprob_store.store.column_meanings import MEANINGS, described, described_columns
 
@@ -46,7 +47,8 @@ class Description:
     def __repr__(self) -> str:
         """What it is of, on one line."""
         columns = sum(map(len, self.tables.values()))
-        return f"<Description of {str(self.path)!r}: {columns} columns of {', '.join(self.tables)}; print() shows them>"
+        of = f"{counted(columns, 'column')} of {', '.join(self.tables)}"
+        return f"<Description of {str(self.path)!r}: {of}; print() shows them>"
 
     def _repr_html_(self) -> str:
         with pl.Config(tbl_rows=-1, fmt_str_lengths=1000, tbl_hide_dataframe_shape=True):

@@ -6,7 +6,7 @@ The tables are in `store.tables`, the formulas in `metrics`.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -15,6 +15,7 @@ import msgspec
 import polars as pl
 
 from logprob_store.analysis.latest_calls import CALL, latest_calls
+from logprob_store.counted import listed_runs
 from logprob_store.errors import InputError
 from logprob_store.schema import KEYS
 from logprob_store.store.column_meanings import meanings_as_text
@@ -106,7 +107,7 @@ class Store(StoreTables):
             answer: the column or expression of completions that is compared.
 
         Raises:
-            InputError: there are no two runs of one job, or a run holds no answer.
+            InputError: there are no two runs of one job, they are one run, or a run holds no answer.
             RunNotFoundError: a store has no such run.
         """
         from logprob_store.metrics.two_runs.comparison import compare
@@ -118,15 +119,20 @@ class Store(StoreTables):
         earlier = self.only(run_a)
         for one in (earlier, later):
             _check_has_answers(one)
+        if (earlier.path.resolve(), earlier.run_names) == (later.path.resolve(), later.run_names):
+            raise InputError(
+                f"run {later.run_names[0]!r} cannot be compared with itself, where nothing differs: name two runs; "
+                "`logprobs status STORE` lists them"
+            )
         if earlier.has_decisions and later.has_decisions:
-            return compare(*_tables_of_questions(earlier, later), answer=answer)
+            return _advised(compare(*_tables_of_questions(earlier, later), answer=answer), earlier, later)
         if earlier.has_decisions or later.has_decisions:
             asked, other = (earlier, later) if earlier.has_decisions else (later, earlier)
             raise InputError(
                 f"run {asked.run_names[0]!r} asked typed questions and run {other.run_names[0]!r} did not: no answers "
                 "can be compared. `logprobs calibrate` holds each against the truth"
             )
-        return compare(earlier.tables(), later.tables(), answer=answer)
+        return _advised(compare(earlier.tables(), later.tables(), answer=answer), earlier, later)
 
     def _run_before(self, later: Manifest) -> str:
         """Of the runs of the same job that began before `later`, the one that `newest_of` gives."""
@@ -136,7 +142,7 @@ class Store(StoreTables):
             return newest_of(earlier).run
         raise InputError(
             f"run {later.run!r} is the first of job {later.job_name!r} in {self.path}; name the run to compare "
-            f"with, of {', '.join(names[-8:])}"
+            f"with, of {listed_runs(names)}"
         )
 
     def _part_batches(self) -> Iterator[PartBatch]:
@@ -276,6 +282,20 @@ def _check_has_answers(store: Store) -> None:
             f"run {run!r} has nothing to compare: it holds no answer, as {why_no_answers(store, run)}. Name two runs "
             f"with answers; `logprobs status {store.path}` lists them"
         )
+
+
+def _advised(comparison: Comparison, *runs: Store) -> Comparison:
+    """The comparison; where a run asked only what was new, it says why no answer may have a partner."""
+    new = [run.run_names[0] for run in runs if run.manifests[0].job.get("prompts.select") == "new"]
+    if not new:
+        return comparison
+    asked = f"run {new[0]} asked" if len(new) == 1 else f"runs {' and '.join(new)} asked"
+    return replace(
+        comparison,
+        _advice=f'{asked} only new prompts (select = "new"), which by design no earlier run has. To look for '
+        'drift, ask the same prompts each night: a job of its own for them, with select = "all" and mode = "refresh" '
+        "under [cache]",
+    )
 
 
 def _tables_of_questions(*stores: Store) -> Iterator[Tables]:

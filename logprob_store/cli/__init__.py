@@ -7,6 +7,7 @@ Holds the list of commands and turns errors into exit codes. Each command is a m
     completion  names of runs, for shells
     chosen_runs  which runs a command reads
     common  what several commands share: exit codes, options, printing and writing
+    json_errors  errors for programs that asked for JSON
     damage  errors over a damaged store
     questions  to a person at a terminal
     logs    where log records go
@@ -42,6 +43,7 @@ from logprob_store.cli.environment import check_environment
 from logprob_store.cli.fields import fields
 from logprob_store.cli.import_ import import_
 from logprob_store.cli.init import init
+from logprob_store.cli.json_errors import error_to_program
 from logprob_store.cli.labels import labels
 from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.models import models
@@ -128,6 +130,7 @@ def main() -> NoReturn:
 def _exit(error: LogprobStoreError, code: int) -> NoReturn:
     from logprob_store.events import emit
 
+    error_to_program(error, str(error), code)
     if logs_json():
         emit(log, "error", "%s", error, exit_code=code)
     else:

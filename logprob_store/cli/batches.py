@@ -9,6 +9,7 @@ import typer
 
 from logprob_store.cli.chosen_runs import ALL_RUNS, select_runs
 from logprob_store.cli.common import AllRunsOption, JsonOption, StorePath, echo, print_table
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     from logprob_store.batch.journal import SentBatch
@@ -86,7 +87,6 @@ def _cancel(store: Path, run: str, job_file: Path) -> None:
     import asyncio
 
     from logprob_store.cli.common import load_job_with_overrides
-    from logprob_store.counted import counted
     from logprob_store.errors import StopRunError
     from logprob_store.run.api import run_job_async
     from logprob_store.view.progress import lines

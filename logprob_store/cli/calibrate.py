@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -26,12 +26,16 @@ from logprob_store.cli.common import (
     say_what_is_hidden,
     write_frame,
 )
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     import polars as pl
 
     from logprob_store.analysis.calibrators.calibrator import Calibrator
     from logprob_store.analysis.opened_store import Store
+
+_LEAST_OF_THRESHOLDS: Final = ("accuracy_reviewed", "accepted", "reviewed", "high", "low", "coverage")
+"""What a narrow table leaves out first: how right the accepted answers are is what it is for."""
 
 
 class CalibrationMethod(StrEnum):
@@ -171,7 +175,7 @@ def _scores_with_truth(
         option = f"--confidence {confidence}" if str(error).startswith(f"{confidence}: ") else f"--column {column}"
         raise InputError(f"{option}: {str(error).partition(': ')[2]}") from error
     if not rows.select(pl.col(confidence).is_not_null() & pl.col("correct").is_not_null()).to_series().any():
-        raise InputError(f"none of {rows.height} answers has both a {confidence} and a truth")
+        raise InputError(f"none of {counted(rows.height, 'answer')} has both a {confidence} and a truth")
     return rows
 
 
@@ -319,7 +323,7 @@ def _print_tables(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame
 
     unjudged = table["unjudged"][0]
     judged = rows.height - unjudged
-    echo(f"{rows.height} answers: {judged} judged, {unjudged} without a confidence or a truth and left out")
+    echo(f"{counted(rows.height, 'answer')}: {judged} judged, {unjudged} without a confidence or a truth and left out")
     print_table(without_dust(figures.drop("resamples")))
     echo(
         "low and high: 95 % intervals, for every accuracy the exact one (Clopper and Pearson); docs/statistics.md says "
@@ -333,7 +337,7 @@ def _print_tables(rows: pl.DataFrame, figures: pl.DataFrame, table: pl.DataFrame
     echo("accepting from a threshold on, and reviewing the rest")
     ends = {"accuracy_accepted_low": "low", "accuracy_accepted_high": "high"}
     shown = ("threshold", "accepted", "reviewed", "coverage", "accuracy_accepted", *ends, "accuracy_reviewed")
-    print_table(without_dust(thresholds.select(shown).rename(ends)))
+    print_table(without_dust(thresholds.select(shown).rename(ends)), least=_LEAST_OF_THRESHOLDS)
     echo(
         "a threshold chosen by these answers lets through more errors among new ones in over half of cases; "
         "`ls.guaranteed_threshold` finds one that holds"

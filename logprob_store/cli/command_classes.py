@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from logprob_store.cli.json_errors import error_to_program
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_USAGE_ERROR: Final[Any] = typer.BadParameter.__base__
+"""The class of all errors in the words of a command line, which typer does not name."""
 _LIST_OF_COMMANDS: Final = 60
 _LIST_OF_OPTIONS: Final = 80
 """Terminal columns that a table takes at least."""
@@ -53,6 +57,14 @@ class Command(TyperCommand):
 
 class Program(TyperGroup):
     """The program, which has the commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; where its words are wrong, a program that asked for JSON is told so."""
+        try:
+            return super().invoke(ctx)
+        except _USAGE_ERROR as error:
+            error_to_program(error, error.format_message(), error.exit_code)
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print it."""

@@ -18,6 +18,7 @@ import typer
 
 from logprob_store.cli.completion import complete_run
 from logprob_store.cli.streams import shows_all_letters
+from logprob_store.counted import counted
 from logprob_store.view.safe_text import printable, printable_json
 
 if TYPE_CHECKING:
@@ -162,7 +163,8 @@ def say_what_is_hidden(labels: pl.DataFrame, *, err: bool) -> None:
     coverage = labels.group_by("run", "completion_id").agg(pl.col("coverage").first())["coverage"]
     if low := (coverage < _LOW_COVERAGE).sum():
         said = (
-            f"{low} of {len(coverage)} answers have a coverage below {_LOW_COVERAGE}: most of the probability is on "
+            f"{low} of {counted(len(coverage), 'answer')} {'has' if low == 1 else 'have'} a coverage below "
+            f"{_LOW_COVERAGE}: most of the probability is on "
             "other words than the labels, or was not sent (top_logprobs); their label_probability is of the rest"
         )
         typer.echo(said, err=True) if err else echo(said)
@@ -282,7 +284,7 @@ def write_rows(frame: pl.DataFrame, path: Path, *, as_json: bool) -> None:
         InputError: as `write_frame`.
     """
     write_frame(frame, path)
-    echo({"output": path, "rows": frame.height} if as_json else f"{path}: {frame.height} rows")
+    echo({"output": path, "rows": frame.height} if as_json else f"{path}: {counted(frame.height, 'row')}")
 
 
 def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
@@ -309,7 +311,14 @@ def with_prompt_ids(rows: pl.LazyFrame, completions: pl.LazyFrame) -> pl.LazyFra
 
 
 def present_rows(
-    rows: pl.LazyFrame, columns: list[str], order: list[str], *, output: Path | None, limit: int, as_json: bool
+    rows: pl.LazyFrame,
+    columns: list[str],
+    order: list[str],
+    *,
+    output: Path | None,
+    limit: int,
+    as_json: bool,
+    least: Sequence[str] = (),
 ) -> None:
     """Write all rows to a file, or print the first ones.
 
@@ -320,6 +329,7 @@ def present_rows(
         output: the file to write; None prints.
         limit: rows to print.
         as_json: print JSON instead of a table.
+        least: of the columns, those that a narrow table leaves out first.
     """
     if output is not None:
         keys = ["run", "completion_id", *(name for name in order if name == "position" or name.endswith("_index"))]
@@ -331,7 +341,7 @@ def present_rows(
         echo(shown.to_dicts())
         return
     several = ["run"] if shown["run"].n_unique() > 1 else []
-    print_table(shown.select(*several, "prompt_id", "completion_id", *columns))
+    print_table(shown.select(*several, "prompt_id", "completion_id", *columns), least=("completion_id", *least))
     say_if_cut(shown.height, count)
 
 
@@ -339,14 +349,14 @@ def first_rows(rows: pl.LazyFrame, limit: int) -> tuple[pl.DataFrame, int]:
     """The first rows, and how many there are in all."""
     import polars as pl
 
-    shown, counted = pl.collect_all([rows.head(limit), rows.select(pl.len())])
-    return shown, int(counted.item())
+    shown, count = pl.collect_all([rows.head(limit), rows.select(pl.len())])
+    return shown, int(count.item())
 
 
 def say_if_cut(shown: int, count: int) -> None:
     """Say that a table has more rows than are printed."""
     if shown < count:
-        echo(f"the first {shown} of {count} rows (-n, -o)")
+        echo(f"the first {shown} of {counted(count, 'row')} (-n, -o)")
 
 
 def print_or_write(

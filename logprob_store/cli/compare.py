@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from logprob_store.analysis.opened_store import Store
 
 _NUMBERS: Final = (
-    *("run_a", "run_b", "pairs", "only_a", "only_b"),
+    *("run_a", "run_b", "pairs", "only_a", "only_b", "copied"),
     *("missing_share", "missing_prompt_share", "added_share", "added_prompt_share"),
 )
 _PRINTED_COLUMNS: Final = ("prompt_id", "answer_a", "answer_b", "first_difference", "delta_confidence", "mean_js")
@@ -76,8 +76,17 @@ def compare(
     """
     from logprob_store.analysis.opened_store import open_store
     from logprob_store.metrics.samples import normalised_text
+    from logprob_store.metrics.two_runs.verdict import checked_limits
     from logprob_store.view.terminal_tables import without_dust
 
+    limits = {
+        "max_flip_rate": max_flip_rate,
+        "max_perplexity_increase": max_perplexity_increase,
+        "max_js": max_js,
+        "max_missing": max_missing,
+        "max_added": max_added,
+    }
+    checked_limits(limits)
     answer = normalised_text() if normalise else "text"
     ours = open_store(store)
     theirs = None if other is None else open_store(other)
@@ -86,13 +95,7 @@ def compare(
     if run_b is None and (said := passed_over(theirs or ours, summary.run_b)):
         typer.echo(printable(f"run {summary.run_b} against {summary.run_a}; {said}"), err=True)
     sampled = [run for opened, run in ((ours, summary.run_a), (theirs or ours, summary.run_b)) if _samples(opened, run)]
-    verdict = summary.verdict(
-        max_flip_rate=max_flip_rate,
-        max_perplexity_increase=max_perplexity_increase,
-        max_js=max_js,
-        max_missing=max_missing,
-        max_added=max_added,
-    )
+    verdict = summary.verdict(**limits)
     if output is not None:
         write_frame(comparison.prompts.sort("prompt_id", "sample_index", "choice_index").collect(), output)
     changed = _most_changed(comparison.prompts, limit)
@@ -110,7 +113,7 @@ def compare(
             }
         )
     else:
-        print_table(changed.select(_PRINTED_COLUMNS))
+        print_table(changed.select(_PRINTED_COLUMNS), least=("mean_js", "first_difference"))
         print_table(without_dust(summary.metrics.drop("resamples")))
         if sampled:
             echo(f"{' and '.join(sampled)} drew answers at a temperature above 0: then equal models differ too, often")

@@ -19,10 +19,13 @@ from logprob_store.cli.common import (
     present_rows,
     with_prompt_ids,
 )
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     import polars as pl
 
+_LEAST: Final = ("straddling_tokens", "scored_tokens", "complete", "error", "joint_probability", "value")
+"""What a narrow table leaves out first: which value of which prompt, and how sure, stays to the end."""
 _PATHS_NAMED: Final = 10
 """Paths that an error message lists."""
 
@@ -64,7 +67,15 @@ def fields(
         "error",
     ]
     order = ["joint_probability", "run", "completion_id", "field_index"]
-    present_rows(with_prompt_ids(rows, opened.completions), columns, order, output=output, limit=limit, as_json=as_json)
+    present_rows(
+        with_prompt_ids(rows, opened.completions),
+        columns,
+        order,
+        output=output,
+        limit=limit,
+        as_json=as_json,
+        least=_LEAST,
+    )
 
 
 def _checked(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -80,7 +91,7 @@ def _checked(rows: pl.LazyFrame) -> pl.LazyFrame:
     frame = rows.collect(engine="streaming")
     if frame.height and frame["path"].is_null().all():
         (error,) = frame.select(pl.col("error").drop_nulls().first()).row(0)
-        raise InputError(f"none of {frame.height} answers is JSON; the first one: {error}")
+        raise InputError(f"none of {counted(frame.height, 'answer')} is JSON; the first one: {error}")
     return frame.lazy()
 
 
@@ -88,7 +99,7 @@ def _most_common_paths(rows: pl.LazyFrame) -> str:
     """The paths that most answers have, as text for an error message."""
     import polars as pl
 
-    counted = rows.filter(pl.col("path").is_not_null()).group_by("path").len()
-    names = counted.sort("len", "path", descending=[True, False]).collect(engine="streaming")["path"]
+    most = rows.filter(pl.col("path").is_not_null()).group_by("path").len()
+    names = most.sort("len", "path", descending=[True, False]).collect(engine="streaming")["path"]
     more = f" and {len(names) - _PATHS_NAMED} more" if len(names) > _PATHS_NAMED else ""
     return (", ".join(map(repr, names.head(_PATHS_NAMED))) or "none, as no answer is JSON") + more

@@ -57,12 +57,13 @@ def _summary_line(summary: ImportSummary) -> str:
     line = (
         f"run {summary.run} {summary.size / 1e6:.1f} MB in {counted(summary.files, 'file')} after "
         f"{summary.seconds:.1f} s. "
-        f"{summary.records} answers found: {summary.added} added, {summary.already} there already, "
+        f"{counted(summary.records, 'answer')} found: {summary.added} added, {summary.already} there already, "
         f"{sum(summary.problems.values())} failed{f' ({failed})' if failed else ''}. "
         f"{rows} in {path_from_here(summary.store)}"
     )
     if summary.ambiguous:
-        line += f"\n{summary.ambiguous} answers without their request: the inputs have several under their custom_id"
+        without = counted(summary.ambiguous, "answer")
+        line += f"\n{without} without the request: the inputs have several under the custom_id"
     if summary.failures:
-        line += f"\n{summary.failures} failures are open in the run; `logprobs status` lists them"
+        line += f"\nopen in the run: {counted(summary.failures, 'failure')}; `logprobs status` says which"
     return line

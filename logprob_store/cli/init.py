@@ -13,6 +13,7 @@ import typer
 
 from logprob_store.cli.common import JsonOption, echo, print_table
 from logprob_store.cli.questions import answer, can_ask, require
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -264,8 +265,11 @@ def _most_tokens(given: int | None, *, asks: bool) -> int:
 def _print_columns(pattern: str, inputs: Sequence[InputFile], columns: Sequence[FoundColumn]) -> None:
     import polars as pl
 
-    files = f"{len(inputs)} file{'s' if len(inputs) > 1 else ''}"
-    echo(f"{pattern}: {sum(file.rows for file in inputs)} rows in {files}; the columns, with the first row's values")
+    files = counted(len(inputs), "file")
+    echo(
+        f"{pattern}: {counted(sum(file.rows for file in inputs), 'row')} in {files}; the columns, with the "
+        f"first row's values"
+    )
     rows = [(column.name, column.type_name, _shown(column.first)) for column in columns]
     print_table(pl.DataFrame(rows, schema=["column", "type", "value"], orient="row"), least=["type"])
 
@@ -292,7 +296,8 @@ def _print_written(file: Path, new: NewJob, plan: Plan, first: Chunk | None) -> 
 
     source = f"the column {new.prompt or new.messages}" if new.template is None else "a template"
     echo(
-        f"wrote {file}: {plan.call_count} calls of {new.model} at {new.base_url or OPENAI_BASE_URL}; the prompt is "
+        f"wrote {file}: {counted(plan.call_count, 'call')} of {new.model} at "
+        f"{new.base_url or OPENAI_BASE_URL}; the prompt is "
         f"{source}, its id {new.id or 'the number of its row'}; kept: {', '.join(new.keep) or 'nothing'}"
     )
     if new.id is None:
@@ -306,7 +311,10 @@ def _print_written(file: Path, new: NewJob, plan: Plan, first: Chunk | None) -> 
         for request in first.requests[:1]:
             echo(f"the first one: {request.content.decode(errors='replace')[:_LONGEST_PROMPT]}")
         for bad in first.bad[:1]:
-            echo(f"{len(first.bad)} of the first {first.prompts_read} prompts cannot be asked, such as {bad.problem}")
+            echo(
+                f"{len(first.bad)} of the first {counted(first.prompts_read, 'prompt')} cannot be asked, such "
+                f"as {bad.problem}"
+            )
     _print_next(_following(file, new))
 
 

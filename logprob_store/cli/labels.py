@@ -25,6 +25,7 @@ from logprob_store.cli.common import (
     say_what_is_hidden,
     with_prompt_ids,
 )
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -127,7 +128,7 @@ def _say_what_was_not_decided(rows: pl.LazyFrame) -> None:
         .row(0)
     )
     if refused or missing:
-        echo(f"of {asked} questions, {refused} were refused and {missing} have no answer that can be read")
+        echo(f"of {counted(asked, 'question')}, refused: {refused}, without an answer that can be read: {missing}")
 
 
 def _place(after: str | None, field: str | None) -> str:
@@ -146,11 +147,12 @@ def _check_found(frame: pl.DataFrame, opened: Store, wanted: list[str], place: s
 
     answers = frame["completion_id"].n_unique()
     if frame.height and place is not None and frame["position"].is_null().all():
-        raise InputError(f"{place}: there is no such place in any of {answers} answers")
+        raise InputError(f"{place}: there is no such place in any of {counted(answers, 'answer')}")
     if frame.height and not frame.select((pl.col("mass") > 0).any()).item():
         texts = opened.completions.select(pl.col("text").str.slice(0, 30)).drop_nulls().unique().sort("text").head(5)
         begin = ", ".join(map(repr, texts.collect(engine="streaming")["text"])) or "without a text"
         raise InputError(
-            f"none of {answers} answers has one of the labels {', '.join(wanted)}{f' at {place}' if place else ''}. "
+            f"none of {counted(answers, 'answer')} has one of the labels "
+            f"{', '.join(wanted)}{f' at {place}' if place else ''}. "
             f"Answers begin so: {begin}. Labels that stand further on are found with --after or --field"
         )

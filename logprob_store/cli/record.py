@@ -22,6 +22,7 @@ from logprob_store.cli.common import (
     load_job_with_overrides,
 )
 from logprob_store.cli.logs import log_json
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     from logprob_store.run.record import Recorded
@@ -71,8 +72,8 @@ def record(
 def _print_recorded(done: Recorded, *, refusals: bool) -> None:
     refused = f", {done.refused} refused" if refusals else ""
     echo(
-        f"{done.path}: {done.lines} recordings; {done.calls} asked{refused}, {done.from_cache} from the cache, "
-        f"{done.kept} recorded before, {len(done.problems)} without an answer"
+        f"{done.path}: {counted(done.lines, 'recording')}; {done.calls} asked{refused}, {done.from_cache} "
+        f"from the cache, {done.kept} recorded before, {len(done.problems)} without an answer"
     )
     for problem in done.problems[:10]:
         echo(f"  {problem}")

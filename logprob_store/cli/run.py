@@ -182,7 +182,7 @@ def summary_line(summary: RunSummary) -> str:
         parts.append(f"{summary.not_reached} {'in batches' if summary.state == 'waiting' else 'not reached'}")
     how = f"ended as a {summary.shown_state} of some of its prompts" if summary.partial else summary.state
     line = (
-        f"run {summary.run} {how} after {summary.seconds:.1f} s. {summary.total} answers wanted: "
+        f"run {summary.run} {how} after {summary.seconds:.1f} s. {counted(summary.total, 'answer')} wanted: "
         f"{', '.join(parts)}. "
         f"{summary.rows_in_words} in {path_from_here(summary.store)}"
     )

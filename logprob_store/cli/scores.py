@@ -49,7 +49,7 @@ def scores(
     Of runs that scored given text: each candidate, the likeliest of a prompt first, or each text.
     """
     from logprob_store.errors import InputError
-    from logprob_store.view.terminal_tables import scores_and_columns
+    from logprob_store.view.terminal_tables import LEAST_OF_SCORES, scores_and_columns
 
     opened = open_runs(store, run)
     rows, brief, order = scores_and_columns(opened) if metrics is None else _chosen_scores(opened, metrics)
@@ -70,7 +70,8 @@ def scores(
         return
     if shown["run"].n_unique() > 1:
         brief = ["run", *brief]
-    print_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort])))
+    least = [name for name in LEAST_OF_SCORES if name != sort]
+    print_table(shown.select(*brief, *([] if sort is None or sort in brief else [sort])), least=least)
     say_if_cut(shown.height, count)
 
 

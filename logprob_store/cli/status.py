@@ -13,6 +13,7 @@ from logprob_store.cli.common import (
     echo,
     print_table,
 )
+from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,10 +45,12 @@ def status(store: StorePath, *, run: AllRunsOption = None, as_json: JsonOption =
         echo({"runs": states.to_dicts(), "failures": failures.to_dicts(), "unreadable": unreadable})
         return
     names = opened.run_names
-    echo(f"{store}: {len(names)} run{'' if len(names) == 1 else 's'}")
+    echo(f"{store}: {counted(len(names), 'run')}")
     if older := names[:-_RUNS_SHOWN]:
         failed = sum(manifest.counts.failures for manifest in opened.manifests[:-_RUNS_SHOWN])
-        echo(f"the newest {_RUNS_SHOWN}; {len(older)} older ones, with {failed} failures, are left out (--run, --json)")
+        echo(
+            f"the newest {_RUNS_SHOWN}; {len(older)} older, with {counted(failed, 'failure')}, left out (--run, --json)"
+        )
         opened = opened.only(*names[-_RUNS_SHOWN:])
     failures = failures_frame(opened)
     runs = _runs_with_states(opened, failures)
@@ -94,13 +97,15 @@ def _spent_by_jobs(store: Store) -> list[str]:
         if len(spent) > 1 and calls:
             usd = [one.usd for one in spent if one.usd is not None]
             dollars = f", ${sum(usd):,.4f}" if usd else ""
-            lines.append(f"job {job} has spent {calls:,} calls, {tokens:,} tokens{dollars} in these {len(spent)} runs")
+            lines.append(
+                f"job {job} has spent {counted(calls, 'call', commas=True)}, "
+                f"{counted(tokens, 'token', commas=True)}{dollars} in these {len(spent)} runs"
+            )
     return lines
 
 
 def _so_far(store: Store, manifest: Manifest) -> str:
     """What a run that is under way has on disk."""
-    from logprob_store.counted import counted
     from logprob_store.store.call_log import CALL_LOG, read_call_log
     from logprob_store.store.manifest import run_folder
 
@@ -124,7 +129,7 @@ def _failures_by_class(failures: pl.DataFrame) -> Iterator[str]:
     for row in by_class.sort("prompts", descending=True, maintain_order=True).iter_rows(named=True):
         runs = row["runs"]
         named = ", ".join(f"{one['run']} {one['prompts']}" for one in runs[-_RUNS_NAMED:])
-        older = f"{len(runs) - _RUNS_NAMED} older runs, " if len(runs) > _RUNS_NAMED else ""
+        older = f"{counted(len(runs) - _RUNS_NAMED, 'older run')}, " if len(runs) > _RUNS_NAMED else ""
         where = f"in {runs[0]['run']}" if len(runs) == 1 else f"in {len(runs)} runs ({older}{named})"
         billed = f", {row['maybe_billed']} maybe billed" if row["maybe_billed"] else ""
         yield f"{row['prompts']} {row['error_type']} {where}{billed}, such as: {row['example']}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.cache.answers import open_cache
+from logprob_store.counted import counted
 from logprob_store.doctor.check import Check, failed
 from logprob_store.doctor.folders import check_folder
 from logprob_store.errors import CacheError, DiskError, StoreError, StoreNotFoundError
@@ -31,8 +32,8 @@ _DATABASE: Final = "cache.db"
 
 def check_prompts(plan: Plan, first: Chunk | None) -> Check:
     """What a job's prompts are: they were found, their columns fit, and no id repeats."""
-    files = f"{len(plan.inputs)} file{'' if len(plan.inputs) == 1 else 's'}"
-    said = f"{plan.prompt_count} prompts in {files}, {plan.call_count} calls"
+    files = counted(len(plan.inputs), "file")
+    said = f"{counted(plan.prompt_count, 'prompt')} in {files}, {counted(plan.call_count, 'call')}"
     if first is None:
         return Check("prompts", "fail", f"{said}: there is nothing to ask")
     if first.bad:
@@ -40,7 +41,7 @@ def check_prompts(plan: Plan, first: Chunk | None) -> Check:
         return Check(
             "prompts",
             "fail" if none else "warn",
-            f"{said}; {len(first.bad)} of the first {first.prompts_read} prompts cannot be asked, such as "
+            f"{said}; {len(first.bad)} of the first {counted(first.prompts_read, 'prompt')} cannot be asked, such as "
             f"{first.bad[0].prompt_id!r}: {first.bad[0].problem}",
         )
     names = ", ".join(dict.fromkeys(name for _, name in plan.columns.roles()))
@@ -61,7 +62,7 @@ def check_cache(job: Job, needed_bytes: int) -> Check:
             held = 0 if cache is None else len(cache)
     except (CacheError, DiskError) as error:
         return failed("cache", error)
-    return check._replace(said=f"{check.said}; {held} answers are in it")
+    return check._replace(said=f"{check.said}; it holds {counted(held, 'answer')}")
 
 
 def check_store(job: Job, needed_bytes: int, plan: Plan | None) -> Check:
@@ -114,7 +115,9 @@ def check_open_files(job: Job) -> Check:
     with raised_limit(job.limits.concurrency) as limit:
         if limit.advice is not None:
             return Check("open files", "warn", limit.advice)
-        return Check("open files", "ok", f"{limit.allowed} may be open, for {job.limits.concurrency} calls at once")
+        return Check(
+            "open files", "ok", f"{limit.allowed} may be open, for {counted(job.limits.concurrency, 'call')} at once"
+        )
 
 
 def check_ceilings(job: Job) -> Check:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from logprob_store.counted import counted
 from logprob_store.decode.anomalies import count_odd_decisions
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.doctor.check import Check, failed
@@ -236,7 +237,7 @@ def _check_decisions(answer: Answer) -> Check:
     asked = len(set(decoded.decisions["question_index"].to_pylist()))
     decided = asked - counts["refused_questions"] - counts["unanswered_questions"]
     state: State = "ok" if decided == asked else "warn"
-    return Check("decisions", state, f"{decided} of {asked} questions were decided")
+    return Check("decisions", state, f"{decided} of {counted(asked, 'question')} decided")
 
 
 def _most_alternatives(alternatives: pl.DataFrame) -> int:

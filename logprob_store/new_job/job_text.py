@@ -86,6 +86,8 @@ def job_text(new: NewJob, file: str) -> str:
         "",
         "[cache]",
         _line("path", ".logprobs/cache", "every answer, on disk before anything else: nothing is paid for twice"),
+        "# To compare nights (`logprobs compare`), switch the next line on: without it the second night copies the",
+        "# answers of the first from the cache and asks nothing, so that no change of the model can be seen.",
         _line("mode", "refresh", "ask anew each night, and not only what was never answered", off=True),
         "",
         "[store]",

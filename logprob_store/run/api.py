@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from logprob_store.counted import rows_in_words
+from logprob_store.counted import counted, rows_in_words
 from logprob_store.errors import JobError
 from logprob_store.events import emit
 from logprob_store.job import Job, load_job
@@ -98,7 +98,8 @@ class RunSummary:
         """How the run stands, on one line."""
         reason = "" if self.reason is None else f": {self.reason}"
         return (
-            f"<RunSummary {self.run} {self.shown_state}{reason}; {self.total} answers wanted, {self.rows_in_words}, "
+            f"<RunSummary {self.run} {self.shown_state}{reason}; {counted(self.total, 'answer')} wanted, "
+            f"{self.rows_in_words}, "
             f"{self.failures} failed, in {str(self.store)!r}>"
         )
 

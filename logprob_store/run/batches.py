@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from logprob_store.batch.folder import BatchFolder
 from logprob_store.batch.journal import FailedLine
+from logprob_store.counted import counted
 from logprob_store.errors import CallError, DiskError, StopRunError
 from logprob_store.run.batch_answers import BatchCollector
 from logprob_store.run.batch_life import BatchLife
@@ -192,7 +193,9 @@ class Batches:
         ]
         troubles = [life.trouble for life in self._lives.values() if life.trouble and life.batch in batches]
         trouble = f"; {troubles[0]}" if troubles else ""
-        return f"{_batches(len(batches))}: {said}, {done} of {lines} calls done{left}{trouble}{''.join(to_do)}"
+        return (
+            f"{_batches(len(batches))}: {said}, {done} of {counted(lines, 'call')} done{left}{trouble}{''.join(to_do)}"
+        )
 
     async def _resume(self, has_row: Callable[[int], bool]) -> None:
         """Go on with the batches of earlier sessions."""

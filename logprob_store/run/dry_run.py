@@ -120,8 +120,9 @@ class Estimate:
         """The estimate as one to eleven lines of text."""
         places = f" in {self.files} files" if self.files > 1 else ""
         first = (
-            f"{self.prompts} prompts{places}, {self.calls} calls: {self.settled} already in the run, "
-            f"{self.cached} in the cache or fixtures, {self.bad} cannot be asked, {self.to_ask} to ask"
+            f"{counted(self.prompts, 'prompt')}{places}, {counted(self.calls, 'call')}: "
+            f"{self.settled} already in the run, {self.cached} in the cache or fixtures, "
+            f"{self.bad} cannot be asked, {self.to_ask} to ask"
         )
         if self.shared:
             first += f", {self.shared} equal to one of these"
@@ -131,7 +132,8 @@ class Estimate:
         lost = []
         if self.lost:
             have = self.lost - self.gone
-            lost = [f"the run lost {self.lost} answers to damage: the cache still has {have}, {self.gone} are gone"]
+            answers = counted(self.lost, "answer")
+            lost = [f"the run lost {answers} to damage: the cache still has {have}, {self.gone} are gone"]
         if self.refused:
             lost.append("the run will be refused, so that no other answers take their place: --new asks beside it")
         elif self.gone:
@@ -143,17 +145,19 @@ class Estimate:
         reserved_usd = self.reserved_usd or 0.0
         usd = "" if self.spent_usd is None else f", ${self.spent_usd - reserved_usd:,.4f}"
         tokens = self.spent_tokens - self.reserved_tokens
-        said = f"spent so far: {self.spent_requests:,} calls, {tokens:,} tokens{usd}"
+        said = f"spent so far: {_many(self.spent_requests, 'call')}, {_many(tokens, 'token')}{usd}"
         if self.reserved_tokens:
             usd = "" if self.spent_usd is None else f", ${reserved_usd:,.4f}"
-            said += f"; reserved for calls that got no answer and may be billed: {self.reserved_tokens:,} tokens{usd}"
+            reserved = _many(self.reserved_tokens, "token")
+            said += f"; reserved for calls that got no answer and may be billed: {reserved}{usd}"
         return said
 
     @property
     def _about_the_most(self) -> str:
         """How the most dollars come about."""
         return (
-            f"at most: {counted(self.to_ask, 'call')}, each made once, with {self.prompt_tokens_most:,} tokens of "
+            f"at most: {counted(self.to_ask, 'call')}, each made once, with "
+            f"{_many(self.prompt_tokens_most, 'token')} of "
             f"prompts (one for each byte sent, more for images) and {self.output_tokens[1]:,} of answers (the maximum "
             "of each), at the dearest prices that may apply; what is asked again comes on top"
         )
@@ -161,7 +165,9 @@ class Estimate:
     def _amount_lines(self) -> list[str]:
         least, most = self.output_tokens
         upper_tokens = "an unknown number of" if most is None else f"{most:,}"
-        lines = [f"about {self.prompt_tokens:,} tokens of prompts, {least:,} to {upper_tokens} tokens of answers"]
+        lines = [
+            f"about {_many(self.prompt_tokens, 'token')} of prompts, {least:,} to {upper_tokens} tokens of answers"
+        ]
         if self.cost_usd is not None:
             least_usd, most_usd = self.cost_usd
             upper = "nobody knows: set a maximum of output tokens" if most_usd is None else f"${most_usd:,.4f} at most"
@@ -176,10 +182,15 @@ class Estimate:
             lines.append(f"under the job's ceilings: {_FITS[self.fits]} ({self._spent_so_far})")
         for whose, amount in self.spent_together.items():
             lines.append(
-                f"spent by {_TOGETHER[whose]}: {amount['requests']:,} calls, {amount['tokens']:,} tokens, "
+                f"spent by {_TOGETHER[whose]}: {_many(int(amount['requests']), 'call')}, "
+                f"{_many(int(amount['tokens']), 'token')}, "
                 f"${amount['usd']:,.4f}"
             )
         return lines
+
+
+def _many(number: int, noun: str) -> str:
+    return counted(number, noun, commas=True)
 
 
 def dry_run(

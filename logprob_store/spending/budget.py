@@ -18,6 +18,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
+from logprob_store.counted import counted
 from logprob_store.errors import CacheError, CallError, DiskError, StopRunError
 from logprob_store.failure_policy import FAILURES
 from logprob_store.spending.ceilings import NO_CEILINGS, Ceilings
@@ -524,7 +525,7 @@ class Budget:
             reserved = f"{lost.total} more are"
             could = f"could take {worst.total}"
         else:
-            ceiling, spent = f"{most}", f"{taken.requests} calls have been made"
+            ceiling, spent = f"{most}", f"{counted(taken.requests, 'call')} made"
             could = "would be one more"
         if reserved := reserved if lost.total else "":
             reserved = f", {reserved} reserved for calls that got no answer and may be billed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
+from logprob_store.counted import counted
 from logprob_store.errors import RunLockedError, StoreError, disk_error
 from logprob_store.store.durable_files import make_folder
 from logprob_store.store.lock import take_lock
@@ -75,7 +76,8 @@ def check_replaceable(store: Path, run: str) -> None:
     found = find_manifest(store, run)
     if found is not None and _is_whole(found.manifest):
         raise StoreError(
-            f"run {run!r} is finished over all its prompts, with {found.manifest.counts.completions} completions, and "
+            f"run {run!r} is finished over all its prompts, with "
+            f"{counted(found.manifest.counts.completions, 'completion')}, and "
             "--replace takes out trials only (a run with --limit, or one that did not finish). "
             f"`logprobs rm {store} {run}` removes it; --new begins another run beside it"
         )

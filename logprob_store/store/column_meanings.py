@@ -238,6 +238,7 @@ MEANINGS: Final[Mapping[str, TableMeaning]] = {
                 "than 0.02"
             ),
             "from_api": Meaning("answers from the server", "answers"),
+            "from_batches": Meaning("answers that a batch at a service brought", "answers"),
             "from_cache": Meaning("answers that an earlier run paid for", "answers"),
             "from_fixtures": Meaning("answers from recordings", "answers"),
             "calls": Meaning("calls made, also those that failed", "calls"),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
+from logprob_store.counted import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -106,7 +108,7 @@ def _differences_of_types(before: dict[str, str], now: dict[str, str]) -> list[s
 
 
 def _other_content(was: Input, now: Input) -> str:
-    rows = f"{now.rows} rows, was {was.rows}"
+    rows = f"{counted(now.rows, 'row')}, was {was.rows}"
     if was.rows_digest and now.rows > was.rows:
         rows += ", of which some are not the same: rows may be added at the end of the last file"
     return f"prompts file {now.name} has other content ({rows})"

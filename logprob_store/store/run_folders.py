@@ -104,6 +104,8 @@ def _not_found(store: Path) -> StoreNotFoundError:
         return StoreNotFoundError(store, f"it is inside the store {outer}")
     below = sorted(store / path.parent.name for path in store.glob("*/runs") if path.is_dir())
     if below:
-        listed = " and ".join(map(str, below[:_MOST_NAMED]))
-        return StoreNotFoundError(store, f"it has no runs/ folder, but {listed} has")
+        more = len(below) - _MOST_NAMED
+        *first, last = [*map(str, below[:_MOST_NAMED]), *([f"{more} more"] if more > 0 else [])]
+        listed = f"{', '.join(first)} and {last}" if first else last
+        return StoreNotFoundError(store, f"it has no runs/ folder, but {listed} {'has' if len(below) == 1 else 'have'}")
     return StoreNotFoundError(store)

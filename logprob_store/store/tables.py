@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import polars as pl
 
+from logprob_store.counted import counted
 from logprob_store.errors import InputError, RunNotFoundError, StoreError, StoreWarning
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, DECISIONS, FAILURES, IMPORTS, PROMPTS, TOKENS
 from logprob_store.store.manifest import Counts, Manifest, find_manifest, listed_paths, no_manifest
@@ -71,7 +72,7 @@ class StoreTables:
         names = self.run_names
         shown = ", ".join(names[-_RUNS_SHOWN:])
         older = f"{len(names) - _RUNS_SHOWN} older and " if len(names) > _RUNS_SHOWN else ""
-        return f"<{type(self).__name__} {str(self.path)!r}: {len(names)} runs: {older}{shown or 'none'}>"
+        return f"<{type(self).__name__} {str(self.path)!r}: {counted(len(names), 'run')}: {older}{shown or 'none'}>"
 
     def _repr_html_(self) -> str:
         columns = ("run", "state", "partial", "job", "model", "prompts", "completions", "tokens", "failures")

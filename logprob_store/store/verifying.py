@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from logprob_store.counted import counted
 from logprob_store.errors import RunNotFoundError, StoreError
 from logprob_store.schema import SCHEMA_VERSION, SCHEMA_VERSION_METADATA, call_numbers
 from logprob_store.store.call_log import CALL_LOG, call_log_problem
@@ -196,7 +197,7 @@ def _check_file(path: Path, table: str, part: str, manifest: Manifest, listed: P
     except (pa.ArrowException, OSError) as error:
         return f"is no readable Parquet: {error}"
     if metadata.num_rows != listed.rows:
-        return f"has {metadata.num_rows} rows, the manifest says {listed.rows}"
+        return f"has {counted(metadata.num_rows, 'row')}, the manifest says {listed.rows}"
     return _check_origin(metadata.metadata or {}, part, manifest) or (
         _check_columns(path) if table == "prompts" else _check_order(path, table)
     )
@@ -254,9 +255,9 @@ def _check_order(path: Path, table: str) -> str | None:
 def _contradictions(store: Path, manifest: Manifest) -> Iterator[str]:
     """What the manifest says and the rows do not, as ends of a sentence about the manifest."""
     for table in COUNTED_TABLES:
-        counted, rows = getattr(manifest.counts, table), listed_rows(manifest, table)
-        if counted != rows:
-            yield f"counts {counted} {table}, its parts have {rows}"
+        said, rows = getattr(manifest.counts, table), listed_rows(manifest, table)
+        if said != rows:
+            yield f"counts {said} {table}, its parts have {rows}"
     numbers = [int(part.name.removeprefix("part-")) for part in manifest.parts]
     if len(set(numbers)) < len(numbers) or max(numbers, default=-1) >= manifest.next_part:
         yield f"gives the next part the number {manifest.next_part}, which is taken"

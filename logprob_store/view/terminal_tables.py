@@ -26,6 +26,8 @@ _NARROWEST_TEXT: Final = 12
 _LONG_TEXTS: Final = frozenset({"text", "value", "continuation", "answer_a", "answer_b"})
 """Columns that may be shortened to fit, with a mark. A number, a name or an id cut short would be another one."""
 _DUST: Final = 1e-12
+_BESIDE_KEYS: Final = 2
+"""Columns that ids give way to, such as a label and its probability."""
 _GAP: Final = 2
 """Terminal columns between two cells."""
 
@@ -36,7 +38,8 @@ def fitted_table(frame: pl.DataFrame, width: int | None, *, least: Sequence[str]
     Args:
         frame: what to show; numbers stand to the right, and text is made safe.
         width: terminal columns; None has room for everything.
-        least: the columns to leave out first, in this order; then come the others, from the last.
+        least: the columns to leave out first, in this order; then come the others, from the last. The first column,
+            and a prompt's id behind a run's name, always stay; they are folded where nothing else would have room.
 
     >>> table, left_out = fitted_table(pl.DataFrame({"prompt_id": ["R-0223"], "n": [22300000000], "p": [0.5]}), 26)
     >>> left_out
@@ -47,7 +50,10 @@ def fitted_table(frame: pl.DataFrame, width: int | None, *, least: Sequence[str]
     shown = list(cells)
     left_out = []
     if width is not None:
-        droppable = [*(name for name in least if name in cells), *(name for name in shown[:0:-1] if name not in least)]
+        keys = _keys(shown)
+        others = [name for name in shown if name not in keys]
+        droppable = [*(name for name in least if name in others), *(name for name in others[::-1] if name not in least)]
+        _fold_keys(keys, droppable[-_BESIDE_KEYS:], widths, width)
         for name in droppable:
             if _least_width(shown, widths) <= width:
                 break
@@ -58,10 +64,32 @@ def fitted_table(frame: pl.DataFrame, width: int | None, *, least: Sequence[str]
     for name in shown:
         justify: JustifyMethod = "right" if frame.schema[name].is_numeric() else "left"
         # Where not even one column fits, it is folded.
-        table.add_column(Text(printable(name)), justify=justify, overflow="fold", min_width=1)
+        table.add_column(
+            Text(printable(name)), justify=justify, overflow="fold", min_width=1, max_width=max(1, widths[name])
+        )
     for row in zip(*(cells[name] for name in shown), strict=True):
-        table.add_row(*(Text(_shortened(cell, widths[name])) for name, cell in zip(shown, row, strict=True)))
+        table.add_row(
+            *(
+                Text(_shortened(cell, widths[name]) if name in _LONG_TEXTS else cell)
+                for name, cell in zip(shown, row, strict=True)
+            )
+        )
     return table, left_out
+
+
+def _keys(names: list[str]) -> list[str]:
+    """The columns that say what a row is of, which always stay: the first, and a prompt's id behind a run's name."""
+    return names[:2] if names[:2] == ["run", "prompt_id"] else names[:1]
+
+
+def _fold_keys(keys: list[str], best: list[str], widths: dict[str, int], width: int) -> None:
+    """Narrow the keys to half of a width where they leave no room for the columns that matter most beside them."""
+    if not best or _least_width([*keys, *best], widths) <= width:
+        return
+    each = width // (2 * len(keys)) - _GAP
+    folded = {name: min(widths[name], max(each, cell_len(printable(name)))) for name in keys}
+    if _least_width([*keys, best[-1]], {**widths, **folded}) <= width:
+        widths |= folded
 
 
 def _least_width(shown: list[str], widths: Mapping[str, int]) -> int:
@@ -132,6 +160,10 @@ def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
         answers=sources,
         **({"spent_usd": "spent_usd"} if runs["spent_usd"].is_not_null().any() else {}),
     )
+
+
+LEAST_OF_SCORES: Final = ("completion_id", "token_count", "scored_tokens", "bits_per_byte", "text", "continuation")
+"""The columns of `scores_and_columns` to leave out first: a score says more than the text that it is of."""
 
 
 def scores_and_columns(store: Store) -> tuple[pl.LazyFrame, list[str], list[str]]:

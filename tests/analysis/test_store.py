@@ -213,3 +213,10 @@ def test_scores_of_one_run_leave_the_others_alone(store: Path, condition: pl.Exp
     ]
     with pytest.raises(FileNotFoundError):
         open_store(store).scores().filter(pl.col("perplexity") > 0).select("run").collect()
+
+
+def test_a_missing_run_counts_the_runs_that_are_not_named() -> None:
+    """Of ten the last eight are named."""
+    said = str(RunNotFoundError("x", [f"n{night}" for night in range(10)]))
+
+    assert said == "no run 'x' in this store; it has: n2, n3, n4, n5, n6, n7, n8, n9, and 2 more"

@@ -88,7 +88,6 @@ def strictly(text: str) -> Any:
         ["labels", "--labels", "London,Paris", "--shared", "bound", "-o", "labels.parquet"],
         ["calibrate", "--expected", "capital"],
         ["calibrate", "--expected", "capital", "-o", "table.csv"],
-        ["compare", "demo", "demo", "-o", "pairs.csv"],
         ["show", "PN"],
         ["verify"],
     ],
@@ -104,6 +103,64 @@ def test_json_is_all_that_is_printed(
 
     assert done.code == 0
     assert isinstance(strictly(done.out), dict | list)
+
+
+def test_json_of_compare(store: Path, tmp_path: Path, logprobs: Any) -> None:
+    """One JSON value too, where the pairs go to a file."""
+    run_demo(tmp_path / "other")
+    words = ["compare", store, "demo", "demo", "--other", tmp_path / "other", "-o", tmp_path / "pairs.csv"]
+
+    done = logprobs(*words, "--json")
+
+    assert done.code == 0
+    assert strictly(done.out)["pairs"] == 243
+
+
+OPTIONS_NEEDED = {"import": ["--store", "there"], "record": ["--fixtures", "made"], "calibrate": ["--expected", "x"]}
+
+
+@pytest.mark.parametrize("command", [name for name in GROUP.commands if name != "doctor"])
+def test_an_error_is_json_for_every_command(
+    command: str, tmp_path: Path, logprobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is there: standard output is one JSON value with the message that standard error has.
+
+    What is wrong is a check of the doctor, which is in its own JSON.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "1000")
+    words = {"models": ["--live", "--base-url", "no address"], "init": ["nowhere.parquet"], "show": ["nowhere", "p"]}
+    given = words.get(command, ["nowhere", *OPTIONS_NEEDED.get(command, [])])
+
+    done = logprobs(command, *given, "--json")
+    told = strictly(done.out)["error"]
+
+    assert (done.code, told["exit_code"]) == (2, 2)
+    assert told["message"].splitlines()[0] in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["status", "nowhere", "--run", "x"], "StoreNotFoundError"),
+        (["status"], "MissingParameter"),
+        (["status", "nowhere", "--rn"], "NoSuchOption"),
+        (["scores", "nowhere", "-n", "0"], "BadParameter"),
+        (["statsu", "nowhere"], "UsageError"),
+    ],
+)
+def test_an_error_names_its_class(words: list[str], kind: str, logprobs: Any) -> None:
+    """Also where the words of the command line are wrong; without `--json` standard output is empty."""
+    as_json = logprobs(*words, "--json")
+
+    assert strictly(as_json.out)["error"]["kind"] == kind
+    assert as_json.err
+    assert logprobs(*words).out == ""
+
+
+def test_json_behind_two_dashes_is_no_option(logprobs: Any) -> None:
+    """It is the name of a store there, so people read the error."""
+    assert logprobs("status", "--", "--json").out == ""
 
 
 def test_json_of_fields(tmp_path: Path, logprobs: Any) -> None:
@@ -147,7 +204,8 @@ def test_a_recording_that_is_stopped_is_one_sentence(tmp_path: Path, fault_serve
 
     done = logprobs("record", job, "--fixtures", tmp_path / "made", "--json")
 
-    assert (done.code, done.out, len(done.err.splitlines())) == (4, "", 1)
+    assert (done.code, len(done.err.splitlines())) == (4, 1)
+    assert strictly(done.out)["error"]["exit_code"] == 4
     assert "HTTP 401 invalid_api_key" in done.err
 
 

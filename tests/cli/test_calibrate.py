@@ -246,3 +246,13 @@ def test_labels_that_are_wrong_are_named(demo: Path, logprobs: Any) -> None:
 
     assert done.code == 2
     assert "--labels 'a,A': labels 'a' and 'A' collide" in done.err
+
+
+def test_a_narrow_table_of_thresholds_keeps_the_accuracy(
+    demo: Path, logprobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is accepted and reviewed goes first."""
+    monkeypatch.setenv("COLUMNS", "40")
+    out = logprobs("calibrate", demo, "--expected", "capital").out
+
+    assert "accuracy_accepted" in out[out.index("accepting from a threshold on") :].splitlines()[2]

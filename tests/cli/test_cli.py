@@ -287,7 +287,7 @@ def test_status_of_many_runs_shows_the_newest(clone: Path, tmp_path: Path, logpr
     all_of_them = json.loads(logprobs("status", store, "--json").out)["runs"]
 
     # Each run has one failure, because there is no recording with temperature 0.7.
-    assert "22 runs\nthe newest 20; 2 older ones, with 2 failures, are left out" in shown
+    assert "22 runs\nthe newest 20; 2 older, with 2 failures, left out" in shown
     assert "night-01" not in shown
     assert "night-02" in shown
     assert len(all_of_them) == 22

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -26,7 +26,8 @@ def write(
     *,
     job: str = "nightly",
     logprob: float | None = -0.5,
-    settings: dict[str, float] | None = None,
+    settings: dict[str, Any] | None = None,
+    sources: list[str] | None = None,
 ) -> None:
     """A run with one answer of one token for each prompt."""
     ids = [completion_id(number) for number in range(len(answers))]
@@ -37,6 +38,7 @@ def write(
         "text": answers,
         "sample_index": [0] * len(ids),
         "choice_index": [0] * len(ids),
+        "source": sources or ["api"] * len(ids),
     }
     tables = {
         "prompts": (PROMPTS, who),
@@ -178,3 +180,112 @@ def test_scores_by_name_from_the_command_line(store: Path) -> None:
     assert "-0.5" in done.stdout
     failed = CliRunner().invoke(app, ["scores", str(store), "--metrics", "perplexty"])
     assert "did you mean perplexity" in str(failed.exception)
+
+
+COPIED_SETTING = 'mode = "refresh" under [cache]'
+
+
+def test_a_night_out_of_the_cache_is_unknown(tmp_path: Path) -> None:
+    """Equal answers that were copied say nothing of the model: exit code 6, and what to change in the job."""
+    write(tmp_path, "mon", ["a", "b"])
+    write(tmp_path, "tue", ["a", "b"], sources=["cache", "cache"])
+    code, printed = call(tmp_path)
+    as_json = json.loads(call(tmp_path, "--json")[1])
+
+    said = "2 of 2 pairs of tue were copied from the cache, so nothing was asked"
+    assert code == 6
+    assert printed.strip().splitlines()[-1].startswith(f"UNKNOWN: tue against mon, 2 pairs: {said}")
+    assert COPIED_SETTING in printed
+    assert "is seen 4 nights in 5" not in printed
+    assert (as_json["copied"], as_json["unknown"]) == (2, ["flip_rate", "perplexity_increase"])
+
+
+def test_copied_answers_are_unknown_in_python(tmp_path: Path) -> None:
+    """Also where no share of anything missing is too much; each pair says whether it was copied."""
+    write(tmp_path, "mon", ["a", "b"])
+    write(tmp_path, "tue", ["a", "b"], sources=["cache", "cache"])
+    comparison = open_store(tmp_path).compare()
+    verdict = comparison.summary(resamples=10).verdict(max_missing=None)
+
+    assert (verdict.passed, verdict.unknown) == (False, ("flip_rate", "perplexity_increase"))
+    assert comparison.prompts.collect()["copied"].to_list() == [True, True]
+
+
+@pytest.mark.parametrize(("copied", "code"), [(1, 0), (2, 6)])
+def test_few_copied_answers_hide_nothing(tmp_path: Path, copied: int, code: int) -> None:
+    """Of 20 pairs, 1 is the 5 % that may be missing, and 2 are more; either is said."""
+    write(tmp_path, "mon", ["a"] * 20)
+    write(tmp_path, "tue", ["a"] * 20, sources=["cache"] * copied + ["api"] * (20 - copied))
+    found, printed = call(tmp_path)
+
+    assert found == code
+    assert f"{copied} of 20 pairs of tue {'was' if copied == 1 else 'were'} copied from the cache" in printed
+
+
+def test_a_change_beside_copied_answers_is_a_change(tmp_path: Path) -> None:
+    """Half of the answers were copied, and all others differ: copies make no flip, so these are surely above."""
+    write(tmp_path, "mon", ["a"] * 20)
+    write(tmp_path, "tue", ["a"] * 10 + ["b"] * 10, sources=["cache"] * 10 + ["api"] * 10)
+
+    assert call(tmp_path)[0] == 5
+
+
+def test_an_earlier_run_may_be_copied(tmp_path: Path) -> None:
+    """What tonight asked is compared with what the night before had, wherever it had it from."""
+    write(tmp_path, "mon", ["a", "b"], sources=["cache", "cache"])
+    write(tmp_path, "tue", ["a", "b"])
+
+    assert call(tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("option", ["--max-flip-rate", "--max-missing", "--max-added"])
+@pytest.mark.parametrize("value", ["5", "-0.1", "-inf", "nan"])
+def test_a_limit_that_is_no_share_is_refused(store: Path, option: str, value: str) -> None:
+    """Somebody who means 5 % and writes 5 would never hear an alarm."""
+    with pytest.raises(InputError, match=f"{option[2:].replace('-', '_')} {value}: "):
+        call(store, f"{option}={value}")
+
+
+@pytest.mark.parametrize("name", ["max_js", "max_perplexity_increase"])
+def test_a_limit_below_0_is_refused(store: Path, name: str) -> None:
+    """It would ring every night; above 1 it may be, as neither is a share."""
+    summary = open_store(store).compare().summary(resamples=10)
+
+    with pytest.raises(InputError, match=f"{name} -1: it has to be at least 0"):
+        summary.verdict(**{name: -1.0})
+    assert summary.verdict(**{name: 2.0}).exceeded is not None
+
+
+def test_a_run_is_not_compared_with_itself(store: Path) -> None:
+    """Nothing differs, which somebody who mistyped a name would take for an `ok`; in another store it is another."""
+    with pytest.raises(InputError, match="run 'mon' cannot be compared with itself"):
+        call(store, "mon", "mon")
+    with pytest.raises(InputError, match="run 'mon' cannot be compared with itself"):
+        call(store, "mon", "mon", "--other", store / ".")
+    write(store / "there", "mon", ["a", "b", "c", "d"])
+    assert call(store, "mon", "mon", "--other", store / "there")[0] == 0
+
+
+def test_nights_of_new_prompts_have_none_in_common(tmp_path: Path) -> None:
+    """The error says that this is by design, and what to compare instead."""
+    settings = {"model.params.temperature": 0, "prompts.select": "new"}
+    write(tmp_path, "mon", ["a"], settings=settings)
+    write_other_prompt(tmp_path, settings)
+
+    with pytest.raises(
+        InputError, match=r'runs mon and tue asked only new .*select = "new".*by design.*a job of its own'
+    ):
+        call(tmp_path)
+
+
+def write_other_prompt(store: Path, settings: dict[str, Any]) -> None:
+    """A run `tue` with an answer to a prompt that no other run has."""
+    ids = {"completion_id": [0], "prompt_id": ["new"], "prompt_index": [0]}
+    one = {"token_count": [1], "text": ["a"], "sample_index": [0], "choice_index": [0]}
+    token = {"completion_id": [0], "section": ["content"], "position": [0], "token": ["a"], "logprob": [-0.5]}
+    rows = {
+        "prompts": full_table(PROMPTS, {name: ids[name] for name in ("prompt_id", "prompt_index")}),
+        "completions": full_table(COMPLETIONS, ids | one),
+        "tokens": full_table(TOKENS, token),
+    }
+    write_run(store, "tue", [(rows, range(1))], job_name="nightly", job={"model.name": "m", **settings})

@@ -57,7 +57,8 @@ def test_each_command_names_the_damaged_file(
 
     stopped = 0
     for command, *options in COMMANDS:
-        words = ["AF", *options] if command == "show" else options
+        more = {"show": ["AF"], "compare": ["--other", whole]}.get(command, [])
+        words = [*more, *options]
         done = logprobs(command, store, *words)
         assert done.code in {0, 2}
         if done.code and "answers is JSON" not in done.err:

@@ -151,7 +151,10 @@ def test_refused_and_unanswered_questions_are_said(tmp_path: Path, fault_server:
     questions = QUESTIONS.replace("The parcel", "refuse").replace("How is the mood", "skip")
     logprobs("run", job_at(tmp_path, fault_server.url, questions), "--run", "r")
 
-    assert "of 12 questions, 4 were refused and 4 have no answer" in logprobs("labels", tmp_path / "store").out
+    assert (
+        "of 12 questions, refused: 4, without an answer that can be read: 4"
+        in logprobs("labels", tmp_path / "store").out
+    )
     assert "refused_questions" in logprobs("status", tmp_path / "store").out
 
 
@@ -208,7 +211,7 @@ def test_compare_pairs_questions(job: Path, tmp_path: Path, logprobs: Any) -> No
     code, out, _ = logprobs("compare", tmp_path / "store", "r", "s", "--json")
     said = json.loads(out)
 
-    assert code == 0
+    assert (code, said["copied"]) == (6, 12)
     assert said["pairs"] == 12
     assert {row["metric"]: row["estimate"] for row in said["metrics"]}["mean_js"] == 0
     assert said["sampled"] == []
@@ -260,7 +263,7 @@ def test_the_doctor_asks_one_question(job: Path, logprobs: Any) -> None:
     code, out, _ = logprobs("doctor", job)
 
     assert code == 0
-    assert "3 of 3 questions were decided" in out
+    assert "3 of 3 questions decided" in out
 
 
 def test_show_lists_the_options_of_an_answer(job: Path, tmp_path: Path, logprobs: Any) -> None:

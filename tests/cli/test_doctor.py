@@ -281,7 +281,7 @@ def test_answers_and_runs_are_counted(tmp_path: Path, fault_server: Any, doctor:
 
     checks = doctor(job)[1]
 
-    assert checks["cache"][1].endswith("2 answers are in it")
+    assert checks["cache"][1].endswith("it holds 2 answers")
     assert checks["store"][1].endswith("runs in it: 1")
 
 

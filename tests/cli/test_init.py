@@ -287,3 +287,14 @@ def test_the_demo_is_made_of_the_fixtures(monkeypatch: pytest.MonkeyPatch) -> No
     packed = (folder / "capitals.jsonl.zst").read_bytes()
     assert zstandard.decompress(packed, max_output_size=1 << 24).decode() == build_demo.demo_recordings()
     assert len(Recordings(folder / "capitals.jsonl.zst")) == 61
+
+
+def test_the_job_says_what_its_cache_means_for_nights(tmp_path: Path, logprobs: Any) -> None:
+    """Without `refresh`, a second night is a copy of the first."""
+    path = tmp_path / "p.csv"
+    path.write_text("id,text\n1,a\n", encoding="utf-8")
+    assert logprobs("init", tmp_path / "j.toml", "--prompts", path, "--model", "m").code == 0
+
+    text = (tmp_path / "j.toml").read_text(encoding="utf-8")
+    assert "# To compare nights (`logprobs compare`), switch the next line on" in text
+    assert text.index("To compare nights") < text.index("refresh") < text.index("[store]")

@@ -113,7 +113,7 @@ def test_labels_at_a_place_that_no_answer_has(store: Path, logprobs: Any, place:
     code, _, err = logprobs("labels", store, "--labels", "happy,sad", *place)
 
     assert code == 2
-    assert f"{place[0]} {place[1]!r}: there is no such place in any of 1 answers" in err
+    assert f"{place[0]} {place[1]!r}: there is no such place in any of 1 answer" in err
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_labels_at_a_place_that_no_answer_has(store: Path, logprobs: Any, place:
         (("--labels", "happy"), "--labels 'happy' is one label"),
         (("--labels", "happy;sad"), 'name several, with commas between, as "Yes,No"'),
         (("--labels", "happy,sad", "--field", "mood"), "--field 'mood': field 'mood' is no RFC 6901 path"),
-        (("--labels", "spam,ham"), "none of 1 answers has one of the labels spam, ham. Answers begin so: '{\"mood"),
-        (("--labels", "happy,sad", "--after", "X:"), "--after 'X:': there is no such place in any of 1 answers"),
+        (("--labels", "spam,ham"), "none of 1 answer has one of the labels spam, ham. Answers begin so: '{\"mood"),
+        (("--labels", "happy,sad", "--after", "X:"), "--after 'X:': there is no such place in any of 1 answer"),
     ],
 )
 def test_labels_that_say_nothing_are_an_error(store: Path, logprobs: Any, words: tuple[str, ...], said: str) -> None:
@@ -138,7 +138,7 @@ def test_a_low_coverage_is_said(store: Path, logprobs: Any) -> None:
     """At the emoji nothing but itself is known, at 1/4: what the labels share says little."""
     _, out, _ = logprobs("labels", store, "--labels", "💙,💚", "--field", "/emoji")
 
-    assert "1 of 1 answers have a coverage below 0.5" in out
+    assert "1 of 1 answer has a coverage below 0.5" in out
 
 
 def test_fields_of_answers_without_json(tmp_path: Path, logprobs: Any) -> None:
@@ -150,4 +150,16 @@ def test_fields_of_answers_without_json(tmp_path: Path, logprobs: Any) -> None:
     code, _, err = logprobs("fields", tmp_path / "store", "-o", tmp_path / "f.csv")
 
     assert (code, (tmp_path / "f.csv").exists()) == (2, False)
-    assert "none of 1 answers is JSON" in err
+    assert "none of 1 answer is JSON" in err
+
+
+def test_a_narrow_table_of_fields_keeps_path_and_confidence(
+    store: Path, logprobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value and the counts go first."""
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = logprobs("fields", store).out
+
+    header, left_out = shown.splitlines()[1], shown[shown.index("not shown") :]
+    assert header.split() == ["prompt_id", "path", "confidence"]
+    assert "joint_probability" in left_out

@@ -184,7 +184,7 @@ def test_the_command_line_selects(nights: Nights, logprobs: Any) -> None:
 
     done = logprobs("run", nights.folder / "job.toml", "--run", "second", "--select", "new")
 
-    assert "1 answers wanted: 1 from the server" in done.out
+    assert "1 answer wanted: 1 from the server" in done.out
     assert "passed over: 2 answered in an earlier run" in done.out
 
 

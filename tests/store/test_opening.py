@@ -78,7 +78,7 @@ def test_a_changed_job_is_told_line_by_line(tmp_path: Path) -> None:
     assert caught.value.differences == [
         "model.name is 'n', was 'm'",
         "model.params.seed is 1, was None",
-        "prompts file a.parquet has other content (1 rows, was 1)",
+        "prompts file a.parquet has other content (1 row, was 1)",
         "prompts file b.parquet is gone",
         "prompts file c.parquet is new",
     ]

@@ -56,7 +56,7 @@ def test_a_store_is_one_line_and_a_table(tmp_path: Path) -> None:
     run_demo(tmp_path / "store")
     store = ls.open_store(tmp_path / "store")
 
-    assert repr(store) == f"<Store '{tmp_path / 'store'}': 1 runs: demo>"
+    assert repr(store) == f"<Store '{tmp_path / 'store'}': 1 run: demo>"
     assert "<td>&quot;demo&quot;</td><td>&quot;finished&quot;</td><td>false</td>" in store._repr_html_()
 
 

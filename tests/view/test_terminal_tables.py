@@ -61,6 +61,42 @@ def test_a_text_that_is_cut_short_says_so() -> None:
     assert "a long answ..." in shown
 
 
+LONG_IDS = pl.DataFrame(
+    {
+        "prompt_id": ["customers/2026-11-26/europe/0000000223-review"],
+        "completion_id": [22300000000],
+        "text": ["a long answer"],
+        "confidence": [0.1234],
+    }
+)
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_long_id_is_folded_where_nothing_else_has_room(width: int) -> None:
+    """The text and the confidence stay, and all of the id is there, over several lines."""
+    shown, left_out = shown_at(width, LONG_IDS, least=["completion_id", "text"])
+
+    folded = "".join(line.split()[0] for line in shown.splitlines()[2:] if line.strip())
+    assert "confidence" not in left_out
+    assert "0.1234" in shown
+    assert folded.endswith(LONG_IDS["prompt_id"][0])
+    assert max(map(len, shown.splitlines())) <= width
+
+
+def test_an_id_is_whole_where_there_is_room() -> None:
+    """People paste it: 45 + 14 + 12 columns, with gaps and a margin, are 74."""
+    assert LONG_IDS["prompt_id"][0] in shown_at(74, LONG_IDS, least=["completion_id"])[0]
+
+
+def test_the_names_of_runs_and_prompts_stay_and_give_way_together() -> None:
+    """Of several runs, a row is known by both."""
+    several = LONG_IDS.select(pl.lit("nightly-reviews-2026-11-26").alias("run"), pl.all())
+    shown, left_out = shown_at(50, several, least=["completion_id", "text"])
+
+    assert left_out == ["completion_id", "text"]
+    assert "0.1234" in shown
+
+
 def test_where_not_even_one_column_fits_it_is_folded() -> None:
     """Nothing of it is lost."""
     shown, _ = shown_at(8, pl.DataFrame({"run": ["nightly-2026-11-26"]}))

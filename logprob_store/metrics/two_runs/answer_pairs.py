@@ -101,7 +101,7 @@ def compared_prompts(
     deltas = {name: pl.col(f"{name}_b") - pl.col(f"{name}_a") for name in ("logprob_sum", *_DIFFERENCES)}
     deltas["logprob_sum"] = pl.when(fully_scored).then(deltas["logprob_sum"])
     return (
-        table.select("pair", *PAIR_KEYS, *names["a"], *names["b"], _flip(), _first_different_byte(), *scored)
+        table.select("pair", *PAIR_KEYS, *names["a"], *names["b"], _flip(), _copied(), _first_different_byte(), *scored)
         .with_columns(**{f"delta_{name}": delta for name, delta in deltas.items()})
         .join(by_pair, on="pair", how="left", maintain_order="left")
     )
@@ -110,7 +110,9 @@ def compared_prompts(
 def _answers_of_side(tables: Tables, pairs: pl.DataFrame, name: str, answer: Column) -> pl.DataFrame:
     """One row per pair: run, answer and scores of the answer of side `name`."""
     tokens, _, completions = tables
-    named = completions.select("completion_id", "run", as_column(answer).alias("answer"))
+    has_source = "source" in completions.collect_schema()
+    source = pl.col("source").cast(pl.String) if has_source else pl.lit(None, pl.String)
+    named = completions.select("completion_id", "run", as_column(answer).alias("answer"), source.alias("source"))
     scored = _rows_of_pairs(tokens.filter(generated()), pairs, name).group_by("pair").agg(_SCORES)
     answers, scores = pl.collect_all([_rows_of_pairs(named, pairs, name), scored], engine="streaming")
     return (
@@ -125,6 +127,12 @@ def _flip() -> pl.Expr:
     """Whether the answers differ; null where one is missing."""
     both = pl.col("completion_id_a").is_not_null() & pl.col("completion_id_b").is_not_null()
     return pl.when(both).then(pl.col("answer_a").ne_missing(pl.col("answer_b"))).alias("flip")
+
+
+def _copied() -> pl.Expr:
+    """Whether run b took its answer from the cache and asked nothing; null where one is missing, or nobody knows."""
+    both = pl.col("completion_id_a").is_not_null() & pl.col("completion_id_b").is_not_null()
+    return pl.when(both).then(pl.col("source_b") == "cache").alias("copied")
 
 
 def _at_difference(column: str) -> pl.Expr:

@@ -32,6 +32,10 @@ _ORDER: Final = (
     *("same_top_rate", "mean_kl", "mean_js", "rms_delta_p", *(f"abs_delta_p_{name}" for name in _QUANTILES)),
 )
 _SORT_KEYS: Final = ("prompt_id", "sample_index", "choice_index", "completion_id_a", "completion_id_b")
+_NAME_TWO_RUNS: Final = (
+    "Name two runs that asked the same prompts: `logprobs status STORE` lists the runs, and `prompts.id` of a job says "
+    "where its ids come from"
+)
 _HAS_BOTH: Final = pl.col("completion_id_a").is_not_null() & pl.col("completion_id_b").is_not_null()
 
 
@@ -62,6 +66,7 @@ class ComparisonSummary:
         pairs: the answers with a partner.
         only_a: the answers of run a without a partner.
         only_b: the answers of run b without a partner.
+        copied: the answers with a partner that run b took from the cache, so that nothing was asked.
         tokens_a: the tokens of run a's answers with a partner.
         tokens_b: the same of run b.
         unscored_a: of these tokens, those without a logprob.
@@ -84,6 +89,7 @@ class ComparisonSummary:
     pairs: int
     only_a: int
     only_b: int
+    copied: int
     tokens_a: int
     tokens_b: int
     unscored_a: int
@@ -134,7 +140,9 @@ class ComparisonSummary:
 
         A limit is passed where the true value is above it with 95 % confidence: the exact lower bound for flips, and
         that of the bootstrap for the others. Equal to its limit is within. A metric cannot be judged where it has no
-        value, or where more than `max_missing` of what it is computed of is missing.
+        value, or where more than `max_missing` of what it is computed of is missing. Answers that run b copied from the
+        cache show no change: where more than `max_missing` of the pairs are such, or all, only a limit that the others
+        pass all the same is judged.
 
         Args:
             max_flip_rate: the share of answers that may differ.
@@ -187,7 +195,7 @@ class ComparisonSummary:
             _counted_share("missing", self.run_a, self.missing_share, self.missing_prompt_share, most_missing),
             _counted_share("added", self.run_b, self.added_share, self.added_prompt_share, limits["max_added"]),
         )
-        return self._verdict(judged, alone, power_phrase(self.prompts, limits["max_flip_rate"]))
+        return self._verdict(judged, alone, power_phrase(self.prompts, limits["max_flip_rate"]), most_missing)
 
     def _judged(self, metric: str, words: str, number: str, limit: float | None, obstacle: str = "") -> Judged:
         return Judged(
@@ -200,21 +208,39 @@ class ComparisonSummary:
             obstacle=obstacle,
         )
 
-    def _verdict(self, judged: tuple[Judged, ...], alone: tuple[Judged, Judged], power: str) -> Verdict:
+    def _verdict(
+        self, judged: tuple[Judged, ...], alone: tuple[Judged, Judged], power: str, most_copied: float | None
+    ) -> Verdict:
         """The verdict on all limits, with the power of the one on flips."""
         exceeded = tuple(one.metric for one in (*judged, *alone) if one.is_exceeded)
-        unknown = tuple(one.metric for one in judged if one.is_unknown)
+        # An answer that was copied can hide a change and cannot make one.
+        blind = self.copied == self.pairs or (most_copied is not None and self.copied > most_copied * self.pairs)
+        unjudged = [one for one in judged if blind and one.limit is not None and not one.is_exceeded]
+        unknown = tuple(one.metric for one in judged if one.is_unknown or one in unjudged)
         state = "CHANGED" if exceeded else "UNKNOWN" if unknown else "ok"
-        said = [", ".join(filter(None, (one.phrase() for one in judged)))]
+        said = [self._copied_phrase(hides=bool(unjudged))] if self.copied else []
+        said.append(", ".join(filter(None, (one.phrase() for one in judged))))
         if self.only_a or self.only_b:
             missing, added = alone
             said.append(
                 f"{self.only_a} only in {self.run_a}, {self.only_b} only in {self.run_b}: {missing.phrase()}, "
                 f"{added.phrase()}"
             )
-        said += [power] if power else []
+        said += [power] if power and not unjudged else []
         line = f"{state}: {self.run_b} against {self.run_a}, {self.pairs} pairs: {'; '.join(said)}"
         return Verdict(line, exceeded, unknown)
+
+    def _copied_phrase(self, *, hides: bool) -> str:
+        """How many pairs say nothing about the model, and what to do where they hide a change."""
+        were = "was" if self.copied == 1 else "were"
+        said = f"{self.copied} of {counted(self.pairs, 'pair')} of {self.run_b} {were} copied from the cache"
+        if not hides:
+            return said
+        asked = "nothing was asked" if self.copied == self.pairs else "they were not asked"
+        return (
+            f'{said}, so {asked} and a change of the model cannot be seen: ask anew, with mode = "refresh" under '
+            "[cache] of the job"
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -226,6 +252,8 @@ class Comparison:
     - `prompt_id`, `sample_index`, `choice_index`: the keys of the pair; nulls match each other
     - `run_a`, `run_b`, `completion_id_a`, `completion_id_b`: null where that run has no such answer
     - `answer_a`, `answer_b`, `flip`: what is compared, and whether it differs; null where one is missing
+    - `copied`: whether run b took its answer from the cache, so that nothing was asked; null where one is missing, or
+      the tables do not say
     - `first_different_byte`: the index of the first byte of the answers that differs, in UTF-8
     - `first_difference`, `difference_section`: the position and section of the first token that differs
     - `common_tokens`: the number of equal tokens before it
@@ -255,6 +283,8 @@ class Comparison:
     prompts: pl.LazyFrame
     positions: pl.LazyFrame
     _compared_batches: Callable[[], Iterable[tuple[pl.DataFrame, pl.DataFrame]]]
+    _advice: str = _NAME_TWO_RUNS
+    """What to do where no answer has a partner."""
 
     def __repr__(self) -> str:
         """What can be asked of it; it compares nothing."""
@@ -263,7 +293,7 @@ class Comparison:
     def collect(self) -> Comparison:
         """The comparison with `prompts` in memory, so that queries of `prompts` and `summary` compare nothing again."""
         prompts, changes = self._collected(pl.all())
-        return Comparison(prompts.lazy(), self.positions, lambda: [(prompts, changes)])
+        return Comparison(prompts.lazy(), self.positions, lambda: [(prompts, changes)], self._advice)
 
     def _collected(self, columns: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The given columns of `prompts`, and the absolute `delta_p` of all positions (8 bytes each)."""
@@ -292,7 +322,7 @@ class Comparison:
         changes = changes_of_p["delta_p"].sort()
         pairs = prompts.filter(_HAS_BOTH).sort(*_SORT_KEYS)
         if not pairs.height:
-            raise InputError(_nothing_in_common(prompts))
+            raise InputError(f"{_nothing_in_common(prompts)}. {self._advice}")
         named = pairs.with_columns(pl.col("prompt_id").fill_null(""))
         groups = "prompt_id" if named["prompt_id"].n_unique() < pairs.height else None
         table = bootstrap(named, _statistics(), groups=groups, resamples=resamples, level=level, seed=seed)
@@ -307,7 +337,7 @@ class Comparison:
             for name, share in _QUANTILES.items()
         ]
         metrics = table.vstack(pl.DataFrame(rows, schema=table.schema, orient="row"))
-        counted = named.select(
+        counts = named.select(
             *(
                 pl.sum_horizontal(f"scored_tokens_{name}", f"unscored_tokens_{name}").sum().alias(f"tokens_{name}")
                 for name in "ab"
@@ -330,7 +360,8 @@ class Comparison:
             pairs=pairs.height,
             only_a=prompts["completion_id_b"].null_count(),
             only_b=prompts["completion_id_a"].null_count(),
-            **counted.row(0, named=True),
+            copied=int(prompts["copied"].sum()),
+            **counts.row(0, named=True),
             at_least={
                 "flip_rate": grouped_share_interval(*shares["flip_rate"], level=one_sided).low,
                 **dict(bounds.select("metric", "low").iter_rows()),
@@ -396,7 +427,7 @@ def _prompts_alone(prompts: pl.DataFrame, pairs: pl.DataFrame) -> dict[str, int]
 
 
 def _nothing_in_common(prompts: pl.DataFrame) -> str:
-    """What to say where no answer has a partner: what each run has, and what to do."""
+    """What to say where no answer has a partner: what each run has."""
     sides = []
     for side in "ab":
         alone = prompts.filter(pl.col(f"completion_id_{side}").is_not_null())
@@ -405,8 +436,7 @@ def _nothing_in_common(prompts: pl.DataFrame) -> str:
         sides.append(f"run {run!r} has {counted(alone.height, 'answer')}{such}" if alone.height else "the other none")
     return (
         f"the runs have no answer in common: {' and '.join(sides)}; none has the same prompt_id, sample and choice in "
-        "both. Name two runs that asked the same prompts: `logprobs status STORE` lists the runs, and `prompts.id` of "
-        "a job says where its ids come from"
+        "both"
     )
 
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from logprob_store.counted import counted
 from logprob_store.errors import InputError
 from logprob_store.metrics.truth.shares import chance_of_at_least, share_interval
 
@@ -19,6 +20,7 @@ ALARM_LEVEL: Final = 0.95
 """How sure an alarm is that the true value is above its limit."""
 SEEN: Final = 0.8
 """The power that is said beside a limit: 4 nights in 5."""
+_SHARES: Final = frozenset({"max_flip_rate", "max_missing", "max_added"})
 _HALVINGS: Final = 50
 
 
@@ -97,11 +99,17 @@ def checked_limits(limits: Mapping[str, float | None]) -> dict[str, float | None
     """The limits by name; an infinite one is none.
 
     Raises:
-        InputError: one is not a number: nothing is ever above it.
+        InputError: one is not a number, below 0, or a share above 1.
     """
     for name, limit in limits.items():
-        if limit is not None and math.isnan(limit):
+        if limit is None or limit == math.inf:
+            continue
+        if math.isnan(limit):
             raise InputError(f"{name} nan: nothing is ever above it; give a number, or inf for no limit")
+        if name in _SHARES and not 0 <= limit <= 1:
+            raise InputError(f"{name} {limit:g}: it is a share, from 0 to 1 (0.02 is 2 %); inf is no limit")
+        if limit < 0:
+            raise InputError(f"{name} {limit:g}: it has to be at least 0; inf is no limit")
     return {name: None if limit == math.inf else limit for name, limit in limits.items()}
 
 
@@ -115,7 +123,7 @@ def power_phrase(prompts: int, limit: float | None) -> str:
     """
     if limit is None or limit >= 1:
         return ""
-    among = f"with {prompts} prompt{'' if prompts == 1 else 's'}"
+    among = f"with {counted(prompts, 'prompt')}"
     share = seen_share(prompts, limit)
     if share is None:
         return f"{among}, no flip rate is surely above the limit"
