@@ -202,7 +202,7 @@ def test_whatever_is_written_first_finds_a_read_only_disk(place: Path, writer: s
     open_shared_ledger(place / "cache", run="r", job="j", ceilings={}).close()
     subprocess.run(["mount", "-o", "remount,ro", place], check=True)
 
-    with pytest.raises(DiskError, match="make it writable, then run the same command again: answers that could not"):
+    with pytest.raises(DiskError, match="make it writable, then run the same command again"):
         WRITERS[writer](place)
 
 
