@@ -154,14 +154,17 @@ class RunLockedError(StoreError):
         )
 
 
+CACHED_IS_NOT_ASKED: Final = 'answers that are in the cache are not asked again, unless cache.mode is "refresh"'
+
+
 class SchemaVersionError(StoreError):
     """The store was written with another schema version."""
 
     def __init__(self, path: object, found: object, expected: int) -> None:
         super().__init__(
             f"{path} has schema version {found}, this logprob-store reads version {expected}. "
-            "Run its job again into a new store (`logprobs run JOB.toml --store NEW --run NAME`): the raw answers are "
-            "in the cache, so nothing is asked again. Or install the version that wrote it."
+            "Run its job again into a new store (`logprobs run JOB.toml --store NEW --run NAME`): "
+            f"{CACHED_IS_NOT_ASKED}. Or install the version that wrote it."
         )
 
 
@@ -172,11 +175,12 @@ class DiskError(LogprobStoreError):
     """The disk is full, read-only or failing; what was committed stays, and the run can be continued."""
 
     def __init__(
-        self, what: str, path: object, cause: object, *, advice: str = "Make room or make it writable"
+        self, what: str, path: object, cause: object, *, advice: str = MAKE_ROOM, of_answers: bool = True
     ) -> None:
+        """`of_answers`: whether answers may be lost with it, so that they are asked again."""
+        lost = ": answers that could not be written are asked again, and no others" if of_answers else ""
         super().__init__(
-            f"{what} could not be written to {path}: {cause}. {advice}, then run the same command again: "
-            "nothing that was answered is asked again."
+            f"{what} could not be written to {path}: {cause}. {advice}, then run the same command again{lost}."
         )
 
 
@@ -185,7 +189,7 @@ _RUST_ERRNO: Final = re.compile(r"\(os error (\d+)\)")
 """How polars says the number of an error that it does not give."""
 
 
-def disk_error(what: str, path: object, cause: Exception) -> DiskError | None:
+def disk_error(what: str, path: object, cause: Exception, *, of_answers: bool = True) -> DiskError | None:
     """The error for a disk that is full, over a quota, read-only or failing; None where the cause is another one.
 
     What else keeps a file from being written, such as a permission or a file in a folder's place, the user has given.
@@ -193,7 +197,7 @@ def disk_error(what: str, path: object, cause: Exception) -> DiskError | None:
     number = getattr(cause, "errno", None)
     if number is None and (said := _RUST_ERRNO.search(str(cause))) is not None:
         number = int(said[1])
-    return DiskError(what, path, cause) if number in _OF_THE_DISK else None
+    return DiskError(what, path, cause, of_answers=of_answers) if number in _OF_THE_DISK else None
 
 
 class PromptError(LogprobStoreError):

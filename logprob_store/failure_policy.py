@@ -121,7 +121,7 @@ _CLASSES: Final = (
     ),
     FailureClass(
         name="certificate",
-        means="the server's certificate is not trusted, or is of another name",
+        means="the server's certificate is not trusted or is of another name, or it speaks no TLS",
         then="stop",
         advice="the server cannot prove who it is. {where}. Name the certificates to trust in SSL_CERT_FILE, or "
         "correct model.base_url.",

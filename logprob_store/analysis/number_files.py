@@ -49,7 +49,7 @@ class NumberFiles(Generic[Fitted]):
             make_folder(path.parent)
             replace_file(path, msgspec.json.format(msgspec.json.encode(fitted), indent=1) + b"\n")
         except OSError as error:
-            raise DiskError(f"the {self.what}", path, error) from error
+            raise DiskError(f"the {self.what}", path, error, of_answers=False) from error
         return path
 
     def load(self, store: str | Path, name: str) -> Fitted:

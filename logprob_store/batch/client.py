@@ -402,11 +402,11 @@ def _write(file: int, content: bytes, path: Path) -> None:
         while content:
             content = content[os.write(file, content) :]
     except OSError as error:
-        raise DiskError("the answers of a batch", path, error) from error
+        raise DiskError("the answers of a batch", path, error, of_answers=False) from error
 
 
 def _sync(file: int, path: Path) -> None:
     try:
         os.fsync(file)
     except OSError as error:
-        raise DiskError("the answers of a batch", path, error) from error
+        raise DiskError("the answers of a batch", path, error, of_answers=False) from error

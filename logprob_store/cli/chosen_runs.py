@@ -37,10 +37,16 @@ def _read(path: Path) -> Store:
 def _selected(every: Store, wanted: str) -> Store:
     from logprob_store.store.tables import warn_of_unreadable
 
-    takes_all = wanted == ALL_RUNS and wanted not in every.run_names
-    opened = every if takes_all else every.only(*filter(None, map(str.strip, wanted.split(","))))
+    opened = runs_meant(every, wanted)
     warn_of_unreadable(every.path, every.unreadable)
     return opened
+
+
+def runs_meant(every: Store, wanted: str) -> Store:
+    """A store with the runs that `--run` names; takes the same as `select_runs`, and warns of nothing."""
+    if wanted == ALL_RUNS and wanted not in every.run_names:
+        return every
+    return every.only(*filter(None, map(str.strip, wanted.split(","))))
 
 
 def open_runs(store: Path, run: str | None) -> Store:

@@ -274,7 +274,9 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
     try:
         writers[path.suffix](path)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise disk_error("the rows", path, error) or InputError(f"-o {path}: cannot be written: {error}") from error
+        raise disk_error("the rows", path, error, of_answers=False) or InputError(
+            f"-o {path}: cannot be written: {error}"
+        ) from error
 
 
 def write_rows(frame: pl.DataFrame, path: Path, *, as_json: bool) -> None:

@@ -27,7 +27,7 @@ def names_damage(command: Callable[_P, _R]) -> Callable[_P, _R]:
             return command(*args, **options)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError) as error:
             for store in _stores(options):
-                _raise_if_damaged(store, error)
+                _raise_if_damaged(store, error, _runs_read(store, options))
             raise
 
     return named
@@ -49,7 +49,24 @@ def _stores(options: dict[str, object]) -> list[Path]:
     return named
 
 
-def _raise_if_damaged(store: Path, error: BaseException) -> None:
+def _runs_read(store: Path, options: dict[str, object]) -> list[str] | None:
+    """The runs that a command line reads; None where that may be any."""
+    from logprob_store.analysis.opened_store import Store
+    from logprob_store.cli.chosen_runs import runs_meant
+    from logprob_store.errors import StoreError
+    from logprob_store.store.tables import NEWEST, read_tables
+
+    compared = [run for name in ("run_a", "run_b") if isinstance(run := options.get(name), str)]
+    if "job_file" in options or not (compared or "run" in options):
+        return None
+    wanted = ",".join(compared) if compared else options.get("run") or NEWEST
+    try:
+        return runs_meant(read_tables(Store, store), str(wanted)).run_names
+    except StoreError:
+        return None
+
+
+def _raise_if_damaged(store: Path, error: BaseException, runs: list[str] | None) -> None:
     from logprob_store.errors import StoreError, StoreNotFoundError
     from logprob_store.store.part_files import missing_files_sentence
     from logprob_store.store.verifying import verify_store
@@ -58,6 +75,7 @@ def _raise_if_damaged(store: Path, error: BaseException) -> None:
         damaged = [problem for problem in verify_store(store) if problem.kind == "part"]
     except StoreNotFoundError:
         return
+    damaged = [problem for problem in damaged if runs is None or problem.run in runs] or damaged
     if not damaged:
         return
     first = damaged[0]

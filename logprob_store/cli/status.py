@@ -75,6 +75,7 @@ def _spent_by_tier(store: Store) -> Iterator[str]:
 
 def _how_they_stand(store: Store, runs: pl.DataFrame) -> Iterator[str]:
     """Why runs ended early, what those that are under way have on disk, and which files are not there."""
+    from logprob_store.store.missing_answers import lost_sentence
     from logprob_store.store.part_files import missing_files, missing_files_sentence
 
     for name, state, message in runs.select("run", "state", "message").drop_nulls().iter_rows():
@@ -84,6 +85,8 @@ def _how_they_stand(store: Store, runs: pl.DataFrame) -> Iterator[str]:
             yield _so_far(store, manifest)
         if missing := missing_files(store.path, manifest):
             yield missing_files_sentence(store.path, manifest.run, missing)
+        if (lost := lost_sentence(manifest)) is not None:
+            yield lost
 
 
 def _spent_by_jobs(store: Store) -> list[str]:

@@ -55,7 +55,7 @@ def output_error(failed: OSError) -> DiskError | None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-        return DiskError("the output", "standard output", error)
+        return DiskError("the output", "standard output", error, of_answers=False)
     if failed.filename is not None:
-        return disk_error("a file", failed.filename, failed)
-    return disk_error("the output", "standard output", failed)
+        return disk_error("a file", failed.filename, failed, of_answers=False)
+    return disk_error("the output", "standard output", failed, of_answers=False)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from logprob_store.errors import PromptError
-from logprob_store.importing.ledger import Ledger, body_digest
+from logprob_store.importing.body_identity import BodyIdentity
+from logprob_store.importing.ledger import Ledger
 from logprob_store.importing.part_rows import PartRows
 from logprob_store.importing.records import BAD_LINE, Record, read_records, recorded_error
 from logprob_store.run.parts import PARTS_IN_FLIGHT, Committer
@@ -109,7 +110,7 @@ class Importer:
         self.summary.decisions = counts.decisions
 
     def _import_file(self, source: Source, *, is_input_file: bool) -> None:
-        copies: Counter[bytes] = Counter()
+        copies: Counter[tuple[int, bytes]] = Counter()
         reader, content = source.open()
         records = 0
         with reader:
@@ -121,7 +122,7 @@ class Importer:
         self.summary.size += content.size
         self._part.files.append(Input(source.name, records, content.size, f"crc32:{content.crc32:08x}"))
 
-    def _add(self, file: str, record: Record, copies: Counter[bytes]) -> None:
+    def _add(self, file: str, record: Record, copies: Counter[tuple[int, bytes]]) -> None:
         """Add a record to the part, unless the run has it; `copies` counts equal records without any id in `file`."""
         self.summary.records += 1
         if record.is_batch_input:
@@ -129,19 +130,15 @@ class Importer:
             record = replace(record, problem=recorded_error(f"line {record.place}: {message}", error_type=BAD_LINE))
         elif record.source == "batch":
             record = self._with_batch_request(record)
-        digests = body_digest(record.body)
+        body = BodyIdentity(record.body)
         record, request_digest = self._with_request_digest(record)
-        copy = 0
-        if record.prompt_id is None and record.response_id is None:
-            copy = copies[digests.plain + (request_digest or b"")]
-            copies[digests.plain + (request_digest or b"")] += 1
-        assignment = self._ledger.assign(record, request_digest, digests, copy)
+        assignment = self._ledger.assign(record, request_digest, body, copies)
         if assignment is None:
             self.summary.already += 1
             return
         if record.problem is not None:
             self._count_problem(record.problem.error_type)
-        self._part.add(file, record, assignment, sha256=digests.sha256, provider=self._provider)
+        self._part.add(file, record, assignment, body=body, provider=self._provider)
         if self._part.size_bytes >= self._part_bytes:
             self._submit_part()
 

@@ -4,9 +4,8 @@ The ledger answers two questions, which make importing repeatable (docs/decision
 some 100 bytes of memory an answer, and as much again for a prompt that has an id or a known request.
 
 *Does the run have this answer?* An answer is identified by its body and by the id of its prompt if the recording gives
-one. White space between values, members that are null, and how letters are escaped make no difference: one answer is
-written in several ways by one program. Answers with neither a prompt id nor a response id count as often as they stand
-in a file.
+one, however the body is written (`body_identity`). Answers with neither a prompt id nor a response id count as often
+as they stand in a file.
 
 *To which prompt does it belong?* Records with the same prompt id belong to one prompt, unless their requests are known
 and differ; so do records without an id that have the same request. Any other record is a prompt of its own. A further
@@ -16,39 +15,23 @@ comes first: what stays open of a prompt is as many failures as it has more of t
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 import polars as pl
 
+from logprob_store.importing.body_identity import DIGEST_BYTES
 from logprob_store.schema import call_of_number
 from logprob_store.store.tables import StoreTables
 
 if TYPE_CHECKING:
+    from collections import Counter
+
+    from logprob_store.importing.body_identity import BodyIdentity
     from logprob_store.importing.records import Record
     from logprob_store.store.commit import RunWriter
-
-_DIGEST_BYTES: Final = 16
-
-_SPELLED: Final = re.compile(rb":null[,}]|\\[u/]")
-"""What may be written in another way, in compact JSON; inside of strings a quote has a backslash before it."""
-_HOLDERS: Final = frozenset({dict, list})
-
-
-class BodyDigest(NamedTuple):
-    """The digests of a body.
-
-    `plain` tells answers apart; `older` did so in version 0.1.0, which took each spelling for an answer of its own.
-    `sha256` is that of the compact body, in hexadecimal.
-    """
-
-    plain: bytes
-    older: bytes
-    sha256: str
 
 
 @dataclass(slots=True)
@@ -89,22 +72,27 @@ class Ledger:
         self._prompts: dict[bytes, KnownPrompt] = {}
         self._failed_samples: dict[int, set[int]] = {}
         self._load(writer)
+        self._may_be_older = bool(self._answers)
 
-    def assign(self, record: Record, request_digest: bytes | None, body: BodyDigest, copy: int) -> Assignment | None:
+    def assign(
+        self, record: Record, request_digest: bytes | None, body: BodyIdentity, copies: Counter[tuple[int, bytes]]
+    ) -> Assignment | None:
         """The prompt and sample of a record, or None if the run has the record already.
 
         Args:
             record: an answer or a failure.
             request_digest: the digest of its request, if that is known.
-            body: the digests of its body.
-            copy: how many equal records came before it in the same file.
+            body: what identifies its body.
+            copies: the equal records without any id that came before it in the same file; this one is counted.
         """
         answer, *older = (
-            _answer_digest(record, request_digest, digest, copy) for digest in dict.fromkeys((body.plain, body.older))
+            _answer_digest(record, request_digest, digest, copies, kind)
+            for kind, digest in enumerate((body.canonical, *(body.older if self._may_be_older else ())))
         )
-        if answer in self._answers or not self._answers.isdisjoint(older):
-            return None
+        is_known = answer in self._answers or not self._answers.isdisjoint(older)
         self._answers.add(answer)
+        if is_known:
+            return None
         key, prompt = self._find_prompt(record.prompt_id, request_digest)
         is_new = prompt is None
         if prompt is None:
@@ -184,47 +172,17 @@ class Ledger:
                 self.mark_failed(index, sample)
 
 
-def body_digest(content: bytes) -> BodyDigest:
-    r"""The digests of a body; equal answers that were written in two ways have one.
-
-    >>> one = body_digest(b'{"id": "a", "text": "\\u00e9", "error": null}')
-    >>> one.plain == body_digest('{"id":"a","text":"é"}'.encode()).plain
-    True
-    """
-    # An event stream, and JSON with NaN or Infinity, is hashed as it stands.
-    with contextlib.suppress(msgspec.DecodeError, RecursionError):
-        content = msgspec.json.format(content, indent=-1)
-    older = hashlib.sha256(content)
-    plain = hashlib.sha256(_in_one_spelling(content)) if _SPELLED.search(content) else older
-    return BodyDigest(plain.digest()[:_DIGEST_BYTES], older.digest()[:_DIGEST_BYTES], older.hexdigest())
-
-
-def _in_one_spelling(content: bytes) -> bytes:
-    r"""JSON without members that are null, and with letters in place of their escapes.
-
-    >>> _in_one_spelling(b'{"a":null,"b":null,"c":[null,{"d":null}]}')
-    b'{"c":[null,{}]}'
-    >>> _in_one_spelling(b'"\\u00e9\\ud83d\\ude42 \\\\u0041 \\u0022 \\/"').decode()
-    '"é🙂 \\\\u0041 \\" /"'
-    """
-    with contextlib.suppress(msgspec.DecodeError, RecursionError):  # half of a pair of surrogates, very deep lists
-        return msgspec.json.encode(_without_nulls(msgspec.json.decode(content)))
-    return content
-
-
-def _without_nulls(value: Any) -> Any:
-    if type(value) is dict:
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    if type(value) is list and any(type(item) in _HOLDERS for item in value):
-        return [_without_nulls(item) for item in value]
-    return value
-
-
-def _answer_digest(record: Record, request_digest: bytes | None, body: bytes, copy: int) -> bytes:
+def _answer_digest(
+    record: Record, request_digest: bytes | None, body: bytes, copies: Counter[tuple[int, bytes]], kind: int
+) -> bytes:
     if record.prompt_id:
         return _digest(record.prompt_id, body)
-    return body if record.response_id is not None else _digest(request_digest, body, str(copy))
+    if record.response_id is not None:
+        return body
+    equal = kind, body + (request_digest or b"")  # each kind of identity counts by itself, as its version did
+    copies[equal] += 1
+    return _digest(request_digest, body, str(copies[equal] - 1))
 
 
 def _digest(*parts: bytes | str | None) -> bytes:
-    return hashlib.sha256(msgspec.json.encode(parts)).digest()[:_DIGEST_BYTES]
+    return hashlib.sha256(msgspec.json.encode(parts)).digest()[:DIGEST_BYTES]

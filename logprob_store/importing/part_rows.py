@@ -19,6 +19,7 @@ from logprob_store.run.parts import PartContents, failure_row
 from logprob_store.schema import IMPORTS, PROMPTS, arrow_schema
 
 if TYPE_CHECKING:
+    from logprob_store.importing.body_identity import BodyIdentity
     from logprob_store.importing.ledger import Assignment
     from logprob_store.importing.records import Record
     from logprob_store.store.manifest import Input
@@ -43,9 +44,9 @@ class PartRows:
     files: list[Input] = field(default_factory=list)
     size_bytes: int = 0
 
-    def add(self, file: str, record: Record, assignment: Assignment, *, sha256: str, provider: str) -> None:
+    def add(self, file: str, record: Record, assignment: Assignment, *, body: BodyIdentity, provider: str) -> None:
         """Add a record under the prompt and sample that it was assigned."""
-        request = _request(f"{file}:{record.place}", record, assignment, sha256, provider)
+        request = _request(f"{file}:{record.place}", record, assignment, body, provider)
         if assignment.is_new_prompt:
             self.prompts.append((request.prompt_id, assignment.prompt_index, _prompt_json(record)))
         digests = assignment.answer_digest, assignment.prompt_digest, assignment.request_digest
@@ -77,14 +78,14 @@ def _columns(rows: list[tuple[Any, ...]], schema: pa.Schema) -> list[pa.Array]:
     return [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
 
 
-def _request(place: str, record: Record, assignment: Assignment, sha256: str, provider: str) -> Request:
+def _request(place: str, record: Record, assignment: Assignment, body: BodyIdentity, provider: str) -> Request:
     recorded, endpoint = record.request, record.endpoint
     index, sample = assignment.prompt_index, assignment.sample_index
     if recorded is None:
         prompt_id = record.prompt_id or record.response_id or place
         is_scored = b'"prompt_logprobs"' in record.body and _PROMPT_LOGPROBS.search(record.body)
         asked = {} if is_scored else _UNKNOWN_REQUEST_BODY
-        return Request(index, prompt_id, sample, endpoint, provider, asked, sha256, b"")
+        return Request(index, prompt_id, sample, endpoint, provider, asked, body.sha256, b"")
     digest = assignment.request_digest
     request = make_request(
         recorded.body,

@@ -17,7 +17,7 @@ import polars.selectors as cs
 from logprob_store.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from logprob_store.metrics.arguments import Column
 
@@ -58,6 +58,37 @@ def only_of_tokens(metric: pl.Expr, column: Column) -> pl.Expr:
     # A column `rank` that somebody keeps of the prompts is seldom an Int16.
     rank = _named("rank") & cs.by_dtype(pl.Int16)
     return _refused(metric, _has(rank) & _has(_named("logprob_wire")), message)
+
+
+def of_given_column(
+    column: Column,
+    metric: Callable[[pl.Expr], pl.Expr],
+    *,
+    function: str,
+    table: Literal["alternatives", "scores"],
+    dtype: pl.DataType | type[pl.DataType] = pl.Float64,
+) -> pl.Expr:
+    """A metric of a column that another metric makes; an `InputError` where the rows have no such column.
+
+    Args:
+        column: as the caller gave it; an expression is taken as it is.
+        metric: of the column's expression.
+        function: the public name of its function.
+        table: what the column is made of.
+        dtype: the column's type.
+    """
+    if not isinstance(column, str):
+        return metric(column).alias(function)
+    made = {
+        "alternatives": "Ask the alternatives of each token for it first: "
+        f"store.alternatives.filter(ls.generated()).group_by(ls.POSITION).agg(ls.{column}(...))",
+        "scores": "The scores of each answer have it: "
+        f'store.scores().group_by("run", "prompt_id").agg(ls.{function}())',
+    }
+    message = f"{function} is a metric of the column {column!r}, which these rows have not. {made[table]}"
+    there = _named(column)
+    found = pl.coalesce(pl.lit(None, dtype), there)
+    return _refused(metric(found).alias(function), ~_has(there), message)
 
 
 def _named(column: str) -> cs.Selector:

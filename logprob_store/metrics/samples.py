@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column
+from logprob_store.metrics.right_table import of_given_column
 from logprob_store.metrics.truth.judged_pairs import group_columns
 from logprob_store.schema import CHOICES_PER_SAMPLE
 
@@ -59,7 +60,7 @@ def mc_entropy(column: Column = "logprob_sum") -> pl.Expr:
     >>> round(pl.DataFrame({"logprob_sum": [log(0.5), log(0.125)]}).select(mc_entropy()).item(), 6)
     1.386294
     """
-    return (0.0 - as_column(column).mean()).alias("mc_entropy")
+    return of_given_column(column, lambda sums: 0.0 - sums.mean(), function="mc_entropy", table="scores")
 
 
 def sample_scores(

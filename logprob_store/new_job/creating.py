@@ -125,6 +125,6 @@ def _write(contents: Mapping[Path, bytes], *, force: bool) -> None:
             with file.open("xb") as opened:
                 opened.write(content)
         except OSError as error:
-            raise disk_error("the job", file, error) or InputError(
+            raise disk_error("the job", file, error, of_answers=False) or InputError(
                 f"{file} cannot be written: {error.strerror or error}"
             ) from error

@@ -6,12 +6,13 @@ import csv
 import gzip
 import io
 import json
+import re
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 import zstandard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _LONGEST_FIELD: Final = 1 << 30
@@ -62,16 +63,19 @@ def _json_faults(lines: Iterator[tuple[int, bytes]]) -> Iterator[str]:
 def _csv_faults(file: BinaryIO, separator: str) -> Iterator[str]:
     limit_before = csv.field_size_limit(_LONGEST_FIELD)
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    rows = csv.reader(text, delimiter=separator)
+    read: list[str] = []
+    rows = csv.reader(_kept(text, read), delimiter=separator)
     width = 0
     line = 1
     try:
         for row in rows:
             width = width or len(row)
+            record = "".join(read)
+            read.clear()
+            if '"' in record and (quoting := _quoting_fault(record, line, separator)) is not None:
+                yield quoting
             if len(row) > width:
                 yield f"line {line} has {len(row)} values, and the header {width}"
-            if any('"' in value and not value.startswith('"') for value in row):
-                yield f'line {line} may have a " within a value that has none around it'
             line = rows.line_num + 1
     except UnicodeDecodeError:
         yield _no_utf8(_lines_of_utf8(file) + 1)
@@ -79,6 +83,42 @@ def _csv_faults(file: BinaryIO, separator: str) -> Iterator[str]:
         yield f"line {line}: {error}"
     finally:
         csv.field_size_limit(limit_before)
+
+
+def _kept(lines: Iterable[str], read: list[str]) -> Iterator[str]:
+    """The lines; those given out are added to `read`."""
+    for line in lines:
+        read.append(line)
+        yield line
+
+
+_QUOTED: Final = re.compile('"[^"]*(?:""[^"]*)*"')
+
+
+def _quoting_fault(record: str, line: int, separator: str) -> str | None:
+    """What is wrong with the quotes of a row, None if nothing is.
+
+    >>> _quoting_fault('1,"a ""b"" c",d', 7, ",") is None
+    True
+    >>> _quoting_fault('1,5" nail', 7, ",")
+    'line 7 may have a " within a value that has none around it'
+    """
+    end = re.escape(separator)
+    value = re.compile(rf'(?:{_QUOTED.pattern}|[^"{end}\r\n]*)(?:{end}|[\r\n]+|$)')
+    place = 0
+    while place < len(record):
+        found = value.match(record, place)
+        if found is None:
+            at = f"line {line + record.count(chr(10), 0, place)}"
+            if record[place] != '"':
+                if record.count('"') % 2 == 0:  # parsers look for the end of a line behind an even number of them
+                    return None
+                return f'{at} may have a " within a value that has none around it'
+            if _QUOTED.match(record, place) is None:
+                return f'{at} opens a " that is never closed'
+            return f'{at} has text behind a " that closes a value; a " within one is written twice'
+        place = found.end()
+    return None
 
 
 def _lines_of_utf8(file: BinaryIO) -> int:

@@ -177,7 +177,7 @@ def write_fixtures(path: Path, answers: Iterable[Answer], *, keep: Recordings | 
         temporary.write_bytes(raw)
         temporary.replace(path)
     except OSError as error:
-        raise disk_error(counted(len(lines), "recording"), path, error) or FixtureError(
+        raise disk_error(counted(len(lines), "recording"), path, error, of_answers=False) or FixtureError(
             f"fixtures file {path} cannot be written: {error}"
         ) from error
     return len(lines)

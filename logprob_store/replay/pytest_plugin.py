@@ -11,7 +11,8 @@ OpenAI. Paths are relative to the test's file; the default is `fixtures/<test mo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import difflib
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import openai
+
+
+_ARGUMENTS: Final = ("fixtures", "mode", "provider", "refusals", "base_url")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,9 +66,10 @@ def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     settings: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
     if marker is not None and marker.args:
         settings["fixtures"] = marker.args[0]
-    unknown = settings.keys() - {"fixtures", "mode", "provider", "refusals", "base_url"}
-    if unknown:
-        raise pytest.UsageError(f"pytest.mark.logprobs has no {', '.join(sorted(unknown))}")
+    for unknown in sorted(settings.keys() - set(_ARGUMENTS)):
+        near = difflib.get_close_matches(unknown, _ARGUMENTS, n=1)
+        meant = f": did you mean {near[0]}?" if near else "."
+        raise pytest.UsageError(f"pytest.mark.logprobs has no {unknown}{meant} It takes {', '.join(_ARGUMENTS)}.")
     path = request.path
     settings["fixtures"] = path.parent / (settings.get("fixtures") or f"fixtures/{path.stem}.jsonl")
     if request.config.getoption("--logprobs-record"):

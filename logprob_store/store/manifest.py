@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from logprob_store.errors import InputError, SchemaVersionError, StoreError
+from logprob_store.errors import CACHED_IS_NOT_ASKED, InputError, SchemaVersionError, StoreError
 from logprob_store.schema import SCHEMA_VERSION
 from logprob_store.store.durable_files import FILE_MODE, replace_file
 from logprob_store.usage import Bill, Usage
@@ -401,8 +401,8 @@ def no_manifest(store: Path, run: str) -> StoreError:
 def _advice(store: Path, run: str) -> str:
     """What to do about a run that has no manifest that can be read."""
     return (
-        f"If the store was copied, copy the file again. `logprobs rm {store} {run}` removes the run; its job, run "
-        "again, does not ask for answers that are in the cache"
+        f"If the store was copied, copy the file again. `logprobs rm {store} {run}` removes the run; run its job "
+        f"again: {CACHED_IS_NOT_ASKED}"
     )
 
 
@@ -426,6 +426,8 @@ def read_manifest(path: Path) -> Manifest:
     is_whole = sealed is not None and _sha256(sealed["content"]) == sealed["sha256"]
     try:
         envelope = msgspec.json.decode(raw, type=_Envelope)
+        if type(envelope.schema_version) is not int:
+            raise _damaged(path, "it names no schema version")
         if envelope.schema_version != SCHEMA_VERSION and (is_whole or sealed is None):
             raise SchemaVersionError(path, envelope.schema_version, SCHEMA_VERSION)
         if envelope.sha256 is not None and not is_whole:  # version 0.1.0 wrote no checksum

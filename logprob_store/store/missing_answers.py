@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logprob_store.counted import counted
+from logprob_store.store.intervals import IntervalSet
 from logprob_store.store.lock import state_now
 
 if TYPE_CHECKING:
     from logprob_store.store.manifest import Manifest
     from logprob_store.store.tables import StoreTables
+
+
+def lost_sentence(manifest: Manifest) -> str | None:
+    """What a repair took out of a run and no session has taken back since; None if that is nothing."""
+    if not (lost := len(IntervalSet(manifest.lost))):
+        return None
+    return (
+        f"run {manifest.run} lost {counted(lost, 'answer')} to damage, which a repair took out. Run its job again: "
+        "what its cache still has of them is taken back, and none is asked anew in their place"
+    )
 
 
 def why_no_answers(store: StoreTables, run: str) -> str:

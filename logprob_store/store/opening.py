@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from logprob_store.errors import DiskError, RunChangedError, StoreError, disk_error
+from logprob_store.errors import CACHED_IS_NOT_ASKED, DiskError, RunChangedError, StoreError, disk_error
 from logprob_store.store.beginning import lock_new_run, lock_run, remove_trial
 from logprob_store.store.call_log import CALL_LOG, OF_ANOTHER_RUN, UNKNOWN_SPENT, open_call_log
 from logprob_store.store.commit import RunWriter, keep_room
@@ -217,8 +217,7 @@ def _check_without_parts(store: Path, manifest: Manifest) -> None:
         raise StoreError(
             f"{path} and its copy are gone, and the run has {len(parts)} files of rows, such as {parts[0]}: to begin "
             f"it anew would remove them. If the store was copied, copy the manifest again; or `logprobs rm {store} "
-            f"{manifest.run}` removes the files, or give the run another name. Answers that are in the cache are not "
-            "asked again."
+            f"{manifest.run}` removes the files, or give the run another name; {CACHED_IS_NOT_ASKED}."
         )
 
 

@@ -57,7 +57,7 @@ def remove_run(store: Path, run: str) -> None:
             sync_folder(removed.parent)
             _delete(store, run)
     except OSError as error:
-        raise disk_error(f"the removal of run {run}", store, error) or StoreError(
+        raise disk_error(f"the removal of run {run}", store, error, of_answers=False) or StoreError(
             f"run {run} cannot be removed: {error}"
         ) from error
 

@@ -56,8 +56,12 @@ def repair_store(store: Path, problems: Sequence[Problem]) -> Repairs:
     """Repair what `verify_store` found; a run that cannot be mended, or is being written, keeps no other from it."""
     repairs = Repairs([], [])
     for run in dict.fromkeys(problem.run for problem in problems):
+        of_run = [problem for problem in problems if problem.run == run]
+        if not any(problem.mendable for problem in of_run):
+            repairs.not_done.append(f"run {run} cannot be mended")  # the problem says why, and what to do
+            continue
         try:
-            repairs.done.extend(_repair_run(store, run, [problem for problem in problems if problem.run == run]))
+            repairs.done.extend(_repair_run(store, run, of_run))
         except StoreError as error:
             repairs.not_done.append(f"run {run} cannot be mended: {error}")
     return repairs

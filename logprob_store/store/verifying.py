@@ -59,7 +59,7 @@ class Problem:
 
     `kind` is `manifest` (it or its copy is damaged or gone), `call log`, `part` (a file of rows), `unlisted` (a file of
     rows that is not the run's), `rows` (the manifest and the rows contradict each other) or `removal` (that of the run
-    was broken off). `part` names the part, for the kind `part` alone.
+    was broken off). `part` names the part, for the kind `part` alone. `mendable` says whether a repair does anything.
     """
 
     run: str
@@ -67,6 +67,7 @@ class Problem:
     path: Path
     what: str
     part: str | None = None
+    mendable: bool = True
 
     @property
     def is_missing(self) -> bool:
@@ -116,7 +117,7 @@ def check_run(store: Path, run: str) -> Iterator[Problem]:
         if found is None:
             raise no_manifest(store, run)
     except StoreError as error:
-        yield Problem(run, "manifest", path, str(error).removeprefix(f"{path} "))
+        yield Problem(run, "manifest", path, str(error).removeprefix(f"{path} "), mendable=False)
         return
     manifest = found.manifest
     if found.problem is not None:

@@ -22,7 +22,7 @@ import httpx2
 from logprob_store.errors import CallError, LogprobStoreError, Response, RetryableError, StopRunError
 from logprob_store.failure_policy import FAILURES
 from logprob_store.mended_json import as_utf8
-from logprob_store.request import OPENAI_BASE_URL, Answer
+from logprob_store.request import OPENAI_BASE_URL, PATHS, Answer
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.answer_check import check_answer
 from logprob_store.transport.body_reader import ACCEPT_ENCODING, MAX_ANSWER_BYTES, SUCCESS, BodyReader
@@ -194,6 +194,10 @@ async def _call(
         raise _timeout_error(error, session.timeout.total) from error
     except aiohttp.ClientConnectorCertificateError as error:
         raise certificate_error(error) from error
+    except aiohttp.ClientConnectorSSLError as error:
+        if (stop := no_tls_error(error)) is not None:
+            raise stop from error
+        raise connection_error(error, redaction.text) from error
     except (aiohttp.ClientError, OSError) as error:
         raise connection_error(error, redaction.text) from error
     headers = {name: redaction.text(_valid_unicode(value)) for name, value in kept(response.headers, CACHED).items()}
@@ -207,6 +211,7 @@ async def _call(
             redact=redaction.text,
             sent_key=sends_key,
             endpoint=request.endpoint,
+            base_url=str(address.url).partition("?")[0].removesuffix(PATHS.get(request.endpoint, "")),
         )
         raise _with_response(refusal, headers, body, response)
     body = redaction.answer(body)
@@ -270,6 +275,23 @@ def certificate_error(error: aiohttp.ClientConnectorCertificateError) -> StopRun
     return StopRunError(FAILURES["certificate"].advice.format(where=where), reason="certificate")
 
 
+_PLAIN_ANSWERS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
+"""How OpenSSL says that what came in answer to a greeting was no TLS at all."""
+
+
+def no_tls_error(error: aiohttp.ClientConnectorSSLError) -> StopRunError | None:
+    """The error of a server that speaks plain HTTP where https:// was written, which never passes; None for others."""
+    if getattr(error.os_error, "reason", None) not in _PLAIN_ANSWERS:
+        return None
+    said = no_tls(error.host, error.port, str(getattr(error.os_error, "reason", error.os_error)))
+    return StopRunError(said, reason="certificate")
+
+
+def no_tls(host: str, port: int | None, why: str) -> str:
+    """What is wrong with a server that speaks no TLS, and what to do."""
+    return one_line(f"{host}:{port} speaks no TLS ({why}): write http:// in model.base_url if it speaks plain HTTP")
+
+
 def connection_error(error: Exception, redact: Callable[[str], str] = str) -> RetryableError:
     """The error of a call without a whole answer, by the root cause of the exception.
 
@@ -290,6 +312,10 @@ def connection_error(error: Exception, redact: Callable[[str], str] = str) -> Re
     what = "the server did not answer in time" if timed_out else "the connection failed or broke off"
     if (host := next((link for link in chain if isinstance(link, aiohttp.ClientConnectorError)), None)) is not None:
         what = f"no connection to {host.host}:{host.port}"
+    if isinstance(root, socket.gaierror) and host is not None:
+        what = (
+            f"{host.host} has no address, or this machine's DNS does not answer: correct model.base_url if it is wrong"
+        )
     detail = f"{type(root).__name__}: {root}".rstrip(": ")
     return RetryableError(
         one_line(redact(f"{what} ({detail})")),

@@ -64,7 +64,9 @@ async def list_models(
             raise connection_error(error, redact) from error
     date = response.headers.get("date")
     if response.status != 200:  # noqa: PLR2004  OK
-        refusal = error_of_status(response.status, response.headers, body, redact=redact)
+        refusal = error_of_status(
+            response.status, response.headers, body, redact=redact, sent_key=api_key != "" or bool(headers)
+        )
         return ModelList(None, refusal, response.status, date)
     listed = _listed(body)
     names = None if listed is None else list(listed)

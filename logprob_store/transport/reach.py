@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from logprob_store.failure_policy import FAILURES
 from logprob_store.request import OPENAI_BASE_URL
 from logprob_store.transport.environment import proxy_of
-from logprob_store.transport.live import CONNECT_TIMEOUT_S, trusted_certificates
+from logprob_store.transport.live import CONNECT_TIMEOUT_S, no_tls, trusted_certificates
 from logprob_store.transport.refusals import one_line
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ async def _try_tls(host: str, port: int, trusted: ssl.SSLContext | Literal[True]
         where = f"{host}:{port}: {error.verify_message}"
         return Step("tls", one_line(FAILURES["certificate"].advice.format(where=where)), reached=False)
     except OSError as error:
-        said = f"{host}:{port} speaks no TLS ({_said(error)}): write http:// in model.base_url if it speaks plain HTTP"
-        return Step("tls", said, reached=False)
+        return Step("tls", no_tls(host, port, _said(error)), reached=False)
     await _close(writer)
     return Step("tls", f"{host} proves who it is")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -39,6 +40,7 @@ def error_of_status(
     redact: Callable[[str], str] = str,
     sent_key: bool = True,
     endpoint: str | None = None,
+    base_url: str | None = None,
 ) -> LogprobStoreError:
     """The error that an answer with an error status means, by its structured code first and its status second.
 
@@ -49,6 +51,7 @@ def error_of_status(
         redact: removes the API key from what the server says.
         sent_key: whether the call had a key, so that it may be a wrong one.
         endpoint: what was asked, where that is known.
+        base_url: the URL below which it was asked, where that is known.
 
     Returns:
         As `failures` says for its class: a `StopRunError` (every other prompt would fail alike), a `RetryableError`, or
@@ -62,6 +65,7 @@ def error_of_status(
         redact=redact,
         sent_key=sent_key,
         endpoint=endpoint,
+        base_url=base_url,
     )
 
 
@@ -74,6 +78,7 @@ def error_of(
     redact: Callable[[str], str] = str,
     sent_key: bool = True,
     endpoint: str | None = None,
+    base_url: str | None = None,
 ) -> LogprobStoreError:
     """The error that a status and an error object mean; as `error_of_status`, of a body that is parsed already.
 
@@ -85,6 +90,7 @@ def error_of(
         redact: removes the API key from what the server says.
         sent_key: whether the call had a key.
         endpoint: what was asked, where that is known.
+        base_url: the URL below which it was asked, where that is known.
     """
     code = str(said.get("code") or said.get("type") or "")
     code = "" if code == str(status) else code
@@ -102,7 +108,24 @@ def error_of(
     if status in _REDIRECTS:
         elsewhere = one_line(redact(headers.get("location", "it does not say where")))
         where = f"{where}. The server is elsewhere ({elsewhere}): set model.base_url to that"
+    elif status == HTTPStatus.NOT_FOUND and base_url is not None and "model" not in message.lower():
+        where += path_to_try(base_url)
     return CallError(where, error_type=kind.name, status=status)
+
+
+def path_to_try(base_url: str) -> str:
+    """The base URL that may have been meant by one without a path, as the end of a sentence; empty for any other.
+
+    >>> path_to_try("http://127.0.0.1:8000/")
+    '. Most servers have their API below /v1: try model.base_url = "http://127.0.0.1:8000/v1"'
+    >>> path_to_try("http://127.0.0.1:8000/v1"), path_to_try("https://example.org/api/")
+    ('', '')
+    """
+    parts = urlsplit(base_url)
+    if parts.path.strip("/"):
+        return ""
+    tried = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/v1"
+    return f'. Most servers have their API below /v1: try model.base_url = "{tried}"'
 
 
 def _message(said: Mapping[str, Any]) -> str:

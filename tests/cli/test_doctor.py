@@ -180,6 +180,16 @@ def test_a_key_that_is_not_set(tmp_path: Path, fault_server: Any, doctor: Doctor
     assert (checks["connection"][0], "model" in checks, fault_server.calls) == ("ok", False, [])
 
 
+def test_a_base_url_without_a_path(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:
+    """Its answer to the call is that there is no such path; /v1 is suggested."""
+    bare = fault_server.url.removesuffix("/v1")
+    fault_server.script("404*2")
+
+    _, checks = doctor(a_job(tmp_path, bare))
+
+    assert f'try model.base_url = "{bare}/v1"' in checks["call"][1]
+
+
 def test_a_key_that_is_refused(
     tmp_path: Path, fault_server: Any, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +203,7 @@ def test_a_key_that_is_refused(
     assert (code, failing(checks), failing(without)) == (2, ["call"], ["call"])
     assert "the server refuses this key" in checks["call"][1]
     assert "none was sent" in without["call"][1]
+    assert "none was sent" in without["model"][1]
 
 
 def test_a_server_that_is_not_started(tmp_path: Path, fault_server: Any, doctor: Doctor) -> None:

@@ -276,3 +276,64 @@ def test_a_run_that_goes_on_says_that_files_are_not_there(store: Path) -> None:
     done = ran("run", DEMO, "--store", store, "--run", "a")
 
     assert "run a lacks 1 file of its rows" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["scores"], ["scores", "--run", "c"], ["compare", "b", "c"]])
+def test_what_is_missing_is_of_the_runs_that_are_read(store: Path, logprobs: Any, words: list[str]) -> None:
+    """An older run that lacks a file too is not what keeps a command from reading this one."""
+    for run in ("a", "c"):
+        (store / "tokens" / f"run={run}" / "part-00000.parquet").unlink()
+
+    done = logprobs(words[0], store, *words[1:])
+
+    assert done.code == 2
+    assert "run c lacks 1 file of its rows" in done.err
+
+
+def lose_answers(store: Path, logprobs: Any) -> None:
+    """Take the answers of run `b` out, as a repair of a damaged file does."""
+    (store / "completions" / "run=b" / "part-00000.parquet").unlink()
+    assert logprobs("verify", store, "--repair").code == 0
+
+
+@pytest.mark.parametrize("command", ["verify", "status"])
+def test_what_a_repair_took_out_is_said_until_it_is_back(store: Path, logprobs: Any, command: str) -> None:
+    """The store is whole, and a run in it is not."""
+    answers = len(ls.open_store(store).only("b").completions.collect())
+    lose_answers(store, logprobs)
+
+    said = logprobs(command, store)
+
+    assert said.code == 0
+    assert f"run b lost {answers} answers to damage" in said.out
+    assert "all is well" not in said.out
+
+
+def test_verify_counts_lost_answers_of_the_runs_that_it_was_asked_for(store: Path, logprobs: Any) -> None:
+    """Run `a` lost none."""
+    lose_answers(store, logprobs)
+
+    assert logprobs("verify", store, "--run", "a").out == f"{store}: all is well\n"
+
+
+def test_verify_without_manifests_promises_no_repair(store: Path, logprobs: Any) -> None:
+    """A store of which runs/ was not copied has nothing to mend from; each sentence stands once."""
+    shutil.rmtree(store / "runs")
+
+    found = logprobs("verify", store)
+    mended = logprobs("verify", store, "--repair")
+
+    assert (found.code, mended.code) == (2, 2)
+    assert found.out.splitlines()[-1] == "3 problems; --repair mends none of them"
+    assert mended.out.count(str(manifest_path(store, "b"))) == 1
+    assert mended.out.splitlines()[-3:] == [f"run {run} cannot be mended" for run in "abc"]
+
+
+def test_verify_says_how_many_problems_a_repair_mends(store: Path, logprobs: Any) -> None:
+    """One run has a copy of its manifest, the other has none."""
+    forget_manifest(store)
+    manifest_path(store, "b").with_name("run.json.copy").write_text("{")
+
+    last = logprobs("verify", store).out.splitlines()[-1]
+
+    assert last == f"2 problems; `logprobs verify {store} --repair` mends 1 of them"

@@ -113,6 +113,7 @@ def test_a_full_disk_behind_standard_output_is_one_sentence(store: Path, words: 
 
     assert (done.returncode, len(done.stderr.splitlines())) == (4, 1)
     assert done.stderr.startswith(b"logprobs: the output could not be written to standard output: ")
+    assert done.stderr.endswith(b"then run the same command again.\n")
 
 
 def test_a_full_disk_is_told_from_the_error_when_the_buffer_is_empty() -> None:
@@ -120,6 +121,7 @@ def test_a_full_disk_is_told_from_the_error_when_the_buffer_is_empty() -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
 
     assert isinstance(output_error(full), DiskError)
+    assert "asked again" not in str(output_error(full))
     assert "to part.parquet" in str(output_error(OSError(errno.ENOSPC, "No space left on device", "part.parquet")))
     assert output_error(OSError(errno.EACCES, "Permission denied", "part.parquet")) is None
     assert output_error(OSError(errno.ENOENT, "No such file")) is None

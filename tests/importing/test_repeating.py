@@ -15,7 +15,7 @@ from builders import chat_body, chat_token, open_writer
 from importing.recorded import input_line, jsonl, output_line, recorded_body, recorded_chunks, recorded_request
 
 import logprob_store as ls
-from logprob_store.importing import ledger
+from logprob_store.importing.body_identity import BodyIdentity
 from logprob_store.importing.importer import Importer
 from logprob_store.importing.known_requests import BatchRequests
 from logprob_store.importing.packed_files import CountingStream
@@ -284,35 +284,62 @@ def test_memory_is_flat(importing: Any) -> None:
     assert source.furthest_ahead < 3 * part_bytes + 10_000 + 4 * 6_000 + 1500  # and a line end for each line
 
 
-@pytest.mark.parametrize("first", [0, 1, 2, 3])
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 4, 5])
 def test_one_answer_in_several_spellings_is_one(tmp_path: Path, first: int) -> None:
-    """With and without nulls, spaces and escapes, whichever comes first; another logprob is another answer."""
-    body = chat_body([chat_token("é/🙂", -0.5)], "é/🙂") | {"id": "chatcmpl-1", "service_tier": None}
+    """With and without nulls, spaces, escapes and `.0`, keys in any order; another logprob is another answer."""
+    tokens = [chat_token("é/🙂", -0.5), chat_token("1.0,", -0.0)]
+    body = chat_body(tokens, "é/🙂1.0,") | {"id": "chatcmpl-1", "service_tier": None}
     without = {name: value for name, value in body.items() if value is not None}
     spellings = [
         json.dumps(body),
         json.dumps(body, ensure_ascii=False, separators=(",", ":")),
         json.dumps(without),
         json.dumps(without).replace("/", "\\/"),
+        json.dumps(body, sort_keys=True),
+        json.dumps(without).replace("-0.0,", "0,"),
     ]
-    other = json.dumps(chat_body([chat_token("é/🙂", -0.25)], "é/🙂") | {"id": "chatcmpl-1"})
+    other = json.dumps(chat_body([chat_token("é/🙂", -0.25), tokens[1]], "é/🙂1.0,") | {"id": "chatcmpl-1"})
     lines = [spellings[first], *spellings, other]
     (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     summary = ls.import_responses([tmp_path / "a.jsonl"], tmp_path / "store")
 
-    assert (summary.added, summary.already) == (2, 4)
+    assert (summary.added, summary.already) == (2, 6)
 
 
-def test_answers_of_an_older_version_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It kept digests in which spellings differ; importing the same file again adds nothing."""
-    body = chat_body([chat_token("é", -0.5)], "é") | {"id": "chatcmpl-1", "service_tier": None}
-    (tmp_path / "a.jsonl").write_text(json.dumps(body) + "\n", encoding="utf-8")
-    digest = ledger.body_digest
-    monkeypatch.setattr(
-        "logprob_store.importing.importer.body_digest", lambda raw: digest(raw)._replace(plain=digest(raw).older)
-    )
-    ls.import_responses([tmp_path / "a.jsonl"], tmp_path / "store")
-    monkeypatch.undo()
+def test_the_order_of_keys_in_events_makes_no_difference(tmp_path: Path) -> None:
+    """A stream whose events were written again with sorted keys is the same answer."""
+    chunks = [chunk for chunk in recorded_chunks(1) if isinstance(chunk, dict)]
+    for name, is_sorted in (("a.txt", False), ("b.txt", True)):
+        events = [f"data: {json.dumps(chunk, sort_keys=is_sorted)}\n\n" for chunk in chunks]
+        (tmp_path / name).write_text("".join(events) + "data: [DONE]\n\n", encoding="utf-8")
+    ls.import_responses([tmp_path / "a.txt"], tmp_path / "store")
+
+    assert ls.import_responses([tmp_path / "b.txt"], tmp_path / "store").already == 1
+
+
+def test_the_order_of_keys_beside_nan_makes_no_difference(tmp_path: Path) -> None:
+    """Python writes NaN, which is no JSON, and sorts its keys if asked."""
+    body = chat_body([chat_token("a", float("nan"))], "a") | {"id": "chatcmpl-1"}
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(body)}\n{json.dumps(body, sort_keys=True)}\n", encoding="utf-8")
 
     assert ls.import_responses([tmp_path / "a.jsonl"], tmp_path / "store").already == 1
+
+
+@pytest.mark.parametrize("own_id", [{"id": "chatcmpl-1"}, {}])
+@pytest.mark.parametrize("older", [0, 1])
+def test_answers_of_an_older_version_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: int, own_id: dict[str, str]
+) -> None:
+    """It kept digests in which spellings differ; importing the same file again adds nothing, in any order of keys."""
+    body = chat_body([chat_token("é", -0.5)], "é") | {"service_tier": None}
+    body.pop("id", None)
+    lines = [json.dumps(body | own_id), json.dumps(body | own_id, sort_keys=True)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(BodyIdentity, "canonical", property(lambda self: self.older[older]))
+        made = ls.import_responses([tmp_path / "a.jsonl"], tmp_path / "store")
+
+    again = ls.import_responses([tmp_path / "a.jsonl"], tmp_path / "store")
+
+    assert (made.added, again.added, again.already) == (2, 0, 2)

@@ -55,6 +55,26 @@ def rows(schema: pl.Schema) -> pl.DataFrame:
     return pl.DataFrame(given, schema={"run": pl.String(), **schema})
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("min_negentropy", "agg(ls.negentropy(...))"),
+        ("mc_entropy", "store.scores().group_by"),
+        ("epr", "agg(ls.entropy_contributions(...))"),
+    ],
+)
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_metric_of_a_column_that_another_metric_makes_says_where_it_comes_from(
+    name: str, says: str, *, grouped: bool
+) -> None:
+    """Tokens have no such column, and polars would only say so."""
+    tokens = rows(TOKENS)
+    metric = getattr(ls, name)()
+
+    with pytest.raises(Exception, match=f"{name} is a metric of the column .*{re.escape(says)}"):
+        tokens.group_by("completion_id").agg(metric) if grouped else tokens.select(metric)
+
+
 @pytest.mark.parametrize("name", OF_ALTERNATIVES)
 def test_asking_tokens_for_a_metric_of_alternatives_is_an_error(name: str) -> None:
     """The tokens have one logprob each, of which polars would make null, or a number over an answer."""

@@ -199,6 +199,11 @@ def test_parquet_under_the_name_of_text_is_parquet(tmp_path: Path) -> None:
         ("a.csv", b"id,text\n1,\xe9\n", r"cannot be read as CSV: line 2 is no UTF-8.*Save it as UTF-8"),
         ("a.csv.gz", gzip.compress(b"id,text\n1,\xe9\n", mtime=0), "line 2 is no UTF-8"),
         ("a.csv", 'id,text\n1,5" pipe\n2,b\n', 'line 2 may have a " within a value'),
+        ("a.csv", 'id,text\n1,"a ""b"" c"\n2,ok\n3,x,EXTRA\n', "line 4 has 3 values, and the header 2"),
+        ("a.csv", 'id,text\n1,say "hi" x\n2,ok\n3,x,EXTRA\n', "line 4 has 3 values, and the header 2"),
+        ("a.csv", 'id,text\n1,"a\n""b"" c"\n2,ok\n3,"open\n4,d\n', 'line 5 opens a " that is never closed'),
+        ("a.csv", 'id,text\n1,"a"\n2,"b" c\n', 'line 3 has text behind a " that closes a value'),
+        ("a.tsv", 'id\ttext\n1\t"a ""b"" c"\n2\tx\tEXTRA\n', "line 3 has 3 values, and the header 2"),
         ("a.csv", "id,id\n1,2\n", r"a\.csv has column 'id' more than once: rename one of them"),
         ("a.jsonl", '{"a": true}\n{"a": 1}\n', r"as JSON Lines: cannot parse 'true'.*values of one type under a key"),
         (

@@ -170,7 +170,9 @@ def test_a_misspelt_argument_of_the_marker(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest()
 
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*pytest.mark.logprobs has no fixture*"])
+    result.stdout.fnmatch_lines(
+        ["*pytest.mark.logprobs has no fixture: did you mean fixtures[?] It takes fixtures, mode, *"]
+    )
 
 
 def test_the_marker_is_documented(pytester: pytest.Pytester) -> None:

@@ -11,9 +11,9 @@ import pytest
 from store.tried_runs import answered, open_tried, part_files, shown
 
 from logprob_store.analysis.opened_store import open_store
-from logprob_store.errors import StoreError, StoreWarning
+from logprob_store.errors import SchemaVersionError, StoreError, StoreWarning
 from logprob_store.spending.prices import Prices
-from logprob_store.store.manifest import Spent, find_manifest, manifest_path, read_manifest, write_manifest
+from logprob_store.store.manifest import Spent, find_manifest, manifest_path, no_manifest, read_manifest, write_manifest
 from logprob_store.store.repair import repair_store
 from logprob_store.store.verifying import verify_store
 from logprob_store.usage import Bill, Usage
@@ -219,3 +219,9 @@ def test_a_manifest_that_may_not_be_read_keeps_no_other_run_from_it(
         opened = open_store(store)
 
     assert opened.run_names == ["mine"]
+
+
+def test_advice_to_run_a_job_again_names_the_mode_that_asks_anew(tmp_path: Path) -> None:
+    """With `cache.mode = "refresh"` a job asks what is in its cache."""
+    assert 'unless cache.mode is "refresh"' in str(no_manifest(tmp_path, "r"))
+    assert 'unless cache.mode is "refresh"' in str(SchemaVersionError(tmp_path, 9, 2))

@@ -127,7 +127,10 @@ def test_a_manifest_that_nothing_can_replace(store: Path) -> None:
     for name in ("run.json", "run.json.copy"):
         (store / "runs" / "run=r" / name).write_text("{", encoding="utf-8")
 
-    assert f"`logprobs rm {store} r` removes the run" in repair_store(store, verify_store(store)).not_done[0]
+    (problem,) = verify_store(store)
+
+    assert f"`logprobs rm {store} r` removes the run" in problem.what
+    assert repair_store(store, [problem]).not_done == ["run r cannot be mended"]
 
 
 def test_rows_out_of_order_are_found(store: Path) -> None:

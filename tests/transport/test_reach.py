@@ -7,8 +7,10 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builders import chat_request
 
-from logprob_store.errors import CallError, JobError
+from logprob_store.errors import CallError, JobError, RetryableError, StopRunError
+from logprob_store.transport.live import live_transport
 from logprob_store.transport.model_list import list_models
 from logprob_store.transport.reach import Step, reach
 
@@ -86,14 +88,46 @@ def test_a_host_with_two_addresses_of_which_one_answers(fault_server: Any, monke
     assert connection.reached
 
 
+async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer the beginning of TLS with a refusal in plain text, as a web server does."""
+    await reader.read(1)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    writer.close()
+
+
+@pytest.mark.live
+def test_a_call_to_a_server_without_tls_stops_the_run_at_once() -> None:
+    """What the doctor says, without waiting for a server that can never be reached so."""
+
+    async def ask() -> None:
+        server = await asyncio.start_server(plain, "127.0.0.1", 0)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with server, live_transport(base_url=url, api_key="sk-1") as transport:
+            await transport(chat_request())
+
+    with pytest.raises(StopRunError, match=r"speaks no TLS \(.*write http:// in model\.base_url"):
+        asyncio.run(ask())
+
+
+@pytest.mark.live
+def test_a_call_to_a_host_without_an_address_says_so() -> None:
+    """DNS may come back, so it is waited for; what is waited for is told from a server that is down."""
+
+    async def ask() -> None:
+        async with live_transport(base_url="http://no-such-host.invalid/v1", api_key="sk-1") as transport:
+            await transport(chat_request())
+
+    with pytest.raises(
+        RetryableError, match=r"no-such-host\.invalid has no address.*correct model\.base_url"
+    ) as caught:
+        asyncio.run(ask())
+
+    assert not caught.value.reached
+
+
 @pytest.mark.live
 def test_a_server_without_tls() -> None:
-    """A web server answers the beginning of TLS with a refusal in plain text."""
-
-    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
+    """The connection is told from TLS."""
 
     async def collect() -> list[Step]:
         server = await asyncio.start_server(plain, "127.0.0.1", 0)

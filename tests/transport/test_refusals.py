@@ -122,3 +122,14 @@ def test_a_model_that_is_not_there_is_no_matter_of_the_key() -> None:
 def test_a_status_is_said_once() -> None:
     """Some servers repeat it as the code."""
     assert str(error_of_status(400, {}, b'{"error": {"message": "no", "code": 400}}')) == "HTTP 400: no"
+
+
+def test_a_path_that_is_not_there_below_a_base_url_without_one_suggests_v1() -> None:
+    """Other base URLs, other statuses and a model that is not there say what is wrong by themselves."""
+
+    def said(status: int = 404, message: str = "Not Found", base_url: str = "http://127.0.0.1:8000") -> str:
+        body = json.dumps({"error": {"message": message}}).encode()
+        return str(error_of_status(status, {}, body, base_url=base_url))
+
+    assert 'try model.base_url = "http://127.0.0.1:8000/v1"' in said()
+    assert "/v1" not in said(base_url="http://127.0.0.1:8000/api/v1") + said(400) + said(message="no such model")

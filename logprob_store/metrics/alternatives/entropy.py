@@ -24,7 +24,7 @@ import polars as pl
 from logprob_store.metrics.alternatives.topk import hidden_mass, where_two
 from logprob_store.metrics.alternatives.two_passes import of_tokens
 from logprob_store.metrics.arguments import Column, as_column, ln_base
-from logprob_store.metrics.right_table import only_of_alternatives
+from logprob_store.metrics.right_table import of_given_column, only_of_alternatives
 
 if TYPE_CHECKING:
     from logprob_store.metrics.alternatives.two_passes import Alternatives, Floats
@@ -95,7 +95,7 @@ def min_negentropy(column: Column = "negentropy") -> pl.Expr:
     >>> pl.DataFrame({"negentropy": [0.9, 0.25, None]}).select(min_negentropy()).item()
     0.25
     """
-    return as_column(column).min().alias("min_negentropy")
+    return of_given_column(column, pl.Expr.min, function="min_negentropy", table="alternatives")
 
 
 def varentropy(column: Column = "logprob", *, form: Form = "tail", base: float = math.e) -> pl.Expr:

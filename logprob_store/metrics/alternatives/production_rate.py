@@ -12,7 +12,7 @@ import polars as pl
 
 from logprob_store.metrics.alternatives.entropy import partial_nats
 from logprob_store.metrics.arguments import Column, as_column
-from logprob_store.metrics.right_table import only_of_alternatives
+from logprob_store.metrics.right_table import of_given_column, only_of_alternatives
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,13 @@ def epr(column: Column = "entropy_contributions") -> pl.Expr:
     >>> pl.DataFrame({"entropy_contributions": [[0.2, 0.1], [0.3, 0.2], None]}).select(epr().round(6)).item()
     0.4
     """
-    return as_column(column).list.sum().mean().alias("epr")
+    return of_given_column(
+        column,
+        lambda contributions: contributions.list.sum().mean(),
+        function="epr",
+        table="alternatives",
+        dtype=pl.List(pl.Float64),
+    )
 
 
 def wepr(weights: WeprWeights, *, column: Column = "entropy_contributions") -> pl.Expr:
