@@ -109,20 +109,39 @@ def test_a_call_to_a_server_without_tls_stops_the_run_at_once() -> None:
         asyncio.run(ask())
 
 
-@pytest.mark.live
-def test_a_call_to_a_host_without_an_address_says_so() -> None:
+def test_a_call_to_a_host_without_an_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """DNS may come back, so it is waited for; what is waited for is told from a server that is down."""
 
+    async def unknown(*_args: Any, **_options: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
     async def ask() -> None:
-        async with live_transport(base_url="http://no-such-host.invalid/v1", api_key="sk-1") as transport:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+        async with live_transport(base_url="http://no.such.host/v1", api_key="sk-1") as transport:
             await transport(chat_request())
 
-    with pytest.raises(
-        RetryableError, match=r"no-such-host\.invalid has no address.*correct model\.base_url"
-    ) as caught:
+    with pytest.raises(RetryableError, match=r"no\.such\.host has no address.*correct model\.base_url") as caught:
         asyncio.run(ask())
 
     assert not caught.value.reached
+
+
+@pytest.mark.live
+def test_a_list_of_models_that_is_refused_without_a_key_says_that_none_was_sent() -> None:
+    """There is no key that could be wrong."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    async def ask() -> ModelList:
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with server:
+            return await list_models(base_url=url, api_key="", timeout_s=9)
+
+    assert "none was sent" in str(asyncio.run(ask()).refusal)
 
 
 @pytest.mark.live
