@@ -55,6 +55,8 @@ _LONG_RUN_S: Final = 10.0
 _KINDS_SHOWN: Final = 5
 _OF_THE_PROMPTS: Final = frozenset({"null_prompt", "bad_prompt"})
 """Classes of failure that no further session changes."""
+_REFUSED: Final = frozenset({"invalid_request", "content_filter", "over_limit"})
+"""Classes of failure that a further session is not likely to change."""
 
 
 def run(
@@ -214,8 +216,10 @@ def ending(summary: RunSummary) -> list[str]:
     if summary.batches:
         lines.append(f"{summary.batches}; they go on at the service")
         lines.append("the same command collects them; `logprobs batches` shows them")
-    elif summary.state != "finished" or kinds - _OF_THE_PROMPTS:
+    elif summary.state != "finished" or kinds - _OF_THE_PROMPTS - _REFUSED:
         lines.append("the same command goes on from here")
+    elif kinds & _REFUSED:
+        lines.append("the same command asks these again; a server that refused them is likely to refuse them again")
     elif kinds:
         lines.append("these fail again until the prompts are changed, which makes another run (--run)")
     if not summary.total and not summary.passed_over:

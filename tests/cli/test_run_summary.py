@@ -57,13 +57,13 @@ def test_a_null_prompt_is_said_and_never_goes_on(logprobs: Any, tmp_path: Path, 
 
 
 def test_each_class_of_failure_has_an_example(logprobs: Any, tmp_path: Path, fault_server: Any) -> None:
-    """In the server's words, and the same command asks again."""
+    """In the server's words; the same command asks a refused one again, and that is not likely to help."""
     fault_server.when("bad", "400")
     done = run(logprobs, tmp_path, fault_server.url, {"text": ["x", "bad"]})
 
     assert done.code == 3
     assert "1 invalid_request, such as: HTTP 400 server_error: unwell" in done.out
-    assert "the same command goes on from here" in done.out
+    assert "likely to refuse them again" in done.out
 
 
 @pytest.mark.usefixtures("fault_server")
