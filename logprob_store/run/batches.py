@@ -116,6 +116,7 @@ class Batches:
         look_up: LookUp,
         *,
         is_rejected: Callable[[CachedAnswer, Request], bool],
+        is_refused: Callable[[Request], bool],
         has_row: Callable[[int], bool],
         stop: asyncio.Event,
     ) -> None:
@@ -125,6 +126,7 @@ class Batches:
             chunks: gives the calls that have no row yet.
             look_up: finds cached answers.
             is_rejected: whether a cached answer is of no use.
+            is_refused: whether its model is known to refuse a request, so that it is not sent.
             has_row: whether a call failed in an earlier session: its failure is in the store, and it is tried anew.
             stop: set from outside to leave the batches alone.
 
@@ -140,7 +142,7 @@ class Batches:
             await self._resume(has_row)
             has_more = True
             while has_more and not self.left:
-                packed, is_whole = await self._pack(chunks, look_up, is_rejected)
+                packed, is_whole = await self._pack(chunks, look_up, is_rejected, is_refused)
                 has_more = bool(packed or self._tasks or not is_whole)
                 await self._wait(until_one_ends=not is_whole)
                 await self._note_failures()
@@ -219,6 +221,7 @@ class Batches:
         chunks: Callable[[], Iterator[Chunk] | None],
         look_up: LookUp,
         is_rejected: Callable[[CachedAnswer, Request], bool],
+        is_refused: Callable[[Request], bool],
     ) -> tuple[int, bool]:
         """One pass over the calls; returns how many were packed, and whether the budget let all of them be."""
         if self._queue.begins_none() or (calls := chunks()) is None:
@@ -242,7 +245,9 @@ class Batches:
                     for request in looked_up.requests:
                         cached = looked_up.cached.get(request.key)
                         has_answer = cached is not None and not is_rejected(cached, request)
-                        if has_answer or not self._is_wanted(request) or self._is_too_large(packer, request):
+                        if has_answer or is_refused(request) or not self._is_wanted(request):
+                            continue
+                        if self._is_too_large(packer, request):
                             continue
                         if not packer.add(self._plan.number_of(request), request):
                             packer.finish()

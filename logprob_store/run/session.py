@@ -183,6 +183,7 @@ class Session:
                 self._remaining.chunks,
                 asker.look_up,
                 is_rejected=self._remaining.is_rejected,
+                is_refused=lambda request: self._refused_row is not None and self._refused_row(request) is not None,
                 has_row=self._remaining.has_failed,
                 stop=self._stop,
             )

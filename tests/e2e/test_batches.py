@@ -321,6 +321,24 @@ def test_a_cancel_that_fails_says_so(
     assert (done.code, "under way" in done.err) == (4, True)
 
 
+def test_a_row_that_its_model_refuses_is_not_sent(tmp_path: Path, batch_server: BatchServer) -> None:
+    """It is a failure before anything is asked, as it is live."""
+    job = batch_job(
+        tmp_path,
+        batch_server.url,
+        questions(2),
+        prompts={"params": "params"},
+        model={
+            "params": {"reasoning_effort": "none", "max_completion_tokens": 4},
+            "takes": {"like": "gpt-6-luna"},
+        },
+    )
+    write_prompts(tmp_path, {"id": names(2), "text": questions(2), "params": ["{}", '{"max_tokens": 5}']})
+    ls.run_job(job, run="r")
+
+    assert (len(batch_server.executed), failed(tmp_path / "store")) == (1, {"p1": "bad_prompt"})
+
+
 def test_azure_looks_at_a_file_first(tmp_path: Path, batch_server: BatchServer) -> None:
     """A batch of a file that is not looked at yet would fail there."""
     batch_server.file_looks = 2
