@@ -18,10 +18,11 @@ def counted(number: int, noun: str, *, commas: bool = False) -> str:
         noun: the word for one of them.
         commas: whether thousands have commas between.
 
-    >>> counted(1, "problem"), counted(0, "problem"), counted(2, "problem"), counted(1200, "call", commas=True)
-    ('1 problem', '0 problems', '2 problems', '1,200 calls')
+    >>> counted(1, "problem"), counted(0, "problem"), counted(2, "batch"), counted(1200, "call", commas=True)
+    ('1 problem', '0 problems', '2 batches', '1,200 calls')
     """
-    return f"{number:{',' if commas else ''}} {noun}{'' if number == 1 else 's'}"
+    ending = "" if number == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{number:{',' if commas else ''}} {noun}{ending}"
 
 
 def listed_runs(names: Sequence[str]) -> str:

@@ -66,6 +66,16 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     said: str = ""
 
     @property
+    def is_open(self) -> bool:
+        """Whether it has steps left."""
+        return self.state not in OVER
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of its calls in the run's record of calls."""
+        return range(self.first_call, self.first_call + self.lines)
+
+    @property
     def name(self) -> str:
         """The name of its files."""
         return f"batch-{self.number:05d}"
@@ -103,7 +113,7 @@ class Journal:
     @property
     def open(self) -> list[SentBatch]:
         """The batches that have steps left."""
-        return [batch for batch in self.batches if batch.state not in OVER]
+        return [batch for batch in self.batches if batch.is_open]
 
     def next_number(self) -> int:
         """The number of the next batch."""

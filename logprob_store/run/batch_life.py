@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from logprob_store.batch.client import RUNNING
-from logprob_store.batch.journal import OVER, FailedLine
+from logprob_store.batch.journal import FailedLine
 from logprob_store.batch.output_file import is_whole
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.run.batch_queue import BatchQueue, LeftError
@@ -118,16 +118,11 @@ class BatchLife:
             "ended": self._download,
             "downloaded": self._collect,
         }
-        while self.batch.state not in OVER:
+        while self.batch.is_open:
             if self.batch.state in {"packed", "uploaded"} and self._queue.must_end:
                 self.dissolve()
                 return
             await steps[self.batch.state]()
-
-    @property
-    def _numbers(self) -> range:
-        """The numbers of its calls in the run's record of calls."""
-        return range(self.batch.first_call, self.batch.first_call + self.batch.lines)
 
     @property
     def _file_name(self) -> str:
@@ -216,7 +211,7 @@ class BatchLife:
             await self._sleep(self._wait_s)
         if found is None:
             log.warning("%s is in no list of the service: it is begun again, marked maybe_billed", self.batch.name)
-            for number in self._numbers:
+            for number in self.batch.numbers:
                 if (reservation := self._held.get(number)) is not None:
                     reservation.repeated()
             await self._create()
@@ -438,7 +433,7 @@ class BatchLife:
         self._give_up(RetryableError("the batch was not begun", error_type="batch_ended"), "dissolved", said)
 
     def _give_up(self, error: RetryableError, state: str, said: str) -> None:
-        for number in self._numbers:
+        for number in self.batch.numbers:
             reservation = self._held.pop(number, None)
             if reservation is not None:
                 reservation.failed(error)

@@ -102,8 +102,8 @@ class Batches:
             redaction=client.redaction,
         )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tasks_of: dict[int, asyncio.Task[None]] = {}
-        self._abandoned: set[int] = set()
+        self._is_late = False  # what has not ended now is left
+        self._cancel_s = min(_CANCEL_S, 12 * self._settings.poll_s)
         self._lives: dict[int, BatchLife] = {}
         self._failures: dict[int, FailedLine] = {}
         self._too_large: dict[int, FailedLine] = {}
@@ -195,16 +195,15 @@ class Batches:
         ]
         troubles = [life.trouble for life in self._lives.values() if life.trouble and life.batch in batches]
         trouble = f"; {troubles[0]}" if troubles else ""
-        return (
-            f"{_batches(len(batches))}: {said}, {done} of {counted(lines, 'call')} done{left}{trouble}{''.join(to_do)}"
-        )
+        calls = f"{done} of {counted(lines, 'call')} done{left}"
+        return f"{counted(len(batches), 'batch')}: {said}, {calls}{trouble}{''.join(to_do)}"
 
     async def _resume(self, has_row: Callable[[int], bool]) -> None:
         """Go on with the batches of earlier sessions."""
         self._journal.drop_failures(has_row)
         await self._note_failures()
         for batch in self._journal.open:
-            for number in range(batch.first_call, batch.first_call + batch.lines):
+            for number in batch.numbers:
                 reservation = self._budget.adopt(number)
                 if reservation is not None:
                     self._held[number] = reservation
@@ -300,20 +299,19 @@ class Batches:
 
     def _start(self, batch: SentBatch) -> None:
         self.sent += batch.lines
-        task = self._tasks_of[batch.number] = asyncio.create_task(self._go_on(batch))
-        self._tasks.add(task)
+        self._tasks.add(asyncio.create_task(self._go_on(batch)))
 
     async def _go_on(self, batch: SentBatch) -> None:
         life = self._lives[batch.number] = self._life(batch)
         try:
             await life.go_on()
         except asyncio.CancelledError:
-            if batch.number not in self._abandoned or self._queue.is_stopped:
+            if not self._is_late or self._queue.is_stopped:
                 raise
             log.warning(
                 "batch %s had not ended %.0f s after the deadline: its calls are asked live and marked maybe_billed",
                 batch.batch_id or batch.name,
-                min(_CANCEL_S, 12 * self._settings.poll_s),
+                self._cancel_s,
             )
             life.abandon()
         except LeftError:
@@ -356,11 +354,10 @@ class Batches:
         log.warning("it is %s: what has no answer yet is asked live", self._deadline.astimezone().strftime("%H:%M"))
         self._queue.end()
         # A batch that is cancelled may take ten minutes to end; nothing is waited for longer than that.
-        await asyncio.sleep(min(_CANCEL_S, 12 * self._settings.poll_s))
-        for number, task in list(self._tasks_of.items()):
-            if not task.done():
-                self._abandoned.add(number)
-                task.cancel()
+        await asyncio.sleep(self._cancel_s)
+        self._is_late = True
+        for task in self._tasks:
+            task.cancel()
 
 
 def deadline(said: str | float | None, began_at: datetime) -> datetime | None:
@@ -382,10 +379,6 @@ def deadline(said: str | float | None, began_at: datetime) -> datetime | None:
         day += timedelta(days=1)
         at = datetime(day.year, day.month, day.day, hour, minute).astimezone()
     return at
-
-
-def _batches(number: int) -> str:
-    return "1 batch" if number == 1 else f"{number} batches"
 
 
 def _time_left(batches: list[SentBatch], done: int, lines: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from logprob_store.batch.journal import OVER, read_batches
+from logprob_store.batch.journal import read_batches
+from logprob_store.counted import counted
 from logprob_store.errors import StoreError
 from logprob_store.store.manifest import find_manifest, run_folder
 from logprob_store.store.opening import check_unchanged
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def open_batches(store: Path, run: str) -> list[SentBatch]:
     """The batches of a run that have steps left."""
-    return [batch for batch in read_batches(run_folder(store, run)) if batch.state not in OVER]
+    return [batch for batch in read_batches(run_folder(store, run)) if batch.is_open]
 
 
 def run_with_batches(job: Job) -> str | None:
@@ -44,8 +45,7 @@ def run_with_batches(job: Job) -> str | None:
 
 def calls_under_way(writer: RunWriter) -> set[int]:
     """The numbers, in the run's record of calls, of the calls that are in batches under way."""
-    batches = open_batches(writer.store, writer.run)
-    return {number for batch in batches for number in range(batch.first_call, batch.first_call + batch.lines)}
+    return {number for batch in open_batches(writer.store, writer.run) for number in batch.numbers}
 
 
 def refuse_removal(store: Path, run: str) -> None:
@@ -56,13 +56,9 @@ def refuse_removal(store: Path, run: str) -> None:
     """
     if batches := open_batches(store, run):
         raise StoreError(
-            f"run {run} has {_batches(batches)} under way, which the service bills: collect them with `logprobs run`, "
-            f"or end them with `logprobs batches {store} --run {run} --job JOB.toml --cancel`; then take the run out"
+            f"run {run} has {counted(len(batches), 'batch')} under way, which the service bills: collect them with "
+            f"`logprobs run`, or end them with `logprobs batches {store} --run {run} --job JOB.toml --cancel`; then take the run out"
         )
-
-
-def _batches(batches: list[SentBatch]) -> str:
-    return "1 batch" if len(batches) == 1 else f"{len(batches)} batches"
 
 
 def check_batches(plan: Plan, run: str) -> None:
@@ -82,8 +78,8 @@ def check_batches(plan: Plan, run: str) -> None:
         return
     if job.transport.kind != "batch":
         raise StoreError(
-            f"run {run} has {_batches(batches)} under way, which the service bills: collect them with `logprobs run "
-            "--transport batch`, or end them with `logprobs batches STORE --run NAME --job JOB.toml --cancel`"
+            f"run {run} has {counted(len(batches), 'batch')} under way, which the service bills: collect them with "
+            "`logprobs run --transport batch`, or end them with `logprobs batches STORE --run NAME --job JOB.toml --cancel`"
         )
     advice = "Collect its batches first, with the job as it was, or begin another run with --new"
     check_unchanged(
