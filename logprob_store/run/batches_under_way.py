@@ -57,7 +57,8 @@ def refuse_removal(store: Path, run: str) -> None:
     if batches := open_batches(store, run):
         raise StoreError(
             f"run {run} has {counted(len(batches), 'batch')} under way, which the service bills: collect them with "
-            f"`logprobs run`, or end them with `logprobs batches {store} --run {run} --job JOB.toml --cancel`; then take the run out"
+            f"`logprobs run`, or end them with `logprobs batches {store} --run {run} --job JOB.toml --cancel`; then take "
+            "the run out"
         )
 
 
@@ -79,7 +80,8 @@ def check_batches(plan: Plan, run: str) -> None:
     if job.transport.kind != "batch":
         raise StoreError(
             f"run {run} has {counted(len(batches), 'batch')} under way, which the service bills: collect them with "
-            "`logprobs run --transport batch`, or end them with `logprobs batches STORE --run NAME --job JOB.toml --cancel`"
+            "`logprobs run --transport batch`, or end them with `logprobs batches STORE --run NAME --job JOB.toml "
+            "--cancel`"
         )
     advice = "Collect its batches first, with the job as it was, or begin another run with --new"
     check_unchanged(
