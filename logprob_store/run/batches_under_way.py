@@ -57,8 +57,8 @@ def refuse_removal(store: Path, run: str) -> None:
     if batches := open_batches(store, run):
         raise StoreError(
             f"run {run} has {counted(len(batches), 'batch')} under way, which the service bills: collect them with "
-            f"`logprobs run`, or end them with `logprobs batches {store} --run {run} --job JOB.toml --cancel`; then take "
-            "the run out"
+            f"`logprobs run`, or end them with `logprobs batches {store} --run {run} --job JOB.toml --cancel`; then "
+            "take the run out"
         )
 
 
