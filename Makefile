@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Two processes a machine of two cores, four at most: a file's tests stay together, as they share servers and stores.
-PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+# One process more than there are cores, five at most: a third of a test's time is waiting for servers and processes.
+# A file's tests stay together, as they share servers and stores.
+CORES  := $(shell getconf _NPROCESSORS_ONLN)
+PYTEST := $(BIN)/python -m pytest -q -n $$(( $(CORES) < 4 ? $(CORES) + 1 : 5 )) --dist loadfile
 
 .PHONY: help demo demo-local test test-fast docs bench statistics wheel release image lint format types clean constraints
 

@@ -266,6 +266,7 @@ def completed(*words: str, folder: Path) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_shells_complete_runs(store: Path) -> None:
     """Names of runs, from the store that the command line names, or from its job file."""
     folder = store.parent

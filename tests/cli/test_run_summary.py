@@ -80,6 +80,7 @@ def test_a_server_that_was_never_reached_is_named_at_the_end(logprobs: Any, tmp_
     assert "no connection to 127.0.0.1:9 (ConnectionRefusedError" in last
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fault_server")
 def test_what_is_waited_for_is_said_at_once_and_once(
     logprobs: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -99,6 +100,7 @@ def test_status_names_the_server_of_a_run_that_stopped(logprobs: Any, tmp_path: 
     assert f"r {last}" in logprobs("status", tmp_path / "store").out
 
 
+@pytest.mark.slow
 def test_a_run_with_answers_that_cannot_reach_the_server_stops(
     logprobs: Any, tmp_path: Path, fault_server: Any
 ) -> None:

@@ -165,6 +165,7 @@ def test_an_import_without_its_request_is_read() -> None:
     assert found.decisions["question_index"].to_pylist() == [0, 0, 1, 1]
 
 
+@pytest.mark.slow
 def test_400_questions_with_255_options() -> None:
     """The largest request that the API takes gives a row for each option, and is rebuilt."""
     options = [str(n) for n in range(255)]

@@ -332,6 +332,7 @@ STARTS = (
 )
 
 
+@pytest.mark.slow
 @settings(law, max_examples=300)
 @given(damaged())
 @example([{}, {"completion_probabilities": None, "content": "", "stop_type": "eos", "tokens_predicted": 2}])

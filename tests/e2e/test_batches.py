@@ -252,6 +252,7 @@ def test_a_batch_that_is_listed_late_is_found(tmp_path: Path, batch_server: Batc
     check_ledger(batch_server, tmp_path / "store")
 
 
+@pytest.mark.slow
 def test_a_batch_that_may_be_there_twice_is_marked(tmp_path: Path, batch_server: BatchServer) -> None:
     """One that no list ever shows is begun again in the end, and its rows say that it may be paid for twice."""
     batch_server.faults = {"create": ["lost"]}
@@ -515,6 +516,7 @@ def test_a_night_that_crosses_midnight_is_one_run(
     assert (collected.run, collected.state, another.run) == ("evening", "finished", "morning")
 
 
+@pytest.mark.slow
 def test_two_schedulers_at_once_send_once(tmp_path: Path, batch_server: BatchServer) -> None:
     """The second process is refused while the first one writes the run."""
     batch_server.working = 50

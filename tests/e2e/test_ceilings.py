@@ -90,6 +90,7 @@ def write(workplace: Any, url: str, family: str, *, prompts: int = 60, **limits:
     return job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_ceiling_holds_whatever_a_service_bills(workplace: Any, billing: Billing, family: str) -> None:
     """Each family reports what it took in its own way, or lies; the run stops with exit code 4 below its ceiling."""
@@ -177,6 +178,7 @@ def test_the_next_days_run_has_the_same_ceiling_of_the_job(workplace: Any, billi
     assert "job job has spent" in workplace.run("status", "store").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_a_ceiling_holds_over_tiers_long_prompts_and_kills(workplace: Any, billing: Billing, seed: int) -> None:
     """Random jobs, each killed twice: the server's ledger never has more than the ceiling, nor than the run says."""
@@ -201,6 +203,7 @@ def test_a_ceiling_holds_over_tiers_long_prompts_and_kills(workplace: Any, billi
     assert sum(billing.bills()) <= spent["usd"] * (1 + 1e-9) <= most * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", ["default", "flex", "priority"])
 def test_what_a_row_says_it_cost_is_what_was_billed(workplace: Any, billing: Billing, tier: str) -> None:
     """By the tier that served it, with tokens written into the cache, for short and long prompts."""
@@ -218,6 +221,7 @@ def test_what_a_row_says_it_cost_is_what_was_billed(workplace: Any, billing: Bil
     assert sorted(rows["service_tier"]) == sorted(call["tier"] for call in billed)
 
 
+@pytest.mark.slow
 def test_the_cost_by_tier_is_said(workplace: Any, billing: Billing) -> None:
     """Where several tiers served a run: at its end, by `status`, in the table of runs and in the manifest."""
     job = write(workplace, billing.url, "tiers", prompts=30)

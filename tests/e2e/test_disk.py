@@ -116,6 +116,7 @@ def test_read_only_then_writable(workplace: Any, serve: Any, place: Path, what: 
     assert Counter(call["body"] for call in server.calls()).total() == 40
 
 
+@pytest.mark.slow
 def test_no_room_from_the_start(workplace: Any, serve: Any, place: Path) -> None:
     """With cache and store on a disk that is already full nothing is asked; with room the same command finishes."""
     server = serve()

@@ -98,6 +98,7 @@ def test_two_answers_that_change_places(answered: ls.Job, tmp_path: Path) -> Non
     assert answers(answered, "again") == answers(answered, "r")
 
 
+@pytest.mark.slow
 def test_bits_of_the_parts(answered: ls.Job) -> None:
     """Every one is found, and the file is named."""
     store, rng = answered.resolve(answered.store.path), random.Random(2)  # noqa: S311

@@ -102,6 +102,7 @@ def test_sixty_four_bombs_at_once(workplace: Any, hostile: str) -> None:
     assert most_bytes < 400 << 20
 
 
+@pytest.mark.slow
 def test_planted_links_are_not_followed(workplace: Any, serve: Any) -> None:
     """Links among the files of the store and cache leave the files that they point to as they were."""
     job = ask(workplace, serve().url, {"a": "one"})

@@ -141,6 +141,7 @@ def test_interrupt_of_a_hanging_server_is_maybe_billed(workplace: Any, serve: An
     assert workplace.tables()["failures"].height == 0
 
 
+@pytest.mark.slow
 def test_second_run_asks_nothing(workplace: Any, serve: Any) -> None:
     """Started again, a finished run makes no call; another run takes all answers from the cache."""
     server = serve()
@@ -176,6 +177,7 @@ def test_faults_become_rows_and_are_asked_again(workplace: Any, serve: Any) -> N
     assert workplace.tables()["completions"]["prompt_id"].to_list() == [f"p{n}" for n in range(10)]
 
 
+@pytest.mark.slow
 def test_two_processes_one_run(workplace: Any, serve: Any) -> None:
     """A second process on the same run is refused at once and harms nothing."""
     server = serve("--delay-ms", "200")

@@ -38,6 +38,7 @@ def only(lines: list[dict[str, Any]], event: str) -> dict[str, Any]:
     return line
 
 
+@pytest.mark.slow
 def test_a_refusal_that_names_a_time_pauses_the_run(workplace: Any, serve: Any) -> None:
     """The event `paused` has the seconds and the reason; a refusal with requests left pauses its own call only."""
     server = serve("--when", "word-1 =429:retry-after=1,ok")
@@ -48,6 +49,7 @@ def test_a_refusal_that_names_a_time_pauses_the_run(workplace: Any, serve: Any) 
     assert (paused["seconds"], paused["why"]) == (1, "retry_after")
 
 
+@pytest.mark.slow
 def test_a_run_with_faults(workplace: Any, serve: Any) -> None:
     """Start, attempts, failures, pauses, parts and end are logged, agree with the summary, and never hold the key."""
     server = serve(
@@ -102,6 +104,7 @@ def test_a_run_with_faults(workplace: Any, serve: Any) -> None:
     }
 
 
+@pytest.mark.slow
 def test_before_the_command_it_means_the_same(workplace: Any, serve: Any) -> None:
     """`logprobs --log-json run` logs what `logprobs run --log-json` does."""
     job = workplace.job(serve().url, prompts=3)

@@ -76,6 +76,7 @@ def test_killed_and_gone_on_with(workplace: Any, serve: Any, tmp_path_factory: p
     assert sum(asked_twice.values()) <= 300 + 4 * 16
 
 
+@pytest.mark.slow
 def test_scores_on_the_command_line(workplace: Any, serve: Any) -> None:
     """`scores` lists the candidates of each prompt by likelihood, `--dry-run` counts them, and `-o` writes all."""
     job = job_file(workplace.folder, serve().url)
@@ -94,6 +95,7 @@ def test_scores_on_the_command_line(workplace: Any, serve: Any) -> None:
     assert pl.read_parquet(workplace.folder / "scores.parquet").height == 10
 
 
+@pytest.mark.slow
 def test_a_part_taken_out_is_filled_in(workplace: Any, serve: Any) -> None:
     """After a repair the run fills in the lost rows from the cache."""
     server = serve()

@@ -61,6 +61,7 @@ def test_no_artifact_holds_the_key(workplace: Any, serve: Any) -> None:
     assert [name for name, text in texts_of(workplace.folder).items() if KEY in text] == []
 
 
+@pytest.mark.slow
 def test_a_key_that_the_server_repeats_is_replaced(workplace: Any, hostile: str) -> None:
     """In answers, headers, refusals and broken HTTP `[key]` stands in its place, and the job goes on."""
     job = workplace.job(hostile, prompts=0, attempts=2, model={"api_key_env": "MY_KEY"})
@@ -79,6 +80,7 @@ def test_a_key_that_the_server_repeats_is_replaced(workplace: Any, hostile: str)
     assert {attack for attack, outcome in OUTCOMES.items() if attack in ECHOES and outcome != "ok"} == set(said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "url", ["http://me:{key}@{host}/v1", "http://{key}@{host}/v1", "http://{host}/v1?api-key={key}"]
 )

@@ -43,6 +43,7 @@ def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.slow
 def test_different_runs_on_one_store_share_every_call(workplace: Any, serve: Any) -> None:
     """Two runs at once make no call twice, also for equal prompts within each, and hold the same rows."""
     server = serve("--delay-ms", "60")
@@ -84,6 +85,7 @@ def test_killed_midway_the_other_takes_over(workplace: Any, serve: Any) -> None:
     assert workplace.tables()["completions"]["run"].value_counts()["count"].to_list() == [PROMPTS, PROMPTS]
 
 
+@pytest.mark.slow
 def test_a_refused_call_is_made_by_each(workplace: Any, serve: Any) -> None:
     """A refusal is not shared: the run that waited makes the call itself."""
     server = serve("--delay-ms", "100", "--when", "word-1 =400,ok")

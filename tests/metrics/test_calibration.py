@@ -66,6 +66,7 @@ def test_brier_and_nll_against_scikit_learn(pairs: list[tuple[float, bool]]) -> 
     assert frame_of(list(pairs)).select(brier(), nll()).row(0) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(PAIRS, st.randoms(use_true_random=False))
 def test_order_changes_nothing(pairs: list[tuple[float, bool]], random: object) -> None:

@@ -22,6 +22,7 @@ def true_gap(bins: pl.Series, gaps: pl.Series) -> float:
     return float(frame.group_by("bin").agg(pl.col("gap").sum().abs())["gap"].sum()) / len(gaps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [20, 50, 100])
 @pytest.mark.parametrize("metric", ["ece", "ace"])
 def test_interval_holds_the_truth(rows: int, metric: str) -> None:

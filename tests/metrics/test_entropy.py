@@ -157,6 +157,7 @@ def test_only_the_top_limits_what_was_not_shown() -> None:
     assert lower == pytest.approx(entropy_of([0.5, 0.2, 0.01, 0.2, 0.09]))
 
 
+@pytest.mark.slow
 @given(weights, st.integers(2, 20), st.integers(0, 59))
 def test_a_sampled_token_among_the_top_limits_nothing(raw: list[float], k: int, sampled: int) -> None:
     """Beside the k likeliest, or in the place of the last, a server may list any token: the bounds still hold."""

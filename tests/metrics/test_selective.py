@@ -221,6 +221,7 @@ def test_guarantee_by_hand() -> None:
     assert guaranteed_threshold(frame_of([]), risk=0.5).threshold is None
 
 
+@pytest.mark.slow
 def test_guarantee_holds() -> None:
     """Over 300 draws, the true risk at the chosen threshold exceeds the target at most as often as `failure` allows."""
     generator = np.random.default_rng(0)
@@ -270,6 +271,7 @@ def test_fixed_sequence_finds_what_bonferroni_does_not() -> None:
     assert guaranteed_threshold(frame, risk=0.1, procedure="fixed_sequence").threshold == 0.0
 
 
+@pytest.mark.slow
 def test_fixed_sequence_keeps_its_failure() -> None:
     """Over 300 draws of honest confidences, the true risk exceeds the target at most as often as `failure` allows."""
     generator = np.random.default_rng(1)

@@ -240,6 +240,7 @@ def test_a_run_of_pages_stops_after_a_handful(tmp_path: Path, fault_server: Any)
     assert len(fault_server.calls) == ATTEMPTS_ALIKE
 
 
+@pytest.mark.slow
 def test_a_page_that_passes_stops_nothing(tmp_path: Path, fault_server: Any) -> None:
     """A proxy that shows a page until its service has started costs some attempts."""
     summary = ask_300(tmp_path, fault_server, "html*11")
@@ -257,6 +258,7 @@ def test_prompts_that_get_a_page_each_time_hold_nothing_up(tmp_path: Path, fault
     assert (summary.state, summary.failures, summary.completions) == ("finished", 2, 298)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps",
     ["500*900", "429*900", "429:retry-after-ms=20*900", ", ".join(["500, 429"] * 450), "reset*900"],

@@ -265,6 +265,7 @@ def test_the_command_sends_to_the_collector(tmp_path: Path, fault_server: Any, c
     assert b"secret-0" not in b"".join(collector.bodies.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("listens", [True, False], ids=["hangs", "is not there"])
 def test_a_run_with_a_dead_collector_ends_as_without_one(tmp_path: Path, fault_server: Any, *, listens: bool) -> None:
     """And says that measurements are lost."""
@@ -281,6 +282,7 @@ def test_a_run_with_a_dead_collector_ends_as_without_one(tmp_path: Path, fault_s
     assert "collector has not taken all" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_dead_collector_costs_two_seconds(caplog: pytest.LogCaptureFixture) -> None:
     """However long its exporters would wait, and however many there are."""
     ends = Event()

@@ -232,6 +232,7 @@ def test_one_lost_answer_marks_the_whole_call(fault_server: Any) -> None:
     assert (caught.value.error_type, caught.value.attempts, caught.value.maybe_billed) == ("invalid_request", 2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("header", "least_s"),
     [("retry-after-ms=300", 0.3), ("retry-after=1", 1.0), ("retry-after-date=3", 1.5), ("retry-after=0.4", 0.4)],

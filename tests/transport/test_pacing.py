@@ -78,6 +78,7 @@ def test_the_headers_of_a_bad_answer_are_used(fault_server: Any, step: str) -> N
     assert pacer.rates.requests.per_minute == 90
 
 
+@pytest.mark.slow
 def test_an_enforced_limit_is_met(fault_server: Any) -> None:
     """With 1800 a minute and 30 a second, the first 32 start at once, the rest are spread, and few are refused."""
     fault_server.behaviour.limits = _limited(requests_per_minute=1800, per_second=True)
@@ -91,6 +92,7 @@ def test_an_enforced_limit_is_met(fault_server: Any) -> None:
     assert calls[-1].at - calls[0].at > 1.8
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_job_holds_from_the_first_call_on(fault_server: Any) -> None:
     """The job's limit is kept where a server enforces it per second and reports none; few calls are refused."""
     fault_server.behaviour.limits = _limited(requests_per_minute=3000, per_second=True, silent=True)
@@ -127,6 +129,7 @@ def test_a_sleeping_retry_holds_no_slot_over_http(fault_server: Any) -> None:
     assert at[10] - at[0] >= 1.0
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_far_off_does_not_matter(fault_server: Any) -> None:
     """A reset and a retry-after as points in time are read from a server whose clock says 1998."""
     date = "Thu, 01 Jan 1998 00:00:00 GMT"
@@ -163,6 +166,7 @@ def late_server(port: int, fault_server: Any) -> Iterator[Any]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_an_outage_is_sat_out(late_server: Any, port: int) -> None:
     """In an outage of 2 s no prompt fails, although each has two attempts, and the server gets few calls."""
     started = time.monotonic()
