@@ -82,7 +82,7 @@ class StorePlots:
         return self.histogram("mean_missing_mass")
 
     def scatter(self, x: Score, y: Score) -> alt.Chart:
-        """Two scores against each other: a point per answer; of more than 2,000, squares with the number of answers.
+        """Two scores against each other: a point per answer; of more than 1,000, squares with the number of answers.
 
         Args:
             x: the score to the right.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -27,7 +26,6 @@ PROBABILITIES: Final = frozenset(
 _LOG_SCORES: Final = frozenset({"perplexity"})
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 _LEAST_STEP: Final = 1e-12
-_LARGEST: Final = sys.float_info.max
 _PER_DECADE: Final = (100, 50, 20, 10, 5, 2, 1)
 _QUARTILES: Final = {"first_quartile": 0.25, "median": 0.5, "third_quartile": 0.75}
 
@@ -132,14 +130,14 @@ def _edges(shown: pl.DataFrame, score: str, scale: Scale, most: int) -> tuple[li
     if score in PROBABILITIES and lowest >= 0 and highest <= 1:
         return [place / most for place in range(most + 1)], False
     is_whole = shown.select(((pl.col("lowest") == pl.col("highest")) & (pl.col("lowest") % 1 == 0)).all()).item()
-    width = max(highest / most - lowest / most, 1.0 if is_whole else _LEAST_STEP)  # their difference may be no float
+    width = max((highest - lowest) / most, 1.0 if is_whole else _LEAST_STEP)
     size = max(abs(lowest), abs(highest))
     step = _rounded_up(width if width > size * 1e-9 else size / 10)
     first, last = math.floor(lowest / step), math.floor(highest / step) + 1
     if is_whole and step == 1:
         return [place - 0.5 for place in range(first, last + 1)], True
     if step >= 1:
-        return [min(max(place * step, -_LARGEST), _LARGEST) for place in range(first, last + 1)], False
+        return [place * step for place in range(first, last + 1)], False
     return [place / round(1 / step) for place in range(first, last + 1)], False
 
 
