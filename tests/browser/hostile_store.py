@@ -178,7 +178,7 @@ def _run_decisions(folder: Path) -> None:
 
     def answer(_: Request) -> tuple[int, Any]:
         likely = {"type": "predicate", "name": SCRIPT, "probability": 0.75}
-        shares = {option: 0.2 for option in options}
+        shares = dict.fromkeys(options, 0.2)
         return 200, decisions_body(likely, chosen(f"which {END_SCRIPT}", shares))
 
     run_recorded(job, "decided", answer)
