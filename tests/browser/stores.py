@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import logprob_store as ls
 from builders import answer_to, requests_of
+
+import logprob_store as ls
 from logprob_store.replay.fixtures import write_fixtures
 
 if TYPE_CHECKING:
