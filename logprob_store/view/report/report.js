@@ -97,20 +97,26 @@ function drawn(sample) {
   const title = made("h3");
   title.append(bdi(sample.prompt_id ?? "no id"));
   head.append(title);
-  if (sample.sample || sample.choice) head.append(made("span", "muted", `sample ${sample.sample}, choice ${sample.choice ?? 0}`));
+  if (sample.sample || sample.choice)
+    head.append(made("span", "muted", `sample ${sample.sample}, choice ${sample.choice ?? 0}`));
   const { confidence, perplexity, token_count: count } = sample.scores ?? {};
   if (typeof confidence === "number") head.append(made("span", "", `confidence ${confidence.toPrecision(3)}`));
   if (typeof perplexity === "number") head.append(made("span", "muted", `perplexity ${perplexity.toPrecision(3)}`));
   if (typeof count === "number") head.append(made("span", "muted", `${count} ${count === 1 ? "token" : "tokens"}`));
-  if (sample.finish && sample.finish !== "stop") head.append(made("span", "muted", `ended by ${visible(sample.finish)}`));
-  if (typeof sample.right === "boolean") head.append(made("span", `tag ${sample.right ? "good" : "bad"}`, sample.right ? "right" : "wrong"));
+  if (sample.finish && sample.finish !== "stop")
+    head.append(made("span", "muted", `ended by ${visible(sample.finish)}`));
+  if (typeof sample.right === "boolean")
+    head.append(made("span", `tag ${sample.right ? "good" : "bad"}`, sample.right ? "right" : "wrong"));
   for (const group of sample.groups) head.append(made("span", "tag", group));
   item.append(head);
   if (sample.failure) {
     const { class: kind, status, message, attempts } = sample.failure;
-    item.append(definitions({ class: kind, status: status === null ? "" : String(status), message, attempts: String(attempts) }));
+    item.append(
+      definitions({ class: kind, status: status === null ? "" : String(status), message, attempts: String(attempts) }),
+    );
   }
-  if (sample.view && (sample.view.sections.length || !sample.options?.length)) item.append(...answerViews(sample, sample.view));
+  if (sample.view && (sample.view.sections.length || !sample.options?.length))
+    item.append(...answerViews(sample, sample.view));
   for (const question of sample.options ?? []) item.append(optionsOf(question));
   if (sample.kept && Object.keys(sample.kept).length) item.append(definitions(sample.kept));
   if (sample.prompt?.length) {
@@ -131,7 +137,10 @@ function drawn(sample) {
  * @param {Sample} sample @param {View} view */
 function answerViews(sample, view) {
   const before = sample.before;
-  const own = made("div", view.sections.some(({ spans }) => spans.length > LONG / 4) ? "token-view long" : "token-view");
+  const own = made(
+    "div",
+    view.sections.some(({ spans }) => spans.length > LONG / 4) ? "token-view long" : "token-view",
+  );
   showTokens(own, view, { by: state.by });
   if (!before?.view) return [own];
   const sides = made("div", "sides");

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from logprob_store.analysis.calibrators.expected_answers import with_expected
 from logprob_store.counted import counted
 from logprob_store.errors import InputError, disk_error
 from logprob_store.extras import import_extra
@@ -18,6 +19,8 @@ from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import polars as pl
 
     from logprob_store.analysis.opened_store import Store
     from logprob_store.metrics.two_runs.comparison import ComparisonSummary
@@ -74,10 +77,9 @@ def write_report(store: Store, run: str, output: Path, *, expected: str | None =
 def report_contents(store: Store, run: str, *, expected: str | None) -> dict[str, Any]:
     """All that the template shows, and under `data` what the page's script reads."""
     one = store.only(run)
-    scores = one.scores().drop("text").collect(engine="streaming")
+    scores = _scores(one, expected)
     comparison = compared(store, run)
     changed = None if comparison is None else comparison["pairs"]
-    correct = None
     groups = chosen_answers(scores, changed)
     samples, left_out = _within(
         loaded_samples(
@@ -86,7 +88,7 @@ def report_contents(store: Store, run: str, *, expected: str | None) -> dict[str
             groups,
             changed=changed,
             earlier=None if comparison is None else store.only(comparison["summary"].run_a),
-            correct=correct,
+            correct=scores.select("completion_id", "correct") if expected is not None else None,
         ),
         failed_samples(one),
     )
@@ -105,6 +107,13 @@ def report_contents(store: Store, run: str, *, expected: str | None) -> dict[str
         "answers": scores.height,
         "data": {"samples": samples, "scores": list(SAMPLE_SCORES), "answers": scores.height},
     }
+
+
+def _scores(store: Store, expected: str | None) -> pl.DataFrame:
+    """The scores of the answers, with `correct` where a column has the truth."""
+    if expected is None:
+        return store.scores().drop("text").collect(engine="streaming")
+    return with_expected(store, expected).drop("text")
 
 
 def _figure(value: float | None) -> str:
