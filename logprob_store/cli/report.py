@@ -43,5 +43,5 @@ def report(
         return
     left_out = f", {written['left_out']} more had no room" if written["left_out"] else ""
     echo(
-        f"{output}: {written['bytes'] / 1e6:.2f} MB, {counted(written['samples'], 'sample')} of run {names[0]}{left_out}"
+        f"{output}: run {names[0]} in {written['bytes'] / 1e6:.2f} MB, {counted(written['samples'], 'sample')}{left_out}"
     )
