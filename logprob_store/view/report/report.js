@@ -137,15 +137,12 @@ function drawn(sample) {
  * @param {Sample} sample @param {View} view */
 function answerViews(sample, view) {
   const before = sample.before;
-  const own = made(
-    "div",
-    view.sections.some(({ spans }) => spans.length > LONG / 4) ? "token-view long" : "token-view",
-  );
+  const own = made("div", isLong(view) ? "token-view long" : "token-view");
   showTokens(own, view, { by: state.by });
   if (!before?.view) return [own];
   const sides = made("div", "sides");
   const [left, right] = [made("div"), made("div")];
-  const other = made("div", "token-view");
+  const other = made("div", isLong(before.view) ? "token-view long" : "token-view");
   showTokens(other, before.view, { by: state.by });
   left.append(made("div", "muted", `before, in ${visible(before.run)}`), other);
   right.append(made("div", "muted", before.flip ? "now, another answer" : "now"), own);
@@ -153,6 +150,12 @@ function answerViews(sample, view) {
   mark(other, before.view, before);
   sides.append(left, right);
   return [sides];
+}
+
+/** Whether a text is too long to stand in the list as a whole.
+ * @param {View} view */
+function isLong({ sections }) {
+  return sections.some(({ spans }) => spans.reduce((total, [text]) => total + text.length, 0) > LONG);
 }
 
 /** Mark the first token that differs.
