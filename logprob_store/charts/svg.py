@@ -88,7 +88,7 @@ def as_svg(
     >>> from logprob_store.charts.distributions import distribution
     >>> counts = value_counts(pl.LazyFrame({"confidence": [0.5, 0.75]}), ["confidence"])
     >>> as_svg(histogram(distribution(counts, "confidence")), "two answers", width=300)[:52]
-    '<svg xmlns="http://www.w3.org/2000/svg" width="300"'
+    '<svg xmlns="http://www.w3.org/2000/svg" width="300" '
     """
     spec = chart.to_dict()
     spec["config"] = _CONFIG
