@@ -211,6 +211,7 @@ def test_no_serious_finding(reports: dict[str, Path], open_page: Open, run: str)
     assert grave_findings(page) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_screenshots_of_hostile_reports(reports: dict[str, Path], open_page: Open, run: str, screenshots: Path) -> None:
     """There are pictures to look at."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from browser.looking import WIDTHS, grave_findings, overflow, take_screenshots
@@ -305,19 +305,9 @@ def test_no_serious_finding(report: Path, open_page: Open, width: int, dark: boo
     assert overflow(page) == 0
 
 
+@pytest.mark.slow
 def test_screenshots_of_the_report(report: Path, open_page: Open, screenshots: Path) -> None:
     """The page looks otherwise in the dark."""
     taken = take_screenshots(open_page(report), screenshots, "report")
 
     assert len({path.read_bytes() for path in taken}) == len(taken)
-
-
-def test_size(report: Path, open_page: Open) -> None:
-    """The script has at most 150 KB."""
-    page = open_page(report)
-
-    sizes: list[Any] = page.evaluate(
-        "[...document.querySelectorAll('script')].map((one) => [one.type, one.text.length])"
-    )
-    assert [kind for kind, _ in sizes] == ["application/json", "module"]
-    assert sizes[1][1] < 150_000
