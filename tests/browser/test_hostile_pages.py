@@ -25,6 +25,7 @@ REPORT_TAGS = {
     *("section", "h1", "h2", "h3", "h4", "p", "ul", "ol", "li", "dl", "dt", "dd", "div", "span", "bdi", "strong"),
     *("code", "details", "summary", "table", "thead", "tbody", "tr", "th", "td", "label", "button", "select"),
     *("option", "input", "figure", "figcaption", "svg", "g", "path", "text", "line", "rect", "circle", "defs"),
+    "tspan",
 }
 """The elements that a report is made of. Hostile text would bring `img`, `iframe`, `textarea`, `template`, `b`."""
 SPLIT = {"Arabic", "Hebrew", "Devanagari", "family", "combining"}

@@ -260,6 +260,28 @@ def test_a_selection_beyond_the_tokens_is_copied_as_it_is(report: Path, open_pag
     assert "confidence" in text
 
 
+def test_a_selection_that_leaves_the_tokens_is_copied_whole(report: Path, open_page: Open) -> None:
+    """Dragged from one answer into the one beside it, a selection holds both, and the words between."""
+    page = open_page(report)
+    page.locator("#list .tokens").nth(0).evaluate(
+        """(box) => {
+            const next = document.querySelectorAll("#list .tokens")[1];
+            getSelection().setBaseAndExtent(box.querySelector("[data-place='1']").firstChild, 1,
+                next.querySelector("[data-place='1']").firstChild, 3);
+        }"""
+    )
+
+    assert re.fullmatch(r" ?Paris\.\s*now, another answer\s*It is Ro", copied(page))
+
+
+def test_three_clicks_copy_the_answer(report: Path, open_page: Open) -> None:
+    """Three clicks, by which browsers select a paragraph and the beginning of the next, copy the answer alone."""
+    page = open_page(report)
+    tokens(page, "p07").click(click_count=3)
+
+    assert copied(page) == "It is Rome."
+
+
 def test_printing_leaves_out_what_paper_cannot_do(report: Path, open_page: Open) -> None:
     """On paper the answers and figures stand, and no controls; the PDF is not empty."""
     page = open_page(report)
