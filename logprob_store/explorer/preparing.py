@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from logprob_store.explorer.prepared_files import OpenFile
+    from logprob_store.explorer.prepared_files import PreparedFile
     from logprob_store.store.manifest import Manifest, Part
 
 SCORES: Final = (*DEFAULT_METRICS, "label_probability", "token_count", "cost_usd", "latency_s")
@@ -77,12 +77,18 @@ def prepare(
         DiskError: there is no room for the files.
         OSError: they cannot be written, as in a store that may only be read.
     """
+    for manifest in store.manifests:
+        _prepare_run(store.path, manifest, _folder(store, manifest, folder_of), say)
+    return open_prepared(store, folder_of=folder_of)
+
+
+def open_prepared(store: Store, *, folder_of: Callable[[str], Path] | None = None) -> Prepared:
+    """Open what is prepared of a store's runs; what is not yet, is left out."""
     runs = pl.Enum(store.run_names)
     rows, tokens = [], []
     for manifest in store.manifests:
-        folder = folder_in_store(store.path, manifest.run) if folder_of is None else folder_of(manifest.run)
         run = pl.lit(manifest.run, dtype=runs).alias("run")
-        for file in _files_of_run(store.path, manifest, folder, say):
+        for file in open_files(_folder(store, manifest, folder_of), crc_of_parts(manifest)):
             rows.append(file.completions.select(run, pl.all()))
             tokens.append(file.tokens.select(run, pl.all()))
         if (failures := _failures(store.only(manifest.run), manifest)).height:
@@ -97,6 +103,10 @@ def prepare(
     )
 
 
+def _folder(store: Store, manifest: Manifest, folder_of: Callable[[str], Path] | None) -> Path:
+    return folder_in_store(store.path, manifest.run) if folder_of is None else folder_of(manifest.run)
+
+
 def scores_in(rows: pl.DataFrame) -> list[str]:
     """The scores that a row at least has, in the order in which they are listed."""
     return [name for name in SCORES if rows[name].count()]
@@ -107,16 +117,16 @@ def kept_in(rows: pl.DataFrame) -> list[str]:
     return [name for name in rows.columns if name.startswith(KEPT)]
 
 
-def _files_of_run(path: Path, manifest: Manifest, folder: Path, say: Callable[[str], None]) -> list[OpenFile]:
-    """The files of one run, with those added that are missing."""
+def _prepare_run(path: Path, manifest: Manifest, folder: Path, say: Callable[[str], None]) -> None:
+    """Add the files of one run that are missing."""
     parts = crc_of_parts(manifest)
     files = open_files(folder, parts)
     done = {name for file in files for name in file.listed.parts}
     new = [part for part in manifest.parts if part.name in parts and part.name not in done]
     if not new:
-        return files
+        return
     total = sum(part.files["completions"].rows for part in manifest.parts if part.name in parts)
-    replaced = []
+    replaced: list[PreparedFile] = []
     try:
         for some in _in_groups(new):
             completions, tokens = _rows_of_parts(path, manifest, some)
@@ -135,7 +145,6 @@ def _files_of_run(path: Path, manifest: Manifest, folder: Path, say: Callable[[s
         if (full := disk_error("what the explorer prepares", folder, error, of_answers=False)) is not None:
             raise full from error
         raise
-    return files
 
 
 def _in_groups(parts: Sequence[Part]) -> Iterator[list[Part]]:
