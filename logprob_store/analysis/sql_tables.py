@@ -39,7 +39,9 @@ def check_reads_no_files(query: str) -> None:
     >>> check_reads_no_files("select * from scores")
     """
     if (found := _READS_FILES.search(query)) is not None:
-        raise InputError(f"{found[0]} is not answered here, not even in a text: a query reads the tables of the store alone")
+        raise InputError(
+            f"{found[0]} is not answered here, not even in a text: a query reads the tables of the store alone"
+        )
 
 
 def ask_in_sql(query: str, tables: Mapping[str, pl.LazyFrame], *, limit: int | None = None) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from logprob_store.cli.common import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 def sql(
     store: StorePath,
     query: Annotated[

@@ -39,7 +39,7 @@ def export(questions: Questions, selection: Selection, kind: Format) -> Iterator
 
 
 def _tables(questions: Questions, selection: Selection) -> Iterator[pl.DataFrame]:
-    """The rows of a selection, some at a time, all with the same columns; one table without rows where there is none."""
+    """The rows of a selection, some at a time, with the same columns; one table without rows where there is none."""
     rows = questions.rows
     shown = [name for name in rows.columns if name not in {"search", "part"}]
     numbers = questions.numbers(selection)

@@ -108,7 +108,8 @@ def compared(questions: Questions, first: tuple[str, int], second: tuple[str, in
     tables = []
     for run, completion_id in (first, second):
         part = _part_of(questions, run, _row_of(questions, run, completion_id)["part"])
-        tables.append(tuple(table.filter(pl.col("completion_id") == completion_id) for table in part.tables()))
+        is_it = pl.col("completion_id") == completion_id
+        tables.append((part.tokens.filter(is_it), part.alternatives.filter(is_it), part.completions.filter(is_it)))
     pair = {"completion_id_a": [first[1]], "completion_id_b": [second[1]]}
     keys = {"prompt_id": [sides[0]["prompt_id"]], "sample_index": 0, "choice_index": 0}
     pairs = pl.DataFrame({"pair": [0], **keys, **pair}, schema_overrides={"pair": pl.Int64})
@@ -128,8 +129,8 @@ def compared(questions: Questions, first: tuple[str, int], second: tuple[str, in
 def one_token(questions: Questions, run: str, completion_id: int, section: str, position: int) -> dict[str, Any]:
     """A token: what was almost written in its place, and where else it was written, or almost.
 
-    `elsewhere` counts, over all prepared runs, how often this token was written and how often it was an alternative that
-    was not, with the mean logprob of each and a few places.
+    `elsewhere` counts, over all prepared runs, how often this token was written and how often it was an alternative
+    that was not, with the mean logprob of each and a few places.
 
     Raises:
         InputError: there is no such token.
@@ -146,7 +147,10 @@ def one_token(questions: Questions, run: str, completion_id: int, section: str, 
         raise InputError(f"completion {completion_id} of run {run} has no token {position} in its section {section!r}")
     key = _key(tokens)
     return {
-        **{"run": run, "completion_id": completion_id, "section": section, "position": position},
+        "run": run,
+        "completion_id": completion_id,
+        "section": section,
+        "position": position,
         "prompt_id": row["prompt_id"],
         "tokens": token_views(tokens, alternatives)[run, completion_id],
         "elsewhere": None if key is None else _elsewhere(questions, key),
@@ -163,8 +167,9 @@ def _elsewhere(questions: Questions, key: bytes) -> dict[str, Any]:
         places = rows.select("run", f"{kind}_at").explode(f"{kind}_at").drop_nulls(f"{kind}_at").head(_MOST_EXAMPLES)
         shown = places.unnest(f"{kind}_at").with_columns(pl.col("run", "section").cast(pl.String))
         beside = shown.join(
-            questions.rows.filter(pl.col("completion_id").is_in(shown["completion_id"].implode()))
-            .select(pl.col("run").cast(pl.String), "completion_id", "prompt_id", "text"),
+            questions.rows.filter(pl.col("completion_id").is_in(shown["completion_id"].implode())).select(
+                pl.col("run").cast(pl.String), "completion_id", "prompt_id", "text"
+            ),
             on=["run", "completion_id"],
             how="left",
             maintain_order="left",

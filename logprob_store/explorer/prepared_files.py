@@ -1,8 +1,8 @@
 """The files that an explorer keeps of a run, beside its manifest: which parts they hold, and whether they still do.
 
 They lie in `runs/run=<run>/explorer/`, so that a run that is removed takes them along: they have texts of answers. Each
-is an Arrow file that is mapped into memory as it is. `index.json` lists them with the parts that they were made of; what
-it does not list counts for nothing. Anybody may delete the folder: it is made again.
+is an Arrow file that is mapped into memory as it is. `index.json` lists them with the parts that they were made of;
+what it does not list counts for nothing. Anybody may delete the folder: it is made again.
 """
 
 from __future__ import annotations

@@ -281,12 +281,9 @@ def _token_rows(some: Store) -> pl.DataFrame:
 def _failures(run: Store, manifest: Manifest) -> pl.DataFrame:
     """The open failures of a run, as rows beside those of completions."""
     message = pl.col("message").fill_null("")
-    return (
-        run.failures.select(
-            *("prompt_id", "prompt_index", "sample_index", "error_type"),
-            pl.lit(manifest.job.get("model.name"), dtype=pl.String).alias("model"),
-            message.str.slice(0, HEAD).alias("text"),
-            message.str.to_lowercase().alias("search"),
-        )
-        .collect()
-    )
+    return run.failures.select(
+        *("prompt_id", "prompt_index", "sample_index", "error_type"),
+        pl.lit(manifest.job.get("model.name"), dtype=pl.String).alias("model"),
+        message.str.slice(0, HEAD).alias("text"),
+        message.str.to_lowercase().alias("search"),
+    ).collect()

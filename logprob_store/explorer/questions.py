@@ -15,6 +15,7 @@ import polars as pl
 
 from logprob_store.errors import InputError
 from logprob_store.explorer.preparing import SCORES, kept_in, scores_in
+from logprob_store.explorer.selection import WORDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,7 +97,13 @@ class Questions:
         return {"score": score, "low": low, "high": high, "bins": counts, "missing": missing}
 
     def values(self, selection: Selection, column: str) -> list[tuple[str, int]]:
-        """The values of a column of words and how often each is, the most frequent first, as far as a list goes."""
+        """The values of a column of words and how often each is, the most frequent first, as far as a list goes.
+
+        Raises:
+            InputError: there is no such column.
+        """
+        if column not in (columns := {*WORDS, *kept_in(self.rows)}):
+            raise InputError(f"{column}: there is no such column of words; there are {', '.join(sorted(columns))}")
         chosen = self.rows[column]
         if not selection.is_everything:
             chosen = chosen.gather(self.numbers(selection))
@@ -171,7 +178,7 @@ def _ends(values: pl.Series) -> tuple[float, float]:
     if not known.len():
         return 0.0, 1.0
     low, high = float(known.min() or 0.0), float(known.max() or 0.0)  # type: ignore[arg-type]
-    if 0 <= low and high <= 1:
+    if low >= 0 and high <= 1:
         return 0.0, 1.0
     far = float(known.quantile(0.995) or 0.0)
     if high > low + 3 * (far - low) > low:

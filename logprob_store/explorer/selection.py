@@ -1,4 +1,4 @@
-"""Which rows somebody wants to see, in which order: read from the address of a page, checked, and made an expression."""
+"""Which rows somebody wants to see, in which order: read from the address of a page and made an expression."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Page:
 def read_page(pairs: Iterable[tuple[str, str]], rows: pl.DataFrame) -> Page:
     """The page that an address asks for, by its pairs of names and values.
 
-    `run`, `model`, `label`, `finish_reason`, `error_type` and `kept_<column>` name a value, and may stand several times;
+    `run`, `model`, `label`, `finish_reason`, `error_type` and `kept_<column>` name values, each by itself;
     `<score>.from` and `<score>.to` bound a score; `text`, `kind`, `sort`, `order` (asc, desc), `page` and `size`.
 
     Args:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from logprob_store.errors import InputError
 
@@ -39,7 +39,7 @@ class Sql:
         self._lock = threading.Lock()
         self._waiting: subprocess.Popen[str] | None = self._started()
 
-    def __enter__(self) -> Sql:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

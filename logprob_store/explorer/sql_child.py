@@ -1,7 +1,7 @@
 """The process that answers one query in SQL and ends: it may take neither much memory nor write a file.
 
-It reads two lines of JSON: the store with its runs, and then, once it has said `ready`, the query. It writes one line of
-JSON. `sql.py` starts it, and ends it when it takes too long.
+It reads two lines of JSON: the store with its runs, and then, once it has said `ready`, the query. It writes one line
+of JSON. `sql.py` starts it, and ends it when it takes too long.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def main() -> None:
     folder = opened["folder"]
     prepared = open_prepared(store, folder_of=None if folder is None else lambda run: Path(folder) / run)
     # What is prepared has the scores already, of failures nothing.
-    tables = sql_tables(store) | {"scores": prepared.rows.lazy().filter(pl.col("error_type").is_null()).drop("search", "error_type")}
+    tables = sql_tables(store) | {
+        "scores": prepared.rows.lazy().filter(pl.col("error_type").is_null()).drop("search", "error_type")
+    }
     _limit(resource.RLIMIT_DATA, MOST_MEMORY)
     _limit(resource.RLIMIT_FSIZE, 0)
     _write({"ready": True})
