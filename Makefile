@@ -22,18 +22,30 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,local]'
 	@touch $@ $(VENV)/.run
 
-# The demo needs no test tools, no server and no model: only the package itself.
+# The demo needs no test tools, no server and no model: only the package itself, and what its report is drawn with.
 $(VENV)/.run: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[view]'
 	@touch $@
 
 $(VENV)/.local: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,view]'
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: pyproject.toml constraints.txt $(COMPILED) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	@touch $@ $(VENV)/.run
+
+# What checks the pages' JavaScript and CSS. Where npm is missing, that is left out and said; CI installs npm.
+node_modules/.installed: package.json package-lock.json
+	npm ci --silent --no-audit --no-fund
+	@touch $@
+
+ifneq ($(shell command -v npm),)
+JAVASCRIPT := node_modules/.installed
+with_node = node_modules/.bin/$(1)
+else
+with_node = @echo "npm is not installed: the pages' JavaScript is left out ($(1))"
+endif
 
 demo: $(VENV)/.run          ## the main job, offline, from the committed fixtures
 	$(BIN)/python jobs/demo.py jobs/demo.toml
@@ -66,16 +78,19 @@ release: $(VENV)/.dev       ## VERSION=0.2.0: tests, version, changelog, wheels 
 image: $(BIN)/python         ## the Dockerfile built with docker, podman or buildah, and the demo run in it
 	$(BIN)/python release/image.py
 
-lint: $(VENV)/.dev          ## ruff, rules and format
+lint: $(VENV)/.dev $(JAVASCRIPT)    ## ruff and biome, rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(call with_node,biome ci)
 
-types: $(VENV)/.dev         ## mypy, strict
+types: $(VENV)/.dev $(JAVASCRIPT)   ## mypy, strict, and tsc over the types in JavaScript's comments
 	$(BIN)/mypy
+	$(call with_node,tsc)
 
-format: $(VENV)/.dev        ## let ruff format and fix
+format: $(VENV)/.dev $(JAVASCRIPT)  ## let ruff and biome format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(call with_node,biome check --write)
 
 clean:                      ## remove what the demos wrote
 	rm -rf out .logprobs

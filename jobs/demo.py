@@ -48,7 +48,10 @@ def main() -> int:
     show(unsure.drop("fifth"))
     print("\n== is the confidence honest? accuracy against confidence")
     show(accuracy(answers))
-    print(f"\nThe store is at {path}. Next: logprobs show {path} {unsure['prompt_id'][0]}")
+    print("\n== the whole run as a page")
+    shell(["logprobs", "report", str(path), "--expected", "capital", "-o", str(path.parent / "report.html")])
+    print(f"\nThe store is at {path}. Next: open {path.parent / 'report.html'} in a browser, or")
+    print(f"logprobs show {path} {unsure['prompt_id'][0]}")
     return 0
 
 

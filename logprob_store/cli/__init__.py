@@ -50,6 +50,7 @@ from logprob_store.cli.logs import log_json, log_lines, logs_json
 from logprob_store.cli.models import models
 from logprob_store.cli.option_names import names_options
 from logprob_store.cli.record import record
+from logprob_store.cli.report import report
 from logprob_store.cli.rm import rm
 from logprob_store.cli.run import run
 from logprob_store.cli.samples import samples
@@ -85,6 +86,7 @@ _COMMANDS: Final = (
     ("calibrate", "Look", calibrate),
     ("compare", "Look", compare),
     ("show", "Look", show),
+    ("report", "Look", report),
     ("explore", "Look", explore),
     ("sql", "Look", sql),
     ("verify", "Keep", verify),

@@ -114,7 +114,7 @@ export function percent(share) {
 export function legend(by) {
   const list = made("ul", "legend");
   list.setAttribute("aria-label", `Shades of ${SHADINGS[by].title.toLowerCase()}`);
-  SHADINGS[by].levels.forEach((words, level) => list.append(made("li", `t l${level}`, words)));
+  for (const [level, words] of SHADINGS[by].levels.entries()) list.append(made("li", `t l${level}`, words));
   list.append(made("li", "t unknown", UNKNOWN));
   return list;
 }
@@ -128,7 +128,10 @@ export function showTokens(element, view, { by = "probability", onPick } = {}) {
   box.dir = "auto";
   box.tabIndex = 0;
   box.setAttribute("role", "group");
-  box.setAttribute("aria-label", "The answer, token by token. Left and right go from token to token, up and down to those under 50 %.");
+  box.setAttribute(
+    "aria-label",
+    "The answer, token by token. Left and right go from token to token, up and down to those under 50 %.",
+  );
   /** @type {{element: HTMLElement, span: Span, section: string}[]} */
   const places = [];
   for (const { name, spans } of view.sections) {
@@ -235,15 +238,23 @@ function stepped(key, current, places) {
     return Math.max(current, 0);
   };
   switch (key) {
-    case "ArrowRight": return Math.min(current + 1, last);
-    case "ArrowLeft": return Math.max(current - 1, 0);
-    case "ArrowDown": return unsure(1);
-    case "ArrowUp": return unsure(-1);
-    case "Home": return 0;
-    case "End": return last;
+    case "ArrowRight":
+      return Math.min(current + 1, last);
+    case "ArrowLeft":
+      return Math.max(current - 1, 0);
+    case "ArrowDown":
+      return unsure(1);
+    case "ArrowUp":
+      return unsure(-1);
+    case "Home":
+      return 0;
+    case "End":
+      return last;
     case "Enter":
-    case " ": return Math.max(current, 0);
-    default: return null;
+    case " ":
+      return Math.max(current, 0);
+    default:
+      return null;
   }
 }
 
@@ -252,7 +263,9 @@ function stepped(key, current, places) {
 function words(span) {
   const share = probability(span);
   const others = span[1].length === 1 ? span[1][0][6].filter(([, , chosen]) => !chosen).slice(0, 3) : [];
-  const listed = others.map(([text, logprob]) => `${visible(text)} ${logprob === null ? "" : percent(Math.exp(logprob))}`);
+  const listed = others.map(
+    ([text, logprob]) => `${visible(text)} ${logprob === null ? "" : percent(Math.exp(logprob))}`,
+  );
   return `${visible(span[0])}: ${share === null ? UNKNOWN : percent(share)}${listed.length ? `; else ${listed.join(", ")}` : ""}`;
 }
 
@@ -321,7 +334,8 @@ function selectedText(places) {
   for (const { element, span } of places) {
     if (!range.intersectsNode(element)) continue;
     const from = element.contains(range.startContainer) ? range.startOffset : 0;
-    const to = element.contains(range.endContainer) && range.endContainer !== element ? range.endOffset : span[0].length;
+    const to =
+      element.contains(range.endContainer) && range.endContainer !== element ? range.endOffset : span[0].length;
     text += span[0].slice(from, to);
   }
   return text;

@@ -1,0 +1,47 @@
+"""The command `report`: a run as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from logprob_store.cli.chosen_runs import open_runs
+from logprob_store.cli.common import JsonOption, RunOption, StorePath, echo
+from logprob_store.counted import counted
+
+
+def report(
+    store: StorePath,
+    *,
+    run: RunOption = None,
+    expected: Annotated[
+        str | None, typer.Option(help="A column kept with the prompts: what the answer should be, for calibration.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path("report.html"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run as one HTML page: counts, charts, the comparison with the run before, and answers token by token.
+
+    The file needs no network and is at most 3 MB: of a large run it has the least sure answers, those
+    that changed most, some at random, and the failures. `logprobs explore` has them all.
+    """
+    from logprob_store.analysis.opened_store import open_store
+    from logprob_store.errors import InputError
+    from logprob_store.view.report.report_file import write_report
+
+    names = open_runs(store, run).run_names
+    if len(names) != 1:
+        raise InputError(f"--run {run}: a report is of one run, and this names {len(names)}: {', '.join(names[:5])}")
+    try:
+        written = write_report(open_store(store), names[0], output, expected=expected)
+    except ImportError as error:
+        raise InputError(str(error)) from error
+    if as_json:
+        echo({"output": output, **written})
+        return
+    left_out = f", {written['left_out']} more had no room" if written["left_out"] else ""
+    echo(
+        f"{output}: run {names[0]} in {written['bytes'] / 1e6:.2f} MB, {counted(written['samples'], 'sample')}{left_out}"
+    )

@@ -1,0 +1,153 @@
+"""A run as one HTML file that opens anywhere, without a network, and is at most 3 MB whatever the run's size."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from logprob_store.analysis.calibrators.expected_answers import with_expected
+from logprob_store.counted import counted
+from logprob_store.errors import InputError, disk_error
+from logprob_store.extras import import_extra
+from logprob_store.view.page.assets import joined_scripts, joined_styles, json_in_page, script_hash
+from logprob_store.view.report.run_facts import failure_classes, identity, oddities, run_facts
+from logprob_store.view.report.samples import SAMPLE_SCORES, Sample, chosen_answers, failed_samples, loaded_samples
+from logprob_store.view.safe_text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import polars as pl
+
+    from logprob_store.analysis.opened_store import Store
+    from logprob_store.metrics.two_runs.comparison import ComparisonSummary
+
+_HERE: Final = Path(__file__).parent
+_PAGE: Final = _HERE.parent / "page"
+_MOST_BYTES: Final = 2_300_000
+"""Of the samples: charts, script and style need the rest of the 3 MB."""
+
+
+def write_report(store: Store, run: str, output: Path, *, expected: str | None = None) -> dict[str, Any]:
+    """Write the report of one run.
+
+    Args:
+        store: all runs of the store: earlier ones are compared with.
+        run: the run.
+        output: the file; one that is there is replaced.
+        expected: the column kept with the prompts that has the right answers, for calibration.
+
+    Returns:
+        What it holds: `bytes`, `samples`, and `left_out`, the chosen samples for which there was no room.
+
+    Raises:
+        InputError: there is no such run or column, or the file cannot be written.
+        ImportError: the extra `view` is not installed.
+    """
+    jinja2 = import_extra("jinja2")
+    contents = report_contents(store, run, expected=expected)
+    data = contents.pop("data")
+    script = joined_scripts(_PAGE / "tokens.js", _HERE / "report.js")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["printable"] = printable
+    environment.filters["figure"] = _figure
+    page = environment.get_template("report.html").render(
+        **contents,
+        script=script,
+        script_hash=script_hash(script),
+        style=joined_styles(_PAGE / "page.css", _HERE / "report.css"),
+        data=json_in_page(data),
+    )
+    text = page.encode(errors="replace")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(text)
+    except OSError as error:
+        raise disk_error("the report", output, error, of_answers=False) or InputError(
+            f"-o {output}: cannot be written: {error}"
+        ) from error
+    return {"bytes": len(text), "samples": len(data["samples"]), "left_out": contents["left_out"]}
+
+
+def report_contents(store: Store, run: str, *, expected: str | None) -> dict[str, Any]:
+    """All that the template shows, and under `data` what the page's script reads."""
+    one = store.only(run)
+    scores = _scores(one, expected)
+    comparison = compared(store, run)
+    changed = None if comparison is None else comparison["pairs"]
+    groups = chosen_answers(scores, changed)
+    samples, left_out = _within(
+        loaded_samples(
+            one,
+            scores,
+            groups,
+            changed=changed,
+            earlier=None if comparison is None else store.only(comparison["summary"].run_a),
+            correct=scores.select("completion_id", "correct") if expected is not None else None,
+        ),
+        failed_samples(one),
+    )
+    (manifest,) = one.manifests
+    return {
+        "run": run,
+        "written_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "identity": identity(store.path, manifest),
+        "facts": list(run_facts(one, scores)),
+        "failures": failure_classes(one),
+        "oddities": oddities(one),
+        "comparison": None if comparison is None else _comparison_rows(comparison["summary"]),
+        "sections": [],
+        "shown": counted(len(samples), "sample"),
+        "left_out": left_out,
+        "answers": scores.height,
+        "data": {"samples": samples, "scores": list(SAMPLE_SCORES), "answers": scores.height},
+    }
+
+
+def _scores(store: Store, expected: str | None) -> pl.DataFrame:
+    """The scores of the answers, with `correct` where a column has the truth."""
+    if expected is None:
+        return store.scores().drop("text").collect(engine="streaming")
+    return with_expected(store, expected).drop("text")
+
+
+def _figure(value: float | None) -> str:
+    """A number of a table with four digits; empty for none."""
+    return "" if value is None else f"{value:,.4g}"
+
+
+def compared(store: Store, run: str) -> dict[str, Any] | None:
+    """The run beside the one before it of the same job; None where there is none, or no answer in common."""
+    try:
+        comparison = store.compare(None, run).collect()
+        return {"pairs": comparison.prompts.collect(), "summary": comparison.summary()}
+    except InputError:
+        return None
+
+
+def _comparison_rows(summary: ComparisonSummary) -> dict[str, Any]:
+    verdict = summary.verdict()
+    return {
+        "run_a": summary.run_a,
+        "line": verdict.line,
+        "passed": verdict.passed,
+        "metrics": summary.metrics.drop("resamples").drop_nulls("estimate").to_dicts(),
+    }
+
+
+def _within(answers: Iterable[Sample], failed: Iterable[Sample]) -> tuple[list[Sample], int]:
+    """The samples for which there is room, the failed ones first as they are small; and how many were left out."""
+    kept, size, left_out = [], 0, 0
+    for sample in (*failed, *answers):
+        length = len(msgspec.json.encode(sample))
+        if size + length > _MOST_BYTES:
+            left_out += 1
+            continue
+        size += length
+        kept.append(sample)
+    return kept, left_out

@@ -1,0 +1,71 @@
+"""A real browser for the pages: Debian's Chromium, driven by Playwright; a test fails on any complaint of its pages.
+
+The browser is of one file of tests, since `asyncio.run` cannot run beside it: stores are made by the command line, in a
+process of its own (`browser.stores`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browser.watched_pages import WatchedPages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, Page
+
+FLAGS = [
+    "--no-sandbox",  # a container's root has none
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; without one the test is skipped, or fails where the environment has NEED_BROWSER."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        reason = "no chromium on the PATH: apt-get install chromium"
+        if os.environ.get("NEED_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def pages(browser: Browser) -> Iterator[WatchedPages]:
+    """Pages of this test, and what there is to complain of in them, which fails the test when it ends."""
+    watched = WatchedPages(browser)
+    yield watched
+    watched.close()
+    if watched.complaints:
+        pytest.fail("\n".join(watched.complaints), pytrace=False)
+
+
+@pytest.fixture
+def open_page(pages: WatchedPages) -> Callable[..., Page]:
+    """Open a file or a loopback address: `open_page(path, width=390, dark=True, touch=True)`."""
+    return pages.open
+
+
+@pytest.fixture
+def screenshots(tmp_path: Path) -> Path:
+    """The folder for screenshots: the test's own, or that which the environment names by SCREENSHOTS."""
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
