@@ -72,7 +72,7 @@ class Exploring:
         self._remove_temporary()
 
     def news(self) -> dict[str, Any]:
-        """What has come to the store since it was opened: answers in the open runs, new runs, and which are under way."""
+        """What has come to the store since it was opened: answers in the open runs, new runs, and which are at it."""
         store = self.questions.prepared.store
         known = set(store.run_names)
         now = {run: _stamp(store.path, run) for run in run_names(store.path)}

@@ -42,6 +42,7 @@ class Questions:
         self._filtered: OrderedDict[Selection, Numbers] = OrderedDict()
         self._orders: dict[str, tuple[Numbers, int]] = {}
         self._ends: dict[str, tuple[float, float]] = {}
+        self._largest: dict[str, float] = {}
         self._filtering = threading.Lock()
         self._sorting = threading.Lock()
 
@@ -81,9 +82,9 @@ class Questions:
     def histogram(self, selection: Selection, score: str) -> dict[str, Any]:
         """How often each value of a score is, in bins of equal width over the values of all rows.
 
-        The bins are the same whatever the selection, so that a filter changes heights and not places. `bins` counts the
-        selected rows, `all` those of the selected runs; `low` and `high` are the ends, `missing` the selected rows
-        without the score.
+        The bins are the same whatever the selection, so that a filter changes heights and not places. `low` and `high`
+        are the ends, `beyond` says whether the last bin also has larger values, `missing` counts the rows without the
+        score.
 
         Raises:
             InputError: there is no such score.
@@ -94,7 +95,8 @@ class Questions:
         low, high = self._ends_of(score)
         chosen = values if selection.is_everything else values.gather(self.numbers(selection))
         counts, missing = _counts(chosen, low, high)
-        return {"score": score, "low": low, "high": high, "bins": counts, "missing": missing}
+        beyond = self._largest[score] > high
+        return {"score": score, "low": low, "high": high, "bins": counts, "missing": missing, "beyond": beyond}
 
     def values(self, selection: Selection, column: str) -> list[tuple[str, int]]:
         """The values of a column of words and how often each is, the most frequent first, as far as a list goes.
@@ -168,7 +170,9 @@ class Questions:
 
     def _ends_of(self, score: str) -> tuple[float, float]:
         if score not in self._ends:
-            self._ends[score] = _ends(self.rows[score].cast(pl.Float64))
+            values = self.rows[score].cast(pl.Float64)
+            self._largest[score] = float(values.fill_nan(None).max() or 0.0)  # type: ignore[arg-type]
+            self._ends[score] = _ends(values)
         return self._ends[score]
 
 

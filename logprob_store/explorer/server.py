@@ -20,6 +20,7 @@ from logprob_store.explorer.gate import TOKEN, Gate
 from logprob_store.explorer.one_completion import compared, one_completion, one_failure, one_token
 from logprob_store.explorer.selection import read_page
 from logprob_store.extras import import_extra
+from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 _MOST_BODY: Final = 100_000
 _SHARED: Final = ("tokens.js", "page.css")
-_OWN: Final = ("explorer.js", "histogram.js", "lists.js", "details.js", "address.js", "asking.js", "explorer.css")
+_OWN: Final = (
+    *("address.js", "asking.js", "details.js", "explorer.js", "histogram.js", "lists.js", "sql.js"),
+    "explorer.css",
+)
 _KINDS: Final = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 
 
@@ -118,7 +122,7 @@ def _application(exploring: Exploring) -> Starlette:
             exploring.questions, *_key(given), _given(given, "section"), _whole(given, "position")
         ),
     }
-    routes = [routing.Route("/", _page(), methods=["GET"])]
+    routes = [routing.Route("/", _page(str(exploring.questions.prepared.store.path)), methods=["GET"])]
     routes += [routing.Route(f"/api/{name}", _answering(answer), methods=["GET"]) for name, answer in answers.items()]
     routes += [
         routing.Route("/api/rows", _answering_selection(exploring, _rows), methods=["GET"]),
@@ -129,17 +133,21 @@ def _application(exploring: Exploring) -> Starlette:
         ),
         routing.Route("/api/refresh", _answering_body(lambda _: exploring.refresh()), methods=["POST"]),
         routing.Route("/export", _exported(exploring), methods=["GET"]),
-        routing.Route("/static/{name}", _static(), methods=["GET"]),
+        routing.Route("/static/{name:path}", _static(), methods=["GET"]),
     ]
     application: Starlette = applications.Starlette(routes=routes, exception_handlers={})
     return application
 
 
-def _page() -> Callable[[Request], Any]:
+def _page(store: str) -> Callable[[Request], Any]:
     responses = import_extra("starlette.responses")
     jinja2 = import_extra("jinja2")
     text = files("logprob_store.explorer").joinpath("templates/page.html").read_text(encoding="utf-8")
-    html = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text).render()
+    html = (
+        jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+        .from_string(text)
+        .render(store=printable(store))
+    )
 
     async def answer(_: Request) -> Response:
         response: Response = responses.HTMLResponse(html)
@@ -149,10 +157,11 @@ def _page() -> Callable[[Request], Any]:
 
 
 def _static() -> Callable[[Request], Any]:
-    """Files by their names, read once: no name leads to another file."""
+    """Files by their paths in the package, as their imports have them; read once, so that no name leads to another."""
     responses = import_extra("starlette.responses")
-    held = {name: files("logprob_store.view.page").joinpath(name).read_bytes() for name in _SHARED}
-    held |= {name: files("logprob_store.explorer").joinpath("static", name).read_bytes() for name in _OWN}
+    package = files("logprob_store")
+    held = {f"view/page/{name}": package.joinpath("view", "page", name).read_bytes() for name in _SHARED}
+    held |= {f"explorer/static/{name}": package.joinpath("explorer", "static", name).read_bytes() for name in _OWN}
 
     async def answer(request: Request) -> Response:
         name = request.path_params["name"]
