@@ -91,6 +91,7 @@ def calibrate(
     and ACE that an honest confidence has by chance, the reliability table, and what each threshold
     accepts.
     """
+    from logprob_store.analysis.judged_answers import columns_of_question
     from logprob_store.errors import InputError
 
     if save is not None and method is None:
@@ -99,7 +100,7 @@ def calibrate(
     is_question = question is not None or (labels is None and opened.has_decisions)
     name = checked_question(opened, question, one=True) if is_question else None
     if name is not None:
-        extra: pl.DataFrame | None = _columns_of_question(opened, name)
+        extra: pl.DataFrame | None = columns_of_question(opened, name)
     else:
         extra = None if labels is None else _label_columns(opened, labels, field)
     confidence = confidence or ("label_probability" if is_question else "confidence")
@@ -138,45 +139,23 @@ def _scores_with_truth(
     *,
     extra: pl.DataFrame | None,
 ) -> pl.DataFrame:
-    """The scores with a column `correct`, from the kept column or the truth file that was named.
+    """`judged_answers`, with the options in its errors.
 
     Raises:
-        InputError: no source is named, or both; a column is missing or has wrong values; no answer has both a
-            confidence and a truth.
+        InputError: as it says; the message names the option.
     """
-    import polars as pl
-
-    from logprob_store.analysis.calibrators.expected_answers import with_expected, with_truth_file
+    from logprob_store.analysis.judged_answers import judged_answers
     from logprob_store.errors import InputError
-    from logprob_store.metrics.truth.value_checks import checked_probabilities, checked_truths
 
     if (expected is None) == (truth is None):
         raise InputError("say what is right: --expected COLUMN, kept with the prompts, or --truth FILE")
-    answers = None if extra is None or "answer" not in extra.columns else extra
-    rows = (
-        with_expected(opened, expected, answers=answers)
-        if expected is not None
-        else with_truth_file(opened, Path(truth or ""), column, answers=answers)
-    )
-    if extra is not None and answers is None:
-        rows = rows.join(extra, on=["run", "completion_id"], how="left")
-    if confidence not in rows.columns and confidence in opened.prompts.collect_schema():
-        column_of_prompts = opened.prompts.select(
-            "run", "prompt_index", pl.col(confidence).cast(pl.Float64, strict=False)
-        )
-        rows = rows.join(column_of_prompts.collect(), on=["run", "prompt_index"], how="left")
-    if confidence not in rows.columns:
-        floats = [name for name, kind in rows.schema.items() if kind == pl.Float64]
-        raise InputError(f"--confidence {confidence}: there is no such score; there are {', '.join(floats)}")
     try:
-        checked_probabilities(rows[confidence])
-        checked_truths(rows["correct"])
-    except ValueError as error:
-        option = f"--confidence {confidence}" if str(error).startswith(f"{confidence}: ") else f"--column {column}"
-        raise InputError(f"{option}: {str(error).partition(': ')[2]}") from error
-    if not rows.select(pl.col(confidence).is_not_null() & pl.col("correct").is_not_null()).to_series().any():
-        raise InputError(f"none of {counted(rows.height, 'answer')} has both a {confidence} and a truth")
-    return rows
+        return judged_answers(opened, expected=expected, truth=truth, column=column, confidence=confidence, extra=extra)
+    except InputError as error:
+        is_of_option = str(error).startswith((f"confidence {confidence}: ", f"column {column}: "))
+        if not is_of_option:
+            raise
+        raise InputError(f"--{error}") from error
 
 
 def _label_columns(opened: Store, labels: str, field: str | None) -> pl.DataFrame:
@@ -185,25 +164,11 @@ def _label_columns(opened: Store, labels: str, field: str | None) -> pl.DataFram
     Raises:
         InputError: the labels or the field cannot be used.
     """
-    from logprob_store.metrics.labels.chosen_label import label_choices
+    from logprob_store.analysis.judged_answers import columns_of_labels
 
     probabilities = labels_of(opened, labels, field=field, shared="bound")
     say_what_is_hidden(probabilities, err=True)
-    chosen = label_choices(probabilities.lazy()).collect()
-    return chosen.select("run", "completion_id", "label", "label_probability", "label_lower", "label_upper")
-
-
-def _columns_of_question(opened: Store, question: str) -> pl.DataFrame:
-    """The answer to a typed question, with its bounds and the server's own confidence; `answer` is what is judged.
-
-    A score is answered by its level's words, which people expect, and by its number where the truth is one.
-    """
-    import polars as pl
-
-    rows = opened.decided().filter(pl.col("question") == question)
-    rows = rows.unique(["run", "completion_id"], keep="first", maintain_order=True)
-    names = ("label", "label_probability", "label_lower", "label_upper", "served_confidence", "served_score", "level")
-    return rows.select("run", "completion_id", *names, answer=pl.col("label")).collect()
+    return columns_of_labels(probabilities.lazy())
 
 
 def _say_if_no_label_is_expected(opened: Store, rows: pl.DataFrame, question: str | None, expected: str | None) -> None:

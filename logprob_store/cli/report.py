@@ -19,6 +19,9 @@ def report(
     expected: Annotated[
         str | None, typer.Option(help="A column kept with the prompts: what the answer should be, for calibration.")
     ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help='Labels that the answers choose from, with commas between: "Yes,No".')
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path("report.html"),
     as_json: JsonOption = False,
 ) -> None:
@@ -34,14 +37,14 @@ def report(
     names = open_runs(store, run).run_names
     if len(names) != 1:
         raise InputError(f"--run {run}: a report is of one run, and this names {len(names)}: {', '.join(names[:5])}")
+    wanted = None if labels is None else [name.strip() for name in labels.split(",")]
     try:
-        written = write_report(open_store(store), names[0], output, expected=expected)
+        written = write_report(open_store(store), names[0], output, expected=expected, labels=wanted)
     except ImportError as error:
         raise InputError(str(error)) from error
     if as_json:
         echo({"output": output, **written})
         return
+    samples = counted(written["samples"], "sample")
     left_out = f", {written['left_out']} more had no room" if written["left_out"] else ""
-    echo(
-        f"{output}: run {names[0]} in {written['bytes'] / 1e6:.2f} MB, {counted(written['samples'], 'sample')}{left_out}"
-    )
+    echo(f"{output}: run {names[0]} in {written['bytes'] / 1e6:.2f} MB, {samples}{left_out}")

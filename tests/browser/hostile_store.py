@@ -2,8 +2,8 @@
 
     python tests/browser/hostile_store.py FOLDER
 
-makes it in `FOLDER/store` to look at. Its runs are `night.1` and `-night_2`, which answer the same prompts otherwise, and
-`decided`, the answers to typed questions. Hostile are the prompts' ids, their text, kept columns and those columns' names,
+makes it in `FOLDER/store` to look at. Its runs are `night.1` and `-night_2`, which answer the same prompts otherwise,
+and `decided`, the answers to typed questions. Hostile are the prompts' ids, their text, kept columns and their names,
 tokens, alternatives, labels, the names of models and questions, and the messages of errors.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SCRIPT: Final = "<script>alert(1)</script>"
 END_SCRIPT: Final = "</script><script>alert(1)</script>"
 ONE_MEGABYTE: Final = 1 << 20
-FAMILY: Final = "👩‍👩‍👧‍👦"
+FAMILY: Final = "👩\u200d👩\u200d👧\u200d👦"
 
 TEXTS: Final = {
     "script": SCRIPT,
@@ -53,30 +53,26 @@ TEXTS: Final = {
     "percent": "%s %(name)s %00 \\u003cscript\\u003e \\x3cb\\x3e",
     "lines": "\n\n\n\ttab\t\ttabs\r\nnext\n   spaces   \n\n\n",
     "Arabic": "قال: العدد 42 أكبر من 7 (نعم) و A/B.",
-    "Hebrew": "שלום 123 world, ‏שוב 4:30.",
+    "Hebrew": "שלום 123 world, \u200fשוב 4:30.",  # noqa: RUF001  Hebrew letters
     "Devanagari": "क्षत्रिय ज्ञान श्रीमान् किंतु",
-    "family": f"a {FAMILY} of four, a 🏳️‍🌈 flag, 👍🏽 and 🇩🇪",
+    "family": f"a {FAMILY} of four, a 🏳\ufe0f\u200d🌈 flag, 👍🏽 and 🇩🇪",
     "combining": "e\u0301le\u0300ve n\u0303 o\u0308 하",
 }
 """What is harmful, or hard to draw, by a name."""
 
 _HALF_A_PAIR: Final = b"\xed\xa0\xbd"  # the lone surrogate U+D83D, as if it were UTF-8
-_REFUSED: Final = {"refused", "refused twice"}
 _ODD: Final = (
-    "one token",
-    "no tokens",
-    "a megabyte",
-    "no logprobs",
-    "minus infinity",
-    "no alternatives",
-    "many",
-    "bytes",
+    *("one token", "no tokens", "a megabyte", "no logprobs"),
+    *("minus infinity", "no alternatives", "many alternatives", "bytes"),
 )
+_REFUSED: Final = {"refused", "refused twice"}
+_IN_PIECES: Final = {"Devanagari", "family"}
+_BY_LETTER: Final = {"combining", "Arabic", "Hebrew"}
 
 
 def make_hostile_store(folder: Path) -> Path:
     """Make the store in a folder, and return its path: `folder/store`."""
-    texts = TEXTS | dict.fromkeys(_ODD, "honest") | {name: f"{SCRIPT}{name}" for name in sorted(_REFUSED)}
+    texts = TEXTS | {name: f"honest {name}" for name in _ODD} | {name: f"{SCRIPT}{name}" for name in sorted(_REFUSED)}
     ids = [f"{name} {text}"[:300] for name, text in texts.items()]
     columns = {
         "id": ids,
@@ -118,41 +114,39 @@ class _Answers:
         text = b"".join(bytes(token["bytes"]) for token in tokens).decode(errors="replace")
         usage = {"prompt_tokens": 7, "completion_tokens": len(tokens), "total_tokens": 7 + len(tokens)}
         body = chat_body(tokens, text, id=SCRIPT, model=f"served {SCRIPT}", system_fingerprint=SCRIPT, usage=usage)
-        if name == "no logprobs":
-            for token in tokens:
-                token["logprob"] = None
         body["choices"][0]["finish_reason"] = SCRIPT if name == "script" else "stop"
         return 200, body
 
     def _tokens(self, name: str) -> list[dict[str, Any]]:
         text = TEXTS.get(name, "")
-        tops = {other: -3.0 - n for n, other in enumerate([SCRIPT, END_SCRIPT, "\u202e", "\x1b[31m", ""])}
         likely = -0.1 - self._night
-        match name:
-            case "one token":
-                return [chat_token("one", likely, {"one": likely, **tops})]
-            case "no tokens":
-                return []
-            case "a megabyte":
-                return [chat_token("<b>" + "x" * ONE_MEGABYTE, likely), chat_token(" end", likely)]
-            case "minus infinity":
-                return [chat_token("never", -math.inf, {"never": -math.inf}), chat_token(" rarely", -9999.0)]
-            case "no alternatives" | "no logprobs":
-                return [chat_token("alone", likely), chat_token(" here", -2.0)]
-            case "many":
-                twenty = {f" {word}<b>{n}</b>": -2.0 - n / 4 for n, word in enumerate(["one", "two"] * 10)}
-                return [chat_token(word, -2.0, twenty) for word in (" one<b>0</b>", " two<b>1</b>")]
-            case "bytes":
-                return [chat_token("\ud83d", -1.0, raw=_HALF_A_PAIR), chat_token("?", -1.0, raw=b"\xff\xfe")]
-            case "Devanagari" | "family":
-                raw = text.encode()
-                parts = [raw[at : at + 5] for at in range(0, len(raw), 5)]
-                return [chat_token(part.decode(errors="replace"), -0.5, tops, raw=part) for part in parts]
-            case "combining" | "Arabic" | "Hebrew":
-                return [chat_token(char, -n / 10, {char: -n / 10, **tops}) for n, char in enumerate(text)]
-            case _:
-                other = [chat_token(" otherwise", -4.0, tops)] if self._night else []
-                return [chat_token("It is: ", likely, tops), *other, chat_token(text, -1.5, {text: -1.5, **tops})]
+        tops = {other: -3.0 - n for n, other in enumerate([SCRIPT, END_SCRIPT, "\u202e", "\x1b[31m", ""])}
+        if name in _ODD:
+            return _odd_tokens(likely, tops)[name]
+        if name in _IN_PIECES:  # bytes that are no whole characters
+            raw = text.encode()
+            parts = [raw[at : at + 5] for at in range(0, len(raw), 5)]
+            return [chat_token(part.decode(errors="replace"), -0.5, tops, raw=part) for part in parts]
+        if name in _BY_LETTER:
+            return [chat_token(letter, -n / 10, {letter: -n / 10, **tops}) for n, letter in enumerate(text)]
+        other = [chat_token(" otherwise", -4.0, tops)] if self._night else []
+        return [chat_token("It is: ", likely, tops), *other, chat_token(text, -1.5, {text: -1.5, **tops})]
+
+
+def _odd_tokens(likely: float, tops: dict[str, float]) -> dict[str, list[dict[str, Any]]]:
+    """The tokens of answers of an odd length or with odd numbers."""
+    twenty = {f" {word}<b>{n}</b>": -2.0 - n / 4 for n, word in enumerate(["one", "two"] * 10)}
+    alone = [chat_token("alone", likely), chat_token(" here", -2.0)]
+    return {
+        "one token": [chat_token("one", likely, {"one": likely, **tops})],
+        "no tokens": [],
+        "a megabyte": [chat_token("<b>" + "x" * ONE_MEGABYTE, likely), chat_token(" end", likely)],
+        "no logprobs": [{**token, "logprob": None} for token in alone],
+        "minus infinity": [chat_token("never", -math.inf, {"never": -math.inf}), chat_token(" rarely", -9999.0)],
+        "no alternatives": alone,
+        "many alternatives": [chat_token(word, -2.0, twenty) for word in (" one<b>0</b>", " two<b>1</b>")],
+        "bytes": [chat_token("\ud83d", -1.0, raw=_HALF_A_PAIR), chat_token("?", -1.0, raw=b"\xff\xfe")],
+    }
 
 
 def _run_decisions(folder: Path) -> None:

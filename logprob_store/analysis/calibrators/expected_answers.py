@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from logprob_store.analysis.opened_store import Store
+    from logprob_store.analysis.any_store import AnyStore
 
 _STORE_COLUMNS: Final = frozenset({"run", "prompt_id", "prompt_index", "messages"})
 _READERS: Final[dict[str, Callable[[Path], pl.DataFrame]]] = {
@@ -38,7 +38,7 @@ def same_text(answer: pl.Expr, expected: pl.Expr) -> pl.Expr:
     return _without_form(answer) == _without_form(expected)
 
 
-def with_expected(store: Store, column: str, *, answers: pl.DataFrame | None = None) -> pl.DataFrame:
+def with_expected(store: AnyStore, column: str, *, answers: pl.DataFrame | None = None) -> pl.DataFrame:
     """The scores of a store with `correct`: whether the text equals a column kept with the prompts (`same_text`).
 
     Args:
@@ -64,7 +64,7 @@ def with_expected(store: Store, column: str, *, answers: pl.DataFrame | None = N
     return scores.with_columns(correct=right).drop("__expected").sort(KEYS).collect()
 
 
-def with_truth_file(store: Store, path: Path, column: str, *, answers: pl.DataFrame | None = None) -> pl.DataFrame:
+def with_truth_file(store: AnyStore, path: Path, column: str, *, answers: pl.DataFrame | None = None) -> pl.DataFrame:
     """The scores of a store with `correct`, from a .parquet, .csv, .json or .jsonl file of truths.
 
     Args:

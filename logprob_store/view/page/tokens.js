@@ -78,12 +78,16 @@ function above(value, limits) {
   return value === null ? null : limits.filter((limit) => value > limit).length;
 }
 
-/** The text with a symbol of the same length for each character that a browser would obey: controls, overrides of the
- * direction, half characters. Lines and tabs stay.
+/** Stays as it is though it is not seen: line ends, tabs, what joins letters and emoji or lets a line break, marks that
+ * say a direction without overriding another, signs of Arabic numbers. */
+const HARMLESS = /[\n\t\u200b-\u200f\u061c\u0600-\u0605\u06dd\u08e2]/;
+
+/** The text with a symbol of the same length for each character that a browser would obey or that hides: controls,
+ * overrides of the direction, half characters, letters of flags outside of a flag.
  * @param {string} text */
 export function visible(text) {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (char) => {
-    if ("\n\t\u200c\u200d".includes(char)) return char;
+  return text.replace(/\u{1f3f4}[\u{e0020}-\u{e007e}]+\u{e007f}|[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (char) => {
+    if (char.length > 2 || HARMLESS.test(char)) return char;
     const code = char.charCodeAt(0);
     if (code < 0x20) return String.fromCharCode(0x2400 + code);
     return code === 0x7f ? "\u2421" : "\ufffd".repeat(char.length);
@@ -304,13 +308,19 @@ function tokenCard(token, section, onPick) {
   return card;
 }
 
-/** A token's text with its white space to be seen.
+/** A token's text with its white space to be seen; one that has nothing to be seen by the numbers of its characters.
  * @param {string} text */
 function quoted(text) {
-  const shown = visible(text).replaceAll("\n", "\u240a").replaceAll("\t", "\u2409").replaceAll(" ", "\u2423");
+  let shown = visible(text).replaceAll("\n", "\u240a").replaceAll("\t", "\u2409").replaceAll(" ", "\u2423");
+  if (/^\p{Cf}+$/u.test(shown)) shown = [...shown].map((char) => `U+${hexadecimal(char)}`).join(" ");
   const code = made("code", "", shown || "(empty)");
   code.dir = "auto";
   return code;
+}
+
+/** @param {string} char */
+function hexadecimal(char) {
+  return (char.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0");
 }
 
 /** Put the panel under a token, within the width of the element.

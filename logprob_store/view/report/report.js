@@ -8,7 +8,7 @@ import { legend, made, percent, SHADINGS, showTokens, visible } from "../page/to
  * @typedef {{run: string, flip: boolean | null, position: number | null, section: string | null, js: number | null,
  *   view: View | null}} Before
  * @typedef {{question: string, options: [label: string, probability: number | null, chosen: number][]}} Question
- * @typedef {{id: string, prompt_id: string, groups: string[], sample: number, choice?: number, finish?: string,
+ * @typedef {{id: string, prompt_id: string, groups: Record<string, number>, sample: number, choice?: number, finish?: string,
  *   scores?: Record<string, number | null>, right?: boolean | null, view?: View, options?: Question[],
  *   before?: Before | null, failure?: {class: string, status: number | null, message: string, attempts: number},
  *   prompt?: [role: string, text: string][], kept?: Record<string, string>}} Sample
@@ -50,14 +50,16 @@ function chosen() {
   const find = state.find.toLowerCase();
   const found = data.samples.filter(
     (sample) =>
-      (!state.group || sample.groups.includes(state.group)) &&
+      (!state.group || state.group in sample.groups) &&
       (!find || (texts.get(sample) ?? "").includes(find)) &&
       [...state.ranges].every(([name, [from, to]]) => {
         const value = sample.scores?.[name];
         return typeof value === "number" && value >= from && value <= to;
       }),
   );
-  if (!state.order) return found;
+  if (!state.order) {
+    return state.group ? found.sort((one, other) => one.groups[state.group] - other.groups[state.group]) : found;
+  }
   const sign = FALLING.has(state.order) ? -1 : 1;
   /** @param {Sample} sample */
   const key = (sample) => sign * (sample.scores?.[state.order] ?? sign * Infinity);
@@ -92,7 +94,7 @@ function short(value) {
 /** One answer or failure.
  * @param {Sample} sample */
 function drawn(sample) {
-  const item = made("li", "answer");
+  const item = made("li", sample.before?.view ? "answer wide" : "answer");
   const head = made("div", "answer-head");
   const title = made("h3");
   title.append(bdi(sample.prompt_id ?? "no id"));
@@ -107,7 +109,7 @@ function drawn(sample) {
     head.append(made("span", "muted", `ended by ${visible(sample.finish)}`));
   if (typeof sample.right === "boolean")
     head.append(made("span", `tag ${sample.right ? "good" : "bad"}`, sample.right ? "right" : "wrong"));
-  for (const group of sample.groups) head.append(made("span", "tag", group));
+  for (const group of Object.keys(sample.groups)) head.append(made("span", "tag", group));
   item.append(head);
   if (sample.failure) {
     const { class: kind, status, message, attempts } = sample.failure;
@@ -137,15 +139,12 @@ function drawn(sample) {
  * @param {Sample} sample @param {View} view */
 function answerViews(sample, view) {
   const before = sample.before;
-  const own = made(
-    "div",
-    view.sections.some(({ spans }) => spans.length > LONG / 4) ? "token-view long" : "token-view",
-  );
+  const own = made("div", isLong(view) ? "token-view long" : "token-view");
   showTokens(own, view, { by: state.by });
   if (!before?.view) return [own];
   const sides = made("div", "sides");
   const [left, right] = [made("div"), made("div")];
-  const other = made("div", "token-view");
+  const other = made("div", isLong(before.view) ? "token-view long" : "token-view");
   showTokens(other, before.view, { by: state.by });
   left.append(made("div", "muted", `before, in ${visible(before.run)}`), other);
   right.append(made("div", "muted", before.flip ? "now, another answer" : "now"), own);
@@ -153,6 +152,12 @@ function answerViews(sample, view) {
   mark(other, before.view, before);
   sides.append(left, right);
   return [sides];
+}
+
+/** Whether a text is too long to stand in the list as a whole.
+ * @param {View} view */
+function isLong({ sections }) {
+  return sections.some(({ spans }) => spans.reduce((total, [text]) => total + text.length, 0) > LONG);
 }
 
 /** Mark the first token that differs.
@@ -223,7 +228,7 @@ const brushes = new Map();
 function brushed(svg) {
   const { field = "", domain = "", scale } = svg.dataset;
   const plot = svg.querySelector(".root .background");
-  const [low, high] = domain.split(",").map(Number);
+  const [low, high] = domain.split(" ").map(Number);
   if (!data.scores.includes(field) || !(plot instanceof SVGGraphicsElement) || !(high > low)) return;
   svg.dataset.brush = "";
   const isLog = scale === "log";
@@ -317,7 +322,7 @@ function option(value, words) {
 }
 
 function start() {
-  const groups = [...new Set(data.samples.flatMap(({ groups: names }) => names))];
+  const groups = [...new Set(data.samples.flatMap(({ groups: names }) => Object.keys(names)))];
   state.group = groups.includes("least sure") ? "least sure" : "";
   for (const [group, words] of [...groups.map((name) => [name, name]), ["", "all"]]) {
     const button = made("button", "", words);

@@ -14,7 +14,8 @@ from logprob_store.errors import InputError, disk_error
 from logprob_store.extras import import_extra
 from logprob_store.view.page.assets import joined_scripts, joined_styles, json_in_page, script_hash
 from logprob_store.view.report.run_facts import failure_classes, identity, oddities, run_facts
-from logprob_store.view.report.samples import SAMPLE_SCORES, Sample, chosen_answers, failed_samples, loaded_samples
+from logprob_store.view.report.samples import Sample, chosen_answers, failed_samples, loaded_samples
+from logprob_store.view.report.sections import SCORES, chart_sections
 from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ _MOST_BYTES: Final = 2_300_000
 """Of the samples: charts, script and style need the rest of the 3 MB."""
 
 
-def write_report(store: Store, run: str, output: Path, *, expected: str | None = None) -> dict[str, Any]:
+def write_report(
+    store: Store, run: str, output: Path, *, expected: str | None = None, labels: list[str] | None = None
+) -> dict[str, Any]:
     """Write the report of one run.
 
     Args:
@@ -39,6 +42,7 @@ def write_report(store: Store, run: str, output: Path, *, expected: str | None =
         run: the run.
         output: the file; one that is there is replaced.
         expected: the column kept with the prompts that has the right answers, for calibration.
+        labels: the labels that the answers choose from, for their breakdown.
 
     Returns:
         What it holds: `bytes`, `samples`, and `left_out`, the chosen samples for which there was no room.
@@ -48,7 +52,7 @@ def write_report(store: Store, run: str, output: Path, *, expected: str | None =
         ImportError: the extra `view` is not installed.
     """
     jinja2 = import_extra("jinja2")
-    contents = report_contents(store, run, expected=expected)
+    contents = report_contents(store, run, expected=expected, labels=labels)
     data = contents.pop("data")
     script = joined_scripts(_PAGE / "tokens.js", _HERE / "report.js")
     environment = jinja2.Environment(
@@ -74,7 +78,7 @@ def write_report(store: Store, run: str, output: Path, *, expected: str | None =
     return {"bytes": len(text), "samples": len(data["samples"]), "left_out": contents["left_out"]}
 
 
-def report_contents(store: Store, run: str, *, expected: str | None) -> dict[str, Any]:
+def report_contents(store: Store, run: str, *, expected: str | None, labels: list[str] | None) -> dict[str, Any]:
     """All that the template shows, and under `data` what the page's script reads."""
     one = store.only(run)
     scores = _scores(one, expected)
@@ -101,11 +105,11 @@ def report_contents(store: Store, run: str, *, expected: str | None) -> dict[str
         "failures": failure_classes(one),
         "oddities": oddities(one),
         "comparison": None if comparison is None else _comparison_rows(comparison["summary"]),
-        "sections": [],
+        "sections": list(chart_sections(store, run, scores, changed, labels=labels)),
         "shown": counted(len(samples), "sample"),
         "left_out": left_out,
         "answers": scores.height,
-        "data": {"samples": samples, "scores": list(SAMPLE_SCORES), "answers": scores.height},
+        "data": {"samples": samples, "scores": list(SCORES), "answers": scores.height},
     }
 
 

@@ -15,6 +15,7 @@ import polars as pl
 from logprob_store.metrics.labels.decided import option_label
 from logprob_store.schema import KEYS
 from logprob_store.view.page.token_view import token_views
+from logprob_store.view.report.sections import SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,9 +32,6 @@ _LONGEST_MESSAGE: Final = 1000
 """Characters."""
 _SEED: Final = 20
 _LOADED_AT_ONCE: Final = 20
-SAMPLE_SCORES: Final = ("confidence", "perplexity", "mean_entropy", "token_count", "mean_missing_mass")
-"""The scores that the list can be filtered and sorted by."""
-
 Sample = dict[str, Any]
 
 
@@ -75,10 +73,10 @@ def loaded_samples(
         earlier: the store with the run that was compared with.
         correct: completion_id and `correct`, of the answers whose truth is known.
     """
-    named: dict[int, list[str]] = {}
+    named: dict[int, dict[str, int]] = {}
     for group, ids in groups.items():
-        for completion in ids:
-            named.setdefault(completion, []).append(group)
+        for place, completion in enumerate(ids):
+            named.setdefault(completion, {})[group] = place
     order = list(_in_turn(groups.values()))
     for start in range(0, len(order), _LOADED_AT_ONCE):
         ids = order[start : start + _LOADED_AT_ONCE]
@@ -89,7 +87,7 @@ def _samples(
     store: Store,
     scores: pl.DataFrame,
     ids: list[int],
-    named: dict[int, list[str]],
+    named: dict[int, dict[str, int]],
     *,
     changed: pl.DataFrame | None,
     earlier: Store | None,
@@ -110,7 +108,7 @@ def _samples(
             "sample": row["sample_index"],
             "choice": row["choice_index"],
             "finish": row["finish_reason"],
-            "scores": {name: row.get(name) for name in SAMPLE_SCORES},
+            "scores": {name: row.get(name) for name in SCORES},
             "right": right.get(completion),
             "view": views.get((store.run_names[0], completion), {"sections": [], "left_out": 0}),
             "options": options.get(completion, []),
@@ -134,11 +132,11 @@ def failed_samples(store: Store) -> Iterator[Sample]:
     by_class = failures.with_row_index().group_by("error_type", maintain_order=True).agg("index")["index"].to_list()
     found = failures[list(_in_turn(by_class))[:EACH_GROUP]]
     prompts = _prompts(store, found["prompt_index"].to_list())
-    for row in found.iter_rows(named=True):
+    for place, row in enumerate(found.iter_rows(named=True)):
         yield {
             "id": "",
             "prompt_id": row["prompt_id"],
-            "groups": ["failed"],
+            "groups": {"failed": place},
             "sample": row["sample_index"],
             "failure": {
                 "class": row["error_type"],

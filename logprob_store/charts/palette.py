@@ -1,0 +1,28 @@
+"""The colours of charts, and the CSS variables that stand for them on a page.
+
+Charts are drawn in these colours, which have enough contrast on white and on black, so that a notebook may be either;
+`svg.as_svg` replaces them by the variables. Nothing is told apart by its colour alone: what has another colour also has
+another shape, line or word.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ACCENT: Final = "#4269d0"
+"""What is measured, and the first of two runs."""
+SECOND: Final = "#c8501e"
+"""The second of two runs, errors and failures: an orange that stays apart from the blue for every kind of sight."""
+QUIET: Final = "#808080"
+"""What marks are compared with: the diagonal, an interval."""
+TEXT: Final = "#1f2329"
+LINE: Final = "#d0d7df"
+
+CSS_VARIABLES: Final = {
+    ACCENT: f"var(--accent, {ACCENT})",
+    SECOND: f"var(--second, {SECOND})",
+    QUIET: f"var(--quiet, {QUIET})",
+    LINE: f"var(--line, {LINE})",
+    TEXT: "currentColor",
+}
+"""What stands in an SVG in place of each colour. TEXT is that of the page around it."""
