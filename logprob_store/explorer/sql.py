@@ -13,6 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from logprob_store.analysis.sql_tables import check_reads_no_files
 from logprob_store.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Sql:
         """
         if len(query) > _LONGEST_QUERY:
             raise InputError(f"the query is longer than {_LONGEST_QUERY:,} characters")
+        check_reads_no_files(query)
         with self._lock:
             child = self._waiting if self._waiting is not None and self._waiting.poll() is None else self._started()
             self._waiting = None

@@ -34,10 +34,10 @@ def main() -> None:
     store = open_store(opened["store"], runs=opened["runs"])
     folder = opened["folder"]
     prepared = open_prepared(store, folder_of=None if folder is None else lambda run: Path(folder) / run)
-    # What is prepared has the scores already, of failures nothing.
-    tables = sql_tables(store) | {
-        "scores": prepared.rows.lazy().filter(pl.col("error_type").is_null()).drop("search", "error_type")
-    }
+    # What is prepared has the scores already. Texts are plain there, as in the other tables: both are joined.
+    scores = prepared.rows.lazy().filter(pl.col("error_type").is_null()).drop("search", "error_type")
+    plain = scores.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
+    tables = sql_tables(store) | {"scores": plain}
     _limit(resource.RLIMIT_DATA, MOST_MEMORY)
     _limit(resource.RLIMIT_FSIZE, 0)
     _write({"ready": True})
