@@ -33,7 +33,7 @@ def label_breakdown(choices: pl.LazyFrame) -> alt.LayerChart:
     table = (
         choices.group_by("label")
         .agg(count=pl.len().cast(pl.Int64), mean=pl.col("label_probability").mean())
-        .sort("count", "label", descending=[True, False], nulls_last=True)
+        .sort(pl.col("label").is_null(), "count", "label", descending=[False, True, False])
         .collect(engine="streaming")
     )
     means = [

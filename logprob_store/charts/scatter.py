@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from logprob_store.charts.distributions import Distribution
 
-MOST_POINTS: Final = 2000
+MOST_POINTS: Final = 1000
 _SIDE: Final = 260
 _SQUARES: Final = 30
 """From one side to the other."""
@@ -29,7 +29,7 @@ _COARSE: Final = {"below_1": 200, "to_double": 64}
 
 
 def scatter(rows: pl.LazyFrame, x: str, y: str) -> alt.Chart:
-    """Two scores against each other: a point per answer, or from 2,001 answers on squares, the fuller the darker.
+    """Two scores against each other: a point per answer, or of more than 1,000 answers squares, the fuller the darker.
 
     Args:
         rows: such as `store.scores()`; with `prompt_id` its points say whose they are.

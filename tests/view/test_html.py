@@ -36,7 +36,7 @@ def test_an_answer_in_a_notebook_keeps_the_page_s_colours(answer: Any) -> None:
     """Only what lies behind the letters is coloured, the less likely the darker; no letter has a colour of its own."""
     html = answer._repr_html_()
 
-    opacities = [float(found) for found in re.findall(r"rgba\(220, 50, 47, ([0-9.]+)\)", html)]
+    opacities = [float(found) for found in re.findall(r"rgba\(221, 101, 38, ([0-9.]+)\)", html)]
     probabilities = [float(found) for found in re.findall(r'title="p ([0-9.]+)', html)]
     assert re.sub(r"<[^>]*>", "", html).startswith(" April, May3 tokens, confidence 0.552")
     assert opacities == pytest.approx([0.6 * (1 - p) for p in probabilities], abs=0.01)
