@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-MOST_MEMORY: Final = 3 << 30
-"""Bytes that the process may take for itself; files that it has mapped do not count."""
+_MOST_CPU_SECONDS: Final = 120
+"""Of processor time: for a process whose explorer was killed."""
 _MOST_ROWS: Final = 1000
 _LONGEST_CELL: Final = 1000
 _MOST_CHARACTERS: Final = 2_000_000
@@ -38,7 +38,8 @@ def main() -> None:
     scores = prepared.rows.lazy().filter(pl.col("error_type").is_null()).drop("search", "error_type")
     plain = scores.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
     tables = sql_tables(store) | {"scores": plain}
-    _limit(resource.RLIMIT_DATA, MOST_MEMORY)
+    _limit(resource.RLIMIT_DATA, opened["memory"])
+    _limit(resource.RLIMIT_CPU, _MOST_CPU_SECONDS)
     _limit(resource.RLIMIT_FSIZE, 0)
     _write({"ready": True})
     if asked := sys.stdin.readline():
