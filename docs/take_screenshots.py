@@ -22,9 +22,8 @@ def main() -> None:
         for scheme in ("light", "dark"):
             page = browser.new_page(viewport=SIZE, color_scheme=scheme)
             page.goto(report)
-            page.locator("#samples").scroll_into_view_if_needed()
             page.locator(".tokens .t").nth(2).click()
-            page.evaluate("window.scrollTo(0, document.querySelector('#truth-title').getBoundingClientRect().top - 30)")
+            page.evaluate("document.querySelector('#truth-title').scrollIntoView({ behavior: 'instant' })")
             page.screenshot(path=ROOT / f"docs/images/report-{scheme}.png")
         browser.close()
 
