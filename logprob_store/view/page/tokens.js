@@ -212,7 +212,7 @@ export function showTokens(element, view, { by = "probability", onPick } = {}) {
     places[next].element.scrollIntoView({ block: "nearest" });
   });
   box.addEventListener("copy", (event) => {
-    const text = selectedText(places);
+    const text = selectedText(element, places);
     if (text === null || !event.clipboardData) return;
     event.clipboardData.setData("text/plain", text);
     event.preventDefault();
@@ -334,12 +334,18 @@ function beside(panel, token, element) {
   panel.style.setProperty("--top", `${(rows[rows.length - 1] ?? place).bottom - around.top + 4}px`);
 }
 
-/** The text that is selected, as the model wrote it; null where the selection goes beyond the tokens.
- * @param {{element: HTMLElement, span: Span}[]} places @returns {string | null} */
-function selectedText(places) {
+/** The text that is selected, as the model wrote it; null where the selection goes beyond the completion.
+ * @param {HTMLElement} box @param {{element: HTMLElement, span: Span}[]} places @returns {string | null} */
+function selectedText(box, places) {
   const selection = document.getSelection();
   if (!selection?.rangeCount) return null;
   const range = selection.getRangeAt(0);
+  const [before, after] = [document.createRange(), document.createRange()];
+  before.setStart(range.startContainer, range.startOffset);
+  before.setEndBefore(box);
+  after.setEnd(range.endContainer, range.endOffset);
+  after.setStartAfter(box);
+  if (before.toString().trim() || after.toString().trim()) return null;
   let text = "";
   for (const { element, span } of places) {
     if (!range.intersectsNode(element)) continue;
