@@ -32,14 +32,15 @@ export async function showList(place, overview, signal) {
   const folded = around("details", "filters", made("summary", "", "Filters"), aside);
   folded.open = opened;
   const kept = place.querySelector("form.narrow");
+  const focused = document.activeElement instanceof HTMLElement ? document.activeElement : null;
   if (kept) aside.replaceChildren(...kept.childNodes);
   place.replaceChildren(around("div", "two", folded, results));
+  if (focused && aside.contains(focused)) focused.focus({ preventScroll: true });
   await drawFilters(aside, overview, params, signal);
 }
 
 /** @param {HTMLElement} aside @param {Overview} overview @param {URLSearchParams} params @param {AbortSignal} signal */
 async function drawFilters(aside, overview, params, signal) {
-  const focused = document.activeElement instanceof HTMLElement ? document.activeElement.getAttribute("name") : null;
   const words = [...WORDS, ...overview.kept];
   const scores = [...new Set([...DRAWN, ...(params.getAll("draw") ?? [])])].filter((name) =>
     overview.scores.includes(name),
@@ -60,6 +61,11 @@ async function drawFilters(aside, overview, params, signal) {
     pieces.push(
       histogram(one, range, ({ from, to }) => filter({ [`${score}.from`]: from || null, [`${score}.to`]: to || null })),
     );
+  }
+  const active = document.activeElement;
+  const focused = active instanceof HTMLElement && aside.contains(active) ? active.getAttribute("name") : null;
+  if (active instanceof HTMLInputElement && focused === "text" && active.parentElement) {
+    pieces[0] = active.parentElement; // somebody types there: neither what is typed nor the cursor may be lost
   }
   aside.replaceChildren(...pieces);
   if (focused) {
