@@ -158,7 +158,7 @@ def _bars(table: pl.DataFrame, text: str, *, names: str, colour: str, missing: s
 def _names_axis() -> alt.Y:
     """The names of the rows down the left side, in their order."""
     alt = import_extra("altair")
-    axis = alt.Axis(labelLimit=_NAMES_WIDTH, ticks=False, domain=False)
+    axis = alt.Axis(labelLimit=_NAMES_WIDTH, labelPadding=5, ticks=False, domain=False)
     return alt.Y("name:N", title=None, sort=None, axis=axis)  # type: ignore[no-any-return]
 
 

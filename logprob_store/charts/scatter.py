@@ -63,7 +63,9 @@ def scatter(rows: pl.LazyFrame, x: str, y: str) -> alt.Chart:
         )
         points = first.filter(is_drawn.fill_null(value=False))
         points = points.with_columns(said=pl.Series(_words_of_points(points, x, y), dtype=pl.String)).drop("prompt_id")
-        marks = alt.Chart(points).mark_circle(color=ACCENT, size=30, opacity=0.5).encode(**axes, **hints())
+        marks = (
+            alt.Chart(points).mark_square(color=ACCENT, size=24, fillOpacity=0.6, opacity=1).encode(**axes, **hints())
+        )
         drawn = points.height
     left = total - drawn
     more = [f"{left:,} without both scores"] if left else []

@@ -29,6 +29,7 @@ _NOISE: Final = ("role", "aria-roledescription", "aria-hidden", "pointer-events"
 """Attributes that the picture as a whole makes superfluous."""
 _USUAL: Final = {"opacity": "1", "stroke-width": "1", "font-weight": "normal", "font-family": _MEASURED_FONT}
 """What an element has anyway, or from the root."""
+_INHERITED: Final = ("fill", "stroke", "fill-opacity", "stroke-width", "stroke-dasharray", "font-size", "text-anchor")
 _LONG_NUMBER: Final = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
 _CONFIG: Final = {
     "background": None,
@@ -143,6 +144,20 @@ def _tidy(element: ET.Element) -> None:
             element.remove(child)
         elif child.tag != "title":
             _tidy(child)
+    _share(element)
+
+
+def _share(group: ET.Element) -> None:
+    """Write what all marks of a group have in common once, at the group."""
+    marks = list(group)
+    if len(marks) < 2 or not group.get("class", "").startswith("mark-"):  # noqa: PLR2004  one has nothing in common
+        return
+    for name in _INHERITED:
+        values = {mark.get(name) for mark in marks}
+        if len(values) == 1 and (value := values.pop()) is not None:
+            group.set(name, value)
+            for mark in marks:
+                del mark.attrib[name]
 
 
 def _shorter(number: re.Match[str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from logprob_store.cli.chosen_runs import ALL_RUNS, select_runs
-from logprob_store.cli.common import StorePath, echo
+from logprob_store.cli.common import JsonOption, StorePath, echo
 from logprob_store.cli.completion import complete_run
 from logprob_store.counted import counted
 
@@ -33,6 +33,7 @@ def explore(
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 0,
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the address in the browser.")] = True,
+    as_json: JsonOption = False,
 ) -> None:
     """Explore a store in the browser: filter, sort, compare, ask in SQL, down to a single token.
 
@@ -58,18 +59,18 @@ def explore(
             said.append(left_out)
         return opened
 
-    with Exploring(open_runs, say=_say) as exploring:
-        served = serve_exploring(exploring, port=port)
-        echo(served.url)
-        _say("open this address in your browser, once; Ctrl-C ends the explorer")
-        if opens:
-            import webbrowser
+    try:
+        with Exploring(open_runs, say=_say) as exploring:
+            served = serve_exploring(exploring, port=port)
+            echo({"url": served.url, "port": served.port} if as_json else served.url)
+            _say("open this address in your browser, once; Ctrl-C ends the explorer")
+            if opens:
+                import webbrowser
 
-            webbrowser.open(served.url)
-        try:
+                webbrowser.open(served.url)
             served.run()
-        except KeyboardInterrupt:
-            _say("ended")
+    except KeyboardInterrupt:
+        _say("ended")
 
 
 def _opened(store: Path, run: str | None) -> Store:

@@ -5,13 +5,17 @@ The server is in `server`; here is nothing of HTTP.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import polars as pl
+
 from logprob_store.errors import InputError, StoreError
+from logprob_store.explorer.one_completion import compared
 from logprob_store.explorer.prepared_files import crc_of_parts
 from logprob_store.explorer.preparing import prepare
 from logprob_store.explorer.questions import Questions
@@ -97,7 +101,14 @@ class Exploring:
     def _prepared(self, store: Store) -> Questions:
         if not store.run_names:
             raise InputError(f"{store.path} has no run yet; `logprobs run JOB.toml` makes one")
-        return Questions(prepare(store, folder_of=self._folder_of(), say=self._say))
+        questions = Questions(prepare(store, folder_of=self._folder_of(), say=self._say))
+        # What only the first question of a kind would wait for: a second of a million rows.
+        questions.warm()
+        answers = questions.rows.lazy().filter(pl.col("completion_id").is_not_null())
+        for run, completion_id in answers.select("run", "completion_id").head(1).collect().iter_rows():
+            with contextlib.suppress(OSError, pl.exceptions.PolarsError):  # of a part that is gone
+                compared(questions, (str(run), completion_id), (str(run), completion_id))
+        return questions
 
     def _folder_of(self) -> Callable[[str], Path] | None:
         if self._temporary is None:

@@ -113,7 +113,8 @@ class Questions:
         return [(str(value), count) for value, count in counted.head(_MOST_VALUES).iter_rows()]
 
     def warm(self) -> None:
-        """Find the order by each score, which the first question for it would wait for: 4 bytes a row each."""
+        """Find the overview, and the order by each score (4 bytes a row), which the first question would wait for."""
+        _ = self.overview
         for score in scores_in(self.rows):
             self._order(score)
             self._ends_of(score)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import socket
-import threading
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -98,13 +97,7 @@ def serve_exploring(exploring: Exploring, *, port: int = 0) -> Served:
         raise InputError(
             f"--port {port}: cannot be listened on ({error.strerror}); leave it out for a free one"
         ) from error
-    served = Served(exploring, listening)
-    threading.Thread(target=_warm, args=(exploring,), daemon=True).start()
-    return served
-
-
-def _warm(exploring: Exploring) -> None:
-    exploring.questions.warm()
+    return Served(exploring, listening)
 
 
 def _application(exploring: Exploring) -> Starlette:

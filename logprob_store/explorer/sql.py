@@ -13,6 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from logprob_store.analysis.sql_tables import check_reads_no_files
 from logprob_store.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 MOST_SECONDS: Final = 10.0
+MOST_MEMORY: Final = 3 << 30
 _LONGEST_QUERY: Final = 20_000
 
 
@@ -31,10 +33,20 @@ class Sql:
         runs: the runs.
         folder: where the prepared files of the runs are; None for beside their manifests.
         seconds: how long a query may take.
+        memory: bytes that it may take; files that it has mapped do not count.
     """
 
-    def __init__(self, store: Path, runs: list[str], *, folder: Path | None, seconds: float = MOST_SECONDS) -> None:
-        self._opened = {"store": str(store), "runs": runs, "folder": None if folder is None else str(folder)}
+    def __init__(
+        self,
+        store: Path,
+        runs: list[str],
+        *,
+        folder: Path | None,
+        seconds: float = MOST_SECONDS,
+        memory: int = MOST_MEMORY,
+    ) -> None:
+        prepared = None if folder is None else str(folder)
+        self._opened = {"store": str(store), "runs": runs, "folder": prepared, "memory": memory}
         self._seconds = seconds
         self._lock = threading.Lock()
         self._waiting: subprocess.Popen[str] | None = self._started()
@@ -60,6 +72,7 @@ class Sql:
         """
         if len(query) > _LONGEST_QUERY:
             raise InputError(f"the query is longer than {_LONGEST_QUERY:,} characters")
+        check_reads_no_files(query)
         with self._lock:
             child = self._waiting if self._waiting is not None and self._waiting.poll() is None else self._started()
             self._waiting = None

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-MOST_MEMORY: Final = 3 << 30
-"""Bytes that the process may take for itself; files that it has mapped do not count."""
+_MOST_CPU_SECONDS: Final = 120
+"""Of processor time: for a process whose explorer was killed."""
 _MOST_ROWS: Final = 1000
 _LONGEST_CELL: Final = 1000
 _MOST_CHARACTERS: Final = 2_000_000
@@ -34,11 +34,12 @@ def main() -> None:
     store = open_store(opened["store"], runs=opened["runs"])
     folder = opened["folder"]
     prepared = open_prepared(store, folder_of=None if folder is None else lambda run: Path(folder) / run)
-    # What is prepared has the scores already, of failures nothing.
-    tables = sql_tables(store) | {
-        "scores": prepared.rows.lazy().filter(pl.col("error_type").is_null()).drop("search", "error_type")
-    }
-    _limit(resource.RLIMIT_DATA, MOST_MEMORY)
+    # What is prepared has the scores already. Texts are plain there, as in the other tables: both are joined.
+    scores = prepared.rows.lazy().filter(pl.col("error_type").is_null()).drop("search", "error_type")
+    plain = scores.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
+    tables = sql_tables(store) | {"scores": plain}
+    _limit(resource.RLIMIT_DATA, opened["memory"])
+    _limit(resource.RLIMIT_CPU, _MOST_CPU_SECONDS)
     _limit(resource.RLIMIT_FSIZE, 0)
     _write({"ready": True})
     if asked := sys.stdin.readline():
