@@ -101,6 +101,17 @@ def test_enter_pins_and_escape_closes(report: Path, open_page: Open) -> None:
     assert page.evaluate("document.activeElement.className") == "tokens"
 
 
+def test_escape_closes_what_the_mouse_shows(report: Path, open_page: Open) -> None:
+    """A panel that covers what one wants to read is closed without moving the mouse, wherever the focus is."""
+    page = open_page(report)
+    answer(page, "p01").locator(".tokens [data-place='1']").last.hover()
+    assert panel(page, "p01").is_visible()
+
+    page.keyboard.press("Escape")
+
+    assert panel(page, "p01").is_hidden()
+
+
 def test_every_control_is_reached_by_tab(report: Path, open_page: Open) -> None:
     """From the top of the page Tab goes over the skip link and the controls to the first answer's tokens, in order."""
     page = open_page(report)
