@@ -220,7 +220,15 @@ def complete(
         transport={} if fixtures is None else {"kind": "replay", "fixtures": str(fixtures)},
     )
     request = request_of_job(job, prompt, provider=job.model.identity, sample_index=sample_index)
-    answer = run_to_end(_ask(job, request, api_key=api_key))
+    return completion_of(run_to_end(_ask(job, request, api_key=api_key)))
+
+
+def completion_of(answer: Answer) -> Completion:
+    """An answer with its tokens and alternatives.
+
+    Raises:
+        DecodeError: the answer is malformed, or has no logprobs though asked for.
+    """
     decoded = decode_answers([answer])
     for _, error in decoded.failures:
         raise error

@@ -5,6 +5,7 @@ The server is in `logprob_store.explorer`.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     from logprob_store.analysis.opened_store import Store
+    from logprob_store.what_if.asking import WhatIf
 
 
 def explore(
@@ -29,6 +31,14 @@ def explore(
             autocompletion=complete_run,
             help="The runs: names, patterns such as 'nightly-*', newest or all, with commas between. Default: the "
             "newest, up to three million answers.",
+        ),
+    ] = None,
+    job: Annotated[
+        Path | None,
+        typer.Option(
+            "--job",
+            help="The job file whose server is asked what would have followed another token, within its ceilings. "
+            "Without it no call can be made.",
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 0,
@@ -50,6 +60,7 @@ def explore(
             import_extra(module)
     except ImportError as error:
         raise InputError(str(error)) from error
+    what_if = None if job is None else _what_if(job)
     said: list[int] = []
 
     def open_runs() -> Store:
@@ -60,8 +71,8 @@ def explore(
         return opened
 
     try:
-        with Exploring(open_runs, say=_say) as exploring:
-            served = serve_exploring(exploring, port=port)
+        with what_if or nullcontext(), Exploring(open_runs, say=_say) as exploring:
+            served = serve_exploring(exploring, port=port, what_if=what_if)
             echo({"url": served.url, "port": served.port} if as_json else served.url)
             _say("open this address in your browser, once; Ctrl-C ends the explorer")
             if opens:
@@ -71,6 +82,13 @@ def explore(
             served.run()
     except KeyboardInterrupt:
         _say("ended")
+
+
+def _what_if(job: Path) -> WhatIf:
+    from logprob_store.job import load_job
+    from logprob_store.what_if.asking import WhatIf
+
+    return WhatIf(load_job(job))
 
 
 def _opened(store: Path, run: str | None) -> Store:

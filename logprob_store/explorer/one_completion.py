@@ -42,8 +42,8 @@ def one_completion(questions: Questions, run: str, completion_id: int) -> dict[s
     Raises:
         InputError: there is no such completion.
     """
-    row = _row_of(questions, run, completion_id)
-    part = _part_of(questions, run, row["part"])
+    row = row_of(questions, run, completion_id)
+    part = part_of(questions, run, row["part"])
     is_it = pl.col("completion_id") == completion_id
     whole, tokens, alternatives, decisions = pl.collect_all(
         [table.filter(is_it) for table in (part.completions, part.tokens, part.alternatives, part.decisions)]
@@ -107,7 +107,7 @@ def compared(questions: Questions, first: tuple[str, int], second: tuple[str, in
     sides = [one_completion(questions, *key) for key in (first, second)]
     tables = []
     for run, completion_id in (first, second):
-        part = _part_of(questions, run, _row_of(questions, run, completion_id)["part"])
+        part = part_of(questions, run, row_of(questions, run, completion_id)["part"])
         is_it = pl.col("completion_id") == completion_id
         tables.append((part.tokens.filter(is_it), part.alternatives.filter(is_it), part.completions.filter(is_it)))
     pair = {"completion_id_a": [first[1]], "completion_id_b": [second[1]]}
@@ -135,8 +135,8 @@ def one_token(questions: Questions, run: str, completion_id: int, section: str, 
     Raises:
         InputError: there is no such token.
     """
-    row = _row_of(questions, run, completion_id)
-    part = _part_of(questions, run, row["part"])
+    row = row_of(questions, run, completion_id)
+    part = part_of(questions, run, row["part"])
     place = (
         (pl.col("completion_id") == completion_id)
         & (pl.col("section").cast(pl.String) == section)
@@ -190,7 +190,7 @@ def _check_run(questions: Questions, run: str) -> None:
         raise InputError(f"run {run!r} is not open here; these are: {', '.join(questions.prepared.store.run_names)}")
 
 
-def _row_of(questions: Questions, run: str, completion_id: int) -> dict[str, Any]:
+def row_of(questions: Questions, run: str, completion_id: int) -> dict[str, Any]:
     """The prepared row of a completion.
 
     Raises:
@@ -203,7 +203,7 @@ def _row_of(questions: Questions, run: str, completion_id: int) -> dict[str, Any
     return found.to_dicts()[0]
 
 
-def _part_of(questions: Questions, run: str, number: int) -> Store:
+def part_of(questions: Questions, run: str, number: int) -> Store:
     """A store with one part of a run."""
     store = questions.prepared.store.only(run)
     manifest = store.manifests[0]

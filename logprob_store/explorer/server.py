@@ -16,6 +16,7 @@ import polars as pl
 from logprob_store.errors import InputError, LogprobStoreError
 from logprob_store.explorer.exporting import MEDIA_TYPES, export
 from logprob_store.explorer.gate import TOKEN, Gate
+from logprob_store.explorer.going_on import Place, alternatives_to_ask, find_place, gone_on
 from logprob_store.explorer.one_completion import compared, one_completion, one_failure, one_token
 from logprob_store.explorer.selection import read_page
 from logprob_store.extras import import_extra
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from logprob_store.explorer.exploring import Exploring
+    from logprob_store.what_if.asking import WhatIf
 
 HOST: Final = "127.0.0.1"
 _MOST_BODY: Final = 100_000
 _SHARED: Final = ("tokens.js", "page.css")
 _OWN: Final = (
-    *("address.js", "asking.js", "details.js", "explorer.js", "histogram.js", "lists.js", "sql.js"),
+    *("address.js", "asking.js", "details.js", "explorer.js", "histogram.js", "lists.js", "sql.js", "what_if.js"),
     "explorer.css",
 )
 _KINDS: Final = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
@@ -43,11 +45,11 @@ _KINDS: Final = {"js": "text/javascript; charset=utf-8", "css": "text/css; chars
 class Served:
     """A server that listens, from `serve_exploring`. `run` answers until it is interrupted, or `stop` is called."""
 
-    def __init__(self, exploring: Exploring, listening: socket.socket) -> None:
+    def __init__(self, exploring: Exploring, listening: socket.socket, what_if: WhatIf | None = None) -> None:
         uvicorn = import_extra("uvicorn")
         self._socket = listening
         self.port: int = listening.getsockname()[1]
-        gate = Gate(_application(exploring), self.port)
+        gate = Gate(_application(exploring, what_if), self.port)
         self.url = f"http://{HOST}:{self.port}/?{TOKEN}={gate.token}"
         """The address to open, once."""
         self._server = uvicorn.Server(
@@ -74,12 +76,13 @@ class Served:
         self._server.should_exit = True
 
 
-def serve_exploring(exploring: Exploring, *, port: int = 0) -> Served:
+def serve_exploring(exploring: Exploring, *, port: int = 0, what_if: WhatIf | None = None) -> Served:
     """A server over some runs, which listens on 127.0.0.1 already and answers once it runs.
 
     Args:
         exploring: the runs.
         port: to listen on; a free one when 0.
+        what_if: asks what would have followed another token; without it no call can be made.
 
     Raises:
         InputError: the port is taken, or may not be listened on.
@@ -97,10 +100,10 @@ def serve_exploring(exploring: Exploring, *, port: int = 0) -> Served:
         raise InputError(
             f"--port {port}: cannot be listened on ({error.strerror}); leave it out for a free one"
         ) from error
-    return Served(exploring, listening)
+    return Served(exploring, listening, what_if)
 
 
-def _application(exploring: Exploring) -> Starlette:
+def _application(exploring: Exploring, what_if: WhatIf | None) -> Starlette:
     """The application behind the gate."""
     applications, routing = import_extra("starlette.applications"), import_extra("starlette.routing")
     answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -114,6 +117,7 @@ def _application(exploring: Exploring) -> Starlette:
         "token": lambda given: one_token(
             exploring.questions, *_key(given), _given(given, "section"), _whole(given, "position")
         ),
+        "what_if": lambda given: what_if and alternatives_to_ask(_place(exploring, given), what_if),
     }
     routes = [routing.Route("/", _page(str(exploring.questions.prepared.store.path)), methods=["GET"])]
     routes += [routing.Route(f"/api/{name}", _answering(answer), methods=["GET"]) for name, answer in answers.items()]
@@ -125,6 +129,7 @@ def _application(exploring: Exploring) -> Starlette:
             "/api/sql", _answering_body(lambda given: exploring.sql.ask(str(given.get("query", "")))), methods=["POST"]
         ),
         routing.Route("/api/refresh", _answering_body(lambda _: exploring.refresh()), methods=["POST"]),
+        routing.Route("/api/go_on", _answering_call(exploring, what_if), methods=["POST"]),
         routing.Route("/export", _exported(exploring), methods=["GET"]),
         routing.Route("/static/{name:path}", _static(), methods=["GET"]),
     ]
@@ -188,25 +193,50 @@ def _answering_selection(
 
 
 def _answering_body(answer: Callable[[Mapping[str, Any]], Any]) -> Callable[[Request], Any]:
-    """A handler of a POST, whose body is JSON: a form of another site cannot send that."""
+    """A handler that answers by the body of a POST."""
 
     async def handle(request: Request) -> Response:
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return _error(415, "send JSON")
-        body = b""
-        async for piece in request.stream():
-            body += piece
-            if len(body) > _MOST_BODY:
-                return _error(413, f"send {_MOST_BODY} bytes at most")
-        try:
-            given = json.loads(body)
-        except ValueError:
-            given = None
-        if not isinstance(given, dict):
-            return _error(400, "send a JSON object")
-        return await _in_thread(answer, given)
+        given = await _read_body(request)
+        return await _in_thread(answer, given) if isinstance(given, dict) else given
 
     return handle
+
+
+def _answering_call(exploring: Exploring, what_if: WhatIf | None) -> Callable[[Request], Any]:
+    """A handler that asks the server of a job: waited for without a thread, so that it ends with the explorer."""
+    concurrency = import_extra("starlette.concurrency")
+
+    async def handle(request: Request) -> Response:
+        given = await _read_body(request)
+        if not isinstance(given, dict):
+            return given
+        if what_if is None:
+            return _error(404, "no job is named to ask by: start `logprobs explore` with --job JOB.toml")
+        try:
+            place = await concurrency.run_in_threadpool(_place, exploring, given)
+            return _json(await gone_on(place, what_if, _whole(given, "rank")))
+        except InputError as error:
+            return _error(400, str(error))
+        except LogprobStoreError as error:
+            return _error(502, str(error))
+
+    return handle
+
+
+async def _read_body(request: Request) -> dict[str, Any] | Response:
+    """The body of a POST, which is a JSON object: a form of another site cannot send that. Else the refusal."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        return _error(415, "send JSON")
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MOST_BODY:
+            return _error(413, f"send {_MOST_BODY} bytes at most")
+    try:
+        given = json.loads(body)
+    except ValueError:
+        given = None
+    return given if isinstance(given, dict) else _error(400, "send a JSON object")
 
 
 def _exported(exploring: Exploring) -> Callable[[Request], Any]:
@@ -261,6 +291,10 @@ def _taken(pairs: Sequence[tuple[str, str]], name: str) -> tuple[str, list[tuple
     if not found:
         raise InputError(f"{name} is missing in the address")
     return found[0], [pair for pair in pairs if pair[0] != name]
+
+
+def _place(exploring: Exploring, given: Mapping[str, Any]) -> Place:
+    return find_place(exploring.questions, *_key(given), _given(given, "section"), _whole(given, "position"))
 
 
 def _key(given: Mapping[str, Any], prefix: str = "") -> tuple[str, int]:

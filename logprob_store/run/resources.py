@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from logprob_store.request import OPENAI_BASE_URL
 from logprob_store.run.asker import Asker
 from logprob_store.run.descriptors import room_for
 from logprob_store.run.first_outcomes import FirstOutcomes
+from logprob_store.run.spent import earlier_runs
 from logprob_store.spending.opening import open_budget
 from logprob_store.store.manifest import run_folder
 from logprob_store.transport.lazy_live import lazy_live_transport
@@ -199,6 +201,7 @@ async def open_asker_alone(
             job_name=job.name,
             ledger_folder=job.ledger_folder,
             prices=job.token_prices,
+            earlier=partial(earlier_runs, job),
             patience_s=job.timeout_s,
             sent_tier=job.transport.tier,
         ) as budget,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from logprob_store.explorer.server import Served
+    from logprob_store.what_if.asking import WhatIf
 
 
 class Answered(NamedTuple):
@@ -80,11 +82,11 @@ def store(tmp_path: Path) -> Path:
     return make_store(tmp_path / "store")
 
 
-@pytest.fixture
-def explorer_server(store: Path) -> Iterator[ExplorerServer]:
-    """A server over `store`."""
+@contextmanager
+def serving(store: Path, what_if: WhatIf | None = None) -> Iterator[ExplorerServer]:
+    """A server over a store, which asks what would have followed if it is told how."""
     with Exploring(lambda: open_store(store)) as exploring:
-        served = serve_exploring(exploring)
+        served = serve_exploring(exploring, what_if=what_if)
         thread = threading.Thread(target=served.run)
         thread.start()
         try:
@@ -92,3 +94,10 @@ def explorer_server(store: Path) -> Iterator[ExplorerServer]:
         finally:
             served.stop()
             thread.join()
+
+
+@pytest.fixture
+def explorer_server(store: Path) -> Iterator[ExplorerServer]:
+    """A server over `store`."""
+    with serving(store) as server:
+        yield server

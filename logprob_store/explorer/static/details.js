@@ -18,6 +18,7 @@
 import { legend, made, percent, SHADINGS, showTokens, visible } from "../../view/page/tokens.js";
 import { changed, current, go, link, toCompletion, toList } from "./address.js";
 import { around, ask, counted, figure, title } from "./asking.js";
+import { offerWhatIf } from "./what_if.js";
 
 /** @param {HTMLElement} place @param {import("./address.js").Key} key @param {AbortSignal} signal */
 export async function showCompletion(place, key, signal) {
@@ -172,6 +173,7 @@ export async function showToken(place, key, address, signal) {
     body.append(line);
   }
   list.append(body);
+  const whatIf = made("div");
   const about = {
     probability: token[2] === null ? "no logprob" : percent(Math.exp(token[2])),
     rank: token[3],
@@ -192,12 +194,14 @@ export async function showToken(place, key, address, signal) {
       around(
         "div",
         "wide",
-        panel("Here", token[6].length ? list : made("p", "muted", "No alternatives were returned.")),
+        panel("Here", token[6].length ? list : made("p", "muted", "No alternatives were returned."), whatIf),
         ...elsewhere(one.elsewhere),
       ),
       around("div", "narrow-side", panel("Numbers", facts(about))),
     ),
   );
+  const spot = { run: key.run, id: key.id, section: one.section, position: String(one.position) };
+  await offerWhatIf(body, token[6], whatIf, spot, signal);
 }
 
 /** @param {{written: Elsewhere, almost: Elsewhere} | null} found */
