@@ -120,7 +120,6 @@ async def gone_on(place: Place, what_if: WhatIf, rank: int) -> dict[str, Any]:
     return {
         "position": place.position,
         "sides": [_view(place.tokens, place.alternatives, place), _gone_on(place, rank, *tokens)],
-        "text": said["text"],
         "finish_reason": said["finish_reason"],
         "source": said["source"],
         "cost_usd": said["cost_usd"],

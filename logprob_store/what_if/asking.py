@@ -11,7 +11,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Final, Self
 
-from logprob_store.errors import CallError, InputError, JobError, PromptError
+from logprob_store.errors import CallError, DecodeError, InputError, JobError, PromptError
 from logprob_store.one_prompt import completion_of
 from logprob_store.request import OPENAI_BASE_URL, provider_of
 from logprob_store.run.plan import request_of_job
@@ -19,14 +19,14 @@ from logprob_store.run.preflight import ModelCheck
 from logprob_store.run.resources import headers_of, key_of_environment, open_asker_alone, open_transport
 from logprob_store.spending.budget import Budget
 from logprob_store.spending.request_tokens import most_output, worst_case
-from logprob_store.what_if.continuing import refuse_job
+from logprob_store.what_if.continuing import refuse_job, without_echo
 
 if TYPE_CHECKING:
     from typing import Any
 
     from logprob_store.job import Job
     from logprob_store.one_prompt import Completion
-    from logprob_store.request import Request
+    from logprob_store.request import Answer, Request
     from logprob_store.run.asker import Asker
 
 _MOST_ATTEMPTS: Final = 3
@@ -138,11 +138,11 @@ class WhatIf:
         asker = await self._open_asker()
         cached = await asker.look_up([request])
         if cached:
-            return completion_of(asker.answer_from_cache(cached[request.key], request))
+            return _completion(asker.answer_from_cache(cached[request.key], request))
         if (refusal := ModelCheck(self.job).refusal(request)) is not None:
             raise JobError(refusal.sentence())
         try:
-            return completion_of(await asker.ask(request))
+            return _completion(await asker.ask(request))
         except CallError as error:
             raise asker.refusal_of_all or error from None
 
@@ -161,3 +161,13 @@ class WhatIf:
             self._asking.cancel()
             await asyncio.wait([self._asking])
         await self._opened.aclose()
+
+
+def _completion(answer: Answer) -> Completion:
+    try:
+        return completion_of(answer)
+    except DecodeError:
+        ended = without_echo(answer)
+        if ended is None:
+            raise
+        return completion_of(ended)

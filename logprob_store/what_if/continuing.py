@@ -7,19 +7,23 @@ asked. What cannot be gone on from is refused with a sentence; nothing is asked 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
+
 from logprob_store.errors import InputError, JobError
-from logprob_store.request import OPENAI_BASE_URL, Request
+from logprob_store.request import OPENAI_BASE_URL
 from logprob_store.run.plan import request_of_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from logprob_store.job import Job
+    from logprob_store.request import Answer, Request
 
 _ASKED_TO_CONTINUE: Final = {"continue_final_message": True, "add_generation_prompt": False}
 _BEGIN_A_MESSAGE: Final = (".openai.com", ".azure.com")
@@ -157,3 +161,24 @@ def _with_answer(messages: Sequence[Any], text: str) -> list[Any]:
     if not isinstance(last.get("content"), str):
         raise InputError("the prompt's last message is the assistant's and no plain text: it cannot be gone on with")
     return [*messages[:-1], {**last, "content": f"{last['content']}{text}"}]
+
+
+def without_echo(answer: Answer) -> Answer | None:
+    """An answer that repeats the message that it should go on with and adds nothing, as one with an empty text.
+
+    llama.cpp repeats it, and where the model ends at once no logprobs stand beside it, as if they were refused.
+
+    Returns:
+        None for an answer that is not so.
+    """
+    try:
+        body = msgspec.json.decode(answer.body)
+        (choice,) = body["choices"]
+        repeated = choice["message"]["content"] == answer.request.body["messages"][-1]["content"]
+        has_tokens = bool((choice.get("logprobs") or {}).get("content"))
+    except (AttributeError, LookupError, TypeError, ValueError):  # msgspec's errors are of the last
+        return None
+    if not repeated or has_tokens:
+        return None
+    ended = {**choice, "message": {**choice["message"], "content": ""}}
+    return dataclasses.replace(answer, body=msgspec.json.encode({**body, "choices": [ended]}))

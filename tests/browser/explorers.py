@@ -25,9 +25,9 @@ class Explorer(NamedTuple):
 
 
 @contextmanager
-def exploring(store: Path, browser: Browser) -> Iterator[Explorer]:
+def exploring(store: Path, browser: Browser, *words: str | Path) -> Iterator[Explorer]:
     """Explore all runs of a store; its address is opened once, and the cookies are kept for later pages."""
-    command = [PROGRAM, "explore", store, "--run", "all", "--no-open"]
+    command = [PROGRAM, "explore", store, "--run", "all", "--no-open", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     try:

@@ -4,7 +4,7 @@
  * @typedef {import("../../view/page/tokens.js").View} View
  * @typedef {{rank: number, refused: string | null, most_usd: number | null}} Offered
  * @typedef {{server: string, model: string, note: string | null, alternatives: Offered[]}} Offer
- * @typedef {{position: number, sides: View[], text: string | null, finish_reason: string | null, source: string,
+ * @typedef {{position: number, sides: View[], finish_reason: string | null, source: string,
  *   cost_usd: number | null, request_key: string}} Followed
  */
 
