@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from logprob_store.run.asker import Asker
 
 _MOST_ATTEMPTS: Final = 3
-_RETRY_FOR_S: Final = 60.0
+_RETRY_FOR_S: Final = 30.0
 """Somebody waits for the answer: a server that is away is not tried for as long as in a night."""
 _END_WITHIN_S: Final = 10.0
 
@@ -137,8 +137,8 @@ class WhatIf:
         self._asking = asyncio.current_task()
         asker = await self._open_asker()
         cached = await asker.look_up([request])
-        if cached:
-            return _completion(asker.answer_from_cache(cached[request.key], request))
+        if cached:  # also one that was paid for here: this time nothing is
+            return _completion(cached[request.key].answer(request))
         if (refusal := ModelCheck(self.job).refusal(request)) is not None:
             raise JobError(refusal.sentence())
         try:

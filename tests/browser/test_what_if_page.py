@@ -60,7 +60,7 @@ def visits(tmp_path: Path, fault_server: Any, browser: Browser, open_page: Calla
 
 def go_on(page: Page, number: int = 0) -> None:
     """Press the button of an alternative, by keyboard, and wait until its answer or a refusal is there."""
-    page.get_by_role("button", name="Go on from here").nth(number).focus()
+    page.get_by_role("button", name="Go on from").nth(number).focus()
     page.keyboard.press("Enter")
     page.locator(".sides, .panel [role=alert]:visible").first.wait_for()
 
@@ -68,16 +68,18 @@ def go_on(page: Page, number: int = 0) -> None:
 def test_it_is_offered_with_its_price_and_asked_once(visits: Visits, fault_server: Any) -> None:
     """Each alternative that was not written has a button; one call is made, and a second click asks the cache."""
     page = visits.open("--job", visits.job())
-    buttons = page.get_by_role("button", name="Go on from here")
-    offered, said = buttons.count(), page.locator("main [role=status]").inner_text()
+    buttons = page.get_by_role("button", name="Go on from")
+    offered, said = buttons.count(), page.locator("p.muted", has_text="asks m at").inner_text()
     calls = len(fault_server.calls)
     go_on(page)
-    first = page.locator(".sides").inner_text()
+    first, came = page.locator(".sides").inner_text(), page.get_by_text("Key in the cache").inner_text()
     go_on(page)
+    page.get_by_text("From the cache, without a call.").wait_for()
 
     assert offered == page.locator("table.others tbody tr").count() - page.locator("td .tag.good").count()
-    assert said.startswith("“Go on from here” asks m at http://127.0.0.1:")
+    assert said.startswith("“Go on” asks m at http://127.0.0.1:")
     assert "at most $0.000" in page.locator("table.others").inner_text()
+    assert came.startswith("From the server for $0.0000")
     assert page.locator(".sides").inner_text() == first
     assert len(fault_server.calls) == calls + 1
 
@@ -99,7 +101,7 @@ def test_without_a_job_nothing_is_offered(visits: Visits, fault_server: Any) -> 
     calls = len(fault_server.calls)
     page = visits.open()
 
-    assert page.get_by_role("button", name="Go on from here").count() == 0
+    assert page.get_by_role("button", name="Go on from").count() == 0
     assert len(fault_server.calls) == calls
 
 
@@ -111,7 +113,7 @@ def test_a_refusal_is_a_sentence_on_the_page(visits: Visits, pages: WatchedPages
     pages.complaints[:] = [said for said in pages.complaints if "a status of 502" not in said]
 
     assert refused.startswith("limits.max_cost_usd = 1e-09 allows no further call")
-    assert page.get_by_role("button", name="Go on from here").first.is_enabled()
+    assert page.get_by_role("button", name="Go on from").first.is_enabled()
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1440, False)], ids=["390-dark", "1440-light"])

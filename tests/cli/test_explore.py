@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builders import run_demo
+from builders import run_demo, write_job
 
 if TYPE_CHECKING:
     import pytest
 
 PROGRAM = Path(sys.executable).with_name("logprobs")
+REPO = Path(__file__).parents[2]
 
 
 def test_it_prints_its_address_and_ends_in_a_word(tmp_path: Path) -> None:
@@ -58,3 +59,25 @@ def test_a_missing_store_is_said(tmp_path: Path, logprobs: Any) -> None:
 
     assert ended.code == 2
     assert "no store at" in ended.err
+
+
+def test_a_job_by_which_nothing_can_be_asked_is_said(tmp_path: Path, logprobs: Any) -> None:
+    """Before anything is prepared."""
+    run_demo(tmp_path / "store")
+
+    ended = logprobs("explore", tmp_path / "store", "--no-open", "--job", REPO / "jobs" / "nightly.toml")
+
+    assert (ended.code, ended.out) == (2, "")
+    assert "OpenAI's chat begins a new message after one of the assistant" in ended.err
+    assert not (tmp_path / "store" / "runs" / "run=demo" / "explorer").exists()
+
+
+def test_a_job_without_its_key_is_said(tmp_path: Path, logprobs: Any) -> None:
+    """Before anybody presses a button that needs it."""
+    run_demo(tmp_path / "store")
+    job = write_job(tmp_path, "http://127.0.0.1:9/v1", model={"api_key_env": "MY_KEY"})
+
+    ended = logprobs("explore", tmp_path / "store", "--no-open", "--job", job)
+
+    assert ended.code == 2
+    assert "there is no API key: MY_KEY is not set" in ended.err

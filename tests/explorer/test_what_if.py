@@ -137,7 +137,7 @@ def test_asked_again_it_comes_from_the_cache(chat_job: ls.Job, fault_server: Any
     assert len(fault_server.calls) == calls
     assert first["request_key"] == again["request_key"] == later["request_key"]
     assert first["sides"] == again["sides"] == later["sides"]
-    assert later["source"] == "cache"
+    assert (first["source"], again["source"], later["source"]) == ("api", "cache", "cache")
 
 
 def test_without_a_job_no_call_can_be_made(chat_job: ls.Job, fault_server: Any) -> None:

@@ -11,7 +11,7 @@
 import { made, showTokens, visible } from "../../view/page/tokens.js";
 import { around, ask, Refused, send } from "./asking.js";
 
-const GO_ON = "Go on from here";
+const GO_ON = "Go on";
 
 /** Offer to go on from the alternatives of a token, where a job was named to ask by.
  * @param {HTMLTableSectionElement} rows of the alternatives, one each
@@ -21,13 +21,13 @@ export async function offerWhatIf(rows, alternatives, place, token, signal) {
   /** @type {Offer | null} */
   const offer = await ask("what_if", token, signal);
   if (!offer) return;
-  const said = made("p", "muted");
-  said.setAttribute("role", "status");
+  const state = made("p", "muted");
+  state.setAttribute("role", "status");
   const problem = made("p", "problem");
   problem.setAttribute("role", "alert");
   problem.hidden = true;
   const answer = made("div");
-  place.replaceChildren(said, problem, answer);
+  rows.parentElement?.querySelector("thead tr")?.append(made("th", "", "what if"));
   /** @type {HTMLButtonElement[]} */
   const buttons = [];
   /** @type {Set<string>} */
@@ -43,24 +43,25 @@ export async function offerWhatIf(rows, alternatives, place, token, signal) {
       continue;
     }
     const button = made("button", "", GO_ON);
-    button.setAttribute("aria-label", `${GO_ON}: ${text}`);
+    button.setAttribute("aria-label", `${GO_ON} from ${text}`);
     button.addEventListener("click", async () => {
       for (const one of buttons) one.disabled = true;
       button.textContent = "Asking …";
-      said.textContent = `Asking ${visible(offer.model)} …`;
+      state.textContent = `Asking ${visible(offer.model)} …`;
       problem.hidden = true;
       try {
         showFollowed(answer, text, await send("go_on", { ...token, rank: String(rank) }));
-        said.textContent = "Answered.";
+        state.textContent = "Answered.";
+        answer.scrollIntoView({ block: "nearest" });
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
         problem.textContent = visible(error.message);
         problem.hidden = false;
-        said.textContent = "";
+        state.textContent = "";
       } finally {
         for (const one of buttons) one.disabled = false;
         button.textContent = GO_ON;
-        button.focus();
+        button.focus({ preventScroll: true });
       }
     });
     buttons.push(button);
@@ -68,19 +69,21 @@ export async function offerWhatIf(rows, alternatives, place, token, signal) {
   }
   const words = [...refusals].map((why) => `Not from here: ${visible(why)}.`);
   if (buttons.length) {
-    const asks = `“${GO_ON}” asks ${visible(offer.model)} at ${visible(offer.server)} what follows, by one call.`;
+    const asks = `“${GO_ON}” asks ${visible(offer.model)} at ${visible(offer.server)} by one call what would have followed.`;
     words.unshift(asks, ...(offer.note ? [visible(offer.note)] : []));
   }
-  said.textContent = words.join(" ");
+  place.replaceChildren(made("p", "muted", words.join(" ")), state, problem, answer);
 }
 
 /** Show what followed, beside what was written.
  * @param {HTMLElement} place @param {string} text of the alternative @param {Followed} followed */
 function showFollowed(place, text, followed) {
-  const names = ["As it was written", `With ${text}`];
+  const instead = made("code", "", text);
+  instead.dir = "auto";
+  const names = [["As it was written"], ["With ", instead]];
   const boxes = followed.sides.map((view, index) => {
     const tokens = made("div", "token-view");
-    const box = around("section", "panel", made("h3", "", names[index]), tokens);
+    const box = around("section", "panel", around("h3", "", ...names[index]), tokens);
     showTokens(tokens, view);
     markShared(tokens, view, followed.position);
     return box;
@@ -92,6 +95,8 @@ function showFollowed(place, text, followed) {
     `${source[0].toUpperCase()}${source.slice(1)}. Ended by ${visible(followed.finish_reason ?? "nothing said")}. Key in the cache: `,
     made("code", "", followed.request_key),
   );
+  const first = followed.sides[0].sections[0]?.spans[0]?.[1][0][0] ?? 0;
+  if (first) line.append(`. Of what both share the last ${followed.position - first} tokens are shown.`);
   place.replaceChildren(around("div", "sides", ...boxes), line);
 }
 
