@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from builders import answer_to, requests_of
 
+import logprob_store as ls
 from logprob_store.cache.answers import AnswerCache, open_cache
 from logprob_store.errors import JobError, StopRunError
 from logprob_store.job import Job, TransportSection
@@ -211,6 +212,21 @@ def test_an_asker_without_a_run_keeps_the_job_s_ceilings(make: Any, fault_server
         asyncio.run(main())
 
     assert caught.value.reason == "budget"
+    assert len(fault_server.calls) == 1
+
+
+def test_an_asker_without_a_run_counts_what_the_job_s_runs_spent(make: Any, fault_server: Any) -> None:
+    """Also those from before the job had a ceiling, of which the shared ledger does not know."""
+    ls.run_job(make({"text": ["c"]}, fault_server.url), run="r")
+    job = make(AB, fault_server.url, limits={"job_max_requests": 1})
+
+    async def main() -> None:
+        async with open_transport(job) as transport, open_asker_alone(job, transport) as asker:
+            await asker.ask(requests_of(job)[0])
+
+    with pytest.raises(StopRunError, match="job_max_requests = 1"):
+        asyncio.run(main())
+
     assert len(fault_server.calls) == 1
 
 
