@@ -31,6 +31,9 @@ def explore(
             "newest, up to three million answers.",
         ),
     ] = None,
+    expected: Annotated[
+        str | None, typer.Option(help="A column kept with the prompts: what the answer should be, to filter by.")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 0,
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the address in the browser.")] = True,
     as_json: JsonOption = False,
@@ -60,7 +63,7 @@ def explore(
         return opened
 
     try:
-        with Exploring(open_runs, say=_say) as exploring:
+        with Exploring(open_runs, expected=expected, say=_say) as exploring:
             served = serve_exploring(exploring, port=port)
             echo({"url": served.url, "port": served.port} if as_json else served.url)
             _say("open this address in your browser, once; Ctrl-C ends the explorer")

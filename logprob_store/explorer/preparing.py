@@ -54,7 +54,7 @@ class Prepared:
         store: the runs, as they were when this was prepared.
         rows: one row per completion and per open failure. A completion has `completion_id` and the number of its
             `part`; a failure has `error_type`, and its message for a text. `text` has the first characters, `search`
-            the whole text in small letters.
+            the whole text in small letters, and `verdict` is null (`verdicts` sets it).
         tokens: for each file and token, how often it was written and how often it was an alternative that was not.
     """
 
@@ -98,7 +98,7 @@ def open_prepared(store: Store, *, folder_of: Callable[[str], Path] | None = Non
     words = ("model", "finish_reason", "error_type")
     return Prepared(
         store,
-        together.with_columns(pl.col(words).cast(pl.Categorical)),
+        together.with_columns(pl.col(words).cast(pl.Categorical), pl.lit(None, dtype=pl.Categorical).alias("verdict")),
         pl.concat(tokens) if tokens else _empty_tokens(runs),
     )
 
