@@ -146,7 +146,7 @@ class StorePlots:
         runs = self.store.runs_to_compare(run_a, run_b, other=other)
         names = [run.run_names[0] for run in runs]
         if names[0] == names[1]:
-            names = [f"{name} in {run.path}" for name, run in zip(names, runs, strict=True)]
+            names = [f"{name} of {place}" for name, place in zip(names, ("this store", "the other"), strict=True)]
         frames = []
         for name, run in zip(names, runs, strict=True):
             rows, (column,) = _score_rows(run, score)

@@ -61,7 +61,7 @@ def scatter(rows: pl.LazyFrame, x: str, y: str) -> alt.Chart:
             pl.col(name).is_finite() & ((pl.col(name) > 0) if spread.scale == "log" else pl.lit(value=True))
             for name, spread in (("x", across), ("y", up))
         )
-        points = first.filter(is_drawn.fill_null(value=False))
+        points = first.filter(is_drawn.fill_null(value=False)).sort("x", "y", "prompt_id")  # rows come in any order
         points = points.with_columns(said=pl.Series(_words_of_points(points, x, y), dtype=pl.String)).drop("prompt_id")
         marks = (
             alt.Chart(points).mark_square(color=ACCENT, size=24, fillOpacity=0.6, opacity=1).encode(**axes, **hints())

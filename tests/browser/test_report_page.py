@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from browser.looking import WIDTHS, grave_findings, overflow, take_screenshots
+from browser.looking import grave_findings, overflow, take_screenshots
 from browser.nights_store import PROMPTS, make_nights_store
 from browser.stores import logprobs
 
@@ -99,6 +99,17 @@ def test_enter_pins_and_escape_closes(report: Path, open_page: Open) -> None:
     assert "It␣is" in pinned
     assert panel(page, "p01").is_hidden()
     assert page.evaluate("document.activeElement.className") == "tokens"
+
+
+def test_escape_closes_what_the_mouse_shows(report: Path, open_page: Open) -> None:
+    """A panel that covers what one wants to read is closed without moving the mouse, wherever the focus is."""
+    page = open_page(report)
+    answer(page, "p01").locator(".tokens [data-place='1']").last.hover()
+    assert panel(page, "p01").is_visible()
+
+    page.keyboard.press("Escape")
+
+    assert panel(page, "p01").is_hidden()
 
 
 def test_every_control_is_reached_by_tab(report: Path, open_page: Open) -> None:
@@ -400,8 +411,7 @@ def test_without_script_the_figures_stand(report: Path, open_page: Open) -> None
     assert page.locator("noscript").is_visible()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1440, False)], ids=["390-dark", "1440-light"])
 def test_no_serious_finding(report: Path, open_page: Open, width: int, dark: bool) -> None:  # noqa: FBT001
     """axe-core has nothing serious to say, with the details open and a token pinned; nothing is wider than the page."""
     page = open_page(report, width=width, dark=dark)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Route, WebSocketRoute
 
 PERMISSIONS = ["clipboard-read", "clipboard-write"]
-TIMEOUT_MS = 10_000
+TIMEOUT_MS = 20_000
 OWN_SCHEMES = {"about", "blob", "data"}
 
 

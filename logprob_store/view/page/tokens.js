@@ -169,11 +169,17 @@ export function showTokens(element, view, { by = "probability", onPick } = {}) {
     drawn.classList.add("current");
     panel.replaceChildren(...span[1].map((token) => tokenCard(token, section, onPick)));
     panel.hidden = false;
+    document.addEventListener("keydown", closeFromAfar);
     panel.classList.toggle("pinned", pin);
     beside(panel, drawn, element);
   };
+  /** The panel under the mouse is closed by Escape wherever the focus is. @param {KeyboardEvent} event */
+  const closeFromAfar = (event) => {
+    if (event.key === "Escape" && !(event.target instanceof Node && element.contains(event.target))) hide();
+  };
   const hide = () => {
     places[current]?.element.classList.remove("current");
+    document.removeEventListener("keydown", closeFromAfar);
     panel.hidden = true;
     pinned = false;
   };
