@@ -5,6 +5,8 @@ The server is in `logprob_store.explorer`.
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +69,7 @@ def explore(
             served = serve_exploring(exploring, port=port)
             echo({"url": served.url, "port": served.port} if as_json else served.url)
             _say("open this address in your browser, once; Ctrl-C ends the explorer")
-            if opens:
+            if opens and _has_desktop():
                 import webbrowser
 
                 webbrowser.open(served.url)
@@ -88,6 +90,11 @@ def _opened(store: Path, run: str | None) -> Store:
 
 def _left_out(store: Path, opened: Store) -> int:
     return len(select_runs(store, ALL_RUNS).manifests) - len(opened.manifests)
+
+
+def _has_desktop() -> bool:
+    """Whether there is a window to open; a browser of text would use up the address in the terminal."""
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _say(words: str) -> None:

@@ -84,7 +84,7 @@ class Page:
 def read_page(pairs: Iterable[tuple[str, str]], rows: pl.DataFrame) -> Page:
     """The page that an address asks for, by its pairs of names and values.
 
-    `run`, `model`, `label`, `verdict`, `finish_reason`, `error_type` and `kept_<column>` name values, each by itself;
+    `run`, `model`, `label`, `verdict`, `finish_reason`, `error_type`, `kept_<column>` and `field_<name>` name values;
     `<score>.from` and `<score>.to` bound a score; `text`, `kind`, `sort`, `order` (asc, desc), `page` and `size`.
 
     Args:

@@ -66,7 +66,7 @@ export function figure(value) {
 /** The name of a column in words.
  * @param {string} name */
 export function title(name) {
-  return name.replace(/^kept_/, "").replaceAll("_", " ");
+  return name.replace(/^(kept|field)_/, "").replaceAll("_", " ");
 }
 
 /** A count with its word.
