@@ -59,6 +59,7 @@ async function drawFilters(aside, overview, params, signal) {
   for (const one of bins) {
     const score = one.score;
     const range = { from: params.get(`${score}.from`) ?? "", to: params.get(`${score}.to`) ?? "" };
+    if (!range.from && !range.to && !one.bins.some(Boolean)) continue;
     pieces.push(
       histogram(one, range, ({ from, to }) => filter({ [`${score}.from`]: from || null, [`${score}.to`]: to || null })),
     );
