@@ -11,7 +11,6 @@ from logprob_store.analysis.calibrators.expected_answers import with_expected
 from logprob_store.counted import counted
 from logprob_store.errors import InputError, disk_error
 from logprob_store.extras import import_extra
-from logprob_store.store.durable_files import replace_file
 from logprob_store.view.page.assets import joined_scripts, joined_styles, json_in_page, script_hash
 from logprob_store.view.report.run_facts import failure_classes, identity, oddities, run_facts
 from logprob_store.view.report.samples import Sample, chosen_answers, failed_samples, loaded_samples
@@ -79,7 +78,9 @@ def write_report(
     text = page.encode(errors="replace")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(output, text)
+        temporary = output.with_name(f".{output.name}.tmp")
+        temporary.write_bytes(text)
+        temporary.replace(output)
     except OSError as error:
         raise disk_error("the report", output, error, of_answers=False) or InputError(
             f"-o {output}: cannot be written: {error}"
