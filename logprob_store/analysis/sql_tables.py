@@ -29,7 +29,7 @@ def sql_tables(store: Store) -> dict[str, pl.LazyFrame]:
 
 
 def check_reads_no_files(query: str) -> None:
-    """Check that a query reads no other files than the store's: whoever asks may not be whom they belong to.
+    """Check that a query reads no files but the store's: the person who asks may not own the others.
 
     The whole text is searched, its strings too: what is a string to us might be none to polars.
 

@@ -5,6 +5,8 @@ The server is in `logprob_store.explorer`.
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +34,9 @@ def explore(
             help="The runs: names, patterns such as 'nightly-*', newest or all, with commas between. Default: the "
             "newest, up to three million answers.",
         ),
+    ] = None,
+    expected: Annotated[
+        str | None, typer.Option(help="A column kept with the prompts: what the answer should be, to filter by.")
     ] = None,
     job: Annotated[
         Path | None,
@@ -71,11 +76,11 @@ def explore(
         return opened
 
     try:
-        with what_if or nullcontext(), Exploring(open_runs, say=_say) as exploring:
+        with what_if or nullcontext(), Exploring(open_runs, expected=expected, say=_say) as exploring:
             served = serve_exploring(exploring, port=port, what_if=what_if)
             echo({"url": served.url, "port": served.port} if as_json else served.url)
             _say("open this address in your browser, once; Ctrl-C ends the explorer")
-            if opens:
+            if opens and _has_desktop():
                 import webbrowser
 
                 webbrowser.open(served.url)
@@ -103,6 +108,11 @@ def _opened(store: Path, run: str | None) -> Store:
 
 def _left_out(store: Path, opened: Store) -> int:
     return len(select_runs(store, ALL_RUNS).manifests) - len(opened.manifests)
+
+
+def _has_desktop() -> bool:
+    """Whether there is a window to open; a browser of text would use up the address in the terminal."""
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _say(words: str) -> None:

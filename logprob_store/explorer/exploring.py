@@ -20,6 +20,7 @@ from logprob_store.explorer.prepared_files import crc_of_parts
 from logprob_store.explorer.preparing import prepare
 from logprob_store.explorer.questions import Questions
 from logprob_store.explorer.sql import Sql
+from logprob_store.explorer.verdicts import with_verdicts
 from logprob_store.store.lock import state_now
 from logprob_store.store.manifest import find_manifest, manifest_path, run_folder
 from logprob_store.store.run_folders import run_names
@@ -39,15 +40,23 @@ class Exploring:
 
     Args:
         open_runs: opens the store with the runs that are wanted.
+        expected: a column kept with the prompts that says what the answer should be; None for none.
         say: called with a sentence as the work goes on.
 
     Raises:
-        InputError: the store has no run.
+        InputError: the store has no run, or no such column was kept.
         DiskError: there is no room to prepare the runs.
     """
 
-    def __init__(self, open_runs: Callable[[], Store], *, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        open_runs: Callable[[], Store],
+        *,
+        expected: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._open_runs = open_runs
+        self._expected = expected
         self._say = say
         store = open_runs()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -101,7 +110,8 @@ class Exploring:
     def _prepared(self, store: Store) -> Questions:
         if not store.run_names:
             raise InputError(f"{store.path} has no run yet; `logprobs run JOB.toml` makes one")
-        questions = Questions(prepare(store, folder_of=self._folder_of(), say=self._say))
+        prepared = prepare(store, folder_of=self._folder_of(), say=self._say)
+        questions = Questions(prepared if self._expected is None else with_verdicts(prepared, self._expected))
         # What only the first question of a kind would wait for: a second of a million rows.
         questions.warm()
         answers = questions.rows.lazy().filter(pl.col("completion_id").is_not_null())
@@ -118,7 +128,7 @@ class Exploring:
 
     def _sql(self, store: Store) -> Sql:
         folder = None if self._temporary is None else Path(self._temporary.name)
-        return Sql(store.path.resolve(), store.run_names, folder=folder)
+        return Sql(store.path.resolve(), store.run_names, folder=folder, expected=self._expected)
 
     def _compared(self, store: Store, known: set[str]) -> dict[str, Any]:
         """How many answers the open runs have more than when they were opened, and which runs are new."""

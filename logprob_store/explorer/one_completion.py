@@ -56,6 +56,7 @@ def one_completion(questions: Questions, run: str, completion_id: int) -> dict[s
         **{name: row[name] for name in ("prompt_id", "sample_index", "choice_index", "model", "finish_reason")},
         "scores": {name: row[name] for name in SCORES if row[name] is not None},
         "label": row["label"],
+        "verdict": row["verdict"],
         "kept": {name.removeprefix(KEPT): value for name, value in row.items() if name.startswith(KEPT)},
         "facts": {name: _plain(said[name]) for name in _FACTS if said[name] is not None},
         "text": _cut(said["text"]),
@@ -257,7 +258,7 @@ def _others(questions: Questions, row: dict[str, Any]) -> list[dict[str, Any]]:
         & pl.col("completion_id").eq_missing(row["completion_id"])
         & (pl.col("sample_index") == row["sample_index"])
     )
-    found = questions.rows.filter(same).head(_MOST_OTHERS).select(*_LIKE, "confidence", "label")
+    found = questions.rows.filter(same).head(_MOST_OTHERS).select(*_LIKE, "confidence", "label", "verdict")
     return [{name: _plain(value) for name, value in one.items()} for one in found.to_dicts()]
 
 

@@ -110,7 +110,7 @@ def write_file(folder: Path, parts: Mapping[str, int], completions: pl.DataFrame
 
 
 def write_index(folder: Path, files: Sequence[PreparedFile], *, replaced: Sequence[PreparedFile] = ()) -> None:
-    """List the files that count, and remove those that others took the place of; who has them mapped keeps them.
+    """List the files that count, and remove those that were replaced; a process that has one mapped keeps it.
 
     Args:
         folder: of the files.

@@ -14,6 +14,7 @@ import polars as pl
 
 from logprob_store.analysis.opened_store import Store
 from logprob_store.errors import disk_error
+from logprob_store.explorer.json_fields import FIELD, json_fields
 from logprob_store.explorer.prepared_files import crc_of_parts, folder_in_store, open_files, write_file, write_index
 from logprob_store.metrics.alternatives.chosen import without_chosen
 from logprob_store.metrics.arguments import generated
@@ -54,7 +55,7 @@ class Prepared:
         store: the runs, as they were when this was prepared.
         rows: one row per completion and per open failure. A completion has `completion_id` and the number of its
             `part`; a failure has `error_type`, and its message for a text. `text` has the first characters, `search`
-            the whole text in small letters.
+            the whole text in small letters, and `verdict` is null (`verdicts` sets it).
         tokens: for each file and token, how often it was written and how often it was an alternative that was not.
     """
 
@@ -98,7 +99,7 @@ def open_prepared(store: Store, *, folder_of: Callable[[str], Path] | None = Non
     words = ("model", "finish_reason", "error_type")
     return Prepared(
         store,
-        together.with_columns(pl.col(words).cast(pl.Categorical)),
+        together.with_columns(pl.col(words).cast(pl.Categorical), pl.lit(None, dtype=pl.Categorical).alias("verdict")),
         pl.concat(tokens) if tokens else _empty_tokens(runs),
     )
 
@@ -113,8 +114,8 @@ def scores_in(rows: pl.DataFrame) -> list[str]:
 
 
 def kept_in(rows: pl.DataFrame) -> list[str]:
-    """The columns that jobs keep of their prompts."""
-    return [name for name in rows.columns if name.startswith(KEPT)]
+    """The columns that jobs keep of their prompts, and those of JSON answers."""
+    return [name for name in rows.columns if name.startswith((KEPT, FIELD))]
 
 
 def _prepare_run(path: Path, manifest: Manifest, folder: Path, say: Callable[[str], None]) -> None:
@@ -172,6 +173,7 @@ def _rows_of_parts(path: Path, manifest: Manifest, parts: list[Part]) -> tuple[p
     rows = rows.join(scores, on="completion_id", how="left", maintain_order="left")
     rows = _with_decisions(rows, some)
     rows = _with_kept(rows, Store(path, (manifest,)), manifest)
+    rows = _with_fields(rows, some)
     rows = rows.with_columns(pl.lit(None, dtype=pl.String).alias("error_type"))
     return rows.select(*_columns(rows)), _token_rows(some)
 
@@ -259,6 +261,16 @@ def _with_kept(rows: pl.DataFrame, run: Store, manifest: Manifest) -> pl.DataFra
     ]
     prompts = run.prompts.filter(of_rows).select("prompt_index", *texts).unique("prompt_index", keep="last").collect()
     return rows.join(prompts, on="prompt_index", how="left", maintain_order="left")
+
+
+def _with_fields(rows: pl.DataFrame, some: Store) -> pl.DataFrame:
+    """The rows with the values of JSON answers."""
+    texts = some.completions.select("completion_id", "text").collect()
+    fields = json_fields(texts["text"])
+    if not fields.width:
+        return rows
+    found = fields.with_columns(texts["completion_id"])
+    return rows.join(found, on="completion_id", how="left", maintain_order="left")
 
 
 def _token_rows(some: Store) -> pl.DataFrame:

@@ -30,7 +30,7 @@ _MOST_VALUES: Final = 50
 _FILTERS_KEPT: Final = 8
 _LISTED: Final = (
     *("run", "completion_id", "prompt_id", "prompt_index", "sample_index", "choice_index", "model", "finish_reason"),
-    *("error_type", "label", "text", *SCORES),
+    *("error_type", "label", "verdict", "text", *SCORES),
 )
 
 

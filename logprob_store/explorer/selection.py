@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["all", "answered", "failed"]
 
-WORDS: Final = ("run", "model", "label", "finish_reason", "error_type")
+WORDS: Final = ("run", "model", "label", "verdict", "finish_reason", "error_type")
 """The columns that are filtered by their value, beside those that jobs keep of their prompts."""
 ORDERS: Final = ("as asked", *SCORES)
 """What rows can be sorted by."""
@@ -84,7 +84,7 @@ class Page:
 def read_page(pairs: Iterable[tuple[str, str]], rows: pl.DataFrame) -> Page:
     """The page that an address asks for, by its pairs of names and values.
 
-    `run`, `model`, `label`, `finish_reason`, `error_type` and `kept_<column>` name values, each by itself;
+    `run`, `model`, `label`, `verdict`, `finish_reason`, `error_type`, `kept_<column>` and `field_<name>` name values;
     `<score>.from` and `<score>.to` bound a score; `text`, `kind`, `sort`, `order` (asc, desc), `page` and `size`.
 
     Args:

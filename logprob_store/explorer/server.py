@@ -125,9 +125,7 @@ def _application(exploring: Exploring, what_if: WhatIf | None) -> Starlette:
         routing.Route("/api/rows", _answering_selection(exploring, _rows), methods=["GET"]),
         routing.Route("/api/histogram", _answering_selection(exploring, _histogram), methods=["GET"]),
         routing.Route("/api/values", _answering_selection(exploring, _values), methods=["GET"]),
-        routing.Route(
-            "/api/sql", _answering_body(lambda given: exploring.sql.ask(str(given.get("query", "")))), methods=["POST"]
-        ),
+        routing.Route("/api/sql", _answering_body(lambda given: _asked_in_sql(exploring, given)), methods=["POST"]),
         routing.Route("/api/refresh", _answering_body(lambda _: exploring.refresh()), methods=["POST"]),
         routing.Route("/api/go_on", _answering_call(exploring, what_if), methods=["POST"]),
         routing.Route("/export", _exported(exploring), methods=["GET"]),
@@ -269,6 +267,14 @@ async def _in_thread(answer: Callable[[Mapping[str, Any]], Any], given: Mapping[
         return _error(400, str(error))
     except (LogprobStoreError, OSError, pl.exceptions.PolarsError) as error:
         return _error(500, f"{error}. `logprobs verify STORE` says whether the store is damaged")
+
+
+def _asked_in_sql(exploring: Exploring, given: Mapping[str, Any]) -> Any:
+    """The answer, or why there is none: a slip in a query is no failed request, which a browser would log."""
+    try:
+        return exploring.sql.ask(str(given.get("query", "")))
+    except InputError as error:
+        return {"error": str(error)}
 
 
 def _rows(exploring: Exploring, pairs: Sequence[tuple[str, str]]) -> Any:

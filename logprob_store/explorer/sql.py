@@ -32,6 +32,7 @@ class Sql:
         store: the store's folder.
         runs: the runs.
         folder: where the prepared files of the runs are; None for beside their manifests.
+        expected: the column of the prompts that says what the answer should be.
         seconds: how long a query may take.
         memory: bytes that it may take; files that it has mapped do not count.
     """
@@ -42,11 +43,12 @@ class Sql:
         runs: list[str],
         *,
         folder: Path | None,
+        expected: str | None = None,
         seconds: float = MOST_SECONDS,
         memory: int = MOST_MEMORY,
     ) -> None:
         prepared = None if folder is None else str(folder)
-        self._opened = {"store": str(store), "runs": runs, "folder": prepared, "memory": memory}
+        self._opened = {"store": str(store), "runs": runs, "folder": prepared, "memory": memory, "expected": expected}
         self._seconds = seconds
         self._lock = threading.Lock()
         self._waiting: subprocess.Popen[str] | None = self._started()

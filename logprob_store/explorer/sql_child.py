@@ -30,10 +30,13 @@ def main() -> None:
     from logprob_store.analysis.opened_store import open_store
     from logprob_store.analysis.sql_tables import sql_tables
     from logprob_store.explorer.preparing import open_prepared
+    from logprob_store.explorer.verdicts import with_verdicts
 
     store = open_store(opened["store"], runs=opened["runs"])
     folder = opened["folder"]
     prepared = open_prepared(store, folder_of=None if folder is None else lambda run: Path(folder) / run)
+    if opened["expected"] is not None:
+        prepared = with_verdicts(prepared, opened["expected"])
     # What is prepared has the scores already. Texts are plain there, as in the other tables: both are joined.
     scores = prepared.rows.lazy().filter(pl.col("error_type").is_null()).drop("search", "error_type")
     plain = scores.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))

@@ -81,3 +81,16 @@ def test_a_job_without_its_key_is_said(tmp_path: Path, logprobs: Any) -> None:
 
     assert ended.code == 2
     assert "there is no API key: MY_KEY is not set" in ended.err
+
+
+def test_without_a_desktop_no_browser_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser of text would take the terminal, and use up the address."""
+    from logprob_store.cli.explore import _has_desktop
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    without = _has_desktop()
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+
+    assert (without, _has_desktop()) == (False, True)

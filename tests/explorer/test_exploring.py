@@ -128,6 +128,14 @@ def test_a_wrong_body_is_refused(explorer_server: Any, body: bytes, status: int)
     assert explorer_server.ask("/api/sql", method="POST", body=body, **headers).status == status
 
 
+def test_a_slip_in_a_query_is_no_failed_request(explorer_server: Any) -> None:
+    """A browser would log that as an error of the page; the answer says what is wrong."""
+    answer = explorer_server.post("/api/sql", {"query": "select nothing from scores"})
+
+    assert answer.status == 200
+    assert answer.json["error"].startswith('unable to find column "nothing"')
+
+
 def test_a_file_is_downloaded_under_a_name(explorer_server: Any) -> None:
     """As an attachment, which no page shows."""
     answer = explorer_server.get("/export?format=csv&run=one")

@@ -173,7 +173,7 @@ def test_the_policy_lets_no_script_of_a_text_run() -> None:
 def test_the_page_names_nothing_elsewhere(explorer_server: Any) -> None:
     """No address of another host stands in what the browser loads."""
     page = explorer_server.get("/").body.decode()
-    names = ["address", "asking", "details", "explorer", "histogram", "lists", "sql"]
+    names = ["address", "asking", "details", "explorer", "histogram", "lists", "sql", "what_if"]
     scripts = [explorer_server.get(f"/static/explorer/static/{name}.js").body.decode() for name in names]
 
     for text in (page, *scripts):

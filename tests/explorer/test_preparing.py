@@ -182,3 +182,20 @@ def test_small_files_are_put_together(tmp_path: Path) -> None:
             said_of(store)
 
     assert len(list(folder_in_store(store, "r").glob("*.arrow"))) == 2
+
+
+def test_values_of_json_answers_are_columns(tmp_path: Path) -> None:
+    """Of objects at the top; an answer that is none has no value, and a run of plain texts no such column."""
+    store = tmp_path / "store"
+    answers = {0: [('{"mood": "good", "why": {"x": 1}}', 0.5)], 1: [('{"mood": "bad"}', 0.5)], 2: [("Sorry", 0.5)]}
+    with open_writer(store) as writer:
+        add_part(writer, answers_table(answers), 0, 1, 2)
+        writer.finish("finished")
+    with open_writer(store, "plain") as writer:
+        add_part(writer, answers_table({0: FIRST[0]}), 0)
+        writer.finish("finished")
+
+    rows = prepare(open_store(store)).rows
+
+    assert rows["field_mood"].to_list() == ["good", "bad", None, None]
+    assert [name for name in rows.columns if name.startswith("field_")] == ["field_mood"]

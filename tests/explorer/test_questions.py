@@ -102,6 +102,26 @@ def test_a_page_is_a_slice_of_the_sorted_rows(
     assert (answer["total"], answer["pages"]) == (len(rows), max(1, math.ceil(len(rows) / size)))
 
 
+@pytest.mark.parametrize(
+    ("sort", "order", "texts"),
+    [
+        ("confidence", "asc", ["b", "a", "d", "c"]),
+        ("confidence", "desc", ["d", "a", "b", "c"]),
+        ("as asked", "asc", ["a", "b", "c", "d"]),
+        ("as asked", "desc", ["d", "c", "b", "a"]),
+    ],
+)
+def test_rows_stand_in_the_order_that_is_named(sort: str, order: str, texts: list[str]) -> None:
+    """A row without the score is the last in both directions."""
+    confidences = {"a": 0.5, "b": 0.1, "c": None, "d": 0.9}
+    rest = {"run": "one", "error_type": None, "perplexity": None}
+    questions = questions_over([{"text": text, "confidence": value, **rest} for text, value in confidences.items()])
+
+    answer = questions.page(read_page([("sort", sort), ("order", order)], questions.rows))
+
+    assert [row["text"] for row in answer["rows"]] == texts
+
+
 @given(ROWS, SELECTIONS, st.sampled_from(["confidence", "perplexity"]))
 def test_a_histogram_counts_each_row_once(listed: list[dict[str, Any]], selection: Selection, score: str) -> None:
     """In a bin, or as one without the score; infinity is in the last bin."""

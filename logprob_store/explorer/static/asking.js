@@ -7,7 +7,7 @@
  * @typedef {Record<string, string | number | boolean | null>} Row
  * @typedef {{run: string, completion_id: number | null, prompt_id: string, prompt_index: number, sample_index: number,
  *   choice_index: number | null, model: string | null, finish_reason: string | null, error_type: string | null,
- *   label: string | null, text: string | null, confidence: number | null}} Listed
+ *   label: string | null, verdict: "right" | "wrong" | null, text: string | null, confidence: number | null}} Listed
  */
 
 import { made } from "../../view/page/tokens.js";
@@ -66,7 +66,7 @@ export function figure(value) {
 /** The name of a column in words.
  * @param {string} name */
 export function title(name) {
-  return name.replace(/^kept_/, "").replaceAll("_", " ");
+  return name.replace(/^(kept|field)_/, "").replaceAll("_", " ");
 }
 
 /** A count with its word.

@@ -8,7 +8,7 @@
  * @typedef {{question: string | null, refused: boolean, value: string | null, label: string | null,
  *   chosen: boolean | null, probability: number | null}} Option
  * @typedef {{run: string, completion_id: number, prompt_id: string, sample_index: number, choice_index: number,
- *   model: string | null, finish_reason: string | null, scores: Record<string, number>, label: string | null,
+ *   model: string | null, finish_reason: string | null, scores: Record<string, number>, label: string | null, verdict: "right" | "wrong" | null,
  *   kept: Record<string, string | null>, facts: Record<string, unknown>, text: string | null, refusal: string | null,
  *   tool_calls: string | null, prompt: Message[], tokens: View, decisions: Option[], others: Listed[]}} Completion
  * @typedef {{run: string, completion_id: number, section: string, position: number, prompt_id: string, text: string}} Place
@@ -272,6 +272,7 @@ function heading(prompt, one) {
   element.append("Prompt ", around("bdi", "", visible(prompt ?? "without an id")));
   if (one && (one.sample_index || one.choice_index))
     element.append(made("span", "muted", ` sample ${one.sample_index}, choice ${one.choice_index}`));
+  if (one?.verdict) element.append(" ", made("span", `tag ${one.verdict === "right" ? "good" : "bad"}`, one.verdict));
   if (one?.label) element.append(" ", made("span", "tag good", visible(one.label)));
   return element;
 }

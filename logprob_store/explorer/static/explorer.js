@@ -45,7 +45,7 @@ async function draw() {
     if (!signal.aborted) main.removeAttribute("aria-busy");
   }
   drawViews(view);
-  const open = [view, params.get("show"), params.get("with"), params.get("at"), params.get("failure")].join("\n");
+  const open = [view, ...["show", "with", "at", "failure", "page"].map((name) => params.get(name))].join("\n");
   if (open !== drawn) {
     if (drawn) {
       scrollTo(0, 0);

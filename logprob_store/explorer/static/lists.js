@@ -13,7 +13,7 @@ import { histogram } from "./histogram.js";
 
 const DRAWN = ["confidence", "perplexity", "mean_entropy", "token_count"];
 const COLUMNS = ["confidence", "perplexity", "mean_entropy", "mean_margin", "token_count"];
-const WORDS = ["model", "finish_reason", "error_type", "label"];
+const WORDS = ["verdict", "model", "finish_reason", "error_type", "label"];
 
 /** Draw the list of what the address selects.
  * @param {HTMLElement} place @param {Overview} overview @param {AbortSignal} signal */
@@ -36,6 +36,7 @@ export async function showList(place, overview, signal) {
   if (kept) aside.replaceChildren(...kept.childNodes);
   place.replaceChildren(around("div", "two", folded, results));
   if (focused && aside.contains(focused)) focused.focus({ preventScroll: true });
+  else if (focused?.hasAttribute("name")) focusOn(results, focused.getAttribute("name") ?? "");
   await drawFilters(aside, overview, params, signal);
 }
 
@@ -58,6 +59,7 @@ async function drawFilters(aside, overview, params, signal) {
   for (const one of bins) {
     const score = one.score;
     const range = { from: params.get(`${score}.from`) ?? "", to: params.get(`${score}.to`) ?? "" };
+    if (!range.from && !range.to && !one.bins.some(Boolean)) continue;
     pieces.push(
       histogram(one, range, ({ from, to }) => filter({ [`${score}.from`]: from || null, [`${score}.to`]: to || null })),
     );
@@ -68,10 +70,14 @@ async function drawFilters(aside, overview, params, signal) {
     pieces[0] = active.parentElement; // somebody types there: neither what is typed nor the cursor may be lost
   }
   aside.replaceChildren(...pieces);
-  if (focused) {
-    const again = aside.querySelector(`[name="${CSS.escape(focused)}"]`);
-    if (again instanceof HTMLElement) again.focus({ preventScroll: true });
-  }
+  if (focused) focusOn(aside, focused);
+}
+
+/** Give the focus back to what has this name, when it was drawn anew.
+ * @param {HTMLElement} place @param {string} name */
+function focusOn(place, name) {
+  const again = place.querySelector(`[name="${CSS.escape(name)}"]`);
+  if (again instanceof HTMLElement) again.focus({ preventScroll: true });
 }
 
 /** Change the filter, and go to the first page.
@@ -194,6 +200,7 @@ function summary(page, overview) {
   const falls = current().get("order") === "desc";
   const order = made("button", "", falls ? "highest first" : "lowest first");
   order.type = "button";
+  order.name = "order";
   order.addEventListener("click", () => go(changed({ order: falls ? null : "desc", page: null })));
   line.append(said, around("div", "sorting", label, order), exports(page));
   return line;
@@ -268,6 +275,8 @@ function answer(row) {
   if (row.error_type !== null) box.append(made("span", "tag bad", visible(row.error_type)), " ");
   else if (row.finish_reason !== null && row.finish_reason !== "stop")
     box.append(made("span", "tag", visible(row.finish_reason)), " ");
+  if (row.verdict !== null)
+    box.append(made("span", `tag ${row.verdict === "right" ? "good" : "bad"}`, row.verdict), " ");
   if (row.label !== null && row.label !== row.text?.trim())
     box.append(made("span", "tag good", visible(row.label)), " ");
   box.append(visible(row.text ?? "").replaceAll("\n", " ↵ ") || made("span", "muted", "no text"));

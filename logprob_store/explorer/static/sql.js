@@ -1,12 +1,12 @@
 /**
  * Questions in SQL, answered as a table.
  *
- * @typedef {{columns: string[], kinds: string[], rows: (string | number | boolean | null)[][], more: boolean}} Answer
+ * @typedef {{columns: string[], kinds: string[], rows: (string | number | boolean | null)[][], more: boolean, error?: string}} Answer
  */
 
 import { made, visible } from "../../view/page/tokens.js";
 import { changed, current, go, link, toCompletion } from "./address.js";
-import { around, counted, figure, send } from "./asking.js";
+import { around, counted, figure, Refused, send } from "./asking.js";
 
 const EXAMPLES = [
   "select label, count(*) as answers, avg(confidence) as confidence from scores group by label order by answers desc",
@@ -62,7 +62,9 @@ export async function showSql(place, signal) {
   const began = performance.now();
   try {
     const answer = /** @type {Answer} */ (await send("sql", { query }));
-    if (!signal.aborted) result.replaceChildren(...table(answer, performance.now() - began));
+    if (signal.aborted) return;
+    if (answer.error) throw new Refused(answer.error);
+    result.replaceChildren(...table(answer, performance.now() - began));
   } catch (error) {
     if (signal.aborted || !(error instanceof Error)) return;
     const words = made("p", "problem", visible(error.message));
