@@ -5,6 +5,7 @@ Questions are answered in threads, so that a slow one holds up no other. What a 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import socket
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 _MOST_BODY: Final = 100_000
+_LOOK_UP_S: Final = 0.1
+"""How often a call looks whether the explorer ends."""
 _SHARED: Final = ("tokens.js", "page.css")
 _OWN: Final = (
     *("address.js", "asking.js", "details.js", "explorer.js", "histogram.js", "lists.js", "sql.js", "what_if.js"),
@@ -49,7 +52,8 @@ class Served:
         uvicorn = import_extra("uvicorn")
         self._socket = listening
         self.port: int = listening.getsockname()[1]
-        gate = Gate(_application(exploring, what_if), self.port)
+        application = _application(exploring, what_if, lambda: self._server.should_exit)
+        gate = Gate(application, self.port)
         self.url = f"http://{HOST}:{self.port}/?{TOKEN}={gate.token}"
         """The address to open, once."""
         self._server = uvicorn.Server(
@@ -103,7 +107,7 @@ def serve_exploring(exploring: Exploring, *, port: int = 0, what_if: WhatIf | No
     return Served(exploring, listening, what_if)
 
 
-def _application(exploring: Exploring, what_if: WhatIf | None) -> Starlette:
+def _application(exploring: Exploring, what_if: WhatIf | None, is_ending: Callable[[], bool]) -> Starlette:
     """The application behind the gate."""
     applications, routing = import_extra("starlette.applications"), import_extra("starlette.routing")
     answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -127,7 +131,7 @@ def _application(exploring: Exploring, what_if: WhatIf | None) -> Starlette:
         routing.Route("/api/values", _answering_selection(exploring, _values), methods=["GET"]),
         routing.Route("/api/sql", _answering_body(lambda given: _asked_in_sql(exploring, given)), methods=["POST"]),
         routing.Route("/api/refresh", _answering_body(lambda _: exploring.refresh()), methods=["POST"]),
-        routing.Route("/api/go_on", _answering_call(exploring, what_if), methods=["POST"]),
+        routing.Route("/api/go_on", _answering_call(exploring, what_if, is_ending), methods=["POST"]),
         routing.Route("/export", _exported(exploring), methods=["GET"]),
         routing.Route("/static/{name:path}", _static(), methods=["GET"]),
     ]
@@ -200,8 +204,10 @@ def _answering_body(answer: Callable[[Mapping[str, Any]], Any]) -> Callable[[Req
     return handle
 
 
-def _answering_call(exploring: Exploring, what_if: WhatIf | None) -> Callable[[Request], Any]:
-    """A handler that asks the server of a job: waited for without a thread, so that it ends with the explorer."""
+def _answering_call(
+    exploring: Exploring, what_if: WhatIf | None, is_ending: Callable[[], bool]
+) -> Callable[[Request], Any]:
+    """A handler that asks the server of a job; a call is given up when the explorer ends."""
     concurrency = import_extra("starlette.concurrency")
 
     async def handle(request: Request) -> Response:
@@ -212,11 +218,18 @@ def _answering_call(exploring: Exploring, what_if: WhatIf | None) -> Callable[[R
             return _error(404, "no job is named to ask by: start `logprobs explore` with --job JOB.toml")
         try:
             place = await concurrency.run_in_threadpool(_place, exploring, given)
-            return _json(await gone_on(place, what_if, _whole(given, "rank")))
+            asking = asyncio.ensure_future(gone_on(place, what_if, _whole(given, "rank")))
+            while not asking.done() and not is_ending():
+                await asyncio.wait({asking}, timeout=_LOOK_UP_S)
+            if asking.done():
+                return _json(asking.result())
         except InputError as error:
             return _error(400, str(error))
         except LogprobStoreError as error:
             return _error(502, str(error))
+        asking.cancel()
+        await asyncio.wait({asking})
+        return _error(503, "the explorer was ended before the answer came")
 
     return handle
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -286,17 +285,20 @@ def test_a_second_call_is_refused_while_one_is_under_way(chat_job: ls.Job, fault
 
 
 def test_the_explorer_ends_while_a_call_is_under_way(chat_job: ls.Job, fault_server: Any) -> None:
-    """It does not wait for the server."""
+    """It does not wait for the server, and says so to who waits for the answer."""
     fault_server.script("hang")
-    began = time.monotonic()
     with explored(chat_job) as server:
         server.enter()
-        thread = threading.Thread(target=_cut_off, args=(server,))
+        answers: list[Answered] = []
+        thread = threading.Thread(target=lambda: answers.append(go_on(server, 2)))
         thread.start()
         _wait_for(lambda: fault_server.behaviour.in_flight)
-
+        began = time.monotonic()
+    took = time.monotonic() - began
     thread.join()
-    assert time.monotonic() - began < 10
+
+    assert (answers[0].status, answers[0].json["error"]) == (503, "the explorer was ended before the answer came")
+    assert took < 2  # seconds, after which the server would cut it off
 
 
 def test_a_failed_call_is_tried_again(chat_job: ls.Job, fault_server: Any) -> None:
@@ -368,11 +370,6 @@ def test_a_job_that_asks_otherwise_is_said(chat_job: ls.Job, tmp_path: Path, fau
 
     assert notes[0] is None
     assert notes[1].startswith("The job asks otherwise than this answer was asked")
-
-
-def _cut_off(server: ExplorerServer) -> None:
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        go_on(server, 2)
 
 
 def _wait_for(condition: Any) -> None:
