@@ -5,7 +5,7 @@ Tokens are coloured and formatted by `logprob_store.view`.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,11 @@ from logprob_store.cli.common import (
     print_table,
     shows_colours,
 )
+from logprob_store.counted import counted
+from logprob_store.view.safe_text import printable
+
+if TYPE_CHECKING:
+    from logprob_store.analysis.opened_store import Store
 
 
 def show(
@@ -39,13 +44,14 @@ def show(
     from logprob_store.metrics.labels.decided import option_label
     from logprob_store.schema import KEYS
     from logprob_store.view.highlight import coloured, legend, uncertain
-    from logprob_store.view.safe_text import printable
 
     opened = open_runs(store, run)
     wanted = pl.col("prompt_id") == completion
     if completion.isascii() and completion.isdigit() and len(completion) < 19:  # noqa: PLR2004  fits an Int64
         wanted = wanted | (pl.col("completion_id") == int(completion))
     rows = opened.completions.filter(wanted).sort(*KEYS).collect()
+    if not rows.height and _show_failures(opened, completion, as_json=as_json):
+        return
     if not rows.height:
         raise InputError(f"no completion or prompt {completion!r} in {store}; `logprobs scores {store}` lists them")
     as_dicts = []
@@ -72,3 +78,20 @@ def show(
         print_rich(uncertain(tokens, alternatives, below=below))
     if as_json:
         echo(as_dicts)
+
+
+def _show_failures(opened: Store, prompt: str, *, as_json: bool) -> bool:
+    """Show why a prompt has no answer; whether it failed."""
+    import polars as pl
+
+    failures = opened.failures.filter(pl.col("prompt_id") == prompt).collect()
+    if as_json and failures.height:
+        echo([{"failure": row} for row in failures.iter_rows(named=True)])
+        return True
+    for row in failures.iter_rows(named=True):
+        status = "" if row["status"] is None else f" {row['status']}"
+        echo(
+            f"run {row['run']}  prompt {printable(row['prompt_id'])} failed: {row['error_type']}{status} after "
+            f"{counted(row['attempts'], 'attempt')}: {printable(row['message'] or '')}"
+        )
+    return failures.height > 0

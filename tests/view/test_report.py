@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from builders import answer_with, chat_body, chat_token, decoded_tables, run_demo, write_run
+from builders import answer_with, chat_body, chat_token, decoded_tables, open_writer, run_demo, write_run
 
 import logprob_store as ls
 from logprob_store.decode.decoder import decode_answers
 from logprob_store.errors import InputError
 from logprob_store.schema import completion_id
+from logprob_store.store.manifest import Input
 from logprob_store.view.report.report_file import write_report
-from logprob_store.view.report.samples import chosen_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,12 +90,15 @@ def test_a_column_that_was_not_kept_is_an_error(demo: ls.Store, tmp_path: Path) 
 
 
 def test_a_large_run_makes_no_large_file(tmp_path: Path) -> None:
-    """At most 3 MB; what had no room is counted."""
+    """At most 3 MB: long answers have fewer alternatives, and all that were chosen are there."""
     long_run(tmp_path / "store", 120)
     written = write_report(ls.open_store(tmp_path / "store"), "long", tmp_path / "r.html")
 
-    assert 1_500_000 < (tmp_path / "r.html").stat().st_size == written["bytes"] <= 3_000_000
-    assert written["left_out"] > 0
+    samples = data_of(tmp_path / "r.html")["samples"]
+    assert 1_000_000 < (tmp_path / "r.html").stat().st_size == written["bytes"] <= 3_000_000
+    assert written["left_out"] == 0
+    assert {len(one["view"]["sections"][0]["spans"]) for one in samples} == {300}
+    assert 0 < len(samples[0]["view"]["sections"][0]["spans"][0][1][0][-1]) < 5
 
 
 def test_hostile_text_makes_no_large_file(tmp_path: Path) -> None:
@@ -123,11 +126,71 @@ def test_a_run_with_nothing_in_common_says_so(tmp_path: Path) -> None:
     assert "Not compared with the run before:" in (tmp_path / "r.html").read_text()
 
 
-def test_chosen_at_random_is_the_same_each_time(demo: ls.Store) -> None:
-    """So that two reports of a run can be compared."""
-    scores = demo.scores().collect()
+def test_chosen_at_random_is_the_same_each_time(demo: ls.Store, tmp_path: Path) -> None:
+    """In whichever order the scores come, so that two reports of a run can be compared."""
+    chosen = []
+    for name in "ab":
+        write_report(demo, "demo", tmp_path / f"{name}.html")
+        chosen.append(data_of(tmp_path / f"{name}.html")["samples"])
 
-    assert chosen_answers(scores, None) == chosen_answers(scores, None)
+    assert chosen[0] == chosen[1]
+    assert sum("random" in one["groups"] for one in chosen[0]) == 50
+
+
+def test_an_unfinished_run_says_what_is_open(tmp_path: Path) -> None:
+    """And not that every prompt has its answer."""
+    tables = decoded_tables(decode_answers([answer_with(chat_body([chat_token("x")]))]))
+    inputs = [Input(name="p.parquet", rows=600, size=1, digest="0" * 64)]
+    with open_writer(tmp_path / "store", "r", inputs=inputs) as writer:
+        writer.commit(tables, settled=[0])
+        writer.finish("interrupted", message="it was stopped by a person")
+    write_report(ls.open_store(tmp_path / "store"), "r", tmp_path / "r.html")
+
+    page = (tmp_path / "r.html").read_text()
+    assert "599 calls still to be made" in page
+    assert "every prompt has its answer" not in page
+    assert "This run is interrupted: it was stopped by a person" in page
+
+
+def test_a_newer_night_without_an_answer_is_named(tmp_path: Path) -> None:
+    """At the top of the page about the night before, which is what one opens in the morning."""
+    tables = decoded_tables(decode_answers([answer_with(chat_body([chat_token("x")]))]))
+    write_run(tmp_path / "store", "monday", [(tables, [0])])
+    with open_writer(tmp_path / "store", "tuesday") as writer:
+        writer.finish("stopped")
+    write_report(ls.open_store(tmp_path / "store"), "monday", tmp_path / "r.html")
+
+    assert "Newer run tuesday has no answer" in (tmp_path / "r.html").read_text()
+
+
+def test_a_damaged_night_leaves_the_page_of_another(tmp_path: Path) -> None:
+    """What is compared with it is left out, and the page says so."""
+    tables = decoded_tables(decode_answers([answer_with(chat_body([chat_token("x")]))]))
+    for run in ("monday", "tuesday"):
+        write_run(tmp_path / "store", run, [(tables, [0])])
+    for file in (tmp_path / "store").rglob("*run=monday/*.parquet"):
+        file.write_bytes(b"not a file of rows")
+    write_report(ls.open_store(tmp_path / "store"), "tuesday", tmp_path / "r.html")
+
+    assert "left out, as another run cannot be read" in (tmp_path / "r.html").read_text()
+    assert len(data_of(tmp_path / "r.html")["samples"]) == 1
+
+
+def test_an_empty_label_is_an_error(demo: ls.Store, tmp_path: Path) -> None:
+    """As it is for `logprobs labels`."""
+    with pytest.raises(InputError, match="--labels: label '' has an empty spelling"):
+        write_report(demo, "demo", tmp_path / "r.html", labels=["Yes", ""])
+
+
+def test_an_answer_without_tokens_is_shown_by_its_text(tmp_path: Path) -> None:
+    """A server may give text and no logprobs."""
+    body = chat_body([chat_token("x")], "the text")
+    body["choices"][0]["logprobs"] = None
+    tables = decoded_tables(decode_answers([answer_with(body, logprobs=False)]))
+    write_run(tmp_path / "store", "r", [(tables, [0])])
+    write_report(ls.open_store(tmp_path / "store"), "r", tmp_path / "r.html")
+
+    assert data_of(tmp_path / "r.html")["samples"][0]["text"] == "the text"
 
 
 def test_the_script_is_small(demo: ls.Store, tmp_path: Path) -> None:

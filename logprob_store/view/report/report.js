@@ -9,7 +9,7 @@ import { legend, made, percent, SHADINGS, showTokens, visible } from "../page/to
  *   view: View | null}} Before
  * @typedef {{question: string, options: [label: string, probability: number | null, chosen: number][]}} Question
  * @typedef {{id: string, prompt_id: string, groups: Record<string, number>, sample: number, choice?: number, finish?: string,
- *   scores?: Record<string, number | null>, right?: boolean | null, view?: View, options?: Question[],
+ *   scores?: Record<string, number | null>, right?: boolean | null, view?: View, options?: Question[], text?: string, tools?: string,
  *   before?: Before | null, failure?: {class: string, status: number | null, message: string, attempts: number},
  *   prompt?: [role: string, text: string][], kept?: Record<string, string>}} Sample
  * @typedef {{samples: Sample[], scores: string[], answers: number}} Data
@@ -118,8 +118,10 @@ function drawn(sample) {
       definitions({ class: kind, status: status === null ? "" : String(status), message, attempts: String(attempts) }),
     );
   }
-  if (sample.view && (sample.view.sections.length || !sample.options?.length))
+  if (sample.view && (sample.view.sections.length || !(sample.options?.length || sample.text || sample.tools)))
     item.append(...answerViews(sample, sample.view));
+  if (sample.text) item.append(made("div", "text", visible(sample.text)));
+  if (sample.tools) item.append(definitions({ "tool calls": sample.tools }));
   for (const question of sample.options ?? []) item.append(optionsOf(question));
   if (sample.kept && Object.keys(sample.kept).length) item.append(definitions(sample.kept));
   if (sample.prompt?.length) {
@@ -213,8 +215,10 @@ function definitions(pairs) {
 /** Show only answers with a score in a range; null for all.
  * @param {string} name @param {[number, number] | null} range */
 function setRange(name, range) {
-  if (range) state.ranges.set(name, range);
-  else state.ranges.delete(name);
+  if (range) {
+    state.ranges.set(name, range);
+    state.group = ""; // the range is of all answers, not of the least sure alone
+  } else state.ranges.delete(name);
   state.most = AT_ONCE;
   for (const show of brushes.get(name) ?? []) show(range);
   draw();

@@ -11,14 +11,22 @@ from logprob_store.analysis.calibrators.expected_answers import with_expected
 from logprob_store.counted import counted
 from logprob_store.errors import InputError, disk_error
 from logprob_store.extras import import_extra
+from logprob_store.store.durable_files import replace_file
 from logprob_store.view.page.assets import joined_scripts, joined_styles, json_in_page, script_hash
-from logprob_store.view.report.run_facts import failure_classes, identity, oddities, run_facts
-from logprob_store.view.report.samples import Sample, chosen_answers, failed_samples, loaded_samples
-from logprob_store.view.report.sections import SCORES, chart_sections
+from logprob_store.view.report.run_facts import failure_classes, identity, notices, oddities, run_facts
+from logprob_store.view.report.samples import (
+    Sample,
+    chosen_answers,
+    failed_samples,
+    halve,
+    keep_alternatives,
+    loaded_samples,
+)
+from logprob_store.view.report.sections import SCORES, UNREADABLE, chart_sections, unreadable
 from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     import polars as pl
 
@@ -29,8 +37,6 @@ _HERE: Final = Path(__file__).parent
 _PAGE: Final = _HERE.parent / "page"
 _MOST_BYTES: Final = 2_300_000
 """Of the samples: charts, script and style need the rest of the 3 MB."""
-_MOST_BYTES_OF_ONE: Final = 200_000
-"""A longer answer loses tokens from its end."""
 
 
 def write_report(
@@ -78,9 +84,7 @@ def write_report(
     text = page.encode(errors="replace")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_name(f".{output.name}.tmp")
-        temporary.write_bytes(text)
-        temporary.replace(output)
+        replace_file(output, text)  # readable by its owner alone, as the store is
     except OSError as error:
         raise disk_error("the report", output, error, of_answers=False) or InputError(
             f"-o {output}: cannot be written: {error}"
@@ -98,31 +102,29 @@ def report_contents(
     compared = _compared(store, run, say)
     changed = compared.pairs
     groups = chosen_answers(scores, changed)
-    samples, left_out = _within(
-        loaded_samples(
-            one,
-            scores,
-            groups,
-            changed=changed,
-            earlier=compared.earlier,
-            correct=scores.select("completion_id", "correct") if expected is not None else None,
-        ),
-        failed_samples(one),
+    loaded = loaded_samples(
+        one,
+        scores,
+        groups,
+        changed=changed,
+        earlier=compared.earlier,
+        correct=scores.select("completion_id", "correct") if expected is not None else None,
     )
+    samples, left_out = _fitted([*failed_samples(one), *loaded])
     (manifest,) = one.manifests
     return {
         "run": run,
         "written_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "identity": identity(store.path, manifest),
+        "notices": notices(store, run),
         "facts": list(run_facts(one, scores)),
         "failures": failure_classes(one),
         "oddities": oddities(one),
         "comparison": compared.rows,
         "not_compared": compared.reason,
         "sections": list(chart_sections(store, run, scores, changed, labels=labels)),
-        "shown": counted(len(samples), "sample"),
+        "shown": _shown(samples, scores.height),
         "left_out": left_out,
-        "answers": scores.height,
         "data": {"samples": samples, "scores": list(SCORES), "answers": scores.height},
     }
 
@@ -130,8 +132,21 @@ def report_contents(
 def _scores(store: Store, expected: str | None) -> pl.DataFrame:
     """The scores of the answers, with `correct` where a column has the truth."""
     if expected is None:
-        return store.scores().drop("text").collect(engine="streaming")
+        return store.scores().drop("text").collect(engine="streaming").sort("completion_id")
     return with_expected(store, expected).drop("text")
+
+
+def _shown(samples: list[Sample], answers: int) -> str:
+    """Which answers are on the page, in words."""
+    words = {
+        "least sure": "the least sure",
+        "changed most": "those that changed most since the run before",
+        "random": "some at random",
+        "failed": "failures",
+    }
+    found = {group for sample in samples for group in sample["groups"]}
+    kinds = ", ".join(said for group, said in words.items() if group in found)
+    return f"{counted(len(samples), 'sample')} of {counted(answers, 'answer', commas=True)}" + (kinds and f": {kinds}")
 
 
 def _figure(value: float | None) -> str:
@@ -159,6 +174,8 @@ def _compared(store: Store, run: str, say: Callable[[str], None]) -> _Compared:
     try:
         comparison = store.compare(earlier.run_names[0], run).collect()
         rows = _comparison_rows(comparison.summary())
+    except UNREADABLE:
+        return _Compared(reason=unreadable(store))
     except InputError as error:
         return _Compared(reason=str(error))
     return _Compared(comparison.prompts.collect(), earlier, rows)
@@ -174,37 +191,36 @@ def _comparison_rows(summary: ComparisonSummary) -> dict[str, Any]:
     }
 
 
-def _within(answers: Iterable[Sample], failed: Iterable[Sample]) -> tuple[list[Sample], int]:
-    """The samples for which there is room, the failed ones first as they are small; and how many were left out."""
-    kept, size, left_out = [], 0, 0
-    for sample in (*failed, *answers):
-        length = _bytes_of(sample)
-        while length > _MOST_BYTES_OF_ONE and _halve(sample):
-            length = _bytes_of(sample)
-        if size + length > _MOST_BYTES:
-            left_out += 1
-            continue
-        size += length
-        kept.append(sample)
-    return kept, left_out
+def _fitted(samples: list[Sample]) -> tuple[list[Sample], int]:
+    """The samples within the room of a page, and how many were left out.
+
+    Long ones first lose alternatives, then tokens from their end; only what is too long all the same is left out.
+    """
+    most = _fair_share([_bytes_of(sample) for sample in samples], _MOST_BYTES)
+    kept = []
+    for sample in samples:
+        for shorten in (lambda one: keep_alternatives(one, 5), lambda one: keep_alternatives(one, 2), *[halve] * 12):
+            if _bytes_of(sample) <= most or not shorten(sample):
+                break
+        if _bytes_of(sample) <= most:
+            kept.append(sample)
+    return kept, len(samples) - len(kept)
+
+
+def _fair_share(sizes: list[int], room: int) -> int:
+    """How large one may be at most so that all fit, where those that need less leave their room to the others.
+
+    >>> _fair_share([10, 50, 100], 90), _fair_share([10, 20], 90)
+    (40, 20)
+    """
+    for place, size in enumerate(sorted(sizes)):
+        share = room // (len(sizes) - place)
+        if size > share:
+            return share
+        room -= size
+    return max(sizes, default=0)
 
 
 def _bytes_of(sample: Sample) -> int:
     """What a sample takes in the page, where some characters take six."""
     return len(json_in_page(sample).encode())
-
-
-def _halve(sample: Sample) -> bool:
-    """Leave out the second half of the tokens of an answer, and of the earlier one; whether there were any."""
-    views = [view for view in (sample.get("view"), (sample.get("before") or {}).get("view")) if view]
-    is_shorter = False
-    for view in views:
-        kept = sum(len(section["spans"]) for section in view["sections"]) // 2
-        for section in view["sections"]:
-            left_out = section["spans"][kept:]
-            section["spans"] = section["spans"][:kept]
-            kept -= len(section["spans"])
-            view["left_out"] += sum(len(tokens) for _, tokens in left_out)
-            is_shorter = is_shorter or bool(left_out)
-        view["sections"] = [section for section in view["sections"] if section["spans"]]
-    return is_shorter

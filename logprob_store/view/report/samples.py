@@ -99,6 +99,7 @@ def _samples(
     rows = {row["completion_id"]: row for row in scores.filter(pl.col("completion_id").is_in(ids)).to_dicts()}
     prompts = _prompts(store, [row["prompt_index"] for row in rows.values()])
     options = _options(store, ids)
+    written = _written(store, ids)
     for completion in ids:
         row = rows[completion]
         yield {
@@ -113,6 +114,7 @@ def _samples(
             "view": views.get((store.run_names[0], completion), {"sections": [], "left_out": 0}),
             "options": options.get(completion, []),
             "before": before.get(completion),
+            **written.get(completion, {}),
             **prompts.get(row["prompt_index"], {}),
         }
 
@@ -146,6 +148,41 @@ def failed_samples(store: Store) -> Iterator[Sample]:
             },
             **prompts.get(row["prompt_index"], {}),
         }
+
+
+def _views_in(sample: Sample) -> list[dict[str, Any]]:
+    """The views of a sample: of its answer, and of the earlier one."""
+    before = sample.get("before") or {}
+    return [view for view in (sample.get("view"), before.get("view")) if view]
+
+
+def keep_alternatives(sample: Sample, most: int) -> bool:
+    """Keep the likeliest alternatives of each token and the chosen one; whether there are tokens to do so."""
+    tokens = [
+        token
+        for view in _views_in(sample)
+        for section in view["sections"]
+        for _, own in section["spans"]
+        for token in own
+    ]
+    for token in tokens:
+        token[-1] = [one for place, one in enumerate(token[-1]) if place < most or one[-1]]
+    return bool(tokens)
+
+
+def halve(sample: Sample) -> bool:
+    """Leave out the second half of the tokens of an answer, and of the earlier one; whether there were any."""
+    is_shorter = False
+    for view in _views_in(sample):
+        kept = sum(len(section["spans"]) for section in view["sections"]) // 2
+        for section in view["sections"]:
+            left_out = section["spans"][kept:]
+            section["spans"] = section["spans"][:kept]
+            kept -= len(section["spans"])
+            view["left_out"] += sum(len(tokens) for _, tokens in left_out)
+            is_shorter = is_shorter or bool(left_out)
+        view["sections"] = [section for section in view["sections"] if section["spans"]]
+    return is_shorter
 
 
 def _in_turn(lists: Iterable[Sequence[int]]) -> Iterator[int]:
@@ -194,6 +231,18 @@ def _options(store: Store, ids: list[int]) -> dict[int, list[dict[str, Any]]]:
     ):
         listed = options.select("label", "probability", pl.col("chosen").cast(pl.Int8)).rows()
         found.setdefault(int(str(completion)), []).append({"question": question, "options": listed})
+    return found
+
+
+def _written(store: Store, ids: list[int]) -> dict[int, dict[str, str]]:
+    """What the answers say beside their tokens: tool calls, and the text of those without tokens."""
+    rows = store.completions.filter(pl.col("completion_id").is_in(ids))
+    found = {}
+    for completion, text, tools, tokens in (
+        rows.select("completion_id", "text", "tool_calls", "token_count").collect().iter_rows()
+    ):
+        said = {"text": None if tokens else text, "tools": tools}
+        found[completion] = {name: _cut(value, _LONGEST_PROMPT) for name, value in said.items() if value}
     return found
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
+import pyarrow as pa
 
 from logprob_store.charts.breakdowns import field_breakdown, label_breakdown
 from logprob_store.charts.distributions import distribution
@@ -15,6 +16,7 @@ from logprob_store.charts.svg import as_svg
 from logprob_store.charts.truth import reliability_diagram, risk_coverage
 from logprob_store.charts.value_counts import value_counts
 from logprob_store.counted import counted
+from logprob_store.errors import InputError, StoreError
 from logprob_store.metrics.labels.chosen_label import label_choices
 from logprob_store.metrics.truth.accuracy import accuracy
 from logprob_store.metrics.truth.calibration import ece, reliability_table
@@ -39,7 +41,11 @@ SCORES: Final = {
 """The scores that have a histogram, and by which the answers can be filtered and sorted."""
 _MOST_QUESTIONS: Final = 6
 _MOST_NIGHTS: Final = 30
-"""Earlier runs whose scores are computed for the trend."""
+"""The newest runs of the job, whose scores are computed for the trend."""
+
+
+UNREADABLE: Final = (StoreError, pl.exceptions.PolarsError, pa.ArrowException, OSError)
+"""What reading a damaged run raises: a report of another run goes on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +81,13 @@ def chart_sections(
     one = store.only(run)
     if any(scores[name].count() for name in SCORES):
         yield _of_scores(scores)
-    if "correct" in scores.columns:
+    if "correct" in scores.columns and scores["correct"].count():
         yield _of_truth(scores)
-    if labels is not None:
-        choices = label_choices(one.labels(labels, shared="bound"))
+    if labels is not None and scores.height:
+        try:
+            choices = label_choices(one.labels(labels, shared="bound").collect().lazy())
+        except ValueError as error:
+            raise InputError(f"--labels: {error}") from error
         shown = _shown("Labels", label_breakdown(choices), "how many answers have which label")
         yield Section("labels", "Labels", charts=[shown])
     if one.has_decisions:
@@ -148,21 +157,28 @@ def _of_two_runs(changed: pl.DataFrame) -> Section:
 
 
 def _of_nights(store: Store, run: str) -> Section | None:
-    """The confidence of the run and of those before it of the same job; None where there are none."""
-    names = store.run_names
+    """The confidence of all runs of the job, trials but the run itself left out; None where there is no other."""
     (job,) = {one.job_name for one in store.only(run).manifests}
-    earlier = store.manifests[: names.index(run) + 1]
-    nights = [one.run for one in earlier if one.job_name == job and one.has_answers and not one.is_partial]
+    nights = [one.run for one in store.manifests if one.job_name == job and (one.run == run or not one.is_partial)]
     nights = nights[-_MOST_NIGHTS:]
     if len(nights) < 2:  # noqa: PLR2004  one night is no trend
         return None
     several = store.only(*nights)
     rows = several.scores(metrics=["confidence"]).select("run", "confidence")
-    spread = distribution(value_counts(rows, ["confidence"], by="run"), "confidence")
+    try:
+        counts = value_counts(rows, ["confidence"], by="run")
+    except UNREADABLE:
+        return Section("nights", "From night to night", unreadable(store))
+    spread = distribution(counts, "confidence")
     if not spread.bins.height:
         return None
     chart = trend(spread, several.runs.select("run", "failures").collect())
     return Section("nights", "From night to night", charts=[_shown("Confidence", chart, "confidence by run")])
+
+
+def unreadable(store: Store) -> str:
+    """What a report says in place of what it could not read of other runs."""
+    return f"left out, as another run cannot be read; `logprobs verify {store.path}` names the file"
 
 
 def _answers_are_json(store: Store) -> bool:
