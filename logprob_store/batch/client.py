@@ -1,7 +1,8 @@
 """Requests to a service of the Batch API: its files and its batches, each asked once.
 
 Addresses and authentication are the SDK's. An error is as for a call: `RetryableError` where the same request may
-succeed, `StopRunError` where none can.
+succeed, `StopRunError` where none can. `made_nothing` tells whether an upload or a creation that failed left nothing
+behind. The secrets are taken out of all that a service says before it is read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import aiohttp
 import msgspec
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
     from pathlib import Path
 
+    from logprob_store.errors import StopRunError
+
 _MOST_BYTES: Final = 1 << 24
 _PAGE: Final = 100
 _MOST_PAGES: Final = 50
@@ -43,7 +46,11 @@ _OK: Final = range(200, 300)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
 _MOST_ERRORS: Final = 1000
+_REFUSALS: Final = frozenset(range(400, 500)) - {408, 409, 424, 425, 499}
+"""Statuses of a request that was refused. The others of 4xx say that it took too long, or that it was made before."""
 _LONGEST_ERROR: Final = 300
+
+_ENDS: Final = ("completed_at", "expired_at", "cancelled_at", "failed_at")
 
 METADATA: Final = "logprob_store"
 """The key of a batch's metadata that says which batch of which run it is."""
@@ -72,7 +79,9 @@ class Batch:
     total: int = 0
     completed: int = 0
     failed: int = 0
+    created_at: datetime | None = None
     started_at: datetime | None = None
+    ended_at: datetime | None = None
     expires_at: datetime | None = None
     errors: tuple[LineError, ...] = ()
     tag: str = ""
@@ -103,8 +112,8 @@ class BatchClient:
         """Send an input file under a name, for a purpose; returns its id.
 
         Raises:
-            RetryableError: it may have arrived; look with `find_file` before sending it again.
-            CallError: the service refuses it.
+            RetryableError: look with `find_file` before sending it again, unless `made_nothing`.
+            CallError: the service refuses it, if `made_nothing`.
             StopRunError: the service refuses the key.
         """
         with path.open("rb") as file:
@@ -112,7 +121,7 @@ class BatchClient:
             form.add_field("purpose", purpose)
             form.add_field("file", file, filename=name, content_type="application/jsonl")
             said = await self._ask("POST", "/files", data=form, timeout_s=_FILE_TIMEOUT_S)
-        return _id_of(said)
+        return _id_of(said) or _raise_unnamed("file")
 
     async def is_ready(self, file_id: str) -> bool:
         """Whether the service has looked at an input file, and takes it.
@@ -130,8 +139,8 @@ class BatchClient:
     async def find_file(self, name: str, *, purpose: str) -> str | None:
         """The id of an input file that was sent under a name; None if there is none."""
         async for item in self._listed("/files", purpose=purpose):
-            if item.get("filename") == name:
-                return _id_of(item)
+            if item.get("filename") == name and (file_id := _id_of(item)):
+                return file_id
         return None
 
     async def create(self, file_id: str, *, endpoint: str, window: str, tag: str) -> Batch:
@@ -144,8 +153,8 @@ class BatchClient:
             tag: goes into the metadata, by which the batch is found again.
 
         Raises:
-            RetryableError: it may have begun; look with `find_batch` before beginning it again.
-            CallError: the service refuses it.
+            RetryableError: look with `find_batches` before beginning it again, unless `made_nothing`.
+            CallError: the service refuses it, if `made_nothing`.
             StopRunError: the service refuses the key.
         """
         asked = {
@@ -154,14 +163,15 @@ class BatchClient:
             "completion_window": window,
             "metadata": {METADATA: tag},
         }
-        return batch_of(await self._ask("POST", "/batches", json=asked))
+        begun = batch_of(await self._ask("POST", "/batches", json=asked))
+        return begun if begun.id else _raise_unnamed("batch")
 
     async def get(self, batch_id: str) -> Batch:
         """How a batch is now."""
-        return batch_of(await self._ask("GET", f"/batches/{batch_id}"))
+        return batch_of(await self._ask("GET", f"/batches/{batch_id}"), id=batch_id)
 
-    async def find_batch(self, *, tag: str, file_id: str, but: Collection[str] = ()) -> Batch | None:
-        """The batch with a tag, or of an input file; None if the service lists none.
+    async def find_batches(self, *, tag: str, file_id: str, but: Collection[str] = ()) -> AsyncIterator[Batch]:
+        """The batches that the service lists with a tag, or of an input file.
 
         Args:
             tag: as for `create`.
@@ -170,13 +180,13 @@ class BatchClient:
         """
         async for item in self._listed("/batches"):
             batch = batch_of(item)
-            if batch.id not in but and (batch.tag == tag or (file_id and batch.input_file_id == file_id)):
-                return batch
-        return None
+            is_meant = batch.tag == tag or (file_id and batch.input_file_id == file_id)
+            if batch.id and batch.id not in but and is_meant:
+                yield batch
 
-    async def cancel(self, batch_id: str) -> Batch:
+    async def cancel(self, batch_id: str) -> None:
         """Ask the service to end a batch; what it has done by then is kept and billed."""
-        return batch_of(await self._ask("POST", f"/batches/{batch_id}/cancel"))
+        await self._ask("POST", f"/batches/{batch_id}/cancel")
 
     async def download(self, file_id: str, path: Path) -> None:
         """Write a file of the service to a path, durable when this returns.
@@ -256,7 +266,7 @@ class BatchClient:
             ) as response:
                 if response.status not in _OK:
                     raise await self._error(response)
-                body = await self._bodies.read(response)
+                body = self.redaction.refusal(await self._bodies.read(response))
         except aiohttp.ClientConnectorCertificateError as error:
             raise certificate_error(error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -309,8 +319,32 @@ async def open_client(
         yield BatchClient(session, addresses, file_mode=file_mode)
 
 
-def batch_of(said: Mapping[str, Any]) -> Batch:
+def made_nothing(error: CallError | StopRunError) -> bool:
+    """Whether an upload or a creation surely made nothing: it was not sent, or a status says that it is refused.
+
+    A gateway answers 504 when the service behind it has long begun; so do other errors of servers, redirects, and
+    answers that nobody can read.
+
+    >>> made_nothing(CallError("", error_type="invalid_request", status=400))
+    True
+    >>> made_nothing(RetryableError("", error_type="server_error", status=504))
+    False
+    """
+    return not error.maybe_billed if error.status is None else error.status in _REFUSALS
+
+
+def _raise_unnamed(what: str) -> NoReturn:
+    raise RetryableError(
+        f"the service answered with a {what} that has no id", error_type="malformed_answer", maybe_billed=True
+    )
+
+
+def batch_of(said: Mapping[str, Any], *, id: str = "") -> Batch:  # noqa: A002  as the service calls it
     """A batch as a service describes it: OpenAI's words, also in capitals, with one L, or as texts and not numbers.
+
+    Args:
+        said: the service's description.
+        id: for one without an id; it is empty if this is too.
 
     >>> batch = batch_of({"id": "b", "status": "completed", "output_file_id": "f", "request_counts": {"completed": 2}})
     >>> batch.output_file_id, batch.completed, batch.has_ended
@@ -324,7 +358,7 @@ def batch_of(said: Mapping[str, Any]) -> Batch:
     errors = said.get("errors") or said.get("error")
     listed = errors.get("data", [errors]) if isinstance(errors, dict) else errors
     return Batch(
-        _id_of(said),
+        _id_of(said) or id,
         str(said.get("status") or "").lower().replace("canceled", "cancelled").replace("canceling", "cancelling"),
         input_file_id=_text(said.get("input_file_id")),
         output_file_id=_text(said.get("output_file_id")),
@@ -332,7 +366,9 @@ def batch_of(said: Mapping[str, Any]) -> Batch:
         total=_count(counts.get("total")),
         completed=_count(counts.get("completed")),
         failed=_count(counts.get("failed")),
+        created_at=_time(said.get("created_at")),
         started_at=_time(said.get("in_progress_at")),
+        ended_at=next((at for name in _ENDS if (at := _time(said.get(name))) is not None), None),
         expires_at=_time(said.get("expires_at")),
         errors=tuple(_line_errors(listed)),
         tag=_text(metadata.get(METADATA)) if isinstance(metadata, dict) else "",
@@ -359,10 +395,7 @@ def _line_number(said: Any) -> int | None:
 
 
 def _id_of(said: Mapping[str, Any]) -> str:
-    found = said.get("id")
-    if not isinstance(found, str) or not found:
-        raise CallError("the service gave a file or a batch without an id", error_type="invalid_request")
-    return found
+    return _text(said.get("id"))
 
 
 def _count(said: Any) -> int:

@@ -17,7 +17,7 @@ from logprob_store.store.durable_files import FILE_MODE, create_file, make_folde
 from logprob_store.transport.redaction import Redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import AsyncIterator, Collection
     from pathlib import Path
 
 _BLOCK: Final = 1 << 20
@@ -78,17 +78,23 @@ class BatchFolder:
             return Batch(batch_id, "in_progress", input_file_id=batch_id, total=total or 0, completed=done or 0)
         return Batch(batch_id, "completed", batch_id, answers.name, total=done, completed=done)
 
-    async def find_batch(self, *, tag: str, file_id: str, but: Collection[str] = ()) -> Batch | None:  # noqa: ARG002
+    async def find_batches(
+        self,
+        *,
+        tag: str,  # noqa: ARG002
+        file_id: str,
+        but: Collection[str] = (),  # noqa: ARG002
+    ) -> AsyncIterator[Batch]:
         """The batch of an input file, if it is in the folder."""
-        return Batch(file_id, "in_progress", input_file_id=file_id) if (self._folder / file_id).is_file() else None
+        if (self._folder / file_id).is_file():
+            yield Batch(file_id, "in_progress", input_file_id=file_id)
 
-    async def cancel(self, batch_id: str) -> Batch:
+    async def cancel(self, batch_id: str) -> None:
         """Take an input file away, so that nobody begins it."""
         (self._folder / batch_id).unlink(missing_ok=True)
         answers = self._folder / f"{batch_id.removesuffix('.jsonl')}{ANSWERS}"
         if not answers.is_file():
             await asyncio.to_thread(answers.touch)
-        return Batch(batch_id, "cancelled", batch_id, answers.name)
 
     async def download(self, file_id: str, path: Path) -> None:
         """Copy the answers.

@@ -35,7 +35,9 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     `state` says which step is next: `packing` (its calls are not recorded yet), `packed`, `uploading`, `uploaded`,
     `creating`, `created`, `ended`, `downloaded`; then it is `collected`, or `dissolved` if the service refused all of
     it and billed nothing, or `abandoned` at the deadline. `status` is the service's own word. `first_call` is the
-    number of the first line's call in the run's record of calls, and the other lines follow. `tokens` are about those
+    number of the first line's call in the run's record of calls, and the other lines follow. `doubted` has such first
+    numbers for each time that it was begun again because no list of the service showed it: nobody knows yet whether
+    that was one batch more. `tokens` are about those
     of the prompts. `past_ids` are of batches that the service refused before it began them, because too much was
     queued. `said` has the service's words about a failure.
     """
@@ -48,6 +50,7 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     sha256: str
     tokens: int
     first_call: int = 0
+    doubted: list[int] = []
     file_id: str = ""
     batch_id: str = ""
     past_ids: list[str] = []
@@ -74,6 +77,11 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     def numbers(self) -> range:
         """The numbers of its calls in the run's record of calls."""
         return range(self.first_call, self.first_call + self.lines)
+
+    @property
+    def doubted_numbers(self) -> list[int]:
+        """The numbers that its calls have for the times that nobody knows of."""
+        return [number for first in self.doubted for number in range(first, first + self.lines)]
 
     @property
     def name(self) -> str:

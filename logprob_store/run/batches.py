@@ -203,7 +203,7 @@ class Batches:
         self._journal.drop_failures(has_row)
         await self._note_failures()
         for batch in self._journal.open:
-            for number in batch.numbers:
+            for number in (*batch.numbers, *batch.doubted_numbers):
                 reservation = self._budget.adopt(number)
                 if reservation is not None:
                     self._held[number] = reservation

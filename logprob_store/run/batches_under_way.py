@@ -45,7 +45,8 @@ def run_with_batches(job: Job) -> str | None:
 
 def calls_under_way(writer: RunWriter) -> set[int]:
     """The numbers, in the run's record of calls, of the calls that are in batches under way."""
-    return {number for batch in open_batches(writer.store, writer.run) for number in batch.numbers}
+    batches = open_batches(writer.store, writer.run)
+    return {number for batch in batches for number in (*batch.numbers, *batch.doubted_numbers)}
 
 
 def refuse_removal(store: Path, run: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from logprob_store.batch.client import LineError, batch_of
+from logprob_store.batch.client import LineError, batch_of, made_nothing
 from logprob_store.errors import CallError
 
 SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -49,7 +49,18 @@ def test_an_answer_to_a_new_batch_may_hold_it() -> None:
 
 
 @pytest.mark.parametrize("said", [{}, {"id": None}, {"id": 5}, {"id": ""}])
-def test_a_batch_without_an_id_is_an_error(said: dict[str, Any]) -> None:
-    """Nothing could be asked about it."""
-    with pytest.raises(CallError, match="without an id"):
-        batch_of(said)
+def test_a_batch_without_an_id_has_none(said: dict[str, Any]) -> None:
+    """Nothing can be asked about it; one that was asked for by its id has that."""
+    assert (batch_of(said).id, batch_of(said, id="b").id) == ("", "b")
+
+
+@pytest.mark.parametrize("status", [*range(300, 309), 408, 409, 424, 425, 499, *range(500, 600), None, 200])
+def test_what_an_answer_does_not_deny_may_have_been_made(status: int | None) -> None:
+    """A creation that took effect is answered 504 by a gateway that waited for too long."""
+    assert not made_nothing(CallError("", error_type="server_error", status=status, maybe_billed=True))
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422, 429])
+def test_a_refusal_has_made_nothing(status: int) -> None:
+    """The same file may be begun again at once."""
+    assert made_nothing(CallError("", error_type="invalid_request", status=status))
