@@ -461,7 +461,7 @@ class BatchSection(_Section):
     `fallback`. With `service = "vllm"`, input files are written into `folder`, and answers are read there.
     """
 
-    service: Literal["openai", "azure", "groq", "together", "vllm"] | None = None
+    service: Literal["openai", "azure", "groq", "vllm"] | None = None
     folder: str | None = Field(default=None, min_length=1)
     lines: int | None = Field(default=None, ge=1)
     megabytes: float | None = Field(default=None, gt=0)

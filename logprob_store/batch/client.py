@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from logprob_store.store.durable_files import FILE_MODE, create_file, sync_folde
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.body_reader import BodyReader
 from logprob_store.transport.environment import check_environment
+from logprob_store.transport.inflated import Inflater, NotGivenError
 from logprob_store.transport.live import certificate_error, connection_error, http_session
 from logprob_store.transport.redaction import Redaction
 from logprob_store.transport.refusals import error_of_status, one_line
@@ -42,9 +42,13 @@ _MOST_PAGES: Final = 50
 _BLOCK: Final = 1 << 20
 _REQUEST_TIMEOUT_S: Final = 120.0
 _FILE_TIMEOUT_S: Final = 3600.0
+_LONGEST_LINE: Final = 1 << 26
+_GZIP: Final = MappingProxyType({"Accept-Encoding": "gzip"})
 _OK: Final = range(200, 300)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_NOT_FOUND: Final = frozenset({404, 410})
 _MOST_REDIRECTS: Final = 5
+_PURPOSE: Final = "batch"
 _MOST_ERRORS: Final = 1000
 _REFUSALS: Final = frozenset(range(400, 500)) - {408, 409, 424, 425, 499}
 """Statuses of a request that was refused. The others of 4xx say that it took too long, or that it was made before."""
@@ -108,8 +112,8 @@ class BatchClient:
         self._file_mode = file_mode
         self.redaction = Redaction(*addresses.secrets)
 
-    async def upload(self, path: Path, name: str, *, purpose: str) -> str:
-        """Send an input file under a name, for a purpose; returns its id.
+    async def upload(self, path: Path, name: str) -> str:
+        """Send an input file under a name; returns its id.
 
         Raises:
             RetryableError: look with `find_file` before sending it again, unless `made_nothing`.
@@ -118,7 +122,7 @@ class BatchClient:
         """
         with path.open("rb") as file:
             form = aiohttp.FormData()
-            form.add_field("purpose", purpose)
+            form.add_field("purpose", _PURPOSE)
             form.add_field("file", file, filename=name, content_type="application/jsonl")
             said = await self._ask("POST", "/files", data=form, timeout_s=_FILE_TIMEOUT_S)
         return _id_of(said) or _raise_unnamed("file")
@@ -136,9 +140,9 @@ class BatchClient:
             raise CallError(f"the service refuses the file: {why}", error_type="invalid_request")
         return status not in {"pending", "running", "notrunning", "uploaded"}
 
-    async def find_file(self, name: str, *, purpose: str) -> str | None:
+    async def find_file(self, name: str) -> str | None:
         """The id of an input file that was sent under a name; None if there is none."""
-        async for item in self._listed("/files", purpose=purpose):
+        async for item in self._listed("/files", purpose=_PURPOSE):
             if item.get("filename") == name and (file_id := _id_of(item)):
                 return file_id
         return None
@@ -189,42 +193,63 @@ class BatchClient:
         await self._ask("POST", f"/batches/{batch_id}/cancel")
 
     async def download(self, file_id: str, path: Path) -> None:
-        """Write a file of the service to a path, durable when this returns.
+        """Write a file of the service to a path, inflated and without secrets, durable when this returns.
 
         Raises:
             RetryableError: it broke off.
+            NotGivenError: the service does not find it, or what it sends cannot be read.
             CallError: the service does not give it.
             DiskError: it could not be written.
         """
         address = await self._addresses.of_path(f"/files/{file_id}/content")
-        await self._download_from(address.url, {**address.headers, "Accept-Encoding": "gzip"}, address.proxy, path)
+        temporary = path.with_name(f".{path.name}.tmp")
+        await self._download_from(address.url, {**address.headers, **_GZIP}, address.proxy, temporary)
+        temporary.replace(path)
+        sync_folder(path.parent)
 
     async def _download_from(
         self, url: yarl.URL, headers: Mapping[str, str], proxy: str | None, path: Path, redirects: int = 0
     ) -> None:
         """Download; a redirect is followed, and another host gets no key."""
-        elsewhere: yarl.URL | None = None
-        temporary = path.with_name(f".{path.name}.tmp")
         timeout = aiohttp.ClientTimeout(total=_FILE_TIMEOUT_S, sock_read=_REQUEST_TIMEOUT_S)
         try:
             async with self._session.get(
                 url, headers=headers, proxy=proxy, allow_redirects=False, timeout=timeout
             ) as response:
-                location = response.headers.get("location")
-                if response.status in _REDIRECTS and location and redirects < _MOST_REDIRECTS:
-                    elsewhere = url.join(yarl.URL(location))
-                elif response.status not in _OK:
-                    raise await self._error(response)
-                else:
-                    await _write_stream(response, temporary, self._file_mode)
+                if (elsewhere := _elsewhere(response)) is None or redirects == _MOST_REDIRECTS:
+                    if response.status not in _OK:
+                        raise await self._not_given(response, is_elsewhere=redirects > 0)
+                    await self._write_stream(response, path)
+                    return
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise certificate_error(error) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreached(error) from error
-        if elsewhere is not None:
-            sent = headers if elsewhere.origin() == url.origin() else {"Accept-Encoding": "gzip"}
-            await self._download_from(elsewhere, sent, proxy, path, redirects + 1)
-            return
-        temporary.replace(path)
-        sync_folder(path.parent)
+        sent = headers if elsewhere.origin() == url.origin() else _GZIP
+        await self._download_from(elsewhere, sent, proxy, path, redirects + 1)
+
+    async def _not_given(self, response: aiohttp.ClientResponse, *, is_elsewhere: bool) -> Exception:
+        """The error of a file that does not come; what a store of files says repeats the signature of its address."""
+        if is_elsewhere and response.status in _REFUSALS:
+            return NotGivenError(f"HTTP {response.status} from {response.url.host}, where the service keeps its files")
+        error = await self._error(response)
+        return NotGivenError(str(error), status=response.status) if response.status in _NOT_FOUND else error
+
+    async def _write_stream(self, response: aiohttp.ClientResponse, path: Path) -> None:
+        """Write a body to a file, inflated, line by line without secrets."""
+        inflater = Inflater(response.headers.get("content-encoding", ""))
+        lines = _Lines(self.redaction)
+        file = create_file(path, mode=self._file_mode)
+        try:
+            async for block in response.content.iter_chunked(_BLOCK):
+                for piece in inflater.feed(block):
+                    await asyncio.to_thread(_write, file, lines.feed(piece), path)
+            for piece in inflater.finish():
+                await asyncio.to_thread(_write, file, lines.feed(piece), path)
+            await asyncio.to_thread(_write, file, lines.finish(), path)
+            await asyncio.to_thread(_sync, file, path)
+        finally:
+            os.close(file)
 
     async def _listed(self, path: str, **query: str) -> AsyncIterator[dict[str, Any]]:
         """The items of a list, page by page, the newest first."""
@@ -275,7 +300,7 @@ class BatchClient:
             said = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             said = None
-        if isinstance(said, list):  # Together lists so
+        if isinstance(said, list):  # some gateways list so
             said = {"data": said}
         if not isinstance(said, dict):
             raise RetryableError(
@@ -350,8 +375,6 @@ def batch_of(said: Mapping[str, Any], *, id: str = "") -> Batch:  # noqa: A002  
     >>> batch.output_file_id, batch.completed, batch.has_ended
     ('f', 2, True)
     """
-    if isinstance(said.get("job"), dict):  # Together's answer to a new one
-        said = said["job"]
     counts = said.get("request_counts")
     counts = counts if isinstance(counts, dict) else {}
     metadata = said.get("metadata")
@@ -412,22 +435,37 @@ def _time(said: Any) -> datetime | None:
         return None
 
 
-async def _write_stream(response: aiohttp.ClientResponse, path: Path, mode: int) -> None:
-    """Write a body to a file, inflated if it is compressed."""
-    zipped = response.headers.get("content-encoding", "").lower() == "gzip"
-    inflate = zlib.decompressobj(16 + zlib.MAX_WBITS) if zipped else None
-    file = create_file(path, mode=mode)
+def _elsewhere(response: aiohttp.ClientResponse) -> yarl.URL | None:
+    """Where a redirect leads to; None for what is none, or leads to what is no address."""
+    location = response.headers.get("location")
+    if response.status not in _REDIRECTS or not location:
+        return None
     try:
-        async for block in response.content.iter_chunked(_BLOCK):
-            plain = block if inflate is None else inflate.decompress(block)
-            await asyncio.to_thread(_write, file, plain, path)
-        if inflate is not None:
-            if not inflate.eof:
-                raise RetryableError("the file broke off", error_type="connection", maybe_billed=False)
-            _write(file, inflate.flush(), path)
-        await asyncio.to_thread(_sync, file, path)
-    finally:
-        os.close(file)
+        url = response.url.join(yarl.URL(location))
+    except ValueError:
+        return None
+    return url if url.scheme in {"http", "https"} and url.host else None
+
+
+class _Lines:
+    """Pieces of a file as whole lines, without secrets: one that is cut in two would not be found."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """The lines that end within a piece; what is too long for one is no line."""
+        content = self._rest + piece
+        end = content.rfind(b"\n") + 1
+        if not end and len(content) > _LONGEST_LINE:
+            end = len(content)
+        self._rest = content[end:]
+        return self._redaction.answer(content[:end])
+
+    def finish(self) -> bytes:
+        """The last line."""
+        return self._redaction.answer(self._rest)
 
 
 def _write(file: int, content: bytes, path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from logprob_store.batch.client import Batch
 from logprob_store.errors import CallError, DiskError
 from logprob_store.store.durable_files import FILE_MODE, create_file, make_folder, sync_folder
+from logprob_store.transport.inflated import NotGivenError
 from logprob_store.transport.redaction import Redaction
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class BatchFolder:
         files = self._folder / batch_id, self._folder / f"{batch_id.removesuffix('.jsonl')}{ANSWERS}"
         return shlex.join(["vllm", "run-batch", "-i", str(files[0]), "-o", str(files[1]), "--model", model])
 
-    async def upload(self, path: Path, name: str, *, purpose: str) -> str:  # noqa: ARG002  as BatchClient
+    async def upload(self, path: Path, name: str) -> str:
         """Put an input file into the folder; its name is its id.
 
         Raises:
@@ -56,7 +57,7 @@ class BatchFolder:
         """Nobody looks at a file before it is answered."""
         return True
 
-    async def find_file(self, name: str, *, purpose: str) -> str | None:  # noqa: ARG002  as BatchClient
+    async def find_file(self, name: str) -> str | None:
         """The name of an input file, if it is in the folder."""
         return name if (self._folder / name).is_file() else None
 
@@ -100,12 +101,12 @@ class BatchFolder:
         """Copy the answers.
 
         Raises:
-            CallError: they are gone.
+            NotGivenError: they are gone.
             DiskError: they cannot be written.
         """
         source = self._folder / file_id
         if not source.is_file():
-            raise CallError(f"{source} is gone", error_type="invalid_request", status=404)
+            raise NotGivenError(f"{source} is gone", status=404)
         await asyncio.to_thread(self._copy, source, path)
 
     def _copy(self, source: Path, target: Path) -> None:

@@ -30,12 +30,12 @@ def custom_id(call: int, key: str) -> str:
 
 
 def input_line(call: int, request: Request, url: str) -> bytes:
-    """A call as a line of the file; `url` is empty for a service that wants a body alone."""
-    to = f'"method":"POST","url":"{url}",' if url else ""
+    """A call as a line of the file, which names the endpoint's path."""
+    head = f'{{"custom_id":"{custom_id(call, request.key)}","method":"POST","url":"{url}","body":'
     content = request.content
     for raw, escaped in _LINE_BREAKS:
         content = content.replace(raw, escaped)
-    return f'{{"custom_id":"{custom_id(call, request.key)}",{to}"body":'.encode() + content + b"}\n"
+    return head.encode() + content + b"}\n"
 
 
 class InputFile:
@@ -43,7 +43,7 @@ class InputFile:
 
     Args:
         path: of the file; the calls and keys of its lines go into one beside it.
-        url: the endpoint's path, which stands on each line; empty for a service that wants none.
+        url: the endpoint's path, which stands on each line.
         mode: the permissions of new files.
     """
 

@@ -20,6 +20,7 @@ from logprob_store.batch.output_file import lost_line
 from logprob_store.counted import counted
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.run.batch_queue import BatchQueue, LeftError
+from logprob_store.transport.inflated import NotGivenError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -119,7 +120,7 @@ class BatchLife:
         self._has_warned = False
         self._warned_at: float | None = None
         self._unclear: list[CallError | StopRunError] = []  # of uploads and creations that may have been made
-        self._not_given: CallError | None = None  # why the service gave no file when it was last asked
+        self._not_given: NotGivenError | None = None  # why the service gave no file when it was last asked
         self._missing_since: float | None = None
         self.trouble = ""
 
@@ -159,7 +160,7 @@ class BatchLife:
         self._journal.write(self.batch, state="uploading")
         path = self._journal.path(self.batch, "jsonl")
         try:
-            file_id = await self._client.upload(path, self._file_name, purpose=self._service.purpose)
+            file_id = await self._client.upload(path, self._file_name)
         except (CallError, StopRunError) as error:
             if not made_nothing(error):
                 await self._note_unclear(error)
@@ -183,7 +184,7 @@ class BatchLife:
 
     async def _find_or_upload(self) -> None:
         """An upload may have arrived without our knowing."""
-        file_id = await self._look(lambda: self._client.find_file(self._file_name, purpose=self._service.purpose))
+        file_id = await self._look(lambda: self._client.find_file(self._file_name))
         if file_id is None:
             self._refuse_unclear("whether it has the file")
             await self._upload()
@@ -508,12 +509,12 @@ class BatchLife:
         path, new = self._journal.path(self.batch, kind), self._journal.path(self.batch, f"{kind}.new")
         try:
             await self._patiently(lambda: self._client.download(file_id, new))
-        except CallError as error:
-            if error.status not in _NOT_FOUND:
-                said = f"the service does not give the {kind} of batch {self.batch.batch_id}"
-                raise self._refused(said, error) from error
+        except NotGivenError as error:
             self._not_given = error
             return
+        except CallError as error:
+            said = f"the service does not give the {kind} of batch {self.batch.batch_id}"
+            raise self._refused(said, error) from error
         if path.exists() and path.stat().st_size > new.stat().st_size:
             new.unlink()
         else:
@@ -570,7 +571,7 @@ class BatchLife:
         self._wait_s = min(self._wait_s * _GROWTH, self._poll_s)
         return True
 
-    def _may_be_deleted(self, error: CallError) -> bool:
+    def _may_be_deleted(self, error: NotGivenError) -> bool:
         """Whether a file that the service does not find may have been deleted, by its age or by the service's words."""
         ended = self.batch.ended_at or self.batch.created_at
         is_old = ended is not None and datetime.now(UTC) - ended > _KEPT

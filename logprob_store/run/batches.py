@@ -232,7 +232,7 @@ class Batches:
             self._budget,
             self._queue,
             held=self._held,
-            url=service.url(endpoint) if service.lines_have_urls else "",
+            url=service.url(endpoint),
             max_lines=min(settings.lines or service.max_lines, service.max_lines),
             max_bytes=service.max_bytes if settings.megabytes is None else int(settings.megabytes * _MB),
             on_packed=self._start,

@@ -37,15 +37,10 @@ SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("said", "meant"), SPELLINGS.values(), ids=SPELLINGS)
 def test_a_batch_is_read_in_any_spelling(said: dict[str, Any], meant: dict[str, Any]) -> None:
-    """As OpenAI, Azure, Groq and Together write it."""
+    """As OpenAI, Azure and Groq write it."""
     batch = batch_of({"id": "b", **said})
 
     assert {name: getattr(batch, name) for name in meant} == meant
-
-
-def test_an_answer_to_a_new_batch_may_hold_it() -> None:
-    """Together's does."""
-    assert batch_of({"job": {"id": "b", "status": "VALIDATING"}, "warning": None}).id == "b"
 
 
 @pytest.mark.parametrize("said", [{}, {"id": None}, {"id": 5}, {"id": ""}])

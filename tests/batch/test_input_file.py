@@ -30,11 +30,6 @@ def test_a_line_is_a_call() -> None:
     }
 
 
-def test_a_service_may_want_bodies_alone() -> None:
-    """Without a URL, a line has neither URL nor method."""
-    assert json.loads(input_line(7, chat_request(), "")).keys() == {"custom_id", "body"}
-
-
 def test_no_text_breaks_a_line() -> None:
     """Characters that some readers of JSON Lines end a line at are escaped."""
     request = chat_request(messages=[{"role": "user", "content": "a\u2028b\u2029c\u0085d"}])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
+import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +19,6 @@ from logprob_store.job import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from batch_server import BatchServer
     from conftest import CommandResult
@@ -215,14 +217,13 @@ def test_lines_that_come_twice_are_told(
 
 
 def test_a_batch_without_metadata_is_found_by_its_file(tmp_path: Path, batch_server: BatchServer) -> None:
-    """At Together, also where an earlier batch of the same file had no room in the queue."""
+    """As behind some gateways, also where an earlier batch of the same file had no room in the queue."""
     batch_server.keeps_metadata = False
     batch_server.scripts = ["fail=token_limit_exceeded"]
     batch_server.faults = {"create": ["", "lost"]}
-    run(tmp_path, batch_server, questions(4), batch={"service": "together"})
+    run(tmp_path, batch_server, questions(4))
 
     assert (answered(tmp_path / "store"), len(batch_server.batches)) == (names(4), 2)
-    assert {file.get("purpose") for file in batch_server.files.values()} == {"batch-api", None}
     check_ledger(batch_server, tmp_path / "store")
 
 
@@ -270,6 +271,75 @@ def test_a_redirect_of_a_file_is_followed(tmp_path: Path, batch_server: BatchSer
     run(tmp_path, batch_server, questions(4))
 
     assert answered(tmp_path / "store") == names(4)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"),
+    [
+        ("gzip", lambda content: gzip.compress(content[:300]) + gzip.compress(content[300:])),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("", gzip.compress),
+    ],
+    ids=["two members", "x-gzip", "deflate", "a file that is gzip itself"],
+)
+def test_a_compressed_file_is_read(
+    tmp_path: Path, batch_server: BatchServer, encoding: str, encode: Callable[[bytes], bytes]
+) -> None:
+    """Whatever the store of files makes of it."""
+    batch_server.encoding, batch_server.encode = encoding, encode
+    run(tmp_path, batch_server, questions(4))
+
+    assert (answered(tmp_path / "store"), len(batch_server.batches)) == (names(4), 1)
+
+
+def test_a_damaged_file_is_fetched_later(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The run stops with a sentence, and collects once the file is whole."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    batch_server.encoding, batch_server.encode = "gzip", lambda content: gzip.compress(content)[:40] + b"#" * 99
+    stopped = ls.run_job(job, run="r")
+    batch_server.encode = gzip.compress
+
+    assert (stopped.state, "the file is damaged" in (stopped.reason or "")) == ("stopped", True)
+    assert (ls.run_job(job, run="r").state, len(batch_server.batches)) == ("finished", 1)
+
+
+def test_a_signed_address_is_in_no_message(
+    tmp_path: Path, batch_server: BatchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who has it has the file."""
+    batch_server.redirects = True
+    batch_server.faults = {"content": ["", "403"] * 1000}
+    summary = run(tmp_path, batch_server, questions(4))
+
+    said = (summary.reason or "") + caplog.text + "".join(map(Path.read_text, (tmp_path / "store").rglob("*.json")))
+    assert "HTTP 403 from 127.0.0.1, where the service keeps its files" in said
+    assert "SIGNATURE" not in said
+
+
+def files_with_the_key(folder: Path) -> list[str]:
+    """The names of the files that hold the key."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path.name for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_a_key_that_the_service_repeats_in_a_refusal_is_nowhere(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Neither in the journal nor in the manifest nor in the summary."""
+    batch_server.scripts, batch_server.says = ["fail=empty_file"], f"for {KEY}"
+    summary = run(tmp_path, batch_server, questions(2))
+
+    assert "for [key]" in (summary.reason or "")
+    assert files_with_the_key(tmp_path / "store") == []
+
+
+def test_a_key_that_the_service_repeats_in_a_file_is_nowhere(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Not even in a file of answers that waits for the others."""
+    batch_server.scripts = ["short=1"]
+    batch_server.encode = lambda content: content.replace(b'"created"', f'"key": "{KEY}", "created"'.encode())
+    run(tmp_path, batch_server, questions(4))
+
+    assert len(list((tmp_path / "store").rglob("*.output"))) == 1
+    assert files_with_the_key(tmp_path) == []
 
 
 def test_a_call_larger_than_a_file_is_a_failure(tmp_path: Path, batch_server: BatchServer) -> None:

@@ -98,6 +98,9 @@ class BatchServer:
         self.lists_from = 0
         self.is_held = 0
         self.redirects = False
+        self.encoding = ""
+        self.encode: Callable[[bytes], bytes] = bytes
+        self.says = ""
         self.kill: tuple[int, str, Callable[[], int]] | None = None
         self.url = ""
         self._seen: dict[str, int] = {}
@@ -213,14 +216,15 @@ class BatchServer:
     async def _content(self, request: web.Request) -> web.Response:
         file = self.files.get(request.match_info["id"])
         if self.redirects and "signed" not in request.query:
-            return web.Response(status=302, headers={"location": f"{request.path}?signed=1"})
+            return web.Response(status=302, headers={"location": f"{request.path}?signed=SIGNATURE"})
         if file is None or file["key"] != _key(request) or file.get("gone"):
             return _error(404, "No such File object", "not_found")
         content = file["content"]
         if file.get("cut"):
             file["cut"] -= 1
             content = content[: len(content.rstrip()) - 50]
-        return web.Response(body=content, content_type="application/octet-stream")
+        headers = {"content-encoding": self.encoding} if self.encoding else {}
+        return web.Response(body=self.encode(content), content_type="application/octet-stream", headers=headers)
 
     async def _create(self, request: web.Request) -> web.Response:
         asked = await request.json()
@@ -306,7 +310,7 @@ class BatchServer:
         if self.queue_tokens is not None and queued + batch.tokens > self.queue_tokens:
             code, line = "token_limit_exceeded", ""
         if code:
-            said = code
+            said = f"{code} {self.says}".rstrip()
             if self.queue_tokens is not None:
                 said = "Enqueued token limit reached for gpt-4o in organization org-x. Limit: {:,} enqueued tokens."
                 said = said.format(self.queue_tokens)
