@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import struct
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from logprob_store.errors import StoreError
+from logprob_store.errors import DiskError, StoreError
 from logprob_store.store.durable_files import FILE_MODE, make_folder, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
+
+_T = TypeVar("_T")
 
 FOLDER: Final = "batches"
 OVER: Final = frozenset({"collected", "dissolved", "abandoned"})
@@ -136,8 +138,15 @@ class Journal:
         """Write down how far a batch is, with these fields changed; durable when it returns."""
         for name, value in changes.items():
             setattr(batch, name, value)
-        make_folder(self.folder)
-        replace_file(self.path(batch, "json"), msgspec.json.encode(batch) + b"\n", mode=self.mode)
+        self._replace(batch, "json", msgspec.json.encode(batch) + b"\n")
+
+    def _replace(self, batch: SentBatch, kind: str, content: bytes) -> None:
+        path = self.path(batch, kind)
+        try:
+            make_folder(self.folder)
+            replace_file(path, content, mode=self.mode)
+        except OSError as error:
+            raise DiskError("how far a batch is", path, error, of_answers=False) from error
 
     def path(self, batch: SentBatch, kind: str) -> Path:
         """A file of a batch: `json`, `jsonl`, `lines`, `failures`, `output`, `errors`."""
@@ -149,14 +158,20 @@ class Journal:
             self.path(batch, kind).unlink(missing_ok=True)
 
     def lines(self, batch: SentBatch) -> list[tuple[int, str]]:
-        """The call and the request key of each line."""
-        content = self.path(batch, "lines").read_bytes()
-        return [(call, key.hex()) for call, key in _LINE.iter_unpack(content)]
+        """The call and the request key of each line.
+
+        Raises:
+            StoreError: the file that has them is gone or damaged.
+        """
+        return read_lines(self.path(batch, "lines"), batch)
 
     def write_failures(self, batch: SentBatch, failures: Iterable[FailedLine]) -> None:
-        """Write down which calls of a batch failed."""
-        content = b"".join(msgspec.json.encode(failure) + b"\n" for failure in failures)
-        replace_file(self.path(batch, "failures"), content, mode=self.mode)
+        """Write down which calls of a batch failed.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        self._replace(batch, "failures", b"".join(msgspec.json.encode(failure) + b"\n" for failure in failures))
 
     def failures(self, *, before: int | None = None) -> dict[int, FailedLine]:
         """The last failure of each call that failed in a batch, by the call's number.
@@ -182,9 +197,7 @@ class Journal:
                 self.write_failures(batch, left)
 
     def _failures_of(self, batch: SentBatch) -> list[FailedLine]:
-        path = self.path(batch, "failures")
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
-        return [msgspec.json.decode(line, type=FailedLine) for line in lines if line]
+        return read_failures(self.path(batch, "failures"))
 
 
 def pack_line(call: int, key: str) -> bytes:
@@ -198,13 +211,50 @@ def read_batches(run_folder: Path) -> list[SentBatch]:
     Raises:
         StoreError: one cannot be read.
     """
-    batches = []
-    for path in sorted((run_folder / FOLDER).glob("batch-*.json")):
-        try:
-            batches.append(msgspec.json.decode(path.read_bytes(), type=SentBatch))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StoreError(
-                f"{path} is damaged: {error}. It says which batch is under way at the service: put it back from a "
-                "backup; or move it away, then the calls of that batch are sent and paid for again"
-            ) from error
+    paths = sorted((run_folder / FOLDER).glob("batch-*.json"))
+    batches = [_read(path, lambda content: msgspec.json.decode(content, type=SentBatch)) for path in paths]
     return sorted(batches, key=lambda batch: batch.number)
+
+
+def read_failures(path: Path) -> list[FailedLine]:
+    """The calls of a batch that failed; none without a file.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    if not path.exists():
+        return []
+    decoder = msgspec.json.Decoder(FailedLine)
+    return _read(path, lambda content: [decoder.decode(line) for line in content.split(b"\n") if line])
+
+
+def read_lines(path: Path, batch: SentBatch) -> list[tuple[int, str]]:
+    """The call and the request key of each line of a batch.
+
+    Raises:
+        StoreError: the file is gone or damaged.
+    """
+
+    def unpack(content: bytes) -> list[tuple[int, str]]:
+        lines = [(call, key.hex()) for call, key in _LINE.iter_unpack(content)]
+        if len(lines) != batch.lines:
+            raise ValueError(f"it has {len(lines)} lines of {batch.lines}")
+        return lines
+
+    return _read(path, unpack)
+
+
+def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:
+    """What a file of the journal says.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        return decode(path.read_bytes())
+    except (OSError, ValueError, struct.error) as error:  # those of msgspec are ValueErrors
+        state = path.with_suffix(".json")
+        raise StoreError(
+            f"{path} cannot be read: {error}. It says what is under way at the service: put it back from a backup; or "
+            f"move {state} away, then the calls of that batch are sent and paid for again"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import time
 import zlib
 from pathlib import Path
@@ -410,6 +411,15 @@ def test_a_row_that_its_model_refuses_is_not_sent(tmp_path: Path, batch_server: 
     assert (len(batch_server.executed), failed(tmp_path / "store")) == (1, {"p1": "bad_prompt"})
 
 
+def test_a_row_that_names_a_tier_is_not_sent(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A batch is a tier: what the row asks for would be ignored, or refused after a day."""
+    job = batch_job(tmp_path, batch_server.url, questions(2), prompts={"params": "params"})
+    write_prompts(tmp_path, {"id": names(2), "text": questions(2), "params": ["{}", '{"service_tier": "flex"}']})
+    ls.run_job(job, run="r")
+
+    assert (len(batch_server.executed), failed(tmp_path / "store")) == (1, {"p1": "bad_prompt"})
+
+
 def test_azure_looks_at_a_file_first(tmp_path: Path, batch_server: BatchServer) -> None:
     """A batch of a file that is not looked at yet would fail there."""
     batch_server.file_looks = 2
@@ -793,6 +803,11 @@ def test_a_store_without_batches_says_so(
         {"batch": {"service": "groq"}, "model": {"endpoint": "responses"}},
         {"model": {"azure_api_version": "v1", "azure_deployment": "other"}},
         {"batch": {"lines": 0}},
+        {"batch": {"megabytes": math.inf}},
+        {"batch": {"poll_s": math.nan}},
+        {"batch": {"deadline": math.nan, "fallback": "live"}},
+        {"batch": {"service": "together"}},
+        {"model": {"params": {"service_tier": "flex"}}},
     ],
 )
 def test_a_job_that_makes_no_sense_is_refused(tmp_path: Path, sections: dict[str, Any]) -> None:
