@@ -18,12 +18,13 @@ from logprob_store.errors import DiskError, StoreError
 from logprob_store.store.durable_files import FILE_MODE, make_folder, replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 _T = TypeVar("_T")
 
 FOLDER: Final = "batches"
+_NOT_BEGUN: Final = frozenset({"packing", "packed", "uploading", "uploaded"})
 OVER: Final = frozenset({"collected", "dissolved", "abandoned"})
 """The states in which a batch has nothing left to do."""
 
@@ -74,6 +75,11 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     def is_open(self) -> bool:
         """Whether it has steps left."""
         return self.state not in OVER
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the service has it, or may have it."""
+        return self.is_open and self.state not in _NOT_BEGUN
 
     @property
     def numbers(self) -> range:
@@ -214,6 +220,18 @@ def read_batches(run_folder: Path) -> list[SentBatch]:
     paths = sorted((run_folder / FOLDER).glob("batch-*.json"))
     batches = [_read(path, lambda content: msgspec.json.decode(content, type=SentBatch)) for path in paths]
     return sorted(batches, key=lambda batch: batch.number)
+
+
+def damage_of(run_folder: Path) -> Iterator[tuple[Path, str]]:
+    """The batches of a run of which a file cannot be read: their own file, and a sentence about it."""
+    for path in sorted((run_folder / FOLDER).glob("batch-*.json")):
+        try:
+            batch = _read(path, lambda content: msgspec.json.decode(content, type=SentBatch))
+            read_failures(path.with_suffix(".failures"))
+            if batch.is_open:
+                read_lines(path.with_suffix(".lines"), batch)
+        except StoreError as error:
+            yield path, str(error)
 
 
 def read_failures(path: Path) -> list[FailedLine]:

@@ -46,8 +46,9 @@ _MOST_UNCLEAR: Final = 6
 """How often an upload or a creation is made that nobody can tell the outcome of: each is looked for twice as long."""
 _KEPT: Final = timedelta(days=29)
 """Services delete the files of a batch after 30 days; one that is younger is there, whatever they say for now."""
-_FETCHED_FOR_S: Final = 600.0
-"""How long a session fetches files again that lack answers; shorter where it asks more often than every 20 s."""
+_PATIENCE_S: Final = 600.0
+"""How long a session waits for what should be there: answers that a file lacks, a service that looks at a new file.
+Shorter where it asks more often than every 20 s."""
 _TOO_LARGE: Final = 413
 _INVALID: Final = 400
 _FORBIDDEN: Final = 403
@@ -159,6 +160,10 @@ class BatchLife:
     async def _upload(self) -> None:
         self._journal.write(self.batch, state="uploading")
         path = self._journal.path(self.batch, "jsonl")
+        if not path.exists():
+            log.warning("%s: its input file is gone before it was sent: its calls go into another", self.batch.name)
+            self.dissolve()
+            return
         try:
             file_id = await self._client.upload(path, self._file_name)
         except (CallError, StopRunError) as error:
@@ -225,9 +230,16 @@ class BatchLife:
         await self._create()
 
     async def _wait_for_file(self) -> None:
+        """Wait until the service has looked at the input file; after ten minutes it is asked to begin all the same."""
+        until = time.monotonic() + min(_PATIENCE_S, 30 * self._poll_s)
         try:
             while not await self._patiently(lambda: self._client.is_ready(self.batch.file_id)):
+                self.trouble = f"{self.batch.name}: the service has not looked at its input file yet"
+                if self._queue.must_end or time.monotonic() > until:
+                    return
                 await self._sleep(self._wait_s)
+                self._wait_s = min(self._wait_s * _GROWTH, self._poll_s)
+            self.trouble = ""
         except CallError as error:
             self.dissolve()
             raise self._refused("the service refuses the file of a batch", error) from error
@@ -259,6 +271,7 @@ class BatchLife:
                 self._settle_doubts(are_one=False)
                 self.dissolve()
                 raise self._refused("the service refuses the batch", error) from error
+            self._queue.calls_begun += self.batch.lines
             self._note_begun(created)
             return
 
@@ -428,6 +441,7 @@ class BatchLife:
             await self._refused_file(found)
             return
         self._queue.ended(self.batch)
+        self._queue.ends += 1
         self._journal.write(
             self.batch,
             state="ended",
@@ -556,7 +570,7 @@ class BatchLife:
         self._journal.write(self.batch, state="ended")
         if self._queue.leaves:
             raise LeftError
-        if now - self._missing_since > min(_FETCHED_FOR_S, 30 * self._poll_s):
+        if now - self._missing_since > min(_PATIENCE_S, 30 * self._poll_s):
             if not missing.answers:
                 log.warning("%s: what has no line is asked again", self.trouble)
                 self._journal.write(self.batch, state="downloaded")

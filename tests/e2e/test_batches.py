@@ -420,6 +420,49 @@ def test_a_row_that_names_a_tier_is_not_sent(tmp_path: Path, batch_server: Batch
     assert (len(batch_server.executed), failed(tmp_path / "store")) == (1, {"p1": "bad_prompt"})
 
 
+def test_a_file_that_azure_never_looks_at_is_begun_in_the_end(tmp_path: Path, batch_server: BatchServer) -> None:
+    """It is waited for with growing pauses, and not for ever: what is wrong with it, the service says then."""
+    batch_server.file_looks = 10**6
+    run(tmp_path, batch_server, questions(4), batch={"service": "azure"})
+
+    assert answered(tmp_path / "store") == names(4)
+
+
+def test_a_long_wait_that_is_asked_for_is_cut(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A look costs nothing: it is made again after `batch.poll_s`, whatever the service says."""
+    batch_server.faults = {"get": ["wait"]}
+    run(tmp_path, batch_server, questions(4))
+
+    assert answered(tmp_path / "store") == names(4)
+
+
+def test_a_batch_whose_input_file_is_gone_is_packed_again(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Nothing of it was sent."""
+    job = batch_job(tmp_path, batch_server.url, questions(8), batch={"queued_tokens": 100})
+    batch_server.faults = {"upload": ["", "401"]}
+    ls.run_job(job, run="r")
+    for path in (tmp_path / "store").rglob("batch-00002.jsonl"):
+        path.unlink()
+    ls.run_job(job, run="r")
+
+    assert answered(tmp_path / "store") == names(8)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_lost_list_of_calls_is_told(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """Without it nobody knows which calls the batch has; `verify` finds it too."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    [path] = (tmp_path / "store").rglob("batch-00001.lines")
+    path.write_bytes(path.read_bytes()[:30])
+    done, checked = logprobs("run", job, "--run", "r"), logprobs("verify", tmp_path / "store")
+
+    assert (done.code, "batch-00001.lines cannot be read" in done.err) == (2, True)
+    assert (checked.code, "batch-00001.lines cannot be read" in checked.out) == (2, True)
+
+
 def test_azure_looks_at_a_file_first(tmp_path: Path, batch_server: BatchServer) -> None:
     """A batch of a file that is not looked at yet would fail there."""
     batch_server.file_looks = 2
@@ -722,6 +765,99 @@ def test_a_night_that_crosses_midnight_is_one_run(
     collected, another = ls.run_job(job), ls.run_job(job)
 
     assert (collected.run, collected.state, another.run) == ("evening", "finished", "morning")
+
+
+@pytest.fixture
+def evenings(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Set the name of today's run."""
+
+    def set_name(name: str) -> None:
+        monkeypatch.setattr("logprob_store.run.naming.default_run_name", lambda _: name)
+
+    return set_name
+
+
+def test_an_evening_collects_the_one_before_and_begins_its_own(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult], evenings: Callable[[str], None]
+) -> None:
+    """Where the morning's collection failed, tonight's calls are sent all the same."""
+    job = batch_job(tmp_path, batch_server.url, questions(4), cache={"mode": "refresh"})
+    evenings("monday")
+    ls.run_job(job, detach=True)
+    batch_server.validating = batch_server.working = 0
+    evenings("tuesday")
+    done = logprobs("run", job, "--detach")
+
+    assert (done.code, len(batch_server.batches)) == (0, 2)
+    assert [line.split(" ")[:3] for line in done.out.splitlines() if line.startswith("run ")] == [
+        ["run", "monday", "finished"],
+        ["run", "tuesday", "waiting"],
+    ]
+
+
+def test_an_evening_that_cannot_begin_says_so(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult], evenings: Callable[[str], None]
+) -> None:
+    """The exit code is not 0, so that a scheduler tells somebody."""
+    batch_server.working = 10**6
+    job = batch_job(tmp_path, batch_server.url, questions(4), cache={"mode": "refresh"})
+    evenings("monday")
+    ls.run_job(job, detach=True)
+    evenings("tuesday")
+    done = logprobs("run", job, "--detach")
+
+    assert (done.code, "run tuesday, today's, is not begun: run monday is not over" in done.out) == (4, True)
+
+
+def test_a_morning_begins_no_run(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult], evenings: Callable[[str], None]
+) -> None:
+    """Without --detach a command collects what is under way, and says that today's run is not begun."""
+    job = batch_job(tmp_path, batch_server.url, questions(4), cache={"mode": "refresh"})
+    evenings("monday")
+    ls.run_job(job, detach=True)
+    evenings("tuesday")
+    done = logprobs("run", job, "--json")
+
+    assert (done.code, len(batch_server.batches)) == (0, 1)
+    assert [json.loads(done.out)[name] for name in ("run", "state", "not_begun")] == ["monday", "finished", "tuesday"]
+
+
+def test_batches_that_wait_for_room_are_not_said_to_be_sent(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """Each further --detach sends the next one when one was collected."""
+    job = batch_job(tmp_path, batch_server.url, questions(12), batch={"queued_tokens": 150})
+    first = logprobs("run", job, "--run", "r", "--detach")
+    begun = len(batch_server.batches)
+    batch_server.validating = batch_server.working = 0
+    second = logprobs("run", job, "--run", "r", "--detach", "--json")
+
+    assert (first.code, begun, len(batch_server.batches)) == (0, 1, 2)
+    assert "4 in batches, 8 not sent" in first.out
+    assert "1 in_progress, 2 not begun; what is begun goes on at the service" in first.out
+    assert "8 calls not sent" in first.out
+    said = json.loads(second.out)
+    assert (said["state"], said["unsent"], said["answered"], said["calls"]) == ("waiting", 4, 4, 4)
+
+
+def test_calls_that_the_ceiling_has_no_room_for_are_not_said_to_be_sent(
+    tmp_path: Path, batch_server: BatchServer
+) -> None:
+    """Of equal prompts, those that a batch has are not among them."""
+    texts = ["a", "a", *questions(11)]
+    job = batch_job(tmp_path, batch_server.url, texts, limits={"max_requests": 5})
+    sent = ls.run_job(job, run="r", detach=True)
+
+    assert (sent.state, sent.not_reached, sent.unsent) == ("waiting", 13, 7)
+
+
+def test_the_calls_of_an_earlier_session_are_its_own(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A session counts the calls that it has made."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    first, second = ls.run_job(job, run="r", detach=True), ls.run_job(job, run="r")
+
+    assert (first.calls, second.calls, second.answered) == (4, 0, 4)
 
 
 @pytest.mark.slow

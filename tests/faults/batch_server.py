@@ -443,6 +443,10 @@ def _refusal(request: web.Request, fault: str) -> web.Response | None:
         return _error(404, "Cannot find file", "not_found")
     if fault == "busy_profile":
         return _error(400, "Your organization's profile does not allow batches", "invalid_request")
+    if fault == "wait":
+        response = _error(429, "later", "rate_limit_exceeded")
+        response.headers["retry-after"] = "86400"
+        return response
     return _error(int(fault), "unwell", "server_error") if fault.isdecimal() else None
 
 
