@@ -112,6 +112,16 @@ class BatchClient:
         self._file_mode = file_mode
         self.redaction = Redaction(*addresses.secrets)
 
+    async def check(self) -> None:
+        """See that the service has files and batches, and lists them.
+
+        Raises:
+            CallError: it does not.
+            StopRunError: the service refuses the key, or does not let it list.
+        """
+        await self._ask("GET", "/files", query={"purpose": _PURPOSE, "limit": "1"})
+        await self._ask("GET", "/batches", query={"limit": "1"})
+
     async def upload(self, path: Path, name: str) -> str:
         """Send an input file under a name; returns its id.
 
@@ -204,8 +214,11 @@ class BatchClient:
         address = await self._addresses.of_path(f"/files/{file_id}/content")
         temporary = path.with_name(f".{path.name}.tmp")
         await self._download_from(address.url, {**address.headers, **_GZIP}, address.proxy, temporary)
-        temporary.replace(path)
-        sync_folder(path.parent)
+        try:
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise DiskError("the answers of a batch", path, error, of_answers=False) from error
 
     async def _download_from(
         self, url: yarl.URL, headers: Mapping[str, str], proxy: str | None, path: Path, redirects: int = 0
@@ -239,7 +252,10 @@ class BatchClient:
         """Write a body to a file, inflated, line by line without secrets."""
         inflater = Inflater(response.headers.get("content-encoding", ""))
         lines = _Lines(self.redaction)
-        file = create_file(path, mode=self._file_mode)
+        try:
+            file = create_file(path, mode=self._file_mode)
+        except OSError as error:
+            raise DiskError("the answers of a batch", path, error, of_answers=False) from error
         try:
             async for block in response.content.iter_chunked(_BLOCK):
                 for piece in inflater.feed(block):

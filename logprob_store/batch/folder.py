@@ -12,6 +12,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.batch.client import Batch
+from logprob_store.batch.output_file import is_whole
 from logprob_store.errors import CallError, DiskError
 from logprob_store.store.durable_files import FILE_MODE, create_file, make_folder, sync_folder
 from logprob_store.transport.inflated import NotGivenError
@@ -43,6 +44,9 @@ class BatchFolder:
         """The command that answers a batch."""
         files = self._folder / batch_id, self._folder / f"{batch_id.removesuffix('.jsonl')}{ANSWERS}"
         return shlex.join(["vllm", "run-batch", "-i", str(files[0]), "-o", str(files[1]), "--model", model])
+
+    async def check(self) -> None:
+        """There is no service to ask."""
 
     async def upload(self, path: Path, name: str) -> str:
         """Put an input file into the folder; its name is its id.
@@ -125,8 +129,12 @@ class BatchFolder:
 
 
 def _lines(path: Path) -> int | None:
-    """The number of whole lines of a file; None without a file."""
+    """The number of whole lines of a file, of which the last may have no line feed; None without a file."""
     if not path.is_file():
         return None
+    lines, last = 0, b"\n"
     with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
+        while block := file.read(_BLOCK):
+            lines += block.count(b"\n")
+            last = block[-1:]
+    return lines + (last != b"\n" and is_whole(path))

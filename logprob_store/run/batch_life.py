@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 1.0
 _GROWTH: Final = 1.5
+_FULL_GROWTH: Final = 1.25
+_LONGEST_FULL: Final = 10
 _LOOKS: Final = 5
 """How often a batch is looked for that the service does not show at once."""
 _LATE: Final = timedelta(hours=25)
@@ -376,12 +378,7 @@ class BatchLife:
                     log.warning("the service does not show batch %s: %s", self.batch.batch_id, error)
                 is_late = missing >= _LOOKS and time.monotonic() - missing_since > 2 * self._poll_s
                 if error.status not in _NOT_FOUND or is_late:
-                    raise StopRunError(
-                        f"the service does not show batch {self.batch.batch_id} ({error}). Use the key of the project "
-                        "that began it, then run the same command: it is collected",
-                        reason="batch_unseen",
-                        status=error.status,
-                    ) from error
+                    raise self._unseen(error) from error
                 await self._pause(error)
                 continue
             missing, self.trouble = 0, ""
@@ -396,6 +393,15 @@ class BatchLife:
                 raise LeftError
             await self._sleep(self._wait_s)
             self._wait_s = min(self._wait_s * _GROWTH, self._poll_s)
+
+    def _unseen(self, error: CallError) -> StopRunError:
+        what = "Use the key of the project that began it" if error.status in _NOT_FOUND else "See what is in the way"
+        return StopRunError(
+            f"the service does not show batch {self.batch.batch_id} ({error}). {what}, then run the same command: it "
+            "is collected",
+            reason="batch_unseen",
+            status=error.status,
+        )
 
     def _note_status(self, found: Batch) -> None:
         now = (found.status, found.completed, found.failed, found.started_at, found.expires_at)
@@ -469,8 +475,7 @@ class BatchLife:
             return
         self.dissolve(said)
         raise StopRunError(
-            f"the service refuses the batch: {said}. Nothing was billed. Change what the job asks (model.name, "
-            "model.params), then run the same command",
+            f"the service refuses batch {found.id}: {said.rstrip('.')}. Nothing was billed. {_what_to_do(found)}",
             reason="batch_refused",
         )
 
@@ -491,7 +496,8 @@ class BatchLife:
             return
         log.info("%s waits until less is queued at the service: %s", self.batch.name, said)
         self.trouble = said
-        await self._queue.wait_for_change(self._poll_s)
+        # Each time leaves a batch in the account's list: a queue that others fill is asked less and less often.
+        await self._queue.wait_for_change(self._poll_s * min(_FULL_GROWTH ** len(past_ids), _LONGEST_FULL))
 
     async def _download(self) -> None:
         """Fetch the files that are not here, or all where what is here was not enough."""
@@ -652,6 +658,26 @@ class BatchLife:
 
     def _refused(self, what: str, error: CallError) -> StopRunError:
         return StopRunError(f"{what}: {error}", reason="batch_refused", status=error.status)
+
+
+_ADVICE: Final = {
+    "too_many_tasks": "Lower batch.lines, then run the same command.",
+    "model_mismatch": "Change what the job asks (model.name, prompts.params), then run the same command.",
+    "url_mismatch": "Change model.endpoint, or the service that batch.service names, then run the same command.",
+    "empty_file": "The file did not arrive whole: run the same command, which sends it again.",
+    "invalid_json_line": "The file did not arrive whole: run the same command, which sends it again.",
+    "duplicate_custom_id": "The file did not arrive as it was sent: run the same command, which sends it again.",
+}
+
+
+def _what_to_do(refused: Batch) -> str:
+    """What to do about a file that a service refuses, by the first code that is known."""
+    codes = [error.code.lower() for error in refused.errors]
+    if (advice := next((_ADVICE[code] for code in codes if code in _ADVICE), None)) is not None:
+        return advice
+    if any(codes):
+        return "Change what the job asks (model.name, model.params), then run the same command."
+    return "Look at it at the service, then run the same command, which sends the calls again."
 
 
 def _limit_in(said: str) -> int | None:

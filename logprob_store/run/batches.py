@@ -198,15 +198,16 @@ class Batches:
         """How the batches are, as a line of progress, the most important first.
 
         Returns:
-            Such as `45000 of 120000 calls done in 3 batches, about 2:10 left, 2 in_progress, 1 not begun`; empty
+            Such as `45000 of 120000 done in 3 batches, about 2:10 left, 2 in_progress, 1 not begun`; empty
             without batches.
         """
         batches = self._journal.open
         if not batches:
             return ""
-        states = Counter((batch.status or batch.state) if batch.is_begun else "not begun" for batch in batches)
+        states = Counter(batch.status or batch.state for batch in batches if batch.is_begun)
+        states += Counter({"not begun": sum(not batch.is_begun for batch in batches)})
         done, lines = sum(batch.done + batch.failed for batch in batches), sum(batch.lines for batch in batches)
-        said = [f"{done} of {counted(lines, 'call')} done in {counted(len(batches), 'batch')}"]
+        said = [f"{done} of {lines} done in {counted(len(batches), 'batch')}"]
         said += [left] if (left := _time_left(batches, done, lines)) else []
         return ", ".join([*said, *(f"{number} {state}" for state, number in states.items())])
 

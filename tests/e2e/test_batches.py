@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import math
@@ -17,6 +18,7 @@ from fault_answers import answer_to
 
 import logprob_store as ls
 from logprob_store.job import override
+from logprob_store.run.batch_queue import BatchQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -894,7 +896,8 @@ def test_files_for_a_program_are_written_and_read(tmp_path: Path) -> None:
             {"id": "vllm-1", "custom_id": name, "response": {"status_code": 200, "body": body}, "error": None}
             for name, body in bodies
         ]
-        path.with_suffix(".out.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+        text = "".join(json.dumps(answer) + "\n" for answer in answers)
+        path.with_suffix(".out.jsonl").write_text(text.rstrip("\n"))  # the last line may have no line feed
     assert ls.run_job(job, run="r").state == "finished"
     assert answered(tmp_path / "store") == names(6)
 
@@ -912,6 +915,106 @@ def test_cancelling_keeps_what_is_done(
     assert len(answered(tmp_path / "store")) == 2
     assert "cancelled" in logprobs("batches", str(tmp_path / "store"), "--json").out
     check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_cancel_says_so_in_json(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """Nothing stands before it."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    done = logprobs("batches", tmp_path / "store", "--run", "r", "--job", job, "--cancel", "--json")
+
+    said = json.loads(done.out)
+    assert (said["run"]["run"], [batch["collected"] for batch in said["batches"]]) == ("r", [True])
+
+
+def test_a_cancel_that_comes_too_late_finishes_the_run(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """Nothing was interrupted where every call has its answer."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    batch_server.validating = batch_server.working = 0
+    for batch in batch_server.batches.values():
+        batch.looks = 5
+    logprobs("batches", tmp_path / "store", "--run", "r", "--job", job, "--cancel")
+
+    [manifest] = ls.open_store(tmp_path / "store").manifests
+    assert (manifest.state, answered(tmp_path / "store")) == ("finished", names(4))
+    assert "4 by batch" in logprobs("status", tmp_path / "store").out
+
+
+def test_collecting_warns_of_no_other_run(
+    tmp_path: Path, batch_server: BatchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a run has under way itself, or has already, is paid for once."""
+    job = batch_job(tmp_path, batch_server.url, questions(4), cache={"mode": "refresh"})
+    ls.run_job(job, run="a", detach=True)
+    ls.run_job(job, run="b", detach=True)
+    warned = caplog.text.count("is paid for again")
+    ls.run_job(job, run="a")
+    ls.run_job(job, run="a")
+
+    assert (warned, caplog.text.count("is paid for again")) == (1, 1)
+
+
+ADVICE = {
+    "model_mismatch": "model.name",
+    "too_many_tasks": "Lower batch.lines",
+    "empty_file": "did not arrive whole",
+    "duplicate_custom_id": "did not arrive as it was sent",
+    "brand_new": "Change what the job asks",
+}
+
+
+@pytest.mark.parametrize(("code", "advice"), ADVICE.items())
+def test_a_refused_file_says_what_helps(tmp_path: Path, batch_server: BatchServer, code: str, advice: str) -> None:
+    """Each code has its own remedy."""
+    batch_server.scripts = [f"fail={code}"]
+    reason = run(tmp_path, batch_server, questions(4)).reason or ""
+
+    assert advice in reason
+    assert ". The server: " in reason
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"), [("400", "See what is in the way"), ("404", "Use the key of the project")]
+)
+def test_a_look_that_is_refused_says_what_helps(
+    tmp_path: Path, batch_server: BatchServer, status: str, advice: str
+) -> None:
+    """Another project's key is not what every refusal means."""
+    batch_server.faults = {"get": [status] * 1000}
+
+    assert advice in (run(tmp_path, batch_server, questions(4)).reason or "")
+
+
+def test_a_file_that_is_fetched_again_is_told_once(
+    tmp_path: Path, batch_server: BatchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is fetched."""
+    batch_server.faults = {"content": ["404"] * 6}
+    run(tmp_path, batch_server, questions(4))
+
+    assert caplog.text.count("its files are fetched again") == 1
+
+
+def test_a_full_queue_is_asked_less_and_less_often(
+    tmp_path: Path, batch_server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each refused batch stays in the account's list."""
+    waits: list[float] = []
+
+    async def wait(_: BatchQueue, seconds: float | None) -> None:
+        waits.append(seconds or 0.0)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(BatchQueue, "wait_for_change", wait)
+    batch_server.is_held = 5
+    run(tmp_path, batch_server, questions(4))
+
+    assert waits == pytest.approx([0.02 * 1.25**n for n in range(1, 6)])
 
 
 def test_a_store_without_batches_says_so(
