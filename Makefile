@@ -59,8 +59,9 @@ test: lint types            ## everything: lint, types, doctests, docs, the real
 test-fast: $(VENV)/.dev     ## tests without the real server and the slow ones
 	$(PYTEST) -m 'not live and not slow'
 
-docs: $(VENV)/.run          ## write what docs/ takes from the code: metrics, public names, failures, events
+docs: $(VENV)/.dev          ## write what docs/ takes from the code: metrics, public names, failures, events, charts
 	$(BIN)/python docs/generate_reference.py
+	$(BIN)/python docs/generate_gallery.py
 
 bench: $(VENV)/.bench       ## how fast it is beside what a user would pick instead: ten minutes on an idle machine
 	$(BIN)/python benchmarks/run.py

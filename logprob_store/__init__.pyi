@@ -17,6 +17,7 @@ from .importing.api import import_responses as import_responses
 # Read a store
 from .analysis.opened_store import Store as Store
 from .analysis.opened_store import open_store as open_store
+from .analysis.plots import StorePlots as StorePlots
 from .schema import KEYS as KEYS
 from .schema import SCHEMA_VERSION as SCHEMA_VERSION
 from .metrics.arguments import POSITION as POSITION

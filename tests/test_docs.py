@@ -66,6 +66,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ls.run_job(job, run="demo")
     for night in ("monday", "tuesday"):
         ls.run_job(override(job, store=folder / "out" / "nights"), run=night, limit=50)
+    others = (
+        "jobs/cookbook/classification.toml",
+        "jobs/cookbook/structured-output.toml",
+        "fixtures/capitals-chat.toml",
+    )
+    for path in others:
+        ls.run_job(override(ls.load_job(folder / path), transport="replay"), run="chat")
     return folder
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -38,7 +38,7 @@ class AnyStore(Protocol):
     @property
     def has_decisions(self) -> bool: ...  # noqa: D102
     def only(self, *runs: str) -> Self: ...  # noqa: D102
-    def newest_run(self) -> str: ...  # noqa: D102
+    def runs_to_compare(self, run_a: str | None, run_b: str | None, *, other: Any = ...) -> tuple[Self, Self]: ...  # noqa: D102
     def scores(self, *, metrics: Sequence[str | pl.Expr] | None = None) -> pl.LazyFrame: ...  # noqa: D102
     def decided(self) -> pl.LazyFrame: ...  # noqa: D102
     def labels(  # noqa: D102

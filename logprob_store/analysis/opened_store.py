@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from logprob_store.analysis.description import Description
+    from logprob_store.analysis.plots import StorePlots
     from logprob_store.metrics.engine.arrays import OrderedTokens
     from logprob_store.metrics.engine.part_batches import PartBatch, Tables
     from logprob_store.metrics.labels.probabilities import Shared
@@ -55,6 +56,13 @@ class Store(StoreTables):
         runs = {*answered["run"], *failed["run"]}
         manifests = tuple(manifest for manifest in self.manifests if manifest.run in runs)
         return LatestAnswers(self.path, manifests, answered, failed, unreadable=self.unreadable)
+
+    @property
+    def plot(self) -> StorePlots:
+        """Charts of this store for a notebook, as `store.plot.histogram("confidence")`; see docs/gallery.md."""
+        from logprob_store.analysis.plots import StorePlots
+
+        return StorePlots(self)
 
     def describe(self, table: str | None = None) -> Description:
         """Every table and column with its type, unit and meaning: print it, or take its `frame`.
@@ -112,6 +120,31 @@ class Store(StoreTables):
         """
         from logprob_store.metrics.two_runs.comparison import compare
 
+        earlier, later = self.runs_to_compare(run_a, run_b, other=other)
+        if earlier.has_decisions and later.has_decisions:
+            return _advised(compare(*_tables_of_questions(earlier, later), answer=answer), earlier, later)
+        if earlier.has_decisions or later.has_decisions:
+            asked, plain = (earlier, later) if earlier.has_decisions else (later, earlier)
+            raise InputError(
+                f"run {asked.run_names[0]!r} asked typed questions and run {plain.run_names[0]!r} did not: no answers "
+                "can be compared. `logprobs calibrate` holds each against the truth"
+            )
+        return _advised(compare(earlier.tables(), later.tables(), answer=answer), earlier, later)
+
+    def runs_to_compare(
+        self, run_a: str | None = None, run_b: str | None = None, *, other: Store | None = None
+    ) -> tuple[Store, Store]:
+        """The two runs that `compare` takes, each as a store of its own.
+
+        Args:
+            run_a: as for `compare`.
+            run_b: the same.
+            other: the same.
+
+        Raises:
+            InputError: as `compare`.
+            RunNotFoundError: a store has no such run.
+        """
         store_b = self if other is None else other
         later = store_b.only(run_b or store_b.newest_run())
         if run_a is None:
@@ -124,15 +157,7 @@ class Store(StoreTables):
                 f"run {later.run_names[0]!r} cannot be compared with itself, where nothing differs: name two runs; "
                 "`logprobs status STORE` lists them"
             )
-        if earlier.has_decisions and later.has_decisions:
-            return _advised(compare(*_tables_of_questions(earlier, later), answer=answer), earlier, later)
-        if earlier.has_decisions or later.has_decisions:
-            asked, other = (earlier, later) if earlier.has_decisions else (later, earlier)
-            raise InputError(
-                f"run {asked.run_names[0]!r} asked typed questions and run {other.run_names[0]!r} did not: no answers "
-                "can be compared. `logprobs calibrate` holds each against the truth"
-            )
-        return _advised(compare(earlier.tables(), later.tables(), answer=answer), earlier, later)
+        return earlier, later
 
     def _run_before(self, later: Manifest) -> str:
         """Of the runs of the same job that began before `later`, the one that `newest_of` gives."""

@@ -33,7 +33,7 @@ def label_breakdown(choices: pl.LazyFrame) -> alt.LayerChart:
     table = (
         choices.group_by("label")
         .agg(count=pl.len().cast(pl.Int64), mean=pl.col("label_probability").mean())
-        .sort("count", "label", descending=[True, False], nulls_last=True)
+        .sort(pl.col("label").is_null(), "count", "label", descending=[False, True, False])
         .collect(engine="streaming")
     )
     means = [
@@ -158,7 +158,7 @@ def _bars(table: pl.DataFrame, text: str, *, names: str, colour: str, missing: s
 def _names_axis() -> alt.Y:
     """The names of the rows down the left side, in their order."""
     alt = import_extra("altair")
-    axis = alt.Axis(labelLimit=_NAMES_WIDTH, ticks=False, domain=False)
+    axis = alt.Axis(labelLimit=_NAMES_WIDTH, labelPadding=5, ticks=False, domain=False)
     return alt.Y("name:N", title=None, sort=None, axis=axis)  # type: ignore[no-any-return]
 
 

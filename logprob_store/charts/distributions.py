@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -27,7 +26,7 @@ PROBABILITIES: Final = frozenset(
 _LOG_SCORES: Final = frozenset({"perplexity"})
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 _LEAST_STEP: Final = 1e-12
-_LARGEST: Final = sys.float_info.max
+_LEAST_ON_LOG: Final = 1e-300
 _PER_DECADE: Final = (100, 50, 20, 10, 5, 2, 1)
 _QUARTILES: Final = {"first_quartile": 0.25, "median": 0.5, "third_quartile": 0.75}
 
@@ -80,7 +79,9 @@ def distribution(
     of_score = counts.filter(pl.col("score") == score)
     kind = scale or scale_of(score)
     value = pl.col("lowest") + (pl.col("highest") - pl.col("lowest")) / 2
-    is_shown = pl.col("lowest").is_finite() & ((pl.col("lowest") > 0) if kind == "log" else pl.lit(value=True))
+    is_shown = pl.col("lowest").is_finite() & (
+        (pl.col("lowest") > _LEAST_ON_LOG) if kind == "log" else pl.lit(value=True)
+    )
     shown = of_score.filter(is_shown).with_columns(value=value).sort("value")
     edges, whole = _edges(shown, score, kind, most_bins)
     limits = pl.Series(edges, dtype=pl.Float64)
@@ -132,14 +133,14 @@ def _edges(shown: pl.DataFrame, score: str, scale: Scale, most: int) -> tuple[li
     if score in PROBABILITIES and lowest >= 0 and highest <= 1:
         return [place / most for place in range(most + 1)], False
     is_whole = shown.select(((pl.col("lowest") == pl.col("highest")) & (pl.col("lowest") % 1 == 0)).all()).item()
-    width = max(highest / most - lowest / most, 1.0 if is_whole else _LEAST_STEP)  # their difference may be no float
+    width = max((highest - lowest) / most, 1.0 if is_whole else _LEAST_STEP)
     size = max(abs(lowest), abs(highest))
     step = _rounded_up(width if width > size * 1e-9 else size / 10)
     first, last = math.floor(lowest / step), math.floor(highest / step) + 1
     if is_whole and step == 1:
         return [place - 0.5 for place in range(first, last + 1)], True
     if step >= 1:
-        return [min(max(place * step, -_LARGEST), _LARGEST) for place in range(first, last + 1)], False
+        return [place * step for place in range(first, last + 1)], False
     return [place / round(1 / step) for place in range(first, last + 1)], False
 
 
@@ -156,7 +157,7 @@ def _log_edges(lowest: float, highest: float, most: int) -> list[float]:
     if not per_decade:
         width = math.ceil(decades / (most - 2))
         first, last = math.floor(math.log10(lowest) / width), math.floor(math.log10(highest) / width) + 1
-        return [10.0 ** max(min(place * width, 308), -308) for place in range(first, last + 1)]
+        return [10.0 ** (place * width) for place in range(first, last + 1)]
     first = math.floor(math.log10(lowest) * per_decade + 1e-9)
     last = math.floor(math.log10(highest) * per_decade + 1e-9) + 1
     return [10.0 ** (place / per_decade) for place in range(first, last + 1)]

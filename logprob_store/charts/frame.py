@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -44,13 +45,23 @@ def left_out(spread: Distribution) -> list[str]:
 def score_axis(spread: Distribution, column: str = "lower") -> alt.X:
     """The x axis of a score: its scale, with the ends given, so that a script can map pixels to values."""
     alt = import_extra("altair")
-    ticks = {"tickMinStep": 1} if spread.whole else {}
+    ticks = {"values": _whole_ticks(*spread.domain)} if spread.whole else {"tickCount": 5}
     return alt.X(  # type: ignore[no-any-return]
         f"{column}:Q",
         title=short_text(spread.score),
         scale=alt.Scale(type=spread.scale, domain=list(spread.domain), nice=False, zero=False),
-        axis=alt.Axis(grid=False, format="~g", tickCount=5, labelFlush=True, labelOverlap="greedy", **ticks),
+        axis=alt.Axis(grid=False, format=".6~g", labelFlush=True, labelOverlap="greedy", **ticks),
     )
+
+
+def _whole_ticks(lowest: float, highest: float) -> list[int]:
+    """Six whole numbers at most, at equal steps.
+
+    >>> _whole_ticks(0.5, 8.5), _whole_ticks(2.5, 3.5)
+    ([2, 4, 6, 8], [3])
+    """
+    step = max(1, math.ceil((highest - lowest) / 6))
+    return list(range(math.ceil(lowest / step) * step, math.floor(highest) + 1, step))
 
 
 def number_scale(score: str) -> dict[str, Any]:

@@ -45,7 +45,12 @@ def histogram(spread: Distribution, *, noun: str = "answer") -> alt.Chart:
     return (  # type: ignore[no-any-return]
         alt.Chart(bins.with_columns(said=pl.Series(said, dtype=pl.String)))
         .mark_bar(color=ACCENT, binSpacing=1, orient="vertical")
-        .encode(x=score_axis(spread), x2="upper", y=_count_axis("count", f"{noun}s", "~s"), **hints())
+        .encode(
+            x=score_axis(spread),
+            x2="upper",
+            y=_count_axis("count", f"{noun}s", "~s", is_empty=not bins.height),
+            **hints(),
+        )
         .properties(
             width=WIDTH,
             height=HEIGHT,
@@ -76,7 +81,7 @@ def compared_histograms(spread: Distribution, run_a: str, run_b: str, *, noun: s
         for mark, run in (("bars", run_a), ("line", run_b))
     ]
     shares = _shares(spread, run_a, run_b, noun)
-    y = _count_axis("share_a", f"share of {noun}s", "~%")
+    y = _count_axis("share_a", f"share of {noun}s", "~%", is_empty=not shares.height)
     bars = (
         alt.Chart(shares)
         .mark_bar(color=ACCENT, opacity=0.55, binSpacing=1, orient="vertical")
@@ -92,11 +97,12 @@ def compared_histograms(spread: Distribution, run_a: str, run_b: str, *, noun: s
     )
 
 
-def _count_axis(column: str, name: str, form: str) -> alt.Y:
+def _count_axis(column: str, name: str, form: str, *, is_empty: bool) -> alt.Y:
     alt = import_extra("altair")
+    scale = alt.Scale(domain=[0, 1]) if is_empty else alt.Scale(zero=True)
     least = {"tickMinStep": 1} if column == "count" else {}
     return alt.Y(  # type: ignore[no-any-return]
-        f"{column}:Q", title=name, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=4, format=form, **least)
+        f"{column}:Q", title=name, scale=scale, axis=alt.Axis(tickCount=4, format=form, **least)
     )
 
 

@@ -59,7 +59,7 @@ def trend(spread: Distribution, runs: pl.DataFrame) -> alt.LayerChart:
         high="third_quartile",
         night=told_apart(short_texts("run")),
         said=pl.Series(said, dtype=pl.String),
-        count=pl.format("{} failed", "failures"),
+        count=pl.format("{}", "failures"),
     )
     axis = alt.Axis(labelAngle=-40, labelLimit=90, labelOverlap="greedy", labelSeparation=4)
     x = alt.X("night:N", title=None, sort=None, axis=axis)
@@ -78,7 +78,10 @@ def trend(spread: Distribution, runs: pl.DataFrame) -> alt.LayerChart:
         x=x, y=alt.value(_HEIGHT - 8), text="count:N"
     )
     older = runs.height - nights.height
-    more = [f"and {older} older, not shown"] if older else []
+    more = [
+        *(["a cross: so many calls failed"] if nights["failures"].sum() else []),
+        *([f"{older:,} older runs are not shown"] if older else []),
+    ]
     return alt.layer(halves, line, medians, crosses, counts).properties(  # type: ignore[no-any-return]
         width=WIDTH, height=_HEIGHT, title=title(f"{name} in {counted(nights.height, 'run')}", more)
     )

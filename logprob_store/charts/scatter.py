@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from logprob_store.charts.distributions import Distribution
 
-MOST_POINTS: Final = 2000
+MOST_POINTS: Final = 1000
 _SIDE: Final = 260
 _SQUARES: Final = 30
 """From one side to the other."""
@@ -29,7 +29,7 @@ _COARSE: Final = {"below_1": 200, "to_double": 64}
 
 
 def scatter(rows: pl.LazyFrame, x: str, y: str) -> alt.Chart:
-    """Two scores against each other: a point per answer, or from 2,001 answers on squares, the fuller the darker.
+    """Two scores against each other: a point per answer, or of more than 1,000 answers squares, the fuller the darker.
 
     Args:
         rows: such as `store.scores()`; with `prompt_id` its points say whose they are.
@@ -61,9 +61,11 @@ def scatter(rows: pl.LazyFrame, x: str, y: str) -> alt.Chart:
             pl.col(name).is_finite() & ((pl.col(name) > 0) if spread.scale == "log" else pl.lit(value=True))
             for name, spread in (("x", across), ("y", up))
         )
-        points = first.filter(is_drawn.fill_null(value=False))
+        points = first.filter(is_drawn.fill_null(value=False)).sort("x", "y", "prompt_id")  # rows come in any order
         points = points.with_columns(said=pl.Series(_words_of_points(points, x, y), dtype=pl.String)).drop("prompt_id")
-        marks = alt.Chart(points).mark_circle(color=ACCENT, size=30, opacity=0.5).encode(**axes, **hints())
+        marks = (
+            alt.Chart(points).mark_square(color=ACCENT, size=24, fillOpacity=0.6, opacity=1).encode(**axes, **hints())
+        )
         drawn = points.height
     left = total - drawn
     more = [f"{left:,} without both scores"] if left else []

@@ -29,11 +29,13 @@ _NOISE: Final = ("role", "aria-roledescription", "aria-hidden", "pointer-events"
 """Attributes that the picture as a whole makes superfluous."""
 _USUAL: Final = {"opacity": "1", "stroke-width": "1", "font-weight": "normal", "font-family": _MEASURED_FONT}
 """What an element has anyway, or from the root."""
+_INHERITED: Final = ("fill", "stroke", "fill-opacity", "stroke-width", "stroke-dasharray", "font-size", "text-anchor")
 _LONG_NUMBER: Final = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
 _CONFIG: Final = {
     "background": None,
     "font": _MEASURED_FONT,
     "view": {"stroke": None},
+    "padding": {"left": 10, "right": 10, "top": 4, "bottom": 4},  # the font that is shown may be a little wider
     "axis": {
         **dict.fromkeys(("labelColor", "titleColor"), TEXT),
         **dict.fromkeys(("domainColor", "tickColor", "gridColor"), LINE),
@@ -86,8 +88,8 @@ def as_svg(
     >>> from logprob_store.charts.histograms import histogram
     >>> from logprob_store.charts.distributions import distribution
     >>> counts = value_counts(pl.LazyFrame({"confidence": [0.5, 0.75]}), ["confidence"])
-    >>> as_svg(histogram(distribution(counts, "confidence")), "two answers", width=300)[:64]
-    '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="206"'
+    >>> as_svg(histogram(distribution(counts, "confidence")), "two answers", width=300)[:52]
+    '<svg xmlns="http://www.w3.org/2000/svg" width="300" '
     """
     spec = chart.to_dict()
     spec["config"] = _CONFIG
@@ -142,6 +144,20 @@ def _tidy(element: ET.Element) -> None:
             element.remove(child)
         elif child.tag != "title":
             _tidy(child)
+    _share(element)
+
+
+def _share(group: ET.Element) -> None:
+    """Write what all marks of a group have in common once, at the group."""
+    marks = list(group)
+    if len(marks) < 2 or not group.get("class", "").startswith("mark-"):  # noqa: PLR2004  one has nothing in common
+        return
+    for name in _INHERITED:
+        values = {mark.get(name) for mark in marks}
+        if len(values) == 1 and (value := values.pop()) is not None:
+            group.set(name, value)
+            for mark in marks:
+                del mark.attrib[name]
 
 
 def _shorter(number: re.Match[str]) -> str:

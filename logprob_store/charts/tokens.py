@@ -16,11 +16,12 @@ from logprob_store.extras import import_extra
 if TYPE_CHECKING:
     import altair as alt
 
-_MOST_TOKENS: Final = 2000
+_MOST_TOKENS: Final = 500
 _MOST_NAMED: Final = 40
 """With more tokens there is no room for their texts, and the axis has numbers."""
 _TOKEN_WIDTH: Final = 18
 _WIDEST: Final = 720
+_NUMBERS_ON_AXIS: Final = 10
 _ALTERNATIVES_SAID: Final = 3
 _TOKEN_LENGTH: Final = 16
 
@@ -30,7 +31,7 @@ def token_probabilities(tokens: pl.DataFrame, alternatives: pl.DataFrame) -> alt
 
     Args:
         tokens: rows of one completion in the order of generation: `section`, `position`, `token`, `logprob` (nats). Of
-            more than 2000 the first are drawn.
+            more than 500 the first are drawn.
         alternatives: the rows of its alternatives, for the hints: also with `rank`.
 
     >>> tokens = pl.DataFrame({"section": "content", "position": [0, 1], "token": ["a", "b"], "logprob": [-0.1, None]})
@@ -58,7 +59,8 @@ def token_probabilities(tokens: pl.DataFrame, alternatives: pl.DataFrame) -> alt
         },
         schema={"place": pl.Int64, "probability": pl.Float64, "said": pl.String, "name": pl.String},
     )
-    axis = alt.Axis(labels=not named, ticks=not named, labelAngle=0, labelOverlap="greedy")
+    marked = list(range(0, shown.height, -(-shown.height // _NUMBERS_ON_AXIS) or 1))
+    axis = alt.Axis(labels=not named, ticks=not named, labelAngle=0, **({} if named else {"values": marked}))
     x = alt.X("place:O", title=None if named else "token", axis=axis)
     y = alt.Y("probability:Q", title="probability", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=4))
     has_logprob = pl.col("probability").is_finite()

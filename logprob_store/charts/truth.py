@@ -43,7 +43,9 @@ def reliability_diagram(table: pl.DataFrame, *, confidence: str = "confidence") 
         for mean, share, low, high, count in points.rows()
     ]
     points = points.with_columns(said=pl.Series(said, dtype=pl.String))
-    x = alt.X("mean_confidence:Q", title=confidence, scale=alt.Scale(domain=_WHOLE), axis=alt.Axis(tickCount=5))
+    x = alt.X(
+        "mean_confidence:Q", title=confidence, scale=alt.Scale(domain=_WHOLE), axis=alt.Axis(tickCount=5, format="~g")
+    )
     share_axis = alt.Axis(tickCount=5, format="~%")
     y = alt.Y("accuracy:Q", title="right answers", scale=alt.Scale(domain=_WHOLE), axis=share_axis)
     ends = pl.DataFrame({"mean_confidence": _WHOLE, "accuracy": _WHOLE})
@@ -86,15 +88,24 @@ def risk_coverage(curve: pl.DataFrame) -> alt.LayerChart:
         scale=alt.Scale(domain=_WHOLE),
         axis=alt.Axis(tickCount=5, format="~%"),
     )
-    y = alt.Y("risk:Q", title="wrong among them", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5, format="~%"))
+    scale = alt.Scale(zero=True) if drawn["risk"].sum() else alt.Scale(domain=_WHOLE)
+    y = alt.Y("risk:Q", title="wrong among them", scale=scale, axis=alt.Axis(tickCount=5, format="~%"))
     base = alt.Chart(points)
     line = base.mark_line(color=ACCENT, strokeWidth=2, interpolate="step-before", aria=False).encode(x=x, y=y)
-    dots = base.mark_point(color=ACCENT, filled=True, size=60, opacity=0).encode(x=x, y=y, **hints())
+    dots = (
+        alt.Chart(_some(points)).mark_point(color=ACCENT, filled=True, size=40, opacity=1).encode(x=x, y=y, **hints())
+    )
     judged, wrong = curve.select(pl.col("accepted", "errors").max().fill_null(0)).row(0)
     overall = alt.Chart(pl.DataFrame({"risk": [wrong / judged if judged else 0.0]}))
     rule = overall.mark_rule(color=QUIET, strokeDash=[4, 4], aria=False).encode(y=y)
     text = f"{counted(judged, 'answer', commas=True)} judged" + (f", {wrong / judged:.1%} wrong" if judged else "")
     return alt.layer(rule, line, dots).properties(width=WIDTH, height=_TALL, title=title(text))  # type: ignore[no-any-return]
+
+
+def _some(points: pl.DataFrame) -> pl.DataFrame:
+    """The points that are marked, for their hints: that next to each tenth of the coverage."""
+    near = [(points["coverage"] - tenth / 10).abs().arg_min() for tenth in range(1, 11)] if points.height else []
+    return points[sorted({place for place in near if place is not None})]
 
 
 def _thinned(curve: pl.DataFrame) -> pl.DataFrame:

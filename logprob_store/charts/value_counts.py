@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _STEPS_TO_DOUBLE: Final = 2048
 STEPS_BELOW_1: Final = 4000
+_TOO_LARGE: Final = 1e300
+"""Numbers that only a broken server sends, and whose differences may be no floats, count as not finite."""
 _LEAST_BY_STEPS: Final = 1 / 64
 """Below this, steps of 1/4000 would be coarse."""
 
@@ -32,7 +34,7 @@ def value_counts(rows: pl.LazyFrame, scores: Sequence[str], *, by: str | None = 
 
     Returns:
         One row per score, group and narrow range of values: `score`, `group`, `rows`, `lowest`, `highest`; both are
-        null for the rows without a value, and NaN for those that are not finite.
+        null for the rows without a value, and NaN for those that are not finite, or above 1e300.
 
     >>> counts = value_counts(pl.LazyFrame({"n": [7, 7, None]}), ["n"])
     >>> counts.sort("lowest", nulls_last=True).rows()
@@ -41,7 +43,7 @@ def value_counts(rows: pl.LazyFrame, scores: Sequence[str], *, by: str | None = 
     names = list(enumerate(scores))  # a score may be called like a column here
     group = pl.lit(None, pl.String) if by is None else pl.col(by).cast(pl.String)
     x = pl.col("x")
-    is_number = x.is_finite()
+    is_number = x.abs() < _TOO_LARGE
     long = (
         rows.select(group.alias(GROUP), *(pl.col(score).cast(pl.Float64).alias(str(place)) for place, score in names))
         .unpivot(index=GROUP, variable_name="place", value_name="x")

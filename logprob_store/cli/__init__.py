@@ -40,6 +40,7 @@ from logprob_store.cli.compare import compare
 from logprob_store.cli.damage import names_damage
 from logprob_store.cli.doctor import doctor
 from logprob_store.cli.environment import check_environment
+from logprob_store.cli.explore import explore
 from logprob_store.cli.fields import fields
 from logprob_store.cli.import_ import import_
 from logprob_store.cli.init import init
@@ -86,6 +87,7 @@ _COMMANDS: Final = (
     ("compare", "Look", compare),
     ("show", "Look", show),
     ("report", "Look", report),
+    ("explore", "Look", explore),
     ("sql", "Look", sql),
     ("verify", "Keep", verify),
     ("rm", "Keep", rm),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 import sys
 from enum import StrEnum
@@ -37,9 +36,6 @@ EXIT_CHANGED: Final = 5
 EXIT_UNKNOWN: Final = 6
 EXIT_INTERRUPTED: Final = 130
 
-FORMULA: Final = r"^('*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])"
-"""How a formula begins in a spreadsheet, also with full-width signs; or what `without_formulas` makes of one, so that
-taking one apostrophe away gives each text back."""
 _LOW_COVERAGE: Final = 0.5
 _WIDEST: Final = 100_000
 """Columns of a table that is not printed to a terminal: lines as long as they are."""
@@ -262,6 +258,7 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
     import polars as pl
 
     from logprob_store.errors import InputError, disk_error
+    from logprob_store.view.spreadsheet_text import without_formulas
 
     writers: dict[str, Callable[[Path], object]] = {
         ".parquet": frame.write_parquet,
@@ -287,21 +284,6 @@ def write_rows(frame: pl.DataFrame, path: Path, *, as_json: bool) -> None:
     """
     write_frame(frame, path)
     echo({"output": path, "rows": frame.height} if as_json else f"{path}: {counted(frame.height, 'row')}")
-
-
-def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with an apostrophe before each text that begins like a formula: models and prompts may write one.
-
-    >>> import polars as pl
-    >>> without_formulas(pl.DataFrame({"text": ["=HYPERLINK(...)", "@a", "a=b"], "n": [-1, 0, 1]}))["text"].to_list()
-    ["'=HYPERLINK(...)", "'@a", 'a=b']
-    """
-    import polars as pl
-    from polars import selectors
-
-    texts = selectors.string(include_categorical=True) | selectors.enum()
-    escaped = frame.with_columns(texts.cast(pl.String).str.replace(FORMULA, "'$1"))
-    return escaped.rename({name: f"'{name}" for name in frame.columns if re.match(FORMULA, name)})
 
 
 def with_prompt_ids(rows: pl.LazyFrame, completions: pl.LazyFrame) -> pl.LazyFrame:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from logprob_store.cli.chosen_runs import open_runs
 from logprob_store.cli.common import JsonOption, RunOption, StorePath, echo
 from logprob_store.counted import counted
+
+_MANY: Final = 100_000
+"""Answers from which on it takes so long that it says what it does."""
 
 
 def report(
@@ -34,12 +37,19 @@ def report(
     from logprob_store.errors import InputError
     from logprob_store.view.report.report_file import write_report
 
-    names = open_runs(store, run).run_names
+    opened = open_runs(store, run)
+    names = opened.run_names
     if len(names) != 1:
         raise InputError(f"--run {run}: a report is of one run, and this names {len(names)}: {', '.join(names[:5])}")
+    (manifest,) = opened.manifests
+
+    def say(words: str) -> None:
+        if manifest.counts.completions >= _MANY:
+            typer.echo(f"{words} ...", err=True)
+
     wanted = None if labels is None else [name.strip() for name in labels.split(",")]
     try:
-        written = write_report(open_store(store), names[0], output, expected=expected, labels=wanted)
+        written = write_report(open_store(store), names[0], output, expected=expected, labels=wanted, say=say)
     except ImportError as error:
         raise InputError(str(error)) from error
     if as_json:

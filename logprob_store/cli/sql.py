@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,11 +20,6 @@ from logprob_store.cli.common import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_READS: Final = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(?:select|with|from|values|show|explain)\b", re.IGNORECASE | re.DOTALL
-)
-"""How a query begins that changes nothing, behind comments and brackets."""
 
 
 def sql(
@@ -51,25 +45,12 @@ def sql(
     Each has the rows of the newest run, or of those that --run names.
     Name what is computed with AS: polars names count(*) len, and max(p) p.
     """
-    import polars as pl
-
-    from logprob_store.errors import InputError
+    from logprob_store.analysis.sql_tables import ask_in_sql, sql_tables
 
     if query is None:
         _describe(store, run, output=output, as_json=as_json)
         return
-    opened = open_runs(store, run)
-    names = ("prompts", "completions", "tokens", "alternatives", "decisions", "failures", "imports", "runs", "answers")
-    tables = {name: getattr(opened, name) for name in names}
-    with pl.SQLContext({**tables, "scores": opened.scores(), "decided": opened.decided()}) as context:
-        known = f"the tables are {', '.join(context.tables())}"
-        if _READS.match(query) is None:
-            raise InputError(f"a query begins with SELECT or WITH, as a store is only read here; {known}")
-        try:
-            frame = context.execute(query).collect(engine="streaming")
-        except pl.exceptions.PolarsError as error:
-            said = str(error).partition("\n\nResolved plan")[0].strip()  # below it stands polars' own plan
-            raise InputError(f"{said}\n{known}") from error
+    frame = ask_in_sql(query, sql_tables(open_runs(store, run)))
     print_or_write(frame, output=output, limit=limit, as_json=as_json)
 
 

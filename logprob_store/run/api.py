@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from logprob_store.counted import counted, rows_in_words
 from logprob_store.errors import JobError
 from logprob_store.events import emit
+from logprob_store.html_tables import html_table
 from logprob_store.job import Job, load_job
 from logprob_store.pacing.bottleneck import Bottleneck
 from logprob_store.run.event_loop import run_to_end
@@ -104,6 +105,25 @@ class RunSummary:
             f"{self.rows_in_words}, "
             f"{self.failures} failed, in {str(self.store)!r}>"
         )
+
+    def _repr_html_(self) -> str:
+        """How the run stands, as a table."""
+        spent = None if self.spent_usd is None else f"${self.spent_usd:,.4f}"
+        rows = (
+            ("state", self.shown_state + ("" if self.reason is None else f": {self.reason}")),
+            ("answers wanted", self.total),
+            ("in the store before", self.already),
+            ("from the server", self.answered),
+            ("from the cache", self.from_cache),
+            ("from recordings", self.from_fixtures),
+            ("failed", self.failed),
+            ("not reached", self.not_reached),
+            ("tokens", self.tokens),
+            ("seconds", self.seconds),
+            ("spent", spent),
+            ("store", str(self.store)),
+        )
+        return html_table([row for row in rows if row[1] not in {0, None}], caption=f"Run {self.run}")
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, as values that JSON has."""

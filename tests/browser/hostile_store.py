@@ -43,7 +43,7 @@ TEXTS: Final = {
     "escapes": "\x1b]0;owned\x07\x1b[31mred\x1b[2J\x9b31m\x08\x7f",
     "override": "photo\u202egnp.exe",
     "isolates": "\u2066one \u2067two \u2068three \u200f",
-    "template": "{{ 7*7 }} {% raw %} ${7*7} <%= 7*7 %> #{7*7}",
+    "template": "{{ 7*191 }} {% raw %} ${7*191} <%= 7*191 %> #{7*191}",
     "formula": "=cmd|' /C calc'!A0",
     "null": "a\0b",
     "separators": "one\u2028two\u2029three\u0085four",
@@ -108,7 +108,7 @@ class _Answers:
     def __call__(self, request: Request) -> tuple[int, Any]:
         name = self._names[request.prompt_id]
         if name in _REFUSED:
-            message = f"{name}: {END_SCRIPT} \x1b[31m \u202e {{{{ 7*7 }}}} <img src=x onerror=alert(1)>"
+            message = f"{name}: {END_SCRIPT} \x1b[31m \u202e {{{{ 7*191 }}}} <img src=x onerror=alert(1)>"
             return 400, {"error": {"message": message, "type": SCRIPT, "code": SCRIPT, "param": SCRIPT}}
         tokens = self._tokens(name)
         text = b"".join(bytes(token["bytes"]) for token in tokens).decode(errors="replace")

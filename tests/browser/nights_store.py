@@ -21,13 +21,14 @@ def make_nights_store(folder: Path) -> Path:
     """Make the store in a folder, and return its path. Its runs are `monday` and `tuesday`.
 
     The answer to prompt n is `It is CITY.` in three tokens: " CITY" has the probability (n + 1) / 61, and the others
-    0.9. The city is right for every n but each fifth. On Tuesday each tenth answer is another one, which is less sure.
+    0.9. The column `truth` has the right answers: each fifth is wrong. On Tuesday each tenth answer is another one,
+    which is less sure.
     """
     numbers = range(PROMPTS)
     columns = {
         "id": [f"p{n:02}" for n in numbers],
         "text": [f"Which city is number {n}?" for n in numbers],
-        "city": [CITIES[n % 3] if n % 5 else "Oslo" for n in numbers],
+        "truth": [f"It is {CITIES[n % 3] if n % 5 else 'Oslo'}." for n in numbers],
     }
     for night in ("monday", "tuesday"):
         (folder / night).mkdir(parents=True)
@@ -35,7 +36,7 @@ def make_nights_store(folder: Path) -> Path:
         job = write_job(
             folder / night,
             name="nightly",
-            prompts={"id": "id", "keep": ["city"]},
+            prompts={"id": "id", "keep": ["truth"]},
             model={"name": "m-1", "provider": "p", "params": {"max_tokens": 9}},
             transport={"kind": "replay", "fixtures": "recorded.jsonl"},
             store={"path": "../store"},
@@ -64,4 +65,4 @@ def _answer(city: str, probability: float) -> dict[str, Any]:
         chat_token(f" {city}", math.log(probability), listed),
         chat_token(".", sure, {".": sure, "!": -3.0}),
     ]
-    return chat_body(tokens)
+    return chat_body(tokens, usage={"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15})

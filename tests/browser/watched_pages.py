@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Route, WebSocketRoute
 
 PERMISSIONS = ["clipboard-read", "clipboard-write"]
-TIMEOUT_MS = 10_000
+TIMEOUT_MS = 20_000
 OWN_SCHEMES = {"about", "blob", "data"}
 
 
@@ -35,6 +38,7 @@ class WatchedPages:
         dark: bool = False,
         touch: bool = False,
         script: bool = True,
+        cookies: Sequence[Any] = (),
     ) -> Page:
         """Open a file or an address in a window of this size, in CSS pixels, and wait until it is loaded."""
         address = what.as_uri() if isinstance(what, Path) else what
@@ -48,6 +52,7 @@ class WatchedPages:
         )
         context.set_default_timeout(TIMEOUT_MS)
         context.grant_permissions(PERMISSIONS)
+        context.add_cookies(list(cookies))
         self._contexts.append(context)
         self._guard(context, address)
         page = context.new_page()

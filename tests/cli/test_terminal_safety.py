@@ -11,8 +11,9 @@ import pytest
 
 import logprob_store as ls
 from logprob_store.analysis.calibrators.expected_answers import with_truth_file
-from logprob_store.cli.common import echo, without_formulas
+from logprob_store.cli.common import echo
 from logprob_store.cli.logs import log_lines
+from logprob_store.view.spreadsheet_text import without_formulas
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -38,12 +38,12 @@ def data_of(page: Path) -> dict[str, Any]:
     return data
 
 
-def long_run(path: Path, answers: int) -> None:
-    """A run of equal answers of 300 tokens with 5 alternatives each."""
-    tops = {f"other {number}": -2.0 - number for number in range(5)}
-    one = decoded_tables(
-        decode_answers([answer_with(chat_body([chat_token("word ", -0.5, tops)] * 300), top_logprobs=5)])
-    )
+WORD = chat_token("word ", -0.5, {f"other {number}": -2.0 - number for number in range(5)})
+
+
+def long_run(path: Path, answers: int, token: dict[str, Any] = WORD) -> None:
+    """A run of equal answers, each of 300 times one token."""
+    one = decoded_tables(decode_answers([answer_with(chat_body([token] * 300), top_logprobs=5)]))
     parts = []
     for number in range(answers):
         ids = pa.scalar(completion_id(number), pa.int64())
@@ -96,6 +96,31 @@ def test_a_large_run_makes_no_large_file(tmp_path: Path) -> None:
 
     assert 1_500_000 < (tmp_path / "r.html").stat().st_size == written["bytes"] <= 3_000_000
     assert written["left_out"] > 0
+
+
+def test_hostile_text_makes_no_large_file(tmp_path: Path) -> None:
+    """Though each `<` takes six bytes in a page; a long answer loses tokens from its end, and says how many."""
+    tops = {"<" * 90 + str(number): -2.0 - number for number in range(5)}
+    long_run(tmp_path / "store", 30, chat_token("<" * 100, -0.5, tops))
+    write_report(ls.open_store(tmp_path / "store"), "long", tmp_path / "r.html")
+
+    assert (tmp_path / "r.html").stat().st_size <= 3_000_000
+    samples = data_of(tmp_path / "r.html")["samples"]
+    assert len(samples) >= 10
+    for one in samples:
+        spans = one["view"]["sections"][0]["spans"]
+        assert len(spans) + one["view"]["left_out"] == 300
+        assert one["view"]["left_out"] > 0
+
+
+def test_a_run_with_nothing_in_common_says_so(tmp_path: Path) -> None:
+    """Where the run before asked other prompts."""
+    for run, prompt in (("a", 0), ("b", 1)):
+        decoded = decode_answers([answer_with(chat_body([chat_token("x")]), prompt_index=prompt)])
+        write_run(tmp_path / "store", run, [(decoded_tables(decoded), [prompt])])
+    write_report(ls.open_store(tmp_path / "store"), "b", tmp_path / "r.html")
+
+    assert "Not compared with the run before:" in (tmp_path / "r.html").read_text()
 
 
 def test_chosen_at_random_is_the_same_each_time(demo: ls.Store) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from logprob_store.counted import counted
 from logprob_store.errors import InputError
+from logprob_store.html_tables import html_table
 from logprob_store.metrics.given.texts import corpus_perplexity
 from logprob_store.metrics.right_table import check_tables
 from logprob_store.metrics.truth.bootstrap import bootstrap
@@ -101,6 +102,15 @@ class ComparisonSummary:
     uncompared_pairs: int
     at_least: dict[str, float | None]
     metrics: pl.DataFrame
+
+    def _repr_html_(self) -> str:
+        """The statistics as a table, below the counts."""
+        caption = (
+            f"{self.run_b} against {self.run_a}: {counted(self.pairs, 'pair')}, {self.only_a} only in {self.run_a}, "
+            f"{self.only_b} only in {self.run_b}"
+        )
+        rows = self.metrics.select("metric", "estimate", "low", "high").rows()
+        return html_table(rows, header=("metric", "estimate", "low", "high"), caption=caption)
 
     @property
     def missing_share(self) -> float:
@@ -285,15 +295,47 @@ class Comparison:
     _compared_batches: Callable[[], Iterable[tuple[pl.DataFrame, pl.DataFrame]]]
     _advice: str = _NAME_TWO_RUNS
     """What to do where no answer has a partner."""
+    _in_memory: bool = False
+    """Whether `prompts` is in memory, so that counting them compares nothing."""
 
     def __repr__(self) -> str:
         """What can be asked of it; it compares nothing."""
         return "<Comparison: .summary(), .prompts (a LazyFrame, one row per pair), .positions (one per place)>"
 
+    def _repr_html_(self) -> str:
+        """What can be asked of it and, of one in memory, its pairs in numbers; it compares nothing."""
+        rows: list[tuple[object, ...]] = [
+            (".summary()", "what changed over all pairs, with intervals"),
+            (".prompts", "a LazyFrame, one row per pair of answers"),
+            (".positions", "a LazyFrame, one row per place of a pair"),
+        ]
+        if not self._in_memory:
+            return html_table([*rows, (".collect()", "the same in memory: compared once")], caption="Comparison")
+        flip = pl.col("flip")
+        pairs, flips, only_a, only_b, change = (
+            self.prompts.select(
+                flip.count().alias("pairs"),
+                flip.sum().alias("flips"),
+                pl.col("completion_id_b").is_null().sum().alias("only_a"),
+                pl.col("completion_id_a").is_null().sum().alias("only_b"),
+                pl.col("delta_confidence").mean(),
+            )
+            .collect()
+            .row(0)
+        )
+        numbers = (
+            ("pairs of answers", pairs),
+            ("that differ", flips),
+            ("only in the first run", only_a),
+            ("only in the second run", only_b),
+            ("mean change of confidence", change),
+        )
+        return html_table([*numbers, *rows], caption="Comparison")
+
     def collect(self) -> Comparison:
         """The comparison with `prompts` in memory, so that queries of `prompts` and `summary` compare nothing again."""
         prompts, changes = self._collected(pl.all())
-        return Comparison(prompts.lazy(), self.positions, lambda: [(prompts, changes)], self._advice)
+        return Comparison(prompts.lazy(), self.positions, lambda: [(prompts, changes)], self._advice, _in_memory=True)
 
     def _collected(self, columns: pl.Expr) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The given columns of `prompts`, and the absolute `delta_p` of all positions (8 bytes each)."""

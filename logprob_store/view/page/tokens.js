@@ -169,11 +169,17 @@ export function showTokens(element, view, { by = "probability", onPick } = {}) {
     drawn.classList.add("current");
     panel.replaceChildren(...span[1].map((token) => tokenCard(token, section, onPick)));
     panel.hidden = false;
+    document.addEventListener("keydown", closeFromAfar);
     panel.classList.toggle("pinned", pin);
     beside(panel, drawn, element);
   };
+  /** The panel under the mouse is closed by Escape wherever the focus is. @param {KeyboardEvent} event */
+  const closeFromAfar = (event) => {
+    if (event.key === "Escape" && !(event.target instanceof Node && element.contains(event.target))) hide();
+  };
   const hide = () => {
     places[current]?.element.classList.remove("current");
+    document.removeEventListener("keydown", closeFromAfar);
     panel.hidden = true;
     pinned = false;
   };
@@ -212,7 +218,7 @@ export function showTokens(element, view, { by = "probability", onPick } = {}) {
     places[next].element.scrollIntoView({ block: "nearest" });
   });
   box.addEventListener("copy", (event) => {
-    const text = selectedText(places);
+    const text = selectedText(element, places);
     if (text === null || !event.clipboardData) return;
     event.clipboardData.setData("text/plain", text);
     event.preventDefault();
@@ -334,12 +340,18 @@ function beside(panel, token, element) {
   panel.style.setProperty("--top", `${(rows[rows.length - 1] ?? place).bottom - around.top + 4}px`);
 }
 
-/** The text that is selected, as the model wrote it; null where the selection goes beyond the tokens.
- * @param {{element: HTMLElement, span: Span}[]} places @returns {string | null} */
-function selectedText(places) {
+/** The text that is selected, as the model wrote it; null where the selection goes beyond the completion.
+ * @param {HTMLElement} box @param {{element: HTMLElement, span: Span}[]} places @returns {string | null} */
+function selectedText(box, places) {
   const selection = document.getSelection();
   if (!selection?.rangeCount) return null;
   const range = selection.getRangeAt(0);
+  const [before, after] = [document.createRange(), document.createRange()];
+  before.setStart(range.startContainer, range.startOffset);
+  before.setEndBefore(box);
+  after.setEnd(range.endContainer, range.endOffset);
+  after.setStartAfter(box);
+  if (before.toString().trim() || after.toString().trim()) return null;
   let text = "";
   for (const { element, span } of places) {
     if (!range.intersectsNode(element)) continue;

@@ -43,6 +43,7 @@ function searched(sample) {
     .join("\n")
     .toLowerCase();
 }
+const hasTokens = data.samples.some(({ view }) => view?.sections.length);
 const texts = new Map(data.samples.map((sample) => [sample, searched(sample)]));
 
 /** The samples that the filters let through, in order. @returns {Sample[]} */
@@ -72,7 +73,7 @@ function draw() {
   list.replaceChildren(...found.slice(0, state.most).map(drawn));
   byId("more").hidden = found.length <= state.most;
   byId("count").textContent = `${found.length} of ${data.samples.length} shown here`;
-  byId("legend").replaceChildren(legend(state.by));
+  byId("legend").replaceChildren(...(hasTokens ? [legend(state.by)] : []));
   for (const button of byId("groups").querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.group === state.group));
   }

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
 
 from logprob_store.analysis.calibrators.expected_answers import with_expected
 from logprob_store.counted import counted
@@ -19,7 +18,7 @@ from logprob_store.view.report.sections import SCORES, chart_sections
 from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import polars as pl
 
@@ -30,10 +29,18 @@ _HERE: Final = Path(__file__).parent
 _PAGE: Final = _HERE.parent / "page"
 _MOST_BYTES: Final = 2_300_000
 """Of the samples: charts, script and style need the rest of the 3 MB."""
+_MOST_BYTES_OF_ONE: Final = 200_000
+"""A longer answer loses tokens from its end."""
 
 
 def write_report(
-    store: Store, run: str, output: Path, *, expected: str | None = None, labels: list[str] | None = None
+    store: Store,
+    run: str,
+    output: Path,
+    *,
+    expected: str | None = None,
+    labels: list[str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Write the report of one run.
 
@@ -43,6 +50,7 @@ def write_report(
         output: the file; one that is there is replaced.
         expected: the column kept with the prompts that has the right answers, for calibration.
         labels: the labels that the answers choose from, for their breakdown.
+        say: called with a few words before each step that may take minutes.
 
     Returns:
         What it holds: `bytes`, `samples`, and `left_out`, the chosen samples for which there was no room.
@@ -52,7 +60,7 @@ def write_report(
         ImportError: the extra `view` is not installed.
     """
     jinja2 = import_extra("jinja2")
-    contents = report_contents(store, run, expected=expected, labels=labels)
+    contents = report_contents(store, run, expected=expected, labels=labels, say=say)
     data = contents.pop("data")
     script = joined_scripts(_PAGE / "tokens.js", _HERE / "report.js")
     environment = jinja2.Environment(
@@ -70,7 +78,9 @@ def write_report(
     text = page.encode(errors="replace")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(text)
+        temporary = output.with_name(f".{output.name}.tmp")
+        temporary.write_bytes(text)
+        temporary.replace(output)
     except OSError as error:
         raise disk_error("the report", output, error, of_answers=False) or InputError(
             f"-o {output}: cannot be written: {error}"
@@ -78,12 +88,15 @@ def write_report(
     return {"bytes": len(text), "samples": len(data["samples"]), "left_out": contents["left_out"]}
 
 
-def report_contents(store: Store, run: str, *, expected: str | None, labels: list[str] | None) -> dict[str, Any]:
+def report_contents(
+    store: Store, run: str, *, expected: str | None, labels: list[str] | None, say: Callable[[str], None]
+) -> dict[str, Any]:
     """All that the template shows, and under `data` what the page's script reads."""
     one = store.only(run)
+    say(f"scoring {counted(one.manifests[0].counts.completions, 'answer', commas=True)}")
     scores = _scores(one, expected)
-    comparison = compared(store, run)
-    changed = None if comparison is None else comparison["pairs"]
+    compared = _compared(store, run, say)
+    changed = compared.pairs
     groups = chosen_answers(scores, changed)
     samples, left_out = _within(
         loaded_samples(
@@ -91,7 +104,7 @@ def report_contents(store: Store, run: str, *, expected: str | None, labels: lis
             scores,
             groups,
             changed=changed,
-            earlier=None if comparison is None else store.only(comparison["summary"].run_a),
+            earlier=compared.earlier,
             correct=scores.select("completion_id", "correct") if expected is not None else None,
         ),
         failed_samples(one),
@@ -104,7 +117,8 @@ def report_contents(store: Store, run: str, *, expected: str | None, labels: lis
         "facts": list(run_facts(one, scores)),
         "failures": failure_classes(one),
         "oddities": oddities(one),
-        "comparison": None if comparison is None else _comparison_rows(comparison["summary"]),
+        "comparison": compared.rows,
+        "not_compared": compared.reason,
         "sections": list(chart_sections(store, run, scores, changed, labels=labels)),
         "shown": counted(len(samples), "sample"),
         "left_out": left_out,
@@ -125,13 +139,29 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:,.4g}"
 
 
-def compared(store: Store, run: str) -> dict[str, Any] | None:
-    """The run beside the one before it of the same job; None where there is none, or no answer in common."""
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """The run beside the one before it of the same job, or why there is nothing to compare."""
+
+    pairs: pl.DataFrame | None = None
+    earlier: Store | None = None
+    rows: dict[str, Any] | None = None
+    reason: str = ""
+
+
+def _compared(store: Store, run: str, say: Callable[[str], None]) -> _Compared:
     try:
-        comparison = store.compare(None, run).collect()
-        return {"pairs": comparison.prompts.collect(), "summary": comparison.summary()}
+        runs = store.runs_to_compare(None, run)
     except InputError:
-        return None
+        return _Compared()  # the first run of its job
+    earlier = runs[0]
+    say(f"comparing with run {earlier.run_names[0]}")
+    try:
+        comparison = store.compare(earlier.run_names[0], run).collect()
+        rows = _comparison_rows(comparison.summary())
+    except InputError as error:
+        return _Compared(reason=str(error))
+    return _Compared(comparison.prompts.collect(), earlier, rows)
 
 
 def _comparison_rows(summary: ComparisonSummary) -> dict[str, Any]:
@@ -148,10 +178,33 @@ def _within(answers: Iterable[Sample], failed: Iterable[Sample]) -> tuple[list[S
     """The samples for which there is room, the failed ones first as they are small; and how many were left out."""
     kept, size, left_out = [], 0, 0
     for sample in (*failed, *answers):
-        length = len(msgspec.json.encode(sample))
+        length = _bytes_of(sample)
+        while length > _MOST_BYTES_OF_ONE and _halve(sample):
+            length = _bytes_of(sample)
         if size + length > _MOST_BYTES:
             left_out += 1
             continue
         size += length
         kept.append(sample)
     return kept, left_out
+
+
+def _bytes_of(sample: Sample) -> int:
+    """What a sample takes in the page, where some characters take six."""
+    return len(json_in_page(sample).encode())
+
+
+def _halve(sample: Sample) -> bool:
+    """Leave out the second half of the tokens of an answer, and of the earlier one; whether there were any."""
+    views = [view for view in (sample.get("view"), (sample.get("before") or {}).get("view")) if view]
+    is_shorter = False
+    for view in views:
+        kept = sum(len(section["spans"]) for section in view["sections"]) // 2
+        for section in view["sections"]:
+            left_out = section["spans"][kept:]
+            section["spans"] = section["spans"][:kept]
+            kept -= len(section["spans"])
+            view["left_out"] += sum(len(tokens) for _, tokens in left_out)
+            is_shorter = is_shorter or bool(left_out)
+        view["sections"] = [section for section in view["sections"] if section["spans"]]
+    return is_shorter

@@ -14,6 +14,7 @@ from logprob_store.charts.runs import trend
 from logprob_store.charts.svg import as_svg
 from logprob_store.charts.truth import reliability_diagram, risk_coverage
 from logprob_store.charts.value_counts import value_counts
+from logprob_store.counted import counted
 from logprob_store.metrics.labels.chosen_label import label_choices
 from logprob_store.metrics.truth.accuracy import accuracy
 from logprob_store.metrics.truth.calibration import ece, reliability_table
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import altair as alt
 
     from logprob_store.analysis.opened_store import Store
+    from logprob_store.charts.distributions import Distribution
 
 SCORES: Final = {
     "confidence": "Confidence",
@@ -92,12 +94,24 @@ def chart_sections(
 
 def _of_scores(scores: pl.DataFrame) -> Section:
     counts = value_counts(scores.lazy(), list(SCORES))
-    charts = [
-        _shown(title, histogram(distribution(counts, name)), f"histogram of {name}", of=name)
-        for name, title in SCORES.items()
-        if scores[name].count()
-    ]
-    return Section("scores", "How sure it was", "Drag over a chart to see the answers of that range below.", charts)
+    charts = []
+    for name, title in SCORES.items():
+        if scores[name].count():
+            spread = distribution(counts, name)
+            charts.append(_shown(title, histogram(spread), _in_words(title, spread), of=name))
+    note = "Drag over a chart, or write two numbers below it, to see the answers of that range."
+    return Section("scores", "How sure it was", note, charts)
+
+
+def _in_words(title: str, spread: Distribution) -> str:
+    """What a histogram shows, for those who do not see it."""
+    row = spread.groups.row(0, named=True)
+    shown = row["rows"] - row["missing"] - row["unshown"]
+    said = {name: f"{row[name]:.3g}" for name in ("lowest", "first_quartile", "median", "third_quartile", "highest")}
+    return (
+        f"{title}: {counted(shown, 'answer', commas=True)} from {said['lowest']} to {said['highest']}; "
+        f"median {said['median']}, the middle half from {said['first_quartile']} to {said['third_quartile']}"
+    )
 
 
 def _of_truth(scores: pl.DataFrame) -> Section:

@@ -1,0 +1,103 @@
+"""The command `explore`: a store in the browser, served on this machine alone.
+
+The server is in `logprob_store.explorer`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from logprob_store.cli.chosen_runs import ALL_RUNS, select_runs
+from logprob_store.cli.common import JsonOption, StorePath, echo
+from logprob_store.cli.completion import complete_run
+from logprob_store.counted import counted
+
+if TYPE_CHECKING:
+    from logprob_store.analysis.opened_store import Store
+
+
+def explore(
+    store: StorePath,
+    *,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            autocompletion=complete_run,
+            help="The runs: names, patterns such as 'nightly-*', newest or all, with commas between. Default: the "
+            "newest, up to three million answers.",
+        ),
+    ] = None,
+    expected: Annotated[
+        str | None, typer.Option(help="A column kept with the prompts: what the answer should be, to filter by.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 0,
+    opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the address in the browser.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Explore a store in the browser: filter, sort, compare, ask in SQL, down to a single token.
+
+    The page is for this machine alone, and its address opens one browser, once. What the page asks again and again is
+    prepared first, and kept beside the store. Ctrl-C ends it.
+    """
+    from logprob_store.errors import InputError
+    from logprob_store.explorer.exploring import Exploring
+    from logprob_store.explorer.server import serve_exploring
+    from logprob_store.extras import import_extra
+
+    try:
+        for module in ("uvicorn", "starlette", "jinja2"):
+            import_extra(module)
+    except ImportError as error:
+        raise InputError(str(error)) from error
+    said: list[int] = []
+
+    def open_runs() -> Store:
+        opened = _opened(store, run)
+        if not said and run is None and (left_out := _left_out(store, opened)):
+            _say(f"{counted(left_out, 'older run')} left out (--run all: all of them)")
+            said.append(left_out)
+        return opened
+
+    try:
+        with Exploring(open_runs, expected=expected, say=_say) as exploring:
+            served = serve_exploring(exploring, port=port)
+            echo({"url": served.url, "port": served.port} if as_json else served.url)
+            _say("open this address in your browser, once; Ctrl-C ends the explorer")
+            if opens and _has_desktop():
+                import webbrowser
+
+                webbrowser.open(served.url)
+            served.run()
+    except KeyboardInterrupt:
+        _say("ended")
+
+
+def _opened(store: Path, run: str | None) -> Store:
+    """The runs that are wanted, as they are now."""
+    from logprob_store.explorer.exploring import newest_runs
+
+    if run is not None:
+        return select_runs(store, run)
+    every = select_runs(store, ALL_RUNS)
+    return every.only(*newest_runs(every)) if every.manifests else every
+
+
+def _left_out(store: Path, opened: Store) -> int:
+    return len(select_runs(store, ALL_RUNS).manifests) - len(opened.manifests)
+
+
+def _has_desktop() -> bool:
+    """Whether there is a window to open; a browser of text would use up the address in the terminal."""
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _say(words: str) -> None:
+    from logprob_store.view.safe_text import printable
+
+    typer.echo(printable(words), err=True)

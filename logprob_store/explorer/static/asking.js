@@ -1,0 +1,85 @@
+/**
+ * Questions to the explorer's server, answered in JSON, and how numbers and names are written.
+ *
+ * @typedef {{run: string, job: string, model: string | null, state: string, created_at: string, answers: number,
+ *   failures: number, usd: number | null}} Run
+ * @typedef {{store: string, runs: Run[], newest: string | null, scores: string[], kept: string[]}} Overview
+ * @typedef {Record<string, string | number | boolean | null>} Row
+ * @typedef {{run: string, completion_id: number | null, prompt_id: string, prompt_index: number, sample_index: number,
+ *   choice_index: number | null, model: string | null, finish_reason: string | null, error_type: string | null,
+ *   label: string | null, verdict: "right" | "wrong" | null, text: string | null, confidence: number | null}} Listed
+ */
+
+import { made } from "../../view/page/tokens.js";
+
+/** An answer that says what was wrong with the question. */
+export class Refused extends Error {}
+
+/** @param {string} path @param {URLSearchParams | Record<string, string>} [params] @param {AbortSignal} [signal]
+ * @returns {Promise<any>} */
+export async function ask(path, params = {}, signal) {
+  return read(await fetched(`/api/${path}?${new URLSearchParams(params)}`, { signal }));
+}
+
+/** @param {string} path @param {Record<string, unknown>} body @returns {Promise<any>} */
+export async function send(path, body) {
+  const headers = { "content-type": "application/json" };
+  return read(await fetched(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(body) }));
+}
+
+/** @param {string} address @param {RequestInit} how */
+async function fetched(address, how) {
+  try {
+    return await fetch(address, how);
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new Refused("The explorer does not answer: it was ended, or this address is of an earlier one.");
+  }
+}
+
+/** @param {Response} response */
+async function read(response) {
+  if (response.ok) return response.json();
+  const text = await response.text();
+  let words = text;
+  try {
+    words = JSON.parse(text).error ?? text;
+  } catch {
+    // The gate refuses in plain text.
+  }
+  throw new Refused(words);
+}
+
+/** A number in few digits.
+ * @param {unknown} value */
+export function figure(value) {
+  if (typeof value !== "number") return "";
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  const size = Math.abs(value);
+  return size >= 1000
+    ? Math.round(value).toLocaleString("en")
+    : size < 1e-4
+      ? value.toExponential(2)
+      : String(Number(value.toPrecision(3)));
+}
+
+/** The name of a column in words.
+ * @param {string} name */
+export function title(name) {
+  return name.replace(/^(kept|field)_/, "").replaceAll("_", " ");
+}
+
+/** A count with its word.
+ * @param {number} count @param {string} word */
+export function counted(count, word) {
+  return `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+}
+
+/** An element with others in it.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag @param {string} className @param {...(Node | string)} inside @returns {HTMLElementTagNameMap[Tag]} */
+export function around(tag, className, ...inside) {
+  const element = made(tag, className);
+  element.append(...inside);
+  return element;
+}

@@ -1,0 +1,154 @@
+"""A store that grows while it is explored, and one that may only be read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from builders import open_writer
+from explorer.explored_store import FIRST, add_part, answers_table
+
+from logprob_store.analysis.opened_store import open_store
+from logprob_store.errors import InputError
+from logprob_store.explorer.exploring import Exploring, newest_runs
+from logprob_store.explorer.server import serve_exploring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def test_what_is_new_is_offered_and_then_shown(tmp_path: Path) -> None:
+    """A run under way brings answers, and another run begins."""
+    store = tmp_path / "store"
+    with open_writer(store) as writer:
+        add_part(writer, answers_table({0: FIRST[0]}), 0)
+        with Exploring(lambda: open_store(store)) as exploring:
+            assert exploring.news() == {"new_answers": 0, "new_runs": [], "under_way": ["r"]}
+
+            add_part(writer, answers_table({1: FIRST[1], 2: FIRST[2]}), 1, 2)
+            with open_writer(store, "later") as later:
+                add_part(later, answers_table({0: FIRST[0]}), 0)
+            assert exploring.news() == {"new_answers": 2, "new_runs": ["later"], "under_way": ["r"]}
+
+            exploring.refresh()
+            assert exploring.questions.rows["prompt_id"].to_list() == ["p0", "p1", "p2", "p0"]
+            assert exploring.news()["new_answers"] == 0
+            assert exploring.sql.ask("select count(*) as n from scores")["rows"] == [[4]]
+
+
+def test_a_store_that_may_only_be_read_is_prepared_elsewhere(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is said; the store stays as it is, and what was prepared is removed at the end."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    before = sorted(store.rglob("*"))
+    said: list[str] = []
+
+    with Exploring(lambda: open_store(store), say=said.append) as exploring:
+        rows = exploring.questions.rows.height
+        scores = exploring.sql.ask("select count(*) as n from scores")["rows"]
+        folder = Path(said[0].partition("goes into ")[2].partition(" until")[0])
+        assert folder.is_dir()
+
+    assert (rows, scores) == (7, [[6]])
+    assert said[0].startswith(f"{store} may only be read")
+    assert not folder.exists()
+    assert sorted(store.rglob("*")) == before
+
+
+def test_a_store_without_a_run_cannot_be_explored(tmp_path: Path) -> None:
+    """The error says what makes one."""
+    (tmp_path / "runs").mkdir()
+
+    with pytest.raises(InputError, match=r"has no run yet; `logprobs run JOB\.toml` makes one"):
+        Exploring(lambda: open_store(tmp_path))
+
+
+@pytest.mark.parametrize(("most", "runs"), [(100, ["one", "two"]), (5, ["two"]), (1, ["two"])])
+def test_older_runs_are_left_out_of_a_large_store(store: Path, most: int, runs: list[str]) -> None:
+    """Each of the two has three answers; the newest run is there whatever its size."""
+    assert newest_runs(open_store(store), most) == runs
+
+
+def test_a_port_that_is_taken_is_said(explorer_server: Any) -> None:
+    """With what to do."""
+    with pytest.raises(InputError, match=f"--port {explorer_server.port}: cannot be listened on"):
+        serve_exploring(explorer_server.exploring, port=explorer_server.port)
+
+
+@pytest.mark.parametrize(
+    ("path", "ask"),
+    [
+        ("/api/completion?run=one&id=0", lambda answer: answer["text"] == "Yes."),
+        ("/api/failure?run=one&prompt_index=3&sample_index=0", lambda answer: answer["error_type"] == "timeout"),
+        ("/api/compare?a_run=one&a_id=0&b_run=two&b_id=0", lambda answer: answer["difference"] == ["content", 1]),
+        ("/api/token?run=one&id=0&section=content&position=0", lambda answer: answer["prompt_id"] == "p0"),
+        ("/api/rows?run=one&run=two&sort=confidence&size=1", lambda answer: answer["pages"] == 7),
+        ("/api/histogram?score=confidence&run=one", lambda answer: answer["missing"] == 1),
+        ("/api/values?column=error_type", lambda answer: answer == [["timeout", 1]]),
+        ("/api/news", lambda answer: answer["new_answers"] == 0),
+    ],
+)
+def test_the_server_answers_in_json(explorer_server: Any, path: str, ask: Callable[[Any], bool]) -> None:
+    """Each question of the page."""
+    answer = explorer_server.get(path)
+
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert ask(answer.json)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/api/completion?run=one", "id is missing in the address"),
+        ("/api/completion?run=one&id=x", "id=x: write a whole number"),
+        ("/api/completion?run=one&id=9", "run one has no completion 9"),
+        ("/api/histogram?run=one", "score is missing in the address"),
+        ("/api/histogram?score=colour", "colour: there is no such score"),
+        ("/export?format=xls", "format=xls: write csv or parquet"),
+        ("/export?colour=red", "colour: there is no such filter"),
+    ],
+)
+def test_a_wrong_question_is_answered_in_words(explorer_server: Any, path: str, said: str) -> None:
+    """As JSON, with the status of a bad request."""
+    answer = explorer_server.get(path)
+
+    assert answer.status == 400
+    assert answer.json["error"].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"no JSON", 400), (b"[]", 400), (b'{"query":"' + b"x" * 100_001 + b'"}', 413)]
+)
+def test_a_wrong_body_is_refused(explorer_server: Any, body: bytes, status: int) -> None:
+    """Before anybody reads it whole."""
+    explorer_server.enter()
+    headers = {"content_type": "application/json", "cookie": explorer_server.cookie}
+
+    assert explorer_server.ask("/api/sql", method="POST", body=body, **headers).status == status
+
+
+def test_a_slip_in_a_query_is_no_failed_request(explorer_server: Any) -> None:
+    """A browser would log that as an error of the page; the answer says what is wrong."""
+    answer = explorer_server.post("/api/sql", {"query": "select nothing from scores"})
+
+    assert answer.status == 200
+    assert answer.json["error"].startswith('unable to find column "nothing"')
+
+
+def test_a_file_is_downloaded_under_a_name(explorer_server: Any) -> None:
+    """As an attachment, which no page shows."""
+    answer = explorer_server.get("/export?format=csv&run=one")
+
+    assert answer.headers["content-disposition"] == 'attachment; filename="selection.csv"'
+    assert len(answer.body.splitlines()) == 5
+
+
+def test_a_part_that_is_gone_is_said(explorer_server: Any, store: Path) -> None:
+    """The page stays, and names the command that looks for damage."""
+    (store / "tokens" / "run=one" / "part-00000.parquet").unlink()
+
+    answer = explorer_server.get("/api/completion?run=one&id=0")
+
+    assert answer.status == 500
+    assert "`logprobs verify STORE`" in answer.json["error"]
