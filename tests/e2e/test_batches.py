@@ -33,6 +33,10 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCH_KEY", KEY)
 
 
+PATIENT = {"poll_s": 0.1}
+"""Files are fetched again for three seconds, also on a machine that has other things to do."""
+
+
 def names(count: int) -> list[str]:
     """The ids of so many prompts."""
     return [f"p{place}" for place in range(count)]
@@ -97,7 +101,7 @@ STORIES = {
 def test_a_batch_that_goes_otherwise_loses_nothing(tmp_path: Path, batch_server: BatchServer, script: str) -> None:
     """Each prompt has one answer, each answer was paid for once, and the dollars are the server's."""
     batch_server.scripts = [script]
-    summary = run(tmp_path, batch_server, questions(6))
+    summary = run(tmp_path, batch_server, questions(6), batch=PATIENT)
 
     assert (summary.state, answered(tmp_path / "store")) == ("finished", names(6))
     check_ledger(batch_server, tmp_path / "store")
@@ -496,8 +500,8 @@ FAULTS: dict[str, dict[str, list[str]]] = {
     "a creation before the file is known": {"create": ["no_file", "no_file"]},
     "a look that fails": {"get": ["500", "reset", "404", "429"]},
     "a download that fails": {"content": ["500", "reset", "404"]},
-    "a file that is not there for long": {"content": ["404"] * 8},
-    "a page in place of a file": {"content": ["done_html"] * 8},
+    "a file that is not there for long": {"content": ["404"] * 6},
+    "a page in place of a file": {"content": ["done_html"] * 6},
     "nothing in place of a file": {"content": ["done_empty"] * 2},
     "a list that fails after a lost creation": {"create": ["lost"], "list_batches": ["500", "reset"]},
 }
@@ -509,7 +513,7 @@ def test_a_request_that_fails_is_made_again(
 ) -> None:
     """No fault on the way leads to a second batch of the same calls."""
     batch_server.faults = faults
-    run(tmp_path, batch_server, questions(4))
+    run(tmp_path, batch_server, questions(4), batch=PATIENT)
 
     assert answered(tmp_path / "store") == names(4)
     assert len(batch_server.batches) == 1
@@ -995,7 +999,7 @@ def test_a_file_that_is_fetched_again_is_told_once(
 ) -> None:
     """However often it is fetched."""
     batch_server.faults = {"content": ["404"] * 6}
-    run(tmp_path, batch_server, questions(4))
+    run(tmp_path, batch_server, questions(4), batch=PATIENT)
 
     assert caplog.text.count("its files are fetched again") == 1
 
