@@ -251,7 +251,7 @@ class BatchClient:
     async def _write_stream(self, response: aiohttp.ClientResponse, path: Path) -> None:
         """Write a body to a file, inflated, line by line without secrets."""
         inflater = Inflater(response.headers.get("content-encoding", ""))
-        lines = _Lines(self.redaction)
+        lines = WholeLines(self.redaction)
         try:
             file = create_file(path, mode=self._file_mode)
         except OSError as error:
@@ -463,7 +463,7 @@ def _elsewhere(response: aiohttp.ClientResponse) -> yarl.URL | None:
     return url if url.scheme in {"http", "https"} and url.host else None
 
 
-class _Lines:
+class WholeLines:
     """Pieces of a file as whole lines, without secrets: one that is cut in two would not be found."""
 
     def __init__(self, redaction: Redaction) -> None:

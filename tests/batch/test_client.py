@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from logprob_store.batch.client import LineError, batch_of, made_nothing
+from logprob_store.batch.client import LineError, WholeLines, batch_of, made_nothing
 from logprob_store.errors import CallError
+from logprob_store.transport.redaction import Redaction
 
 SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "capitals": ({"status": "COMPLETED"}, {"status": "completed"}),
@@ -59,3 +60,13 @@ def test_what_an_answer_does_not_deny_may_have_been_made(status: int | None) -> 
 def test_a_refusal_has_made_nothing(status: int) -> None:
     """The same file may be begun again at once."""
     assert made_nothing(CallError("", error_type="invalid_request", status=status))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_a_key_in_a_file_is_taken_out_wherever_it_is_cut(at_once: int) -> None:
+    """Files come in pieces, and no piece may reach the disk with the half of a key."""
+    content = b'{"id": "sk-0123456789abcdef"}\n{"id": "\\u0073k-0123456789abcdef"}\n{"id": "sk-0123456789abcdef"}'
+    lines = WholeLines(Redaction("sk-0123456789abcdef"))
+    pieces = [lines.feed(content[start : start + at_once]) for start in range(0, len(content), at_once)]
+
+    assert b"".join([*pieces, lines.finish()]) == b'{"id": "[key]"}\n{"id": "[key]"}\n{"id": "[key]"}'
