@@ -94,7 +94,7 @@ EVENTS: Final = {
             "run", "store", "state", "reason", "total", "already", "calls", "from_cache", "from_fixtures", "failures",
             "completions", "tokens", "seconds", "bound_by", "verdict", "spent_usd", "spent_requests", "spent_tokens",
             "spent_usd_by_tier", "files", "answered", "shared", "failed", "not_reached", "passed_over", "decisions",
-            "partial", "batches",
+            "partial", "batches", "unsent",
         ),
         "the session is over: what `--json` prints",
     ),

@@ -275,6 +275,11 @@ _CLASSES: Final = (
         then="stop",
     ),
     FailureClass(
+        name="batch_incomplete",
+        means="the service says that a batch has more answers than its files hold, for ten minutes",
+        then="stop",
+    ),
+    FailureClass(
         name="batch_unseen",
         means="the service does not show a batch that it began, as to the key of another project",
         then="stop",

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import os
 import re
 import tomllib
+from datetime import time
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
@@ -86,11 +88,11 @@ _FORBIDDEN_PARAMS = {
 }
 
 
-_Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Price = Annotated[float, Field(ge=0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -300,13 +302,13 @@ class LimitsSection(_Section):
     timeout_s: float = Field(default=600.0, gt=0)
     retry_for_s: float = Field(default=600.0, gt=0)
     max_answer_bytes: int = Field(default=1 << 28, ge=1 << 10, lt=1 << 30)
-    max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_cost_usd: float | None = Field(default=None, gt=0)
     max_requests: int | None = Field(default=None, gt=0)
     max_tokens: int | None = Field(default=None, gt=0)
-    job_max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    job_max_cost_usd: float | None = Field(default=None, gt=0)
     job_max_requests: int | None = Field(default=None, gt=0)
     job_max_tokens: int | None = Field(default=None, gt=0)
-    cache_max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    cache_max_cost_usd: float | None = Field(default=None, gt=0)
     cache_max_requests: int | None = Field(default=None, gt=0)
     cache_max_tokens: int | None = Field(default=None, gt=0)
     harmless_params: tuple[str, ...] = ()
@@ -461,7 +463,7 @@ class BatchSection(_Section):
     `fallback`. With `service = "vllm"`, input files are written into `folder`, and answers are read there.
     """
 
-    service: Literal["openai", "azure", "groq", "together", "vllm"] | None = None
+    service: Literal["openai", "azure", "groq", "vllm"] | None = None
     folder: str | None = Field(default=None, min_length=1)
     lines: int | None = Field(default=None, ge=1)
     megabytes: float | None = Field(default=None, gt=0)
@@ -470,6 +472,17 @@ class BatchSection(_Section):
     deadline: str | float | None = None
     fallback: Literal["live"] | None = None
     poll_s: float = Field(default=60.0, gt=0)
+
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def _time_of_day(cls, said: Any) -> Any:
+        """TOML has times of its own."""
+        if isinstance(said, time):
+            return f"{said:%H:%M}"
+        is_number = isinstance(said, (int, float)) and math.isfinite(said)
+        if said is not None and not (is_number or isinstance(said, str)):
+            raise ValueError('write a time of day, as "06:00", or a number of hours')
+        return said
 
     @model_validator(mode="after")
     def _deadline_and_fallback(self) -> Self:
@@ -539,6 +552,8 @@ class Job(_Section):
             raise ValueError('transport.kind = "batch" needs the cache: answers are in it first. Take cache.mode out')
         if self.transport.tier is not None:
             raise ValueError('transport.tier has no meaning for transport.kind = "batch": a batch is a tier')
+        if "service_tier" in self.model.params:
+            raise ValueError('model.params.service_tier has no meaning for transport.kind = "batch": a batch is a tier')
         if self.model.params.get("stream"):
             raise ValueError('model.params.stream cannot be asked for with transport.kind = "batch"')
         self.batch_service.check_endpoint(self.model.endpoint)

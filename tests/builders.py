@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,6 +209,8 @@ def _toml(value: Any) -> str:
     """A value as TOML: text, numbers, booleans and lists are written as in JSON, tables inline."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_key(key)} = {_toml(held)}" for key, held in value.items()) + " }"
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from builders import write_job, write_prompts
+from pydantic import BaseModel, ValidationError
 
 from logprob_store.errors import JobError, PromptsError, TemplateError
-from logprob_store.job import Job, load_job, override
+from logprob_store.job import Job, _numbers_of, load_job, override
 from logprob_store.job_problems import FROM_ENVIRONMENT
 from logprob_store.run.plan import plan_job
 from logprob_store.usage import Usage, tier_of
@@ -412,6 +414,28 @@ def test_true_is_no_number(write: Callable[..., Path], changes: dict[str, str], 
     """It would be $1, one call and one second."""
     with pytest.raises(JobError, match=re.escape(said)):
         load_job(write(changes))
+
+
+def test_no_number_of_a_job_is_endless() -> None:
+    """In no section: what would overflow later is refused first."""
+    fields = [
+        (section.annotation, name)
+        for section in Job.model_fields.values()
+        if isinstance(section.annotation, type) and issubclass(section.annotation, BaseModel)
+        for name in _numbers_of(section.annotation)
+    ]
+    assert len(fields) > 20
+    for section, name in fields:
+        for value in (math.inf, math.nan):
+            with pytest.raises(ValidationError, match=name):
+                section.model_validate({name: value})
+
+
+def test_a_time_of_day_may_be_one_of_toml(write: Callable[..., Path]) -> None:
+    """With or without quotes."""
+    job = load_job(write({"batch.deadline": "06:00:00", "batch.fallback": '"live"'}))
+
+    assert job.batch.deadline == "06:00"
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,19 @@
 """Requests to a service of the Batch API: its files and its batches, each asked once.
 
 Addresses and authentication are the SDK's. An error is as for a call: `RetryableError` where the same request may
-succeed, `StopRunError` where none can.
+succeed, `StopRunError` where none can. `made_nothing` tells whether an upload or a creation that failed left nothing
+behind. The secrets are taken out of all that a service says before it is read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import aiohttp
 import msgspec
@@ -24,6 +24,7 @@ from logprob_store.store.durable_files import FILE_MODE, create_file, sync_folde
 from logprob_store.transport.addresses import Addresses
 from logprob_store.transport.body_reader import BodyReader
 from logprob_store.transport.environment import check_environment
+from logprob_store.transport.inflated import Inflater, NotGivenError
 from logprob_store.transport.live import certificate_error, connection_error, http_session
 from logprob_store.transport.redaction import Redaction
 from logprob_store.transport.refusals import error_of_status, one_line
@@ -33,17 +34,27 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
     from pathlib import Path
 
+    from logprob_store.errors import StopRunError
+
 _MOST_BYTES: Final = 1 << 24
 _PAGE: Final = 100
 _MOST_PAGES: Final = 50
 _BLOCK: Final = 1 << 20
 _REQUEST_TIMEOUT_S: Final = 120.0
 _FILE_TIMEOUT_S: Final = 3600.0
+_LONGEST_LINE: Final = 1 << 26
+_GZIP: Final = MappingProxyType({"Accept-Encoding": "gzip"})
 _OK: Final = range(200, 300)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_NOT_FOUND: Final = frozenset({404, 410})
 _MOST_REDIRECTS: Final = 5
+_PURPOSE: Final = "batch"
 _MOST_ERRORS: Final = 1000
+_REFUSALS: Final = frozenset(range(400, 500)) - {408, 409, 424, 425, 499}
+"""Statuses of a request that was refused. The others of 4xx say that it took too long, or that it was made before."""
 _LONGEST_ERROR: Final = 300
+
+_ENDS: Final = ("completed_at", "expired_at", "cancelled_at", "failed_at")
 
 METADATA: Final = "logprob_store"
 """The key of a batch's metadata that says which batch of which run it is."""
@@ -72,7 +83,9 @@ class Batch:
     total: int = 0
     completed: int = 0
     failed: int = 0
+    created_at: datetime | None = None
     started_at: datetime | None = None
+    ended_at: datetime | None = None
     expires_at: datetime | None = None
     errors: tuple[LineError, ...] = ()
     tag: str = ""
@@ -99,20 +112,30 @@ class BatchClient:
         self._file_mode = file_mode
         self.redaction = Redaction(*addresses.secrets)
 
-    async def upload(self, path: Path, name: str, *, purpose: str) -> str:
-        """Send an input file under a name, for a purpose; returns its id.
+    async def check(self) -> None:
+        """See that the service has files and batches, and lists them.
 
         Raises:
-            RetryableError: it may have arrived; look with `find_file` before sending it again.
-            CallError: the service refuses it.
+            CallError: it does not.
+            StopRunError: the service refuses the key, or does not let it list.
+        """
+        await self._ask("GET", "/files", query={"purpose": _PURPOSE, "limit": "1"})
+        await self._ask("GET", "/batches", query={"limit": "1"})
+
+    async def upload(self, path: Path, name: str) -> str:
+        """Send an input file under a name; returns its id.
+
+        Raises:
+            RetryableError: look with `find_file` before sending it again, unless `made_nothing`.
+            CallError: the service refuses it, if `made_nothing`.
             StopRunError: the service refuses the key.
         """
         with path.open("rb") as file:
             form = aiohttp.FormData()
-            form.add_field("purpose", purpose)
+            form.add_field("purpose", _PURPOSE)
             form.add_field("file", file, filename=name, content_type="application/jsonl")
             said = await self._ask("POST", "/files", data=form, timeout_s=_FILE_TIMEOUT_S)
-        return _id_of(said)
+        return _id_of(said) or _raise_unnamed("file")
 
     async def is_ready(self, file_id: str) -> bool:
         """Whether the service has looked at an input file, and takes it.
@@ -127,11 +150,11 @@ class BatchClient:
             raise CallError(f"the service refuses the file: {why}", error_type="invalid_request")
         return status not in {"pending", "running", "notrunning", "uploaded"}
 
-    async def find_file(self, name: str, *, purpose: str) -> str | None:
+    async def find_file(self, name: str) -> str | None:
         """The id of an input file that was sent under a name; None if there is none."""
-        async for item in self._listed("/files", purpose=purpose):
-            if item.get("filename") == name:
-                return _id_of(item)
+        async for item in self._listed("/files", purpose=_PURPOSE):
+            if item.get("filename") == name and (file_id := _id_of(item)):
+                return file_id
         return None
 
     async def create(self, file_id: str, *, endpoint: str, window: str, tag: str) -> Batch:
@@ -144,8 +167,8 @@ class BatchClient:
             tag: goes into the metadata, by which the batch is found again.
 
         Raises:
-            RetryableError: it may have begun; look with `find_batch` before beginning it again.
-            CallError: the service refuses it.
+            RetryableError: look with `find_batches` before beginning it again, unless `made_nothing`.
+            CallError: the service refuses it, if `made_nothing`.
             StopRunError: the service refuses the key.
         """
         asked = {
@@ -154,14 +177,15 @@ class BatchClient:
             "completion_window": window,
             "metadata": {METADATA: tag},
         }
-        return batch_of(await self._ask("POST", "/batches", json=asked))
+        begun = batch_of(await self._ask("POST", "/batches", json=asked))
+        return begun if begun.id else _raise_unnamed("batch")
 
     async def get(self, batch_id: str) -> Batch:
         """How a batch is now."""
-        return batch_of(await self._ask("GET", f"/batches/{batch_id}"))
+        return batch_of(await self._ask("GET", f"/batches/{batch_id}"), id=batch_id)
 
-    async def find_batch(self, *, tag: str, file_id: str, but: Collection[str] = ()) -> Batch | None:
-        """The batch with a tag, or of an input file; None if the service lists none.
+    async def find_batches(self, *, tag: str, file_id: str, but: Collection[str] = ()) -> AsyncIterator[Batch]:
+        """The batches that the service lists with a tag, or of an input file.
 
         Args:
             tag: as for `create`.
@@ -170,51 +194,78 @@ class BatchClient:
         """
         async for item in self._listed("/batches"):
             batch = batch_of(item)
-            if batch.id not in but and (batch.tag == tag or (file_id and batch.input_file_id == file_id)):
-                return batch
-        return None
+            is_meant = batch.tag == tag or (file_id and batch.input_file_id == file_id)
+            if batch.id and batch.id not in but and is_meant:
+                yield batch
 
-    async def cancel(self, batch_id: str) -> Batch:
+    async def cancel(self, batch_id: str) -> None:
         """Ask the service to end a batch; what it has done by then is kept and billed."""
-        return batch_of(await self._ask("POST", f"/batches/{batch_id}/cancel"))
+        await self._ask("POST", f"/batches/{batch_id}/cancel")
 
     async def download(self, file_id: str, path: Path) -> None:
-        """Write a file of the service to a path, durable when this returns.
+        """Write a file of the service to a path, inflated and without secrets, durable when this returns.
 
         Raises:
             RetryableError: it broke off.
+            NotGivenError: the service does not find it, or what it sends cannot be read.
             CallError: the service does not give it.
             DiskError: it could not be written.
         """
         address = await self._addresses.of_path(f"/files/{file_id}/content")
-        await self._download_from(address.url, {**address.headers, "Accept-Encoding": "gzip"}, address.proxy, path)
+        temporary = path.with_name(f".{path.name}.tmp")
+        await self._download_from(address.url, {**address.headers, **_GZIP}, address.proxy, temporary)
+        try:
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise DiskError("the answers of a batch", path, error, of_answers=False) from error
 
     async def _download_from(
         self, url: yarl.URL, headers: Mapping[str, str], proxy: str | None, path: Path, redirects: int = 0
     ) -> None:
         """Download; a redirect is followed, and another host gets no key."""
-        elsewhere: yarl.URL | None = None
-        temporary = path.with_name(f".{path.name}.tmp")
         timeout = aiohttp.ClientTimeout(total=_FILE_TIMEOUT_S, sock_read=_REQUEST_TIMEOUT_S)
         try:
             async with self._session.get(
                 url, headers=headers, proxy=proxy, allow_redirects=False, timeout=timeout
             ) as response:
-                location = response.headers.get("location")
-                if response.status in _REDIRECTS and location and redirects < _MOST_REDIRECTS:
-                    elsewhere = url.join(yarl.URL(location))
-                elif response.status not in _OK:
-                    raise await self._error(response)
-                else:
-                    await _write_stream(response, temporary, self._file_mode)
+                if (elsewhere := _elsewhere(response)) is None or redirects == _MOST_REDIRECTS:
+                    if response.status not in _OK:
+                        raise await self._not_given(response, is_elsewhere=redirects > 0)
+                    await self._write_stream(response, path)
+                    return
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise certificate_error(error) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreached(error) from error
-        if elsewhere is not None:
-            sent = headers if elsewhere.origin() == url.origin() else {"Accept-Encoding": "gzip"}
-            await self._download_from(elsewhere, sent, proxy, path, redirects + 1)
-            return
-        temporary.replace(path)
-        sync_folder(path.parent)
+        sent = headers if elsewhere.origin() == url.origin() else _GZIP
+        await self._download_from(elsewhere, sent, proxy, path, redirects + 1)
+
+    async def _not_given(self, response: aiohttp.ClientResponse, *, is_elsewhere: bool) -> Exception:
+        """The error of a file that does not come; what a store of files says repeats the signature of its address."""
+        if is_elsewhere and response.status in _REFUSALS:
+            return NotGivenError(f"HTTP {response.status} from {response.url.host}, where the service keeps its files")
+        error = await self._error(response)
+        return NotGivenError(str(error), status=response.status) if response.status in _NOT_FOUND else error
+
+    async def _write_stream(self, response: aiohttp.ClientResponse, path: Path) -> None:
+        """Write a body to a file, inflated, line by line without secrets."""
+        inflater = Inflater(response.headers.get("content-encoding", ""))
+        lines = WholeLines(self.redaction)
+        try:
+            file = create_file(path, mode=self._file_mode)
+        except OSError as error:
+            raise DiskError("the answers of a batch", path, error, of_answers=False) from error
+        try:
+            async for block in response.content.iter_chunked(_BLOCK):
+                for piece in inflater.feed(block):
+                    await asyncio.to_thread(_write, file, lines.feed(piece), path)
+            for piece in inflater.finish():
+                await asyncio.to_thread(_write, file, lines.feed(piece), path)
+            await asyncio.to_thread(_write, file, lines.finish(), path)
+            await asyncio.to_thread(_sync, file, path)
+        finally:
+            os.close(file)
 
     async def _listed(self, path: str, **query: str) -> AsyncIterator[dict[str, Any]]:
         """The items of a list, page by page, the newest first."""
@@ -256,7 +307,7 @@ class BatchClient:
             ) as response:
                 if response.status not in _OK:
                     raise await self._error(response)
-                body = await self._bodies.read(response)
+                body = self.redaction.refusal(await self._bodies.read(response))
         except aiohttp.ClientConnectorCertificateError as error:
             raise certificate_error(error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -265,7 +316,7 @@ class BatchClient:
             said = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             said = None
-        if isinstance(said, list):  # Together lists so
+        if isinstance(said, list):  # some gateways list so
             said = {"data": said}
         if not isinstance(said, dict):
             raise RetryableError(
@@ -309,22 +360,44 @@ async def open_client(
         yield BatchClient(session, addresses, file_mode=file_mode)
 
 
-def batch_of(said: Mapping[str, Any]) -> Batch:
+def made_nothing(error: CallError | StopRunError) -> bool:
+    """Whether an upload or a creation surely made nothing: it was not sent, or a status says that it is refused.
+
+    A gateway answers 504 when the service behind it has long begun; so do other errors of servers, redirects, and
+    answers that nobody can read.
+
+    >>> made_nothing(CallError("", error_type="invalid_request", status=400))
+    True
+    >>> made_nothing(RetryableError("", error_type="server_error", status=504))
+    False
+    """
+    return not error.maybe_billed if error.status is None else error.status in _REFUSALS
+
+
+def _raise_unnamed(what: str) -> NoReturn:
+    raise RetryableError(
+        f"the service answered with a {what} that has no id", error_type="malformed_answer", maybe_billed=True
+    )
+
+
+def batch_of(said: Mapping[str, Any], *, id: str = "") -> Batch:  # noqa: A002  as the service calls it
     """A batch as a service describes it: OpenAI's words, also in capitals, with one L, or as texts and not numbers.
+
+    Args:
+        said: the service's description.
+        id: for one without an id; it is empty if this is too.
 
     >>> batch = batch_of({"id": "b", "status": "completed", "output_file_id": "f", "request_counts": {"completed": 2}})
     >>> batch.output_file_id, batch.completed, batch.has_ended
     ('f', 2, True)
     """
-    if isinstance(said.get("job"), dict):  # Together's answer to a new one
-        said = said["job"]
     counts = said.get("request_counts")
     counts = counts if isinstance(counts, dict) else {}
     metadata = said.get("metadata")
     errors = said.get("errors") or said.get("error")
     listed = errors.get("data", [errors]) if isinstance(errors, dict) else errors
     return Batch(
-        _id_of(said),
+        _id_of(said) or id,
         str(said.get("status") or "").lower().replace("canceled", "cancelled").replace("canceling", "cancelling"),
         input_file_id=_text(said.get("input_file_id")),
         output_file_id=_text(said.get("output_file_id")),
@@ -332,7 +405,9 @@ def batch_of(said: Mapping[str, Any]) -> Batch:
         total=_count(counts.get("total")),
         completed=_count(counts.get("completed")),
         failed=_count(counts.get("failed")),
+        created_at=_time(said.get("created_at")),
         started_at=_time(said.get("in_progress_at")),
+        ended_at=next((at for name in _ENDS if (at := _time(said.get(name))) is not None), None),
         expires_at=_time(said.get("expires_at")),
         errors=tuple(_line_errors(listed)),
         tag=_text(metadata.get(METADATA)) if isinstance(metadata, dict) else "",
@@ -359,10 +434,7 @@ def _line_number(said: Any) -> int | None:
 
 
 def _id_of(said: Mapping[str, Any]) -> str:
-    found = said.get("id")
-    if not isinstance(found, str) or not found:
-        raise CallError("the service gave a file or a batch without an id", error_type="invalid_request")
-    return found
+    return _text(said.get("id"))
 
 
 def _count(said: Any) -> int:
@@ -379,22 +451,37 @@ def _time(said: Any) -> datetime | None:
         return None
 
 
-async def _write_stream(response: aiohttp.ClientResponse, path: Path, mode: int) -> None:
-    """Write a body to a file, inflated if it is compressed."""
-    zipped = response.headers.get("content-encoding", "").lower() == "gzip"
-    inflate = zlib.decompressobj(16 + zlib.MAX_WBITS) if zipped else None
-    file = create_file(path, mode=mode)
+def _elsewhere(response: aiohttp.ClientResponse) -> yarl.URL | None:
+    """Where a redirect leads to; None for what is none, or leads to what is no address."""
+    location = response.headers.get("location")
+    if response.status not in _REDIRECTS or not location:
+        return None
     try:
-        async for block in response.content.iter_chunked(_BLOCK):
-            plain = block if inflate is None else inflate.decompress(block)
-            await asyncio.to_thread(_write, file, plain, path)
-        if inflate is not None:
-            if not inflate.eof:
-                raise RetryableError("the file broke off", error_type="connection", maybe_billed=False)
-            _write(file, inflate.flush(), path)
-        await asyncio.to_thread(_sync, file, path)
-    finally:
-        os.close(file)
+        url = response.url.join(yarl.URL(location))
+    except ValueError:
+        return None
+    return url if url.scheme in {"http", "https"} and url.host else None
+
+
+class WholeLines:
+    """Pieces of a file as whole lines, without secrets: one that is cut in two would not be found."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """The lines that end within a piece; what is too long for one is no line."""
+        content = self._rest + piece
+        end = content.rfind(b"\n") + 1
+        if not end and len(content) > _LONGEST_LINE:
+            end = len(content)
+        self._rest = content[end:]
+        return self._redaction.answer(content[:end])
+
+    def finish(self) -> bytes:
+        """The last line."""
+        return self._redaction.answer(self._rest)
 
 
 def _write(file: int, content: bytes, path: Path) -> None:

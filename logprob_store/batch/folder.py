@@ -12,12 +12,14 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.batch.client import Batch
+from logprob_store.batch.output_file import is_whole
 from logprob_store.errors import CallError, DiskError
 from logprob_store.store.durable_files import FILE_MODE, create_file, make_folder, sync_folder
+from logprob_store.transport.inflated import NotGivenError
 from logprob_store.transport.redaction import Redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import AsyncIterator, Collection
     from pathlib import Path
 
 _BLOCK: Final = 1 << 20
@@ -43,7 +45,10 @@ class BatchFolder:
         files = self._folder / batch_id, self._folder / f"{batch_id.removesuffix('.jsonl')}{ANSWERS}"
         return shlex.join(["vllm", "run-batch", "-i", str(files[0]), "-o", str(files[1]), "--model", model])
 
-    async def upload(self, path: Path, name: str, *, purpose: str) -> str:  # noqa: ARG002  as BatchClient
+    async def check(self) -> None:
+        """There is no service to ask."""
+
+    async def upload(self, path: Path, name: str) -> str:
         """Put an input file into the folder; its name is its id.
 
         Raises:
@@ -56,7 +61,7 @@ class BatchFolder:
         """Nobody looks at a file before it is answered."""
         return True
 
-    async def find_file(self, name: str, *, purpose: str) -> str | None:  # noqa: ARG002  as BatchClient
+    async def find_file(self, name: str) -> str | None:
         """The name of an input file, if it is in the folder."""
         return name if (self._folder / name).is_file() else None
 
@@ -78,28 +83,34 @@ class BatchFolder:
             return Batch(batch_id, "in_progress", input_file_id=batch_id, total=total or 0, completed=done or 0)
         return Batch(batch_id, "completed", batch_id, answers.name, total=done, completed=done)
 
-    async def find_batch(self, *, tag: str, file_id: str, but: Collection[str] = ()) -> Batch | None:  # noqa: ARG002
+    async def find_batches(
+        self,
+        *,
+        tag: str,  # noqa: ARG002
+        file_id: str,
+        but: Collection[str] = (),  # noqa: ARG002
+    ) -> AsyncIterator[Batch]:
         """The batch of an input file, if it is in the folder."""
-        return Batch(file_id, "in_progress", input_file_id=file_id) if (self._folder / file_id).is_file() else None
+        if (self._folder / file_id).is_file():
+            yield Batch(file_id, "in_progress", input_file_id=file_id)
 
-    async def cancel(self, batch_id: str) -> Batch:
+    async def cancel(self, batch_id: str) -> None:
         """Take an input file away, so that nobody begins it."""
         (self._folder / batch_id).unlink(missing_ok=True)
         answers = self._folder / f"{batch_id.removesuffix('.jsonl')}{ANSWERS}"
         if not answers.is_file():
             await asyncio.to_thread(answers.touch)
-        return Batch(batch_id, "cancelled", batch_id, answers.name)
 
     async def download(self, file_id: str, path: Path) -> None:
         """Copy the answers.
 
         Raises:
-            CallError: they are gone.
+            NotGivenError: they are gone.
             DiskError: they cannot be written.
         """
         source = self._folder / file_id
         if not source.is_file():
-            raise CallError(f"{source} is gone", error_type="invalid_request", status=404)
+            raise NotGivenError(f"{source} is gone", status=404)
         await asyncio.to_thread(self._copy, source, path)
 
     def _copy(self, source: Path, target: Path) -> None:
@@ -118,8 +129,12 @@ class BatchFolder:
 
 
 def _lines(path: Path) -> int | None:
-    """The number of whole lines of a file; None without a file."""
+    """The number of whole lines of a file, of which the last may have no line feed; None without a file."""
     if not path.is_file():
         return None
+    lines, last = 0, b"\n"
     with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
+        while block := file.read(_BLOCK):
+            lines += block.count(b"\n")
+            last = block[-1:]
+    return lines + (last != b"\n" and is_whole(path))

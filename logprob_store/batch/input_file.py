@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from typing import TYPE_CHECKING, Final
 
 from logprob_store.batch.journal import pack_line
+from logprob_store.errors import DiskError
 from logprob_store.spending.request_tokens import estimate_prompt_tokens
 from logprob_store.store.durable_files import FILE_MODE, create_file, make_folder, sync_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from logprob_store.request import Request
@@ -30,12 +33,12 @@ def custom_id(call: int, key: str) -> str:
 
 
 def input_line(call: int, request: Request, url: str) -> bytes:
-    """A call as a line of the file; `url` is empty for a service that wants a body alone."""
-    to = f'"method":"POST","url":"{url}",' if url else ""
+    """A call as a line of the file, which names the endpoint's path."""
+    head = f'{{"custom_id":"{custom_id(call, request.key)}","method":"POST","url":"{url}","body":'
     content = request.content
     for raw, escaped in _LINE_BREAKS:
         content = content.replace(raw, escaped)
-    return f'{{"custom_id":"{custom_id(call, request.key)}",{to}"body":'.encode() + content + b"}\n"
+    return head.encode() + content + b"}\n"
 
 
 class InputFile:
@@ -43,26 +46,32 @@ class InputFile:
 
     Args:
         path: of the file; the calls and keys of its lines go into one beside it.
-        url: the endpoint's path, which stands on each line; empty for a service that wants none.
+        url: the endpoint's path, which stands on each line.
         mode: the permissions of new files.
     """
 
     def __init__(self, path: Path, *, url: str, mode: int = FILE_MODE) -> None:
-        make_folder(path.parent)
         self.path = path
         self.lines = 0
         self.size = 0
         self.tokens = 0
         self._url = url
         self._digest = hashlib.sha256()
-        self._file = os.fdopen(create_file(path, mode=mode), "wb")
-        self._index = os.fdopen(create_file(path.with_suffix(".lines"), mode=mode), "wb")
+        with self._disk_errors():
+            make_folder(path.parent)
+            self._file = os.fdopen(create_file(path, mode=mode), "wb")
+            self._index = os.fdopen(create_file(path.with_suffix(".lines"), mode=mode), "wb")
 
     def add(self, call: int, request: Request) -> None:
-        """Add a call."""
+        """Add a call.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
         line = input_line(call, request, self._url)
-        self._file.write(line)
-        self._index.write(pack_line(call, request.key))
+        with self._disk_errors():
+            self._file.write(line)
+            self._index.write(pack_line(call, request.key))
         self._digest.update(line)
         self.lines += 1
         self.size += len(line)
@@ -73,17 +82,30 @@ class InputFile:
         return self.size + len(input_line(call, request, self._url))
 
     def close(self) -> str:
-        """Make the file durable; returns its SHA-256."""
-        for file in (self._file, self._index):
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-        sync_folder(self.path.parent)
+        """Make the file durable; returns its SHA-256.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        with self._disk_errors():
+            for file in (self._file, self._index):
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+            sync_folder(self.path.parent)
         return self._digest.hexdigest()
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DiskError("the calls of a batch", self.path, error, of_answers=False) from error
 
     def discard(self) -> None:
         """Close and remove the file."""
-        self._file.close()
-        self._index.close()
+        for file in (self._file, self._index):
+            with contextlib.suppress(OSError):  # of what a full disk did not take
+                file.close()
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(".lines").unlink(missing_ok=True)

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import struct
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from logprob_store.errors import StoreError
+from logprob_store.errors import DiskError, StoreError
 from logprob_store.store.durable_files import FILE_MODE, make_folder, replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+_T = TypeVar("_T")
+
 FOLDER: Final = "batches"
+_NOT_BEGUN: Final = frozenset({"packing", "packed", "uploading", "uploaded"})
 OVER: Final = frozenset({"collected", "dissolved", "abandoned"})
 """The states in which a batch has nothing left to do."""
 
@@ -35,7 +38,9 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     `state` says which step is next: `packing` (its calls are not recorded yet), `packed`, `uploading`, `uploaded`,
     `creating`, `created`, `ended`, `downloaded`; then it is `collected`, or `dissolved` if the service refused all of
     it and billed nothing, or `abandoned` at the deadline. `status` is the service's own word. `first_call` is the
-    number of the first line's call in the run's record of calls, and the other lines follow. `tokens` are about those
+    number of the first line's call in the run's record of calls, and the other lines follow. `doubted` has such first
+    numbers for each time that it was begun again because no list of the service showed it: nobody knows yet whether
+    that was one batch more. `tokens` are about those
     of the prompts. `past_ids` are of batches that the service refused before it began them, because too much was
     queued. `said` has the service's words about a failure.
     """
@@ -48,6 +53,7 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
     sha256: str
     tokens: int
     first_call: int = 0
+    doubted: list[int] = []
     file_id: str = ""
     batch_id: str = ""
     past_ids: list[str] = []
@@ -71,9 +77,19 @@ class SentBatch(msgspec.Struct, omit_defaults=True):
         return self.state not in OVER
 
     @property
+    def is_begun(self) -> bool:
+        """Whether the service has it, or may have it."""
+        return self.is_open and self.state not in _NOT_BEGUN
+
+    @property
     def numbers(self) -> range:
         """The numbers of its calls in the run's record of calls."""
         return range(self.first_call, self.first_call + self.lines)
+
+    @property
+    def doubted_numbers(self) -> list[int]:
+        """The numbers that its calls have for the times that nobody knows of."""
+        return [number for first in self.doubted for number in range(first, first + self.lines)]
 
     @property
     def name(self) -> str:
@@ -128,8 +144,15 @@ class Journal:
         """Write down how far a batch is, with these fields changed; durable when it returns."""
         for name, value in changes.items():
             setattr(batch, name, value)
-        make_folder(self.folder)
-        replace_file(self.path(batch, "json"), msgspec.json.encode(batch) + b"\n", mode=self.mode)
+        self._replace(batch, "json", msgspec.json.encode(batch) + b"\n")
+
+    def _replace(self, batch: SentBatch, kind: str, content: bytes) -> None:
+        path = self.path(batch, kind)
+        try:
+            make_folder(self.folder)
+            replace_file(path, content, mode=self.mode)
+        except OSError as error:
+            raise DiskError("how far a batch is", path, error, of_answers=False) from error
 
     def path(self, batch: SentBatch, kind: str) -> Path:
         """A file of a batch: `json`, `jsonl`, `lines`, `failures`, `output`, `errors`."""
@@ -141,14 +164,20 @@ class Journal:
             self.path(batch, kind).unlink(missing_ok=True)
 
     def lines(self, batch: SentBatch) -> list[tuple[int, str]]:
-        """The call and the request key of each line."""
-        content = self.path(batch, "lines").read_bytes()
-        return [(call, key.hex()) for call, key in _LINE.iter_unpack(content)]
+        """The call and the request key of each line.
+
+        Raises:
+            StoreError: the file that has them is gone or damaged.
+        """
+        return read_lines(self.path(batch, "lines"), batch)
 
     def write_failures(self, batch: SentBatch, failures: Iterable[FailedLine]) -> None:
-        """Write down which calls of a batch failed."""
-        content = b"".join(msgspec.json.encode(failure) + b"\n" for failure in failures)
-        replace_file(self.path(batch, "failures"), content, mode=self.mode)
+        """Write down which calls of a batch failed.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        self._replace(batch, "failures", b"".join(msgspec.json.encode(failure) + b"\n" for failure in failures))
 
     def failures(self, *, before: int | None = None) -> dict[int, FailedLine]:
         """The last failure of each call that failed in a batch, by the call's number.
@@ -174,9 +203,7 @@ class Journal:
                 self.write_failures(batch, left)
 
     def _failures_of(self, batch: SentBatch) -> list[FailedLine]:
-        path = self.path(batch, "failures")
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
-        return [msgspec.json.decode(line, type=FailedLine) for line in lines if line]
+        return read_failures(self.path(batch, "failures"))
 
 
 def pack_line(call: int, key: str) -> bytes:
@@ -190,13 +217,62 @@ def read_batches(run_folder: Path) -> list[SentBatch]:
     Raises:
         StoreError: one cannot be read.
     """
-    batches = []
+    paths = sorted((run_folder / FOLDER).glob("batch-*.json"))
+    batches = [_read(path, lambda content: msgspec.json.decode(content, type=SentBatch)) for path in paths]
+    return sorted(batches, key=lambda batch: batch.number)
+
+
+def damage_of(run_folder: Path) -> Iterator[tuple[Path, str]]:
+    """The batches of a run of which a file cannot be read: their own file, and a sentence about it."""
     for path in sorted((run_folder / FOLDER).glob("batch-*.json")):
         try:
-            batches.append(msgspec.json.decode(path.read_bytes(), type=SentBatch))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StoreError(
-                f"{path} is damaged: {error}. It says which batch is under way at the service: put it back from a "
-                "backup; or move it away, then the calls of that batch are sent and paid for again"
-            ) from error
-    return sorted(batches, key=lambda batch: batch.number)
+            batch = _read(path, lambda content: msgspec.json.decode(content, type=SentBatch))
+            read_failures(path.with_suffix(".failures"))
+            if batch.is_open:
+                read_lines(path.with_suffix(".lines"), batch)
+        except StoreError as error:
+            yield path, str(error)
+
+
+def read_failures(path: Path) -> list[FailedLine]:
+    """The calls of a batch that failed; none without a file.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    if not path.exists():
+        return []
+    decoder = msgspec.json.Decoder(FailedLine)
+    return _read(path, lambda content: [decoder.decode(line) for line in content.split(b"\n") if line])
+
+
+def read_lines(path: Path, batch: SentBatch) -> list[tuple[int, str]]:
+    """The call and the request key of each line of a batch.
+
+    Raises:
+        StoreError: the file is gone or damaged.
+    """
+
+    def unpack(content: bytes) -> list[tuple[int, str]]:
+        lines = [(call, key.hex()) for call, key in _LINE.iter_unpack(content)]
+        if len(lines) != batch.lines:
+            raise ValueError(f"it has {len(lines)} lines of {batch.lines}")
+        return lines
+
+    return _read(path, unpack)
+
+
+def _read(path: Path, decode: Callable[[bytes], _T]) -> _T:
+    """What a file of the journal says.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        return decode(path.read_bytes())
+    except (OSError, ValueError, struct.error) as error:  # those of msgspec are ValueErrors
+        state = path.with_suffix(".json")
+        raise StoreError(
+            f"{path} cannot be read: {error}. It says what is under way at the service: put it back from a backup; or "
+            f"move {state} away, then the calls of that batch are sent and paid for again"
+        ) from error

@@ -132,8 +132,8 @@ def take(line: OutputLine, redaction: Redaction, *, endpoint: str) -> Taken:
     """Check a line as a live answer is checked.
 
     Args:
-        line: of an output or error file.
-        redaction: takes out what must not be repeated.
+        line: of an output or error file, which `client` has freed from secrets.
+        redaction: takes them out of what is spelled otherwise here than in the file.
         endpoint: what was asked.
     """
     try:
@@ -143,9 +143,8 @@ def take(line: OutputLine, redaction: Redaction, *, endpoint: str) -> Taken:
         if line.status not in _SUCCESS:
             refused = redaction.refusal(body)
             raise error_of_status(line.status, {}, refused, redact=redaction.text, endpoint=endpoint)
-        body = redaction.answer(body)
         kept, usage = check_answer(body, redact=redaction.text)
-        return Taken(kept if kept is body else redaction.answer(kept), usage, line.status)
+        return Taken(kept if kept is line.body else redaction.answer(kept), usage, line.status)
     except (CallError, StopRunError) as error:
         return Taken(status=line.status or 0, error=error.with_traceback(None))
 

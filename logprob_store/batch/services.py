@@ -1,7 +1,7 @@
 """What services of the Batch API differ in: limits, endpoints, spellings; and those whose batches are another API.
 
-Sources: OpenAI's batch guide and `openai` 3.54; Microsoft's batch pages; Groq's guide and `groq` 1.7; Together's guide
-and `together` 3.1; vLLM's `run-batch`. All looked at on 2026-11-26.
+Sources: OpenAI's batch guide and `openai` 3.54; Microsoft's batch pages; Groq's guide and `groq` 1.7; `together` 3.1.1,
+whose uploads are another API; vLLM's `run-batch`. All looked at on 2026-11-26.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ class BatchService:
         max_lines: the most lines of an input file.
         max_mb: the most megabytes of an input file.
         endpoints: the endpoints that batches may ask.
-        purpose: what an input file is uploaded for.
-        lines_have_urls: whether each line names the endpoint.
-        keeps_metadata: whether a batch is found again by its metadata; else by its input file.
         checks_files: whether a new file is looked at before a batch of it may begin.
         is_folder: whether files in a folder are read and written in its place.
     """
@@ -39,9 +36,6 @@ class BatchService:
     max_lines: int = 50_000
     max_mb: int = 200
     endpoints: tuple[str, ...] = ("chat", "completions", "responses")
-    purpose: str = "batch"
-    lines_have_urls: bool = True
-    keeps_metadata: bool = True
     checks_files: bool = False
     is_folder: bool = False
 
@@ -75,21 +69,15 @@ _KNOWN: Final = (
     OPENAI,
     AZURE,
     BatchService("groq", ("api.groq.com",), endpoints=("chat",)),
-    BatchService(
-        "together",
-        ("api.together.xyz", "api.together.ai"),
-        max_mb=100,
-        endpoints=("chat",),
-        purpose="batch-api",
-        lines_have_urls=False,
-        keeps_metadata=False,
-    ),
     BatchService("vllm", endpoints=("chat",), is_folder=True),
 )
 SERVICES: Final = {service.name: service for service in _KNOWN}
 """The services by name."""
 
+_TOGETHER: Final = "Together takes files by signed addresses of a store, with a checksum, and not in the request"
 _OTHER_APIS: Final = {
+    "api.together.xyz": _TOGETHER,
+    "api.together.ai": _TOGETHER,
     "openrouter.ai": "OpenRouter takes requests in the body of a batch and has no files",
     "api.mistral.ai": "Mistral has batch jobs of its own",
     "api.fireworks.ai": "Fireworks has batch jobs of its own",

@@ -13,6 +13,7 @@ from logprob_store.counted import counted
 
 if TYPE_CHECKING:
     from logprob_store.batch.journal import SentBatch
+    from logprob_store.run.api import RunSummary
 
 
 def batches(
@@ -34,15 +35,19 @@ def batches(
     from logprob_store.errors import InputError
 
     opened = select_runs(store, ALL_RUNS if run is None else run)
+    cancelled: RunSummary | None = None
     if cancel:
         if job is None or run is None or len(opened.run_names) != 1:
             raise InputError("--cancel needs one run and its job: batches STORE --run NAME --job JOB.toml --cancel")
-        _cancel(store, opened.run_names[0], job)
+        cancelled = _cancel(store, opened.run_names[0], job)
     found = {manifest.run: _of_run(store, manifest.run) for manifest in opened.manifests}
     rows = [_row(name, batch) for name, sent in found.items() for batch in sent]
     if as_json:
-        echo({"batches": rows})
+        echo({"batches": rows} | ({} if cancelled is None else {"run": cancelled.as_dict()}))
         return
+    if cancelled is not None:
+        left = counted(cancelled.not_reached, "call")
+        echo(f"run {cancelled.run}: {cancelled.rows_in_words}; {left} without an answer")
     if not rows:
         echo("no batch was sent by these runs")
         return
@@ -68,7 +73,7 @@ def _row(run: str, batch: SentBatch) -> dict[str, object]:
     hours = None if batch.created_at is None else round((until - batch.created_at).total_seconds() / 3600, 2)
     return {
         "run": run,
-        "batch": batch.batch_id or batch.name,
+        "batch": batch.name if batch.batch_id in {"", batch.file_id} else batch.batch_id,  # in a folder it is a file
         "state": batch.status or batch.state,
         "collected": batch.state == "collected",
         "calls": batch.lines,
@@ -83,7 +88,12 @@ def _row(run: str, batch: SentBatch) -> dict[str, object]:
     }
 
 
-def _cancel(store: Path, run: str, job_file: Path) -> None:
+def _cancel(store: Path, run: str, job_file: Path) -> RunSummary:
+    """End the batches of a run that are under way.
+
+    Raises:
+        StopRunError: some still are.
+    """
     import asyncio
 
     from logprob_store.cli.common import load_job_with_overrides
@@ -94,7 +104,7 @@ def _cancel(store: Path, run: str, job_file: Path) -> None:
     job = load_job_with_overrides(job_file, store=store)
     with lines() as on_progress:
         summary = asyncio.run(run_job_async(job, run=run, cancel=True, on_progress=on_progress))
-    echo(f"run {run}: {summary.rows_in_words}; {counted(summary.not_reached, 'call')} without an answer")
     if summary.batches or summary.state == "stopped":
         said = summary.reason or summary.batches
         raise StopRunError(f"batches are still under way: {said}", reason="batch_unseen")
+    return summary

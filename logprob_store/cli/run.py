@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -109,29 +110,62 @@ def run(
         _dry_run(job, as_json=as_json, run=run, new=new, replace=replace, limit=limit)
         return
     with _instrument(otel=otel) as instrument:
+        ask = partial(run_job, job, limit=limit, instrument=instrument, detach=detach)
         with _progress_display() as on_progress:
-            summary = run_job(
-                job,
-                run=run,
-                new=new,
-                replace=replace,
-                limit=limit,
-                on_progress=on_progress,
-                instrument=instrument,
-                detach=detach,
-            )
+            summary = ask(run=run, new=new, replace=replace, on_progress=on_progress)
+        goes_on = job.transport.kind == "batch" and run is None and not new and not replace
+        later = _not_begun(job, summary) if goes_on else None
+        codes = [_exit_code(summary)]
         # Print before the exporters shut down: without a collector they retry for a while.
-        given = {"base_url": base_url}
-        lines = [summary_line(summary), *_by_tier(summary), *(in_options(line, given) for line in ending(summary))]
-        echo(summary.as_dict() if as_json else "\n".join(lines))
+        texts = [_text(summary, base_url)]
+        said = summary.as_dict()
+        if later is not None and detach and summary.state == "finished":
+            # Tonight's calls are sent by the command that has just collected last night's.
+            with _progress_display() as on_progress:
+                tonights = ask(on_progress=on_progress)
+            texts.append(_text(tonights, base_url))
+            codes.insert(0, _exit_code(tonights))
+            said = {**tonights.as_dict(), "before": said}
+        elif later is not None:
+            texts.append(_later_text(later, summary.run, has_ended=summary.state == "finished"))
+            said["not_begun"] = later
+            codes.append(EXIT_LIMIT if detach else 0)
+        echo(said if as_json else "\n".join(texts))
+    if (code := next(filter(None, codes), 0)) != 0:
+        raise typer.Exit(code)
+
+
+def _not_begun(job: Job, summary: RunSummary) -> str | None:
+    """Today's run, if the command went on with that of another day, and today's is not begun."""
+    from logprob_store.run.naming import run_not_begun
+
+    return run_not_begun(job, summary.run)
+
+
+def _later_text(later: str, went_on_with: str, *, has_ended: bool) -> str:
+    if has_ended:
+        return f"run {later}, today's, is not begun: the same command begins it"
+    return (
+        f"run {later}, today's, is not begun: run {went_on_with} is not over. The same command begins it then; "
+        f"--run {later} begins it beside that one"
+    )
+
+
+def _text(summary: RunSummary, base_url: str | None) -> str:
+    given = {"base_url": base_url}
+    return "\n".join(
+        [summary_line(summary), *_by_tier(summary), *(in_options(line, given) for line in ending(summary))]
+    )
+
+
+def _exit_code(summary: RunSummary) -> int:
     if summary.state == "waiting":
-        return
+        return 0
     if summary.state == "interrupted":
-        raise typer.Exit(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
     if summary.state == "stopped":
-        raise typer.Exit(EXIT_LIMIT)
-    if summary.failures:
-        raise typer.Exit(EXIT_FAILURES)
+        return EXIT_LIMIT
+    return EXIT_FAILURES if summary.failures else 0
 
 
 def _progress_display() -> Any:
@@ -180,8 +214,7 @@ def summary_line(summary: RunSummary) -> str:
     if summary.already:
         parts.append(f"{summary.already} already in the store")
     parts.append(f"{summary.failed} failed")
-    if summary.not_reached:
-        parts.append(f"{summary.not_reached} {'in batches' if summary.state == 'waiting' else 'not reached'}")
+    parts += _unreached(summary)
     how = f"ended as a {summary.shown_state} of some of its prompts" if summary.partial else summary.state
     line = (
         f"run {summary.run} {how} after {summary.seconds:.1f} s. {counted(summary.total, 'answer')} wanted: "
@@ -201,6 +234,13 @@ def summary_line(summary: RunSummary) -> str:
     return line
 
 
+def _unreached(summary: RunSummary) -> list[str]:
+    if summary.state == "waiting":
+        unsent = [f"{summary.unsent} not sent"] if summary.unsent else []
+        return [f"{summary.not_reached - summary.unsent} in batches", *unsent]
+    return [f"{summary.not_reached} not reached"] if summary.not_reached else []
+
+
 def ending(summary: RunSummary) -> list[str]:
     """What stands in the way of the answers that are missing, the reason of a stop last."""
     from logprob_store.analysis.opened_store import open_store
@@ -210,11 +250,16 @@ def ending(summary: RunSummary) -> list[str]:
     lines = []
     kinds: set[str] = set()
     if failures is not None:
-        counted = failures.sort("prompts", descending=True).select("error_type", "prompts", "example")
-        kinds = set(counted["error_type"])
-        lines = [f"{count} {kind}, such as: {example}" for kind, count, example in counted.head(_KINDS_SHOWN).rows()]
+        found = failures.sort("prompts", descending=True).select("error_type", "prompts", "example")
+        kinds = set(found["error_type"])
+        lines = [f"{count} {kind}, such as: {example}" for kind, count, example in found.head(_KINDS_SHOWN).rows()]
     if summary.batches:
-        lines.append(f"{summary.batches}; they go on at the service")
+        lines.append(f"{summary.batches}; {'what is begun goes' if summary.unsent else 'they go'} on at the service")
+        if summary.unsent:
+            lines.append(
+                f"{counted(summary.unsent, 'call')} not sent, as what may be queued or spent at once has no room: the "
+                "same command sends them when batches have ended; without --detach it waits for that"
+            )
         lines.append("the same command collects them; `logprobs batches` shows them")
     elif summary.state != "finished" or kinds - _OF_THE_PROMPTS - _REFUSED:
         lines.append("the same command goes on from here")

@@ -39,7 +39,7 @@ def verify(
     from logprob_store.store.repair import Repairs, repair_store
     from logprob_store.store.verifying import verify_store
 
-    problems = verify_store(store, runs=None if run is None else [run])
+    problems = [*verify_store(store, runs=None if run is None else [run]), *_of_batches(store, run)]
     if not as_json:
         for problem in problems:
             echo(str(problem))
@@ -69,6 +69,21 @@ def _what_repair_does(store: Path, problems: Sequence[Problem]) -> str:
         return "--repair mends none of them"
     which = "" if mendable == len(problems) else f" {mendable} of them"
     return f"`logprobs verify {store} --repair` mends{which or (' it' if mendable == 1 else ' them')}"
+
+
+def _of_batches(store: Path, run: str | None) -> Iterator[Problem]:
+    """Damage to what says which batches are under way, which costs money when it is lost."""
+    import fnmatch
+
+    from logprob_store.batch.journal import damage_of
+    from logprob_store.store.manifest import run_folder
+    from logprob_store.store.run_folders import run_names
+    from logprob_store.store.verifying import Problem
+
+    for name in run_names(store):
+        if run is None or fnmatch.fnmatchcase(name, run):
+            for path, what in damage_of(run_folder(store, name)):
+                yield Problem(name, "batch", path, what, mendable=False)
 
 
 def _lost(store: Path, run: str | None) -> Iterator[str]:

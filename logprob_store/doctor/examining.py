@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from logprob_store.doctor.batches import check_batches
 from logprob_store.doctor.check import Check, failed
 from logprob_store.doctor.machine import (
     check_cache,
@@ -57,7 +58,13 @@ def examine(job: Job, *, call: bool = True) -> Iterator[Check]:
         parameters = check_parameters(models, request)
         call = call and parameters.state != "fail"
         yield parameters
-    yield from _in_turn(_check_live(job, request, models, call=call) if live else _check_replay(job, request))
+    by_batch = job.transport.kind == "batch"
+    if job.batch_folder is None:
+        # At Azure a deployment for batches takes no call.
+        call = call and not (by_batch and job.model.azure_api_version is not None)
+        yield from _in_turn(_check_live(job, request, models, call=call) if live else _check_replay(job, request))
+    if by_batch:
+        yield asyncio.run(check_batches(job, cache_bytes))
     if live:
         yield check_cache(job, cache_bytes)
     yield check_store(job, store_bytes, plan)

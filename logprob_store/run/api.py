@@ -47,7 +47,8 @@ class RunSummary:
     where it was to ask some of the prompts alone. `reason` says why it stopped, or that the server did not answer when
     it was interrupted. Of the `total` answers wanted, `already` were in the store before this session, `answered` came
     from the server, `shared` by the call of an equal prompt, `from_cache` and `from_fixtures` from there; `failed`
-    failed now, and `not_reached` were not asked for. `batches` says how those under way are, and is empty without any.
+    failed now, and `not_reached` were not asked for. `batches` says how those under way are, and is empty without any;
+    `unsent` counts the calls that are not in one at the service, as there was no room for them.
     `passed_over` counts the calls that `select` passes over, by the reason. `calls` counts the calls made in this
     session, retries too, and `failures` the calls of the run without an
     answer. `bound_by` says what took the time: the server's `limit`, the `server`, an `outage` or this `machine`;
@@ -83,6 +84,7 @@ class RunSummary:
     passed_over: dict[str, int] = field(default_factory=dict)
     decisions: int = 0
     batches: str = ""
+    unsent: int = 0
     partial: bool = False
 
     @property
@@ -282,6 +284,7 @@ def _log_start(session: Session, *, prompts: int) -> None:
 
 def _summary(session: Session, seconds: float) -> RunSummary:
     progress, manifest = session.progress, session.writer.manifest
+    line = "" if session.batches is None else session.batches.line()
     return RunSummary(
         run=manifest.run,
         store=session.writer.store,
@@ -308,7 +311,8 @@ def _summary(session: Session, seconds: float) -> RunSummary:
         shared=progress.shared,
         failed=progress.failed,
         not_reached=progress.total - progress.settled,
+        unsent=0 if session.batches is None else session.batches.unsent(progress.total - progress.settled),
         passed_over=dict(manifest.passed),
-        batches="" if session.batches is None else session.batches.line(),
+        batches="" if session.batches is None else "; ".join(filter(None, (line, session.batches.trouble()))),
         partial=manifest.is_partial,
     )

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logprob_store.batch.input_file import custom_id
 from logprob_store.batch.journal import FailedLine
-from logprob_store.batch.output_file import Taken, lost_line, read_output, take
+from logprob_store.batch.output_file import Taken, is_whole, lost_line, read_output, take
+from logprob_store.counted import counted
 from logprob_store.errors import CallError, LogprobStoreError, RetryableError, StopRunError
 from logprob_store.request import Answer, Request
 from logprob_store.schema import call_of_number
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _BYTES_AT_ONCE: Final = 8 << 20
 _LINES_AT_ONCE: Final = 500
+_OF_THE_ACCOUNT: Final = "quota"
 _ENDED_EARLY: Final = frozenset({"expired", "cancelled"})
 
 
@@ -45,8 +47,29 @@ class _Line(NamedTuple):
     taken: Taken
 
 
+class Missing(NamedTuple):
+    """What a service says that a batch has, and that is in none of its files: answers, and lines of any kind."""
+
+    answers: int
+    lines: int
+    said: int
+
+    @property
+    def any(self) -> bool:
+        """Whether something is missing."""
+        return bool(self.answers or self.lines)
+
+    def __str__(self) -> str:
+        """As the end of a sentence about the service."""
+        if not self.answers:
+            return f"no line for {counted(self.lines, 'call')} that failed"
+        if not self.said:
+            return "no file of answers that can be read to its end"
+        return f"{self.said - self.answers} of {counted(self.said, 'answer')} that it says to have"
+
+
 class _Taking:
-    """What is taken of a batch so far.
+    """What is taken of a batch so far, in one pass over its files or in several.
 
     Args:
         lines: the call and the key of each line of its input file.
@@ -60,18 +83,39 @@ class _Taking:
         self.spent = Bill()
         self._before = before
         self._is_answered = bytearray(len(lines))
+        self._is_in_output = bytearray(len(lines))
+        self._is_seen = bytearray(len(lines))
         self._errors: dict[int, LogprobStoreError] = {}
 
-    def is_new(self, line: _Line) -> bool:
+    def begin_pass(self) -> None:
+        """From now on lines are read again: one that was taken before does not come twice."""
+        self.odd = 0
+        self._is_seen = bytearray(len(self.lines))
+
+    def is_new(self, line: _Line, *, of_output: bool) -> bool:
         """Whether a line is the first answer to its call; an error is kept, for a call that gets no answer."""
-        if self._is_answered[line.place]:
+        self._is_in_output[line.place] |= of_output
+        if self._is_seen[line.place] and self._is_answered[line.place]:
             self.odd += 1
+        self._is_seen[line.place] = True
+        if self._is_answered[line.place]:
             return False
         if line.taken.error is not None:
             self._errors.setdefault(line.place, line.taken.error)
             return False
         self._is_answered[line.place] = True
         return True
+
+    def missing(self, batch: SentBatch, *, is_whole: bool) -> Missing:
+        """What the files lack by the service's own counts; without counts, by whether the output can be read at all."""
+        found = sum(self._is_answered) + sum(not self._is_answered[place] for place in self._errors)
+        if found == len(self.lines):
+            return Missing(0, 0, 0)
+        answers, all_lines = (min(count, batch.lines) for count in (batch.done, batch.done + batch.failed))
+        in_output = sum(self._is_in_output)
+        if not all_lines and batch.output_file_id:
+            return Missing(0 if in_output and is_whole else 1, 0, 0)
+        return Missing(max(0, answers - in_output), max(0, all_lines - found), answers)
 
     def attempts(self, call: int) -> int:
         """The number of batches that a call was in, with this one."""
@@ -127,23 +171,42 @@ class BatchCollector:
         self._budget = budget
         self._held = held
         self._redaction = redaction
+        self._takings: dict[int, _Taking] = {}
 
-    async def collect(self, batch: SentBatch) -> StopRunError | None:
-        """Take the answers and failures of a batch whose files are here.
-
-        Returns:
-            The error of its lines, if all have one after which no further call can succeed; else None.
+    async def take(self, batch: SentBatch) -> Missing:
+        """Take the answers and failures of a batch that are in its files here; may be called again with better ones.
 
         Raises:
             DiskError: the cache or the journal cannot be written.
         """
-        taking = _Taking(self._journal.lines(batch), self._journal.failures(before=batch.number))
-        for kind in ("output", "errors"):
-            path = self._journal.path(batch, kind)
+        taking = self._takings.get(batch.number)
+        if taking is None:
+            taking = _Taking(self._journal.lines(batch), self._journal.failures(before=batch.number))
+            self._takings[batch.number] = taking
+        taking.begin_pass()
+        output = self._journal.path(batch, "output")
+        for path in (output, self._journal.path(batch, "errors")):
             if path.exists():
-                await self._take_file(batch, path, taking)
-        failed = taking.failed(self._missing(batch))
-        failures = [taking.failed_line(place, error) for place, error in failed.items()]
+                await self._take_file(batch, path, taking, of_output=path == output)
+        return taking.missing(batch, is_whole=output.exists() and is_whole(output))
+
+    async def finish(self, batch: SentBatch, *, are_lost: bool) -> StopRunError | None:
+        """Settle the calls of a batch of which all is taken.
+
+        Args:
+            batch: of which `take` was called.
+            are_lost: whether calls without a line may have an answer that the service does not give.
+
+        Returns:
+            The error of its lines after which no further call can succeed; else None.
+
+        Raises:
+            DiskError: the journal cannot be written.
+        """
+        taking = self._takings.pop(batch.number)
+        failed = taking.failed(lost_line() if are_lost else self._missing(batch))
+        stop = _stop_of(list(failed.values()), batch)
+        failures = [taking.failed_line(place, error) for place, error in failed.items() if not _is_of(stop, error)]
         await asyncio.to_thread(self._journal.write_failures, batch, failures)
         for place, error in failed.items():
             reservation = self._held.pop(batch.first_call + place, None)
@@ -157,14 +220,13 @@ class BatchCollector:
         usd = None if prices is None else prices.usd(taking.spent)
         self._journal.write(batch, state="collected", answered=answered, usd=usd)
         self._journal.remove(batch, "output", "errors", "jsonl", "lines")
-        stops = [error for error in failed.values() if isinstance(error, StopRunError)]
-        return stops[0] if len(stops) == batch.lines else None  # one line's refusal may be that line's own
+        return stop
 
-    async def _take_file(self, batch: SentBatch, path: Path, taking: _Taking) -> None:
+    async def _take_file(self, batch: SentBatch, path: Path, taking: _Taking, *, of_output: bool) -> None:
         """Take the lines of a file: the answers are in the cache before they are counted."""
         reading = self._read(path, taking)
         while (lines := await asyncio.to_thread(next, reading, None)) is not None:
-            new = [line for line in lines if taking.is_new(line)]
+            new = [line for line in lines if taking.is_new(line, of_output=of_output)]
             answers = [self._answer(batch, line, taking) for line in new]
             await asyncio.to_thread(self._cache.put_many, answers)
             for line, answer in zip(new, answers, strict=True):
@@ -227,3 +289,18 @@ class BatchCollector:
             said = "batch %s: %d lines of its files are of no call, come twice or cannot be read"
             log.warning(said, batch.batch_id, odd)
         log.info("batch %s %s: %d answers, %d failures", batch.batch_id, batch.status, answered, failed)
+
+
+def _stop_of(errors: list[LogprobStoreError], batch: SentBatch) -> StopRunError | None:
+    """The error after which no further call can succeed: of the account, or of every line of a batch.
+
+    One line's refusal of the key may be that line's own, as others were answered with it.
+    """
+    stops = [error for error in errors if isinstance(error, StopRunError)]
+    of_account = next((error for error in stops if error.reason == _OF_THE_ACCOUNT), None)
+    return of_account or (stops[0] if len(stops) == batch.lines else None)
+
+
+def _is_of(stop: StopRunError | None, error: LogprobStoreError) -> bool:
+    """Whether a call failed with what stops the run: it has no failure then, and the next session asks it."""
+    return stop is not None and isinstance(error, StopRunError) and error.reason == stop.reason

@@ -14,40 +14,63 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from logprob_store.batch.client import RUNNING
+from logprob_store.batch.client import RUNNING, made_nothing
 from logprob_store.batch.journal import FailedLine
-from logprob_store.batch.output_file import is_whole
+from logprob_store.batch.output_file import lost_line
+from logprob_store.counted import counted
 from logprob_store.errors import CallError, RetryableError, StopRunError
 from logprob_store.run.batch_queue import BatchQueue, LeftError
+from logprob_store.transport.inflated import NotGivenError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 
     from logprob_store.batch.client import Batch, BatchClient
     from logprob_store.batch.folder import BatchFolder
     from logprob_store.batch.journal import Journal, SentBatch
     from logprob_store.batch.services import BatchService
-    from logprob_store.run.batch_answers import BatchCollector
+    from logprob_store.run.batch_answers import BatchCollector, Missing
     from logprob_store.spending.reservation import Reservation
 
 log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 1.0
 _GROWTH: Final = 1.5
+_FULL_GROWTH: Final = 1.25
+_LONGEST_FULL: Final = 10
 _LOOKS: Final = 5
-"""How often a thing is looked for that a service may not show at once: a new file, a batch, an output."""
+"""How often a batch is looked for that the service does not show at once."""
 _LATE: Final = timedelta(hours=25)
 """After this time a batch in a state that nobody knows is not waited for any more."""
 _FILE_LOOKS: Final = 8
 """How often a batch is begun whose new file the service does not know: for most of a minute."""
+_MOST_UNCLEAR: Final = 6
+"""How often an upload or a creation is made that nobody can tell the outcome of: each is looked for twice as long."""
+_KEPT: Final = timedelta(days=29)
+"""Services delete the files of a batch after 30 days; one that is younger is there, whatever they say for now."""
+_PATIENCE_S: Final = 600.0
+"""How long a session waits for what should be there: answers that a file lacks, a service that looks at a new file.
+Shorter where it asks more often than every 20 s."""
 _TOO_LARGE: Final = 413
 _INVALID: Final = 400
-_NOT_FOUND: Final = frozenset({404, 410})
+_FORBIDDEN: Final = 403
+_GONE: Final = 410
+_NOT_FOUND: Final = frozenset({404, _GONE})
+_NO_FILE_YET: Final = re.compile(
+    r"\b(?:can ?not|can't|could not|couldn't|unable to) (?:find|locate) (?:the |an? )?(?:input )?file\b"
+    r"|\bno such (?:input )?file\b"
+    r"|\bfile\b.{0,80}\b(?:not found|does not exist|doesn't exist|not (?:yet )?(?:ready|processed|available|visible))"
+    r"|\bfile\b.{0,80}\b(?:still|being) (?:being )?processed",
+    re.IGNORECASE,
+)
+"""What a refusal says of an input file that the service does not know yet, or is busy with."""
+_DELETED: Final = re.compile(r"\b(?:expired|deleted|no longer (?:available|exists))\b", re.IGNORECASE)
 _QUEUE_FULL: Final = re.compile(r"token_limit_exceeded|enqueued token limit", re.IGNORECASE)
 _LIMIT: Final = re.compile(r"\blimit\s*(?:is|of|:|=)?\s*([0-9][0-9,_.]*)", re.IGNORECASE)
 _SETTLES_S: Final = 60.0
 """How long a service may take to list a batch, at most; shorter where it is asked more often than every 20 s."""
 _WARN_EVERY_S: Final = 60.0
+_NOT_BEGUN: Final = RetryableError("the batch was not begun", error_type="batch_ended")
 
 
 _T = TypeVar("_T")
@@ -99,6 +122,9 @@ class BatchLife:
         self._wait_s = min(_FIRST_WAIT_S, poll_s)
         self._has_warned = False
         self._warned_at: float | None = None
+        self._unclear: list[CallError | StopRunError] = []  # of uploads and creations that may have been made
+        self._not_given: NotGivenError | None = None  # why the service gave no file when it was last asked
+        self._missing_since: float | None = None
         self.trouble = ""
 
     async def go_on(self) -> None:
@@ -136,12 +162,22 @@ class BatchLife:
     async def _upload(self) -> None:
         self._journal.write(self.batch, state="uploading")
         path = self._journal.path(self.batch, "jsonl")
-        try:
-            file_id = await self._client.upload(path, self._file_name, purpose=self._service.purpose)
-        except RetryableError as error:
-            await self._pause(error)
+        if not path.exists():
+            log.warning("%s: its input file is gone before it was sent: its calls go into another", self.batch.name)
+            self.dissolve()
             return
-        except CallError as error:
+        try:
+            file_id = await self._client.upload(path, self._file_name)
+        except (CallError, StopRunError) as error:
+            if not made_nothing(error):
+                await self._note_unclear(error)
+                return
+            self._journal.write(self.batch, state="packed")
+            if not isinstance(error, CallError):
+                raise
+            if isinstance(error, RetryableError):
+                await self._pause(error)
+                return
             self.dissolve()
             if error.status == _TOO_LARGE and self.batch.lines > 1:
                 log.warning(
@@ -150,15 +186,41 @@ class BatchLife:
                 self._queue.max_bytes = self.batch.size // 2
                 return
             raise self._refused("the service takes no file of batches", error) from error
+        self._unclear.clear()
         self._journal.write(self.batch, state="uploaded", file_id=file_id)
 
     async def _find_or_upload(self) -> None:
         """An upload may have arrived without our knowing."""
-        file_id = await self._look(lambda: self._client.find_file(self._file_name, purpose=self._service.purpose))
+        file_id = await self._look(lambda: self._client.find_file(self._file_name))
         if file_id is None:
+            self._refuse_unclear("whether it has the file")
             await self._upload()
         else:
+            self._unclear.clear()
             self._journal.write(self.batch, state="uploaded", file_id=file_id)
+
+    async def _note_unclear(self, error: CallError | StopRunError) -> None:
+        """What was asked for may have been made: it is looked for before it is asked for again."""
+        self._unclear.append(error)
+        if isinstance(error, CallError):
+            await self._pause(error)
+
+    def _refuse_unclear(self, what: str) -> None:
+        """Go no further where the service does not let itself be understood.
+
+        Raises:
+            StopRunError: it was asked often enough, or no further question would be answered otherwise.
+        """
+        if not self._unclear:
+            return
+        last = self._unclear[-1]
+        if len(self._unclear) >= _MOST_UNCLEAR or not isinstance(last, RetryableError):
+            raise StopRunError(
+                f"the service does not say {what} ({last}), and none of its lists shows it. The same command looks for "
+                "it first",
+                reason="batch_refused",
+                status=last.status,
+            ) from last
 
     async def _begin(self) -> None:
         if self._service.checks_files:
@@ -170,9 +232,16 @@ class BatchLife:
         await self._create()
 
     async def _wait_for_file(self) -> None:
+        """Wait until the service has looked at the input file; after ten minutes it is asked to begin all the same."""
+        until = time.monotonic() + min(_PATIENCE_S, 30 * self._poll_s)
         try:
             while not await self._patiently(lambda: self._client.is_ready(self.batch.file_id)):
+                self.trouble = f"{self.batch.name}: the service has not looked at its input file yet"
+                if self._queue.must_end or time.monotonic() > until:
+                    return
                 await self._sleep(self._wait_s)
+                self._wait_s = min(self._wait_s * _GROWTH, self._poll_s)
+            self.trouble = ""
         except CallError as error:
             self.dissolve()
             raise self._refused("the service refuses the file of a batch", error) from error
@@ -183,56 +252,111 @@ class BatchLife:
                 created = await self._client.create(
                     self.batch.file_id, endpoint=self._url, window=self._window, tag=self._try_tag
                 )
-            except RetryableError as error:
-                if not error.maybe_billed:
-                    self._journal.write(self.batch, state="uploaded")
-                await self._pause(error)
-                return  # where it may have begun, it is looked for
-            except CallError as error:
+            except (CallError, StopRunError) as error:
+                if not made_nothing(error):
+                    await self._note_unclear(error)
+                    return
+                self._journal.write(self.batch, state="uploaded")
+                if not isinstance(error, CallError):
+                    raise
                 if _QUEUE_FULL.search(str(error)):
                     await self._wait_for_queue(str(error), None)
                     return
-                # Right after an upload a service may not know the file yet, or be busy with it.
-                if look + 1 < _FILE_LOOKS and "file" in str(error).lower():
+                if isinstance(error, RetryableError):
                     await self._pause(error)
+                    return
+                # Right after an upload a service may not know the file yet, or be busy with it.
+                if look + 1 < _FILE_LOOKS and _NO_FILE_YET.search(str(error)):
+                    await self._pause(error)
+                    self._journal.write(self.batch, state="creating")
                     continue
+                self._settle_doubts(are_one=False)
                 self.dissolve()
                 raise self._refused("the service refuses the batch", error) from error
+            self._queue.calls_begun += self.batch.lines
             self._note_begun(created)
             return
 
     async def _find_or_begin(self) -> None:
         """A batch may have begun without our knowing: it is found by its metadata, or by its file.
 
-        A service may list it late. If it is begun again in the end, it may be there twice, and its rows say so.
+        A service may list it late. If it is begun again in the end, it may be there twice: that is known when it has
+        ended, by the list that shows it.
         """
-        until = time.monotonic() + min(_SETTLES_S, max(_SETTLES_S / 30, 3 * self._poll_s))
-        while (found := await self._find_batch()) is None and time.monotonic() < until:
+        look_s = min(_SETTLES_S, max(_SETTLES_S / 30, 3 * self._poll_s)) * 2 ** max(0, len(self._unclear) - 1)
+        until = time.monotonic() + look_s
+        while (found := await self._look(self._find_batch)) is None and time.monotonic() < until:
             await self._sleep(self._wait_s)
-        if found is None:
-            log.warning("%s is in no list of the service: it is begun again, marked maybe_billed", self.batch.name)
-            for number in self.batch.numbers:
-                if (reservation := self._held.get(number)) is not None:
-                    reservation.repeated()
-            await self._create()
-        else:
+            self._wait_s = min(self._wait_s * _GROWTH, self._poll_s)
+        if found is not None:
             log.info("batch %s was begun before: it is adopted", found.id)
             self._note_begun(found)
+        elif self._queue.must_end:
+            log.warning("%s is in no list of the service: its calls are marked maybe_billed", self.batch.name)
+            self._give_up(lost_line(), "abandoned", "no list of the service shows it")
+        else:
+            self._refuse_unclear("whether it has begun the batch")
+            log.warning("%s is in no list of the service: it is begun again", self.batch.name)
+            self._doubt()
+            await self._create()
 
     async def _find_batch(self) -> Batch | None:
-        return await self._look(
-            lambda: self._client.find_batch(
-                tag=self._try_tag, file_id=self.batch.file_id, but=frozenset(self.batch.past_ids)
-            )
+        async for found in self._listed_batches():
+            return found
+        return None
+
+    def _listed_batches(self) -> AsyncIterator[Batch]:
+        return self._client.find_batches(
+            tag=self._try_tag, file_id=self.batch.file_id, but=frozenset(self.batch.past_ids)
         )
 
+    def _doubt(self) -> None:
+        """Hold the calls back once more: the batch may be there already."""
+        before = [self._held[number].repeated() for number in self.batch.numbers if number in self._held]
+        numbers = [one.number for one in before if one.number is not None]
+        self._held.update({one.number: one for one in before if one.number is not None})
+        if numbers:
+            self._journal.write(self.batch, doubted=[*self.batch.doubted, numbers[0]])
+
+    async def _resolve_doubts(self) -> None:
+        """Find out by the list that shows the batch whether it was begun more than once.
+
+        What was begun before it is listed before it. Where no list shows it nobody knows, and its calls are marked.
+        """
+        if not self.batch.doubted:
+            return
+        listed = await self._look(self._list_batches) or {}
+        for other in listed.values():
+            if other.id != self.batch.batch_id:
+                log.warning("batch %s is there twice, and may be billed twice: %s", self.batch.batch_id, other.id)
+                if not other.has_ended:
+                    await self._end_twin(other)
+        self._settle_doubts(are_one=listed.keys() == {self.batch.batch_id})
+
+    async def _end_twin(self, other: Batch) -> None:
+        try:
+            await self._client.cancel(other.id)
+        except CallError as error:
+            log.warning("batch %s cannot be cancelled: %s", other.id, error)
+
+    async def _list_batches(self) -> dict[str, Batch]:
+        return {batch.id: batch async for batch in self._listed_batches()}
+
+    def _settle_doubts(self, *, are_one: bool) -> None:
+        """Count the times that were in doubt: for nothing if the batch was begun once."""
+        for number in self.batch.doubted_numbers:
+            if (reservation := self._held.pop(number, None)) is not None:
+                reservation.failed(_NOT_BEGUN if are_one else lost_line())
+        self._journal.write(self.batch, doubted=[])
+
     def _note_begun(self, found: Batch) -> None:
+        self._unclear.clear()
         self._journal.write(
             self.batch,
             state="created",
             batch_id=found.id,
             status=found.status,
-            created_at=datetime.now(UTC),
+            created_at=found.created_at or datetime.now(UTC),
             expires_at=found.expires_at,
         )
         log.info("batch %s: %d calls, %s", found.id, self.batch.lines, found.status)
@@ -254,12 +378,7 @@ class BatchLife:
                     log.warning("the service does not show batch %s: %s", self.batch.batch_id, error)
                 is_late = missing >= _LOOKS and time.monotonic() - missing_since > 2 * self._poll_s
                 if error.status not in _NOT_FOUND or is_late:
-                    raise StopRunError(
-                        f"the service does not show batch {self.batch.batch_id} ({error}). Use the key of the project "
-                        "that began it, then run the same command: it is collected",
-                        reason="batch_unseen",
-                        status=error.status,
-                    ) from error
+                    raise self._unseen(error) from error
                 await self._pause(error)
                 continue
             missing, self.trouble = 0, ""
@@ -274,6 +393,15 @@ class BatchLife:
                 raise LeftError
             await self._sleep(self._wait_s)
             self._wait_s = min(self._wait_s * _GROWTH, self._poll_s)
+
+    def _unseen(self, error: CallError) -> StopRunError:
+        what = "Use the key of the project that began it" if error.status in _NOT_FOUND else "See what is in the way"
+        return StopRunError(
+            f"the service does not show batch {self.batch.batch_id} ({error}). {what}, then run the same command: it "
+            "is collected",
+            reason="batch_unseen",
+            status=error.status,
+        )
 
     def _note_status(self, found: Batch) -> None:
         now = (found.status, found.completed, found.failed, found.started_at, found.expires_at)
@@ -318,25 +446,15 @@ class BatchLife:
         if found.status == "failed" and not found.output_file_id:
             await self._refused_file(found)
             return
-        if found.completed and not found.output_file_id:
-            found = await self._look_for_output(found)
         self._queue.ended(self.batch)
+        self._queue.ends += 1
         self._journal.write(
             self.batch,
             state="ended",
-            ended_at=datetime.now(UTC),
+            ended_at=found.ended_at or datetime.now(UTC),
             output_file_id=found.output_file_id,
             error_file_id=found.error_file_id,
         )
-
-    async def _look_for_output(self, found: Batch) -> Batch:
-        """A batch that says that it has answers, and names no file of them yet."""
-        for _ in range(_LOOKS - 1):
-            await self._sleep(self._wait_s)
-            found = await self._patiently(lambda: self._client.get(self.batch.batch_id))
-            if found.output_file_id:
-                break
-        return found
 
     async def _refused_file(self, found: Batch) -> None:
         """The service looked at the input file and began nothing; nothing is billed."""
@@ -357,8 +475,7 @@ class BatchLife:
             return
         self.dissolve(said)
         raise StopRunError(
-            f"the service refuses the batch: {said}. Nothing was billed. Change what the job asks (model.name, "
-            "model.params), then run the same command",
+            f"the service refuses batch {found.id}: {said.rstrip('.')}. Nothing was billed. {_what_to_do(found)}",
             reason="batch_refused",
         )
 
@@ -379,45 +496,106 @@ class BatchLife:
             return
         log.info("%s waits until less is queued at the service: %s", self.batch.name, said)
         self.trouble = said
-        await self._queue.wait_for_change(self._poll_s)
+        # Each time leaves a batch in the account's list: a queue that others fill is asked less and less often.
+        await self._queue.wait_for_change(self._poll_s * min(_FULL_GROWTH ** len(past_ids), _LONGEST_FULL))
 
     async def _download(self) -> None:
+        """Fetch the files that are not here, or all where what is here was not enough."""
+        is_again = self._missing_since is not None
+        if is_again:
+            await self._find_files()
+        self._not_given = None
         for kind, file_id in (("output", self.batch.output_file_id), ("errors", self.batch.error_file_id)):
-            path = self._journal.path(self.batch, kind)
-            if file_id and not path.exists():
+            if file_id and (is_again or not self._journal.path(self.batch, kind).exists()):
                 await self._download_file(file_id, kind)
         self._journal.write(self.batch, state="downloaded")
 
+    async def _find_files(self) -> None:
+        """A service may name the files of a batch, or count its answers, later than it says that it has ended."""
+        try:
+            found = await self._patiently(lambda: self._client.get(self.batch.batch_id))
+        except CallError as error:
+            log.info("the service does not show batch %s any more: %s", self.batch.batch_id, error)
+            return
+        self._note_status(found)
+        self._journal.write(
+            self.batch,
+            output_file_id=found.output_file_id or self.batch.output_file_id,
+            error_file_id=found.error_file_id or self.batch.error_file_id,
+        )
+
     async def _download_file(self, file_id: str, kind: str) -> None:
-        path, name = self._journal.path(self.batch, kind), self.batch.batch_id
-        for look in range(_LOOKS):
-            last = look + 1 == _LOOKS
-            try:
-                await self._patiently(lambda: self._client.download(file_id, path))
-            except CallError as error:
-                if error.status not in _NOT_FOUND:
-                    raise self._refused(f"the service does not give the {kind} of batch {name}", error) from error
-                if last:
-                    log.warning(
-                        "batch %s: its %s file %s is gone (%s); services delete them after 30 days. Its calls are "
-                        "asked again, and their rows say maybe_billed",
-                        name,
-                        kind,
-                        file_id,
-                        error,
-                    )
-            else:
-                if last or is_whole(path):
-                    return
-                path.unlink()
-                log.warning("batch %s: its %s file broke off, and is fetched again", name, kind)
-            if not last:
-                await self._sleep(self._wait_s)
+        """Fetch a file; of two that came for it the larger one is kept."""
+        path, new = self._journal.path(self.batch, kind), self._journal.path(self.batch, f"{kind}.new")
+        try:
+            await self._patiently(lambda: self._client.download(file_id, new))
+        except NotGivenError as error:
+            self._not_given = error
+            return
+        except CallError as error:
+            said = f"the service does not give the {kind} of batch {self.batch.batch_id}"
+            raise self._refused(said, error) from error
+        if path.exists() and path.stat().st_size > new.stat().st_size:
+            new.unlink()
+        else:
+            new.replace(path)
 
     async def _collect(self) -> None:
-        stop = await self._collector.collect(self.batch)
+        await self._resolve_doubts()
+        missing = await self._collector.take(self.batch)
+        if missing.any and await self._fetches_again(missing):
+            return
+        stop = await self._collector.finish(self.batch, are_lost=bool(missing.answers))
         if stop is not None:
             raise stop
+
+    async def _fetches_again(self, missing: Missing) -> bool:
+        """Whether the files of a batch are fetched once more, after a pause, as the service says that it has more.
+
+        Raises:
+            StopRunError: it gives fewer answers than it has for long: asked again they would be paid for twice.
+            LeftError: nobody waits.
+        """
+        if self._queue.must_end:
+            return False
+        name, why = self.batch.batch_id, "" if self._not_given is None else f" ({self._not_given})"
+        if self._not_given is not None and self._may_be_deleted(self._not_given):
+            log.warning(
+                "batch %s: its files are gone%s; services delete them after 30 days. Its calls are asked again, and "
+                "their rows say maybe_billed",
+                name,
+                why,
+            )
+            return False
+        self.trouble = f"batch {name}: the service gives {missing}{why}"
+        now = time.monotonic()
+        if self._missing_since is None:
+            self._missing_since = now
+            self._wait_s = min(_FIRST_WAIT_S, self._poll_s)
+            log.warning("%s; its files are fetched again", self.trouble)
+        self._journal.write(self.batch, state="ended")
+        if self._queue.leaves:
+            raise LeftError
+        if now - self._missing_since > min(_PATIENCE_S, 30 * self._poll_s):
+            if not missing.answers:
+                log.warning("%s: what has no line is asked again", self.trouble)
+                self._journal.write(self.batch, state="downloaded")
+                return False
+            raise StopRunError(
+                f"{self.trouble}. They are paid for, so they are not asked again: the same command fetches them. "
+                "`logprobs batches STORE --run NAME --job JOB.toml --cancel` takes what is there, and lets the next "
+                f"run ask {counted(missing.answers, 'call')} again",
+                reason="batch_incomplete",
+            )
+        await self._sleep(self._wait_s)
+        self._wait_s = min(self._wait_s * _GROWTH, self._poll_s)
+        return True
+
+    def _may_be_deleted(self, error: NotGivenError) -> bool:
+        """Whether a file that the service does not find may have been deleted, by its age or by the service's words."""
+        ended = self.batch.ended_at or self.batch.created_at
+        is_old = ended is not None and datetime.now(UTC) - ended > _KEPT
+        return is_old or error.status == _GONE or _DELETED.search(str(error)) is not None
 
     def _failed_line(self, place: int, error_type: str, said: str, status: int) -> FailedLine:
         call, key = self._journal.lines(self.batch)[place]
@@ -430,10 +608,10 @@ class BatchLife:
 
     def dissolve(self, said: str = "") -> None:
         """Give up a batch of which nothing was begun: its calls are free again, and cost nothing."""
-        self._give_up(RetryableError("the batch was not begun", error_type="batch_ended"), "dissolved", said)
+        self._give_up(_NOT_BEGUN, "dissolved", said)
 
     def _give_up(self, error: RetryableError, state: str, said: str) -> None:
-        for number in self.batch.numbers:
+        for number in (*self.batch.numbers, *self.batch.doubted_numbers):
             reservation = self._held.pop(number, None)
             if reservation is not None:
                 reservation.failed(error)
@@ -442,12 +620,16 @@ class BatchLife:
         self._journal.remove(self.batch, "jsonl", "lines")
 
     async def _look(self, find: Callable[[], Awaitable[_T | None]]) -> _T | None:
-        """What the service lists; None too where it lists nothing of that kind."""
+        """What the service lists; None too where it lists nothing of that kind, or nothing to this key."""
         try:
             return await self._patiently(find)
         except CallError as error:
             log.info("the service gives no list: %s", error)
-            return None
+        except StopRunError as error:
+            if error.status != _FORBIDDEN:
+                raise
+            log.warning("the key may not list what the service has: %s", error.said)
+        return None
 
     async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask until there is an answer: a service that is down for an hour ends no night."""
@@ -458,8 +640,10 @@ class BatchLife:
                 await self._pause(error)
 
     async def _pause(self, error: CallError) -> None:
-        wait_s = getattr(error, "retry_after_s", None)
-        if wait_s is None:
+        asked_s = getattr(error, "retry_after_s", None)
+        if asked_s is not None:
+            wait_s = min(asked_s, self._poll_s)
+        else:
             wait_s = self._wait_s * random.uniform(0.5, 1.0)  # noqa: S311  spreads requests, hides nothing
             self._wait_s = min(self._wait_s * _GROWTH, self._poll_s)
         self.trouble = str(error)
@@ -474,6 +658,26 @@ class BatchLife:
 
     def _refused(self, what: str, error: CallError) -> StopRunError:
         return StopRunError(f"{what}: {error}", reason="batch_refused", status=error.status)
+
+
+_ADVICE: Final = {
+    "too_many_tasks": "Lower batch.lines, then run the same command.",
+    "model_mismatch": "Change what the job asks (model.name, prompts.params), then run the same command.",
+    "url_mismatch": "Change model.endpoint, or the service that batch.service names, then run the same command.",
+    "empty_file": "The file did not arrive whole: run the same command, which sends it again.",
+    "invalid_json_line": "The file did not arrive whole: run the same command, which sends it again.",
+    "duplicate_custom_id": "The file did not arrive as it was sent: run the same command, which sends it again.",
+}
+
+
+def _what_to_do(refused: Batch) -> str:
+    """What to do about a file that a service refuses, by the first code that is known."""
+    codes = [error.code.lower() for error in refused.errors]
+    if (advice := next((_ADVICE[code] for code in codes if code in _ADVICE), None)) is not None:
+        return advice
+    if any(codes):
+        return "Change what the job asks (model.name, model.params), then run the same command."
+    return "Look at it at the service, then run the same command, which sends the calls again."
 
 
 def _limit_in(said: str) -> int | None:

@@ -39,7 +39,7 @@ class BatchPacker:
         budget: of the run; reserves the worst case of each call.
         queue: has the most tokens of a batch.
         held: gets what is reserved, by the number of the call in the record of calls.
-        url: the path that lines name; empty where they name none.
+        url: the path that lines name.
         max_lines: of a file.
         max_bytes: of a file.
         on_packed: called with each batch that is ready to be sent.

@@ -26,7 +26,8 @@ class BatchQueue:
 
     `limit` is the most tokens of prompts that may be queued, `max_bytes` the most bytes of a file, each None where it
     is not known. `leaves` says that the session does not wait for batches. `must_end` says that what is under way is to
-    be ended, and nothing more begun. `is_stopped` says that the session ends at once.
+    be ended, and nothing more begun. `is_stopped` says that the session ends at once. `ends` counts the batches that
+    ended, and `calls_begun` the calls of those that were begun, in this session.
 
     Args:
         limit: the most tokens of prompts that may be queued.
@@ -39,6 +40,8 @@ class BatchQueue:
         self.leaves = leaves
         self.must_end = False
         self.is_stopped = False
+        self.ends = 0
+        self.calls_begun = 0
         self._smallest: int | None = None
         self._under_way: dict[int, int] = {}
         self._change = asyncio.Event()

@@ -49,8 +49,8 @@ _CANCEL_S: Final = 720.0
 class Batches:
     """The batches of one session of a run.
 
-    `left` says whether batches are under way when `fill_cache` is over, and `sent` counts the calls sent by then.
-    `cancels` is as given.
+    `left` says whether batches are under way when `fill_cache` is over, `covered` counts the calls that are in them,
+    and `has_room` says whether the budget let all calls into one. `cancels` is as given.
 
     Args:
         plan: the calls of the job.
@@ -80,7 +80,8 @@ class Batches:
         cancel: bool = False,
     ) -> None:
         self.left = False
-        self.sent = 0
+        self.covered = 0
+        self.has_room = True
         self._plan = plan
         self._client = client
         self._service = service
@@ -141,11 +142,16 @@ class Batches:
                 self._queue.end()
             await self._resume(has_row)
             has_more = True
-            while has_more and not self.left:
-                packed, is_whole = await self._pack(chunks, look_up, is_rejected, is_refused)
-                has_more = bool(packed or self._tasks or not is_whole)
-                await self._wait(until_one_ends=not is_whole)
+            while has_more:
+                ends = self._queue.ends
+                packed = await self._pack(chunks, look_up, is_rejected, is_refused)
+                has_more = bool(packed or self._tasks or not self.has_room)
+                await self._wait(until_one_ends=not self.has_room)
                 await self._note_failures()
+                if self.left:
+                    if self._queue.ends == ends or self._queue.begins_none():
+                        break
+                    self._go_on_with_left()  # one that ended has made room
         finally:
             for task in (*watchers, *self._tasks):
                 task.cancel()
@@ -174,36 +180,54 @@ class Batches:
         """Whether a call without an answer is asked live."""
         return self.has_ended and self._settings.fallback == "live"
 
+    @property
+    def calls_begun(self) -> int:
+        """The calls of the batches that were begun in this session."""
+        return self._queue.calls_begun
+
+    def unsent(self, not_reached: int) -> int:
+        """How many calls no batch at the service has.
+
+        Args:
+            not_reached: the calls of the run that have no outcome.
+        """
+        waiting = sum(batch.lines for batch in self._journal.open if not batch.is_begun)
+        return waiting if self.has_room else waiting + max(1, not_reached - self.covered)
+
     def line(self) -> str:
-        """How the batches are, as a line of progress.
+        """How the batches are, as a line of progress, the most important first.
 
         Returns:
-            Such as `2 batches: 1 validating, 1 in_progress, 45000 of 120000 calls done, about 2:10 left`; empty without
-            batches.
+            Such as `45000 of 120000 done in 3 batches, about 2:10 left, 2 in_progress, 1 not begun`; empty
+            without batches.
         """
         batches = self._journal.open
         if not batches:
             return ""
-        states = Counter(batch.status or batch.state for batch in batches)
+        states = Counter(batch.status or batch.state for batch in batches if batch.is_begun)
+        states += Counter({"not begun": sum(not batch.is_begun for batch in batches)})
         done, lines = sum(batch.done + batch.failed for batch in batches), sum(batch.lines for batch in batches)
-        said = ", ".join(f"{number} {state}" for state, number in states.items())
-        left = _time_left(batches, done, lines)
+        said = [f"{done} of {lines} done in {counted(len(batches), 'batch')}"]
+        said += [left] if (left := _time_left(batches, done, lines)) else []
+        return ", ".join([*said, *(f"{number} {state}" for state, number in states.items())])
+
+    def trouble(self) -> str:
+        """What is waited for, or what stands in the way; empty if nothing does."""
+        batches = self._journal.open
+        troubles = [life.trouble for life in self._lives.values() if life.trouble and life.batch in batches]
         to_do = [
-            f"; `{self._client.command(batch.file_id, batch.model)}` answers it"
+            f"`{self._client.command(batch.file_id, batch.model)}` answers it"
             for batch in batches
             if isinstance(self._client, BatchFolder) and batch.file_id and batch.state == "created"
         ]
-        troubles = [life.trouble for life in self._lives.values() if life.trouble and life.batch in batches]
-        trouble = f"; {troubles[0]}" if troubles else ""
-        calls = f"{done} of {counted(lines, 'call')} done{left}"
-        return f"{counted(len(batches), 'batch')}: {said}, {calls}{trouble}{''.join(to_do)}"
+        return "; ".join([*dict.fromkeys(troubles[:1]), *to_do])
 
     async def _resume(self, has_row: Callable[[int], bool]) -> None:
         """Go on with the batches of earlier sessions."""
         self._journal.drop_failures(has_row)
         await self._note_failures()
         for batch in self._journal.open:
-            for number in batch.numbers:
+            for number in (*batch.numbers, *batch.doubted_numbers):
                 reservation = self._budget.adopt(number)
                 if reservation is not None:
                     self._held[number] = reservation
@@ -212,7 +236,7 @@ class Batches:
                 continue
             if batch.state in {"creating", "created"}:
                 self._queue.adopted(batch)
-            self._keys.update(int(key[:_KEY_DIGITS], 16) for _, key in self._journal.lines(batch))
+            self._keys.update(self._keys_of(batch))
             self._start(batch)
 
     async def _pack(
@@ -221,10 +245,11 @@ class Batches:
         look_up: LookUp,
         is_rejected: Callable[[CachedAnswer, Request], bool],
         is_refused: Callable[[Request], bool],
-    ) -> tuple[int, bool]:
-        """One pass over the calls; returns how many were packed, and whether the budget let all of them be."""
+    ) -> int:
+        """One pass over the calls; returns how many were packed."""
+        self.covered, self.has_room = 0, True
         if self._queue.begins_none() or (calls := chunks()) is None:
-            return 0, True
+            return 0
         settings, service = self._settings, self._service
         endpoint = self._plan.job.model.endpoint
         packer = BatchPacker(
@@ -232,7 +257,7 @@ class Batches:
             self._budget,
             self._queue,
             held=self._held,
-            url=service.url(endpoint) if service.lines_have_urls else "",
+            url=service.url(endpoint),
             max_lines=min(settings.lines or service.max_lines, service.max_lines),
             max_bytes=service.max_bytes if settings.megabytes is None else int(settings.megabytes * _MB),
             on_packed=self._start,
@@ -245,20 +270,23 @@ class Batches:
                         cached = looked_up.cached.get(request.key)
                         has_answer = cached is not None and not is_rejected(cached, request)
                         if has_answer or is_refused(request) or not self._is_wanted(request):
+                            self.covered += int(request.key[:_KEY_DIGITS], 16) in self._keys
                             continue
                         if self._is_too_large(packer, request):
                             continue
                         if not packer.add(self._plan.number_of(request), request):
                             packer.finish()
-                            return packed, False
+                            self.has_room = False
+                            return packed
                         packed += 1
+                        self.covered += 1
                         self._keys.add(int(request.key[:_KEY_DIGITS], 16))
                     if self._queue.begins_none():
                         break
             packer.finish()
         finally:
             packer.discard()
-        return packed, True
+        return packed
 
     def _failure_of(self, request: Request) -> FailedLine | None:
         """What a call failed with; what another call of that number did, before the job was changed, is not meant."""
@@ -297,8 +325,19 @@ class Batches:
             poll_s=self._settings.poll_s,
         )
 
+    def _keys_of(self, batch: SentBatch) -> set[int]:
+        return {int(key[:_KEY_DIGITS], 16) for _, key in self._journal.lines(batch)}
+
+    def _go_on_with_left(self) -> None:
+        """Go on with the batches that this session has left before, as there was no room for them."""
+        self.left = False
+        for batch in self._journal.open:
+            if not batch.is_begun:
+                self._start(batch)
+            else:
+                self.left = True
+
     def _start(self, batch: SentBatch) -> None:
-        self.sent += batch.lines
         self._tasks.add(asyncio.create_task(self._go_on(batch)))
 
     async def _go_on(self, batch: SentBatch) -> None:
@@ -338,7 +377,7 @@ class Batches:
         """Take the failures of the batches that were collected, and let equal calls be packed again."""
         self._failures = await asyncio.to_thread(self._journal.failures)
         if not self._tasks:
-            self._keys.clear()
+            self._keys = set().union(*map(self._keys_of, self._journal.open))
 
     async def _watch_stop(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -45,7 +45,8 @@ def run_with_batches(job: Job) -> str | None:
 
 def calls_under_way(writer: RunWriter) -> set[int]:
     """The numbers, in the run's record of calls, of the calls that are in batches under way."""
-    return {number for batch in open_batches(writer.store, writer.run) for number in batch.numbers}
+    batches = open_batches(writer.store, writer.run)
+    return {number for batch in batches for number in (*batch.numbers, *batch.doubted_numbers)}
 
 
 def refuse_removal(store: Path, run: str) -> None:
@@ -72,10 +73,11 @@ def check_batches(plan: Plan, run: str) -> None:
         RunChangedError: the job is another one than that which sent them, though none of them has an answer yet.
     """
     store, job = plan.job.store_folder, plan.job
-    if (other := run_with_batches(job)) not in {None, run}:
-        log.warning("run %s of this job has batches under way: run %s asks and pays for their calls again", other, run)
-    found = find_manifest(store, run) if (batches := open_batches(store, run)) else None
-    if found is None:
+    batches, found = open_batches(store, run), find_manifest(store, run)
+    has_more = not batches and (found is None or found.manifest.state != "finished")
+    if has_more and (other := run_with_batches(job)) not in {None, run}:
+        log.warning("run %s of this job has batches under way: what run %s asks too is paid for again", other, run)
+    if found is None or not batches:
         return
     if job.transport.kind != "batch":
         raise StoreError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from logprob_store.errors import InputError
 from logprob_store.run.batches_under_way import run_with_batches
-from logprob_store.store.manifest import check_run_name
+from logprob_store.store.manifest import check_run_name, find_manifest
 
 if TYPE_CHECKING:
     from logprob_store.job import Job
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 def default_run_name(job: Job) -> str:
     """`<job>-<date>`: the same run when the job is started again on that day."""
     return f"{job.name}-{date.today().isoformat()}"  # noqa: DTZ011  the user's own date
+
+
+def run_not_begun(job: Job, went_on_with: str) -> str | None:
+    """Today's run of a job, where a command without a name went on with an earlier one and today's is not begun.
+
+    Args:
+        job: of both runs.
+        went_on_with: the run that had batches under way.
+    """
+    name = default_run_name(job)
+    return None if name == went_on_with or find_manifest(job.store_folder, name) is not None else name
 
 
 def name_of_run(job: Job, run: str | None, *, new: bool, replace: bool) -> str:

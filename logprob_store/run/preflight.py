@@ -82,11 +82,14 @@ class ModelCheck:
         return refusal_of(request, model, self._table, sent_tier=self._job.transport.tier)
 
     def refused_row(self, request: Request) -> CallError | None:
-        """The failure of a request that the model would refuse for its row's parameters; None if it is to be asked."""
+        """The failure of a request that is not to be asked, for its row's parameters; None if it is."""
         refusal = self.refusal(request)
-        if refusal is None:
+        if self._job.transport.kind == "batch" and "service_tier" in request.body:
+            said = "service_tier in the row's params has no meaning in a batch, which is a tier: take it out"
+        elif refusal is None:
             return None
-        said = " ".join(refusal.sentence(where="in the row's params").split())
+        else:
+            said = " ".join(refusal.sentence(where="in the row's params").split())
         error = CallError(said, error_type=REFUSED_ROW)
         error.attempts = 0
         return error

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from datetime import datetime
 
+    from logprob_store.batch.client import BatchClient
+    from logprob_store.batch.folder import BatchFolder
     from logprob_store.cache.answers import AnswerCache
     from logprob_store.job import Job
     from logprob_store.run.batches import Batches
@@ -75,6 +77,37 @@ async def open_transport(
 
 
 @contextlib.asynccontextmanager
+async def open_batch_client(
+    job: Job, *, api_key: str | None = None, variables: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[BatchClient | BatchFolder]:
+    """What takes the batches of a job: its service, or a folder.
+
+    Args:
+        job: has `transport.kind = "batch"`.
+        api_key: as for `open_transport`.
+        variables: as for `open_transport`.
+
+    Raises:
+        InputError: the key cannot be used.
+    """
+    from logprob_store.batch.client import open_client
+    from logprob_store.batch.folder import BatchFolder
+
+    if job.batch_folder is not None:
+        yield BatchFolder(job.batch_folder, file_mode=job.store.mode)
+        return
+    async with open_client(
+        base_url=job.model.base_url,
+        api_key=key_of_environment(job) if api_key is None else api_key,
+        azure_api_version=job.model.azure_api_version,
+        headers=headers_of(job, variables),
+        query=job.model.query,
+        file_mode=job.store.mode,
+    ) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
 async def open_batches(
     plan: Plan,
     writer: RunWriter,
@@ -105,25 +138,11 @@ async def open_batches(
     if job.transport.kind != "batch" or cache is None:
         yield None
         return
-    from logprob_store.batch.client import open_client
-    from logprob_store.batch.folder import BatchFolder
     from logprob_store.batch.journal import Journal
     from logprob_store.run.batches import Batches
 
-    model, manifest = job.model, writer.manifest
-    opened = (
-        contextlib.nullcontext(BatchFolder(job.batch_folder, file_mode=job.store.mode))
-        if job.batch_folder is not None
-        else open_client(
-            base_url=model.base_url,
-            api_key=key_of_environment(job) if api_key is None else api_key,
-            azure_api_version=model.azure_api_version,
-            headers=headers_of(job, variables),
-            query=model.query,
-            file_mode=job.store.mode,
-        )
-    )
-    async with opened as client:
+    manifest = writer.manifest
+    async with open_batch_client(job, api_key=api_key, variables=variables) as client:
         yield Batches(
             plan,
             client,
@@ -142,7 +161,7 @@ def with_server(error: StopRunError, job: Job) -> StopRunError:
     """The error that stopped a run, with the address of the server, if it is one of the server's."""
     if not job.asks_server or error.reason == "budget":
         return error
-    said = f"{error} The server: {job.model.base_url or OPENAI_BASE_URL}"
+    said = f"{str(error).rstrip('.')}. The server: {job.model.base_url or OPENAI_BASE_URL}"
     named = StopRunError(said, reason=error.reason, status=error.status, said=error.said)
     named.response, named.maybe_billed = error.response, error.maybe_billed
     return named

@@ -345,7 +345,7 @@ class Session:
             return "stopped"
         if self._stop.is_set() or not self._reached_end:
             return "interrupted"
-        if self.batches is not None and self.batches.cancels:
+        if self.batches is not None and self.batches.cancels and self.progress.settled < self.progress.total:
             return "interrupted"
         return "waiting" if self.batches is not None and self.batches.left else "finished"
 
@@ -380,7 +380,7 @@ class Session:
         # A replay calls no server.
         self.progress.calls = asker.calls if self._plan.job.asks_server else 0
         if self.batches is not None:
-            self.progress.calls += self.batches.sent
+            self.progress.calls += self.batches.calls_begun
         self.progress.shared = asker.shared
 
     async def _report_regularly(self) -> None:
@@ -393,7 +393,8 @@ class Session:
             self.progress.in_flight = len(self._tasks_at_server)
             self.progress.spent_usd = self.budget.usd
             self.progress.batches = "" if self.batches is None else self.batches.line()
-            self.progress.trouble = None if self._stop.is_set() else self._trouble()
+            of_batches = "" if self.batches is None else self.batches.trouble()
+            self.progress.trouble = None if self._stop.is_set() else self._trouble() or of_batches or None
             self._on_progress(self.progress)
 
 

@@ -262,16 +262,19 @@ class Budget:
             else:
                 self.calls.free(reservation.number)
 
-    def call_repeated(self, reservation: Reservation) -> None:
-        """Count a call that is made again, though it may have been made: that time counts as lost."""
-        lost = Reservation(self, None, bare=reservation.worst, key=reservation.key)
-        self._count(lost, 1)
+    def call_repeated(self, reservation: Reservation) -> Reservation:
+        """A call that is made again, though it may have been made: that time is held back until it is known.
+
+        Raises:
+            DiskError: it cannot be recorded.
+        """
+        before = Reservation(self, None, bare=reservation.worst, key=reservation.key)
         if self.calls is not None:
-            lost.number = self.calls.begin(lost.key, lost.worst)
+            before.number = self.calls.begin(before.key, before.worst)
+        before.state = "begun"
+        self._count(before, 1)
         self.requests += 1
-        self._not_begun -= 1
-        lost.state = "begun"
-        self.call_failed(lost, None)
+        return before
 
     def may_have_paid(self, key: str) -> bool:
         """Whether an earlier call for this key may have been billed and its answer lost."""

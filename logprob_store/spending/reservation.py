@@ -21,8 +21,8 @@ class Holder(Protocol):
     def call_failed(self, reservation: Reservation, error: BaseException | None) -> None:
         """Settle a call that got no answer."""
 
-    def call_repeated(self, reservation: Reservation) -> None:
-        """Count a call that is made again, because nobody knows whether it was made."""
+    def call_repeated(self, reservation: Reservation) -> Reservation:
+        """What is held back for a call that is made again, because nobody knows whether it was made."""
 
 
 class Reservation:
@@ -74,6 +74,6 @@ class Reservation:
         """Settle the call, which got no answer but this error."""
         self._budget.call_failed(self, error)
 
-    def repeated(self) -> None:
-        """Count the call once more, at its worst: it is made again, and what became of it is not known."""
-        self._budget.call_repeated(self)
+    def repeated(self) -> Reservation:
+        """A call of its own for the time before, at its worst: this one is made again, and nobody knows of that."""
+        return self._budget.call_repeated(self)

@@ -58,12 +58,13 @@ class Problem:
     """A damage of a store.
 
     `kind` is `manifest` (it or its copy is damaged or gone), `call log`, `part` (a file of rows), `unlisted` (a file of
-    rows that is not the run's), `rows` (the manifest and the rows contradict each other) or `removal` (that of the run
-    was broken off). `part` names the part, for the kind `part` alone. `mendable` says whether a repair does anything.
+    rows that is not the run's), `rows` (the manifest and the rows contradict each other), `batch` (what is written down
+    of one) or `removal` (that of the run was broken off). `part` names the part, for the kind `part` alone. `mendable`
+    says whether a repair does anything.
     """
 
     run: str
-    kind: Literal["manifest", "call log", "part", "unlisted", "rows", "removal"]
+    kind: Literal["manifest", "call log", "part", "unlisted", "rows", "batch", "removal"]
     path: Path
     what: str
     part: str | None = None
@@ -76,7 +77,7 @@ class Problem:
 
     def __str__(self) -> str:
         """The file and what is wrong with it, in one line."""
-        return f"{self.path}: {self.what}"
+        return self.what if self.kind == "batch" else f"{self.path}: {self.what}"
 
 
 def verify_store(store: Path, *, runs: Collection[str] | None = None) -> list[Problem]:

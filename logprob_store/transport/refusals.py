@@ -7,6 +7,7 @@ are in `logprob_store.failure_policy`.
 from __future__ import annotations
 
 import dataclasses
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _REDIRECTS: Final = range(300, 400)
 _EXCERPT_BYTES: Final = 300
+_QUERIES: Final = re.compile(r"""(\bhttps?://[^\s"'<>?]+)\?[^\s"'<>)\]]+""", re.IGNORECASE)
 _LONGEST_MESSAGE: Final = 1000
 _NO_KEY: Final = (
     "the server wants a key, and none was sent. {where}. Name the environment variable that holds it in "
@@ -106,7 +108,7 @@ def error_of(
             wait_s = wait_in_words_s(message)
         return RetryableError(where, error_type=kind.name, status=status, retry_after_s=wait_s)
     if status in _REDIRECTS:
-        elsewhere = one_line(redact(headers.get("location", "it does not say where")))
+        elsewhere = one_line(redact(headers.get("location", "it does not say where").partition("?")[0]))
         where = f"{where}. The server is elsewhere ({elsewhere}): set model.base_url to that"
     elif status == HTTPStatus.NOT_FOUND and base_url is not None and "model" not in message.lower():
         where += path_to_try(base_url)
@@ -165,6 +167,13 @@ def excerpt(body: bytes) -> str:
 
 
 def one_line(text: str) -> str:
-    """The first 1000 characters of a text on one line: no terminal escapes and no line breaks."""
+    """The first 1000 characters of a text on one line: no terminal escapes and no line breaks.
+
+    Of addresses the query is left out: that of a signed one lets anyone in who reads it.
+
+    >>> one_line("see https://files.example.org/a?X-Amz-Signature=0f9e for it")
+    'see https://files.example.org/a?... for it'
+    """
+    text = _QUERIES.sub(r"\1?...", text)
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:_LONGEST_MESSAGE])
     return shown + "..." if len(text) > _LONGEST_MESSAGE else shown

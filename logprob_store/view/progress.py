@@ -79,7 +79,7 @@ def progress_items(progress: Progress, meter: RateMeter) -> list[str]:
     """
     items = [f"{progress.settled}/{progress.total}"]
     if progress.batches:
-        items.append(progress.batches)
+        items += progress.batches.split(_SEPARATOR)  # the most important first, so that some fit
     if (rate := meter.per_second) is not None:
         items.append(_rate_text(rate))
     if (left_s := meter.seconds_left(progress.total)) is not None:
@@ -140,7 +140,8 @@ def lines() -> Iterator[Callable[[Progress], None]]:
     """A plain line every ten seconds, for logs."""
 
     def write(progress: Progress, meter: RateMeter) -> None:
-        sys.stderr.write(f"{_SEPARATOR.join(progress_items(progress, meter))}\n")
+        trouble = f"; {printable(progress.trouble)}" if progress.batches and progress.trouble else ""
+        sys.stderr.write(f"{_SEPARATOR.join(progress_items(progress, meter))}{trouble}\n")
         sys.stderr.flush()
 
     yield _every_ten_seconds(write)

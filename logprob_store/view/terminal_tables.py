@@ -139,7 +139,7 @@ def runs_frame(runs: pl.DataFrame) -> pl.DataFrame:
     Args:
         runs: rows of `store.runs`.
     """
-    names = {"from_api": "api", "from_batches": "batches", "from_cache": "cache", "from_fixtures": "fixtures"}
+    names = {"from_api": "api", "from_batches": "by batch", "from_cache": "cache", "from_fixtures": "fixtures"}
     sources = pl.concat_str(
         [pl.when(pl.col(column) > 0).then(pl.format("{} {}", column, pl.lit(name))) for column, name in names.items()],
         separator=", ",

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from logprob_store.batch.client import LineError, batch_of
+from logprob_store.batch.client import LineError, WholeLines, batch_of, made_nothing
 from logprob_store.errors import CallError
+from logprob_store.transport.redaction import Redaction
 
 SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "capitals": ({"status": "COMPLETED"}, {"status": "completed"}),
@@ -37,19 +38,35 @@ SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("said", "meant"), SPELLINGS.values(), ids=SPELLINGS)
 def test_a_batch_is_read_in_any_spelling(said: dict[str, Any], meant: dict[str, Any]) -> None:
-    """As OpenAI, Azure, Groq and Together write it."""
+    """As OpenAI, Azure and Groq write it."""
     batch = batch_of({"id": "b", **said})
 
     assert {name: getattr(batch, name) for name in meant} == meant
 
 
-def test_an_answer_to_a_new_batch_may_hold_it() -> None:
-    """Together's does."""
-    assert batch_of({"job": {"id": "b", "status": "VALIDATING"}, "warning": None}).id == "b"
-
-
 @pytest.mark.parametrize("said", [{}, {"id": None}, {"id": 5}, {"id": ""}])
-def test_a_batch_without_an_id_is_an_error(said: dict[str, Any]) -> None:
-    """Nothing could be asked about it."""
-    with pytest.raises(CallError, match="without an id"):
-        batch_of(said)
+def test_a_batch_without_an_id_has_none(said: dict[str, Any]) -> None:
+    """Nothing can be asked about it; one that was asked for by its id has that."""
+    assert (batch_of(said).id, batch_of(said, id="b").id) == ("", "b")
+
+
+@pytest.mark.parametrize("status", [*range(300, 309), 408, 409, 424, 425, 499, *range(500, 600), None, 200])
+def test_what_an_answer_does_not_deny_may_have_been_made(status: int | None) -> None:
+    """A creation that took effect is answered 504 by a gateway that waited for too long."""
+    assert not made_nothing(CallError("", error_type="server_error", status=status, maybe_billed=True))
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422, 429])
+def test_a_refusal_has_made_nothing(status: int) -> None:
+    """The same file may be begun again at once."""
+    assert made_nothing(CallError("", error_type="invalid_request", status=status))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_a_key_in_a_file_is_taken_out_wherever_it_is_cut(at_once: int) -> None:
+    """Files come in pieces, and no piece may reach the disk with the half of a key."""
+    content = b'{"id": "sk-0123456789abcdef"}\n{"id": "\\u0073k-0123456789abcdef"}\n{"id": "sk-0123456789abcdef"}'
+    lines = WholeLines(Redaction("sk-0123456789abcdef"))
+    pieces = [lines.feed(content[start : start + at_once]) for start in range(0, len(content), at_once)]
+
+    assert b"".join([*pieces, lines.finish()]) == b'{"id": "[key]"}\n{"id": "[key]"}\n{"id": "[key]"}'

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING
 
+import pytest
 from builders import chat_request
 
 from logprob_store.batch.input_file import InputFile, input_line
 from logprob_store.batch.journal import Journal, SentBatch
+from logprob_store.errors import DiskError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,11 +31,6 @@ def test_a_line_is_a_call() -> None:
         "url": URL,
         "body": json.loads(request.content),
     }
-
-
-def test_a_service_may_want_bodies_alone() -> None:
-    """Without a URL, a line has neither URL nor method."""
-    assert json.loads(input_line(7, chat_request(), "")).keys() == {"custom_id", "body"}
 
 
 def test_no_text_breaks_a_line() -> None:
@@ -68,3 +66,16 @@ def test_the_size_with_one_more_is_exact(tmp_path: Path) -> None:
     file.close()
 
     assert file.size == expected
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was packed by then is dropped without another error."""
+    monkeypatch.setattr(
+        "logprob_store.batch.input_file.create_file", lambda *_, **__: os.open("/dev/full", os.O_WRONLY)
+    )
+    file = InputFile(tmp_path / "batch-00001.jsonl", url=URL)
+    file.add(1, chat_request())
+
+    with pytest.raises(DiskError, match="the calls of a batch could not be written"):
+        file.close()
+    file.discard()

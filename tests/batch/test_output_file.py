@@ -137,13 +137,6 @@ def test_a_key_that_is_refused_stops_the_run(tmp_path: Path) -> None:
     assert isinstance(error, StopRunError)
 
 
-def test_a_key_in_an_answer_is_taken_out(tmp_path: Path) -> None:
-    """As of a live answer."""
-    found = taken(tmp_path, line({**BODY, "id": "sk-0123456789abcdef"}))
-
-    assert b"sk-0123456789abcdef" not in found.body
-
-
 @pytest.mark.parametrize(
     ("content", "whole"),
     [("", True), (line(), True), (line() + "\n", True), (line() + "\n" + line()[:-30], False), (line()[:-1], False)],

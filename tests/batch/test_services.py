@@ -15,7 +15,6 @@ from logprob_store.batch.services import SERVICES, service_of
         ("https://eu.api.openai.com/v1", "openai"),
         ("https://mine.openai.azure.com", "azure"),
         ("https://api.groq.com/openai/v1", "groq"),
-        ("https://api.together.xyz/v1", "together"),
         ("http://127.0.0.1:4000/v1", "openai"),
         ("https://notapi.openai.com.example.org/v1", "openai"),
     ],
@@ -25,7 +24,9 @@ def test_a_service_is_found_by_its_host(url: str | None, name: str) -> None:
     assert service_of(None, url).name == name
 
 
-@pytest.mark.parametrize("host", ["openrouter.ai", "api.mistral.ai", "api.x.ai", "api.fireworks.ai"])
+@pytest.mark.parametrize(
+    "host", ["openrouter.ai", "api.mistral.ai", "api.x.ai", "api.fireworks.ai", "api.together.xyz"]
+)
 def test_another_api_is_an_error_before_anything_is_sent(host: str) -> None:
     """It says why, and what to write for a gateway there."""
     with pytest.raises(ValueError, match=r"live.*batch\.service"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from builders import REPO, write_job, write_prompts
+from e2e.batch_runs import KEY, batch_job
 
 import logprob_store as ls
 from logprob_store.doctor import scanner
@@ -342,3 +343,33 @@ def test_a_replay_without_a_recording_of_its_first_prompt(tmp_path: Path, doctor
     job = a_job(tmp_path, None, transport={"kind": "replay", "fixtures": "r.jsonl"})
 
     assert failing(doctor(job)[1]) == ["recordings"]
+
+
+BATCHES = {
+    "a service with batches": ({}, "ok", "lists them to this key"),
+    "a server without": ({"list_files": ["404"]}, "fail", "no Batch API is there"),
+    "a key that may list no batches": ({"list_batches": ["403"]}, "warn", "may not list"),
+    "a service that is down": ({"list_batches": ["503"]}, "fail", "HTTP 503"),
+}
+
+
+@pytest.mark.parametrize("story", BATCHES.values(), ids=BATCHES)
+def test_a_job_in_batches_needs_a_service_that_has_them(
+    tmp_path: Path, batch_server: Any, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, story: Any
+) -> None:
+    """A chat server that answers calls may take no files; nothing is sent to find that out."""
+    batch_server.faults, state, said = story
+    monkeypatch.setenv("BATCH_KEY", KEY)
+    _, checks = doctor(batch_job(tmp_path, batch_server.url, ["a"]), "--no-call")
+
+    assert (checks["batches"][0], said in checks["batches"][1]) == (state, True)
+    assert (batch_server.files, batch_server.batches) == ({}, {})
+
+
+def test_a_job_for_a_folder_of_batches_asks_no_server(tmp_path: Path, doctor: Doctor) -> None:
+    """What is looked at is the folder."""
+    model = {"api_key_env": None, "provider": "vllm"}
+    job = batch_job(tmp_path, "http://127.0.0.1:1/v1", ["a"], model=model, batch={"service": "vllm", "folder": "vllm"})
+    code, checks = doctor(job)
+
+    assert (code, checks["batches"][0], "connection" in checks) == (0, "ok", False)

@@ -29,7 +29,7 @@ STORIES = (
 words = st.sampled_from([word for some in STORIES for word in some])
 faults = st.dictionaries(
     st.sampled_from(["upload", "create", "get", "list_files", "list_batches", "content"]),
-    st.lists(st.sampled_from(["", "500", "lost", "reset", "429"]), max_size=3),
+    st.lists(st.sampled_from(["", "500", "lost", "reset", "429", "done504", "done_html"]), max_size=3),
     max_size=3,
 )
 

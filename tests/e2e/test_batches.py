@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
+import math
 import time
+import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +18,10 @@ from fault_answers import answer_to
 
 import logprob_store as ls
 from logprob_store.job import override
+from logprob_store.run.batch_queue import BatchQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from batch_server import BatchServer
     from conftest import CommandResult
@@ -26,6 +31,10 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCH_KEY", KEY)
+
+
+PATIENT = {"poll_s": 0.1}
+"""Files are fetched again for three seconds, also on a machine that has other things to do."""
 
 
 def names(count: int) -> list[str]:
@@ -92,7 +101,7 @@ STORIES = {
 def test_a_batch_that_goes_otherwise_loses_nothing(tmp_path: Path, batch_server: BatchServer, script: str) -> None:
     """Each prompt has one answer, each answer was paid for once, and the dollars are the server's."""
     batch_server.scripts = [script]
-    summary = run(tmp_path, batch_server, questions(6))
+    summary = run(tmp_path, batch_server, questions(6), batch=PATIENT)
 
     assert (summary.state, answered(tmp_path / "store")) == ("finished", names(6))
     check_ledger(batch_server, tmp_path / "store")
@@ -215,14 +224,13 @@ def test_lines_that_come_twice_are_told(
 
 
 def test_a_batch_without_metadata_is_found_by_its_file(tmp_path: Path, batch_server: BatchServer) -> None:
-    """At Together, also where an earlier batch of the same file had no room in the queue."""
+    """As behind some gateways, also where an earlier batch of the same file had no room in the queue."""
     batch_server.keeps_metadata = False
     batch_server.scripts = ["fail=token_limit_exceeded"]
     batch_server.faults = {"create": ["", "lost"]}
-    run(tmp_path, batch_server, questions(4), batch={"service": "together"})
+    run(tmp_path, batch_server, questions(4))
 
     assert (answered(tmp_path / "store"), len(batch_server.batches)) == (names(4), 2)
-    assert {file.get("purpose") for file in batch_server.files.values()} == {"batch-api", None}
     check_ledger(batch_server, tmp_path / "store")
 
 
@@ -270,6 +278,75 @@ def test_a_redirect_of_a_file_is_followed(tmp_path: Path, batch_server: BatchSer
     run(tmp_path, batch_server, questions(4))
 
     assert answered(tmp_path / "store") == names(4)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"),
+    [
+        ("gzip", lambda content: gzip.compress(content[:300]) + gzip.compress(content[300:])),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("", gzip.compress),
+    ],
+    ids=["two members", "x-gzip", "deflate", "a file that is gzip itself"],
+)
+def test_a_compressed_file_is_read(
+    tmp_path: Path, batch_server: BatchServer, encoding: str, encode: Callable[[bytes], bytes]
+) -> None:
+    """Whatever the store of files makes of it."""
+    batch_server.encoding, batch_server.encode = encoding, encode
+    run(tmp_path, batch_server, questions(4))
+
+    assert (answered(tmp_path / "store"), len(batch_server.batches)) == (names(4), 1)
+
+
+def test_a_damaged_file_is_fetched_later(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The run stops with a sentence, and collects once the file is whole."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    batch_server.encoding, batch_server.encode = "gzip", lambda content: gzip.compress(content)[:40] + b"#" * 99
+    stopped = ls.run_job(job, run="r")
+    batch_server.encode = gzip.compress
+
+    assert (stopped.state, "the file is damaged" in (stopped.reason or "")) == ("stopped", True)
+    assert (ls.run_job(job, run="r").state, len(batch_server.batches)) == ("finished", 1)
+
+
+def test_a_signed_address_is_in_no_message(
+    tmp_path: Path, batch_server: BatchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who has it has the file."""
+    batch_server.redirects = True
+    batch_server.faults = {"content": ["", "403"] * 1000}
+    summary = run(tmp_path, batch_server, questions(4))
+
+    said = (summary.reason or "") + caplog.text + "".join(map(Path.read_text, (tmp_path / "store").rglob("*.json")))
+    assert "HTTP 403 from 127.0.0.1, where the service keeps its files" in said
+    assert "SIGNATURE" not in said
+
+
+def files_with_the_key(folder: Path) -> list[str]:
+    """The names of the files that hold the key."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path.name for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_a_key_that_the_service_repeats_in_a_refusal_is_nowhere(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Neither in the journal nor in the manifest nor in the summary."""
+    batch_server.scripts, batch_server.says = ["fail=empty_file"], f"for {KEY}"
+    summary = run(tmp_path, batch_server, questions(2))
+
+    assert "for [key]" in (summary.reason or "")
+    assert files_with_the_key(tmp_path / "store") == []
+
+
+def test_a_key_that_the_service_repeats_in_a_file_is_nowhere(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Not even in a file of answers that waits for the others."""
+    batch_server.scripts = ["short=1"]
+    batch_server.encode = lambda content: content.replace(b'"created"', f'"key": "{KEY}", "created"'.encode())
+    run(tmp_path, batch_server, questions(4))
+
+    assert len(list((tmp_path / "store").rglob("*.output"))) == 1
+    assert files_with_the_key(tmp_path) == []
 
 
 def test_a_call_larger_than_a_file_is_a_failure(tmp_path: Path, batch_server: BatchServer) -> None:
@@ -340,6 +417,58 @@ def test_a_row_that_its_model_refuses_is_not_sent(tmp_path: Path, batch_server: 
     assert (len(batch_server.executed), failed(tmp_path / "store")) == (1, {"p1": "bad_prompt"})
 
 
+def test_a_row_that_names_a_tier_is_not_sent(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A batch is a tier: what the row asks for would be ignored, or refused after a day."""
+    job = batch_job(tmp_path, batch_server.url, questions(2), prompts={"params": "params"})
+    write_prompts(tmp_path, {"id": names(2), "text": questions(2), "params": ["{}", '{"service_tier": "flex"}']})
+    ls.run_job(job, run="r")
+
+    assert (len(batch_server.executed), failed(tmp_path / "store")) == (1, {"p1": "bad_prompt"})
+
+
+def test_a_file_that_azure_never_looks_at_is_begun_in_the_end(tmp_path: Path, batch_server: BatchServer) -> None:
+    """It is waited for with growing pauses, and not for ever: what is wrong with it, the service says then."""
+    batch_server.file_looks = 10**6
+    run(tmp_path, batch_server, questions(4), batch={"service": "azure"})
+
+    assert answered(tmp_path / "store") == names(4)
+
+
+def test_a_long_wait_that_is_asked_for_is_cut(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A look costs nothing: it is made again after `batch.poll_s`, whatever the service says."""
+    batch_server.faults = {"get": ["wait"]}
+    run(tmp_path, batch_server, questions(4))
+
+    assert answered(tmp_path / "store") == names(4)
+
+
+def test_a_batch_whose_input_file_is_gone_is_packed_again(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Nothing of it was sent."""
+    job = batch_job(tmp_path, batch_server.url, questions(8), batch={"queued_tokens": 100})
+    batch_server.faults = {"upload": ["", "401"]}
+    ls.run_job(job, run="r")
+    for path in (tmp_path / "store").rglob("batch-00002.jsonl"):
+        path.unlink()
+    ls.run_job(job, run="r")
+
+    assert answered(tmp_path / "store") == names(8)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_lost_list_of_calls_is_told(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """Without it nobody knows which calls the batch has; `verify` finds it too."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    [path] = (tmp_path / "store").rglob("batch-00001.lines")
+    path.write_bytes(path.read_bytes()[:30])
+    done, checked = logprobs("run", job, "--run", "r"), logprobs("verify", tmp_path / "store")
+
+    assert (done.code, "batch-00001.lines cannot be read" in done.err) == (2, True)
+    assert (checked.code, "batch-00001.lines cannot be read" in checked.out) == (2, True)
+
+
 def test_azure_looks_at_a_file_first(tmp_path: Path, batch_server: BatchServer) -> None:
     """A batch of a file that is not looked at yet would fail there."""
     batch_server.file_looks = 2
@@ -354,10 +483,26 @@ FAULTS: dict[str, dict[str, list[str]]] = {
     "an upload whose answer is lost": {"upload": ["lost"]},
     "an upload that breaks off": {"upload": ["reset", "500"]},
     "a creation whose answer is lost": {"create": ["lost"]},
-    "a creation that fails": {"create": ["500", "429", "503"]},
+    "a creation that fails": {"create": ["429", "429"]},
+    "a creation that is done and answered 504": {"create": ["done504"]},
+    "a creation that is done and answered 500, while the list is down": {
+        "create": ["done500"],
+        "list_batches": ["503"],
+    },
+    "a creation that is done and answered 408": {"create": ["done408"]},
+    "a creation that is done and answered 409": {"create": ["done409"]},
+    "a creation that is done and has no id": {"create": ["done_no_id"]},
+    "a creation that is done and answered by a page": {"create": ["done_html"]},
+    "a creation that is done and redirected": {"create": ["done_redirect"]},
+    "an upload that is done and answered 500": {"upload": ["done500"]},
+    "an upload that is done and has no id": {"upload": ["done_no_id"]},
+    "an upload that is done and redirected": {"upload": ["done_redirect"]},
     "a creation before the file is known": {"create": ["no_file", "no_file"]},
     "a look that fails": {"get": ["500", "reset", "404", "429"]},
     "a download that fails": {"content": ["500", "reset", "404"]},
+    "a file that is not there for long": {"content": ["404"] * 6},
+    "a page in place of a file": {"content": ["done_html"] * 6},
+    "nothing in place of a file": {"content": ["done_empty"] * 2},
     "a list that fails after a lost creation": {"create": ["lost"], "list_batches": ["500", "reset"]},
 }
 
@@ -368,11 +513,126 @@ def test_a_request_that_fails_is_made_again(
 ) -> None:
     """No fault on the way leads to a second batch of the same calls."""
     batch_server.faults = faults
-    run(tmp_path, batch_server, questions(4))
+    run(tmp_path, batch_server, questions(4), batch=PATIENT)
 
     assert answered(tmp_path / "store") == names(4)
     assert len(batch_server.batches) == 1
+    assert len([file for file in batch_server.files.values() if "filename" in file]) == 1
     check_ledger(batch_server, tmp_path / "store")
+
+
+@pytest.mark.slow
+def test_a_creation_that_failed_after_all_is_counted_once(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The list that shows the second one, and no first, proves that there was none."""
+    batch_server.faults = {"create": ["500"]}
+    run(tmp_path, batch_server, questions(4))
+
+    rows = ls.open_store(tmp_path / "store").completions.select("maybe_billed").collect()["maybe_billed"]
+    assert (len(batch_server.batches), set(rows)) == (1, {False})
+    check_ledger(batch_server, tmp_path / "store")
+
+
+@pytest.mark.slow
+def test_a_twin_that_is_listed_too_late_is_ended_and_marked(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Two batches of one file are both paid for: the rows say so, and the one that nobody waits for is cancelled."""
+    batch_server.faults = {"create": ["done500"]}
+    batch_server.lists_from = 2
+    run(tmp_path, batch_server, questions(4))
+
+    rows = ls.open_store(tmp_path / "store").completions.select("maybe_billed").collect()["maybe_billed"]
+    assert (len(batch_server.batches), set(rows)) == (2, {True})
+    assert "cancel" in batch_server.requests
+
+
+@pytest.mark.slow
+def test_a_service_that_does_not_say_what_it_begins_is_asked_no_further(
+    tmp_path: Path, batch_server: BatchServer
+) -> None:
+    """A redirect says nothing about what was begun: the run stops, and the next one looks for it first."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    batch_server.faults = {"create": ["done_redirect"]}
+    batch_server.list_lag = 10**6
+    first = ls.run_job(job, run="r")
+    batch_server.list_lag = 0
+    second = ls.run_job(job, run="r")
+
+    assert (first.state, "does not say whether it has begun" in (first.reason or "")) == ("stopped", True)
+    assert (second.state, len(batch_server.batches)) == ("finished", 1)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_refusal_with_the_letters_file_is_no_missing_file(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A creation is repeated for a file that is not known yet, and for no other refusal."""
+    batch_server.faults = {"create": ["busy_profile"]}
+    summary = run(tmp_path, batch_server, questions(4))
+
+    assert (summary.state, batch_server.requests.count("create")) == ("stopped", 1)
+
+
+def test_a_key_that_may_not_list_is_no_reason_to_stop(tmp_path: Path, batch_server: BatchServer) -> None:
+    """Restricted keys begin batches and list none: the creation that is not found is begun again, and marked."""
+    batch_server.faults = {"create": ["reset"], "list_batches": ["403"] * 1000}
+    summary = run(tmp_path, batch_server, questions(4))
+
+    assert (summary.state, answered(tmp_path / "store")) == ("finished", names(4))
+    assert spent_usd(tmp_path / "store")[0] > batch_server.usd
+
+
+def test_answers_that_the_service_keeps_back_are_not_bought_again(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The run stops and says how many it has; once the service gives them, the same command collects them."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    batch_server.faults = {"content": ["404"] * 1000}
+    stopped = ls.run_job(job, run="r")
+    batch_server.faults = {}
+    summary = ls.run_job(job, run="r")
+
+    assert stopped.state == "stopped"
+    assert "gives 0 of 4 answers that it says to have" in (stopped.reason or "")
+    assert (summary.state, answered(tmp_path / "store"), len(batch_server.batches)) == ("finished", names(4), 1)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_answers_that_never_come_are_let_go_by_a_cancel(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """What is there is taken; the next run asks the rest again, and marks it."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    batch_server.scripts = ["short=1"]
+    assert ls.run_job(job, run="r").state == "stopped"
+    done = logprobs("batches", str(tmp_path / "store"), "--run", "r", "--job", str(job), "--cancel")
+    ls.run_job(job, run="r")
+
+    rows = ls.open_store(tmp_path / "store").completions.select("maybe_billed").collect()["maybe_billed"]
+    assert (done.code, answered(tmp_path / "store"), sorted(rows)) == (0, names(4), [False, False, False, True])
+
+
+def test_answers_that_came_are_in_the_cache_before_all_came(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A run that stops for those that are missing has paid for the others, and a job that is another one finds them."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    batch_server.scripts = ["short=1"]
+    ls.run_job(job, run="r")
+
+    assert ls.run_job(override(ls.load_job(job), transport="live"), run="other").from_cache == 3
+
+
+@pytest.mark.parametrize("text", ["FAIL429QUOTA", "FAIL401"])
+def test_a_run_that_a_quota_stopped_goes_on(tmp_path: Path, batch_server: BatchServer, text: str) -> None:
+    """What was refused for the account's sake is no failure of its prompt: the next session asks it."""
+    job = batch_job(tmp_path, batch_server.url, [f"a {text}ONCE", f"b {text}ONCE"])
+    first, second = ls.run_job(job, run="r"), ls.run_job(job, run="r")
+
+    assert (first.state, first.failures) == ("stopped", 0)
+    assert (second.state, answered(tmp_path / "store"), len(batch_server.batches)) == ("finished", names(2), 2)
+    check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_quota_that_ends_within_a_batch_stops_the_run(tmp_path: Path, batch_server: BatchServer) -> None:
+    """The answers until then are kept, and the rest is asked when there is credit."""
+    job = batch_job(tmp_path, batch_server.url, ["a", "b FAIL429QUOTAONCE"])
+    first, second = ls.run_job(job, run="r"), ls.run_job(job, run="r")
+
+    assert (first.state, first.answered, first.failures) == ("stopped", 1, 0)
+    assert (second.state, answered(tmp_path / "store")) == ("finished", names(2))
 
 
 def test_too_many_creations_are_waited_for(tmp_path: Path, batch_server: BatchServer) -> None:
@@ -482,10 +742,7 @@ def test_a_kill_at_any_request_leads_to_one_batch(
 
     assert (processes[0].returncode, last.returncode) == (-9, 0), said.decode()
     assert (answered(tmp_path / "store"), len(batch_server.batches)) == (names(4), 1)
-    if (REQUESTS[number], when) == ("create", "before"):  # nobody knows that the service did not begin it
-        assert spent_usd(tmp_path / "store")[0] > batch_server.usd
-    else:
-        check_ledger(batch_server, tmp_path / "store")
+    check_ledger(batch_server, tmp_path / "store")
 
 
 def test_ctrl_c_leaves_batches_under_way(tmp_path: Path, batch_server: BatchServer) -> None:
@@ -514,6 +771,99 @@ def test_a_night_that_crosses_midnight_is_one_run(
     collected, another = ls.run_job(job), ls.run_job(job)
 
     assert (collected.run, collected.state, another.run) == ("evening", "finished", "morning")
+
+
+@pytest.fixture
+def evenings(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Set the name of today's run."""
+
+    def set_name(name: str) -> None:
+        monkeypatch.setattr("logprob_store.run.naming.default_run_name", lambda _: name)
+
+    return set_name
+
+
+def test_an_evening_collects_the_one_before_and_begins_its_own(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult], evenings: Callable[[str], None]
+) -> None:
+    """Where the morning's collection failed, tonight's calls are sent all the same."""
+    job = batch_job(tmp_path, batch_server.url, questions(4), cache={"mode": "refresh"})
+    evenings("monday")
+    ls.run_job(job, detach=True)
+    batch_server.validating = batch_server.working = 0
+    evenings("tuesday")
+    done = logprobs("run", job, "--detach")
+
+    assert (done.code, len(batch_server.batches)) == (0, 2)
+    assert [line.split(" ")[:3] for line in done.out.splitlines() if line.startswith("run ")] == [
+        ["run", "monday", "finished"],
+        ["run", "tuesday", "waiting"],
+    ]
+
+
+def test_an_evening_that_cannot_begin_says_so(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult], evenings: Callable[[str], None]
+) -> None:
+    """The exit code is not 0, so that a scheduler tells somebody."""
+    batch_server.working = 10**6
+    job = batch_job(tmp_path, batch_server.url, questions(4), cache={"mode": "refresh"})
+    evenings("monday")
+    ls.run_job(job, detach=True)
+    evenings("tuesday")
+    done = logprobs("run", job, "--detach")
+
+    assert (done.code, "run tuesday, today's, is not begun: run monday is not over" in done.out) == (4, True)
+
+
+def test_a_morning_begins_no_run(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult], evenings: Callable[[str], None]
+) -> None:
+    """Without --detach a command collects what is under way, and says that today's run is not begun."""
+    job = batch_job(tmp_path, batch_server.url, questions(4), cache={"mode": "refresh"})
+    evenings("monday")
+    ls.run_job(job, detach=True)
+    evenings("tuesday")
+    done = logprobs("run", job, "--json")
+
+    assert (done.code, len(batch_server.batches)) == (0, 1)
+    assert [json.loads(done.out)[name] for name in ("run", "state", "not_begun")] == ["monday", "finished", "tuesday"]
+
+
+def test_batches_that_wait_for_room_are_not_said_to_be_sent(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """Each further --detach sends the next one when one was collected."""
+    job = batch_job(tmp_path, batch_server.url, questions(12), batch={"queued_tokens": 150})
+    first = logprobs("run", job, "--run", "r", "--detach")
+    begun = len(batch_server.batches)
+    batch_server.validating = batch_server.working = 0
+    second = logprobs("run", job, "--run", "r", "--detach", "--json")
+
+    assert (first.code, begun, len(batch_server.batches)) == (0, 1, 2)
+    assert "4 in batches, 8 not sent" in first.out
+    assert "1 in_progress, 2 not begun; what is begun goes on at the service" in first.out
+    assert "8 calls not sent" in first.out
+    said = json.loads(second.out)
+    assert (said["state"], said["unsent"], said["answered"], said["calls"]) == ("waiting", 4, 4, 4)
+
+
+def test_calls_that_the_ceiling_has_no_room_for_are_not_said_to_be_sent(
+    tmp_path: Path, batch_server: BatchServer
+) -> None:
+    """Of equal prompts, those that a batch has are not among them."""
+    texts = ["a", "a", *questions(11)]
+    job = batch_job(tmp_path, batch_server.url, texts, limits={"max_requests": 5})
+    sent = ls.run_job(job, run="r", detach=True)
+
+    assert (sent.state, sent.not_reached, sent.unsent) == ("waiting", 13, 7)
+
+
+def test_the_calls_of_an_earlier_session_are_its_own(tmp_path: Path, batch_server: BatchServer) -> None:
+    """A session counts the calls that it has made."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    first, second = ls.run_job(job, run="r", detach=True), ls.run_job(job, run="r")
+
+    assert (first.calls, second.calls, second.answered) == (4, 0, 4)
 
 
 @pytest.mark.slow
@@ -550,7 +900,8 @@ def test_files_for_a_program_are_written_and_read(tmp_path: Path) -> None:
             {"id": "vllm-1", "custom_id": name, "response": {"status_code": 200, "body": body}, "error": None}
             for name, body in bodies
         ]
-        path.with_suffix(".out.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+        text = "".join(json.dumps(answer) + "\n" for answer in answers)
+        path.with_suffix(".out.jsonl").write_text(text.rstrip("\n"))  # the last line may have no line feed
     assert ls.run_job(job, run="r").state == "finished"
     assert answered(tmp_path / "store") == names(6)
 
@@ -568,6 +919,106 @@ def test_cancelling_keeps_what_is_done(
     assert len(answered(tmp_path / "store")) == 2
     assert "cancelled" in logprobs("batches", str(tmp_path / "store"), "--json").out
     check_ledger(batch_server, tmp_path / "store")
+
+
+def test_a_cancel_says_so_in_json(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """Nothing stands before it."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    done = logprobs("batches", tmp_path / "store", "--run", "r", "--job", job, "--cancel", "--json")
+
+    said = json.loads(done.out)
+    assert (said["run"]["run"], [batch["collected"] for batch in said["batches"]]) == ("r", [True])
+
+
+def test_a_cancel_that_comes_too_late_finishes_the_run(
+    tmp_path: Path, batch_server: BatchServer, logprobs: Callable[..., CommandResult]
+) -> None:
+    """Nothing was interrupted where every call has its answer."""
+    job = batch_job(tmp_path, batch_server.url, questions(4))
+    ls.run_job(job, run="r", detach=True)
+    batch_server.validating = batch_server.working = 0
+    for batch in batch_server.batches.values():
+        batch.looks = 5
+    logprobs("batches", tmp_path / "store", "--run", "r", "--job", job, "--cancel")
+
+    [manifest] = ls.open_store(tmp_path / "store").manifests
+    assert (manifest.state, answered(tmp_path / "store")) == ("finished", names(4))
+    assert "4 by batch" in logprobs("status", tmp_path / "store").out
+
+
+def test_collecting_warns_of_no_other_run(
+    tmp_path: Path, batch_server: BatchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a run has under way itself, or has already, is paid for once."""
+    job = batch_job(tmp_path, batch_server.url, questions(4), cache={"mode": "refresh"})
+    ls.run_job(job, run="a", detach=True)
+    ls.run_job(job, run="b", detach=True)
+    warned = caplog.text.count("is paid for again")
+    ls.run_job(job, run="a")
+    ls.run_job(job, run="a")
+
+    assert (warned, caplog.text.count("is paid for again")) == (1, 1)
+
+
+ADVICE = {
+    "model_mismatch": "model.name",
+    "too_many_tasks": "Lower batch.lines",
+    "empty_file": "did not arrive whole",
+    "duplicate_custom_id": "did not arrive as it was sent",
+    "brand_new": "Change what the job asks",
+}
+
+
+@pytest.mark.parametrize(("code", "advice"), ADVICE.items())
+def test_a_refused_file_says_what_helps(tmp_path: Path, batch_server: BatchServer, code: str, advice: str) -> None:
+    """Each code has its own remedy."""
+    batch_server.scripts = [f"fail={code}"]
+    reason = run(tmp_path, batch_server, questions(4)).reason or ""
+
+    assert advice in reason
+    assert ". The server: " in reason
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"), [("400", "See what is in the way"), ("404", "Use the key of the project")]
+)
+def test_a_look_that_is_refused_says_what_helps(
+    tmp_path: Path, batch_server: BatchServer, status: str, advice: str
+) -> None:
+    """Another project's key is not what every refusal means."""
+    batch_server.faults = {"get": [status] * 1000}
+
+    assert advice in (run(tmp_path, batch_server, questions(4)).reason or "")
+
+
+def test_a_file_that_is_fetched_again_is_told_once(
+    tmp_path: Path, batch_server: BatchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is fetched."""
+    batch_server.faults = {"content": ["404"] * 6}
+    run(tmp_path, batch_server, questions(4), batch=PATIENT)
+
+    assert caplog.text.count("its files are fetched again") == 1
+
+
+def test_a_full_queue_is_asked_less_and_less_often(
+    tmp_path: Path, batch_server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each refused batch stays in the account's list."""
+    waits: list[float] = []
+
+    async def wait(_: BatchQueue, seconds: float | None) -> None:
+        waits.append(seconds or 0.0)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(BatchQueue, "wait_for_change", wait)
+    batch_server.is_held = 5
+    run(tmp_path, batch_server, questions(4))
+
+    assert waits == pytest.approx([0.02 * 1.25**n for n in range(1, 6)])
 
 
 def test_a_store_without_batches_says_so(
@@ -595,6 +1046,11 @@ def test_a_store_without_batches_says_so(
         {"batch": {"service": "groq"}, "model": {"endpoint": "responses"}},
         {"model": {"azure_api_version": "v1", "azure_deployment": "other"}},
         {"batch": {"lines": 0}},
+        {"batch": {"megabytes": math.inf}},
+        {"batch": {"poll_s": math.nan}},
+        {"batch": {"deadline": math.nan, "fallback": "live"}},
+        {"batch": {"service": "together"}},
+        {"model": {"params": {"service_tier": "flex"}}},
     ],
 )
 def test_a_job_that_makes_no_sense_is_refused(tmp_path: Path, sections: dict[str, Any]) -> None:

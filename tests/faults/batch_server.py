@@ -9,11 +9,12 @@ is well. A text has words, with numbers after `=`:
     ok   paused=N (a state that nobody knows, N looks long)   expired=SHARE   cancelled=SHARE (done of all lines)
     errors_only (no output file: each line fails)   missing=N   doubled=N   stranger (a line of no call)   odd (NaN)
     cut=N (the first N times its output is sent, half of the last line is missing, without a word)
-    fail=CODE   fail=CODE@LINE   late_output=N (completed, the file comes N looks later)   gone (files are 404)
-    no_counts   stuck (it never ends once it is cancelled)
+    fail=CODE   fail=CODE@LINE   late_output=N (completed, the file comes N looks later)   gone (old: files are 404)
+    no_counts   stuck (it never ends once it is cancelled)   short=N (the counts say N answers more than it gives)
 
 `faults` has, by kind of request (`upload`, `create`, `get`, `list_files`, `list_batches`, `cancel`, `content`), a list
 of what happens to the next ones: a status, `lost` (done, and no answer), `reset` (not done, no answer), `no_file`.
+`done` and a status, `done_html`, `done_empty`, `done_no_id`, `done_redirect`: it is done, and that is the answer.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import json
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -80,6 +82,7 @@ class BatchServer:
         self.validating, self.working = validating, working
         self.queue_tokens = queue_tokens
         self.input_usd, self.output_usd = input_usd, output_usd
+        self.now = time.time()
         self.files: dict[str, dict[str, Any]] = {}
         self.batches: dict[str, ServedBatch] = {}
         self.scripts: list[str] = []
@@ -92,8 +95,12 @@ class BatchServer:
         self.file_looks = 0
         self.keeps_metadata = True
         self.list_lag = 0
+        self.lists_from = 0
         self.is_held = 0
         self.redirects = False
+        self.encoding = ""
+        self.encode: Callable[[bytes], bytes] = bytes
+        self.says = ""
         self.kill: tuple[int, str, Callable[[], int]] | None = None
         self.url = ""
         self._seen: dict[str, int] = {}
@@ -157,17 +164,15 @@ class BatchServer:
             if self._kills_client(number, "before"):
                 return _hang_up(request)
             fault = self.faults[kind].pop(0) if self.faults.get(kind) else ""
-            if fault == "reset":
-                return _hang_up(request)
-            if fault == "no_file":
-                return _error(404, "Cannot find file", "not_found")
-            if fault.isdecimal():
-                return _error(int(fault), "unwell", "server_error")
+            if (refusal := _refusal(request, fault)) is not None:
+                return refusal
             try:
                 response = await handle(request)
             except ConnectionResetError:  # the client was killed while it sent
                 return _hang_up(request)
-            return _hang_up(request) if self._kills_client(number, "after") or fault == "lost" else response
+            if self._kills_client(number, "after") or fault == "lost":
+                return _hang_up(request)
+            return _instead(fault.removeprefix("done")) if fault.startswith("done") else response
 
         return handler
 
@@ -211,14 +216,15 @@ class BatchServer:
     async def _content(self, request: web.Request) -> web.Response:
         file = self.files.get(request.match_info["id"])
         if self.redirects and "signed" not in request.query:
-            return web.Response(status=302, headers={"location": f"{request.path}?signed=1"})
+            return web.Response(status=302, headers={"location": f"{request.path}?signed=SIGNATURE"})
         if file is None or file["key"] != _key(request) or file.get("gone"):
             return _error(404, "No such File object", "not_found")
         content = file["content"]
         if file.get("cut"):
             file["cut"] -= 1
             content = content[: len(content.rstrip()) - 50]
-        return web.Response(body=content, content_type="application/octet-stream")
+        headers = {"content-encoding": self.encoding} if self.encoding else {}
+        return web.Response(body=self.encode(content), content_type="application/octet-stream", headers=headers)
 
     async def _create(self, request: web.Request) -> web.Response:
         asked = await request.json()
@@ -246,7 +252,7 @@ class BatchServer:
     async def _list_batches(self, request: web.Request) -> web.Response:
         mine = [self._shown(batch) for batch in self.batches.values() if batch.key == _key(request)]
         self.list_lag -= 1
-        return _page(request, mine[::-1] if self.list_lag < 0 else [])
+        return _page(request, mine[::-1] if self.list_lag < 0 and len(mine) >= self.lists_from else [])
 
     async def _get(self, request: web.Request) -> web.Response:
         batch = self.batches.get(request.match_info["id"])
@@ -304,7 +310,7 @@ class BatchServer:
         if self.queue_tokens is not None and queued + batch.tokens > self.queue_tokens:
             code, line = "token_limit_exceeded", ""
         if code:
-            said = code
+            said = f"{code} {self.says}".rstrip()
             if self.queue_tokens is not None:
                 said = "Enqueued token limit reached for gpt-4o in organization org-x. Limit: {:,} enqueued tokens."
                 said = said.format(self.queue_tokens)
@@ -327,8 +333,10 @@ class BatchServer:
                 continue
             answered = self._execute(line, fails="errors_only" in words)
             (output if answered["response"]["status_code"] == 200 else errors).append(answered)
-        batch.done, batch.failed = len(output), len(errors)
         for _ in range(int(words.get("missing", 0))):
+            output.pop()
+        batch.done, batch.failed = len(output), len(errors)
+        for _ in range(int(words.get("short", 0))):
             output.pop()
         output += output[: int(words.get("doubled", 0))]
         if "stranger" in words and output:
@@ -354,19 +362,26 @@ class BatchServer:
         return file_id
 
     def _execute(self, line: dict[str, Any], *, fails: bool) -> dict[str, Any]:
-        """A line's answer; what its text asks for: `FAIL400`, `FAIL401`, `FAIL500` the first time, `FAIL500ALWAYS`."""
+        """A line's answer, as its text asks for it.
+
+        `FAIL400`, `FAIL401`, `FAIL500` the first time, `FAIL500ALWAYS`, and the first time `FAIL401ONCE` and
+        `FAIL429QUOTAONCE`.
+        """
         custom_id, body = line["custom_id"], line["body"]
         text = json.dumps(body)
         self._seen[custom_id] = self._seen.get(custom_id, 0) + 1
         status = 200
         if fails or "FAIL400" in text:
             status = 400
-        elif "FAIL401" in text:
+        elif "FAIL401" in text and ("ONCE" not in text or self._seen[custom_id] == 1):
             status = 401
+        elif "FAIL429QUOTAONCE" in text and self._seen[custom_id] == 1:
+            status = 429
         elif "FAIL500ALWAYS" in text or ("FAIL500" in text and self._seen[custom_id] == 1):
             status = 500
         if status != 200:
-            said: dict[str, Any] = {"error": {"message": "unwell", "type": "invalid_request_error", "code": None}}
+            code = "insufficient_quota" if status == 429 else None
+            said: dict[str, Any] = {"error": {"message": "unwell", "type": "invalid_request_error", "code": code}}
         else:
             answer = responses_answer_to if "input" in body else answer_to
             url = line.get("url", "/v1/chat/completions")
@@ -394,8 +409,9 @@ class BatchServer:
             "errors": {"object": "list", "data": batch.errors} if batch.errors else None,
             "metadata": batch.metadata,
             "request_counts": None if "no_counts" in batch.words else counts,
-            "created_at": 1_795_000_000,
-            "expires_at": 1_795_086_400,
+            "created_at": int(self.now),
+            "completed_at": int(self.now - (31 * 86400 if "gone" in batch.words else 0)),
+            "expires_at": int(self.now) + 86400,
         }
 
 
@@ -417,6 +433,34 @@ def _page(request: web.Request, items: list[dict[str, Any]]) -> web.Response:
 
 def _error(status: int, message: str, code: str) -> web.Response:
     return web.json_response({"error": {"message": message, "type": "error", "code": code}}, status=status)
+
+
+def _refusal(request: web.Request, fault: str) -> web.Response | None:
+    """What comes of a request that is not done; None where it is."""
+    if fault == "reset":
+        return _hang_up(request)
+    if fault == "no_file":
+        return _error(404, "Cannot find file", "not_found")
+    if fault == "busy_profile":
+        return _error(400, "Your organization's profile does not allow batches", "invalid_request")
+    if fault == "wait":
+        response = _error(429, "later", "rate_limit_exceeded")
+        response.headers["retry-after"] = "86400"
+        return response
+    return _error(int(fault), "unwell", "server_error") if fault.isdecimal() else None
+
+
+def _instead(said: str) -> web.Response:
+    """What comes in place of an answer to a request that was done."""
+    if said == "_html":
+        return web.Response(text="<html>sign in</html>", content_type="text/html")
+    if said == "_empty":
+        return web.Response(body=b"")
+    if said == "_no_id":
+        return web.json_response({"object": "batch", "id": 12, "status": "validating"})
+    if said == "_redirect":
+        return web.Response(status=307, headers={"location": "/v1/elsewhere?sig=SECRET"})
+    return _error(int(said), "unwell", "server_error")
 
 
 def _hang_up(request: web.Request) -> web.Response:

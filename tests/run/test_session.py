@@ -186,7 +186,7 @@ def test_the_first_reason_is_kept(make: Any) -> None:
 
     assert str(session.stopped_by) == "no credit"
     (record,) = manifest_of(job).sessions
-    assert (record.reason, record.message) == ("quota", "no credit The server: http://127.0.0.1:9/v1")
+    assert (record.reason, record.message) == ("quota", "no credit. The server: http://127.0.0.1:9/v1")
 
 
 def test_a_ceiling_stops_a_session_before_the_call(make: Any, fault_server: Any) -> None:

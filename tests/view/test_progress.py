@@ -142,3 +142,22 @@ def test_an_event_every_ten_seconds(clock: Clock, caplog: pytest.LogCaptureFixtu
             "in_flight": 3, "spent_usd": 0.25, "batches": "", "trouble": None, "per_second": 1.0, "left_s": 390.0,
         }
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (60, "0/120000, 45000 of 120000 done in 3 batches"),
+        (80, "0/120000, 45000 of 120000 done in 3 batches, about 2:10 left"),
+        (
+            120,
+            "0/120000, 45000 of 120000 done in 3 batches, about 2:10 left, 2 validating, 1 in_progress",
+        ),
+    ],
+)
+def test_batches_are_shown_as_far_as_they_fit(width: int, shown: str) -> None:
+    """How many calls are done comes first: beside the bar, a fifth of the terminal, there is room for that."""
+    batches = "45000 of 120000 done in 3 batches, about 2:10 left, 2 validating, 1 in_progress"
+    items = progress_items(Progress(total=120000, batches=batches), RateMeter())
+
+    assert join_within(items, width - min(30, width // 5) - 1) == shown
