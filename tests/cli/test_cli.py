@@ -237,12 +237,12 @@ def test_show_by_prompt_and_by_completion(clone: Path, logprobs: Any) -> None:
 def test_show_says_why_a_prompt_has_no_answer(tmp_path: Path, logprobs: Any) -> None:
     """Though it has no completion: the class, and how often it was tried."""
     with open_tried(tmp_path) as writer:
-        writer.commit({**answered(0), "failures": failed(1)}, settled=[0, 1])
+        writer.commit({**answered(0), "failures": failed(2)}, settled=[0, 2])
         writer.finish("finished")
 
-    shown = logprobs("show", tmp_path, "1")
-    assert (shown.code, "prompt 1 failed: timeout after" in shown.out) == (0, True)
-    assert json.loads(logprobs("show", tmp_path, "1", "--json").out)[0]["failure"]["error_type"] == "timeout"
+    shown = logprobs("show", tmp_path, "2")
+    assert (shown.code, "prompt 2 failed: timeout after" in shown.out) == (0, True)
+    assert json.loads(logprobs("show", tmp_path, "2", "--json").out)[0]["failure"]["error_type"] == "timeout"
 
 
 def test_show_obeys_no_terminal_codes(tmp_path: Path, logprobs: Any, clone: Path) -> None:
