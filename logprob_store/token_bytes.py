@@ -63,5 +63,14 @@ def bytes_of_token(token: str | None, raw: bytes | None) -> bytes | None:
     return own
 
 
+def shown_token(token: str | None, raw: bytes | None) -> str | None:
+    r"""The text of a token for a person: its bytes as text, where they are no whole character as `\xf0\x9f`.
+
+    >>> shown_token("Hi", b"Hi"), shown_token("\ufffd", b"\xf0\x9f"), shown_token("Hi", None)
+    ('Hi', '\\xf0\\x9f', 'Hi')
+    """
+    return token if raw is None else raw.decode(errors="backslashreplace")
+
+
 def _bytes_of_columns(columns: Sequence[pl.Series]) -> pl.Series:
     return bytes_of_tokens(*columns)

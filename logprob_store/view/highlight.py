@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 from rich.text import Text
 
-from logprob_store.token_bytes import token_bytes
+from logprob_store.token_bytes import shown_token, token_bytes
 from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
@@ -122,22 +122,25 @@ def uncertain(tokens: pl.DataFrame, alternatives: pl.DataFrame, *, below: float 
         (section, position): rows
         for (section, position), rows in alternatives.group_by("section", "position", maintain_order=True)
     }
-    for section, position, token, logprob in tokens.select("section", "position", "token", "logprob").iter_rows():
+    for section, position, token, raw, logprob in tokens.select(
+        "section", "position", "token", "bytes", "logprob"
+    ).iter_rows():
         if logprob is not None and math.exp(logprob) >= below:
             continue
         rows = alternatives_at.get((section, position))
-        others = [] if rows is None else rows.select("token", "logprob").iter_rows()
+        others = [] if rows is None else rows.select("token", "bytes", "logprob").iter_rows()
         table.add_row(
             str(position),
-            Text(_quoted(token)),
+            Text(_quoted(token, raw)),
             "-" if logprob is None else f"{math.exp(logprob):.3f}",
-            Text("  ".join(f"{_quoted(other)} {_percent(value)}" for other, value in others)),
+            Text("  ".join(f"{_quoted(other, raw)} {_percent(value)}" for other, raw, value in others)),
         )
     return table if table.row_count else Text(f"no token has p < {below}", style="dim")
 
 
-def _quoted(token: str | None) -> str:
-    return _UNSPELLED if token is None else f"'{printable(token)}'"
+def _quoted(token: str | None, raw: bytes | None) -> str:
+    text = shown_token(token, raw)
+    return _UNSPELLED if text is None else f"'{printable(text)}'"
 
 
 def _percent(logprob: float | None) -> str:

@@ -74,13 +74,14 @@ def test_colours(probability: float, style: str) -> None:
 
 
 def test_uncertain_lists_alternatives() -> None:
-    """Tokens under the threshold are listed with their alternatives; others are not."""
+    """Tokens under the threshold are listed with their alternatives, bytes that are no character as bytes."""
     tokens = rows((" New", b" New", math.log(0.4)), (" York", b" York", math.log(0.9)))
     alternatives = pl.DataFrame(
         {
             "section": ["content"] * 2,
             "position": [0, 0],
-            "token": [" New", " N"],
+            "token": [" New", "\ufffd"],
+            "bytes": [b" New", b"\xf0\x9f"],
             "logprob": [math.log(0.4), math.log(0.25)],
         }
     )
@@ -88,5 +89,5 @@ def test_uncertain_lists_alternatives() -> None:
     with console.capture() as shown:
         console.print(uncertain(tokens, alternatives))
 
-    assert "' New' 40.0%  ' N' 25.0%" in shown.get()
+    assert r"' New' 40.0%  '\xf0\x9f' 25.0%" in shown.get()
     assert "York" not in shown.get()

@@ -24,7 +24,7 @@ from logprob_store.metrics.alternatives.topk import margin
 from logprob_store.metrics.arguments import POSITION
 from logprob_store.metrics.tokens.windows import written_order
 from logprob_store.schema import KEYS
-from logprob_store.token_bytes import token_bytes
+from logprob_store.token_bytes import shown_token, token_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,17 +125,9 @@ def _spans(tokens: pl.DataFrame, others: dict[tuple[Any, ...], list[list[Any]]])
 
 
 def _shown(token: str | None, raw: bytes | None, token_id: int | None) -> str:
-    r"""The text of one token; `\xf0\x9f` for bytes that are no whole character, `#7` where only its id is known.
-
-    >>> _shown("Hi", b"Hi", 7), _shown("?", b"\xf0\x9f", None), _shown(None, None, 7)
-    ('Hi', '\\xf0\\x9f', '#7')
-    """
-    if raw is None:
-        return _cut(token) if token is not None else "?" if token_id is None else f"#{token_id}"
-    try:
-        return _cut(raw.decode())
-    except UnicodeDecodeError:
-        return _cut(raw.decode(errors="backslashreplace"))
+    """The text of one token; `#7` where only its id is known."""
+    text = shown_token(token, raw)
+    return _cut(text) if text is not None else "?" if token_id is None else f"#{token_id}"
 
 
 def _cut(text: str) -> str:
