@@ -332,7 +332,9 @@ def _histogram(exploring: Exploring, pairs: Sequence[tuple[str, str]]) -> Any:
 
 def _values(exploring: Exploring, pairs: Sequence[tuple[str, str]]) -> Any:
     column, others = _taken(pairs, "column")
-    return exploring.questions.values(read_page(others, exploring.questions.rows).selection, column)
+    contains = dict(others).get("contains", "")
+    asked = read_page([pair for pair in others if pair[0] != "contains"], exploring.questions.rows)
+    return exploring.questions.values(asked.selection, column, contains)
 
 
 def _taken(pairs: Sequence[tuple[str, str]], name: str) -> tuple[str, list[tuple[str, str]]]:
