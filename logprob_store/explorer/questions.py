@@ -18,6 +18,8 @@ from logprob_store.explorer.preparing import SCORES, kept_in, numbers_in, scores
 from logprob_store.explorer.selection import AS_ASKED, WORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from logprob_store.explorer.preparing import Prepared
@@ -35,10 +37,16 @@ _LISTED: Final = (
 
 
 class Questions:
-    """Answers over prepared rows. Several threads may ask at a time."""
+    """Answers over prepared rows. Several threads may ask at a time.
 
-    def __init__(self, prepared: Prepared) -> None:
+    Args:
+        prepared: the rows.
+        left_out: the runs that could not be read, each with why.
+    """
+
+    def __init__(self, prepared: Prepared, *, left_out: Mapping[str, str] | None = None) -> None:
         self.prepared = prepared
+        self._left_out = dict(left_out or {})
         self._filtered: OrderedDict[Selection, Numbers] = OrderedDict()
         self._orders: dict[str, tuple[Numbers, int]] = {}
         self._ends: dict[str, tuple[float, float]] = {}
@@ -162,6 +170,7 @@ class Questions:
             "newest": self.prepared.store.newest_run() if runs else None,
             "scores": scores_in(self.rows),
             "kept": kept_in(self.rows),
+            "left_out": self._left_out,
             "values": {name: self.rows[name].n_unique() - bool(self.rows[name].null_count()) for name in words},
         }
 

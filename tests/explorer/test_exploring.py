@@ -15,7 +15,7 @@ from builders import open_writer
 from explorer.explored_store import FIRST, add_part, answers_table
 
 from logprob_store.analysis.opened_store import open_store
-from logprob_store.errors import InputError
+from logprob_store.errors import InputError, StoreError
 from logprob_store.explorer.exploring import Exploring, newest_runs
 from logprob_store.explorer.server import serve_exploring
 from logprob_store.explorer.sql import AskedQuery
@@ -199,3 +199,43 @@ def test_a_body_of_brackets_is_refused(explorer_server: Any, body: bytes) -> Non
     answer = explorer_server.post_raw("/api/sql", body)
 
     assert (answer.status, answer.json) == (400, {"error": "send a JSON object"})
+
+
+def damage(store: Path, run: str) -> None:
+    """Cut a file of a run short."""
+    file = store / "tokens" / f"run={run}" / "part-00000.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def test_a_damaged_run_is_left_out_and_said(store: Path) -> None:
+    """In a sentence that says what to do, and on the page; it is no new run."""
+    damage(store, "two")
+    said: list[str] = []
+
+    with Exploring(lambda: open_store(store), leave_out_damaged=True, say=said.append) as exploring:
+        overview = exploring.questions.overview
+        news = exploring.news()
+        tables = exploring.sql.ask("select distinct run from tokens")["rows"]
+
+    assert [run["run"] for run in overview["runs"]] == ["one"]
+    assert list(overview["left_out"]) == ["two"]
+    assert f"run two is left out, as it is damaged: {overview['left_out']['two']}" in said
+    assert f"`logprobs verify {store} --repair`" in overview["left_out"]["two"]
+    assert (news["new_runs"], tables) == ([], [["one"]])
+
+
+def test_a_damaged_run_that_is_named_is_an_error(store: Path) -> None:
+    """Which says how the others are opened."""
+    damage(store, "two")
+
+    with pytest.raises(StoreError, match=r"run two is damaged: .*part-00000.* Without --run, the other runs are ope"):
+        Exploring(lambda: open_store(store, runs="two"))
+
+
+def test_a_store_of_damaged_runs_cannot_be_explored(store: Path) -> None:
+    """Nothing is left to show."""
+    damage(store, "one")
+    damage(store, "two")
+
+    with pytest.raises(StoreError, match="run two is damaged: "):
+        Exploring(lambda: open_store(store), leave_out_damaged=True)

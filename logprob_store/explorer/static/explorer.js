@@ -1,6 +1,6 @@
 /** The explorer's page: draws what its address names, and looks for what has come to the store since. */
 
-import { made } from "../../view/page/tokens.js";
+import { made, visible } from "../../view/page/tokens.js";
 import { CHANGED, changed, current, filters, go, keyOf, link, toList } from "./address.js";
 import { ask, counted, Refused, send } from "./asking.js";
 import { showCompared, showCompletion, showFailure, showToken } from "./details.js";
@@ -129,6 +129,7 @@ function offer(answers, runs, running) {
     button.textContent = "Preparing …";
     try {
       overview = await send("refresh", {});
+      warn();
       place.dataset.said = "";
       place.replaceChildren();
       await draw();
@@ -142,6 +143,14 @@ function offer(answers, runs, running) {
   place.append(" ", button);
 }
 
+/** Say which runs could not be read. */
+function warn() {
+  const lines = Object.entries(overview.left_out).map(([run, why]) => `Run ${visible(run)} is left out, as it is damaged: ${visible(why)}`);
+  const place = byId("left-out");
+  place.textContent = lines.join("\n");
+  place.hidden = !lines.length;
+}
+
 async function begin() {
   try {
     overview = await ask("overview");
@@ -150,6 +159,7 @@ async function begin() {
     say(error.message);
     return;
   }
+  warn();
   addEventListener(CHANGED, draw);
   addEventListener("popstate", draw);
   const params = current();
