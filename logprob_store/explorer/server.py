@@ -299,7 +299,7 @@ def _exported(exploring: Exploring) -> Callable[[Request], Any]:
 
     streaming: Any = responses.StreamingResponse
 
-    class Download(streaming):
+    class Download(streaming):  # type: ignore[misc]  # of an extra that may be missing
         async def stream_response(self, send: Send) -> None:
             try:
                 await super().stream_response(send)
