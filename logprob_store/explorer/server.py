@@ -129,7 +129,9 @@ def _application(exploring: Exploring, what_if: WhatIf | None, is_ending: Callab
     answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {
         "overview": lambda _: exploring.questions.overview,
         "news": lambda _: exploring.news(),
-        "completion": lambda given: one_completion(exploring.questions, *_key(given)),
+        "completion": lambda given: one_completion(
+            exploring.questions, *_key(given), passed_over=_whole({"passed_over": "0", **given}, "passed_over")
+        ),
         "failure": lambda given: one_failure(
             exploring.questions, _given(given, "run"), _whole(given, "prompt_index"), _whole(given, "sample_index")
         ),
