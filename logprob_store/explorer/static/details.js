@@ -18,6 +18,7 @@
 import { legend, made, percent, SHADINGS, showTokens, visible } from "../../view/page/tokens.js";
 import { changed, current, go, link, toCompletion, toList } from "./address.js";
 import { around, ask, counted, figure, title } from "./asking.js";
+import { keepFocus } from "./focus.js";
 import { offerWhatIf } from "./what_if.js";
 
 /** @param {HTMLElement} place @param {import("./address.js").Key} key @param {AbortSignal} signal */
@@ -25,26 +26,34 @@ export async function showCompletion(place, key, signal) {
   /** @type {Completion} */
   const one = await ask("completion", { run: key.run, id: key.id }, signal);
   const tokens = made("div", "token-view");
-  place.replaceChildren(
-    back(),
-    heading(one.prompt_id, one),
-    around(
-      "div",
-      "columns",
+  keepFocus(() =>
+    place.replaceChildren(
+      back(),
+      heading(one.prompt_id, one),
       around(
         "div",
-        "wide",
-        panel("Answer", shadeChoice(), around("div", "legend-place", legend(measure())), tokens, ...beyondTokens(one)),
-        ...(one.decisions.length ? [panel("Typed questions", decisions(one.decisions))] : []),
-        panel("Prompt", ...messages(one.prompt)),
-        panel(`The same prompt elsewhere`, others(one.others, one)),
-      ),
-      around(
-        "div",
-        "narrow-side",
-        panel("Scores", facts(one.scores)),
-        ...(Object.keys(one.kept).length ? [panel("Kept with the prompt", facts(one.kept))] : []),
-        panel("Call", facts({ run: one.run, model: one.model, "finish reason": one.finish_reason, ...one.facts })),
+        "columns",
+        around(
+          "div",
+          "wide",
+          panel(
+            "Answer",
+            shadeChoice(),
+            around("div", "legend-place", legend(measure())),
+            tokens,
+            ...beyondTokens(one),
+          ),
+          ...(one.decisions.length ? [panel("Typed questions", decisions(one.decisions))] : []),
+          panel("Prompt", ...messages(one.prompt)),
+          panel(`The same prompt elsewhere`, others(one.others, one)),
+        ),
+        around(
+          "div",
+          "narrow-side",
+          panel("Scores", facts(one.scores)),
+          ...(Object.keys(one.kept).length ? [panel("Kept with the prompt", facts(one.kept))] : []),
+          panel("Call", facts({ run: one.run, model: one.model, "finish reason": one.finish_reason, ...one.facts })),
+        ),
       ),
     ),
   );
@@ -69,13 +78,15 @@ export async function showFailure(place, address, signal) {
   const [, run, prompt, sample] = /^(.+)\/(\d+)\/(\d+)$/.exec(address) ?? ["", "", "0", "0"];
   const one = await ask("failure", { run, prompt_index: prompt, sample_index: sample }, signal);
   const { prompt: asked, others: same, message, ...rest } = one;
-  place.replaceChildren(
-    back(),
-    heading(one.prompt_id, null),
-    panel("Failure", around("p", "", around("span", "tag bad", visible(one.error_type))), plain(message ?? "")),
-    panel("Prompt", ...messages(asked)),
-    panel("The same prompt elsewhere", others(same, null)),
-    panel("Call", facts({ run, ...rest })),
+  keepFocus(() =>
+    place.replaceChildren(
+      back(),
+      heading(one.prompt_id, null),
+      panel("Failure", around("p", "", around("span", "tag bad", visible(one.error_type))), plain(message ?? "")),
+      panel("Prompt", ...messages(asked)),
+      panel("The same prompt elsewhere", others(same, null)),
+      panel("Call", facts({ run, ...rest })),
+    ),
   );
 }
 
@@ -104,14 +115,16 @@ export async function showCompared(place, first, second, signal) {
     );
     return { side, tokens, box: around("section", "panel", name, line, tokens) };
   });
-  place.replaceChildren(
-    back(),
-    heading(sides[0].prompt_id, null),
-    around("p", "", differs(sides, difference, both.places)),
-    shadeChoice(),
-    around("div", "legend-place", legend(measure())),
-    around("div", "sides", ...drawn.map(({ box }) => box)),
-    panel("Prompt", ...messages(sides[0].prompt)),
+  keepFocus(() =>
+    place.replaceChildren(
+      back(),
+      heading(sides[0].prompt_id, null),
+      around("p", "", differs(sides, difference, both.places)),
+      shadeChoice(),
+      around("div", "legend-place", legend(measure())),
+      around("div", "sides", ...drawn.map(({ box }) => box)),
+      panel("Prompt", ...messages(sides[0].prompt)),
+    ),
   );
   for (const { side, tokens } of drawn) {
     showTokens(tokens, side.tokens, { by: measure() });

@@ -50,7 +50,8 @@ async function draw() {
     if (drawn) {
       scrollTo(0, 0);
       const heading = main.querySelector("h1");
-      if (heading instanceof HTMLElement) heading.focus({ preventScroll: true });
+      const kept = document.activeElement !== main && main.contains(document.activeElement);
+      if (heading instanceof HTMLElement && !kept) heading.focus({ preventScroll: true });
     }
     drawn = open;
   }
@@ -142,7 +143,16 @@ function offer(answers, runs, running) {
   place.append(" ", button);
 }
 
+/** Go past the filters: to the first answer of the list, or to the heading of another view.
+ * @param {Event} event */
+function skip(event) {
+  event.preventDefault(); // an address with a # would be drawn anew
+  const target = main.querySelector("table.rows tbody a") ?? main.querySelector("h1") ?? main;
+  if (target instanceof HTMLElement) target.focus();
+}
+
 async function begin() {
+  byId("skip").addEventListener("click", skip);
   try {
     overview = await ask("overview");
   } catch (error) {

@@ -91,6 +91,8 @@ function numbers(score, range, onChange) {
   if (range.from !== "" || range.to !== "") {
     const clear = made("button", "plain", "✕");
     clear.type = "button";
+    clear.name = `${score}.clear`;
+    clear.dataset.orElse = `${score}.from`;
     clear.setAttribute("aria-label", `Remove the filter on ${title(score)}`);
     clear.addEventListener("click", () => onChange({ from: "", to: "" }));
     row.append(clear);

@@ -9,6 +9,7 @@
 import { made, visible } from "../../view/page/tokens.js";
 import { changed, current, filters, go, link, listed, toCompletion, toFailure } from "./address.js";
 import { around, ask, counted, figure, title } from "./asking.js";
+import { asControl, keepFocus } from "./focus.js";
 import { histogram } from "./histogram.js";
 
 const DRAWN = ["confidence", "perplexity", "mean_entropy", "token_count"];
@@ -32,11 +33,10 @@ export async function showList(place, overview, signal) {
   const folded = around("details", "filters", made("summary", "", "Filters"), aside);
   folded.open = opened;
   const kept = place.querySelector("form.narrow");
-  const focused = document.activeElement instanceof HTMLElement ? document.activeElement : null;
-  if (kept) aside.replaceChildren(...kept.childNodes);
-  place.replaceChildren(around("div", "two", folded, results));
-  if (focused && aside.contains(focused)) focused.focus({ preventScroll: true });
-  else if (focused?.hasAttribute("name")) focusOn(results, focused.getAttribute("name") ?? "");
+  keepFocus(() => {
+    if (kept) aside.replaceChildren(...kept.childNodes);
+    place.replaceChildren(around("div", "two", folded, results));
+  });
   await drawFilters(aside, overview, params, signal);
 }
 
@@ -65,19 +65,10 @@ async function drawFilters(aside, overview, params, signal) {
     );
   }
   const active = document.activeElement;
-  const focused = active instanceof HTMLElement && aside.contains(active) ? active.getAttribute("name") : null;
-  if (active instanceof HTMLInputElement && focused === "text" && active.parentElement) {
+  if (active instanceof HTMLInputElement && active.name === "text" && active.parentElement) {
     pieces[0] = active.parentElement; // somebody types there: neither what is typed nor the cursor may be lost
   }
-  aside.replaceChildren(...pieces);
-  if (focused) focusOn(aside, focused);
-}
-
-/** Give the focus back to what has this name, when it was drawn anew.
- * @param {HTMLElement} place @param {string} name */
-function focusOn(place, name) {
-  const again = place.querySelector(`[name="${CSS.escape(name)}"]`);
-  if (again instanceof HTMLElement) again.focus({ preventScroll: true });
+  keepFocus(() => aside.replaceChildren(...pieces));
 }
 
 /** Change the filter, and go to the first page.
@@ -174,6 +165,7 @@ function choice(column, values, chosen, all = "any") {
     const button = made("button", "chosen-value", `${visible(value).slice(0, 60)} ✕`);
     button.type = "button";
     button.name = `${column}-${value}`;
+    button.dataset.orElse = column;
     button.setAttribute("aria-label", `Remove ${title(column)} ${visible(value)}`);
     button.addEventListener("click", () => filter({ [column]: chosen.filter((one) => one !== value) }));
     box.append(button);
@@ -303,10 +295,13 @@ function cell(name, words, className) {
 function paging(page) {
   const nav = made("nav", "paging");
   nav.setAttribute("aria-label", "Pages");
-  const before =
-    page.page > 1 ? link("Previous", changed({ page: String(page.page - 1) })) : made("span", "muted", "Previous");
-  const after =
-    page.page < page.pages ? link("Next", changed({ page: String(page.page + 1) })) : made("span", "muted", "Next");
+  /** @param {string} words @param {number} number @param {string} orElse */
+  const to = (words, number, orElse) =>
+    number >= 1 && number <= page.pages
+      ? asControl(link(words, changed({ page: String(number) })), words, orElse)
+      : made("span", "muted", words);
+  const before = to("Previous", page.page - 1, "Next");
+  const after = to("Next", page.page + 1, "Previous");
   nav.append(
     before,
     made("span", "", `page ${page.page.toLocaleString("en")} of ${page.pages.toLocaleString("en")}`),

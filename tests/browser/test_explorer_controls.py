@@ -1,0 +1,93 @@
+"""What the explorer's page is used by: the focus after a redraw, sorting, going on to the next answer, exact numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from browser.explorers import Explorer, exploring
+from browser.nights_store import make_nights_store
+from browser.test_explorer_page import P07, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, Page
+
+    Visit = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def explorer(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Explorer]:
+    """The explorer of both nights."""
+    with exploring(make_nights_store(tmp_path_factory.mktemp("nights")), browser) as running:
+        yield running
+
+
+@pytest.fixture
+def visit(explorer: Explorer, open_page: Callable[..., Page]) -> Visit:
+    """Open the explorer at what an address has behind the `?`, and wait until it is drawn."""
+
+    def opened(address: str = "", **how: bool | int) -> Page:
+        page = open_page(f"{explorer.address}?{address}", cookies=explorer.cookies, **how)
+        drawn(page)
+        return page
+
+    return opened
+
+
+def drawn(page: Page) -> None:
+    """Wait until the page is drawn, with its filters."""
+    settled(page)
+    page.wait_for_load_state("networkidle")
+
+
+def focused(page: Page) -> str:
+    """The name of the control that has the focus."""
+    name: str = page.evaluate("(document.activeElement.name || document.activeElement.dataset.control) ?? ''")
+    return name
+
+
+@pytest.mark.parametrize(
+    ("address", "control", "key", "then"),
+    [
+        ("run=monday", "[name=sort]", "ArrowDown", "sort"),
+        ("run=monday", "[name=order]", "Enter", "order"),
+        ("run=monday", "[data-control=Next]", "Enter", "Previous"),
+        ("", "[data-control=Next]", "Enter", "Next"),
+        ("run=monday", "[name=run-monday]", "Enter", "run"),
+        ("run=monday&confidence.from=0.5", "[name='confidence.clear']", "Enter", "confidence.from"),
+        (f"show=monday/{P07}", "[name=by]", "ArrowDown", "by"),
+    ],
+    ids=["sort", "order", "last page", "page", "value", "range", "shade"],
+)
+def test_the_focus_stays(visit: Visit, address: str, control: str, key: str, then: str) -> None:
+    """A control that draws the page anew keeps the focus; one that is gone then leaves it to the one beside it."""
+    page = visit(address or "run=monday&run=tuesday")
+    before = page.url
+    page.locator(control).focus()
+    page.keyboard.press(key)
+    page.wait_for_function("before => location.href !== before", arg=before)
+    drawn(page)
+
+    assert focused(page) == then
+
+
+def test_the_next_page_begins_at_its_top(visit: Visit) -> None:
+    """After Next the first row can be seen."""
+    page = visit("run=monday&run=tuesday")
+    page.locator("[data-control=Next]").click()
+    page.wait_for_url("**page=2**")
+    drawn(page)
+
+    assert page.evaluate("scrollY") == 0
+    assert page.locator("table.rows tbody tr").first.bounding_box()["y"] > 0  # type: ignore[index]
+
+
+def test_the_first_link_leads_past_the_filters(visit: Visit) -> None:
+    """One Tab and Enter lead from the top of the page to the first answer."""
+    page = visit("run=monday")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+    assert page.evaluate("document.activeElement.textContent") == "p00"
