@@ -44,6 +44,12 @@ async function draw() {
   } finally {
     if (!signal.aborted) main.removeAttribute("aria-busy");
   }
+  arrive(view, params);
+}
+
+/** Begin at the top, and at the heading, when another view or page is drawn.
+ * @param {string} view @param {URLSearchParams} params */
+function arrive(view, params) {
   drawViews(view);
   const open = [view, ...["show", "with", "at", "failure", "page"].map((name) => params.get(name))].join("\n");
   if (open !== drawn) {
@@ -75,7 +81,7 @@ async function show(view, params, signal) {
   if (view === "compared" && key && other) return showCompared(main, key, other, signal);
   if (view === "token" && key) return showToken(main, key, params.get("at") ?? "", signal);
   if (view === "completion" && key) return showCompletion(main, key, signal);
-  return showList(main, overview, signal);
+  return showList(main, overview, signal, () => arrive(view, params));
 }
 
 /** @param {string} view */

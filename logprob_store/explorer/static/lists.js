@@ -17,8 +17,9 @@ const COLUMNS = ["confidence", "perplexity", "mean_entropy", "mean_margin", "tok
 const WORDS = ["verdict", "model", "finish_reason", "error_type", "label"];
 
 /** Draw the list of what the address selects.
- * @param {HTMLElement} place @param {Overview} overview @param {AbortSignal} signal */
-export async function showList(place, overview, signal) {
+ * @param {HTMLElement} place @param {Overview} overview @param {AbortSignal} signal
+ * @param {() => void} onRows called when the rows are there, before the filters are */
+export async function showList(place, overview, signal, onRows) {
   const params = listed();
   const page = await ask("rows", params, signal);
   const aside = made("form", "narrow");
@@ -37,6 +38,7 @@ export async function showList(place, overview, signal) {
     if (kept) aside.replaceChildren(...kept.childNodes);
     place.replaceChildren(around("div", "two", folded, results));
   });
+  onRows();
   await drawFilters(aside, overview, params, signal);
 }
 
