@@ -1,4 +1,4 @@
-"""What the explorer's page is used by: the focus after a redraw, sorting, going on to the next answer, exact numbers."""
+"""How the explorer is used: the focus after a redraw, sorting, going on to the next answer, ranges, exact numbers."""
 
 from __future__ import annotations
 
@@ -91,3 +91,28 @@ def test_the_first_link_leads_past_the_filters(visit: Visit) -> None:
     page.keyboard.press("Enter")
 
     assert page.evaluate("document.activeElement.textContent") == "p00"
+
+
+def test_a_drag_holds_what_it_covers(visit: Visit) -> None:
+    """Over values that differ by a millionth, a drag over the middle half gives ends that lie about that half."""
+    low, high = 1.000001, 1.000101
+    bins = {"low": low, "high": high, "bins": [2] * 40, "missing": 0, "beyond": False}
+    page = visit("run=monday&view=sql")
+    page.route("**/api/histogram*score=perplexity*", lambda one: one.fulfill(json={"score": "perplexity", **bins}))
+    page.get_by_role("link", name="Answers", exact=True).click()
+    drawn(page)
+    chart = page.locator("figure.histogram", has_text="perplexity").locator("svg")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 3 / 4, box["y"] + 20)
+    page.mouse.up()
+    page.wait_for_url("**perplexity.to**")
+    drawn(page)
+    ends = [float(page.locator(f"[name='perplexity.{end}']").input_value()) for end in ("from", "to")]
+
+    pixel, step = (high - low) / box["width"], (high - low) / 40
+    assert low + (high - low) / 4 - step / 5 < ends[0] <= low + (high - low) / 4 + pixel
+    assert low + (high - low) * 3 / 4 - pixel <= ends[1] < low + (high - low) * 3 / 4 + step / 5
