@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 from browser.explorers import Explorer, exploring
@@ -116,3 +117,55 @@ def test_a_drag_holds_what_it_covers(visit: Visit) -> None:
     pixel, step = (high - low) / box["width"], (high - low) / 40
     assert low + (high - low) / 4 - step / 5 < ends[0] <= low + (high - low) / 4 + pixel
     assert low + (high - low) * 3 / 4 - pixel <= ends[1] < low + (high - low) * 3 / 4 + step / 5
+
+
+NUMBERS = (
+    "select cast(0.1234567890123 as double) as share, 2026 as year, 1234567 as n, '=1+1' as text, run from runs"
+)
+
+
+def asked(visit: Visit) -> Page:
+    """The page of a query whose first row has a long number, a year, a large whole number and a formula."""
+    page = visit(f"view=sql&query={quote(NUMBERS)}")
+    page.locator("main table").wait_for()
+    return page
+
+
+def test_numbers_of_a_query_can_be_read(visit: Visit) -> None:
+    """A long number is shown in seven digits, and whole numbers as they are."""
+    cells = asked(visit).locator("tbody tr").first.locator("td").all_inner_texts()
+
+    assert cells[:3] == ["0.1234568", "2026", "1234567"]
+
+
+def test_the_cell_with_the_focus_is_told_exactly(visit: Visit) -> None:
+    """By arrow keys one goes from cell to cell, and reads all digits of a number."""
+    page = asked(visit)
+    page.locator("tbody td[tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+
+    assert page.locator(".exact").inner_text() == "share: 0.1234567890123"
+
+
+def test_numbers_are_copied_with_all_digits(visit: Visit) -> None:
+    """What is selected of a result is copied as it is in the store, with tabs between the cells."""
+    page = asked(visit)
+    page.evaluate("""() => {
+        document.addEventListener("copy", (event) => { window.copied = event.clipboardData.getData("text/plain"); });
+        getSelection().selectAllChildren(document.querySelector("tbody tr"));
+    }""")
+    page.keyboard.press("Control+c")
+
+    assert page.evaluate("window.copied").startswith("0.1234567890123\t2026\t1234567\t=1+1\t")
+
+
+def test_a_result_is_downloaded(visit: Visit) -> None:
+    """The CSV of a result has all digits, and no formula."""
+    page = asked(visit)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download as CSV").click()
+    lines = waiting.value.path().read_text().splitlines()
+
+    assert lines[0] == "share,year,n,text,run"
+    assert lines[1].startswith("0.1234567890123,2026,1234567,'=1+1,")

@@ -32,3 +32,10 @@ function shortNear(value, width, side) {
   const isBeyond = side * (Number(near) - value) >= 0;
   return String(Number(isBeyond ? near : (Number(near) + side * unit).toFixed(digits)));
 }
+
+/** A number as it is where that is short, with seven digits where it is long; whole numbers, and so years, as they are.
+ * @param {number} value */
+export function short(value) {
+  const exact = String(value);
+  return Number.isInteger(value) || exact.length <= 10 ? exact : String(Number(value.toPrecision(7)));
+}
