@@ -39,8 +39,8 @@ _LOOK_UP_S: Final = 0.1
 """How often a call looks whether the explorer ends."""
 _SHARED: Final = ("tokens.js", "page.css")
 _OWN: Final = (
-    *("address.js", "asking.js", "csv.js", "details.js", "explorer.js", "focus.js", "histogram.js", "lists.js"),
-    *("neighbours.js", "numbers.js", "sql.js", "what_if.js", "explorer.css"),
+    *("address.js", "asking.js", "csv.js", "details.js", "entering.js", "explorer.js", "focus.js", "histogram.js"),
+    *("lists.js", "neighbours.js", "numbers.js", "sql.js", "what_if.js", "explorer.css"),
 )
 _KINDS: Final = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 

@@ -11,6 +11,7 @@
  */
 
 import { made } from "../../view/page/tokens.js";
+import { SECRET } from "./entering.js";
 
 /** An answer that says what was wrong with the question. */
 export class Refused extends Error {}
@@ -27,10 +28,23 @@ export async function send(path, body) {
   return read(await fetched(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(body) }));
 }
 
+/** Download the file at an address. A download sends no header: its address takes a ticket that is good once.
+ * @param {string} address */
+export async function download(address) {
+  const { ticket } = await ask("ticket");
+  const anchor = made("a");
+  const to = new URL(address, location.href);
+  to.searchParams.set("ticket", ticket);
+  anchor.href = to.href;
+  anchor.download = "";
+  anchor.click();
+}
+
 /** @param {string} address @param {RequestInit} how */
 async function fetched(address, how) {
+  const headers = { ...how.headers, "x-logprobs-secret": localStorage.getItem(SECRET) ?? "" };
   try {
-    return await fetch(address, how);
+    return await fetch(address, { ...how, headers });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Refused("The explorer does not answer: it was ended, or this address is of an earlier one.");

@@ -24,7 +24,7 @@ function cell(value, isNumber) {
 
 /** Let the browser save a text as a file.
  * @param {string} name @param {string} text */
-export function download(name, text) {
+export function save(name, text) {
   const anchor = document.createElement("a");
   anchor.href = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
   anchor.download = name;

@@ -8,7 +8,7 @@
 
 import { made, visible } from "../../view/page/tokens.js";
 import { changed, current, filters, go, link, listed, toCompletion, toFailure } from "./address.js";
-import { around, ask, counted, figure, title } from "./asking.js";
+import { around, ask, counted, download, figure, title } from "./asking.js";
 import { asControl, keepFocus } from "./focus.js";
 import { histogram } from "./histogram.js";
 
@@ -209,6 +209,10 @@ function exports(page) {
     const anchor = made("a", "", format === "csv" ? "CSV" : "Parquet");
     anchor.href = `/export?${params}`;
     anchor.setAttribute("download", "");
+    anchor.addEventListener("click", (event) => {
+      event.preventDefault();
+      download(anchor.href);
+    });
     anchor.setAttribute("aria-label", `Download ${counted(page.total, "row")} as ${anchor.textContent}`);
     box.append(anchor, " ");
   }

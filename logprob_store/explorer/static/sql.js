@@ -7,7 +7,7 @@
 import { made, visible } from "../../view/page/tokens.js";
 import { changed, current, go, link, toCompletion } from "./address.js";
 import { around, counted, Refused, send } from "./asking.js";
-import { asCsv, download } from "./csv.js";
+import { asCsv, save } from "./csv.js";
 import { short } from "./numbers.js";
 
 const EXAMPLES = [
@@ -108,13 +108,13 @@ function table(answer, took) {
   body.addEventListener("pointerover", tell);
   const scrolls = around("div", "scrolls", element);
   scrolls.addEventListener("copy", (event) => copyExactly(event, body));
-  const save = made("button", "", "Download as CSV");
-  save.addEventListener("click", () => download("query.csv", asCsv(columns, kinds, rows)));
+  const button = made("button", "", "Download as CSV");
+  button.addEventListener("click", () => save("query.csv", asCsv(columns, kinds, rows)));
   return [
     around(
       "section",
       "panel",
-      around("div", "summary", made("p", "muted", said), save),
+      around("div", "summary", made("p", "muted", said), button),
       ...(rows.length ? [exact] : []),
       scrolls,
     ),
