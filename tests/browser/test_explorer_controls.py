@@ -13,7 +13,7 @@ from browser.test_explorer_page import P07, settled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
     Visit = Callable[..., Page]
 
@@ -119,9 +119,7 @@ def test_a_drag_holds_what_it_covers(visit: Visit) -> None:
     assert low + (high - low) * 3 / 4 - pixel <= ends[1] < low + (high - low) * 3 / 4 + step / 5
 
 
-NUMBERS = (
-    "select cast(0.1234567890123 as double) as share, 2026 as year, 1234567 as n, '=1+1' as text, run from runs"
-)
+NUMBERS = "select cast(0.1234567890123 as double) as share, 2026 as year, 1234567 as n, '=1+1' as text, run from runs"
 
 
 def asked(visit: Visit) -> Page:
@@ -169,3 +167,95 @@ def test_a_result_is_downloaded(visit: Visit) -> None:
 
     assert lines[0] == "share,year,n,text,run"
     assert lines[1].startswith("0.1234567890123,2026,1234567,'=1+1,")
+
+
+def test_a_heading_sorts(visit: Visit) -> None:
+    """The heading of a score sorts by it, the other way round when it is pressed again, and says so."""
+    page = visit("run=monday")
+    button = page.get_by_role("button", name="mean entropy")
+    button.click()
+    page.wait_for_url("**sort=mean_entropy*")
+    drawn(page)
+    button.click()
+    page.wait_for_url("**order=desc*")
+    drawn(page)
+
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("mean entropy")
+    assert focused(page) == "sort-mean_entropy"
+
+
+def test_keys_lead_to_the_next_answer(visit: Visit) -> None:
+    """From an open answer ] leads to the next one of the list, in its order and beyond its page, and [ back."""
+    page = visit("run=monday&text=Rome&size=10")
+    page.locator("table.rows tbody th a").last.click()  # prompts 1, 4, 7 ... 28
+    page.locator("h1", has_text="p28").wait_for()
+    page.keyboard.press("]")
+    page.locator("h1", has_text="p31").wait_for()
+    drawn(page)
+    said, address = page.locator(".neighbours").inner_text(), page.url
+    page.keyboard.press("[")
+    page.locator("h1", has_text="p28").wait_for()
+
+    assert "11 of 20" in said
+    assert "page=2" in address
+    assert "page=" not in page.url
+
+
+def test_shading_keeps_the_next_answer(visit: Visit) -> None:
+    """The link to the next answer is there, too, when the tokens are shaded by something else, and keeps that."""
+    page = visit(f"run=monday&show=monday/{P07}&by=rank")
+    page.get_by_role("link", name="Next answer").click()
+    page.locator("h1", has_text="p08").wait_for()
+
+    assert page.locator("[name=by]").input_value() == "rank"
+
+
+def test_a_run_that_is_not_open_is_said(visit: Visit) -> None:
+    """An address with a run that is not open says so, and which are."""
+    words = visit("run=nope").locator("main").inner_text()
+
+    assert "Run nope is not open here. Open are: monday, tuesday." in words
+
+
+def test_a_page_beyond_the_last_is_said(visit: Visit) -> None:
+    """An address with a page that there is not leads to the last one."""
+    page = visit("run=monday&page=99")
+    page.get_by_role("link", name="Go to page 2, the last.").click()
+    drawn(page)
+
+    assert page.locator("table.rows tbody tr").count() == 10
+
+
+def test_equal_answers_part_nowhere(visit: Visit) -> None:
+    """Of two equal answers nothing is said that holds up to a place."""
+    words = visit(f"show=monday/{P07}&with=tuesday/{P07}").locator("main").inner_text()
+
+    assert "Token by token the same. At each token the two runs' probabilities are at most" in words
+
+
+def test_a_kept_column_has_its_name(visit: Visit) -> None:
+    """A kept column is named as it was given, and told from a column of the store that has its name."""
+    page = visit("run=monday&view=sql")
+    for column in ("kept_review_id", "kept_label", "kept___proto__"):
+        page.route(f"**/api/values*column={column}*", lambda one: one.fulfill(json=[["a", 1], ["b", 2]]))
+    page.route("**/api/overview*", _with_columns)
+    page.goto(page.url.replace("&view=sql", ""))
+    drawn(page)
+    names = page.locator(".choice label").evaluate_all("all => all.map((one) => one.firstChild.textContent)")
+
+    assert names[-3:] == ["review_id", "kept: label", "__proto__"]
+
+
+def _with_columns(route: Route) -> None:
+    answer = route.fetch()
+    route.fulfill(json={**answer.json(), "kept": ["kept_review_id", "kept_label", "kept___proto__"]})
+
+
+def test_a_shading_is_kept_by_the_list(visit: Visit) -> None:
+    """From an answer that is shaded by rank one goes back to the list, and from there to another one shaded so."""
+    page = visit(f"run=monday&show=monday/{P07}&by=rank")
+    page.get_by_role("link", name="All answers").click()
+    page.locator("table.rows a").first.click()
+    page.locator("h1", has_text="p00").wait_for()
+
+    assert page.locator("[name=by]").input_value() == "rank"

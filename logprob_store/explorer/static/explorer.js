@@ -5,6 +5,7 @@ import { CHANGED, changed, current, filters, go, keyOf, link, toList } from "./a
 import { ask, counted, Refused, send } from "./asking.js";
 import { showCompared, showCompletion, showFailure, showToken } from "./details.js";
 import { showList } from "./lists.js";
+import { goByKey } from "./neighbours.js";
 import { showSql } from "./sql.js";
 
 /** @typedef {import("./asking.js").Overview} Overview */
@@ -158,6 +159,7 @@ function skip(event) {
 }
 
 async function begin() {
+  addEventListener("keydown", goByKey);
   byId("skip").addEventListener("click", skip);
   try {
     overview = await ask("overview");

@@ -11,10 +11,14 @@ import { changed, current, filters, go, link, listed, toCompletion, toFailure } 
 import { around, ask, counted, download, figure, title } from "./asking.js";
 import { asControl, keepFocus } from "./focus.js";
 import { histogram } from "./histogram.js";
+import { exactBehind } from "./numbers.js";
 
 const DRAWN = ["confidence", "perplexity", "mean_entropy", "token_count"];
 const COLUMNS = ["confidence", "perplexity", "mean_entropy", "mean_margin", "token_count"];
 const WORDS = ["verdict", "model", "finish_reason", "error_type", "label"];
+
+/** Columns that a kept one may share its name with. */
+const DERIVED = new Set(["run", "prompt", "answer", "text", ...WORDS, ...COLUMNS, "label_probability"]);
 
 /** Draw the list of what the address selects.
  * @param {HTMLElement} place @param {Overview} overview @param {AbortSignal} signal
@@ -148,7 +152,7 @@ function runs(overview, params) {
 /** A list to choose one value of a column from, each with how often it is; further ones are added.
  * @param {string} column @param {(string | number)[][]} values @param {string[]} chosen @param {string} [all] */
 function choice(column, values, chosen, all = "any") {
-  const label = made("label", "field", title(column));
+  const label = made("label", "field", nameOf(column));
   const select = made("select");
   select.name = column;
   const none = made("option", "", chosen.length ? `add to ${chosen.length} chosen` : all);
@@ -168,11 +172,20 @@ function choice(column, values, chosen, all = "any") {
     button.type = "button";
     button.name = `${column}-${value}`;
     button.dataset.orElse = column;
-    button.setAttribute("aria-label", `Remove ${title(column)} ${visible(value)}`);
+    button.setAttribute("aria-label", `Remove ${nameOf(column)} ${visible(value)}`);
     button.addEventListener("click", () => filter({ [column]: chosen.filter((one) => one !== value) }));
     box.append(button);
   }
   return box;
+}
+
+/** The name of a column as it was given; what is kept with a prompt, or stands in an answer, under the name of a column
+ * of the store says so.
+ * @param {string} column */
+function nameOf(column) {
+  const [, source, name] = /^(kept|field)_(.*)$/s.exec(column) ?? ["", "", column];
+  if (!source) return title(column);
+  return DERIVED.has(name) ? `${source === "kept" ? "kept" : "in the answer"}: ${visible(name)}` : visible(name);
 }
 
 /** @param {Page} page @param {Overview} overview */
@@ -219,16 +232,37 @@ function exports(page) {
   return box;
 }
 
+/** Why a page has no rows.
+ * @param {Page} page @param {Overview} overview */
+function nothing(page, overview) {
+  const open = overview.runs.map(({ run }) => run);
+  const closed = current()
+    .getAll("run")
+    .filter((run) => !open.includes(run));
+  if (page.total) {
+    const last = link(
+      `Go to page ${page.pages.toLocaleString("en")}, the last.`,
+      changed({ page: String(page.pages) }),
+    );
+    return around("p", "", `There is no page ${page.page.toLocaleString("en")}. `, last);
+  }
+  if (!closed.length) return made("p", "muted", "No row has all of this. Remove a filter.");
+  const words =
+    closed.length === 1 ? `Run ${closed[0]} is not open here.` : `Runs ${closed.join(", ")} are not open here.`;
+  const all = link("Show the runs that are.", changed({ run: null, page: null }));
+  return around("p", "", `${visible(words)} Open are: ${visible(open.join(", "))}. `, all);
+}
+
 /** @param {Page} page @param {Overview} overview */
 function table(page, overview) {
-  if (!page.rows.length) return made("p", "muted", "No row has all of this. Remove a filter.");
+  if (!page.rows.length) return nothing(page, overview);
   const columns = COLUMNS.filter((name) => overview.scores.includes(name));
   if (overview.scores.includes("label_probability")) columns.unshift("label_probability");
   const several = new Set(page.rows.map(({ run }) => run)).size > 1;
   const element = made("table", "rows");
   const head = made("tr");
   head.append(heading("prompt"), ...(several ? [heading("run")] : []), heading("answer"));
-  head.append(...columns.map((name) => heading(title(name), "number")));
+  head.append(...columns.map(sorting));
   element.append(around("thead", "", head));
   const body = made("tbody");
   for (const row of page.rows) {
@@ -249,6 +283,7 @@ function table(page, overview) {
     for (const column of columns) {
       const value = row[column];
       const shown = cell(title(column), figure(value), "number");
+      exactBehind(shown, value);
       if (column === "confidence" && typeof value === "number") {
         shown.classList.add("share");
         shown.style.setProperty("--share", String(value));
@@ -286,6 +321,27 @@ function answer(row) {
 function heading(words, className = "") {
   const element = made("th", className, words);
   element.scope = "col";
+  return element;
+}
+
+/** The heading of a score, which sorts by it; pressed again, the other way round.
+ * @param {string} name */
+function sorting(name) {
+  const element = heading("", "number");
+  const isSorted = name === (current().get("sort") ?? "confidence");
+  const falls = current().get("order") === "desc";
+  const button = made("button", "plain", title(name));
+  button.type = "button";
+  button.name = `sort-${name}`;
+  if (isSorted) {
+    element.setAttribute("aria-sort", falls ? "descending" : "ascending");
+    const arrow = made("span", "", falls ? " ▼" : " ▲");
+    arrow.setAttribute("aria-hidden", "true");
+    button.append(arrow);
+  }
+  const order = isSorted && !falls ? "desc" : null;
+  button.addEventListener("click", () => go(changed({ sort: name, order, page: null })));
+  element.append(button);
   return element;
 }
 

@@ -39,3 +39,10 @@ export function short(value) {
   const exact = String(value);
   return Number.isInteger(value) || exact.length <= 10 ? exact : String(Number(value.toPrecision(7)));
 }
+
+/** Give an element with a number in few digits the number with all of them, which the pointer shows.
+ * @param {HTMLElement} element @param {unknown} value */
+export function exactBehind(element, value) {
+  if (typeof value === "number" && !Number.isInteger(value)) element.title = String(value);
+  return element;
+}
