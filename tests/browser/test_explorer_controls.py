@@ -259,3 +259,40 @@ def test_a_shading_is_kept_by_the_list(visit: Visit) -> None:
     page.locator("h1", has_text="p00").wait_for()
 
     assert page.locator("[name=by]").input_value() == "rank"
+
+
+def test_a_failure_elsewhere_is_a_link(visit: Visit) -> None:
+    """Of the same prompt elsewhere a failed call leads to its page, too."""
+
+    def with_failure(route: Route) -> None:
+        one = route.fetch().json()
+        failed = {"run": "tuesday", "completion_id": None, "error_type": "timeout", "text": None, "prompt_index": 7}
+        route.fulfill(json={**one, "others": [{**one["others"][0], **failed}]})
+
+    page = visit("run=monday&view=sql")
+    page.route("**/api/completion?*", with_failure)
+    page.goto(page.url.replace("view=sql", f"show=monday/{P07}"))
+    drawn(page)
+
+    address = page.locator("table.others tbody a").first.get_attribute("href")
+    assert address is not None
+    assert "failure=tuesday%2F7%2F0" in address
+
+
+def test_a_long_token_has_a_short_heading(visit: Visit) -> None:
+    """The heading of a very long token shows its beginning; its whole text can be read in a box below."""
+
+    def lengthened(route: Route) -> None:
+        one = route.fetch().json()
+        token = one["tokens"]["sections"][0]["spans"][0][1][0]
+        token[1] = token[6][0][0] = "x" * 50_000
+        route.fulfill(json=one)
+
+    page = visit("run=monday&view=sql")
+    page.route("**/api/token?*", lengthened)
+    page.goto(page.url.replace("view=sql", f"show=monday/{P07}&at=content/1"))
+    drawn(page)
+
+    assert page.locator("h1").inner_text().endswith("x … (50,000 characters)".replace(" ", "\u2423"))
+    assert len(page.locator(".said code").first.inner_text()) == 50_000
+    assert page.locator(".said").first.bounding_box()["height"] < 400  # type: ignore[index]
