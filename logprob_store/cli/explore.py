@@ -79,7 +79,8 @@ def explore(
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is temporary is removed then, too
     try:
-        with what_if or nullcontext(), Exploring(open_runs, expected=expected, say=_say) as exploring:
+        exploring_runs = Exploring(open_runs, expected=expected, leave_out_damaged=run in {None, ALL_RUNS}, say=_say)
+        with what_if or nullcontext(), exploring_runs as exploring:
             served = serve_exploring(exploring, port=port, what_if=what_if)
             echo({"url": served.url, "port": served.port} if as_json else served.url)
             _say("open this address in your browser, once; Ctrl-C ends the explorer")

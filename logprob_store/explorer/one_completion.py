@@ -60,7 +60,11 @@ def one_completion(questions: Questions, run: str, completion_id: int) -> dict[s
         "scores": {name: row[name] for name in SCORES if row[name] is not None},
         "label": row["label"],
         "verdict": row["verdict"],
-        "kept": {name.removeprefix(KEPT): value for name, value in row.items() if name.startswith(KEPT)},
+        "kept": {
+            name.removeprefix(KEPT): None if value is None else str(value)
+            for name, value in row.items()
+            if name.startswith(KEPT)
+        },
         "facts": {name: _plain(said[name]) for name in _FACTS if said[name] is not None},
         "text": _cut(said["text"]),
         "refusal": _cut(said["refusal"]),

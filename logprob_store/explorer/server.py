@@ -9,6 +9,7 @@ import asyncio
 import json
 import math
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 _MOST_BODY: Final = 100_000
 _LOOK_UP_S: Final = 0.1
-"""How often a call looks whether the explorer ends."""
+"""How often a call or a query looks whether the explorer ends."""
+_SQL_THREADS: Final = 4
 _SHARED: Final = ("tokens.js", "page.css")
 _OWN: Final = (
     *("address.js", "asking.js", "csv.js", "details.js", "entering.js", "explorer.js", "focus.js", "histogram.js"),
@@ -129,7 +131,7 @@ def _application(exploring: Exploring, what_if: WhatIf | None, is_ending: Callab
         routing.Route("/api/rows", _answering_selection(exploring, _rows), methods=["GET"]),
         routing.Route("/api/histogram", _answering_selection(exploring, _histogram), methods=["GET"]),
         routing.Route("/api/values", _answering_selection(exploring, _values), methods=["GET"]),
-        routing.Route("/api/sql", _answering_body(lambda given: _asked_in_sql(exploring, given)), methods=["POST"]),
+        routing.Route("/api/sql", _answering_sql(exploring, is_ending), methods=["POST"]),
         routing.Route("/api/refresh", _answering_body(lambda _: exploring.refresh()), methods=["POST"]),
         routing.Route("/api/go_on", _answering_call(exploring, what_if, is_ending), methods=["POST"]),
         routing.Route("/export", _exported(exploring), methods=["GET"]),
@@ -204,6 +206,33 @@ def _answering_body(answer: Callable[[Mapping[str, Any]], Any]) -> Callable[[Req
     return handle
 
 
+def _answering_sql(exploring: Exploring, is_ending: Callable[[], bool]) -> Callable[[Request], Any]:
+    """A handler for SQL. A query ends when its client is gone, when a newer one is asked, or with the explorer.
+
+    It waits in threads of its own, so that slow ones take none from other questions.
+    """
+    threads = ThreadPoolExecutor(_SQL_THREADS, thread_name_prefix="sql")
+
+    async def handle(request: Request) -> Response:
+        given = await _read_body(request)
+        if not isinstance(given, dict):
+            return given
+        try:
+            asked = exploring.sql.begin(str(given.get("query", "")))
+            answer = asyncio.get_running_loop().run_in_executor(threads, asked.answer)
+            while not answer.done():
+                await asyncio.wait({answer}, timeout=_LOOK_UP_S)
+                if is_ending():
+                    asked.end("the explorer was ended before the answer came")
+                elif await request.is_disconnected():
+                    asked.end("nobody waits for the answer any more")
+            return _json(answer.result())
+        except InputError as error:  # a slip in a query is no failed request, which a browser would log
+            return _json({"error": str(error)})
+
+    return handle
+
+
 def _answering_call(
     exploring: Exploring, what_if: WhatIf | None, is_ending: Callable[[], bool]
 ) -> Callable[[Request], Any]:
@@ -245,7 +274,7 @@ async def _read_body(request: Request) -> dict[str, Any] | Response:
             return _error(413, f"send {_MOST_BODY} bytes at most")
     try:
         given = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of thousands of brackets
         given = None
     return given if isinstance(given, dict) else _error(400, "send a JSON object")
 
@@ -282,14 +311,6 @@ async def _in_thread(answer: Callable[[Mapping[str, Any]], Any], given: Mapping[
         return _error(500, f"{error}. `logprobs verify STORE` says whether the store is damaged")
 
 
-def _asked_in_sql(exploring: Exploring, given: Mapping[str, Any]) -> Any:
-    """The answer, or why there is none: a slip in a query is no failed request, which a browser would log."""
-    try:
-        return exploring.sql.ask(str(given.get("query", "")))
-    except InputError as error:
-        return {"error": str(error)}
-
-
 def _rows(exploring: Exploring, pairs: Sequence[tuple[str, str]]) -> Any:
     return exploring.questions.page(read_page(pairs, exploring.questions.rows))
 
@@ -301,7 +322,9 @@ def _histogram(exploring: Exploring, pairs: Sequence[tuple[str, str]]) -> Any:
 
 def _values(exploring: Exploring, pairs: Sequence[tuple[str, str]]) -> Any:
     column, others = _taken(pairs, "column")
-    return exploring.questions.values(read_page(others, exploring.questions.rows).selection, column)
+    contains = dict(others).get("contains", "")
+    asked = read_page([pair for pair in others if pair[0] != "contains"], exploring.questions.rows)
+    return exploring.questions.values(asked.selection, column, contains)
 
 
 def _taken(pairs: Sequence[tuple[str, str]], name: str) -> tuple[str, list[tuple[str, str]]]:

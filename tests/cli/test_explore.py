@@ -39,6 +39,40 @@ def test_it_prints_its_address_and_ends_in_a_word(tmp_path: Path) -> None:
     assert started.returncode == 0
 
 
+def test_it_ends_at_once_though_a_query_is_under_way(tmp_path: Path) -> None:
+    """Without a word about how."""
+    run_demo(tmp_path / "store")
+    query = {"query": "with recursive t as (select 1 as n union all select n + 1 from t) select count(*) from t"}
+    (tmp_path / "ask.py").write_text(
+        "import re, sys, urllib.request\n"
+        "url = sys.argv[1]\n"
+        "entered = urllib.request.urlopen(url)\n"
+        "secret = re.search('name=.secret. content=.([^\"]+)', entered.read().decode())[1]\n"
+        "headers = {'cookie': entered.headers['set-cookie'].partition(';')[0], 'x-logprobs-secret': secret}\n"
+        "headers['content-type'] = 'application/json'\n"
+        f"body = {json.dumps(query)!r}.encode()\n"
+        "url = url.partition('?')[0] + 'api/sql'\n"
+        "print(urllib.request.urlopen(urllib.request.Request(url, body, headers)).read().decode())\n",
+        encoding="utf-8",
+    )
+    command = [PROGRAM, "explore", "store", "--no-open", "--json"]
+    pipe = subprocess.PIPE
+    started = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
+    assert started.stdout is not None
+    url = json.loads(started.stdout.readline())["url"]
+    asking = subprocess.Popen([sys.executable, tmp_path / "ask.py", url], stdout=pipe, text=True)
+    time.sleep(2)
+    began = time.monotonic()
+    started.send_signal(signal.SIGINT)
+    _, err = started.communicate(timeout=30)
+    took = time.monotonic() - began
+    said, _ = asking.communicate(timeout=30)
+
+    assert "the explorer was ended" in said
+    assert err.splitlines()[-2:] == ["open this address in your browser, once; Ctrl-C ends the explorer", "ended"]
+    assert took < 6  # a query has ten seconds
+
+
 def start_with_browser(folder: Path, browser: str) -> subprocess.Popen[str]:
     """Explore a store on a desktop whose browser is a command, to which the address is given."""
     return subprocess.Popen(

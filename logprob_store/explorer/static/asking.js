@@ -3,7 +3,8 @@
  *
  * @typedef {{run: string, job: string, model: string | null, state: string, created_at: string, answers: number,
  *   failures: number, usd: number | null}} Run
- * @typedef {{store: string, runs: Run[], newest: string | null, scores: string[], kept: string[]}} Overview
+ * @typedef {{store: string, runs: Run[], newest: string | null, scores: string[], kept: string[],
+ *   left_out: Record<string, string>, values: Record<string, number>}} Overview
  * @typedef {Record<string, string | number | boolean | null>} Row
  * @typedef {{run: string, completion_id: number | null, prompt_id: string, prompt_index: number, sample_index: number,
  *   choice_index: number | null, model: string | null, finish_reason: string | null, error_type: string | null,

@@ -1,6 +1,6 @@
 /** The explorer's page: draws what its address names, and looks for what has come to the store since. */
 
-import { made } from "../../view/page/tokens.js";
+import { made, visible } from "../../view/page/tokens.js";
 import { CHANGED, changed, current, filters, go, keyOf, link, toList } from "./address.js";
 import { ask, counted, Refused, send } from "./asking.js";
 import { showCompared, showCompletion, showFailure, showToken } from "./details.js";
@@ -137,6 +137,7 @@ function offer(answers, runs, running) {
     button.textContent = "Preparing …";
     try {
       overview = await send("refresh", {});
+      warn();
       place.dataset.said = "";
       place.replaceChildren();
       await draw();
@@ -158,6 +159,16 @@ function skip(event) {
   if (target instanceof HTMLElement) target.focus();
 }
 
+/** Say which runs could not be read. */
+function warn() {
+  const lines = Object.entries(overview.left_out).map(
+    ([run, why]) => `Run ${visible(run)} is left out, as it is damaged: ${visible(why)}`,
+  );
+  const place = byId("left-out");
+  place.textContent = lines.join("\n");
+  place.hidden = !lines.length;
+}
+
 async function begin() {
   addEventListener("keydown", goByKey);
   byId("skip").addEventListener("click", skip);
@@ -168,6 +179,7 @@ async function begin() {
     say(error.message);
     return;
   }
+  warn();
   addEventListener(CHANGED, draw);
   addEventListener("popstate", draw);
   const params = current();
