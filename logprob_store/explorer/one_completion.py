@@ -30,7 +30,10 @@ _MOST_ALTERNATIVES: Final = 20
 _MOST_OTHERS: Final = 50
 _LONGEST_TEXT: Final = 100_000
 _MOST_EXAMPLES: Final = 20
-_LIKE: Final = ("run", "completion_id", "sample_index", "choice_index", "model", "finish_reason", "error_type", "text")
+_LIKE: Final = (
+    *("run", "completion_id", "prompt_index", "sample_index", "choice_index", "model", "finish_reason", "error_type"),
+    "text",
+)
 
 
 def one_completion(questions: Questions, run: str, completion_id: int, *, passed_over: int = 0) -> dict[str, Any]:

@@ -45,18 +45,8 @@ _OF_THE_STORE: Final = (LogprobStoreError, OSError, pl.exceptions.PolarsError)
 """What is raised over files of the store."""
 _SHARED: Final = ("tokens.js", "page.css")
 _OWN: Final = (
-    *(
-        "address.js",
-        "asking.js",
-        "details.js",
-        "entering.js",
-        "explorer.js",
-        "histogram.js",
-        "lists.js",
-        "sql.js",
-        "what_if.js",
-    ),
-    "explorer.css",
+    *("address.js", "asking.js", "csv.js", "details.js", "entering.js", "explorer.js", "focus.js", "histogram.js"),
+    *("lists.js", "neighbours.js", "numbers.js", "sql.js", "what_if.js", "explorer.css"),
 )
 _KINDS: Final = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 

@@ -7,7 +7,7 @@
  */
 
 /** What of an address says which view is open, and nothing of the list. */
-const VIEW = ["view", "show", "with", "at", "failure", "query"];
+const VIEW = ["view", "show", "with", "at", "failure", "query", "by"];
 /** What of an address says which rows of the selection are on a page. */
 const PAGING = ["sort", "order", "page", "size"];
 /** Told when the address has changed. */
@@ -89,7 +89,7 @@ export function toFailure(row) {
   return changed({ view: null, show: null, with: null, at: null, failure });
 }
 
-/** The address of the list. */
+/** The address of the list, which keeps the shading for the next answer. */
 export function toList() {
-  return listed();
+  return changed({ by: current().get("by") }, listed());
 }
