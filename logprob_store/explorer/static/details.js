@@ -3,6 +3,7 @@
  *
  * @typedef {import("../../view/page/tokens.js").View} View
  * @typedef {import("../../view/page/tokens.js").Measure} Measure
+ * @typedef {View & {before: number}} Piece
  * @typedef {import("./asking.js").Listed} Listed
  * @typedef {{role: string, text: string}} Message
  * @typedef {{question: string | null, refused: boolean, value: string | null, label: string | null,
@@ -10,7 +11,7 @@
  * @typedef {{run: string, completion_id: number, prompt_id: string, sample_index: number, choice_index: number,
  *   model: string | null, finish_reason: string | null, scores: Record<string, number>, label: string | null, verdict: "right" | "wrong" | null,
  *   kept: Record<string, string | null>, facts: Record<string, unknown>, text: string | null, refusal: string | null,
- *   tool_calls: string | null, prompt: Message[], tokens: View, decisions: Option[], others: Listed[]}} Completion
+ *   tool_calls: string | null, prompt: Message[], tokens: Piece, decisions: Option[], others: Listed[]}} Completion
  * @typedef {{run: string, completion_id: number, section: string, position: number, prompt_id: string, text: string}} Place
  * @typedef {{times: number, mean_logprob: number | null, places: Place[]}} Elsewhere
  */
@@ -23,6 +24,8 @@ import { neighbours } from "./neighbours.js";
 import { exactBehind } from "./numbers.js";
 import { offerWhatIf } from "./what_if.js";
 
+/** Tokens of an answer that the server gives at a time. */
+const PIECE = 4000;
 /** Characters of a heading. */
 const HEADING = 200;
 
@@ -30,7 +33,7 @@ const HEADING = 200;
 export async function showCompletion(place, key, signal) {
   /** @type {[Completion, HTMLElement | null]} */
   const [one, beside] = await Promise.all([
-    ask("completion", { run: key.run, id: key.id }, signal),
+    ask("completion", { run: key.run, id: key.id, passed_over: current().get("after") ?? "0" }, signal),
     neighbours(signal),
   ]);
   const tokens = made("div", "token-view");
@@ -49,6 +52,7 @@ export async function showCompletion(place, key, signal) {
             shadeChoice(),
             around("div", "legend-place", legend(measure())),
             tokens,
+            ...pieces(one.tokens),
             ...beyondTokens(one),
           ),
           ...(one.decisions.length ? [panel("Typed questions", decisions(one.decisions))] : []),
@@ -351,6 +355,29 @@ function beyondTokens(one) {
   if (one.refusal) pieces.push(made("h3", "", "Refusal"), plain(one.refusal));
   if (one.tool_calls) pieces.push(made("h3", "", "Calls of tools"), plain(one.tool_calls));
   return pieces;
+}
+
+/** Links to the other pieces of an answer that has more tokens than a page shows.
+ * @param {Piece} view */
+function pieces(view) {
+  if (!view.before && !view.left_out) return [];
+  const shown = view.sections.flatMap(({ spans }) => spans.flatMap(([, tokens]) => tokens)).length;
+  const last = view.before + shown;
+  const nav = around(
+    "nav",
+    "paging",
+    view.before
+      ? link("Earlier tokens", changed({ after: String(Math.max(0, view.before - PIECE)) }))
+      : made("span", "muted", "Earlier tokens"),
+    made(
+      "span",
+      "",
+      `tokens ${(view.before + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${(last + view.left_out).toLocaleString("en")}`,
+    ),
+    view.left_out ? link("Later tokens", changed({ after: String(last) })) : made("span", "muted", "Later tokens"),
+  );
+  nav.setAttribute("aria-label", "Tokens of the answer");
+  return [nav];
 }
 
 /** @param {Option[]} options */
