@@ -73,7 +73,7 @@ class Exploring:
         self._open_runs = open_runs
         self._expected = expected
         self._leave_out_damaged = leave_out_damaged
-        self._say = say
+        self.say = say
         self._left_out: dict[str, str] = {}
         store = open_runs()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -128,7 +128,7 @@ class Exploring:
         if not store.run_names:
             raise InputError(f"{store.path} has no run yet; `logprobs run JOB.toml` makes one")
         store = self._readable(store)
-        prepared = prepare(store, folder_of=self._folder_of(), say=self._say)
+        prepared = prepare(store, folder_of=self._folder_of(), say=self.say)
         if self._expected is not None:
             prepared = with_verdicts(prepared, self._expected)
         questions = Questions(prepared, left_out=self._left_out)
@@ -149,7 +149,7 @@ class Exploring:
         left_out: dict[str, str] = {}
         for run in store.run_names:
             try:
-                prepare(store.only(run), folder_of=self._folder_of(), say=self._say)
+                prepare(store.only(run), folder_of=self._folder_of(), say=self.say)
             except _UNREADABLE as error:
                 if (damage := _damage(store.path, run)) is None:
                     raise
@@ -158,7 +158,7 @@ class Exploring:
                     raise StoreError(f"run {run} is damaged: {damage}{others}") from error
                 left_out[run] = damage
                 if run not in self._left_out:
-                    self._say(f"run {run} is left out, as it is damaged: {damage}")
+                    self.say(f"run {run} is left out, as it is damaged: {damage}")
         self._left_out = left_out
         return store.only(*(run for run in store.run_names if run not in left_out)) if left_out else store
 

@@ -11,6 +11,7 @@ import math
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -25,11 +26,12 @@ from logprob_store.extras import import_extra
 from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import Send
 
     from logprob_store.explorer.exploring import Exploring
     from logprob_store.what_if.asking import WhatIf
@@ -39,6 +41,8 @@ _MOST_BODY: Final = 100_000
 _LOOK_UP_S: Final = 0.1
 """How often a call or a query looks whether the explorer ends."""
 _SQL_THREADS: Final = 4
+_OF_THE_STORE: Final = (LogprobStoreError, OSError, pl.exceptions.PolarsError)
+"""What is raised over files of the store."""
 _SHARED: Final = ("tokens.js", "page.css")
 _OWN: Final = (
     *("address.js", "asking.js", "csv.js", "details.js", "entering.js", "explorer.js", "focus.js", "histogram.js"),
@@ -115,7 +119,9 @@ def _application(exploring: Exploring, what_if: WhatIf | None, is_ending: Callab
     answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {
         "overview": lambda _: exploring.questions.overview,
         "news": lambda _: exploring.news(),
-        "completion": lambda given: one_completion(exploring.questions, *_key(given)),
+        "completion": lambda given: one_completion(
+            exploring.questions, *_key(given), passed_over=_whole({"passed_over": "0", **given}, "passed_over")
+        ),
         "failure": lambda given: one_failure(
             exploring.questions, _given(given, "run"), _whole(given, "prompt_index"), _whole(given, "sample_index")
         ),
@@ -280,7 +286,17 @@ async def _read_body(request: Request) -> dict[str, Any] | Response:
 
 
 def _exported(exploring: Exploring) -> Callable[[Request], Any]:
+    """A handler for downloads. One that cannot be finished is broken off, so that no browser takes it for whole."""
     concurrency, responses = import_extra("starlette.concurrency"), import_extra("starlette.responses")
+
+    streaming: Any = responses.StreamingResponse
+
+    class Download(streaming):  # type: ignore[misc]  # of an extra that may be missing
+        async def stream_response(self, send: Send) -> None:
+            try:
+                await super().stream_response(send)
+            except _BrokenOffError as error:  # uvicorn closes the connection of an answer that has no end
+                exploring.say(f"a download was broken off: {error}")
 
     async def handle(request: Request) -> Response:
         pairs = request.query_params.multi_items()
@@ -292,12 +308,29 @@ def _exported(exploring: Exploring) -> Callable[[Request], Any]:
             page = read_page([pair for pair in pairs if pair[0] != "format"], questions.rows)
         except InputError as error:
             return _error(400, str(error))
-        pieces = concurrency.iterate_in_threadpool(export(questions, page.selection, kind))
+        made = _until_broken(export(questions, page.selection, kind))
+        try:
+            first = await concurrency.run_in_threadpool(next, made, b"")
+        except _BrokenOffError as error:
+            return _error(500, str(error))
+        pieces = concurrency.iterate_in_threadpool(chain([first], made))
         named = {"content-disposition": f'attachment; filename="selection.{kind}"'}
-        response: Response = responses.StreamingResponse(pieces, media_type=MEDIA_TYPES[kind], headers=named)
+        response: Response = Download(pieces, media_type=MEDIA_TYPES[kind], headers=named)
         return response
 
     return handle
+
+
+class _BrokenOffError(Exception):
+    """A file that cannot be made to its end, with why and what to do."""
+
+
+def _until_broken(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces; an error of the store among them says what to do."""
+    try:
+        yield from pieces
+    except _OF_THE_STORE as error:
+        raise _BrokenOffError(_in_words(error)) from error
 
 
 async def _in_thread(answer: Callable[[Mapping[str, Any]], Any], given: Mapping[str, Any]) -> Response:
@@ -307,8 +340,12 @@ async def _in_thread(answer: Callable[[Mapping[str, Any]], Any], given: Mapping[
         return _json(await concurrency.run_in_threadpool(answer, given))
     except InputError as error:
         return _error(400, str(error))
-    except (LogprobStoreError, OSError, pl.exceptions.PolarsError) as error:
-        return _error(500, f"{error}. `logprobs verify STORE` says whether the store is damaged")
+    except _OF_THE_STORE as error:
+        return _error(500, _in_words(error))
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{str(error).rstrip('.')}. `logprobs verify STORE` says whether the store is damaged"
 
 
 def _rows(exploring: Exploring, pairs: Sequence[tuple[str, str]]) -> Any:

@@ -16,6 +16,7 @@ from explorer.explored_store import FIRST, add_part, answers_table
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.errors import InputError, StoreError
+from logprob_store.explorer import exporting
 from logprob_store.explorer.exploring import Exploring, newest_runs
 from logprob_store.explorer.server import serve_exploring
 from logprob_store.explorer.sql import AskedQuery
@@ -199,6 +200,37 @@ def test_a_body_of_brackets_is_refused(explorer_server: Any, body: bytes) -> Non
     answer = explorer_server.post_raw("/api/sql", body)
 
     assert (answer.status, answer.json) == (400, {"error": "send a JSON object"})
+
+
+def cut_answers(store: Path, part: int) -> None:
+    """Damage the answers of a part of run `one` after it was opened."""
+    (store / "completions" / "run=one" / f"part-0000{part}.parquet").write_bytes(b"PAR1")
+
+
+def test_a_download_that_cannot_begin_is_refused(explorer_server: Any, store: Path) -> None:
+    """In words, with no empty file."""
+    cut_answers(store, 0)
+
+    answer = explorer_server.get("/export?format=csv")
+
+    assert answer.status == 500
+    assert "`logprobs verify STORE`" in answer.json["error"]
+
+
+def test_a_download_that_cannot_go_on_is_broken_off(
+    explorer_server: Any, store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The browser sees no end, and the terminal has a sentence and no traceback."""
+    monkeypatch.setattr(exporting, "_ROWS_AT_ONCE", 2)
+    said: list[str] = []
+    monkeypatch.setattr(explorer_server.exploring, "say", said.append)
+    cut_answers(store, 1)
+
+    with pytest.raises(http.client.IncompleteRead):
+        explorer_server.get("/export?format=csv")
+
+    assert said[0].startswith("a download was broken off: ")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def damage(store: Path, run: str) -> None:

@@ -11,7 +11,7 @@
  *   label: string | null, verdict: "right" | "wrong" | null, text: string | null, confidence: number | null}} Listed
  */
 
-import { made } from "../../view/page/tokens.js";
+import { made, visible } from "../../view/page/tokens.js";
 import { SECRET } from "./entering.js";
 
 /** An answer that says what was wrong with the question. */
@@ -23,10 +23,10 @@ export async function ask(path, params = {}, signal) {
   return read(await fetched(`/api/${path}?${new URLSearchParams(params)}`, { signal }));
 }
 
-/** @param {string} path @param {Record<string, unknown>} body @returns {Promise<any>} */
-export async function send(path, body) {
+/** @param {string} path @param {Record<string, unknown>} body @param {AbortSignal} [signal] @returns {Promise<any>} */
+export async function send(path, body, signal) {
   const headers = { "content-type": "application/json" };
-  return read(await fetched(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(body) }));
+  return read(await fetched(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(body), signal }));
 }
 
 /** Download the file at an address. A download sends no header: its address takes a ticket that is good once.
@@ -78,10 +78,18 @@ export function figure(value) {
       : String(Number(value.toPrecision(3)));
 }
 
-/** The name of a column in words.
+/** Columns of the store under whose name something else may be kept. */
+const DERIVED = new Set([
+  ...["run", "prompt", "answer", "text", "model", "label", "verdict", "finish_reason", "error_type", "confidence"],
+  ...["perplexity", "mean_entropy", "mean_margin", "label_probability", "token_count", "cost_usd", "latency_s"],
+]);
+
+/** The name of a column: in words, or as it was given where it is kept with the prompts or stands in the answers.
  * @param {string} name */
 export function title(name) {
-  return name.replace(/^(kept|field)_/, "").replaceAll("_", " ");
+  const [, source, own] = /^(kept|field)_(.*)$/s.exec(name) ?? [];
+  if (own === undefined) return name.replaceAll("_", " ");
+  return DERIVED.has(own) ? `${source === "kept" ? "kept" : "in the answer"}: ${visible(own)}` : visible(own);
 }
 
 /** A count with its word.
