@@ -6,7 +6,7 @@
  */
 
 import { made } from "../../view/page/tokens.js";
-import { counted } from "./asking.js";
+import { counted, title } from "./asking.js";
 import { above, below, told } from "./numbers.js";
 
 const WIDTH = 240;
@@ -21,13 +21,13 @@ function drawn(tag, attributes) {
 }
 
 /** A histogram of one score.
- * @param {Bins} bins @param {string} name that is shown @param {Range} range that is chosen @param {(range: Range) => void} onChange */
-export function histogram(bins, name, range, onChange) {
+ * @param {Bins} bins @param {Range} range that is chosen @param {(range: Range) => void} onChange */
+export function histogram(bins, range, onChange) {
   const figureElement = made("figure", "histogram");
   const most = Math.max(1, ...bins.bins);
   const known = bins.bins.reduce((sum, count) => sum + count, 0);
   const chart = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", preserveAspectRatio: "none" });
-  chart.setAttribute("aria-label", said(bins, name, known));
+  chart.setAttribute("aria-label", said(bins, known));
   const step = (bins.high - bins.low) / bins.bins.length;
   const wide = WIDTH / bins.bins.length;
   bins.bins.forEach((count, place) => {
@@ -53,40 +53,40 @@ export function histogram(bins, name, range, onChange) {
       to: right >= WIDTH ? "" : above(valueAt(right), step),
     });
   });
-  const caption = made("figcaption", "", name);
+  const caption = made("figcaption", "", title(bins.score));
   if (bins.missing) caption.append(made("span", "muted", ` ${counted(bins.missing, "row")} without`));
   const ends = made("div", "ends muted");
   ends.append(
     made("span", "", told(bins.low, step)),
     made("span", "", `${told(bins.high, step)}${bins.beyond ? " and more" : ""}`),
   );
-  figureElement.append(caption, chart, ends, numbers(bins.score, name, range, onChange));
+  figureElement.append(caption, chart, ends, numbers(bins.score, range, onChange));
   return figureElement;
 }
 
 /** What a screen reader says of a histogram.
- * @param {Bins} bins @param {string} name @param {number} known */
-function said(bins, name, known) {
+ * @param {Bins} bins @param {number} known */
+function said(bins, known) {
   const step = (bins.high - bins.low) / bins.bins.length;
   const largest = bins.bins.indexOf(Math.max(...bins.bins));
   const around = `${told(bins.low + largest * step, step)} to ${told(bins.low + (largest + 1) * step, step)}`;
-  return `Histogram of ${name}: ${counted(known, "row")}, most from ${around}`;
+  return `Histogram of ${title(bins.score)}: ${counted(known, "row")}, most from ${around}`;
 }
 
 /** The two ends of a range as numbers to type.
- * @param {string} score @param {string} name @param {Range} range @param {(range: Range) => void} onChange */
-function numbers(score, name, range, onChange) {
+ * @param {string} score @param {Range} range @param {(range: Range) => void} onChange */
+function numbers(score, range, onChange) {
   const row = made("div", "range");
   /** @type {("from" | "to")[]} */
-  const sides = ["from", "to"];
-  const inputs = sides.map((end) => {
+  const names = ["from", "to"];
+  const inputs = names.map((end) => {
     const label = made("label", "", `${end} `);
     const input = made("input");
     input.type = "number";
     input.step = "any";
     input.value = range[end];
     input.name = `${score}.${end}`;
-    input.setAttribute("aria-label", `${name} ${end}`);
+    input.setAttribute("aria-label", `${title(score)} ${end}`);
     input.addEventListener("change", () => onChange({ ...range, [end]: input.value }));
     label.append(input);
     return label;
@@ -97,7 +97,7 @@ function numbers(score, name, range, onChange) {
     clear.type = "button";
     clear.name = `${score}.clear`;
     clear.dataset.orElse = `${score}.from`;
-    clear.setAttribute("aria-label", `Remove the filter on ${name}`);
+    clear.setAttribute("aria-label", `Remove the filter on ${title(score)}`);
     clear.addEventListener("click", () => onChange({ from: "", to: "" }));
     row.append(clear);
   }

@@ -19,8 +19,6 @@ const WORDS = ["verdict", "model", "finish_reason", "error_type", "label"];
 
 /** Values of a column that the server lists. */
 const MOST_VALUES = 50;
-/** Columns that a kept one may share its name with. */
-const DERIVED = new Set(["run", "prompt", "answer", "text", ...WORDS, ...COLUMNS, "label_probability"]);
 
 /** Draw the list of what the address selects.
  * @param {HTMLElement} place @param {Overview} overview @param {AbortSignal} signal
@@ -70,9 +68,7 @@ async function drawFilters(aside, overview, params, signal) {
     const range = { from: params.get(`${score}.from`) ?? "", to: params.get(`${score}.to`) ?? "" };
     if (!range.from && !range.to && !one.bins.some(Boolean)) continue;
     pieces.push(
-      histogram(one, nameOf(score), range, ({ from, to }) =>
-        filter({ [`${score}.from`]: from || null, [`${score}.to`]: to || null }),
-      ),
+      histogram(one, range, ({ from, to }) => filter({ [`${score}.from`]: from || null, [`${score}.to`]: to || null })),
     );
   }
   const active = document.activeElement;
@@ -159,7 +155,7 @@ function runs(overview, params) {
  * @param {{all?: string, number?: number}} [how] what no choice is called; how many values there are, of which the list
  * may have only the first */
 function choice(column, values, chosen, { all = "any", number = 0 } = {}) {
-  const label = made("label", "field", nameOf(column));
+  const label = made("label", "field", title(column));
   const select = made("select");
   select.name = column;
   const none = made("option", "", chosen.length ? `add to ${chosen.length} chosen` : all);
@@ -185,7 +181,7 @@ function choice(column, values, chosen, { all = "any", number = 0 } = {}) {
     button.type = "button";
     button.name = `${column}-${value}`;
     button.dataset.orElse = column;
-    button.setAttribute("aria-label", `Remove ${nameOf(column)} ${visible(value)}`);
+    button.setAttribute("aria-label", `Remove ${title(column)} ${visible(value)}`);
     button.addEventListener("click", () => filter({ [column]: chosen.filter((one) => one !== value) }));
     box.append(button);
   }
@@ -195,7 +191,7 @@ function choice(column, values, chosen, { all = "any", number = 0 } = {}) {
 /** A field that looks for values which the list of a column has no room for.
  * @param {string} column @param {number} number of all values @param {(values: [string, number][]) => void} list */
 function search(column, number, list) {
-  const label = made("label", "field", `${nameOf(column)} contains `);
+  const label = made("label", "field", `${title(column)} contains `);
   const input = made("input");
   input.type = "search";
   input.name = `${column}.contains`;
@@ -223,15 +219,6 @@ function search(column, number, list) {
   return label;
 }
 
-/** The name of a column as it was given; what is kept with a prompt, or stands in an answer, under the name of a column
- * of the store says so.
- * @param {string} column */
-function nameOf(column) {
-  const [, source, name] = /^(kept|field)_(.*)$/s.exec(column) ?? ["", "", column];
-  if (!source) return title(column);
-  return DERIVED.has(name) ? `${source === "kept" ? "kept" : "in the answer"}: ${visible(name)}` : visible(name);
-}
-
 /** @param {Page} page @param {Overview} overview */
 function summary(page, overview) {
   const line = made("div", "summary");
@@ -240,7 +227,7 @@ function summary(page, overview) {
   const sort = made("select");
   sort.name = "sort";
   for (const name of ["as asked", ...overview.scores]) {
-    const option = made("option", "", nameOf(name));
+    const option = made("option", "", title(name));
     option.value = name;
     option.selected = name === (current().get("sort") ?? "confidence");
     sort.append(option);
