@@ -8,10 +8,13 @@ from urllib.parse import quote
 import pytest
 from browser.explorers import Explorer, exploring
 from browser.nights_store import make_nights_store
+from browser.stores import run_recorded
 from browser.test_explorer_page import P07, settled
+from builders import chat_body, chat_token, write_job, write_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser, Page, Route
 
@@ -296,3 +299,49 @@ def test_a_long_token_has_a_short_heading(visit: Visit) -> None:
     assert page.locator("h1").inner_text().endswith("x … (50,000 characters)".replace(" ", "\u2423"))
     assert len(page.locator(".said code").first.inner_text()) == 50_000
     assert page.locator(".said").first.bounding_box()["height"] < 400  # type: ignore[index]
+
+
+def test_values_beyond_the_list_are_found(tmp_path: Path, browser: Browser, open_page: Callable[..., Page]) -> None:
+    """Of a column with more values than its list has, one types a part of a value, and can choose it."""
+    numbers = range(60)
+    columns = {"id": [f"p{n}" for n in numbers], "text": ["?"] * 60, "shop": [f"shop {n:02}" for n in numbers]}
+    write_prompts(tmp_path, columns)
+    job = write_job(
+        tmp_path,
+        prompts={"id": "id", "keep": ["shop"]},
+        transport={"kind": "replay", "fixtures": "recorded.jsonl"},
+        store={"path": "store"},
+    )
+    run_recorded(job, "one", lambda _: (200, chat_body([chat_token("Yes", -0.1)])))
+    with exploring(tmp_path / "store", browser) as running:
+        page = open_page(f"{running.address}?run=one", cookies=running.cookies)
+        drawn(page)
+        page.get_by_label("shop contains").fill("SHOP 59")
+        page.locator("option", has_text="shop 59").wait_for(state="attached")
+        page.locator("[name=kept_shop]").select_option("shop 59")
+        page.wait_for_url("**kept_shop=shop+59*")
+        drawn(page)
+
+        assert page.locator("table.rows tbody th a").all_inner_texts() == ["p59"]
+
+
+def test_a_long_answer_goes_on(visit: Visit) -> None:
+    """Of an answer with more tokens than a page shows one goes on to those behind them, in the address."""
+
+    def in_pieces(route: Route) -> None:
+        one = route.fetch().json()
+        before = 3 if "passed_over=3" in route.request.url else 0
+        sections = [{"name": "content", "spans": one["tokens"]["sections"][0]["spans"]}] if not before else []
+        route.fulfill(json={**one, "tokens": {"sections": sections, "before": before, "left_out": 2 - before // 3 * 2}})
+
+    page = visit("run=monday&view=sql")
+    page.route("**/api/completion?*", in_pieces)
+    page.goto(page.url.replace("view=sql", f"show=monday/{P07}"))
+    drawn(page)
+    said = page.locator("nav[aria-label='Tokens of the answer']").inner_text()
+    page.get_by_role("link", name="Tokens behind").click()
+    page.wait_for_url("**tokens=3*")
+    drawn(page)
+
+    assert "1 to 3 of 5" in said
+    assert page.get_by_role("link", name="Tokens before").is_visible()

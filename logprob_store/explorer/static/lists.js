@@ -8,7 +8,7 @@
 
 import { made, visible } from "../../view/page/tokens.js";
 import { changed, current, filters, go, link, listed, toCompletion, toFailure } from "./address.js";
-import { around, ask, counted, download, figure, title } from "./asking.js";
+import { around, ask, counted, download, figure, Refused, title } from "./asking.js";
 import { asControl, keepFocus } from "./focus.js";
 import { histogram } from "./histogram.js";
 import { exactBehind } from "./numbers.js";
@@ -17,8 +17,8 @@ const DRAWN = ["confidence", "perplexity", "mean_entropy", "token_count"];
 const COLUMNS = ["confidence", "perplexity", "mean_entropy", "mean_margin", "token_count"];
 const WORDS = ["verdict", "model", "finish_reason", "error_type", "label"];
 
-/** Columns that a kept one may share its name with. */
-const DERIVED = new Set(["run", "prompt", "answer", "text", ...WORDS, ...COLUMNS, "label_probability"]);
+/** Values of a column that the server lists. */
+const MOST_VALUES = 50;
 
 /** Draw the list of what the address selects.
  * @param {HTMLElement} place @param {Overview} overview @param {AbortSignal} signal
@@ -49,9 +49,7 @@ export async function showList(place, overview, signal, onRows) {
 /** @param {HTMLElement} aside @param {Overview} overview @param {URLSearchParams} params @param {AbortSignal} signal */
 async function drawFilters(aside, overview, params, signal) {
   const words = [...WORDS, ...overview.kept];
-  const scores = [...new Set([...DRAWN, ...(params.getAll("draw") ?? [])])].filter((name) =>
-    overview.scores.includes(name),
-  );
+  const scores = [...DRAWN, ...overview.kept].filter((name) => overview.scores.includes(name));
   const [values, bins] = await Promise.all([
     Promise.all(words.map((column) => ask("values", withColumn(filters(params), column), signal))),
     Promise.all(scores.map((score) => ask("histogram", withScore(filters(params), score), signal))),
@@ -60,7 +58,10 @@ async function drawFilters(aside, overview, params, signal) {
   const pieces = [text(params), kind(params), runs(overview, params)];
   words.forEach((column, place) => {
     const chosen = params.getAll(column);
-    if (values[place].length > 1 || chosen.length) pieces.push(choice(column, values[place], chosen));
+    const number = overview.values[column] ?? 0;
+    const isRange = scores.includes(column) && number > MOST_VALUES; // numbers, which the histogram narrows down
+    if ((values[place].length > 1 && !isRange) || chosen.length)
+      pieces.push(choice(column, values[place], chosen, { number }));
   });
   for (const one of bins) {
     const score = one.score;
@@ -146,46 +147,76 @@ function kind(params) {
 /** @param {Overview} overview @param {URLSearchParams} params */
 function runs(overview, params) {
   const counts = overview.runs.map(({ run, answers, failures }) => [run, answers + failures]);
-  return choice("run", counts.reverse(), params.getAll("run"), "all runs");
+  return choice("run", counts.reverse(), params.getAll("run"), { all: "all runs" });
 }
 
 /** A list to choose one value of a column from, each with how often it is; further ones are added.
- * @param {string} column @param {(string | number)[][]} values @param {string[]} chosen @param {string} [all] */
-function choice(column, values, chosen, all = "any") {
-  const label = made("label", "field", nameOf(column));
+ * @param {string} column @param {(string | number)[][]} values @param {string[]} chosen
+ * @param {{all?: string, number?: number}} [how] what no choice is called; how many values there are, of which the list
+ * may have only the first */
+function choice(column, values, chosen, { all = "any", number = 0 } = {}) {
+  const label = made("label", "field", title(column));
   const select = made("select");
   select.name = column;
   const none = made("option", "", chosen.length ? `add to ${chosen.length} chosen` : all);
   none.value = "";
-  select.append(none);
-  for (const [value, count] of values) {
-    if (chosen.includes(String(value))) continue;
-    const option = made("option", "", `${visible(String(value)).slice(0, 60)} (${Number(count).toLocaleString("en")})`);
-    option.value = String(value);
-    select.append(option);
-  }
+  /** @param {(string | number)[][]} listed */
+  const list = (listed) => {
+    select.replaceChildren(none);
+    for (const [value, count] of listed) {
+      if (chosen.includes(String(value))) continue;
+      const words = `${visible(String(value)).slice(0, 60)} (${Number(count).toLocaleString("en")})`;
+      const option = made("option", "", words);
+      option.value = String(value);
+      select.append(option);
+    }
+  };
+  list(values);
   select.addEventListener("change", () => filter({ [column]: [...chosen, select.value] }));
   label.append(select);
   const box = around("div", "choice", label);
+  if (number > MOST_VALUES) box.prepend(search(column, number, list));
   for (const value of chosen) {
     const button = made("button", "chosen-value", `${visible(value).slice(0, 60)} ✕`);
     button.type = "button";
     button.name = `${column}-${value}`;
     button.dataset.orElse = column;
-    button.setAttribute("aria-label", `Remove ${nameOf(column)} ${visible(value)}`);
+    button.setAttribute("aria-label", `Remove ${title(column)} ${visible(value)}`);
     button.addEventListener("click", () => filter({ [column]: chosen.filter((one) => one !== value) }));
     box.append(button);
   }
   return box;
 }
 
-/** The name of a column as it was given; what is kept with a prompt, or stands in an answer, under the name of a column
- * of the store says so.
- * @param {string} column */
-function nameOf(column) {
-  const [, source, name] = /^(kept|field)_(.*)$/s.exec(column) ?? ["", "", column];
-  if (!source) return title(column);
-  return DERIVED.has(name) ? `${source === "kept" ? "kept" : "in the answer"}: ${visible(name)}` : visible(name);
+/** A field that looks for values which the list of a column has no room for.
+ * @param {string} column @param {number} number of all values @param {(values: [string, number][]) => void} list */
+function search(column, number, list) {
+  const label = made("label", "field", `${title(column)} contains `);
+  const input = made("input");
+  input.type = "search";
+  input.name = `${column}.contains`;
+  input.placeholder = `the list has ${MOST_VALUES} of ${number.toLocaleString("en")}`;
+  /** @type {number | undefined} */
+  let later;
+  let asking = new AbortController();
+  const find = async () => {
+    asking.abort();
+    asking = new AbortController();
+    const params = withColumn(filters(), column);
+    params.set("contains", input.value);
+    try {
+      list(await ask("values", params, asking.signal));
+    } catch (error) {
+      const isLate = error instanceof DOMException && error.name === "AbortError"; // more was typed meanwhile
+      if (!isLate && !(error instanceof Refused)) throw error; // the page says by itself that the explorer was ended
+    }
+  };
+  input.addEventListener("input", () => {
+    clearTimeout(later);
+    later = setTimeout(find, 250);
+  });
+  label.append(input);
+  return label;
 }
 
 /** @param {Page} page @param {Overview} overview */

@@ -65,7 +65,7 @@ export async function showSql(place, signal) {
   result.append(made("p", "muted", "Asking …"));
   const began = performance.now();
   try {
-    const answer = /** @type {Answer} */ (await send("sql", { query }));
+    const answer = /** @type {Answer} */ (await send("sql", { query }, signal));
     if (signal.aborted) return;
     if (answer.error) throw new Refused(answer.error);
     result.replaceChildren(...table(answer, performance.now() - began));
