@@ -323,25 +323,3 @@ def test_values_beyond_the_list_are_found(tmp_path: Path, browser: Browser, open
         drawn(page)
 
         assert page.locator("table.rows tbody th a").all_inner_texts() == ["p59"]
-
-
-def test_a_long_answer_goes_on(visit: Visit) -> None:
-    """Of an answer with more tokens than a page shows one goes on to those behind them, in the address."""
-
-    def in_pieces(route: Route) -> None:
-        one = route.fetch().json()
-        before = 3 if "passed_over=3" in route.request.url else 0
-        sections = [{"name": "content", "spans": one["tokens"]["sections"][0]["spans"]}] if not before else []
-        route.fulfill(json={**one, "tokens": {"sections": sections, "before": before, "left_out": 2 - before // 3 * 2}})
-
-    page = visit("run=monday&view=sql")
-    page.route("**/api/completion?*", in_pieces)
-    page.goto(page.url.replace("view=sql", f"show=monday/{P07}"))
-    drawn(page)
-    said = page.locator("nav[aria-label='Tokens of the answer']").inner_text()
-    page.get_by_role("link", name="Tokens behind").click()
-    page.wait_for_url("**tokens=3*")
-    drawn(page)
-
-    assert "1 to 3 of 5" in said
-    assert page.get_by_role("link", name="Tokens before").is_visible()

@@ -7,7 +7,7 @@
  */
 
 /** What of an address says which view is open, and nothing of the list. */
-const VIEW = ["view", "show", "with", "at", "failure", "query", "by", "tokens"];
+const VIEW = ["view", "show", "with", "at", "after", "failure", "query", "by"];
 /** What of an address says which rows of the selection are on a page. */
 const PAGING = ["sort", "order", "page", "size"];
 /** Told when the address has changed. */
@@ -84,8 +84,8 @@ export function toCompletion(row) {
     show: `${row.run}/${row.completion_id}`,
     with: null,
     at: null,
+    after: null,
     failure: null,
-    tokens: null,
   });
 }
 
@@ -93,7 +93,7 @@ export function toCompletion(row) {
  * @param {{run: string, prompt_index: number, sample_index: number}} row */
 export function toFailure(row) {
   const failure = `${row.run}/${row.prompt_index}/${row.sample_index}`;
-  return changed({ view: null, show: null, with: null, at: null, tokens: null, failure });
+  return changed({ view: null, show: null, with: null, at: null, after: null, failure });
 }
 
 /** The address of the list, which keeps the shading for the next answer. */

@@ -3,6 +3,7 @@
  *
  * @typedef {import("../../view/page/tokens.js").View} View
  * @typedef {import("../../view/page/tokens.js").Measure} Measure
+ * @typedef {View & {before: number}} Piece
  * @typedef {import("./asking.js").Listed} Listed
  * @typedef {{role: string, text: string}} Message
  * @typedef {{question: string | null, refused: boolean, value: string | null, label: string | null,
@@ -10,7 +11,7 @@
  * @typedef {{run: string, completion_id: number, prompt_id: string, sample_index: number, choice_index: number,
  *   model: string | null, finish_reason: string | null, scores: Record<string, number>, label: string | null, verdict: "right" | "wrong" | null,
  *   kept: Record<string, string | null>, facts: Record<string, unknown>, text: string | null, refusal: string | null,
- *   tool_calls: string | null, prompt: Message[], tokens: View & {before: number}, decisions: Option[], others: Listed[]}} Completion
+ *   tool_calls: string | null, prompt: Message[], tokens: Piece, decisions: Option[], others: Listed[]}} Completion
  * @typedef {{run: string, completion_id: number, section: string, position: number, prompt_id: string, text: string}} Place
  * @typedef {{times: number, mean_logprob: number | null, places: Place[]}} Elsewhere
  */
@@ -18,13 +19,13 @@
 import { legend, made, percent, SHADINGS, showTokens, visible } from "../../view/page/tokens.js";
 import { changed, current, go, link, toCompletion, toFailure, toList } from "./address.js";
 import { around, ask, counted, figure, title } from "./asking.js";
-import { asControl, keepFocus } from "./focus.js";
+import { keepFocus } from "./focus.js";
 import { neighbours } from "./neighbours.js";
 import { exactBehind } from "./numbers.js";
 import { offerWhatIf } from "./what_if.js";
 
-/** Tokens that a page shows. */
-const MOST_TOKENS = 4000;
+/** Tokens of an answer that the server gives at a time. */
+const PIECE = 4000;
 /** Characters of a heading. */
 const HEADING = 200;
 
@@ -32,7 +33,7 @@ const HEADING = 200;
 export async function showCompletion(place, key, signal) {
   /** @type {[Completion, HTMLElement | null]} */
   const [one, beside] = await Promise.all([
-    ask("completion", { run: key.run, id: key.id, passed_over: current().get("tokens") ?? "0" }, signal),
+    ask("completion", { run: key.run, id: key.id, passed_over: current().get("after") ?? "0" }, signal),
     neighbours(signal),
   ]);
   const tokens = made("div", "token-view");
@@ -346,26 +347,6 @@ function plain(text) {
   return box;
 }
 
-/** Links to the tokens before and behind those that are shown, of an answer that has more than a page.
- * @param {View & {before: number}} view */
-function pieces({ sections, before, left_out: behind }) {
-  if (!before && !behind) return [];
-  const shown = sections.flatMap(({ spans }) => spans).reduce((sum, [, tokens]) => sum + tokens.length, 0);
-  const whole = `of ${(before + shown + behind).toLocaleString("en")}`;
-  const earlier = changed({ tokens: before > MOST_TOKENS ? String(before - MOST_TOKENS) : null });
-  const nav = around(
-    "nav",
-    "paging",
-    before ? asControl(link("Tokens before", earlier), "before", "behind") : made("span", "muted", "Tokens before"),
-    made("span", "", `${(before + 1).toLocaleString("en")} to ${(before + shown).toLocaleString("en")} ${whole}`),
-    behind
-      ? asControl(link("Tokens behind", changed({ tokens: String(before + shown) })), "behind", "before")
-      : made("span", "muted", "Tokens behind"),
-  );
-  nav.setAttribute("aria-label", "Tokens of the answer");
-  return [nav];
-}
-
 /** What an answer holds beside its tokens.
  * @param {Completion} one */
 function beyondTokens(one) {
@@ -374,6 +355,29 @@ function beyondTokens(one) {
   if (one.refusal) pieces.push(made("h3", "", "Refusal"), plain(one.refusal));
   if (one.tool_calls) pieces.push(made("h3", "", "Calls of tools"), plain(one.tool_calls));
   return pieces;
+}
+
+/** Links to the other pieces of an answer that has more tokens than a page shows.
+ * @param {Piece} view */
+function pieces(view) {
+  if (!view.before && !view.left_out) return [];
+  const shown = view.sections.flatMap(({ spans }) => spans.flatMap(([, tokens]) => tokens)).length;
+  const last = view.before + shown;
+  const nav = around(
+    "nav",
+    "paging",
+    view.before
+      ? link("Earlier tokens", changed({ after: String(Math.max(0, view.before - PIECE)) }))
+      : made("span", "muted", "Earlier tokens"),
+    made(
+      "span",
+      "",
+      `tokens ${(view.before + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${(last + view.left_out).toLocaleString("en")}`,
+    ),
+    view.left_out ? link("Later tokens", changed({ after: String(last) })) : made("span", "muted", "Later tokens"),
+  );
+  nav.setAttribute("aria-label", "Tokens of the answer");
+  return [nav];
 }
 
 /** @param {Option[]} options */

@@ -52,9 +52,7 @@ async function draw() {
  * @param {string} view @param {URLSearchParams} params */
 function arrive(view, params) {
   drawViews(view);
-  const open = [view, ...["show", "with", "at", "failure", "page", "tokens"].map((name) => params.get(name))].join(
-    "\n",
-  );
+  const open = [view, ...["show", "with", "at", "after", "failure", "page"].map((name) => params.get(name))].join("\n");
   if (open !== drawn) {
     if (drawn) {
       scrollTo(0, 0);
