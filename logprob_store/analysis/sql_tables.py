@@ -21,6 +21,9 @@ _READS: Final = re.compile(
 _READS_FILES: Final = re.compile(r"read_[a-z]+", re.IGNORECASE)
 """The functions by which polars reads files: read_csv, read_ipc, read_json, read_parquet."""
 
+_OWN_PLAN: Final = re.compile(r"\s*(?:Resolved plan|This error occurred with the following context stack)")
+"""Where polars' message goes on with its own plan, which nobody wrote."""
+
 
 def sql_tables(store: Store) -> dict[str, pl.LazyFrame]:
     """The tables that a query may name, each with the rows of the store's runs."""
@@ -66,5 +69,5 @@ def ask_in_sql(query: str, tables: Mapping[str, pl.LazyFrame], *, limit: int | N
             asked = context.execute(query)
             return (asked if limit is None else asked.head(limit)).collect(engine="streaming")
         except pl.exceptions.PolarsError as error:
-            said = str(error).partition("\n\nResolved plan")[0].strip()  # below it stands polars' own plan
+            said = _OWN_PLAN.split(str(error), maxsplit=1)[0].strip()
             raise InputError(f"{said}\n{known}") from error

@@ -75,8 +75,8 @@ def _read(path: Path, columns: list[str]) -> tuple[str | None, pa.Table]:
         raise
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(
-            f"{path} cannot be read: {error}. `logprobs verify {path.parents[2]} --repair` takes damaged parts out, "
-            "and the job fills them in from the cache."
+            f"{path} cannot be read: {str(error).rstrip('.')}. `logprobs verify {path.parents[2]} --repair` takes "
+            "damaged parts out, and the job fills them in from the cache."
         ) from error
 
 

@@ -6,6 +6,7 @@ The server is in `logprob_store.explorer`.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -57,6 +58,7 @@ def explore(
     """
     from logprob_store.errors import InputError
     from logprob_store.explorer.exploring import Exploring
+    from logprob_store.explorer.opening import opened_in_browser
     from logprob_store.explorer.server import serve_exploring
     from logprob_store.extras import import_extra
 
@@ -75,18 +77,19 @@ def explore(
             said.append(left_out)
         return opened
 
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is temporary is removed then, too
     try:
-        with what_if or nullcontext(), Exploring(open_runs, expected=expected, say=_say) as exploring:
+        exploring_runs = Exploring(open_runs, expected=expected, leave_out_damaged=run in {None, ALL_RUNS}, say=_say)
+        with what_if or nullcontext(), exploring_runs as exploring:
             served = serve_exploring(exploring, port=port, what_if=what_if)
             echo({"url": served.url, "port": served.port} if as_json else served.url)
             _say("open this address in your browser, once; Ctrl-C ends the explorer")
-            if opens and _has_desktop():
-                import webbrowser
-
-                webbrowser.open(served.url)
-            served.run()
+            with opened_in_browser(served.url) if opens and _has_desktop() else nullcontext():
+                served.run()
     except KeyboardInterrupt:
         _say("ended")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _what_if(job: Path) -> WhatIf:

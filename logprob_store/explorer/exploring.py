@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import polars as pl
+import pyarrow as pa
 
+from logprob_store.counted import counted
 from logprob_store.errors import InputError, StoreError
 from logprob_store.explorer.one_completion import compared
 from logprob_store.explorer.prepared_files import crc_of_parts
@@ -24,6 +26,7 @@ from logprob_store.explorer.verdicts import with_verdicts
 from logprob_store.store.lock import state_now
 from logprob_store.store.manifest import find_manifest, manifest_path, run_folder
 from logprob_store.store.run_folders import run_names
+from logprob_store.store.verifying import verify_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +37,15 @@ if TYPE_CHECKING:
 MOST_ANSWERS: Final = 3_000_000
 """Answers from which on older runs are left out, where none is named: each million takes a minute to prepare."""
 
+_UNREADABLE: Final = (
+    StoreError,
+    OSError,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    pa.ArrowException,
+)
+"""What is raised over files that are damaged."""
+
 
 class Exploring:
     """Runs of a store that are being explored; also a context manager.
@@ -41,10 +53,12 @@ class Exploring:
     Args:
         open_runs: opens the store with the runs that are wanted.
         expected: a column kept with the prompts that says what the answer should be; None for none.
+        leave_out_damaged: whether runs whose files cannot be read are left out, where others can; that is said.
         say: called with a sentence as the work goes on.
 
     Raises:
         InputError: the store has no run, or no such column was kept.
+        StoreError: a run is damaged, and is not left out.
         DiskError: there is no room to prepare the runs.
     """
 
@@ -53,11 +67,14 @@ class Exploring:
         open_runs: Callable[[], Store],
         *,
         expected: str | None = None,
+        leave_out_damaged: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._open_runs = open_runs
         self._expected = expected
-        self._say = say
+        self._leave_out_damaged = leave_out_damaged
+        self.say = say
+        self._left_out: dict[str, str] = {}
         store = open_runs()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if not all(os.access(run_folder(store.path, run), os.W_OK) for run in store.run_names):
@@ -71,7 +88,7 @@ class Exploring:
         except BaseException:
             self._remove_temporary()
             raise
-        self.sql = self._sql(store)
+        self.sql = self._sql(self.questions.prepared.store)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +118,7 @@ class Exploring:
         with self._refreshing:
             store = self._open_runs()
             questions = self._prepared(store)
-            sql, self.sql = self.sql, self._sql(store)
+            sql, self.sql = self.sql, self._sql(questions.prepared.store)
             self.questions = questions
             self._seen = {}
             sql.close()
@@ -110,8 +127,11 @@ class Exploring:
     def _prepared(self, store: Store) -> Questions:
         if not store.run_names:
             raise InputError(f"{store.path} has no run yet; `logprobs run JOB.toml` makes one")
-        prepared = prepare(store, folder_of=self._folder_of(), say=self._say)
-        questions = Questions(prepared if self._expected is None else with_verdicts(prepared, self._expected))
+        store = self._readable(store)
+        prepared = prepare(store, folder_of=self._folder_of(), say=self.say)
+        if self._expected is not None:
+            prepared = with_verdicts(prepared, self._expected)
+        questions = Questions(prepared, left_out=self._left_out)
         # What only the first question of a kind would wait for: a second of a million rows.
         questions.warm()
         answers = questions.rows.lazy().filter(pl.col("completion_id").is_not_null())
@@ -119,6 +139,28 @@ class Exploring:
             with contextlib.suppress(OSError, pl.exceptions.PolarsError):  # of a part that is gone
                 compared(questions, (str(run), completion_id), (str(run), completion_id))
         return questions
+
+    def _readable(self, store: Store) -> Store:
+        """The store with the runs that can be prepared; why others cannot is said, and kept in `_left_out`.
+
+        Raises:
+            StoreError: a run is damaged, and is not left out, or is the last one.
+        """
+        left_out: dict[str, str] = {}
+        for run in store.run_names:
+            try:
+                prepare(store.only(run), folder_of=self._folder_of(), say=self.say)
+            except _UNREADABLE as error:
+                if (damage := _damage(store.path, run)) is None:
+                    raise
+                if not self._leave_out_damaged or len(left_out) + 1 == len(store.manifests):
+                    others = "" if self._leave_out_damaged else ". Without --run, the other runs are opened"
+                    raise StoreError(f"run {run} is damaged: {damage}{others}") from error
+                left_out[run] = damage
+                if run not in self._left_out:
+                    self.say(f"run {run} is left out, as it is damaged: {damage}")
+        self._left_out = left_out
+        return store.only(*(run for run in store.run_names if run not in left_out)) if left_out else store
 
     def _folder_of(self) -> Callable[[str], Path] | None:
         if self._temporary is None:
@@ -137,6 +179,8 @@ class Exploring:
         before = {manifest.run: manifest for manifest in store.manifests}
         for run in run_names(store.path):
             if (manifest := _manifest(store.path, run)) is None:
+                continue
+            if run in self._left_out:
                 continue
             if run not in known:
                 if manifest.created_at > max(one.created_at for one in store.manifests):
@@ -162,6 +206,17 @@ def newest_runs(store: Store, most: int = MOST_ANSWERS) -> list[str]:
             break
         chosen.append(manifest.run)
     return chosen[::-1]
+
+
+def _damage(store: Path, run: str) -> str | None:
+    """Which file of a run is damaged, and what to do; None where none is."""
+    problems = [problem for problem in verify_store(store, runs=[run]) if problem.kind == "part"]
+    if not problems:
+        return None
+    return (
+        f"{str(problems[0]).rstrip('.')} ({counted(len(problems), 'damaged file')} in all). `logprobs verify {store} "
+        "--repair` takes damaged parts out; the job, run again, takes back those answers that its cache still has"
+    )
 
 
 def _manifest(store: Path, run: str) -> Manifest | None:

@@ -2,12 +2,18 @@
 
 Any page in the browser can send requests to this machine, and any program on it can connect. So a request must name the
 explorer's own host (a name that an attacker points to 127.0.0.1 is refused), must not come from another site, and must
-carry a secret that a browser gets once, for the token in the address that the terminal shows.
+carry what a browser gets once, for the token in the address that the terminal shows: a cookie, which scripts do not
+see, and a secret that the page's script sends. Browsers send a cookie to every port of a host, so that other servers on
+this machine may know it; what is in the store is answered only to who has the secret too. A download, to which no
+script can add a header, takes a ticket: it is got with the secret, and good for one download.
 """
 
 from __future__ import annotations
 
+import html
+import json
 import secrets
+from collections import deque
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlencode
@@ -16,6 +22,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TOKEN: Final = "token"  # noqa: S105  the name of the parameter
+SECRET: Final = "x-logprobs-secret"  # noqa: S105  the name of the header
+"""The header that the page's script sends its secret in."""
+TICKET: Final = "ticket"
+"""The parameter of a download's address."""
 HEADERS: Final = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -33,6 +43,22 @@ _USED: Final = (
     "This address was opened before, and opens one browser only. Go on in that browser, or end `logprobs explore` with "
     "Ctrl-C and start it again."
 )
+_ENTERED: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>logprobs explore</title>
+<link rel="icon" href="data:,">
+<meta name="secret" content="{secret}">
+<meta name="goes-to" content="{to}">
+<script type="module" src="/static/explorer/static/entering.js"></script>
+</head>
+<body><noscript>The explorer is drawn by a script, which is turned off here.</noscript></body>
+</html>
+"""
+"""The page that a browser gets for the token. A page of our own leads on: a browser that came from elsewhere, such as
+from a file, sends a strict cookie only from the second page on."""
+_MOST_TICKETS: Final = 20
 _NO_COOKIE: Final = (
     "Open the address that `logprobs explore` printed, with its token: a page of the explorer is only for the browser "
     "that was opened with it."
@@ -47,6 +73,8 @@ class Gate:
         self._hosts = frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost"))
         self._cookie = f"logprobs-explore-{port}"
         self._session = secrets.token_urlsafe(32)
+        self._secret = secrets.token_urlsafe(32)
+        self._tickets: deque[str] = deque(maxlen=_MOST_TICKETS)
         self._is_used = False
         self.token = secrets.token_urlsafe(24)
         """For the address; it opens the explorer once."""
@@ -64,8 +92,13 @@ class Gate:
         if given and scope["path"] == "/":
             await self._exchange(send, given[0], [pair for pair in pairs if pair[0] != TOKEN], headers)
             return
-        if not self._has_session(headers):
+        if not self._has_session(headers) or not self._may_read(scope["path"], headers, pairs):
             await _answer(send, 403, _NO_COOKIE)
+            return
+        if scope["path"] == "/api/ticket":
+            self._tickets.append(secrets.token_urlsafe(24))
+            body = json.dumps({TICKET: self._tickets[-1]})
+            await _answer(send, 200, body, {"content-type": "application/json"})
             return
 
         async def send_with_headers(message: Message) -> None:
@@ -73,7 +106,8 @@ class Gate:
                 message["headers"] = [*message.get("headers", []), *_as_bytes(HEADERS)]
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        rest = urlencode([pair for pair in pairs if pair[0] != TICKET]).encode()
+        await self._app({**scope, "query_string": rest}, receive, send_with_headers)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """The status and the words for a request that no token could save."""
@@ -91,7 +125,7 @@ class Gate:
         return None
 
     async def _exchange(self, send: Send, token: str, others: list[tuple[str, str]], headers: dict[str, str]) -> None:
-        """Give the session's secret for the token, once, and go on without it in the address."""
+        """Give the cookie and the secret for the token, once, and go on without it in the address."""
         to = f"/?{urlencode(others)}" if others else "/"
         if self._has_session(headers):
             await _answer(send, 303, "", {"location": to})
@@ -102,7 +136,18 @@ class Gate:
         else:
             self._is_used = True
             cookie = f"{self._cookie}={self._session}; HttpOnly; SameSite=Strict; Path=/"
-            await _answer(send, 303, "", {"location": to, "set-cookie": cookie})
+            page = _ENTERED.format(secret=self._secret, to=html.escape(to))
+            await _answer(send, 200, page, {"content-type": "text/html; charset=utf-8", "set-cookie": cookie})
+
+    def _may_read(self, path: str, headers: dict[str, str], pairs: list[tuple[str, str]]) -> bool:
+        """Whether a request brings what its path needs beside the cookie: nothing for the page and its scripts."""
+        if path == "/" or path.startswith("/static/"):
+            return True
+        for ticket in (value for name, value in pairs if name == TICKET and path == "/export"):
+            if ticket in self._tickets:
+                self._tickets.remove(ticket)
+                return True
+        return secrets.compare_digest(headers.get(SECRET, "").encode(), self._secret.encode())
 
     def _has_session(self, headers: dict[str, str]) -> bool:
         try:

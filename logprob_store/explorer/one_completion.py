@@ -15,7 +15,9 @@ from logprob_store.analysis.opened_store import Store
 from logprob_store.errors import InputError
 from logprob_store.explorer.preparing import KEPT, SCORES
 from logprob_store.metrics.labels.decided import option_label
+from logprob_store.metrics.tokens.windows import written_order
 from logprob_store.metrics.two_runs.answer_pairs import compared_positions
+from logprob_store.schema import KEYS
 from logprob_store.view.page.token_view import token_views
 
 if TYPE_CHECKING:
@@ -28,16 +30,22 @@ _MOST_ALTERNATIVES: Final = 20
 _MOST_OTHERS: Final = 50
 _LONGEST_TEXT: Final = 100_000
 _MOST_EXAMPLES: Final = 20
-_LIKE: Final = ("run", "completion_id", "sample_index", "choice_index", "model", "finish_reason", "error_type", "text")
+_LIKE: Final = (
+    *("run", "completion_id", "prompt_index", "sample_index", "choice_index", "model", "finish_reason", "error_type"),
+    "text",
+)
 
 
-def one_completion(questions: Questions, run: str, completion_id: int) -> dict[str, Any]:
+def one_completion(questions: Questions, run: str, completion_id: int, *, passed_over: int = 0) -> dict[str, Any]:
     """A completion: its prompt, tokens, scores, the other answers to its prompt here and in other runs.
+
+    `tokens` has 4,000 of its tokens. Its `left_out` counts those behind them, and its `before` those before them.
 
     Args:
         questions: over the prepared rows.
         run: the run that it is of.
         completion_id: its id.
+        passed_over: how many tokens stand before the first one that is wanted.
 
     Raises:
         InputError: there is no such completion.
@@ -49,7 +57,9 @@ def one_completion(questions: Questions, run: str, completion_id: int) -> dict[s
         [table.filter(is_it) for table in (part.completions, part.tokens, part.alternatives, part.decisions)]
     )
     (said,) = whole.to_dicts()
-    views = token_views(tokens, alternatives, most_tokens=MOST_TOKENS, most_alternatives=_MOST_ALTERNATIVES)
+    wanted = tokens.sort(*KEYS, written_order()).slice(passed_over)
+    views = token_views(wanted, alternatives, most_tokens=MOST_TOKENS, most_alternatives=_MOST_ALTERNATIVES)
+    view = views.get((run, completion_id), {"sections": [], "left_out": 0})
     return {
         "run": run,
         "completion_id": completion_id,
@@ -57,13 +67,17 @@ def one_completion(questions: Questions, run: str, completion_id: int) -> dict[s
         "scores": {name: row[name] for name in SCORES if row[name] is not None},
         "label": row["label"],
         "verdict": row["verdict"],
-        "kept": {name.removeprefix(KEPT): value for name, value in row.items() if name.startswith(KEPT)},
+        "kept": {
+            name.removeprefix(KEPT): None if value is None else str(value)
+            for name, value in row.items()
+            if name.startswith(KEPT)
+        },
         "facts": {name: _plain(said[name]) for name in _FACTS if said[name] is not None},
         "text": _cut(said["text"]),
         "refusal": _cut(said["refusal"]),
         "tool_calls": _cut(said["tool_calls"]),
         "prompt": _prompt(questions.prepared.store.only(run), row["prompt_index"]),
-        "tokens": views.get((run, completion_id), {"sections": [], "left_out": 0}),
+        "tokens": {**view, "before": min(passed_over, tokens.height)},
         "decisions": _decisions(decisions),
         "others": _others(questions, row),
     }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "explorer"
 """The name of the folder in that of a run."""
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what the files hold: files of another version are made again."""
 _INDEX: Final = "index.json"
 

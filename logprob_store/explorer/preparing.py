@@ -95,7 +95,7 @@ def open_prepared(store: Store, *, folder_of: Callable[[str], Path] | None = Non
         if (failures := _failures(store.only(manifest.run), manifest)).height:
             rows.append(failures.select(run, pl.all()))
     none = _empty_rows()
-    together = pl.concat([none.select(pl.lit(None, dtype=runs).alias("run"), pl.all()), *rows], how="diagonal")
+    together = pl.concat([none.select(pl.lit(None, dtype=runs).alias("run"), pl.all()), *rows], how="diagonal_relaxed")
     words = ("model", "finish_reason", "error_type")
     return Prepared(
         store,
@@ -109,8 +109,13 @@ def _folder(store: Store, manifest: Manifest, folder_of: Callable[[str], Path] |
 
 
 def scores_in(rows: pl.DataFrame) -> list[str]:
-    """The scores that a row at least has, in the order in which they are listed."""
-    return [name for name in SCORES if rows[name].count()]
+    """Of `numbers_in`, those that a row at least has, in the order in which they are listed."""
+    return [name for name in numbers_in(rows) if rows[name].count()]
+
+
+def numbers_in(rows: pl.DataFrame) -> list[str]:
+    """What rows can be sorted by and bounded: the scores, and the numbers that jobs keep of their prompts."""
+    return [*SCORES, *(name for name in kept_in(rows) if rows.schema[name].is_numeric())]
 
 
 def kept_in(rows: pl.DataFrame) -> list[str]:
@@ -135,7 +140,7 @@ def _prepare_run(path: Path, manifest: Manifest, folder: Path, say: Callable[[st
             if files and files[-1].listed.rows + completions.height <= _ROWS_PER_FILE:
                 last = files.pop()
                 replaced.append(last.listed)
-                completions = pl.concat([last.completions, completions], how="diagonal")
+                completions = pl.concat([last.completions, completions], how="diagonal_relaxed")
                 tokens = pl.concat([last.tokens, tokens])
                 crcs = last.listed.parts | crcs
             files.append(write_file(folder, crcs, completions, tokens))
@@ -251,16 +256,23 @@ def _with_decisions(rows: pl.DataFrame, some: Store) -> pl.DataFrame:
 
 
 def _with_kept(rows: pl.DataFrame, run: Store, manifest: Manifest) -> pl.DataFrame:
-    """The rows with the columns that the job keeps of the prompts, as texts."""
+    """The rows with the columns that the job keeps of the prompts: numbers as they are, all else as texts."""
     if not manifest.job.get("prompts.keep") or not rows.height:
         return rows
-    kept = [name for name in run.prompts.collect_schema().names() if name not in {"run", *PROMPTS}][:_MOST_KEPT]
+    kinds = run.prompts.collect_schema()
+    kept = [name for name in kinds.names() if name not in {"run", *PROMPTS}][:_MOST_KEPT]
     of_rows = pl.col("prompt_index").is_between(rows["prompt_index"].min(), rows["prompt_index"].max())
-    texts = [
-        pl.col(name).cast(pl.String, strict=False).str.slice(0, _LONGEST_KEPT).alias(f"{KEPT}{name}") for name in kept
-    ]
-    prompts = run.prompts.filter(of_rows).select("prompt_index", *texts).unique("prompt_index", keep="last").collect()
+    columns = [_kept(name, kinds[name]).alias(f"{KEPT}{name}") for name in kept]
+    prompts = run.prompts.filter(of_rows).select("prompt_index", *columns).unique("prompt_index", keep="last").collect()
     return rows.join(prompts, on="prompt_index", how="left", maintain_order="left")
+
+
+def _kept(name: str, kind: pl.DataType) -> pl.Expr:
+    if kind.is_integer() or kind.is_float():
+        return pl.col(name)
+    if kind.is_decimal():
+        return pl.col(name).cast(pl.Float64)
+    return pl.col(name).cast(pl.String, strict=False).str.slice(0, _LONGEST_KEPT)
 
 
 def _with_fields(rows: pl.DataFrame, some: Store) -> pl.DataFrame:
@@ -293,9 +305,10 @@ def _token_rows(some: Store) -> pl.DataFrame:
 def _failures(run: Store, manifest: Manifest) -> pl.DataFrame:
     """The open failures of a run, as rows beside those of completions."""
     message = pl.col("message").fill_null("")
-    return run.failures.select(
+    rows = run.failures.select(
         *("prompt_id", "prompt_index", "sample_index", "error_type"),
         pl.lit(manifest.job.get("model.name"), dtype=pl.String).alias("model"),
         message.str.slice(0, HEAD).alias("text"),
         message.str.to_lowercase().alias("search"),
     ).collect()
+    return _with_kept(rows, run, manifest)

@@ -14,10 +14,12 @@ import numpy as np
 import polars as pl
 
 from logprob_store.errors import InputError
-from logprob_store.explorer.preparing import SCORES, kept_in, scores_in
-from logprob_store.explorer.selection import WORDS
+from logprob_store.explorer.preparing import SCORES, kept_in, numbers_in, scores_in
+from logprob_store.explorer.selection import AS_ASKED, WORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from logprob_store.explorer.preparing import Prepared
@@ -35,10 +37,16 @@ _LISTED: Final = (
 
 
 class Questions:
-    """Answers over prepared rows. Several threads may ask at a time."""
+    """Answers over prepared rows. Several threads may ask at a time.
 
-    def __init__(self, prepared: Prepared) -> None:
+    Args:
+        prepared: the rows.
+        left_out: the runs that could not be read, each with why.
+    """
+
+    def __init__(self, prepared: Prepared, *, left_out: Mapping[str, str] | None = None) -> None:
         self.prepared = prepared
+        self._left_out = dict(left_out or {})
         self._filtered: OrderedDict[Selection, Numbers] = OrderedDict()
         self._orders: dict[str, tuple[Numbers, int]] = {}
         self._ends: dict[str, tuple[float, float]] = {}
@@ -89,8 +97,8 @@ class Questions:
         Raises:
             InputError: there is no such score.
         """
-        if score not in SCORES:
-            raise InputError(f"{score}: there is no such score; there are {', '.join(SCORES)}")
+        if score not in (known := numbers_in(self.rows)):
+            raise InputError(f"{score}: there is no such score; there are {', '.join(known)}")
         values = self.rows[score].cast(pl.Float64)
         low, high = self._ends_of(score)
         chosen = values if selection.is_everything else values.gather(self.numbers(selection))
@@ -98,8 +106,15 @@ class Questions:
         beyond = self._largest[score] > high
         return {"score": score, "low": low, "high": high, "bins": counts, "missing": missing, "beyond": beyond}
 
-    def values(self, selection: Selection, column: str) -> list[tuple[str, int]]:
-        """The values of a column of words and how often each is, the most frequent first, as far as a list goes.
+    def values(self, selection: Selection, column: str, contains: str = "") -> list[tuple[str, int]]:
+        """The values of a column of words and how often each is, as far as a list goes: fifty.
+
+        The most frequent are first; numbers that all fit are in their own order. `overview` says how many there are.
+
+        Args:
+            selection: of the rows that count.
+            column: the column.
+            contains: what the values contain; capital and small letters are alike.
 
         Raises:
             InputError: there is no such column.
@@ -109,8 +124,17 @@ class Questions:
         chosen = self.rows[column]
         if not selection.is_everything:
             chosen = chosen.gather(self.numbers(selection))
-        counted = chosen.drop_nulls().value_counts(name="n").sort("n", column, descending=[True, False])
-        return [(str(value), count) for value, count in counted.head(_MOST_VALUES).iter_rows()]
+        counted = chosen.drop_nulls().value_counts(name="n")
+        if contains:
+            small = pl.select(pl.lit(contains).str.to_lowercase()).item()
+            words = pl.col(column).cast(pl.String).str.to_lowercase()
+            counted = counted.filter(words.str.contains(small, literal=True))
+        if chosen.dtype.is_numeric() and counted.height <= _MOST_VALUES:
+            counted = counted.sort(column)
+        else:
+            counted = counted.sort("n", column, descending=[True, False])
+        shown = counted.head(_MOST_VALUES).select(pl.col(column).cast(pl.String), "n")
+        return [(value, count) for value, count in shown.iter_rows()]
 
     def warm(self) -> None:
         """Find the overview, and the order by each score (4 bytes a row), which the first question would wait for."""
@@ -139,17 +163,20 @@ class Questions:
             }
             for manifest in self.prepared.store.manifests
         ]
+        words = [name for name in (*WORDS, *kept_in(self.rows)) if name in self.rows.columns]
         return {
             "store": str(self.prepared.store.path),
             "runs": runs,
             "newest": self.prepared.store.newest_run() if runs else None,
             "scores": scores_in(self.rows),
             "kept": kept_in(self.rows),
+            "left_out": self._left_out,
+            "values": {name: self.rows[name].n_unique() - bool(self.rows[name].null_count()) for name in words},
         }
 
     def _in_order(self, found: Numbers, page: Page) -> Numbers:
         """Numbers of rows in the order of a page; rows without the score come last."""
-        if page.sort == "as asked":
+        if page.sort == AS_ASKED:
             return found[::-1] if page.descending else found
         order, known = self._order(page.sort)
         if page.descending:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import polars as pl
 
 from logprob_store.errors import InputError
-from logprob_store.explorer.preparing import SCORES, kept_in
+from logprob_store.explorer.preparing import KEPT, kept_in, numbers_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,8 +18,8 @@ Kind = Literal["all", "answered", "failed"]
 
 WORDS: Final = ("run", "model", "label", "verdict", "finish_reason", "error_type")
 """The columns that are filtered by their value, beside those that jobs keep of their prompts."""
-ORDERS: Final = ("as asked", *SCORES)
-"""What rows can be sorted by."""
+AS_ASKED: Final = "as asked"
+"""The order of the prompts."""
 MOST_PER_PAGE: Final = 200
 _PER_PAGE: Final = 50
 _LONGEST_SEARCH: Final = 1000
@@ -85,7 +85,8 @@ def read_page(pairs: Iterable[tuple[str, str]], rows: pl.DataFrame) -> Page:
     """The page that an address asks for, by its pairs of names and values.
 
     `run`, `model`, `label`, `verdict`, `finish_reason`, `error_type`, `kept_<column>` and `field_<name>` name values;
-    `<score>.from` and `<score>.to` bound a score; `text`, `kind`, `sort`, `order` (asc, desc), `page` and `size`.
+    `<score>.from` and `<score>.to` bound a score or a kept number; `text`, `kind`, `sort`, `order` (asc, desc), `page`
+    and `size`.
 
     Args:
         pairs: of the address, in order.
@@ -103,11 +104,12 @@ def read_page(pairs: Iterable[tuple[str, str]], rows: pl.DataFrame) -> Page:
     bounds: dict[str, list[float | None]] = {}
     single: dict[str, str] = {}
     named = {*WORDS, *kept_in(rows)}
+    numbers = numbers_in(rows)
     for name, value in pairs:
         score, _, end = name.rpartition(".")
         if name in named:
             values.setdefault(name, []).append(value)
-        elif score in SCORES and end in {"from", "to"}:
+        elif score in numbers and end in {"from", "to"}:
             bounds.setdefault(score, [None, None])[end == "to"] = _number(name, value)
         elif name in {"text", "kind", "sort", "order", "page", "size"}:
             single[name] = value
@@ -120,8 +122,8 @@ def read_page(pairs: Iterable[tuple[str, str]], rows: pl.DataFrame) -> Page:
         _kind(single.get("kind", "all")),
     )
     sort = single.get("sort", "confidence")
-    if sort not in ORDERS:
-        raise InputError(f"sort={sort}: rows can be sorted by {', '.join(ORDERS)}")
+    if sort not in (orders := [AS_ASKED, *numbers]):
+        raise InputError(f"sort={sort}: rows can be sorted by {', '.join(orders)}")
     order = single.get("order", "asc")
     if order not in {"asc", "desc"}:
         raise InputError(f"order={order}: write asc or desc")
@@ -131,7 +133,8 @@ def read_page(pairs: Iterable[tuple[str, str]], rows: pl.DataFrame) -> Page:
 
 
 def _equals(column: str, value: str) -> pl.Expr:
-    return pl.col(column).cast(pl.String) == value if column == "run" else pl.col(column) == value
+    may_be_no_text = column == "run" or column.startswith(KEPT)
+    return pl.col(column).cast(pl.String) == value if may_be_no_text else pl.col(column) == value
 
 
 def _number(name: str, value: str) -> float:

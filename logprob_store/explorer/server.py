@@ -9,7 +9,9 @@ import asyncio
 import json
 import math
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -24,11 +26,12 @@ from logprob_store.extras import import_extra
 from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import Send
 
     from logprob_store.explorer.exploring import Exploring
     from logprob_store.what_if.asking import WhatIf
@@ -36,11 +39,14 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 _MOST_BODY: Final = 100_000
 _LOOK_UP_S: Final = 0.1
-"""How often a call looks whether the explorer ends."""
+"""How often a call or a query looks whether the explorer ends."""
+_SQL_THREADS: Final = 4
+_OF_THE_STORE: Final = (LogprobStoreError, OSError, pl.exceptions.PolarsError)
+"""What is raised over files of the store."""
 _SHARED: Final = ("tokens.js", "page.css")
 _OWN: Final = (
-    *("address.js", "asking.js", "details.js", "explorer.js", "histogram.js", "lists.js", "sql.js", "what_if.js"),
-    "explorer.css",
+    *("address.js", "asking.js", "csv.js", "details.js", "entering.js", "explorer.js", "focus.js", "histogram.js"),
+    *("lists.js", "neighbours.js", "numbers.js", "sql.js", "what_if.js", "explorer.css"),
 )
 _KINDS: Final = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 
@@ -113,7 +119,9 @@ def _application(exploring: Exploring, what_if: WhatIf | None, is_ending: Callab
     answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {
         "overview": lambda _: exploring.questions.overview,
         "news": lambda _: exploring.news(),
-        "completion": lambda given: one_completion(exploring.questions, *_key(given)),
+        "completion": lambda given: one_completion(
+            exploring.questions, *_key(given), passed_over=_whole({"passed_over": "0", **given}, "passed_over")
+        ),
         "failure": lambda given: one_failure(
             exploring.questions, _given(given, "run"), _whole(given, "prompt_index"), _whole(given, "sample_index")
         ),
@@ -129,7 +137,7 @@ def _application(exploring: Exploring, what_if: WhatIf | None, is_ending: Callab
         routing.Route("/api/rows", _answering_selection(exploring, _rows), methods=["GET"]),
         routing.Route("/api/histogram", _answering_selection(exploring, _histogram), methods=["GET"]),
         routing.Route("/api/values", _answering_selection(exploring, _values), methods=["GET"]),
-        routing.Route("/api/sql", _answering_body(lambda given: _asked_in_sql(exploring, given)), methods=["POST"]),
+        routing.Route("/api/sql", _answering_sql(exploring, is_ending), methods=["POST"]),
         routing.Route("/api/refresh", _answering_body(lambda _: exploring.refresh()), methods=["POST"]),
         routing.Route("/api/go_on", _answering_call(exploring, what_if, is_ending), methods=["POST"]),
         routing.Route("/export", _exported(exploring), methods=["GET"]),
@@ -204,6 +212,33 @@ def _answering_body(answer: Callable[[Mapping[str, Any]], Any]) -> Callable[[Req
     return handle
 
 
+def _answering_sql(exploring: Exploring, is_ending: Callable[[], bool]) -> Callable[[Request], Any]:
+    """A handler for SQL. A query ends when its client is gone, when a newer one is asked, or with the explorer.
+
+    It waits in threads of its own, so that slow ones take none from other questions.
+    """
+    threads = ThreadPoolExecutor(_SQL_THREADS, thread_name_prefix="sql")
+
+    async def handle(request: Request) -> Response:
+        given = await _read_body(request)
+        if not isinstance(given, dict):
+            return given
+        try:
+            asked = exploring.sql.begin(str(given.get("query", "")))
+            answer = asyncio.get_running_loop().run_in_executor(threads, asked.answer)
+            while not answer.done():
+                await asyncio.wait({answer}, timeout=_LOOK_UP_S)
+                if is_ending():
+                    asked.end("the explorer was ended before the answer came")
+                elif await request.is_disconnected():
+                    asked.end("nobody waits for the answer any more")
+            return _json(answer.result())
+        except InputError as error:  # a slip in a query is no failed request, which a browser would log
+            return _json({"error": str(error)})
+
+    return handle
+
+
 def _answering_call(
     exploring: Exploring, what_if: WhatIf | None, is_ending: Callable[[], bool]
 ) -> Callable[[Request], Any]:
@@ -245,13 +280,23 @@ async def _read_body(request: Request) -> dict[str, Any] | Response:
             return _error(413, f"send {_MOST_BODY} bytes at most")
     try:
         given = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of thousands of brackets
         given = None
     return given if isinstance(given, dict) else _error(400, "send a JSON object")
 
 
 def _exported(exploring: Exploring) -> Callable[[Request], Any]:
+    """A handler for downloads. One that cannot be finished is broken off, so that no browser takes it for whole."""
     concurrency, responses = import_extra("starlette.concurrency"), import_extra("starlette.responses")
+
+    streaming: Any = responses.StreamingResponse
+
+    class Download(streaming):  # type: ignore[misc]  # of an extra that may be missing
+        async def stream_response(self, send: Send) -> None:
+            try:
+                await super().stream_response(send)
+            except _BrokenOffError as error:  # uvicorn closes the connection of an answer that has no end
+                exploring.say(f"a download was broken off: {error}")
 
     async def handle(request: Request) -> Response:
         pairs = request.query_params.multi_items()
@@ -263,12 +308,29 @@ def _exported(exploring: Exploring) -> Callable[[Request], Any]:
             page = read_page([pair for pair in pairs if pair[0] != "format"], questions.rows)
         except InputError as error:
             return _error(400, str(error))
-        pieces = concurrency.iterate_in_threadpool(export(questions, page.selection, kind))
+        made = _until_broken(export(questions, page.selection, kind))
+        try:
+            first = await concurrency.run_in_threadpool(next, made, b"")
+        except _BrokenOffError as error:
+            return _error(500, str(error))
+        pieces = concurrency.iterate_in_threadpool(chain([first], made))
         named = {"content-disposition": f'attachment; filename="selection.{kind}"'}
-        response: Response = responses.StreamingResponse(pieces, media_type=MEDIA_TYPES[kind], headers=named)
+        response: Response = Download(pieces, media_type=MEDIA_TYPES[kind], headers=named)
         return response
 
     return handle
+
+
+class _BrokenOffError(Exception):
+    """A file that cannot be made to its end, with why and what to do."""
+
+
+def _until_broken(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces; an error of the store among them says what to do."""
+    try:
+        yield from pieces
+    except _OF_THE_STORE as error:
+        raise _BrokenOffError(_in_words(error)) from error
 
 
 async def _in_thread(answer: Callable[[Mapping[str, Any]], Any], given: Mapping[str, Any]) -> Response:
@@ -278,16 +340,12 @@ async def _in_thread(answer: Callable[[Mapping[str, Any]], Any], given: Mapping[
         return _json(await concurrency.run_in_threadpool(answer, given))
     except InputError as error:
         return _error(400, str(error))
-    except (LogprobStoreError, OSError, pl.exceptions.PolarsError) as error:
-        return _error(500, f"{error}. `logprobs verify STORE` says whether the store is damaged")
+    except _OF_THE_STORE as error:
+        return _error(500, _in_words(error))
 
 
-def _asked_in_sql(exploring: Exploring, given: Mapping[str, Any]) -> Any:
-    """The answer, or why there is none: a slip in a query is no failed request, which a browser would log."""
-    try:
-        return exploring.sql.ask(str(given.get("query", "")))
-    except InputError as error:
-        return {"error": str(error)}
+def _in_words(error: BaseException) -> str:
+    return f"{str(error).rstrip('.')}. `logprobs verify STORE` says whether the store is damaged"
 
 
 def _rows(exploring: Exploring, pairs: Sequence[tuple[str, str]]) -> Any:
@@ -301,7 +359,9 @@ def _histogram(exploring: Exploring, pairs: Sequence[tuple[str, str]]) -> Any:
 
 def _values(exploring: Exploring, pairs: Sequence[tuple[str, str]]) -> Any:
     column, others = _taken(pairs, "column")
-    return exploring.questions.values(read_page(others, exploring.questions.rows).selection, column)
+    contains = dict(others).get("contains", "")
+    asked = read_page([pair for pair in others if pair[0] != "contains"], exploring.questions.rows)
+    return exploring.questions.values(asked.selection, column, contains)
 
 
 def _taken(pairs: Sequence[tuple[str, str]], name: str) -> tuple[str, list[tuple[str, str]]]:

@@ -1,7 +1,7 @@
-"""The process that answers one query in SQL and ends: it may take neither much memory nor write a file.
+"""The process that answers queries in SQL: it may take neither much memory nor write a file.
 
-It reads two lines of JSON: the store with its runs, and then, once it has said `ready`, the query. It writes one line
-of JSON. `sql.py` starts it, and ends it when it takes too long.
+It reads lines of JSON: the store with its runs, and then, once it has said `ready`, a query in each line. It answers
+each in one line of JSON. `sql.py` starts it, and ends it when a query takes too long.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _MOST_CPU_SECONDS: Final = 120
-"""Of processor time: for a process whose explorer was killed."""
+"""Of processor time for one query: for a process whose explorer was killed."""
 _MOST_ROWS: Final = 1000
 _LONGEST_CELL: Final = 1000
 _MOST_CHARACTERS: Final = 2_000_000
@@ -23,7 +23,7 @@ _MOST_CHARACTERS: Final = 2_000_000
 
 
 def main() -> None:
-    """Answer one query."""
+    """Answer queries until there are no more."""
     opened = json.loads(sys.stdin.readline())
     import polars as pl
 
@@ -42,16 +42,18 @@ def main() -> None:
     plain = scores.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
     tables = sql_tables(store) | {"scores": plain}
     _limit(resource.RLIMIT_DATA, opened["memory"])
-    _limit(resource.RLIMIT_CPU, _MOST_CPU_SECONDS)
     _limit(resource.RLIMIT_FSIZE, 0)
     _write({"ready": True})
-    if asked := sys.stdin.readline():
+    while asked := sys.stdin.readline():
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + _MOST_CPU_SECONDS)
         _write(_answer(json.loads(asked)["query"], tables))
 
 
 def _answer(query: str, tables: Any) -> dict[str, Any]:
     from logprob_store.analysis.sql_tables import ask_in_sql, check_reads_no_files
     from logprob_store.errors import LogprobStoreError
+    from logprob_store.explorer.sql import TOO_MUCH_MEMORY
 
     try:
         check_reads_no_files(query)
@@ -59,7 +61,7 @@ def _answer(query: str, tables: Any) -> dict[str, Any]:
     except LogprobStoreError as error:
         return {"error": str(error)}
     except MemoryError:
-        return {"error": "the query takes too much memory: ask for less, as with WHERE or LIMIT"}
+        return {"error": TOO_MUCH_MEMORY}
     rows: list[list[Any]] = []
     left = _MOST_CHARACTERS
     for row in frame.head(_MOST_ROWS).iter_rows():

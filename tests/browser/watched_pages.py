@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Route, WebSocketRoute
@@ -38,9 +37,12 @@ class WatchedPages:
         dark: bool = False,
         touch: bool = False,
         script: bool = True,
-        cookies: Sequence[Any] = (),
+        cookies: Any = None,
     ) -> Page:
-        """Open a file or an address in a window of this size, in CSS pixels, and wait until it is loaded."""
+        """Open a file or an address in a window of this size, in CSS pixels, and wait until it is loaded.
+
+        `cookies` is what an earlier context kept, from its `storage_state`.
+        """
         address = what.as_uri() if isinstance(what, Path) else what
         context = self._browser.new_context(
             viewport={"width": width, "height": height},
@@ -49,10 +51,10 @@ class WatchedPages:
             java_script_enabled=script,
             reduced_motion="reduce",
             accept_downloads=True,
+            storage_state=cookies,
         )
         context.set_default_timeout(TIMEOUT_MS)
         context.grant_permissions(PERMISSIONS)
-        context.add_cookies(list(cookies))
         self._contexts.append(context)
         self._guard(context, address)
         page = context.new_page()

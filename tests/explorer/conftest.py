@@ -38,7 +38,7 @@ class Answered(NamedTuple):
 
 
 class ExplorerServer:
-    """A running server, asked as a browser would, and by whoever has no cookie."""
+    """A running server, asked as a browser would, and by whoever has neither cookie nor secret."""
 
     def __init__(self, served: Served, exploring: Exploring) -> None:
         self.served = served
@@ -46,6 +46,7 @@ class ExplorerServer:
         self.port = served.port
         self.token = urlsplit(served.url).query
         self.cookie = ""
+        self.secret = ""
 
     def ask(self, path: str, *, method: str = "GET", body: bytes | None = None, **headers: str) -> Answered:
         """Send a request with exactly these headers beside Host; `sec_fetch_site` is written `Sec-Fetch-Site`."""
@@ -59,21 +60,28 @@ class ExplorerServer:
             connection.close()
 
     def enter(self) -> None:
-        """Take the cookie for the token."""
-        self.cookie = self.ask(f"/?{self.token}").headers["set-cookie"].partition(";")[0]
+        """Take the cookie and the secret for the token."""
+        entered = self.ask(f"/?{self.token}")
+        self.cookie = entered.headers["set-cookie"].partition(";")[0]
+        self.secret = entered.body.decode().partition('name="secret" content="')[2].partition('"')[0]
 
     def get(self, path: str, **headers: str) -> Answered:
-        """Ask as the browser that has the cookie."""
+        """Ask as the page of the browser that was opened with the address."""
         if not self.cookie:
             self.enter()
-        return self.ask(path, cookie=self.cookie, **headers)
+        return self.ask(path, **{"cookie": self.cookie, "x_logprobs_secret": self.secret, **headers})
 
     def post(self, path: str, value: Any, **headers: str) -> Answered:
-        """Send JSON as the browser that has the cookie."""
+        """Send JSON as the page of that browser."""
+        return self.post_raw(path, json.dumps(value).encode(), **headers)
+
+    def post_raw(self, path: str, body: bytes, **headers: str) -> Answered:
+        """Send a body that is said to be JSON."""
         if not self.cookie:
             self.enter()
-        sent = {"content_type": "application/json", "cookie": self.cookie, **headers}
-        return self.ask(path, method="POST", body=json.dumps(value).encode(), **sent)
+        own = {"cookie": self.cookie, "x_logprobs_secret": self.secret}
+        sent = {"content_type": "application/json", **own, **headers}
+        return self.ask(path, method="POST", body=body, **sent)
 
 
 @pytest.fixture

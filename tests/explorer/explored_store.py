@@ -6,6 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from builders import full_table, open_writer
 
 from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, PROMPTS, TOKENS, completion_id
@@ -13,8 +15,6 @@ from logprob_store.schema import ALTERNATIVES, COMPLETIONS, FAILURES, PROMPTS, T
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    import pyarrow as pa
 
     from logprob_store.store.commit import RunWriter
 
@@ -78,6 +78,14 @@ def failures_table(failures: Mapping[int, tuple[str, str]]) -> dict[str, pa.Tabl
     return {"failures": full_table(FAILURES, columns)}
 
 
+def with_kept(tables: dict[str, pa.Table], **columns: list[Any]) -> dict[str, pa.Table]:
+    """The tables with columns kept of the prompts, one value for each row of prompts."""
+    prompts = tables["prompts"]
+    for name, values in columns.items():
+        prompts = prompts.append_column(name, [values])
+    return {**tables, "prompts": prompts}
+
+
 def add_part(writer: RunWriter, tables: dict[str, pa.Table], *indices: int) -> None:
     """Commit a part that settles the calls of these prompts."""
     read = max(indices) + 1 if "prompts" in tables else 0
@@ -97,5 +105,20 @@ def make_store(store: Path) -> Path:
         writer.finish("finished")
     with open_writer(store, "two") as writer:
         add_part(writer, answers_table(SECOND), 0, 1, 2)
+        writer.finish("finished")
+    return store
+
+
+def make_kept_store(store: Path) -> Path:
+    """A store whose run keeps a shop and its stars: of three answers, and of the failure of prompt 2."""
+    kept: dict[str, list[Any]] = {"shop": ["north", "south", "south", "West"], "stars": [10, 0, 2, 100]}
+    answers = answers_table({index: [("Yes", 0.5)] for index in range(4)})
+    with open_writer(store, "kept", job={"model.name": "m", "prompts.keep": [*kept]}) as writer:
+        tables = with_kept(answers, **kept)
+        failed = failures_table({2: ("timeout", "No answer in 60 s")})
+        for name in ("completions", "tokens", "alternatives"):
+            table = tables[name]
+            tables[name] = table.filter(pc.not_equal(table["completion_id"], completion_id(2)))
+        add_part(writer, tables | failed, 0, 1, 2, 3)
         writer.finish("finished")
     return store

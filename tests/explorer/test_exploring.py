@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +15,11 @@ from builders import open_writer
 from explorer.explored_store import FIRST, add_part, answers_table
 
 from logprob_store.analysis.opened_store import open_store
-from logprob_store.errors import InputError
+from logprob_store.errors import InputError, StoreError
+from logprob_store.explorer import exporting
 from logprob_store.explorer.exploring import Exploring, newest_runs
 from logprob_store.explorer.server import serve_exploring
+from logprob_store.explorer.sql import AskedQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,10 +128,7 @@ def test_a_wrong_question_is_answered_in_words(explorer_server: Any, path: str, 
 )
 def test_a_wrong_body_is_refused(explorer_server: Any, body: bytes, status: int) -> None:
     """Before anybody reads it whole."""
-    explorer_server.enter()
-    headers = {"content_type": "application/json", "cookie": explorer_server.cookie}
-
-    assert explorer_server.ask("/api/sql", method="POST", body=body, **headers).status == status
+    assert explorer_server.post_raw("/api/sql", body).status == status
 
 
 def test_a_slip_in_a_query_is_no_failed_request(explorer_server: Any) -> None:
@@ -152,3 +155,119 @@ def test_a_part_that_is_gone_is_said(explorer_server: Any, store: Path) -> None:
 
     assert answer.status == 500
     assert "`logprobs verify STORE`" in answer.json["error"]
+
+
+ENDLESS = {"query": "with recursive t as (select 1 as n union all select n + 1 from t) select count(*) from t"}
+
+
+def test_slow_queries_hold_up_no_other_question(explorer_server: Any) -> None:
+    """However many there are: each ends the one before, and the last one waits in a thread of its own."""
+    explorer_server.enter()
+    with ThreadPoolExecutor(45) as clients:
+        asked = [clients.submit(explorer_server.post, "/api/sql", ENDLESS) for _ in range(45)]
+        began = time.monotonic()
+        rows = explorer_server.get("/api/rows").status
+        took = time.monotonic() - began
+        answer = explorer_server.post("/api/sql", {"query": "select count(*) as n from failures"}).json
+        ended = [one.result().json["error"] for one in asked]
+
+    assert (rows, answer.get("rows")) == (200, [[1]])
+    assert took < 5
+    assert set(ended) == {"a newer query was asked before this one was answered; one is answered at a time"}
+
+
+def test_a_query_ends_when_its_client_is_gone(explorer_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing goes on computing for nobody."""
+    whys: list[str] = []
+    monkeypatch.setattr(AskedQuery, "end", lambda _, why: whys.append(why))
+    explorer_server.enter()
+    connection = http.client.HTTPConnection("127.0.0.1", explorer_server.port)
+    headers = {"content-type": "application/json", "cookie": explorer_server.cookie}
+    body = json.dumps(ENDLESS)
+    connection.request("POST", "/api/sql", body, {**headers, "x-logprobs-secret": explorer_server.secret})
+    time.sleep(0.5)
+    connection.close()
+    time.sleep(1)
+    monkeypatch.undo()
+    explorer_server.exploring.sql.close()
+
+    assert whys[:1] == ["nobody waits for the answer any more"]
+
+
+@pytest.mark.parametrize("body", [b"[" * 99_000, b'{"query":' * 10_000])
+def test_a_body_of_brackets_is_refused(explorer_server: Any, body: bytes) -> None:
+    """In words, though a reader of JSON gives up otherwise than at a slip."""
+    answer = explorer_server.post_raw("/api/sql", body)
+
+    assert (answer.status, answer.json) == (400, {"error": "send a JSON object"})
+
+
+def cut_answers(store: Path, part: int) -> None:
+    """Damage the answers of a part of run `one` after it was opened."""
+    (store / "completions" / "run=one" / f"part-0000{part}.parquet").write_bytes(b"PAR1")
+
+
+def test_a_download_that_cannot_begin_is_refused(explorer_server: Any, store: Path) -> None:
+    """In words, with no empty file."""
+    cut_answers(store, 0)
+
+    answer = explorer_server.get("/export?format=csv")
+
+    assert answer.status == 500
+    assert "`logprobs verify STORE`" in answer.json["error"]
+
+
+def test_a_download_that_cannot_go_on_is_broken_off(
+    explorer_server: Any, store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The browser sees no end, and the terminal has a sentence and no traceback."""
+    monkeypatch.setattr(exporting, "_ROWS_AT_ONCE", 2)
+    said: list[str] = []
+    monkeypatch.setattr(explorer_server.exploring, "say", said.append)
+    cut_answers(store, 1)
+
+    with pytest.raises(http.client.IncompleteRead):
+        explorer_server.get("/export?format=csv")
+
+    assert said[0].startswith("a download was broken off: ")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def damage(store: Path, run: str) -> None:
+    """Cut a file of a run short."""
+    file = store / "tokens" / f"run={run}" / "part-00000.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def test_a_damaged_run_is_left_out_and_said(store: Path) -> None:
+    """In a sentence that says what to do, and on the page; it is no new run."""
+    damage(store, "two")
+    said: list[str] = []
+
+    with Exploring(lambda: open_store(store), leave_out_damaged=True, say=said.append) as exploring:
+        overview = exploring.questions.overview
+        news = exploring.news()
+        tables = exploring.sql.ask("select distinct run from tokens")["rows"]
+
+    assert [run["run"] for run in overview["runs"]] == ["one"]
+    assert list(overview["left_out"]) == ["two"]
+    assert f"run two is left out, as it is damaged: {overview['left_out']['two']}" in said
+    assert f"`logprobs verify {store} --repair`" in overview["left_out"]["two"]
+    assert (news["new_runs"], tables) == ([], [["one"]])
+
+
+def test_a_damaged_run_that_is_named_is_an_error(store: Path) -> None:
+    """Which says how the others are opened."""
+    damage(store, "two")
+
+    with pytest.raises(StoreError, match=r"run two is damaged: .*part-00000.* Without --run, the other runs are ope"):
+        Exploring(lambda: open_store(store, runs="two"))
+
+
+def test_a_store_of_damaged_runs_cannot_be_explored(store: Path) -> None:
+    """Nothing is left to show."""
+    damage(store, "one")
+    damage(store, "two")
+
+    with pytest.raises(StoreError, match="run two is damaged: "):
+        Exploring(lambda: open_store(store), leave_out_damaged=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 from builders import open_writer
-from explorer.explored_store import add_part, answers_table
+from explorer.explored_store import add_part, answers_table, make_kept_store
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.explorer import exporting
@@ -64,3 +64,11 @@ def test_long_texts_are_whole_and_formulas_are_texts(tmp_path: Path) -> None:
 
     assert exported(tmp_path / "store", Selection(), "csv")["text"].to_list() == ["'" + long]
     assert exported(tmp_path / "store", Selection(), "parquet")["text"].to_list() == [long]
+
+
+def test_kept_columns_have_their_types(tmp_path: Path) -> None:
+    """A number that the prompts had is a number in the file; failures have it too."""
+    rows = exported(make_kept_store(tmp_path), Selection(), "parquet").sort("prompt_index")
+
+    assert rows.schema["kept_stars"] == pl.Int64
+    assert rows.select("kept_stars", "error_type").rows() == [(10, None), (0, None), (2, "timeout"), (100, None)]

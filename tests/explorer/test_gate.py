@@ -12,12 +12,13 @@ PATHS = ["/", "/api/overview", "/api/rows", "/export?format=csv", "/static/view/
 
 
 def test_the_token_opens_one_browser(explorer_server: Any) -> None:
-    """It is exchanged for a cookie that scripts and other sites do not see, and is then of no use."""
+    """It is exchanged for a cookie and a secret, and is then of no use."""
     entered = explorer_server.ask(f"/?{explorer_server.token}&run=one")
     cookie = entered.headers["set-cookie"]
     again = explorer_server.ask(f"/?{explorer_server.token}")
 
-    assert (entered.status, entered.headers["location"]) == (303, "/?run=one")
+    assert entered.status == 200
+    assert b'content="/?run=one"' in entered.body
     assert cookie.endswith("; HttpOnly; SameSite=Strict; Path=/")
     assert explorer_server.token.partition("=")[2] not in cookie
     assert again.status == 403
@@ -50,7 +51,45 @@ def test_a_wrong_token_opens_nothing(explorer_server: Any, token: str) -> None:
 
     assert refused.status == 403
     assert "set-cookie" not in refused.headers
-    assert explorer_server.ask(f"/?{explorer_server.token}").status == 303
+    assert explorer_server.ask(f"/?{explorer_server.token}").status == 200
+
+
+READING = ["/api/overview", "/api/rows", "/api/ticket", "/export?format=csv", "/export?format=csv&ticket=x", "/nothing"]
+
+
+@pytest.mark.parametrize("path", READING)
+@pytest.mark.parametrize("secret", ["", "wrong"])
+def test_the_cookie_alone_reads_nothing(explorer_server: Any, path: str, secret: str) -> None:
+    """A browser sends it to every port of this machine: another server there may have it."""
+    explorer_server.enter()
+
+    assert explorer_server.get(path, x_logprobs_secret=secret).status == 403
+
+
+def test_the_cookie_does_not_give_the_secret(explorer_server: Any) -> None:
+    """Neither the page nor the address, opened again, has it."""
+    explorer_server.enter()
+
+    for path in ("/", f"/?{explorer_server.token}"):
+        answer = explorer_server.ask(path, cookie=explorer_server.cookie)
+        assert explorer_server.secret not in answer.body.decode() + str(answer.headers)
+
+
+def test_a_ticket_is_good_for_one_download(explorer_server: Any) -> None:
+    """Which a browser makes without a header of ours; it opens nothing else."""
+    ticket = explorer_server.get("/api/ticket").json["ticket"]
+
+    def asked(path: str) -> int:
+        return int(explorer_server.ask(f"{path}ticket={ticket}", cookie=explorer_server.cookie).status)
+
+    assert [asked(path) for path in ("/api/rows?", "/export?format=csv&", "/export?format=csv&")] == [403, 200, 403]
+
+
+def test_the_page_that_leads_on_has_no_markup_of_the_address(explorer_server: Any) -> None:
+    """What stands behind the token is text alone."""
+    body = explorer_server.ask(f"/?{explorer_server.token}&run=%22%3E%3Cscript%3E").body
+
+    assert b"<script>" not in body
 
 
 @pytest.mark.parametrize(
@@ -173,7 +212,7 @@ def test_the_policy_lets_no_script_of_a_text_run() -> None:
 def test_the_page_names_nothing_elsewhere(explorer_server: Any) -> None:
     """No address of another host stands in what the browser loads."""
     page = explorer_server.get("/").body.decode()
-    names = ["address", "asking", "details", "explorer", "histogram", "lists", "sql", "what_if"]
+    names = ["address", "asking", "details", "entering", "explorer", "histogram", "lists", "sql", "what_if"]
     scripts = [explorer_server.get(f"/static/explorer/static/{name}.js").body.decode() for name in names]
 
     for text in (page, *scripts):

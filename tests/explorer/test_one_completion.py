@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from builders import full_table, open_writer
-from explorer.explored_store import answers_table
+from explorer.explored_store import add_part, answers_table
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.errors import InputError
+from logprob_store.explorer import one_completion as reading
 from logprob_store.explorer.one_completion import compared, one_completion, one_failure, one_token
 from logprob_store.explorer.preparing import prepare
 from logprob_store.explorer.questions import Questions
@@ -39,6 +40,25 @@ def test_a_completion_has_its_prompt_and_tokens(questions: Questions) -> None:
     assert one["prompt"] == [{"role": "user", "text": "Question 0"}]
     assert one["scores"]["confidence"] == pytest.approx(math.sqrt(0.72))
     assert one["facts"]["source"] == "api"
+
+
+@pytest.mark.parametrize(
+    ("passed_over", "shown", "counts"),
+    [(0, ["a", "b"], (0, 3)), (2, ["c", "d"], (2, 1)), (4, ["e"], (4, 0)), (9, [], (5, 0))],
+)
+def test_a_long_answer_is_read_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed_over: int, shown: list[str], counts: tuple[int, int]
+) -> None:
+    """And it is said how much stands before and behind."""
+    monkeypatch.setattr(reading, "MOST_TOKENS", 2)
+    with open_writer(tmp_path / "store") as writer:
+        add_part(writer, answers_table({0: [(token, 0.5) for token in "abcde"]}), 0)
+    questions = Questions(prepare(open_store(tmp_path / "store")))
+
+    tokens = one_completion(questions, "r", P0, passed_over=passed_over)["tokens"]
+
+    assert [text for section in tokens["sections"] for text, _ in section["spans"]] == shown
+    assert (tokens["before"], tokens["left_out"]) == counts
 
 
 def test_the_other_answers_to_its_prompt_are_listed(questions: Questions) -> None:

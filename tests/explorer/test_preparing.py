@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 from builders import open_writer
-from explorer.explored_store import FIRST, add_part, answers_table, failures_table
+from explorer.explored_store import FIRST, add_part, answers_table, failures_table, make_kept_store, with_kept
 
 from logprob_store.analysis.opened_store import open_store
 from logprob_store.explorer.prepared_files import folder_in_store
@@ -199,3 +199,29 @@ def test_values_of_json_answers_are_columns(tmp_path: Path) -> None:
 
     assert rows["field_mood"].to_list() == ["good", "bad", None, None]
     assert [name for name in rows.columns if name.startswith("field_")] == ["field_mood"]
+
+
+def test_what_was_kept_is_known_of_failures_too(tmp_path: Path) -> None:
+    """The question which shop fails has an answer."""
+    rows = prepare(open_store(make_kept_store(tmp_path))).rows
+
+    assert rows.sort("prompt_index").select("error_type", "kept_shop").rows() == [
+        (None, "north"),
+        (None, "south"),
+        ("timeout", "south"),
+        (None, "West"),
+    ]
+
+
+def test_kept_numbers_are_numbers(tmp_path: Path) -> None:
+    """And stay so where another run kept a text under that name: then all are texts."""
+    store = make_kept_store(tmp_path)
+    alone = prepare(open_store(store)).rows["kept_stars"].sort().to_list()
+    answers = answers_table({0: FIRST[0]})
+    with open_writer(store, "other", job={"model.name": "m", "prompts.keep": ["stars"]}) as writer:
+        add_part(writer, with_kept(answers, stars=["many"]), 0)
+        writer.finish("finished")
+    together = prepare(open_store(store)).rows["kept_stars"].to_list()
+
+    assert alone == [0, 2, 10, 100]
+    assert sorted(together) == ["0", "10", "100", "2", "many"]

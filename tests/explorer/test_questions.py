@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from explorer.explored_store import make_kept_store
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logprob_store.analysis.opened_store import Store
+from logprob_store.analysis.opened_store import Store, open_store
 from logprob_store.errors import InputError
-from logprob_store.explorer.preparing import SCORES, Prepared
+from logprob_store.explorer.preparing import SCORES, Prepared, prepare
 from logprob_store.explorer.questions import BINS, Questions
 from logprob_store.explorer.selection import Page, Selection, read_page
 
@@ -195,3 +196,56 @@ def test_the_overview_says_what_is_there(store: Path) -> None:
     assert overview["newest"] == "two"
     assert "confidence" in overview["scores"]
     assert "label_probability" not in overview["scores"]
+
+
+def kept_questions(folder: Path) -> Questions:
+    """Questions over `make_kept_store`'s."""
+    return Questions(prepare(open_store(make_kept_store(folder))))
+
+
+def test_kept_numbers_bound_rows_and_order_them(tmp_path: Path) -> None:
+    """As scores do: 10 comes behind 2."""
+    questions = kept_questions(tmp_path)
+    page = read_page([("kept_stars.from", "1"), ("sort", "kept_stars")], questions.rows)
+
+    assert [row["prompt_id"] for row in questions.page(page)["rows"]] == ["p2", "p0", "p3"]
+    assert "kept_stars" in questions.overview["scores"]
+    assert sum(questions.histogram(Selection(), "kept_stars")["bins"]) == 4
+
+
+def test_kept_numbers_are_listed_in_their_order(tmp_path: Path) -> None:
+    """And one of them is filtered by as it is listed."""
+    questions = kept_questions(tmp_path)
+    page = read_page([("kept_stars", "10")], questions.rows)
+
+    assert questions.values(Selection(), "kept_stars") == [("0", 1), ("2", 1), ("10", 1), ("100", 1)]
+    assert [row["prompt_id"] for row in questions.page(page)["rows"]] == ["p0"]
+
+
+@pytest.mark.parametrize(
+    ("column", "contains", "values"),
+    [
+        ("kept_shop", "TH", [("south", 2), ("north", 1)]),
+        ("kept_shop", "w", [("West", 1)]),
+        ("kept_shop", ".", []),
+        ("kept_stars", "0", [("0", 1), ("10", 1), ("100", 1)]),
+        ("run", "ep", [("kept", 4)]),
+    ],
+)
+def test_values_beyond_the_list_are_found_by_what_they_contain(
+    tmp_path: Path, column: str, contains: str, values: list[tuple[str, int]]
+) -> None:
+    """Capital and small letters are alike; the overview says how many values there are."""
+    questions = kept_questions(tmp_path)
+
+    assert questions.values(Selection(), column, contains) == values
+    assert questions.overview["values"] == {
+        "run": 1,
+        "model": 2,
+        "label": 1,
+        "verdict": 0,
+        "finish_reason": 1,
+        "error_type": 1,
+        "kept_shop": 3,
+        "kept_stars": 4,
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -190,3 +192,62 @@ def test_values_without_a_word_in_json_are_texts(sql: Sql) -> None:
     answer = sql.ask("select 1e308 * 10 as inf, bytes, null as nothing from tokens where token = 'No' limit 1")
 
     assert answer["rows"] == [["inf", "b'No'", None]]
+
+
+ENDLESS = "with recursive t as (select 1 as n union all select n + 1 from t) select count(*) from t"
+NOW = "select count(*) as n from failures"
+
+
+def asked_beside(sql: Sql, query: str) -> tuple[threading.Thread, list[str]]:
+    """A query under way in a thread, and the errors that it ends with."""
+    errors: list[str] = []
+
+    def ask() -> None:
+        try:
+            sql.ask(query)
+        except InputError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    time.sleep(0.5)
+    return thread, errors
+
+
+def test_a_newer_query_ends_the_one_before(sql: Sql) -> None:
+    """It is answered itself, and the one before says why it is not."""
+    slow, errors = asked_beside(sql, ENDLESS)
+    answer = sql.ask(NOW)
+    slow.join(timeout=3)
+
+    assert answer["rows"] == [[1]]
+    assert errors == ["a newer query was asked before this one was answered; one is answered at a time"]
+
+
+def test_closing_ends_a_query_at_once(asked_store: Path) -> None:
+    """Nobody waits ten seconds for the explorer to end."""
+    with Sql(asked_store, ["one"], folder=None) as sql:
+        slow, errors = asked_beside(sql, ENDLESS)
+    slow.join(timeout=3)
+
+    assert errors == ["the explorer was ended, or its runs were opened anew"]
+
+
+def test_a_process_answers_query_after_query(asked_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one, also behind a slip, does not wait for a process to start."""
+    with Sql(asked_store, ["one"], folder=None) as sql:
+        sql.ask(NOW)
+        with pytest.raises(InputError):
+            sql.ask("select nothing from scores")
+        monkeypatch.setattr(subprocess, "Popen", None)
+
+        assert sql.ask(NOW)["rows"] == [[1]]
+
+
+def test_an_error_ends_where_polars_shows_its_plan(sql: Sql) -> None:
+    """What follows is about how polars took the query apart."""
+    with pytest.raises(InputError) as raised:
+        sql.ask("select nothing from (select run from scores limit 3) as x")
+
+    assert "context stack" not in str(raised.value)
+    assert "[1]" not in str(raised.value)

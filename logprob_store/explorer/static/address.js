@@ -7,7 +7,7 @@
  */
 
 /** What of an address says which view is open, and nothing of the list. */
-const VIEW = ["view", "show", "with", "at", "failure", "query"];
+const VIEW = ["view", "show", "with", "at", "after", "failure", "query", "by"];
 /** What of an address says which rows of the selection are on a page. */
 const PAGING = ["sort", "order", "page", "size"];
 /** Told when the address has changed. */
@@ -79,17 +79,24 @@ export function link(text, params, className = "") {
 /** The address of one completion, with the list behind it kept.
  * @param {{run: string, completion_id: number | string}} row */
 export function toCompletion(row) {
-  return changed({ view: null, show: `${row.run}/${row.completion_id}`, with: null, at: null, failure: null });
+  return changed({
+    view: null,
+    show: `${row.run}/${row.completion_id}`,
+    with: null,
+    at: null,
+    after: null,
+    failure: null,
+  });
 }
 
 /** The address of one failure.
  * @param {{run: string, prompt_index: number, sample_index: number}} row */
 export function toFailure(row) {
   const failure = `${row.run}/${row.prompt_index}/${row.sample_index}`;
-  return changed({ view: null, show: null, with: null, at: null, failure });
+  return changed({ view: null, show: null, with: null, at: null, after: null, failure });
 }
 
-/** The address of the list. */
+/** The address of the list, which keeps the shading for the next answer. */
 export function toList() {
-  return listed();
+  return changed({ by: current().get("by") }, listed());
 }

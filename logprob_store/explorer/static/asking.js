@@ -3,14 +3,16 @@
  *
  * @typedef {{run: string, job: string, model: string | null, state: string, created_at: string, answers: number,
  *   failures: number, usd: number | null}} Run
- * @typedef {{store: string, runs: Run[], newest: string | null, scores: string[], kept: string[]}} Overview
+ * @typedef {{store: string, runs: Run[], newest: string | null, scores: string[], kept: string[],
+ *   left_out: Record<string, string>, values: Record<string, number>}} Overview
  * @typedef {Record<string, string | number | boolean | null>} Row
  * @typedef {{run: string, completion_id: number | null, prompt_id: string, prompt_index: number, sample_index: number,
  *   choice_index: number | null, model: string | null, finish_reason: string | null, error_type: string | null,
  *   label: string | null, verdict: "right" | "wrong" | null, text: string | null, confidence: number | null}} Listed
  */
 
-import { made } from "../../view/page/tokens.js";
+import { made, visible } from "../../view/page/tokens.js";
+import { SECRET } from "./entering.js";
 
 /** An answer that says what was wrong with the question. */
 export class Refused extends Error {}
@@ -21,16 +23,29 @@ export async function ask(path, params = {}, signal) {
   return read(await fetched(`/api/${path}?${new URLSearchParams(params)}`, { signal }));
 }
 
-/** @param {string} path @param {Record<string, unknown>} body @returns {Promise<any>} */
-export async function send(path, body) {
+/** @param {string} path @param {Record<string, unknown>} body @param {AbortSignal} [signal] @returns {Promise<any>} */
+export async function send(path, body, signal) {
   const headers = { "content-type": "application/json" };
-  return read(await fetched(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(body) }));
+  return read(await fetched(`/api/${path}`, { method: "POST", headers, body: JSON.stringify(body), signal }));
+}
+
+/** Download the file at an address. A download sends no header: its address takes a ticket that is good once.
+ * @param {string} address */
+export async function download(address) {
+  const { ticket } = await ask("ticket");
+  const anchor = made("a");
+  const to = new URL(address, location.href);
+  to.searchParams.set("ticket", ticket);
+  anchor.href = to.href;
+  anchor.download = "";
+  anchor.click();
 }
 
 /** @param {string} address @param {RequestInit} how */
 async function fetched(address, how) {
+  const headers = { ...how.headers, "x-logprobs-secret": localStorage.getItem(SECRET) ?? "" };
   try {
-    return await fetch(address, how);
+    return await fetch(address, { ...how, headers });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Refused("The explorer does not answer: it was ended, or this address is of an earlier one.");
@@ -63,10 +78,18 @@ export function figure(value) {
       : String(Number(value.toPrecision(3)));
 }
 
-/** The name of a column in words.
+/** Columns of the store under whose name something else may be kept. */
+const DERIVED = new Set([
+  ...["run", "prompt", "answer", "text", "model", "label", "verdict", "finish_reason", "error_type", "confidence"],
+  ...["perplexity", "mean_entropy", "mean_margin", "label_probability", "token_count", "cost_usd", "latency_s"],
+]);
+
+/** The name of a column: in words, or as it was given where it is kept with the prompts or stands in the answers.
  * @param {string} name */
 export function title(name) {
-  return name.replace(/^(kept|field)_/, "").replaceAll("_", " ");
+  const [, source, own] = /^(kept|field)_(.*)$/s.exec(name) ?? [];
+  if (own === undefined) return name.replaceAll("_", " ");
+  return DERIVED.has(own) ? `${source === "kept" ? "kept" : "in the answer"}: ${visible(own)}` : visible(own);
 }
 
 /** A count with its word.

@@ -3,6 +3,7 @@
  *
  * @typedef {import("../../view/page/tokens.js").View} View
  * @typedef {import("../../view/page/tokens.js").Measure} Measure
+ * @typedef {View & {before: number}} Piece
  * @typedef {import("./asking.js").Listed} Listed
  * @typedef {{role: string, text: string}} Message
  * @typedef {{question: string | null, refused: boolean, value: string | null, label: string | null,
@@ -10,41 +11,61 @@
  * @typedef {{run: string, completion_id: number, prompt_id: string, sample_index: number, choice_index: number,
  *   model: string | null, finish_reason: string | null, scores: Record<string, number>, label: string | null, verdict: "right" | "wrong" | null,
  *   kept: Record<string, string | null>, facts: Record<string, unknown>, text: string | null, refusal: string | null,
- *   tool_calls: string | null, prompt: Message[], tokens: View, decisions: Option[], others: Listed[]}} Completion
+ *   tool_calls: string | null, prompt: Message[], tokens: Piece, decisions: Option[], others: Listed[]}} Completion
  * @typedef {{run: string, completion_id: number, section: string, position: number, prompt_id: string, text: string}} Place
  * @typedef {{times: number, mean_logprob: number | null, places: Place[]}} Elsewhere
  */
 
 import { legend, made, percent, SHADINGS, showTokens, visible } from "../../view/page/tokens.js";
-import { changed, current, go, link, toCompletion, toList } from "./address.js";
+import { changed, current, go, link, toCompletion, toFailure, toList } from "./address.js";
 import { around, ask, counted, figure, title } from "./asking.js";
+import { keepFocus } from "./focus.js";
+import { neighbours } from "./neighbours.js";
+import { exactBehind } from "./numbers.js";
 import { offerWhatIf } from "./what_if.js";
+
+/** Tokens of an answer that the server gives at a time. */
+const PIECE = 4000;
+/** Characters of a heading. */
+const HEADING = 200;
 
 /** @param {HTMLElement} place @param {import("./address.js").Key} key @param {AbortSignal} signal */
 export async function showCompletion(place, key, signal) {
-  /** @type {Completion} */
-  const one = await ask("completion", { run: key.run, id: key.id }, signal);
+  /** @type {[Completion, HTMLElement | null]} */
+  const [one, beside] = await Promise.all([
+    ask("completion", { run: key.run, id: key.id, passed_over: current().get("after") ?? "0" }, signal),
+    neighbours(signal),
+  ]);
   const tokens = made("div", "token-view");
-  place.replaceChildren(
-    back(),
-    heading(one.prompt_id, one),
-    around(
-      "div",
-      "columns",
+  keepFocus(() =>
+    place.replaceChildren(
+      back(beside),
+      heading(one.prompt_id, one),
       around(
         "div",
-        "wide",
-        panel("Answer", shadeChoice(), around("div", "legend-place", legend(measure())), tokens, ...beyondTokens(one)),
-        ...(one.decisions.length ? [panel("Typed questions", decisions(one.decisions))] : []),
-        panel("Prompt", ...messages(one.prompt)),
-        panel(`The same prompt elsewhere`, others(one.others, one)),
-      ),
-      around(
-        "div",
-        "narrow-side",
-        panel("Scores", facts(one.scores)),
-        ...(Object.keys(one.kept).length ? [panel("Kept with the prompt", facts(one.kept))] : []),
-        panel("Call", facts({ run: one.run, model: one.model, "finish reason": one.finish_reason, ...one.facts })),
+        "columns",
+        around(
+          "div",
+          "wide",
+          panel(
+            "Answer",
+            shadeChoice(),
+            around("div", "legend-place", legend(measure())),
+            tokens,
+            ...pieces(one.tokens),
+            ...beyondTokens(one),
+          ),
+          ...(one.decisions.length ? [panel("Typed questions", decisions(one.decisions))] : []),
+          panel("Prompt", ...messages(one.prompt)),
+          panel(`The same prompt elsewhere`, others(one.others, one)),
+        ),
+        around(
+          "div",
+          "narrow-side",
+          panel("Scores", facts(one.scores)),
+          ...(Object.keys(one.kept).length ? [panel("Kept with the prompt", facts(one.kept, visible))] : []),
+          panel("Call", facts({ run: one.run, model: one.model, "finish reason": one.finish_reason, ...one.facts })),
+        ),
       ),
     ),
   );
@@ -67,15 +88,20 @@ export async function showCompletion(place, key, signal) {
 /** @param {HTMLElement} place @param {string} address @param {AbortSignal} signal */
 export async function showFailure(place, address, signal) {
   const [, run, prompt, sample] = /^(.+)\/(\d+)\/(\d+)$/.exec(address) ?? ["", "", "0", "0"];
-  const one = await ask("failure", { run, prompt_index: prompt, sample_index: sample }, signal);
+  const [one, beside] = await Promise.all([
+    ask("failure", { run, prompt_index: prompt, sample_index: sample }, signal),
+    neighbours(signal),
+  ]);
   const { prompt: asked, others: same, message, ...rest } = one;
-  place.replaceChildren(
-    back(),
-    heading(one.prompt_id, null),
-    panel("Failure", around("p", "", around("span", "tag bad", visible(one.error_type))), plain(message ?? "")),
-    panel("Prompt", ...messages(asked)),
-    panel("The same prompt elsewhere", others(same, null)),
-    panel("Call", facts({ run, ...rest })),
+  keepFocus(() =>
+    place.replaceChildren(
+      back(beside),
+      heading(one.prompt_id, null),
+      panel("Failure", around("p", "", around("span", "tag bad", visible(one.error_type))), plain(message ?? "")),
+      panel("Prompt", ...messages(asked)),
+      panel("The same prompt elsewhere", others(same, null)),
+      panel("Call", facts({ run, ...rest })),
+    ),
   );
 }
 
@@ -104,14 +130,16 @@ export async function showCompared(place, first, second, signal) {
     );
     return { side, tokens, box: around("section", "panel", name, line, tokens) };
   });
-  place.replaceChildren(
-    back(),
-    heading(sides[0].prompt_id, null),
-    around("p", "", differs(sides, difference, both.places)),
-    shadeChoice(),
-    around("div", "legend-place", legend(measure())),
-    around("div", "sides", ...drawn.map(({ box }) => box)),
-    panel("Prompt", ...messages(sides[0].prompt)),
+  keepFocus(() =>
+    place.replaceChildren(
+      back(),
+      heading(sides[0].prompt_id, null),
+      around("p", "", differs(sides, difference, both.places)),
+      shadeChoice(),
+      around("div", "legend-place", legend(measure())),
+      around("div", "sides", ...drawn.map(({ box }) => box)),
+      panel("Prompt", ...messages(sides[0].prompt)),
+    ),
   );
   for (const { side, tokens } of drawn) {
     showTokens(tokens, side.tokens, { by: measure() });
@@ -126,7 +154,7 @@ function differs(sides, difference, places) {
   const apart =
     far === null
       ? ""
-      : ` Up to there the two runs' probabilities are at most ${figure(far)} nats apart (Jensen-Shannon).`;
+      : ` ${difference ? "Up to there" : "At each token"} the two runs' probabilities are at most ${figure(far) === "0" ? "0.00001" : figure(far)} nats apart (Jensen-Shannon).`;
   if (!difference) return `Token by token the same.${apart}`;
   const [section, position] = difference;
   const said = sides.map(({ tokens, run }) => {
@@ -158,14 +186,14 @@ export async function showToken(place, key, address, signal) {
   const text = visible(token[1]);
   const title_ = made("h1");
   title_.tabIndex = -1;
-  title_.append("Token ", quoted(text));
+  title_.append("Token ", quoted(beginning(text)));
   const list = made("table", "others");
   list.append(around("thead", "", row("th", "almost written", "probability", "bits")));
   const body = made("tbody");
   for (const [other, logprob, chosen] of token[6]) {
     const line = row(
       "td",
-      quoted(visible(other)),
+      scrolled(quoted(visible(other))),
       logprob === null ? "" : percent(Math.exp(logprob)),
       logprob === null ? "" : figure(-logprob / Math.LN2),
     );
@@ -261,15 +289,17 @@ function shadeChoice() {
   return label;
 }
 
-function back() {
-  return around("p", "back", link("← All answers", toList()));
+/** @param {HTMLElement | null} beside links to the answers before and after */
+function back(beside = null) {
+  const toAll = link("← All answers", toList());
+  return around("div", "back", toAll, ...(beside ? [beside] : []));
 }
 
 /** @param {string | null} prompt @param {Completion | null} one */
 function heading(prompt, one) {
   const element = made("h1");
   element.tabIndex = -1;
-  element.append("Prompt ", around("bdi", "", visible(prompt ?? "without an id")));
+  element.append("Prompt ", around("bdi", "", beginning(visible(prompt ?? "without an id"))));
   if (one && (one.sample_index || one.choice_index))
     element.append(made("span", "muted", ` sample ${one.sample_index}, choice ${one.choice_index}`));
   if (one?.verdict) element.append(" ", made("span", `tag ${one.verdict === "right" ? "good" : "bad"}`, one.verdict));
@@ -282,8 +312,8 @@ function panel(name, ...inside) {
   return around("section", "panel", made("h2", "", name), ...inside);
 }
 
-/** @param {Record<string, unknown>} values */
-function facts(values) {
+/** @param {Record<string, unknown>} values @param {(name: string) => string} named how a name is written */
+function facts(values, named = (name) => title(visible(name))) {
   const list = made("dl", "facts");
   for (const [name, value] of Object.entries(values)) {
     if (value === null || value === undefined || value === "") continue;
@@ -291,8 +321,10 @@ function facts(values) {
       around(
         "div",
         "",
-        made("dt", "", title(visible(name))),
-        around("dd", "", typeof value === "number" ? figure(value) : visible(String(value))),
+        made("dt", "", named(name)),
+        typeof value === "number"
+          ? exactBehind(made("dd", "", figure(value)), value)
+          : made("dd", "", visible(String(value))),
       ),
     );
   }
@@ -325,6 +357,29 @@ function beyondTokens(one) {
   return pieces;
 }
 
+/** Links to the other pieces of an answer that has more tokens than a page shows.
+ * @param {Piece} view */
+function pieces(view) {
+  if (!view.before && !view.left_out) return [];
+  const shown = view.sections.flatMap(({ spans }) => spans.flatMap(([, tokens]) => tokens)).length;
+  const last = view.before + shown;
+  const nav = around(
+    "nav",
+    "paging",
+    view.before
+      ? link("Earlier tokens", changed({ after: String(Math.max(0, view.before - PIECE)) }))
+      : made("span", "muted", "Earlier tokens"),
+    made(
+      "span",
+      "",
+      `tokens ${(view.before + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${(last + view.left_out).toLocaleString("en")}`,
+    ),
+    view.left_out ? link("Later tokens", changed({ after: String(last) })) : made("span", "muted", "Later tokens"),
+  );
+  nav.setAttribute("aria-label", "Tokens of the answer");
+  return [nav];
+}
+
 /** @param {Option[]} options */
 function decisions(options) {
   const element = made("table");
@@ -355,8 +410,8 @@ function others(rows, one) {
       one && id !== null
         ? link("Compare", changed({ show: `${one.run}/${one.completion_id}`, with: `${other.run}/${id}`, at: null }))
         : "";
-    const name =
-      id === null ? visible(other.run) : link(visible(other.run), toCompletion({ run: other.run, completion_id: id }));
+    const to = id === null ? toFailure(other) : toCompletion({ run: other.run, completion_id: id });
+    const name = link(visible(other.run), to);
     body.append(
       row("td", name, `${other.sample_index}/${other.choice_index ?? 0}`, words, figure(other.confidence), beside),
     );
@@ -372,6 +427,21 @@ function others(rows, one) {
 /** @param {"td" | "th"} tag @param {...(Node | string)} cells */
 function row(tag, ...cells) {
   return around("tr", "", ...cells.map((inside) => around(tag, "", inside)));
+}
+
+/** What a heading has room for.
+ * @param {string} text */
+function beginning(text) {
+  return text.length <= HEADING ? text : `${text.slice(0, HEADING)} … (${counted(text.length, "character")})`;
+}
+
+/** A text in a box of its own, if it is long.
+ * @param {HTMLElement} text */
+function scrolled(text) {
+  if ((text.textContent ?? "").length <= HEADING) return text;
+  const box = around("div", "said", text);
+  box.tabIndex = 0;
+  return box;
 }
 
 /** @param {string} text */

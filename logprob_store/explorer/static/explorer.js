@@ -1,10 +1,11 @@
 /** The explorer's page: draws what its address names, and looks for what has come to the store since. */
 
-import { made } from "../../view/page/tokens.js";
+import { made, visible } from "../../view/page/tokens.js";
 import { CHANGED, changed, current, filters, go, keyOf, link, toList } from "./address.js";
 import { ask, counted, Refused, send } from "./asking.js";
 import { showCompared, showCompletion, showFailure, showToken } from "./details.js";
 import { showList } from "./lists.js";
+import { goByKey } from "./neighbours.js";
 import { showSql } from "./sql.js";
 
 /** @typedef {import("./asking.js").Overview} Overview */
@@ -44,13 +45,20 @@ async function draw() {
   } finally {
     if (!signal.aborted) main.removeAttribute("aria-busy");
   }
+  arrive(view, params);
+}
+
+/** Begin at the top, and at the heading, when another view or page is drawn.
+ * @param {string} view @param {URLSearchParams} params */
+function arrive(view, params) {
   drawViews(view);
-  const open = [view, ...["show", "with", "at", "failure", "page"].map((name) => params.get(name))].join("\n");
+  const open = [view, ...["show", "with", "at", "after", "failure", "page"].map((name) => params.get(name))].join("\n");
   if (open !== drawn) {
     if (drawn) {
       scrollTo(0, 0);
       const heading = main.querySelector("h1");
-      if (heading instanceof HTMLElement) heading.focus({ preventScroll: true });
+      const kept = document.activeElement !== main && main.contains(document.activeElement);
+      if (heading instanceof HTMLElement && !kept) heading.focus({ preventScroll: true });
     }
     drawn = open;
   }
@@ -74,7 +82,7 @@ async function show(view, params, signal) {
   if (view === "compared" && key && other) return showCompared(main, key, other, signal);
   if (view === "token" && key) return showToken(main, key, params.get("at") ?? "", signal);
   if (view === "completion" && key) return showCompletion(main, key, signal);
-  return showList(main, overview, signal);
+  return showList(main, overview, signal, () => arrive(view, params));
 }
 
 /** @param {string} view */
@@ -129,6 +137,7 @@ function offer(answers, runs, running) {
     button.textContent = "Preparing …";
     try {
       overview = await send("refresh", {});
+      warn();
       place.dataset.said = "";
       place.replaceChildren();
       await draw();
@@ -142,7 +151,27 @@ function offer(answers, runs, running) {
   place.append(" ", button);
 }
 
+/** Go past the filters: to the first answer of the list, or to the heading of another view.
+ * @param {Event} event */
+function skip(event) {
+  event.preventDefault(); // an address with a # would be drawn anew
+  const target = main.querySelector("table.rows tbody a") ?? main.querySelector("h1") ?? main;
+  if (target instanceof HTMLElement) target.focus();
+}
+
+/** Say which runs could not be read. */
+function warn() {
+  const lines = Object.entries(overview.left_out).map(
+    ([run, why]) => `Run ${visible(run)} is left out, as it is damaged: ${visible(why)}`,
+  );
+  const place = byId("left-out");
+  place.textContent = lines.join("\n");
+  place.hidden = !lines.length;
+}
+
 async function begin() {
+  addEventListener("keydown", goByKey);
+  byId("skip").addEventListener("click", skip);
   try {
     overview = await ask("overview");
   } catch (error) {
@@ -150,6 +179,7 @@ async function begin() {
     say(error.message);
     return;
   }
+  warn();
   addEventListener(CHANGED, draw);
   addEventListener("popstate", draw);
   const params = current();

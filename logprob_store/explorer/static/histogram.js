@@ -6,7 +6,8 @@
  */
 
 import { made } from "../../view/page/tokens.js";
-import { counted, figure, title } from "./asking.js";
+import { counted, title } from "./asking.js";
+import { above, below, told } from "./numbers.js";
 
 const WIDTH = 240;
 const HEIGHT = 56;
@@ -27,13 +28,13 @@ export function histogram(bins, range, onChange) {
   const known = bins.bins.reduce((sum, count) => sum + count, 0);
   const chart = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", preserveAspectRatio: "none" });
   chart.setAttribute("aria-label", said(bins, known));
+  const step = (bins.high - bins.low) / bins.bins.length;
   const wide = WIDTH / bins.bins.length;
   bins.bins.forEach((count, place) => {
     const tall = count ? Math.max(1.5, (HEIGHT - 2) * (count / most)) : 0;
     const bar = drawn("rect", { x: place * wide, y: HEIGHT - tall, width: wide - 0.6, height: tall });
     const words = drawn("title", {});
-    const step = (bins.high - bins.low) / bins.bins.length;
-    words.textContent = `${figure(bins.low + place * step)} to ${figure(bins.low + (place + 1) * step)}: ${count.toLocaleString("en")}`;
+    words.textContent = `${told(bins.low + place * step, step)} to ${told(bins.low + (place + 1) * step, step)}: ${count.toLocaleString("en")}`;
     bar.append(words);
     chart.append(bar);
   });
@@ -45,16 +46,19 @@ export function histogram(bins, range, onChange) {
   const to = range.to === "" ? bins.high : Number(range.to);
   cover(brush, placeOf(from), placeOf(to), range.from !== "" || range.to !== "");
   brushing(chart, brush, (left, right) => {
-    const step = (bins.high - bins.low) / WIDTH;
-    const rounded = [left, right].map((place) => String(Number((bins.low + place * step).toPrecision(3))));
-    onChange({ from: left <= 0 ? "" : rounded[0], to: right >= WIDTH ? "" : rounded[1] });
+    /** @param {number} place */
+    const valueAt = (place) => bins.low + (place * (bins.high - bins.low)) / WIDTH;
+    onChange({
+      from: left <= 0 ? "" : below(valueAt(left), step),
+      to: right >= WIDTH ? "" : above(valueAt(right), step),
+    });
   });
   const caption = made("figcaption", "", title(bins.score));
   if (bins.missing) caption.append(made("span", "muted", ` ${counted(bins.missing, "row")} without`));
   const ends = made("div", "ends muted");
   ends.append(
-    made("span", "", figure(bins.low)),
-    made("span", "", `${figure(bins.high)}${bins.beyond ? " and more" : ""}`),
+    made("span", "", told(bins.low, step)),
+    made("span", "", `${told(bins.high, step)}${bins.beyond ? " and more" : ""}`),
   );
   figureElement.append(caption, chart, ends, numbers(bins.score, range, onChange));
   return figureElement;
@@ -65,7 +69,7 @@ export function histogram(bins, range, onChange) {
 function said(bins, known) {
   const step = (bins.high - bins.low) / bins.bins.length;
   const largest = bins.bins.indexOf(Math.max(...bins.bins));
-  const around = `${figure(bins.low + largest * step)} to ${figure(bins.low + (largest + 1) * step)}`;
+  const around = `${told(bins.low + largest * step, step)} to ${told(bins.low + (largest + 1) * step, step)}`;
   return `Histogram of ${title(bins.score)}: ${counted(known, "row")}, most from ${around}`;
 }
 
@@ -91,6 +95,8 @@ function numbers(score, range, onChange) {
   if (range.from !== "" || range.to !== "") {
     const clear = made("button", "plain", "✕");
     clear.type = "button";
+    clear.name = `${score}.clear`;
+    clear.dataset.orElse = `${score}.from`;
     clear.setAttribute("aria-label", `Remove the filter on ${title(score)}`);
     clear.addEventListener("click", () => onChange({ from: "", to: "" }));
     row.append(clear);

@@ -8,16 +8,22 @@
 
 import { made, visible } from "../../view/page/tokens.js";
 import { changed, current, filters, go, link, listed, toCompletion, toFailure } from "./address.js";
-import { around, ask, counted, figure, title } from "./asking.js";
+import { around, ask, counted, download, figure, Refused, title } from "./asking.js";
+import { asControl, keepFocus } from "./focus.js";
 import { histogram } from "./histogram.js";
+import { exactBehind } from "./numbers.js";
 
 const DRAWN = ["confidence", "perplexity", "mean_entropy", "token_count"];
 const COLUMNS = ["confidence", "perplexity", "mean_entropy", "mean_margin", "token_count"];
 const WORDS = ["verdict", "model", "finish_reason", "error_type", "label"];
 
+/** Values of a column that the server lists. */
+const MOST_VALUES = 50;
+
 /** Draw the list of what the address selects.
- * @param {HTMLElement} place @param {Overview} overview @param {AbortSignal} signal */
-export async function showList(place, overview, signal) {
+ * @param {HTMLElement} place @param {Overview} overview @param {AbortSignal} signal
+ * @param {() => void} onRows called when the rows are there, before the filters are */
+export async function showList(place, overview, signal, onRows) {
   const params = listed();
   const page = await ask("rows", params, signal);
   const aside = made("form", "narrow");
@@ -32,20 +38,18 @@ export async function showList(place, overview, signal) {
   const folded = around("details", "filters", made("summary", "", "Filters"), aside);
   folded.open = opened;
   const kept = place.querySelector("form.narrow");
-  const focused = document.activeElement instanceof HTMLElement ? document.activeElement : null;
-  if (kept) aside.replaceChildren(...kept.childNodes);
-  place.replaceChildren(around("div", "two", folded, results));
-  if (focused && aside.contains(focused)) focused.focus({ preventScroll: true });
-  else if (focused?.hasAttribute("name")) focusOn(results, focused.getAttribute("name") ?? "");
+  keepFocus(() => {
+    if (kept) aside.replaceChildren(...kept.childNodes);
+    place.replaceChildren(around("div", "two", folded, results));
+  });
+  onRows();
   await drawFilters(aside, overview, params, signal);
 }
 
 /** @param {HTMLElement} aside @param {Overview} overview @param {URLSearchParams} params @param {AbortSignal} signal */
 async function drawFilters(aside, overview, params, signal) {
   const words = [...WORDS, ...overview.kept];
-  const scores = [...new Set([...DRAWN, ...(params.getAll("draw") ?? [])])].filter((name) =>
-    overview.scores.includes(name),
-  );
+  const scores = [...DRAWN, ...overview.kept].filter((name) => overview.scores.includes(name));
   const [values, bins] = await Promise.all([
     Promise.all(words.map((column) => ask("values", withColumn(filters(params), column), signal))),
     Promise.all(scores.map((score) => ask("histogram", withScore(filters(params), score), signal))),
@@ -54,7 +58,10 @@ async function drawFilters(aside, overview, params, signal) {
   const pieces = [text(params), kind(params), runs(overview, params)];
   words.forEach((column, place) => {
     const chosen = params.getAll(column);
-    if (values[place].length > 1 || chosen.length) pieces.push(choice(column, values[place], chosen));
+    const number = overview.values[column] ?? 0;
+    const isRange = scores.includes(column) && number > MOST_VALUES; // numbers, which the histogram narrows down
+    if ((values[place].length > 1 && !isRange) || chosen.length)
+      pieces.push(choice(column, values[place], chosen, { number }));
   });
   for (const one of bins) {
     const score = one.score;
@@ -65,19 +72,10 @@ async function drawFilters(aside, overview, params, signal) {
     );
   }
   const active = document.activeElement;
-  const focused = active instanceof HTMLElement && aside.contains(active) ? active.getAttribute("name") : null;
-  if (active instanceof HTMLInputElement && focused === "text" && active.parentElement) {
+  if (active instanceof HTMLInputElement && active.name === "text" && active.parentElement) {
     pieces[0] = active.parentElement; // somebody types there: neither what is typed nor the cursor may be lost
   }
-  aside.replaceChildren(...pieces);
-  if (focused) focusOn(aside, focused);
-}
-
-/** Give the focus back to what has this name, when it was drawn anew.
- * @param {HTMLElement} place @param {string} name */
-function focusOn(place, name) {
-  const again = place.querySelector(`[name="${CSS.escape(name)}"]`);
-  if (again instanceof HTMLElement) again.focus({ preventScroll: true });
+  keepFocus(() => aside.replaceChildren(...pieces));
 }
 
 /** Change the filter, and go to the first page.
@@ -149,36 +147,76 @@ function kind(params) {
 /** @param {Overview} overview @param {URLSearchParams} params */
 function runs(overview, params) {
   const counts = overview.runs.map(({ run, answers, failures }) => [run, answers + failures]);
-  return choice("run", counts.reverse(), params.getAll("run"), "all runs");
+  return choice("run", counts.reverse(), params.getAll("run"), { all: "all runs" });
 }
 
 /** A list to choose one value of a column from, each with how often it is; further ones are added.
- * @param {string} column @param {(string | number)[][]} values @param {string[]} chosen @param {string} [all] */
-function choice(column, values, chosen, all = "any") {
+ * @param {string} column @param {(string | number)[][]} values @param {string[]} chosen
+ * @param {{all?: string, number?: number}} [how] what no choice is called; how many values there are, of which the list
+ * may have only the first */
+function choice(column, values, chosen, { all = "any", number = 0 } = {}) {
   const label = made("label", "field", title(column));
   const select = made("select");
   select.name = column;
   const none = made("option", "", chosen.length ? `add to ${chosen.length} chosen` : all);
   none.value = "";
-  select.append(none);
-  for (const [value, count] of values) {
-    if (chosen.includes(String(value))) continue;
-    const option = made("option", "", `${visible(String(value)).slice(0, 60)} (${Number(count).toLocaleString("en")})`);
-    option.value = String(value);
-    select.append(option);
-  }
+  /** @param {(string | number)[][]} listed */
+  const list = (listed) => {
+    select.replaceChildren(none);
+    for (const [value, count] of listed) {
+      if (chosen.includes(String(value))) continue;
+      const words = `${visible(String(value)).slice(0, 60)} (${Number(count).toLocaleString("en")})`;
+      const option = made("option", "", words);
+      option.value = String(value);
+      select.append(option);
+    }
+  };
+  list(values);
   select.addEventListener("change", () => filter({ [column]: [...chosen, select.value] }));
   label.append(select);
   const box = around("div", "choice", label);
+  if (number > MOST_VALUES) box.prepend(search(column, number, list));
   for (const value of chosen) {
     const button = made("button", "chosen-value", `${visible(value).slice(0, 60)} ✕`);
     button.type = "button";
     button.name = `${column}-${value}`;
+    button.dataset.orElse = column;
     button.setAttribute("aria-label", `Remove ${title(column)} ${visible(value)}`);
     button.addEventListener("click", () => filter({ [column]: chosen.filter((one) => one !== value) }));
     box.append(button);
   }
   return box;
+}
+
+/** A field that looks for values which the list of a column has no room for.
+ * @param {string} column @param {number} number of all values @param {(values: [string, number][]) => void} list */
+function search(column, number, list) {
+  const label = made("label", "field", `${title(column)} contains `);
+  const input = made("input");
+  input.type = "search";
+  input.name = `${column}.contains`;
+  input.placeholder = `the list has ${MOST_VALUES} of ${number.toLocaleString("en")}`;
+  /** @type {number | undefined} */
+  let later;
+  let asking = new AbortController();
+  const find = async () => {
+    asking.abort();
+    asking = new AbortController();
+    const params = withColumn(filters(), column);
+    params.set("contains", input.value);
+    try {
+      list(await ask("values", params, asking.signal));
+    } catch (error) {
+      const isLate = error instanceof DOMException && error.name === "AbortError"; // more was typed meanwhile
+      if (!isLate && !(error instanceof Refused)) throw error; // the page says by itself that the explorer was ended
+    }
+  };
+  input.addEventListener("input", () => {
+    clearTimeout(later);
+    later = setTimeout(find, 250);
+  });
+  label.append(input);
+  return label;
 }
 
 /** @param {Page} page @param {Overview} overview */
@@ -215,22 +253,47 @@ function exports(page) {
     const anchor = made("a", "", format === "csv" ? "CSV" : "Parquet");
     anchor.href = `/export?${params}`;
     anchor.setAttribute("download", "");
+    anchor.addEventListener("click", (event) => {
+      event.preventDefault();
+      download(anchor.href);
+    });
     anchor.setAttribute("aria-label", `Download ${counted(page.total, "row")} as ${anchor.textContent}`);
     box.append(anchor, " ");
   }
   return box;
 }
 
+/** Why a page has no rows.
+ * @param {Page} page @param {Overview} overview */
+function nothing(page, overview) {
+  const open = overview.runs.map(({ run }) => run);
+  const closed = current()
+    .getAll("run")
+    .filter((run) => !open.includes(run));
+  if (page.total) {
+    const last = link(
+      `Go to page ${page.pages.toLocaleString("en")}, the last.`,
+      changed({ page: String(page.pages) }),
+    );
+    return around("p", "", `There is no page ${page.page.toLocaleString("en")}. `, last);
+  }
+  if (!closed.length) return made("p", "muted", "No row has all of this. Remove a filter.");
+  const words =
+    closed.length === 1 ? `Run ${closed[0]} is not open here.` : `Runs ${closed.join(", ")} are not open here.`;
+  const all = link("Show the runs that are.", changed({ run: null, page: null }));
+  return around("p", "", `${visible(words)} Open are: ${visible(open.join(", "))}. `, all);
+}
+
 /** @param {Page} page @param {Overview} overview */
 function table(page, overview) {
-  if (!page.rows.length) return made("p", "muted", "No row has all of this. Remove a filter.");
+  if (!page.rows.length) return nothing(page, overview);
   const columns = COLUMNS.filter((name) => overview.scores.includes(name));
   if (overview.scores.includes("label_probability")) columns.unshift("label_probability");
   const several = new Set(page.rows.map(({ run }) => run)).size > 1;
   const element = made("table", "rows");
   const head = made("tr");
   head.append(heading("prompt"), ...(several ? [heading("run")] : []), heading("answer"));
-  head.append(...columns.map((name) => heading(title(name), "number")));
+  head.append(...columns.map(sorting));
   element.append(around("thead", "", head));
   const body = made("tbody");
   for (const row of page.rows) {
@@ -251,6 +314,7 @@ function table(page, overview) {
     for (const column of columns) {
       const value = row[column];
       const shown = cell(title(column), figure(value), "number");
+      exactBehind(shown, value);
       if (column === "confidence" && typeof value === "number") {
         shown.classList.add("share");
         shown.style.setProperty("--share", String(value));
@@ -291,6 +355,27 @@ function heading(words, className = "") {
   return element;
 }
 
+/** The heading of a score, which sorts by it; pressed again, the other way round.
+ * @param {string} name */
+function sorting(name) {
+  const element = heading("", "number");
+  const isSorted = name === (current().get("sort") ?? "confidence");
+  const falls = current().get("order") === "desc";
+  const button = made("button", "plain", title(name));
+  button.type = "button";
+  button.name = `sort-${name}`;
+  if (isSorted) {
+    element.setAttribute("aria-sort", falls ? "descending" : "ascending");
+    const arrow = made("span", "", falls ? " ▼" : " ▲");
+    arrow.setAttribute("aria-hidden", "true");
+    button.append(arrow);
+  }
+  const order = isSorted && !falls ? "desc" : null;
+  button.addEventListener("click", () => go(changed({ sort: name, order, page: null })));
+  element.append(button);
+  return element;
+}
+
 /** A cell, which on a narrow page has its column's name beside it.
  * @param {string} name @param {string} words @param {string} className */
 function cell(name, words, className) {
@@ -303,10 +388,13 @@ function cell(name, words, className) {
 function paging(page) {
   const nav = made("nav", "paging");
   nav.setAttribute("aria-label", "Pages");
-  const before =
-    page.page > 1 ? link("Previous", changed({ page: String(page.page - 1) })) : made("span", "muted", "Previous");
-  const after =
-    page.page < page.pages ? link("Next", changed({ page: String(page.page + 1) })) : made("span", "muted", "Next");
+  /** @param {string} words @param {number} number @param {string} orElse */
+  const to = (words, number, orElse) =>
+    number >= 1 && number <= page.pages
+      ? asControl(link(words, changed({ page: String(number) })), words, orElse)
+      : made("span", "muted", words);
+  const before = to("Previous", page.page - 1, "Next");
+  const after = to("Next", page.page + 1, "Previous");
   nav.append(
     before,
     made("span", "", `page ${page.page.toLocaleString("en")} of ${page.pages.toLocaleString("en")}`),
