@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Visit = Callable[..., Page]
 
+pytestmark = pytest.mark.slow
+
 P07 = 7 * 10**8  # the completion of the prompt p07
 P10 = 10 * 10**8
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Open = Callable[..., Page]
 
+pytestmark = pytest.mark.slow
+
 TAGS = {
     *("html", "head", "meta", "title", "link", "script", "body", "a", "header", "p", "bdi", "nav", "noscript", "main"),
     *("div", "details", "summary", "form", "label", "input", "select", "option", "button", "figure", "figcaption"),

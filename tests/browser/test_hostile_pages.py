@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Open = Callable[..., Page]
 
+pytestmark = pytest.mark.slow
+
 RUNS = ("night.1", "-night_2", "decided")
 REPORT_TAGS = {
     *("html", "head", "meta", "title", "style", "body", "script", "noscript", "a", "header", "main", "footer"),

@@ -6,6 +6,7 @@ import subprocess
 import webbrowser
 from typing import TYPE_CHECKING
 
+import pytest
 from browser.explorers import ENDS_WITHIN_S
 from browser.nights_store import make_nights_store
 from browser.stores import PROGRAM
@@ -15,8 +16,9 @@ from logprob_store.explorer.opening import opened_in_browser
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
     from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_file_leads_to_the_answers(tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:

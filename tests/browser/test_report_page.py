@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Open = Callable[..., Page]
 
+pytestmark = pytest.mark.slow
+
 LEAST_SURE = 50  # of 60 answers, the report chooses so many
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from browser.watched_pages import WatchedPages
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.slow
+
 PRICES = {"input_usd_per_million_tokens": 1, "output_usd_per_million_tokens": 10}
 THE_THIRD = "show=r/0&at=content/2"
 
