@@ -109,7 +109,7 @@ def _samples(
             "sample": row["sample_index"],
             "choice": row["choice_index"],
             "finish": row["finish_reason"],
-            "scores": {name: row.get(name) for name in SCORES},
+            "scores": {name: _to_seven_digits(row.get(name)) for name in SCORES},
             "right": right.get(completion),
             "view": views.get((store.run_names[0], completion), {"sections": [], "left_out": 0}),
             "options": options.get(completion, []),
@@ -117,6 +117,11 @@ def _samples(
             **written.get(completion, {}),
             **prompts.get(row["prompt_index"], {}),
         }
+
+
+def _to_seven_digits(value: float | None) -> float | None:
+    """A score without its last digits, which depend on the order in which a sum was made."""
+    return None if value is None else float(f"{value:.7g}")
 
 
 def views_of(store: Store, ids: Sequence[int]) -> dict[tuple[str, int], dict[str, Any]]:
