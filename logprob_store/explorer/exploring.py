@@ -83,12 +83,11 @@ class Exploring:
         self._refreshing = threading.Lock()
         self._seen: dict[str, tuple[int, int]] = {}
         self._news: dict[str, Any] = {}
-        try:
+        with contextlib.ExitStack() as if_it_fails:
+            if_it_fails.callback(self._remove_temporary)
             self.questions = self._prepared(store)
-        except BaseException:
-            self._remove_temporary()
-            raise
-        self.sql = self._sql(self.questions.prepared.store)
+            self.sql = self._sql(self.questions.prepared.store)
+            if_it_fails.pop_all()
 
     def __enter__(self) -> Self:
         return self
