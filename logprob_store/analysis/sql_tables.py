@@ -32,7 +32,7 @@ def sql_tables(store: Store) -> dict[str, pl.LazyFrame]:
 
 
 def check_reads_no_files(query: str) -> None:
-    """Check that a query reads no files but the store's: the person who asks may not own the others.
+    """Check that a query reads no files but the store's: it may come from somebody who may not read other files.
 
     The whole text is searched, its strings too: what is a string to us might be none to polars.
 

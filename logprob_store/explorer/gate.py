@@ -4,8 +4,8 @@ Any page in the browser can send requests to this machine, and any program on it
 explorer's own host (a name that an attacker points to 127.0.0.1 is refused), must not come from another site, and must
 carry what a browser gets once, for the token in the address that the terminal shows: a cookie, which scripts do not
 see, and a secret that the page's script sends. Browsers send a cookie to every port of a host, so that other servers on
-this machine may know it; what is in the store is answered only to who has the secret too. A download, to which no
-script can add a header, takes a ticket: it is got with the secret, and good for one download.
+this machine may know it: a request for what is in the store needs the secret too. A script can add no header to a
+download, so a download needs a ticket: a page gets it with the secret, and it is good for one download.
 """
 
 from __future__ import annotations

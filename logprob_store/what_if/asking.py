@@ -1,7 +1,7 @@
 """`WhatIf`: asks the calls of a job one at a time, through its cache, retry and ceilings, in a thread of its own.
 
-The thread has an event loop, in which the asker stays open: the ceilings of a run hold for all calls together. It is
-opened by the first call, so that one who asks nothing touches no cache and no ledger.
+The thread has an event loop, in which the asker stays open: the ceilings of a run hold for all calls together. The
+first call opens it: without a call, neither cache nor ledger is touched.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import { legend, made, percent, SHADINGS, showTokens, visible } from "../page/to
  *   scores?: Record<string, number | null>, right?: boolean | null, view?: View, options?: Question[], text?: string, tools?: string,
  *   before?: Before | null, failure?: {class: string, status: number | null, message: string, attempts: number},
  *   prompt?: [role: string, text: string][], kept?: Record<string, string>}} Sample
- * @typedef {{samples: Sample[], scores: string[], answers: number}} Data
+ * @typedef {{samples: Sample[], scores: string[]}} Data
  * @typedef {{group: string, order: string, by: Measure, find: string, ranges: Map<string, [number, number]>,
  *   most: number}} State
  */

@@ -125,7 +125,7 @@ def report_contents(
         "sections": list(chart_sections(store, run, scores, changed, labels=labels)),
         "shown": _shown(samples, scores.height),
         "left_out": left_out,
-        "data": {"samples": samples, "scores": list(SCORES), "answers": scores.height},
+        "data": {"samples": samples, "scores": list(SCORES)},
     }
 
 
