@@ -10,6 +10,7 @@ import json
 import math
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from importlib.resources import files
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -68,7 +69,6 @@ class Served:
                 http="h11",
                 ws="none",
                 lifespan="off",
-                loop="asyncio",
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -78,8 +78,9 @@ class Served:
 
     def run(self) -> None:
         """Answer until it is ended."""
-        with self._socket:
-            self._server.run(sockets=[self._socket])
+        # Ctrl-C may come before the loop runs: a coroutine that is not closed then is warned of.
+        with self._socket, closing(self._server.serve(sockets=[self._socket])) as serving:
+            asyncio.run(serving)
 
     def stop(self) -> None:
         """End `run`, which another thread is in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import inspect
 import json
 import os
 import time
@@ -147,14 +148,30 @@ def test_a_file_is_downloaded_under_a_name(explorer_server: Any) -> None:
     assert len(answer.body.splitlines()) == 5
 
 
-def test_a_part_that_is_gone_is_said(explorer_server: Any, store: Path) -> None:
+def test_a_part_that_is_gone_is_said(own_explorer_server: Any, store: Path) -> None:
     """The page stays, and names the command that looks for damage."""
     (store / "tokens" / "run=one" / "part-00000.parquet").unlink()
 
-    answer = explorer_server.get("/api/completion?run=one&id=0")
+    answer = own_explorer_server.get("/api/completion?run=one&id=0")
 
     assert answer.status == 500
     assert "`logprobs verify STORE`" in answer.json["error"]
+
+
+def test_ctrl_c_before_it_answers_is_no_warning(explored: Exploring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a coroutine that was never awaited."""
+    begun: list[Any] = []
+
+    def interrupted(coroutine: Any) -> None:
+        begun.append(coroutine)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("asyncio.run", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        serve_exploring(explored).run()
+
+    assert inspect.getcoroutinestate(begun[0]) == inspect.CORO_CLOSED
 
 
 ENDLESS = {"query": "with recursive t as (select 1 as n union all select n + 1 from t) select count(*) from t"}
@@ -176,20 +193,20 @@ def test_slow_queries_hold_up_no_other_question(explorer_server: Any) -> None:
     assert set(ended) == {"a newer query was asked before this one was answered; one is answered at a time"}
 
 
-def test_a_query_ends_when_its_client_is_gone(explorer_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_ends_when_its_client_is_gone(own_explorer_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing goes on computing for nobody."""
     whys: list[str] = []
     monkeypatch.setattr(AskedQuery, "end", lambda _, why: whys.append(why))
-    explorer_server.enter()
-    connection = http.client.HTTPConnection("127.0.0.1", explorer_server.port)
-    headers = {"content-type": "application/json", "cookie": explorer_server.cookie}
+    own_explorer_server.enter()
+    connection = http.client.HTTPConnection("127.0.0.1", own_explorer_server.port)
+    headers = {"content-type": "application/json", "cookie": own_explorer_server.cookie}
     body = json.dumps(ENDLESS)
-    connection.request("POST", "/api/sql", body, {**headers, "x-logprobs-secret": explorer_server.secret})
+    connection.request("POST", "/api/sql", body, {**headers, "x-logprobs-secret": own_explorer_server.secret})
     time.sleep(0.5)
     connection.close()
     time.sleep(1)
     monkeypatch.undo()
-    explorer_server.exploring.sql.close()
+    own_explorer_server.exploring.sql.close()
 
     assert whys[:1] == ["nobody waits for the answer any more"]
 
@@ -207,27 +224,27 @@ def cut_answers(store: Path, part: int) -> None:
     (store / "completions" / "run=one" / f"part-0000{part}.parquet").write_bytes(b"PAR1")
 
 
-def test_a_download_that_cannot_begin_is_refused(explorer_server: Any, store: Path) -> None:
+def test_a_download_that_cannot_begin_is_refused(own_explorer_server: Any, store: Path) -> None:
     """In words, with no empty file."""
     cut_answers(store, 0)
 
-    answer = explorer_server.get("/export?format=csv")
+    answer = own_explorer_server.get("/export?format=csv")
 
     assert answer.status == 500
     assert "`logprobs verify STORE`" in answer.json["error"]
 
 
 def test_a_download_that_cannot_go_on_is_broken_off(
-    explorer_server: Any, store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    own_explorer_server: Any, store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The browser sees no end, and the terminal has a sentence and no traceback."""
     monkeypatch.setattr(exporting, "_ROWS_AT_ONCE", 2)
     said: list[str] = []
-    monkeypatch.setattr(explorer_server.exploring, "say", said.append)
+    monkeypatch.setattr(own_explorer_server.exploring, "say", said.append)
     cut_answers(store, 1)
 
     with pytest.raises(http.client.IncompleteRead):
-        explorer_server.get("/export?format=csv")
+        own_explorer_server.get("/export?format=csv")
 
     assert said[0].startswith("a download was broken off: ")
     assert "Traceback" not in capfd.readouterr().err
