@@ -27,14 +27,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
 from logprob_store.cli.batches import batches
 from logprob_store.cli.calibrate import calibrate
 from logprob_store.cli.choices import choices
-from logprob_store.cli.command_classes import Command, Program
+from logprob_store.cli.command_classes import Command, Commands, Program
 from logprob_store.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, LogJsonOption, echo
 from logprob_store.cli.compare import compare
 from logprob_store.cli.damage import names_damage
@@ -63,6 +64,8 @@ from logprob_store.cli.verify import verify
 from logprob_store.view.safe_text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from logprob_store.errors import LogprobStoreError
 
 __all__ = ["app", "main"]
@@ -97,8 +100,17 @@ _COMMANDS: Final = (
 _NAME: Final = "logprobs"
 """The program, also when it is started as `python -m logprob_store`: completion finds it by this name."""
 
+
+class _Logprobs(Program):
+    """The program with its commands."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Commands({row[0]: partial(_command, *row) for row in _COMMANDS})
+
+
 app = typer.Typer(
-    cls=Program,
+    cls=_Logprobs,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -167,5 +179,8 @@ def _for_all_commands(
         log_lines(verbose=verbose)
 
 
-for _name, _panel, _function in _COMMANDS:
-    app.command(_name, cls=Command, rich_help_panel=_panel)(names_options(names_damage(_function)))
+def _command(name: str, panel: str, function: Callable[..., None]) -> Any:
+    """Build one command, as typer does of a program that has no other."""
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name, cls=Command, rich_help_panel=panel)(names_options(names_damage(function)))
+    return typer.main.get_command(alone)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import UserDict
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -53,6 +54,20 @@ class Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print it."""
         _print_whole(self, super().format_help, ctx, formatter, _LIST_OF_OPTIONS)
+
+
+class Commands(UserDict[str, Any]):
+    """Commands by name, made from functions that build them.
+
+    A command is built when it is first looked up: all of them take 50 ms, and a program runs one.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        """Build it, unless it is built."""
+        command = self.data[name]
+        if not isinstance(command, TyperCommand):
+            command = self.data[name] = command()
+        return command
 
 
 class Program(TyperGroup):
