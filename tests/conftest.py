@@ -1,7 +1,6 @@
 """Shared by all tests: the network guard, the environment without keys, the fault server, the command line.
 
-A test may connect to loopback if it is marked `live` or uses the fixture `fault_server`, `batch_server` or
-`explorer_server`, and nowhere else.
+A test may connect to loopback if it is marked `live` or uses a fixture of `LOOPBACK_FIXTURES`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from logprob_store import cli
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LOOPBACK_FIXTURES = {"fault_server", "batch_server", "explorer_server"}
+LOOPBACK_FIXTURES = {"fault_server", "batch_server", "explorer_server", "own_explorer_server"}
 
 # Examples may be slow on a busy machine, and may share a folder.
 settings.register_profile(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from e2e.test_live import LlamaServer, job_file
-from explorer.conftest import serving
+from explorer.conftest import serving_store
 
 import logprob_store as ls
 from logprob_store.what_if.asking import WhatIf
@@ -32,7 +32,7 @@ def test_the_server_goes_on_with_the_alternative(llama: LlamaServer, tmp_path: P
     """` Kabul` has the alternative ` Kand`, from which the model writes ` Kandahar`; after ` Kabul` it ends at once."""
     job = ls.load_job(job_file(tmp_path, llama.url, endpoint=endpoint, limit=1))
     ls.run_job(job, run="r")
-    with WhatIf(job) as what_if, serving(job.store_folder, what_if) as server:
+    with WhatIf(job) as what_if, serving_store(job.store_folder, what_if) as server:
         followed = [_go_on(server, rank) for rank in (2, 1)]
 
     assert [text for text, _ in followed] == [" Kandahar", " Kabul"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,28 +85,55 @@ class ExplorerServer:
         return self.ask(path, method="POST", body=body, **sent)
 
 
+@pytest.fixture(scope="session")
+def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`make_store`'s, for all tests: only to be read."""
+    return make_store(tmp_path_factory.mktemp("made") / "store")
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """`make_store`'s."""
-    return make_store(tmp_path / "store")
+def store(tmp_path: Path, made_store: Path) -> Path:
+    """A copy of `made_store`, for one test."""
+    return shutil.copytree(made_store, tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def explored(made_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exploring]:
+    """A copy of `made_store` as it is explored, for the tests of a file."""
+    store = shutil.copytree(made_store, tmp_path_factory.mktemp("explored") / "store")
+    with Exploring(lambda: open_store(store)) as exploring:
+        yield exploring
 
 
 @contextmanager
-def serving(store: Path, what_if: WhatIf | None = None) -> Iterator[ExplorerServer]:
-    """A server over a store, which asks what would have followed if it is told how."""
-    with Exploring(lambda: open_store(store)) as exploring:
-        served = serve_exploring(exploring, what_if=what_if)
-        thread = threading.Thread(target=served.run)
-        thread.start()
-        try:
-            yield ExplorerServer(served, exploring)
-        finally:
-            served.stop()
-            thread.join()
+def serving(exploring: Exploring, what_if: WhatIf | None = None) -> Iterator[ExplorerServer]:
+    """A server, which asks what would have followed if it is told how."""
+    served = serve_exploring(exploring, what_if=what_if)
+    thread = threading.Thread(target=served.run)
+    thread.start()
+    try:
+        yield ExplorerServer(served, exploring)
+    finally:
+        served.stop()
+        thread.join()
+
+
+@contextmanager
+def serving_store(store: Path, what_if: WhatIf | None = None) -> Iterator[ExplorerServer]:
+    """A server over a store."""
+    with Exploring(lambda: open_store(store)) as exploring, serving(exploring, what_if) as server:
+        yield server
 
 
 @pytest.fixture
-def explorer_server(store: Path) -> Iterator[ExplorerServer]:
-    """A server over `store`."""
-    with serving(store) as server:
+def explorer_server(explored: Exploring) -> Iterator[ExplorerServer]:
+    """A server that nobody has entered yet, over a store that other tests read, too."""
+    with serving(explored) as server:
+        yield server
+
+
+@pytest.fixture
+def own_explorer_server(store: Path) -> Iterator[ExplorerServer]:
+    """A server over `store`, which the test may change."""
+    with serving_store(store) as server:
         yield server

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 from builders import merge_sections, write_job, write_prompts
-from explorer.conftest import serving
+from explorer.conftest import serving_store
 
 import logprob_store as ls
 from logprob_store.schema import completion_id
@@ -35,7 +35,7 @@ def job_of(folder: Path, url: str, **sections: Mapping[str, Any]) -> ls.Job:
 @contextlib.contextmanager
 def explored(job: ls.Job) -> Iterator[ExplorerServer]:
     """The explorer of a job's store, with the job to ask by."""
-    with WhatIf(job) as what_if, serving(job.store_folder, what_if) as server:
+    with WhatIf(job) as what_if, serving_store(job.store_folder, what_if) as server:
         yield server
 
 
@@ -142,7 +142,7 @@ def test_asked_again_it_comes_from_the_cache(chat_job: ls.Job, fault_server: Any
 def test_without_a_job_no_call_can_be_made(chat_job: ls.Job, fault_server: Any) -> None:
     """Nothing is offered, and who asks all the same is told how to start the explorer."""
     calls = len(fault_server.calls)
-    with serving(chat_job.store_folder) as server:
+    with serving_store(chat_job.store_folder) as server:
         nothing, answered = offered(server, 2), go_on(server, 2)
 
     assert nothing is None
