@@ -14,10 +14,9 @@ import io
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import polars as pl
@@ -27,6 +26,11 @@ import typer
 import logprob_store as ls
 from logprob_store.cli import app, main
 from logprob_store.job import override
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import CommandResult
 
 REPO = Path(__file__).parents[1]
 DOCS = REPO / "docs"
@@ -109,23 +113,24 @@ def commands() -> list[pytest.param]:
 
 
 @pytest.mark.parametrize("line", commands())
-def test_commands_run(line: str, demo: Path) -> None:
+def test_commands_run(
+    line: str, demo: Path, logprobs: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every `logprobs` command line works; one that needs a key says so if there is none."""
+    monkeypatch.chdir(demo)
     words = shlex.split(line, comments=True)
     assert words.pop(0) == ".venv/bin/logprobs"
-    done = subprocess.run(
-        [PROGRAM, *words], cwd=demo, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
-    )
+    done = logprobs(*words)
 
     if "jobs/nightly.toml" in words:
-        assert done.returncode == 2
-        assert "OPENAI_API_KEY is not set" in done.stderr
+        assert done.code == 2
+        assert "OPENAI_API_KEY is not set" in done.err
     elif "out/nightly" in words:
-        assert done.returncode == 2
-        assert "no store at out/nightly" in done.stderr
+        assert done.code == 2
+        assert "no store at out/nightly" in done.err
     else:
-        assert done.returncode == 0, done.stderr
-        assert done.stdout
+        assert done.code == 0, done.err
+        assert done.out
 
 
 # the cookbook
