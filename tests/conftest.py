@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -27,6 +28,13 @@ settings.register_profile(
 )
 settings.register_profile("soak", settings.get_profile("tests"), max_examples=3000)
 settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that at the end no process waits for another's."""
+    tests = Counter(item.path for item in items)
+    long = Counter(item.path for item in items if {"slow", "live"}.intersection(item.keywords))
+    items.sort(key=lambda item: (-long[item.path], -tests[item.path]))
 
 
 class NetworkBlockedError(RuntimeError):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from browser.watched_pages import WatchedPages
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.slow
+
 QUIET = "<title>A page</title><main><h1>A page</h1><p>quiet</p></main>"
 
 

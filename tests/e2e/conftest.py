@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from builders import merge_sections, write_job, write_prompts
+from fault_accounts import read_ledger
 
 import logprob_store as ls
 
@@ -102,7 +102,7 @@ class FaultServer:
 
     def calls(self) -> list[dict[str, Any]]:
         """The calls so far, and what was done with each."""
-        return [json.loads(line) for line in self.ledger.read_text(encoding="utf-8").splitlines()]
+        return read_ledger(self.ledger)
 
     def stop(self) -> None:
         """End the server; a second call does nothing."""

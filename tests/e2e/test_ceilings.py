@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from billing_server import FAMILIES
+from fault_accounts import read_ledger
 
 import logprob_store as ls
 
@@ -49,12 +50,11 @@ class Billing:
 
     def calls(self) -> list[dict[str, Any]]:
         """What is noted of each call so far."""
-        return [json.loads(line) for line in self.ledger.read_text(encoding="utf-8").splitlines()]
+        return read_ledger(self.ledger)
 
     def bills(self) -> list[float]:
         """The dollars of each call so far."""
-        lines = self.ledger.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line)["usd"] for line in lines]
+        return [call["usd"] for call in self.calls()]
 
 
 @pytest.fixture
