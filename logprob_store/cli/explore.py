@@ -77,19 +77,25 @@ def explore(
             said.append(left_out)
         return opened
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is temporary is removed then, too
+    # What is temporary is removed at SIGTERM, too.
+    before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         exploring_runs = Exploring(open_runs, expected=expected, leave_out_damaged=run in {None, ALL_RUNS}, say=_say)
         with what_if or nullcontext(), exploring_runs as exploring:
             served = serve_exploring(exploring, port=port, what_if=what_if)
+            for ending in before:  # an exception could come while the server is being set up, or taken down
+                signal.signal(ending, lambda *_: served.stop())
             echo({"url": served.url, "port": served.port} if as_json else served.url)
             _say("open this address in your browser, once; Ctrl-C ends the explorer")
             with opened_in_browser(served.url) if opens and _has_desktop() else nullcontext():
                 served.run()
     except KeyboardInterrupt:
-        _say("ended")
+        pass
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for ending, handler in before.items():
+            signal.signal(ending, handler)
+    _say("ended")
 
 
 def _what_if(job: Path) -> WhatIf:

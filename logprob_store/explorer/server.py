@@ -10,7 +10,6 @@ import json
 import math
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from importlib.resources import files
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -53,7 +52,7 @@ _KINDS: Final = {"js": "text/javascript; charset=utf-8", "css": "text/css; chars
 
 
 class Served:
-    """A server that listens, from `serve_exploring`. `run` answers until it is interrupted, or `stop` is called."""
+    """A server that listens, from `serve_exploring`. `run` answers until `stop` is called, also before it."""
 
     def __init__(self, exploring: Exploring, listening: socket.socket, what_if: WhatIf | None = None) -> None:
         uvicorn = import_extra("uvicorn")
@@ -69,6 +68,7 @@ class Served:
                 http="h11",
                 ws="none",
                 lifespan="off",
+                loop="asyncio",
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -78,12 +78,11 @@ class Served:
 
     def run(self) -> None:
         """Answer until it is ended."""
-        # Ctrl-C may come before the loop runs: a coroutine that is not closed then is warned of.
-        with self._socket, closing(self._server.serve(sockets=[self._socket])) as serving:
-            asyncio.run(serving)
+        with self._socket:
+            self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:
-        """End `run`, which another thread is in."""
+        """End `run`; may be called by another thread, or by a signal's handler."""
         self._server.should_exit = True
 
 
