@@ -129,7 +129,7 @@ class Sql:
         command = [sys.executable, "-P", "-m", "logprob_store.explorer.sql_child"]
         pipe = subprocess.PIPE
         process = subprocess.Popen(  # noqa: S603  our own module
-            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, encoding="utf-8", start_new_session=True
+            command, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace", start_new_session=True
         )
         _send(process.stdin, self._opened)
         return _Child(process)
@@ -190,10 +190,13 @@ class AskedQuery:
 
 
 class _Child:
-    """A process that answers queries one after another."""
+    """A process that answers queries one after another, and what it says of its own end."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
+        self._last_words = ""
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
         self.was_used = False
         self._is_ready = False
 
@@ -225,15 +228,24 @@ class _Child:
         code = self.process.wait()
         if late.is_set():
             return {"error": f"the query took longer than {seconds:g} seconds and was ended: {_LESS}"}
-        if code in {-signal.SIGABRT, -signal.SIGKILL, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL}:
+        self._listening.join()
+        killed = {-signal.SIGABRT, -signal.SIGKILL, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL}
+        if code in killed or self._last_words.startswith("MemoryError"):
             return {"error": TOO_MUCH_MEMORY}
-        return {"error": f"the query was not answered: its process ended with {code}"}
+        why = self._last_words and f" ({self._last_words})"
+        return {"error": f"the query was not answered: its process ended with {code}{why}"}
+
+    def _listen(self) -> None:
+        """Keep the last line of its standard error, which has the exception that ended it."""
+        for line in self.process.stderr or ():
+            self._last_words = line.strip() or self._last_words
 
     def end(self) -> None:
         """End it."""
         self.process.kill()
         self.process.wait()
-        for file in (self.process.stdin, self.process.stdout):
+        self._listening.join()
+        for file in (self.process.stdin, self.process.stdout, self.process.stderr):
             if file is not None:
                 with contextlib.suppress(BrokenPipeError):
                     file.close()

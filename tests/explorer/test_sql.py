@@ -180,6 +180,15 @@ def test_a_query_that_takes_too_much_memory_is_ended(asked_store: Path) -> None:
         assert sql.ask("select 1 as one from runs limit 1")["rows"] == [[1]]
 
 
+def test_a_process_that_cannot_answer_says_why(asked_store: Path) -> None:
+    """In the last words of its own error."""
+    with (
+        Sql(asked_store.parent / "gone", ["one"], folder=None) as sql,
+        pytest.raises(InputError, match=r"its process ended with 1 \(.*no store at .*gone"),
+    ):
+        sql.ask("select 1 as one from runs")
+
+
 def test_a_long_answer_is_cut(sql: Sql) -> None:
     """To a thousand rows, and it is said that there are more."""
     answer = sql.ask("select a.token from tokens a cross join tokens b cross join tokens c cross join tokens d")
