@@ -6,8 +6,10 @@ A test may connect to loopback if it is marked `live` or uses a fixture of `LOOP
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -120,7 +122,24 @@ class CommandResult(NamedTuple):
 
 
 @pytest.fixture
-def logprobs(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a command, run in this process, does to logging."""
+    loggers = (logging.getLogger(), logging.getLogger("logprob_store"))
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
+    yield
+    logging.captureWarnings(capture=False)
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+@pytest.fixture
+def logprobs(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    logging_as_before: None,  # noqa: ARG001  for what it undoes
+) -> Callable[..., CommandResult]:
     """Run the command `logprobs` with these words, in this process."""
 
     def call(*words: object) -> CommandResult:

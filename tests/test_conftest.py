@@ -1,4 +1,4 @@
-"""The network guard of conftest.py: every attempt to reach the network is refused."""
+"""What conftest.py does: attempts to reach the network are refused, logging stays as it was, long files come first."""
 
 from __future__ import annotations
 
@@ -61,6 +61,51 @@ def test_asyncio_works() -> None:
         return 1
 
     assert asyncio.run(main()) == 1
+
+
+LONGEST_FIRST = {
+    "test_a": "def test_1(): pass\ndef test_2(): pass",
+    "test_b": "import pytest\n@pytest.mark.slow\ndef test_3(): pass",
+    "test_c": "def test_4(): pass\ndef test_5(): pass\ndef test_6(): pass",
+}
+
+
+def test_files_with_slow_tests_and_those_with_many_come_first(pytester: pytest.Pytester) -> None:
+    """So that the last one that is run is short."""
+    pytester.makeini(f"[pytest]\npythonpath = {TESTS} {TESTS / 'faults'}\nmarkers = slow: takes long")
+    pytester.makeconftest((TESTS / "conftest.py").read_text())
+    pytester.makepyfile(**LONGEST_FIRST)
+
+    result = pytester.runpytest_subprocess("--collect-only", "-q")
+
+    result.stdout.fnmatch_lines([f"*test_{number}" for number in (3, 4, 5, 6, 1, 2)], consecutive=True)
+
+
+LEAVES_LOGGING = """
+    import logging
+    import sys
+    import pytest
+
+    @pytest.mark.parametrize("option", ["--verbose", "--log-json"])
+    def test_a_command(logprobs, option):
+        assert logprobs(option, "models").code == 0
+        assert logging.getLogger("logprob_store").getEffectiveLevel() == logging.INFO
+
+    def test_of_logging():
+        assert logging.getLogger("logprob_store").getEffectiveLevel() == logging.WARNING
+        assert sys.excepthook is sys.__excepthook__
+"""
+
+
+def test_a_command_leaves_logging_as_it_was(pytester: pytest.Pytester) -> None:
+    """Once the test is over that ran it."""
+    pytester.makeini(f"[pytest]\npythonpath = {TESTS} {TESTS / 'faults'}")
+    pytester.makeconftest((TESTS / "conftest.py").read_text())
+    pytester.makepyfile(LEAVES_LOGGING)
+
+    result = pytester.runpytest_subprocess("-p", "no:logging")
+
+    result.assert_outcomes(passed=3)
 
 
 def test_keys_are_out_of_the_environment() -> None:

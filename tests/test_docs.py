@@ -169,6 +169,7 @@ def lines_of(text: str) -> list[str]:
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n").splitlines()
 
 
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)
 def test_a_recipe_runs_and_prints_what_it_shows(page: Path, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of the cookbook, run block by block in a fresh clone, prints what it shows."""

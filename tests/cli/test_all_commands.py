@@ -289,7 +289,6 @@ def test_shells_complete_commands(tmp_path: Path) -> None:
 def test_help_crops_no_option(command: str, columns: int, logprobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name of an option is there to be typed, however narrow the terminal."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("TERMINAL_WIDTH", str(columns))
     said = logprobs(*[command] * bool(command), "-h").out
 
     for name, option in options():
