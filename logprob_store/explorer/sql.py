@@ -40,7 +40,7 @@ class Sql:
         folder: where the prepared files of the runs are; None for beside their manifests.
         expected: the column of the prompts that says what the answer should be.
         seconds: how long a query may take.
-        memory: bytes that it may take; files that it has mapped do not count.
+        memory: bytes that it may take beside those of a process that waits; files that it has mapped do not count.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class _Child:
             return {"error": f"the query took longer than {seconds:g} seconds and was ended: {_LESS}"}
         self._listening.join()
         killed = {-signal.SIGABRT, -signal.SIGKILL, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL}
-        if code in killed or self._last_words.startswith("MemoryError"):
+        if code in killed or self._last_words.startswith(("MemoryError", "SystemError")):
             return {"error": TOO_MUCH_MEMORY}
         why = self._last_words and f" ({self._last_words})"
         return {"error": f"the query was not answered: its process ended with {code}{why}"}

@@ -41,7 +41,8 @@ def main() -> None:
     scores = prepared.rows.lazy().filter(pl.col("error_type").is_null()).drop("search", "error_type")
     plain = scores.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
     tables = sql_tables(store) | {"scores": plain}
-    _limit(resource.RLIMIT_DATA, opened["memory"])
+    _answer("select 1 as one from runs limit 1", tables)  # starts threads and imports modules
+    _limit(resource.RLIMIT_DATA, _reserved() + opened["memory"])
     _limit(resource.RLIMIT_FSIZE, 0)
     _write({"ready": True})
     while asked := sys.stdin.readline():
@@ -60,7 +61,7 @@ def _answer(query: str, tables: Any) -> dict[str, Any]:
         frame = ask_in_sql(query, tables, limit=_MOST_ROWS + 1)
     except LogprobStoreError as error:
         return {"error": str(error)}
-    except MemoryError:
+    except (MemoryError, SystemError):  # Python itself says the second where it has no memory left
         return {"error": TOO_MUCH_MEMORY}
     rows: list[list[Any]] = []
     left = _MOST_CHARACTERS
@@ -82,6 +83,15 @@ def _cell(value: Any) -> Any:
         return value if math.isfinite(value) else str(value)
     text = value if isinstance(value, str) else str(value)
     return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]} … ({len(text):,} characters)"
+
+
+def _reserved() -> int:
+    """Bytes that count for the limit of memory before any query: threads and allocators reserve a gigabyte or two."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+    except OSError:  # only Linux has it, and bounds this memory
+        return 0
+    return pages * resource.getpagesize()
 
 
 def _limit(what: int, most: int) -> None:
