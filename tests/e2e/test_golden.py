@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -16,6 +14,11 @@ from polars.testing import assert_frame_equal
 import logprob_store as ls
 from logprob_store.request import request_key
 from logprob_store.schema import COMPLETIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import CommandResult
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RUNS = [("store", "whole"), ("store", "half"), ("imported", "imported")]
@@ -42,17 +45,16 @@ def test_request_keys() -> None:
         assert request_key(case.pop("body"), **case) == expected
 
 
-def test_help(workplace: Any) -> None:
+def test_help(logprobs: Callable[..., CommandResult], monkeypatch: pytest.MonkeyPatch) -> None:
     """`--help` of each command prints what it printed in 0.1.0."""
-    variables = {"PATH": os.environ["PATH"], "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "LANG": "C.UTF-8"}
+    for name, value in {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
     expected = (GOLDEN / "help.txt").read_text(encoding="utf-8")
     commands = [line.split()[2:] for line in expected.splitlines() if line.startswith("$ ")]
 
     actual = ""
     for words in commands:
-        command = [workplace.program, *words]
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
-        said = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+        said = "\n".join(line.rstrip() for line in logprobs(*words).out.splitlines())
         actual += f"$ {' '.join(['logprobs', *words])}\n{said}\n\n"
     assert actual.rstrip("\n") + "\n" == expected
 
