@@ -61,6 +61,8 @@ def rows(schema: pl.Schema) -> pl.DataFrame:
         ("min_negentropy", "agg(ls.negentropy(...))"),
         ("mc_entropy", "store.scores().group_by"),
         ("epr", "agg(ls.entropy_contributions(...))"),
+        ("wepr", "agg(ls.entropy_contributions(...))"),
+        ("group_confidence", "agg(ls.token_confidence(...))"),
     ],
 )
 @pytest.mark.parametrize("grouped", [True, False])
@@ -69,7 +71,11 @@ def test_a_metric_of_a_column_that_another_metric_makes_says_where_it_comes_from
 ) -> None:
     """Tokens have no such column, and polars would only say so."""
     tokens = rows(TOKENS)
-    metric = getattr(ls, name)()
+    arguments = {
+        "wepr": {"weights": {"intercept": 0.0, "mean": [1.0], "top": [1.0]}},
+        "group_confidence": {"window": 2},
+    }
+    metric = getattr(ls, name)(**arguments.get(name, {}))
 
     with pytest.raises(Exception, match=f"{name} is a metric of the column .*{re.escape(says)}"):
         tokens.group_by("completion_id").agg(metric) if grouped else tokens.select(metric)

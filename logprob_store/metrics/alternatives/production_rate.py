@@ -107,13 +107,22 @@ def wepr(weights: WeprWeights, *, column: Column = "entropy_contributions") -> p
     0.425557
     """
     _check_weights(weights)
-    contributions = as_column(column)
+    return of_given_column(
+        column,
+        lambda contributions: _regression(contributions, weights),
+        function="wepr",
+        table="alternatives",
+        dtype=pl.List(pl.Float64),
+    )
+
+
+def _regression(contributions: pl.Expr, weights: WeprWeights) -> pl.Expr:
     logit = pl.lit(float(weights["intercept"]))
     for rank, (of_mean, of_top) in enumerate(zip(weights["mean"], weights["top"], strict=True)):
         contribution = contributions.list.get(rank, null_on_oob=True)
         logit += of_mean * contribution.mean().fill_null(0.0) + of_top * contribution.max().fill_null(0.0)
     known = (contributions.list.len() > 0).any()
-    return pl.when(known).then(1.0 / (1.0 + (0.0 - logit).exp())).alias("wepr")
+    return pl.when(known).then(1.0 / (1.0 + (0.0 - logit).exp()))
 
 
 def production_of_token(largest_rank: int, *, column: Column = "logprob", k: int = LARGEST_K) -> pl.Expr:

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import polars as pl
 
 from logprob_store.metrics.arguments import Column, as_column, ln_threshold
-from logprob_store.metrics.right_table import only_of_tokens
+from logprob_store.metrics.right_table import of_given_column, only_of_tokens
 from logprob_store.schema import Section
 
 Statistic: TypeAlias = Literal["lowest", "mean", "tail", "bottom"]
@@ -140,7 +140,12 @@ def group_confidence(
     >>> tokens.select(group_confidence(window=2, statistic="tail")).item()
     2.0
     """
-    return _statistic(_windows(as_column(column), window, order), statistic).alias("group_confidence")
+    return of_given_column(
+        column,
+        lambda value: _statistic(_windows(value, window, order), statistic),
+        function="group_confidence",
+        table="alternatives",
+    )
 
 
 def _order(order: Column | None) -> pl.Expr:
