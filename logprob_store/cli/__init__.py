@@ -130,7 +130,8 @@ def main() -> NoReturn:
         _exit(error, EXIT_INPUT)
     except (DiskError, StopRunError) as error:
         _exit(error, EXIT_LIMIT)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        error_to_program(interrupt, "interrupted", EXIT_INTERRUPTED)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output closed the pipe (`| head`). Closing stderr keeps Python from complaining at shutdown.

@@ -8,7 +8,7 @@ from logprob_store.cli.common import echo
 from logprob_store.cli.streams import output_error
 
 
-def error_to_program(error: Exception, message: str, code: int) -> None:
+def error_to_program(error: BaseException, message: str, code: int) -> None:
     """Print an error as one JSON value, if the command line has `--json`: standard output is never empty then.
 
     Args:

@@ -158,6 +158,23 @@ def test_an_error_names_its_class(words: list[str], kind: str, logprobs: Any) ->
     assert logprobs(*words).out == ""
 
 
+def test_an_interrupt_is_said_to_a_program(logprobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the command had printed nothing yet; people know what they pressed."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("logprob_store.cli.check_environment", interrupt)
+
+    told = logprobs("status", "nowhere", "--json")
+
+    assert (told.code, strictly(told.out)["error"]) == (
+        130,
+        {"message": "interrupted", "kind": "KeyboardInterrupt", "exit_code": 130},
+    )
+    assert logprobs("status", "nowhere") == (130, "", "")
+
+
 def test_json_behind_two_dashes_is_no_option(logprobs: Any) -> None:
     """It is the name of a store there, so people read the error."""
     assert logprobs("status", "--", "--json").out == ""
