@@ -204,8 +204,11 @@ class AnswerCache:
             CacheError: the cache cannot be read.
         """
         found = {}
+        wanted = set(keys)
         decompressor = zstandard.ZstdDecompressor()
-        for key, mode, filename, value in self._rows(list(keys)):
+        for key, mode, filename, value in self._rows(list(wanted)):
+            if key not in wanted:  # a damaged index leads to other rows; what was asked for is not found
+                continue
             try:
                 found[key] = _unpack(key, self._disk.disk.fetch(mode, filename, value, read=False), decompressor)
             except (ValueError, zstandard.ZstdError, msgspec.DecodeError) as error:

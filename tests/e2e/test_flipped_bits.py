@@ -98,6 +98,32 @@ def test_two_answers_that_change_places(answered: ls.Job, tmp_path: Path) -> Non
     assert answers(answered, "again") == answers(answered, "r")
 
 
+def test_an_index_that_leads_to_another_answer(answered: ls.Job, tmp_path: Path) -> None:
+    """The answer to another prompt is none, so that this one is asked again; so it is with each place of the index."""
+    expected, file = answers(answered, "r"), tmp_path / "cache" / "cache.db"
+    whole = file.read_bytes()
+    database = sqlite3.connect(file)
+    ((root,),) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'Cache_key_raw'")
+    keys = [key for (key,) in database.execute("SELECT key FROM Cache ORDER BY key")]
+    database.close()
+    # One page, which begins with 8 bytes and the places of its rows in 2 bytes each, in the order of the keys.
+    first = (root - 1) * 4096 + 8
+    places = [whole[at : at + 2] for at in range(first, first + 2 * PROMPTS, 2)]
+    misled = []
+
+    for number in range(PROMPTS - 1):
+        damaged = [*places[:number], places[-1], *places[number + 1 :]]
+        file.write_bytes(whole[:first] + b"".join(damaged) + whole[first + 2 * PROMPTS :])
+        with AnswerCache(file.parent) as opened:
+            now = [key for key in keys[:-1] if any(row[0] != key for row in opened._rows([key]))]
+            assert all(opened.get_many([key]).keys() <= {key} for key in now)
+        misled += now
+        if now and misled == now:
+            assert answers(answered, ls.run_job(answered, run="again").run) == expected
+
+    assert misled
+
+
 @pytest.mark.slow
 def test_bits_of_the_parts(answered: ls.Job) -> None:
     """Every one is found, and the file is named."""
