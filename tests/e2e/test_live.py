@@ -30,7 +30,7 @@ class LlamaServer:
     """The real server in a process of its own."""
 
     def __init__(self, port: int = 0, *, temporary: Path | None = None) -> None:
-        command = [sys.executable, REPO / "jobs" / "local_server.py", "--port", str(port)]
+        command = [sys.executable, REPO / "jobs" / "local_server.py", "--port", str(port), "--threads", "1"]
         env = os.environ if temporary is None else {**os.environ, "TMPDIR": str(temporary)}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
         assert self.process.stderr is not None

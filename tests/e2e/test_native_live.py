@@ -29,7 +29,7 @@ pytestmark = pytest.mark.live
 def root() -> Iterator[str]:
     """The root URL of one server for all tests of this file."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
-    command = [sys.executable, REPO / "jobs" / "local_server.py"]
+    command = [sys.executable, REPO / "jobs" / "local_server.py", "--threads", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         url = process.stderr.readline().strip().rpartition(" ")[2]

@@ -122,7 +122,7 @@ def test_a_part_taken_out_is_filled_in(workplace: Any, serve: Any) -> None:
 def test_llama_cpp_does_not_score(workplace: Any, score_by: str) -> None:
     """The real server ignores both ways to ask; the run stops with a message, and stores no score."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
-    command = [sys.executable, REPO / "jobs" / "local_server.py", "--port", "0"]
+    command = [sys.executable, REPO / "jobs" / "local_server.py", "--threads", "1"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
