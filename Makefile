@@ -59,7 +59,7 @@ demo-local: $(VENV)/.local  ## the same job live against a real llama.cpp server
 test: lint types            ## everything: lint, types, doctests, docs, the real server
 	$(PYTEST)
 
-test-fast: $(VENV)/.dev     ## tests without the real server and the slow ones
+test-fast: $(VENV)/.dev     ## tests without the real server, the browser and what takes seconds
 	$(PYTEST) -m 'not live and not slow'
 
 docs: $(VENV)/.dev          ## write what docs/ takes from the code: metrics, public names, failures, events, charts

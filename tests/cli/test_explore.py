@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from builders import run_demo, write_job
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(sys.executable).with_name("logprobs")
 REPO = Path(__file__).parents[2]
 

@@ -14,6 +14,8 @@ import pytest
 from logprob_store.cli.streams import output_error
 from logprob_store.errors import DiskError
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(sys.executable).with_name("logprobs")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from builders import answer_with
 from decode import strategies
 from decode.decoding import rebuild, same
@@ -15,6 +16,8 @@ from logprob_store.decode.decoder import BATCH_BYTES, decode_answers
 
 if TYPE_CHECKING:
     from logprob_store.decode.decoder import Decoded
+
+pytestmark = pytest.mark.slow
 
 
 def originals(contents: list[bytes]) -> dict[int, Any]:

@@ -7,7 +7,11 @@ import os
 import subprocess
 from typing import Any
 
+import pytest
+
 import logprob_store as ls
+
+pytestmark = pytest.mark.slow
 
 RESPONSES = {"endpoint": "responses", "params": {"temperature": 0, "max_output_tokens": 6}}
 AZURE = {"azure_api_version": "2026-01-01", "azure_deployment": "mine", "provider": None}

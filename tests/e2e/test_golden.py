@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from conftest import CommandResult
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 RUNS = [("store", "whole"), ("store", "half"), ("imported", "imported")]
 

@@ -16,6 +16,8 @@ from logprob_store.events import EVENTS
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 KEY = "-".join(["sk", "proj", "Qm4xV8cR2tN6wZ0bH5jL9sD3"])  # noqa: FLY002  in one piece, scanners take it for a key
 
 ALWAYS = {"ts", "level", "event", "message"}

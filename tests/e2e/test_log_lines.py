@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_equal_failures_are_shown_a_few_times(workplace: Any, serve: Any) -> None:
     """Three by name, then once that there are more; another failure is shown by itself."""

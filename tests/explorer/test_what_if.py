@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from explorer.conftest import Answered, ExplorerServer
 
+pytestmark = pytest.mark.slow
+
 PRICES = {"input_usd_per_million_tokens": 1, "output_usd_per_million_tokens": 10}
 
 
