@@ -14,7 +14,6 @@ import io
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,6 @@ PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *OTHERS]
 GUIDES = [*PAGES, *COOKBOOK, REPO / "CHANGELOG.md", REPO / "jobs" / "README.md", REPO / "fixtures" / "README.md"]
 RECIPES = [page for page in COOKBOOK if page.name != "README.md"]
 MODEL_SERVERS = ("jobs/local_server.py", "jobs/decisions_server.py")
-PROGRAM = Path(sys.executable).with_name("logprobs")
 
 
 def fenced(page: Path) -> list[tuple[int, str, str]]:
