@@ -16,8 +16,10 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from logprob_store.extras import import_extra
 
@@ -48,6 +50,7 @@ def serving(port: int = 0, *, parallel: int = 4, threads: int | None = None) -> 
         if threads is not None:
             params.cpuparams.n_threads = threads
         server = xllamacpp.Server(params)
+    _wait_until_it_works(server.listening_address)
     # It has mapped the file, whose name is not needed any more: a server that is killed leaves nothing behind.
     try:
         yield f"{server.listening_address}/v1"
@@ -56,6 +59,14 @@ def serving(port: int = 0, *, parallel: int = 4, threads: int | None = None) -> 
         signal.alarm(STOP_S)
         del server
         signal.alarm(0)
+
+
+def _wait_until_it_works(address: str) -> None:
+    """Wait for an answer of the thread that computes: a server that is ended before it began never ends."""
+    there = HTTPConnection(urlsplit(address).netloc, timeout=STOP_S)
+    there.request("GET", "/slots")
+    there.getresponse().read()
+    there.close()
 
 
 def main() -> int:
