@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from builders import merge_sections, write_job, write_prompts
 from fault_accounts import read_ledger
 
 import logprob_store as ls
+from logprob_store.store.call_log import RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,6 +72,14 @@ class Workplace:
             check=False,
             timeout=120,
         )
+
+    def wait_until_sent(self, calls: int, *, run: str = "r") -> None:
+        """Wait until a run's first session has sent so many calls, which a hanging server notes in no ledger."""
+        log = self.folder / "store" / "runs" / f"run={run}" / "calls.log"
+        before = 2 * RECORD_BYTES  # totals, and the run
+        while not log.exists() or log.stat().st_size < before + calls * RECORD_BYTES:
+            time.sleep(0.02)
+        time.sleep(2)  # they are noted first, then sent
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """All rows of the store, sorted, without the columns that depend on the clock."""

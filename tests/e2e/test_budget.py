@@ -126,10 +126,7 @@ def test_a_kill_is_noted_on_the_answer(workplace: Any, serve: Any) -> None:
     server = serve("--script", "hang*3")
     job = job_with(workplace, server.url, prompts=5, concurrency=3)
     process = workplace.start("run", job, "--run", "r")
-    log = workplace.folder / "store" / "runs" / "run=r" / "calls.log"
-    while not log.exists() or log.stat().st_size < 5 * 80:  # totals, the run, and three begun calls
-        time.sleep(0.02)
-    time.sleep(2)  # noted first, then sent; a hanging call is in no ledger yet
+    workplace.wait_until_sent(3)
     process.kill()
     process.communicate()
 

@@ -127,9 +127,7 @@ def test_interrupt_of_a_hanging_server_is_maybe_billed(workplace: Any, serve: An
     server = serve("--script", "hang*3")
     job = workplace.job(server.url, prompts=3, concurrency=3)
     process = workplace.start("run", job, "--run", "r")
-    while not (workplace.folder / "store" / "runs" / "run=r" / "run.json").exists():
-        time.sleep(0.02)
-    time.sleep(2)  # a hanging call is in no ledger yet
+    workplace.wait_until_sent(3)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
 
