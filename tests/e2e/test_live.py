@@ -145,7 +145,7 @@ def test_server_killed_midway(workplace: Any) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = LlamaServer(port)
-    job = job_file(workplace.folder, server.url, endpoint="completions", limit=60, attempts=2, retry_for_s=8)
+    job = job_file(workplace.folder, server.url, endpoint="completions", limit=24, attempts=2, retry_for_s=8)
     process = workplace.start("run", job, "--run", "r")
     cache = workplace.folder / "local-cache"
     until = time.monotonic() + 60
@@ -166,7 +166,7 @@ def test_server_killed_midway(workplace: Any) -> None:
     answered = ls.open_store(workplace.folder / "local").completions.collect().height
     assert answered >= 5
     assert set(failures["error_type"]) == {"connection"}
-    assert failures.height + answered == 60
+    assert failures.height + answered == 24
 
     server = LlamaServer(port)
     try:
@@ -176,7 +176,7 @@ def test_server_killed_midway(workplace: Any) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
     store = ls.open_store(workplace.folder / "local")
     assert store.failures.collect().height == 0
-    assert store.completions.collect()["prompt_index"].sort().to_list() == list(range(60))
+    assert store.completions.collect()["prompt_index"].sort().to_list() == list(range(24))
 
 
 def test_one_call_from_python(llama: LlamaServer, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_one_call_from_python(llama: LlamaServer, tmp_path: Path) -> None:
 def test_demo_local(workplace: Any) -> None:
     """`jobs/demo.py --serve` over a few prompts runs the job, and a second time asks nothing."""
     pytest.importorskip("xllamacpp", reason="needs the extra `local`")
-    job = job_file(workplace.folder, "http://127.0.0.1:1/v1", endpoint="completions", limit=12)
+    job = job_file(workplace.folder, "http://127.0.0.1:1/v1", endpoint="completions", limit=4)
     done = subprocess.run(
         [sys.executable, REPO / "jobs" / "demo.py", job, "--serve"],
         capture_output=True,
@@ -207,7 +207,7 @@ def test_demo_local(workplace: Any) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert "12 from the server" in done.stdout
+    assert "4 from the server" in done.stdout
     assert "nothing had to be asked again" in done.stdout
     assert "mean_confidence" in done.stdout
 
