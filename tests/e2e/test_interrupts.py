@@ -199,10 +199,10 @@ def test_killed_at_each_change_of_the_disk(
 ) -> None:
     """Killed before its first change of the disk, its second, its third ...: each time the store is whole.
 
-    Before each of them in the profile `soak`, before every eighteenth in the usual suite.
+    Before each of them in the profile `soak`, before every 31st in the usual suite.
     """
     prompts = 90
-    step = 1 if settings.get_current_profile_name() == "soak" else 18
+    step = 1 if settings.get_current_profile_name() == "soak" else 31
     server = serve("--when", "word-1=400", "--when", "word-2=truncated")
     job = workplace.job(server.url, prompts=prompts, part_bytes=1, concurrency=1)
     code, deaths, limit = -signal.SIGKILL, 1 - step, 0
