@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Three processes for a core, six at most: half of a test's time is waiting for servers and processes.
+# Two processes for a core, five at most: half of a test's time is waiting for servers and processes.
 # A file's tests stay together, as they share servers and stores; tests/conftest.py says which files come first.
 CORES  := $(shell getconf _NPROCESSORS_ONLN)
-PYTEST := $(BIN)/python -m pytest -q -n $$(( $(CORES) < 2 ? 3 : 6 )) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -q -n $$(( $(CORES) < 3 ? 2 * $(CORES) : 5 )) --dist loadfile --no-loadscope-reorder
 
 # Compiled Python is kept: each of these processes, and each program that a test starts, would compile all of it anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from browser.explorers import exploring
+from browser.nights_store import make_nights_store
 from browser.watched_pages import WatchedPages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from browser.explorers import Explorer
     from playwright.sync_api import Browser, Page
 
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -47,6 +50,13 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def explorer(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Explorer]:
+    """The explorer of both nights."""
+    with exploring(make_nights_store(tmp_path_factory.mktemp("nights")), browser) as running:
+        yield running
 
 
 @pytest.fixture

@@ -6,28 +6,21 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
-from browser.explorers import Explorer, exploring
-from browser.nights_store import make_nights_store
+from browser.explorers import exploring
 from browser.stores import run_recorded
 from browser.test_explorer_page import P07, settled
 from builders import chat_body, chat_token, write_job, write_prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+    from browser.explorers import Explorer
     from playwright.sync_api import Browser, Page, Route
 
     Visit = Callable[..., Page]
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def explorer(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Explorer]:
-    """The explorer of both nights."""
-    with exploring(make_nights_store(tmp_path_factory.mktemp("nights")), browser) as running:
-        yield running
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from browser.explorers import Explorer, exploring
 from browser.looking import grave_findings, overflow, take_screenshots
-from browser.nights_store import PROMPTS, make_nights_store
+from browser.nights_store import PROMPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from browser.explorers import Explorer
+    from playwright.sync_api import Page
 
     Visit = Callable[..., Page]
 
@@ -22,13 +22,6 @@ pytestmark = pytest.mark.slow
 
 P07 = 7 * 10**8  # the completion of the prompt p07
 P10 = 10 * 10**8
-
-
-@pytest.fixture(scope="module")
-def explorer(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Explorer]:
-    """The explorer of both nights."""
-    with exploring(make_nights_store(tmp_path_factory.mktemp("nights")), browser) as running:
-        yield running
 
 
 @pytest.fixture
